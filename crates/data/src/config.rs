@@ -1,0 +1,171 @@
+//! The `[data]` table of a training file.
+
+use crate::error::{DataError, Result};
+use serde::{Deserialize, Serialize};
+
+/// How a plain text file becomes rows; named as in Hugging Face `datasets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SampleBy {
+    /// Every line that is not blank is a row.
+    #[default]
+    Line,
+    /// Every block between blank lines is a row.
+    Paragraph,
+    /// The file is one text, cut into windows of `max_length` tokens (or of the model's
+    /// `n_positions`), so that nothing of it is lost.
+    Document,
+}
+
+/// The `[data]` table of a training file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`.
+    pub train: String,
+    /// The file to evaluate on, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<String>,
+    /// Rows of `train` to evaluate on in place of a `validation` file, drawn by the seed: a share
+    /// of the rows when below 1, else their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_split: Option<f64>,
+    /// Train on this many rows at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_samples: Option<usize>,
+    /// Cut every row to this many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// Pad every batch to a multiple of this many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_to_multiple_of: Option<usize>,
+    /// The column of text, for files whose columns say nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_field: Option<String>,
+    /// The prompt of a row, with `{column}` where a column's value goes. The completion is the
+    /// column `completion` or `output`; without one, the filled template is all of the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// How a plain text file becomes rows.
+    #[serde(default)]
+    pub sample_by: SampleBy,
+    /// Whether a prompt's own tokens are left out of the loss.
+    #[serde(default = "yes")]
+    pub completion_only_loss: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl DataConfig {
+    /// The defaults for a file: what `peft eval --data FILE` uses.
+    pub fn new(train: impl Into<String>) -> Self {
+        Self {
+            train: train.into(),
+            validation: None,
+            validation_split: None,
+            max_samples: None,
+            max_length: None,
+            pad_to_multiple_of: None,
+            text_field: None,
+            template: None,
+            sample_by: SampleBy::Line,
+            completion_only_loss: true,
+        }
+    }
+
+    /// Checks the numbers, against the model's `n_positions` where they depend on it.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] names the first key that cannot be.
+    pub fn validate(&self, n_positions: usize) -> Result<()> {
+        let bad = |key, problem: String| Err(DataError::Setting { key, problem });
+        if let Some(max) = self.max_length {
+            if max < 2 {
+                return bad("max_length", format!("is {max}; it must be 2 or more"));
+            }
+            if max > n_positions {
+                let problem = format!("is {max}, more than the model's n_positions {n_positions}");
+                return bad("max_length", problem);
+            }
+        }
+        if self.pad_to_multiple_of == Some(0) {
+            return bad("pad_to_multiple_of", "is 0; it must be 1 or more".into());
+        }
+        if self.max_samples == Some(0) {
+            return bad("max_samples", "is 0; it must be 1 or more".into());
+        }
+        if let Some(split) = self.validation_split {
+            if self.validation.is_some() {
+                let problem = "and data.validation are both set; keep one of them".into();
+                return bad("validation_split", problem);
+            }
+            let whole = split >= 1.0 && split.fract() == 0.0;
+            if !(split > 0.0 && (split < 1.0 || whole)) {
+                let problem =
+                    format!("is {split}; give a share between 0 and 1, or a number of rows");
+                return bad("validation_split", problem);
+            }
+        }
+        if self.text_field.is_some() && self.template.is_some() {
+            let problem = "and data.template are both set; keep one of them".into();
+            return bad("text_field", problem);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_table_and_names_an_unknown_key() {
+        let config: DataConfig =
+            toml::from_str("train = 'a.jsonl[:5]'\nmax_length = 64\nvalidation_split = 20")
+                .unwrap();
+        assert_eq!(config.validation_split, Some(20.0));
+        assert!(config.completion_only_loss);
+        let again: DataConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+
+        let error = toml::from_str::<DataConfig>("train = 'a'\nmaxlength = 3").unwrap_err();
+        assert!(error.to_string().contains("maxlength"), "{error}");
+    }
+
+    #[test]
+    fn refuses_settings_that_cannot_be() {
+        let error = |change: &dyn Fn(&mut DataConfig)| {
+            let mut config = DataConfig::new("a.jsonl");
+            change(&mut config);
+            config.validate(1024).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&|c| c.max_length = Some(2048)),
+            "data.max_length is 2048, more than the model's n_positions 1024"
+        );
+        for (key, message) in [
+            ("max_length", error(&|c| c.max_length = Some(1))),
+            (
+                "validation_split",
+                error(&|c| c.validation_split = Some(0.0)),
+            ),
+            (
+                "validation_split",
+                error(&|c| c.validation_split = Some(1.5)),
+            ),
+            (
+                "validation_split",
+                error(&|c| c.validation_split = Some(f64::NAN)),
+            ),
+            (
+                "pad_to_multiple_of",
+                error(&|c| c.pad_to_multiple_of = Some(0)),
+            ),
+            ("max_samples", error(&|c| c.max_samples = Some(0))),
+        ] {
+            assert!(message.starts_with(&format!("data.{key} is ")), "{message}");
+        }
+    }
+}

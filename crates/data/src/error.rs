@@ -1,0 +1,125 @@
+//! What can go wrong between a file and a batch.
+
+use std::path::PathBuf;
+
+/// A `Result` with [`DataError`].
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// What can go wrong between a file and a batch: each names the place, the value and the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A data file that is not there.
+    #[error(
+        "there is no data file {0}; give the path of a .jsonl, .json, .csv, .tsv or .txt file \
+         (data sets on the Hub are not read yet: download one and give its file)"
+    )]
+    NotFound(String),
+
+    /// A file that cannot be read as rows, as a whole.
+    #[error("{file} {problem}")]
+    File {
+        /// The file as the user wrote it.
+        file: String,
+        /// What is wrong with it, to be read after the file's name.
+        problem: String,
+    },
+
+    /// A row that cannot be used.
+    #[error("{place} {problem}")]
+    Row {
+        /// File and row, e.g. `reviews.jsonl line 17`.
+        place: String,
+        /// What is wrong with it, to be read after the place.
+        problem: String,
+    },
+
+    /// Columns that belong to no shape.
+    #[error(
+        "{file} has the columns {columns:?}, which is no known shape; known are `text`, \
+         `prompt` with `completion`, `instruction` with `output` (and `input`), `input_ids`; \
+         name the column of text with data.text_field, or build a prompt with data.template"
+    )]
+    UnknownShape {
+        /// The file as the user wrote it.
+        file: String,
+        /// The columns of its first row.
+        columns: Vec<String>,
+    },
+
+    /// More tokens than the model has positions for, and nobody said to cut.
+    #[error(
+        "{place} has {length} tokens, more than the model's n_positions {n_positions}; \
+         set data.max_length to {n_positions} or less to cut such rows"
+    )]
+    TooLong {
+        /// File and row.
+        place: String,
+        /// Its tokens.
+        length: usize,
+        /// The longest sequence of the model.
+        n_positions: usize,
+    },
+
+    /// A token the model has no embedding for.
+    #[error(
+        "{place} has the token id {id}, which is not below the model's vocab_size {vocab_size}; \
+         does the tokenizer (or the file of token ids) belong to this model?"
+    )]
+    TokenId {
+        /// File and row.
+        place: String,
+        /// The token id.
+        id: i64,
+        /// The model's number of embeddings.
+        vocab_size: usize,
+    },
+
+    /// Nothing left to train on.
+    #[error("{file} has no usable row: {problem}")]
+    Empty {
+        /// The file as the user wrote it.
+        file: String,
+        /// Why nothing is left.
+        problem: String,
+    },
+
+    /// A setting of the `[data]` table that cannot be.
+    #[error("data.{key} {problem}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it, to be read after the key.
+        problem: String,
+    },
+
+    /// Batches of nothing.
+    #[error("the batch size is 0; it must be 1 or more")]
+    BatchSize,
+
+    /// A tokenizer that cannot be loaded, used, trained or saved.
+    #[error("tokenizer {name}: {problem}")]
+    Tokenizer {
+        /// Its folder or file.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl DataError {
+    /// Adds the file's name to an error of the operating system.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}

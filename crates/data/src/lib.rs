@@ -1,0 +1,54 @@
+//! From text files to batches of tokens.
+//!
+//! Each step is a plain type that can be looked at: a file is [`Rows`], a row holds a [`Content`]
+//! according to the file's [`Shape`], a [`Tokenizer`] makes it an [`Example`], a [`Sampler`] says
+//! which come next, and some of them are a [`Batch`]. [`DataSet::load`] does it all, from the
+//! `[data]` table of a training file:
+//!
+//! ```
+//! use burn_peft_data::{DataConfig, DataSet, Limits, Sampler, train_bpe};
+//!
+//! let dir = std::env::temp_dir();
+//! let file = dir.join("burn-peft-data-example.jsonl");
+//! std::fs::write(&file, "{\"text\": \"one\"}\n{\"text\": \"two three\"}\n")?;
+//!
+//! let config = DataConfig::new(file.display().to_string());
+//! let tokenizer = train_bpe(["one two three"], 300)?;
+//! let limits = Limits { n_positions: 64, vocab_size: tokenizer.vocab_size() };
+//! let data = DataSet::load(&config, Some(&tokenizer), limits, 42)?;
+//! assert_eq!(data.train.len(), 2);
+//!
+//! let sampler = Sampler::new(data.train.len(), 2, 42, true)?;
+//! for indices in sampler.batches(0) {
+//!     let batch = data.train.batch(&indices);
+//!     assert_eq!(batch.input_ids.len(), batch.batch * batch.seq);
+//! }
+//! # std::fs::remove_file(file)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod batch;
+mod bpe;
+mod config;
+mod dataset;
+mod error;
+mod example;
+mod format;
+mod sampler;
+mod slice;
+mod source;
+mod stream;
+mod tokenizer;
+
+pub use batch::Batch;
+pub use bpe::train_bpe;
+pub use config::{DataConfig, SampleBy};
+pub use dataset::{DataSet, Examples};
+pub use error::{DataError, Result};
+pub use example::{Example, IGNORE_INDEX, Limits};
+pub use format::{Content, Shape, instruction_prompt};
+pub use sampler::Sampler;
+pub use slice::SlicedPath;
+pub use source::{Row, Rows};
+pub use stream::TextStream;
+pub use tokenizer::{END_OF_TEXT, Tokenizer};

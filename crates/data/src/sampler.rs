@@ -1,0 +1,114 @@
+//! The order of examples: a pure function of seed and epoch, so that a run can go on anywhere.
+
+use crate::error::{DataError, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Draws batches of example indices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampler {
+    len: usize,
+    batch_size: usize,
+    seed: u64,
+    shuffle: bool,
+}
+
+impl Sampler {
+    /// A sampler over `len` examples; without `shuffle` every epoch runs from first to last.
+    ///
+    /// # Errors
+    /// When `batch_size` is 0.
+    pub fn new(len: usize, batch_size: usize, seed: u64, shuffle: bool) -> Result<Self> {
+        match batch_size {
+            0 => Err(DataError::BatchSize),
+            _ => Ok(Self {
+                len,
+                batch_size,
+                seed,
+                shuffle,
+            }),
+        }
+    }
+
+    /// Batches of one epoch, the short last one included.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.len.div_ceil(self.batch_size)
+    }
+
+    /// The order of all examples in an epoch, counted from 0.
+    pub fn order(&self, epoch: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.len).collect();
+        if self.shuffle {
+            order.shuffle(&mut stream(self.seed, epoch));
+        }
+        order
+    }
+
+    /// The batches of an epoch, the last one shorter where they do not come out even.
+    pub fn batches(&self, epoch: u64) -> impl ExactSizeIterator<Item = Vec<usize>> + use<> {
+        self.batches_from(epoch, 0)
+    }
+
+    /// The batches of an epoch from the `first` one on: where an interrupted epoch goes on.
+    pub fn batches_from(
+        &self,
+        epoch: u64,
+        first: usize,
+    ) -> impl ExactSizeIterator<Item = Vec<usize>> + use<> {
+        let (order, size) = (self.order(epoch), self.batch_size);
+        let batches = first.min(self.batches_per_epoch())..self.batches_per_epoch();
+        batches.map(move |i| order[i * size..order.len().min((i + 1) * size)].to_vec())
+    }
+}
+
+/// Random numbers that depend on the seed and a counter alone.
+pub(crate) fn stream(seed: u64, counter: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(counter);
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_sees_every_example_once_in_its_own_order() {
+        let sampler = Sampler::new(10, 4, 42, true).unwrap();
+        let epoch = |n| sampler.batches(n).collect::<Vec<_>>();
+        assert_eq!(epoch(0).iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
+        for n in 0..3 {
+            let mut seen = epoch(n).concat();
+            assert_eq!(seen, sampler.order(n));
+            seen.sort_unstable();
+            assert_eq!(seen, (0..10).collect::<Vec<_>>());
+        }
+        assert_eq!(epoch(1), epoch(1));
+        assert_ne!(epoch(0), epoch(1));
+        assert_ne!(
+            epoch(0).concat(),
+            Sampler::new(10, 4, 43, true).unwrap().order(0)
+        );
+    }
+
+    #[test]
+    fn an_epoch_goes_on_where_it_stopped() {
+        let sampler = Sampler::new(10, 3, 7, true).unwrap();
+        let all: Vec<_> = sampler.batches(5).collect();
+        assert_eq!((all.len(), sampler.batches_per_epoch()), (4, 4));
+        for first in 0..=5 {
+            let rest: Vec<_> = sampler.batches_from(5, first).collect();
+            assert_eq!(rest, all[first.min(4)..]);
+        }
+    }
+
+    #[test]
+    fn edges() {
+        let in_order = Sampler::new(3, 8, 1, false).unwrap();
+        assert_eq!(in_order.batches(9).collect::<Vec<_>>(), [[0, 1, 2]]);
+        assert_eq!(Sampler::new(0, 8, 1, true).unwrap().batches(0).len(), 0);
+        let error = Sampler::new(3, 0, 1, true).unwrap_err().to_string();
+        assert_eq!(error, "the batch size is 0; it must be 1 or more");
+    }
+}

@@ -1,0 +1,110 @@
+//! `#[derive(Adaptable)]`: finds the slots of a model, so that nobody writes a traversal by hand.
+//!
+//! Documented where it is used: `burn_peft::Adaptable`.
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, parse_macro_input};
+
+/// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
+///
+/// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out. On the model itself,
+/// `#[adaptable(model_type = "gpt2", output = "lm_head")]` names its architecture, as
+/// `config.json` does, and the path of its output embedding.
+#[proc_macro_derive(Adaptable, attributes(adaptable, module))]
+pub fn derive_adaptable(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand(input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
+}
+
+fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(
+            &input.ident,
+            "Adaptable can be derived for structs only",
+        ));
+    };
+    let Fields::Named(fields) = &data.fields else {
+        return Err(Error::new_spanned(
+            &input.ident,
+            "Adaptable needs named fields: their names are the layers' names",
+        ));
+    };
+    let mut names = Vec::new();
+    for field in &fields.named {
+        if !is_skipped(field)? {
+            names.push(field.ident.as_ref().expect("named field"));
+        }
+    }
+    let keys = names.iter().map(|name| name.to_string().replace("r#", ""));
+    let keys: Vec<_> = keys.collect();
+    let root = root_attributes(&input)?;
+    let name = &input.ident;
+    let type_name = name.to_string();
+    let (generics, arguments, bounds) = input.generics.split_for_impl();
+
+    Ok(quote! {
+        impl #generics ::burn_peft::Adaptable for #name #arguments #bounds {
+            fn visit_slots(
+                &self,
+                path: &mut ::burn_peft::Path,
+                visit: &mut dyn FnMut(&str, &dyn ::burn_peft::Slot),
+            ) {
+                #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots(&self.#names, path, &mut *visit)); )*
+            }
+            fn visit_slots_mut(
+                &mut self,
+                path: &mut ::burn_peft::Path,
+                visit: &mut dyn FnMut(&str, &mut dyn ::burn_peft::Slot),
+            ) {
+                #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots_mut(&mut self.#names, path, &mut *visit)); )*
+            }
+            fn tree(&self) -> ::burn_peft::Tree {
+                ::burn_peft::Tree::node(#type_name, vec![
+                    #( (#keys.to_string(), ::burn_peft::Adaptable::tree(&self.#names)), )*
+                ])
+            }
+            #root
+        }
+    })
+}
+
+/// The functions that only the model itself answers, from `#[adaptable(key = "value")]`.
+fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
+    let mut functions = quote! {};
+    for attribute in &input.attrs {
+        if !attribute.path().is_ident("adaptable") {
+            continue;
+        }
+        attribute.parse_nested_meta(|meta| {
+            let function = if meta.path.is_ident("model_type") {
+                quote! { model_type }
+            } else if meta.path.is_ident("output") {
+                quote! { output_embedding }
+            } else {
+                return Err(meta.error("expected model_type = \"…\" or output = \"…\""));
+            };
+            let value: LitStr = meta.value()?.parse()?;
+            functions.extend(quote! {
+                fn #function(&self) -> &str { #value }
+            });
+            Ok(())
+        })?;
+    }
+    Ok(functions)
+}
+
+fn is_skipped(field: &Field) -> syn::Result<bool> {
+    let mut skipped = false;
+    for attribute in &field.attrs {
+        if attribute.path().is_ident("module") || attribute.path().is_ident("adaptable") {
+            attribute.parse_nested_meta(|meta| {
+                skipped |= meta.path.is_ident("skip");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(skipped)
+}

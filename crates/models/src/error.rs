@@ -1,0 +1,61 @@
+//! The errors of this crate: what was wrong, with which value, and the way out.
+
+use std::path::PathBuf;
+
+use burn_peft::PeftError;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+/// What can go wrong with models, their configurations, their files and their inputs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file or folder that does not hold what it should, with the reason.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A model configuration that cannot be used, with the reason.
+    #[error("{0}")]
+    Config(String),
+    /// A file that could not be had from the Hugging Face Hub, with the reason.
+    #[error("{0}")]
+    Hub(String),
+    /// Weights that do not fit the model or cannot be used, with the reason.
+    #[error("{0}")]
+    Weights(String),
+    /// An input the model cannot take, with the reason.
+    #[error("{0}")]
+    Input(String),
+    /// An error of the adapters.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+}
+
+impl ModelError {
+    /// A [`ModelError::File`].
+    pub fn file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::File {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A closure for `map_err` that makes a [`ModelError::Io`] about `path`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Io { path, source }
+    }
+}

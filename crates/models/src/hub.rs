@@ -1,0 +1,474 @@
+//! Where a model's files come from: a folder, or the Hugging Face Hub through its cache.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::ADAPTER_FOLDER;
+use crate::error::{ModelError, Result};
+
+/// How often a transfer that breaks off is taken up again.
+const RETRIES: u64 = 3;
+
+/// Finds a model's files with the environment's [`HubOptions`]; see [`HubOptions::resolve`].
+pub fn resolve(model: &str, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
+    HubOptions::from_env().resolve(model, required, optional)
+}
+
+/// How to reach the Hub.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// The server, without a slash at its end.
+    pub endpoint: String,
+    /// The access token, for private and gated repositories.
+    pub token: Option<String>,
+    /// The cache, laid out as `huggingface_hub` and `hf-hub` do. `None` where there is no home.
+    pub cache: Option<PathBuf>,
+    /// Take files from the cache alone.
+    pub offline: bool,
+}
+
+impl HubOptions {
+    /// The options of the environment, as `huggingface_hub` reads them: `HF_ENDPOINT`, `HF_TOKEN`
+    /// (or the file at `HF_TOKEN_PATH`, or `HF_HOME/token`), `HF_HUB_CACHE`, `HF_HOME`,
+    /// `XDG_CACHE_HOME`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`.
+    pub fn from_env() -> Self {
+        Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Self {
+        let var = |name: &str| {
+            let value = get(name)?.trim().to_string();
+            (!value.is_empty()).then_some(value)
+        };
+        let is_on = |name| {
+            let on = ["1", "on", "yes", "true"];
+            var(name).is_some_and(|value| on.contains(&value.to_lowercase().as_str()))
+        };
+        let hf_home = var("HF_HOME").map(PathBuf::from).or_else(|| {
+            let cache = var("XDG_CACHE_HOME").map(PathBuf::from);
+            Some(
+                cache
+                    .or_else(|| Some(home?.join(".cache")))?
+                    .join("huggingface"),
+            )
+        });
+        let stored_token = || {
+            let path = var("HF_TOKEN_PATH").map(PathBuf::from);
+            let path = path.or_else(|| Some(hf_home.as_ref()?.join("token")))?;
+            let token = fs::read_to_string(path).ok()?.trim().to_string();
+            (!token.is_empty()).then_some(token)
+        };
+        Self {
+            endpoint: var("HF_ENDPOINT")
+                .unwrap_or_else(|| "https://huggingface.co".into())
+                .trim_end_matches('/')
+                .into(),
+            token: var("HF_TOKEN").or_else(stored_token),
+            cache: var("HF_HUB_CACHE")
+                .map(PathBuf::from)
+                .or_else(|| Some(hf_home.as_ref()?.join("hub"))),
+            offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
+        }
+    }
+
+    /// Finds a model's files. `model` is a folder, or a Hub id (`gpt2`, `organisation/name`) with
+    /// an optional `@revision`. All of `required` must be there; `optional` ones are fetched
+    /// where they exist, the rest on demand.
+    ///
+    /// # Errors
+    /// No such folder, a required file that is missing, or what kept it from being downloaded:
+    /// the repository, the file, the status, and the way out.
+    pub fn resolve(&self, model: &str, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
+        let path = Path::new(model);
+        if path.is_dir() {
+            let files = ModelFiles::folder(path);
+            for file in required {
+                files.get(file)?;
+            }
+            return Ok(files);
+        }
+        if path.exists() {
+            let reason = "is a file; a model is a folder (with config.json) or a Hub id";
+            return Err(ModelError::file(path, reason));
+        }
+        let Some((id, revision)) = parse_id(model) else {
+            let reason = "there is no such folder (and a Hub id is written `name` or \
+                          `organisation/name`, with `@revision` where wanted)";
+            return Err(ModelError::file(path, reason));
+        };
+        Hub::new(self, id, revision)?.resolve(required, optional)
+    }
+}
+
+/// `id` and `revision` of `id@revision`, or `None` where it looks like a path.
+fn parse_id(model: &str) -> Option<(&str, &str)> {
+    let (id, revision) = model.split_once('@').unwrap_or((model, "main"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && !name.ends_with('.')
+            && name.chars().all(plain)
+    };
+    let is_file = [".json", ".safetensors", ".bin", ".toml"]
+        .iter()
+        .any(|end| id.ends_with(end));
+    let valid = id.split('/').count() <= 2
+        && id.split('/').all(is_name)
+        && revision.split('/').all(is_name)
+        && !model.contains("..")
+        && !is_file;
+    valid.then_some((id, revision))
+}
+
+/// The files of one model: those of a folder, or of one snapshot of a Hub repository, of which
+/// those asked for are downloaded.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    folder: PathBuf,
+    hub: Option<Hub>,
+}
+
+impl ModelFiles {
+    /// The files of a folder.
+    pub fn folder(path: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: path.into(),
+            hub: None,
+        }
+    }
+
+    /// The folder; for a Hub model the snapshot in the cache, with what was fetched so far.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The path of a file, or `None` where the model has no such file.
+    ///
+    /// # Errors
+    /// A download that fails.
+    pub fn find(&self, file: &str) -> Result<Option<PathBuf>> {
+        let path = self.folder.join(file);
+        if path.exists() {
+            return Ok(Some(path));
+        }
+        let Some(hub) = &self.hub else {
+            return Ok(None);
+        };
+        match hub.fetch(file)? {
+            Some(fetched) if fetched != path => Err(hub.changed()),
+            fetched => Ok(fetched),
+        }
+    }
+
+    /// The path of a file that must be there.
+    ///
+    /// # Errors
+    /// As [`Self::find`], or that it is missing.
+    pub fn get(&self, file: &str) -> Result<PathBuf> {
+        self.find(file)?.ok_or_else(|| self.missing(file))
+    }
+
+    /// The error that a file is missing, with the reason if it is a usual one.
+    pub(crate) fn missing(&self, file: &str) -> ModelError {
+        if let Some(hub) = &self.hub {
+            return hub.missing(file);
+        }
+        if !self.folder.join("config.json").exists()
+            && self.folder.join("adapter_config.json").exists()
+        {
+            return ModelError::file(&self.folder, ADAPTER_FOLDER);
+        }
+        let reason = if self.folder.join("pytorch_model.bin").exists() {
+            format!("has no {file}, only PyTorch's pytorch_model.bin: save it as safetensors")
+        } else {
+            format!("the folder has no {file}")
+        };
+        ModelError::file(&self.folder, reason)
+    }
+}
+
+/// One repository at one revision.
+#[derive(Debug, Clone)]
+struct Hub {
+    options: HubOptions,
+    cache: PathBuf,
+    id: String,
+    revision: String,
+}
+
+impl Hub {
+    fn new(options: &HubOptions, id: &str, revision: &str) -> Result<Self> {
+        let endpoint = &options.endpoint;
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(ModelError::Hub(format!(
+                "HF_ENDPOINT = {endpoint:?} does not start with http:// or https://"
+            )));
+        }
+        let no_cache = || ModelError::Hub("no home folder for the cache: set HF_HOME".into());
+        let cache = options.cache.clone().ok_or_else(no_cache)?;
+        // The cache's links are relative to it: hf-hub needs the full path.
+        let cache = std::path::absolute(&cache).map_err(ModelError::io(&cache))?;
+        Ok(Self {
+            options: options.clone(),
+            cache,
+            id: id.into(),
+            revision: revision.into(),
+        })
+    }
+
+    fn resolve(self, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
+        // Files of an older snapshot may be in the cache, the others come from the newest: the
+        // second pass then finds, or fetches, all in the newest.
+        for _ in 0..2 {
+            let mut folders = Vec::new();
+            for file in required {
+                let path = self.fetch(file)?.ok_or_else(|| self.missing(file))?;
+                folders.push(folder_of(&path, file));
+            }
+            for file in optional {
+                folders.extend(self.fetch(file)?.map(|path| folder_of(&path, file)));
+            }
+            folders.dedup();
+            match folders.len() {
+                0 => {
+                    let names = optional.join(", ");
+                    let hub = self.describe();
+                    return Err(ModelError::Hub(format!("{hub} has none of {names}")));
+                }
+                1 => {
+                    return Ok(ModelFiles {
+                        folder: folders.remove(0),
+                        hub: Some(self),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(self.changed())
+    }
+
+    /// A file from the cache or the server, `None` where there is none.
+    fn fetch(&self, file: &str) -> Result<Option<PathBuf>> {
+        match self.cached(file) {
+            Some(path) => Ok(Some(path)),
+            None if self.options.offline => Ok(None),
+            None => self.download(file),
+        }
+    }
+
+    fn cached(&self, file: &str) -> Option<PathBuf> {
+        let repo = self.repo();
+        // `huggingface_hub` writes no reference for a revision that is a commit.
+        let snapshots = self.cache.join(repo.folder_name()).join("snapshots");
+        let at_commit = snapshots.join(&self.revision).join(file);
+        let cache = Cache::new(self.cache.clone()).repo(repo);
+        cache
+            .get(file)
+            .or_else(|| at_commit.exists().then_some(at_commit))
+    }
+
+    /// hf-hub writes to `blobs/ETAG.part`, goes on there after a break, and renames.
+    fn download(&self, file: &str) -> Result<Option<PathBuf>> {
+        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+            .with_endpoint(self.options.endpoint.clone())
+            .with_token(self.options.token.clone())
+            .with_user_agent("burn-peft", env!("CARGO_PKG_VERSION"))
+            .build()
+            .map_err(|error| self.explain(file, &error))?;
+        let repo = api.repo(self.repo());
+        tracing::debug!("fetching {}", repo.url(file));
+        for attempt in 1.. {
+            let size = Rc::new(Cell::new(0));
+            match repo.download_with_progress(file, Bar::new(&size)) {
+                Ok(path) => return self.check_size(file, path, size.get()).map(Some),
+                Err(error) if status(&error) == Some(404) => return Ok(None),
+                Err(error) if attempt <= RETRIES && is_broken_off(&error) => {
+                    tracing::warn!("{file}: {error}; going on from where it stopped");
+                    std::thread::sleep(Duration::from_secs(attempt));
+                }
+                Err(error) => return Err(self.explain(file, &error)),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// A server that cuts a file short, or sends it whole where its end was asked for, would
+    /// leave a wrong file in the cache.
+    fn check_size(&self, file: &str, path: PathBuf, size: u64) -> Result<PathBuf> {
+        let blob = fs::canonicalize(&path).map_err(ModelError::io(&path))?;
+        let got = fs::metadata(&blob).map_err(ModelError::io(&blob))?.len();
+        if got == size {
+            return Ok(path);
+        }
+        for wrong in [&path, &blob] {
+            fs::remove_file(wrong).map_err(ModelError::io(wrong))?;
+        }
+        Err(ModelError::Hub(format!(
+            "{}, {file}: {got} bytes came where {size} were announced; try again",
+            self.describe()
+        )))
+    }
+
+    fn repo(&self) -> Repo {
+        Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone())
+    }
+
+    fn describe(&self) -> String {
+        format!("Hub model {} (revision {})", self.id, self.revision)
+    }
+
+    fn url(&self, file: &str) -> String {
+        let revision = self.repo().url_revision();
+        format!(
+            "{}/{}/resolve/{revision}/{file}",
+            self.options.endpoint, self.id
+        )
+    }
+
+    fn changed(&self) -> ModelError {
+        let hub = self.describe();
+        ModelError::Hub(format!(
+            "{hub} changed while its files were fetched; try again"
+        ))
+    }
+
+    fn missing(&self, file: &str) -> ModelError {
+        let hub = self.describe();
+        let reason = if self.options.offline {
+            format!(
+                "not in the cache {}, and HF_HUB_OFFLINE forbids downloads: unset it, or give a \
+                 folder",
+                self.cache.display()
+            )
+        } else if file == "config.json" && matches!(self.fetch("adapter_config.json"), Ok(Some(_)))
+        {
+            ADAPTER_FOLDER.to_string()
+        } else {
+            let url = self.url(file);
+            format!("status 404 at {url}: check the name, the revision and whether it has the file")
+        };
+        ModelError::Hub(format!("{hub}, {file}: {reason}"))
+    }
+
+    fn explain(&self, file: &str, error: &ApiError) -> ModelError {
+        let url = self.url(file);
+        let way_out = match (status(error), error) {
+            (Some(401), _) if self.options.token.is_none() => {
+                "there is no such model (nor a folder of this name), or it is private: check the \
+                 name, or set HF_TOKEN"
+            }
+            (Some(401), _) => {
+                "there is no such model (nor a folder of this name), or the token does not open \
+                 it: check the name and HF_TOKEN"
+            }
+            (Some(403), _) => {
+                "access is restricted: accept the model's terms on its page and set HF_TOKEN to a \
+                 token of that account"
+            }
+            (Some(416), _) | (_, ApiError::InvalidResume) => {
+                "an earlier partial download cannot be continued: delete the .part files in the \
+                 model's `blobs` folder of the cache"
+            }
+            (Some(429), _) => "too many requests: wait, or set HF_TOKEN",
+            (Some(_), _) => "the server failed: try again later, or set HF_ENDPOINT to a mirror",
+            (None, ApiError::RequestError(_)) => {
+                "the server cannot be reached: check the network and HF_ENDPOINT, set \
+                 HF_HUB_OFFLINE=1 to use the cache alone, or give a folder"
+            }
+            (None, ApiError::LockAcquisition(_)) => "another process is fetching it: wait for it",
+            (None, ApiError::IoError(_)) => "check the network and the space on the cache's disk",
+            (None, _) => "the server does not answer as a Hub does: check HF_ENDPOINT",
+        };
+        let what = match error {
+            ApiError::RequestError(error) => match &**error {
+                ureq::Error::Status(code, response) => match response.header("x-error-message") {
+                    Some(message) => format!("status {code} ({message})"),
+                    None => format!("status {code}"),
+                },
+                ureq::Error::Transport(error) => error.kind().to_string(),
+            },
+            error => error.to_string(),
+        };
+        let (hub, cache) = (self.describe(), self.cache.display());
+        ModelError::Hub(format!(
+            "{hub}, {file}: {what} at {url}: {way_out} (cache: {cache})"
+        ))
+    }
+}
+
+/// The snapshot that holds `file` at `path`.
+fn folder_of(path: &Path, file: &str) -> PathBuf {
+    let depth = Path::new(file).components().count();
+    path.ancestors().nth(depth).unwrap_or(path).to_path_buf()
+}
+
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::Status(code, _) => Some(code),
+            ureq::Error::Transport(_) => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_broken_off(error: &ApiError) -> bool {
+    let ApiError::IoError(error) = error else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::TimedOut
+    )
+}
+
+/// A progress bar (drawn on a terminal only) that notes how long the file should be.
+struct Bar {
+    bar: ProgressBar,
+    size: Rc<Cell<u64>>,
+}
+
+impl Bar {
+    fn new(size: &Rc<Cell<u64>>) -> Self {
+        let template = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let style = ProgressStyle::with_template(template);
+        let bar = ProgressBar::new(0);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self {
+            bar,
+            size: size.clone(),
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn init(&mut self, size: usize, filename: &str) {
+        self.size.set(size as u64);
+        self.bar.set_length(size as u64);
+        self.bar.set_message(filename.to_string());
+    }
+
+    fn update(&mut self, size: usize) {
+        self.bar.inc(size as u64);
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests;

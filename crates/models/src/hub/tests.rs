@@ -1,0 +1,339 @@
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
+
+/// A Hub of one repository, `org/tiny`: `/org/tiny/resolve/REVISION/FILE`, with ranges, redirects
+/// (relative for most files, to another address for weights, as the Hub does it) and 404.
+struct Server {
+    endpoint: String,
+    /// Every request's path with its headers, in order.
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn start(files: &[(&str, &[u8])]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let files: HashMap<String, Vec<u8>> = files
+            .iter()
+            .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
+            .collect();
+        let (base, log) = (endpoint.clone(), requests.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), &base, &files, &log);
+            }
+        });
+        Self { endpoint, requests }
+    }
+
+    fn options(&self, cache: &Path) -> HubOptions {
+        HubOptions {
+            endpoint: self.endpoint.clone(),
+            token: None,
+            cache: Some(cache.to_path_buf()),
+            offline: false,
+        }
+    }
+
+    fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    base: &str,
+    files: &HashMap<String, Vec<u8>>,
+    log: &Mutex<Vec<String>>,
+) {
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let head: Vec<String> = lines
+        .map_while(|l| l.ok())
+        .take_while(|l| !l.is_empty())
+        .collect();
+    let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else {
+        return;
+    };
+    let seen = log
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|r| r.starts_with("GET /cdn/cut.bin"))
+        .count();
+    log.lock().unwrap().push(head.join("\n"));
+    let range = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(": bytes=")?;
+        name.eq_ignore_ascii_case("range")
+            .then(|| value.split_once('-').unwrap())
+    });
+
+    let name = path.rsplit('/').next().unwrap();
+    let hub = format!("ETag: \"etag-{name}\"\r\nX-Repo-Commit: {COMMIT}\r\n");
+    let (status, headers, body) = match (files.get(name), path) {
+        _ if path.starts_with("/closed/") => {
+            let message = "X-Error-Message: Access to model closed/model is restricted.\r\n";
+            ("401 Unauthorized", message.to_string(), &[][..])
+        }
+        (Some(bytes), path) if path.starts_with("/cdn/") => {
+            let (from, to) = range.unwrap_or(("0", ""));
+            let from = from.parse::<usize>().unwrap();
+            let to = to.parse::<usize>().map_or(bytes.len(), |to| to + 1);
+            let content = format!("{from}-{}/{}", to - 1, bytes.len());
+            let headers = format!("{hub}Content-Range: bytes {content}\r\n");
+            ("206 Partial Content", headers, &bytes[from..to])
+        }
+        (Some(_), path) if path.starts_with("/org/tiny/resolve/") => {
+            let to = if name.ends_with(".safetensors") {
+                base
+            } else {
+                ""
+            };
+            let headers = format!("{hub}Location: {to}/cdn/{name}\r\n");
+            ("307 Temporary Redirect", headers, &[][..])
+        }
+        _ => ("404 Not Found", String::new(), &[][..]),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n",
+        body.len()
+    );
+    write!(stream, "{head}Connection: close\r\n\r\n").unwrap();
+    // The first real transfer of `cut.bin` (after the question for its size) breaks off.
+    let cut = path.starts_with("/cdn/cut.bin") && seen == 1;
+    let _ = stream.write_all(if cut { &body[..body.len() / 2] } else { body });
+}
+
+fn message(result: Result<ModelFiles>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn files_are_fetched_once_and_then_come_from_the_cache() {
+    let weights: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+    let server = Server::start(&[("config.json", b"{}"), ("model.safetensors", &weights)]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = server.options(cache.path());
+    options.token = Some("hf_secret".into());
+
+    let (required, optional) = (&["config.json", "model.safetensors"], &["tokenizer.json"]);
+    let files = options.resolve("org/tiny", required, optional).unwrap();
+    assert_eq!(
+        fs::read(files.get("model.safetensors").unwrap()).unwrap(),
+        weights
+    );
+    assert_eq!(files.find("tokenizer.json").unwrap(), None);
+    let snapshot = format!("models--org--tiny/snapshots/{COMMIT}");
+    assert_eq!(files.path(), cache.path().join(snapshot));
+    let requests = server.take_requests();
+    assert!(!requests.is_empty());
+    for request in requests {
+        assert!(
+            request.contains("Authorization: Bearer hf_secret"),
+            "{request}"
+        );
+        assert!(
+            !request.to_lowercase().contains("accept-encoding: gzip"),
+            "{request}"
+        );
+    }
+
+    options.offline = true;
+    let again = options.resolve("org/tiny", required, optional).unwrap();
+    assert_eq!(again.path(), files.path());
+    let pinned = options
+        .resolve(&format!("org/tiny@{COMMIT}"), required, optional)
+        .unwrap();
+    assert_eq!(pinned.path(), files.path());
+    assert_eq!(server.take_requests(), Vec::<String>::new());
+
+    let error = message(options.resolve("org/tiny", &["tokenizer.json"], &[]));
+    assert!(
+        error.contains("tokenizer.json: not in the cache"),
+        "{error}"
+    );
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+}
+
+#[test]
+fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
+    let bytes: Vec<u8> = (0..50_000u32).map(|i| (i * 7) as u8).collect();
+    let server = Server::start(&[("cut.bin", &bytes)]);
+    let cache = tempfile::tempdir().unwrap();
+    let files = server
+        .options(cache.path())
+        .resolve("org/tiny@v1", &["cut.bin"], &[])
+        .unwrap();
+    assert_eq!(fs::read(files.get("cut.bin").unwrap()).unwrap(), bytes);
+    let requests = server.take_requests();
+    assert!(
+        requests
+            .iter()
+            .any(|r| r.to_lowercase().contains("range: bytes=25000-"))
+    );
+    assert!(
+        requests[0].starts_with("GET /org/tiny/resolve/v1/cut.bin "),
+        "{}",
+        requests[0]
+    );
+}
+
+#[test]
+fn a_file_of_the_wrong_length_does_not_stay_in_the_cache() {
+    let server = Server::start(&[("config.json", b"{}")]);
+    let cache = tempfile::tempdir().unwrap();
+    let options = server.options(cache.path());
+    let files = options.resolve("org/tiny", &["config.json"], &[]).unwrap();
+    let path = files.get("config.json").unwrap();
+    let hub = files.hub.unwrap();
+    let error = hub
+        .check_size("config.json", path.clone(), 3)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("2 bytes came where 3 were announced"),
+        "{error}"
+    );
+    assert!(!path.exists() && hub.cached("config.json").is_none());
+    options.resolve("org/tiny", &["config.json"], &[]).unwrap();
+}
+
+#[test]
+fn what_the_server_refuses_is_explained() {
+    let server = Server::start(&[("adapter_config.json", b"{}")]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = server.options(cache.path());
+
+    let adapter = message(options.resolve("org/tiny", &["config.json"], &[]));
+    assert!(
+        adapter.contains("org/tiny (revision main), config.json: this is an adapter"),
+        "{adapter}"
+    );
+    let missing = message(options.resolve("org/tiny", &["vocab.json"], &[]));
+    assert!(
+        missing.contains("status 404 at http://127.0.0.1"),
+        "{missing}"
+    );
+    assert!(
+        missing.contains("/org/tiny/resolve/main/vocab.json"),
+        "{missing}"
+    );
+    let closed = message(options.resolve("closed/model", &["config.json"], &[]));
+    for part in [
+        "closed/model",
+        "config.json",
+        "status 401 (Access to model",
+        "set HF_TOKEN",
+    ] {
+        assert!(closed.contains(part), "{part}: {closed}");
+    }
+
+    // A port that was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    options.endpoint = format!("http://{free}");
+    let away = message(options.resolve("org/other", &["config.json"], &[]));
+    assert!(
+        away.contains("cannot be reached") && away.contains("HF_HUB_OFFLINE=1"),
+        "{away}"
+    );
+    options.endpoint = "huggingface.co".into();
+    let endpoint = message(options.resolve("org/other", &["config.json"], &[]));
+    assert!(
+        endpoint.contains("HF_ENDPOINT = \"huggingface.co\" does not start"),
+        "{endpoint}"
+    );
+}
+
+#[test]
+fn a_folder_needs_no_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = HubOptions {
+        endpoint: String::new(),
+        token: None,
+        cache: None,
+        offline: false,
+    };
+    let model = dir.path().to_str().unwrap();
+    let missing = message(options.resolve(model, &["config.json"], &[]));
+    assert!(
+        missing.contains(model) && missing.contains("has no config.json"),
+        "{missing}"
+    );
+    fs::write(dir.path().join("adapter_config.json"), "{}").unwrap();
+    let adapter = message(options.resolve(model, &["config.json"], &[]));
+    assert!(adapter.contains("is an adapter"), "{adapter}");
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    let files = options
+        .resolve(model, &["config.json"], &["vocab.json"])
+        .unwrap();
+    assert_eq!(
+        files.get("config.json").unwrap(),
+        dir.path().join("config.json")
+    );
+    assert_eq!(files.find("vocab.json").unwrap(), None);
+
+    let file = dir.path().join("config.json");
+    let error = message(options.resolve(file.to_str().unwrap(), &[], &[]));
+    assert!(error.contains("is a file"), "{error}");
+    for path in [
+        "/no/such",
+        "./gpt2",
+        "../x",
+        "a/b/c",
+        "runs/",
+        "gpt2/config.json",
+        "",
+        "a@",
+    ] {
+        let error = message(options.resolve(path, &[], &[]));
+        assert!(error.contains("there is no such folder"), "{path}: {error}");
+    }
+    assert_eq!(parse_id("gpt2"), Some(("gpt2", "main")));
+    assert_eq!(
+        parse_id("org/na-me_1.5@refs/pr/1"),
+        Some(("org/na-me_1.5", "refs/pr/1"))
+    );
+}
+
+#[test]
+fn the_environment_is_read_as_huggingface_hub_reads_it() {
+    let read = |variables: &[(&str, &str)]| {
+        let map: HashMap<_, _> = variables.iter().copied().collect();
+        let get = |name: &str| map.get(name).map(ToString::to_string);
+        HubOptions::from_variables(get, Some("/home/me".into()))
+    };
+    let plain = read(&[("HF_TOKEN", " ")]);
+    assert_eq!(plain.endpoint, "https://huggingface.co");
+    assert_eq!(plain.cache, Some("/home/me/.cache/huggingface/hub".into()));
+    assert!(!plain.offline);
+    let xdg = read(&[("XDG_CACHE_HOME", "/c")]);
+    assert_eq!(xdg.cache, Some("/c/huggingface/hub".into()));
+
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("token"), "hf_stored\n").unwrap();
+    let hf_home = home.path().to_str().unwrap();
+    let stored = read(&[("HF_HOME", hf_home), ("HF_HUB_OFFLINE", "True")]);
+    assert_eq!(stored.token.as_deref(), Some("hf_stored"));
+    assert_eq!(stored.cache, Some(home.path().join("hub")));
+    assert!(stored.offline);
+    let given = read(&[
+        ("HF_HOME", hf_home),
+        ("HF_TOKEN", "hf_given"),
+        ("HF_HUB_CACHE", "/cache"),
+        ("HF_ENDPOINT", "http://mirror/"),
+        ("HF_HUB_OFFLINE", "0"),
+    ]);
+    assert_eq!(given.token.as_deref(), Some("hf_given"));
+    assert_eq!(given.cache, Some("/cache".into()));
+    assert_eq!(given.endpoint, "http://mirror");
+    assert!(!given.offline);
+}

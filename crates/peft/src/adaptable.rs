@@ -1,0 +1,153 @@
+//! The one walk over a model: every slot with its path.
+
+use burn::module::{Module, ModuleDisplay, Param};
+use burn::nn;
+use burn::tensor::{Bool, Int, Tensor};
+
+use crate::{Slot, Tree};
+
+/// A model, or a part of one, whose slots can be visited.
+///
+/// Derive it: `#[derive(Module, Adaptable, Debug)]`. The path of a slot is made of the names of
+/// the fields that lead to it, so a model whose fields are called as in the checkpoint
+/// (`transformer.h.0.attn.c_attn`) needs no tables.
+///
+/// Burn's own layers and plain parameters may stand in a model too; they have no slots.
+pub trait Adaptable {
+    /// Calls `visit` with the path and the slot of every adaptable layer, in the order of fields.
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot));
+
+    /// As [`visit_slots`](Self::visit_slots), to change the slots.
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot));
+
+    /// The module as PyTorch would print it.
+    fn tree(&self) -> Tree;
+
+    /// The architecture's name in `config.json`, such as `gpt2`; empty where there is none.
+    fn model_type(&self) -> &str {
+        ""
+    }
+
+    /// The path of the output embedding, which `all-linear` leaves out; empty where there is none.
+    fn output_embedding(&self) -> &str {
+        ""
+    }
+}
+
+/// A whole model that can be wrapped: any Burn module that derives [`Adaptable`].
+pub trait BaseModel: Module + ModuleDisplay + Adaptable {}
+
+impl<M: Module + ModuleDisplay + Adaptable> BaseModel for M {}
+
+/// The way from the model to the module being visited.
+#[derive(Clone, Debug, Default)]
+pub struct Path(String);
+
+impl Path {
+    /// Runs `inside` one name deeper.
+    pub fn within(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
+        let length = self.0.len();
+        if length > 0 {
+            self.0.push('.');
+        }
+        self.0.push_str(name);
+        inside(self);
+        self.0.truncate(length);
+    }
+
+    /// The path with dots between its names.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Adaptable> Adaptable for Vec<T> {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        for (index, item) in self.iter().enumerate() {
+            path.within(&index.to_string(), |path| item.visit_slots(path, visit));
+        }
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        for (index, item) in self.iter_mut().enumerate() {
+            path.within(&index.to_string(), |path| item.visit_slots_mut(path, visit));
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        let children = self.iter().enumerate();
+        let children = children.map(|(index, item)| (index.to_string(), item.tree()));
+        Tree::node("ModuleList", children.collect())
+    }
+}
+
+impl<T: Adaptable> Adaptable for Option<T> {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        if let Some(item) = self {
+            item.visit_slots(path, visit);
+        }
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        if let Some(item) = self {
+            item.visit_slots_mut(path, visit);
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        self.as_ref().map_or(Tree::Empty, Adaptable::tree)
+    }
+}
+
+/// Implements [`Adaptable`] for a type without slots: `no_slots!(MyActivation, "ReLU()")`.
+#[macro_export]
+macro_rules! no_slots {
+    ($($type:ty => |$self:ident| $tree:expr),* $(,)?) => {$(
+        impl $crate::Adaptable for $type {
+            fn visit_slots(
+                &self,
+                _: &mut $crate::Path,
+                _: &mut dyn FnMut(&str, &dyn $crate::Slot),
+            ) {
+            }
+            fn visit_slots_mut(
+                &mut self,
+                _: &mut $crate::Path,
+                _: &mut dyn FnMut(&str, &mut dyn $crate::Slot),
+            ) {
+            }
+            fn tree(&self) -> $crate::Tree {
+                let $self = self;
+                $tree
+            }
+        }
+    )*};
+}
+
+no_slots! {
+    bool => |_this| Tree::Empty,
+    usize => |_this| Tree::Empty,
+    f32 => |_this| Tree::Empty,
+    f64 => |_this| Tree::Empty,
+    String => |_this| Tree::Empty,
+    nn::Dropout => |this| Tree::Leaf(format!("Dropout(p={:?}, inplace=False)", this.prob)),
+    nn::Gelu => |_this| Tree::Leaf("GELUActivation()".into()),
+    nn::Relu => |_this| Tree::Leaf("ReLU()".into()),
+    nn::Linear => |this| crate::base_layer::BaseLayer::describe(this),
+    nn::Embedding => |this| crate::base_layer::BaseLayer::describe(this),
+    nn::LayerNorm => |this| crate::base_layer::BaseLayer::describe(this),
+}
+
+macro_rules! parameters {
+    ($($kind:ty),*) => {$(
+        impl<const D: usize> Adaptable for Param<Tensor<D, $kind>> {
+            fn visit_slots(&self, _: &mut Path, _: &mut dyn FnMut(&str, &dyn Slot)) {}
+            fn visit_slots_mut(&mut self, _: &mut Path, _: &mut dyn FnMut(&str, &mut dyn Slot)) {}
+            fn tree(&self) -> Tree {
+                Tree::Empty
+            }
+        }
+    )*};
+}
+
+parameters!(burn::tensor::Float, Int, Bool);

@@ -1,0 +1,215 @@
+//! One named adapter in one slot: a method and its tensors.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Distribution, Int, Tensor};
+
+use crate::{AnyParam, Base, Init, LayerMethod, PeftError, Result, TensorSpec};
+
+/// One named adapter in one slot.
+#[derive(Module, Debug)]
+pub struct Adapter {
+    #[module(skip)]
+    pub(crate) name: String,
+    #[module(skip)]
+    pub(crate) method: Arc<dyn LayerMethod>,
+    pub(crate) tensors: Vec<AdapterTensor>,
+}
+
+/// One tensor of an adapter.
+#[derive(Module, Debug)]
+pub struct AdapterTensor {
+    #[module(skip)]
+    pub(crate) spec: TensorSpec,
+    pub(crate) value: AdapterParam,
+}
+
+/// A parameter of one to four axes, so that Burn sees an adapter of any method as plain data.
+#[derive(Module, Debug)]
+pub enum AdapterParam {
+    /// A vector.
+    D1(Param<Tensor<1>>),
+    /// A matrix.
+    D2(Param<Tensor<2>>),
+    /// Three axes.
+    D3(Param<Tensor<3>>),
+    /// Four axes.
+    D4(Param<Tensor<4>>),
+}
+
+/// The tensors of an adapter by name, as its method reads them.
+pub struct Tensors<'a>(&'a [AdapterTensor]);
+
+impl Adapter {
+    /// An adapter with its first values.
+    ///
+    /// # Errors
+    /// If the method asks for a tensor without axes or with more than four.
+    pub fn new(
+        name: &str,
+        method: Arc<dyn LayerMethod>,
+        weight: &dyn Fn() -> Tensor<2>,
+        device: &Device,
+    ) -> Result<Self> {
+        let tensors = method.tensors(weight).into_iter();
+        let tensors = tensors.map(|spec| AdapterTensor::new(spec, device));
+        Ok(Self {
+            name: name.to_string(),
+            tensors: tensors.collect::<Result<_>>()?,
+            method,
+        })
+    }
+
+    /// The adapter's name, `default` unless told otherwise.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the adapter's method does here.
+    pub fn method(&self) -> &dyn LayerMethod {
+        self.method.as_ref()
+    }
+
+    /// The adapter's tensors.
+    pub fn tensors(&self) -> Tensors<'_> {
+        Tensors(&self.tensors)
+    }
+
+    /// The adapted output `[tokens, d_out]` of a layer with the input `[tokens, d_in]`.
+    pub fn forward(&self, input: Tensor<2>, base: &Base<'_, Tensor<2>>) -> Tensor<2> {
+        self.method.forward(&self.tensors(), input, base)
+    }
+
+    /// The adapted output `[tokens, d]` of an embedding of the ids `[tokens]`.
+    pub fn embed(&self, input: Tensor<1, Int>, base: &Base<'_, Tensor<1, Int>>) -> Tensor<2> {
+        self.method.embed(&self.tensors(), input, base)
+    }
+
+    /// Trains the adapter's trainable tensors, or freezes all of them.
+    pub(crate) fn set_requires_grad(&mut self, requires_grad: bool) {
+        for tensor in &mut self.tensors {
+            let trainable = tensor.spec.trainable;
+            tensor.param_mut().set_requires_grad(requires_grad && trainable);
+        }
+    }
+}
+
+impl AdapterTensor {
+    fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
+        fn make<const D: usize>(spec: &TensorSpec, device: &Device) -> Param<Tensor<D>> {
+            let shape: [usize; D] = spec.shape.clone().try_into().expect("D axes");
+            let tensor = match &spec.init {
+                Init::Zeros => Tensor::zeros(shape, device),
+                Init::Ones => Tensor::ones(shape, device),
+                Init::Uniform(bound) => {
+                    Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
+                }
+                Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
+                Init::Data(data) => Tensor::<D>::from_data(data.clone(), device).reshape(shape),
+            };
+            Param::from_tensor(tensor).set_require_grad(spec.trainable)
+        }
+        let value = match spec.shape.len() {
+            1 => AdapterParam::D1(make(&spec, device)),
+            2 => AdapterParam::D2(make(&spec, device)),
+            3 => AdapterParam::D3(make(&spec, device)),
+            4 => AdapterParam::D4(make(&spec, device)),
+            axes => {
+                return Err(PeftError::Adapter(format!(
+                    "the tensor {} has {axes} axes; an adapter's tensors have one to four",
+                    spec.name
+                )));
+            }
+        };
+        Ok(Self { spec, value })
+    }
+
+    /// What the method said of the tensor.
+    pub fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    /// The parameter.
+    pub fn param(&self) -> &dyn AnyParam {
+        match &self.value {
+            AdapterParam::D1(param) => param,
+            AdapterParam::D2(param) => param,
+            AdapterParam::D3(param) => param,
+            AdapterParam::D4(param) => param,
+        }
+    }
+
+    /// The parameter, to change it.
+    pub fn param_mut(&mut self) -> &mut dyn AnyParam {
+        match &mut self.value {
+            AdapterParam::D1(param) => param,
+            AdapterParam::D2(param) => param,
+            AdapterParam::D3(param) => param,
+            AdapterParam::D4(param) => param,
+        }
+    }
+}
+
+impl<'a> Tensors<'a> {
+    /// All tensors, in the method's order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a AdapterTensor> {
+        self.0.iter()
+    }
+
+    fn find(&self, name: &str) -> &'a AdapterParam {
+        let tensor = self.0.iter().find(|tensor| tensor.spec.name == name);
+        &tensor
+            .unwrap_or_else(|| panic!("LayerMethod::tensors names no tensor `{name}`"))
+            .value
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|tensor| tensor.spec.name == name)
+    }
+
+    /// The tensor of this name with one axis.
+    ///
+    /// # Panics
+    /// If the method did not ask for such a tensor.
+    pub fn vector(&self, name: &str) -> Tensor<1> {
+        match self.find(name) {
+            AdapterParam::D1(param) => param.val(),
+            _ => panic!("the tensor `{name}` is no vector"),
+        }
+    }
+
+    /// The tensor of this name with two axes.
+    ///
+    /// # Panics
+    /// If the method did not ask for such a tensor.
+    pub fn matrix(&self, name: &str) -> Tensor<2> {
+        match self.find(name) {
+            AdapterParam::D2(param) => param.val(),
+            _ => panic!("the tensor `{name}` is no matrix"),
+        }
+    }
+
+    /// The tensor of this name with three axes.
+    ///
+    /// # Panics
+    /// If the method did not ask for such a tensor.
+    pub fn tensor3(&self, name: &str) -> Tensor<3> {
+        match self.find(name) {
+            AdapterParam::D3(param) => param.val(),
+            _ => panic!("the tensor `{name}` has not three axes"),
+        }
+    }
+
+    /// The tensor of this name with four axes.
+    ///
+    /// # Panics
+    /// If the method did not ask for such a tensor.
+    pub fn tensor4(&self, name: &str) -> Tensor<4> {
+        match self.find(name) {
+            AdapterParam::D4(param) => param.val(),
+            _ => panic!("the tensor `{name}` has not four axes"),
+        }
+    }
+}

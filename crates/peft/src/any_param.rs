@@ -1,0 +1,78 @@
+//! Parameters of any rank behind one object-safe trait.
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{Gradients, Tensor, TensorData};
+
+/// A float parameter of any rank: what files, counts and freezing need of it.
+pub trait AnyParam {
+    /// Burn's identity of the parameter.
+    fn id(&self) -> ParamId;
+    /// The shape, without initialising a lazy parameter.
+    fn dims(&self) -> Vec<usize>;
+    /// The values, on the host.
+    fn to_data(&self) -> TensorData;
+    /// Replaces the values, keeping identity, device and trainable state.
+    ///
+    /// With `transposed` the data hold the last two axes the other way round.
+    ///
+    /// # Panics
+    /// If the shape differs: callers check it first, to name the tensor and the file.
+    fn set_data(&mut self, data: TensorData, transposed: bool);
+    /// Whether training changes the parameter.
+    fn requires_grad(&self) -> bool;
+    /// Sets whether training changes the parameter.
+    fn set_requires_grad(&mut self, requires_grad: bool);
+    /// The gradient of the last backward pass, if there is one.
+    fn gradient(&self, gradients: &Gradients) -> Option<TensorData>;
+
+    /// The number of values.
+    fn num_elements(&self) -> usize {
+        self.dims().iter().product()
+    }
+}
+
+impl<const D: usize> AnyParam for Param<Tensor<D>> {
+    fn id(&self) -> ParamId {
+        self.id
+    }
+
+    fn dims(&self) -> Vec<usize> {
+        self.lazy_shape().to_vec()
+    }
+
+    fn to_data(&self) -> TensorData {
+        self.val().to_data()
+    }
+
+    fn set_data(&mut self, data: TensorData, transposed: bool) {
+        let device = self.lazy_device();
+        let requires_grad = self.requires_grad();
+        let tensor = Tensor::<D>::from_data(data, &device.clone().without_autodiff());
+        let tensor = if transposed {
+            tensor.swap_dims(D - 2, D - 1)
+        } else {
+            tensor
+        };
+        assert_eq!(tensor.dims().to_vec(), self.dims(), "shape of a parameter");
+        let tensor = if device.is_autodiff() {
+            tensor.autodiff()
+        } else {
+            tensor
+        };
+        *self = Param::initialized(self.id, tensor).set_require_grad(requires_grad);
+    }
+
+    fn requires_grad(&self) -> bool {
+        // On a plain device Burn keeps the flag to itself until `train` puts it into effect.
+        self.is_initialized() && self.val().is_require_grad()
+            || self.clone().train().val().is_require_grad()
+    }
+
+    fn set_requires_grad(&mut self, requires_grad: bool) {
+        *self = self.clone().set_require_grad(requires_grad);
+    }
+
+    fn gradient(&self, gradients: &Gradients) -> Option<TensorData> {
+        self.val().grad(gradients).map(|gradient| gradient.to_data())
+    }
+}

@@ -1,0 +1,289 @@
+//! The layers a slot can hold.
+
+use burn::module::{Module, Param};
+use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
+
+/// A layer that [`LoraAdapter`](crate::LoraAdapter) can decorate.
+///
+/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm` and for GPT-2's [`Conv1D`].
+pub trait BaseLayer: Module {
+    /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
+    /// `Tensor<1, Int>` `[tokens]` for an embedding.
+    type Input: Clone;
+
+    /// The kind of the layer.
+    fn kind(&self) -> LayerKind;
+
+    /// `[d_in, d_out]`, without initialising lazy weights.
+    fn dims(&self) -> [usize; 2];
+
+    /// The layer's own output, `[tokens, d_out]`.
+    fn forward_base(&self, input: Self::Input) -> Tensor<2>;
+
+    /// The output with one adapter beside the layer.
+    fn forward_adapter(
+        adapter: &Adapter,
+        input: Self::Input,
+        base: &Base<'_, Self::Input>,
+    ) -> Tensor<2>;
+
+    /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
+    fn weight(&self) -> Tensor<2>;
+
+    /// The bias `[d_out]`, if the layer has one.
+    fn bias(&self) -> Option<Tensor<1>>;
+
+    /// Replaces weight and bias by others of the same shapes; a missing bias stays missing.
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>);
+
+    /// Calls `visit` with every parameter, called as the checkpoint calls it.
+    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam));
+
+    /// As [`visit_params`](Self::visit_params), to change the parameters.
+    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
+
+    /// The device the layer lives on.
+    fn device(&self) -> Device;
+
+    /// The layer as PyTorch prints it.
+    fn describe(&self) -> Tree;
+}
+
+fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
+    *param = param.clone().map(|old| {
+        let value = match old.is_autodiff() {
+            true => value.without_autodiff().autodiff(),
+            false => value.without_autodiff(),
+        };
+        value.set_require_grad(old.is_require_grad())
+    });
+}
+
+/// The parts that do not differ between layers with a `weight` and an optional `bias`.
+macro_rules! weight_and_bias {
+    ($weight:ident, $bias:ident) => {
+        fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+            visit("weight", &self.$weight);
+            if let Some(bias) = &self.$bias {
+                visit("bias", bias);
+            }
+        }
+
+        fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+            visit("weight", &mut self.$weight);
+            if let Some(bias) = &mut self.$bias {
+                visit("bias", bias);
+            }
+        }
+
+        fn bias(&self) -> Option<Tensor<1>> {
+            self.$bias.as_ref().map(Param::val)
+        }
+
+        fn device(&self) -> Device {
+            self.$weight.lazy_device()
+        }
+    };
+}
+
+impl BaseLayer for Linear {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Linear
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+        self.forward(input)
+    }
+
+    fn forward_adapter(
+        adapter: &Adapter,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        adapter.forward(input, base)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+        if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
+            replace(param, bias);
+        }
+    }
+
+    weight_and_bias!(weight, bias);
+
+    fn describe(&self) -> Tree {
+        let [d_in, d_out] = self.dims();
+        let bias = if self.bias.is_some() { "True" } else { "False" };
+        Tree::Leaf(format!(
+            "Linear(in_features={d_in}, out_features={d_out}, bias={bias})"
+        ))
+    }
+}
+
+impl BaseLayer for Conv1D {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Conv1D
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+        self.forward(input)
+    }
+
+    fn forward_adapter(
+        adapter: &Adapter,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        adapter.forward(input, base)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        Some(self.bias.val())
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+        if let Some(bias) = bias {
+            replace(&mut self.bias, bias);
+        }
+    }
+
+    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        visit("weight", &self.weight);
+        visit("bias", &self.bias);
+    }
+
+    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        visit("weight", &mut self.weight);
+        visit("bias", &mut self.bias);
+    }
+
+    fn device(&self) -> Device {
+        self.weight.lazy_device()
+    }
+
+    fn describe(&self) -> Tree {
+        let [d_in, d_out] = self.dims();
+        Tree::Leaf(format!("Conv1D(nf={d_out}, nx={d_in})"))
+    }
+}
+
+impl BaseLayer for Embedding {
+    type Input = Tensor<1, Int>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Embedding
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    fn forward_base(&self, input: Tensor<1, Int>) -> Tensor<2> {
+        self.weight.val().select(0, input)
+    }
+
+    fn forward_adapter(
+        adapter: &Adapter,
+        input: Tensor<1, Int>,
+        base: &Base<'_, Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        adapter.embed(input, base)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        None
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, _: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+    }
+
+    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        visit("weight", &self.weight);
+    }
+
+    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        visit("weight", &mut self.weight);
+    }
+
+    fn device(&self) -> Device {
+        self.weight.lazy_device()
+    }
+
+    fn describe(&self) -> Tree {
+        let [rows, d] = self.dims();
+        Tree::Leaf(format!("Embedding({rows}, {d})"))
+    }
+}
+
+impl BaseLayer for LayerNorm {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::LayerNorm
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        let [d] = self.gamma.lazy_shape().dims();
+        [d, d]
+    }
+
+    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+        self.forward(input)
+    }
+
+    fn forward_adapter(
+        adapter: &Adapter,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        adapter.forward(input, base)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.gamma.val().unsqueeze()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.gamma, weight.squeeze_dim(0));
+        if let (Some(param), Some(bias)) = (&mut self.beta, bias) {
+            replace(param, bias);
+        }
+    }
+
+    weight_and_bias!(gamma, beta);
+
+    fn describe(&self) -> Tree {
+        let [d, _] = self.dims();
+        Tree::Leaf(format!("LayerNorm(({d},), elementwise_affine=True)"))
+    }
+}

@@ -1,0 +1,188 @@
+//! The keys of `adapter_config.json` that every layer method has.
+
+use super::{Fields, OneOrMany};
+use crate::{PeftError, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::fmt;
+
+/// The version of PEFT whose files are written, in new files' `peft_version`.
+pub const PEFT_VERSION: &str = "0.21.2";
+
+/// Which layers: a regular expression or a list of names (PEFT's `target_modules` and
+/// `exclude_modules`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum TargetModules {
+    /// A regular expression that a layer's whole path must match; as `target_modules`, the word
+    /// `all-linear` means every linear layer but the output layer.
+    Pattern(String),
+    /// Names: whole paths, or the ends of paths at a dot.
+    List(Vec<String>),
+}
+
+impl TargetModules {
+    /// A list of names.
+    pub fn list<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        Self::List(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Whether this is the word `all-linear`, in any case.
+    pub fn is_all_linear(&self) -> bool {
+        matches!(self, Self::Pattern(pattern) if pattern.eq_ignore_ascii_case("all-linear"))
+    }
+
+    /// Whether nothing is named (`""` or `[]`).
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Pattern(pattern) => pattern.is_empty(),
+            Self::List(names) => names.is_empty(),
+        }
+    }
+}
+
+impl fmt::Display for TargetModules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(pattern) => write!(f, "{pattern:?}"),
+            Self::List(names) => write!(f, "{names:?}"),
+        }
+    }
+}
+
+/// PEFT's `task_type`: what the model is trained for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum TaskType {
+    #[serde(rename = "CAUSAL_LM")]
+    CausalLm,
+    #[serde(rename = "SEQ_CLS")]
+    SeqCls,
+    #[serde(rename = "SEQ_2_SEQ_LM")]
+    Seq2SeqLm,
+    #[serde(rename = "TOKEN_CLS")]
+    TokenCls,
+    #[serde(rename = "QUESTION_ANS")]
+    QuestionAns,
+    #[serde(rename = "FEATURE_EXTRACTION")]
+    FeatureExtraction,
+}
+
+/// The keys that all layer methods share, with PEFT's defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommonConfig {
+    /// What the model is trained for.
+    pub task_type: Option<TaskType>,
+    /// The base model: a folder or a Hub id.
+    pub base_model_name_or_path: Option<String>,
+    /// The base model's revision on the Hub.
+    pub revision: Option<String>,
+    /// Whether the adapter is meant for inference only; true in a saved file.
+    pub inference_mode: bool,
+    /// The base model's Python class, for models without a task type. Kept, not used.
+    pub auto_mapping: Option<Value>,
+    /// The version of PEFT that wrote the file; [`PEFT_VERSION`] is written where it is `None`.
+    pub peft_version: Option<String>,
+    /// The layers to adapt; `None` is the default for the model's type.
+    pub target_modules: Option<TargetModules>,
+    /// Layers not to adapt though `target_modules` names them.
+    pub exclude_modules: Option<TargetModules>,
+    /// The blocks to adapt, by index; goes with a list of target modules.
+    pub layers_to_transform: Option<OneOrMany<i64>>,
+    /// What the list of blocks is called (`h`, `layers`), as a regular expression.
+    pub layers_pattern: Option<OneOrMany<String>>,
+    /// Modules to copy, train and save in full.
+    pub modules_to_save: Option<Vec<String>>,
+    /// Keys that nothing here knows. They are written back as they were.
+    pub unknown: Map<String, Value>,
+}
+
+impl CommonConfig {
+    /// Takes the shared keys. The caller takes its own and then sets `unknown` to
+    /// [`Fields::rest`].
+    ///
+    /// # Errors
+    /// When a value has the wrong type.
+    pub fn from_fields(fields: &mut Fields) -> Result<Self> {
+        let modules_to_save: Option<OneOrMany<String>> = fields.take("modules_to_save", None)?;
+        Ok(Self {
+            task_type: fields.take("task_type", None)?,
+            base_model_name_or_path: fields.take("base_model_name_or_path", None)?,
+            revision: fields.take("revision", None)?,
+            inference_mode: fields.take("inference_mode", false)?,
+            auto_mapping: fields.take_value("auto_mapping"),
+            peft_version: fields.take("peft_version", None)?,
+            target_modules: fields.take("target_modules", None)?,
+            exclude_modules: fields.take("exclude_modules", None)?,
+            layers_to_transform: fields.take("layers_to_transform", None)?,
+            layers_pattern: fields.take("layers_pattern", None)?,
+            modules_to_save: modules_to_save.map(|names| names.as_slice().to_vec()),
+            unknown: Map::new(),
+        })
+    }
+
+    /// The shared keys, `peft_type` and the unknown keys, for [`super::render_json`].
+    pub fn to_json(&self, peft_type: &str) -> Map<String, Value> {
+        let version = self.peft_version.as_deref().unwrap_or(PEFT_VERSION);
+        let mut map = self.unknown.clone();
+        map.extend(
+            [
+                ("peft_type", json!(peft_type)),
+                ("task_type", json!(self.task_type)),
+                (
+                    "base_model_name_or_path",
+                    json!(self.base_model_name_or_path),
+                ),
+                ("revision", json!(self.revision)),
+                ("inference_mode", json!(self.inference_mode)),
+                ("auto_mapping", json!(self.auto_mapping)),
+                ("peft_version", json!(version)),
+                ("target_modules", json!(self.target_modules)),
+                ("exclude_modules", json!(self.exclude_modules)),
+                ("layers_to_transform", json!(self.layers_to_transform)),
+                ("layers_pattern", json!(self.layers_pattern)),
+                ("modules_to_save", json!(self.modules_to_save)),
+            ]
+            .map(|(key, value)| (key.to_string(), value)),
+        );
+        map
+    }
+
+    /// The block indices to adapt; empty when all are (PEFT reads `[]` as none given).
+    pub fn layer_indices(&self) -> &[i64] {
+        self.layers_to_transform
+            .as_ref()
+            .map_or(&[], OneOrMany::as_slice)
+    }
+
+    /// The names of the list of blocks; empty when any will do.
+    pub fn layer_patterns(&self) -> &[String] {
+        self.layers_pattern.as_ref().map_or(&[], OneOrMany::given)
+    }
+
+    /// Checks what the types do not: which keys go together.
+    ///
+    /// # Errors
+    /// When `layers_to_transform` or `layers_pattern` stand beside a pattern in `target_modules`,
+    /// or `layers_pattern` without `layers_to_transform`.
+    pub fn validate(&self) -> Result<()> {
+        let (indices, patterns) = (self.layer_indices(), self.layer_patterns());
+        if let Some(target @ TargetModules::Pattern(_)) = &self.target_modules {
+            let (key, value) = match (indices, patterns) {
+                ([], []) => return Ok(()),
+                ([], patterns) => ("layers_pattern", format!("{patterns:?}")),
+                (indices, _) => ("layers_to_transform", format!("{indices:?}")),
+            };
+            return Err(PeftError::Config(format!(
+                "{key} = {value} cannot be used with a pattern, target_modules = {target}: list \
+                 the names of the layers, or write the indices into the pattern"
+            )));
+        }
+        if indices.is_empty() && !patterns.is_empty() {
+            return Err(PeftError::Config(format!(
+                "layers_pattern = {patterns:?} needs layers_to_transform, the indices to adapt"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Setting LoRA's keys one by one.
+
+use super::{Bias, InitLoraWeights, LoraConfig, OneOrMany, TargetModules, TaskType};
+
+/// Every method sets one key and returns the configuration; the fields say what they mean.
+impl LoraConfig {
+    /// Sets the rank.
+    pub fn with_r(mut self, r: usize) -> Self {
+        self.r = r;
+        self
+    }
+
+    /// Sets α.
+    pub fn with_lora_alpha(mut self, lora_alpha: f64) -> Self {
+        self.lora_alpha = lora_alpha;
+        self
+    }
+
+    /// Sets the dropout probability.
+    pub fn with_lora_dropout(mut self, lora_dropout: f64) -> Self {
+        self.lora_dropout = lora_dropout;
+        self
+    }
+
+    /// Sets which biases are trained.
+    pub fn with_bias(mut self, bias: Bias) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets whether the scaling is α/√r.
+    pub fn with_use_rslora(mut self, use_rslora: bool) -> Self {
+        self.use_rslora = use_rslora;
+        self
+    }
+
+    /// Sets how a new adapter starts.
+    pub fn with_init_lora_weights(mut self, init_lora_weights: InitLoraWeights) -> Self {
+        self.init_lora_weights = init_lora_weights;
+        self
+    }
+
+    /// Sets whether B has a bias.
+    pub fn with_lora_bias(mut self, lora_bias: bool) -> Self {
+        self.lora_bias = lora_bias;
+        self
+    }
+
+    /// Sets the ranks of single layers, by pattern.
+    pub fn with_rank_pattern<S: Into<String>>(
+        mut self,
+        ranks: impl IntoIterator<Item = (S, usize)>,
+    ) -> Self {
+        self.rank_pattern = ranks.into_iter().map(|(k, r)| (k.into(), r)).collect();
+        self
+    }
+
+    /// Sets the α of single layers, by pattern.
+    pub fn with_alpha_pattern<S: Into<String>>(
+        mut self,
+        alphas: impl IntoIterator<Item = (S, f64)>,
+    ) -> Self {
+        self.alpha_pattern = alphas.into_iter().map(|(k, a)| (k.into(), a)).collect();
+        self
+    }
+
+    /// Sets the layers to adapt, by name.
+    pub fn with_target_modules<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.common.target_modules = Some(TargetModules::list(names));
+        self
+    }
+
+    /// Sets the layers to adapt: a regular expression for their whole paths, or `all-linear`.
+    pub fn with_target_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.common.target_modules = Some(TargetModules::Pattern(pattern.into()));
+        self
+    }
+
+    /// Sets the layers not to adapt, by name.
+    pub fn with_exclude_modules<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.common.exclude_modules = Some(TargetModules::list(names));
+        self
+    }
+
+    /// Sets the layers not to adapt: a regular expression for their whole paths.
+    pub fn with_exclude_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.common.exclude_modules = Some(TargetModules::Pattern(pattern.into()));
+        self
+    }
+
+    /// Sets the blocks to adapt, by index.
+    pub fn with_layers_to_transform(mut self, indices: impl IntoIterator<Item = i64>) -> Self {
+        self.common.layers_to_transform = Some(OneOrMany::Many(indices.into_iter().collect()));
+        self
+    }
+
+    /// Sets what the list of blocks is called.
+    pub fn with_layers_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.common.layers_pattern = Some(OneOrMany::One(pattern.into()));
+        self
+    }
+
+    /// Sets the modules to copy, train and save in full.
+    pub fn with_modules_to_save<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.common.modules_to_save = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets what the model is trained for.
+    pub fn with_task_type(mut self, task_type: TaskType) -> Self {
+        self.common.task_type = Some(task_type);
+        self
+    }
+
+    /// Sets the base model's folder or Hub id.
+    pub fn with_base_model(mut self, name_or_path: impl Into<String>) -> Self {
+        self.common.base_model_name_or_path = Some(name_or_path.into());
+        self
+    }
+}

@@ -1,0 +1,15 @@
+//! What an `adapter_config.json` says: the keys all methods share, those of each method, and
+//! how the file is read and written.
+
+mod common;
+mod fields;
+mod json;
+mod lora;
+mod lora_builder;
+mod one_or_many;
+
+pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
+pub use fields::Fields;
+pub use json::render_json;
+pub use lora::{Bias, InitLoraWeights, LoraConfig};
+pub use one_or_many::OneOrMany;

@@ -1,0 +1,37 @@
+//! The errors of this crate: what was wrong, with which value, and the way out.
+
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, PeftError>;
+
+/// What can go wrong with adapters, their configurations and their files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeftError {
+    /// A configuration that cannot be used, with the reason.
+    #[error("{0}")]
+    Config(String),
+    /// A choice of layers that cannot be used, with the reason.
+    #[error("{0}")]
+    Target(String),
+    /// An adapter name or state that does not allow what was asked.
+    #[error("{0}")]
+    Adapter(String),
+    /// A file that does not hold what it should, with the reason.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}

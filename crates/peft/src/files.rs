@@ -1,0 +1,342 @@
+//! PEFT's folders: `adapter_config.json` and `adapter_model.safetensors`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::tensor::{DType, TensorData};
+use indexmap::IndexMap;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::config::{Fields, render_json};
+use crate::methods::config_from_fields;
+use crate::model::DEFAULT_ADAPTER;
+use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result};
+
+/// The name of the file with an adapter's configuration.
+pub const CONFIG_NAME: &str = "adapter_config.json";
+/// The name of the file with an adapter's tensors.
+pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+/// What PEFT puts before the path of a layer.
+const PREFIX: &str = "base_model.model.";
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
+    /// into a folder of its name within. The base is never written.
+    ///
+    /// Each file is written under a temporary name and renamed, so that no reader ever sees half
+    /// of one.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let directory = directory.as_ref();
+        for (name, config) in &self.peft_config {
+            let folder = match name.as_str() {
+                DEFAULT_ADAPTER => directory.to_path_buf(),
+                name => directory.join(name),
+            };
+            fs::create_dir_all(&folder).map_err(|source| io_error(&folder, source))?;
+            let mut common = config.common().clone();
+            common.inference_mode = true;
+            let json = render_json(&config.with_common(common).to_json());
+            write_tensors(&folder.join(WEIGHTS_NAME), self.adapter_state_dict(name))?;
+            write_file(&folder.join(CONFIG_NAME), json.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Loads an adapter that PEFT, or [`save_pretrained`](Self::save_pretrained), has written.
+    ///
+    /// It is active; its tensors are trained further only if `is_trainable`.
+    ///
+    /// # Errors
+    /// If the files are missing or broken, if a tensor is missing, left over or of another shape
+    /// than the model's, or as [`get_peft_model`](crate::get_peft_model).
+    pub fn from_pretrained(
+        model: M,
+        directory: impl AsRef<Path>,
+        is_trainable: bool,
+    ) -> Result<Self> {
+        let directory = directory.as_ref();
+        let config = read_config(directory)?;
+        let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
+        let mut peft_model = Self::new(model, DEFAULT_ADAPTER, config)?;
+        peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
+        peft_model.set_requires_grad(DEFAULT_ADAPTER, is_trainable);
+        Ok(peft_model)
+    }
+
+    /// Loads a further adapter under a name of its own; it is not active yet.
+    ///
+    /// If there is an adapter of that name, its tensors are replaced, so loading into a model
+    /// that was wrapped before never trains to no effect (PEFT issue 2115).
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained). The model is as before.
+    pub fn load_adapter(
+        &mut self,
+        directory: impl AsRef<Path>,
+        adapter_name: &str,
+        is_trainable: bool,
+    ) -> Result<()> {
+        let directory = directory.as_ref();
+        let config = read_config(directory)?;
+        let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
+        let is_new = !self.peft_config.contains_key(adapter_name);
+        let before = self.clone();
+        if !is_new {
+            self.delete_adapter(adapter_name)?;
+        }
+        let active: Vec<&str> = before.active.iter().map(String::as_str).collect();
+        let loaded = self
+            .add_adapter(adapter_name, config)
+            .and_then(|()| self.load_state_dict(adapter_name, tensors, directory))
+            .and_then(|()| match is_new {
+                true => Ok(()),
+                false => self.set_adapter(&active),
+            });
+        if let Err(error) = loaded {
+            *self = before;
+            return Err(error);
+        }
+        self.set_requires_grad(adapter_name, is_trainable);
+        Ok(())
+    }
+
+    /// The tensors of one adapter under their keys in PEFT's file, in the order of the layers.
+    pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
+        let mut tensors = Vec::new();
+        // A clone shares the tensors; it only spares a second traversal without `mut`.
+        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
+            let data = param.to_data().convert::<f32>();
+            let data = match transposed {
+                true => transpose(data),
+                false => data,
+            };
+            tensors.push((key.to_string(), data));
+        });
+        tensors
+    }
+
+    /// Sets the tensors of one adapter from those of a file.
+    fn load_state_dict(
+        &mut self,
+        adapter_name: &str,
+        mut tensors: IndexMap<String, TensorData>,
+        directory: &Path,
+    ) -> Result<()> {
+        let path = directory.join(WEIGHTS_NAME);
+        let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
+        let mut found = HashMap::new();
+        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
+            let Some(data) = tensors.swap_remove(key) else {
+                return missing.push(key.to_string());
+            };
+            let mut dims = param.dims();
+            if transposed {
+                dims.reverse();
+            }
+            let shape = data.shape().to_vec();
+            if shape != dims {
+                mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+            }
+            found.insert(key.to_string(), data);
+        });
+        let unexpected: Vec<_> = tensors.keys().take(4).collect();
+        if !mismatched.is_empty() {
+            mismatched.truncate(4);
+            let list = mismatched.join("; ");
+            return Err(file_error(&path, format!("the adapter does not fit the model: {list}")));
+        }
+        if !missing.is_empty() || !unexpected.is_empty() {
+            return Err(file_error(
+                &path,
+                format!(
+                    "the adapter does not fit its configuration and the model: {} tensors are \
+                     missing (first {:?}), {} are unexpected (first {unexpected:?})",
+                    missing.len(),
+                    missing.iter().take(4).collect::<Vec<_>>(),
+                    tensors.len(),
+                ),
+            ));
+        }
+        self.visit_adapter(adapter_name, |key, param, transposed| {
+            if let Some(data) = found.remove(key) {
+                param.set_data(data, transposed);
+            }
+        });
+        Ok(())
+    }
+
+    /// Calls `visit` with everything that is saved of an adapter: its key in the file, the
+    /// parameter, and whether the file holds it transposed.
+    pub(crate) fn visit_adapter(
+        &mut self,
+        adapter_name: &str,
+        mut visit: impl FnMut(&str, &mut dyn AnyParam, bool),
+    ) {
+        use crate::config::Bias;
+        let bias = self.peft_config.get(adapter_name).map(|config| config.bias());
+        self.visit_slots_mut(|path, slot| {
+            let is_linear = slot.kind() == LayerKind::Linear;
+            let mut adapted = false;
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name {
+                    adapted = true;
+                    for tensor in &mut adapter.tensors {
+                        let key = format!("{PREFIX}{path}.{}", tensor.spec.key);
+                        visit(&key, tensor.param_mut(), false);
+                    }
+                }
+            }
+            slot.visit_saved_mut(adapter_name, &mut |name, param| {
+                let key = format!("{PREFIX}{path}.{name}");
+                // torch's Linear keeps its weight the other way round.
+                visit(&key, param, is_linear && name == "weight");
+            });
+            if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
+                let base = if adapted { ".base_layer" } else { "" };
+                slot.visit_base_mut(&mut |name, param| {
+                    if name == "bias" {
+                        visit(&format!("{PREFIX}{path}{base}.bias"), param, false);
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// The configuration in an adapter's folder.
+///
+/// # Errors
+/// If there is no such file (the error says so if the folder holds a whole model), or as
+/// [`config_from_fields`].
+pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>> {
+    let path = directory.join(CONFIG_NAME);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let reason = match (directory.is_dir(), directory.join("config.json").is_file()) {
+                (true, true) => {
+                    "this folder holds a model (config.json), not an adapter: it has no \
+                     adapter_config.json"
+                }
+                (true, false) => "no adapter here: the folder has no adapter_config.json",
+                (false, _) => "no such folder; an adapter is a folder with adapter_config.json",
+            };
+            return Err(file_error(directory, reason));
+        }
+        Err(source) => return Err(io_error(&path, source)),
+    };
+    config_from_fields(Fields::parse(&text, path.display().to_string())?)
+}
+
+/// The tensors of a safetensors file as 32-bit floats, by key.
+///
+/// # Errors
+/// If the file is missing, truncated, lies in its header, or holds anything but F32, F16 or BF16.
+pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
+    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        let length = bytes.len();
+        file_error(path, format!("not a whole safetensors file ({length} bytes): {error}"))
+    })?;
+    let mut tensors = IndexMap::new();
+    for (key, view) in file.iter() {
+        tensors.insert(key.to_string(), to_f32(path, key, &view)?);
+    }
+    tensors.sort_keys();
+    Ok(tensors)
+}
+
+/// One tensor of a safetensors file as 32-bit floats.
+///
+/// # Errors
+/// If it is none of F32, F16 and BF16.
+pub fn to_f32(path: &Path, key: &str, view: &TensorView<'_>) -> Result<TensorData> {
+    let bytes = view.data();
+    let halves = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => {
+            let words = bytes.chunks_exact(4);
+            words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+        }
+        Dtype::F16 => halves().map(|pair| half::f16::from_le_bytes(pair).to_f32()).collect(),
+        Dtype::BF16 => halves().map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect(),
+        other => {
+            return Err(file_error(
+                path,
+                format!("the tensor {key} is {other:?}; supported are F32, F16 and BF16"),
+            ));
+        }
+    };
+    Ok(TensorData::new(values, view.shape().to_vec()))
+}
+
+/// Writes tensors of 32-bit floats as PyTorch's safetensors files are (`format: pt`).
+///
+/// # Errors
+/// If the file cannot be written; there is no partial file then.
+pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (key, data) in &tensors {
+        debug_assert_eq!(data.dtype(), DType::F32);
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        let view = view.map_err(|error| file_error(path, format!("{key}: {error}")))?;
+        views.push((key.as_str(), view));
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| file_error(path, error.to_string()))?;
+    write_file(path, &bytes)
+}
+
+/// Writes a file under a temporary name beside it, flushes it to the disk and renames it.
+///
+/// # Errors
+/// If any of that fails; an earlier file of that name is as before.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            // tempfile's own 0600 would keep the file from everybody else.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|source| io_error(path, source))
+}
+
+fn transpose(data: TensorData) -> TensorData {
+    let [rows, columns] = [data.shape()[0], data.shape()[1]];
+    let values = data.as_slice::<f32>().expect("f32 values");
+    let mut transposed = Vec::with_capacity(values.len());
+    for column in 0..columns {
+        transposed.extend((0..rows).map(|row| values[row * columns + column]));
+    }
+    TensorData::new(transposed, [columns, rows])
+}
+
+fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {
+    PeftError::File {
+        path: path.to_path_buf(),
+        reason: reason.into(),
+    }
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> PeftError {
+    PeftError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
+}

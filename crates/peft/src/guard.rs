@@ -1,0 +1,84 @@
+//! The guard of the first training step: every trainable tensor learns.
+
+use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use std::collections::HashMap;
+
+use crate::{BaseModel, Path, PeftError, PeftModel, Result};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Checks that every trainable tensor has a gradient, and one that is not all zero where
+    /// the maths says so: of LoRA, `lora_A` has none as long as `lora_B` is zero.
+    ///
+    /// Reads each gradient once; meant for the first step of a run.
+    ///
+    /// # Errors
+    /// If a tensor has no such gradient: training it would have no effect. The error names all.
+    pub fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
+        let mut norms = Norms {
+            gradients,
+            found: HashMap::new(),
+        };
+        self.base_model.visit(&mut norms);
+        let idle = self.waiting_tensors();
+        let mut lost = Vec::new();
+        for parameter in self.named_parameters() {
+            if !parameter.requires_grad || idle.contains(&parameter.id) {
+                continue;
+            }
+            match norms.found.get(&parameter.id) {
+                None => lost.push(format!("{} (no gradient)", parameter.name)),
+                Some(norm) if *norm == 0.0 => lost.push(format!("{} (all zero)", parameter.name)),
+                Some(_) => {}
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let count = lost.len();
+        lost.truncate(8);
+        Err(PeftError::Adapter(format!(
+            "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
+            lost.join(", ")
+        )))
+    }
+
+    /// The tensors that wait for another one to leave zero.
+    fn waiting_tensors(&self) -> Vec<ParamId> {
+        let mut waiting = Vec::new();
+        self.base_model.visit_slots(&mut Path::default(), &mut |_, slot| {
+            for adapter in slot.adapters() {
+                for tensor in adapter.tensors().iter() {
+                    let partner = tensor.spec().waits_for;
+                    let partner = partner.and_then(|name| {
+                        adapter.tensors().iter().find(|other| other.spec().name == name)
+                    });
+                    let is_zero = partner.is_some_and(|partner| {
+                        let data = partner.param().to_data().convert::<f32>();
+                        data.iter::<f32>().all(|value| value == 0.0)
+                    });
+                    if is_zero {
+                        waiting.push(tensor.param().id());
+                    }
+                }
+            }
+        });
+        waiting
+    }
+}
+
+/// The largest absolute value of each parameter's gradient.
+struct Norms<'a> {
+    gradients: &'a GradientsParams,
+    found: HashMap<ParamId, f32>,
+}
+
+impl ModuleVisitor for Norms<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let largest = gradient.abs().max().into_scalar::<f32>();
+            self.found.insert(param.id, largest);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a slot says of the layer it holds, as plain data.
+
+use std::fmt;
+
+/// The kind of a layer, by the name PEFT prints for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LayerKind {
+    /// `torch.nn.Linear`: the file holds its weight as `[d_out, d_in]`.
+    Linear,
+    /// transformers' `Conv1D` (GPT-2): the file holds its weight as `[d_in, d_out]`.
+    Conv1D,
+    /// `torch.nn.Embedding`: weight `[vocab, d]`.
+    Embedding,
+    /// `torch.nn.LayerNorm`.
+    LayerNorm,
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One adaptable layer of a model, as targeting and methods see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// The path of the slot, which is the Hugging Face name of the layer:
+    /// `transformer.h.0.attn.c_attn`.
+    pub path: String,
+    /// The kind of the layer.
+    pub kind: LayerKind,
+    /// Features in (for an embedding: rows of the table).
+    pub d_in: usize,
+    /// Features out.
+    pub d_out: usize,
+    /// Whether the layer has a bias.
+    pub has_bias: bool,
+    /// Whether this is the model's output embedding (`lm_head`), which `all-linear` leaves out.
+    pub is_output: bool,
+}

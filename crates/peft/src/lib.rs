@@ -1,0 +1,46 @@
+//! Parameter-efficient fine-tuning for Burn: LoRA and its relatives, in Hugging Face PEFT's
+//! file format.
+//!
+//! - A model holds its adaptable layers in slots, [`LoraAdapter<M>`], and derives [`Adaptable`].
+//! - [`get_peft_model`] wraps it with the adapter that a configuration describes
+//!   ([`config::LoraConfig`], or any [`Method`]); everything else is frozen.
+//! - [`PeftModel`] counts, prints, switches, merges, saves and loads adapters.
+//!
+//! A method of your own is one file: see `examples/custom_method.rs`.
+
+extern crate self as burn_peft;
+
+mod adaptable;
+mod adapter;
+mod any_param;
+mod base_layer;
+pub mod config;
+mod conv1d;
+mod error;
+pub mod files;
+mod guard;
+mod layer;
+mod lora_adapter;
+mod method;
+pub mod methods;
+mod model;
+pub mod parameters;
+mod record;
+mod slot;
+pub mod target;
+mod tree;
+
+pub use adaptable::{Adaptable, BaseModel, Path};
+pub use adapter::{Adapter, AdapterParam, AdapterTensor, Tensors};
+pub use any_param::AnyParam;
+pub use base_layer::BaseLayer;
+pub use burn_peft_derive::Adaptable;
+pub use config::LoraConfig;
+pub use conv1d::Conv1D;
+pub use error::{PeftError, Result};
+pub use layer::{LayerInfo, LayerKind};
+pub use lora_adapter::LoraAdapter;
+pub use method::{Base, Init, LayerMethod, Method, TensorSpec};
+pub use model::{DEFAULT_ADAPTER, PeftModel, get_peft_model, layers};
+pub use slot::{Slot, SlotState};
+pub use tree::Tree;

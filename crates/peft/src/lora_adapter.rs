@@ -1,0 +1,312 @@
+//! The decorator: a layer with adapters beside it.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::{
+    Adaptable, Adapter, AnyParam, Base, BaseLayer, LayerKind, Path, PeftError, Result, Slot,
+    SlotState, Tree,
+};
+
+/// A layer `M` with any number of adapters beside it, of which some are active, or none.
+///
+/// It stands in the model in the place of `M`. Without adapters it *is* `M`. With one, it
+/// computes what the adapter's method says; for LoRA `M(x) + scaling · B(A(dropout(x)))`
+/// (arXiv 2106.09685), on activations: a frozen weight never gets a gradient of its size.
+///
+/// ```
+/// # use burn::{nn::LinearConfig, tensor::{Device, Tensor}};
+/// # use burn_peft::LoraAdapter;
+/// # let device = Device::flex();
+/// let layer = LoraAdapter::new(LinearConfig::new(10, 20).init(&device));
+/// let output = layer.forward(Tensor::zeros([3, 10], &device)); // [3, 20]
+/// ```
+#[derive(Module, Debug)]
+pub struct LoraAdapter<M: BaseLayer> {
+    /// The layer, frozen while an adapter is trained.
+    pub base_layer: M,
+    /// The adapters, in the order they were added.
+    adapters: Vec<Adapter>,
+    /// Trained copies of the layer (`modules_to_save`), named in the state.
+    modules_to_save: Vec<M>,
+    #[module(skip)]
+    state: SlotState,
+}
+
+impl<M: BaseLayer> LoraAdapter<M> {
+    /// A slot without adapters.
+    pub fn new(base_layer: M) -> Self {
+        Self {
+            base_layer,
+            adapters: Vec::new(),
+            modules_to_save: Vec::new(),
+            state: SlotState::default(),
+        }
+    }
+
+    /// The output of the layer and its active adapters, `[tokens, d_out]`.
+    pub fn forward(&self, input: M::Input) -> Tensor<2> {
+        if self.state.disabled {
+            return self.base_layer.forward_base(input);
+        }
+        let names = self.state.active.iter();
+        let active: Vec<&Adapter> = names
+            .filter(|name| !self.state.merged.contains(name))
+            .filter_map(|name| self.adapters.iter().find(|adapter| adapter.name == **name))
+            .collect();
+        self.forward_through(&active, input)
+    }
+
+    /// The last adapter acts on what the others make of the layer.
+    fn forward_through(&self, adapters: &[&Adapter], input: M::Input) -> Tensor<2> {
+        let Some((last, others)) = adapters.split_last() else {
+            return self.active_layer().forward_base(input);
+        };
+        let base = Base {
+            forward: &|input| self.forward_through(others, input),
+            weight: &|| self.base_layer.weight(),
+        };
+        M::forward_adapter(last, input, &base)
+    }
+
+    /// The active adapter's copy of the layer, or the layer itself.
+    fn active_layer(&self) -> &M {
+        let saved = self.state.active.iter().find_map(|name| self.saved(name));
+        saved.unwrap_or(&self.base_layer)
+    }
+
+    fn saved(&self, adapter: &str) -> Option<&M> {
+        let index = self.state.saved.iter().position(|name| name == adapter)?;
+        self.modules_to_save.get(index)
+    }
+
+    /// The weight of the layer, or of the active adapter's copy of it.
+    pub fn active_weight(&self) -> Tensor<2> {
+        match self.state.disabled {
+            true => self.base_layer.weight(),
+            false => self.active_layer().weight(),
+        }
+    }
+}
+
+impl<M: BaseLayer> Slot for LoraAdapter<M> {
+    fn kind(&self) -> LayerKind {
+        self.base_layer.kind()
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.base_layer.dims()
+    }
+
+    fn has_bias(&self) -> bool {
+        let mut has_bias = false;
+        self.visit_base(&mut |name, _| has_bias |= name == "bias");
+        has_bias
+    }
+
+    fn device(&self) -> Device {
+        self.base_layer.device()
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.base_layer.weight()
+    }
+
+    fn adapters(&self) -> &[Adapter] {
+        &self.adapters
+    }
+
+    fn adapters_mut(&mut self) -> &mut Vec<Adapter> {
+        &mut self.adapters
+    }
+
+    fn state(&self) -> &SlotState {
+        &self.state
+    }
+
+    fn state_mut(&mut self) -> &mut SlotState {
+        &mut self.state
+    }
+
+    fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        self.base_layer.visit_params(visit);
+    }
+
+    fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        self.base_layer.visit_params_mut(visit);
+    }
+
+    fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        if let Some(layer) = self.saved(adapter) {
+            layer.visit_params(visit);
+        }
+    }
+
+    fn visit_saved_mut(&mut self, adapter: &str, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        if let Some(index) = self.state.saved.iter().position(|name| name == adapter) {
+            self.modules_to_save[index].visit_params_mut(visit);
+        }
+    }
+
+    fn add_saved(&mut self, adapter: &str) {
+        let mut copy = self.base_layer.clone();
+        // A copy with identities of its own: the optimizer keeps its state by identity.
+        let mut fresh = FreshIds;
+        copy = copy.map(&mut fresh);
+        copy.visit_params_mut(&mut |_, param| param.set_requires_grad(true));
+        self.modules_to_save.push(copy);
+        self.state.saved.push(adapter.to_string());
+    }
+
+    fn remove(&mut self, adapter: &str) {
+        self.adapters.retain(|other| other.name != adapter);
+        if let Some(index) = self.state.saved.iter().position(|name| name == adapter) {
+            self.modules_to_save.remove(index);
+            self.state.saved.remove(index);
+        }
+        self.state.active.retain(|name| name != adapter);
+    }
+
+    fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()> {
+        let original = (self.base_layer.weight(), self.base_layer.bias());
+        let (mut weight, mut bias) = original.clone();
+        let mut merged = Vec::new();
+        for name in &self.state.active {
+            let adapter = self.adapters.iter().find(|adapter| adapter.name == *name);
+            let Some(adapter) = adapter.filter(|_| !self.state.merged.contains(name)) else {
+                continue;
+            };
+            let tensors = adapter.tensors();
+            (weight, bias) = adapter.method.merge(&tensors, weight, bias).ok_or_else(|| {
+                PeftError::Adapter(format!(
+                    "the adapter `{name}` cannot be merged into {path}: {:?} has no equal weight",
+                    adapter.method
+                ))
+            })?;
+            merged.push(name.clone());
+        }
+        if merged.is_empty() {
+            return Ok(());
+        }
+        let finite = |all: Tensor<1, burn::tensor::Bool>| all.into_scalar::<bool>();
+        if safe_merge
+            && !(finite(weight.clone().is_finite().all())
+                && bias.clone().is_none_or(|bias| finite(bias.is_finite().all())))
+        {
+            return Err(PeftError::Adapter(format!(
+                "NaN or infinite values in the weight of {path} merged with {merged:?}: \
+                 the adapter is broken, nothing was merged"
+            )));
+        }
+        self.base_layer.set_weight(weight, bias);
+        self.state.unmerged.get_or_insert(original);
+        self.state.merged.extend(merged);
+        Ok(())
+    }
+
+    fn unmerge(&mut self) {
+        if let Some((weight, bias)) = self.state.unmerged.take() {
+            self.base_layer.set_weight(weight, bias);
+        }
+        self.state.merged.clear();
+    }
+
+    fn unload(&mut self, keep_saved: bool) {
+        if keep_saved && !self.state.saved.is_empty() {
+            self.base_layer = self.active_layer().clone();
+        }
+        self.adapters.clear();
+        self.modules_to_save.clear();
+        self.state = SlotState::default();
+    }
+
+    fn describe(&self) -> Tree {
+        let base = self.base_layer.describe();
+        let mut children = vec![("base_layer".to_string(), base.clone())];
+        for adapter in &self.adapters {
+            for (part, module) in adapter.method.parts() {
+                let entry = (adapter.name.clone(), Tree::Leaf(module));
+                match children.iter_mut().find(|(name, _)| *name == part) {
+                    Some((_, Tree::Node { children, .. })) => children.push(entry),
+                    _ => children.push((part, Tree::node("ModuleDict", vec![entry]))),
+                }
+            }
+        }
+        let copies = self.state.saved.iter();
+        let copies: Vec<_> = copies.map(|name| (name.clone(), base.clone())).collect();
+        match (self.adapters.first(), copies.is_empty()) {
+            (None, true) => base,
+            (None, false) => Tree::node(
+                "ModulesToSaveWrapper",
+                vec![
+                    ("original_module".to_string(), base),
+                    (
+                        "modules_to_save".to_string(),
+                        Tree::node("ModuleDict", copies),
+                    ),
+                ],
+            ),
+            (Some(adapter), _) => {
+                let kind = match self.kind() {
+                    LayerKind::Conv1D => LayerKind::Linear,
+                    kind => kind,
+                };
+                Tree::node(format!("{}.{kind}", adapter.method.prefix()), children)
+            }
+        }
+    }
+}
+
+/// Gives every parameter a new identity and values of its own.
+struct FreshIds;
+
+impl burn::module::ModuleMapper for FreshIds {
+    fn map_float<const D: usize>(
+        &mut self,
+        param: burn::module::Param<Tensor<D>>,
+    ) -> burn::module::Param<Tensor<D>> {
+        let (_, tensor, mapper) = param.consume();
+        burn::module::Param::from_mapped_value(
+            burn::module::ParamId::new(),
+            tensor.detach(),
+            mapper,
+        )
+    }
+}
+
+impl<M: BaseLayer> Adaptable for LoraAdapter<M> {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        visit(path.as_str(), self);
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        visit(path.as_str(), self);
+    }
+
+    fn tree(&self) -> Tree {
+        self.describe()
+    }
+}
+
+/// The input types that are more convenient than `[tokens, d]`.
+impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
+    /// As [`forward`](Self::forward) for any number of leading axes:
+    /// `[…, d_in]` to `[…, d_out]`.
+    pub fn forward_nd<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let mut dims = input.dims();
+        let tokens: usize = dims[..D - 1].iter().product();
+        let output = self.forward(input.reshape([tokens, dims[D - 1]]));
+        dims[D - 1] = output.dims()[1];
+        output.reshape(dims)
+    }
+}
+
+impl<M: BaseLayer<Input = Tensor<1, Int>>> LoraAdapter<M> {
+    /// As [`forward`](Self::forward) for a batch of ids: `[batch, seq]` to `[batch, seq, d]`.
+    pub fn forward_2d(&self, input: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, seq] = input.dims();
+        let output = self.forward(input.reshape([batch * seq]));
+        let d = output.dims()[1];
+        output.reshape([batch, seq, d])
+    }
+}

@@ -1,0 +1,192 @@
+//! What a method of fine-tuning answers; everything else is written once.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use serde_json::{Map, Value};
+
+use crate::config::{Bias, CommonConfig, TargetModules};
+use crate::{LayerInfo, LayerKind, Result, Tensors};
+
+/// A method with its configuration: LoRA, IA³, one of your own.
+///
+/// A method is one file: its configuration (the keys of `adapter_config.json`) and, through
+/// [`layer`](Self::layer), what it does at one layer. Attaching, freezing, counting, printing,
+/// merging, saving and loading never ask which method they deal with.
+pub trait Method: Debug + Send + Sync {
+    /// The name in `adapter_config.json`, such as `LORA`.
+    fn peft_type(&self) -> &str;
+
+    /// The name of PEFT's class and of its layers, such as `Lora` (`LoraModel`, `lora.Linear`).
+    fn class_name(&self) -> &str;
+
+    /// The keys every method has.
+    fn common(&self) -> &CommonConfig;
+
+    /// The same configuration with other common keys.
+    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method>;
+
+    /// All keys, as `adapter_config.json` holds them.
+    fn to_json(&self) -> Map<String, Value>;
+
+    /// Checks what does not depend on a model.
+    ///
+    /// # Errors
+    /// If a value cannot be used; the error names the key and the value.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the method can adapt this layer.
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        matches!(layer.kind, LayerKind::Linear | LayerKind::Conv1D)
+    }
+
+    /// The layers adapted where `target_modules` is not given.
+    fn default_target_modules(&self, _model_type: &str) -> Option<TargetModules> {
+        None
+    }
+
+    /// Which of the base's biases are trained too.
+    fn bias(&self) -> Bias {
+        Bias::None
+    }
+
+    /// What the method does at one layer.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the layer; the error names it.
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>>;
+}
+
+/// A method at one layer.
+pub trait LayerMethod: Debug + Send + Sync {
+    /// What PEFT calls the adapted layer by, before the dot: `lora` in `lora.Linear`.
+    fn prefix(&self) -> &str;
+
+    /// The tensors the method adds. `weight` gives the base's weight, `[d_in, d_out]`.
+    fn tensors(&self, weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec>;
+
+    /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
+    ///
+    /// `base` is the layer without this adapter: the method may change its input, scale its
+    /// output or add beside it. Only what lies on the way of a gradient is recorded, so a
+    /// method that leaves the base weight alone never causes a gradient of its size.
+    fn forward(&self, tensors: &Tensors<'_>, input: Tensor<2>, base: &Base<'_, Tensor<2>>)
+    -> Tensor<2>;
+
+    /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
+    ///
+    /// # Panics
+    /// By default, since by default [`Method::supports`] takes no embedding.
+    fn embed(
+        &self,
+        _tensors: &Tensors<'_>,
+        _input: Tensor<1, Int>,
+        _base: &Base<'_, Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        panic!("{self:?} takes embeddings (Method::supports) but has no LayerMethod::embed");
+    }
+
+    /// The weight `[d_in, d_out]` and bias `[d_out]` that compute the same without the adapter,
+    /// or nothing where the method cannot be merged.
+    fn merge(
+        &self,
+        _tensors: &Tensors<'_>,
+        _weight: Tensor<2>,
+        _bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        None
+    }
+
+    /// What PEFT prints of the adapter beside `base_layer`: the name of each part (`lora_A`) and
+    /// the module it holds for this adapter (`Linear(in_features=…)`).
+    fn parts(&self) -> Vec<(String, String)>;
+}
+
+/// The layer beneath an adapter.
+pub struct Base<'a, I> {
+    pub(crate) forward: &'a dyn Fn(I) -> Tensor<2>,
+    pub(crate) weight: &'a dyn Fn() -> Tensor<2>,
+}
+
+impl<I> Base<'_, I> {
+    /// The output of the layer beneath, `[tokens, d_out]`.
+    pub fn forward(&self, input: I) -> Tensor<2> {
+        (self.forward)(input)
+    }
+
+    /// The frozen weight, `[d_in, d_out]`.
+    pub fn weight(&self) -> Tensor<2> {
+        (self.weight)()
+    }
+}
+
+/// One tensor of an adapter, before it exists.
+#[derive(Clone, Debug)]
+pub struct TensorSpec {
+    /// How the method calls it: `lora_A`.
+    pub name: &'static str,
+    /// Its key in `adapter_model.safetensors`, after the path of the layer: `lora_A.weight`.
+    pub key: &'static str,
+    /// Its shape, as in the file; one to four axes.
+    pub shape: Vec<usize>,
+    /// Its first values.
+    pub init: Init,
+    /// Whether it is trained.
+    pub trainable: bool,
+    /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
+    /// for `lora_B`, which starts at zero.
+    pub waits_for: Option<&'static str>,
+}
+
+impl TensorSpec {
+    /// A trainable tensor.
+    pub fn new(name: &'static str, key: &'static str, shape: impl Into<Vec<usize>>) -> Self {
+        Self {
+            name,
+            key,
+            shape: shape.into(),
+            init: Init::Zeros,
+            trainable: true,
+            waits_for: None,
+        }
+    }
+
+    /// The same with other first values.
+    pub fn with_init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The same, without a gradient as long as the tensor `name` is zero.
+    pub fn waiting_for(mut self, name: &'static str) -> Self {
+        self.waits_for = Some(name);
+        self
+    }
+}
+
+/// First values of a tensor. Random ones are drawn from Burn's generator of the device:
+/// `device.seed(…)` makes them repeatable.
+#[derive(Clone, Debug)]
+pub enum Init {
+    /// Zeros.
+    Zeros,
+    /// Ones.
+    Ones,
+    /// Uniform between minus and plus this bound.
+    Uniform(f64),
+    /// Normal around zero with this standard deviation.
+    Normal(f64),
+    /// These values.
+    Data(TensorData),
+}
+
+impl Init {
+    /// PyTorch's `kaiming_uniform_(a=√5)` for a weight with this many inputs: uniform within
+    /// `1/√fan_in`. It is what PEFT gives `lora_A` (peft/tuners/lora/layer.py).
+    pub fn kaiming_uniform(fan_in: usize) -> Self {
+        Init::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+}

@@ -1,0 +1,204 @@
+//! LoRA (arXiv 2106.09685), as PEFT computes it (peft/tuners/lora/layer.py).
+
+use std::sync::Arc;
+
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Int, Tensor};
+use serde_json::{Map, Value};
+
+use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
+use crate::{
+    Base, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+};
+
+impl Method for LoraConfig {
+    fn peft_type(&self) -> &str {
+        "LORA"
+    }
+
+    fn class_name(&self) -> &str {
+        "Lora"
+    }
+
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
+        let mut config = self.clone();
+        config.common = common;
+        Arc::new(config)
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        LoraConfig::to_json(self)
+    }
+
+    fn validate(&self) -> Result<()> {
+        LoraConfig::validate(self)
+    }
+
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        layer.kind != LayerKind::LayerNorm
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        Ok(Arc::new(LoraLayer {
+            kind: layer.kind,
+            d_in: layer.d_in,
+            d_out: layer.d_out,
+            r: self.rank(&layer.path)?,
+            scaling: self.scaling(&layer.path)?,
+            dropout: DropoutConfig::new(self.lora_dropout).init(),
+            init: self.init_lora_weights,
+            lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
+        }))
+    }
+}
+
+/// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
+/// `[d_out, r]` kept as the file holds them.
+#[derive(Debug)]
+struct LoraLayer {
+    kind: LayerKind,
+    d_in: usize,
+    d_out: usize,
+    r: usize,
+    scaling: f64,
+    dropout: Dropout,
+    init: InitLoraWeights,
+    lora_bias: bool,
+}
+
+impl LoraLayer {
+    /// The change of the weight, `[d_in, d_out]`: `scaling · (B A)ᵀ`.
+    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let (a, b) = match self.kind {
+            LayerKind::Embedding => ("lora_embedding_A", "lora_embedding_B"),
+            _ => ("lora_A", "lora_B"),
+        };
+        let (a, b) = (tensors.matrix(a), tensors.matrix(b));
+        a.transpose().matmul(b.transpose()) * self.scaling
+    }
+}
+
+impl LayerMethod for LoraLayer {
+    fn prefix(&self) -> &str {
+        "lora"
+    }
+
+    fn tensors(&self, _weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec> {
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        if self.kind == LayerKind::Embedding {
+            // PEFT starts embeddings the other way round: A is zero, B is not.
+            return vec![
+                TensorSpec::new("lora_embedding_A", "lora_embedding_A", [r, d_in])
+                    .waiting_for("lora_embedding_B"),
+                TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
+                    .with_init(Init::Normal(1.0))
+                    .waiting_for("lora_embedding_A"),
+            ];
+        }
+        let (a, b) = match self.init {
+            InitLoraWeights::True => (Init::kaiming_uniform(d_in), Init::Zeros),
+            InitLoraWeights::False => (Init::kaiming_uniform(d_in), Init::kaiming_uniform(r)),
+            InitLoraWeights::Gaussian => (Init::Normal(1.0 / r as f64), Init::Zeros),
+        };
+        let mut tensors = vec![
+            TensorSpec::new("lora_A", "lora_A.weight", [r, d_in])
+                .with_init(a)
+                .waiting_for("lora_B"),
+            TensorSpec::new("lora_B", "lora_B.weight", [d_out, r])
+                .with_init(b)
+                .waiting_for("lora_A"),
+        ];
+        if self.lora_bias {
+            let bias = TensorSpec::new("lora_B.bias", "lora_B.bias", [d_out]);
+            tensors.push(match self.init {
+                InitLoraWeights::False => bias.with_init(Init::kaiming_uniform(r)),
+                _ => bias,
+            });
+        }
+        tensors
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let output = base.forward(input.clone());
+        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
+        let hidden = self.dropout.forward(input);
+        let hidden = hidden.matmul(tensors.matrix("lora_A").transpose()) * self.scaling;
+        let output = output + hidden.matmul(tensors.matrix("lora_B").transpose());
+        match self.lora_bias {
+            true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
+            false => output,
+        }
+    }
+
+    fn embed(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<1, Int>,
+        base: &Base<'_, Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        let output = base.forward(input.clone());
+        let rows = tensors.matrix("lora_embedding_A").transpose();
+        let hidden = rows.select(0, input) * self.scaling;
+        output + hidden.matmul(tensors.matrix("lora_embedding_B").transpose())
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let weight = weight + self.delta_weight(tensors);
+        if !self.lora_bias {
+            return Some((weight, bias));
+        }
+        // As in PEFT, a bias of the adapter needs one of the layer to go into.
+        let bias = bias? + tensors.vector("lora_B.bias") * self.scaling;
+        Some((weight, Some(bias)))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        let dropout = match self.dropout.prob > 0.0 {
+            true => format!("Dropout(p={:?}, inplace=False)", self.dropout.prob),
+            false => "Identity()".to_string(),
+        };
+        let parameter =
+            |rows, columns| format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]");
+        let linear = |d_in, d_out, bias| {
+            let bias = if bias { "True" } else { "False" };
+            format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
+        };
+        let parts = match self.kind {
+            LayerKind::Embedding => vec![
+                ("lora_dropout", dropout),
+                ("lora_embedding_A", parameter(r, d_in)),
+                ("lora_embedding_B", parameter(d_out, r)),
+            ],
+            _ => vec![
+                ("lora_dropout", dropout),
+                ("lora_A", linear(d_in, r, false)),
+                ("lora_B", linear(r, d_out, self.lora_bias)),
+            ],
+        };
+        let parts = parts.into_iter();
+        parts.map(|(name, module)| (name.to_string(), module)).collect()
+    }
+}

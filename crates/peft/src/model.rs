@@ -1,0 +1,407 @@
+//! A model with adapters: what `get_peft_model` returns.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use burn::module::Module;
+use indexmap::IndexMap;
+
+use crate::config::{Bias, CommonConfig, TaskType};
+use crate::{
+    Adaptable, Adapter, BaseModel, LayerInfo, LayerMethod, Method, Path, PeftError, Result, Slot, Tree,
+    target,
+};
+
+/// The name of an adapter that was given none.
+pub const DEFAULT_ADAPTER: &str = "default";
+
+/// Wraps a model so that only the adapter that `config` describes is trained.
+///
+/// # Errors
+/// If the configuration cannot be used, matches no layer of the model, or if the model already
+/// holds adapters (`unload` them, or use [`PeftModel::add_adapter`]).
+///
+/// ```
+/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// # use burn_peft::{Adaptable, LoraAdapter, config::LoraConfig, get_peft_model};
+/// #[derive(Module, Adaptable, Debug)]
+/// struct Net {
+///     fc1: LoraAdapter<Linear>,
+///     fc2: LoraAdapter<Linear>,
+/// }
+/// # let device = Device::flex();
+/// let net = Net {
+///     fc1: LoraAdapter::new(LinearConfig::new(10, 20).init(&device)),
+///     fc2: LoraAdapter::new(LinearConfig::new(20, 5).init(&device)),
+/// };
+/// let config = LoraConfig::new().with_r(4).with_target_modules(["fc1", "fc2"]);
+/// let model = get_peft_model(net, config)?;
+/// assert_eq!(model.get_nb_trainable_parameters(), (220, 545));
+/// # Ok::<(), burn_peft::PeftError>(())
+/// ```
+pub fn get_peft_model<M: BaseModel>(
+    model: M,
+    config: impl Method + 'static,
+) -> Result<PeftModel<M>> {
+    PeftModel::new(model, DEFAULT_ADAPTER, Arc::new(config))
+}
+
+/// A model whose own weights are frozen, with adapters in its slots.
+///
+/// It dereferences to the model, so `peft_model.forward(…)` is the model's. It is no
+/// [`Adaptable`] itself: wrapping it a second time does not compile.
+#[derive(Module, Debug)]
+pub struct PeftModel<M: Module> {
+    pub(crate) base_model: M,
+    #[module(skip)]
+    pub(crate) peft_config: IndexMap<String, Arc<dyn Method>>,
+    #[module(skip)]
+    pub(crate) active: Vec<String>,
+}
+
+impl<M: Module> Deref for PeftModel<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.base_model
+    }
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Wraps a model with an adapter of the given name, which is active and trainable.
+    ///
+    /// # Errors
+    /// As [`get_peft_model`].
+    pub fn new(model: M, adapter_name: &str, config: Arc<dyn Method>) -> Result<Self> {
+        let mut wrapped = Vec::new();
+        model.visit_slots(&mut Path::default(), &mut |path, slot| {
+            if !slot.adapters().is_empty() || !slot.state().saved.is_empty() {
+                wrapped.push(path.to_string());
+            }
+        });
+        if let Some(path) = wrapped.first() {
+            return Err(PeftError::Adapter(format!(
+                "the model already holds adapters (first at {path}): unload them, or add one \
+                 more with PeftModel::add_adapter"
+            )));
+        }
+        let mut peft_model = Self {
+            base_model: model.no_grad(),
+            peft_config: IndexMap::new(),
+            active: Vec::new(),
+        };
+        peft_model.add_adapter(adapter_name, config)?;
+        peft_model.set_adapter(&[adapter_name])?;
+        Ok(peft_model)
+    }
+
+    /// Adds a further adapter, which is not active yet.
+    ///
+    /// # Errors
+    /// If the name is taken or unusable, or if the configuration cannot be used or matches no
+    /// layer. The model is as before.
+    pub fn add_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
+        self.check_new_name(adapter_name)?;
+        config.validate()?;
+        if config.bias() != Bias::None
+            && let Some((other, _)) = self.peft_config.iter().find(|(_, c)| c.bias() != Bias::None)
+        {
+            return Err(PeftError::Config(format!(
+                "the adapter `{other}` already trains the base's biases: of several adapters \
+                 only one can have bias other than \"none\""
+            )));
+        }
+        let layers = self.layers();
+        let targets = target::target_layers(
+            config.common(),
+            &layers,
+            &|layer| config.supports(layer),
+            self.base_model.model_type(),
+            config.default_target_modules(self.base_model.model_type()),
+        )?;
+        let paths: Vec<String> = layers.iter().map(|layer| layer.path.clone()).collect();
+        let to_save = target::modules_to_save(config.common(), &paths, &targets.paths)?;
+
+        // First everything that can fail, then the change.
+        let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
+        for layer in layers.iter().filter(|layer| targets.paths.contains(&layer.path)) {
+            methods.insert(&layer.path, config.layer(layer)?);
+        }
+        let mut adapters = IndexMap::new();
+        let mut failed = None;
+        self.visit_slots(|path, slot| {
+            if let Some(method) = methods.get(path) {
+                let method = Arc::clone(method);
+                match Adapter::new(adapter_name, method, &|| slot.weight(), &slot.device()) {
+                    Ok(adapter) => drop(adapters.insert(path.to_string(), adapter)),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.visit_slots_mut(|path, slot| {
+            if let Some(adapter) = adapters.swap_remove(path) {
+                slot.adapters_mut().push(adapter);
+            }
+            if to_save.iter().any(|saved| saved == path) {
+                slot.add_saved(adapter_name);
+            }
+        });
+        let common = CommonConfig {
+            target_modules: Some(targets.target_modules),
+            ..config.common().clone()
+        };
+        let config = config.with_common(common);
+        self.peft_config.insert(adapter_name.to_string(), config);
+        self.set_requires_grad(adapter_name, false);
+        Ok(())
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<()> {
+        if self.peft_config.contains_key(name) {
+            return Err(PeftError::Adapter(format!(
+                "there is an adapter `{name}` already: delete_adapter it, or take another name"
+            )));
+        }
+        if name.is_empty() || name.contains(['.', '/', '\\']) {
+            return Err(PeftError::Adapter(format!(
+                "the adapter name {name:?} is not usable: it becomes part of parameter names and \
+                 a folder, so it has to be non-empty and without dots and slashes"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes these adapters the active ones, in this order, and the only trainable ones.
+    ///
+    /// # Errors
+    /// If there is no adapter of one of these names.
+    pub fn set_adapter(&mut self, names: &[&str]) -> Result<()> {
+        for name in names {
+            self.config(name)?;
+        }
+        self.unmerge_adapter();
+        self.active = names.iter().map(|name| name.to_string()).collect();
+        let active = self.active.clone();
+        self.visit_slots_mut(|_, slot| slot.state_mut().active = active.clone());
+        let all: Vec<String> = self.peft_config.keys().cloned().collect();
+        for name in all.iter().filter(|name| !active.contains(name)) {
+            self.set_requires_grad(name, false);
+        }
+        for name in &active {
+            self.set_requires_grad(name, true);
+        }
+        Ok(())
+    }
+
+    /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of
+    /// layers, and the base's biases where its configuration says so.
+    pub fn set_requires_grad(&mut self, adapter_name: &str, requires_grad: bool) {
+        let bias = self.peft_config.get(adapter_name).map(|config| config.bias());
+        self.visit_slots_mut(|_, slot| {
+            let mut adapted = false;
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name {
+                    adapter.set_requires_grad(requires_grad);
+                    adapted = true;
+                }
+            }
+            slot.visit_saved_mut(adapter_name, &mut |_, param| {
+                param.set_requires_grad(requires_grad);
+            });
+            if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
+                slot.visit_base_mut(&mut |name, param| {
+                    if name == "bias" {
+                        param.set_requires_grad(requires_grad);
+                    }
+                });
+            }
+        });
+    }
+
+    /// The names of the active adapters.
+    pub fn active_adapters(&self) -> &[String] {
+        &self.active
+    }
+
+    /// The configurations of all adapters, by name.
+    pub fn peft_config(&self) -> &IndexMap<String, Arc<dyn Method>> {
+        &self.peft_config
+    }
+
+    /// Changes the keys that are no part of the maths, such as `base_model_name_or_path`.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name.
+    pub fn update_config(
+        &mut self,
+        adapter_name: &str,
+        change: impl FnOnce(&mut CommonConfig),
+    ) -> Result<()> {
+        let config = self.config(adapter_name)?;
+        let mut common = config.common().clone();
+        change(&mut common);
+        let config = config.with_common(common);
+        self.peft_config.insert(adapter_name.to_string(), config);
+        Ok(())
+    }
+
+    /// The configuration of one adapter.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name; the error lists those there are.
+    pub fn config(&self, adapter_name: &str) -> Result<&Arc<dyn Method>> {
+        self.peft_config.get(adapter_name).ok_or_else(|| {
+            let names: Vec<_> = self.peft_config.keys().collect();
+            PeftError::Adapter(format!(
+                "there is no adapter `{adapter_name}`; the model has {names:?}"
+            ))
+        })
+    }
+
+    /// Runs `inside` with all adapters switched off, then puts them back as they were.
+    ///
+    /// Biases that were trained (`bias` other than `none`) stay trained, as in PEFT.
+    pub fn disable_adapter<T>(&mut self, inside: impl FnOnce(&Self) -> T) -> T {
+        let was_disabled = self.is_disabled();
+        let merged = self.is_merged();
+        self.disable_adapter_layers();
+        let result = inside(self);
+        if !was_disabled {
+            self.enable_adapter_layers();
+        }
+        if merged {
+            // They were merged without an error before, from the same tensors.
+            let _ = self.merge_adapter(false);
+        }
+        result
+    }
+
+    /// Switches all adapters off; merged ones are taken out of the weights.
+    pub fn disable_adapter_layers(&mut self) {
+        self.unmerge_adapter();
+        self.visit_slots_mut(|_, slot| slot.state_mut().disabled = true);
+    }
+
+    /// Switches the active adapters on again.
+    pub fn enable_adapter_layers(&mut self) {
+        self.visit_slots_mut(|_, slot| slot.state_mut().disabled = false);
+    }
+
+    fn is_disabled(&self) -> bool {
+        let mut disabled = false;
+        self.visit_slots(|_, slot| disabled |= slot.state().disabled);
+        disabled
+    }
+
+    /// Whether adapters are in the weights now.
+    pub fn is_merged(&self) -> bool {
+        let mut merged = false;
+        self.visit_slots(|_, slot| merged |= !slot.state().merged.is_empty());
+        merged
+    }
+
+    /// Puts the active adapters into the weights, so that they cost nothing to run.
+    ///
+    /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
+    /// `safe_merge`, merged weights have to be finite.
+    ///
+    /// # Errors
+    /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
+    pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
+        let mut result = Ok(());
+        self.visit_slots_mut(|path, slot| {
+            if result.is_ok() {
+                result = slot.merge(path, safe_merge);
+            }
+        });
+        if result.is_err() {
+            self.unmerge_adapter();
+        }
+        result
+    }
+
+    /// Takes merged adapters out of the weights again; the weights are bit for bit as before.
+    pub fn unmerge_adapter(&mut self) {
+        self.visit_slots_mut(|_, slot| slot.unmerge());
+    }
+
+    /// The plain model with the active adapters in its weights.
+    ///
+    /// # Errors
+    /// As [`merge_adapter`](Self::merge_adapter).
+    pub fn merge_and_unload(mut self, safe_merge: bool) -> Result<M> {
+        self.merge_adapter(safe_merge)?;
+        self.visit_slots_mut(|_, slot| slot.unload(true));
+        Ok(self.base_model)
+    }
+
+    /// The plain model without any adapter.
+    pub fn unload(mut self) -> M {
+        self.unmerge_adapter();
+        self.visit_slots_mut(|_, slot| slot.unload(false));
+        self.base_model
+    }
+
+    /// Removes an adapter. If it was the active one, the first of the others becomes active.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name.
+    pub fn delete_adapter(&mut self, adapter_name: &str) -> Result<()> {
+        self.config(adapter_name)?;
+        self.unmerge_adapter();
+        self.visit_slots_mut(|_, slot| slot.remove(adapter_name));
+        self.peft_config.shift_remove(adapter_name);
+        self.active.retain(|name| name != adapter_name);
+        if self.active.is_empty()
+            && let Some(first) = self.peft_config.keys().next().cloned()
+        {
+            self.set_adapter(&[&first])?;
+        }
+        Ok(())
+    }
+
+    /// The wrapped model.
+    pub fn get_base_model(&self) -> &M {
+        &self.base_model
+    }
+
+    /// What targeting sees of the model: its slots in order.
+    pub fn layers(&self) -> Vec<LayerInfo> {
+        layers(&self.base_model)
+    }
+
+    /// The model as PEFT prints it.
+    pub fn tree(&self) -> Tree {
+        let config = self.active.first().and_then(|name| self.peft_config.get(name));
+        let (class, task) = config.map_or(("", None), |config| {
+            (config.class_name(), config.common().task_type)
+        });
+        let outer = match task {
+            Some(TaskType::CausalLm) => "PeftModelForCausalLM",
+            _ => "PeftModel",
+        };
+        let model = vec![("model".to_string(), self.base_model.tree())];
+        let base_model = Tree::node(format!("{class}Model"), model);
+        Tree::node(outer, vec![("base_model".to_string(), base_model)])
+    }
+
+    pub(crate) fn visit_slots(&self, mut visit: impl FnMut(&str, &dyn Slot)) {
+        self.base_model.visit_slots(&mut Path::default(), &mut visit);
+    }
+
+    pub(crate) fn visit_slots_mut(&mut self, mut visit: impl FnMut(&str, &mut dyn Slot)) {
+        self.base_model.visit_slots_mut(&mut Path::default(), &mut visit);
+    }
+}
+
+/// The adaptable layers of a model, in order.
+pub fn layers(model: &impl Adaptable) -> Vec<LayerInfo> {
+    let mut layers = Vec::new();
+    model.visit_slots(&mut Path::default(), &mut |path, slot| {
+        layers.push(slot.info(path, model.output_embedding()));
+    });
+    layers
+}

@@ -1,0 +1,163 @@
+//! Every parameter by name: counts, trainable state, PEFT's line about them.
+
+use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+
+use crate::{AnyParam, BaseModel, Path, PeftModel};
+
+/// One parameter of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedParameter {
+    /// The name, as PyTorch's `named_parameters()` gives it.
+    pub name: String,
+    /// The shape in memory.
+    pub shape: Vec<usize>,
+    /// Whether training changes it.
+    pub requires_grad: bool,
+    /// Burn's identity.
+    pub id: ParamId,
+}
+
+impl NamedParameter {
+    /// The number of values.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn new(name: String, param: &dyn AnyParam) -> Self {
+        Self {
+            name,
+            shape: param.dims(),
+            requires_grad: param.requires_grad(),
+            id: param.id(),
+        }
+    }
+}
+
+/// Every parameter of a model with slots: those of the slots in order, then the others.
+pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
+    let mut parameters = Vec::new();
+    model.visit_slots(&mut Path::default(), &mut |path, slot| {
+        let (base, original) = match (slot.adapters().is_empty(), slot.state().saved.is_empty()) {
+            (false, _) => (".base_layer", ""),
+            (true, false) => ("", ".original_module"),
+            (true, true) => ("", ""),
+        };
+        slot.visit_base(&mut |name, param| {
+            let name = format!("{path}{base}{original}.{name}");
+            parameters.push(NamedParameter::new(name, param));
+        });
+        for adapter in slot.adapters() {
+            for tensor in adapter.tensors().iter() {
+                let key = in_memory_key(tensor.spec().key, adapter.name());
+                let name = format!("{path}.{key}");
+                parameters.push(NamedParameter::new(name, tensor.param()));
+            }
+        }
+        for adapter in &slot.state().saved {
+            slot.visit_saved(adapter, &mut |name, param| {
+                let name = format!("{path}.modules_to_save.{adapter}.{name}");
+                parameters.push(NamedParameter::new(name, param));
+            });
+        }
+    });
+    let mut outside = Outside {
+        path: Vec::new(),
+        found: Vec::new(),
+    };
+    model.visit(&mut outside);
+    let known: std::collections::HashSet<_> = parameters.iter().map(|known| known.id).collect();
+    let others = outside.found.into_iter();
+    parameters.extend(others.filter(|other| !known.contains(&other.id)));
+    parameters
+}
+
+/// `lora_A.weight` of the adapter `default` is `lora_A.default.weight` in memory.
+fn in_memory_key(key: &str, adapter: &str) -> String {
+    match key.split_once('.') {
+        Some((first, rest)) => format!("{first}.{adapter}.{rest}"),
+        None => format!("{key}.{adapter}"),
+    }
+}
+
+/// Collects all float parameters with the names of the fields that lead to them.
+struct Outside {
+    path: Vec<String>,
+    found: Vec<NamedParameter>,
+}
+
+impl ModuleVisitor for Outside {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        self.found.push(NamedParameter::new(name, param));
+    }
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Every parameter, called as in PEFT:
+    /// `base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight`.
+    pub fn named_parameters(&self) -> Vec<NamedParameter> {
+        let mut parameters = named_parameters(&self.base_model);
+        for parameter in &mut parameters {
+            parameter.name.insert_str(0, "base_model.model.");
+        }
+        parameters
+    }
+
+    /// The number of trainable parameters and of all parameters.
+    pub fn get_nb_trainable_parameters(&self) -> (usize, usize) {
+        count(&named_parameters(&self.base_model))
+    }
+
+    /// PEFT's line:
+    /// `trainable params: 294,912 || all params: 124,734,720 || trainable%: 0.2364`.
+    pub fn trainable_parameters(&self) -> String {
+        let (trainable, all) = self.get_nb_trainable_parameters();
+        trainable_parameters_line(trainable, all)
+    }
+
+    /// Prints [`trainable_parameters`](Self::trainable_parameters) on standard output.
+    pub fn print_trainable_parameters(&self) {
+        println!("{}", self.trainable_parameters());
+    }
+}
+
+/// The number of trainable parameters and of all parameters.
+pub fn count(parameters: &[NamedParameter]) -> (usize, usize) {
+    let trainable = parameters.iter().filter(|parameter| parameter.requires_grad);
+    (
+        trainable.map(NamedParameter::numel).sum(),
+        parameters.iter().map(NamedParameter::numel).sum(),
+    )
+}
+
+/// PEFT's line about these counts (`print_trainable_parameters` of peft/peft_model.py).
+pub fn trainable_parameters_line(trainable: usize, all: usize) -> String {
+    let percent = 100.0 * trainable as f64 / all.max(1) as f64;
+    format!(
+        "trainable params: {} || all params: {} || trainable%: {percent:.4}",
+        thousands(trainable),
+        thousands(all)
+    )
+}
+
+/// A number with a comma between each three digits.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,110 @@
+//! A slot seen from outside, whatever layer it holds.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::{Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
+
+/// A place of the model where a layer can be adapted, with its kind of layer erased.
+pub trait Slot {
+    /// The kind of the layer.
+    fn kind(&self) -> LayerKind;
+
+    /// `[d_in, d_out]` of the layer.
+    fn dims(&self) -> [usize; 2];
+
+    /// Whether the layer has a bias.
+    fn has_bias(&self) -> bool;
+
+    /// The device of the layer.
+    fn device(&self) -> Device;
+
+    /// The weight as `[d_in, d_out]`, merged adapters included.
+    fn weight(&self) -> Tensor<2>;
+
+    /// The adapters in the slot, active or not.
+    fn adapters(&self) -> &[Adapter];
+
+    /// The adapters in the slot, to change them.
+    fn adapters_mut(&mut self) -> &mut Vec<Adapter>;
+
+    /// Which adapters act.
+    fn state(&self) -> &SlotState;
+
+    /// Which adapters act, to change it.
+    fn state_mut(&mut self) -> &mut SlotState;
+
+    /// Calls `visit` with the layer's own parameters, by their names in the checkpoint.
+    fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam));
+
+    /// As [`visit_base`](Self::visit_base), to change the parameters.
+    fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
+
+    /// Calls `visit` with the parameters of the layer's copy that belongs to an adapter
+    /// (`modules_to_save`), if there is one.
+    fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam));
+
+    /// As [`visit_saved`](Self::visit_saved), to change the parameters.
+    fn visit_saved_mut(&mut self, adapter: &str, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
+
+    /// Gives an adapter a copy of the layer that is trained in the layer's place.
+    fn add_saved(&mut self, adapter: &str);
+
+    /// Removes an adapter and its copy of the layer.
+    fn remove(&mut self, adapter: &str);
+
+    /// Puts the active adapters into the weight; with `safe_merge`, only if the result is finite.
+    ///
+    /// # Errors
+    /// If a method cannot be merged, or if the merged weight is not finite. The slot is as before.
+    fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()>;
+
+    /// Takes merged adapters out of the weight again, exactly.
+    fn unmerge(&mut self);
+
+    /// Removes every adapter; what is merged stays in the weight, and the active adapter's copy
+    /// of the layer takes its place if `keep_saved`.
+    fn unload(&mut self, keep_saved: bool);
+
+    /// The slot as PEFT prints it.
+    fn describe(&self) -> Tree;
+}
+
+impl dyn Slot + '_ {
+    /// What targeting and methods see of the slot.
+    pub fn info(&self, path: &str, output_embedding: &str) -> LayerInfo {
+        let [d_in, d_out] = self.dims();
+        LayerInfo {
+            path: path.to_string(),
+            kind: self.kind(),
+            d_in,
+            d_out,
+            has_bias: self.has_bias(),
+            is_output: path == output_embedding,
+        }
+    }
+
+    /// The adapter of this name.
+    pub fn adapter(&self, name: &str) -> Option<&Adapter> {
+        self.adapters().iter().find(|adapter| adapter.name() == name)
+    }
+
+    /// Whether the adapter has a copy of the layer.
+    pub fn has_saved(&self, adapter: &str) -> bool {
+        self.state().saved.iter().any(|name| name == adapter)
+    }
+}
+
+/// Which of a slot's adapters act.
+#[derive(Clone, Debug, Default)]
+pub struct SlotState {
+    /// The names of the active adapters, in the order they act.
+    pub active: Vec<String>,
+    /// Whether all adapters are switched off for now.
+    pub disabled: bool,
+    /// The names of the adapters in the weight.
+    pub merged: Vec<String>,
+    /// The names of the adapters that have a copy of the layer.
+    pub(crate) saved: Vec<String>,
+    /// Weight and bias before merging.
+    pub(crate) unmerged: Option<(Tensor<2>, Option<Tensor<1>>)>,
+}

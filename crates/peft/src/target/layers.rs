@@ -1,0 +1,153 @@
+//! From a configuration and a model's layers to the layers to adapt.
+
+use super::matching::{Matcher, Verdict};
+use super::no_match::{Model, no_match};
+use super::paths::{Tree, ends_with_name, short_names};
+use super::suffix::{MIN_TO_SHORTEN, minimal_suffixes};
+use crate::config::{CommonConfig, TargetModules, TaskType};
+use crate::{LayerInfo, LayerKind, PeftError, Result};
+
+/// The layers to adapt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// Their paths, in the order of the model.
+    pub paths: Vec<String>,
+    /// What a saved configuration says in `target_modules`: the default where none was given,
+    /// the names that `all-linear` stands for, the shortest distinguishing names in place of a
+    /// list of 20 or more.
+    pub target_modules: TargetModules,
+}
+
+/// Finds the layers of a model that `common` means.
+///
+/// `layers` are all layers of the model in its order, `supported` says which of them the method
+/// can adapt, `defaults` are the method's target modules for the model's type. Warns about names
+/// and exclusions that match nothing.
+///
+/// # Errors
+/// When no target modules are given and there is no default, a pattern is not a regular
+/// expression, a module matches that the method cannot adapt, or no layer matches.
+pub fn target_layers(
+    common: &CommonConfig,
+    layers: &[LayerInfo],
+    supported: &dyn Fn(&LayerInfo) -> bool,
+    model_type: &str,
+    defaults: Option<TargetModules>,
+) -> Result<Targets> {
+    let model = Model {
+        layers,
+        supported,
+        model_type,
+    };
+    let Some(given) = common.target_modules.as_ref().or(defaults.as_ref()) else {
+        return Err(PeftError::Target(format!(
+            "target_modules is not given and has no default for {}; {}",
+            model.name(),
+            model.adaptable()
+        )));
+    };
+    let tree = Tree::new(layers.iter().map(|layer| layer.path.as_str()));
+    let target_modules = resolve(given, common, layers, &tree);
+    let matcher = Matcher::new(common, &target_modules)?;
+
+    for container in tree.containers() {
+        if matcher.verdict(container)? == Verdict::Targeted {
+            let inner = short_names(tree.leaves_of(container));
+            return Err(PeftError::Target(format!(
+                "target_modules {given} matches {container}, which is no layer but holds layers; \
+                 name those: {inner}"
+            )));
+        }
+    }
+    let mut paths = Vec::new();
+    let mut verdicts = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let verdict = matcher.verdict(&layer.path)?;
+        verdicts.push(verdict);
+        if verdict == Verdict::Targeted {
+            if !supported(layer) {
+                return Err(model.unsupported(given, layer));
+            }
+            paths.push(layer.path.clone());
+        }
+    }
+    if paths.is_empty() {
+        let defaults = defaults.as_ref();
+        return Err(no_match(&model, common, given, defaults, &verdicts));
+    }
+    warn_unused(common, &target_modules, &matcher, &tree, layers)?;
+    Ok(Targets {
+        paths,
+        target_modules,
+    })
+}
+
+/// Replaces `all-linear` by the names it stands for and shortens long lists.
+fn resolve(
+    given: &TargetModules,
+    common: &CommonConfig,
+    layers: &[LayerInfo],
+    tree: &Tree,
+) -> TargetModules {
+    let names = match given {
+        pattern if pattern.is_all_linear() => all_linear(common, layers),
+        TargetModules::Pattern(_) => return given.clone(),
+        TargetModules::List(names) => names.clone(),
+    };
+    if names.len() < MIN_TO_SHORTEN {
+        return TargetModules::List(names);
+    }
+    let named = |path: &str| names.iter().any(|name| ends_with_name(path, name));
+    let others = tree.all().filter(|path| !named(path));
+    let short = minimal_suffixes(names.iter().map(String::as_str), others);
+    if short.len() < names.len() {
+        TargetModules::list(short)
+    } else {
+        TargetModules::List(names)
+    }
+}
+
+/// Every linear layer but the output layer; for a classifier without one, but its head.
+fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
+    let classifies =
+        common.task_type == Some(TaskType::SeqCls) && !layers.iter().any(|layer| layer.is_output);
+    let is_head = |layer: &LayerInfo| {
+        layer.is_output || classifies && ["score", "classifier"].contains(&layer.path.as_str())
+    };
+    layers
+        .iter()
+        .filter(|layer| matches!(layer.kind, LayerKind::Linear | LayerKind::Conv1D))
+        .filter(|layer| !is_head(layer))
+        .map(|layer| layer.path.clone())
+        .collect()
+}
+
+/// Names that name no layer though others do, and exclusions that exclude nothing, are most
+/// often typing errors.
+fn warn_unused(
+    common: &CommonConfig,
+    target_modules: &TargetModules,
+    matcher: &Matcher,
+    tree: &Tree,
+    layers: &[LayerInfo],
+) -> Result<()> {
+    if let TargetModules::List(names) = target_modules {
+        let unused: Vec<_> = (names.iter())
+            .filter(|name| !layers.iter().any(|layer| ends_with_name(&layer.path, name)))
+            .collect();
+        if !unused.is_empty() {
+            tracing::warn!("target_modules {unused:?} match no layer; the other names do");
+        }
+    }
+    if let Some(exclude) = &common.exclude_modules
+        && matcher.has_exclude()
+    {
+        for path in tree.all() {
+            if matcher.excludes(path)? {
+                return Ok(());
+            }
+        }
+        tracing::warn!("exclude_modules {exclude} excludes nothing");
+    }
+    Ok(())
+}

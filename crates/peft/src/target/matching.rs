@@ -1,0 +1,147 @@
+//! PEFT's `check_target_module_exists`: whether one module is a target.
+
+use super::paths::ends_with_name;
+use super::pattern::Pattern;
+use crate::Result;
+use crate::config::{CommonConfig, TargetModules};
+
+/// Why a module is a target, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is.
+    Targeted,
+    /// Nothing names it.
+    NotNamed,
+    /// `exclude_modules` removes it.
+    Excluded,
+    /// It is, or lies in, one of `modules_to_save`.
+    Saved,
+    /// `layers_to_transform` leaves it out; its index, where one was found.
+    OtherLayer(Option<i64>),
+}
+
+/// The part of a configuration that chooses layers, ready to match.
+pub(crate) struct Matcher<'a> {
+    targets: Selector<'a>,
+    exclude: Option<Selector<'a>>,
+    saved: Vec<Pattern>,
+    indices: &'a [i64],
+    index_patterns: Vec<Pattern>,
+}
+
+impl<'a> Matcher<'a> {
+    /// Matches what `common` says, with `targets` in the place of its `target_modules`.
+    pub fn new(common: &'a CommonConfig, targets: &'a TargetModules) -> Result<Self> {
+        let saved = common.modules_to_save.iter().flatten();
+        let block = |pattern| {
+            Pattern::new(
+                "layers_pattern",
+                pattern,
+                r".*?\.(?:",
+                r")\.(?<layer_index>\d+)\..*",
+            )
+        };
+        let index_patterns = match common.layer_patterns() {
+            [] => vec![block("[^.]*")?],
+            patterns => patterns.iter().map(|p| block(p)).collect::<Result<_>>()?,
+        };
+        Ok(Self {
+            targets: Selector::new("target_modules", targets)?,
+            exclude: (common.exclude_modules.as_ref())
+                .filter(|modules| !modules.is_empty())
+                .map(|modules| Selector::new("exclude_modules", modules))
+                .transpose()?,
+            // These names are regular expressions too.
+            saved: saved
+                .map(|name| Pattern::new("modules_to_save", name, r"(?:.*\.)?(?:", r")(?:\..*)?"))
+                .collect::<Result<_>>()?,
+            indices: common.layer_indices(),
+            index_patterns,
+        })
+    }
+
+    /// Whether the module at `path` is a target.
+    pub fn verdict(&self, path: &str) -> Result<Verdict> {
+        let named = self.targets.matches(path)?;
+        if named == Match::No {
+            return Ok(Verdict::NotNamed);
+        }
+        if self.excludes(path)? {
+            return Ok(Verdict::Excluded);
+        }
+        for pattern in &self.saved {
+            if pattern.matches(path)? {
+                return Ok(Verdict::Saved);
+            }
+        }
+        // A whole path in the list counts whatever its index.
+        if named == Match::Whole || self.indices.is_empty() {
+            return Ok(Verdict::Targeted);
+        }
+        let index = self.layer_index(path)?;
+        Ok(match index {
+            Some(index) if self.indices.contains(&index) => Verdict::Targeted,
+            index => Verdict::OtherLayer(index),
+        })
+    }
+
+    /// Whether `exclude_modules` is given.
+    pub fn has_exclude(&self) -> bool {
+        self.exclude.is_some()
+    }
+
+    /// Whether `exclude_modules` names the module at `path`.
+    pub fn excludes(&self, path: &str) -> Result<bool> {
+        match &self.exclude {
+            Some(exclude) => Ok(exclude.matches(path)? != Match::No),
+            None => Ok(false),
+        }
+    }
+
+    /// The index of the block that `path` lies in.
+    fn layer_index(&self, path: &str) -> Result<Option<i64>> {
+        for pattern in &self.index_patterns {
+            if let Some(captures) = pattern.captures(path)? {
+                let digits = captures
+                    .name("layer_index")
+                    .map_or("", |digits| digits.as_str());
+                return Ok(digits.parse().ok());
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How a selector names a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    No,
+    /// By the end of its path.
+    End,
+    /// By its whole path.
+    Whole,
+}
+
+enum Selector<'a> {
+    Pattern(Pattern),
+    Names(&'a [String]),
+}
+
+impl<'a> Selector<'a> {
+    fn new(key: &str, modules: &'a TargetModules) -> Result<Self> {
+        Ok(match modules {
+            TargetModules::Pattern(pattern) => Self::Pattern(Pattern::full(key, pattern)?),
+            TargetModules::List(names) => Self::Names(names),
+        })
+    }
+
+    fn matches(&self, path: &str) -> Result<Match> {
+        Ok(match self {
+            Self::Pattern(pattern) if pattern.matches(path)? => Match::Whole,
+            Self::Pattern(_) => Match::No,
+            Self::Names(names) if names.iter().any(|name| name == path) => Match::Whole,
+            Self::Names(names) if names.iter().any(|name| ends_with_name(path, name)) => Match::End,
+            Self::Names(_) => Match::No,
+        })
+    }
+}

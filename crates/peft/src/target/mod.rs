@@ -1,0 +1,17 @@
+//! Which layers of a model a configuration means, to the letter of PEFT.
+
+mod defaults;
+mod layers;
+mod matching;
+mod no_match;
+mod paths;
+mod pattern;
+mod save;
+mod suffix;
+#[cfg(test)]
+mod vectors;
+
+pub use defaults::lora_target_modules;
+pub use layers::{Targets, target_layers};
+pub use pattern::pattern_value;
+pub use save::modules_to_save;

@@ -1,0 +1,120 @@
+//! What errors say of a model: why no layer is left, and which layers there are.
+
+use super::matching::Verdict;
+use super::paths::short_names;
+use crate::config::{CommonConfig, TargetModules};
+use crate::{LayerInfo, PeftError};
+use indexmap::IndexSet;
+use std::collections::BTreeSet;
+
+/// A model as a method sees it.
+pub(crate) struct Model<'a> {
+    pub layers: &'a [LayerInfo],
+    pub supported: &'a dyn Fn(&LayerInfo) -> bool,
+    pub model_type: &'a str,
+}
+
+impl Model<'_> {
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        match self.model_type {
+            "" => "the model",
+            name => name,
+        }
+    }
+
+    /// The layers that the method can adapt, each name once.
+    pub fn adaptable(&self) -> String {
+        let paths = self.supported_layers().map(|layer| layer.path.as_str());
+        match short_names(paths) {
+            names if names.is_empty() => "it has no layer that this method can adapt".to_string(),
+            names => format!("its adaptable layers are: {names}"),
+        }
+    }
+
+    /// The error for a target that the method cannot adapt.
+    pub fn unsupported(&self, given: &TargetModules, layer: &LayerInfo) -> PeftError {
+        let kinds: IndexSet<_> = (self.supported_layers())
+            .map(|layer| layer.kind.to_string())
+            .collect();
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        let can = match kinds.as_slice() {
+            [] => "no layer of this model".to_string(),
+            kinds => format!("{} layers", kinds.join(" and ")),
+        };
+        PeftError::Target(format!(
+            "target_modules {given} matches {}, a {} layer, which this method cannot adapt; in \
+             {} it adapts {can}",
+            layer.path,
+            layer.kind,
+            self.name()
+        ))
+    }
+
+    fn supported_layers(&self) -> impl Iterator<Item = &LayerInfo> + Clone {
+        self.layers.iter().filter(|layer| (self.supported)(layer))
+    }
+}
+
+/// Says why no layer is left: nothing is named, or what is named is removed again.
+pub(crate) fn no_match(
+    model: &Model,
+    common: &CommonConfig,
+    given: &TargetModules,
+    defaults: Option<&TargetModules>,
+    verdicts: &[Verdict],
+) -> PeftError {
+    let name = model.name();
+    let removed = removals(common, verdicts);
+    if !removed.is_empty() {
+        return PeftError::Target(format!(
+            "target_modules {given} matches layers of {name}, but none is left: {}",
+            removed.join("; ")
+        ));
+    }
+    let mut message = format!("target_modules {given} matches no layer of {name}");
+    if given.is_all_linear() {
+        message += ", which has no linear layer besides its output layer";
+    }
+    message += "; ";
+    message += &model.adaptable();
+    if let Some(defaults) = defaults.filter(|defaults| *defaults != given) {
+        message += &format!(" (the default for {name} is {defaults})");
+    }
+    PeftError::Target(message)
+}
+
+/// Which keys remove layers that are named, and how many.
+fn removals(common: &CommonConfig, verdicts: &[Verdict]) -> Vec<String> {
+    let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
+    let mut removed = Vec::new();
+    let excluded = count(Verdict::Excluded);
+    if let Some(exclude) = common.exclude_modules.as_ref().filter(|_| excluded > 0) {
+        removed.push(format!("exclude_modules {exclude} removes {excluded}"));
+    }
+    let saved = count(Verdict::Saved);
+    if let Some(names) = common.modules_to_save.as_ref().filter(|_| saved > 0) {
+        removed.push(format!("modules_to_save {names:?} removes {saved}"));
+    }
+    let indices: Vec<_> = (verdicts.iter())
+        .filter_map(|verdict| match verdict {
+            Verdict::OtherLayer(index) => Some(*index),
+            _ => None,
+        })
+        .collect();
+    if !indices.is_empty() {
+        let mut line = format!("layers_to_transform {:?}", common.layer_indices());
+        if !common.layer_patterns().is_empty() {
+            line += &format!(" with layers_pattern {:?}", common.layer_patterns());
+        }
+        line += &format!(" removes {}", indices.len());
+        let known: BTreeSet<i64> = indices.into_iter().flatten().collect();
+        line += &if known.is_empty() {
+            ", as no index was found in their paths".to_string()
+        } else {
+            format!(", whose indices are {known:?}")
+        };
+        removed.push(line);
+    }
+    removed
+}

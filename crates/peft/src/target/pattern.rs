@@ -1,0 +1,80 @@
+//! Regular expressions with the meaning they have in Python.
+
+use crate::{PeftError, Result};
+use fancy_regex::{Captures, Regex};
+use indexmap::IndexMap;
+use std::fmt::Debug;
+
+/// A regular expression of a configuration, and the words that errors name it by.
+pub(crate) struct Pattern {
+    name: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Python's `re.fullmatch(pattern, …)`. `key` is the configuration key it stands under.
+    pub fn full(key: &str, pattern: &str) -> Result<Self> {
+        Self::new(key, pattern, "", "")
+    }
+
+    /// Python's `re.fullmatch(before + pattern + after, …)`, where `pattern` must be a regular
+    /// expression by itself.
+    pub fn new(key: &str, pattern: &str, before: &str, after: &str) -> Result<Self> {
+        let name = format!("{key} {pattern:?}");
+        let compile = |regex: &str| {
+            Regex::new(regex).map_err(|error| {
+                PeftError::Target(format!("{name} is not a regular expression: {error}"))
+            })
+        };
+        compile(pattern)?;
+        let regex = compile(&format!(r"\A(?:{before}{pattern}{after})\z"))?;
+        Ok(Self { name, regex })
+    }
+
+    /// Whether `path` matches.
+    pub fn matches(&self, path: &str) -> Result<bool> {
+        (self.regex.is_match(path)).map_err(|error| self.gave_up(path, &error))
+    }
+
+    /// What the groups of the match hold, if `path` matches.
+    pub fn captures<'a>(&self, path: &'a str) -> Result<Option<Captures<'a>>> {
+        (self.regex.captures(path)).map_err(|error| self.gave_up(path, &error))
+    }
+
+    /// Look-around and back-references can take for ever; the engine stops them.
+    fn gave_up(&self, path: &str, error: &fancy_regex::Error) -> PeftError {
+        PeftError::Target(format!(
+            "{} could not be matched to {path}: {error}",
+            self.name
+        ))
+    }
+}
+
+/// The value that `rank_pattern` or `alpha_pattern` (`key`) gives the layer at `path`: that of
+/// the first pattern that matches the end of the path at a dot, or all of it (`^` stands for its
+/// start). Warns where a later pattern says something else: PEFT's files sort the patterns, so
+/// that their order, and with it the choice, is lost on the way.
+///
+/// # Errors
+/// When a pattern is not a regular expression.
+pub fn pattern_value<'a, V: PartialEq + Debug>(
+    key: &str,
+    patterns: &'a IndexMap<String, V>,
+    path: &str,
+) -> Result<Option<&'a V>> {
+    let mut first: Option<(&String, &V)> = None;
+    for (pattern, value) in patterns {
+        if !Pattern::new(key, pattern, r"(?:.*\.)?(?:", ")")?.matches(path)? {
+            continue;
+        }
+        match first {
+            None => first = Some((pattern, value)),
+            Some((used, chosen)) if chosen != value => tracing::warn!(
+                "{key}: both {used:?} ({chosen:?}) and {pattern:?} ({value:?}) match {path}; \
+                 {used:?} comes first and is used"
+            ),
+            Some(_) => {}
+        }
+    }
+    Ok(first.map(|(_, value)| value))
+}

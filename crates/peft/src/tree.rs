@@ -1,0 +1,76 @@
+//! The printed tree of a model, in the words of PyTorch's `print(model)`.
+
+use std::fmt;
+
+/// One module of the printed tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// Nothing to print: a number, a flag.
+    Empty,
+    /// A module without children, as one line: `Conv1D(nf=2304, nx=768)`.
+    Leaf(String),
+    /// A module with children.
+    Node {
+        /// The name of the type.
+        name: String,
+        /// The children, by field name.
+        children: Vec<(String, Tree)>,
+    },
+}
+
+impl Tree {
+    /// A module with children; the empty ones are left out.
+    pub fn node(name: impl Into<String>, children: Vec<(String, Tree)>) -> Self {
+        let children = children.into_iter();
+        Tree::Node {
+            name: name.into(),
+            children: children.filter(|(_, tree)| *tree != Tree::Empty).collect(),
+        }
+    }
+
+    /// Writes the children of a node, equal neighbours as `(0-11): 12 x GPT2Block(`.
+    fn write_children(
+        children: &[(String, Tree)],
+        f: &mut fmt::Formatter<'_>,
+        depth: usize,
+    ) -> fmt::Result {
+        let mut start = 0;
+        while start < children.len() {
+            let (name, tree) = &children[start];
+            let mut end = start + 1;
+            // PyTorch folds equal neighbours of a ModuleList only: those have numbers as names.
+            while name.parse::<usize>().is_ok() && end < children.len() && children[end].1 == *tree
+            {
+                end += 1;
+            }
+            write!(f, "{:depth$}({name}", "")?;
+            if end - start > 1 {
+                write!(f, "-{}): {} x ", children[end - 1].0, end - start)?;
+            } else {
+                write!(f, "): ")?;
+            }
+            tree.write(f, depth)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+        match self {
+            Tree::Empty => Ok(()),
+            Tree::Leaf(line) => writeln!(f, "{line}"),
+            Tree::Node { name, children } if children.is_empty() => writeln!(f, "{name}()"),
+            Tree::Node { name, children } => {
+                writeln!(f, "{name}(")?;
+                Self::write_children(children, f, depth + 2)?;
+                writeln!(f, "{:depth$})", "")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, 0)
+    }
+}

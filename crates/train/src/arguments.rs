@@ -1,0 +1,293 @@
+//! The `[training]` table: transformers' `TrainingArguments`, with its keys and defaults.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, TrainError};
+use crate::schedule::{Schedule, SchedulerType};
+
+/// When something is done in the course of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntervalStrategy {
+    /// Never.
+    #[default]
+    No,
+    /// Every so many optimizer steps.
+    Steps,
+    /// At the end of every epoch.
+    Epoch,
+}
+
+/// How a model is trained: keys and defaults are those of transformers' `TrainingArguments`,
+/// except `logging_steps` (500 there).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingArguments {
+    /// The folder that gets the adapter, `metrics.jsonl`, `config.toml` and the checkpoints.
+    pub output_dir: PathBuf,
+    /// Passes over the data; parts of one are fine. Not used where `max_steps` is set.
+    pub num_train_epochs: f64,
+    /// Optimizer steps in all; -1 leaves it to `num_train_epochs`.
+    pub max_steps: i64,
+    /// Examples of one forward pass.
+    pub per_device_train_batch_size: usize,
+    /// Examples of one forward pass in evaluation.
+    pub per_device_eval_batch_size: usize,
+    /// Forward passes of one optimizer step; its loss is the mean over all their tokens.
+    pub gradient_accumulation_steps: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// AdamW's weight decay, on every trained tensor.
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment.
+    pub adam_beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub adam_beta2: f64,
+    /// AdamW's term against division by zero.
+    pub adam_epsilon: f64,
+    /// The norm that all gradients together are cut to; 0 leaves them as they are.
+    pub max_grad_norm: f64,
+    /// How the learning rate runs after the warm-up.
+    pub lr_scheduler_type: SchedulerType,
+    /// Steps of the warm-up; goes before `warmup_ratio`.
+    pub warmup_steps: usize,
+    /// The warm-up as a share of all steps.
+    pub warmup_ratio: f64,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub logging_steps: usize,
+    /// When to evaluate.
+    pub eval_strategy: IntervalStrategy,
+    /// Steps between two evaluations; `logging_steps` where it is not set.
+    pub eval_steps: Option<usize>,
+    /// When to write a checkpoint.
+    pub save_strategy: IntervalStrategy,
+    /// Steps between two checkpoints.
+    pub save_steps: usize,
+    /// Checkpoints kept of this run, the oldest going first; all where it is not set.
+    pub save_total_limit: Option<usize>,
+    /// The seed of the order of the data, of dropout and of new adapters.
+    pub seed: u64,
+}
+
+impl Default for TrainingArguments {
+    fn default() -> Self {
+        Self {
+            output_dir: PathBuf::new(),
+            num_train_epochs: 3.0,
+            max_steps: -1,
+            per_device_train_batch_size: 8,
+            per_device_eval_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            learning_rate: 5e-5,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            lr_scheduler_type: SchedulerType::Linear,
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            logging_steps: 10,
+            eval_strategy: IntervalStrategy::No,
+            eval_steps: None,
+            save_strategy: IntervalStrategy::Steps,
+            save_steps: 500,
+            save_total_limit: None,
+            seed: 42,
+        }
+    }
+}
+
+impl TrainingArguments {
+    /// The defaults, for a folder.
+    pub fn new(output_dir: impl Into<PathBuf>) -> Self {
+        Self { output_dir: output_dir.into(), ..Self::default() }
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`TrainError::Argument`] names the first key that cannot be, with its value.
+    pub fn validate(&self) -> Result<()> {
+        let check = |fine: bool, key, value: &dyn std::fmt::Display, must: &str| match fine {
+            true => Ok(()),
+            false => Err(TrainError::Argument { key, problem: format!("is {value}; {must}") }),
+        };
+        let one_or_more = |key, value: usize| check(value > 0, key, &value, "it must be 1 or more");
+        let not_negative = |key, value: f64| {
+            check(value >= 0.0 && value.is_finite(), key, &value, "it must be 0 or more")
+        };
+        let below_one = |key, value: f64| {
+            check((0.0..1.0).contains(&value), key, &value, "it must be 0 or more and below 1")
+        };
+
+        if self.output_dir.as_os_str().is_empty() {
+            let problem = "is not set; name the folder that gets the results".to_string();
+            return Err(TrainError::Argument { key: "output_dir", problem });
+        }
+        check(
+            self.max_steps > 0 || self.max_steps == -1,
+            "max_steps",
+            &self.max_steps,
+            "give a number of steps, or -1 to go by num_train_epochs",
+        )?;
+        check(
+            self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite(),
+            "num_train_epochs",
+            &self.num_train_epochs,
+            "it must be more than 0",
+        )?;
+        one_or_more("per_device_train_batch_size", self.per_device_train_batch_size)?;
+        one_or_more("per_device_eval_batch_size", self.per_device_eval_batch_size)?;
+        one_or_more("gradient_accumulation_steps", self.gradient_accumulation_steps)?;
+        not_negative("learning_rate", self.learning_rate)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        below_one("adam_beta1", self.adam_beta1)?;
+        below_one("adam_beta2", self.adam_beta2)?;
+        not_negative("adam_epsilon", self.adam_epsilon)?;
+        not_negative("max_grad_norm", self.max_grad_norm)?;
+        check(
+            (0.0..=1.0).contains(&self.warmup_ratio),
+            "warmup_ratio",
+            &self.warmup_ratio,
+            "it must be between 0 and 1",
+        )?;
+        one_or_more("logging_steps", self.logging_steps)?;
+        one_or_more("eval_steps", self.eval_steps())?;
+        one_or_more("save_steps", self.save_steps)?;
+        one_or_more("save_total_limit", self.save_total_limit.unwrap_or(usize::MAX))
+    }
+
+    /// Steps between two evaluations.
+    pub fn eval_steps(&self) -> usize {
+        self.eval_steps.unwrap_or(self.logging_steps)
+    }
+
+    /// The number of steps of a run over so many batches an epoch, counted as transformers does:
+    /// the last step of an epoch accumulates what batches are left.
+    pub fn steps(&self, batches_per_epoch: usize) -> Steps {
+        let per_epoch = batches_per_epoch.div_ceil(self.gradient_accumulation_steps).max(1);
+        let total = match usize::try_from(self.max_steps) {
+            Ok(steps) if steps > 0 => steps,
+            _ => (self.num_train_epochs * per_epoch as f64).ceil() as usize,
+        };
+        Steps { per_epoch, total, epochs: total.div_ceil(per_epoch) }
+    }
+
+    /// The learning rate over a run of so many steps.
+    pub fn schedule(&self, total_steps: usize) -> Schedule {
+        let warmup_steps = match self.warmup_steps {
+            0 => (total_steps as f64 * self.warmup_ratio).ceil() as usize,
+            steps => steps,
+        };
+        Schedule {
+            kind: self.lr_scheduler_type,
+            learning_rate: self.learning_rate,
+            warmup_steps,
+            total_steps,
+        }
+    }
+}
+
+/// The optimizer steps of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Of one epoch.
+    pub per_epoch: usize,
+    /// Of the run.
+    pub total: usize,
+    /// Epochs the run begins, the last one perhaps not finished.
+    pub epochs: usize,
+}
+
+/// The keys of `TrainingArguments` (transformers 4.5x and 5) that are not supported yet: an error
+/// that says so is better than one that calls them unknown, or than silence.
+pub(crate) const UNSUPPORTED: &[&str] = &[
+    "accelerator_config", "adafactor", "auto_find_batch_size", "average_tokens_across_devices",
+    "batch_eval_metrics", "bf16", "bf16_full_eval", "data_seed", "dataloader_drop_last",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory",
+    "dataloader_prefetch_factor", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb",
+    "ddp_find_unused_parameters", "ddp_timeout", "debug", "deepspeed", "disable_tqdm", "do_eval",
+    "do_predict", "do_train", "enable_jit_checkpoint", "eval_accumulation_steps", "eval_delay",
+    "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "evaluation_strategy",
+    "fp16", "fp16_backend", "fp16_full_eval", "fp16_opt_level", "fsdp", "fsdp_config",
+    "full_determinism", "gradient_checkpointing", "gradient_checkpointing_kwargs",
+    "greater_is_better", "group_by_length", "half_precision_backend", "hub_always_push",
+    "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_token",
+    "ignore_data_skip", "include_for_metrics", "include_inputs_for_metrics",
+    "include_num_input_tokens_seen", "include_tokens_per_second", "jit_mode_eval",
+    "label_names", "label_smoothing_factor", "length_column_name", "liger_kernel_config",
+    "load_best_model_at_end", "local_rank", "log_level", "log_level_replica", "log_on_each_node",
+    "logging_dir", "logging_first_step", "logging_nan_inf_filter", "logging_strategy",
+    "lr_scheduler_kwargs", "metric_for_best_model", "mp_parameters", "neftune_noise_alpha",
+    "no_cuda", "optim", "optim_args", "optim_target_modules", "overwrite_output_dir",
+    "parallelism_config", "past_index", "prediction_loss_only", "project", "push_to_hub",
+    "ray_scope", "remove_unused_columns", "report_to", "restore_callback_states_from_checkpoint",
+    "resume_from_checkpoint", "run_name", "save_on_each_node", "save_only_model",
+    "save_safetensors", "skip_memory_metrics", "tf32", "torch_compile", "torch_compile_backend",
+    "torch_compile_mode", "torch_empty_cache_steps", "torchdynamo", "tpu_num_cores",
+    "trackio_space_id", "train_sampling_strategy", "use_cache", "use_cpu", "use_legacy_prediction_loop",
+    "use_liger_kernel", "use_mps_device",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_every_bad_value_is_named() {
+        assert!(TrainingArguments::new("out").validate().is_ok());
+        let error = |change: &dyn Fn(&mut TrainingArguments)| {
+            let mut arguments = TrainingArguments::new("out");
+            change(&mut arguments);
+            arguments.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&|a| a.max_steps = 0),
+            "training.max_steps is 0; give a number of steps, or -1 to go by num_train_epochs"
+        );
+        assert_eq!(
+            error(&|a| a.adam_beta2 = 1.0),
+            "training.adam_beta2 is 1; it must be 0 or more and below 1"
+        );
+        for (key, message) in [
+            ("output_dir", error(&|a| a.output_dir = PathBuf::new())),
+            ("max_steps", error(&|a| a.max_steps = -2)),
+            ("num_train_epochs", error(&|a| a.num_train_epochs = f64::NAN)),
+            ("per_device_train_batch_size", error(&|a| a.per_device_train_batch_size = 0)),
+            ("per_device_eval_batch_size", error(&|a| a.per_device_eval_batch_size = 0)),
+            ("gradient_accumulation_steps", error(&|a| a.gradient_accumulation_steps = 0)),
+            ("learning_rate", error(&|a| a.learning_rate = -1e-4)),
+            ("learning_rate", error(&|a| a.learning_rate = f64::INFINITY)),
+            ("max_grad_norm", error(&|a| a.max_grad_norm = f64::NAN)),
+            ("warmup_ratio", error(&|a| a.warmup_ratio = 1.5)),
+            ("logging_steps", error(&|a| a.logging_steps = 0)),
+            ("eval_steps", error(&|a| a.eval_steps = Some(0))),
+            ("save_steps", error(&|a| a.save_steps = 0)),
+            ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
+        ] {
+            assert!(message.starts_with(&format!("training.{key} is ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn steps_and_warmup_are_counted_as_transformers_counts_them() {
+        let mut arguments = TrainingArguments::new("out");
+        // 500 rows in batches of 4, the published walk-through: 125 batches, 375 steps.
+        assert_eq!(arguments.steps(125), Steps { per_epoch: 125, total: 375, epochs: 3 });
+        arguments.gradient_accumulation_steps = 4;
+        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 9, epochs: 3 });
+        arguments.num_train_epochs = 0.5;
+        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 2, epochs: 1 });
+        arguments.max_steps = 7;
+        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 7, epochs: 3 });
+
+        arguments.warmup_ratio = 0.03;
+        assert_eq!(arguments.schedule(100).warmup_steps, 3);
+        assert_eq!(arguments.schedule(101).warmup_steps, 4);
+        arguments.warmup_steps = 9;
+        assert_eq!(arguments.schedule(100).warmup_steps, 9);
+    }
+}

@@ -1,0 +1,223 @@
+//! A training file: what is trained, on what, and how.
+
+use std::path::{Path, PathBuf};
+
+use burn_peft_data::DataConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use toml::{Table, Value};
+
+use crate::arguments::{TrainingArguments, UNSUPPORTED};
+use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
+use crate::keys::unknown_key;
+use crate::overrides;
+
+/// A training file (TOML).
+///
+/// ```
+/// let config = burn_peft_train::TrainConfig::from_toml(
+///     r#"
+///     model = "gpt2"
+///     [data]
+///     train = "reviews.jsonl"
+///     [peft]
+///     peft_type = "LORA"
+///     r = 8
+///     [training]
+///     output_dir = "out"
+///     "#,
+///     "example.toml",
+///     &["training.max_steps=20"],
+/// )?;
+/// assert_eq!(config.training.max_steps, 20);
+/// # Ok::<(), burn_peft_train::TrainError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// A folder with `config.json` and `model.safetensors`, or the id of a model on the Hub.
+    pub model: String,
+    /// The folder or file of the tokenizer, where it does not lie with the model.
+    #[serde(default)]
+    pub tokenizer: Option<String>,
+    /// A text to continue before and after training.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// The folder of a saved adapter to go on training, in place of `[peft]`.
+    #[serde(default)]
+    pub adapter: Option<String>,
+    /// The data.
+    pub data: DataConfig,
+    /// A new adapter: the keys of `adapter_config.json`. With `peft_type = "NONE"` all weights
+    /// of the model are trained instead.
+    #[serde(default)]
+    pub peft: Option<Map<String, Json>>,
+    /// How it is trained.
+    pub training: TrainingArguments,
+}
+
+const KEYS: &[&str] = &["model", "tokenizer", "prompt", "adapter", "data", "peft", "training"];
+
+impl TrainConfig {
+    /// Reads a training file, changed by overrides like `training.max_steps=20`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no TOML, or has a key or a value that cannot be; the error
+    /// names the file (or the override) and the key.
+    pub fn from_file(path: &Path, overrides: &[impl AsRef<str>]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+        Self::from_toml(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Reads the text of a training file; `place` is how errors call it.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn from_toml(text: &str, place: &str, overrides: &[impl AsRef<str>]) -> Result<Self> {
+        let error = |problem: String| TrainError::Config { place: place.to_string(), problem };
+        let parsed = text.parse::<Table>();
+        let mut table = parsed.map_err(|e| error(e.to_string().trim_end().to_string()))?;
+        for text in overrides.iter().map(AsRef::as_ref) {
+            overrides::apply(&mut table, text).map_err(|problem| TrainError::Config {
+                place: format!("--set {text}"),
+                problem,
+            })?;
+        }
+        if let Some(problem) = unknown_key(&table, "", KEYS, &[]) {
+            return Err(error(problem));
+        }
+        if let Some(Value::Table(training)) = table.get("training") {
+            let known = training_keys();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED) {
+                return Err(error(problem));
+            }
+        }
+        let config: Self = Value::Table(table)
+            .try_into()
+            .map_err(|e: toml::de::Error| error(e.to_string().trim_end().replace('\n', " ")))?;
+        config.validate(place)?;
+        Ok(config)
+    }
+
+    fn validate(&self, place: &str) -> Result<()> {
+        self.training.validate()?;
+        let problem = match (&self.peft, &self.adapter) {
+            (Some(_), None) | (None, Some(_)) => return Ok(()),
+            (Some(_), Some(_)) => {
+                "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, \
+                 [peft] to begin a new one"
+            }
+            (None, None) => {
+                "says nothing of an adapter; add a [peft] table (peft_type = \"LORA\", r = 8, …) \
+                 for a new one, or adapter = \"DIR\" to go on training a saved one"
+            }
+        };
+        Err(TrainError::Config { place: place.to_string(), problem: problem.to_string() })
+    }
+
+    /// Whether all weights of the model are trained (`peft_type = "NONE"`).
+    pub fn is_full_training(&self) -> bool {
+        let peft_type = self.peft.as_ref().and_then(|peft| peft.get("peft_type"));
+        peft_type.and_then(Json::as_str).is_some_and(|name| name.eq_ignore_ascii_case("none"))
+    }
+
+    /// The file that repeats this run, with every default written out.
+    ///
+    /// # Errors
+    /// If a value of `[peft]` has no form in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| TrainError::Config {
+            place: "the configuration".into(),
+            problem: format!("cannot be written as TOML: {e}"),
+        })
+    }
+
+    /// Writes [`to_toml`](Self::to_toml) to `config.toml` in the output folder, which is made.
+    ///
+    /// # Errors
+    /// If the folder or the file cannot be written; the error names it.
+    pub fn save(&self) -> Result<PathBuf> {
+        let dir = &self.training.output_dir;
+        std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
+        let path = dir.join("config.toml");
+        write_atomically(&path, self.to_toml()?.as_bytes())?;
+        Ok(path)
+    }
+}
+
+/// The keys of `[training]`, read off the struct so that they cannot differ from it.
+fn training_keys() -> Vec<String> {
+    match serde_json::to_value(TrainingArguments::default()) {
+        Ok(Json::Object(object)) => object.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::IntervalStrategy;
+
+    const FILE: &str = r#"
+        model = "models/tiny"
+        [data]
+        train = "a.jsonl"
+        [peft]
+        r = 4
+        target_modules = ["c_attn"]
+        rank_pattern = { "h.0.attn.c_attn" = 2 }
+        [training]
+        output_dir = "out"
+        num_train_epochs = 1
+        eval_strategy = "steps"
+    "#;
+
+    fn read(text: &str, overrides: &[&str]) -> Result<TrainConfig> {
+        TrainConfig::from_toml(text, "a.toml", overrides)
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same_and_has_every_default() {
+        let config = read(FILE, &["training.eval_steps=7", "data.max_length=32"]).unwrap();
+        assert_eq!(config.training.eval_strategy, IntervalStrategy::Steps);
+        assert_eq!(config.training.eval_steps, Some(7));
+        assert_eq!(config.data.max_length, Some(32));
+        let text = config.to_toml().unwrap();
+        assert_eq!(read(&text, &[]).unwrap(), config, "{text}");
+        for default in ["learning_rate = 0.00005", "seed = 42", "max_grad_norm = 1.0"] {
+            assert!(text.contains(default), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_the_way_out() {
+        let error = |overrides: &[&str]| read(FILE, overrides).unwrap_err().to_string();
+        assert_eq!(
+            error(&["training.learning_rat=1"]),
+            "a.toml: training.learning_rat is no known key; did you mean learning_rate?"
+        );
+        assert!(error(&["training.bf16=true"]).contains("does not support yet"));
+        assert!(error(&["dta.x=1"]).contains("did you mean data?"));
+        let message = error(&["training.max_steps=many"]);
+        assert!(message.contains("many") && message.contains("training.max_steps"), "{message}");
+        let message = error(&["training.lr_scheduler_type=polynomial"]);
+        assert!(message.contains("polynomial") && message.contains("cosine"), "{message}");
+        assert!(error(&["data.max_lenght=3"]).contains("max_lenght"));
+        assert!(error(&["training.output_dir="]).contains("training.output_dir is not set"));
+        assert!(error(&["adapter=x"]).contains("both"));
+        assert!(error(&["training.max_steps"]).starts_with("--set training.max_steps: "));
+        assert!(read("model = ", &[]).unwrap_err().to_string().contains("line 1"));
+        let missing = read("model = 'a'\n[data]\ntrain='a'\n[training]\noutput_dir='o'", &[]);
+        assert!(missing.unwrap_err().to_string().contains("[peft]"));
+        let missing = TrainConfig::from_file(Path::new("/nowhere/a.toml"), &[""; 0]);
+        assert!(missing.unwrap_err().to_string().starts_with("/nowhere/a.toml: "));
+    }
+
+    #[test]
+    fn full_training_is_asked_for_by_name() {
+        assert!(!read(FILE, &[]).unwrap().is_full_training());
+        assert!(read(FILE, &["peft.peft_type=NONE"]).unwrap().is_full_training());
+    }
+}

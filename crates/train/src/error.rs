@@ -1,0 +1,92 @@
+//! The errors of this crate: what was wrong, with which value, and the way out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::train::TrainingError;
+use burn_peft::PeftError;
+use burn_peft_data::DataError;
+use burn_peft_models::ModelError;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, TrainError>;
+
+/// What can go wrong between a training file and a trained adapter.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A training file that cannot be used, with the place and the reason.
+    #[error("{place}: {problem}")]
+    Config {
+        /// The file, or the `--set` that was wrong.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A value of the `[training]` table that cannot be, or that does not fit the rest.
+    #[error("training.{key} {problem}")]
+    Argument {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it, to be read after the key.
+        problem: String,
+    },
+
+    /// A loss or gradient that is not a number any more.
+    #[error(
+        "the {what} is {value} at step {step}, with rows {rows} of {file}; {saved}. \
+         A smaller training.learning_rate is the usual way out"
+    )]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The optimizer step, counted from 1.
+        step: usize,
+        /// The row numbers of the step's examples in their file.
+        rows: String,
+        /// That file.
+        file: String,
+        /// What had been saved before.
+        saved: String,
+    },
+
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+
+    /// An error of the data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// An error of the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// An error of the adapters.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+
+    /// An error of Burn's training machinery.
+    #[error("{0}")]
+    Burn(Arc<TrainingError>),
+
+    /// A device that failed to compute or to give a result.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+impl TrainError {
+    /// A closure for `map_err` that makes a [`TrainError::Io`] about `path`.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,98 @@
+//! `--set a.b=value`: changes to a training file before it is read.
+
+use toml::{Table, Value};
+
+/// Puts `a.b=value` into a table. The value is read as TOML; what is none is a string, so that
+/// `model=gpt2` needs no quotes.
+///
+/// # Errors
+/// What is wrong, without the text of the override.
+pub(crate) fn apply(table: &mut Table, text: &str) -> Result<(), String> {
+    let (key, value) = text.split_once('=').ok_or("is no key=value")?;
+    let value = parse_value(value.trim())?;
+    let mut path = parse_key(key.trim()).ok_or_else(|| format!("has no key before the `=`: {key:?}"))?;
+    let last = path.pop().ok_or("has no key before the `=`")?;
+
+    let mut table = table;
+    for name in path {
+        let entry = table.entry(&name).or_insert_with(|| Value::Table(Table::new()));
+        table = match entry {
+            Value::Table(inner) => inner,
+            other => {
+                let kind = other.type_str();
+                return Err(format!("goes into `{name}`, which is a {kind} and has no keys"));
+            }
+        };
+    }
+    table.insert(last, value);
+    Ok(())
+}
+
+/// The names of a TOML key: `a."b.c"` is `a` and `b.c`.
+fn parse_key(key: &str) -> Option<Vec<String>> {
+    let mut value = Value::Table(one_entry(&format!("{key} = 0"))?);
+    let mut path = Vec::new();
+    while let Value::Table(table) = value {
+        let (name, inner) = table.into_iter().next()?;
+        path.push(name);
+        value = inner;
+    }
+    Some(path)
+}
+
+fn parse_value(text: &str) -> Result<Value, String> {
+    let parsed = one_entry(&format!("value = {text}"));
+    match parsed.and_then(|mut table| table.remove("value")) {
+        Some(value) => Ok(value),
+        None if text.starts_with(['[', '{', '"', '\'']) => {
+            Err(format!("has the value {text}, which is no TOML; quote strings inside of it"))
+        }
+        None => Ok(Value::String(text.to_string())),
+    }
+}
+
+/// The table of a line of TOML, if it is one and has one key.
+fn one_entry(line: &str) -> Option<Table> {
+    line.parse::<Table>().ok().filter(|table| table.len() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(text: &str) -> Result<String, String> {
+        let mut table = "model = 'a'\n[training]\nmax_steps = 5\n".parse::<Table>().unwrap();
+        apply(&mut table, text)?;
+        Ok(table.to_string())
+    }
+
+    #[test]
+    fn values_are_toml_or_else_strings() {
+        let training = |line: &str| format!("model = \"a\"\n\n[training]\n{line}\n");
+        assert_eq!(after("training.max_steps=20").unwrap(), training("max_steps = 20"));
+        assert_eq!(
+            after("training.learning_rate = 1e-4").unwrap(),
+            training("max_steps = 5\nlearning_rate = 0.0001").replace("max_steps = 5\nlearning_rate = 0.0001", "learning_rate = 0.0001\nmax_steps = 5")
+        );
+        assert!(after("model=openai-community/gpt2").unwrap().contains("openai-community/gpt2"));
+        assert!(after("peft.target_modules=[\"c_attn\"]").unwrap().contains("[peft]\ntarget"));
+        assert!(after("peft.r=8").unwrap().contains("[peft]\nr = 8"));
+        let table = after("peft.rank_pattern.\"h.0.attn\"=4").unwrap();
+        assert!(table.contains("\"h.0.attn\" = 4"), "{table}");
+        // A value cannot smuggle in a second key.
+        let table = after("prompt=1\nx = 2").unwrap();
+        assert!(!table.contains("\nx ="), "{table}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        assert_eq!(after("training.max_steps").unwrap_err(), "is no key=value");
+        assert!(after("=5").unwrap_err().contains("no key"));
+        assert!(after("a..b=5").unwrap_err().contains("no key"));
+        assert_eq!(
+            after("model.name=5").unwrap_err(),
+            "goes into `model`, which is a string and has no keys"
+        );
+        assert!(after("peft.target_modules=[c_attn]").unwrap_err().contains("no TOML"));
+    }
+}

@@ -1,0 +1,178 @@
+//! The recipe of the small GPT-2 that this repository ships in `assets/tiny-gpt2`, and of the data
+//! set that `configs/quickstart.toml` fine-tunes it on. Every word comes from the word lists and
+//! templates beside this file; the same seed gives the same bytes.
+//!
+//! ```text
+//! # The corpus, the tokenizer, the model's config.json, and the fine-tuning set.
+//! cargo run --release --example tiny_gpt2 -- --output target/tiny-gpt2 --quickstart data/quickstart
+//! # Random weights, then a few minutes of training all of them on two cores.
+//! cargo run --release -- init target/tiny-gpt2/config.json --output target/tiny-gpt2/init --seed 0
+//! cargo run --release -- train configs/tiny-gpt2.toml
+//! ```
+//!
+//! `assets/tiny-gpt2/README.md` says which of the files are then copied there.
+
+mod corpus;
+mod grammar;
+mod sailor;
+mod scene;
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn_peft_data::{Tokenizer, train_bpe};
+use clap::Parser;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+/// Tokens that the tokenizer learns at most; all of a story's words are then one token each.
+const VOCAB_SIZE: usize = 1024;
+/// The longest text the model takes, in tokens.
+const N_POSITIONS: usize = 128;
+/// Stories to train on and to evaluate on.
+const CORPUS: [usize; 2] = [20_000, 400];
+const QUICKSTART: [usize; 2] = [600, 60];
+/// The longest stories that are kept, in bytes: what fits `N_POSITIONS`, a sailor's rarer words
+/// being of more tokens.
+const CORPUS_BYTES: usize = 360;
+const QUICKSTART_BYTES: usize = 300;
+
+/// Writes what the shipped GPT-2 is trained from.
+#[derive(Parser)]
+struct Args {
+    /// Folder for corpus/, tokenizer.json and config.json.
+    #[arg(long)]
+    output: PathBuf,
+    /// Folder for the fine-tuning set of configs/quickstart.toml, if it is wanted.
+    #[arg(long)]
+    quickstart: Option<PathBuf>,
+    /// Seed of all that is drawn.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    // Two streams, so that neither set depends on the size of the other.
+    let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
+    let mut seen = HashSet::new();
+    let corpus =
+        CORPUS.map(|count| distinct(count, CORPUS_BYTES, &mut seen, || corpus::story(&mut rng)));
+    rng.set_stream(1);
+    let quickstart = QUICKSTART.map(|count| {
+        distinct(count, QUICKSTART_BYTES, &mut seen, || {
+            sailor::story(&mut rng)
+        })
+    });
+
+    // The tokenizer knows both kinds of text, as a real one knows more than one style.
+    let texts = corpus[0].iter().chain(&quickstart[0]);
+    let tokenizer = train_bpe(texts, VOCAB_SIZE)?;
+    write_set(&args.output.join("corpus"), &corpus, &tokenizer)?;
+    if let Some(folder) = &args.quickstart {
+        write_set(folder, &quickstart, &tokenizer)?;
+    }
+
+    tokenizer.save(args.output.join("tokenizer.json"))?;
+    for (name, value) in model_files(&tokenizer) {
+        write(&args.output.join(name), &format!("{value:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// So many texts of at most `max_bytes` that were not told before.
+fn distinct(
+    count: usize,
+    max_bytes: usize,
+    seen: &mut HashSet<String>,
+    mut tell: impl FnMut() -> String,
+) -> Vec<String> {
+    let mut texts = Vec::with_capacity(count);
+    while texts.len() < count {
+        let text = tell();
+        if text.len() <= max_bytes && seen.insert(text.clone()) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
+/// Writes `train.jsonl` and `validation.jsonl` and prints how large they are.
+fn write_set(folder: &Path, texts: &[Vec<String>; 2], tokenizer: &Tokenizer) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, texts) in ["train.jsonl", "validation.jsonl"].into_iter().zip(texts) {
+        let (mut lines, mut tokens, mut longest) = (String::new(), 0, 0);
+        for text in texts {
+            lines += &format!("{}\n", json!({ "text": text }));
+            let length = tokenizer.encode(text)?.len();
+            tokens += length;
+            longest = longest.max(length);
+        }
+        // One position is for the end of the text.
+        ensure!(
+            longest < N_POSITIONS,
+            "a text of {longest} tokens does not fit"
+        );
+        let file = folder.join(name);
+        write(&file, &lines)?;
+        println!(
+            "{}: {} texts, {tokens} tokens, the longest of {longest}, {} bytes",
+            file.display(),
+            texts.len(),
+            lines.len()
+        );
+    }
+    Ok(())
+}
+
+/// What transformers reads beside the weights and `tokenizer.json`.
+fn model_files(tokenizer: &Tokenizer) -> [(&'static str, Value); 3] {
+    let eos = tokenizer.eos_id();
+    let text = burn_peft_data::END_OF_TEXT;
+    let config = json!({
+        "activation_function": "gelu_new",
+        "architectures": ["GPT2LMHeadModel"],
+        // Far more stories than the model can learn by heart: dropout would only slow it down.
+        "attn_pdrop": 0.0,
+        "bos_token_id": eos,
+        "embd_pdrop": 0.0,
+        "eos_token_id": eos,
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-5,
+        "model_type": "gpt2",
+        "n_embd": 128,
+        "n_head": 4,
+        "n_inner": null,
+        "n_layer": 4,
+        "n_positions": N_POSITIONS,
+        "resid_pdrop": 0.0,
+        "tie_word_embeddings": true,
+        "vocab_size": tokenizer.vocab_size(),
+    });
+    let tokenizer_config = json!({
+        "add_prefix_space": false,
+        "bos_token": text,
+        "clean_up_tokenization_spaces": false,
+        "eos_token": text,
+        "model_max_length": N_POSITIONS,
+        "tokenizer_class": "GPT2Tokenizer",
+        "unk_token": text,
+    });
+    let generation_config = json!({ "bos_token_id": eos, "eos_token_id": eos });
+    [
+        ("config.json", config),
+        ("tokenizer_config.json", tokenizer_config),
+        ("generation_config.json", generation_config),
+    ]
+}
+
+/// Writes a file whole or not at all.
+fn write(file: &Path, text: &str) -> Result<()> {
+    let temporary = file.with_extension("tmp");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, file))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
