@@ -212,7 +212,7 @@ const QUARREL: Plot = &[
     ],
     &[
         "they pulled and pulled until the {noun} fell into the mud.",
-        "they were so angry that they did not speak for [an hour|the whole {day}].",
+        "they were so angry that they did not speak for [an hour|the whole day].",
         "{friend} took it and ran away, and {hero} ran after {fhim}.",
         "while they were fighting, a {pet} came and took the {noun} away.",
     ],
@@ -309,7 +309,7 @@ const BIRTHDAY: Plot = &[
     ],
     &[
         "{he} had only [one coin|two coins|a little money].",
-        "{he} thought about it [all {day}|for a long time].",
+        "{he} thought about it [all day|for a long time].",
         "\"What would {friend} like?\" {he} asked {adult}.",
     ],
     &[
@@ -431,7 +431,7 @@ const FABLE: Plot = &[
 
 const RAINY_DAY: Plot = &[
     &[
-        "it rained all {day}, and {hero} had nothing to do.",
+        "it rained all day, and {hero} had nothing to do.",
         "{hero} was ill and had to stay in bed.",
         "{open} {hero} had to stay at home.",
     ],

@@ -1,6 +1,6 @@
 //! The template language of the generator: choices, values, articles and capitals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rand::Rng;
 
@@ -132,4 +132,17 @@ fn capitalised(text: &str) -> String {
         first.make_ascii_uppercase();
     }
     out
+}
+
+/// Whether two sentences begin with the same four words, as drawing twice from one list can make
+/// them.
+pub fn repeats(text: &str) -> bool {
+    let mut starts = text.split(['.', '!', '?']).filter_map(|sentence| {
+        let letters = |c: char| !c.is_alphabetic();
+        let words: Vec<&str> = sentence.trim_matches(letters).split(' ').take(4).collect();
+        (words.len() == 4).then_some(words)
+    });
+    let mut seen = HashSet::new();
+    // `insert` says whether it is new.
+    !starts.all(|start| seen.insert(start))
 }

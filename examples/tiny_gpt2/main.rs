@@ -83,7 +83,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// So many texts of at most `max_bytes` that were not told before.
+/// So many texts of at most `max_bytes` that do not repeat themselves or another.
 fn distinct(
     count: usize,
     max_bytes: usize,
@@ -93,7 +93,7 @@ fn distinct(
     let mut texts = Vec::with_capacity(count);
     while texts.len() < count {
         let text = tell();
-        if text.len() <= max_bytes && seen.insert(text.clone()) {
+        if text.len() <= max_bytes && !grammar::repeats(&text) && seen.insert(text.clone()) {
             texts.push(text);
         }
     }

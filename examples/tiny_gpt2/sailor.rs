@@ -153,7 +153,7 @@ const ANIMAL: &[&[&str]] = &[
         "\"What be that?\" asks {friend}. \"That be the new [cap'n|sailor], {arr}!\" says {hero}.",
     ],
     &[
-        "so the {animal} be {deed} all {day}.",
+        "so the {animal} be {deed} all day.",
         "now the {animal} be sittin' on the [cannon|mast|barrel], and the parrot be {gerund}.",
         "it be eatin' all the fish and drinkin' all the lemonade.",
     ],
@@ -246,7 +246,7 @@ const LESSON: &[&[&str]] = &[
         "\"A sea dog never be givin' up!\" roars the cap'n.",
     ],
     &[
-        "so {he} be tryin' all {day}, and {sky}.",
+        "so {he} be tryin' all day, and {sky}.",
         "{he} be tryin' till the [lemonade be gone|sun be low].",
     ],
     &[
@@ -319,7 +319,7 @@ const VOYAGE: &[&[&str]] = &[
     &[
         "\"{speech}\" says {friend}, and the parrot be {gerund}.",
         "the crew be {deed}, and {friend} be {gerund}.",
-        "{he} be [eatin' fish|drinkin' lemonade] and [singin'|dancin'|laughin'] all {day}.",
+        "{he} be [eatin' fish|drinkin' lemonade] and [singin'|dancin'|laughin'] all day.",
     ],
     &["{finish}"],
 ];

@@ -1,2 +1,102 @@
-//! The `peft` command.
-fn main() {}
+//! The `peft` command: trains, runs, evaluates, merges and inspects adapters.
+
+mod commands;
+mod device;
+mod failure;
+mod loading;
+mod output;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{ArgAction, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use commands::{eval, forward, generate, init, inspect, merge, train};
+use device::DeviceKind;
+
+/// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
+#[derive(Parser)]
+#[command(name = "peft", version, propagate_version = true, after_help = EXAMPLE)]
+struct Cli {
+    /// Where to compute
+    #[arg(long, global = true, value_enum, default_value_t)]
+    device: DeviceKind,
+    /// Say more on standard error; twice for details
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  peft train configs/quickstart.toml
+
+Exit status: 0 done, 1 the job failed, 2 wrong usage. Results go to standard output, errors,
+warnings and progress to standard error.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train an adapter as a file says
+    Train(train::Args),
+    /// Continue a text
+    Generate(generate::Args),
+    /// Loss and perplexity on a file
+    Eval(eval::Args),
+    /// Put an adapter into the weights of its model
+    Merge(merge::Args),
+    /// Show a model, its parameters and which of them are trained
+    Inspect(inspect::Args),
+    /// Make a model with random weights
+    Init(init::Args),
+    /// Logits for given token ids, to compare with another implementation
+    Forward(forward::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+    failure::run(|| run(cli))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let device = cli.device.open();
+    match cli.command {
+        Command::Train(args) => train::run(args, &device),
+        Command::Generate(args) => generate::run(args, &device),
+        Command::Eval(args) => eval::run(args, &device),
+        Command::Merge(args) => merge::run(args, &device),
+        Command::Inspect(args) => inspect::run(args, &device),
+        Command::Init(args) => init::run(args),
+        Command::Forward(args) => forward::run(args, &device),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_is_well_formed_and_shows_an_example() {
+        let command = super::Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let call = format!("peft {} ", sub.get_name());
+            assert!(after.contains(&call), "{}: {after}", sub.get_name());
+        }
+    }
+}

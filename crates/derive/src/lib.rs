@@ -8,7 +8,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, parse_macro_input};
 
 /// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
 ///
-/// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out. On the model itself,
+/// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
+/// `#[adaptable(show)]` asks for them to be printed. On the model itself,
 /// `#[adaptable(model_type = "gpt2", output = "lm_head")]` names its architecture, as
 /// `config.json` does, and the path of its output embedding.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
@@ -97,14 +98,15 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
 }
 
 fn is_skipped(field: &Field) -> syn::Result<bool> {
-    let mut skipped = false;
+    let (mut skipped, mut shown) = (false, false);
     for attribute in &field.attrs {
         if attribute.path().is_ident("module") || attribute.path().is_ident("adaptable") {
             attribute.parse_nested_meta(|meta| {
                 skipped |= meta.path.is_ident("skip");
+                shown |= meta.path.is_ident("show");
                 Ok(())
             })?;
         }
     }
-    Ok(skipped)
+    Ok(skipped && !shown)
 }

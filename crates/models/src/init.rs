@@ -109,7 +109,7 @@ mod tests {
             .map(|tensor| {
                 (
                     tensor.name.clone(),
-                    tensor.load().unwrap().into_vec().unwrap(),
+                    tensor.load().unwrap().try_into_vec().unwrap(),
                 )
             })
             .collect()

@@ -1,9 +1,26 @@
-//! Language models with slots for adapters, defined with Burn
+//! Language models with slots for adapters, defined with Burn.
+//!
+//! A family is a folder ([`gpt2`]); what all families answer is [`CausalLm`]. Models come from
+//! and go to Hugging Face folders ([`checkpoint`], [`hub`]).
 
+mod batch;
+mod cache;
+mod causal_lm;
 pub mod checkpoint;
 pub mod config;
 mod error;
+mod generate;
+pub mod gpt2;
 pub mod hub;
 pub mod init;
+mod loss;
+mod peft_model;
 
+pub use batch::{IGNORE_INDEX, LmBatch};
+pub use cache::KvCache;
+pub use causal_lm::{CausalLm, ModelInput, position_ids};
+pub use config::Gpt2Config;
 pub use error::{ModelError, Result};
+pub use generate::{GenerationConfig, generate};
+pub use gpt2::GPT2LMHeadModel;
+pub use loss::cross_entropy_sum;

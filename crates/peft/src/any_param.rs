@@ -46,7 +46,6 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn set_data(&mut self, data: TensorData, transposed: bool) {
         let device = self.lazy_device();
-        let requires_grad = self.requires_grad();
         let tensor = Tensor::<D>::from_data(data, &device.clone().without_autodiff());
         let tensor = if transposed {
             tensor.swap_dims(D - 2, D - 1)
@@ -59,7 +58,13 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         } else {
             tensor
         };
-        *self = Param::initialized(self.id, tensor).set_require_grad(requires_grad);
+        *self = if self.is_initialized() {
+            let requires_grad = self.requires_grad();
+            Param::initialized(self.id, tensor).set_require_grad(requires_grad)
+        } else {
+            // Spares the lazy initialisation of a value that nobody will see.
+            self.clone().transform_for_load(tensor, self.id)
+        };
     }
 
     fn requires_grad(&self) -> bool {

@@ -317,7 +317,11 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| io_error(path, source))
 }
 
-fn transpose(data: TensorData) -> TensorData {
+/// The transposed of a matrix of 32-bit floats.
+///
+/// # Panics
+/// If the data are no matrix of 32-bit floats.
+pub fn transpose(data: TensorData) -> TensorData {
     let [rows, columns] = [data.shape()[0], data.shape()[1]];
     let values = data.as_slice::<f32>().expect("f32 values");
     let mut transposed = Vec::with_capacity(values.len());

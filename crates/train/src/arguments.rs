@@ -202,36 +202,6 @@ pub struct Steps {
     pub epochs: usize,
 }
 
-/// The keys of `TrainingArguments` (transformers 4.5x and 5) that are not supported yet: an error
-/// that says so is better than one that calls them unknown, or than silence.
-pub(crate) const UNSUPPORTED: &[&str] = &[
-    "accelerator_config", "adafactor", "auto_find_batch_size", "average_tokens_across_devices",
-    "batch_eval_metrics", "bf16", "bf16_full_eval", "data_seed", "dataloader_drop_last",
-    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory",
-    "dataloader_prefetch_factor", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb",
-    "ddp_find_unused_parameters", "ddp_timeout", "debug", "deepspeed", "disable_tqdm", "do_eval",
-    "do_predict", "do_train", "enable_jit_checkpoint", "eval_accumulation_steps", "eval_delay",
-    "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "evaluation_strategy",
-    "fp16", "fp16_backend", "fp16_full_eval", "fp16_opt_level", "fsdp", "fsdp_config",
-    "full_determinism", "gradient_checkpointing", "gradient_checkpointing_kwargs",
-    "greater_is_better", "group_by_length", "half_precision_backend", "hub_always_push",
-    "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_token",
-    "ignore_data_skip", "include_for_metrics", "include_inputs_for_metrics",
-    "include_num_input_tokens_seen", "include_tokens_per_second", "jit_mode_eval",
-    "label_names", "label_smoothing_factor", "length_column_name", "liger_kernel_config",
-    "load_best_model_at_end", "local_rank", "log_level", "log_level_replica", "log_on_each_node",
-    "logging_dir", "logging_first_step", "logging_nan_inf_filter", "logging_strategy",
-    "lr_scheduler_kwargs", "metric_for_best_model", "mp_parameters", "neftune_noise_alpha",
-    "no_cuda", "optim", "optim_args", "optim_target_modules", "overwrite_output_dir",
-    "parallelism_config", "past_index", "prediction_loss_only", "project", "push_to_hub",
-    "ray_scope", "remove_unused_columns", "report_to", "restore_callback_states_from_checkpoint",
-    "resume_from_checkpoint", "run_name", "save_on_each_node", "save_only_model",
-    "save_safetensors", "skip_memory_metrics", "tf32", "torch_compile", "torch_compile_backend",
-    "torch_compile_mode", "torch_empty_cache_steps", "torchdynamo", "tpu_num_cores",
-    "trackio_space_id", "train_sampling_strategy", "use_cache", "use_cpu", "use_legacy_prediction_loop",
-    "use_liger_kernel", "use_mps_device",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
-use crate::arguments::{TrainingArguments, UNSUPPORTED};
+use crate::arguments::TrainingArguments;
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
-use crate::keys::unknown_key;
+use crate::keys::{UNSUPPORTED_ARGUMENTS, unknown_key};
 use crate::overrides;
 
 /// A training file (TOML).
@@ -84,13 +84,13 @@ impl TrainConfig {
                 problem,
             })?;
         }
-        if let Some(problem) = unknown_key(&table, "", KEYS, &[]) {
+        if let Some(problem) = unknown_key(&table, "", KEYS, "") {
             return Err(error(problem));
         }
         if let Some(Value::Table(training)) = table.get("training") {
             let known = training_keys();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED) {
+            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED_ARGUMENTS) {
                 return Err(error(problem));
             }
         }

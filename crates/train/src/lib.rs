@@ -1,1 +1,43 @@
-//! Training of adapters on Burn's Learner
+//! Training of adapters on Burn's `Learner`.
+//!
+//! A [`TrainConfig`] is a training file; its `[training]` table is [`TrainingArguments`], with the
+//! keys of transformers. [`train`] runs it: `SupervisedTraining` drives a strategy of ours that
+//! counts optimizer steps, accumulates gradients by tokens, cuts them by their global norm, and
+//! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
+
+mod arguments;
+mod config;
+mod error;
+mod evaluate;
+mod files;
+mod grads;
+mod keys;
+mod loader;
+mod log;
+mod metrics;
+mod optimizer;
+mod overrides;
+mod renderer;
+mod schedule;
+mod state;
+mod step;
+mod strategy;
+mod target;
+mod train;
+
+pub use arguments::{IntervalStrategy, Steps, TrainingArguments};
+pub use burn::train::Interrupter;
+pub use config::TrainConfig;
+pub use error::{Result, TrainError};
+pub use evaluate::{Evaluation, evaluate};
+pub use grads::{clip_coefficient, global_norm, scale};
+pub use loader::MicroBatch;
+pub use log::{EvalLog, METRICS_NAME, TrainLog};
+pub use metrics::{StepMetric, StepMetrics};
+pub use optimizer::adamw;
+pub use renderer::ProgressRenderer;
+pub use schedule::{Schedule, ScheduleCursor, SchedulerType};
+pub use state::{Position, TrainState, Window};
+pub use step::{StepOutput, Trainee};
+pub use target::TrainTarget;
+pub use train::{TrainOptions, TrainOutcome, train};

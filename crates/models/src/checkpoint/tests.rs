@@ -57,7 +57,7 @@ fn a_folder_is_written_and_read_back() {
     assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(checkpoint.shape("b"), Some(&[2, 2][..]));
     assert_eq!(
-        checkpoint.tensor("b").unwrap().to_vec::<f32>().unwrap(),
+        checkpoint.tensor("b").unwrap().try_to_vec::<f32>().unwrap(),
         [1.0, 2.0, 3.0, 4.0]
     );
     let missing = checkpoint.tensor("c").unwrap_err().to_string();
@@ -108,7 +108,7 @@ fn narrow_types_are_widened_and_others_refused() {
     )
     .unwrap();
     let checkpoint = open(dir.path()).unwrap();
-    let values = |name| checkpoint.tensor(name).unwrap().to_vec::<f32>().unwrap();
+    let values = |name| checkpoint.tensor(name).unwrap().try_to_vec::<f32>().unwrap();
     assert_eq!(values("f16"), [1.5, -2.0, 2f32.powi(-24)]);
     assert_eq!(values("bf16"), [1.5, -2.0, f32::from_bits(0x0001_0000)]);
     let error = checkpoint.tensor("mask").unwrap_err().to_string();
@@ -134,7 +134,7 @@ fn shards_are_found_through_their_index() {
     };
     let checkpoint = open_with(r#"{"a": "one.safetensors", "b": "two.safetensors"}"#).unwrap();
     assert_eq!(
-        checkpoint.tensor("b").unwrap().to_vec::<f32>().unwrap(),
+        checkpoint.tensor("b").unwrap().try_to_vec::<f32>().unwrap(),
         [2.0]
     );
 

@@ -1,0 +1,75 @@
+//! `peft init`: a model with random weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use burn_peft::parameters::thousands;
+use burn_peft_models::checkpoint::save_model;
+use burn_peft_models::config::Gpt2Config;
+use burn_peft_models::init::init_gpt2;
+
+use crate::output::say;
+
+const EXAMPLE: &str = "\
+Examples:
+  peft init gpt2 --output models/gpt2-random --seed 0
+  peft init my-config.json --output models/mine
+
+The weights are drawn as transformers draws them; the same seed gives the same file.";
+
+/// The command line of `peft init`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a config.json
+    #[arg(value_name = "PRESET|CONFIG.JSON")]
+    model: String,
+    /// The folder that gets config.json and model.safetensors
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Seed of the random numbers
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Replace weights that are in the folder already
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `peft init`.
+pub fn run(args: Args) -> Result<()> {
+    let config = read_config(&args.model)?;
+    let weights = args.output.join("model.safetensors");
+    if weights.exists() && !args.force {
+        bail!(
+            "{} is there already: choose another --output, or give --force to replace it with \
+             random weights",
+            weights.display()
+        );
+    }
+    let tensors = init_gpt2(&config, args.seed);
+    save_model(&args.output, &config.to_json(), tensors, false)?;
+    say(format!(
+        "{}: {} with {} random parameters, seed {}",
+        args.output.display(),
+        config.model_type,
+        thousands(config.num_parameters()),
+        args.seed
+    ))
+}
+
+fn read_config(model: &str) -> Result<Gpt2Config> {
+    if Gpt2Config::PRESETS.contains(&model) {
+        return Ok(Gpt2Config::preset(model)?);
+    }
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Ok(Gpt2Config::from_file(path.join("config.json"))?);
+    }
+    if !path.exists() && !model.ends_with(".json") {
+        bail!(
+            "{model:?} is no preset and there is no such file; the presets are {}",
+            Gpt2Config::PRESETS.join(", ")
+        );
+    }
+    Ok(Gpt2Config::from_file(path)?)
+}

@@ -1,0 +1,66 @@
+//! From an error to standard error and an exit code.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, PanicHookInfo};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use anyhow::{Error, Result};
+
+/// What the last panic said, for [`run`] to tell.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// Runs the job; 0 if it is done, 1 with the reason on standard error if it is not.
+///
+/// A panic is a bug, and is called one. Libraries that catch their own panics stay silent.
+pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
+    std::panic::set_hook(Box::new(note));
+    let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => describe(&error),
+        Err(_) => {
+            let said = LAST_PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            format!("error: this is a bug in peft, please report it: {said}\n")
+        }
+    };
+    // Where standard error is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(report.as_bytes());
+    ExitCode::FAILURE
+}
+
+fn note(panic: &PanicHookInfo<'_>) {
+    tracing::debug!("{panic}");
+    let mut last = LAST_PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *last = panic.to_string().replace('\n', " ");
+}
+
+/// The error and its causes, one line each.
+fn describe(error: &Error) -> String {
+    let mut told = error.to_string();
+    let mut report = format!("error: {told}\n");
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        // Many errors end with their cause already.
+        if !told.ends_with(&text) {
+            let _ = writeln!(report, "  caused by: {text}");
+        }
+        told = text;
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once_and_one_a_line() {
+        let missing = std::io::Error::other("no such file");
+        let error = Error::new(missing).context("a.json: no such file").context("cannot load a");
+        assert_eq!(
+            describe(&error),
+            "error: cannot load a\n  caused by: a.json: no such file\n"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! What a causal language model answers, whatever its family.
+
+use burn::tensor::{Device, Int, Tensor};
+use burn::module::{Module, ModuleDisplay};
+
+use crate::{KvCache, LmBatch};
+
+/// The input of a forward pass.
+#[derive(Clone, Debug)]
+pub struct ModelInput {
+    /// Token ids, `[batch, seq]`.
+    pub input_ids: Tensor<2, Int>,
+    /// 1 for a token, 0 for padding, on either side: `[batch, seq]`, or `[batch, past + seq]`
+    /// with a cache. Without it every position is a token.
+    pub attention_mask: Option<Tensor<2, Int>>,
+    /// The positions of the tokens, `[batch, seq]`. Without it they count from the start of the
+    /// row, padding included, as in transformers; see [`position_ids`] for left-padded rows.
+    pub position_ids: Option<Tensor<2, Int>>,
+}
+
+impl ModelInput {
+    /// Rows without padding: `input_ids` `[batch, seq]`.
+    pub fn new(input_ids: Tensor<2, Int>) -> Self {
+        Self {
+            input_ids,
+            attention_mask: None,
+            position_ids: None,
+        }
+    }
+}
+
+/// The positions that make a padded row compute what it computes without its padding: they count
+/// tokens only (transformers' `generate`). `attention_mask` and result: `[batch, seq]`.
+pub fn position_ids(attention_mask: Tensor<2, Int>) -> Tensor<2, Int> {
+    (attention_mask.cumsum(1) - 1).clamp_min(0)
+}
+
+/// A causal language model: logits, loss and cached decoding.
+///
+/// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
+pub trait CausalLm: Module + ModuleDisplay {
+    /// The logits of every position, `[batch, seq, vocab]`.
+    fn forward(&self, input: ModelInput) -> Tensor<3>;
+
+    /// The logits of the last position of every row, `[batch, vocab]`, given a cache of the
+    /// positions before, which grows by this input.
+    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2>;
+
+    /// The *sum* of the cross-entropy over the batch's supervised tokens, `[1]`.
+    ///
+    /// Never holds tokens × vocabulary at once: see [`cross_entropy_sum`](crate::cross_entropy_sum).
+    fn loss(&self, batch: &LmBatch) -> Tensor<1>;
+
+    /// The number of positions the model knows.
+    fn max_positions(&self) -> usize;
+
+    /// The number of tokens the model knows.
+    fn vocab_size(&self) -> usize;
+
+    /// The device of the weights.
+    fn device(&self) -> Device;
+}

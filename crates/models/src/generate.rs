@@ -1,0 +1,237 @@
+//! Text from a causal language model, one token at a time.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Int, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{CausalLm, KvCache, ModelError, ModelInput, Result};
+
+/// How the next token is chosen; keys and order of the steps as in transformers'
+/// `GenerationConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerationConfig {
+    /// The number of tokens to add, at most.
+    pub max_new_tokens: usize,
+    /// The logits are divided by it; 0 takes the most likely token always (greedy).
+    pub temperature: f64,
+    /// Only the so many most likely tokens can be chosen; 0 means all.
+    pub top_k: usize,
+    /// Only the most likely tokens that together have this probability can be chosen; 1 means all.
+    pub top_p: f64,
+    /// Logits of tokens seen before are divided by it if positive and multiplied by it if
+    /// negative (arXiv 1909.05858); 1 changes nothing.
+    pub repetition_penalty: f64,
+    /// The tokens that end the text; they are not part of it.
+    pub eos_token_ids: Vec<u32>,
+    /// The seed of the choice.
+    pub seed: u64,
+}
+
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 50,
+            temperature: 0.0,
+            top_k: 50,
+            top_p: 1.0,
+            repetition_penalty: 1.0,
+            eos_token_ids: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl GenerationConfig {
+    fn validate(&self) -> Result<()> {
+        let refuse = |key: &str, value: f64, range: &str| {
+            Err(ModelError::Input(format!("{key} = {value} is not usable: it has to be {range}")))
+        };
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return refuse("temperature", self.temperature, "0 (greedy) or greater");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refuse("top_p", self.top_p, "above 0 and at most 1");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return refuse("repetition_penalty", self.repetition_penalty, "above 0");
+        }
+        Ok(())
+    }
+}
+
+/// Continues `prompt` and returns the new tokens. `on_token` sees each as it is chosen, and can
+/// break off.
+///
+/// Earlier positions are kept in a cache, so each token costs one position.
+///
+/// # Errors
+/// If the prompt is empty, holds an id that the model does not know, or is longer than the
+/// model's positions together with `max_new_tokens`; if a setting is out of its range; if the
+/// model's logits are not numbers.
+pub fn generate(
+    model: &impl CausalLm,
+    prompt: &[u32],
+    config: &GenerationConfig,
+    on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+) -> Result<Vec<u32>> {
+    config.validate()?;
+    check_prompt(model, prompt, config.max_new_tokens)?;
+    let device = model.device().without_autodiff();
+    let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+    let mut cache = KvCache::default();
+    let mut seen = prompt.to_vec();
+    let mut input: Vec<i64> = prompt.iter().map(|&id| id.into()).collect();
+    while seen.len() - prompt.len() < config.max_new_tokens {
+        let ids = Tensor::<1, Int>::from_data(input.as_slice(), &device).unsqueeze();
+        let logits = model.forward_cached(ModelInput::new(ids), &mut cache);
+        let mut logits = logits
+            .try_into_vec_as::<f32>()
+            .map_err(|error| ModelError::Input(format!("the logits could not be read: {error:?}")))?;
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return Err(ModelError::Weights(
+                "the model's logits are NaN: its weights, or the adapter's, are broken".into(),
+            ));
+        }
+        penalise(&mut logits, &seen, config.repetition_penalty);
+        let next = choose(&logits, config, &mut random);
+        if config.eos_token_ids.contains(&next) {
+            break;
+        }
+        seen.push(next);
+        input = vec![next.into()];
+        if on_token(next).is_break() {
+            break;
+        }
+    }
+    Ok(seen.split_off(prompt.len()))
+}
+
+fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()> {
+    let refuse = |reason: String| Err(ModelError::Input(reason));
+    let (positions, vocab) = (model.max_positions(), model.vocab_size());
+    if prompt.is_empty() {
+        return refuse("the prompt has no token; give at least one".into());
+    }
+    if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab) {
+        return refuse(format!(
+            "the prompt holds the token id {id}, but the model knows {vocab} tokens only: \
+             is this the model's tokenizer?"
+        ));
+    }
+    if prompt.len() + new > positions {
+        return refuse(format!(
+            "a prompt of {} tokens and max_new_tokens {new} need {} positions, the model has \
+             {positions}: shorten the prompt or lower max_new_tokens to {}",
+            prompt.len(),
+            prompt.len() + new,
+            positions.saturating_sub(prompt.len())
+        ));
+    }
+    Ok(())
+}
+
+fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
+    if penalty == 1.0 {
+        return;
+    }
+    let mut seen = seen.to_vec();
+    seen.sort_unstable();
+    seen.dedup();
+    for id in seen {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            let value = f64::from(*logit);
+            *logit = (if value < 0.0 { value * penalty } else { value / penalty }) as f32;
+        }
+    }
+}
+
+/// Temperature, then `top_k`, then `top_p`, then a draw.
+fn choose(logits: &[f32], config: &GenerationConfig, random: &mut ChaCha8Rng) -> u32 {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    let descending = |a: &u32, b: &u32| {
+        let (x, y) = (logits[*a as usize], logits[*b as usize]);
+        y.total_cmp(&x).then(a.cmp(b))
+    };
+    if config.temperature == 0.0 {
+        let best = order.into_iter().min_by(descending);
+        return best.unwrap_or_default();
+    }
+    if config.top_k > 0 && config.top_k < order.len() {
+        order.select_nth_unstable_by(config.top_k - 1, descending);
+        order.truncate(config.top_k);
+    }
+    order.sort_unstable_by(descending);
+    let largest = f64::from(logits[order[0] as usize]);
+    let weight = |id: &u32| ((f64::from(logits[*id as usize]) - largest) / config.temperature).exp();
+    let mut weights: Vec<f64> = order.iter().map(weight).collect();
+    let total: f64 = weights.iter().sum();
+    let mut kept = 0.0;
+    let nucleus = weights.iter().position(|weight| {
+        kept += weight / total;
+        kept >= config.top_p
+    });
+    if config.top_p < 1.0
+        && let Some(last) = nucleus
+    {
+        weights.truncate(last + 1);
+    }
+    let mut draw = random.random::<f64>() * weights.iter().sum::<f64>();
+    for (id, weight) in order.iter().zip(&weights) {
+        draw -= weight;
+        if draw < 0.0 {
+            return *id;
+        }
+    }
+    order[weights.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(logits: &[f32], config: GenerationConfig) -> Vec<u32> {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut drawn: Vec<u32> =
+            (0..500).map(|_| choose(logits, &config, &mut random)).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        drawn
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        let config = GenerationConfig::default();
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        assert_eq!(choose(&[0.0, 2.0, 2.0], &config, &mut random), 1);
+    }
+
+    #[test]
+    fn top_k_and_top_p_keep_the_most_likely() {
+        // Probabilities 0.5, 0.25, 0.125, 0.125.
+        let logits = [4.0f32, 2.0, 1.0, 1.0].map(f32::ln);
+        let all = GenerationConfig {
+            temperature: 1.0,
+            top_k: 0,
+            ..Default::default()
+        };
+        assert_eq!(draw(&logits, all.clone()), [0, 1, 2, 3]);
+        let top_k = GenerationConfig { top_k: 2, ..all.clone() };
+        assert_eq!(draw(&logits, top_k), [0, 1]);
+        // transformers keeps the token that crosses top_p.
+        let top_p = GenerationConfig { top_p: 0.6, ..all.clone() };
+        assert_eq!(draw(&logits, top_p), [0, 1]);
+        let cold = GenerationConfig { temperature: 0.01, ..all };
+        assert_eq!(draw(&logits, cold), [0]);
+    }
+
+    #[test]
+    fn repetition_penalty_divides_positive_and_multiplies_negative_logits() {
+        let mut logits = [2.0, -2.0, 2.0];
+        penalise(&mut logits, &[0, 1, 1], 2.0);
+        assert_eq!(logits, [1.0, -4.0, 2.0]);
+    }
+}

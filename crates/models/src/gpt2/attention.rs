@@ -1,0 +1,162 @@
+//! GPT-2's causal self-attention.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
+use burn_peft::{Adaptable, Conv1D, LoraAdapter};
+
+use crate::KvCache;
+use crate::config::Gpt2Config;
+
+/// Causal self-attention with one product for query, key and value (transformers'
+/// `GPT2Attention`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2Attention {
+    /// From `d` to query, key and value, `3 d`.
+    pub c_attn: LoraAdapter<Conv1D>,
+    /// The output projection.
+    pub c_proj: LoraAdapter<Conv1D>,
+    /// Dropout of the attention weights.
+    pub attn_dropout: Dropout,
+    /// Dropout of the output.
+    pub resid_dropout: Dropout,
+    n_head: usize,
+    scale: f64,
+}
+
+/// What a row of the batch attends to.
+#[derive(Clone, Debug)]
+pub struct AttentionMask {
+    /// The positions *not* attended to, `[batch, 1, seq, past + seq]`; none where a single new
+    /// position attends to everything.
+    masked: Option<Tensor<4, Bool>>,
+    /// Whether the mask says no more than "not to later positions".
+    only_causal: bool,
+}
+
+impl AttentionMask {
+    /// The mask for `seq` new positions after `past` ones. `attention_mask`, `[batch, past + seq]`,
+    /// is 0 at padding.
+    pub fn new(
+        past: usize,
+        seq: usize,
+        attention_mask: Option<Tensor<2, Int>>,
+        device: &Device,
+    ) -> Self {
+        let total = past + seq;
+        // `tril_mask` is false on and below the diagonal.
+        let later = Tensor::<2, Bool>::tril_mask([seq, total], past as i64, device);
+        let Some(mask) = attention_mask else {
+            return Self {
+                masked: (seq > 1).then(|| later.unsqueeze()),
+                only_causal: past == 0,
+            };
+        };
+        let [batch, _] = mask.dims();
+        let is_padding = mask.clone().equal_elem(0);
+        let to_padding = is_padding.reshape([batch, 1, 1, total]);
+        let masked = later
+            .unsqueeze::<4>()
+            .expand([batch, 1, seq, total])
+            .bool_or(to_padding.expand([batch, 1, seq, total]));
+        // Padding on the left has nothing to attend to; without a place for its weight it would
+        // be NaN, and NaN times zero is NaN in every later layer.
+        let no_token_yet = mask.cumsum(1).equal_elem(0);
+        let no_token_yet = no_token_yet.slice([0..batch, past..total]);
+        let no_token_yet = no_token_yet.reshape([batch, 1, seq, 1]);
+        let masked = masked.bool_and(no_token_yet.bool_not().expand([batch, 1, seq, total]));
+        Self {
+            masked: Some(masked),
+            only_causal: false,
+        }
+    }
+}
+
+impl GPT2Attention {
+    /// The attention of layer number `layer`, with random weights.
+    pub fn new(config: &Gpt2Config, layer: usize, device: &Device) -> Self {
+        let d = config.n_embd;
+        let mut scale = 1.0;
+        if config.scale_attn_weights {
+            scale /= ((d / config.n_head) as f64).sqrt();
+        }
+        if config.scale_attn_by_inverse_layer_idx {
+            scale /= (layer + 1) as f64;
+        }
+        Self {
+            c_attn: LoraAdapter::new(Conv1D::new(d, 3 * d, device)),
+            c_proj: LoraAdapter::new(Conv1D::new(d, d, device)),
+            attn_dropout: DropoutConfig::new(config.attn_pdrop).init(),
+            resid_dropout: DropoutConfig::new(config.resid_pdrop).init(),
+            n_head: config.n_head,
+            scale,
+        }
+    }
+
+    /// Maps `[batch * seq, d]` to the same shape.
+    pub fn forward(
+        &self,
+        input: Tensor<2>,
+        batch: usize,
+        mask: &AttentionMask,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let [tokens, d] = input.dims();
+        let [query, key, value] = self.split_heads(self.c_attn.forward(input), batch);
+        let (key, value) = match cache {
+            Some((cache, layer)) => cache.append(layer, key, value),
+            None => (key, value),
+        };
+        let output = self.attend(query, key, value, mask);
+        let output = output.swap_dims(1, 2).reshape([tokens, d]);
+        self.resid_dropout.forward(self.c_proj.forward(output))
+    }
+
+    /// Splits `[batch * seq, 3 d]` into query, key and value, `[batch, heads, seq, head_dim]`.
+    pub fn split_heads(&self, qkv: Tensor<2>, batch: usize) -> [Tensor<4>; 3] {
+        let [tokens, width] = qkv.dims();
+        let d = width / 3;
+        [0, 1, 2].map(|part| {
+            let part = qkv.clone().slice([0..tokens, part * d..(part + 1) * d]);
+            let heads = part.reshape([batch, tokens / batch, self.n_head, d / self.n_head]);
+            heads.swap_dims(1, 2)
+        })
+    }
+
+    /// The attention weights before the softmax, `[batch, heads, seq, past + seq]`.
+    pub fn scores(&self, query: Tensor<4>, key: Tensor<4>, mask: &AttentionMask) -> Tensor<4> {
+        let scores = query.matmul(key.swap_dims(2, 3)) * self.scale;
+        match &mask.masked {
+            Some(masked) => {
+                let shape = scores.dims();
+                scores.mask_fill(masked.clone().expand(shape), f32::NEG_INFINITY)
+            }
+            None => scores,
+        }
+    }
+
+    /// The weighted values, `[batch, heads, seq, head_dim]`.
+    fn attend(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        mask: &AttentionMask,
+    ) -> Tensor<4> {
+        if query.is_autodiff() {
+            let weights = softmax(self.scores(query, key, mask), 3);
+            return self.attn_dropout.forward(weights).matmul(value);
+        }
+        let [batch, heads, seq, _] = query.dims();
+        let total = key.dims()[2];
+        let masked = mask.masked.clone().filter(|_| !mask.only_causal);
+        let options = AttentionModuleOptions {
+            scale: Some(self.scale),
+            softcap: None,
+            is_causal: mask.only_causal && seq > 1,
+        };
+        let masked = masked.map(|masked| masked.expand([batch, heads, seq, total]));
+        attention(query, key, value, masked, None, options)
+    }
+}

@@ -1,0 +1,150 @@
+//! GPT-2 from and to a Hugging Face model folder.
+
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+use burn_peft::{Adaptable, AnyParam, LayerKind};
+
+use super::GPT2LMHeadModel;
+use crate::checkpoint::{Checkpoint, NamedTensor, save_model};
+use crate::config::Gpt2Config;
+use crate::hub::{self, ModelFiles};
+use crate::{ModelError, Result};
+
+/// The files of a model folder that are read.
+pub const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
+
+impl GPT2LMHeadModel {
+    /// Loads a model from a folder or from the Hub: `config.json` and `model.safetensors`, with
+    /// or without the `transformer.` prefix, in F32, F16 or BF16.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or if a tensor is missing, left over, or of another shape
+    /// than the configuration says.
+    pub fn from_pretrained(model: &str, device: &Device) -> Result<Self> {
+        Self::from_files(&hub::resolve(model, &MODEL_FILES, &[])?, device)
+    }
+
+    /// As [`from_pretrained`](Self::from_pretrained) from files that are there already.
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let config = Gpt2Config::from_file(files.get("config.json")?)?;
+        let checkpoint = Checkpoint::open(files)?;
+        let mut model = Self::new(&config, device);
+        model.load(|name| {
+            let bare = name.strip_prefix("transformer.").unwrap_or(name);
+            let found = [name, bare].into_iter().find(|name| checkpoint.shape(name).is_some());
+            found.map(|found| checkpoint.tensor(found)).transpose()
+        })?;
+        model.refuse_others(&checkpoint)?;
+        Ok(model)
+    }
+
+    /// Sets every weight from tensors named as in transformers' checkpoint.
+    ///
+    /// # Errors
+    /// If `tensor` fails, has nothing for a weight, or something of another shape.
+    pub fn load(
+        &mut self,
+        mut tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        self.visit_weights(|name, param, transposed| {
+            if result.is_err() {
+                return;
+            }
+            result = tensor(name).and_then(|data| {
+                let data = data.ok_or_else(|| {
+                    ModelError::Weights(format!("the checkpoint has no tensor {name}"))
+                })?;
+                let mut dims = param.dims();
+                if transposed {
+                    dims.reverse();
+                }
+                if data.shape().to_vec() != dims {
+                    return Err(ModelError::Weights(format!(
+                        "the checkpoint's {name} is {:?}, config.json asks for {dims:?}",
+                        data.shape().to_vec()
+                    )));
+                }
+                param.set_data(data, transposed);
+                Ok(())
+            });
+        });
+        result
+    }
+
+    /// Tensors that no weight took are a sign of another architecture.
+    fn refuse_others(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let mut known = std::collections::HashSet::new();
+        self.visit_weights(|name, _, _| {
+            known.insert(name.strip_prefix("transformer.").unwrap_or(name).to_string());
+        });
+        let others: Vec<&str> = checkpoint
+            .names()
+            .filter(|name| {
+                let name = name.strip_prefix("transformer.").unwrap_or(name);
+                // Old checkpoints hold the causal mask as buffers, and a tied head a second time.
+                let is_buffer = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+                !(known.contains(name) || is_buffer || name == "lm_head.weight")
+            })
+            .take(4)
+            .collect();
+        match others.is_empty() {
+            true => Ok(()),
+            false => Err(ModelError::Weights(format!(
+                "the checkpoint holds tensors that GPT-2 with this config.json does not have \
+                 (first {others:?})"
+            ))),
+        }
+    }
+
+    /// Writes `config.json` and `model.safetensors` so that transformers loads them. Adapters are
+    /// left out unless they are merged.
+    ///
+    /// # Errors
+    /// If a weight is not finite or a file cannot be written; there are no partial files then.
+    pub fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let mut shapes = Vec::new();
+        // A clone shares the weights; it only spares a second traversal without `mut`.
+        self.clone().visit_weights(|name, param, transposed| {
+            let mut dims = param.dims();
+            if transposed {
+                dims.reverse();
+            }
+            shapes.push((name.to_string(), dims));
+        });
+        let tensors = shapes.into_iter().map(|(name, shape)| {
+            NamedTensor::new(name.clone(), shape, move || self.weight(&name))
+        });
+        save_model(directory.as_ref(), &self.config.to_json(), tensors, true)
+    }
+
+    /// One weight as the checkpoint holds it.
+    fn weight(&self, wanted: &str) -> Result<TensorData> {
+        let mut found = None;
+        self.clone().visit_weights(|name, param, transposed| {
+            if name == wanted {
+                let data = param.to_data().convert::<f32>();
+                found = Some(match transposed {
+                    true => burn_peft::files::transpose(data),
+                    false => data,
+                });
+            }
+        });
+        found.ok_or_else(|| ModelError::Weights(format!("the model has no weight {wanted}")))
+    }
+
+    /// Calls `visit` with every weight, its name in the checkpoint, and whether the checkpoint
+    /// holds it transposed.
+    fn visit_weights(&mut self, mut visit: impl FnMut(&str, &mut dyn AnyParam, bool)) {
+        self.visit_slots_mut(&mut burn_peft::Path::default(), &mut |path, slot| {
+            let is_linear = slot.kind() == LayerKind::Linear;
+            slot.visit_base_mut(&mut |name, param| {
+                visit(&format!("{path}.{name}"), param, is_linear && name == "weight");
+            });
+        });
+    }
+}

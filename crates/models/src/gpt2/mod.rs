@@ -1,0 +1,174 @@
+//! GPT-2, with fields called as in its checkpoints: a module's path is its Hugging Face name.
+
+mod attention;
+mod block;
+mod files;
+
+pub use attention::{AttentionMask, GPT2Attention};
+pub use block::{GPT2Block, GPT2MLP};
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
+use burn::nn::{LinearConfig, Initializer};
+use burn::tensor::{Device, Int, Tensor};
+use burn_peft::{Adaptable, LoraAdapter, Slot};
+
+use crate::config::Gpt2Config;
+use crate::{CausalLm, KvCache, LmBatch, ModelInput, cross_entropy_sum};
+
+/// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
+#[derive(Module, Adaptable, Debug)]
+#[adaptable(model_type = "gpt2", output = "lm_head")]
+pub struct GPT2LMHeadModel {
+    /// Everything but the head.
+    pub transformer: GPT2Model,
+    /// The head, where it is not tied to `transformer.wte`.
+    pub lm_head: Option<LoraAdapter<Linear>>,
+    #[module(skip)]
+    config: Gpt2Config,
+}
+
+/// Embeddings, blocks and the last norm (transformers' `GPT2Model`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2Model {
+    /// The token embeddings, `[vocab, d]`.
+    pub wte: LoraAdapter<Embedding>,
+    /// The position embeddings, `[n_positions, d]`.
+    pub wpe: LoraAdapter<Embedding>,
+    /// Dropout of the embeddings.
+    pub drop: Dropout,
+    /// The blocks.
+    pub h: Vec<GPT2Block>,
+    /// The last norm.
+    pub ln_f: LoraAdapter<LayerNorm>,
+}
+
+impl GPT2Model {
+    /// The model with random weights.
+    pub fn new(config: &Gpt2Config, device: &Device) -> Self {
+        let initializer = Initializer::Normal {
+            mean: 0.0,
+            std: config.initializer_range,
+        };
+        let embedding = |rows| {
+            let layer = EmbeddingConfig::new(rows, config.n_embd);
+            LoraAdapter::new(layer.with_initializer(initializer.clone()).init(device))
+        };
+        let blocks = 0..config.n_layer;
+        Self {
+            wte: embedding(config.vocab_size),
+            wpe: embedding(config.n_positions),
+            drop: DropoutConfig::new(config.embd_pdrop).init(),
+            h: blocks.map(|layer| GPT2Block::new(config, layer, device)).collect(),
+            ln_f: block::layer_norm(config, device),
+        }
+    }
+
+    /// The sum of token and position embeddings, `[batch * seq, d]`, before dropout.
+    pub fn embed(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let [batch, seq] = input.input_ids.dims();
+        let device = input.input_ids.device();
+        let tokens = self.wte.forward(input.input_ids.clone().reshape([batch * seq]));
+        match &input.position_ids {
+            Some(positions) => tokens + self.wpe.forward(positions.clone().reshape([batch * seq])),
+            None => {
+                let positions = past as i64..(past + seq) as i64;
+                let positions = self.wpe.forward(Tensor::arange(positions, &device));
+                let [_, d] = positions.dims();
+                let sum = tokens.reshape([batch, seq, d]) + positions.unsqueeze();
+                sum.reshape([batch * seq, d])
+            }
+        }
+    }
+
+    /// The hidden states after the last norm, `[batch * seq, d]`.
+    pub fn forward(&self, input: &ModelInput, mut cache: Option<&mut KvCache>) -> Tensor<2> {
+        let [batch, seq] = input.input_ids.dims();
+        let past = cache.as_ref().map_or(0, |cache| cache.len());
+        let device = input.input_ids.device();
+        let mask = AttentionMask::new(past, seq, input.attention_mask.clone(), &device);
+        let mut hidden = self.drop.forward(self.embed(input, past));
+        for (layer, block) in self.h.iter().enumerate() {
+            let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
+            hidden = block.forward(hidden, batch, &mask, cache);
+        }
+        if let Some(cache) = cache {
+            cache.advance(seq);
+        }
+        self.ln_f.forward(hidden)
+    }
+}
+
+impl GPT2LMHeadModel {
+    /// The model with random weights, which are made when they are first used.
+    pub fn new(config: &Gpt2Config, device: &Device) -> Self {
+        let head = LinearConfig::new(config.n_embd, config.vocab_size)
+            .with_bias(false)
+            .with_initializer(Initializer::Normal {
+                mean: 0.0,
+                std: config.initializer_range,
+            });
+        Self {
+            transformer: GPT2Model::new(config, device),
+            lm_head: (!config.tie_word_embeddings).then(|| LoraAdapter::new(head.init(device))),
+            config: config.clone(),
+        }
+    }
+
+    /// The configuration the model was made from.
+    pub fn config(&self) -> &Gpt2Config {
+        &self.config
+    }
+
+    /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.tied_weight().transpose()),
+        }
+    }
+
+    /// The head's weight where it is tied, `[vocab, d]`. As in PEFT, an adapter on `wte` acts on
+    /// the embedding only.
+    fn tied_weight(&self) -> Tensor<2> {
+        self.transformer.wte.weight()
+    }
+}
+
+impl CausalLm for GPT2LMHeadModel {
+    fn forward(&self, input: ModelInput) -> Tensor<3> {
+        let [batch, seq] = input.input_ids.dims();
+        let logits = self.logits(self.transformer.forward(&input, None));
+        logits.reshape([batch, seq, self.config.vocab_size])
+    }
+
+    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
+        let [batch, seq] = input.input_ids.dims();
+        let hidden = self.transformer.forward(&input, Some(cache));
+        let last: Vec<i64> = (1..=batch as i64).map(|row| row * seq as i64 - 1).collect();
+        let last = Tensor::<1, Int>::from_data(last.as_slice(), &input.input_ids.device());
+        self.logits(hidden.select(0, last))
+    }
+
+    fn loss(&self, batch: &LmBatch) -> Tensor<1> {
+        let hidden = self.transformer.forward(&batch.input, None);
+        let hidden = hidden.select(0, batch.positions.clone());
+        let weight = match &self.lm_head {
+            Some(head) => head.active_weight().transpose(),
+            None => self.tied_weight(),
+        };
+        cross_entropy_sum(hidden, weight, batch.targets.clone())
+    }
+
+    fn max_positions(&self) -> usize {
+        self.config.n_positions
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn device(&self) -> Device {
+        Slot::device(&self.transformer.ln_f)
+    }
+}

@@ -1,0 +1,98 @@
+//! All gradients of a step together: their norm, and cutting them to one.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{FloatDType, Tensor};
+
+/// The norm of all gradients as one vector, `[1]`, still on the device. Zero without gradients.
+pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
+    let mut squares = SumOfSquares { gradients, found: Vec::new() };
+    model.visit(&mut squares);
+    match squares.found.is_empty() {
+        true => None,
+        false => Some(Tensor::cat(squares.found, 0).sum().sqrt()),
+    }
+}
+
+/// What gradients of this norm are multiplied with, as `torch.nn.utils.clip_grad_norm_` does it:
+/// `max_norm / (norm + 1e-6)`, at most 1. A `max_norm` of 0 leaves them as they are.
+pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
+    match max_norm > 0.0 {
+        true => (max_norm / (norm + 1e-6)).min(1.0),
+        false => 1.0,
+    }
+}
+
+/// Multiplies every gradient.
+pub fn scale<M: Module>(model: &M, gradients: &mut GradientsParams, factor: f64) {
+    model.visit(&mut Scale { gradients, factor });
+}
+
+struct SumOfSquares<'a> {
+    gradients: &'a GradientsParams,
+    found: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for SumOfSquares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            // In half precision the squares would overflow.
+            self.found.push(gradient.cast(FloatDType::F32).square().sum());
+        }
+    }
+}
+
+struct Scale<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Two {
+        a: Param<Tensor<2>>,
+        b: Param<Tensor<1>>,
+        frozen: Param<Tensor<1>>,
+    }
+
+    #[test]
+    fn the_norm_is_over_all_gradients_and_clipping_keeps_their_direction() {
+        let device = Device::flex().autodiff();
+        let param = Param::<Tensor<1>>::from_data([1.0], &device);
+        let model = Two {
+            a: Param::from_data([[1.0, 1.0]], &device),
+            b: param.clone(),
+            frozen: param.set_require_grad(false),
+        };
+        // Gradients 2, 3 and 6: a norm of 7.
+        let weights = Tensor::<2>::from_data([[2.0, 3.0]], &device);
+        let loss = (model.a.val() * weights).sum() + model.b.val() * 6.0 * model.frozen.val();
+        let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+
+        let norm = global_norm(&model, &gradients).unwrap().into_scalar::<f64>();
+        assert!((norm - 7.0).abs() < 1e-6, "{norm}");
+        assert!((clip_coefficient(norm, 0.7) - 0.1).abs() < 1e-6);
+        assert_eq!(clip_coefficient(norm, 7.5), 1.0);
+        assert_eq!(clip_coefficient(norm, 0.0), 1.0);
+        assert_eq!(clip_coefficient(0.0, 1.0), 1.0);
+
+        scale(&model, &mut gradients, clip_coefficient(norm, 0.7));
+        let a: Vec<f32> = gradients.get::<2>(model.a.id).unwrap().into_data().iter().collect();
+        assert!((a[0] - 0.2).abs() < 1e-6 && (a[1] - 0.3).abs() < 1e-6, "{a:?}");
+        let norm = global_norm(&model, &gradients).unwrap().into_scalar::<f64>();
+        assert!((norm - 0.7).abs() < 1e-6, "{norm}");
+        assert!(global_norm(&model, &GradientsParams::new()).is_none());
+    }
+}

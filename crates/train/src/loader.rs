@@ -1,0 +1,152 @@
+//! Our sampler as one of Burn's data loaders: batches on the device that know where they are from.
+
+use std::sync::Arc;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+use burn_peft_data::{Examples, Sampler};
+use burn_peft_models::LmBatch;
+
+use crate::error::Result;
+use crate::state::Position;
+
+/// One forward pass: a batch on the device.
+#[derive(Clone, Debug)]
+pub struct MicroBatch {
+    /// The tokens.
+    pub batch: LmBatch,
+    /// What the sum of the losses is multiplied with: one over the supervised tokens of the whole
+    /// optimizer step, so that accumulated gradients are those of one big batch.
+    pub weight: f64,
+    /// Tokens the loss is taken over.
+    pub supervised: usize,
+    /// Tokens that are not padding.
+    pub tokens: usize,
+    /// The row numbers of its examples in their file.
+    pub rows: Vec<usize>,
+    /// Where the data go on after it.
+    pub next: Position,
+}
+
+/// Draws batches on a device.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    examples: Arc<Examples>,
+    sampler: Sampler,
+    batch_size: usize,
+    order: Order,
+    device: Device,
+}
+
+/// In which order a [`Loader`] draws, and how long.
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    /// Every example once, in the order of the file.
+    File,
+    /// Shuffled by the seed, epoch after epoch without end, beginning anywhere.
+    Shuffled { seed: u64, start: Position },
+}
+
+impl Loader {
+    pub fn new(
+        examples: Arc<Examples>,
+        batch_size: usize,
+        order: Order,
+        device: Device,
+    ) -> Result<Self> {
+        let (seed, shuffle) = match order {
+            Order::File => (0, false),
+            Order::Shuffled { seed, .. } => (seed, true),
+        };
+        let sampler = Sampler::new(examples.len(), batch_size, seed, shuffle)?;
+        Ok(Self { examples, sampler, batch_size, order, device })
+    }
+
+    pub fn batches_per_epoch(&self) -> usize {
+        self.sampler.batches_per_epoch()
+    }
+
+    fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch, DatasetError>> {
+        let (start, last) = match self.order {
+            Order::File => (Position::default(), 0),
+            Order::Shuffled { start, .. } => (start, u64::MAX),
+        };
+        (start.epoch..=last).flat_map(move |epoch| {
+            let first = if epoch == start.epoch { start.batch } else { 0 };
+            let batches = (first..).zip(self.sampler.batches_from(epoch, first));
+            batches.map(move |(batch, indices)| self.load(Position { epoch, batch }, &indices))
+        })
+    }
+
+    fn load(&self, at: Position, indices: &[usize]) -> std::result::Result<MicroBatch, DatasetError> {
+        let host = self.examples.batch(indices);
+        let batch = LmBatch::new(
+            &host.input_ids,
+            &host.attention_mask,
+            &host.labels,
+            host.batch,
+            host.seq,
+            &self.device,
+        );
+        let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
+            true => Position { epoch: at.epoch + 1, batch: 0 },
+            false => Position { epoch: at.epoch, batch: at.batch + 1 },
+        };
+        Ok(MicroBatch {
+            batch: batch.map_err(DatasetError::new)?,
+            weight: 1.0,
+            supervised: host.supervised_tokens(),
+            tokens: host.tokens(),
+            rows: host.rows,
+            next,
+        })
+    }
+}
+
+impl DataLoader<MicroBatch> for Loader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
+        Box::new(Batches {
+            inner: Box::new(self.batches()),
+            progress: Progress::new(0, self.num_items(), Some("examples".into())),
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<MicroBatch>> {
+        Arc::new(Self { device: device.clone(), ..self.clone() })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch>> {
+        let mut part = (*self.examples).clone();
+        part.examples = part.examples[start..end].to_vec();
+        let part = Self::new(Arc::new(part), self.batch_size, self.order, self.device.clone());
+        Arc::new(part.expect("the batch size is the same, and was fine"))
+    }
+}
+
+struct Batches<'a> {
+    inner: Box<dyn Iterator<Item = std::result::Result<MicroBatch, DatasetError>> + 'a>,
+    progress: Progress,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = std::result::Result<MicroBatch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.inner.next()?;
+        if let Ok(batch) = &batch {
+            self.progress.items_processed += batch.rows.len();
+        }
+        Some(batch)
+    }
+}
+
+impl DataLoaderIterator<MicroBatch> for Batches<'_> {
+    fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+}

@@ -1,0 +1,72 @@
+//! `metrics.jsonl`: one JSON object per logged step or evaluation.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, TrainError};
+
+/// The name of the file in the output folder.
+pub const METRICS_NAME: &str = "metrics.jsonl";
+
+/// A logged step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainLog {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The mean of the losses of the steps since the last entry.
+    pub loss: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// The norm of the step's gradients together, before it was cut.
+    pub grad_norm: f64,
+    /// Tokens a second since the last entry, padding left out.
+    pub tokens_per_second: f64,
+    /// Tokens seen in the run, padding left out.
+    pub num_input_tokens_seen: usize,
+}
+
+/// An evaluation in the course of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalLog {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The mean loss over all supervised tokens.
+    pub eval_loss: f64,
+    /// Its exponential.
+    pub eval_perplexity: f64,
+    /// The time the evaluation took, in seconds.
+    pub eval_runtime: f64,
+}
+
+/// The open file.
+pub(crate) struct MetricsFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl MetricsFile {
+    /// A new file in the folder, in place of one that is there.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let path = dir.join(METRICS_NAME);
+        let file = File::create(&path).map_err(TrainError::io(&path))?;
+        Ok(Self { file, path })
+    }
+
+    /// Writes one line.
+    pub fn write(&mut self, entry: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(entry).map_err(std::io::Error::from);
+        let written = line.and_then(|line| {
+            // In one call, so that a reader never sees half a line.
+            self.file.write_all(format!("{line}\n").as_bytes())?;
+            self.file.flush()
+        });
+        written.map_err(TrainError::io(&self.path))
+    }
+}

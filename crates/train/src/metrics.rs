@@ -1,0 +1,143 @@
+//! The numbers of a step as Burn's metrics.
+
+use std::sync::Arc;
+
+use burn::tensor::TensorReadError;
+use burn::train::logger::MetricLogger;
+use burn::train::metric::state::{FormatOptions, NumericMetricState};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{
+    Metric, MetricAttributes, MetricDefinition, MetricMetadata, MetricName, Numeric,
+    NumericAttributes, NumericEntry, SerializedEntry,
+};
+
+/// What the metrics of a step, or of a batch of an evaluation, show.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepMetrics {
+    /// The mean loss over the supervised tokens; in training that of the steps since the last log
+    /// entry, as transformers logs it.
+    pub loss: f64,
+    /// The supervised tokens the loss counts for.
+    pub count: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The norm of all gradients together, before it was cut.
+    pub grad_norm: f64,
+    /// Tokens a second since the last log entry.
+    pub tokens_per_second: f64,
+}
+
+/// One of the numbers of a step.
+#[derive(Clone)]
+pub struct StepMetric {
+    name: MetricName,
+    value: fn(&StepMetrics) -> f64,
+    higher_is_better: bool,
+    state: NumericMetricState,
+}
+
+/// The name of the loss, the same as of Burn's own loss metric.
+pub const LOSS: &str = "Loss";
+/// The name of Burn's metric of the learning rate.
+pub const LEARNING_RATE: &str = "Learning Rate";
+/// The name of the epochs done.
+pub const EPOCH: &str = "Epoch";
+/// The name of the gradients' norm.
+pub const GRAD_NORM: &str = "Gradient Norm";
+/// The name of the speed.
+pub const TOKENS_PER_SECOND: &str = "Tokens per Second";
+
+impl StepMetric {
+    fn new(name: &str, higher_is_better: bool, value: fn(&StepMetrics) -> f64) -> Self {
+        let state = NumericMetricState::new();
+        Self { name: Arc::new(name.to_string()), value, higher_is_better, state }
+    }
+
+    /// The mean loss over the supervised tokens.
+    pub fn loss() -> Self {
+        Self::new(LOSS, false, |step| step.loss)
+    }
+
+    /// Epochs done.
+    pub fn epoch() -> Self {
+        Self::new(EPOCH, true, |step| step.epoch)
+    }
+
+    /// The norm of all gradients together, before it was cut.
+    pub fn grad_norm() -> Self {
+        Self::new(GRAD_NORM, false, |step| step.grad_norm)
+    }
+
+    /// Tokens a second.
+    pub fn tokens_per_second() -> Self {
+        Self::new(TOKENS_PER_SECOND, true, |step| step.tokens_per_second)
+    }
+
+    fn format(&self) -> FormatOptions {
+        FormatOptions::new(self.name()).precision(4)
+    }
+}
+
+impl Metric for StepMetric {
+    type Input = StepMetrics;
+
+    fn name(&self) -> MetricName {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        NumericAttributes { unit: None, higher_is_better: self.higher_is_better }.into()
+    }
+
+    fn update(
+        &mut self,
+        step: &StepMetrics,
+        _metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        self.state.update((self.value)(step), step.count);
+        Ok(self.state.compute_update(self.format()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.state.compute_final(self.format()))
+    }
+
+    fn clear(&mut self) {
+        self.state.reset();
+    }
+}
+
+impl Numeric for StepMetric {
+    fn value(&self) -> Option<NumericEntry> {
+        Some(self.state.current_value())
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        Some(self.state.running_value())
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        self.state.final_value()
+    }
+}
+
+/// Keeps Burn from writing a folder of files for each metric: the strategy writes `metrics.jsonl`,
+/// where a full disk can stop the run.
+pub(crate) struct NoFiles;
+
+impl MetricLogger for NoFiles {
+    fn log(&mut self, _update: MetricsUpdate, _epoch: usize, _split: &Split) {}
+
+    fn read_numeric(
+        &mut self,
+        _name: &str,
+        _epoch: usize,
+        _split: &Split,
+    ) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _definition: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _summary: EpochSummary) {}
+}

@@ -1,0 +1,65 @@
+//! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
+
+use burn::module::Module;
+use burn::tensor::{ExecutionError, Tensor};
+use burn::train::metric::Adaptor;
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+
+use crate::loader::MicroBatch;
+use crate::metrics::StepMetrics;
+use crate::target::TrainTarget;
+
+/// A model in training.
+#[derive(Module, Debug)]
+pub struct Trainee<T: Module> {
+    /// The model.
+    pub model: T,
+}
+
+/// What a pass gives: the loss, and what the strategy adds when it hands the step to Burn's metrics.
+#[derive(Debug)]
+pub struct StepOutput {
+    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph.
+    pub loss: Tensor<1>,
+    /// What the metrics of the step show.
+    pub metrics: StepMetrics,
+}
+
+impl StepOutput {
+    pub(crate) fn new(loss: Tensor<1>) -> Self {
+        Self { loss, metrics: StepMetrics::default() }
+    }
+}
+
+impl<T: TrainTarget> TrainStep for Trainee<T> {
+    type Input = MicroBatch;
+    type Output = StepOutput;
+
+    fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
+        let loss = self.model.loss(&item.batch) * item.weight;
+        let output = StepOutput::new(loss.clone().inner());
+        TrainOutput::new(self, loss.backward(), output)
+    }
+}
+
+impl<T: TrainTarget> InferenceStep for Trainee<T> {
+    type Input = MicroBatch;
+    type Output = StepOutput;
+
+    fn step(&self, item: MicroBatch) -> StepOutput {
+        StepOutput::new(self.model.loss(&item.batch) * item.weight)
+    }
+}
+
+impl ItemLazy for StepOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        // The strategy has read what the metrics need.
+        Ok(self)
+    }
+}
+
+impl Adaptor<StepMetrics> for StepOutput {
+    fn adapt(&self) -> StepMetrics {
+        self.metrics
+    }
+}
