@@ -124,7 +124,7 @@ const BAKING: Plot = &[
         "it was the best {hero} had ever eaten.",
         "in the end there was nothing left.",
         "\"[Next time|Tomorrow] we will make two,\" said {hero}.",
-        "everyone was full and {glad}.",
+        "everyone was full and happy.",
     ],
 ];
 

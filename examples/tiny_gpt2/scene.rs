@@ -201,7 +201,7 @@ pub fn draw(rng: &mut impl Rng) -> Scene {
 
     scene.draw("cake", CAKE, rng);
     scene.draw("skill", SKILL, rng);
-    scene.set("glad", "[happy|glad|full of joy|proud]");
+    scene.set("glad", "[happy|glad|full of joy]");
     scene.set("went", "[went|walked|ran|hurried]");
     scene
 }

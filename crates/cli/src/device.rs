@@ -6,7 +6,7 @@ use clap::ValueEnum;
 /// Where a command computes.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum DeviceKind {
-    /// The processor, all of its cores
+    // No doc comment: it would stretch every --help.
     #[default]
     Cpu,
 }

@@ -20,7 +20,9 @@ pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => describe(&error),
         Err(_) => {
-            let said = LAST_PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let said = LAST_PANIC
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             format!("error: this is a bug in peft, please report it: {said}\n")
         }
     };
@@ -31,7 +33,9 @@ pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
 
 fn note(panic: &PanicHookInfo<'_>) {
     tracing::debug!("{panic}");
-    let mut last = LAST_PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut last = LAST_PANIC
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     *last = panic.to_string().replace('\n', " ");
 }
 
@@ -57,7 +61,9 @@ mod tests {
     #[test]
     fn causes_are_told_once_and_one_a_line() {
         let missing = std::io::Error::other("no such file");
-        let error = Error::new(missing).context("a.json: no such file").context("cannot load a");
+        let error = Error::new(missing)
+            .context("a.json: no such file")
+            .context("cannot load a");
         assert_eq!(
             describe(&error),
             "error: cannot load a\n  caused by: a.json: no such file\n"

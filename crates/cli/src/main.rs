@@ -94,7 +94,10 @@ mod tests {
         let command = super::Cli::command();
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
-            let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let after = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let call = format!("peft {} ", sub.get_name());
             assert!(after.contains(&call), "{}: {after}", sub.get_name());
         }

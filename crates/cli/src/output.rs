@@ -44,6 +44,9 @@ mod tests {
     #[test]
     fn sizes() {
         let sizes = [0, 999, 1000, 1_184_000, 497_759_232_000].map(super::size);
-        assert_eq!(sizes, ["0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "497.8 GB"]);
+        assert_eq!(
+            sizes,
+            ["0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "497.8 GB"]
+        );
     }
 }

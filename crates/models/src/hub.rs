@@ -287,7 +287,9 @@ impl Hub {
             .map_err(|error| self.explain(file, &error))?;
         let repo = api.repo(self.repo());
         tracing::debug!("fetching {}", repo.url(file));
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let size = Rc::new(Cell::new(0));
             match repo.download_with_progress(file, Bar::new(&size)) {
                 Ok(path) => return self.check_size(file, path, size.get()).map(Some),
@@ -299,7 +301,6 @@ impl Hub {
                 Err(error) => return Err(self.explain(file, &error)),
             }
         }
-        unreachable!("the last attempt returns")
     }
 
     /// A server that cuts a file short, or sends it whole where its end was asked for, would

@@ -2,9 +2,10 @@
 
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 
+use crate::files::transpose;
 use crate::{BaseModel, Path, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
@@ -42,6 +43,27 @@ impl<M: BaseModel> PeftModel<M> {
             "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
             lost.join(", ")
         )))
+    }
+
+    /// The gradients of one adapter's trainable tensors after a backward pass, under their keys
+    /// in PEFT's file.
+    pub fn adapter_gradients(
+        &self,
+        adapter_name: &str,
+        gradients: &Gradients,
+    ) -> Vec<(String, Option<TensorData>)> {
+        let mut found = Vec::new();
+        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
+            if param.requires_grad() {
+                let gradient = param.gradient(gradients);
+                let gradient = gradient.map(|data| match transposed {
+                    true => transpose(data),
+                    false => data,
+                });
+                found.push((key.to_string(), gradient));
+            }
+        });
+        found
     }
 
     /// The tensors that wait for another one to leave zero.

@@ -27,6 +27,12 @@ pub trait Method: Debug + Send + Sync {
     /// The same configuration with other common keys.
     fn with_common(&self, common: CommonConfig) -> Arc<dyn Method>;
 
+    /// The configuration as it is kept once attached to `layers`: with the layers that it means
+    /// spelled out in the common keys.
+    fn attached(&self, common: CommonConfig, _layers: &[&LayerInfo]) -> Arc<dyn Method> {
+        self.with_common(common)
+    }
+
     /// All keys, as `adapter_config.json` holds them.
     fn to_json(&self) -> Map<String, Value>;
 

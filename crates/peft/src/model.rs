@@ -124,7 +124,9 @@ impl<M: BaseModel> PeftModel<M> {
 
         // First everything that can fail, then the change.
         let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
-        for layer in layers.iter().filter(|layer| targets.paths.contains(&layer.path)) {
+        let targeted = layers.iter().filter(|layer| targets.paths.contains(&layer.path));
+        let targeted: Vec<&LayerInfo> = targeted.collect();
+        for layer in &targeted {
             methods.insert(&layer.path, config.layer(layer)?);
         }
         let mut adapters = IndexMap::new();
@@ -153,7 +155,7 @@ impl<M: BaseModel> PeftModel<M> {
             target_modules: Some(targets.target_modules),
             ..config.common().clone()
         };
-        let config = config.with_common(common);
+        let config = config.attached(common, &targeted);
         self.peft_config.insert(adapter_name.to_string(), config);
         self.set_requires_grad(adapter_name, false);
         Ok(())

@@ -103,7 +103,10 @@ impl Default for TrainingArguments {
 impl TrainingArguments {
     /// The defaults, for a folder.
     pub fn new(output_dir: impl Into<PathBuf>) -> Self {
-        Self { output_dir: output_dir.into(), ..Self::default() }
+        Self {
+            output_dir: output_dir.into(),
+            ..Self::default()
+        }
     }
 
     /// Checks every value.
@@ -113,19 +116,35 @@ impl TrainingArguments {
     pub fn validate(&self) -> Result<()> {
         let check = |fine: bool, key, value: &dyn std::fmt::Display, must: &str| match fine {
             true => Ok(()),
-            false => Err(TrainError::Argument { key, problem: format!("is {value}; {must}") }),
+            false => Err(TrainError::Argument {
+                key,
+                problem: format!("is {value}; {must}"),
+            }),
         };
         let one_or_more = |key, value: usize| check(value > 0, key, &value, "it must be 1 or more");
         let not_negative = |key, value: f64| {
-            check(value >= 0.0 && value.is_finite(), key, &value, "it must be 0 or more")
+            check(
+                value >= 0.0 && value.is_finite(),
+                key,
+                &value,
+                "it must be 0 or more",
+            )
         };
         let below_one = |key, value: f64| {
-            check((0.0..1.0).contains(&value), key, &value, "it must be 0 or more and below 1")
+            check(
+                (0.0..1.0).contains(&value),
+                key,
+                &value,
+                "it must be 0 or more and below 1",
+            )
         };
 
         if self.output_dir.as_os_str().is_empty() {
             let problem = "is not set; name the folder that gets the results".to_string();
-            return Err(TrainError::Argument { key: "output_dir", problem });
+            return Err(TrainError::Argument {
+                key: "output_dir",
+                problem,
+            });
         }
         check(
             self.max_steps > 0 || self.max_steps == -1,
@@ -139,9 +158,18 @@ impl TrainingArguments {
             &self.num_train_epochs,
             "it must be more than 0",
         )?;
-        one_or_more("per_device_train_batch_size", self.per_device_train_batch_size)?;
-        one_or_more("per_device_eval_batch_size", self.per_device_eval_batch_size)?;
-        one_or_more("gradient_accumulation_steps", self.gradient_accumulation_steps)?;
+        one_or_more(
+            "per_device_train_batch_size",
+            self.per_device_train_batch_size,
+        )?;
+        one_or_more(
+            "per_device_eval_batch_size",
+            self.per_device_eval_batch_size,
+        )?;
+        one_or_more(
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+        )?;
         not_negative("learning_rate", self.learning_rate)?;
         not_negative("weight_decay", self.weight_decay)?;
         below_one("adam_beta1", self.adam_beta1)?;
@@ -157,7 +185,10 @@ impl TrainingArguments {
         one_or_more("logging_steps", self.logging_steps)?;
         one_or_more("eval_steps", self.eval_steps())?;
         one_or_more("save_steps", self.save_steps)?;
-        one_or_more("save_total_limit", self.save_total_limit.unwrap_or(usize::MAX))
+        one_or_more(
+            "save_total_limit",
+            self.save_total_limit.unwrap_or(usize::MAX),
+        )
     }
 
     /// Steps between two evaluations.
@@ -168,12 +199,18 @@ impl TrainingArguments {
     /// The number of steps of a run over so many batches an epoch, counted as transformers does:
     /// the last step of an epoch accumulates what batches are left.
     pub fn steps(&self, batches_per_epoch: usize) -> Steps {
-        let per_epoch = batches_per_epoch.div_ceil(self.gradient_accumulation_steps).max(1);
+        let per_epoch = batches_per_epoch
+            .div_ceil(self.gradient_accumulation_steps)
+            .max(1);
         let total = match usize::try_from(self.max_steps) {
             Ok(steps) if steps > 0 => steps,
             _ => (self.num_train_epochs * per_epoch as f64).ceil() as usize,
         };
-        Steps { per_epoch, total, epochs: total.div_ceil(per_epoch) }
+        Steps {
+            per_epoch,
+            total,
+            epochs: total.div_ceil(per_epoch),
+        }
     }
 
     /// The learning rate over a run of so many steps.
@@ -225,10 +262,22 @@ mod tests {
         for (key, message) in [
             ("output_dir", error(&|a| a.output_dir = PathBuf::new())),
             ("max_steps", error(&|a| a.max_steps = -2)),
-            ("num_train_epochs", error(&|a| a.num_train_epochs = f64::NAN)),
-            ("per_device_train_batch_size", error(&|a| a.per_device_train_batch_size = 0)),
-            ("per_device_eval_batch_size", error(&|a| a.per_device_eval_batch_size = 0)),
-            ("gradient_accumulation_steps", error(&|a| a.gradient_accumulation_steps = 0)),
+            (
+                "num_train_epochs",
+                error(&|a| a.num_train_epochs = f64::NAN),
+            ),
+            (
+                "per_device_train_batch_size",
+                error(&|a| a.per_device_train_batch_size = 0),
+            ),
+            (
+                "per_device_eval_batch_size",
+                error(&|a| a.per_device_eval_batch_size = 0),
+            ),
+            (
+                "gradient_accumulation_steps",
+                error(&|a| a.gradient_accumulation_steps = 0),
+            ),
             ("learning_rate", error(&|a| a.learning_rate = -1e-4)),
             ("learning_rate", error(&|a| a.learning_rate = f64::INFINITY)),
             ("max_grad_norm", error(&|a| a.max_grad_norm = f64::NAN)),
@@ -238,7 +287,10 @@ mod tests {
             ("save_steps", error(&|a| a.save_steps = 0)),
             ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
         ] {
-            assert!(message.starts_with(&format!("training.{key} is ")), "{message}");
+            assert!(
+                message.starts_with(&format!("training.{key} is ")),
+                "{message}"
+            );
         }
     }
 
@@ -246,13 +298,41 @@ mod tests {
     fn steps_and_warmup_are_counted_as_transformers_counts_them() {
         let mut arguments = TrainingArguments::new("out");
         // 500 rows in batches of 4, the published walk-through: 125 batches, 375 steps.
-        assert_eq!(arguments.steps(125), Steps { per_epoch: 125, total: 375, epochs: 3 });
+        assert_eq!(
+            arguments.steps(125),
+            Steps {
+                per_epoch: 125,
+                total: 375,
+                epochs: 3
+            }
+        );
         arguments.gradient_accumulation_steps = 4;
-        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 9, epochs: 3 });
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 9,
+                epochs: 3
+            }
+        );
         arguments.num_train_epochs = 0.5;
-        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 2, epochs: 1 });
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 2,
+                epochs: 1
+            }
+        );
         arguments.max_steps = 7;
-        assert_eq!(arguments.steps(10), Steps { per_epoch: 3, total: 7, epochs: 3 });
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 7,
+                epochs: 3
+            }
+        );
 
         arguments.warmup_ratio = 0.03;
         assert_eq!(arguments.schedule(100).warmup_steps, 3);

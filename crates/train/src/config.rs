@@ -57,7 +57,15 @@ pub struct TrainConfig {
     pub training: TrainingArguments,
 }
 
-const KEYS: &[&str] = &["model", "tokenizer", "prompt", "adapter", "data", "peft", "training"];
+const KEYS: &[&str] = &[
+    "model",
+    "tokenizer",
+    "prompt",
+    "adapter",
+    "data",
+    "peft",
+    "training",
+];
 
 impl TrainConfig {
     /// Reads a training file, changed by overrides like `training.max_steps=20`.
@@ -75,7 +83,10 @@ impl TrainConfig {
     /// # Errors
     /// As [`from_file`](Self::from_file).
     pub fn from_toml(text: &str, place: &str, overrides: &[impl AsRef<str>]) -> Result<Self> {
-        let error = |problem: String| TrainError::Config { place: place.to_string(), problem };
+        let error = |problem: String| TrainError::Config {
+            place: place.to_string(),
+            problem,
+        };
         let parsed = text.parse::<Table>();
         let mut table = parsed.map_err(|e| error(e.to_string().trim_end().to_string()))?;
         for text in overrides.iter().map(AsRef::as_ref) {
@@ -90,7 +101,8 @@ impl TrainConfig {
         if let Some(Value::Table(training)) = table.get("training") {
             let known = training_keys();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED_ARGUMENTS) {
+            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED_ARGUMENTS)
+            {
                 return Err(error(problem));
             }
         }
@@ -114,13 +126,18 @@ impl TrainConfig {
                  for a new one, or adapter = \"DIR\" to go on training a saved one"
             }
         };
-        Err(TrainError::Config { place: place.to_string(), problem: problem.to_string() })
+        Err(TrainError::Config {
+            place: place.to_string(),
+            problem: problem.to_string(),
+        })
     }
 
     /// Whether all weights of the model are trained (`peft_type = "NONE"`).
     pub fn is_full_training(&self) -> bool {
         let peft_type = self.peft.as_ref().and_then(|peft| peft.get("peft_type"));
-        peft_type.and_then(Json::as_str).is_some_and(|name| name.eq_ignore_ascii_case("none"))
+        peft_type
+            .and_then(Json::as_str)
+            .is_some_and(|name| name.eq_ignore_ascii_case("none"))
     }
 
     /// The file that repeats this run, with every default written out.
@@ -186,7 +203,11 @@ mod tests {
         assert_eq!(config.data.max_length, Some(32));
         let text = config.to_toml().unwrap();
         assert_eq!(read(&text, &[]).unwrap(), config, "{text}");
-        for default in ["learning_rate = 0.00005", "seed = 42", "max_grad_norm = 1.0"] {
+        for default in [
+            "learning_rate = 0.00005",
+            "seed = 42",
+            "max_grad_norm = 1.0",
+        ] {
             assert!(text.contains(default), "{text}");
         }
     }
@@ -201,23 +222,46 @@ mod tests {
         assert!(error(&["training.bf16=true"]).contains("does not support yet"));
         assert!(error(&["dta.x=1"]).contains("did you mean data?"));
         let message = error(&["training.max_steps=many"]);
-        assert!(message.contains("many") && message.contains("training.max_steps"), "{message}");
+        assert!(
+            message.contains("many") && message.contains("training.max_steps"),
+            "{message}"
+        );
         let message = error(&["training.lr_scheduler_type=polynomial"]);
-        assert!(message.contains("polynomial") && message.contains("cosine"), "{message}");
+        assert!(
+            message.contains("polynomial") && message.contains("cosine"),
+            "{message}"
+        );
         assert!(error(&["data.max_lenght=3"]).contains("max_lenght"));
         assert!(error(&["training.output_dir="]).contains("training.output_dir is not set"));
         assert!(error(&["adapter=x"]).contains("both"));
         assert!(error(&["training.max_steps"]).starts_with("--set training.max_steps: "));
-        assert!(read("model = ", &[]).unwrap_err().to_string().contains("line 1"));
-        let missing = read("model = 'a'\n[data]\ntrain='a'\n[training]\noutput_dir='o'", &[]);
+        assert!(
+            read("model = ", &[])
+                .unwrap_err()
+                .to_string()
+                .contains("line 1")
+        );
+        let missing = read(
+            "model = 'a'\n[data]\ntrain='a'\n[training]\noutput_dir='o'",
+            &[],
+        );
         assert!(missing.unwrap_err().to_string().contains("[peft]"));
         let missing = TrainConfig::from_file(Path::new("/nowhere/a.toml"), &[""; 0]);
-        assert!(missing.unwrap_err().to_string().starts_with("/nowhere/a.toml: "));
+        assert!(
+            missing
+                .unwrap_err()
+                .to_string()
+                .starts_with("/nowhere/a.toml: ")
+        );
     }
 
     #[test]
     fn full_training_is_asked_for_by_name() {
         assert!(!read(FILE, &[]).unwrap().is_full_training());
-        assert!(read(FILE, &["peft.peft_type=NONE"]).unwrap().is_full_training());
+        assert!(
+            read(FILE, &["peft.peft_type=NONE"])
+                .unwrap()
+                .is_full_training()
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn::data::dataset::DatasetError;
 use burn::train::TrainingError;
 use burn_peft::PeftError;
 use burn_peft_data::DataError;
@@ -69,6 +70,10 @@ pub enum TrainError {
     /// An error of the model.
     #[error(transparent)]
     Model(#[from] ModelError),
+
+    /// A batch that could not be made.
+    #[error(transparent)]
+    Batch(#[from] DatasetError),
 
     /// An error of the adapters.
     #[error(transparent)]

@@ -1,15 +1,12 @@
 //! Loss and perplexity over a data set.
 
-use std::sync::Arc;
-
-use burn::data::dataloader::DataLoader;
 use burn::tensor::Tensor;
-use burn_peft_data::Examples;
+use burn_peft_data::{Examples, Sampler};
 use burn_peft_models::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
-use crate::loader::{Loader, Order};
+use crate::loader::to_device;
 
 /// How well a model predicts a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,21 +32,22 @@ pub fn evaluate<M: CausalLm>(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evaluation> {
     let model = model.valid();
-    let examples = Arc::new(examples.clone());
-    let loader = Loader::new(Arc::clone(&examples), batch_size, Order::File, model.device())?;
+    let device = model.device();
     let mut sum = LossSum::default();
-    let mut batches = loader.iter();
-    while let Some(batch) = batches.next() {
-        let batch = batch.map_err(TrainError::data)?;
-        sum.add(read(model.loss(&batch.batch))?, batch.supervised);
-        progress(batches.progress().items_processed, examples.len());
+    let mut done = 0;
+    for indices in Sampler::new(examples.len(), batch_size, 0, false)?.batches(0) {
+        let batch = to_device(&examples.batch(&indices), &device)?;
+        sum.add(read(model.loss(&batch))?, batch.count);
+        done += indices.len();
+        progress(done, examples.len());
     }
     Ok(sum.evaluation())
 }
 
 /// Reads a loss `[1]`.
 pub(crate) fn read(loss: Tensor<1>) -> Result<f64> {
-    loss.try_into_scalar().map_err(|error| TrainError::Device(error.to_string()))
+    loss.try_into_scalar()
+        .map_err(|error| TrainError::Device(error.to_string()))
 }
 
 /// Losses and tokens added up.
@@ -68,6 +66,10 @@ impl LossSum {
 
     pub fn evaluation(&self) -> Evaluation {
         let loss = self.loss / self.tokens.max(1) as f64;
-        Evaluation { loss, perplexity: loss.exp(), tokens: self.tokens }
+        Evaluation {
+            loss,
+            perplexity: loss.exp(),
+            tokens: self.tokens,
+        }
     }
 }

@@ -92,10 +92,16 @@ mod tests {
         };
         assert!(write_folder(&dir.path().join("checkpoint-2"), failing).is_err());
         write_atomically(&dir.path().join("config.toml"), b"a = 1").unwrap();
-        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["checkpoint-1", "config.toml"]);
         let error = write_atomically(Path::new("/nowhere/config.toml"), b"").unwrap_err();
-        assert!(error.to_string().starts_with("/nowhere/config.toml: "), "{error}");
+        assert!(
+            error.to_string().starts_with("/nowhere/config.toml: "),
+            "{error}"
+        );
     }
 }

@@ -6,7 +6,10 @@ use burn::tensor::{FloatDType, Tensor};
 
 /// The norm of all gradients as one vector, `[1]`, still on the device. Zero without gradients.
 pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
-    let mut squares = SumOfSquares { gradients, found: Vec::new() };
+    let mut squares = SumOfSquares {
+        gradients,
+        found: Vec::new(),
+    };
     model.visit(&mut squares);
     match squares.found.is_empty() {
         true => None,
@@ -37,7 +40,8 @@ impl ModuleVisitor for SumOfSquares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
             // In half precision the squares would overflow.
-            self.found.push(gradient.cast(FloatDType::F32).square().sum());
+            self.found
+                .push(gradient.cast(FloatDType::F32).square().sum());
         }
     }
 }
@@ -50,7 +54,8 @@ struct Scale<'a> {
 impl ModuleVisitor for Scale<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
+            self.gradients
+                .register(param.id, gradient.mul_scalar(self.factor));
         }
     }
 }
@@ -70,18 +75,19 @@ mod tests {
     #[test]
     fn the_norm_is_over_all_gradients_and_clipping_keeps_their_direction() {
         let device = Device::flex().autodiff();
-        let param = Param::<Tensor<1>>::from_data([1.0], &device);
         let model = Two {
             a: Param::from_data([[1.0, 1.0]], &device),
-            b: param.clone(),
-            frozen: param.set_require_grad(false),
+            b: Param::from_data([1.0], &device),
+            frozen: Param::<Tensor<1>>::from_data([1.0], &device).set_require_grad(false),
         };
         // Gradients 2, 3 and 6: a norm of 7.
         let weights = Tensor::<2>::from_data([[2.0, 3.0]], &device);
         let loss = (model.a.val() * weights).sum() + model.b.val() * 6.0 * model.frozen.val();
         let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
 
-        let norm = global_norm(&model, &gradients).unwrap().into_scalar::<f64>();
+        let norm = global_norm(&model, &gradients)
+            .unwrap()
+            .into_scalar::<f64>();
         assert!((norm - 7.0).abs() < 1e-6, "{norm}");
         assert!((clip_coefficient(norm, 0.7) - 0.1).abs() < 1e-6);
         assert_eq!(clip_coefficient(norm, 7.5), 1.0);
@@ -89,9 +95,19 @@ mod tests {
         assert_eq!(clip_coefficient(0.0, 1.0), 1.0);
 
         scale(&model, &mut gradients, clip_coefficient(norm, 0.7));
-        let a: Vec<f32> = gradients.get::<2>(model.a.id).unwrap().into_data().iter().collect();
-        assert!((a[0] - 0.2).abs() < 1e-6 && (a[1] - 0.3).abs() < 1e-6, "{a:?}");
-        let norm = global_norm(&model, &gradients).unwrap().into_scalar::<f64>();
+        let a: Vec<f32> = gradients
+            .get::<2>(model.a.id)
+            .unwrap()
+            .into_data()
+            .iter()
+            .collect();
+        assert!(
+            (a[0] - 0.2).abs() < 1e-6 && (a[1] - 0.3).abs() < 1e-6,
+            "{a:?}"
+        );
+        let norm = global_norm(&model, &gradients)
+            .unwrap()
+            .into_scalar::<f64>();
         assert!((norm - 0.7).abs() < 1e-6, "{norm}");
         assert!(global_norm(&model, &GradientsParams::new()).is_none());
     }

@@ -46,8 +46,14 @@ pub(crate) fn unknown_key(
     }
     let near = nearest(key, known);
     Some(match near.is_empty() {
-        false => format!("{prefix}{key} is no known key; did you mean {}?", near.join(" or ")),
-        true => format!("{prefix}{key} is no known key; known are {}", known.join(", ")),
+        false => format!(
+            "{prefix}{key} is no known key; did you mean {}?",
+            near.join(" or ")
+        ),
+        true => format!(
+            "{prefix}{key} is no known key; known are {}",
+            known.join(", ")
+        ),
     })
 }
 
@@ -61,7 +67,10 @@ fn nearest<'a>(name: &str, names: &[&'a str]) -> Vec<&'a str> {
         })
         .collect();
     near.sort();
-    near.into_iter().take(3).map(|(_, candidate)| candidate).collect()
+    near.into_iter()
+        .take(3)
+        .map(|(_, candidate)| candidate)
+        .collect()
 }
 
 #[cfg(test)]
@@ -80,7 +89,11 @@ mod tests {
             error("learnin_rate = 1").unwrap(),
             "training.learnin_rate is no known key; did you mean learning_rate?"
         );
-        assert!(error("bf16 = true").unwrap().contains("does not support yet"));
+        assert!(
+            error("bf16 = true")
+                .unwrap()
+                .contains("does not support yet")
+        );
         assert_eq!(
             error("zzz = 1").unwrap(),
             "training.zzz is no known key; known are learning_rate, max_steps, seed"

@@ -6,6 +6,7 @@
 //! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
 
 mod arguments;
+mod checkpoint;
 mod config;
 mod error;
 mod evaluate;
@@ -25,19 +26,17 @@ mod strategy;
 mod target;
 mod train;
 
+#[cfg(test)]
+mod tests;
+
 pub use arguments::{IntervalStrategy, Steps, TrainingArguments};
 pub use burn::train::Interrupter;
 pub use config::TrainConfig;
 pub use error::{Result, TrainError};
 pub use evaluate::{Evaluation, evaluate};
-pub use grads::{clip_coefficient, global_norm, scale};
-pub use loader::MicroBatch;
 pub use log::{EvalLog, METRICS_NAME, TrainLog};
-pub use metrics::{StepMetric, StepMetrics};
 pub use optimizer::adamw;
 pub use renderer::ProgressRenderer;
-pub use schedule::{Schedule, ScheduleCursor, SchedulerType};
-pub use state::{Position, TrainState, Window};
-pub use step::{StepOutput, Trainee};
+pub use schedule::{Schedule, SchedulerType};
 pub use target::TrainTarget;
 pub use train::{TrainOptions, TrainOutcome, train};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
-use burn_peft_data::{Examples, Sampler};
-use burn_peft_models::LmBatch;
+use burn_peft_data::{Batch, Examples, Sampler};
+use burn_peft_models::{LmBatch, ModelError};
 
 use crate::error::Result;
 use crate::state::Position;
@@ -19,10 +19,6 @@ pub struct MicroBatch {
     /// What the sum of the losses is multiplied with: one over the supervised tokens of the whole
     /// optimizer step, so that accumulated gradients are those of one big batch.
     pub weight: f64,
-    /// Tokens the loss is taken over.
-    pub supervised: usize,
-    /// Tokens that are not padding.
-    pub tokens: usize,
     /// The row numbers of its examples in their file.
     pub rows: Vec<usize>,
     /// Where the data go on after it.
@@ -60,7 +56,13 @@ impl Loader {
             Order::Shuffled { seed, .. } => (seed, true),
         };
         let sampler = Sampler::new(examples.len(), batch_size, seed, shuffle)?;
-        Ok(Self { examples, sampler, batch_size, order, device })
+        Ok(Self {
+            examples,
+            sampler,
+            batch_size,
+            order,
+            device,
+        })
     }
 
     pub fn batches_per_epoch(&self) -> usize {
@@ -79,29 +81,41 @@ impl Loader {
         })
     }
 
-    fn load(&self, at: Position, indices: &[usize]) -> std::result::Result<MicroBatch, DatasetError> {
+    fn load(
+        &self,
+        at: Position,
+        indices: &[usize],
+    ) -> std::result::Result<MicroBatch, DatasetError> {
         let host = self.examples.batch(indices);
-        let batch = LmBatch::new(
-            &host.input_ids,
-            &host.attention_mask,
-            &host.labels,
-            host.batch,
-            host.seq,
-            &self.device,
-        );
+        let batch = to_device(&host, &self.device);
         let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
-            true => Position { epoch: at.epoch + 1, batch: 0 },
-            false => Position { epoch: at.epoch, batch: at.batch + 1 },
+            true => Position {
+                epoch: at.epoch + 1,
+                batch: 0,
+            },
+            false => Position {
+                epoch: at.epoch,
+                batch: at.batch + 1,
+            },
         };
         Ok(MicroBatch {
             batch: batch.map_err(DatasetError::new)?,
             weight: 1.0,
-            supervised: host.supervised_tokens(),
-            tokens: host.tokens(),
             rows: host.rows,
             next,
         })
     }
+}
+
+/// A batch on a device.
+pub(crate) fn to_device(host: &Batch, device: &Device) -> std::result::Result<LmBatch, ModelError> {
+    LmBatch::new(
+        &host.input_ids,
+        &host.attention_mask,
+        &host.labels,
+        [host.batch, host.seq],
+        device,
+    )
 }
 
 impl DataLoader<MicroBatch> for Loader {
@@ -117,13 +131,21 @@ impl DataLoader<MicroBatch> for Loader {
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<MicroBatch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
+        Arc::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        })
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch>> {
         let mut part = (*self.examples).clone();
         part.examples = part.examples[start..end].to_vec();
-        let part = Self::new(Arc::new(part), self.batch_size, self.order, self.device.clone());
+        let part = Self::new(
+            Arc::new(part),
+            self.batch_size,
+            self.order,
+            self.device.clone(),
+        );
         Arc::new(part.expect("the batch size is the same, and was fine"))
     }
 }

@@ -50,7 +50,12 @@ pub const TOKENS_PER_SECOND: &str = "Tokens per Second";
 impl StepMetric {
     fn new(name: &str, higher_is_better: bool, value: fn(&StepMetrics) -> f64) -> Self {
         let state = NumericMetricState::new();
-        Self { name: Arc::new(name.to_string()), value, higher_is_better, state }
+        Self {
+            name: Arc::new(name.to_string()),
+            value,
+            higher_is_better,
+            state,
+        }
     }
 
     /// The mean loss over the supervised tokens.
@@ -86,7 +91,11 @@ impl Metric for StepMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes { unit: None, higher_is_better: self.higher_is_better }.into()
+        NumericAttributes {
+            unit: None,
+            higher_is_better: self.higher_is_better,
+        }
+        .into()
     }
 
     fn update(

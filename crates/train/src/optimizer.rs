@@ -49,10 +49,15 @@ mod tests {
             }
         }
 
-        let arguments = TrainingArguments { weight_decay: decay, ..Default::default() };
+        let arguments = TrainingArguments {
+            weight_decay: decay,
+            ..Default::default()
+        };
         let mut optimizer = adamw(&arguments);
         let device = Device::flex().autodiff();
-        let mut model = Weights { weight: Param::from_data(start, &device) };
+        let mut model = Weights {
+            weight: Param::from_data(start, &device),
+        };
         for _ in 0..3 {
             let loss = model.weight.val().powi_scalar(3).sum();
             let gradients = GradientsParams::from_grads(loss.backward(), &model);

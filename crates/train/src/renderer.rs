@@ -24,6 +24,8 @@ pub struct ProgressRenderer {
     validating: bool,
     started: Instant,
     names: HashMap<MetricId, String>,
+    /// What the bar says of the last step.
+    numbers: String,
     /// The newest value of every metric by name.
     values: HashMap<String, f64>,
 }
@@ -49,7 +51,11 @@ impl ProgressRenderer {
 
     /// Lines alone.
     pub fn to_writer(out: impl Write + Send + Sync + 'static, logging_steps: usize) -> Self {
-        Self::with(ProgressDrawTarget::hidden(), Some(Box::new(out)), logging_steps)
+        Self::with(
+            ProgressDrawTarget::hidden(),
+            Some(Box::new(out)),
+            logging_steps,
+        )
     }
 
     fn with(
@@ -68,6 +74,7 @@ impl ProgressRenderer {
             validating: false,
             started: Instant::now(),
             names: HashMap::new(),
+            numbers: String::new(),
             values: HashMap::new(),
         }
     }
@@ -84,8 +91,7 @@ impl ProgressRenderer {
         }
     }
 
-    fn line(&mut self, line: &str) {
-        self.bar.println(line);
+    fn print(&mut self, line: &str) {
         if let Some(out) = &mut self.lines {
             // A reader that went away (`| head`) must not end a run.
             writeln!(out, "{line}").and_then(|()| out.flush()).ok();
@@ -108,7 +114,7 @@ impl ProgressRenderer {
             self.value(TOKENS_PER_SECOND),
         );
         self.bar.set_message(numbers.clone());
-        if self.lines.is_some() && (step.is_multiple_of(self.logging_steps) || step == self.total_steps) {
+        if step.is_multiple_of(self.logging_steps) || step == self.total_steps {
             let line = format!(
                 "step {step}/{}  epoch {:.2}  {numbers}  grad_norm {:.3}  {} left",
                 self.total_steps,
@@ -116,11 +122,9 @@ impl ProgressRenderer {
                 self.value(GRAD_NORM),
                 self.time_left(),
             );
-            // Not through the bar: on a terminal it shows all of this already.
-            if let Some(out) = &mut self.lines {
-                writeln!(out, "{line}").and_then(|()| out.flush()).ok();
-            }
+            self.print(&line);
         }
+        self.numbers = numbers;
     }
 }
 
@@ -134,7 +138,13 @@ fn clock(time: Duration) -> String {
 }
 
 impl TrainingProgressLogger for ProgressRenderer {
-    fn start(&mut self, _epochs: usize, _first: usize, _items: Option<usize>, _label: Option<&str>) {
+    fn start(
+        &mut self,
+        _epochs: usize,
+        _first: usize,
+        _items: Option<usize>,
+        _label: Option<&str>,
+    ) {
         self.started = Instant::now();
     }
 
@@ -148,19 +158,23 @@ impl TrainingProgressLogger for ProgressRenderer {
 
     fn update_split(&mut self, items_processed: usize) {
         match self.validating {
-            true => self.bar.set_message(format!("evaluating {items_processed}")),
+            true => self
+                .bar
+                .set_message(format!("evaluating {items_processed}")),
             false => self.trained(items_processed),
         }
     }
 
     fn end_split(&mut self) {
         if self.validating {
-            let loss = self.value(LOSS);
-            let (step, total) = (self.step, self.total_steps);
+            let (step, total, loss) = (self.step, self.total_steps, self.value(LOSS));
             let perplexity = loss.exp();
-            self.line(&format!(
+            let line = format!(
                 "step {step}/{total}  eval_loss {loss:.4}  eval_perplexity {perplexity:.2}"
-            ));
+            );
+            self.bar.println(&line);
+            self.bar.set_message(self.numbers.clone());
+            self.print(&line);
         }
     }
 
@@ -190,7 +204,8 @@ impl MetricsRenderer for ProgressRenderer {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, definition: MetricDefinition) {
-        self.names.insert(definition.metric_id, definition.name.to_string());
+        self.names
+            .insert(definition.metric_id, definition.name.to_string());
     }
 }
 
@@ -220,6 +235,9 @@ mod tests {
     #[test]
     fn times_read_like_a_clock() {
         let clock = |seconds| clock(Duration::from_secs(seconds));
-        assert_eq!([clock(5), clock(75), clock(3723)], ["0:05", "1:15", "1:02:03"]);
+        assert_eq!(
+            [clock(5), clock(75), clock(3723)],
+            ["0:05", "1:15", "1:02:03"]
+        );
     }
 }

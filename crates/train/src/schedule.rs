@@ -100,20 +100,46 @@ mod tests {
         };
         for &(step, value) in expected {
             let found = schedule.learning_rate(step);
-            assert!((found - value).abs() < 1e-12, "step {step}: {found}, not {value}");
+            assert!(
+                (found - value).abs() < 1e-12,
+                "step {step}: {found}, not {value}"
+            );
         }
     }
 
     #[test]
     fn follow_transformers() {
         use SchedulerType::*;
-        check(Linear, 0, &[(0, 1.0), (1, 0.9), (9, 0.1), (10, 0.0), (12, 0.0)]);
-        check(Linear, 4, &[(0, 0.0), (1, 0.25), (4, 1.0), (7, 0.5), (9, 1.0 / 6.0), (10, 0.0)]);
+        check(
+            Linear,
+            0,
+            &[(0, 1.0), (1, 0.9), (9, 0.1), (10, 0.0), (12, 0.0)],
+        );
+        check(
+            Linear,
+            4,
+            &[
+                (0, 0.0),
+                (1, 0.25),
+                (4, 1.0),
+                (7, 0.5),
+                (9, 1.0 / 6.0),
+                (10, 0.0),
+            ],
+        );
         check(Cosine, 0, &[(0, 1.0), (5, 0.5), (10, 0.0)]);
         // 0.5 (1 + cos(π · 2/6)) = 0.75
-        check(Cosine, 4, &[(2, 0.5), (4, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)]);
+        check(
+            Cosine,
+            4,
+            &[(2, 0.5), (4, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)],
+        );
         check(Constant, 4, &[(0, 1.0), (99, 1.0)]);
-        check(ConstantWithWarmup, 4, &[(0, 0.0), (3, 0.75), (4, 1.0), (99, 1.0)]);
+        check(
+            ConstantWithWarmup,
+            4,
+            &[(0, 0.0), (3, 0.75), (4, 1.0), (99, 1.0)],
+        );
         // A warm-up as long as the run, or longer.
         check(Linear, 10, &[(9, 0.9), (10, 0.0)]);
         check(Linear, 20, &[(10, 0.5)]);

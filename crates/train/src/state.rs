@@ -99,8 +99,21 @@ mod tests {
         let mut state = TrainState::default();
         state.advance(2.0, 30, 0.5, Position { epoch: 0, batch: 2 });
         state.advance(4.0, 10, 0.5, Position { epoch: 1, batch: 1 });
-        assert_eq!((state.since_log.mean_loss(), state.since_log.tokens_per_second()), (3.0, 40.0));
-        assert_eq!((state.epoch(4), state.num_input_tokens_seen, state.global_step), (1.25, 40, 2));
+        assert_eq!(
+            (
+                state.since_log.mean_loss(),
+                state.since_log.tokens_per_second()
+            ),
+            (3.0, 40.0)
+        );
+        assert_eq!(
+            (
+                state.epoch(4),
+                state.num_input_tokens_seen,
+                state.global_step
+            ),
+            (1.25, 40, 2)
+        );
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
     }

@@ -1,6 +1,7 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
@@ -16,19 +17,13 @@ pub struct Trainee<T: Module> {
     pub model: T,
 }
 
-/// What a pass gives: the loss, and what the strategy adds when it hands the step to Burn's metrics.
+/// What a pass gives; the strategy adds what Burn's metrics show.
 #[derive(Debug)]
 pub struct StepOutput {
     /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph.
     pub loss: Tensor<1>,
-    /// What the metrics of the step show.
+    /// What is shown of an optimizer step, or of a batch of an evaluation.
     pub metrics: StepMetrics,
-}
-
-impl StepOutput {
-    pub(crate) fn new(loss: Tensor<1>) -> Self {
-        Self { loss, metrics: StepMetrics::default() }
-    }
 }
 
 impl<T: TrainTarget> TrainStep for Trainee<T> {
@@ -37,7 +32,17 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
         let loss = self.model.loss(&item.batch) * item.weight;
-        let output = StepOutput::new(loss.clone().inner());
+        let output = StepOutput {
+            loss: loss.clone().inner(),
+            metrics: StepMetrics::default(),
+        };
+        if !loss.is_tracked() {
+            // It depends on nothing that is trained, which the guard of the first step reports.
+            return TrainOutput {
+                grads: GradientsParams::new(),
+                item: output,
+            };
+        }
         TrainOutput::new(self, loss.backward(), output)
     }
 }
@@ -47,7 +52,11 @@ impl<T: TrainTarget> InferenceStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch) -> StepOutput {
-        StepOutput::new(self.model.loss(&item.batch) * item.weight)
+        let loss = self.model.loss(&item.batch) * item.weight;
+        StepOutput {
+            loss,
+            metrics: StepMetrics::default(),
+        }
     }
 }
 

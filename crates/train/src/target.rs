@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_peft::parameters::named_parameters;
-use burn_peft::{PeftError, PeftModel};
+use burn_peft::{BaseModel, PeftError, PeftModel};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 
 use crate::error::Result;
 
 /// A language model that can be trained: one with adapters, or one whose own weights are trained.
-pub trait TrainTarget: CausalLm + ModuleDisplay + 'static {
+pub trait TrainTarget: CausalLm + 'static {
     /// Writes what training changes into a folder that is there.
     ///
     /// # Errors
@@ -28,11 +28,7 @@ pub trait TrainTarget: CausalLm + ModuleDisplay + 'static {
 }
 
 /// The adapters are trained and saved, never the base.
-impl<M> TrainTarget for PeftModel<M>
-where
-    M: Module + ModuleDisplay + 'static,
-    PeftModel<M>: CausalLm,
-{
+impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
     fn save(&self, dir: &Path) -> Result<()> {
         Ok(self.save_pretrained(dir)?)
     }
@@ -49,7 +45,10 @@ impl TrainTarget for GPT2LMHeadModel {
     }
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
-        let mut found = WithGradient { gradients, ids: HashSet::new() };
+        let mut found = WithGradient {
+            gradients,
+            ids: HashSet::new(),
+        };
         self.visit(&mut found);
         let parameters = named_parameters(self).into_iter();
         let lost: Vec<String> = parameters

@@ -108,7 +108,13 @@ fn narrow_types_are_widened_and_others_refused() {
     )
     .unwrap();
     let checkpoint = open(dir.path()).unwrap();
-    let values = |name| checkpoint.tensor(name).unwrap().try_to_vec::<f32>().unwrap();
+    let values = |name| {
+        checkpoint
+            .tensor(name)
+            .unwrap()
+            .try_to_vec::<f32>()
+            .unwrap()
+    };
     assert_eq!(values("f16"), [1.5, -2.0, 2f32.powi(-24)]);
     assert_eq!(values("bf16"), [1.5, -2.0, f32::from_bits(0x0001_0000)]);
     let error = checkpoint.tensor("mask").unwrap_err().to_string();

@@ -6,6 +6,7 @@ mod fields;
 mod json;
 mod lora;
 mod lora_builder;
+mod lora_read;
 mod one_or_many;
 
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};

@@ -30,6 +30,14 @@ impl Method for LoraConfig {
         Arc::new(config)
     }
 
+    fn attached(&self, common: CommonConfig, layers: &[&LayerInfo]) -> Arc<dyn Method> {
+        let mut config = self.clone();
+        config.common = common;
+        // PEFT corrects the flag to what the layers are, so a file it reads has to say so.
+        config.fan_in_fan_out |= layers.iter().any(|layer| layer.kind == LayerKind::Conv1D);
+        Arc::new(config)
+    }
+
     fn to_json(&self) -> Map<String, Value> {
         LoraConfig::to_json(self)
     }

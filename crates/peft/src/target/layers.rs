@@ -107,7 +107,7 @@ fn resolve(
     }
 }
 
-/// Every linear layer but the output layer; for a classifier without one, but its head.
+/// Every linear layer but the output layer, which in a classifier is its head.
 fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
     let classifies =
         common.task_type == Some(TaskType::SeqCls) && !layers.iter().any(|layer| layer.is_output);

@@ -9,6 +9,8 @@ mod pattern;
 mod save;
 mod suffix;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod vectors;
 
 pub use defaults::lora_target_modules;

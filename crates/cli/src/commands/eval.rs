@@ -1,0 +1,101 @@
+//! `peft eval`: how well a model predicts a file.
+
+use anyhow::Result;
+use burn::tensor::Device;
+use burn_peft_data::{DataConfig, Examples};
+use burn_peft_models::CausalLm;
+use burn_peft_train::{Evaluation, evaluate};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::loading::{Loaded, ModelArgs, find_model, find_tokenizer, limits};
+use crate::output::{say, say_json};
+
+const EXAMPLE: &str = "\
+Examples:
+  peft eval --model gpt2 --adapter out --data reviews.jsonl
+  peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
+
+The file is read as `peft train` reads it: .jsonl, .json, .csv, .tsv or .txt, with an optional
+slice of its rows.";
+
+/// The command line of `peft eval`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The file to predict
+    #[arg(long, value_name = "FILE")]
+    data: String,
+    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    tokenizer: Option<String>,
+    /// Cut every row to this many tokens (data.max_length in a training file)
+    #[arg(long, value_name = "N")]
+    max_length: Option<usize>,
+    /// The column of text (data.text_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// Rows of one forward pass
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `peft eval`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    let files = find_model(&args.model.model)?;
+    let tokenizer = find_tokenizer(&files, args.tokenizer.as_deref())?;
+    let model = Loaded::open(&files, args.model.adapter.as_deref(), device)?;
+    let config = DataConfig {
+        max_length: args.max_length,
+        text_field: args.text_field,
+        ..DataConfig::new(&args.data)
+    };
+    let examples = Examples::load(
+        &args.data,
+        &config,
+        tokenizer.as_ref(),
+        limits(model.config()),
+    )?;
+    let result = match &model {
+        Loaded::Plain(model) => measure(model, &examples, args.batch_size)?,
+        Loaded::Adapted(model) => measure(model, &examples, args.batch_size)?,
+    };
+    if args.json {
+        return say_json(&json!({
+            "loss": result.loss,
+            "perplexity": result.perplexity,
+            "tokens": result.tokens,
+            "examples": examples.len(),
+        }));
+    }
+    say(describe(&result))
+}
+
+/// The loss over all examples, with a bar on standard error while it is computed.
+pub fn measure(
+    model: &impl CausalLm,
+    examples: &Examples,
+    batch_size: usize,
+) -> Result<Evaluation> {
+    let bar = ProgressBar::new(examples.len() as u64);
+    let result = evaluate(model, examples, batch_size, |done, _| {
+        bar.set_position(done as u64)
+    });
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+/// `loss 3.2121  perplexity 24.83  (5,120 tokens)`.
+pub fn describe(result: &Evaluation) -> String {
+    format!(
+        "loss {:.4}  perplexity {:.2}  ({} tokens)",
+        result.loss,
+        result.perplexity,
+        burn_peft::parameters::thousands(result.tokens)
+    )
+}

@@ -1,0 +1,104 @@
+//! `peft inspect`: what a model consists of, and what of it is trained.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_peft::config::Fields;
+use burn_peft::methods::config_from_fields;
+use burn_peft::parameters::{NamedParameter, count, named_parameters, trainable_parameters_line};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
+use serde_json::json;
+
+use crate::loading::{ModelArgs, find_model, load_adapter, load_model};
+use crate::output::{emit, say, say_json};
+
+const EXAMPLE: &str = "\
+Examples:
+  peft inspect --model gpt2
+  peft inspect --model gpt2 --adapter out
+  peft inspect --model gpt2 --config adapter_config.json --json
+
+With --adapter or --config, the parameters are shown as they are when the adapter is trained.";
+
+/// The command line of `peft inspect`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Show the adapter that this adapter_config.json would make
+    #[arg(long, value_name = "FILE", conflicts_with = "adapter")]
+    config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `peft inspect`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    let model = load_model(&find_model(&args.model.model)?, device)?;
+    let (tree, parameters) = match (&args.model.adapter, &args.config) {
+        (None, None) => (model.tree(), named_parameters(&model)),
+        (Some(adapter), _) => {
+            let model = load_adapter(model, adapter, true)?;
+            (model.tree(), model.named_parameters())
+        }
+        (None, Some(config)) => {
+            let model = preview(model, config)?;
+            (model.tree(), model.named_parameters())
+        }
+    };
+    let (trainable, all) = count(&parameters);
+    if !args.json {
+        emit(&tree.to_string())?;
+        emit(&table(&parameters))?;
+        return say(trainable_parameters_line(trainable, all));
+    }
+    let parameters: Vec<_> = parameters
+        .iter()
+        .map(|parameter| {
+            json!({
+                "name": parameter.name,
+                "shape": parameter.shape,
+                "numel": parameter.numel(),
+                "requires_grad": parameter.requires_grad,
+            })
+        })
+        .collect();
+    say_json(&json!({
+        "tree": tree.to_string(),
+        "parameters": parameters,
+        "trainable": trainable,
+        "all": all,
+        "trainable_percent": 100.0 * trainable as f64 / all.max(1) as f64,
+    }))
+}
+
+/// The model with the new adapter that a configuration describes.
+fn preview<M: burn_peft::BaseModel>(model: M, path: &Path) -> Result<PeftModel<M>> {
+    let place = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {place}"))?;
+    let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
+    Ok(PeftModel::new(model, DEFAULT_ADAPTER, config)?)
+}
+
+/// One line for each parameter: its name, its shape and whether it is trained.
+fn table(parameters: &[NamedParameter]) -> String {
+    let shape = |parameter: &NamedParameter| format!("{:?}", parameter.shape);
+    let width = |text: &dyn Fn(&NamedParameter) -> usize| parameters.iter().map(text).max();
+    let names = width(&|parameter| parameter.name.len()).unwrap_or(0);
+    let shapes = width(&|parameter| shape(parameter).len()).unwrap_or(0);
+    let lines = parameters.iter().map(|parameter| {
+        let state = match parameter.requires_grad {
+            true => "trainable",
+            false => "frozen",
+        };
+        format!(
+            "{:names$}  {:>shapes$}  {state}\n",
+            parameter.name,
+            shape(parameter)
+        )
+    });
+    lines.collect()
+}

@@ -1,0 +1,162 @@
+//! `peft merge`: an adapter becomes part of the weights.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, Tensor};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+use tempfile::TempDir;
+
+use crate::loading::{TOKENIZER_FILES, find_model, load_adapter, load_model, model_input};
+use crate::output::{say, size};
+
+const EXAMPLE: &str = "\
+Example:
+  peft merge --model gpt2 --adapter out --output gpt2-merged
+
+The output is a model folder as transformers reads it: config.json, model.safetensors (float32)
+and the model's tokenizer. It needs no adapter any more.";
+
+/// The command line of `peft merge`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The model that the adapter was trained on: a folder or a Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    model: String,
+    /// The adapter's folder
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The folder that gets the merged model
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace files of the same names in an output folder that is not empty
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `peft merge`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    check_output(&args.output, args.force)?;
+    let files = find_model(&args.model)?;
+    let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
+
+    let probe = probe(&model, device);
+    let before = model.forward(probe.clone());
+    let merged = model
+        .merge_and_unload(true)
+        .context("cannot merge the adapter")?;
+    let after = merged.forward(probe);
+    let change = largest_change(before, after)?;
+
+    let written = write(&merged, &files, &args.output)?;
+    say(format!(
+        "largest change of a logit by merging: {change:.3e}"
+    ))?;
+    for (path, bytes) in written {
+        say(format!("{} ({})", path.display(), size(bytes)))?;
+    }
+    Ok(())
+}
+
+fn check_output(output: &Path, force: bool) -> Result<()> {
+    let place = output.display();
+    if !output.exists() {
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(output).with_context(|| format!("{place} is no folder"))?;
+    if entries.next().is_some() && !force {
+        bail!("{place} is not empty: choose another --output, or give --force to write into it");
+    }
+    Ok(())
+}
+
+/// Two rows of token ids from all over the vocabulary, the same every time.
+fn probe(model: &impl CausalLm, device: &Device) -> ModelInput {
+    let seq = model.max_positions().min(32);
+    let vocab_size = model.vocab_size() as u64;
+    // A multiplicative hash (Knuth's): spread out, without a seed.
+    let ids = (1..=2 * seq as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocab_size) as i64);
+    model_input(ids.collect(), None, [2, seq], device)
+}
+
+/// The largest difference of two tensors' elements. A NaN on either side is an error.
+fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
+    let change = (after - before).abs().into_data().convert::<f32>();
+    let mut largest = 0.0;
+    for value in change.iter::<f32>() {
+        ensure!(
+            value.is_finite(),
+            "the logits of a probe batch are not finite with this adapter: nothing is written"
+        );
+        largest = value.max(largest);
+    }
+    Ok(largest)
+}
+
+/// Writes the model's folder under a temporary name beside its place, then moves it there.
+fn write(
+    model: &GPT2LMHeadModel,
+    files: &ModelFiles,
+    output: &Path,
+) -> Result<Vec<(PathBuf, u64)>> {
+    let folder = folder_beside(output)?;
+    model.save_pretrained(folder.path())?;
+    for name in TOKENIZER_FILES
+        .into_iter()
+        .chain(["generation_config.json"])
+    {
+        if let Some(source) = files.find(name)? {
+            let place = source.display();
+            let bytes = fs::read(&source).with_context(|| format!("cannot read {place}"))?;
+            burn_peft::files::write_file(&folder.path().join(name), &bytes)?;
+        }
+    }
+    put(folder.path(), output).with_context(|| format!("cannot write {}", output.display()))
+}
+
+/// Moves a folder, or where there is one already, the files in it. Returns the files' new places
+/// and sizes.
+fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        names.push((entry.file_name(), entry.metadata()?.len()));
+    }
+    names.sort();
+    // Fails if there is something in it: then the files are moved one by one.
+    if !output.exists() || fs::remove_dir(output).is_ok() {
+        if let Some(parent) = output.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::rename(folder, output)?;
+    } else {
+        for (name, _) in &names {
+            fs::rename(folder.join(name), output.join(name))?;
+        }
+    }
+    Ok(names
+        .into_iter()
+        .map(|(name, bytes)| (output.join(name), bytes))
+        .collect())
+}
+
+/// A folder that vanishes again, on the disk of `output`.
+fn folder_beside(output: &Path) -> Result<TempDir> {
+    let output = std::path::absolute(output)?;
+    let parent = output.ancestors().skip(1).find(|parent| parent.is_dir());
+    let parent = parent.unwrap_or(&output);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".peft-merge-");
+    #[cfg(unix)]
+    {
+        // As any other folder, not 0700: the process's umask still applies.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write into {}", parent.display()))
+}

@@ -1,0 +1,139 @@
+//! From `--model`, `--adapter` and `--tokenizer` to a model and its tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_peft::PeftModel;
+use burn_peft_data::{Limits, Tokenizer};
+use burn_peft_models::hub::{self, ModelFiles};
+use burn_peft_models::{GPT2LMHeadModel, Gpt2Config, ModelInput};
+
+/// Where a tokenizer's parts may lie. The first alone will do, else the second with the third.
+pub const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+
+/// The options that choose a model.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+}
+
+/// A model's files, of which `config.json` is known to be there.
+pub fn find_model(model: &str) -> Result<ModelFiles> {
+    hub::resolve(model, &["config.json"], &[]).context("cannot load the model")
+}
+
+/// A model without adapter.
+pub fn load_model(files: &ModelFiles, device: &Device) -> Result<GPT2LMHeadModel> {
+    GPT2LMHeadModel::from_files(files, device).context("cannot load the model")
+}
+
+/// A model with an adapter.
+pub fn load_adapter(
+    model: GPT2LMHeadModel,
+    adapter: &Path,
+    is_trainable: bool,
+) -> Result<PeftModel<GPT2LMHeadModel>> {
+    PeftModel::from_pretrained(model, adapter, is_trainable).context("cannot load the adapter")
+}
+
+/// A model as the user asked for it.
+pub enum Loaded {
+    /// Without adapter.
+    Plain(GPT2LMHeadModel),
+    /// With one.
+    Adapted(PeftModel<GPT2LMHeadModel>),
+}
+
+impl Loaded {
+    /// Loads what the options name.
+    pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<Self> {
+        let model = load_model(files, device)?;
+        Ok(match adapter {
+            Some(adapter) => Self::Adapted(load_adapter(model, adapter, false)?),
+            None => Self::Plain(model),
+        })
+    }
+
+    /// The model's `config.json`.
+    pub fn config(&self) -> &Gpt2Config {
+        match self {
+            Self::Plain(model) => model.config(),
+            Self::Adapted(model) => model.get_base_model().config(),
+        }
+    }
+}
+
+/// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
+/// where the model has none.
+pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<Tokenizer>> {
+    let found;
+    let path = match given {
+        Some(given) if Path::new(given).exists() => Path::new(given),
+        Some(given) => {
+            found =
+                hub::resolve(given, &[], &TOKENIZER_FILES).context("cannot load the tokenizer")?;
+            found.path()
+        }
+        None => {
+            // A Hub model's files are fetched when they are asked for.
+            let mut any = false;
+            for file in TOKENIZER_FILES {
+                any |= files.find(file)?.is_some();
+            }
+            if !any {
+                return Ok(None);
+            }
+            files.path()
+        }
+    };
+    let tokenizer = Tokenizer::load(path).context("cannot load the tokenizer")?;
+    Ok(Some(tokenizer))
+}
+
+/// As [`find_tokenizer`], where nothing can be done without.
+pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokenizer> {
+    find_tokenizer(files, given)?.with_context(|| {
+        format!(
+            "{} has no tokenizer.json, nor vocab.json with merges.txt: name the tokenizer's folder \
+             or file with --tokenizer",
+            files.path().display()
+        )
+    })
+}
+
+/// The sequences that a model can take.
+pub fn limits(config: &Gpt2Config) -> Limits {
+    Limits {
+        n_positions: config.n_positions,
+        vocab_size: config.vocab_size,
+    }
+}
+
+/// Rows of token ids for a forward pass: `input_ids` and `attention_mask` are `[batch, seq]`, row
+/// after row.
+pub fn model_input(
+    input_ids: Vec<i64>,
+    attention_mask: Option<Vec<i64>>,
+    shape: [usize; 2],
+    device: &Device,
+) -> ModelInput {
+    let matrix = |values| Tensor::from_data(TensorData::new(values, shape), device);
+    ModelInput {
+        attention_mask: attention_mask.map(matrix),
+        ..ModelInput::new(matrix(input_ids))
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading LoRA's keys.
+
+use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoraConfig};
+use crate::{PeftError, Result};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+/// Keys that only mean something beside an unsupported one, with their defaults.
+pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
+    [
+        ("megatron_core", json!("megatron.core")),
+        ("qalora_group_size", json!(16)),
+    ]
+}
+
+/// Keys that change the computation and are not supported yet, with the defaults that turn them
+/// off.
+pub(super) fn unsupported_keys() -> [(&'static str, Value); 17] {
+    [
+        ("alora_invocation_tokens", Value::Null),
+        ("arrow_config", Value::Null),
+        ("corda_config", Value::Null),
+        ("ensure_weight_tying", json!(false)),
+        ("eva_config", Value::Null),
+        ("kasa_config", Value::Null),
+        ("layer_replication", Value::Null),
+        ("loftq_config", json!({})),
+        ("lora_ga_config", Value::Null),
+        ("megatron_config", Value::Null),
+        ("monteclora_config", Value::Null),
+        ("target_parameters", Value::Null),
+        ("trainable_token_indices", Value::Null),
+        ("use_bdlora", Value::Null),
+        ("use_dora", json!(false)),
+        ("use_qalora", json!(false)),
+        ("velora_config", Value::Null),
+    ]
+}
+
+impl LoraConfig {
+    /// Reads the text of an `adapter_config.json`; `source` is the file that errors name.
+    ///
+    /// # Errors
+    /// As [`LoraConfig::from_fields`], and when the text is not a JSON object.
+    pub fn from_json(text: &str, source: &str) -> Result<Self> {
+        Self::from_fields(Fields::parse(text, source)?)
+    }
+
+    /// Reads a configuration. Keys that nothing here knows are kept, see
+    /// [`LoraConfig::unknown_keys`].
+    ///
+    /// # Errors
+    /// When `peft_type` is missing or not `LORA`, a value has the wrong type or is out of range
+    /// (see [`LoraConfig::validate`]), or a key asks for something that is not supported.
+    pub fn from_fields(mut fields: Fields) -> Result<Self> {
+        check_peft_type(&mut fields)?;
+        let mut config = Self {
+            common: CommonConfig::from_fields(&mut fields)?,
+            r: rank(&mut fields)?,
+            lora_alpha: fields.take("lora_alpha", 8.0)?,
+            lora_dropout: fields.take("lora_dropout", 0.0)?,
+            bias: fields.take("bias", Bias::None)?,
+            use_rslora: fields.take("use_rslora", false)?,
+            init_lora_weights: init(&mut fields)?,
+            rank_pattern: rank_pattern(&mut fields)?,
+            alpha_pattern: fields.take("alpha_pattern", IndexMap::new())?,
+            fan_in_fan_out: fields.take("fan_in_fan_out", false)?,
+            lora_bias: fields.take("lora_bias", false)?,
+            others: Map::new(),
+        };
+        for (key, default) in inert_keys() {
+            let value = fields.take_value(key).unwrap_or(default);
+            config.others.insert(key.to_string(), value);
+        }
+        for (key, default) in unsupported_keys() {
+            let value = fields.take_value(key).unwrap_or(default.clone());
+            if is_truthy(&value) {
+                let reason = format!("not supported yet; only {default} is");
+                return Err(fields.error(key, &value, &reason));
+            }
+            config.others.insert(key.to_string(), default);
+        }
+        let source = fields.source().to_string();
+        config.common.unknown = fields.rest();
+        config
+            .validate()
+            .map_err(|error| PeftError::Config(format!("{source}: {error}")))?;
+        Ok(config)
+    }
+}
+
+fn check_peft_type(fields: &mut Fields) -> Result<()> {
+    let expected = LoraConfig::PEFT_TYPE;
+    match fields.take_value("peft_type") {
+        Some(Value::String(name)) if name.eq_ignore_ascii_case(expected) => Ok(()),
+        Some(other) => Err(fields.error(
+            "peft_type",
+            &other,
+            &format!("this is not a LoRA adapter, whose peft_type is \"{expected}\""),
+        )),
+        None => Err(PeftError::Config(format!(
+            "{}: peft_type is missing; a LoRA adapter says \"{expected}\"",
+            fields.source()
+        ))),
+    }
+}
+
+/// Takes `r` as it stands, so that a negative rank gets the same words as rank 0.
+fn rank(fields: &mut Fields) -> Result<usize> {
+    let r: i64 = fields.take("r", 8)?;
+    positive(r).ok_or_else(|| fields.error("r", &json!(r), MUST_BE_POSITIVE))
+}
+
+fn rank_pattern(fields: &mut Fields) -> Result<IndexMap<String, usize>> {
+    let ranks: IndexMap<String, i64> = fields.take("rank_pattern", IndexMap::new())?;
+    let mut checked = IndexMap::with_capacity(ranks.len());
+    for (pattern, rank) in ranks {
+        let Some(positive) = positive(rank) else {
+            let key = format!("rank_pattern {pattern:?}");
+            return Err(fields.error(&key, &json!(rank), MUST_BE_POSITIVE));
+        };
+        checked.insert(pattern, positive);
+    }
+    Ok(checked)
+}
+
+const MUST_BE_POSITIVE: &str = "the rank must be a positive whole number";
+
+fn positive(rank: i64) -> Option<usize> {
+    usize::try_from(rank).ok().filter(|&rank| rank > 0)
+}
+
+fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
+    match fields.take_value("init_lora_weights") {
+        None | Some(Value::Bool(true)) => Ok(InitLoraWeights::True),
+        Some(Value::Bool(false)) => Ok(InitLoraWeights::False),
+        Some(Value::String(name)) if name == "gaussian" => Ok(InitLoraWeights::Gaussian),
+        Some(other) => Err(fields.error(
+            "init_lora_weights",
+            &other,
+            "not supported yet; true, false and \"gaussian\" are",
+        )),
+    }
+}
+
+/// What Python's `bool(value)` says.
+fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+#[cfg(test)]
+#[path = "lora_tests.rs"]
+mod tests;

@@ -1,0 +1,248 @@
+//! A folder with a tiny model, its tokenizer and data, and the built command to use on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use burn_peft_data::train_bpe;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const N_POSITIONS: usize = 32;
+const N_EMBD: usize = 16;
+
+/// Sentences of words that the tokenizer knows whole.
+pub const TEXTS: [&str; 6] = [
+    "the cat sat on the mat",
+    "the dog sat on the cat",
+    "a cat and a dog sat",
+    "the mat and the dog",
+    "a dog on a mat and a cat",
+    "the cat and the mat",
+];
+
+/// A folder that vanishes with the test.
+pub struct Lab {
+    dir: TempDir,
+    pub vocab_size: usize,
+}
+
+/// What a call of `peft` gave.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Lab {
+    /// `model/` (GPT-2 with two narrow blocks, random), `train.jsonl` and `train.toml`.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = train_bpe(TEXTS, 300).unwrap();
+        let lab = Self {
+            dir,
+            vocab_size: tokenizer.vocab_size(),
+        };
+        lab.write("config.json", &lab.config().to_string());
+        lab.ok(&["init", "config.json", "--output", "model", "--seed", "1"]);
+        tokenizer.save(lab.path("model/tokenizer.json")).unwrap();
+        let lines = TEXTS.map(|text| format!("{}\n", json!({ "text": text })));
+        lab.write("train.jsonl", &lines.concat());
+        lab.write("train.toml", TRAIN);
+        lab
+    }
+
+    /// The model's `config.json`.
+    pub fn config(&self) -> Value {
+        json!({
+            "model_type": "gpt2", "vocab_size": self.vocab_size, "n_positions": N_POSITIONS,
+            "n_embd": N_EMBD, "n_layer": 2, "n_head": 2, "initializer_range": 0.2,
+            "eos_token_id": 0, "bos_token_id": 0,
+        })
+    }
+
+    /// As [`new`](Self::new), with an adapter in `out/` that was trained for three steps.
+    pub fn with_adapter() -> Self {
+        let lab = Self::new();
+        lab.ok(&["train", "train.toml"]);
+        lab
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&self.read(name)).unwrap()
+    }
+
+    /// The names in a folder, sorted; none where there is no folder.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(folder)) else {
+            return Vec::new();
+        };
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries.map(|e| name(e).into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The command, in this folder, cut off from the Hub and the user's settings.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.dir.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", "hf-home");
+        command
+    }
+
+    /// Calls `peft`.
+    pub fn peft(&self, args: &[&str]) -> Answer {
+        self.command(PEFT).args(args).output().unwrap().into()
+    }
+
+    /// Calls `peft`, which has to succeed, and returns its standard output.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let answer = self.peft(args);
+        assert_eq!(answer.code, Some(0), "{args:?}: {answer:?}");
+        answer.out
+    }
+
+    /// As [`ok`](Self::ok), for a command that prints JSON.
+    #[track_caller]
+    pub fn ok_json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// Calls `peft`, which has to fail with code 1 and to name all these, in a line or a few;
+    /// returns what it wrote to standard error.
+    #[track_caller]
+    pub fn fails(&self, args: &[&str], named: &[&str]) -> String {
+        self.peft(args).failed(named)
+    }
+
+    /// Writes a safetensors file of 64-bit integers.
+    pub fn write_integers(&self, name: &str, tensors: &[(&str, &[usize], &[i64])]) {
+        let bytes: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+            (
+                *name,
+                TensorView::new(Dtype::I64, shape.to_vec(), bytes).unwrap(),
+            )
+        });
+        self.write(name, safetensors::serialize(views, None).unwrap());
+    }
+
+    /// A tensor of 32-bit floats: shape and values.
+    pub fn floats(&self, file: &str, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let bytes = self.read(file);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!(tensor.dtype(), Dtype::F32);
+        let words = tensor.data().as_chunks().0.iter();
+        (
+            tensor.shape().to_vec(),
+            words.map(|&word| f32::from_le_bytes(word)).collect(),
+        )
+    }
+}
+
+impl Answer {
+    /// Checks that the call failed as a failed job has to.
+    #[track_caller]
+    pub fn failed(self, named: &[&str]) -> String {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        for part in named {
+            assert!(self.err.contains(part), "{part:?} is not in: {}", self.err);
+        }
+        assert!(
+            self.err.starts_with("error: ") || self.err.contains("\nerror: "),
+            "{}",
+            self.err
+        );
+        let lines = self.err.lines().count();
+        // A mistake in TOML is shown where it is, in five.
+        assert!(lines <= 5, "{lines} lines: {}", self.err);
+        for word in ["panicked", "RUST_BACKTRACE", "bug in peft", "unwrap"] {
+            assert!(!self.err.contains(word), "{}", self.err);
+        }
+        self.err
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+}
+
+/// The built command.
+pub const PEFT: &str = env!("CARGO_BIN_EXE_peft");
+
+const TRAIN: &str = r#"
+model = "model"
+prompt = "the cat"
+[data]
+train = "train.jsonl"
+validation = "train.jsonl[4:]"
+[peft]
+peft_type = "LORA"
+r = 4
+lora_alpha = 8
+lora_dropout = 0.1
+[training]
+output_dir = "out"
+max_steps = 3
+per_device_train_batch_size = 2
+learning_rate = 0.05
+logging_steps = 1
+"#;
+
+/// The largest difference of two lists of the same length.
+#[track_caller]
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+/// Everything in a folder and below, relative to it, sorted.
+pub fn tree(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(
+                tree(&path)
+                    .into_iter()
+                    .map(|below| format!("{name}/{below}")),
+            );
+        }
+        found.push(name);
+    }
+    found.sort();
+    found
+}

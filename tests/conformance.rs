@@ -1,0 +1,184 @@
+//! What Hugging Face PEFT computes, from its own files (`fixtures/conformance`).
+//!
+//! Made with peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32: for each case a
+//! saved adapter, its logits, the logits without it and after merging, the gradients of the
+//! first training step and the losses of eight AdamW steps.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Flag, Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use burn_peft::{PeftModel, files};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
+use burn_peft_train::{TrainingArguments, adamw};
+use safetensors::SafeTensors;
+
+const TOLERANCE: f32 = 1e-4;
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let folder = fixtures().join("conformance/cases");
+    let entries = fs::read_dir(folder).unwrap();
+    let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert_eq!(cases.len(), 10);
+    cases
+}
+
+fn base() -> GPT2LMHeadModel {
+    let folder = fixtures().join("conformance/base-gpt2");
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+}
+
+fn adapted(case: &Path) -> PeftModel<GPT2LMHeadModel> {
+    PeftModel::from_pretrained(base(), case, true).unwrap()
+}
+
+/// An integer tensor of `inputs.safetensors`, row after row, with its shape.
+fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
+    let bytes = fs::read(case.join("inputs.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor(name).unwrap();
+    let words = tensor.data().chunks_exact(8);
+    let values = words.map(|word| i64::from_le_bytes(word.try_into().unwrap())).collect();
+    (values, tensor.shape().try_into().unwrap())
+}
+
+fn expected(case: &Path, name: &str) -> Vec<f32> {
+    let tensors = files::read_tensors(&case.join("expected.safetensors")).unwrap();
+    tensors[name].try_to_vec().unwrap()
+}
+
+fn batch(case: &Path) -> LmBatch {
+    let (input_ids, shape) = ints(case, "input_ids");
+    let (mask, _) = ints(case, "attention_mask");
+    let (labels, _) = ints(case, "labels");
+    LmBatch::new(&input_ids, &mask, &labels, shape, &Device::flex()).unwrap()
+}
+
+/// Switches every dropout of the model off.
+fn without_dropout<M: Module>(model: M) -> M {
+    struct Off;
+    impl ModuleMapper for Off {
+        fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+            flag.with_value(false)
+        }
+    }
+    model.map(&mut Off)
+}
+
+fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
+    for (index, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= TOLERANCE * b.abs().max(1.0),
+            "{}: {what}[{index}] is {a}, PEFT has {b}",
+            case.display()
+        );
+    }
+}
+
+fn logits(model: &impl CausalLm, case: &Path) -> Vec<f32> {
+    let logits = model.forward(batch(case).input);
+    logits.without_autodiff().into_data().try_to_vec().unwrap()
+}
+
+#[test]
+fn logits_with_without_and_merged() {
+    for case in cases() {
+        let mut model = adapted(&case);
+        assert_close(&case, "logits", &logits(&model, &case), &expected(&case, "logits"));
+        // The same through the path that training takes.
+        let training = without_dropout(model.clone().train());
+        assert_close(&case, "logits", &logits(&training, &case), &expected(&case, "logits"));
+        // PEFT leaves trained biases in place when it disables an adapter.
+        if !case.ends_with("gpt2_lora_bias_all") {
+            let base = model.disable_adapter(|model| logits(model, &case));
+            assert_close(&case, "base_logits", &base, &expected(&case, "base_logits"));
+        }
+        model.merge_adapter(true).unwrap();
+        let merged = expected(&case, "merged_logits");
+        assert_close(&case, "merged_logits", &logits(&model, &case), &merged);
+        model.unmerge_adapter();
+        assert_close(&case, "unmerged", &logits(&model, &case), &expected(&case, "logits"));
+        let unloaded = model.merge_and_unload(true).unwrap();
+        assert_close(&case, "merge_and_unload", &logits(&unloaded, &case), &merged);
+    }
+}
+
+#[test]
+fn files_are_written_back_as_they_were() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        adapted(&case).save_pretrained(folder.path()).unwrap();
+        let bytes = |path: &Path, name: &str| fs::read(path.join(name)).unwrap();
+        for name in [files::WEIGHTS_NAME, files::CONFIG_NAME] {
+            let (written, original) = (bytes(folder.path(), name), bytes(&case, name));
+            assert!(written == original, "{}/{name} differs", case.display());
+        }
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names: BTreeSet<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}
+
+#[test]
+fn counts() {
+    for case in cases() {
+        let manifest = fs::read_to_string(case.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        let count = |key: &str| manifest[key].as_u64().unwrap() as usize;
+        let counts = adapted(&case).get_nb_trainable_parameters();
+        assert_eq!(counts, (count("trainable"), count("total")), "{}", case.display());
+    }
+}
+
+/// The gradients of the mean loss, under the keys of PEFT's file.
+#[test]
+fn gradients_of_the_first_step() {
+    for case in cases() {
+        let model = without_dropout(adapted(&case).train());
+        let batch = batch(&case);
+        let loss = model.loss(&batch) / batch.count as f32;
+        let gradients = loss.backward();
+        let found = model.adapter_gradients("default", &gradients);
+        assert!(!found.is_empty());
+        for (key, gradient) in found {
+            // Of a copied module the gradients stand under the name in memory.
+            let copied = key.replace("ln_f.", "ln_f.modules_to_save.");
+            let expected = expected(&case, &format!("grad.{copied}"));
+            let gradient = gradient.expect(&key);
+            assert_close(&case, &key, &gradient.try_to_vec::<f32>().unwrap(), &expected);
+        }
+    }
+}
+
+#[test]
+fn eight_training_losses() {
+    for case in cases() {
+        let mut model = without_dropout(adapted(&case).train());
+        let batch = batch(&case);
+        let arguments = TrainingArguments {
+            weight_decay: 0.01,
+            ..Default::default()
+        };
+        let mut optimizer = adamw(&arguments);
+        let mut losses = Vec::new();
+        for step in 0..8 {
+            let loss = model.loss(&batch) / batch.count as f32;
+            losses.push(loss.clone().inner().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            if step == 0 {
+                model.check_gradients(&gradients).unwrap();
+            }
+            model = optimizer.step(1e-3, model, gradients);
+        }
+        assert_close(&case, "train_losses", &losses, &expected(&case, "train_losses"));
+    }
+}

@@ -1,0 +1,95 @@
+//! `peft forward` and `peft merge`.
+
+use crate::common::{Lab, largest_difference};
+
+const ROWS: [i64; 10] = [5, 260, 7, 100, 9, 1, 2, 3, 0, 0];
+
+fn lab() -> Lab {
+    let lab = Lab::with_adapter();
+    let mask = [1, 1, 1, 1, 1, 1, 1, 1, 0, 0];
+    let tensors: [(&str, &[usize], &[i64]); 2] = [
+        ("input_ids", &[2, 5], &ROWS),
+        ("attention_mask", &[2, 5], &mask),
+    ];
+    lab.write_integers("in.safetensors", &tensors);
+    lab
+}
+
+fn logits(lab: &Lab, options: &[&str]) -> Vec<f32> {
+    let args = [
+        "forward",
+        "--input",
+        "in.safetensors",
+        "--output",
+        "out.safetensors",
+    ];
+    lab.ok(&[&args[..], options].concat());
+    let (shape, values) = lab.floats("out.safetensors", "logits");
+    assert_eq!(shape, [2, 5, lab.vocab_size]);
+    values
+}
+
+#[test]
+fn an_adapter_can_be_on_off_or_merged() {
+    let lab = lab();
+    let adapter = ["--model", "model", "--adapter", "out"];
+    let base = logits(&lab, &["--model", "model"]);
+    let adapted = logits(&lab, &adapter);
+    let disabled = logits(&lab, &[&adapter[..], &["--disable"]].concat());
+    let merged = logits(&lab, &[&adapter[..], &["--merge"]].concat());
+    assert_eq!(disabled, base);
+    assert!(largest_difference(&adapted, &base) > 1e-2);
+    let off = largest_difference(&adapted, &merged);
+    assert!(off < 1e-4, "{off}");
+}
+
+#[test]
+fn what_is_padding_changes_no_token() {
+    let lab = lab();
+    let padded = logits(&lab, &["--model", "model"]);
+    lab.write_integers(
+        "in.safetensors",
+        &[("input_ids", &[2, 5], &[&ROWS[..8], &[9, 9]].concat())],
+    );
+    let changed = logits(&lab, &["--model", "model"]);
+    let tokens = 8 * lab.vocab_size;
+    assert!(largest_difference(&padded[..tokens], &changed[..tokens]) < 1e-6);
+    assert!(largest_difference(&padded[tokens..], &changed[tokens..]) > 1e-2);
+}
+
+#[test]
+fn a_merged_model_needs_no_adapter() {
+    let lab = lab();
+    let adapted = logits(&lab, &["--model", "model", "--adapter", "out"]);
+    let merge = [
+        "merge",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "new/merged",
+    ];
+    let out = lab.ok(&merge);
+    let (_, change) = out.lines().next().unwrap().split_once("merging: ").unwrap();
+    assert!(change.parse::<f64>().unwrap() < 1e-4, "{out}");
+    assert_eq!(
+        lab.names("new/merged"),
+        ["config.json", "model.safetensors", "tokenizer.json"]
+    );
+    assert_eq!(lab.names("new"), ["merged"]);
+    assert_eq!(
+        lab.read("new/merged/tokenizer.json"),
+        lab.read("model/tokenizer.json")
+    );
+    let merged = logits(&lab, &["--model", "new/merged"]);
+    assert!(largest_difference(&adapted, &merged) < 1e-4);
+
+    // A second time only when told to, and then nothing else is touched.
+    lab.fails(&merge, &["new/merged", "not empty", "--force"]);
+    lab.write("new/merged/notes", "mine");
+    lab.write("new/merged/model.safetensors", "broken");
+    lab.ok(&[&merge[..], &["--force"]].concat());
+    assert_eq!(logits(&lab, &["--model", "new/merged"]), merged);
+    assert_eq!(lab.read("new/merged/notes"), b"mine");
+}

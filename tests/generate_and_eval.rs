@@ -1,0 +1,104 @@
+//! `peft generate` and `peft eval`.
+
+use crate::common::{Lab, N_POSITIONS};
+
+const GENERATE: [&str; 6] = [
+    "generate", "--model", "model", "--prompt", "the cat", "--json",
+];
+
+#[test]
+fn a_text_is_continued_and_counted() {
+    let lab = Lab::new();
+    let answer = lab.ok_json(&[&GENERATE[..], &["--max-new-tokens", "12"]].concat());
+    assert_eq!(answer["prompt"], "the cat");
+    let ids = answer["token_ids"].as_array().unwrap();
+    assert!(!ids.is_empty() && ids.len() <= 12, "{answer}");
+    assert!(answer["tokens_per_second"].as_f64().unwrap() > 0.0);
+    // What is printed as it comes is the same text.
+    let plain = lab.ok(&[
+        "generate",
+        "--model",
+        "model",
+        "--prompt",
+        "the cat",
+        "--max-new-tokens",
+        "12",
+    ]);
+    assert_eq!(plain, format!("{}\n", answer["text"].as_str().unwrap()));
+}
+
+#[test]
+fn sampling_follows_the_seed() {
+    let lab = Lab::new();
+    let sample = |seed: &str| {
+        let options = ["--temperature", "2", "--top-k", "0", "--seed", seed];
+        lab.ok_json(&[&GENERATE[..], &options].concat())["token_ids"].clone()
+    };
+    assert_eq!(sample("1"), sample("1"));
+    assert_ne!(sample("1"), sample("2"));
+    let greedy = lab.ok_json(&GENERATE)["token_ids"].clone();
+    let certain = [&GENERATE[..], &["--temperature", "2", "--top-k", "1"]].concat();
+    assert_eq!(lab.ok_json(&certain)["token_ids"], greedy);
+}
+
+#[test]
+fn without_a_number_generation_ends_at_the_last_position() {
+    let lab = Lab::new();
+    let answer = lab.ok_json(&GENERATE);
+    let count = |key: &str| answer[key].as_array().unwrap().len();
+    assert!(count("prompt_token_ids") + count("token_ids") <= N_POSITIONS);
+    let too_many = [&GENERATE[..], &["--max-new-tokens", "500"]].concat();
+    lab.fails(&too_many, &["max_new_tokens 500", "32"]);
+}
+
+/// The mean cross-entropy of the next token, in double precision, from what `forward` gives.
+#[test]
+fn eval_is_the_mean_loss_of_all_tokens() {
+    let lab = Lab::with_adapter();
+    let rows: [&[i64]; 2] = [&[5, 260, 7, 100, 9], &[1, 2, 3]];
+    let lines = rows.map(|row| format!("{{\"input_ids\": {row:?}}}\n"));
+    lab.write("ids.jsonl", lines.concat());
+    let model = ["--model", "model", "--adapter", "out"];
+    let eval = |batch: &str| {
+        let args = [
+            "eval",
+            "--data",
+            "ids.jsonl",
+            "--json",
+            "--batch-size",
+            batch,
+        ];
+        lab.ok_json(&[&args[..], &model].concat())
+    };
+
+    let mut losses = Vec::new();
+    for row in rows {
+        lab.write_integers("in.safetensors", &[("input_ids", &[1, row.len()], row)]);
+        let args = [
+            "forward",
+            "--input",
+            "in.safetensors",
+            "--output",
+            "out.safetensors",
+        ];
+        lab.ok(&[&args[..], &model].concat());
+        let (_, logits) = lab.floats("out.safetensors", "logits");
+        for (logits, &next) in logits.chunks(lab.vocab_size).zip(&row[1..]) {
+            let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            losses.push(sum.ln() - f64::from(logits[next as usize]));
+        }
+    }
+    let expected = losses.iter().sum::<f64>() / losses.len() as f64;
+    for batch in ["1", "2"] {
+        let found = eval(batch);
+        let loss = found["loss"].as_f64().unwrap();
+        assert!((loss - expected).abs() < 1e-5, "{loss}, not {expected}");
+        assert!((found["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-9);
+        assert_eq!(found["tokens"], 6);
+    }
+    let plain = lab.ok(&["eval", "--model", "model", "--data", "train.jsonl[:2]"]);
+    assert!(
+        plain.starts_with("loss ") && plain.contains("  perplexity "),
+        "{plain}"
+    );
+}

@@ -1,0 +1,9 @@
+//! The integration tests: one binary, so that Burn is linked once. They drive the built `peft`.
+
+mod bad_input;
+mod common;
+mod exit_codes;
+mod forward_and_merge;
+mod generate_and_eval;
+mod init_and_inspect;
+mod train;

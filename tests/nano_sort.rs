@@ -1,0 +1,81 @@
+//! A really trained model, activation by activation (`fixtures/nano-sort`).
+//!
+//! The model is minGPT's gpt-nano (3 layers, 85,296 parameters without the head) from
+//! bbycroft/llm-viz (MIT), which sorts letters; the activations are PyTorch's on one batch of it.
+//! Its linear weights were transposed into Conv1D's orientation for the fixture.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::files::read_tensors;
+use burn_peft_models::gpt2::AttentionMask;
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+
+use crate::conformance::fixtures;
+
+#[test]
+fn every_activation() {
+    let folder = fixtures().join("nano-sort");
+    let device = Device::flex();
+    let model = GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device).unwrap();
+    let activations = read_tensors(&folder.join("activations.safetensors")).unwrap();
+    let check = |name: &str, found: TensorData| {
+        let (found, expected) = (found.iter::<f32>(), activations[name].iter::<f32>());
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (index, (a, b)) in found.zip(expected).enumerate() {
+            let close = a == b || (a - b).abs() <= 1e-4;
+            assert!(close, "{name}[{index}] is {a}, PyTorch has {b}");
+        }
+    };
+
+    let ids: Vec<i64> = activations["idx"].iter::<f32>().map(|id| id as i64).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [3, 11]), &device);
+    let input = ModelInput::new(ids.clone());
+    let transformer = &model.transformer;
+    check("tok_emb", transformer.wte.forward_2d(ids).into_data());
+    let positions = Tensor::arange(0..11, &device);
+    check("pos_emb", transformer.wpe.forward(positions).into_data());
+    let x = transformer.embed(&input, 0);
+    check("x", x.to_data());
+
+    // The single activations are those of the first block.
+    let block = &transformer.h[0];
+    let mask = AttentionMask::new(0, 11, None, &device);
+    let normed = block.ln_1.forward(x.clone());
+    check("ln1", normed.to_data());
+    let qkv = block.attn.c_attn.forward(normed);
+    check("qkv", qkv.to_data());
+    let [query, key, value] = block.attn.split_heads(qkv, 3);
+    check("q", query.to_data());
+    check("k", key.to_data());
+    check("v", value.to_data());
+    let scores = block.attn.scores(query, key, &mask);
+    check("att", scores.to_data());
+    let weights = softmax(scores, 3);
+    check("attSm", weights.to_data());
+    let mixed = weights.matmul(value).swap_dims(1, 2).reshape([33, 48]);
+    check("y", mixed.to_data());
+    let projected = block.attn.c_proj.forward(mixed);
+    check("yProj", projected.to_data());
+    let residual = x.clone() + projected;
+    check("attnResid", residual.to_data());
+    let normed = block.ln_2.forward(residual.clone());
+    check("ln2", normed.to_data());
+    let hidden = block.mlp.c_fc.forward(normed);
+    check("fc", hidden.to_data());
+    let hidden = block.mlp.activate(hidden);
+    check("gelu", hidden.to_data());
+    let hidden = block.mlp.c_proj.forward(hidden);
+    check("mlp", hidden.to_data());
+    check("mlpResid", (residual + hidden).to_data());
+
+    let mut hidden = x;
+    for (layer, block) in transformer.h.iter().enumerate() {
+        hidden = block.forward(hidden, 3, &mask, None);
+        check(&format!("block{layer}"), hidden.to_data());
+    }
+    let hidden = transformer.ln_f.forward(hidden);
+    check("ln_f", hidden.to_data());
+    let logits = model.forward(input);
+    check("lm_head", logits.to_data());
+    check("probs", softmax(logits, 2).into_data());
+}

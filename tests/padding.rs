@@ -1,0 +1,106 @@
+//! Padding and the cache change nothing of what a row computes.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft_models::{
+    CausalLm, GPT2LMHeadModel, GenerationConfig, KvCache, ModelInput, generate, position_ids,
+};
+use std::ops::ControlFlow;
+
+use crate::conformance::fixtures;
+
+const ROW: [i64; 5] = [7, 42, 3, 198, 11];
+
+fn model() -> GPT2LMHeadModel {
+    let folder = fixtures().join("conformance/base-gpt2");
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+}
+
+fn ids(values: &[i64], rows: usize) -> Tensor<2, Int> {
+    let data = TensorData::new(values.to_vec(), [rows, values.len() / rows]);
+    Tensor::from_data(data, &Device::flex())
+}
+
+fn assert_close(found: Tensor<2>, expected: Tensor<2>) {
+    let largest = (found - expected).abs().max().into_scalar::<f32>();
+    assert!(largest < 1e-4, "differ by {largest}");
+}
+
+/// The logits of the five tokens of `ROW`, `[5, vocab]`, alone in their batch.
+fn alone(model: &GPT2LMHeadModel) -> Tensor<2> {
+    model.forward(ModelInput::new(ids(&ROW, 1))).squeeze_dim(0)
+}
+
+#[test]
+fn padding_on_either_side() {
+    let model = model();
+    let expected = alone(&model);
+    for (padded, mask, tokens) in [
+        ([7, 42, 3, 198, 11, 0, 0], [1, 1, 1, 1, 1, 0, 0], 0..5),
+        ([0, 0, 7, 42, 3, 198, 11], [0, 0, 1, 1, 1, 1, 1], 2..7),
+    ] {
+        // Beside a row without padding, so that the mask differs between rows.
+        let other = [5, 6, 7, 8, 9, 10, 11];
+        let mask = ids(&[mask, [1; 7]].concat(), 2);
+        let logits = model.forward(ModelInput {
+            input_ids: ids(&[padded, other].concat(), 2),
+            attention_mask: Some(mask.clone()),
+            position_ids: Some(position_ids(mask)),
+        });
+        assert!(logits.clone().is_finite().all().into_scalar::<bool>());
+        let row: Tensor<2> = logits.slice([0..1, tokens, 0..199]).squeeze_dim(0);
+        assert_close(row, expected.clone());
+    }
+}
+
+#[test]
+fn the_cache_gives_the_logits_of_the_whole_row() {
+    let model = model();
+    let whole = alone(&model);
+    for split in [1, 2, 4] {
+        let mut cache = KvCache::default();
+        model.forward_cached(ModelInput::new(ids(&ROW[..split], 1)), &mut cache);
+        assert_eq!(cache.len(), split);
+        let last = model.forward_cached(ModelInput::new(ids(&ROW[split..], 1)), &mut cache);
+        assert_close(last, whole.clone().slice([4..5]));
+    }
+}
+
+#[test]
+fn greedy_generation_takes_the_largest_logit_and_stops_at_eos() {
+    let model = model();
+    let mut expected = ROW.to_vec();
+    for _ in 0..6 {
+        let logits = model.forward(ModelInput::new(ids(&expected, 1)));
+        let seq = expected.len();
+        let last: Tensor<1> = logits.slice([0..1, seq - 1..seq]).reshape([199]);
+        expected.push(last.argmax(0).into_scalar::<i64>());
+    }
+    let expected: Vec<u32> = expected[5..].iter().map(|&id| id as u32).collect();
+    let prompt = ROW.map(|id| id as u32);
+    let config = GenerationConfig {
+        max_new_tokens: 6,
+        ..Default::default()
+    };
+    let run = |config: &GenerationConfig| {
+        let mut seen = Vec::new();
+        let tokens = generate(&model, &prompt, config, &mut |token| {
+            seen.push(token);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(seen, *tokens.as_ref().unwrap());
+        tokens.unwrap()
+    };
+    assert_eq!(run(&config), expected);
+    let first = expected.iter().position(|token| *token == expected[3]).unwrap();
+    let stopped = GenerationConfig {
+        eos_token_ids: vec![expected[3]],
+        ..config.clone()
+    };
+    assert_eq!(run(&stopped), expected[..first]);
+    let sampled = GenerationConfig {
+        temperature: 1.5,
+        seed: 3,
+        ..config
+    };
+    assert_eq!(run(&sampled), run(&sampled));
+}

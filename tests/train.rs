@@ -1,0 +1,150 @@
+//! `peft train`: a new adapter, a saved one, all weights.
+
+use crate::common::Lab;
+use serde_json::Value;
+
+/// The numbers of the two `evaluation: loss …` lines.
+fn evaluations(out: &str) -> Vec<f64> {
+    let lines = out
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("evaluation: loss "));
+    lines
+        .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn an_adapter_is_trained_shown_and_saved() {
+    let lab = Lab::new();
+    let base = lab.read("model/model.safetensors");
+    let out = lab.ok(&["train", "train.toml"]);
+
+    // LoRA on c_attn, r 4: two blocks of 4 * (16 + 48) values.
+    let all = 2 * 4 * (16 + 48) + parameters(&lab);
+    let line = format!("trainable params: 512 || all params: {all:?} ||");
+    let line = line.replace(&format!("{all:?}"), &with_comma(all));
+    assert!(out.contains(&line), "{line} is not in {out}");
+    let (before, after) = out.split_once("with the adapter:").unwrap();
+    assert!(
+        before.contains("GPT2LMHeadModel(\n") && !before.contains("lora_A"),
+        "{before}"
+    );
+    for part in [
+        "PeftModelForCausalLM(\n  (base_model): LoraModel(",
+        "(base_layer): Conv1D(nf=48, nx=16)",
+        "(default): Dropout(p=0.1, inplace=False)",
+        "(default): Linear(in_features=16, out_features=4, bias=False)",
+        "6 examples",
+        "before training:",
+        "after training, 3 steps",
+        "prompt: the cat\n  continued: the cat",
+        "out/adapter_model.safetensors (",
+        "out/checkpoint-3 (",
+    ] {
+        assert!(after.contains(part), "{part:?} is not in {after}");
+    }
+    let losses = evaluations(&out);
+    assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
+
+    let mut files = lab.names("out");
+    files.retain(|name| !name.starts_with("checkpoint"));
+    let expected = [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.toml",
+        "metrics.jsonl",
+    ];
+    assert_eq!(files, expected);
+    let config = lab.json("out/adapter_config.json");
+    assert_eq!(config["task_type"], "CAUSAL_LM");
+    assert_eq!(config["base_model_name_or_path"], "model");
+    assert_eq!(lab.read("model/model.safetensors"), base);
+
+    let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+    let entries = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    for (step, entry) in (1..).zip(entries) {
+        assert_eq!(entry["step"], step);
+        for key in ["loss", "learning_rate", "tokens_per_second"] {
+            assert!(entry[key].is_f64(), "{key} in {entry}");
+        }
+    }
+    assert_eq!(metrics.lines().count(), 3);
+}
+
+#[test]
+fn the_written_config_repeats_the_run() {
+    let lab = Lab::with_adapter();
+    lab.ok(&[
+        "train",
+        "out/config.toml",
+        "--set",
+        "training.output_dir=again",
+    ]);
+    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
+    assert_eq!(weights("again"), weights("out"));
+    lab.ok(&[
+        "train",
+        "train.toml",
+        "--set",
+        "training.output_dir=seed",
+        "--set",
+        "training.seed=7",
+    ]);
+    assert_ne!(weights("seed"), weights("out"));
+}
+
+#[test]
+fn a_saved_adapter_goes_on_where_it_was() {
+    let lab = Lab::new();
+    let first = lab.ok(&["train", "train.toml"]);
+    let saved = lab.read("out/adapter_model.safetensors");
+    let toml = String::from_utf8(lab.read("train.toml")).unwrap();
+    let (head, rest) = toml.split_once("[data]").unwrap();
+    let (data, rest) = rest.split_once("[peft]").unwrap();
+    let (_, training) = rest.split_once("[training]").unwrap();
+    let resume = format!("{head}adapter = 'out'\n[data]{data}[training]{training}");
+    lab.write("resume.toml", resume);
+
+    let second = lab.ok(&["train", "resume.toml", "--set", "training.output_dir=more"]);
+    assert_eq!(evaluations(&second)[0], evaluations(&first)[1]);
+    assert!(evaluations(&second)[1] < evaluations(&second)[0]);
+    assert!(second.contains("trainable params: 512 ||"), "{second}");
+    assert_eq!(lab.read("out/adapter_model.safetensors"), saved);
+    assert_ne!(lab.read("more/adapter_model.safetensors"), saved);
+    assert_eq!(lab.json("more/adapter_config.json")["r"], 4);
+}
+
+#[test]
+fn all_weights_are_trained_on_request() {
+    let lab = Lab::new();
+    let out = lab.ok(&["train", "train.toml", "--set", "peft.peft_type=NONE"]);
+    let all = with_comma(parameters(&lab));
+    let line = format!("trainable params: {all} || all params: {all} || trainable%: 100.0000");
+    assert!(out.contains(&line), "{out}");
+    assert!(
+        !lab.names("out")
+            .contains(&"adapter_config.json".to_string())
+    );
+    assert_ne!(
+        lab.read("out/model.safetensors"),
+        lab.read("model/model.safetensors")
+    );
+    // The output is a model of its own, tokenizer included.
+    let text = lab.ok_json(&["generate", "--model", "out", "--prompt", "the", "--json"]);
+    assert!(text["token_ids"].is_array());
+}
+
+/// GPT-2's parameters at these sizes, the tied head counted once.
+fn parameters(lab: &Lab) -> usize {
+    let (d, vocab, positions, layers) = (16, lab.vocab_size, 32, 2);
+    let norm = 2 * d;
+    let linear = |d_in: usize, d_out: usize| d_in * d_out + d_out;
+    let block = 2 * norm + linear(d, 3 * d) + linear(d, d) + linear(d, 4 * d) + linear(4 * d, d);
+    (vocab + positions) * d + layers * block + norm
+}
+
+fn with_comma(number: usize) -> String {
+    format!("{},{:03}", number / 1000, number % 1000)
+}
