@@ -68,6 +68,23 @@ fn missing_files() {
 }
 
 #[test]
+fn an_output_folder_that_is_a_file() {
+    let lab = Lab::with_adapter();
+    lab.write("taken", "mine");
+    lab.fails(
+        &["init", "config.json", "--output", "taken"],
+        &["taken is a file"],
+    );
+    lab.fails(
+        &[&MERGE[..5], &["--output", "taken"]].concat(),
+        &["taken is a file"],
+    );
+    let train = ["train", "train.toml", "--set", "training.output_dir=taken"];
+    lab.fails(&train, &["taken", "File exists"]);
+    assert_eq!(lab.read("taken"), b"mine");
+}
+
+#[test]
 fn a_model_that_is_not_on_the_hub_either() {
     let lab = Lab::new();
     lab.fails(
@@ -314,7 +331,7 @@ fn a_token_id_out_of_range() {
 #[test]
 fn inputs_of_a_wrong_shape() {
     let lab = Lab::new();
-    let mut fails = |tensors: &[(&str, &[usize], &[i64])], named: &[&str]| {
+    let fails = |tensors: &[(&str, &[usize], &[i64])], named: &[&str]| {
         lab.write_integers("in.safetensors", tensors);
         lab.fails(&FORWARD, named);
     };

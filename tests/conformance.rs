@@ -151,8 +151,11 @@ fn gradients_of_the_first_step() {
         assert!(!found.is_empty());
         for (key, gradient) in found {
             // Of a copied module the gradients stand under the name in memory.
-            let copied = key.replace("ln_f.", "ln_f.modules_to_save.");
-            let expected = expected(&case, &format!("grad.{copied}"));
+            let key = match case.ends_with("gpt2_lora_modules_to_save") {
+                true => key.replace("ln_f.", "ln_f.modules_to_save."),
+                false => key,
+            };
+            let expected = expected(&case, &format!("grad.{key}"));
             let gradient = gradient.expect(&key);
             assert_close(&case, &key, &gradient.try_to_vec::<f32>().unwrap(), &expected);
         }

@@ -2,8 +2,11 @@
 
 mod bad_input;
 mod common;
+mod conformance;
 mod exit_codes;
 mod forward_and_merge;
 mod generate_and_eval;
 mod init_and_inspect;
+mod nano_sort;
+mod padding;
 mod train;

@@ -19,9 +19,10 @@ fn every_activation() {
     let model = GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device).unwrap();
     let activations = read_tensors(&folder.join("activations.safetensors")).unwrap();
     let check = |name: &str, found: TensorData| {
-        let (found, expected) = (found.iter::<f32>(), activations[name].iter::<f32>());
-        assert_eq!(found.len(), expected.len(), "{name}");
-        for (index, (a, b)) in found.zip(expected).enumerate() {
+        let expected = &activations[name];
+        assert_eq!(found.num_elements(), expected.num_elements(), "{name}");
+        let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
+        for (index, (a, b)) in pairs.enumerate() {
             let close = a == b || (a - b).abs() <= 1e-4;
             assert!(close, "{name}[{index}] is {a}, PyTorch has {b}");
         }

@@ -9,11 +9,10 @@ use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{GPT2LMHeadModel, Gpt2Config, ModelInput};
 
-/// Where a tokenizer's parts may lie. The first alone will do, else the second with the third.
-pub const TOKENIZER_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
+/// The files that a tokenizer can be: the first alone, or else the second with the third.
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
+/// What may lie beside them.
+const TOKENIZER_EXTRAS: [&str; 3] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -80,28 +79,38 @@ impl Loaded {
 /// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
 /// where the model has none.
 pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<Tokenizer>> {
-    let found;
-    let path = match given {
-        Some(given) if Path::new(given).exists() => Path::new(given),
-        Some(given) => {
-            found =
-                hub::resolve(given, &[], &TOKENIZER_FILES).context("cannot load the tokenizer")?;
-            found.path()
-        }
-        None => {
-            // A Hub model's files are fetched when they are asked for.
-            let mut any = false;
-            for file in TOKENIZER_FILES {
-                any |= files.find(file)?.is_some();
-            }
-            if !any {
-                return Ok(None);
-            }
-            files.path()
-        }
+    let load = |path: &Path| Tokenizer::load(path).context("cannot load the tokenizer");
+    let Some(given) = given else {
+        return match tokenizer_files(files)?.is_empty() {
+            true => Ok(None),
+            false => load(files.path()).map(Some),
+        };
     };
-    let tokenizer = Tokenizer::load(path).context("cannot load the tokenizer")?;
-    Ok(Some(tokenizer))
+    if Path::new(given).is_file() {
+        return load(Path::new(given)).map(Some);
+    }
+    let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
+    tokenizer_files(&files)?;
+    load(files.path()).map(Some)
+}
+
+/// The paths of a model's tokenizer files; a Hub model's are fetched. None where it has no
+/// tokenizer.
+pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<PathBuf>> {
+    let find = |names: &[&str]| -> Result<Vec<PathBuf>> {
+        let found = names.iter().map(|name| files.find(name));
+        Ok(found
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
+    };
+    let mut found = find(&TOKENIZERS[..1])?;
+    if found.is_empty() {
+        found = find(&TOKENIZERS[1..])?;
+    }
+    if !found.is_empty() {
+        found.extend(find(&TOKENIZER_EXTRAS)?);
+    }
+    Ok(found)
 }
 
 /// As [`find_tokenizer`], where nothing can be done without.

@@ -50,6 +50,7 @@ impl Tree {
                 write!(f, "): ")?;
             }
             tree.write(f, depth)?;
+            writeln!(f)?;
             start = end;
         }
         Ok(())
@@ -58,12 +59,12 @@ impl Tree {
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         match self {
             Tree::Empty => Ok(()),
-            Tree::Leaf(line) => writeln!(f, "{line}"),
-            Tree::Node { name, children } if children.is_empty() => writeln!(f, "{name}()"),
+            Tree::Leaf(line) => write!(f, "{line}"),
+            Tree::Node { name, children } if children.is_empty() => write!(f, "{name}()"),
             Tree::Node { name, children } => {
                 writeln!(f, "{name}(")?;
                 Self::write_children(children, f, depth + 2)?;
-                writeln!(f, "{:depth$})", "")
+                write!(f, "{:depth$})", "")
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use burn_peft::parameters::thousands;
 use burn_peft_models::checkpoint::save_model;
 use burn_peft_models::config::Gpt2Config;
@@ -21,7 +21,7 @@ The weights are drawn as transformers draws them; the same seed gives the same f
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a config.json
+    /// gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a config.json (or its folder)
     #[arg(value_name = "PRESET|CONFIG.JSON")]
     model: String,
     /// The folder that gets config.json and model.safetensors
@@ -38,6 +38,11 @@ pub struct Args {
 /// Runs `peft init`.
 pub fn run(args: Args) -> Result<()> {
     let config = read_config(&args.model)?;
+    let place = args.output.display();
+    ensure!(
+        !args.output.is_file(),
+        "{place} is a file, --output is a folder"
+    );
     let weights = args.output.join("model.safetensors");
     if weights.exists() && !args.force {
         bail!(
@@ -49,8 +54,7 @@ pub fn run(args: Args) -> Result<()> {
     let tensors = init_gpt2(&config, args.seed);
     save_model(&args.output, &config.to_json(), tensors, false)?;
     say(format!(
-        "{}: {} with {} random parameters, seed {}",
-        args.output.display(),
+        "{place}: {} with {} random parameters, seed {}",
         config.model_type,
         thousands(config.num_parameters()),
         args.seed

@@ -9,7 +9,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use tempfile::TempDir;
 
-use crate::loading::{TOKENIZER_FILES, find_model, load_adapter, load_model, model_input};
+use crate::loading::{find_model, load_adapter, load_model, model_input, tokenizer_files};
 use crate::output::{say, size};
 
 const EXAMPLE: &str = "\
@@ -66,7 +66,8 @@ fn check_output(output: &Path, force: bool) -> Result<()> {
     if !output.exists() {
         return Ok(());
     }
-    let mut entries = fs::read_dir(output).with_context(|| format!("{place} is no folder"))?;
+    ensure!(output.is_dir(), "{place} is a file, --output is a folder");
+    let mut entries = fs::read_dir(output).with_context(|| format!("cannot read {place}"))?;
     if entries.next().is_some() && !force {
         bail!("{place} is not empty: choose another --output, or give --force to write into it");
     }
@@ -104,15 +105,12 @@ fn write(
 ) -> Result<Vec<(PathBuf, u64)>> {
     let folder = folder_beside(output)?;
     model.save_pretrained(folder.path())?;
-    for name in TOKENIZER_FILES
-        .into_iter()
-        .chain(["generation_config.json"])
-    {
-        if let Some(source) = files.find(name)? {
-            let place = source.display();
-            let bytes = fs::read(&source).with_context(|| format!("cannot read {place}"))?;
-            burn_peft::files::write_file(&folder.path().join(name), &bytes)?;
-        }
+    let beside = files.find("generation_config.json")?;
+    for source in tokenizer_files(files)?.into_iter().chain(beside) {
+        let place = source.display();
+        let bytes = fs::read(&source).with_context(|| format!("cannot read {place}"))?;
+        let name = source.file_name().unwrap_or_default();
+        burn_peft::files::write_file(&folder.path().join(name), &bytes)?;
     }
     put(folder.path(), output).with_context(|| format!("cannot write {}", output.display()))
 }

@@ -81,8 +81,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
     let prompt = Prompt::new(&config, tokenizer.as_ref(), model.config())?;
 
-    say(format!("model {}:", config.model))?;
-    emit(&model.tree().to_string())?;
+    let before = format!("model {}:\n{}", config.model, model.tree());
     let job = Job {
         config,
         tokenizer,
@@ -91,13 +90,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     };
     if job.config.is_full_training() {
         let (trainable, all) = count(&named_parameters(&model));
+        emit(&before)?;
         say(trainable_parameters_line(trainable, all))?;
         return job.run(model, &["config.json", "model.safetensors"]);
     }
     device.seed(seed);
     let model = attach(model, &job.config, &args.file)?;
-    say("\nwith the adapter:")?;
-    emit(&model.tree().to_string())?;
+    emit(&before)?;
+    emit(&format!("\nwith the adapter:\n{}", model.tree()))?;
     say(model.trainable_parameters())?;
     job.run(model, &[CONFIG_NAME, WEIGHTS_NAME])
 }
@@ -181,7 +181,22 @@ impl Job {
         for path in written.into_iter().chain(outcome.checkpoints) {
             say(format!("  {} ({})", path.display(), size(bytes_of(&path)?)))?;
         }
-        Ok(())
+        say(format!("\ntry it: {}", self.generate_command()))
+    }
+
+    /// How the result is used.
+    fn generate_command(&self) -> String {
+        let dir = self.config.training.output_dir.display();
+        if self.config.is_full_training() {
+            return format!("peft generate --model {dir} --prompt TEXT");
+        }
+        let tokenizer = self.config.tokenizer.as_ref();
+        let tokenizer = tokenizer.map(|path| format!(" --tokenizer {path}"));
+        format!(
+            "peft generate --model {} --adapter {dir}{} --prompt TEXT",
+            self.config.model,
+            tokenizer.unwrap_or_default()
+        )
     }
 
     /// Prints the loss on the validation data and the prompt's continuation, where there are any.
