@@ -55,7 +55,10 @@ fn main() -> anyhow::Result<()> {
 
     let mut wrapped = get_peft_model(base, config())?;
     wrapped.load_adapter(folder.path(), "default", false)?;
-    let again = show("loaded onto a model wrapped before", wrapped.linear.forward(x));
+    let again = show(
+        "loaded onto a model wrapped before",
+        wrapped.linear.forward(x),
+    );
 
     anyhow::ensure!(original != trained, "the adapter has no effect");
     anyhow::ensure!(trained == fresh && trained == again, "an adapter was lost");

@@ -147,6 +147,9 @@ fn main() -> anyhow::Result<()> {
     println!("loaded  {}", again.to_data());
     println!("merged  {}", merged.to_data());
     anyhow::ensure!(trained.to_data() == again.to_data(), "the adapter was lost");
-    anyhow::ensure!(merged.all_close(trained, None, Some(1e-5)), "merging changed it");
+    anyhow::ensure!(
+        merged.all_close(trained, None, Some(1e-5)),
+        "merging changed it"
+    );
     Ok(())
 }

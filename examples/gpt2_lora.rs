@@ -40,7 +40,10 @@ fn main() -> anyhow::Result<()> {
     let mut optimizer = AdamWConfig::new().init();
     for step in 1..=3 {
         let loss = model.loss(&batch) / batch.count as f32;
-        println!("step {step}: loss {:.4}", loss.clone().inner().into_scalar::<f32>());
+        println!(
+            "step {step}: loss {:.4}",
+            loss.clone().inner().into_scalar::<f32>()
+        );
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model.check_gradients(&gradients)?;
         model = optimizer.step(5e-3, model, gradients);
@@ -60,7 +63,10 @@ fn main() -> anyhow::Result<()> {
     let merged_loss = mean(merged.loss(&batch));
     println!("loss trained {trained:.4}, loaded {reloaded:.4}, merged {merged_loss:.4}");
     anyhow::ensure!(trained == reloaded, "the adapter was lost");
-    anyhow::ensure!((trained - merged_loss).abs() < 1e-3, "merging changed the model");
+    anyhow::ensure!(
+        (trained - merged_loss).abs() < 1e-3,
+        "merging changed the model"
+    );
 
     // Generate.
     let config = GenerationConfig {
@@ -68,7 +74,12 @@ fn main() -> anyhow::Result<()> {
         ..Default::default()
     };
     let prompt: Vec<u32> = (1000..1008).collect();
-    let tokens = generate(&merged, &prompt, &config, &mut |_| ControlFlow::Continue(()))?;
+    let tokens = generate(
+        &merged,
+        &prompt,
+        &config,
+        &mut |_| ControlFlow::Continue(()),
+    )?;
     println!("{prompt:?} continues {tokens:?}");
     Ok(())
 }

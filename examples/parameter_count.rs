@@ -22,7 +22,11 @@ fn main() -> anyhow::Result<()> {
         let adapted = adapted.filter(|layer| layer.path.ends_with(".c_attn"));
         let formula: usize = adapted.map(|layer| r * (layer.d_in + layer.d_out)).sum();
         let (counted, _) = model.get_nb_trainable_parameters();
-        println!("{r:>4} {:>12} {:>12}", thousands(formula), thousands(counted));
+        println!(
+            "{r:>4} {:>12} {:>12}",
+            thousands(formula),
+            thousands(counted)
+        );
         anyhow::ensure!(formula == counted, "r = {r}: {formula} is not {counted}");
     }
     Ok(())

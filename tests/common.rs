@@ -45,11 +45,11 @@ impl Lab {
             dir,
             vocab_size: tokenizer.vocab_size(),
         };
-        lab.write("config.json", &lab.config().to_string());
+        lab.write("config.json", lab.config().to_string());
         lab.ok(&["init", "config.json", "--output", "model", "--seed", "1"]);
         tokenizer.save(lab.path("model/tokenizer.json")).unwrap();
         let lines = TEXTS.map(|text| format!("{}\n", json!({ "text": text })));
-        lab.write("train.jsonl", &lines.concat());
+        lab.write("train.jsonl", lines.concat());
         lab.write("train.toml", TRAIN);
         lab
     }

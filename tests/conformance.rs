@@ -46,7 +46,9 @@ fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor(name).unwrap();
     let words = tensor.data().chunks_exact(8);
-    let values = words.map(|word| i64::from_le_bytes(word.try_into().unwrap())).collect();
+    let values = words
+        .map(|word| i64::from_le_bytes(word.try_into().unwrap()))
+        .collect();
     (values, tensor.shape().try_into().unwrap())
 }
 
@@ -93,10 +95,20 @@ fn logits(model: &impl CausalLm, case: &Path) -> Vec<f32> {
 fn logits_with_without_and_merged() {
     for case in cases() {
         let mut model = adapted(&case);
-        assert_close(&case, "logits", &logits(&model, &case), &expected(&case, "logits"));
+        assert_close(
+            &case,
+            "logits",
+            &logits(&model, &case),
+            &expected(&case, "logits"),
+        );
         // The same through the path that training takes.
         let training = without_dropout(model.clone().train());
-        assert_close(&case, "logits", &logits(&training, &case), &expected(&case, "logits"));
+        assert_close(
+            &case,
+            "logits",
+            &logits(&training, &case),
+            &expected(&case, "logits"),
+        );
         // PEFT leaves trained biases in place when it disables an adapter.
         if !case.ends_with("gpt2_lora_bias_all") {
             let base = model.disable_adapter(|model| logits(model, &case));
@@ -106,9 +118,19 @@ fn logits_with_without_and_merged() {
         let merged = expected(&case, "merged_logits");
         assert_close(&case, "merged_logits", &logits(&model, &case), &merged);
         model.unmerge_adapter();
-        assert_close(&case, "unmerged", &logits(&model, &case), &expected(&case, "logits"));
+        assert_close(
+            &case,
+            "unmerged",
+            &logits(&model, &case),
+            &expected(&case, "logits"),
+        );
         let unloaded = model.merge_and_unload(true).unwrap();
-        assert_close(&case, "merge_and_unload", &logits(&unloaded, &case), &merged);
+        assert_close(
+            &case,
+            "merge_and_unload",
+            &logits(&unloaded, &case),
+            &merged,
+        );
     }
 }
 
@@ -135,7 +157,12 @@ fn counts() {
         let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
         let count = |key: &str| manifest[key].as_u64().unwrap() as usize;
         let counts = adapted(&case).get_nb_trainable_parameters();
-        assert_eq!(counts, (count("trainable"), count("total")), "{}", case.display());
+        assert_eq!(
+            counts,
+            (count("trainable"), count("total")),
+            "{}",
+            case.display()
+        );
     }
 }
 
@@ -157,7 +184,12 @@ fn gradients_of_the_first_step() {
             };
             let expected = expected(&case, &format!("grad.{key}"));
             let gradient = gradient.expect(&key);
-            assert_close(&case, &key, &gradient.try_to_vec::<f32>().unwrap(), &expected);
+            assert_close(
+                &case,
+                &key,
+                &gradient.try_to_vec::<f32>().unwrap(),
+                &expected,
+            );
         }
     }
 }
@@ -182,6 +214,11 @@ fn eight_training_losses() {
             }
             model = optimizer.step(1e-3, model, gradients);
         }
-        assert_close(&case, "train_losses", &losses, &expected(&case, "train_losses"));
+        assert_close(
+            &case,
+            "train_losses",
+            &losses,
+            &expected(&case, "train_losses"),
+        );
     }
 }

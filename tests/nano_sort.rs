@@ -28,7 +28,10 @@ fn every_activation() {
         }
     };
 
-    let ids: Vec<i64> = activations["idx"].iter::<f32>().map(|id| id as i64).collect();
+    let ids: Vec<i64> = activations["idx"]
+        .iter::<f32>()
+        .map(|id| id as i64)
+        .collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [3, 11]), &device);
     let input = ModelInput::new(ids.clone());
     let transformer = &model.transformer;

@@ -61,7 +61,7 @@ fn the_cache_gives_the_logits_of_the_whole_row() {
         model.forward_cached(ModelInput::new(ids(&ROW[..split], 1)), &mut cache);
         assert_eq!(cache.len(), split);
         let last = model.forward_cached(ModelInput::new(ids(&ROW[split..], 1)), &mut cache);
-        assert_close(last, whole.clone().slice([4..5]));
+        assert_close(last, whole.clone().narrow(0, 4, 1));
     }
 }
 
@@ -72,7 +72,7 @@ fn greedy_generation_takes_the_largest_logit_and_stops_at_eos() {
     for _ in 0..6 {
         let logits = model.forward(ModelInput::new(ids(&expected, 1)));
         let seq = expected.len();
-        let last: Tensor<1> = logits.slice([0..1, seq - 1..seq]).reshape([199]);
+        let last: Tensor<1> = logits.narrow(1, seq - 1, 1).reshape([199]);
         expected.push(last.argmax(0).into_scalar::<i64>());
     }
     let expected: Vec<u32> = expected[5..].iter().map(|&id| id as u32).collect();
@@ -91,7 +91,10 @@ fn greedy_generation_takes_the_largest_logit_and_stops_at_eos() {
         tokens.unwrap()
     };
     assert_eq!(run(&config), expected);
-    let first = expected.iter().position(|token| *token == expected[3]).unwrap();
+    let first = expected
+        .iter()
+        .position(|token| *token == expected[3])
+        .unwrap();
     let stopped = GenerationConfig {
         eos_token_ids: vec![expected[3]],
         ..config.clone()

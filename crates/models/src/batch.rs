@@ -40,7 +40,11 @@ impl LmBatch {
         device: &Device,
     ) -> Result<Self> {
         let size = batch * seq;
-        if [input_ids, attention_mask, labels].iter().any(|part| part.len() != size) || size == 0 {
+        if [input_ids, attention_mask, labels]
+            .iter()
+            .any(|part| part.len() != size)
+            || size == 0
+        {
             return Err(ModelError::Input(format!(
                 "a batch of {batch} rows of {seq} tokens needs {size} ids, mask values and labels, \
                  not {}, {} and {}",

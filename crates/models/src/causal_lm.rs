@@ -1,7 +1,7 @@
 //! What a causal language model answers, whatever its family.
 
-use burn::tensor::{Device, Int, Tensor};
 use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::{KvCache, LmBatch};
 

@@ -48,7 +48,9 @@ impl Default for GenerationConfig {
 impl GenerationConfig {
     fn validate(&self) -> Result<()> {
         let refuse = |key: &str, value: f64, range: &str| {
-            Err(ModelError::Input(format!("{key} = {value} is not usable: it has to be {range}")))
+            Err(ModelError::Input(format!(
+                "{key} = {value} is not usable: it has to be {range}"
+            )))
         };
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return refuse("temperature", self.temperature, "0 (greedy) or greater");
@@ -88,9 +90,9 @@ pub fn generate(
     while seen.len() - prompt.len() < config.max_new_tokens {
         let ids = Tensor::<1, Int>::from_data(input.as_slice(), &device).unsqueeze();
         let logits = model.forward_cached(ModelInput::new(ids), &mut cache);
-        let mut logits = logits
-            .try_into_vec_as::<f32>()
-            .map_err(|error| ModelError::Input(format!("the logits could not be read: {error:?}")))?;
+        let mut logits = logits.try_into_vec_as::<f32>().map_err(|error| {
+            ModelError::Input(format!("the logits could not be read: {error:?}"))
+        })?;
         if logits.iter().any(|logit| logit.is_nan()) {
             return Err(ModelError::Weights(
                 "the model's logits are NaN: its weights, or the adapter's, are broken".into(),
@@ -144,7 +146,11 @@ fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
     for id in seen {
         if let Some(logit) = logits.get_mut(id as usize) {
             let value = f64::from(*logit);
-            *logit = (if value < 0.0 { value * penalty } else { value / penalty }) as f32;
+            *logit = (if value < 0.0 {
+                value * penalty
+            } else {
+                value / penalty
+            }) as f32;
         }
     }
 }
@@ -166,7 +172,8 @@ fn choose(logits: &[f32], config: &GenerationConfig, random: &mut ChaCha8Rng) ->
     }
     order.sort_unstable_by(descending);
     let largest = f64::from(logits[order[0] as usize]);
-    let weight = |id: &u32| ((f64::from(logits[*id as usize]) - largest) / config.temperature).exp();
+    let weight =
+        |id: &u32| ((f64::from(logits[*id as usize]) - largest) / config.temperature).exp();
     let mut weights: Vec<f64> = order.iter().map(weight).collect();
     let total: f64 = weights.iter().sum();
     let mut kept = 0.0;
@@ -195,8 +202,9 @@ mod tests {
 
     fn draw(logits: &[f32], config: GenerationConfig) -> Vec<u32> {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut drawn: Vec<u32> =
-            (0..500).map(|_| choose(logits, &config, &mut random)).collect();
+        let mut drawn: Vec<u32> = (0..500)
+            .map(|_| choose(logits, &config, &mut random))
+            .collect();
         drawn.sort_unstable();
         drawn.dedup();
         drawn
@@ -219,12 +227,21 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(draw(&logits, all.clone()), [0, 1, 2, 3]);
-        let top_k = GenerationConfig { top_k: 2, ..all.clone() };
+        let top_k = GenerationConfig {
+            top_k: 2,
+            ..all.clone()
+        };
         assert_eq!(draw(&logits, top_k), [0, 1]);
         // transformers keeps the token that crosses top_p.
-        let top_p = GenerationConfig { top_p: 0.6, ..all.clone() };
+        let top_p = GenerationConfig {
+            top_p: 0.6,
+            ..all.clone()
+        };
         assert_eq!(draw(&logits, top_p), [0, 1]);
-        let cold = GenerationConfig { temperature: 0.01, ..all };
+        let cold = GenerationConfig {
+            temperature: 0.01,
+            ..all
+        };
         assert_eq!(draw(&logits, cold), [0]);
     }
 

@@ -45,8 +45,7 @@ pub fn cross_entropy_sum(
         }
         if learns_weight {
             let gradient = (exponentials / sums).transpose().matmul(hidden.clone());
-            let gradient =
-                gradient.select_assign(0, targets, hidden.neg(), IndexingUpdateOp::Add);
+            let gradient = gradient.select_assign(0, targets, hidden.neg(), IndexingUpdateOp::Add);
             weight_gradient = Some(match weight_gradient {
                 Some(sum) => sum + gradient,
                 None => gradient,
@@ -104,18 +103,34 @@ mod tests {
         let expected_gradients = expected.backward();
 
         let close = |a: Tensor<2>, b: Tensor<2>| {
-            a.to_data().assert_approx_eq::<f32>(&b.to_data(), Tolerance::absolute(1e-5));
+            a.to_data()
+                .assert_approx_eq::<f32>(&b.to_data(), Tolerance::absolute(1e-5));
         };
         close(loss.inner().unsqueeze(), expected.inner().unsqueeze());
-        close(h.grad(&gradients).unwrap(), h2.grad(&expected_gradients).unwrap());
-        close(w.grad(&gradients).unwrap(), w2.grad(&expected_gradients).unwrap());
+        close(
+            h.grad(&gradients).unwrap(),
+            h2.grad(&expected_gradients).unwrap(),
+        );
+        close(
+            w.grad(&gradients).unwrap(),
+            w2.grad(&expected_gradients).unwrap(),
+        );
         let plain = cross_entropy_sum(hidden, weight, targets);
-        close(plain.unsqueeze(), loss_value(&h, &w, &[0, 8, 3, 3, 5]).unsqueeze());
+        close(
+            plain.unsqueeze(),
+            loss_value(&h, &w, &[0, 8, 3, 3, 5]).unsqueeze(),
+        );
     }
 
     fn loss_value(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i64]) -> Tensor<1> {
-        let logits = hidden.clone().inner().matmul(weight.clone().inner().transpose());
+        let logits = hidden
+            .clone()
+            .inner()
+            .matmul(weight.clone().inner().transpose());
         let targets = Tensor::<1, Int>::from_data(targets, &logits.device());
-        log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1)).sum().neg()
+        log_softmax(logits, 1)
+            .gather(1, targets.unsqueeze_dim(1))
+            .sum()
+            .neg()
     }
 }

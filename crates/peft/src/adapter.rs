@@ -90,7 +90,9 @@ impl Adapter {
     pub(crate) fn set_requires_grad(&mut self, requires_grad: bool) {
         for tensor in &mut self.tensors {
             let trainable = tensor.spec.trainable;
-            tensor.param_mut().set_requires_grad(requires_grad && trainable);
+            tensor
+                .param_mut()
+                .set_requires_grad(requires_grad && trainable);
         }
     }
 }

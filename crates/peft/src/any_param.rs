@@ -78,6 +78,8 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     }
 
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData> {
-        self.val().grad(gradients).map(|gradient| gradient.to_data())
+        self.val()
+            .grad(gradients)
+            .map(|gradient| gradient.to_data())
     }
 }

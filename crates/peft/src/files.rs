@@ -109,14 +109,15 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         // A clone shares the tensors; it only spares a second traversal without `mut`.
-        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
-            let data = param.to_data().convert::<f32>();
-            let data = match transposed {
-                true => transpose(data),
-                false => data,
-            };
-            tensors.push((key.to_string(), data));
-        });
+        self.clone()
+            .visit_adapter(adapter_name, |key, param, transposed| {
+                let data = param.to_data().convert::<f32>();
+                let data = match transposed {
+                    true => transpose(data),
+                    false => data,
+                };
+                tensors.push((key.to_string(), data));
+            });
         tensors
     }
 
@@ -130,25 +131,29 @@ impl<M: BaseModel> PeftModel<M> {
         let path = directory.join(WEIGHTS_NAME);
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let mut found = HashMap::new();
-        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
-            let Some(data) = tensors.swap_remove(key) else {
-                return missing.push(key.to_string());
-            };
-            let mut dims = param.dims();
-            if transposed {
-                dims.reverse();
-            }
-            let shape = data.shape().to_vec();
-            if shape != dims {
-                mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
-            }
-            found.insert(key.to_string(), data);
-        });
+        self.clone()
+            .visit_adapter(adapter_name, |key, param, transposed| {
+                let Some(data) = tensors.swap_remove(key) else {
+                    return missing.push(key.to_string());
+                };
+                let mut dims = param.dims();
+                if transposed {
+                    dims.reverse();
+                }
+                let shape = data.shape().to_vec();
+                if shape != dims {
+                    mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+                }
+                found.insert(key.to_string(), data);
+            });
         let unexpected: Vec<_> = tensors.keys().take(4).collect();
         if !mismatched.is_empty() {
             mismatched.truncate(4);
             let list = mismatched.join("; ");
-            return Err(file_error(&path, format!("the adapter does not fit the model: {list}")));
+            return Err(file_error(
+                &path,
+                format!("the adapter does not fit the model: {list}"),
+            ));
         }
         if !missing.is_empty() || !unexpected.is_empty() {
             return Err(file_error(
@@ -178,7 +183,10 @@ impl<M: BaseModel> PeftModel<M> {
         mut visit: impl FnMut(&str, &mut dyn AnyParam, bool),
     ) {
         use crate::config::Bias;
-        let bias = self.peft_config.get(adapter_name).map(|config| config.bias());
+        let bias = self
+            .peft_config
+            .get(adapter_name)
+            .map(|config| config.bias());
         self.visit_slots_mut(|path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;
             let mut adapted = false;
@@ -241,7 +249,10 @@ pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         let length = bytes.len();
-        file_error(path, format!("not a whole safetensors file ({length} bytes): {error}"))
+        file_error(
+            path,
+            format!("not a whole safetensors file ({length} bytes): {error}"),
+        )
     })?;
     let mut tensors = IndexMap::new();
     for (key, view) in file.iter() {
@@ -261,10 +272,16 @@ pub fn to_f32(path: &Path, key: &str, view: &TensorView<'_>) -> Result<TensorDat
     let values: Vec<f32> = match view.dtype() {
         Dtype::F32 => {
             let words = bytes.chunks_exact(4);
-            words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+            words
+                .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+                .collect()
         }
-        Dtype::F16 => halves().map(|pair| half::f16::from_le_bytes(pair).to_f32()).collect(),
-        Dtype::BF16 => halves().map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect(),
+        Dtype::F16 => halves()
+            .map(|pair| half::f16::from_le_bytes(pair).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|pair| half::bf16::from_le_bytes(pair).to_f32())
+            .collect(),
         other => {
             return Err(file_error(
                 path,
@@ -299,7 +316,9 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
 /// If any of that fails; an earlier file of that name is as before.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
         builder.prefix(".").suffix(".tmp");
         #[cfg(unix)]

@@ -53,39 +53,44 @@ impl<M: BaseModel> PeftModel<M> {
         gradients: &Gradients,
     ) -> Vec<(String, Option<TensorData>)> {
         let mut found = Vec::new();
-        self.clone().visit_adapter(adapter_name, |key, param, transposed| {
-            if param.requires_grad() {
-                let gradient = param.gradient(gradients);
-                let gradient = gradient.map(|data| match transposed {
-                    true => transpose(data),
-                    false => data,
-                });
-                found.push((key.to_string(), gradient));
-            }
-        });
+        self.clone()
+            .visit_adapter(adapter_name, |key, param, transposed| {
+                if param.requires_grad() {
+                    let gradient = param.gradient(gradients);
+                    let gradient = gradient.map(|data| match transposed {
+                        true => transpose(data),
+                        false => data,
+                    });
+                    found.push((key.to_string(), gradient));
+                }
+            });
         found
     }
 
     /// The tensors that wait for another one to leave zero.
     fn waiting_tensors(&self) -> Vec<ParamId> {
         let mut waiting = Vec::new();
-        self.base_model.visit_slots(&mut Path::default(), &mut |_, slot| {
-            for adapter in slot.adapters() {
-                for tensor in adapter.tensors().iter() {
-                    let partner = tensor.spec().waits_for;
-                    let partner = partner.and_then(|name| {
-                        adapter.tensors().iter().find(|other| other.spec().name == name)
-                    });
-                    let is_zero = partner.is_some_and(|partner| {
-                        let data = partner.param().to_data().convert::<f32>();
-                        data.iter::<f32>().all(|value| value == 0.0)
-                    });
-                    if is_zero {
-                        waiting.push(tensor.param().id());
+        self.base_model
+            .visit_slots(&mut Path::default(), &mut |_, slot| {
+                for adapter in slot.adapters() {
+                    for tensor in adapter.tensors().iter() {
+                        let partner = tensor.spec().waits_for;
+                        let partner = partner.and_then(|name| {
+                            adapter
+                                .tensors()
+                                .iter()
+                                .find(|other| other.spec().name == name)
+                        });
+                        let is_zero = partner.is_some_and(|partner| {
+                            let data = partner.param().to_data().convert::<f32>();
+                            data.iter::<f32>().all(|value| value == 0.0)
+                        });
+                        if is_zero {
+                            waiting.push(tensor.param().id());
+                        }
                     }
                 }
-            }
-        });
+            });
         waiting
     }
 }

@@ -191,7 +191,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         let finite = |all: Tensor<1, burn::tensor::Bool>| all.into_scalar::<bool>();
         if safe_merge
             && !(finite(weight.clone().is_finite().all())
-                && bias.clone().is_none_or(|bias| finite(bias.is_finite().all())))
+                && bias
+                    .clone()
+                    .is_none_or(|bias| finite(bias.is_finite().all())))
         {
             return Err(PeftError::Adapter(format!(
                 "NaN or infinite values in the weight of {path} merged with {merged:?}: \

@@ -79,8 +79,12 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// `base` is the layer without this adapter: the method may change its input, scale its
     /// output or add beside it. Only what lies on the way of a gradient is recorded, so a
     /// method that leaves the base weight alone never causes a gradient of its size.
-    fn forward(&self, tensors: &Tensors<'_>, input: Tensor<2>, base: &Base<'_, Tensor<2>>)
-    -> Tensor<2>;
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2>;
 
     /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
     ///

@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
 use crate::{
-    Adaptable, Adapter, BaseModel, LayerInfo, LayerMethod, Method, Path, PeftError, Result, Slot, Tree,
-    target,
+    Adaptable, Adapter, BaseModel, LayerInfo, LayerMethod, Method, Path, PeftError, Result, Slot,
+    Tree, target,
 };
 
 /// The name of an adapter that was given none.
@@ -104,7 +104,10 @@ impl<M: BaseModel> PeftModel<M> {
         self.check_new_name(adapter_name)?;
         config.validate()?;
         if config.bias() != Bias::None
-            && let Some((other, _)) = self.peft_config.iter().find(|(_, c)| c.bias() != Bias::None)
+            && let Some((other, _)) = self
+                .peft_config
+                .iter()
+                .find(|(_, c)| c.bias() != Bias::None)
         {
             return Err(PeftError::Config(format!(
                 "the adapter `{other}` already trains the base's biases: of several adapters \
@@ -124,7 +127,9 @@ impl<M: BaseModel> PeftModel<M> {
 
         // First everything that can fail, then the change.
         let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
-        let targeted = layers.iter().filter(|layer| targets.paths.contains(&layer.path));
+        let targeted = layers
+            .iter()
+            .filter(|layer| targets.paths.contains(&layer.path));
         let targeted: Vec<&LayerInfo> = targeted.collect();
         for layer in &targeted {
             methods.insert(&layer.path, config.layer(layer)?);
@@ -201,7 +206,10 @@ impl<M: BaseModel> PeftModel<M> {
     /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of
     /// layers, and the base's biases where its configuration says so.
     pub fn set_requires_grad(&mut self, adapter_name: &str, requires_grad: bool) {
-        let bias = self.peft_config.get(adapter_name).map(|config| config.bias());
+        let bias = self
+            .peft_config
+            .get(adapter_name)
+            .map(|config| config.bias());
         self.visit_slots_mut(|_, slot| {
             let mut adapted = false;
             for adapter in slot.adapters_mut() {
@@ -377,7 +385,10 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// The model as PEFT prints it.
     pub fn tree(&self) -> Tree {
-        let config = self.active.first().and_then(|name| self.peft_config.get(name));
+        let config = self
+            .active
+            .first()
+            .and_then(|name| self.peft_config.get(name));
         let (class, task) = config.map_or(("", None), |config| {
             (config.class_name(), config.common().task_type)
         });
@@ -391,11 +402,13 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     pub(crate) fn visit_slots(&self, mut visit: impl FnMut(&str, &dyn Slot)) {
-        self.base_model.visit_slots(&mut Path::default(), &mut visit);
+        self.base_model
+            .visit_slots(&mut Path::default(), &mut visit);
     }
 
     pub(crate) fn visit_slots_mut(&mut self, mut visit: impl FnMut(&str, &mut dyn Slot)) {
-        self.base_model.visit_slots_mut(&mut Path::default(), &mut visit);
+        self.base_model
+            .visit_slots_mut(&mut Path::default(), &mut visit);
     }
 }
 

@@ -132,7 +132,9 @@ impl<M: BaseModel> PeftModel<M> {
 
 /// The number of trainable parameters and of all parameters.
 pub fn count(parameters: &[NamedParameter]) -> (usize, usize) {
-    let trainable = parameters.iter().filter(|parameter| parameter.requires_grad);
+    let trainable = parameters
+        .iter()
+        .filter(|parameter| parameter.requires_grad);
     (
         trainable.map(NamedParameter::numel).sum(),
         parameters.iter().map(NamedParameter::numel).sum(),

@@ -23,7 +23,10 @@ impl<M: BaseModel> PeftModel<M> {
     /// If the file cannot be written.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
         let adapters = self.adapter_ids();
-        let all = self.named_parameters().into_iter().map(|parameter| parameter.id);
+        let all = self
+            .named_parameters()
+            .into_iter()
+            .map(|parameter| parameter.id);
         let base = all.filter(|id| !adapters.contains(id)).collect();
         self.save_record(path.as_ref(), base)
     }
@@ -39,7 +42,8 @@ impl<M: BaseModel> PeftModel<M> {
         let path = path.as_ref();
         let record = ModuleRecord::load(path).map_err(|error| record_error(path, error))?;
         let record = record.allow_partial(true);
-        self.try_load_record(record).map_err(|error| record_error(path, error))
+        self.try_load_record(record)
+            .map_err(|error| record_error(path, error))
     }
 
     fn save_record(&self, path: &Path, ids: Vec<ParamId>) -> Result<()> {
@@ -51,7 +55,8 @@ impl<M: BaseModel> PeftModel<M> {
         let mut ids = Vec::new();
         let names: Vec<String> = self.peft_config.keys().cloned().collect();
         for name in &names {
-            self.clone().visit_adapter(name, |_, param, _| ids.push(param.id()));
+            self.clone()
+                .visit_adapter(name, |_, param, _| ids.push(param.id()));
         }
         ids
     }

@@ -85,7 +85,9 @@ impl dyn Slot + '_ {
 
     /// The adapter of this name.
     pub fn adapter(&self, name: &str) -> Option<&Adapter> {
-        self.adapters().iter().find(|adapter| adapter.name() == name)
+        self.adapters()
+            .iter()
+            .find(|adapter| adapter.name() == name)
     }
 
     /// Whether the adapter has a copy of the layer.

@@ -51,7 +51,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     };
     let (trainable, all) = count(&parameters);
     if !args.json {
-        emit(&tree.to_string())?;
+        emit(&format!("{tree}\n"))?;
         emit(&table(&parameters))?;
         return say(trainable_parameters_line(trainable, all));
     }

@@ -81,7 +81,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
     let prompt = Prompt::new(&config, tokenizer.as_ref(), model.config())?;
 
-    let before = format!("model {}:\n{}", config.model, model.tree());
+    let before = format!("model {}:\n{}\n", config.model, model.tree());
     let job = Job {
         config,
         tokenizer,
@@ -97,7 +97,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     device.seed(seed);
     let model = attach(model, &job.config, &args.file)?;
     emit(&before)?;
-    emit(&format!("\nwith the adapter:\n{}", model.tree()))?;
+    emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
     say(model.trainable_parameters())?;
     job.run(model, &[CONFIG_NAME, WEIGHTS_NAME])
 }

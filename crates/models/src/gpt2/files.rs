@@ -35,7 +35,9 @@ impl GPT2LMHeadModel {
         let mut model = Self::new(&config, device);
         model.load(|name| {
             let bare = name.strip_prefix("transformer.").unwrap_or(name);
-            let found = [name, bare].into_iter().find(|name| checkpoint.shape(name).is_some());
+            let found = [name, bare]
+                .into_iter()
+                .find(|name| checkpoint.shape(name).is_some());
             found.map(|found| checkpoint.tensor(found)).transpose()
         })?;
         model.refuse_others(&checkpoint)?;
@@ -80,7 +82,11 @@ impl GPT2LMHeadModel {
     fn refuse_others(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let mut known = std::collections::HashSet::new();
         self.visit_weights(|name, _, _| {
-            known.insert(name.strip_prefix("transformer.").unwrap_or(name).to_string());
+            known.insert(
+                name.strip_prefix("transformer.")
+                    .unwrap_or(name)
+                    .to_string(),
+            );
         });
         let others: Vec<&str> = checkpoint
             .names()
@@ -116,9 +122,9 @@ impl GPT2LMHeadModel {
             }
             shapes.push((name.to_string(), dims));
         });
-        let tensors = shapes.into_iter().map(|(name, shape)| {
-            NamedTensor::new(name.clone(), shape, move || self.weight(&name))
-        });
+        let tensors = shapes
+            .into_iter()
+            .map(|(name, shape)| NamedTensor::new(name.clone(), shape, move || self.weight(&name)));
         save_model(directory.as_ref(), &self.config.to_json(), tensors, true)
     }
 
@@ -143,7 +149,11 @@ impl GPT2LMHeadModel {
         self.visit_slots_mut(&mut burn_peft::Path::default(), &mut |path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;
             slot.visit_base_mut(&mut |name, param| {
-                visit(&format!("{path}.{name}"), param, is_linear && name == "weight");
+                visit(
+                    &format!("{path}.{name}"),
+                    param,
+                    is_linear && name == "weight",
+                );
             });
         });
     }

@@ -9,7 +9,7 @@ pub use block::{GPT2Block, GPT2MLP};
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
-use burn::nn::{LinearConfig, Initializer};
+use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LoraAdapter, Slot};
 
@@ -59,7 +59,9 @@ impl GPT2Model {
             wte: embedding(config.vocab_size),
             wpe: embedding(config.n_positions),
             drop: DropoutConfig::new(config.embd_pdrop).init(),
-            h: blocks.map(|layer| GPT2Block::new(config, layer, device)).collect(),
+            h: blocks
+                .map(|layer| GPT2Block::new(config, layer, device))
+                .collect(),
             ln_f: block::layer_norm(config, device),
         }
     }
@@ -68,7 +70,9 @@ impl GPT2Model {
     pub fn embed(&self, input: &ModelInput, past: usize) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
         let device = input.input_ids.device();
-        let tokens = self.wte.forward(input.input_ids.clone().reshape([batch * seq]));
+        let tokens = self
+            .wte
+            .forward(input.input_ids.clone().reshape([batch * seq]));
         match &input.position_ids {
             Some(positions) => tokens + self.wpe.forward(positions.clone().reshape([batch * seq])),
             None => {

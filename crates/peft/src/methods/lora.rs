@@ -188,8 +188,9 @@ impl LayerMethod for LoraLayer {
             true => format!("Dropout(p={:?}, inplace=False)", self.dropout.prob),
             false => "Identity()".to_string(),
         };
-        let parameter =
-            |rows, columns| format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]");
+        let parameter = |rows, columns| {
+            format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]")
+        };
         let linear = |d_in, d_out, bias| {
             let bias = if bias { "True" } else { "False" };
             format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
@@ -207,6 +208,8 @@ impl LayerMethod for LoraLayer {
             ],
         };
         let parts = parts.into_iter();
-        parts.map(|(name, module)| (name.to_string(), module)).collect()
+        parts
+            .map(|(name, module)| (name.to_string(), module))
+            .collect()
     }
 }

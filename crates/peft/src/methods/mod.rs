@@ -14,16 +14,23 @@ pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 
 /// Every method that files can name; one line each.
 static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(|| {
-    let methods: [(&str, ReadConfig); 1] =
-        [("LORA", |fields| Ok(Arc::new(LoraConfig::from_fields(fields)?)))];
+    let methods: [(&str, ReadConfig); 1] = [("LORA", |fields| {
+        Ok(Arc::new(LoraConfig::from_fields(fields)?))
+    })];
     let methods = methods.into_iter();
-    RwLock::new(methods.map(|(name, read)| (name.to_string(), read)).collect())
+    RwLock::new(
+        methods
+            .map(|(name, read)| (name.to_string(), read))
+            .collect(),
+    )
 });
 
 /// Makes a method of your own known by its `peft_type`, so that its files can be loaded
 /// (PEFT's `register_peft_method`). An earlier method of that name is replaced.
 pub fn register_method(peft_type: &str, read: ReadConfig) {
-    let mut registry = REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut registry = REGISTRY
+        .write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     registry.insert(peft_type.to_string(), read);
 }
 
@@ -36,7 +43,9 @@ pub fn register_method(peft_type: &str, read: ReadConfig) {
 pub fn config_from_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     let source = fields.source().to_string();
     let peft_type: Option<String> = fields.peek("peft_type")?;
-    let registry = REGISTRY.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let registry = REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let known: Vec<_> = registry.keys().collect();
     let Some(peft_type) = peft_type else {
         return Err(PeftError::Config(format!(
