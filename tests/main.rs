@@ -1,8 +1,10 @@
 //! The integration tests: one binary, so that Burn is linked once. They drive the built `peft`.
 
+mod adapters;
 mod bad_input;
 mod common;
 mod conformance;
+mod examples;
 mod exit_codes;
 mod forward_and_merge;
 mod generate_and_eval;

@@ -1,0 +1,292 @@
+//! The adapter library on a model of one's own: several adapters, switching, files, records.
+
+use std::fs;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_peft::config::{Bias, InitLoraWeights};
+use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, files, get_peft_model};
+use tempfile::tempdir;
+
+#[derive(Module, Adaptable, Debug)]
+struct Net {
+    layers: Vec<Block>,
+    head: Option<LoraAdapter<Linear>>,
+}
+
+#[derive(Module, Adaptable, Debug)]
+struct Block {
+    fc: LoraAdapter<Linear>,
+}
+
+impl Net {
+    fn new() -> Self {
+        let device = Device::flex();
+        let linear = |d_in, d_out| LoraAdapter::new(LinearConfig::new(d_in, d_out).init(&device));
+        let net = Self {
+            layers: vec![Block { fc: linear(6, 8) }, Block { fc: linear(8, 4) }],
+            head: Some(linear(4, 3)),
+        };
+        net.forward(x());
+        net
+    }
+
+    fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
+        for block in &self.layers {
+            x = block.fc.forward(x).tanh();
+        }
+        self.head.as_ref().unwrap().forward(x)
+    }
+}
+
+fn x() -> Tensor<2> {
+    let values: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
+    Tensor::<1>::from_data(values.as_slice(), &Device::flex()).reshape([2, 6])
+}
+
+/// An adapter that does something before it is trained.
+fn config(r: usize) -> LoraConfig {
+    LoraConfig::new()
+        .with_r(r)
+        .with_init_lora_weights(InitLoraWeights::False)
+        .with_target_modules(["fc"])
+}
+
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+fn out(model: &PeftModel<Net>) -> Vec<f32> {
+    values(model.forward(x()))
+}
+
+fn close(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+}
+
+#[test]
+fn several_adapters_take_turns() {
+    let net = Net::new();
+    let base = values(net.forward(x()));
+    let mut model = get_peft_model(net, config(2)).unwrap();
+    model.add_adapter("other", Arc::new(config(3))).unwrap();
+    assert_eq!(model.active_adapters(), ["default"]);
+    let first = out(&model);
+    model.set_adapter(&["other"]).unwrap();
+    let second = out(&model);
+    assert!(!close(&base, &first) && !close(&base, &second) && !close(&first, &second));
+    let trained = |model: &PeftModel<Net>| -> Vec<String> {
+        let all = model.named_parameters().into_iter();
+        let trained = all.filter(|parameter| parameter.requires_grad);
+        trained.map(|parameter| parameter.name).collect()
+    };
+    assert!(trained(&model).iter().all(|name| name.contains(".other.")));
+    assert_eq!(trained(&model).len(), 4);
+
+    // Both at once: LoRA adds up within a layer.
+    model.set_adapter(&["default", "other"]).unwrap();
+    let both = out(&model);
+    model.merge_adapter(true).unwrap();
+    assert!(model.is_merged() && close(&out(&model), &both));
+    model.unmerge_adapter();
+    assert_eq!(out(&model), both);
+
+    model.set_adapter(&[]).unwrap();
+    assert_eq!(out(&model), base);
+    model.set_adapter(&["default"]).unwrap();
+    assert_eq!(model.disable_adapter(out), base);
+    assert_eq!(out(&model), first);
+    model.delete_adapter("default").unwrap();
+    assert_eq!(model.active_adapters(), ["other"]);
+    assert_eq!(out(&model), second);
+    let error = model.set_adapter(&["default"]).unwrap_err().to_string();
+    assert!(
+        error.contains("`default`") && error.contains("other"),
+        "{error}"
+    );
+    assert_eq!(values(model.unload().forward(x())), base);
+}
+
+#[test]
+fn a_name_is_taken_once_and_never_a_path() {
+    let mut model = get_peft_model(Net::new(), config(2)).unwrap();
+    let parameters = model.named_parameters();
+    for name in ["default", "", "a.b", "../a"] {
+        let error = model.add_adapter(name, Arc::new(config(2))).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let misses = LoraConfig::new().with_target_modules(["q_proj"]);
+    let error = model.add_adapter("other", Arc::new(misses)).unwrap_err();
+    assert!(error.to_string().contains("q_proj"), "{error}");
+    assert_eq!(model.named_parameters(), parameters);
+}
+
+#[test]
+fn a_model_with_adapters_is_not_wrapped_again() {
+    let model = get_peft_model(Net::new(), config(2)).unwrap();
+    let inside = model.get_base_model().clone();
+    let error = get_peft_model(inside, config(2)).unwrap_err().to_string();
+    assert!(
+        error.contains("layers.0.fc") && error.contains("add_adapter"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_adapter_has_a_folder() {
+    let net = Net::new();
+    let mut model = get_peft_model(net.clone(), config(2)).unwrap();
+    model.add_adapter("other", Arc::new(config(3))).unwrap();
+    let first = out(&model);
+    model.set_adapter(&["other"]).unwrap();
+    let second = out(&model);
+    let folder = tempdir().unwrap();
+    model.save_pretrained(folder.path()).unwrap();
+    assert!(
+        folder
+            .path()
+            .join("other")
+            .join(files::WEIGHTS_NAME)
+            .is_file()
+    );
+
+    let mut loaded = PeftModel::from_pretrained(net, folder.path(), false).unwrap();
+    assert_eq!(out(&loaded), first);
+    assert_eq!(loaded.get_nb_trainable_parameters().0, 0);
+    loaded
+        .load_adapter(folder.path().join("other"), "other", true)
+        .unwrap();
+    assert_eq!(out(&loaded), first, "a loaded adapter is not active yet");
+    loaded.set_adapter(&["other"]).unwrap();
+    assert_eq!(out(&loaded), second);
+
+    // Into a name that is there: its tensors are replaced (PEFT issue 2115), r 3 by r 2 too.
+    loaded.load_adapter(folder.path(), "other", false).unwrap();
+    assert_eq!(loaded.active_adapters(), ["other"]);
+    assert_eq!(out(&loaded), first);
+
+    // What cannot be loaded leaves the model as it was.
+    fs::write(folder.path().join("other").join(files::CONFIG_NAME), "{}").unwrap();
+    let error = loaded.load_adapter(folder.path().join("other"), "other", true);
+    assert!(error.unwrap_err().to_string().contains("peft_type"));
+    assert_eq!(out(&loaded), first);
+}
+
+#[test]
+fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
+    let net = Net::new();
+    let config = config(2).with_modules_to_save(["head"]);
+    let mut model = get_peft_model(net.clone(), config).unwrap().train();
+    // LoRA (2 · 14 + 2 · 12) and the copy of the head (4 · 3 + 3).
+    assert_eq!(model.get_nb_trainable_parameters().0, 52 + 15);
+    let mut optimizer = AdamWConfig::new().init();
+    let loss = model.forward(x().autodiff()).square().sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    model.check_gradients(&gradients).unwrap();
+    model = optimizer.step(0.1, model, gradients);
+    let mut model = model.valid();
+    let expected = out(&model);
+
+    let folder = tempdir().unwrap();
+    model.save_pretrained(folder.path()).unwrap();
+    let tensors = files::read_tensors(&folder.path().join(files::WEIGHTS_NAME)).unwrap();
+    let weight = &tensors["base_model.model.head.weight"];
+    assert_eq!(weight.shape().to_vec(), [3, 4]);
+    let mut loaded = PeftModel::from_pretrained(net.clone(), folder.path(), false).unwrap();
+    // Its memory layout differs, and with it the order of sums.
+    assert!(close(&out(&loaded), &expected));
+    let base = values(net.forward(x()));
+    assert_eq!(model.disable_adapter(out), base);
+    assert_eq!(loaded.disable_adapter(out), base);
+    let unloaded = loaded.merge_and_unload(true).unwrap();
+    assert!(close(&values(unloaded.forward(x())), &expected));
+}
+
+#[test]
+fn the_guard_names_what_does_not_learn() {
+    let model = get_peft_model(Net::new(), config(2)).unwrap().train();
+    // A loss that sees the first layer only.
+    let loss = model.layers[0].fc.forward(x().autodiff()).sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let error = model.check_gradients(&gradients).unwrap_err().to_string();
+    for name in ["lora_A", "lora_B"] {
+        let name = format!("base_model.model.layers.1.fc.{name}.default.weight");
+        assert!(error.contains(&name), "{error}");
+    }
+    assert!(!error.contains("layers.0"), "{error}");
+    // Nothing frozen has a gradient.
+    assert_eq!(gradients.len(), 2);
+}
+
+#[test]
+fn only_one_adapter_trains_the_biases() {
+    let biased = || config(2).with_bias(Bias::LoraOnly);
+    let mut model = get_peft_model(Net::new(), biased()).unwrap();
+    assert_eq!(model.get_nb_trainable_parameters().0, 52 + 8 + 4);
+    let error = model.add_adapter("other", Arc::new(biased())).unwrap_err();
+    assert!(error.to_string().contains("bias"), "{error}");
+}
+
+#[test]
+fn base_and_adapter_are_records_apart() {
+    let device = Device::flex();
+    let net = Net::new();
+    let model = get_peft_model(net.clone(), config(2)).unwrap();
+    let expected = out(&model);
+    let folder = tempdir().unwrap();
+    let (base, adapter) = (
+        folder.path().join("base.bpk"),
+        folder.path().join("adapter.bpk"),
+    );
+    model.save_base_record(&base).unwrap();
+    model.save_adapter_record(&adapter).unwrap();
+
+    // Other random values, base and adapter.
+    let other = Net::new();
+    let noise = Tensor::<2>::random([2, 6], Distribution::Default, &device);
+    assert!(!close(
+        &values(other.forward(noise.clone())),
+        &values(net.forward(noise))
+    ));
+    let fresh = get_peft_model(other, config(2)).unwrap();
+    assert!(!close(&out(&fresh), &expected));
+    let half = fresh.load_record_part(&adapter).unwrap();
+    assert!(!close(&out(&half), &expected));
+    let whole = half.load_record_part(&base).unwrap();
+    assert_eq!(out(&whole), expected);
+    let error = whole
+        .load_record_part(folder.path().join("none.bpk"))
+        .unwrap_err();
+    assert!(error.to_string().contains("none.bpk"), "{error}");
+}
+
+/// Half-precision checkpoints are read as the numbers they hold.
+#[test]
+fn f16_and_bf16_files() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let values = [1.0f32, -0.5, 0.333_251_95, 65504.0];
+    let f16: Vec<u8> = values
+        .iter()
+        .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
+        .collect();
+    let bf16: Vec<u8> = [1.0f32, -0.5, 3.0, 256.0]
+        .iter()
+        .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+        .collect();
+    let views = [
+        ("a", TensorView::new(Dtype::F16, vec![4], &f16).unwrap()),
+        ("b", TensorView::new(Dtype::BF16, vec![4], &bf16).unwrap()),
+    ];
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let tensors = files::read_tensors(&path).unwrap();
+    assert_eq!(tensors["a"].try_to_vec::<f32>().unwrap(), values);
+    assert_eq!(
+        tensors["b"].try_to_vec::<f32>().unwrap(),
+        [1.0, -0.5, 3.0, 256.0]
+    );
+}
