@@ -472,4 +472,6 @@ impl Progress for Bar {
 }
 
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod tests;

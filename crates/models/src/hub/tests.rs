@@ -1,113 +1,16 @@
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::TcpListener;
 
+use super::server::{COMMIT, Server};
 use super::*;
 
-const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
-
-/// A Hub of one repository, `org/tiny`: `/org/tiny/resolve/REVISION/FILE`, with ranges, redirects
-/// (relative for most files, to another address for weights, as the Hub does it) and 404.
-struct Server {
-    endpoint: String,
-    /// Every request's path with its headers, in order.
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(files: &[(&str, &[u8])]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let files: HashMap<String, Vec<u8>> = files
-            .iter()
-            .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
-            .collect();
-        let (base, log) = (endpoint.clone(), requests.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                answer(stream.unwrap(), &base, &files, &log);
-            }
-        });
-        Self { endpoint, requests }
+fn options(server: &Server, cache: &Path) -> HubOptions {
+    HubOptions {
+        endpoint: server.endpoint.clone(),
+        token: None,
+        cache: Some(cache.to_path_buf()),
+        offline: false,
     }
-
-    fn options(&self, cache: &Path) -> HubOptions {
-        HubOptions {
-            endpoint: self.endpoint.clone(),
-            token: None,
-            cache: Some(cache.to_path_buf()),
-            offline: false,
-        }
-    }
-
-    fn take_requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.requests.lock().unwrap())
-    }
-}
-
-fn answer(
-    mut stream: TcpStream,
-    base: &str,
-    files: &HashMap<String, Vec<u8>>,
-    log: &Mutex<Vec<String>>,
-) {
-    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let head: Vec<String> = lines
-        .map_while(|l| l.ok())
-        .take_while(|l| !l.is_empty())
-        .collect();
-    let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else {
-        return;
-    };
-    let seen = log
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|r| r.starts_with("GET /cdn/cut.bin"))
-        .count();
-    log.lock().unwrap().push(head.join("\n"));
-    let range = head.iter().find_map(|line| {
-        let (name, value) = line.split_once(": bytes=")?;
-        name.eq_ignore_ascii_case("range")
-            .then(|| value.split_once('-').unwrap())
-    });
-
-    let name = path.rsplit('/').next().unwrap();
-    let hub = format!("ETag: \"etag-{name}\"\r\nX-Repo-Commit: {COMMIT}\r\n");
-    let (status, headers, body) = match (files.get(name), path) {
-        _ if path.starts_with("/closed/") => {
-            let message = "X-Error-Message: Access to model closed/model is restricted.\r\n";
-            ("401 Unauthorized", message.to_string(), &[][..])
-        }
-        (Some(bytes), path) if path.starts_with("/cdn/") => {
-            let (from, to) = range.unwrap_or(("0", ""));
-            let from = from.parse::<usize>().unwrap();
-            let to = to.parse::<usize>().map_or(bytes.len(), |to| to + 1);
-            let content = format!("{from}-{}/{}", to - 1, bytes.len());
-            let headers = format!("{hub}Content-Range: bytes {content}\r\n");
-            ("206 Partial Content", headers, &bytes[from..to])
-        }
-        (Some(_), path) if path.starts_with("/org/tiny/resolve/") => {
-            let to = if name.ends_with(".safetensors") {
-                base
-            } else {
-                ""
-            };
-            let headers = format!("{hub}Location: {to}/cdn/{name}\r\n");
-            ("307 Temporary Redirect", headers, &[][..])
-        }
-        _ => ("404 Not Found", String::new(), &[][..]),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n",
-        body.len()
-    );
-    write!(stream, "{head}Connection: close\r\n\r\n").unwrap();
-    // The first real transfer of `cut.bin` (after the question for its size) breaks off.
-    let cut = path.starts_with("/cdn/cut.bin") && seen == 1;
-    let _ = stream.write_all(if cut { &body[..body.len() / 2] } else { body });
 }
 
 fn message(result: Result<ModelFiles>) -> String {
@@ -119,7 +22,7 @@ fn files_are_fetched_once_and_then_come_from_the_cache() {
     let weights: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
     let server = Server::start(&[("config.json", b"{}"), ("model.safetensors", &weights)]);
     let cache = tempfile::tempdir().unwrap();
-    let mut options = server.options(cache.path());
+    let mut options = options(&server, cache.path());
     options.token = Some("hf_secret".into());
 
     let (required, optional) = (&["config.json", "model.safetensors"], &["tokenizer.json"]);
@@ -166,8 +69,7 @@ fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
     let bytes: Vec<u8> = (0..50_000u32).map(|i| (i * 7) as u8).collect();
     let server = Server::start(&[("cut.bin", &bytes)]);
     let cache = tempfile::tempdir().unwrap();
-    let files = server
-        .options(cache.path())
+    let files = options(&server, cache.path())
         .resolve("org/tiny@v1", &["cut.bin"], &[])
         .unwrap();
     assert_eq!(fs::read(files.get("cut.bin").unwrap()).unwrap(), bytes);
@@ -188,7 +90,7 @@ fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
 fn a_file_of_the_wrong_length_does_not_stay_in_the_cache() {
     let server = Server::start(&[("config.json", b"{}")]);
     let cache = tempfile::tempdir().unwrap();
-    let options = server.options(cache.path());
+    let options = options(&server, cache.path());
     let files = options.resolve("org/tiny", &["config.json"], &[]).unwrap();
     let path = files.get("config.json").unwrap();
     let hub = files.hub.unwrap();
@@ -208,7 +110,7 @@ fn a_file_of_the_wrong_length_does_not_stay_in_the_cache() {
 fn what_the_server_refuses_is_explained() {
     let server = Server::start(&[("adapter_config.json", b"{}")]);
     let cache = tempfile::tempdir().unwrap();
-    let mut options = server.options(cache.path());
+    let mut options = options(&server, cache.path());
 
     let adapter = message(options.resolve("org/tiny", &["config.json"], &[]));
     assert!(
