@@ -8,6 +8,7 @@ mod examples;
 mod exit_codes;
 mod forward_and_merge;
 mod generate_and_eval;
+mod gpt2_files;
 mod hub;
 mod init_and_inspect;
 mod nano_sort;

@@ -40,6 +40,10 @@ pub fn position_ids(attention_mask: Tensor<2, Int>) -> Tensor<2, Int> {
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay {
     /// The logits of every position, `[batch, seq, vocab]`.
+    ///
+    /// # Panics
+    /// If a token id or a position is none of the model's: check ids against
+    /// [`vocab_size`](Self::vocab_size) and lengths against [`max_positions`](Self::max_positions).
     fn forward(&self, input: ModelInput) -> Tensor<3>;
 
     /// The logits of the last position of every row, `[batch, vocab]`, given a cache of the

@@ -68,9 +68,19 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     }
 
     fn requires_grad(&self) -> bool {
-        // On a plain device Burn keeps the flag to itself until `train` puts it into effect.
-        self.is_initialized() && self.val().is_require_grad()
-            || self.clone().train().val().is_require_grad()
+        if self.is_initialized() && self.val().is_require_grad() {
+            return true;
+        }
+        // On a plain device Burn keeps the flag to itself until `train` puts it into effect, and
+        // of a lazy parameter it tells only a stand-in: asking must not make the value.
+        let probe = match self.is_initialized() {
+            true => self.clone(),
+            false => {
+                let stand_in = Tensor::zeros([1; D], &self.lazy_device());
+                self.clone().transform_for_load(stand_in, self.id)
+            }
+        };
+        probe.train().val().is_require_grad()
     }
 
     fn set_requires_grad(&mut self, requires_grad: bool) {

@@ -1,0 +1,96 @@
+//! GPT-2 from and to Hugging Face folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+use burn_peft::files::{read_tensors, write_tensors};
+use burn_peft_models::{GPT2LMHeadModel, ModelError};
+use tempfile::TempDir;
+
+use crate::conformance::fixtures;
+
+type Weights = BTreeMap<String, TensorData>;
+
+fn load(folder: &Path) -> Result<GPT2LMHeadModel, ModelError> {
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex())
+}
+
+/// A copy of the conformance base with other weights.
+fn folder(change: impl FnOnce(&mut Weights)) -> TempDir {
+    let base = fixtures().join("conformance/base-gpt2");
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(base.join("config.json"), folder.path().join("config.json")).unwrap();
+    let weights = read_tensors(&base.join("model.safetensors")).unwrap();
+    let mut weights: Weights = weights.into_iter().collect();
+    change(&mut weights);
+    let path = folder.path().join("model.safetensors");
+    write_tensors(&path, weights.into_iter().collect()).unwrap();
+    folder
+}
+
+fn saved(model: &GPT2LMHeadModel) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    model.save_pretrained(folder.path()).unwrap();
+    fs::read(folder.path().join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_checkpoint_is_written_back_byte_for_byte() {
+    let base = fixtures().join("conformance/base-gpt2");
+    let model = load(&base).unwrap();
+    let original = fs::read(base.join("model.safetensors")).unwrap();
+    assert!(saved(&model) == original);
+}
+
+/// GPT-2 on the Hub has no `transformer.` prefix and holds the causal mask as buffers.
+#[test]
+fn names_of_the_bare_model_and_buffers() {
+    let bare = folder(|weights| {
+        *weights = std::mem::take(weights)
+            .into_iter()
+            .map(|(name, data)| (name.replace("transformer.", ""), data))
+            .collect();
+        let mask = TensorData::new(vec![1.0f32; 4], [1, 1, 2, 2]);
+        weights.insert("h.0.attn.bias".into(), mask.clone());
+        weights.insert("h.0.attn.masked_bias".into(), mask);
+    });
+    let base = load(&fixtures().join("conformance/base-gpt2")).unwrap();
+    assert!(saved(&load(bare.path()).unwrap()) == saved(&base));
+}
+
+/// An untied head is torch's Linear: `[vocab, d]` in the file.
+#[test]
+fn an_untied_head_comes_back_as_it_was() {
+    let nano = fixtures().join("nano-sort");
+    let written = tempfile::tempdir().unwrap();
+    load(&nano)
+        .unwrap()
+        .save_pretrained(written.path())
+        .unwrap();
+    let read = |folder: &Path| read_tensors(&folder.join("model.safetensors")).unwrap();
+    assert_eq!(read(written.path()), read(&nano));
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let name = "transformer.h.1.mlp.c_fc.weight";
+    let refused = |change: &dyn Fn(&mut Weights), parts: &[&str]| {
+        let folder = folder(|weights| change(weights));
+        let error = load(folder.path()).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+    };
+    refused(&|weights| drop(weights.remove(name)), &[name]);
+    let other = |shape: [usize; 2]| TensorData::new(vec![0f32; shape[0] * shape[1]], shape);
+    refused(
+        &|weights| drop(weights.insert(name.into(), other([64, 255]))),
+        &[name, "[64, 255]", "[64, 256]"],
+    );
+    refused(
+        &|weights| drop(weights.insert("transformer.h.2.ln_1.weight".into(), other([8, 8]))),
+        &["transformer.h.2.ln_1.weight"],
+    );
+}
