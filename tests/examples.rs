@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Runs an example that `cargo test` has built; its standard output.
-fn run(name: &str) -> Option<String> {
+fn run(name: &str, args: &[&Path]) -> Option<String> {
     let program = Path::new(env!("CARGO_BIN_EXE_peft"));
     let program = program.with_file_name("examples").join(name);
     if !program.exists() {
@@ -12,14 +12,14 @@ fn run(name: &str) -> Option<String> {
         eprintln!("skipped: {} is not built", program.display());
         return None;
     }
-    let output = Command::new(program).output().unwrap();
+    let output = Command::new(program).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{name}: {}", text(&output.stderr));
     Some(text(&output.stdout))
 }
 
 fn prints(name: &str, lines: &[&str]) {
-    if let Some(output) = run(name) {
+    if let Some(output) = run(name, &[]) {
         for line in lines {
             assert!(output.contains(line), "{name}: no {line:?} in\n{output}");
         }
@@ -61,4 +61,40 @@ fn parameter_count() {
 #[test]
 fn custom_method() {
     prints("custom_method", &["(linear): gain.Linear("]);
+}
+
+/// The recipe of the shipped model still gives the tokenizer and the data that are shipped.
+#[test]
+fn tiny_gpt2() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().unwrap();
+    let (output, quickstart) = (
+        folder.path().join("output"),
+        folder.path().join("quickstart"),
+    );
+    let flags = ["--output", "--quickstart"].map(Path::new);
+    let args = [flags[0], &output, flags[1], &quickstart];
+    if run("tiny_gpt2", &args).is_none() {
+        return;
+    }
+    for (made, shipped) in [
+        (
+            output.join("tokenizer.json"),
+            "assets/tiny-gpt2/tokenizer.json",
+        ),
+        (
+            quickstart.join("train.jsonl"),
+            "data/quickstart/train.jsonl",
+        ),
+        (
+            quickstart.join("validation.jsonl"),
+            "data/quickstart/validation.jsonl",
+        ),
+    ] {
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        assert!(
+            read(&made) == read(&root.join(shipped)),
+            "{shipped} differs"
+        );
+    }
 }

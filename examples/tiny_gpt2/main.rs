@@ -5,7 +5,7 @@
 //! ```text
 //! # The corpus, the tokenizer, the model's config.json, and the fine-tuning set.
 //! cargo run --release --example tiny_gpt2 -- --output target/tiny-gpt2 --quickstart data/quickstart
-//! # Random weights, then a few minutes of training all of them on two cores.
+//! # Random weights, then the training of all of them: half an hour on two cores.
 //! cargo run --release -- init target/tiny-gpt2/config.json --output target/tiny-gpt2/init --seed 0
 //! cargo run --release -- train configs/tiny-gpt2.toml
 //! ```
@@ -28,7 +28,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-/// Tokens that the tokenizer learns at most; all of a story's words are then one token each.
+/// Tokens that the tokenizer learns at most; most words of a story are then one token.
 const VOCAB_SIZE: usize = 1024;
 /// The longest text the model takes, in tokens.
 const N_POSITIONS: usize = 128;

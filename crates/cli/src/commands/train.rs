@@ -44,7 +44,7 @@ adapter = \"DIR\" in place of [peft] goes on training a saved adapter; peft_type
 weights of the model.";
 
 /// The new tokens of the prompt that is continued before and after.
-const NEW_TOKENS: usize = 64;
+const NEW_TOKENS: usize = 80;
 
 /// The command line of `peft train`.
 #[derive(clap::Args)]
