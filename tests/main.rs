@@ -4,6 +4,7 @@ mod adapters;
 mod bad_input;
 mod common;
 mod conformance;
+mod dropout;
 mod examples;
 mod exit_codes;
 mod forward_and_merge;
