@@ -23,8 +23,10 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{LossSum, read};
 use crate::grads::{clip_coefficient, global_norm, scale};
 use crate::loader::MicroBatch;
-use crate::log::{EvalLog, MetricsFile, TrainLog};
+use crate::log::{EvalLog, MetricsFile, SampleLog, TrainLog};
+use crate::memory::peak_memory_bytes;
 use crate::metrics::StepMetrics;
+use crate::sample::SamplePrompt;
 use crate::state::{TrainState, Window, step_seed};
 use crate::step::{StepOutput, Trainee};
 use crate::target::TrainTarget;
@@ -36,6 +38,8 @@ pub(crate) struct StepStrategy {
     pub batches_per_epoch: usize,
     /// The file the rows are from.
     pub file: String,
+    /// What is continued after every evaluation.
+    pub sample: Option<SamplePrompt>,
     pub record: RefCell<Record>,
     /// Why the run stopped too early.
     pub error: RefCell<Option<TrainError>>,
@@ -228,6 +232,7 @@ impl<T: TrainTarget> Run<'_, T> {
             grad_norm,
             tokens_per_second: state.since_log.tokens_per_second(),
             num_input_tokens_seen: state.num_input_tokens_seen,
+            peak_memory_bytes: peak_memory_bytes(),
         };
         let metrics = StepMetrics {
             loss: entry.loss,
@@ -235,6 +240,7 @@ impl<T: TrainTarget> Run<'_, T> {
             epoch: entry.epoch,
             grad_norm,
             tokens_per_second: entry.tokens_per_second,
+            peak_memory: entry.peak_memory_bytes.map_or(f64::NAN, |bytes| bytes as f64),
         };
         if step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total {
             self.record.metrics.write(&entry)?;
@@ -285,6 +291,16 @@ impl<T: TrainTarget> Run<'_, T> {
             eval_runtime: started.elapsed().as_secs_f64(),
         };
         self.record.metrics.write(&entry)?;
+        if let Some(prompt) = &self.strategy.sample {
+            let sample = prompt.continued(&model.model)?;
+            let (step, epoch) = (entry.step, entry.epoch);
+            let entry = SampleLog {
+                step,
+                epoch,
+                sample,
+            };
+            self.record.metrics.write(&entry)?;
+        }
         self.record.evaluations.push(entry);
         self.emit_valid(LearnerEvent::EndSplit(epoch));
         Ok(())

@@ -18,6 +18,7 @@ use crate::log::{EvalLog, MetricsFile};
 use crate::metrics::{NoFiles, StepMetric};
 use crate::optimizer::adamw;
 use crate::renderer::ProgressRenderer;
+use crate::sample::SamplePrompt;
 use crate::schedule::ScheduleCursor;
 use crate::state::TrainState;
 use crate::step::Trainee;
@@ -30,6 +31,8 @@ pub struct TrainOptions {
     pub renderer: Box<dyn MetricsRenderer>,
     /// Stops the run after its current step, from any thread.
     pub interrupter: Interrupter,
+    /// Continued after every evaluation, into `metrics.jsonl`.
+    pub sample: Option<SamplePrompt>,
 }
 
 impl Default for TrainOptions {
@@ -38,6 +41,7 @@ impl Default for TrainOptions {
         Self {
             renderer: Box::new(ProgressRenderer::hidden()),
             interrupter: Interrupter::new(),
+            sample: None,
         }
     }
 }
@@ -134,6 +138,7 @@ pub fn train<T: TrainTarget>(
         steps,
         batches_per_epoch,
         file,
+        sample: options.sample,
         record: RefCell::new(Record {
             metrics: MetricsFile::create(dir)?,
             checkpoints: Checkpoints::new(dir, arguments.save_total_limit),
@@ -158,6 +163,7 @@ pub fn train<T: TrainTarget>(
         .metric_train_numeric(StepMetric::epoch())
         .metric_train_numeric(StepMetric::grad_norm())
         .metric_train_numeric(StepMetric::tokens_per_second())
+        .metric_train_numeric(StepMetric::peak_memory())
         .metric_train_numeric(LearningRateMetric::new())
         .metric_valid_numeric(StepMetric::loss())
         .launch(Learner::new(model, adamw(arguments), cursor));
