@@ -4,13 +4,14 @@
 //! `Event`. Of that message few fields are needed, so they are encoded by hand.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
 
 /// The name of the file in the output folder; TensorBoard looks for `tfevents` in it.
 pub const EVENTS_NAME: &str = "events.out.tfevents.peft";
@@ -32,28 +33,24 @@ impl EventFile {
         Ok(events)
     }
 
-    /// The file of a run that goes on after `step`: what was written later is cut off, as is a
-    /// record that was never finished. A new file where there is none.
-    pub fn resume(dir: &Path, step: usize) -> Result<Self> {
-        let path = dir.join(EVENTS_NAME);
-        if !path.exists() {
+    /// The file of a run that goes on after `step` in the folder `dir`, from that in the folder
+    /// `from`: what was written later is left out, as is a record that was never finished. A new
+    /// file where there is none.
+    pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<Self> {
+        let before = from.join(EVENTS_NAME);
+        if !before.exists() {
             return Self::create(dir);
         }
-        let open = || {
-            let mut file = File::options().read(true).write(true).open(&path)?;
-            let mut content = Vec::new();
-            file.read_to_end(&mut content)?;
-            let end = whole_until(&content, step as u64) as u64;
-            file.set_len(end)?;
-            file.seek(SeekFrom::Start(end))?;
-            Ok((file, end))
-        };
-        let (file, end) = open().map_err(TrainError::io(&path))?;
-        match end {
-            // Not even the version is whole.
-            0 => Self::create(dir),
-            _ => Ok(Self { file, path }),
+        let mut content = std::fs::read(&before).map_err(TrainError::io(&before))?;
+        content.truncate(whole_until(&content, step as u64));
+        if content.is_empty() {
+            return Self::create(dir);
         }
+        let path = dir.join(EVENTS_NAME);
+        write_atomically(&path, &content)?;
+        let file = File::options().append(true).open(&path);
+        let file = file.map_err(TrainError::io(&path))?;
+        Ok(Self { file, path })
     }
 
     /// Writes the numbers and texts of an entry of `metrics.jsonl`, named as transformers names
@@ -229,15 +226,15 @@ mod tests {
         // Half of a record, as a kill may leave it.
         events.file.write_all(&[1, 2, 3]).unwrap();
 
-        EventFile::resume(dir.path(), 300).unwrap();
+        EventFile::resume(dir.path(), dir.path(), 300).unwrap();
         assert_eq!(size(), at_300);
-        let mut events = EventFile::resume(dir.path(), 299).unwrap();
+        let mut events = EventFile::resume(dir.path(), dir.path(), 299).unwrap();
         assert_eq!(size(), at_150);
         events.write(&entry(300)).unwrap();
         assert_eq!(size(), at_300);
 
         std::fs::write(&path, "no records").unwrap();
-        EventFile::resume(dir.path(), 300).unwrap();
+        EventFile::resume(dir.path(), dir.path(), 300).unwrap();
         assert!(size() > 0);
     }
 }
