@@ -89,15 +89,15 @@ impl Report {
         let mut tiles = Vec::new();
         let both = |of: fn(&Evaluation) -> f64, digits: usize| {
             let find = |side: &Assessment| side.evaluation.as_ref().map(of);
-            let text = |value| format!("{value:.digits$}");
+            let text = |value| number_of(value, digits);
             match (find(&self.before), find(&self.after)) {
                 (Some(before), Some(after)) => Some(format!("{} → {}", text(before), text(after))),
                 (None, Some(one)) | (Some(one), None) => Some(text(one)),
                 (None, None) => None,
             }
         };
-        tiles.extend(both(|e| e.loss, 3).map(|text| ("evaluation loss".to_string(), text)));
-        tiles.extend(both(|e| e.perplexity, 2).map(|text| ("perplexity".to_string(), text)));
+        tiles.extend(both(|e| e.loss, 4).map(|text| ("evaluation loss".to_string(), text)));
+        tiles.extend(both(|e| e.perplexity, 4).map(|text| ("perplexity".to_string(), text)));
         tiles.extend(self.counts.iter().cloned());
         page.push_str("<div class=\"tiles\">");
         for (name, value) in tiles {
@@ -133,7 +133,7 @@ impl Report {
             class: "two",
             points: evaluated,
         };
-        page.push_str("<h2>Curves</h2>\n");
+        page.push_str("<h2>Curves</h2>\n<p class=\"dim\">Over the optimizer steps.</p>\n");
         let loss = Chart {
             title: "Loss",
             series: vec![train, eval],
@@ -144,7 +144,7 @@ impl Report {
         page.push_str("<div class=\"charts\">\n");
         for (title, key) in [
             ("Learning rate", "learning_rate"),
-            ("Gradient norm, before it is cut", "grad_norm"),
+            ("Gradient norm, before clipping", "grad_norm"),
             ("Tokens per second", "tokens_per_second"),
             ("Peak memory, bytes", "peak_memory_bytes"),
         ] {
@@ -359,7 +359,7 @@ mod tests {
             assert!(!page.contains(bad), "{bad} in {page}");
         }
         for part in [
-            "4.000 → 2.000",
+            "4 → 2",
             "aria-label=\"Loss: loss 3 to 2; eval_loss 4 to 2\"",
             "aria-label=\"Learning rate: learning_rate 1e-4 to 5e-5\"",
             "aria-label=\"Tokens per second: ",

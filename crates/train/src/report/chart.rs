@@ -45,7 +45,8 @@ impl Chart<'_> {
             return String::new();
         }
         let (width, height) = self.size;
-        let steps = Axis::whole(range(points().map(|(step, _)| step)));
+        let (_, last) = range(points().map(|(step, _)| step));
+        let steps = Axis::whole((0.0, last));
         let mut values = range(points().map(|(_, value)| value));
         if self.from_zero {
             values.0 = values.0.min(0.0);
@@ -120,8 +121,9 @@ impl Chart<'_> {
         };
         let title = escape(self.title);
         format!(
-            "<figure><figcaption>{title}{legend}</figcaption><svg viewBox=\"0 0 {width} {height}\" \
+            "<figure class=\"{}\"><figcaption>{title}{legend}</figcaption><svg viewBox=\"0 0 {width} {height}\" \
              role=\"img\" aria-label=\"{title}: {}\">{svg}</svg></figure>\n",
+            if width > 600.0 { "wide" } else { "narrow" },
             told.join("; ")
         )
     }
