@@ -251,6 +251,15 @@ impl TrainingArguments {
             "save_total_limit",
             self.save_total_limit.unwrap_or(usize::MAX),
         )?;
+        let warms_up = self.warmup_steps > 0 || self.warmup_ratio > 0.0;
+        if self.lr_scheduler_type == SchedulerType::Constant && warms_up {
+            let problem = "is \"constant\", which has no warm-up, but warmup_steps or \
+                           warmup_ratio is set; use \"constant_with_warmup\", or remove them";
+            return Err(TrainError::Argument {
+                key: "lr_scheduler_type",
+                problem: problem.into(),
+            });
+        }
         let key = "lr_scheduler_kwargs";
         let kwargs = self.schedule(1).validate();
         kwargs.map_err(|problem| TrainError::Argument { key, problem })?;
@@ -360,6 +369,12 @@ mod tests {
             ("warmup_ratio", error(&|a| a.warmup_ratio = 1.5)),
             ("logging_steps", error(&|a| a.logging_steps = 0)),
             ("eval_steps", error(&|a| a.eval_steps = Some(0))),
+            (
+                "lr_scheduler_type",
+                error(&|a| {
+                    (a.lr_scheduler_type, a.warmup_steps) = (SchedulerType::Constant, 5);
+                }),
+            ),
             ("save_steps", error(&|a| a.save_steps = 0)),
             ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
         ] {
