@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
 use crate::tensorboard::EventFile;
 
 /// The name of the file in the output folder.
@@ -74,6 +75,39 @@ impl MetricsFile {
         let file = File::create(&path).map_err(TrainError::io(&path))?;
         let events = EventFile::create(dir)?;
         Ok(Self { file, path, events })
+    }
+
+    /// The file of a run that goes on after `step` in the folder `dir`: what it had written into
+    /// the folder `from` until then, and the evaluations among that.
+    pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
+        let before = from.join(METRICS_NAME);
+        let text = match before.exists() {
+            true => std::fs::read_to_string(&before).map_err(TrainError::io(&before))?,
+            false => String::new(),
+        };
+        let (mut kept, mut evaluations) = (String::new(), Vec::new());
+        for line in text.lines() {
+            // The last line may be half a one.
+            let Ok(entry) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            if entry["step"].as_u64().is_some_and(|at| at <= step as u64) {
+                kept.push_str(line);
+                kept.push('\n');
+                evaluations.extend(serde_json::from_value::<EvalLog>(entry).ok());
+            }
+        }
+        let path = dir.join(METRICS_NAME);
+        write_atomically(&path, kept.as_bytes())?;
+        let file = File::options().append(true).open(&path);
+        let file = file.map_err(TrainError::io(&path))?;
+        let events = EventFile::resume(dir, from, step)?;
+        Ok((Self { file, path, events }, evaluations))
+    }
+
+    /// Flushes all lines to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(TrainError::io(&self.path))
     }
 
     /// Writes one line.

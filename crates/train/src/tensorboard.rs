@@ -192,7 +192,7 @@ fn masked_crc(content: &[u8]) -> [u8; 4] {
 fn crc32c(content: &[u8]) -> u32 {
     !content.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            crc >> 1 ^ (crc & 1) * 0x82f6_3b78
+            (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78)
         })
     })
 }
