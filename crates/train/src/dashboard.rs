@@ -5,31 +5,43 @@ use burn::train::renderer::MetricsRenderer;
 
 use crate::error::{Result, TrainError};
 
-/// Burn's dashboard, whose keys can stop the run through `interrupter`.
+/// Whether [`dashboard`] can be shown.
 ///
 /// # Errors
 /// [`TrainError::Dashboard`] where standard output is no terminal, or where this crate was built
 /// without its feature `tui`.
-#[cfg(feature = "tui")]
-pub fn dashboard(interrupter: &Interrupter) -> Result<Box<dyn MetricsRenderer>> {
-    use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+pub fn check_dashboard() -> Result<()> {
     use std::io::IsTerminal;
 
-    if !std::io::stdout().is_terminal() {
-        let problem = "needs a terminal, and standard output is none; leave --tui out";
-        return Err(TrainError::Dashboard(problem));
-    }
-    let interrupter = interrupter.clone();
-    Ok(Box::new(TuiMetricsRendererWrapper::new(interrupter, None)))
+    let problem = if !cfg!(feature = "tui") {
+        "is not part of this build, which keeps it small; \
+         build it with: cargo build --release --features tui"
+    } else if !std::io::stdout().is_terminal() {
+        "needs a terminal, and standard output is none; leave --tui out"
+    } else {
+        return Ok(());
+    };
+    Err(TrainError::Dashboard(problem))
 }
 
-/// Burn's dashboard, whose keys can stop the run through `interrupter`.
+/// Burn's dashboard. It takes the whole terminal at once; its keys stop the run through
+/// `interrupter`.
 ///
 /// # Errors
-/// [`TrainError::Dashboard`], as this crate was built without its feature `tui`.
+/// As [`check_dashboard`].
+pub fn dashboard(interrupter: &Interrupter) -> Result<Box<dyn MetricsRenderer>> {
+    check_dashboard()?;
+    Ok(renderer(interrupter))
+}
+
+#[cfg(feature = "tui")]
+fn renderer(interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
+    use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+    Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
+}
+
+/// Never called: the check before it fails.
 #[cfg(not(feature = "tui"))]
-pub fn dashboard(_interrupter: &Interrupter) -> Result<Box<dyn MetricsRenderer>> {
-    let problem = "is not part of this build, which keeps it small; \
-                   build it with: cargo build --release --features tui";
-    Err(TrainError::Dashboard(problem))
+fn renderer(_interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
+    Box::new(crate::ProgressRenderer::hidden())
 }

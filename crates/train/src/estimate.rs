@@ -45,7 +45,7 @@ pub fn estimate<T: TrainTarget>(
     arguments: &TrainingArguments,
 ) -> Result<Estimate> {
     let batch_size = arguments.per_device_train_batch_size;
-    let (all_tokens, longest) = (examples.tokens(), examples.longest());
+    let (all_tokens, longest) = (examples.tokens(), examples.longest_sequence());
     let eval_tokens = validation.map_or(0, Examples::tokens);
     let dir = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let first = TrainingArguments {
@@ -54,6 +54,10 @@ pub fn estimate<T: TrainTarget>(
         logging_steps: 1,
         eval_strategy: IntervalStrategy::No,
         save_strategy: IntervalStrategy::No,
+        // Both need evaluations.
+        load_best_model_at_end: false,
+        early_stopping_patience: None,
+        early_stopping_threshold: 0.0,
         ..arguments.clone()
     };
     let memory_before = peak_memory_bytes();

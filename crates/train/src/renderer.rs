@@ -137,7 +137,7 @@ impl ProgressRenderer {
 }
 
 /// `1:02:03`, or `2:03` below an hour.
-fn clock(time: Duration) -> String {
+pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),

@@ -96,8 +96,8 @@ impl Report {
                 (None, None) => None,
             }
         };
-        tiles.extend(both(|e| e.loss, 4).map(|text| ("evaluation loss".to_string(), text)));
-        tiles.extend(both(|e| e.perplexity, 4).map(|text| ("perplexity".to_string(), text)));
+        tiles.extend(both(|e| e.loss, 3).map(|text| ("evaluation loss".to_string(), text)));
+        tiles.extend(both(|e| e.perplexity, 3).map(|text| ("perplexity".to_string(), text)));
         tiles.extend(self.counts.iter().cloned());
         page.push_str("<div class=\"tiles\">");
         for (name, value) in tiles {
