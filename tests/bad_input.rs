@@ -422,5 +422,6 @@ fn a_disk_that_fills_up() {
         "peft.r=32",
     ];
     on_a_full_disk(&lab, &train).failed(&["adapter_model.safetensors", "File too large"]);
-    assert_eq!(lab.names("new"), ["config.toml", "metrics.jsonl"]);
+    let files = ["config.toml", "events.out.tfevents.peft", "metrics.jsonl"];
+    assert_eq!(lab.names("new"), files);
 }

@@ -103,7 +103,8 @@ impl Lab {
         command
             .current_dir(self.dir.path())
             .env("HF_HUB_OFFLINE", "1")
-            .env("HF_HOME", "hf-home");
+            .env("HF_HOME", "hf-home")
+            .env("BURN_PEFT_CACHE", "peft-cache");
         command
     }
 

@@ -8,7 +8,7 @@ use crate::common::{Lab, PEFT};
 fn help_is_a_result_and_shows_examples() {
     let lab = Lab::new();
     for command in [
-        "train", "generate", "eval", "merge", "inspect", "init", "forward",
+        "new", "train", "generate", "eval", "merge", "inspect", "init", "forward",
     ] {
         let help = lab.ok(&[command, "--help"]);
         assert!(help.contains(&format!("\n  peft {command} ")), "{help}");

@@ -2,8 +2,10 @@
 
 mod adapters;
 mod bad_input;
+mod best_model;
 mod common;
 mod conformance;
+mod data;
 mod dropout;
 mod examples;
 mod exit_codes;
@@ -13,5 +15,10 @@ mod gpt2_files;
 mod hub;
 mod init_and_inspect;
 mod nano_sort;
+mod optimizers;
+mod packing;
 mod padding;
+mod parity;
+mod resume;
+mod seeing;
 mod train;

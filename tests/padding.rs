@@ -45,6 +45,7 @@ fn padding_on_either_side() {
             input_ids: ids(&[padded, other].concat(), 2),
             attention_mask: Some(mask.clone()),
             position_ids: Some(position_ids(mask)),
+            segment_ids: None,
         });
         assert!(logits.clone().is_finite().all().into_scalar::<bool>());
         let row: Tensor<2> = logits.slice([0..1, tokens, 0..199]).squeeze_dim(0);

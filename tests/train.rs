@@ -52,7 +52,9 @@ fn an_adapter_is_trained_shown_and_saved() {
         "adapter_config.json",
         "adapter_model.safetensors",
         "config.toml",
+        "events.out.tfevents.peft",
         "metrics.jsonl",
+        "report.html",
     ];
     assert_eq!(files, expected);
     let config = lab.json("out/adapter_config.json");

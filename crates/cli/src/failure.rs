@@ -18,6 +18,7 @@ pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
     std::panic::set_hook(Box::new(note));
     let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) if error.is::<Interrupted>() => return ExitCode::from(Interrupted::CODE),
         Ok(Err(error)) => describe(&error),
         Err(_) => {
             let said = LAST_PANIC
@@ -30,6 +31,23 @@ pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
     let _ = std::io::stderr().write_all(report.as_bytes());
     ExitCode::FAILURE
 }
+
+/// A job that its user has stopped, who has been told so.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl Interrupted {
+    /// The exit code: 128 and the number of SIGINT, as of a process that it ends.
+    pub const CODE: u8 = 130;
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped by Ctrl-C")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 fn note(panic: &PanicHookInfo<'_>) {
     tracing::debug!("{panic}");

@@ -12,8 +12,9 @@ use burn_peft_models::{GPT2LMHeadModel, Gpt2Config, ModelInput};
 /// The files that a tokenizer can be: the first alone, or else the second with the third.
 const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
 /// What may lie beside them.
-const TOKENIZER_EXTRAS: [&str; 3] = [
+const TOKENIZER_EXTRAS: [&str; 4] = [
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
 ];
@@ -79,19 +80,32 @@ impl Loaded {
 /// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
 /// where the model has none.
 pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<Tokenizer>> {
-    let load = |path: &Path| Tokenizer::load(path).context("cannot load the tokenizer");
-    let Some(given) = given else {
-        return match tokenizer_files(files)?.is_empty() {
-            true => Ok(None),
-            false => load(files.path()).map(Some),
-        };
-    };
+    if let Some(given) = given {
+        return open_tokenizer(given).map(Some);
+    }
+    match tokenizer_files(files)?.is_empty() {
+        true => Ok(None),
+        false => read_tokenizer(files.path()).map(Some),
+    }
+}
+
+/// A tokenizer on its own: a folder, a file or a Hub id.
+pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
     if Path::new(given).is_file() {
-        return load(Path::new(given)).map(Some);
+        return read_tokenizer(Path::new(given));
     }
     let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
     tokenizer_files(&files)?;
-    load(files.path()).map(Some)
+    read_tokenizer(files.path())
+}
+
+fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::load(path).context("cannot load the tokenizer")
+}
+
+/// The files of a data set on the Hub, for [`burn_peft_data::Finder`].
+pub fn find_data(name: &str) -> Result<Option<Vec<PathBuf>>, String> {
+    hub::dataset(name).map_err(|error| error.to_string())
 }
 
 /// The paths of a model's tokenizer files; a Hub model's are fetched. None where it has no

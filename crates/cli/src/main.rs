@@ -3,6 +3,7 @@
 mod commands;
 mod device;
 mod failure;
+mod interrupt;
 mod loading;
 mod output;
 
@@ -13,7 +14,7 @@ use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use commands::{eval, forward, generate, init, inspect, merge, train};
+use commands::{data, eval, forward, generate, init, inspect, merge, new, train};
 use device::DeviceKind;
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -34,15 +35,19 @@ const EXAMPLE: &str = "\
 Example:
   peft train configs/quickstart.toml
 
-Exit status: 0 done, 1 the job failed, 2 wrong usage. Results go to standard output, errors,
+Exit status: 0 done, 1 the job failed, 2 wrong usage, 130 stopped by Ctrl-C. Results go to standard output, errors,
 warnings and progress to standard error.";
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a training file to begin with
+    New(new::Args),
     /// Train an adapter as a file says
     Train(train::Args),
     /// Continue a text
     Generate(generate::Args),
+    /// Show a data file as training sees it
+    Data(data::Args),
     /// Loss and perplexity on a file
     Eval(eval::Args),
     /// Put an adapter into the weights of its model
@@ -75,8 +80,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let device = cli.device.open();
     match cli.command {
+        Command::New(args) => new::run(args),
         Command::Train(args) => train::run(args, &device),
         Command::Generate(args) => generate::run(args, &device),
+        Command::Data(args) => data::run(args),
         Command::Eval(args) => eval::run(args, &device),
         Command::Merge(args) => merge::run(args, &device),
         Command::Inspect(args) => inspect::run(args, &device),

@@ -2,6 +2,7 @@
 
 use crate::error::{DataError, Result};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// How a plain text file becomes rows; named as in Hugging Face `datasets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +22,8 @@ pub enum SampleBy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`.
+    /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`. Or a data
+    /// set on the Hub: `stanfordnlp/imdb:train[:500]`.
     pub train: String,
     /// The file to evaluate on, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,10 @@ pub struct DataConfig {
     /// Pad every batch to a multiple of this many tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to_multiple_of: Option<usize>,
+    /// Put several rows into one, up to `max_length` tokens (or the model's `n_positions`): each
+    /// attends to itself only, its positions counted from 0.
+    #[serde(default)]
+    pub packing: bool,
     /// The column of text, for files whose columns say nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
@@ -49,9 +55,13 @@ pub struct DataConfig {
     /// How a plain text file becomes rows.
     #[serde(default)]
     pub sample_by: SampleBy,
-    /// Whether a prompt's own tokens are left out of the loss.
+    /// Whether a prompt's own tokens, and in a chat all but the assistant's, are left out of the
+    /// loss.
     #[serde(default = "yes")]
     pub completion_only_loss: bool,
+    /// Where tokenised rows are kept; [`default_cache_dir`](crate::default_cache_dir) unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_dir: Option<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -68,10 +78,12 @@ impl DataConfig {
             max_samples: None,
             max_length: None,
             pad_to_multiple_of: None,
+            packing: false,
             text_field: None,
             template: None,
             sample_by: SampleBy::Line,
             completion_only_loss: true,
+            cache_dir: None,
         }
     }
 

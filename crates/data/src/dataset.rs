@@ -3,23 +3,27 @@
 use crate::batch::Batch;
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
-use crate::example::{Encoded, Encoder, Example, Limits};
+use crate::example::{Example, Limits};
 use crate::format::Shape;
-use crate::sampler::stream;
-use crate::source::Rows;
+use crate::packing::pack;
+use crate::part::{Part, Split};
+use crate::source::Finder;
+use crate::store::Store;
+use crate::tokenize::Tokenize;
 use crate::tokenizer::Tokenizer;
-use rand::seq::SliceRandom;
-use rayon::prelude::*;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// The examples of one file.
+/// The examples of one file: tokens that are mapped from the cache, not held in memory.
+///
+/// Batches are made of *sequences*: an example each, or with packing several.
 #[derive(Clone, Debug)]
 pub struct Examples {
     /// The file they are from.
     pub file: String,
     /// The shape of its rows.
     pub shape: Shape,
-    /// The examples in the file's order; never empty.
-    pub examples: Vec<Example>,
     /// Rows left out: fewer than 2 tokens, or nothing to learn.
     pub skipped: usize,
     /// Rows cut to `max_length`.
@@ -28,11 +32,41 @@ pub struct Examples {
     pub pad_id: u32,
     /// What the width of a batch is rounded up to.
     pub pad_to_multiple_of: Option<usize>,
+    /// Where the tokens are.
+    pub cache_file: Option<PathBuf>,
+    store: Arc<Store>,
+    /// The examples of each sequence, where that is not one each.
+    sequences: Option<Arc<Vec<Vec<u32>>>>,
+    packed: bool,
 }
 
 impl Examples {
-    /// Reads a file and tokenises it on all cores. `spec` is its path with an optional slice;
-    /// without a tokenizer only rows of `input_ids` can be read.
+    /// Examples that are there already; `file` is how errors call where they are from.
+    ///
+    /// # Errors
+    /// If memory does not suffice.
+    pub fn new(file: &str, shape: Shape, examples: &[Example]) -> Result<Self> {
+        let store = Store::memory(examples).map_err(DataError::io(file.as_ref()))?;
+        Ok(Self::from_store(file, shape, store))
+    }
+
+    pub(crate) fn from_store(file: &str, shape: Shape, store: Store) -> Self {
+        Self {
+            file: file.into(),
+            shape,
+            skipped: 0,
+            truncated: 0,
+            pad_id: 0,
+            pad_to_multiple_of: None,
+            cache_file: None,
+            store: Arc::new(store),
+            sequences: None,
+            packed: false,
+        }
+    }
+
+    /// Reads a file and tokenises it on all cores, or maps what was tokenised before. `spec` is its
+    /// path with an optional slice; without a tokenizer only rows of `input_ids` can be read.
     ///
     /// # Errors
     /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
@@ -42,87 +76,72 @@ impl Examples {
         tokenizer: Option<&Tokenizer>,
         limits: Limits,
     ) -> Result<Self> {
-        config.validate(limits.n_positions)?;
-        Self::encode(
-            &Rows::read(spec, config.sample_by)?,
-            config,
-            tokenizer,
-            limits,
-        )
+        Self::load_with(spec, config, tokenizer, limits, &|_| Ok(None))
     }
 
-    fn encode(
-        rows: &Rows,
+    /// As [`load`](Self::load); what is no file is looked for by `find`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and what `find` says.
+    pub fn load_with(
+        spec: &str,
         config: &DataConfig,
         tokenizer: Option<&Tokenizer>,
         limits: Limits,
+        find: Finder<'_>,
     ) -> Result<Self> {
-        let shape = Shape::detect(rows, config)?;
-        let encoder = Encoder {
-            shape: &shape,
+        config.validate(limits.n_positions)?;
+        let tokenize = Tokenize {
+            config,
             tokenizer,
             limits,
-            max_length: config.max_length,
-            completion_only_loss: config.completion_only_loss,
-            document: rows.document,
+            find,
         };
-        // Collected before the first error is looked for, so that it is the file's first.
-        let encode = |row| encoder.encode(row, &rows.place(row.number));
-        let encoded: Vec<Result<Encoded>> = rows.rows.par_iter().map(encode).collect();
-        let encoded: Vec<Encoded> = encoded.into_iter().collect::<Result<_>>()?;
+        Self::prepare(&tokenize, spec, Part::default())
+    }
 
-        let total = encoded.len();
-        let skipped = encoded.iter().filter(|row| row.examples.is_empty()).count();
-        let truncated = encoded.iter().filter(|row| row.truncated).count();
-        let file = rows.file.clone();
-        if skipped == total {
-            let mut problem =
-                format!("each of its {total} has fewer than 2 tokens or nothing to learn");
-            if truncated > 0 {
-                problem += &format!("; {truncated} of them were cut to data.max_length");
-            }
-            return Err(DataError::Empty { file, problem });
+    fn prepare(tokenize: &Tokenize<'_>, spec: &str, part: Part) -> Result<Self> {
+        let mut examples = tokenize.examples(spec, part)?;
+        let (config, limits) = (tokenize.config, tokenize.limits);
+        let eos = tokenize.tokenizer.and_then(Tokenizer::eos_id);
+        examples.pad_id = eos
+            .filter(|&eos| (eos as usize) < limits.vocab_size)
+            .unwrap_or(0);
+        examples.pad_to_multiple_of = config.pad_to_multiple_of;
+        if config.packing {
+            examples = examples.packed(config.max_length.unwrap_or(limits.n_positions));
         }
-        if skipped > 0 {
-            tracing::warn!(
-                "{file}: {skipped} of {total} rows skipped: fewer than 2 tokens or nothing to learn"
-            );
-        }
-        let eos = tokenizer.and_then(Tokenizer::eos_id);
-        let examples = Self {
-            file,
-            examples: encoded.into_iter().flat_map(|row| row.examples).collect(),
-            skipped,
-            truncated,
-            pad_id: eos
-                .filter(|&eos| (eos as usize) < limits.vocab_size)
-                .unwrap_or(0),
-            pad_to_multiple_of: config.pad_to_multiple_of,
-            shape,
-        };
         examples.check_padding(limits)?;
         tracing::info!(
-            "{}: {} examples of shape {}, {} tokens, {truncated} rows cut to max_length",
+            "{}: {} examples of shape {}, {} tokens, {} rows cut to max_length",
             examples.file,
             examples.len(),
             examples.shape,
             examples.tokens(),
+            examples.truncated,
         );
         Ok(examples)
+    }
+
+    /// The same examples with several in a sequence of up to `max` tokens, each as if alone.
+    pub fn packed(mut self, max: usize) -> Self {
+        let lengths: Vec<usize> = self.store.lengths().collect();
+        self.sequences = Some(Arc::new(pack(&lengths, max)));
+        self.packed = true;
+        self
     }
 
     /// Padding must not reach beyond the model's positions either.
     fn check_padding(&self, limits: Limits) -> Result<()> {
         let multiple = self.pad_to_multiple_of.unwrap_or(1);
-        let width = self.longest().next_multiple_of(multiple);
+        let longest = self.longest_sequence();
+        let width = longest.next_multiple_of(multiple);
         if width <= limits.n_positions {
             return Ok(());
         }
         let problem = format!(
-            "is {multiple}, which pads {} tokens of {} to {width}, more than the model's n_positions {}",
-            self.longest(),
-            self.file,
-            limits.n_positions
+            "is {multiple}, which pads {longest} tokens of {} to {width}, more than the model's n_positions {}",
+            self.file, limits.n_positions
         );
         Err(DataError::Setting {
             key: "pad_to_multiple_of",
@@ -132,42 +151,113 @@ impl Examples {
 
     /// Number of examples.
     pub fn len(&self) -> usize {
-        self.examples.len()
+        match &self.sequences {
+            Some(sequences) => sequences.iter().map(Vec::len).sum(),
+            None => self.store.len(),
+        }
     }
 
     /// Whether there are none; loading never gives this.
     pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
+        self.len() == 0
+    }
+
+    /// Number of sequences: what a [`Sampler`](crate::Sampler) draws from.
+    pub fn sequences(&self) -> usize {
+        match &self.sequences {
+            Some(sequences) => sequences.len(),
+            None => self.store.len(),
+        }
+    }
+
+    /// The tokens of each sequence.
+    pub fn lengths(&self) -> Vec<usize> {
+        let examples: Vec<usize> = self.store.lengths().collect();
+        match &self.sequences {
+            Some(sequences) => {
+                let tokens = |row: &Vec<u32>| row.iter().map(|&i| examples[i as usize]).sum();
+                sequences.iter().map(tokens).collect()
+            }
+            None => examples,
+        }
     }
 
     /// Tokens of all examples.
     pub fn tokens(&self) -> usize {
-        self.examples
-            .iter()
-            .map(|example| example.input_ids.len())
-            .sum()
+        self.lengths().into_iter().sum()
     }
 
     /// Tokens the loss is taken over.
     pub fn supervised_tokens(&self) -> usize {
-        self.examples.iter().map(Example::supervised_tokens).sum()
+        match &self.sequences {
+            Some(sequences) => {
+                let examples = sequences.iter().flatten();
+                examples
+                    .map(|&i| self.store.supervised_tokens(i as usize))
+                    .sum()
+            }
+            None => {
+                let examples = 0..self.store.len();
+                examples.map(|i| self.store.supervised_tokens(i)).sum()
+            }
+        }
     }
 
     /// Tokens of the longest example.
     pub fn longest(&self) -> usize {
-        self.examples
-            .iter()
-            .map(|example| example.input_ids.len())
-            .max()
-            .unwrap_or(0)
+        self.store.lengths().max().unwrap_or(0)
     }
 
-    /// The examples at these indices as a batch.
+    /// Tokens of the longest sequence.
+    pub fn longest_sequence(&self) -> usize {
+        self.lengths().into_iter().max().unwrap_or(0)
+    }
+
+    /// All examples, in the order of the sequences; without packing that of the file.
+    pub fn iter(&self) -> impl Iterator<Item = Example> + '_ {
+        (0..self.sequences()).flat_map(|index| self.sequence(index))
+    }
+
+    /// The examples of a sequence.
     ///
     /// # Panics
-    /// When an index is not below [`Examples::len`].
+    /// When the index is not below [`sequences`](Self::sequences).
+    pub fn sequence(&self, index: usize) -> Vec<Example> {
+        match &self.sequences {
+            Some(sequences) => {
+                let examples = sequences[index].iter();
+                examples.map(|&i| self.store.get(i as usize)).collect()
+            }
+            None => vec![self.store.get(index)],
+        }
+    }
+
+    /// Some of the sequences.
+    ///
+    /// # Panics
+    /// When the range reaches beyond [`sequences`](Self::sequences).
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let part = match &self.sequences {
+            Some(sequences) => sequences[range].to_vec(),
+            None => range.map(|index| vec![index as u32]).collect(),
+        };
+        Self {
+            sequences: Some(Arc::new(part)),
+            ..self.clone()
+        }
+    }
+
+    /// The sequences at these indices as a batch.
+    ///
+    /// # Panics
+    /// When an index is not below [`sequences`](Self::sequences).
     pub fn batch(&self, indices: &[usize]) -> Batch {
-        let examples: Vec<&Example> = indices.iter().map(|&i| &self.examples[i]).collect();
+        let rows = indices.iter().map(|&index| self.sequence(index));
+        if self.packed {
+            let rows: Vec<Vec<Example>> = rows.collect();
+            return Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of);
+        }
+        let examples: Vec<Example> = rows.flatten().collect();
         Batch::collate(&examples, self.pad_id, self.pad_to_multiple_of)
     }
 }
@@ -192,55 +282,50 @@ impl DataSet {
         limits: Limits,
         seed: u64,
     ) -> Result<Self> {
+        Self::load_with(config, tokenizer, limits, seed, &|_| Ok(None))
+    }
+
+    /// As [`load`](Self::load); what is no file is looked for by `find`.
+    ///
+    /// # Errors
+    /// As [`Examples::load_with`].
+    pub fn load_with(
+        config: &DataConfig,
+        tokenizer: Option<&Tokenizer>,
+        limits: Limits,
+        seed: u64,
+        find: Finder<'_>,
+    ) -> Result<Self> {
         config.validate(limits.n_positions)?;
-        let mut train = Rows::read(&config.train, config.sample_by)?;
-        let validation = match (&config.validation, config.validation_split) {
-            (Some(spec), _) => Some(Rows::read(spec, config.sample_by)?),
-            (None, Some(split)) => Some(draw(&mut train, split, seed)?),
-            (None, None) => None,
+        let tokenize = Tokenize {
+            config,
+            tokenizer,
+            limits,
+            find,
         };
-        train
-            .rows
-            .truncate(config.max_samples.unwrap_or(usize::MAX));
-        let encode = |rows: &Rows| Examples::encode(rows, config, tokenizer, limits);
+        let side = |validation| {
+            config.validation_split.map(|size| Split {
+                size,
+                seed,
+                validation,
+            })
+        };
+        let train = Part {
+            split: side(false),
+            max: config.max_samples,
+        };
+        let train = Examples::prepare(&tokenize, &config.train, train)?;
+        let validation = match (&config.validation, side(true)) {
+            (Some(spec), _) => Some((spec, Part::default())),
+            (None, None) => None,
+            (None, split) => Some((&config.train, Part { split, max: None })),
+        };
+        let validation = validation.map(|(spec, part)| Examples::prepare(&tokenize, spec, part));
         Ok(Self {
-            train: encode(&train)?,
-            validation: validation.as_ref().map(encode).transpose()?,
+            train,
+            validation: validation.transpose()?,
         })
     }
-}
-
-/// Takes a share (below 1) or a number of rows out, at random; both parts keep the file's order.
-fn draw(rows: &mut Rows, split: f64, seed: u64) -> Result<Rows> {
-    let total = rows.rows.len();
-    let count = if split < 1.0 {
-        (split * total as f64).ceil()
-    } else {
-        split
-    } as usize;
-    if count >= total {
-        let problem = format!(
-            "is {split}, which takes {count} of the {total} rows of {} and leaves none to train on",
-            rows.file
-        );
-        return Err(DataError::Setting {
-            key: "validation_split",
-            problem,
-        });
-    }
-    let mut drawn = vec![false; total];
-    drawn[..count].fill(true);
-    drawn.shuffle(&mut stream(seed, u64::MAX));
-    let mut drawn = drawn.into_iter();
-    let taken = rows
-        .rows
-        .extract_if(.., |_| drawn.next().unwrap_or(false))
-        .collect();
-    Ok(Rows {
-        rows: taken,
-        file: rows.file.clone(),
-        ..*rows
-    })
 }
 
 #[cfg(test)]
@@ -258,6 +343,7 @@ mod tests {
         let path = dir.path().join("a.jsonl");
         std::fs::write(&path, content).unwrap();
         let mut config = DataConfig::new(path.to_str().unwrap());
+        config.cache_dir = Some(dir.path().join("cache"));
         change(&mut config);
         DataSet::load(&config, Some(&tiny()), LIMITS, 42)
     }
@@ -269,11 +355,7 @@ mod tests {
     }
 
     fn rows(examples: &Examples) -> Vec<usize> {
-        examples
-            .examples
-            .iter()
-            .map(|example| example.row)
-            .collect()
+        examples.iter().map(|example| example.row).collect()
     }
 
     #[test]
@@ -355,5 +437,92 @@ mod tests {
         );
         let data = load(&numbers(3), |c| c.pad_to_multiple_of = Some(8)).unwrap();
         assert_eq!(data.train.batch(&[0]).seq, 8);
+    }
+
+    #[test]
+    fn packed_rows_hold_every_example_once() {
+        let data = load(&numbers(50), |c| c.packing = true).unwrap().train;
+        let plain = load(&numbers(50), |_| ()).unwrap().train;
+        assert!(data.sequences() < 30, "{}", data.sequences());
+        assert_eq!((data.len(), data.tokens()), (50, plain.tokens()));
+        assert!(data.longest_sequence() <= 16 && data.longest() < 10);
+        let mut seen = rows(&data);
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=50).collect::<Vec<_>>());
+        let batch = data.batch(&[0, 1]);
+        assert!(batch.batch == 2 && batch.rows.len() > 2 && batch.segment_ids.is_some());
+        let part = data.slice(1..3);
+        assert_eq!(part.batch(&[0]), data.batch(&[1]));
+        assert_eq!(plain.slice(4..6).batch(&[1]), plain.batch(&[5]));
+        assert_eq!(
+            plain.slice(4..6).supervised_tokens(),
+            plain.batch(&[4, 5]).supervised_tokens()
+        );
+    }
+
+    #[test]
+    fn what_was_tokenised_is_mapped_until_something_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, cache) = (dir.path().join("a.jsonl"), dir.path().join("cache"));
+        std::fs::write(&path, numbers(3)).unwrap();
+        let mut config = DataConfig::new(path.to_str().unwrap());
+        config.cache_dir = Some(cache.clone());
+        let load = |config: &DataConfig| {
+            let examples = Examples::load(&config.train, config, Some(&tiny()), LIMITS).unwrap();
+            let files = std::fs::read_dir(&cache).unwrap().count();
+            (examples, files)
+        };
+        let (first, files) = load(&config);
+        assert_eq!(files, 1);
+        // Not read again: what is in the cache counts.
+        let file = first.cache_file.clone().unwrap();
+        let changed = std::fs::metadata(&file).unwrap().modified().unwrap();
+        let (again, files) = load(&config);
+        assert_eq!(
+            (rows(&again), files, again.shape),
+            (rows(&first), 1, first.shape)
+        );
+        assert_eq!(
+            std::fs::metadata(&file).unwrap().modified().unwrap(),
+            changed
+        );
+        // How batches are made changes no tokens.
+        config.packing = true;
+        config.pad_to_multiple_of = Some(2);
+        assert_eq!(load(&config).1, 1);
+        config.max_length = Some(4);
+        assert_eq!(load(&config).1, 2);
+        std::fs::write(&path, numbers(4)).unwrap();
+        assert_eq!((load(&config).0.len(), load(&config).1), (4, 3));
+        // A file that is not whole is made anew.
+        config.max_length = None;
+        let (whole, _) = load(&config);
+        let file = whole.cache_file.clone().unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        assert_eq!(load(&config).0.len(), 4);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    }
+
+    #[test]
+    fn an_error_leaves_nothing_in_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, "{\"text\": \"one\"}\n{").unwrap();
+        let mut config = DataConfig::new(path.to_str().unwrap());
+        config.cache_dir = Some(dir.path().join("cache"));
+        DataSet::load(&config, Some(&tiny()), LIMITS, 1).unwrap_err();
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("cache")).unwrap().count(),
+            0
+        );
+        config.cache_dir = Some(path.join("no folder"));
+        let error = DataSet::load(&config, Some(&tiny()), LIMITS, 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("a.jsonl/no folder/") && error.contains("BURN_PEFT_CACHE"),
+            "{error}"
+        );
     }
 }

@@ -20,8 +20,8 @@ pub enum DataError {
 
     /// A data file that is not there.
     #[error(
-        "there is no data file {0}; give the path of a .jsonl, .json, .csv, .tsv or .txt file \
-         (data sets on the Hub are not read yet: download one and give its file)"
+        "there is no data file {0}; give the path of a .jsonl, .json, .csv, .tsv, .txt or .parquet \
+         file, or a data set on the Hub as organisation/name:split"
     )]
     NotFound(String),
 
@@ -46,7 +46,8 @@ pub enum DataError {
     /// Columns that belong to no shape.
     #[error(
         "{file} has the columns {columns:?}, which is no known shape; known are `text`, \
-         `prompt` with `completion`, `instruction` with `output` (and `input`), `input_ids`; \
+         `prompt` with `completion`, `instruction` with `output` (and `input`), `messages`, \
+         `input_ids`; \
          name the column of text with data.text_field, or build a prompt with data.template"
     )]
     UnknownShape {
@@ -101,6 +102,22 @@ pub enum DataError {
         /// What is wrong with it, to be read after the key.
         problem: String,
     },
+
+    /// Tokenised rows that could not be kept.
+    #[error(
+        "cannot write the tokenised data {}: {source}; name a folder with room in data.cache_dir \
+         or BURN_PEFT_CACHE", path.display()
+    )]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A data set on the Hub that could not be fetched.
+    #[error("{0}")]
+    Hub(String),
 
     /// Batches of nothing.
     #[error("the batch size is 0; it must be 1 or more")]

@@ -51,7 +51,7 @@ pub(crate) struct Encoder<'a> {
 }
 
 /// What one row became.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Encoded {
     /// No more than one, but for a document; none where nothing is to be learnt.
     pub examples: Vec<Example>,
@@ -71,6 +71,19 @@ impl Encoder<'_> {
                 let (ids, mut labels) = learnt(ids);
                 if self.completion_only_loss {
                     labels[..given].fill(IGNORE_INDEX);
+                }
+                (ids, labels)
+            }
+            Content::Chat(chat) => {
+                let tokenizer = self.tokenizer(place)?;
+                let (ids, trained) = tokenizer.encode_chat(&chat, place)?;
+                let (ids, mut labels) = learnt(ids);
+                if self.completion_only_loss {
+                    let given = labels
+                        .iter_mut()
+                        .zip(trained)
+                        .filter(|(_, trained)| !trained);
+                    given.for_each(|(label, _)| *label = IGNORE_INDEX);
                 }
                 (ids, labels)
             }
@@ -112,7 +125,8 @@ impl Encoder<'_> {
         self.tokenizer.ok_or_else(|| DataError::Row {
             place: place.into(),
             problem:
-                "holds text, and the model's folder has no tokenizer; name one with `tokenizer`"
+                "holds text, and there is no tokenizer with the model; name one with `tokenizer` (on \
+                 the command line --tokenizer)"
                     .into(),
         })
     }
@@ -306,6 +320,9 @@ mod tests {
             1
         );
         let error = encode(json!({"text": "the"}), |e| e.tokenizer = None).unwrap_err();
-        assert!(error.to_string().contains("has no tokenizer"), "{error}");
+        assert!(
+            error.to_string().contains("there is no tokenizer"),
+            "{error}"
+        );
     }
 }

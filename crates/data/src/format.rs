@@ -1,13 +1,15 @@
 //! The shape of a file's rows, told from its columns, and what a row of it holds.
 
+use crate::chat::Chat;
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
-use crate::source::{Row, Rows};
+use crate::source::Row;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// The shape of a file's rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// A column of text.
     Text(String),
@@ -16,7 +18,12 @@ pub enum Shape {
     /// `instruction`, `input` (which may be absent or empty) and `output`.
     Instruction,
     /// A template, and the column of the completion if there is one.
-    Template(String, Option<&'static str>),
+    Template(String, Option<String>),
+    /// A chat: `messages` (or ShareGPT's `conversations`), with optional `tools`.
+    Messages(String),
+    /// `prompt` and `completion`, each a list of messages.
+    ChatCompletion,
+    #[default]
     /// `input_ids`, with optional `labels` and `attention_mask`: used as they are.
     Tokenized,
 }
@@ -29,6 +36,8 @@ impl fmt::Display for Shape {
             Self::Instruction => write!(f, "instruction/input/output"),
             Self::Template(_, Some(column)) => write!(f, "template, completion in `{column}`"),
             Self::Template(_, None) => write!(f, "template"),
+            Self::Messages(column) => write!(f, "chat (column `{column}`)"),
+            Self::ChatCompletion => write!(f, "prompt/completion of messages"),
             Self::Tokenized => write!(f, "input_ids (already tokenised)"),
         }
     }
@@ -46,6 +55,8 @@ pub enum Content {
         /// What is to be learnt.
         completion: String,
     },
+    /// A conversation, for the tokenizer's template.
+    Chat(Chat),
     /// Tokens, not yet checked against a vocabulary.
     Tokens {
         /// The token ids.
@@ -56,72 +67,47 @@ pub enum Content {
 }
 
 impl Shape {
-    /// Tells the shape from the columns of the first row and from what the user said.
+    /// Tells the shape from the columns of the first row of `file` and from what the user said.
     ///
     /// # Errors
-    /// Columns that are no shape, a chat, or a setting that names a column that is not there.
-    pub fn detect(rows: &Rows, config: &DataConfig) -> Result<Self> {
-        let Some(first) = rows.rows.first() else {
-            let problem = "there is no row".into();
-            return Err(DataError::Empty {
-                file: rows.file.clone(),
-                problem,
-            });
+    /// Columns that are no shape, or a setting that names a column that is not there.
+    pub fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Self> {
+        let has = |column: &str| first.contains_key(column);
+        let columns = || first.keys().cloned().collect::<Vec<_>>();
+        let missing = |key, what: String| DataError::Setting {
+            key,
+            problem: format!("{what}, but {file} has the columns {:?}", columns()),
         };
-        let has = |column: &str| first.columns.contains_key(column);
-        let columns = || first.columns.keys().cloned().collect::<Vec<_>>();
 
         if let Some(column) = &config.text_field {
-            if !has(column) {
-                let problem = format!(
-                    "is {column:?}, but {} has the columns {:?}",
-                    rows.file,
-                    columns()
-                );
-                return Err(DataError::Setting {
-                    key: "text_field",
-                    problem,
-                });
-            }
-            return Ok(Self::Text(column.clone()));
+            return match has(column) {
+                true => Ok(Self::Text(column.clone())),
+                false => Err(missing("text_field", format!("is {column:?}"))),
+            };
         }
         if let Some(template) = &config.template {
             if let Some(name) = placeholders(template).find(|name| !has(name)) {
-                let problem = format!(
-                    "asks for {{{name}}}, but {} has the columns {:?}",
-                    rows.file,
-                    columns()
-                );
-                return Err(DataError::Setting {
-                    key: "template",
-                    problem,
-                });
+                return Err(missing("template", format!("asks for {{{name}}}")));
             }
-            let completion = ["completion", "output"]
-                .into_iter()
-                .find(|column| has(column));
-            return Ok(Self::Template(template.clone(), completion));
+            let completion = ["completion", "output"].into_iter().find(|c| has(c));
+            return Ok(Self::Template(template.clone(), completion.map(Into::into)));
         }
         if has("input_ids") {
             Ok(Self::Tokenized)
-        } else if let Some(chat) = ["messages", "conversations"].iter().find(|name| has(name)) {
-            let problem = format!(
-                "holds chats (column `{chat}`), which are not read yet; \
-                 write them as `prompt` and `completion`"
-            );
-            Err(DataError::File {
-                file: rows.file.clone(),
-                problem,
-            })
+        } else if let Some(chat) = ["messages", "conversations"].into_iter().find(|c| has(c)) {
+            Ok(Self::Messages(chat.into()))
         } else if has("prompt") && has("completion") {
-            Ok(Self::PromptCompletion)
+            Ok(match first["prompt"].is_array() {
+                true => Self::ChatCompletion,
+                false => Self::PromptCompletion,
+            })
         } else if has("instruction") && has("output") {
             Ok(Self::Instruction)
         } else if has("text") {
             Ok(Self::Text("text".into()))
         } else {
             Err(DataError::UnknownShape {
-                file: rows.file.clone(),
+                file: file.into(),
                 columns: columns(),
             })
         }
@@ -165,6 +151,10 @@ impl Shape {
                     None => Content::Text(prompt),
                 }
             }
+            Self::Messages(column) => Content::Chat(Chat::new(columns, &[column], 0).map_err(bad)?),
+            Self::ChatCompletion => {
+                Content::Chat(Chat::new(columns, &["prompt", "completion"], 1).map_err(bad)?)
+            }
             Self::Tokenized => tokens(columns).map_err(bad)?,
         })
     }
@@ -182,9 +172,6 @@ pub fn instruction_prompt(instruction: &str, input: &str) -> String {
 fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, String> {
     match columns.get(column) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Array(_)) if column == "prompt" || column == "completion" => Err(format!(
-            "holds a chat in `{column}`; chats are not read yet, give text"
-        )),
         other => Err(format!(
             "has {} in `{column}`, where text is wanted",
             kind(other)
@@ -296,21 +283,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn rows(value: Value) -> Rows {
-        let columns = value.as_object().cloned().unwrap();
-        let rows = vec![Row { number: 7, columns }];
-        Rows {
-            file: "a.jsonl".into(),
-            rows,
-            unit: "line",
-            document: false,
-        }
-    }
-
     fn detect(value: Value, config: &DataConfig) -> Result<(Shape, Content)> {
-        let rows = rows(value);
-        let shape = Shape::detect(&rows, config)?;
-        let content = shape.read(&rows.rows[0], "a.jsonl line 7")?;
+        let columns = value.as_object().cloned().unwrap();
+        let shape = Shape::detect(&columns, "a.jsonl", config)?;
+        let row = Row { number: 7, columns };
+        let content = shape.read(&row, "a.jsonl line 7")?;
         Ok((shape, content))
     }
 
@@ -367,6 +344,29 @@ mod tests {
     }
 
     #[test]
+    fn chats_come_in_three_shapes() {
+        let user = json!({"role": "user", "content": "Hi"});
+        let assistant = json!({"role": "assistant", "content": "Hello"});
+        let chat = |given| {
+            let messages = vec![user.clone(), assistant.clone()];
+            let extras = Map::new();
+            Content::Chat(Chat {
+                messages,
+                extras,
+                given,
+            })
+        };
+        let (shape, content) =
+            plain(json!({"messages": [user, assistant], "tools": null})).unwrap();
+        assert_eq!(shape.to_string(), "chat (column `messages`)");
+        assert_eq!(content, chat(0));
+        let row = json!({"prompt": [user], "completion": [assistant]});
+        assert_eq!(plain(row).unwrap(), (Shape::ChatCompletion, chat(1)));
+        let row = json!([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]);
+        assert_eq!(plain(json!({"conversations": row})).unwrap().1, chat(0));
+    }
+
+    #[test]
     fn the_user_may_name_the_text_or_write_a_template() {
         let row = json!({"review": "fine {x}", "stars": 4, "output": "positive"});
         let mut config = DataConfig::new("a.jsonl");
@@ -404,11 +404,13 @@ mod tests {
             message.contains("[\"review\", \"stars\"]") && message.contains("text_field"),
             "{message}"
         );
-        assert!(
-            error(json!({"messages": []})).contains("(column `messages`), which are not read yet")
+        assert_eq!(
+            error(json!({"messages": "hello"})),
+            "a.jsonl line 7 has no list of messages in `messages`"
         );
-        assert!(
-            error(json!({"prompt": [], "completion": []})).contains("holds a chat in `prompt`")
+        assert_eq!(
+            error(json!({"messages": [{"content": "hello"}]})),
+            "a.jsonl line 7 has a message without a `role` in `messages`: {\"content\":\"hello\"}"
         );
         assert_eq!(
             error(json!({"text": 3})),

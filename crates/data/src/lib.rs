@@ -1,6 +1,6 @@
 //! From text files to batches of tokens.
 //!
-//! Each step is a plain type that can be looked at: a file is [`Rows`], a row holds a [`Content`]
+//! Each step is a plain type that can be looked at: a file is a [`Source`], a row holds a [`Content`]
 //! according to the file's [`Shape`], a [`Tokenizer`] makes it an [`Example`], a [`Sampler`] says
 //! which come next, and some of them are a [`Batch`]. [`DataSet::load`] does it all, from the
 //! `[data]` table of a training file:
@@ -12,36 +12,48 @@
 //! let file = dir.join("burn-peft-data-example.jsonl");
 //! std::fs::write(&file, "{\"text\": \"one\"}\n{\"text\": \"two three\"}\n")?;
 //!
-//! let config = DataConfig::new(file.display().to_string());
+//! let mut config = DataConfig::new(file.display().to_string());
+//! config.cache_dir = Some(dir.join("burn-peft-data-example"));
 //! let tokenizer = train_bpe(["one two three"], 300)?;
 //! let limits = Limits { n_positions: 64, vocab_size: tokenizer.vocab_size() };
 //! let data = DataSet::load(&config, Some(&tokenizer), limits, 42)?;
 //! assert_eq!(data.train.len(), 2);
 //!
-//! let sampler = Sampler::new(data.train.len(), 2, 42, true)?;
+//! let sampler = Sampler::new(data.train.sequences(), 2, 42, true)?;
 //! for indices in sampler.batches(0) {
 //!     let batch = data.train.batch(&indices);
 //!     assert_eq!(batch.input_ids.len(), batch.batch * batch.seq);
 //! }
 //! # std::fs::remove_file(file)?;
+//! # std::fs::remove_dir_all(dir.join("burn-peft-data-example"))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod batch;
 mod bpe;
+mod cache;
+mod chat;
 mod config;
 mod dataset;
 mod error;
 mod example;
 mod format;
+mod packing;
+mod parquet;
+mod part;
 mod sampler;
 mod slice;
 mod source;
+mod stats;
+mod store;
 mod stream;
+mod tokenize;
 mod tokenizer;
 
 pub use batch::Batch;
 pub use bpe::train_bpe;
+pub use cache::default_cache_dir;
+pub use chat::Chat;
 pub use config::{DataConfig, SampleBy};
 pub use dataset::{DataSet, Examples};
 pub use error::{DataError, Result};
@@ -49,6 +61,7 @@ pub use example::{Example, IGNORE_INDEX, Limits};
 pub use format::{Content, Shape, instruction_prompt};
 pub use sampler::Sampler;
 pub use slice::SlicedPath;
-pub use source::{Row, Rows};
+pub use source::{Finder, Row, Source};
+pub use stats::{Padding, histogram};
 pub use stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};

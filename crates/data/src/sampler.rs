@@ -4,6 +4,8 @@ use crate::error::{DataError, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// Draws batches of example indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Sampler {
     batch_size: usize,
     seed: u64,
     shuffle: bool,
+    /// The lengths to group by.
+    lengths: Option<Arc<[usize]>>,
 }
 
 impl Sampler {
@@ -27,8 +31,20 @@ impl Sampler {
                 batch_size,
                 seed,
                 shuffle,
+                lengths: None,
             }),
         }
+    }
+
+    /// Puts examples of about the same length into a batch, as transformers' `group_by_length`
+    /// does: the order is cut into stretches of 50 batches at most (a quarter of all at most),
+    /// each of which runs from its longest example to its shortest; and the longest of all comes
+    /// first, so that memory runs out at once if it does. `lengths` are those of all examples.
+    ///
+    /// Changes nothing where nothing is shuffled.
+    pub fn group_by_length(mut self, lengths: impl Into<Arc<[usize]>>) -> Self {
+        self.lengths = Some(lengths.into()).filter(|_| self.shuffle);
+        self
     }
 
     /// Batches of one epoch, the short last one included.
@@ -42,7 +58,23 @@ impl Sampler {
         if self.shuffle {
             order.shuffle(&mut stream(self.seed, epoch));
         }
+        if let Some(lengths) = &self.lengths {
+            self.group(&mut order, lengths);
+        }
         order
+    }
+
+    fn group(&self, order: &mut [usize], lengths: &[usize]) {
+        let length = |&example: &usize| lengths.get(example).copied().unwrap_or(0);
+        let batches = (order.len() / (4 * self.batch_size)).clamp(1, 50);
+        let size = batches * self.batch_size;
+        for stretch in order.chunks_mut(size) {
+            stretch.sort_by_key(|example| Reverse(length(example)));
+        }
+        let firsts = (0..order.len()).step_by(size);
+        if let Some(longest) = firsts.min_by_key(|&first| Reverse(length(&order[first]))) {
+            order.swap(0, longest);
+        }
     }
 
     /// The batches of an epoch, the last one shorter where they do not come out even.
@@ -101,6 +133,27 @@ mod tests {
             let rest: Vec<_> = sampler.batches_from(5, first).collect();
             assert_eq!(rest, all[first.min(4)..]);
         }
+    }
+
+    #[test]
+    fn grouped_batches_have_about_one_length() {
+        let lengths: Vec<usize> = (0..400).map(|i| 1 + (i * 37) % 101).collect();
+        let plain = Sampler::new(400, 4, 42, true).unwrap();
+        let grouped = plain.clone().group_by_length(lengths.clone());
+        let width = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i]).max().unwrap();
+        let cells = |sampler: &Sampler| sampler.batches(3).map(|b| 4 * width(&b)).sum::<usize>();
+        let tokens: usize = lengths.iter().sum();
+        assert!(cells(&grouped) < tokens * 11 / 10 && cells(&plain) > tokens * 14 / 10);
+
+        let mut order = grouped.order(3);
+        assert_eq!(lengths[order[0]], 101);
+        assert_ne!(order, grouped.order(4));
+        let rest: Vec<_> = grouped.batches_from(3, 60).collect();
+        assert_eq!(rest.concat(), order[240..]);
+        order.sort_unstable();
+        assert_eq!(order, (0..400).collect::<Vec<_>>());
+        let in_order = Sampler::new(400, 4, 0, false).unwrap();
+        assert!(in_order.group_by_length(lengths).order(0).is_sorted());
     }
 
     #[test]

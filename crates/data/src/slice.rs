@@ -34,6 +34,11 @@ impl<'a> SlicedPath<'a> {
         }
     }
 
+    /// Whether all rows are wanted, however many there are.
+    pub fn is_whole(&self) -> bool {
+        self.slice.is_none()
+    }
+
     /// The wanted rows of `len`, as indices from 0.
     ///
     /// # Errors

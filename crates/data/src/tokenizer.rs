@@ -1,7 +1,10 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
+use crate::cache::Key;
+use crate::chat::ChatTemplate;
 use crate::error::{DataError, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
@@ -16,7 +19,14 @@ pub struct Tokenizer {
     inner: Inner,
     name: String,
     eos: Option<u32>,
+    /// Its chat template, or what is wrong with it: of no matter until a chat comes.
+    chat: std::result::Result<ChatTemplate, String>,
 }
+
+/// Why a tokenizer can do without.
+const NO_TEMPLATE: &str = "it has no chat_template (in tokenizer_config.json or \
+    chat_template.jinja), and the data are chats; name the tokenizer of a chat model with \
+    `tokenizer`, or write rows of `prompt` and `completion`";
 
 impl Tokenizer {
     /// Loads a tokenizer from a folder with `tokenizer.json`, or with GPT-2's `vocab.json` and
@@ -66,6 +76,8 @@ impl Tokenizer {
         if let Some(eos) = declared_eos(folder, &tokenizer.inner).map_err(bad)? {
             tokenizer.eos = Some(eos);
         }
+        let eos = tokenizer.eos.and_then(|eos| tokenizer.id_to_token(eos));
+        tokenizer.chat = declared_chat(folder, eos);
         Ok(tokenizer)
     }
 
@@ -80,7 +92,12 @@ impl Tokenizer {
             });
         }
         let eos = inner.token_to_id(END_OF_TEXT);
-        Ok(Self { inner, name, eos })
+        Ok(Self {
+            inner,
+            name,
+            eos,
+            chat: Err(NO_TEMPLATE.into()),
+        })
     }
 
     /// Token ids of a text, with the special tokens this tokenizer puts around one (GPT-2: none).
@@ -137,6 +154,33 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The chat template, or why there is none.
+    pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, String> {
+        self.chat.as_ref().map_err(Clone::clone)
+    }
+
+    /// Token ids of a text that has its special tokens already, and the bytes each is made of.
+    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = self.inner.encode(text, false);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        let offsets = encoding.get_offsets().iter();
+        let offsets = offsets.map(|&(start, end)| start..end).collect();
+        Ok((encoding.get_ids().to_vec(), offsets))
+    }
+
+    /// Adds all that decides what a text's tokens are.
+    pub(crate) fn hash_into(&self, key: &mut Key) -> Result<()> {
+        let text = self.inner.to_string(false);
+        key.add(text.map_err(|error| self.error(error))?.as_bytes());
+        key.add(&self.eos.map_or(-1, i64::from).to_le_bytes());
+        if let Ok(template) = &self.chat {
+            let (source, special_tokens) = template.identity();
+            key.add(source.as_bytes());
+            key.add(Value::from(special_tokens.clone()).to_string().as_bytes());
+        }
+        Ok(())
+    }
+
     /// Writes `tokenizer.json`; the same tokenizer always gives the same bytes.
     ///
     /// # Errors
@@ -160,10 +204,12 @@ impl Tokenizer {
     }
 
     fn error(&self, error: tokenizers::Error) -> DataError {
-        DataError::Tokenizer {
-            name: self.name.clone(),
-            problem: error.to_string(),
-        }
+        self.problem(error.to_string())
+    }
+
+    pub(crate) fn problem(&self, problem: String) -> DataError {
+        let name = self.name.clone();
+        DataError::Tokenizer { name, problem }
     }
 }
 
@@ -198,6 +244,42 @@ pub(crate) fn byte_level(model: BPE) -> Inner {
     inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     inner.with_decoder(Some(ByteLevel::new(false, true, true)));
     inner
+}
+
+/// The chat template of the files beside a tokenizer: `chat_template.jinja`, else the
+/// `chat_template` of `tokenizer_config.json` (of several the one named `default`).
+fn declared_chat(folder: &Path, eos: Option<String>) -> std::result::Result<ChatTemplate, String> {
+    let config = read_json(&folder.join("tokenizer_config.json"))?;
+    let map = read_json(&folder.join("special_tokens_map.json"))?;
+    let file = folder.join("chat_template.jinja");
+    let template = match (file.is_file(), &config["chat_template"]) {
+        (true, _) => std::fs::read_to_string(&file)
+            .map_err(|error| format!("{}: {error}", file.display()))?,
+        (false, Value::String(template)) => template.clone(),
+        (false, Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            let template = default.and_then(|entry| entry["template"].as_str());
+            template
+                .ok_or("tokenizer_config.json names no default chat_template")?
+                .into()
+        }
+        _ => return Err(NO_TEMPLATE.into()),
+    };
+    let mut special_tokens = Map::new();
+    if let Some(eos) = eos {
+        special_tokens.insert("eos_token".into(), eos.into());
+    }
+    for (name, token) in [&map, &config]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flatten()
+    {
+        let token = token.get("content").unwrap_or(token);
+        if name.ends_with("_token") && token.is_string() {
+            special_tokens.insert(name.clone(), token.clone());
+        }
+    }
+    ChatTemplate::new(&template, special_tokens)
 }
 
 /// The end-of-sequence token that the files beside a tokenizer name.

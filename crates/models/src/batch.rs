@@ -36,45 +36,88 @@ impl LmBatch {
         input_ids: &[i64],
         attention_mask: &[i64],
         labels: &[i64],
-        [batch, seq]: [usize; 2],
+        shape: [usize; 2],
         device: &Device,
     ) -> Result<Self> {
-        let size = batch * seq;
-        if [input_ids, attention_mask, labels]
-            .iter()
-            .any(|part| part.len() != size)
-            || size == 0
-        {
-            return Err(ModelError::Input(format!(
-                "a batch of {batch} rows of {seq} tokens needs {size} ids, mask values and labels, \
-                 not {}, {} and {}",
-                input_ids.len(),
-                attention_mask.len(),
-                labels.len()
-            )));
+        check_lengths([input_ids, attention_mask, labels], shape)?;
+        let seq = shape[1];
+        let starts = |position: usize| position.is_multiple_of(seq);
+        let mut batch = Self::unmasked(input_ids, labels, shape, starts, device);
+        batch.tokens = attention_mask.iter().filter(|&&value| value != 0).count();
+        if batch.tokens < input_ids.len() {
+            batch.input.attention_mask = Some(matrix(attention_mask, shape, device));
         }
+        Ok(batch)
+    }
+
+    /// A batch of packed rows: as [`new`](Self::new), with the number of the text that each token
+    /// belongs to, `[batch, seq]`, in place of the mask; 0 is padding. Positions count from the
+    /// start of each text, and its first token is not predicted.
+    ///
+    /// # Errors
+    /// If the lengths do not fit `batch` and `seq`.
+    pub fn packed(
+        input_ids: &[i64],
+        segment_ids: &[i64],
+        labels: &[i64],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        check_lengths([input_ids, segment_ids, labels], shape)?;
+        let seq = shape[1];
+        let starts = |position: usize| {
+            position.is_multiple_of(seq) || segment_ids[position] != segment_ids[position - 1]
+        };
+        let mut position_ids = Vec::with_capacity(input_ids.len());
+        for position in 0..input_ids.len() {
+            let next = position_ids.last().map_or(0, |last| last + 1);
+            position_ids.push(if starts(position) { 0 } else { next });
+        }
+        let mut batch = Self::unmasked(input_ids, labels, shape, starts, device);
+        batch.tokens = segment_ids.iter().filter(|&&value| value != 0).count();
+        batch.input.position_ids = Some(matrix(&position_ids, shape, device));
+        batch.input.segment_ids = Some(matrix(segment_ids, shape, device));
+        Ok(batch)
+    }
+
+    /// A batch in which everything is a token; `starts` tells the first positions of texts.
+    fn unmasked(
+        input_ids: &[i64],
+        labels: &[i64],
+        shape: [usize; 2],
+        starts: impl Fn(usize) -> bool,
+        device: &Device,
+    ) -> Self {
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (position, &label) in labels.iter().enumerate() {
-            if position % seq != 0 && label != IGNORE_INDEX {
+            if label != IGNORE_INDEX && !starts(position) {
                 positions.push(position as i64 - 1);
                 targets.push(label);
             }
         }
-        let matrix = |values: &[i64]| {
-            Tensor::from_data(TensorData::new(values.to_vec(), [batch, seq]), device)
-        };
-        let tokens = attention_mask.iter().filter(|&&value| value != 0).count();
         let count = positions.len();
-        Ok(Self {
-            input: ModelInput {
-                input_ids: matrix(input_ids),
-                attention_mask: (tokens < size).then(|| matrix(attention_mask)),
-                position_ids: None,
-            },
+        Self {
+            input: ModelInput::new(matrix(input_ids, shape, device)),
             positions: Tensor::from_data(TensorData::new(positions, [count]), device),
             targets: Tensor::from_data(TensorData::new(targets, [count]), device),
             count,
-            tokens,
-        })
+            tokens: input_ids.len(),
+        }
     }
+}
+
+fn matrix(values: &[i64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+fn check_lengths(parts: [&[i64]; 3], [batch, seq]: [usize; 2]) -> Result<()> {
+    let size = batch * seq;
+    let [ids, marks, labels] = parts.map(<[i64]>::len);
+    if size == 0 || [ids, marks, labels].iter().any(|&length| length != size) {
+        return Err(ModelError::Input(format!(
+            "a batch of {batch} rows of {seq} tokens needs {size} ids, mask values and labels, \
+             not {ids}, {marks} and {labels}"
+        )));
+    }
+    Ok(())
 }

@@ -16,6 +16,10 @@ pub struct ModelInput {
     /// The positions of the tokens, `[batch, seq]`. Without it they count from the start of the
     /// row, padding included, as in transformers; see [`position_ids`] for left-padded rows.
     pub position_ids: Option<Tensor<2, Int>>,
+    /// Which of several packed texts a token belongs to, `[batch, seq]`: it attends to those of
+    /// its own number only. `position_ids` have to start anew with each, and there is neither an
+    /// `attention_mask` (padding is a text of its own) nor a cache.
+    pub segment_ids: Option<Tensor<2, Int>>,
 }
 
 impl ModelInput {
@@ -25,6 +29,7 @@ impl ModelInput {
             input_ids,
             attention_mask: None,
             position_ids: None,
+            segment_ids: None,
         }
     }
 }

@@ -8,12 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::api::sync::ApiError;
 use hf_hub::{Cache, Repo, RepoType};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::ADAPTER_FOLDER;
 use crate::error::{ModelError, Result};
+
+mod dataset;
+
+pub use dataset::dataset;
 
 /// How often a transfer that breaks off is taken up again.
 const RETRIES: u64 = 3;
@@ -202,6 +206,7 @@ impl ModelFiles {
 struct Hub {
     options: HubOptions,
     cache: PathBuf,
+    kind: RepoType,
     id: String,
     revision: String,
 }
@@ -221,6 +226,7 @@ impl Hub {
         Ok(Self {
             options: options.clone(),
             cache,
+            kind: RepoType::Model,
             id: id.into(),
             revision: revision.into(),
         })
@@ -279,12 +285,7 @@ impl Hub {
 
     /// hf-hub writes to `blobs/ETAG.part`, goes on there after a break, and renames.
     fn download(&self, file: &str) -> Result<Option<PathBuf>> {
-        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.options.endpoint.clone())
-            .with_token(self.options.token.clone())
-            .with_user_agent("burn-peft", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| self.explain(file, &error))?;
+        let api = self.api(file)?;
         let repo = api.repo(self.repo());
         tracing::debug!("fetching {}", repo.url(file));
         let mut attempt = 0;
@@ -321,18 +322,28 @@ impl Hub {
     }
 
     fn repo(&self) -> Repo {
-        Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone())
+        Repo::with_revision(self.id.clone(), self.kind, self.revision.clone())
     }
 
     fn describe(&self) -> String {
-        format!("Hub model {} (revision {})", self.id, self.revision)
+        let kind = self.kind_name();
+        format!("Hub {kind} {} (revision {})", self.id, self.revision)
+    }
+
+    fn kind_name(&self) -> &'static str {
+        match self.kind {
+            RepoType::Dataset => "data set",
+            _ => "model",
+        }
     }
 
     fn url(&self, file: &str) -> String {
-        let revision = self.repo().url_revision();
+        let repo = self.repo();
         format!(
-            "{}/{}/resolve/{revision}/{file}",
-            self.options.endpoint, self.id
+            "{}/{}/resolve/{}/{file}",
+            self.options.endpoint,
+            repo.url(),
+            repo.url_revision()
         )
     }
 
@@ -365,15 +376,15 @@ impl Hub {
         let url = self.url(file);
         let way_out = match (status(error), error) {
             (Some(401), _) if self.options.token.is_none() => {
-                "there is no such model (nor a folder of this name), or it is private: check the \
-                 name, or set HF_TOKEN"
+                "there is no such repository (nor a file or folder of this name), or it is \
+                 private: check the name, or set HF_TOKEN"
             }
             (Some(401), _) => {
-                "there is no such model (nor a folder of this name), or the token does not open \
-                 it: check the name and HF_TOKEN"
+                "there is no such repository (nor a file or folder of this name), or the token \
+                 does not open it: check the name and HF_TOKEN"
             }
             (Some(403), _) => {
-                "access is restricted: accept the model's terms on its page and set HF_TOKEN to a \
+                "access is restricted: accept the terms on its page and set HF_TOKEN to a \
                  token of that account"
             }
             (Some(416), _) | (_, ApiError::InvalidResume) => {

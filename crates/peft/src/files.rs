@@ -105,6 +105,25 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
+    /// Sets the tensors of every adapter to those that [`save_pretrained`](Self::save_pretrained)
+    /// has written of this model before. Their configurations, which of them act and what is
+    /// trained stay as they are.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or does not fit its adapter.
+    pub fn restore_pretrained(&mut self, directory: impl AsRef<Path>) -> Result<()> {
+        let names: Vec<String> = self.peft_config.keys().cloned().collect();
+        for name in names {
+            let folder = match name.as_str() {
+                DEFAULT_ADAPTER => directory.as_ref().to_path_buf(),
+                name => directory.as_ref().join(name),
+            };
+            let tensors = read_tensors(&folder.join(WEIGHTS_NAME))?;
+            self.load_state_dict(&name, tensors, &folder)?;
+        }
+        Ok(())
+    }
+
     /// The tensors of one adapter under their keys in PEFT's file, in the order of the layers.
     pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
@@ -320,7 +339,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".tmp");
+        builder.prefix(".tmp-");
         #[cfg(unix)]
         {
             // tempfile's own 0600 would keep the file from everybody else.

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::best::{self, BestMetric};
 use crate::error::{Result, TrainError};
-use crate::schedule::{Schedule, SchedulerType};
+use crate::optimizer::{self, OptimizerName};
+use crate::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 
 /// When something is done in the course of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,30 @@ pub enum IntervalStrategy {
     Steps,
     /// At the end of every epoch.
     Epoch,
+}
+
+impl IntervalStrategy {
+    /// As it is written in a file.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Steps => "steps",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// `train_sampling_strategy`: the order of the examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplingStrategy {
+    /// Shuffled by the seed, anew in every epoch.
+    #[default]
+    Random,
+    /// As in the file, the same in every epoch.
+    Sequential,
+    /// Shuffled, with examples of about the same length in a batch.
+    GroupByLength,
 }
 
 /// How a model is trained: keys and defaults are those of transformers' `TrainingArguments`,
@@ -39,7 +65,9 @@ pub struct TrainingArguments {
     pub gradient_accumulation_steps: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// AdamW's weight decay, on every trained tensor.
+    /// The optimizer.
+    pub optim: OptimizerName,
+    /// Weight decay, on every trained tensor but biases and norms.
     pub weight_decay: f64,
     /// AdamW's decay of the first moment.
     pub adam_beta1: f64,
@@ -47,10 +75,17 @@ pub struct TrainingArguments {
     pub adam_beta2: f64,
     /// AdamW's term against division by zero.
     pub adam_epsilon: f64,
+    /// LoRA+: how many times faster `lora_B` learns than `lora_A` (PEFT's
+    /// `create_loraplus_optimizer`, which takes `weight_decay` by the name `loraplus_weight_decay`).
+    pub loraplus_lr_ratio: Option<f64>,
+    /// LoRA+: the learning rate of adapters of embeddings; 1e-6 where it is not set.
+    pub loraplus_lr_embedding: Option<f64>,
     /// The norm that all gradients together are cut to; 0 leaves them as they are.
     pub max_grad_norm: f64,
     /// How the learning rate runs after the warm-up.
     pub lr_scheduler_type: SchedulerType,
+    /// What shapes the schedule: `num_cycles`, `power`, `lr_end`, …
+    pub lr_scheduler_kwargs: Option<SchedulerKwargs>,
     /// Steps of the warm-up; goes before `warmup_ratio`.
     pub warmup_steps: usize,
     /// The warm-up as a share of all steps.
@@ -65,8 +100,24 @@ pub struct TrainingArguments {
     pub save_strategy: IntervalStrategy,
     /// Steps between two checkpoints.
     pub save_steps: usize,
-    /// Checkpoints kept of this run, the oldest going first; all where it is not set.
+    /// Checkpoints kept of this run, the oldest going first; all where it is not set. With
+    /// `load_best_model_at_end` the best one stays.
     pub save_total_limit: Option<usize>,
+    /// End with the weights of the best checkpoint, not of the last step.
+    pub load_best_model_at_end: bool,
+    /// What says which is the best: `loss` or `perplexity` of an evaluation.
+    pub metric_for_best_model: BestMetric,
+    /// Whether more of it is better. (transformers takes more of anything that is not called
+    /// `loss` to be better by default, perplexity too.)
+    pub greater_is_better: bool,
+    /// Stop after so many evaluations in a row that are no better than the best before.
+    pub early_stopping_patience: Option<usize>,
+    /// By how much an evaluation must be better to count for `early_stopping_patience`.
+    pub early_stopping_threshold: f64,
+    /// The order of the examples.
+    pub train_sampling_strategy: SamplingStrategy,
+    /// The same as `train_sampling_strategy = "group_by_length"`, by its older name.
+    pub group_by_length: bool,
     /// The seed of the order of the data, of dropout and of new adapters.
     pub seed: u64,
 }
@@ -81,12 +132,16 @@ impl Default for TrainingArguments {
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,
             learning_rate: 5e-5,
+            optim: OptimizerName::AdamwTorch,
             weight_decay: 0.0,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
+            loraplus_lr_ratio: None,
+            loraplus_lr_embedding: None,
             max_grad_norm: 1.0,
             lr_scheduler_type: SchedulerType::Linear,
+            lr_scheduler_kwargs: None,
             warmup_steps: 0,
             warmup_ratio: 0.0,
             logging_steps: 10,
@@ -95,6 +150,13 @@ impl Default for TrainingArguments {
             save_strategy: IntervalStrategy::Steps,
             save_steps: 500,
             save_total_limit: None,
+            load_best_model_at_end: false,
+            metric_for_best_model: BestMetric::Loss,
+            greater_is_better: false,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0,
+            train_sampling_strategy: SamplingStrategy::Random,
+            group_by_length: false,
             seed: 42,
         }
     }
@@ -188,7 +250,29 @@ impl TrainingArguments {
         one_or_more(
             "save_total_limit",
             self.save_total_limit.unwrap_or(usize::MAX),
-        )
+        )?;
+        let warms_up = self.warmup_steps > 0 || self.warmup_ratio > 0.0;
+        if self.lr_scheduler_type == SchedulerType::Constant && warms_up {
+            let problem = "is \"constant\", which has no warm-up, but warmup_steps or \
+                           warmup_ratio is set; use \"constant_with_warmup\", or remove them";
+            return Err(TrainError::Argument {
+                key: "lr_scheduler_type",
+                problem: problem.into(),
+            });
+        }
+        let key = "lr_scheduler_kwargs";
+        let kwargs = self.schedule(1).validate();
+        kwargs.map_err(|problem| TrainError::Argument { key, problem })?;
+        optimizer::validate(self)?;
+        best::validate(self)
+    }
+
+    /// The order of the examples.
+    pub fn sampling_strategy(&self) -> SamplingStrategy {
+        match self.group_by_length {
+            true => SamplingStrategy::GroupByLength,
+            false => self.train_sampling_strategy,
+        }
     }
 
     /// Steps between two evaluations.
@@ -221,6 +305,7 @@ impl TrainingArguments {
         };
         Schedule {
             kind: self.lr_scheduler_type,
+            kwargs: self.lr_scheduler_kwargs.unwrap_or_default(),
             learning_rate: self.learning_rate,
             warmup_steps,
             total_steps,
@@ -284,6 +369,12 @@ mod tests {
             ("warmup_ratio", error(&|a| a.warmup_ratio = 1.5)),
             ("logging_steps", error(&|a| a.logging_steps = 0)),
             ("eval_steps", error(&|a| a.eval_steps = Some(0))),
+            (
+                "lr_scheduler_type",
+                error(&|a| {
+                    (a.lr_scheduler_type, a.warmup_steps) = (SchedulerType::Constant, 5);
+                }),
+            ),
             ("save_steps", error(&|a| a.save_steps = 0)),
             ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
         ] {

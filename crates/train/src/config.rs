@@ -1,7 +1,11 @@
 //! A training file: what is trained, on what, and how.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use burn_peft::config::Fields;
+use burn_peft::methods::config_from_fields;
+use burn_peft::{LoraConfig, Method};
 use burn_peft_data::DataConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -10,7 +14,7 @@ use toml::{Table, Value};
 use crate::arguments::TrainingArguments;
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
-use crate::keys::{UNSUPPORTED_ARGUMENTS, unknown_key};
+use crate::keys::{UNSUPPORTED_ARGUMENTS, fields_of, misspelt, unknown_key};
 use crate::overrides;
 
 /// A training file (TOML).
@@ -57,16 +61,6 @@ pub struct TrainConfig {
     pub training: TrainingArguments,
 }
 
-const KEYS: &[&str] = &[
-    "model",
-    "tokenizer",
-    "prompt",
-    "adapter",
-    "data",
-    "peft",
-    "training",
-];
-
 impl TrainConfig {
     /// Reads a training file, changed by overrides like `training.max_steps=20`.
     ///
@@ -95,13 +89,17 @@ impl TrainConfig {
                 problem,
             })?;
         }
-        if let Some(problem) = unknown_key(&table, "", KEYS, "") {
+        if let Some(problem) = unknown_key(&table, "", fields_of::<Self>(), "") {
+            return Err(error(problem));
+        }
+        if let Some(Value::Table(data)) = table.get("data")
+            && let Some(problem) = unknown_key(data, "data.", fields_of::<DataConfig>(), "")
+        {
             return Err(error(problem));
         }
         if let Some(Value::Table(training)) = table.get("training") {
-            let known = training_keys();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            if let Some(problem) = unknown_key(training, "training.", &known, UNSUPPORTED_ARGUMENTS)
+            let known = fields_of::<TrainingArguments>();
+            if let Some(problem) = unknown_key(training, "training.", known, UNSUPPORTED_ARGUMENTS)
             {
                 return Err(error(problem));
             }
@@ -140,6 +138,29 @@ impl TrainConfig {
             .is_some_and(|name| name.eq_ignore_ascii_case("none"))
     }
 
+    /// The method of a new adapter, as `[peft]` describes it; LoRA where it names none. `place` is
+    /// how errors call the file.
+    ///
+    /// # Errors
+    /// If a key of `[peft]` is unknown or a value cannot be used; the error names it.
+    pub fn method(&self, place: &str) -> Result<Arc<dyn Method>> {
+        let place = format!("{place} [peft]");
+        let mut keys = self.peft.clone().unwrap_or_default();
+        keys.entry("peft_type")
+            .or_insert_with(|| Json::from(LoraConfig::PEFT_TYPE));
+        let method = config_from_fields(Fields::new(keys, &place))?;
+        // Another's adapter may hold keys of a newer PEFT; in one's own file they are mistakes.
+        let unknown = &method.common().unknown;
+        let Some(key) = unknown.keys().next() else {
+            return Ok(method);
+        };
+        let json = method.to_json();
+        let known = json.keys().filter(|key| !unknown.contains_key(*key));
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        let problem = misspelt("peft.", key, &known);
+        Err(TrainError::Config { place, problem })
+    }
+
     /// The file that repeats this run, with every default written out.
     ///
     /// # Errors
@@ -161,14 +182,6 @@ impl TrainConfig {
         let path = dir.join("config.toml");
         write_atomically(&path, self.to_toml()?.as_bytes())?;
         Ok(path)
-    }
-}
-
-/// The keys of `[training]`, read off the struct so that they cannot differ from it.
-fn training_keys() -> Vec<String> {
-    match serde_json::to_value(TrainingArguments::default()) {
-        Ok(Json::Object(object)) => object.keys().cloned().collect(),
-        _ => Vec::new(),
     }
 }
 
@@ -226,12 +239,18 @@ mod tests {
             message.contains("many") && message.contains("training.max_steps"),
             "{message}"
         );
-        let message = error(&["training.lr_scheduler_type=polynomial"]);
+        let message = error(&["training.lr_scheduler_type=staircase"]);
         assert!(
-            message.contains("polynomial") && message.contains("cosine"),
+            message.contains("staircase") && message.contains("cosine"),
             "{message}"
         );
-        assert!(error(&["data.max_lenght=3"]).contains("max_lenght"));
+        assert!(error(&["data.max_lenght=3"]).ends_with("did you mean max_length?"));
+        let config = read(FILE, &["peft.lora_alfa=3"]).unwrap();
+        let message = config.method("a.toml").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "a.toml [peft]: peft.lora_alfa is no known key; did you mean lora_alpha?"
+        );
         assert!(error(&["training.output_dir="]).contains("training.output_dir is not set"));
         assert!(error(&["adapter=x"]).contains("both"));
         assert!(error(&["training.max_steps"]).starts_with("--set training.max_steps: "));

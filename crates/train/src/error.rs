@@ -54,6 +54,24 @@ pub enum TrainError {
         saved: String,
     },
 
+    /// A checkpoint that a run cannot go on from.
+    #[error("cannot go on from {}: {problem}", checkpoint.display())]
+    Resume {
+        /// The checkpoint, or the file of it that is wrong.
+        checkpoint: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+
+    /// An optimizer's state that cannot be written or used.
+    #[error("{}: the optimizer's state cannot be used: {problem}", path.display())]
+    Optimizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// A file that could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -82,6 +100,10 @@ pub enum TrainError {
     /// An error of Burn's training machinery.
     #[error("{0}")]
     Burn(Arc<TrainingError>),
+
+    /// Burn's dashboard, where it cannot be shown.
+    #[error("the dashboard (--tui) {0}")]
+    Dashboard(&'static str),
 
     /// A device that failed to compute or to give a result.
     #[error("the device failed: {0}")]

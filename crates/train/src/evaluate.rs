@@ -35,10 +35,11 @@ pub fn evaluate<M: CausalLm>(
     let device = model.device();
     let mut sum = LossSum::default();
     let mut done = 0;
-    for indices in Sampler::new(examples.len(), batch_size, 0, false)?.batches(0) {
-        let batch = to_device(&examples.batch(&indices), &device)?;
+    for indices in Sampler::new(examples.sequences(), batch_size, 0, false)?.batches(0) {
+        let host = examples.batch(&indices);
+        let batch = to_device(&host, &device)?;
         sum.add(read(model.loss(&batch))?, batch.count);
-        done += indices.len();
+        done += host.rows.len();
         progress(done, examples.len());
     }
     Ok(sum.evaluation())

@@ -1,19 +1,20 @@
-//! Files that are whole or not there.
+//! Files and folders that are whole or not there, whenever the process or the machine stops.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
 
 /// Writes a file under a temporary name beside it, then renames it.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = temporary(path);
+    let temporary = aside(path, TEMPORARY);
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        sync_folder(parent(path))
     };
     write().map_err(|source| {
         // The error below says what matters; what is left over is only tidied away.
@@ -22,22 +23,29 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     })
 }
 
-/// Fills a folder under a temporary name beside it, then renames it. Where the folder is there
-/// already, its files are replaced one by one and others in it stay.
+/// Fills a folder under a temporary name beside it, flushes all of it to the disk, then renames
+/// it. A folder that is there already is replaced; what `fill` has no file for is moved over.
+///
+/// A kill leaves the old folder or the new one: what it left under other names is put right by
+/// [`tidy`].
 pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary(path);
+    let temporary = aside(path, TEMPORARY);
     let fill_and_rename = || {
-        if temporary.exists() {
-            // Left behind by a run that was killed.
-            fs::remove_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
-        }
+        remove(&temporary).map_err(TrainError::io(&temporary))?;
         fs::create_dir_all(&temporary).map_err(TrainError::io(&temporary))?;
         fill(&temporary)?;
-        match path.exists() {
-            true => move_over(&temporary, path),
-            false => fs::rename(&temporary, path),
-        }
-        .map_err(TrainError::io(path))
+        let publish = || {
+            sync_tree(&temporary)?;
+            let old = aside(path, OLD);
+            if path.exists() {
+                remove(&old)?;
+                fs::rename(path, &old)?;
+            }
+            fs::rename(&temporary, path)?;
+            sync_folder(parent(path))?;
+            move_rest(&old, path)
+        };
+        publish().map_err(TrainError::io(path))
     };
     let result = fill_and_rename();
     if result.is_err() {
@@ -46,28 +54,124 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     result
 }
 
-/// Moves everything in a folder into another.
-fn move_over(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
+/// Makes a folder vanish at once: a kill in the middle leaves what [`tidy`] removes.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    let temporary = aside(path, TEMPORARY);
+    let rename_and_remove = || {
+        remove(&temporary)?;
+        fs::rename(path, &temporary)?;
+        remove(&temporary)
+    };
+    rename_and_remove().map_err(TrainError::io(path))
+}
+
+/// Puts right what runs that were killed have left in `dir`. Half written files are removed. Of
+/// folders called `prefix…` a half written one is removed, and a replaced one comes back where its
+/// successor is not there.
+pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
+    let tidy = || -> IoResult<()> {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(TEMPORARY_FILE) && path.is_file() {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            let Some(name) = name
+                .strip_prefix('.')
+                .filter(|name| name.starts_with(prefix))
+            else {
+                continue;
+            };
+            if name.ends_with(TEMPORARY) {
+                remove(&path)?;
+            } else if let Some(name) = name.strip_suffix(OLD) {
+                let target = dir.join(name);
+                match target.exists() {
+                    true => move_rest(&path, &target)?,
+                    false => fs::rename(&path, target)?,
+                }
+            }
+        }
+        Ok(())
+    };
+    tidy().map_err(TrainError::io(dir))
+}
+
+const TEMPORARY: &str = ".tmp";
+/// What the names begin with under which the other crates write files.
+const TEMPORARY_FILE: &str = ".tmp-";
+const OLD: &str = ".old";
+
+/// Moves what the folder `to` does not have into it, and removes `from` with the rest.
+fn move_rest(from: &Path, to: &Path) -> IoResult<()> {
+    if !from.exists() {
+        return Ok(());
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => move_over(&entry.path(), &target)?,
-            false => fs::rename(entry.path(), target)?,
+        match (target.exists(), entry.file_type()?.is_dir()) {
+            (false, _) => fs::rename(entry.path(), target)?,
+            (true, true) => move_rest(&entry.path(), &target)?,
+            (true, false) => fs::remove_file(entry.path())?,
         }
     }
     fs::remove_dir(from)
 }
 
-fn temporary(path: &Path) -> PathBuf {
+fn remove(path: &Path) -> IoResult<()> {
+    match path.exists() {
+        true => fs::remove_dir_all(path),
+        false => Ok(()),
+    }
+}
+
+/// Flushes all files of a folder, and the folder, to the disk.
+fn sync_tree(folder: &Path) -> IoResult<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync_tree(&path)?,
+            // Windows flushes only what is open for writing.
+            false => File::options().write(true).open(&path)?.sync_all()?,
+        }
+    }
+    sync_folder(folder)
+}
+
+/// Flushes the names in a folder to the disk, where the system can.
+fn sync_folder(folder: &Path) -> IoResult<()> {
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn aside(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
+    path.with_file_name(format!(".{name}{suffix}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_folder_appears_whole_replaces_files_and_keeps_strangers() {
@@ -82,9 +186,11 @@ mod tests {
         };
         write_folder(&path, fill("old")).unwrap();
         fs::write(path.join("mine"), "kept").unwrap();
+        fs::write(path.join("sub/mine"), "kept").unwrap();
         write_folder(&path, fill("new")).unwrap();
         assert_eq!(fs::read_to_string(path.join("sub/a")).unwrap(), "new");
-        assert_eq!(fs::read_to_string(path.join("mine")).unwrap(), "kept");
+        assert_eq!(names(&path), ["mine", "sub"]);
+        assert_eq!(names(&path.join("sub")), ["a", "mine"]);
 
         let failing = |folder: &Path| {
             fs::write(folder.join("half"), "").unwrap();
@@ -92,16 +198,40 @@ mod tests {
         };
         assert!(write_folder(&dir.path().join("checkpoint-2"), failing).is_err());
         write_atomically(&dir.path().join("config.toml"), b"a = 1").unwrap();
-        let mut names: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["checkpoint-1", "config.toml"]);
+        assert_eq!(names(dir.path()), ["checkpoint-1", "config.toml"]);
         let error = write_atomically(Path::new("/nowhere/config.toml"), b"").unwrap_err();
         assert!(
             error.to_string().starts_with("/nowhere/config.toml: "),
             "{error}"
         );
+        remove_folder(&path).unwrap();
+        assert_eq!(names(dir.path()), ["config.toml"]);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_put_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |folder: &str, file: &str| {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            fs::write(dir.path().join(folder).join(file), folder).unwrap();
+        };
+        // Killed while writing the fourth, between the renames of the second, and after them of
+        // the third.
+        make("checkpoint-1", "a");
+        make(".checkpoint-2.old", "a");
+        make("checkpoint-3", "a");
+        make(".checkpoint-3.old", "a");
+        make(".checkpoint-3.old", "mine");
+        make(".checkpoint-4.tmp", "a");
+        make(".other.tmp", "a");
+        fs::write(dir.path().join(".tmp-x1Y2z3"), "half a model").unwrap();
+        tidy(dir.path(), "checkpoint-").unwrap();
+        assert_eq!(
+            names(dir.path()),
+            [".other.tmp", "checkpoint-1", "checkpoint-2", "checkpoint-3"]
+        );
+        assert_eq!(names(&dir.path().join("checkpoint-3")), ["a", "mine"]);
+        let a = dir.path().join("checkpoint-3/a");
+        assert_eq!(fs::read_to_string(a).unwrap(), "checkpoint-3");
     }
 }

@@ -6,37 +6,59 @@
 //! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
 
 mod arguments;
+mod best;
 mod checkpoint;
 mod config;
+mod dashboard;
 mod error;
+mod estimate;
 mod evaluate;
 mod files;
 mod grads;
+mod identity;
 mod keys;
 mod loader;
 mod log;
+mod memory;
 mod metrics;
 mod optimizer;
+mod optimizer_state;
 mod overrides;
+mod parameter_groups;
 mod renderer;
+mod report;
+mod resume;
+mod sample;
 mod schedule;
+mod settings;
 mod state;
 mod step;
 mod strategy;
 mod target;
+mod tensorboard;
 mod train;
 
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{IntervalStrategy, Steps, TrainingArguments};
+pub use arguments::{IntervalStrategy, SamplingStrategy, Steps, TrainingArguments};
+pub use best::{Best, BestCheckpoint, BestMetric};
 pub use burn::train::Interrupter;
+pub use burn::train::renderer::MetricsRenderer;
 pub use config::TrainConfig;
+pub use dashboard::{check_dashboard, dashboard};
 pub use error::{Result, TrainError};
+pub use estimate::{Estimate, estimate};
 pub use evaluate::{Evaluation, evaluate};
-pub use log::{EvalLog, METRICS_NAME, TrainLog};
-pub use optimizer::adamw;
-pub use renderer::ProgressRenderer;
-pub use schedule::{Schedule, SchedulerType};
+pub use log::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
+pub use memory::peak_memory_bytes;
+pub use optimizer::{OptimizerName, adamw, optimizer};
+pub use renderer::{ProgressRenderer, clock};
+pub use report::{Assessment, REPORT_NAME, Report};
+pub use resume::CheckpointInfo;
+pub use sample::SamplePrompt;
+pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
+pub use settings::{Origin, Setting, settings_toml};
 pub use target::TrainTarget;
+pub use tensorboard::EVENTS_NAME;
 pub use train::{TrainOptions, TrainOutcome, train};

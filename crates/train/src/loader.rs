@@ -42,6 +42,10 @@ pub(crate) enum Order {
     File,
     /// Shuffled by the seed, epoch after epoch without end, beginning anywhere.
     Shuffled { seed: u64, start: Position },
+    /// As `Shuffled`, with batches of about the same length.
+    Grouped { seed: u64, start: Position },
+    /// As `Shuffled`, with every epoch in the order of the file.
+    Sequential { start: Position },
 }
 
 impl Loader {
@@ -52,10 +56,13 @@ impl Loader {
         device: Device,
     ) -> Result<Self> {
         let (seed, shuffle) = match order {
-            Order::File => (0, false),
-            Order::Shuffled { seed, .. } => (seed, true),
+            Order::File | Order::Sequential { .. } => (0, false),
+            Order::Shuffled { seed, .. } | Order::Grouped { seed, .. } => (seed, true),
         };
-        let sampler = Sampler::new(examples.len(), batch_size, seed, shuffle)?;
+        let mut sampler = Sampler::new(examples.sequences(), batch_size, seed, shuffle)?;
+        if let Order::Grouped { .. } = order {
+            sampler = sampler.group_by_length(examples.lengths());
+        }
         Ok(Self {
             examples,
             sampler,
@@ -72,7 +79,9 @@ impl Loader {
     fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch, DatasetError>> {
         let (start, last) = match self.order {
             Order::File => (Position::default(), 0),
-            Order::Shuffled { start, .. } => (start, u64::MAX),
+            Order::Shuffled { start, .. }
+            | Order::Grouped { start, .. }
+            | Order::Sequential { start } => (start, u64::MAX),
         };
         (start.epoch..=last).flat_map(move |epoch| {
             let first = if epoch == start.epoch { start.batch } else { 0 };
@@ -109,13 +118,17 @@ impl Loader {
 
 /// A batch on a device.
 pub(crate) fn to_device(host: &Batch, device: &Device) -> std::result::Result<LmBatch, ModelError> {
-    LmBatch::new(
-        &host.input_ids,
-        &host.attention_mask,
-        &host.labels,
-        [host.batch, host.seq],
-        device,
-    )
+    let shape = [host.batch, host.seq];
+    match &host.segment_ids {
+        Some(segments) => LmBatch::packed(&host.input_ids, segments, &host.labels, shape, device),
+        None => LmBatch::new(
+            &host.input_ids,
+            &host.attention_mask,
+            &host.labels,
+            shape,
+            device,
+        ),
+    }
 }
 
 impl DataLoader<MicroBatch> for Loader {
@@ -138,10 +151,8 @@ impl DataLoader<MicroBatch> for Loader {
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch>> {
-        let mut part = (*self.examples).clone();
-        part.examples = part.examples[start..end].to_vec();
         let part = Self::new(
-            Arc::new(part),
+            Arc::new(self.examples.slice(start..end)),
             self.batch_size,
             self.order,
             self.device.clone(),

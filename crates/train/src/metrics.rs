@@ -25,6 +25,8 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// Tokens a second since the last log entry.
     pub tokens_per_second: f64,
+    /// The most memory the process has held, in bytes; not a number where nobody knows.
+    pub peak_memory: f64,
 }
 
 /// One of the numbers of a step.
@@ -46,6 +48,8 @@ pub const EPOCH: &str = "Epoch";
 pub const GRAD_NORM: &str = "Gradient Norm";
 /// The name of the speed.
 pub const TOKENS_PER_SECOND: &str = "Tokens per Second";
+/// The name of the most memory held.
+pub const PEAK_MEMORY: &str = "Peak Memory (GB)";
 
 impl StepMetric {
     fn new(name: &str, higher_is_better: bool, value: fn(&StepMetrics) -> f64) -> Self {
@@ -76,6 +80,11 @@ impl StepMetric {
     /// Tokens a second.
     pub fn tokens_per_second() -> Self {
         Self::new(TOKENS_PER_SECOND, true, |step| step.tokens_per_second)
+    }
+
+    /// The most memory the process has held, in gigabytes.
+    pub fn peak_memory() -> Self {
+        Self::new(PEAK_MEMORY, false, |step| step.peak_memory / 1e9)
     }
 
     fn format(&self) -> FormatOptions {

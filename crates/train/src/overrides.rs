@@ -34,7 +34,7 @@ pub(crate) fn apply(table: &mut Table, text: &str) -> Result<(), String> {
 }
 
 /// The names of a TOML key: `a."b.c"` is `a` and `b.c`.
-fn parse_key(key: &str) -> Option<Vec<String>> {
+pub(crate) fn parse_key(key: &str) -> Option<Vec<String>> {
     let mut value = Value::Table(one_entry(&format!("{key} = 0"))?);
     let mut path = Vec::new();
     while let Value::Table(table) = value {

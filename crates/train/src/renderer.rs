@@ -12,7 +12,7 @@ use burn::train::renderer::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::metrics::{EPOCH, GRAD_NORM, LEARNING_RATE, LOSS, TOKENS_PER_SECOND};
+use crate::metrics::{EPOCH, GRAD_NORM, LEARNING_RATE, LOSS, PEAK_MEMORY, TOKENS_PER_SECOND};
 
 /// Shows Burn's training events.
 pub struct ProgressRenderer {
@@ -21,6 +21,8 @@ pub struct ProgressRenderer {
     logging_steps: usize,
     total_steps: usize,
     step: usize,
+    /// The steps that were done before this run, which may go on with another.
+    before: Option<usize>,
     validating: bool,
     started: Instant,
     names: HashMap<MetricId, String>,
@@ -71,6 +73,7 @@ impl ProgressRenderer {
             logging_steps,
             total_steps: 0,
             step: 0,
+            before: None,
             validating: false,
             started: Instant::now(),
             names: HashMap::new(),
@@ -99,27 +102,32 @@ impl ProgressRenderer {
     }
 
     fn time_left(&self) -> String {
-        let done = self.step.max(1) as f64;
+        let done = self.step.saturating_sub(self.before.unwrap_or(0)).max(1) as f64;
         let left = self.total_steps.saturating_sub(self.step) as f64;
         clock(self.started.elapsed().mul_f64(left / done))
     }
 
     fn trained(&mut self, step: usize) {
         self.step = step;
+        self.before.get_or_insert(step.saturating_sub(1));
         self.bar.set_position(step as u64);
+        let memory = match self.value(PEAK_MEMORY) {
+            known if known.is_finite() => format!("  {known:.2} GB"),
+            _ => String::new(),
+        };
         let numbers = format!(
-            "loss {:.4}  learning_rate {:.2e}  {:.0} tokens/s",
+            "loss {:.4}  learning_rate {:.2e}  grad_norm {:.3}  {:.0} tokens/s{memory}",
             self.value(LOSS),
             self.value(LEARNING_RATE),
+            self.value(GRAD_NORM),
             self.value(TOKENS_PER_SECOND),
         );
         self.bar.set_message(numbers.clone());
         if step.is_multiple_of(self.logging_steps) || step == self.total_steps {
             let line = format!(
-                "step {step}/{}  epoch {:.2}  {numbers}  grad_norm {:.3}  {} left",
+                "step {step}/{}  epoch {:.2}  {numbers}  {} left",
                 self.total_steps,
                 self.value(EPOCH),
-                self.value(GRAD_NORM),
                 self.time_left(),
             );
             self.print(&line);
@@ -129,7 +137,7 @@ impl ProgressRenderer {
 }
 
 /// `1:02:03`, or `2:03` below an hour.
-fn clock(time: Duration) -> String {
+pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),

@@ -1,5 +1,7 @@
 //! Learning-rate schedules: pure functions of the step, as transformers' `get_scheduler`.
 
+use std::f64::consts::PI;
+
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use serde::{Deserialize, Serialize};
 
@@ -10,19 +12,61 @@ pub enum SchedulerType {
     /// Down to 0 at the last step, in a straight line.
     #[default]
     Linear,
-    /// Down to 0 at the last step, along half a cosine.
+    /// Down to 0 at the last step, along `num_cycles` cosines (half a one).
     Cosine,
+    /// As `cosine`, down to `min_lr`, or to `min_lr_rate` of the learning rate.
+    CosineWithMinLr,
+    /// `num_cycles` times down to 0 along half a cosine, each time from the top.
+    CosineWithRestarts,
+    /// Down to `lr_end` (1e-7) at the last step, as the `power` (1) of the steps that are left.
+    Polynomial,
+    /// Down with the root of the step, a half after three more `timescale`s; that is the warm-up,
+    /// or 10,000 steps without one.
+    InverseSqrt,
     /// The same at every step, without a warm-up.
     Constant,
     /// The same at every step after the warm-up.
     ConstantWithWarmup,
 }
 
+impl SchedulerType {
+    /// Its keys in `lr_scheduler_kwargs`.
+    fn kwargs(self) -> &'static [&'static str] {
+        match self {
+            Self::Cosine | Self::CosineWithRestarts => &["num_cycles"],
+            Self::CosineWithMinLr => &["num_cycles", "min_lr", "min_lr_rate"],
+            Self::Polynomial => &["power", "lr_end"],
+            Self::InverseSqrt => &["timescale"],
+            Self::Linear | Self::Constant | Self::ConstantWithWarmup => &[],
+        }
+    }
+}
+
+/// `lr_scheduler_kwargs`: what shapes a schedule; each type has its own keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulerKwargs {
+    /// `cosine`: the waves (0.5); `cosine_with_restarts`: how often it starts at the top (1).
+    pub num_cycles: Option<f64>,
+    /// `polynomial`: the exponent (1).
+    pub power: Option<f64>,
+    /// `polynomial`: the learning rate at the end (1e-7).
+    pub lr_end: Option<f64>,
+    /// `inverse_sqrt`: the steps after which it has fallen to 1/√2.
+    pub timescale: Option<f64>,
+    /// `cosine_with_min_lr`: the learning rate at the end.
+    pub min_lr: Option<f64>,
+    /// `cosine_with_min_lr`: the same as a share of `learning_rate`.
+    pub min_lr_rate: Option<f64>,
+}
+
 /// A schedule over the optimizer steps of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Schedule {
     /// How the learning rate runs after the warm-up.
     pub kind: SchedulerType,
+    /// What shapes it.
+    pub kwargs: SchedulerKwargs,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// The steps on the way up, from a learning rate of 0 at the first.
@@ -32,26 +76,104 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Checks `lr_scheduler_kwargs` against the type.
+    ///
+    /// # Errors
+    /// What is wrong, to be read after `lr_scheduler_kwargs`.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let kwargs = &self.kwargs;
+        let kind = serde_json::to_value(self.kind).unwrap_or_default();
+        let kind = kind.as_str().unwrap_or_default();
+        let (known, at_least_zero) = (self.kind.kwargs(), |value: f64| value >= 0.0);
+        for (key, value) in [
+            ("num_cycles", kwargs.num_cycles),
+            ("power", kwargs.power),
+            ("lr_end", kwargs.lr_end),
+            ("timescale", kwargs.timescale),
+            ("min_lr", kwargs.min_lr),
+            ("min_lr_rate", kwargs.min_lr_rate),
+        ] {
+            let Some(value) = value else { continue };
+            if !known.contains(&key) {
+                return Err(match known.is_empty() {
+                    true => format!("has {key}, but lr_scheduler_type \"{kind}\" takes no keys"),
+                    false => format!(
+                        "has {key}, but the keys of lr_scheduler_type \"{kind}\" are {}",
+                        known.join(", ")
+                    ),
+                });
+            }
+            if !(value.is_finite() && at_least_zero(value)) || (key == "timescale" && value == 0.0)
+            {
+                return Err(format!("has {key} = {value}; it must be more than 0"));
+            }
+        }
+        let lr = self.learning_rate;
+        match (self.kind, kwargs.min_lr, kwargs.min_lr_rate) {
+            (SchedulerType::Polynomial, ..) if self.lr_end() >= lr => Err(format!(
+                "has lr_end = {}; it must be less than the learning_rate {lr}",
+                self.lr_end()
+            )),
+            (SchedulerType::CosineWithMinLr, None, None) => {
+                Err("has neither min_lr nor min_lr_rate; cosine_with_min_lr needs one".into())
+            }
+            (SchedulerType::CosineWithMinLr, Some(_), Some(_)) => {
+                Err("has both min_lr and min_lr_rate; keep one".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn learning_rate(&self, step: usize) -> f64 {
         self.learning_rate * self.multiplier(step)
     }
 
-    /// The share of the highest learning rate at a step, counted from 0.
+    fn lr_end(&self) -> f64 {
+        self.kwargs.lr_end.unwrap_or(1e-7)
+    }
+
+    /// The share of the highest learning rate at a step, counted from 0: the lambdas of
+    /// transformers/optimization.py.
     pub fn multiplier(&self, step: usize) -> f64 {
-        let (kind, warmup) = (self.kind, self.warmup_steps);
-        if kind == SchedulerType::Constant {
+        let (warmup, total, kwargs) = (self.warmup_steps, self.total_steps, &self.kwargs);
+        if self.kind == SchedulerType::Constant {
             return 1.0;
         }
         if step < warmup {
             return step as f64 / warmup as f64;
         }
-        let after = self.total_steps.saturating_sub(warmup).max(1) as f64;
-        match kind {
-            SchedulerType::Linear => self.total_steps.saturating_sub(step) as f64 / after,
-            SchedulerType::Cosine => {
-                let progress = (step - warmup) as f64 / after;
-                (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0)
+        let after = total.saturating_sub(warmup).max(1) as f64;
+        let progress = (step - warmup) as f64 / after;
+        let wave = |cycles: f64| 0.5 * (1.0 + (PI * cycles * 2.0 * progress).cos());
+        match self.kind {
+            SchedulerType::Linear => total.saturating_sub(step) as f64 / after,
+            SchedulerType::Cosine => wave(kwargs.num_cycles.unwrap_or(0.5)).max(0.0),
+            SchedulerType::CosineWithMinLr => {
+                let given = kwargs.min_lr.map(|min| min / self.learning_rate);
+                let lowest = given.or(kwargs.min_lr_rate).unwrap_or(0.0);
+                let factor = wave(kwargs.num_cycles.unwrap_or(0.5));
+                (factor * (1.0 - lowest) + lowest).max(0.0)
+            }
+            SchedulerType::CosineWithRestarts if progress >= 1.0 => 0.0,
+            SchedulerType::CosineWithRestarts => {
+                let within = (kwargs.num_cycles.unwrap_or(1.0) * progress) % 1.0;
+                (0.5 * (1.0 + (PI * within).cos())).max(0.0)
+            }
+            SchedulerType::Polynomial => {
+                let (lr, end) = (self.learning_rate, self.lr_end());
+                if step > total {
+                    return end / lr;
+                }
+                let left = (1.0 - progress).max(0.0);
+                ((lr - end) * left.powf(kwargs.power.unwrap_or(1.0)) + end) / lr
+            }
+            SchedulerType::InverseSqrt => {
+                let default = if warmup > 0 { warmup as f64 } else { 10_000.0 };
+                let timescale = kwargs.timescale.unwrap_or(default);
+                (((step - warmup) as f64 + timescale) / timescale)
+                    .sqrt()
+                    .recip()
             }
             SchedulerType::Constant | SchedulerType::ConstantWithWarmup => 1.0,
         }
@@ -65,11 +187,13 @@ pub struct ScheduleCursor {
     pub schedule: Schedule,
     /// The next step, counted from 0.
     pub step: usize,
+    /// What the learning rate is multiplied with: 1, but for a group of parameters with its own.
+    pub ratio: f64,
 }
 
 impl LrScheduler for ScheduleCursor {
     fn step(&mut self) -> f64 {
-        let learning_rate = self.schedule.learning_rate(self.step);
+        let learning_rate = self.schedule.learning_rate(self.step) * self.ratio;
         self.step += 1;
         learning_rate
     }
@@ -89,74 +213,103 @@ impl LrScheduler for ScheduleCursor {
 mod tests {
     use super::*;
 
-    /// Values computed by hand from the formulas in transformers/optimization.py.
-    #[track_caller]
-    fn check(kind: SchedulerType, warmup_steps: usize, expected: &[(usize, f64)]) {
-        let schedule = Schedule {
-            kind,
-            learning_rate: 1.0,
-            warmup_steps,
-            total_steps: 10,
-        };
-        for &(step, value) in expected {
-            let found = schedule.learning_rate(step);
-            assert!(
-                (found - value).abs() < 1e-12,
-                "step {step}: {found}, not {value}"
-            );
-        }
+    /// The learning rates of transformers' own schedulers; parity/make.py wrote the file.
+    const EXPECTED: &str = include_str!("../../../tests/fixtures/parity/schedules.json");
+
+    #[derive(Deserialize)]
+    struct Expected {
+        lr_scheduler_type: SchedulerType,
+        warmup_steps: usize,
+        lr_scheduler_kwargs: SchedulerKwargs,
+        learning_rates: Vec<f64>,
     }
 
     #[test]
     fn follow_transformers() {
-        use SchedulerType::*;
-        check(
-            Linear,
-            0,
-            &[(0, 1.0), (1, 0.9), (9, 0.1), (10, 0.0), (12, 0.0)],
+        let expected: Vec<Expected> = serde_json::from_str(EXPECTED).unwrap();
+        assert!(expected.len() >= 16);
+        for case in expected {
+            let schedule = Schedule {
+                kind: case.lr_scheduler_type,
+                kwargs: case.lr_scheduler_kwargs,
+                learning_rate: 0.01,
+                warmup_steps: case.warmup_steps,
+                total_steps: 20,
+            };
+            schedule.validate().unwrap();
+            for (step, value) in case.learning_rates.into_iter().enumerate() {
+                let found = schedule.learning_rate(step);
+                assert!(
+                    (found - value).abs() <= 1e-12 * value.abs().max(1e-5),
+                    "{schedule:?}, step {step}: {found}, not {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_warm_up_as_long_as_the_run_or_longer() {
+        let at = |warmup_steps, step| {
+            let schedule = Schedule {
+                learning_rate: 1.0,
+                warmup_steps,
+                total_steps: 10,
+                ..Schedule::default()
+            };
+            schedule.learning_rate(step)
+        };
+        assert_eq!([at(10, 9), at(10, 10), at(20, 10)], [0.9, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn kwargs_that_do_not_fit_the_type_are_named() {
+        let error = |kind: SchedulerType, kwargs: SchedulerKwargs| {
+            let schedule = Schedule {
+                kind,
+                kwargs,
+                learning_rate: 1e-3,
+                ..Schedule::default()
+            };
+            schedule.validate().unwrap_err()
+        };
+        let power = |power| SchedulerKwargs {
+            power: Some(power),
+            ..SchedulerKwargs::default()
+        };
+        assert_eq!(
+            error(SchedulerType::Cosine, power(2.0)),
+            "has power, but the keys of lr_scheduler_type \"cosine\" are num_cycles"
         );
-        check(
-            Linear,
-            4,
-            &[
-                (0, 0.0),
-                (1, 0.25),
-                (4, 1.0),
-                (7, 0.5),
-                (9, 1.0 / 6.0),
-                (10, 0.0),
-            ],
+        assert_eq!(
+            error(SchedulerType::Linear, power(2.0)),
+            "has power, but lr_scheduler_type \"linear\" takes no keys"
         );
-        check(Cosine, 0, &[(0, 1.0), (5, 0.5), (10, 0.0)]);
-        // 0.5 (1 + cos(π · 2/6)) = 0.75
-        check(
-            Cosine,
-            4,
-            &[(2, 0.5), (4, 1.0), (6, 0.75), (7, 0.5), (8, 0.25)],
-        );
-        check(Constant, 4, &[(0, 1.0), (99, 1.0)]);
-        check(
-            ConstantWithWarmup,
-            4,
-            &[(0, 0.0), (3, 0.75), (4, 1.0), (99, 1.0)],
-        );
-        // A warm-up as long as the run, or longer.
-        check(Linear, 10, &[(9, 0.9), (10, 0.0)]);
-        check(Linear, 20, &[(10, 0.5)]);
+        assert!(error(SchedulerType::Polynomial, power(-1.0)).contains("power = -1"));
+        let end = SchedulerKwargs {
+            lr_end: Some(0.1),
+            ..SchedulerKwargs::default()
+        };
+        assert!(error(SchedulerType::Polynomial, end).contains("learning_rate 0.001"));
+        let none = SchedulerKwargs::default();
+        assert!(error(SchedulerType::CosineWithMinLr, none).contains("neither min_lr"));
     }
 
     #[test]
     fn the_cursor_starts_with_step_0_and_can_be_saved() {
         let schedule = Schedule {
-            kind: SchedulerType::Linear,
             learning_rate: 2.0,
-            warmup_steps: 0,
             total_steps: 4,
+            ..Schedule::default()
         };
-        let mut cursor = ScheduleCursor { schedule, step: 0 };
-        assert_eq!([cursor.step(), cursor.step()], [2.0, 1.5]);
-        let mut again = ScheduleCursor { schedule, step: 0 };
-        again.load_record(cursor.to_record());
-        assert_eq!(again.step(), 1.0);
+        let cursor = |ratio| ScheduleCursor {
+            schedule,
+            step: 0,
+            ratio,
+        };
+        let mut first = cursor(1.0);
+        assert_eq!([first.step(), first.step()], [2.0, 1.5]);
+        let mut again = cursor(10.0);
+        again.load_record(first.to_record());
+        assert_eq!(again.step(), 10.0);
     }
 }

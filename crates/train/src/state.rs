@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::best::Best;
+
 /// Where a run is. The order of the data, the learning rate and all randomness are pure functions
 /// of this and of the arguments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,43 @@ pub struct TrainState {
     pub total_loss: f64,
     /// What was measured since the last log entry.
     pub since_log: Window,
+    /// How the loss has gone lately.
+    #[serde(default)]
+    pub trend: Trend,
+    /// What the evaluations so far say.
+    #[serde(default)]
+    pub best: Best,
+    /// The step after which the last evaluation was finished, 0 for none.
+    #[serde(default)]
+    pub evaluated: usize,
+}
+
+/// A running mean and variance of the loss, over some fifty steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// Steps seen.
+    pub steps: usize,
+    /// The mean.
+    pub mean: f64,
+    /// The variance.
+    pub variance: f64,
+}
+
+impl Trend {
+    /// Takes in the loss of a step. Tells by how many standard deviations it lies above the mean,
+    /// if those are more than three.
+    pub fn observe(&mut self, loss: f64) -> Option<f64> {
+        const FIRST: usize = 20;
+        const SHARE: f64 = 0.02;
+        let distance = loss - self.mean;
+        let deviations = distance / self.variance.sqrt();
+        let spike = self.steps >= FIRST && deviations > 3.0;
+        self.steps += 1;
+        let share = SHARE.max(1.0 / self.steps as f64);
+        self.mean += share * distance;
+        self.variance = (1.0 - share) * (self.variance + share * distance * distance);
+        spike.then_some(deviations)
+    }
 }
 
 /// A place in the order of the data.
@@ -65,6 +104,11 @@ impl TrainState {
         self.since_log.seconds += seconds;
     }
 
+    /// Whether the last step was the last of its epoch.
+    pub fn epoch_ended(&self) -> bool {
+        self.global_step > 0 && self.next.batch == 0
+    }
+
     /// Epochs done, counted by batches as transformers does.
     pub fn epoch(&self, batches_per_epoch: usize) -> f64 {
         self.next.epoch as f64 + self.next.batch as f64 / batches_per_epoch.max(1) as f64
@@ -92,6 +136,17 @@ mod tests {
         let seeds = passes.map(|(step, micro)| step_seed(42, step, micro));
         assert_eq!(seeds.collect::<std::collections::HashSet<_>>().len(), 800);
         assert_ne!(step_seed(42, 0, 0), step_seed(43, 0, 0));
+    }
+
+    #[test]
+    fn a_spike_is_seen_and_noise_and_progress_are_not() {
+        let mut trend = Trend::default();
+        let loss = |step: usize| 4.0 - 0.002 * step as f64 + 0.1 * (step as f64 * 1.7).sin();
+        for step in 0..200 {
+            assert_eq!(trend.observe(loss(step)), None, "{step}");
+        }
+        assert!(trend.observe(loss(200) + 1.0).unwrap() > 3.0);
+        assert_eq!(trend.observe(loss(201)), None);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
-use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 
 use crate::loader::MicroBatch;
 use crate::metrics::StepMetrics;
@@ -15,6 +18,28 @@ use crate::target::TrainTarget;
 pub struct Trainee<T: Module> {
     /// The model.
     pub model: T,
+    /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
+    #[module(skip)]
+    optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+}
+
+impl<T: Module> Trainee<T> {
+    /// For a model that is in training (`Module::train`).
+    pub fn new(model: T) -> Self {
+        let optimizer = Arc::default();
+        Self { model, optimizer }
+    }
+}
+
+/// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but it hands the
+/// optimizer to the model at every step: one without gradients changes nothing and reads it.
+pub(crate) fn optimizer_record<T: TrainTarget>(
+    learner: &mut Learner<Trainee<T>>,
+) -> OptimizerRecord {
+    learner.optimizer_step(GradientsParams::new());
+    let slot = learner.model().optimizer;
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.take().unwrap_or_default()
 }
 
 /// What a pass gives; the strategy adds what Burn's metrics show.
@@ -44,6 +69,24 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             };
         }
         TrainOutput::new(self, loss.backward(), output)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: ModuleLearningRate,
+        gradients: GradientsParams,
+    ) -> Self {
+        if gradients.is_empty() {
+            let mut slot = self
+                .optimizer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(optimizer.to_record());
+            drop(slot);
+            return self;
+        }
+        optimizer.step(learning_rate, self, gradients)
     }
 }
 

@@ -22,11 +22,16 @@ use crate::checkpoint::Checkpoints;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{LossSum, read};
 use crate::grads::{clip_coefficient, global_norm, scale};
+use crate::identity::frozen_hash;
 use crate::loader::MicroBatch;
-use crate::log::{EvalLog, MetricsFile, TrainLog};
+use crate::log::{EvalLog, MetricsFile, SampleLog, TrainLog};
+use crate::memory::peak_memory_bytes;
 use crate::metrics::StepMetrics;
+use crate::optimizer_state;
+use crate::resume::{OPTIMIZER_NAME, STATE_NAME, Saved};
+use crate::sample::SamplePrompt;
 use crate::state::{TrainState, Window, step_seed};
-use crate::step::{StepOutput, Trainee};
+use crate::step::{StepOutput, Trainee, optimizer_record};
 use crate::target::TrainTarget;
 
 /// What is to be done, and what came of it.
@@ -36,6 +41,10 @@ pub(crate) struct StepStrategy {
     pub batches_per_epoch: usize,
     /// The file the rows are from.
     pub file: String,
+    /// What is continued after every evaluation.
+    pub sample: Option<SamplePrompt>,
+    /// What a checkpoint says beside the run's state.
+    pub identity: RefCell<Saved>,
     pub record: RefCell<Record>,
     /// Why the run stopped too early.
     pub error: RefCell<Option<TrainError>>,
@@ -93,21 +102,23 @@ struct Run<'a, T: TrainTarget> {
 impl<T: TrainTarget> Run<'_, T> {
     /// All steps that are left, until someone interrupts.
     fn all<'b>(&mut self, mut batches: Box<dyn DataLoaderIterator<MicroBatch> + 'b>) -> Result<()> {
+        self.keep_best();
         self.start_training();
-        while self.record.state.global_step < self.steps.total && !self.interrupter.should_stop() {
+        if self.evaluation_is_due() {
+            // The run was interrupted in the middle of it.
+            self.evaluate(self.record.state.next.epoch as usize)?;
+            self.start_training();
+        }
+        while self.record.state.global_step < self.steps.total
+            && !self.record.state.best.is_final(self.arguments)
+            && !self.interrupter.should_stop()
+        {
             let epoch = self.record.state.next.epoch;
             self.step(&mut *batches)?;
 
-            let step = self.record.state.global_step;
-            let epoch_ended = self.record.state.next.epoch > epoch;
-            let last = step == self.steps.total;
-            let due = |strategy: IntervalStrategy, steps: usize| match strategy {
-                IntervalStrategy::No => false,
-                IntervalStrategy::Steps => step.is_multiple_of(steps),
-                IntervalStrategy::Epoch => epoch_ended,
-            };
-            let arguments = self.arguments;
-            let evaluates = due(arguments.eval_strategy, arguments.eval_steps());
+            let last = self.record.state.global_step == self.steps.total;
+            let epoch_ended = self.record.state.epoch_ended();
+            let evaluates = self.evaluation_is_due();
             if epoch_ended || last {
                 self.emit(LearnerEvent::EndSplit(epoch as usize + 1));
             }
@@ -115,13 +126,12 @@ impl<T: TrainTarget> Run<'_, T> {
                 self.evaluate(epoch as usize + 1)?;
             }
             // As transformers does, the last step is saved too where steps are.
+            let arguments = self.arguments;
             let ends_saved = last && arguments.save_strategy == IntervalStrategy::Steps;
-            if due(arguments.save_strategy, arguments.save_steps) || ends_saved {
-                let model = self.learner.model().model;
-                self.record
-                    .checkpoints
-                    .save(step, |folder| model.save(folder))?;
+            if self.is_due(arguments.save_strategy, arguments.save_steps) || ends_saved {
+                self.save()?;
             }
+            let last = last || self.record.state.best.is_final(arguments);
             if epoch_ended || last {
                 self.emit(LearnerEvent::EndEpoch(epoch as usize + 1));
             }
@@ -129,7 +139,65 @@ impl<T: TrainTarget> Run<'_, T> {
                 self.start_training();
             }
         }
-        Ok(())
+        let step = self.record.state.global_step;
+        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
+        match self.interrupter.interruption() {
+            Some(_) if !is_saved => self.save(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something is to be done after the step that was done last.
+    fn is_due(&self, strategy: IntervalStrategy, steps: usize) -> bool {
+        let state = &self.record.state;
+        match strategy {
+            IntervalStrategy::No => false,
+            IntervalStrategy::Steps => state.global_step.is_multiple_of(steps),
+            IntervalStrategy::Epoch => state.epoch_ended(),
+        }
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        let state = &self.record.state;
+        state.evaluated < state.global_step
+            && self.is_due(self.arguments.eval_strategy, self.arguments.eval_steps())
+    }
+
+    /// Writes the checkpoint of the step that was done last.
+    fn save(&mut self) -> Result<()> {
+        let model = self.learner.model().model;
+        let optimizer = optimizer_record(&mut self.learner);
+        let optimizer = optimizer_state::to_bytes(optimizer, &model.parameters())?;
+        let mut identity = self.strategy.identity.borrow_mut();
+        if identity.base.is_none() {
+            identity.base = frozen_hash(&model);
+        }
+        let step = self.record.state.global_step;
+        self.record.state.best.saved(self.arguments, step);
+        self.keep_best();
+        identity.state = self.record.state.clone();
+        identity.stamp();
+        let state = identity.to_toml()?;
+        // Before the checkpoint, so that it never knows more steps than the file.
+        self.record.metrics.sync()?;
+        self.record.checkpoints.save(step, |folder| {
+            model.save(folder)?;
+            for (name, bytes) in [
+                (OPTIMIZER_NAME, &optimizer[..]),
+                (STATE_NAME, state.as_bytes()),
+            ] {
+                let path = folder.join(name);
+                std::fs::write(&path, bytes).map_err(TrainError::io(&path))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Names the checkpoint that stays whatever its age.
+    fn keep_best(&mut self) {
+        if self.arguments.load_best_model_at_end {
+            self.record.checkpoints.best = self.record.state.best.checkpoint();
+        }
     }
 
     /// One optimizer step.
@@ -180,6 +248,15 @@ impl<T: TrainTarget> Run<'_, T> {
         self.record
             .state
             .advance(loss, tokens, started.elapsed().as_secs_f64(), next);
+        if let Some(deviations) = self.record.state.trend.observe(loss) {
+            tracing::warn!(
+                "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
+                 running mean; rows {} of {}",
+                self.record.state.global_step,
+                list(&rows),
+                self.strategy.file
+            );
+        }
         self.log(mean_loss, grad_norm)
     }
 
@@ -228,6 +305,7 @@ impl<T: TrainTarget> Run<'_, T> {
             grad_norm,
             tokens_per_second: state.since_log.tokens_per_second(),
             num_input_tokens_seen: state.num_input_tokens_seen,
+            peak_memory_bytes: peak_memory_bytes(),
         };
         let metrics = StepMetrics {
             loss: entry.loss,
@@ -235,6 +313,9 @@ impl<T: TrainTarget> Run<'_, T> {
             epoch: entry.epoch,
             grad_norm,
             tokens_per_second: entry.tokens_per_second,
+            peak_memory: entry
+                .peak_memory_bytes
+                .map_or(f64::NAN, |bytes| bytes as f64),
         };
         if step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total {
             self.record.metrics.write(&entry)?;
@@ -285,6 +366,24 @@ impl<T: TrainTarget> Run<'_, T> {
             eval_runtime: started.elapsed().as_secs_f64(),
         };
         self.record.metrics.write(&entry)?;
+        if let Some(prompt) = &self.strategy.sample {
+            let sample = prompt.continued(&model.model)?;
+            let (step, epoch) = (entry.step, entry.epoch);
+            let entry = SampleLog {
+                step,
+                epoch,
+                sample,
+            };
+            self.record.metrics.write(&entry)?;
+        }
+        let saved = self.record.checkpoints.last();
+        let best = &mut self.record.state.best;
+        best.evaluated(self.arguments, &entry);
+        if saved == Some(entry.step) {
+            // The run was interrupted in the middle of this evaluation, and saved.
+            best.saved(self.arguments, entry.step);
+        }
+        self.record.state.evaluated = entry.step;
         self.record.evaluations.push(entry);
         self.emit_valid(LearnerEvent::EndSplit(epoch));
         Ok(())

@@ -6,11 +6,13 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn_peft::parameters::named_parameters;
-use burn_peft::{BaseModel, PeftError, PeftModel};
+use burn_peft::files::CONFIG_NAME;
+use burn_peft::parameters::{NamedParameter, named_parameters};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftError, PeftModel};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 
 /// A language model that can be trained: one with adapters, or one whose own weights are trained.
 pub trait TrainTarget: CausalLm + 'static {
@@ -19,6 +21,15 @@ pub trait TrainTarget: CausalLm + 'static {
     /// # Errors
     /// If a file cannot be written.
     fn save(&self, dir: &Path) -> Result<()>;
+
+    /// Sets what training changes to what [`save`](Self::save) has written of this very model.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or if it is another model's.
+    fn restore(&mut self, dir: &Path) -> Result<()>;
+
+    /// Every parameter, by a name that is the same in every process.
+    fn parameters(&self) -> Vec<NamedParameter>;
 
     /// Checks after the first backward pass that every trainable tensor learns.
     ///
@@ -33,6 +44,21 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
         Ok(self.save_pretrained(dir)?)
     }
 
+    fn restore(&mut self, dir: &Path) -> Result<()> {
+        for (name, config) in self.peft_config() {
+            let folder = match name.as_str() {
+                DEFAULT_ADAPTER => dir.to_path_buf(),
+                name => dir.join(name),
+            };
+            compare(&config.to_json(), &folder.join(CONFIG_NAME))?;
+        }
+        Ok(self.restore_pretrained(dir)?)
+    }
+
+    fn parameters(&self) -> Vec<NamedParameter> {
+        self.named_parameters()
+    }
+
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
         Ok(PeftModel::check_gradients(self, gradients)?)
     }
@@ -42,6 +68,15 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
 impl TrainTarget for GPT2LMHeadModel {
     fn save(&self, dir: &Path) -> Result<()> {
         Ok(self.save_pretrained(dir)?)
+    }
+
+    fn restore(&mut self, dir: &Path) -> Result<()> {
+        *self = Self::from_pretrained(&dir.to_string_lossy(), &self.device())?;
+        Ok(())
+    }
+
+    fn parameters(&self) -> Vec<NamedParameter> {
+        named_parameters(self)
     }
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
@@ -65,6 +100,39 @@ impl TrainTarget for GPT2LMHeadModel {
             .into()),
         }
     }
+}
+
+/// Checks that an adapter's configuration is the one in a file, but for keys that say nothing of
+/// what it computes.
+fn compare(config: &Map<String, Value>, path: &Path) -> Result<()> {
+    const FREE: [&str; 6] = [
+        "base_model_name_or_path",
+        "revision",
+        "task_type",
+        "auto_mapping",
+        "inference_mode",
+        "peft_version",
+    ];
+    let broken = |error: serde_json::Error| TrainError::io(path)(error.into());
+    let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+    let then: Map<String, Value> = serde_json::from_str(&text).map_err(broken)?;
+    // By way of text, in which floats may lose their last bit.
+    let now = serde_json::to_string(config).map_err(broken)?;
+    let now: Map<String, Value> = serde_json::from_str(&now).map_err(broken)?;
+    let different =
+        |key: &&String| !FREE.contains(&key.as_str()) && then.get(*key) != now.get(*key);
+    let Some(key) = now.keys().find(different) else {
+        return Ok(());
+    };
+    let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
+    Err(TrainError::Resume {
+        checkpoint: path.to_path_buf(),
+        problem: format!(
+            "its adapter has {key} = {}, this run's has {}; set it back, or begin anew",
+            show(then.get(key)),
+            show(now.get(key))
+        ),
+    })
 }
 
 /// The parameters there is a gradient for.

@@ -58,15 +58,8 @@ fn examples(rows: usize) -> Examples {
             row: row + 1,
         }
     };
-    Examples {
-        file: "rows.jsonl".into(),
-        shape: Shape::Tokenized,
-        examples: (0..rows).map(row).collect(),
-        skipped: 0,
-        truncated: 0,
-        pad_id: 0,
-        pad_to_multiple_of: None,
-    }
+    let rows: Vec<Example> = (0..rows).map(row).collect();
+    Examples::new("rows.jsonl", Shape::Tokenized, &rows).unwrap()
 }
 
 fn arguments(dir: &Path) -> TrainingArguments {
@@ -151,11 +144,17 @@ fn a_run_learns_logs_evaluates_and_saves_the_adapter_alone() {
     let adapter = ["adapter_config.json", "adapter_model.safetensors"];
     let all = [
         &adapter[..],
-        &["checkpoint-32", "checkpoint-40", "metrics.jsonl"],
+        &[
+            "checkpoint-32",
+            "checkpoint-40",
+            EVENTS_NAME,
+            "metrics.jsonl",
+        ],
     ]
     .concat();
     assert_eq!(names(&dir), all);
-    assert_eq!(names(&dir.join("checkpoint-40")), adapter);
+    let whole = [&adapter[..], &["optimizer.bpk", "trainer_state.toml"]].concat();
+    assert_eq!(names(&dir.join("checkpoint-40")), whole);
     let read = |path: &str| fs::read(dir.join(path)).unwrap();
     assert_eq!(
         read(adapter[1]),
@@ -249,9 +248,7 @@ fn a_seed_gives_the_same_run_bit_for_bit() {
 #[test]
 fn accumulated_gradients_are_those_of_one_big_batch() {
     let _alone = alone();
-    let model = Trainee {
-        model: lora(0.0).train(),
-    };
+    let model = Trainee::new(lora(0.0).train());
     let device = model.model.device();
     let gradients = |batch_size: usize| {
         let order = Order::Shuffled {
@@ -364,6 +361,7 @@ fn an_interrupted_run_writes_what_it_has() {
         [
             "adapter_config.json",
             "adapter_model.safetensors",
+            EVENTS_NAME,
             "metrics.jsonl"
         ]
     );
@@ -392,7 +390,12 @@ fn all_weights_can_be_trained_and_are_saved() {
     assert!(evaluate(&outcome.model, &data, 8, |_, _| ()).unwrap().loss < 0.9 * before.loss);
     assert_eq!(
         names(dir.path()),
-        ["config.json", "metrics.jsonl", "model.safetensors"]
+        [
+            "config.json",
+            EVENTS_NAME,
+            "metrics.jsonl",
+            "model.safetensors"
+        ]
     );
 }
 

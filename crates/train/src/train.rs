@@ -9,16 +9,22 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use burn_peft_data::{DataError, Examples};
+use toml::Table;
 
-use crate::arguments::{IntervalStrategy, TrainingArguments};
+use crate::arguments::{IntervalStrategy, SamplingStrategy, TrainingArguments};
+use crate::best::Best;
 use crate::checkpoint::Checkpoints;
+use crate::config::TrainConfig;
 use crate::error::{Result, TrainError};
+use crate::identity::frozen_hash;
 use crate::loader::{Loader, Order};
 use crate::log::{EvalLog, MetricsFile};
 use crate::metrics::{NoFiles, StepMetric};
-use crate::optimizer::adamw;
+use crate::optimizer;
+use crate::optimizer_state;
 use crate::renderer::ProgressRenderer;
-use crate::schedule::ScheduleCursor;
+use crate::resume::{DataIdentity, OPTIMIZER_NAME, STATE_NAME, Saved};
+use crate::sample::SamplePrompt;
 use crate::state::TrainState;
 use crate::step::Trainee;
 use crate::strategy::{Record, StepStrategy};
@@ -30,6 +36,15 @@ pub struct TrainOptions {
     pub renderer: Box<dyn MetricsRenderer>,
     /// Stops the run after its current step, from any thread.
     pub interrupter: Interrupter,
+    /// Continued after every evaluation, into `metrics.jsonl`.
+    pub sample: Option<SamplePrompt>,
+    /// The folder of a checkpoint to go on from.
+    pub resume: Option<PathBuf>,
+    /// The training file, which checkpoints record: a run goes on only where no key differs that
+    /// changes what is computed.
+    pub config: Option<TrainConfig>,
+    /// The trained model is not saved: the run was for its numbers.
+    pub discard: bool,
 }
 
 impl Default for TrainOptions {
@@ -38,6 +53,10 @@ impl Default for TrainOptions {
         Self {
             renderer: Box::new(ProgressRenderer::hidden()),
             interrupter: Interrupter::new(),
+            sample: None,
+            resume: None,
+            config: None,
+            discard: false,
         }
     }
 }
@@ -59,6 +78,10 @@ pub struct TrainOutcome<T> {
     pub tokens: usize,
     /// The evaluations in the course of the run.
     pub evaluations: Vec<EvalLog>,
+    /// Which evaluation was the best, and which checkpoint.
+    pub best: Best,
+    /// Whether `early_stopping_patience` ended the run.
+    pub early_stopped: bool,
     /// The checkpoints there are, the oldest first.
     pub checkpoints: Vec<PathBuf>,
     /// Why the run stopped before its last step, if someone stopped it.
@@ -68,7 +91,8 @@ pub struct TrainOutcome<T> {
 /// Trains a model and writes into `output_dir`: what training changes (an adapter's two files),
 /// `metrics.jsonl`, and `checkpoint-N` folders. Files of those names are replaced, others stay.
 ///
-/// A run that is interrupted still writes what it has.
+/// A run that is interrupted still writes what it has, and a checkpoint to go on from
+/// ([`TrainOptions::resume`]). It goes on as if it had never stopped: on the CPU bit for bit.
 ///
 /// # Errors
 /// If an argument cannot be, a trainable tensor does not learn, a loss is not finite, a file
@@ -97,22 +121,40 @@ pub fn train<T: TrainTarget>(
     let dir = &arguments.output_dir;
     std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
 
-    let model = Trainee {
-        model: model.train(),
-    };
+    let mut checkpoints = Checkpoints::new(dir, arguments.save_total_limit)?;
+    let mut model = model;
+    let mut state = TrainState::default();
+    let mut before = None;
+    if let Some(checkpoint) = &options.resume {
+        let saved = Saved::read(checkpoint)?;
+        model.restore(checkpoint)?;
+        state = saved.state.clone();
+        before = Some((checkpoint, saved));
+    }
+    let model = Trainee::new(model.train());
     let device = model.model.device();
-    let state = TrainState::default();
     let first_step = state.global_step;
     let file = train.file.clone();
+    let data = DataIdentity {
+        examples: train.len(),
+        tokens: train.tokens(),
+    };
     let train = Arc::new(train);
     // Burn wants a loader in any case; without validation nothing is drawn from it.
     let validation = validation.map_or_else(|| Arc::clone(&train), Arc::new);
     let train = Loader::new(
         train,
         arguments.per_device_train_batch_size,
-        Order::Shuffled {
-            seed: arguments.seed,
-            start: state.next,
+        match arguments.sampling_strategy() {
+            SamplingStrategy::Random => Order::Shuffled {
+                seed: arguments.seed,
+                start: state.next,
+            },
+            SamplingStrategy::GroupByLength => Order::Grouped {
+                seed: arguments.seed,
+                start: state.next,
+            },
+            SamplingStrategy::Sequential => Order::Sequential { start: state.next },
         },
         device.clone(),
     )?;
@@ -125,6 +167,48 @@ pub fn train<T: TrainTarget>(
     let batches_per_epoch = train.batches_per_epoch();
     let steps = arguments.steps(batches_per_epoch);
     let schedule = arguments.schedule(steps.total);
+    let parameters = model.model.parameters();
+    let mut optimizer = optimizer::optimizer(arguments, &parameters)?;
+    let scheduler = optimizer::scheduler(arguments, &parameters, schedule, first_step)?;
+    let mut identity = Saved {
+        saved_at: 0,
+        total_steps: steps.total,
+        base: None,
+        state: state.clone(),
+        data,
+        config: configuration(options.config.as_ref(), arguments)?,
+    };
+    let (metrics, evaluations) = match before {
+        None => (MetricsFile::create(dir)?, Vec::new()),
+        Some((checkpoint, saved)) => {
+            identity.base = frozen_hash(&model);
+            saved.check(&identity, checkpoint)?;
+            if saved.total_steps != steps.total {
+                tracing::warn!(
+                    "the run goes on to step {} in place of {}: from here on the learning rate \
+                     is that of a run of {} steps",
+                    steps.total,
+                    saved.total_steps,
+                    steps.total
+                );
+            }
+            let path = checkpoint.join(OPTIMIZER_NAME);
+            optimizer = optimizer_state::load(optimizer, &path, &parameters)?;
+            checkpoints.adopt(&identity)?;
+            if let Some(step) = state.best.checkpoint()
+                && !checkpoints.path(step).join(STATE_NAME).is_file()
+            {
+                let path = checkpoints.path(step);
+                tracing::warn!(
+                    "the best checkpoint is gone: there is no {}",
+                    path.display()
+                );
+                state.best.best_checkpoint = None;
+            }
+            let from = checkpoint.parent().unwrap_or(dir);
+            MetricsFile::resume(dir, from, first_step)?
+        }
+    };
     #[expect(
         clippy::arc_with_non_send_sync,
         reason = "Burn takes an `Arc`; this stays here"
@@ -134,19 +218,17 @@ pub fn train<T: TrainTarget>(
         steps,
         batches_per_epoch,
         file,
+        sample: options.sample,
+        identity: RefCell::new(identity),
         record: RefCell::new(Record {
-            metrics: MetricsFile::create(dir)?,
-            checkpoints: Checkpoints::new(dir, arguments.save_total_limit),
-            evaluations: Vec::new(),
+            metrics,
+            checkpoints,
+            evaluations,
             state,
         }),
         error: RefCell::new(None),
     });
 
-    let cursor = ScheduleCursor {
-        schedule,
-        step: first_step,
-    };
     let result = SupervisedTraining::<Trainee<T>>::new(dir, Arc::new(train), Arc::new(validation))
         .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
         .with_application_logger(None)
@@ -158,9 +240,10 @@ pub fn train<T: TrainTarget>(
         .metric_train_numeric(StepMetric::epoch())
         .metric_train_numeric(StepMetric::grad_norm())
         .metric_train_numeric(StepMetric::tokens_per_second())
+        .metric_train_numeric(StepMetric::peak_memory())
         .metric_train_numeric(LearningRateMetric::new())
         .metric_valid_numeric(StepMetric::loss())
-        .launch(Learner::new(model, adamw(arguments), cursor));
+        .launch(Learner::new(model, optimizer, scheduler));
 
     if let Some(error) = strategy.error.take() {
         return Err(error);
@@ -168,11 +251,25 @@ pub fn train<T: TrainTarget>(
     if let Some(error) = result.error {
         return Err(TrainError::Burn(error));
     }
-    let model = result.model.model;
-    model.save(dir)?;
-
+    let mut model = result.model.model;
     let record = strategy.record.borrow();
     let state = &record.state;
+    if arguments.load_best_model_at_end && result.interrupted.is_none() {
+        match state.best.checkpoint() {
+            Some(step) => {
+                model.restore(&record.checkpoints.path(step))?;
+                model = model.valid();
+            }
+            None => tracing::warn!(
+                "load_best_model_at_end has nothing to load: no checkpoint was evaluated in {} \
+                 steps; the weights are those of the last step",
+                state.global_step
+            ),
+        }
+    }
+    if !options.discard {
+        model.save(dir)?;
+    }
     Ok(TrainOutcome {
         model,
         steps: state.global_step,
@@ -181,9 +278,27 @@ pub fn train<T: TrainTarget>(
         train_runtime: started.elapsed().as_secs_f64(),
         tokens: state.num_input_tokens_seen,
         evaluations: record.evaluations.clone(),
-        checkpoints: record.checkpoints.paths().map(Into::into).collect(),
+        best: state.best.clone(),
+        early_stopped: state.best.is_final(arguments),
+        checkpoints: record.checkpoints.paths().collect(),
         interrupted: result
             .interrupted
             .map(|stop| stop.reason.unwrap_or_default()),
     })
+}
+
+/// What a checkpoint records of the configuration: the training file, its `[training]` as it is
+/// used.
+fn configuration(config: Option<&TrainConfig>, arguments: &TrainingArguments) -> Result<Table> {
+    let error = |problem: toml::ser::Error| TrainError::Config {
+        place: "the configuration".into(),
+        problem: format!("cannot be written as TOML: {problem}"),
+    };
+    let mut table = match config {
+        Some(config) => Table::try_from(config).map_err(error)?,
+        None => Table::new(),
+    };
+    let training = Table::try_from(arguments).map_err(error)?;
+    table.insert("training".into(), training.into());
+    Ok(table)
 }

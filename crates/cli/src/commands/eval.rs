@@ -8,7 +8,7 @@ use burn_peft_train::{Evaluation, evaluate};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::loading::{Loaded, ModelArgs, find_model, find_tokenizer, limits};
+use crate::loading::{Loaded, ModelArgs, find_data, find_model, find_tokenizer, limits};
 use crate::output::{say, say_json};
 
 const EXAMPLE: &str = "\
@@ -55,11 +55,12 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         text_field: args.text_field,
         ..DataConfig::new(&args.data)
     };
-    let examples = Examples::load(
+    let examples = Examples::load_with(
         &args.data,
         &config,
         tokenizer.as_ref(),
         limits(model.config()),
+        &find_data,
     )?;
     let result = match &model {
         Loaded::Plain(model) => measure(model, &examples, args.batch_size)?,

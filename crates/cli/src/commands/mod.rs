@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+pub mod data;
 pub mod eval;
 pub mod forward;
 pub mod generate;
 pub mod init;
 pub mod inspect;
 pub mod merge;
+pub mod new;
 pub mod train;

@@ -1,30 +1,36 @@
 //! `peft train`: what a training file says.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, mem};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
-use burn_peft::config::{Fields, TaskType};
+use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME};
-use burn_peft::methods::config_from_fields;
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, GenerationConfig, Gpt2Config};
 use burn_peft_train::{
-    METRICS_NAME, ProgressRenderer, TrainConfig, TrainOptions, TrainTarget, train,
+    Assessment, CheckpointInfo, EVENTS_NAME, METRICS_NAME, ProgressRenderer, Report, SamplePrompt,
+    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments,
+    check_dashboard, clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
 };
-use serde_json::Value;
+use clap::error::ErrorKind;
 
 use super::eval::{describe, measure};
 use super::generate::{encode_prompt, end_tokens, stream};
-use crate::loading::{find_model, find_tokenizer, limits, load_adapter, load_model};
+use crate::failure::Interrupted;
+use crate::interrupt::CtrlC;
+use crate::loading::{find_data, find_model, find_tokenizer, limits, load_adapter, load_model};
 use crate::output::{emit, say, size};
 
 const EXAMPLE: &str = "\
 Examples:
   peft train configs/quickstart.toml
+  peft train configs/quickstart.toml --dry-run
+  peft train configs/quickstart.toml --resume
   peft train configs/movie-reviews-gpt2.toml --set model=models/gpt2 --set training.max_steps=20
 
 A training file:
@@ -43,6 +49,16 @@ A training file:
 adapter = \"DIR\" in place of [peft] goes on training a saved adapter; peft_type = \"NONE\" trains all
 weights of the model.";
 
+/// What `peft train` says without a file.
+const NO_FILE: &str = "\
+peft train needs a training file: which model, which data, which adapter, and how it is trained
+
+  peft new my-run            writes my-run.toml, a file with a comment on every line
+  peft train my-run.toml     trains as it says
+
+See also: peft train --help
+";
+
 /// The new tokens of the prompt that is continued before and after.
 const NEW_TOKENS: usize = 80;
 
@@ -50,12 +66,24 @@ const NEW_TOKENS: usize = 80;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The training file (TOML)
+    /// The training file (TOML); `peft new` writes one
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Change a key of the file; can be given many times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     overrides: Vec<String>,
+    /// Go on from a checkpoint: the one named, or else the newest in training.output_dir
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
+    resume: Option<Option<PathBuf>>,
+    /// Show every value and where it came from (default, file or flag), and stop
+    #[arg(long)]
+    print_config: bool,
+    /// Build everything, run one step, show the memory and time a run takes, and stop
+    #[arg(long, conflicts_with = "print_config")]
+    dry_run: bool,
+    /// Show Burn's dashboard in the terminal
+    #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
+    tui: bool,
 }
 
 fn key_value(text: &str) -> Result<String, String> {
@@ -66,17 +94,35 @@ fn key_value(text: &str) -> Result<String, String> {
 }
 
 /// Runs `peft train`.
-pub fn run(args: Args, device: &Device) -> Result<()> {
-    let config = TrainConfig::from_file(&args.file, &args.overrides)?;
+pub fn run(mut args: Args, device: &Device) -> Result<()> {
+    if let (None, Some(Some(path))) = (&args.file, &args.resume)
+        && path.is_file()
+    {
+        // `--resume FILE`: no checkpoint is a file.
+        args.file = args.resume.replace(None).flatten();
+    }
+    let Some(file) = &args.file else {
+        clap::Error::raw(ErrorKind::MissingRequiredArgument, NO_FILE).exit()
+    };
+    let config = TrainConfig::from_file(file, &args.overrides)?;
+    let settings = settings(&config, file, &args.overrides)?;
+    if args.print_config {
+        return emit(&settings_toml(&settings)).map(drop);
+    }
+    if args.tui {
+        check_dashboard()?;
+    }
+    let resume = checkpoint(&args, &config.training.output_dir)?;
     let files = find_model(&config.model)?;
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     let model = load_model(&files, device)?;
     let seed = config.training.seed;
-    let data = DataSet::load(
+    let data = DataSet::load_with(
         &config.data,
         tokenizer.as_ref(),
         limits(model.config()),
         seed,
+        &find_data,
     )?;
 
     let prompt = Prompt::new(&config, tokenizer.as_ref(), model.config())?;
@@ -87,19 +133,28 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         tokenizer,
         data,
         prompt,
+        settings,
+        options: TrainOptions {
+            resume: resume.map(|checkpoint| checkpoint.path),
+            ..TrainOptions::default()
+        },
+        dry_run: args.dry_run,
+        tui: args.tui,
     };
     if job.config.is_full_training() {
         let (trainable, all) = count(&named_parameters(&model));
         emit(&before)?;
         say(trainable_parameters_line(trainable, all))?;
-        return job.run(model, &["config.json", "model.safetensors"]);
+        let files = ["config.json", "model.safetensors"];
+        return job.run(model, &files, (trainable, all));
     }
     device.seed(seed);
-    let model = attach(model, &job.config, &args.file)?;
+    let model = attach(model, &job.config, file)?;
     emit(&before)?;
     emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
     say(model.trainable_parameters())?;
-    job.run(model, &[CONFIG_NAME, WEIGHTS_NAME])
+    let parameters = model.get_nb_trainable_parameters();
+    job.run(model, &[CONFIG_NAME, WEIGHTS_NAME], parameters)
 }
 
 /// The model with the adapter that is to be trained: a new one, or the saved one.
@@ -111,11 +166,8 @@ fn attach(
     let mut model = match &config.adapter {
         Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
         None => {
-            let mut keys = config.peft.clone().unwrap_or_default();
-            keys.entry("peft_type")
-                .or_insert_with(|| Value::from("LORA"));
-            let fields = Fields::new(keys, format!("{} [peft]", file.display()));
-            PeftModel::new(model, DEFAULT_ADAPTER, config_from_fields(fields)?)?
+            let method = config.method(&file.display().to_string())?;
+            PeftModel::new(model, DEFAULT_ADAPTER, method)?
         }
     };
     let is_new = config.adapter.is_none();
@@ -128,37 +180,157 @@ fn attach(
     Ok(model)
 }
 
+/// The checkpoint that the run goes on from, if it does.
+fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
+    let found = match &args.resume {
+        None => {
+            if let Some(found) = CheckpointInfo::latest(output_dir)?
+                && found.step < found.total_steps
+                && !(args.dry_run || args.print_config)
+            {
+                tracing::warn!(
+                    "{} is of a run that stopped at step {} of {}; this one begins anew, --resume \
+                     goes on with that one",
+                    found.path.display(),
+                    found.step,
+                    found.total_steps
+                );
+            }
+            return Ok(None);
+        }
+        Some(None) => CheckpointInfo::latest(output_dir)?,
+        Some(Some(path)) => Some(CheckpointInfo::find(path)?),
+    };
+    say(match &found {
+        Some(CheckpointInfo {
+            path,
+            step,
+            total_steps,
+        }) => {
+            let path = path.display();
+            format!("going on from {path}, step {step} of {total_steps}\n")
+        }
+        None => {
+            let dir = output_dir.display();
+            format!("there is no checkpoint in {dir}: the run starts from the beginning\n")
+        }
+    })?;
+    Ok(found)
+}
+
+/// Says what there is of a run that Ctrl-C has stopped, and how to go on with it.
+fn stopped(steps: usize, checkpoints: &[PathBuf]) -> Result<Interrupted> {
+    let Some(last) = checkpoints.last() else {
+        say("\nstopped by Ctrl-C before the first step was done: there is nothing to go on from")?;
+        return Ok(Interrupted);
+    };
+    say(format!(
+        "\nstopped by Ctrl-C after step {steps}, which is saved in {}\ngo on with: {}",
+        last.display(),
+        resume_command(std::env::args().skip(1))
+    ))?;
+    Ok(Interrupted)
+}
+
+/// This command with `--resume`, in place of the one it may have.
+fn resume_command(words: impl Iterator<Item = String>) -> String {
+    let mut command = vec!["peft".to_string()];
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--resume" => {
+                drop(words.next_if(|next| !next.starts_with('-') && !Path::new(next).is_file()))
+            }
+            other if other.starts_with("--resume=") => {}
+            other => command.push(quoted(other)),
+        }
+    }
+    command.push("--resume".to_string());
+    command.join(" ")
+}
+
+/// Every value of the run and where it came from.
+fn settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
+    let cannot = || format!("cannot read {}", file.display());
+    let text = fs::read_to_string(file).with_context(cannot)?;
+    Ok(config.settings(&text, &file.display().to_string(), overrides)?)
+}
+
 /// What is done with a model, whatever of it is trained.
 struct Job {
     config: TrainConfig,
     tokenizer: Option<Tokenizer>,
     data: DataSet,
     prompt: Option<Prompt>,
+    settings: Vec<Setting>,
+    options: TrainOptions,
+    dry_run: bool,
+    tui: bool,
 }
 
 impl Job {
-    /// Trains; `files` are those that the model itself is saved in.
-    fn run<T: TrainTarget>(self, model: T, files: &[&str]) -> Result<()> {
+    /// Trains; `files` are those that the model itself is saved in, `parameters` those that are
+    /// trained, and all.
+    fn run<T: TrainTarget>(
+        mut self,
+        model: T,
+        files: &[&str],
+        parameters: (usize, usize),
+    ) -> Result<()> {
         say(format!(
             "\n{}: {} examples, {} tokens",
             self.data.train.file,
             thousands(self.data.train.len()),
             thousands(self.data.train.tokens())
         ))?;
-        say("before training:")?;
-        self.assess(&model)?;
+        if self.dry_run {
+            return dry_run(model, self.data, &self.config.training);
+        }
+        let mut before = Assessment::default();
+        if self.options.resume.is_none() {
+            say("before training:")?;
+            before = self.assess(&model)?;
+        }
         say("")?;
 
         let arguments = &self.config.training;
         let config_file = self.config.save()?;
         let options = TrainOptions {
-            renderer: Box::new(ProgressRenderer::new(arguments.logging_steps)),
-            ..TrainOptions::default()
+            sample: self.prompt.as_ref().map(|prompt| prompt.sample.clone()),
+            config: Some(self.config.clone()),
+            // Not before: the dashboard takes the whole terminal.
+            renderer: match self.tui {
+                true => dashboard(&self.options.interrupter)?,
+                false => Box::new(ProgressRenderer::new(arguments.logging_steps)),
+            },
+            ..mem::take(&mut self.options)
         };
+        let ctrl_c = CtrlC::new(&options.interrupter)?;
         let data = self.data.clone();
         let outcome = train(model, data.train, data.validation, arguments, options)?;
+        if ctrl_c.end() {
+            return Err(stopped(outcome.steps, &outcome.checkpoints)?.into());
+        }
         if let Some(reason) = &outcome.interrupted {
             say(format!("stopped early: {reason}"))?;
+        }
+        if outcome.early_stopped {
+            say(format!(
+                "stopped at step {}: {} evaluations in a row were no better \
+                 (early_stopping_patience)",
+                outcome.steps, outcome.best.early_stopping_patience_counter
+            ))?;
+        }
+        if let (true, Some(best)) = (
+            arguments.load_best_model_at_end,
+            outcome.best.best_checkpoint,
+        ) {
+            say(format!(
+                "the result is the best checkpoint, of step {} ({} {:.4})",
+                best.step,
+                arguments.metric_for_best_model.as_str(),
+                best.metric
+            ))?;
         }
         say(format!(
             "\nafter training, {} steps in {:.0} s, {} tokens, train_loss {:.4}:",
@@ -167,8 +339,18 @@ impl Job {
             thousands(outcome.tokens),
             outcome.train_loss
         ))?;
-        self.assess(&outcome.model)?;
+        let after = self.assess(&outcome.model)?;
 
+        let report = Report {
+            title: run_name(&arguments.output_dir),
+            subtitle: format!("{} on {}", self.config.model, self.data.train.file),
+            counts: self.counts(&outcome, parameters),
+            prompt: self.config.prompt.clone(),
+            before,
+            after,
+            settings: mem::take(&mut self.settings),
+            commands: self.commands(&config_file),
+        };
         let dir = &arguments.output_dir;
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
         if let (true, Some(tokenizer)) = (self.config.is_full_training(), &self.tokenizer) {
@@ -176,7 +358,8 @@ impl Job {
             written.push(dir.join("tokenizer.json"));
             tokenizer.save(dir.join("tokenizer.json"))?;
         }
-        written.extend([dir.join(METRICS_NAME), config_file]);
+        written.extend([METRICS_NAME, EVENTS_NAME].map(|name| dir.join(name)));
+        written.extend([config_file, report.save(dir)?]);
         say("\nwritten:")?;
         for path in written.into_iter().chain(outcome.checkpoints) {
             say(format!("  {} ({})", path.display(), size(bytes_of(&path)?)))?;
@@ -184,41 +367,136 @@ impl Job {
         say(format!("\ntry it: {}", self.generate_command()))
     }
 
+    /// The numbers of a run that its report shows.
+    fn counts<T>(
+        &self,
+        outcome: &TrainOutcome<T>,
+        (trainable, all): (usize, usize),
+    ) -> Vec<(String, String)> {
+        let share = 100.0 * trainable as f64 / all.max(1) as f64;
+        let trained = format!("trained parameters ({share:.2} %)");
+        let mut counts = vec![
+            ("mean training loss", format!("{:.3}", outcome.train_loss)),
+            ("steps", thousands(outcome.steps)),
+            ("epochs", format!("{:.2}", outcome.epoch)),
+            ("examples", thousands(self.data.train.len())),
+            ("tokens seen", thousands(outcome.tokens)),
+            (&trained, thousands(trainable)),
+            (
+                "time",
+                clock(Duration::from_secs_f64(outcome.train_runtime)),
+            ),
+        ];
+        if let Some(bytes) = peak_memory_bytes() {
+            counts.push(("peak memory", size(bytes)));
+        }
+        let counts = counts.into_iter();
+        counts
+            .map(|(name, value)| (name.to_string(), value))
+            .collect()
+    }
+
+    /// What a report says to do: in words, and the command.
+    fn commands(&self, config_file: &Path) -> Vec<(String, String)> {
+        let given = std::env::args().skip(1).map(|word| quoted(&word));
+        let given: Vec<String> = given.collect();
+        let dir = quoted(&self.config.training.output_dir.display().to_string());
+        let again = quoted(&config_file.display().to_string());
+        [
+            ("this run", format!("peft {}", given.join(" "))),
+            (
+                "the same run, with every value written out",
+                format!("peft train {again}"),
+            ),
+            ("use the result", self.generate_command()),
+            (
+                "the curves in TensorBoard",
+                format!("tensorboard --logdir {dir}"),
+            ),
+        ]
+        .map(|(words, command)| (words.to_string(), command))
+        .to_vec()
+    }
+
     /// How the result is used.
     fn generate_command(&self) -> String {
-        let dir = self.config.training.output_dir.display();
+        let dir = quoted(&self.config.training.output_dir.display().to_string());
         if self.config.is_full_training() {
             return format!("peft generate --model {dir} --prompt TEXT");
         }
         let tokenizer = self.config.tokenizer.as_ref();
-        let tokenizer = tokenizer.map(|path| format!(" --tokenizer {path}"));
+        let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
         format!(
             "peft generate --model {} --adapter {dir}{} --prompt TEXT",
-            self.config.model,
+            quoted(&self.config.model),
             tokenizer.unwrap_or_default()
         )
     }
 
     /// Prints the loss on the validation data and the prompt's continuation, where there are any.
-    fn assess(&self, model: &impl CausalLm) -> Result<()> {
+    fn assess(&self, model: &impl CausalLm) -> Result<Assessment> {
+        let mut found = Assessment::default();
         if let Some(validation) = &self.data.validation {
             let batch_size = self.config.training.per_device_eval_batch_size;
             let result = measure(model, validation, batch_size)?;
             say(format!("  evaluation: {}", describe(&result)))?;
+            found.evaluation = Some(result);
         }
-        match &self.prompt {
-            Some(prompt) => prompt.show(model),
-            None => Ok(()),
+        if let Some(prompt) = &self.prompt {
+            found.sample = Some(prompt.show(model)?);
         }
+        Ok(found)
+    }
+}
+
+/// Runs one step of a training and says what all of it takes. Nothing is left on the disk but the
+/// tokens of the data, which the run then finds in the cache.
+fn dry_run<T: TrainTarget>(model: T, data: DataSet, arguments: &TrainingArguments) -> Result<()> {
+    let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
+    say("\ndry run: one step was done, the output folder was not touched")?;
+    say(format!(
+        "  that step: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
+        estimate.loss, estimate.step_tokens, estimate.step_seconds, estimate.tokens_per_second,
+    ))?;
+    say(format!(
+        "  a run: {} steps, about {} tokens",
+        thousands(estimate.steps),
+        thousands(estimate.tokens)
+    ))?;
+    say(format!(
+        "  estimated time: {} ({} of it for evaluations)",
+        clock(Duration::from_secs_f64(estimate.seconds)),
+        clock(Duration::from_secs_f64(estimate.eval_seconds))
+    ))?;
+    say(match estimate.memory {
+        Some((measured, highest)) => format!(
+            "  estimated memory: {} ({} in that step; the rest is for the longest rows)",
+            size(highest),
+            size(measured)
+        ),
+        None => "  estimated memory: unknown, this system does not tell".to_string(),
+    })
+}
+
+/// How a run is called: by its folder.
+fn run_name(dir: &Path) -> String {
+    let name = dir.file_name().unwrap_or(dir.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 
 /// The text that is continued before and after.
 struct Prompt {
     text: String,
-    ids: Vec<u32>,
-    tokenizer: Tokenizer,
-    settings: GenerationConfig,
+    sample: SamplePrompt,
 }
 
 impl Prompt {
@@ -247,21 +525,29 @@ impl Prompt {
         };
         Ok(Some(Self {
             text: text.clone(),
-            ids,
-            tokenizer: tokenizer.clone(),
-            settings,
+            sample: SamplePrompt {
+                ids,
+                tokenizer: tokenizer.clone(),
+                settings,
+            },
         }))
     }
 
-    /// Prints the prompt and what the model goes on with.
-    fn show(&self, model: &impl CausalLm) -> Result<()> {
+    /// Prints the prompt and what the model goes on with, and returns the latter.
+    fn show(&self, model: &impl CausalLm) -> Result<String> {
         let mut show = |text: &str| emit(&text.replace('\n', "\n    "));
         emit("  prompt: ")?;
         show(&self.text)?;
         emit("\n  continued: ")?;
         show(&self.text)?;
-        stream(model, &self.tokenizer, &self.ids, &self.settings, &mut show)?;
-        say("")
+        let SamplePrompt {
+            ids,
+            tokenizer,
+            settings,
+        } = &self.sample;
+        let (_, text) = stream(model, tokenizer, ids, settings, &mut show)?;
+        say("")?;
+        Ok(text)
     }
 }
 

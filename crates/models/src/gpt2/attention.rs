@@ -71,6 +71,22 @@ impl AttentionMask {
             only_causal: false,
         }
     }
+
+    /// The mask of rows that hold several texts, `[batch, seq]` being the number of the text that
+    /// each position belongs to: it attends to the positions of its own text up to itself.
+    pub fn packed(segment_ids: Tensor<2, Int>) -> Self {
+        let [batch, seq] = segment_ids.dims();
+        let later = Tensor::<2, Bool>::tril_mask([seq, seq], 0, &segment_ids.device());
+        let shape = [batch, 1, seq, seq];
+        let of_query = segment_ids.clone().reshape([batch, 1, seq, 1]);
+        let of_key = segment_ids.reshape([batch, 1, 1, seq]);
+        let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
+        let later = later.unsqueeze::<4>().expand(shape);
+        Self {
+            masked: Some(later.bool_or(other_text)),
+            only_causal: false,
+        }
+    }
 }
 
 impl GPT2Attention {

@@ -90,7 +90,10 @@ impl GPT2Model {
         let [batch, seq] = input.input_ids.dims();
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let device = input.input_ids.device();
-        let mask = AttentionMask::new(past, seq, input.attention_mask.clone(), &device);
+        let mask = match &input.segment_ids {
+            Some(segment_ids) => AttentionMask::packed(segment_ids.clone()),
+            None => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
+        };
         let mut hidden = self.drop.forward(self.embed(input, past));
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));

@@ -80,7 +80,15 @@ fn answer(
             let headers = format!("{hub}Content-Range: bytes {content}\r\n");
             ("206 Partial Content", headers, &bytes[from..to])
         }
-        (Some(_), path) if path.starts_with("/org/tiny/resolve/") => {
+        _ if path.starts_with("/api/datasets/org/tiny/revision/") => {
+            let list = files.get("list.json").map_or(&[][..], Vec::as_slice);
+            ("200 OK", hub, list)
+        }
+        (Some(_), path)
+            if path
+                .trim_start_matches("/datasets")
+                .starts_with("/org/tiny/resolve/") =>
+        {
             let to = if name.ends_with(".safetensors") {
                 base
             } else {

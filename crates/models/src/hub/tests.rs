@@ -107,6 +107,62 @@ fn a_file_of_the_wrong_length_does_not_stay_in_the_cache() {
 }
 
 #[test]
+fn a_split_of_a_data_set_is_fetched() {
+    let names = [
+        "README.md",
+        "data/test.jsonl",
+        "data/train-0.jsonl",
+        "data/train-1.jsonl",
+    ];
+    let list = names
+        .map(|name| format!("{{\"rfilename\": \"{name}\"}}"))
+        .join(",");
+    let list = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{list}]}}");
+    let server = Server::start(&[
+        ("list.json", list.as_bytes()),
+        ("train-0.jsonl", b"{}"),
+        ("train-1.jsonl", b"{}\n"),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = options(&server, cache.path());
+    let paths = options.dataset("org/tiny:train").unwrap().unwrap();
+    let snapshot = cache
+        .path()
+        .join(format!("datasets--org--tiny/snapshots/{COMMIT}"));
+    let expected = ["data/train-0.jsonl", "data/train-1.jsonl"].map(|name| snapshot.join(name));
+    assert_eq!(paths, expected);
+    assert_eq!(fs::read(&paths[1]).unwrap(), b"{}\n");
+    let requests = server.take_requests();
+    let first = requests
+        .iter()
+        .find(|request| request.contains("/resolve/"))
+        .unwrap();
+    assert!(
+        first.starts_with("GET /datasets/org/tiny/resolve/main/data/train-0.jsonl "),
+        "{first}"
+    );
+
+    let error = options.dataset("org/tiny:dev").unwrap_err().to_string();
+    assert!(
+        error.starts_with("Hub data set org/tiny (revision main) has no file of the split"),
+        "{error}"
+    );
+    let error = options.dataset("org/none:train").unwrap_err().to_string();
+    assert!(
+        error.contains("Hub data set org/none") && error.contains("status 404"),
+        "{error}"
+    );
+    options.offline = true;
+    assert_eq!(
+        options.dataset("org/tiny:train").unwrap().unwrap(),
+        expected
+    );
+    let error = options.dataset("org/none:train").unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE forbids"), "{error}");
+    assert_eq!(options.dataset("missing.jsonl").unwrap(), None);
+}
+
+#[test]
 fn what_the_server_refuses_is_explained() {
     let server = Server::start(&[("adapter_config.json", b"{}")]);
     let cache = tempfile::tempdir().unwrap();

@@ -1,0 +1,294 @@
+//! `peft data`: what a data file holds, as training would see it.
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use burn_peft::parameters::thousands;
+use burn_peft_data::{
+    DataConfig, Example, Examples, IGNORE_INDEX, Limits, Padding, Tokenizer, histogram,
+};
+use burn_peft_models::Gpt2Config;
+use serde_json::{Value, json};
+
+use crate::loading::{find_data, find_model, find_tokenizer, limits, open_tokenizer};
+use crate::output::{say, say_json};
+
+const EXAMPLE: &str = "\
+Examples:
+  peft data reviews.jsonl --model gpt2
+  peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --json
+
+Shows what was detected, how long the examples are, how much of each batch would be padding, and
+three examples, with the tokens that are trained on between [ and ] (in colour on a terminal).";
+
+/// Bars of the histogram, and columns of the longest.
+const BARS: usize = 10;
+const WIDTH: usize = 40;
+/// Examples that are shown, and tokens of each.
+const SHOWN: usize = 3;
+const TOKENS: usize = 120;
+/// Decides the order of the batches that padding is counted in.
+const SEED: u64 = 42;
+
+/// The command line of `peft data`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The file (.jsonl, .json, .csv, .tsv, .txt) or data set on the Hub (organisation/name:split),
+    /// with an optional slice of its rows
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// The model whose tokenizer and longest sequence count: a folder or a Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    model: Option<String>,
+    /// The tokenizer: a folder, a file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    tokenizer: Option<String>,
+    /// Cut every row to this many tokens (data.max_length in a training file)
+    #[arg(long, value_name = "N")]
+    max_length: Option<usize>,
+    /// The column of text (data.text_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// The prompt of a row, with {column} for a column's value (data.template in a training file)
+    #[arg(long, value_name = "TEXT")]
+    template: Option<String>,
+    /// Rows of one batch
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `peft data`.
+pub fn run(args: Args) -> Result<()> {
+    let (tokenizer, limits) = tokenizer(&args)?;
+    let config = DataConfig {
+        max_length: args.max_length,
+        text_field: args.text_field,
+        template: args.template,
+        ..DataConfig::new(&args.file)
+    };
+    let examples =
+        Examples::load_with(&args.file, &config, tokenizer.as_ref(), limits, &find_data)?;
+    let lengths = examples.lengths();
+    let longest = examples.longest();
+    // Rows are packed to what the model can take, or else to the longest there is.
+    let packed_to = args.max_length.unwrap_or(match limits.n_positions {
+        usize::MAX => longest,
+        n_positions => n_positions,
+    });
+    let padding = Padding::count(&lengths, args.batch_size, packed_to, SEED)?;
+    let report = Report {
+        examples: &examples,
+        lengths,
+        padding,
+        packed_to,
+        batch_size: args.batch_size,
+        tokenizer: tokenizer.as_ref(),
+    };
+    match args.json {
+        true => say_json(&report.json()?),
+        false => report.show(),
+    }
+}
+
+/// What the options say of tokenizer and model.
+fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
+    let given = args.tokenizer.as_deref();
+    if let Some(model) = &args.model {
+        let files = find_model(model)?;
+        let config = Gpt2Config::from_file(&files.get("config.json")?)?;
+        return Ok((find_tokenizer(&files, given)?, limits(&config)));
+    }
+    let tokenizer = given.map(open_tokenizer).transpose()?;
+    let limits = Limits {
+        n_positions: usize::MAX,
+        // Token ids of a file are fine whatever they are, where no model is named.
+        vocab_size: u32::MAX as usize,
+    };
+    Ok((tokenizer, limits))
+}
+
+struct Report<'a> {
+    examples: &'a Examples,
+    lengths: Vec<usize>,
+    padding: Padding,
+    packed_to: usize,
+    batch_size: usize,
+    tokenizer: Option<&'a Tokenizer>,
+}
+
+impl Report<'_> {
+    /// The first example, the one in the middle and the last: more is seen than in the first three.
+    fn shown(&self) -> Vec<Example> {
+        let last = self.examples.len() - 1;
+        let mut indices = vec![0, last / 2, last];
+        indices.dedup();
+        let shown = indices.into_iter().take(SHOWN);
+        shown
+            .flat_map(|index| self.examples.sequence(index))
+            .collect()
+    }
+
+    fn quantile(&self, share: f64) -> usize {
+        let mut sorted = self.lengths.clone();
+        sorted.sort_unstable();
+        sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+    }
+
+    fn show(&self) -> Result<()> {
+        let examples = self.examples;
+        say(format!("{}: {}", examples.file, examples.shape))?;
+        let (tokens, trained) = (examples.tokens(), examples.supervised_tokens());
+        let share = 100.0 * trained as f64 / tokens as f64;
+        say(format!(
+            "{} examples, {} tokens, {} of them trained on ({share:.1} %)",
+            thousands(examples.len()),
+            thousands(tokens),
+            thousands(trained)
+        ))?;
+        let left_out = [
+            (
+                examples.skipped,
+                "rows skipped: fewer than 2 tokens or nothing to learn",
+            ),
+            (examples.truncated, "rows cut to max_length"),
+        ];
+        for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
+            say(format!("{} {what}", thousands(count)))?;
+        }
+        say(format!(
+            "\ntokens of an example: shortest {}, median {}, 95 % up to {}, longest {}",
+            self.quantile(0.0),
+            self.quantile(0.5),
+            self.quantile(0.95),
+            examples.longest()
+        ))?;
+        self.show_bars()?;
+
+        let Padding {
+            longest,
+            group_by_length,
+            packing,
+            packed_rows,
+        } = self.padding;
+        say(format!("\npadding in batches of {}:", self.batch_size))?;
+        for (share, how) in [
+            (longest, "padded to the longest of the batch".to_string()),
+            (
+                group_by_length,
+                "training.group_by_length = true".to_string(),
+            ),
+            (
+                packing,
+                format!(
+                    "data.packing = true: {} rows of up to {} tokens",
+                    thousands(packed_rows),
+                    thousands(self.packed_to)
+                ),
+            ),
+        ] {
+            say(format!("  {:>5.1} %  {how}", 100.0 * share))?;
+        }
+        say("")?;
+        for example in self.shown() {
+            let place = format!("row {}, {} tokens", example.row, example.input_ids.len());
+            say(format!(
+                "{place}:\n  {}",
+                self.render(&example)?.replace('\n', "\n  ")
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn show_bars(&self) -> Result<()> {
+        let bars = histogram(&self.lengths, BARS);
+        let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
+        let digits = bars
+            .last()
+            .map_or(1, |(range, _)| range.end().to_string().len());
+        for (range, count) in bars {
+            let bar = "█".repeat((count * WIDTH).div_ceil(most));
+            let (first, last) = range.into_inner();
+            say(format!(
+                "  {first:>digits$} to {last:>digits$}  {bar} {}",
+                thousands(count)
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// An example's text with the parts that are trained on marked, cut where it is long.
+    fn render(&self, example: &Example) -> Result<String> {
+        let (before, after) = match std::io::stdout().is_terminal() {
+            true => ("\u{1b}[32m", "\u{1b}[0m"),
+            false => ("[", "]"),
+        };
+        let shown = example.input_ids.len().min(TOKENS);
+        let tokens = example.input_ids[..shown].iter().zip(&example.labels);
+        // The first token has nothing before it to be predicted from.
+        let mut tokens: Vec<_> = tokens
+            .map(|(id, label)| (*id, *label != IGNORE_INDEX))
+            .collect();
+        tokens[0].1 = false;
+        let mut text = String::new();
+        for part in tokens.chunk_by(|a, b| a.1 == b.1) {
+            let ids: Vec<u32> = part.iter().map(|(id, _)| *id).collect();
+            let part_text = self.decode(&ids)?;
+            match part[0].1 {
+                true => text += &format!("{before}{part_text}{after}"),
+                false => text += &part_text,
+            }
+        }
+        if shown < example.input_ids.len() {
+            text += &format!(" … and {} tokens more", example.input_ids.len() - shown);
+        }
+        Ok(text)
+    }
+
+    fn decode(&self, ids: &[u32]) -> Result<String> {
+        Ok(match self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(ids)?,
+            None => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                ids.join(" ")
+            }
+        })
+    }
+
+    fn json(&self) -> Result<Value> {
+        let bars = histogram(&self.lengths, BARS).into_iter();
+        let bars = bars.map(
+            |(range, count)| json!({"from": range.start(), "to": range.end(), "examples": count}),
+        );
+        let shown = self.shown().into_iter().map(|example| {
+            let text = self.decode(&example.input_ids)?;
+            Ok(json!({
+                "row": example.row, "text": text,
+                "input_ids": example.input_ids, "labels": example.labels,
+            }))
+        });
+        let examples = self.examples;
+        Ok(json!({
+            "file": examples.file,
+            "shape": examples.shape.to_string(),
+            "examples": examples.len(),
+            "tokens": examples.tokens(),
+            "supervised_tokens": examples.supervised_tokens(),
+            "skipped": examples.skipped,
+            "truncated": examples.truncated,
+            "length": {
+                "min": self.quantile(0.0), "median": self.quantile(0.5),
+                "p95": self.quantile(0.95), "max": examples.longest(),
+                "histogram": bars.collect::<Vec<_>>(),
+            },
+            "batch_size": self.batch_size,
+            "packed_to": self.packed_to,
+            "padding": self.padding,
+            "cache_file": examples.cache_file,
+            "samples": shown.collect::<Result<Vec<_>>>()?,
+        }))
+    }
+}

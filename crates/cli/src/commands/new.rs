@@ -1,0 +1,108 @@
+//! `peft new`: a training file to begin with.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::output::say;
+
+const EXAMPLE: &str = "\
+Examples:
+  peft new my-run
+  peft new runs/poems --template full --model models/tiny --train 'poems.txt'
+
+The file says what every key is for. Nothing but the file is written.";
+
+/// The command line of `peft new`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The name of the run: NAME.toml is written, and the run goes into runs/NAME
+    #[arg(value_name = "NAME")]
+    name: PathBuf,
+    /// What is trained
+    #[arg(long, value_enum, default_value_t)]
+    template: Template,
+    /// The model: a folder, or a Hub id
+    #[arg(long, value_name = "DIR|ID", default_value = "gpt2")]
+    model: String,
+    /// The file to train on
+    #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
+    train: String,
+    /// Replace a file of that name
+    #[arg(long)]
+    force: bool,
+}
+
+/// The files there are to begin with.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Template {
+    /// An adapter of small matrices (LoRA)
+    #[default]
+    Lora,
+    /// All weights of the model
+    Full,
+}
+
+impl Template {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Lora => include_str!("../../templates/lora.toml"),
+            Self::Full => include_str!("../../templates/full.toml"),
+        }
+    }
+}
+
+/// Runs `peft new`.
+pub fn run(args: Args) -> Result<()> {
+    let is_toml = args.name.extension().is_some_and(|end| end == "toml");
+    let file = match is_toml {
+        true => args.name.clone(),
+        false => PathBuf::from(format!("{}.toml", args.name.display())),
+    };
+    let Some(name) = file
+        .file_stem()
+        .filter(|_| !args.name.as_os_str().is_empty())
+    else {
+        bail!("{:?} is no name for a run, such as my-run", args.name);
+    };
+    let output_dir = format!("runs/{}", name.to_string_lossy());
+    let place = file.display().to_string();
+    let text = [
+        ("{file}", place.clone()),
+        ("{model}", quoted(args.model)),
+        ("{train}", quoted(args.train)),
+        ("{output_dir}", quoted(output_dir)),
+    ]
+    .iter()
+    .fold(args.template.text().to_string(), |text, (key, value)| {
+        text.replace(key, value)
+    });
+
+    let mut options = File::options();
+    options.write(true);
+    match args.force {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    let mut out = match options.open(&file) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{place} is there already: choose another name, or give --force to replace it")
+        }
+        opened => opened.with_context(|| format!("cannot write {place}"))?,
+    };
+    let written = out.write_all(text.as_bytes());
+    written.with_context(|| format!("cannot write {place}"))?;
+    say(format!(
+        "{place} is written. Look through it, then:\n  peft train {place} --dry-run\n  peft train {place}"
+    ))
+}
+
+/// A TOML string. TOML has JSON's escapes.
+fn quoted(text: String) -> String {
+    Value::from(text).to_string()
+}

@@ -1,0 +1,192 @@
+use super::*;
+use crate::bpe::tiny;
+use serde_json::json;
+
+const CHATML: &str = "{% for message in messages %}
+    {{- '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}";
+
+fn template(source: &str) -> ChatTemplate {
+    let special = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    ChatTemplate::new(source, special.as_object().cloned().unwrap()).unwrap()
+}
+
+fn messages() -> Vec<Value> {
+    let message = |role, content| json!({"role": role, "content": content});
+    vec![
+        message("user", "Hi"),
+        message("assistant", " Hello "),
+        message("user", "Bye"),
+        message("assistant", "So long"),
+    ]
+}
+
+fn render(source: &str, messages: Vec<Value>) -> std::result::Result<String, String> {
+    template(source).render(&messages, &Map::new(), false)
+}
+
+/// The parts of a chat's text that are learnt.
+fn learnt(source: &str, given: usize) -> std::result::Result<Vec<String>, String> {
+    let chat = Chat {
+        messages: messages(),
+        given,
+        ..Chat::default()
+    };
+    let (text, spans) = template(source).spans(&chat)?;
+    assert_eq!(
+        text,
+        template(source).render(&chat.messages, &chat.extras, false)?
+    );
+    Ok(spans
+        .into_iter()
+        .map(|span| text[span].to_string())
+        .collect())
+}
+
+#[test]
+fn renders_as_transformers_does() {
+    assert_eq!(
+        template(CHATML)
+            .render(&messages()[..2], &Map::new(), true)
+            .unwrap(),
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>assistant\n"
+    );
+    // What models' templates use beyond plain Jinja.
+    for (source, expected) in [
+        (
+            "{{ bos_token }}\n  {% if true %}\n  a\n  {% endif %}\nb",
+            "<s>\n  a\nb",
+        ),
+        (
+            "{{ messages[0] | tojson }}",
+            r#"{"role": "user", "content": "<é>"}"#,
+        ),
+        (
+            "{{ [1, {'a': none}] | tojson(indent=2) }}",
+            "[\n  1,\n  {\n    \"a\": null\n  }\n]",
+        ),
+        (
+            "{{ messages[0].content.strip('<>').upper().startswith('É') }}",
+            "True",
+        ),
+        (
+            "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "1",
+        ),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "1",
+        ),
+        (
+            "{% for m in messages[::-1] %}{{ loop.previtem is defined }}{{ m.tool_calls is defined }}{% endfor %}",
+            "FalseFalse",
+        ),
+        (
+            "{%- macro say(x) -%} {{ x }}! {%- endmacro -%} {{ say('a') }}",
+            "a!",
+        ),
+        (
+            "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}",
+            "role=user;content=<é>;",
+        ),
+        ("{{ strftime_now('%Y') | int > 2020 }}", "True"),
+    ] {
+        let found = render(source, vec![json!({"role": "user", "content": "<é>"})]);
+        assert_eq!(found.unwrap(), expected, "{source}");
+    }
+}
+
+#[test]
+fn the_assistants_turns_are_learnt() {
+    assert_eq!(
+        learnt(CHATML, 0).unwrap(),
+        ["Hello<|im_end|>\n", "So long<|im_end|>\n"]
+    );
+    assert_eq!(learnt(CHATML, 2).unwrap(), ["So long<|im_end|>\n"]);
+    // Without a generation prompt: Llama 2's way.
+    let llama = "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token ~ '[INST] ' ~ m.content ~ ' [/INST]' }}{% else %}{{ ' ' ~ m.content | trim ~ ' ' ~ eos_token }}{% endif %}{% endfor %}";
+    assert_eq!(learnt(llama, 0).unwrap(), [" Hello </s>", " So long </s>"]);
+}
+
+#[test]
+fn a_template_may_mark_them_itself() {
+    let marked = "{% for m in messages %}\n<{{ m.role }}>\n  {% if m.role == 'assistant' %}\n  {%- generation -%}\n  {{ m.content | trim }}.\n  {%- endgeneration %}\n  {% endif %}\n{% endfor %}";
+    assert_eq!(learnt(marked, 0).unwrap(), ["Hello.", "So long."]);
+    // The signs for white space mean what they mean without the marks.
+    let plain = marked
+        .replace("{%- generation -%}", "{%- if true -%}")
+        .replace("endgeneration", "endif");
+    assert_eq!(
+        render(marked, messages()).unwrap(),
+        render(&plain, messages()).unwrap()
+    );
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error() {
+    let last_only = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let error = learnt(last_only, 0).unwrap_err();
+    assert!(
+        error.contains("message 2 changes") && error.contains("{% generation %}"),
+        "{error}"
+    );
+    let error = render("{{ raise_exception('Roles must alternate') }}", messages()).unwrap_err();
+    assert!(
+        error.starts_with("the chat template fails: ") && error.contains("Roles must alternate"),
+        "{error}"
+    );
+    assert!(!error.contains('\n'), "{error}");
+    let error = ChatTemplate::new("{% if %}", Map::new()).unwrap_err();
+    assert!(error.starts_with("the chat template fails: "), "{error}");
+}
+
+#[test]
+fn a_tokenizer_reads_its_template() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny().save(dir.path().join("tokenizer.json")).unwrap();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    let load = || Tokenizer::load(dir.path()).unwrap();
+    let error = load()
+        .apply_chat_template(&messages(), false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("it has no chat_template") && error.contains("tokenizer"),
+        "{error}"
+    );
+
+    let text = "{{ messages[0].content }}{{ eos_token }}";
+    write(
+        "tokenizer_config.json",
+        json!({"chat_template": text}).to_string(),
+    );
+    let render = || load().apply_chat_template(&messages(), false).unwrap();
+    assert_eq!(render(), "Hi<|endoftext|>");
+    let named =
+        json!([{"name": "tool_use", "template": "no"}, {"name": "default", "template": text}]);
+    let config = json!({"chat_template": named, "eos_token": {"content": "t"}});
+    write("tokenizer_config.json", config.to_string());
+    assert_eq!(render(), "Hit");
+    write("chat_template.jinja", CHATML.into());
+    assert!(render().starts_with("<|im_start|>user"));
+
+    let chat = Chat {
+        messages: messages(),
+        ..Chat::default()
+    };
+    let (ids, trained) = load().encode_chat(&chat, "line 1").unwrap();
+    let learnt: Vec<u32> = ids
+        .iter()
+        .zip(&trained)
+        .filter(|(_, t)| **t)
+        .map(|(id, _)| *id)
+        .collect();
+    assert_eq!(
+        load().decode(&learnt).unwrap(),
+        "Hello<|im_end|>\nSo long<|im_end|>\n"
+    );
+    assert_eq!(load().decode(&ids).unwrap(), render());
+}

@@ -1,0 +1,166 @@
+use super::*;
+use crate::part::Part;
+use std::fs;
+
+fn open(spec: &str, sample_by: SampleBy) -> Result<Source> {
+    Source::open(spec, sample_by, &|_| Ok(None))
+}
+
+/// The wanted rows of a file of this content.
+fn read(name: &str, content: &str, sample_by: SampleBy) -> Result<Vec<(usize, String)>> {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, slice) = name
+        .split_once('[')
+        .map_or((name, ""), |(f, _)| (f, &name[f.len()..]));
+    let path = dir.path().join(file);
+    fs::write(&path, content).unwrap();
+    let source = open(&format!("{}{slice}", path.display()), sample_by)?;
+    let records = Part::default().records(&source, &ProgressBar::hidden())?;
+    let rows = records.map(|record| source.parse(record?));
+    rows.map(|row| row.map(|row| (row.number, row.columns["text"].as_str().unwrap().into())))
+        .collect()
+}
+
+fn error(name: &str, content: impl AsRef<[u8]>) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, content).unwrap();
+    let read = || {
+        open(path.to_str().unwrap(), SampleBy::Line)?
+            .rows()?
+            .collect::<Result<Vec<_>>>()
+    };
+    let error = read().unwrap_err().to_string();
+    error.replace(&format!("{}/", dir.path().display()), "")
+}
+
+fn numbered(rows: &[(usize, &str)]) -> Vec<(usize, String)> {
+    rows.iter()
+        .map(|&(number, text)| (number, text.into()))
+        .collect()
+}
+
+#[test]
+fn reads_the_same_rows_from_every_kind() {
+    for (name, content) in [
+        (
+            "a.jsonl",
+            "{\"text\": \"one\", \"label\": 1}\n\n{\"text\": \"two, three\"}\n",
+        ),
+        (
+            "a.json",
+            "{\"text\": \"one\"}\n\n{\"text\": \"two, three\"}",
+        ),
+        (
+            "a.csv",
+            "\u{feff}label,text\r\n0,one\r\n1,\"two, three\"\r\n",
+        ),
+        ("a.tsv", "text\tlabel\none\t0\ntwo, three\t1\n"),
+        ("a.txt", "one\r\n  \r\ntwo, three"),
+        (
+            "a.json",
+            "[{\"text\": \"one\"}, {\"text\": \"two, three\"}]",
+        ),
+    ] {
+        let rows = read(name, content, SampleBy::Line).unwrap();
+        let texts: Vec<&str> = rows.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["one", "two, three"], "{name}");
+    }
+}
+
+#[test]
+fn numbers_rows_as_an_editor_does() {
+    let content = "{\"text\": \"one\"}\n\n{\"text\": \"two\"}";
+    let rows = read("a.jsonl[1:]", content, SampleBy::Line);
+    assert_eq!(rows.unwrap(), numbered(&[(3, "two")]));
+    let rows = read("a.csv", "text\n\"one\ntwo\"\nthree\n", SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(2, "one\ntwo"), (4, "three")]));
+}
+
+#[test]
+fn text_by_paragraph_and_as_a_document() {
+    let text = "a\nb\n\n\nc\n";
+    let rows = read("a.txt", text, SampleBy::Paragraph).unwrap();
+    assert_eq!(rows, numbered(&[(1, "a\nb"), (5, "c")]));
+    let rows = read("a.txt", text, SampleBy::Document).unwrap();
+    assert_eq!(rows, numbered(&[(1, text)]));
+    let error = read("a.jsonl", "{\"text\": \"x\"}", SampleBy::Document).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("data.sample_by is for plain text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn bad_files_are_named_with_the_row() {
+    assert_eq!(
+        error("reviews.jsonl", "{\"text\": \"a\"}\nnot json\n"),
+        "reviews.jsonl line 2 is not JSON: expected ident at column 2"
+    );
+    assert_eq!(
+        error("a.jsonl", "[1]"),
+        "a.jsonl line 1 is not a JSON object: {…}"
+    );
+    assert_eq!(
+        error("a.json", "[{}, 3]"),
+        "a.json row 2 is not a JSON object: {…}"
+    );
+    assert!(error("a.json", "[{\"text\": \"cut o").starts_with("a.json is not a JSON array"));
+    assert!(error("a.csv", "a,b\n1,2\n3\n").contains("line: 3"));
+    assert!(error("a.jsonl", b"{\"text\": \"\xff\"}").starts_with("a.jsonl is not UTF-8 text"));
+    assert!(error("a.jsonl", b"{}\n\xff").ends_with("of line 2"));
+    assert!(error("a.parquet", "PAR1").starts_with("a.parquet is "));
+    assert!(error("a.docx", "").starts_with("a.docx ends in \"docx\""));
+}
+
+#[test]
+fn empty_files_have_no_rows() {
+    for (name, content) in [
+        ("a.jsonl", ""),
+        ("a.jsonl", "\n\n"),
+        ("a.json", "[]"),
+        ("a.json", ""),
+        ("a.csv", "text\n"),
+        ("a.csv", ""),
+        ("a.txt", " \n"),
+    ] {
+        assert_eq!(read(name, content, SampleBy::Line).unwrap(), [], "{name}");
+    }
+}
+
+#[test]
+fn several_files_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["b.jsonl", "a.csv"].map(|name| dir.path().join(name));
+    fs::write(&paths[0], "\n{\"text\": \"one\"}\n{\"text\": \"two\"}").unwrap();
+    fs::write(&paths[1], "text\nthree\n").unwrap();
+    let find = |name: &str| match name {
+        "org/set:train" => Ok(Some(paths.to_vec())),
+        _ => Err(format!("no {name}")),
+    };
+    let source = Source::open("org/set:train[1:]", SampleBy::Line, &find).unwrap();
+    let rows: Vec<Row> = source.rows().unwrap().map(|row| row.unwrap()).collect();
+    assert_eq!(
+        rows.iter().map(|row| row.number).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    assert_eq!(rows[2].columns["text"], "three");
+    assert_eq!(source.place(3), "org/set:train row 3");
+    let error = Source::open("org/other", SampleBy::Line, &find).unwrap_err();
+    assert_eq!(error.to_string(), "no org/other");
+}
+
+#[test]
+fn missing_files_and_hub_ids_are_errors() {
+    for spec in ["missing.jsonl", "stanfordnlp/imdb", "missing.jsonl[:5]"] {
+        let error = open(spec, SampleBy::Line).unwrap_err().to_string();
+        let path = spec.trim_end_matches("[:5]");
+        assert!(
+            error.starts_with(&format!("there is no data file {path};")),
+            "{error}"
+        );
+        assert!(error.contains("Hub"), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! From rows to a file of tokens: in parallel, once, with a bar on a terminal.
+
+use crate::cache::{Key, default_cache_dir, write_atomically};
+use crate::config::DataConfig;
+use crate::dataset::Examples;
+use crate::error::{DataError, Result};
+use crate::example::{Encoded, Encoder, Limits};
+use crate::format::Shape;
+use crate::part::Part;
+use crate::source::{Finder, Record, Source};
+use crate::store::{Store, StoreWriter};
+use crate::tokenizer::Tokenizer;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Rows that are parsed and tokenised at a time, by all cores.
+const CHUNK: usize = 2048;
+
+/// How the rows of all files of a `[data]` table become tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokenize<'a> {
+    pub config: &'a DataConfig,
+    pub tokenizer: Option<&'a Tokenizer>,
+    pub limits: Limits,
+    pub find: Finder<'a>,
+}
+
+/// What is kept beside the tokens.
+#[derive(Default, Serialize, Deserialize)]
+struct Meta {
+    shape: Shape,
+    total: usize,
+    skipped: usize,
+    truncated: usize,
+}
+
+impl Tokenize<'_> {
+    /// The examples of a part of a file: from the cache, where they are put first if need be.
+    pub fn examples(&self, spec: &str, part: Part) -> Result<Examples> {
+        let source = Source::open(spec, self.config.sample_by, self.find)?;
+        let path = self.cache_file(&source, spec, part)?;
+        let (store, meta) = match self.cached(&path)? {
+            Some(found) => {
+                tracing::info!("{}: tokens from {}", source.name, path.display());
+                found
+            }
+            None => {
+                write_atomically(&path, |out| self.write(&source, part, out, &path))?;
+                let unreadable = || DataError::Cache {
+                    path: path.clone(),
+                    source: std::io::Error::other("what was written cannot be read back"),
+                };
+                self.cached(&path)?.ok_or_else(unreadable)?
+            }
+        };
+        if meta.skipped > 0 {
+            tracing::warn!(
+                "{}: {} of {} rows skipped: fewer than 2 tokens or nothing to learn",
+                source.name,
+                meta.skipped,
+                meta.total
+            );
+        }
+        let mut examples = Examples::from_store(&source.name, meta.shape, store);
+        (examples.skipped, examples.truncated) = (meta.skipped, meta.truncated);
+        examples.cache_file = Some(path);
+        Ok(examples)
+    }
+
+    fn cached(&self, path: &Path) -> Result<Option<(Store, Meta)>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let store = Store::open(path)?;
+        Ok(store.and_then(|store| Some((store.meta()?, store)).map(|(meta, store)| (store, meta))))
+    }
+
+    /// The file of the cache for all that decides what the tokens are.
+    fn cache_file(&self, source: &Source, spec: &str, part: Part) -> Result<PathBuf> {
+        let config = DataConfig {
+            // These change what is done with the tokens, or where they are.
+            train: spec.into(),
+            validation: None,
+            validation_split: None,
+            max_samples: None,
+            pad_to_multiple_of: None,
+            packing: false,
+            cache_dir: None,
+            ..self.config.clone()
+        };
+        let mut key = Key::new();
+        key.add(&serde_json::to_vec(&(config, part)).map_err(|error| self.unhashable(&error))?);
+        let Limits {
+            n_positions,
+            vocab_size,
+        } = self.limits;
+        for number in [n_positions, vocab_size] {
+            key.add(&number.to_le_bytes());
+        }
+        if let Some(tokenizer) = self.tokenizer {
+            tokenizer.hash_into(&mut key)?;
+        }
+        for path in source.paths() {
+            key.add_file(path)?;
+        }
+        let folder = self.config.cache_dir.clone();
+        Ok(key.path(&folder.unwrap_or_else(default_cache_dir)))
+    }
+
+    fn unhashable(&self, error: &serde_json::Error) -> DataError {
+        DataError::Setting {
+            key: "train",
+            problem: format!("cannot be written as JSON: {error}"),
+        }
+    }
+
+    fn write<W: Write>(&self, source: &Source, part: Part, out: W, path: &Path) -> Result<W> {
+        let cannot = |source| DataError::Cache {
+            path: path.into(),
+            source,
+        };
+        let bar = bar(source);
+        let mut records = part.records(source, &bar)?.peekable();
+        let mut writer = StoreWriter::new(out).map_err(cannot)?;
+        let mut meta = Meta::default();
+        let mut shape = None;
+        loop {
+            let (chunk, failed) = take_chunk(&mut records);
+            if chunk.is_empty() && failed.is_none() {
+                break;
+            }
+            // Collected before the first error is looked for, so that it is the file's first.
+            let rows: Vec<_> = chunk.into_par_iter().map(|r| source.parse(r)).collect();
+            if let (None, Some(first)) = (&shape, rows.iter().flatten().next()) {
+                shape = Some(Shape::detect(&first.columns, &source.name, self.config)?);
+            }
+            let encoder = shape.as_ref().map(|shape| self.encoder(shape, source));
+            let encoded: Vec<Result<Encoded>> = rows
+                .into_par_iter()
+                .map(|row| {
+                    let (row, encoder) = (row?, encoder.as_ref());
+                    let place = source.place(row.number);
+                    encoder.map_or_else(|| Ok(Encoded::default()), |e| e.encode(&row, &place))
+                })
+                .collect();
+            for encoded in encoded {
+                let encoded = encoded?;
+                meta.total += 1;
+                meta.skipped += usize::from(encoded.examples.is_empty());
+                meta.truncated += usize::from(encoded.truncated);
+                for example in &encoded.examples {
+                    writer.push(example).map_err(cannot)?;
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        bar.finish_and_clear();
+        let Some(shape) = shape else {
+            return Err(empty(source, "the file is empty".into()));
+        };
+        if meta.skipped == meta.total {
+            let (total, truncated) = (meta.total, meta.truncated);
+            let mut problem =
+                format!("each of its {total} has fewer than 2 tokens or nothing to learn");
+            if truncated > 0 {
+                problem += &format!("; {truncated} of them were cut to data.max_length");
+            }
+            return Err(empty(source, problem));
+        }
+        meta.shape = shape;
+        writer.finish(&meta).map_err(cannot)
+    }
+
+    fn encoder<'b>(&'b self, shape: &'b Shape, source: &Source) -> Encoder<'b> {
+        Encoder {
+            shape,
+            tokenizer: self.tokenizer,
+            limits: self.limits,
+            max_length: self.config.max_length,
+            completion_only_loss: self.config.completion_only_loss,
+            document: source.document,
+        }
+    }
+}
+
+fn empty(source: &Source, problem: String) -> DataError {
+    let file = source.name.clone();
+    DataError::Empty { file, problem }
+}
+
+/// Some records, and the error that ended them early.
+fn take_chunk(
+    records: &mut impl Iterator<Item = Result<Record>>,
+) -> (Vec<Record>, Option<DataError>) {
+    let mut chunk = Vec::new();
+    while chunk.len() < CHUNK {
+        match records.next() {
+            Some(Ok(record)) => chunk.push(record),
+            Some(Err(error)) => return (chunk, Some(error)),
+            None => break,
+        }
+    }
+    (chunk, None)
+}
+
+/// Drawn on a terminal only.
+fn bar(source: &Source) -> ProgressBar {
+    let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta}";
+    let style = ProgressStyle::with_template(template);
+    let bar = ProgressBar::new(source.bytes());
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(source.name.clone());
+    bar
+}

@@ -1,0 +1,104 @@
+//! Which parameters have their own weight decay and learning rate, by their names.
+
+use burn::module::ParamId;
+use burn_peft::parameters::NamedParameter;
+
+/// Whether weight decay shrinks a parameter: not biases and norms, as transformers'
+/// `Trainer.get_decay_parameter_names` has it. Norms are known by their names, GPT-2's `ln_…` too.
+pub(crate) fn decays(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let forbidden = ["bias", "layernorm", "rmsnorm"];
+    let is_norm = |part: &str| part == "norm" || part.ends_with("_norm") || part.starts_with("ln_");
+    !forbidden.iter().any(|text| name.contains(text)) && !name.split('.').any(is_norm)
+}
+
+/// Whether a parameter belongs to an embedding, or to the head that turns hidden states to tokens.
+pub(crate) fn is_embedding(name: &str) -> bool {
+    let embeds = |part: &str| part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part);
+    name.split('.').any(embeds)
+}
+
+/// How LoRA+ sorts a parameter (PEFT's `create_loraplus_optimizer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoraPlusGroup {
+    /// `lora_A` and what else there is: the learning rate as it is.
+    A,
+    /// `lora_B` and all vectors: `loraplus_lr_ratio` times as much.
+    B,
+    /// The factors of an embedding: `loraplus_lr_embedding`.
+    Embedding,
+}
+
+pub(crate) fn loraplus_group(parameter: &NamedParameter) -> LoraPlusGroup {
+    if parameter.name.contains("lora_embedding_") {
+        LoraPlusGroup::Embedding
+    } else if parameter.name.contains("lora_B") || parameter.shape.len() == 1 {
+        LoraPlusGroup::B
+    } else {
+        LoraPlusGroup::A
+    }
+}
+
+/// The trained parameters that fulfil a condition.
+pub(crate) fn ids(
+    parameters: &[NamedParameter],
+    condition: impl Fn(&NamedParameter) -> bool,
+) -> Vec<ParamId> {
+    let chosen = parameters
+        .iter()
+        .filter(|parameter| parameter.requires_grad && condition(parameter));
+    chosen.map(|parameter| parameter.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases_and_norms_do_not_decay() {
+        for name in [
+            "transformer.h.0.attn.c_attn.bias",
+            "transformer.h.0.ln_1.weight",
+            "base_model.model.transformer.ln_f.modules_to_save.default.weight",
+            "model.layers.0.input_layernorm.weight",
+            "model.layers.0.self_attn.q_norm.weight",
+            "model.norm.weight",
+        ] {
+            assert!(!decays(name), "{name}");
+        }
+        for name in [
+            "transformer.wte.weight",
+            "transformer.h.0.mlp.c_fc.weight",
+            "base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight",
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight",
+            "model.normal.weight",
+        ] {
+            assert!(decays(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn loraplus_knows_its_groups() {
+        let group = |name: &str, shape: &[usize]| {
+            loraplus_group(&NamedParameter {
+                name: name.into(),
+                shape: shape.to_vec(),
+                requires_grad: true,
+                id: ParamId::new(),
+            })
+        };
+        assert_eq!(
+            group("h.0.lora_A.default.weight", &[4, 8]),
+            LoraPlusGroup::A
+        );
+        assert_eq!(
+            group("h.0.lora_B.default.weight", &[8, 4]),
+            LoraPlusGroup::B
+        );
+        assert_eq!(group("h.0.c_attn.bias", &[8]), LoraPlusGroup::B);
+        assert_eq!(
+            group("wte.lora_embedding_B.default", &[8, 4]),
+            LoraPlusGroup::Embedding
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! Data as people have it: shapes, chats, the cache, and `peft data`.
+
+use std::fs;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::common::Lab;
+
+const CHATML: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+
+fn lines(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+fn chat() -> Value {
+    let message = |role, content| json!({"role": role, "content": content});
+    json!({"messages": [
+        message("user", "a dog"), message("assistant", "the cat"), message("user", "sat"),
+    ]})
+}
+
+#[test]
+fn shapes_are_detected_and_the_trained_tokens_marked() {
+    let lab = Lab::new();
+    let config = json!({"chat_template": CHATML}).to_string();
+    lab.write("model/tokenizer_config.json", config);
+    let alpaca = json!({"instruction": "a", "output": "the mat"});
+    for (file, content, shape, shown) in [
+        (
+            "a.txt",
+            "the cat\n".to_string(),
+            "text (column `text`)",
+            " cat<|endoftext|>]",
+        ),
+        (
+            "a.jsonl",
+            lines([json!({"prompt": "the cat", "completion": " sat"})]),
+            "prompt/completion",
+            "the cat[ sat<|endoftext|>]",
+        ),
+        (
+            "a.json",
+            json!([alpaca]).to_string(),
+            "instruction/input/output",
+            "### Response:\n  [the mat<|endoftext|>]",
+        ),
+        (
+            "b.csv",
+            "text,n\nthe cat,1\n".into(),
+            "text (column `text`)",
+            "<|endoftext|>]",
+        ),
+        (
+            "c.jsonl",
+            lines([chat()]),
+            "chat (column `messages`)",
+            "<user>a dog\n  <assistant>[the cat\n  ]<user>sat",
+        ),
+    ] {
+        lab.write(file, content);
+        let out = lab.ok(&["data", file, "--tokenizer", "model"]);
+        assert!(
+            out.starts_with(&format!("{file}: {shape}\n1 examples")),
+            "{out}"
+        );
+        assert!(out.contains(shown), "{out}");
+    }
+    lab.write(
+        "ids.jsonl",
+        lines([json!({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})]),
+    );
+    let out = lab.ok(&["data", "ids.jsonl"]);
+    assert!(
+        out.contains("already tokenised") && out.contains("5 6[7]"),
+        "{out}"
+    );
+}
+
+#[test]
+fn lengths_and_padding_are_counted() {
+    let lab = Lab::new();
+    let rows = (0..64).map(|i| json!({"input_ids": vec![1; 2 + i * 7 % 29]}));
+    lab.write("ids.jsonl", lines(rows));
+    let args = [
+        "data",
+        "ids.jsonl",
+        "--model",
+        "model",
+        "--batch-size",
+        "4",
+        "--json",
+    ];
+    let report = lab.ok_json(&args);
+    let tokens: usize = (0..64).map(|i| 2 + i * 7 % 29).sum();
+    assert_eq!(report["examples"], 64);
+    assert_eq!(report["tokens"], tokens);
+    assert_eq!(report["supervised_tokens"], tokens - 64);
+    assert_eq!(
+        (&report["length"]["min"], &report["length"]["max"]),
+        (&json!(2), &json!(30))
+    );
+    let bars = report["length"]["histogram"].as_array().unwrap();
+    let counted: u64 = bars
+        .iter()
+        .map(|bar| bar["examples"].as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, 64);
+    let share = |name: &str| report["padding"][name].as_f64().unwrap();
+    assert!(share("packing") < share("group_by_length"));
+    assert!(share("group_by_length") < share("longest"));
+    let packed = report["padding"]["packed_rows"].as_u64().unwrap() as usize;
+    assert!(packed >= tokens.div_ceil(32) && packed < 64, "{packed}");
+    assert_eq!(report["samples"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let lab = Lab::new();
+    lab.write("chat.jsonl", lines([chat()]));
+    lab.fails(
+        &["data", "chat.jsonl", "--model", "model"],
+        &[
+            "tokenizer model",
+            "has no chat_template",
+            "chat_template.jinja",
+        ],
+    );
+    lab.fails(
+        &["data", "train.jsonl"],
+        &["train.jsonl line 1", "--tokenizer"],
+    );
+    lab.fails(
+        &["data", "none.jsonl"],
+        &["there is no data file none.jsonl"],
+    );
+    lab.fails(
+        &["data", "organisation/reviews:train[:5]", "--model", "model"],
+        &["Hub data set organisation/reviews", "HF_HUB_OFFLINE"],
+    );
+    lab.write("a.parquet", "PAR1");
+    lab.fails(
+        &["data", "a.parquet", "--model", "model"],
+        &["a.parquet is ", "arquet"],
+    );
+    lab.write(
+        "template.jsonl",
+        lines([json!({"messages": [{"role": "system", "content": "x"}]})]),
+    );
+    lab.write(
+        "model/chat_template.jinja",
+        "{{ raise_exception('Conversation must start with a user') }}",
+    );
+    lab.fails(
+        &["data", "template.jsonl", "--model", "model"],
+        &[
+            "template.jsonl line 1",
+            "Conversation must start with a user",
+        ],
+    );
+}
+
+#[test]
+fn a_chat_trains() {
+    let lab = Lab::new();
+    lab.write("model/chat_template.jinja", CHATML);
+    lab.write("chat.jsonl", lines((0..4).map(|_| chat())));
+    let out = lab.ok(&[
+        "train",
+        "train.toml",
+        "--set",
+        "data.train=chat.jsonl",
+        "--set",
+        "data.validation=chat.jsonl",
+    ]);
+    assert!(out.contains("chat.jsonl: 4 examples"), "{out}");
+    assert!(lab.path("out/adapter_model.safetensors").exists());
+}
+
+#[test]
+fn tokens_are_kept_between_runs() {
+    let lab = Lab::new();
+    let cached = || lab.names("peft-cache");
+    lab.ok(&["data", "train.jsonl", "--model", "model"]);
+    let first = cached();
+    assert_eq!(first.len(), 1);
+    let log = lab
+        .peft(&["-v", "data", "train.jsonl", "--model", "model"])
+        .err;
+    assert!(
+        log.contains("train.jsonl: tokens from peft-cache/"),
+        "{log}"
+    );
+    assert_eq!(cached(), first);
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(lab.path("train.jsonl"))
+        .unwrap();
+    writeln!(file, "{}", json!({"text": "a mat"})).unwrap();
+    let report = lab.ok_json(&["data", "train.jsonl", "--model", "model", "--json"]);
+    assert_eq!((report["examples"].as_u64(), cached().len()), (Some(7), 2));
+}
+
+/// What is read is as much as is shown at a time, not the file.
+#[test]
+fn a_large_file_is_not_held_in_memory() {
+    let lab = Lab::new();
+    let text = "the cat sat on the mat and the dog sat on the cat ".repeat(40);
+    let row = format!("{}\n", json!({"text": text}));
+    lab.write("large.jsonl", row.repeat(100 << 20 >> 11));
+    let size = fs::metadata(lab.path("large.jsonl")).unwrap().len();
+    assert!(size > 90 << 20);
+    let peak = |file: &str| {
+        let peft = crate::common::PEFT;
+        let script = format!(
+            "ulimit -v 8000000; {peft} data {file} --model model --max-length 16 >/dev/null && exec true"
+        );
+        let mut command = lab.command("python3");
+        let watch = "import resource,subprocess,sys; subprocess.run(['sh','-c',sys.argv[1]],check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+        let output = command.args(["-c", watch, &script]).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let (Some(small), Some(large)) = (peak("train.jsonl"), peak("large.jsonl")) else {
+        eprintln!("skipped: there is no Python to measure memory with");
+        return;
+    };
+    // In KiB: half of the file would be 45 MiB.
+    assert!(large < small + (45 << 10), "{small} {large}");
+}

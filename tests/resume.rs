@@ -1,0 +1,272 @@
+//! A run that is killed, or stopped by Ctrl-C, goes on as if it had never stopped.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+use crate::common::{Answer, Lab, PEFT};
+
+const STEPS: usize = 40;
+/// What has to be the same to the last bit.
+const FILES: [&str; 4] = [
+    "adapter_model.safetensors",
+    "checkpoint-39/adapter_model.safetensors",
+    "checkpoint-39/optimizer.bpk",
+    "checkpoint-40/optimizer.bpk",
+];
+
+/// A run of forty steps with dropout, two batches each, five steps and a half an epoch, saved every
+/// three, evaluated every seven.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.write("run.toml", RUN);
+    let texts = crate::common::TEXTS;
+    let row = |i: usize| {
+        let text: String = texts[i % 6].chars().skip(i / 6).collect();
+        format!("{}\n", serde_json::json!({ "text": text }))
+    };
+    lab.write("rows.jsonl", (0..22).map(row).collect::<String>());
+    lab
+}
+
+const RUN: &str = r#"
+model = "model"
+[data]
+train = "rows.jsonl"
+validation = "train.jsonl[4:]"
+[peft]
+peft_type = "LORA"
+r = 4
+lora_alpha = 8
+lora_dropout = 0.2
+[training]
+output_dir = "out"
+max_steps = 40
+per_device_train_batch_size = 2
+gradient_accumulation_steps = 2
+learning_rate = 0.02
+warmup_steps = 5
+logging_steps = 1
+save_steps = 3
+save_total_limit = 2
+eval_strategy = "steps"
+eval_steps = 7
+"#;
+
+/// The entries of `metrics.jsonl` without what time and memory say.
+fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
+    let text = String::from_utf8(lab.read(&format!("{dir}/metrics.jsonl"))).unwrap();
+    let entry = |line: &str| {
+        let mut entry: Value = serde_json::from_str(line).unwrap();
+        for key in ["tokens_per_second", "eval_runtime", "peak_memory_bytes"] {
+            entry.as_object_mut().unwrap().remove(key);
+        }
+        entry
+    };
+    text.lines().map(entry).collect()
+}
+
+fn start(lab: &Lab, args: &[&str]) -> Child {
+    let mut command = lab.command(PEFT);
+    command.args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Waits until `metrics.jsonl` has so many lines; false if the run ends before.
+fn wait_for_lines(lab: &Lab, dir: &str, lines: usize, child: &mut Child) -> bool {
+    let path = lab.path(&format!("{dir}/metrics.jsonl"));
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the run hangs");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if text.lines().count() >= lines {
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    false
+}
+
+#[test]
+fn a_run_killed_at_ten_random_moments_ends_like_one_that_was_not() {
+    let lab = lab();
+    lab.ok(&["train", "run.toml", "--set", "training.output_dir=whole"]);
+    let whole = metrics(&lab, "whole");
+    assert_eq!(whole.iter().filter(|e| e["loss"].is_f64()).count(), STEPS);
+
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut begun_from = Vec::new();
+    for round in 0..10 {
+        std::fs::remove_dir_all(lab.path("out")).ok();
+        // Every other run is killed once more after it has gone on.
+        for _ in 0..=round % 2 {
+            let mut child = start(&lab, &["train", "run.toml", "--resume"]);
+            let lines = random.random_range(0..whole.len() - 4);
+            if wait_for_lines(&lab, "out", lines, &mut child) {
+                // Anywhere within a step of some two milliseconds, or within a checkpoint.
+                std::thread::sleep(Duration::from_micros(random.random_range(0..4_000)));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let out = lab.ok(&["train", "run.toml", "--resume"]);
+        let first = out.lines().next().unwrap().to_string();
+        for file in FILES {
+            assert!(
+                lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}")),
+                "{file} differs after: {first}"
+            );
+        }
+        assert_eq!(metrics(&lab, "out"), whole, "{first}");
+        assert_eq!(lab.names("out"), lab.names("whole"), "after: {first}");
+        begun_from.push(first);
+    }
+    // Had they all run to their ends or not begun, this would show nothing.
+    let middle = |line: &&String| line.starts_with("going on from") && !line.contains("step 40");
+    let middles = begun_from.iter().filter(middle).count();
+    assert!(middles >= 5, "{begun_from:?}");
+    println!("{begun_from:#?}");
+}
+
+#[test]
+fn all_weights_go_on_too() {
+    let lab = lab();
+    let full = [
+        "--set",
+        "peft.peft_type=NONE",
+        "--set",
+        "training.learning_rate=0.003",
+    ];
+    let whole = ["train", "run.toml", "--set", "training.output_dir=whole"];
+    lab.ok(&[&whole[..], &full].concat());
+    let mut child = start(&lab, &[&["train", "run.toml"][..], &full].concat());
+    assert!(wait_for_lines(&lab, "out", 20, &mut child));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = lab.ok(&[&["train", "run.toml", "--resume"][..], &full].concat());
+    assert!(out.starts_with("going on from out/checkpoint-"), "{out}");
+    for file in ["model.safetensors", "checkpoint-40/model.safetensors"] {
+        assert!(
+            lab.read(&format!("out/{file}")) == lab.read(&format!("whole/{file}")),
+            "{file} differs"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let lab = lab();
+    let short = ["train", "run.toml", "--set", "training.max_steps=3"];
+    let out = lab.ok(&[&short[..], &["--resume"]].concat());
+    assert!(
+        out.starts_with("there is no checkpoint in out: the run starts from the beginning"),
+        "{out}"
+    );
+    let adapter = lab.read("out/adapter_model.safetensors");
+    for (set, named) in [
+        (
+            "training.learning_rate=0.1",
+            "cannot go on from out/checkpoint-3: its run had training.learning_rate = 0.02, this \
+             one has 0.1",
+        ),
+        ("training.seed=7", "training.seed"),
+        (
+            "training.gradient_accumulation_steps=1",
+            "training.gradient_accumulation_steps",
+        ),
+        ("data.max_length=9", "data.max_length"),
+        ("peft.lora_alpha=9", "lora_alpha = 8"),
+        ("peft.r=2", "r = 4, this run's has 2"),
+    ] {
+        lab.fails(&["train", "run.toml", "--set", set, "--resume"], &[named]);
+    }
+    lab.ok(&["init", "config.json", "--output", "other", "--seed", "2"]);
+    lab.write("other/tokenizer.json", lab.read("model/tokenizer.json"));
+    lab.fails(
+        &["train", "run.toml", "--set", "model=other", "--resume"],
+        &[
+            "its base was model (BLAKE3 of the weights ",
+            "this run's is other (BLAKE3 ",
+        ],
+    );
+    let out = lab.ok(&[&short[..1], &short[2..], &["--resume", "run.toml"]].concat());
+    assert!(
+        out.starts_with("going on from out/checkpoint-3, step 3 of 3"),
+        "{out}"
+    );
+    lab.fails(
+        &["train", "run.toml", "--resume", "model"],
+        &["cannot go on from model"],
+    );
+    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+
+    // More steps, and another folder, are fine.
+    let more = ["train", "run.toml", "--set", "training.max_steps=6"];
+    let answer = lab.peft(&[&more[..], &["--resume"]].concat());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(
+        answer.err.contains("goes on to step 6 in place of 3"),
+        "{answer:?}"
+    );
+    let elsewhere = [
+        "--set",
+        "training.output_dir=more",
+        "--resume",
+        "out/checkpoint-3",
+    ];
+    lab.ok(&[&more[..], &elsewhere].concat());
+    assert_eq!(
+        lab.read("more/adapter_model.safetensors"),
+        lab.read("out/adapter_model.safetensors")
+    );
+    assert_eq!(metrics(&lab, "more"), metrics(&lab, "out"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
+    let lab = lab();
+    lab.ok(&["train", "run.toml", "--set", "training.output_dir=whole"]);
+    let mut child = start(
+        &lab,
+        &["train", "run.toml", "--set", "training.save_strategy=no"],
+    );
+    assert!(wait_for_lines(&lab, "out", 5, &mut child));
+    let id = child.id().to_string();
+    let sent = lab.command("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    let answer: Answer = child.wait_with_output().unwrap().into();
+    assert_eq!(answer.code, Some(130), "{answer:?}");
+    let last = answer.out.lines().last().unwrap();
+    let command = "go on with: peft train run.toml --set training.save_strategy=no --resume";
+    assert_eq!(last, command, "{answer:?}");
+    assert!(answer.err.contains("finishing the step"), "{answer:?}");
+    let checkpoints: Vec<String> = lab
+        .names("out")
+        .into_iter()
+        .filter(|n| n.starts_with("checkpoint-"))
+        .collect();
+    assert_eq!(checkpoints.len(), 1, "{answer:?}");
+    assert!(
+        answer
+            .out
+            .contains(&format!("saved in out/{}", checkpoints[0])),
+        "{answer:?}"
+    );
+
+    // Forgetting --resume is not silent; with it the run ends like the whole one.
+    let out = lab.ok(&["train", "run.toml", "--resume"]);
+    assert!(
+        out.starts_with(&format!("going on from out/{}, step ", checkpoints[0])),
+        "{out}"
+    );
+    assert_eq!(
+        lab.read("out/adapter_model.safetensors"),
+        lab.read("whole/adapter_model.safetensors")
+    );
+    assert_eq!(metrics(&lab, "out"), metrics(&lab, "whole"));
+}

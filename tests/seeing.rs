@@ -1,0 +1,304 @@
+//! What a run shows: the log, the report, TensorBoard's events; and the files to begin with.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::{Lab, TEXTS, tree};
+
+/// A run with evaluations.
+const EVALUATED: [&str; 4] = [
+    "--set",
+    "training.eval_strategy=steps",
+    "--set",
+    "training.eval_steps=2",
+];
+
+fn log(lab: &Lab, file: &str) -> Vec<Value> {
+    let text = String::from_utf8(lab.read(file)).unwrap();
+    let entries = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    entries.collect()
+}
+
+#[test]
+fn the_log_has_every_value_and_the_samples() {
+    let lab = Lab::new();
+    let out = lab.ok(&[&["train", "train.toml"], &EVALUATED[..]].concat());
+    let entries = log(&lab, "out/metrics.jsonl");
+    let keys =
+        |entry: &Value| -> Vec<String> { entry.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(
+        keys(&entries[0]),
+        [
+            "step",
+            "epoch",
+            "loss",
+            "learning_rate",
+            "grad_norm",
+            "tokens_per_second",
+            "num_input_tokens_seen",
+            "peak_memory_bytes"
+        ]
+    );
+    assert_eq!(
+        keys(&entries[2]),
+        [
+            "step",
+            "epoch",
+            "eval_loss",
+            "eval_perplexity",
+            "eval_runtime"
+        ]
+    );
+    assert_eq!(keys(&entries[3]), ["step", "epoch", "sample"]);
+    assert_eq!(entries.len(), 5);
+    if cfg!(target_os = "linux") {
+        // The weights and the program need some megabytes at least.
+        assert!(entries[0]["peak_memory_bytes"].as_u64().unwrap() > 4_000_000);
+    }
+    // Piped, a line a logged step.
+    let lines: Vec<_> = out
+        .lines()
+        .filter(|line| line.starts_with("step "))
+        .collect();
+    assert_eq!(lines.len(), 4, "{out}");
+    for part in [
+        "step 1/3  epoch ",
+        "loss ",
+        "learning_rate ",
+        "grad_norm ",
+        "tokens/s",
+        " left",
+    ] {
+        assert!(lines[0].contains(part), "{part:?} is not in {}", lines[0]);
+    }
+    assert!(lines[2].starts_with("step 2/3  eval_loss "), "{}", lines[2]);
+}
+
+#[test]
+fn the_report_is_whole_in_itself() {
+    let lab = Lab::new();
+    lab.ok(&[
+        &["train", "train.toml", "--set", "prompt='the <b>cat'"],
+        &EVALUATED[..],
+    ]
+    .concat());
+    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    for bad in [
+        "<script", "http:", "https:", "src=", "url(", "@import", "<b>cat",
+    ] {
+        assert!(!page.contains(bad), "{bad} in the report");
+    }
+    for part in [
+        "<title>out</title>",
+        "model on train.jsonl",
+        "aria-label=\"Loss: loss ",
+        "aria-label=\"Learning rate: ",
+        "aria-label=\"Gradient norm",
+        "aria-label=\"Tokens per second",
+        "before training",
+        "step 2",
+        "the &lt;b&gt;cat",
+        "<td class=\"dim\">flag",
+        "learning_rate = 0.05",
+        "peft train train.toml --set &#39;prompt=",
+        "peft train out/config.toml",
+        "<b>512</b><small>trained parameters (",
+    ] {
+        assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+}
+
+#[test]
+fn a_config_says_where_every_value_came_from_and_reads_back() {
+    let lab = Lab::new();
+    let args = ["--set", "training.max_steps=2", "--print-config"];
+    let out = lab.ok(&[&["train", "train.toml"], &args[..]].concat());
+    let origin = |key: &str| {
+        let line = out
+            .lines()
+            .find(|line| line.starts_with(&format!("{key} = ")));
+        let line = line.unwrap_or_else(|| panic!("{key} is not in {out}"));
+        line.rsplit("# ").next().unwrap().to_string()
+    };
+    let keys = ["model", "r", "bias", "max_steps", "learning_rate", "seed"];
+    assert_eq!(
+        keys.map(origin),
+        ["file", "file", "default", "flag", "file", "default"]
+    );
+    assert!(!lab.path("out").exists());
+
+    lab.write("again.toml", &out);
+    lab.ok(&["train", "again.toml", "--set", "training.output_dir=again"]);
+    lab.ok(&["train", "train.toml", "--set", "training.max_steps=2"]);
+    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
+    assert_eq!(weights("again"), weights("out"));
+    lab.fails(
+        &["train", "train.toml", "--set", "peft.lora_alfa=1"],
+        &["peft.lora_alfa", "did you mean lora_alpha?"],
+    );
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
+    let lab = Lab::new();
+    // The tokens stay in their cache, for the run.
+    let files = || {
+        let mut files = tree(&lab.path("."));
+        files.retain(|name| !name.starts_with("peft-cache"));
+        files
+    };
+    let before = files();
+    // Six rows two at a time: three steps an epoch, 30 in all.
+    let epochs = [
+        "--set",
+        "training.max_steps=-1",
+        "--set",
+        "training.num_train_epochs=10",
+    ];
+    let out = lab.ok(&[&["train", "train.toml", "--dry-run"], &epochs[..]].concat());
+    let tokens = tokens_of(&lab) * 10;
+    for part in [
+        "dry run: one step was done, the output folder was not touched".to_string(),
+        "that step: loss ".to_string(),
+        format!("a run: 30 steps, about {tokens} tokens"),
+        "estimated time: ".to_string(),
+        "estimated memory: ".to_string(),
+    ] {
+        assert!(out.contains(&part), "{part:?} is not in {out}");
+    }
+    assert_eq!(files(), before);
+    let full = ["--dry-run", "--set", "peft.peft_type=NONE"];
+    lab.ok(&[&["train", "train.toml"], &full[..]].concat());
+    assert_eq!(files(), before);
+}
+
+/// The tokens of the training file, as the command counts them.
+fn tokens_of(lab: &Lab) -> usize {
+    let out = lab.ok(&["train", "train.toml", "--dry-run"]);
+    let line = out.lines().find(|line| line.starts_with("train.jsonl: "));
+    let words: Vec<_> = line.unwrap().split(' ').collect();
+    assert_eq!(words[1], TEXTS.len().to_string());
+    words[3].parse().unwrap()
+}
+
+#[test]
+fn a_new_file_trains_as_it_is() {
+    let lab = Lab::new();
+    for template in ["lora", "full"] {
+        lab.ok(&[
+            "new",
+            template,
+            "--template",
+            template,
+            "--model",
+            "model",
+            "--train",
+            "train.jsonl",
+        ]);
+        let file = format!("{template}.toml");
+        let settings = [
+            "--set",
+            "training.max_steps=2",
+            "--set",
+            "data.max_length=32",
+            "--set",
+            "data.validation_split=2",
+            "--set",
+            "prompt=the cat",
+        ];
+        lab.ok(&[&["train", &file], &settings[..]].concat());
+        assert!(lab.path(&format!("runs/{template}/report.html")).exists());
+        // A key without a word on it is no help.
+        let text = String::from_utf8(lab.read(&file)).unwrap();
+        assert!(text.lines().filter(|line| line.starts_with('#')).count() > 12);
+    }
+    let before = lab.read("lora.toml");
+    lab.fails(&["new", "lora"], &["lora.toml", "--force"]);
+    assert_eq!(lab.read("lora.toml"), before);
+    lab.ok(&["new", "lora.toml", "--force"]);
+    assert_ne!(lab.read("lora.toml"), before);
+    lab.fails(&["new", "nowhere/run"], &["nowhere/run.toml"]);
+}
+
+#[test]
+fn train_without_a_file_offers_one() {
+    let lab = Lab::new();
+    let answer = lab.peft(&["train"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(answer.out.is_empty());
+    for part in ["needs a training file", "peft new my-run"] {
+        assert!(answer.err.contains(part), "{}", answer.err);
+    }
+}
+
+/// What TensorBoard's own reader finds, one JSON object a value.
+const READ_EVENTS: &str = "
+import json, sys
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util import tensor_util
+for event in EventFileLoader(sys.argv[1]).Load():
+    for value in event.summary.value:
+        found = tensor_util.make_ndarray(value.tensor).flatten()[0]
+        found = found.decode() if isinstance(found, bytes) else float(found)
+        print(json.dumps([event.step, value.tag, value.metadata.plugin_data.plugin_name, found]))
+";
+
+#[test]
+fn tensorboard_reads_the_events_that_were_logged() {
+    // TENSORBOARD_PYTHON names a Python that has the package, where `python3` does not.
+    let python = std::env::var("TENSORBOARD_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has_it = Command::new(&python)
+        .args(["-c", "import tensorboard"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_it {
+        eprintln!("skipped: {python} has no package tensorboard");
+        return;
+    }
+    let lab = Lab::new();
+    lab.ok(&[&["train", "train.toml"], &EVALUATED[..]].concat());
+    let events = lab.path("out/events.out.tfevents.peft");
+    assert!(Path::new(&events).exists());
+    let mut command = lab.command(&python);
+    let output = command
+        .args(["-c", READ_EVENTS])
+        .arg(&events)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+
+    let mut expected = 0;
+    for entry in log(&lab, "out/metrics.jsonl") {
+        for (key, value) in entry.as_object().unwrap() {
+            if key == "step" || value.is_null() {
+                continue;
+            }
+            let (tag, plugin) = match (key.strip_prefix("eval_"), value.is_string()) {
+                (Some(name), _) => (format!("eval/{name}"), "scalars"),
+                (None, true) => (format!("train/{key}"), "text"),
+                (None, false) => (format!("train/{key}"), "scalars"),
+            };
+            let fits = |found: &&Value| found[0] == entry["step"] && found[1] == tag.as_str();
+            let of_tag: Vec<_> = found.iter().filter(fits).collect();
+            // Every entry has an epoch, so of that tag there are as many as entries at the step.
+            let right = of_tag
+                .iter()
+                .any(|found| match (found[3].as_f64(), value.as_f64()) {
+                    (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * b.abs(),
+                    _ => &found[3] == value,
+                });
+            assert!(right, "{tag} = {value} is not in {of_tag:?}");
+            assert!(of_tag.iter().all(|found| found[2] == plugin), "{of_tag:?}");
+            expected += 1;
+        }
+    }
+    assert_eq!(found.len(), expected);
+}
