@@ -4,24 +4,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::{DataSet, Tokenizer};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, GenerationConfig, Gpt2Config};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
-    Assessment, CheckpointInfo, EVENTS_NAME, METRICS_NAME, ProgressRenderer, Report, SamplePrompt,
-    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments,
-    check_dashboard, clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, METRICS_NAME, ProgressRenderer, Report, Setting, TrainConfig,
+    TrainOptions, TrainOutcome, TrainTarget, TrainingArguments, check_dashboard, clock, dashboard,
+    estimate, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
+mod prompt;
+mod resume;
+
+use self::prompt::Prompt;
+use self::resume::{checkpoint, quoted, stopped};
 use super::eval::{describe, measure};
-use super::generate::{encode_prompt, end_tokens, stream};
-use crate::failure::Interrupted;
 use crate::interrupt::CtrlC;
 use crate::loading::{find_data, find_model, find_tokenizer, limits, load_adapter, load_model};
 use crate::output::{emit, say, size};
@@ -58,9 +61,6 @@ peft train needs a training file: which model, which data, which adapter, and ho
 
 See also: peft train --help
 ";
-
-/// The new tokens of the prompt that is continued before and after.
-const NEW_TOKENS: usize = 80;
 
 /// The command line of `peft train`.
 #[derive(clap::Args)]
@@ -178,75 +178,6 @@ fn attach(
         }
     })?;
     Ok(model)
-}
-
-/// The checkpoint that the run goes on from, if it does.
-fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
-    let found = match &args.resume {
-        None => {
-            if let Some(found) = CheckpointInfo::latest(output_dir)?
-                && found.step < found.total_steps
-                && !(args.dry_run || args.print_config)
-            {
-                tracing::warn!(
-                    "{} is of a run that stopped at step {} of {}; this one begins anew, --resume \
-                     goes on with that one",
-                    found.path.display(),
-                    found.step,
-                    found.total_steps
-                );
-            }
-            return Ok(None);
-        }
-        Some(None) => CheckpointInfo::latest(output_dir)?,
-        Some(Some(path)) => Some(CheckpointInfo::find(path)?),
-    };
-    say(match &found {
-        Some(CheckpointInfo {
-            path,
-            step,
-            total_steps,
-        }) => {
-            let path = path.display();
-            format!("going on from {path}, step {step} of {total_steps}\n")
-        }
-        None => {
-            let dir = output_dir.display();
-            format!("there is no checkpoint in {dir}: the run starts from the beginning\n")
-        }
-    })?;
-    Ok(found)
-}
-
-/// Says what there is of a run that Ctrl-C has stopped, and how to go on with it.
-fn stopped(steps: usize, checkpoints: &[PathBuf]) -> Result<Interrupted> {
-    let Some(last) = checkpoints.last() else {
-        say("\nstopped by Ctrl-C before the first step was done: there is nothing to go on from")?;
-        return Ok(Interrupted);
-    };
-    say(format!(
-        "\nstopped by Ctrl-C after step {steps}, which is saved in {}\ngo on with: {}",
-        last.display(),
-        resume_command(std::env::args().skip(1))
-    ))?;
-    Ok(Interrupted)
-}
-
-/// This command with `--resume`, in place of the one it may have.
-fn resume_command(words: impl Iterator<Item = String>) -> String {
-    let mut command = vec!["peft".to_string()];
-    let mut words = words.peekable();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--resume" => {
-                drop(words.next_if(|next| !next.starts_with('-') && !Path::new(next).is_file()))
-            }
-            other if other.starts_with("--resume=") => {}
-            other => command.push(quoted(other)),
-        }
-    }
-    command.push("--resume".to_string());
-    command.join(" ")
 }
 
 /// Every value of the run and where it came from.
@@ -482,73 +413,6 @@ fn dry_run<T: TrainTarget>(model: T, data: DataSet, arguments: &TrainingArgument
 fn run_name(dir: &Path) -> String {
     let name = dir.file_name().unwrap_or(dir.as_os_str());
     name.to_string_lossy().into_owned()
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-/// The text that is continued before and after.
-struct Prompt {
-    text: String,
-    sample: SamplePrompt,
-}
-
-impl Prompt {
-    fn new(
-        config: &TrainConfig,
-        tokenizer: Option<&Tokenizer>,
-        model: &Gpt2Config,
-    ) -> Result<Option<Self>> {
-        let Some(text) = &config.prompt else {
-            return Ok(None);
-        };
-        let tokenizer = tokenizer.context(
-            "`prompt` needs a tokenizer, and the model's folder has none: name one with `tokenizer`",
-        )?;
-        let ids = encode_prompt(tokenizer, text)?;
-        ensure!(
-            ids.len() < model.n_positions,
-            "`prompt` has {} tokens, which leaves no room in the model's n_positions {}: shorten it",
-            ids.len(),
-            model.n_positions
-        );
-        let settings = GenerationConfig {
-            max_new_tokens: NEW_TOKENS.min(model.n_positions - ids.len()),
-            eos_token_ids: end_tokens(model, tokenizer),
-            ..GenerationConfig::default()
-        };
-        Ok(Some(Self {
-            text: text.clone(),
-            sample: SamplePrompt {
-                ids,
-                tokenizer: tokenizer.clone(),
-                settings,
-            },
-        }))
-    }
-
-    /// Prints the prompt and what the model goes on with, and returns the latter.
-    fn show(&self, model: &impl CausalLm) -> Result<String> {
-        let mut show = |text: &str| emit(&text.replace('\n', "\n    "));
-        emit("  prompt: ")?;
-        show(&self.text)?;
-        emit("\n  continued: ")?;
-        show(&self.text)?;
-        let SamplePrompt {
-            ids,
-            tokenizer,
-            settings,
-        } = &self.sample;
-        let (_, text) = stream(model, tokenizer, ids, settings, &mut show)?;
-        say("")?;
-        Ok(text)
-    }
 }
 
 /// The size of a file, or of all files in a folder.

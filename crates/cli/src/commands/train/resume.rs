@@ -1,0 +1,88 @@
+//! Going on with a run that was stopped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use burn_peft_train::CheckpointInfo;
+
+use super::Args;
+use crate::failure::Interrupted;
+use crate::output::say;
+
+/// The checkpoint that the run goes on from, if it does.
+pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
+    let found = match &args.resume {
+        None => {
+            if let Some(found) = CheckpointInfo::latest(output_dir)?
+                && found.step < found.total_steps
+                && !(args.dry_run || args.print_config)
+            {
+                tracing::warn!(
+                    "{} is of a run that stopped at step {} of {}; this one begins anew, --resume \
+                     goes on with that one",
+                    found.path.display(),
+                    found.step,
+                    found.total_steps
+                );
+            }
+            return Ok(None);
+        }
+        Some(None) => CheckpointInfo::latest(output_dir)?,
+        Some(Some(path)) => Some(CheckpointInfo::find(path)?),
+    };
+    say(match &found {
+        Some(CheckpointInfo {
+            path,
+            step,
+            total_steps,
+        }) => {
+            let path = path.display();
+            format!("going on from {path}, step {step} of {total_steps}\n")
+        }
+        None => {
+            let dir = output_dir.display();
+            format!("there is no checkpoint in {dir}: the run starts from the beginning\n")
+        }
+    })?;
+    Ok(found)
+}
+
+/// Says what there is of a run that Ctrl-C has stopped, and how to go on with it.
+pub fn stopped(steps: usize, checkpoints: &[PathBuf]) -> Result<Interrupted> {
+    let Some(last) = checkpoints.last() else {
+        say("\nstopped by Ctrl-C before the first step was done: there is nothing to go on from")?;
+        return Ok(Interrupted);
+    };
+    say(format!(
+        "\nstopped by Ctrl-C after step {steps}, which is saved in {}\ngo on with: {}",
+        last.display(),
+        resume_command(std::env::args().skip(1))
+    ))?;
+    Ok(Interrupted)
+}
+
+/// This command with `--resume`, in place of the one it may have.
+fn resume_command(words: impl Iterator<Item = String>) -> String {
+    let mut command = vec!["peft".to_string()];
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--resume" => {
+                drop(words.next_if(|next| !next.starts_with('-') && !Path::new(next).is_file()))
+            }
+            other if other.starts_with("--resume=") => {}
+            other => command.push(quoted(other)),
+        }
+    }
+    command.push("--resume".to_string());
+    command.join(" ")
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
