@@ -1,5 +1,8 @@
 //! `peft train`: a new adapter, a saved one, all weights.
 
+use std::fs;
+use std::path::Path;
+
 use crate::common::Lab;
 use serde_json::Value;
 
@@ -149,4 +152,24 @@ fn parameters(lab: &Lab) -> usize {
 
 fn with_comma(number: usize) -> String {
     format!("{},{:03}", number / 1000, number % 1000)
+}
+
+/// Every shipped configuration is understood, and its first line is the command that runs it.
+#[test]
+fn the_shipped_configurations_are_read() {
+    let lab = Lab::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut names: Vec<_> = fs::read_dir(root.join("configs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 4);
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let command = format!("# cargo run --release -- train configs/{name}");
+        assert_eq!(text.lines().next(), Some(command.as_str()));
+        lab.ok(&["train", path.to_str().unwrap(), "--print-config"]);
+    }
 }
