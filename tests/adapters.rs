@@ -8,7 +8,9 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_peft::config::{Bias, InitLoraWeights};
-use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, files, get_peft_model};
+use burn_peft::{
+    Adaptable, LoraAdapter, LoraConfig, PeftModel, files, get_peft_model, tensor_file,
+};
 use tempfile::tempdir;
 
 #[derive(Module, Adaptable, Debug)]
@@ -192,7 +194,7 @@ fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
 
     let folder = tempdir().unwrap();
     model.save_pretrained(folder.path()).unwrap();
-    let tensors = files::read_tensors(&folder.path().join(files::WEIGHTS_NAME)).unwrap();
+    let tensors = tensor_file::read_tensors(&folder.path().join(files::WEIGHTS_NAME)).unwrap();
     let weight = &tensors["base_model.model.head.weight"];
     assert_eq!(weight.shape().to_vec(), [3, 4]);
     let mut loaded = PeftModel::from_pretrained(net.clone(), folder.path(), false).unwrap();
@@ -283,10 +285,47 @@ fn f16_and_bf16_files() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("half.safetensors");
     fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-    let tensors = files::read_tensors(&path).unwrap();
+    let tensors = tensor_file::read_tensors(&path).unwrap();
     assert_eq!(tensors["a"].try_to_vec::<f32>().unwrap(), values);
     assert_eq!(
         tensors["b"].try_to_vec::<f32>().unwrap(),
         [1.0, -0.5, 3.0, 256.0]
     );
+}
+
+/// An adapter on an untied head is part of the loss, not of the logits alone.
+#[test]
+fn the_loss_goes_through_an_adapted_head() {
+    use burn::tensor::activation::log_softmax;
+    use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, ModelInput};
+
+    let folder = crate::conformance::fixtures().join("nano-sort");
+    let device = Device::flex();
+    let base = GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device).unwrap();
+    let config = LoraConfig::new()
+        .with_r(2)
+        .with_init_lora_weights(InitLoraWeights::False)
+        .with_target_modules(["lm_head"]);
+    let mut model = get_peft_model(base, config).unwrap();
+    let ids = [0, 2, 1, 1, 0, 2];
+    let batch = LmBatch::new(&ids, &[1; 6], &ids, [1, 6], &device).unwrap();
+    let expected = |model: &PeftModel<GPT2LMHeadModel>| {
+        let input = Tensor::<1, burn::tensor::Int>::from_data(ids, &device).unsqueeze();
+        let logits: Tensor<2> = model.forward(ModelInput::new(input)).squeeze_dim(0);
+        let targets = Tensor::<1, burn::tensor::Int>::from_data(&ids[1..], &device);
+        let log_probs = log_softmax(logits.narrow(0, 0, 5), 1);
+        let picked = log_probs.gather(1, targets.unsqueeze_dim(1));
+        -picked.sum().into_scalar::<f32>()
+    };
+    let loss = |model: &PeftModel<GPT2LMHeadModel>| model.loss(&batch).into_scalar::<f32>();
+    let adapted = loss(&model);
+    assert!((adapted - expected(&model)).abs() < 1e-4);
+    let plain = model.disable_adapter(|model| loss(model));
+    assert!((plain - adapted).abs() > 1e-3);
+    model.merge_adapter(true).unwrap();
+    assert!((loss(&model) - adapted).abs() < 1e-3);
+    model.unmerge_adapter();
+    let training = model.train();
+    let gradients = GradientsParams::from_grads(training.loss(&batch).backward(), &training);
+    training.check_gradients(&gradients).unwrap();
 }

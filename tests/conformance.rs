@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use burn_peft::{PeftModel, files};
+use burn_peft::{PeftModel, files, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 use burn_peft_train::{TrainingArguments, adamw};
 use safetensors::SafeTensors;
@@ -53,7 +53,7 @@ fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
 }
 
 fn expected(case: &Path, name: &str) -> Vec<f32> {
-    let tensors = files::read_tensors(&case.join("expected.safetensors")).unwrap();
+    let tensors = tensor_file::read_tensors(&case.join("expected.safetensors")).unwrap();
     tensors[name].try_to_vec().unwrap()
 }
 

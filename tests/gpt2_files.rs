@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use burn_peft::files::{read_tensors, write_tensors};
+use burn_peft::tensor_file::{read_tensors, write_tensors};
 use burn_peft_models::{GPT2LMHeadModel, ModelError};
 use tempfile::TempDir;
 

@@ -6,7 +6,7 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_peft::files::read_tensors;
+use burn_peft::tensor_file::read_tensors;
 use burn_peft_models::gpt2::AttentionMask;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 

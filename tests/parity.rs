@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use burn_peft::files;
+use burn_peft::{files, tensor_file};
 use serde_json::Value;
 
 use crate::common::Lab;
@@ -93,7 +93,8 @@ fn run(name: &str) -> Lab {
 #[test]
 fn two_hundred_steps_of_lora() {
     let lab = run("lora");
-    let read = |folder: &Path| files::read_tensors(&folder.join(files::WEIGHTS_NAME)).unwrap();
+    let read =
+        |folder: &Path| tensor_file::read_tensors(&folder.join(files::WEIGHTS_NAME)).unwrap();
     let found = read(&lab.path("run"));
     let expected = read(&fixtures().join("parity/trained"));
     assert_eq!(found.len(), 16);

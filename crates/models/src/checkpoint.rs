@@ -7,10 +7,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
+use burn_peft::atomic::{put, temporary_file};
+use burn_peft::tensor_file::{explain, to_f32};
 use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
-use tempfile::NamedTempFile;
 
 use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
@@ -114,29 +115,12 @@ impl Checkpoint {
             ModelError::Weights(format!("{}: no tensor `{name}`", files.join(", ")))
         })?;
         let bytes = &shard.data()[info.data_offsets.0..info.data_offsets.1];
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => {
-                let words = bytes.as_chunks::<4>().0.iter();
-                words.map(|&word| f32::from_le_bytes(word)).collect()
-            }
-            Dtype::F16 => {
-                let words = bytes.as_chunks::<2>().0.iter();
-                words
-                    .map(|&word| half::f16::from_le_bytes(word).to_f32())
-                    .collect()
-            }
-            Dtype::BF16 => {
-                let words = bytes.as_chunks::<2>().0.iter();
-                words
-                    .map(|&word| half::bf16::from_le_bytes(word).to_f32())
-                    .collect()
-            }
-            other => {
-                let reason =
-                    format!("tensor `{name}` is {other:?}; weights are read from F32, F16 or BF16");
-                return Err(ModelError::file(&shard.path, reason));
-            }
-        };
+        let values = to_f32(info.dtype, bytes).ok_or_else(|| {
+            let dtype = info.dtype;
+            let reason =
+                format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
+            ModelError::file(&shard.path, reason)
+        })?;
         Ok(TensorData::new(values, info.shape.clone()))
     }
 
@@ -179,75 +163,6 @@ impl Shard {
     fn names(&self) -> impl Iterator<Item = String> {
         self.metadata.offset_keys().into_iter()
     }
-}
-
-/// What is wrong with a safetensors file, with the numbers that safetensors' messages lack.
-fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
-    if bytes.starts_with(b"version https://git-lfs") {
-        return "is a Git LFS pointer, not the weights: run `git lfs pull`".into();
-    }
-    let length = bytes.len();
-    let claimed = bytes
-        .first_chunk()
-        .map_or(0, |&word| u64::from_le_bytes(word));
-    let detail = match error {
-        SafeTensorError::HeaderTooSmall => {
-            format!("the file has {length} bytes, too few for a header")
-        }
-        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
-            format!("the file claims a header of {claimed} bytes and has {length} bytes in all")
-        }
-        SafeTensorError::MetadataIncompleteBuffer => {
-            let tensors = header_entries(bytes, claimed);
-            let end = tensors
-                .values()
-                .map(|info| info.data_offsets.1)
-                .max()
-                .unwrap_or(0);
-            let expected = 8 + claimed + end as u64;
-            format!("its header describes {expected} bytes, the file has {length}")
-        }
-        SafeTensorError::TensorInvalidInfo => {
-            let mut tensors = header_entries(bytes, claimed).into_iter();
-            match tensors.find(|(_, info)| !size_fits(info)) {
-                Some((name, info)) => format!(
-                    "tensor `{name}` of type {:?} and shape {:?} does not fill bytes {}..{}",
-                    info.dtype, info.shape, info.data_offsets.0, info.data_offsets.1
-                ),
-                None => String::new(),
-            }
-        }
-        _ => String::new(),
-    };
-    let detail = if detail.is_empty() {
-        detail
-    } else {
-        format!(" ({detail})")
-    };
-    format!("is not a whole safetensors file: {error}{detail}; fetch or write it again")
-}
-
-/// The header's entries, as far as they can be read.
-fn header_entries(bytes: &[u8], header: u64) -> BTreeMap<String, TensorInfo> {
-    let end = usize::try_from(header)
-        .unwrap_or(usize::MAX)
-        .saturating_add(8);
-    let json = bytes.get(8..end).unwrap_or_default();
-    let entries: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(json).unwrap_or_default();
-    let infos = entries
-        .into_iter()
-        .filter_map(|(name, info)| Some((name, serde_json::from_value(info).ok()?)));
-    infos.collect()
-}
-
-fn size_fits(info: &TensorInfo) -> bool {
-    let (start, end) = info.data_offsets;
-    let bits = info
-        .shape
-        .iter()
-        .try_fold(info.dtype.bitsize(), |n, &size| n.checked_mul(size));
-    bits.is_some_and(|bits| end.checked_sub(start) == Some(bits / 8))
 }
 
 /// A named tensor whose values are made or fetched only when they are written, so that a model is
@@ -320,39 +235,18 @@ fn write_folder(
     finite: bool,
 ) -> Result<()> {
     let (config_path, weights_path) = (dir.join(CONFIG), dir.join(WEIGHTS));
-    let config = temporary_file(dir)?;
+    let config = temporary_file(&config_path).map_err(ModelError::io(dir))?;
     config
         .as_file()
         .write_all(config_json.as_bytes())
         .map_err(ModelError::io(&config_path))?;
-    let weights = temporary_file(dir)?;
+    let weights = temporary_file(&weights_path).map_err(ModelError::io(dir))?;
     let mut out = BufWriter::with_capacity(1 << 20, weights.as_file());
     write_tensors(&mut out, &weights_path, tensors, finite)?;
     out.flush().map_err(ModelError::io(&weights_path))?;
     drop(out);
-    put(weights, &weights_path)?;
-    put(config, &config_path)
-}
-
-/// A file beside its target that vanishes unless it is [`put`] in place.
-fn temporary_file(dir: &Path) -> Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".tmp-");
-    #[cfg(unix)]
-    {
-        // As any other file, not 0600: the process's umask still applies.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(dir).map_err(ModelError::io(dir))
-}
-
-/// Renames a file that is safely on the disk.
-fn put(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.as_file().sync_all().map_err(ModelError::io(path))?;
-    file.persist(path)
-        .map_err(|error| ModelError::io(path)(error.error))?;
-    Ok(())
+    put(weights, &weights_path).map_err(ModelError::io(&weights_path))?;
+    put(config, &config_path).map_err(ModelError::io(&config_path))
 }
 
 /// Writes a safetensors file to `out`; `path` is for the messages.

@@ -1,5 +1,6 @@
 //! The cross-entropy of a vocabulary, without tokens × vocabulary in memory.
 
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 /// The number of logits alive at once: 32 MiB of 32-bit floats.
@@ -61,6 +62,26 @@ pub fn cross_entropy_sum(
     loss
 }
 
+/// The same for a head that is more than a product with a weight: `logits` maps `[rows, d]` to
+/// `[rows, vocab]`. In training every piece's logits are kept for its gradient.
+pub(crate) fn cross_entropy_sum_of(
+    logits: impl Fn(Tensor<2>) -> Tensor<2>,
+    vocab: usize,
+    hidden: Tensor<2>,
+    targets: Tensor<1, Int>,
+) -> Tensor<1> {
+    let [rows, _] = hidden.dims();
+    let mut loss = Tensor::<1>::zeros([1], &hidden.device());
+    let step = (CHUNK / vocab).clamp(1, rows.max(1));
+    for start in (0..rows).step_by(step) {
+        let rows = start..rows.min(start + step);
+        let logits = logits(hidden.clone().slice([rows.clone()]));
+        let targets = targets.clone().slice([rows]).unsqueeze_dim(1);
+        loss = loss - log_softmax(logits, 1).gather(1, targets).sum();
+    }
+    loss
+}
+
 /// Whether a gradient may be asked for.
 fn is_on_tape(tensor: &Tensor<2>) -> bool {
     tensor.is_autodiff() && tensor.is_tracked()
@@ -76,7 +97,6 @@ fn with_gradient(loss: Tensor<1>, input: Tensor<2>, gradient: Tensor<2>) -> Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::activation::log_softmax;
     use burn::tensor::{Device, Distribution, Tolerance};
 
     /// Against Burn's own log-softmax, whose gradients are tested against PyTorch's.

@@ -12,7 +12,7 @@ use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
 pub trait BaseLayer: Module {
     /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
     /// `Tensor<1, Int>` `[tokens]` for an embedding.
-    type Input: Clone;
+    type Input: LayerInput;
 
     /// The kind of the layer.
     fn kind(&self) -> LayerKind;
@@ -23,18 +23,13 @@ pub trait BaseLayer: Module {
     /// The layer's own output, `[tokens, d_out]`.
     fn forward_base(&self, input: Self::Input) -> Tensor<2>;
 
-    /// The output with one adapter beside the layer.
-    fn forward_adapter(
-        adapter: &Adapter,
-        input: Self::Input,
-        base: &Base<'_, Self::Input>,
-    ) -> Tensor<2>;
-
     /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
     fn weight(&self) -> Tensor<2>;
 
     /// The bias `[d_out]`, if the layer has one.
-    fn bias(&self) -> Option<Tensor<1>>;
+    fn bias(&self) -> Option<Tensor<1>> {
+        None
+    }
 
     /// Replaces weight and bias by others of the same shapes; a missing bias stays missing.
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>);
@@ -50,6 +45,24 @@ pub trait BaseLayer: Module {
 
     /// The layer as PyTorch prints it.
     fn describe(&self) -> Tree;
+}
+
+/// What a layer takes: activations, or the ids of an embedding.
+pub trait LayerInput: Clone {
+    /// The output of a layer with one adapter beside it, `[tokens, d_out]`.
+    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2>;
+}
+
+impl LayerInput for Tensor<2> {
+    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
+        adapter.forward(self, base)
+    }
+}
+
+impl LayerInput for Tensor<1, Int> {
+    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
+        adapter.embed(self, base)
+    }
 }
 
 fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
@@ -104,14 +117,6 @@ impl BaseLayer for Linear {
         self.forward(input)
     }
 
-    fn forward_adapter(
-        adapter: &Adapter,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        adapter.forward(input, base)
-    }
-
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -147,14 +152,6 @@ impl BaseLayer for Conv1D {
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
-    }
-
-    fn forward_adapter(
-        adapter: &Adapter,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        adapter.forward(input, base)
     }
 
     fn weight(&self) -> Tensor<2> {
@@ -207,20 +204,8 @@ impl BaseLayer for Embedding {
         self.weight.val().select(0, input)
     }
 
-    fn forward_adapter(
-        adapter: &Adapter,
-        input: Tensor<1, Int>,
-        base: &Base<'_, Tensor<1, Int>>,
-    ) -> Tensor<2> {
-        adapter.embed(input, base)
-    }
-
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
-    }
-
-    fn bias(&self) -> Option<Tensor<1>> {
-        None
     }
 
     fn set_weight(&mut self, weight: Tensor<2>, _: Option<Tensor<1>>) {
@@ -259,14 +244,6 @@ impl BaseLayer for LayerNorm {
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
-    }
-
-    fn forward_adapter(
-        adapter: &Adapter,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        adapter.forward(input, base)
     }
 
     fn weight(&self) -> Tensor<2> {

@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::TensorData;
 use indexmap::IndexMap;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
 use crate::model::DEFAULT_ADAPTER;
-use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result};
+use crate::tensor_file::{read_tensors, transpose, write_tensors};
+use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -42,7 +41,8 @@ impl<M: BaseModel> PeftModel<M> {
             common.inference_mode = true;
             let json = render_json(&config.with_common(common).to_json());
             write_tensors(&folder.join(WEIGHTS_NAME), self.adapter_state_dict(name))?;
-            write_file(&folder.join(CONFIG_NAME), json.as_bytes())?;
+            let path = folder.join(CONFIG_NAME);
+            atomic::write(&path, json.as_bytes()).map_err(|source| io_error(&path, source))?;
         }
         Ok(())
     }
@@ -260,123 +260,14 @@ pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>
     config_from_fields(Fields::parse(&text, path.display().to_string())?)
 }
 
-/// The tensors of a safetensors file as 32-bit floats, by key.
-///
-/// # Errors
-/// If the file is missing, truncated, lies in its header, or holds anything but F32, F16 or BF16.
-pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
-    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-        let length = bytes.len();
-        file_error(
-            path,
-            format!("not a whole safetensors file ({length} bytes): {error}"),
-        )
-    })?;
-    let mut tensors = IndexMap::new();
-    for (key, view) in file.iter() {
-        tensors.insert(key.to_string(), to_f32(path, key, &view)?);
-    }
-    tensors.sort_keys();
-    Ok(tensors)
-}
-
-/// One tensor of a safetensors file as 32-bit floats.
-///
-/// # Errors
-/// If it is none of F32, F16 and BF16.
-pub fn to_f32(path: &Path, key: &str, view: &TensorView<'_>) -> Result<TensorData> {
-    let bytes = view.data();
-    let halves = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => {
-            let words = bytes.chunks_exact(4);
-            words
-                .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-                .collect()
-        }
-        Dtype::F16 => halves()
-            .map(|pair| half::f16::from_le_bytes(pair).to_f32())
-            .collect(),
-        Dtype::BF16 => halves()
-            .map(|pair| half::bf16::from_le_bytes(pair).to_f32())
-            .collect(),
-        other => {
-            return Err(file_error(
-                path,
-                format!("the tensor {key} is {other:?}; supported are F32, F16 and BF16"),
-            ));
-        }
-    };
-    Ok(TensorData::new(values, view.shape().to_vec()))
-}
-
-/// Writes tensors of 32-bit floats as PyTorch's safetensors files are (`format: pt`).
-///
-/// # Errors
-/// If the file cannot be written; there is no partial file then.
-pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (key, data) in &tensors {
-        debug_assert_eq!(data.dtype(), DType::F32);
-        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
-        let view = view.map_err(|error| file_error(path, format!("{key}: {error}")))?;
-        views.push((key.as_str(), view));
-    }
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| file_error(path, error.to_string()))?;
-    write_file(path, &bytes)
-}
-
-/// Writes a file under a temporary name beside it, flushes it to the disk and renames it.
-///
-/// # Errors
-/// If any of that fails; an earlier file of that name is as before.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".tmp-");
-        #[cfg(unix)]
-        {
-            // tempfile's own 0600 would keep the file from everybody else.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| io_error(path, source))
-}
-
-/// The transposed of a matrix of 32-bit floats.
-///
-/// # Panics
-/// If the data are no matrix of 32-bit floats.
-pub fn transpose(data: TensorData) -> TensorData {
-    let [rows, columns] = [data.shape()[0], data.shape()[1]];
-    let values = data.as_slice::<f32>().expect("f32 values");
-    let mut transposed = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        transposed.extend((0..rows).map(|row| values[row * columns + column]));
-    }
-    TensorData::new(transposed, [columns, rows])
-}
-
-fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {
+pub(crate) fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {
     PeftError::File {
         path: path.to_path_buf(),
         reason: reason.into(),
     }
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> PeftError {
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> PeftError {
     PeftError::Io {
         path: path.to_path_buf(),
         source,

@@ -5,44 +5,17 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 
-use crate::files::transpose;
+use crate::parameters::{NamedParameter, named_parameters};
+use crate::tensor_file::transpose;
 use crate::{BaseModel, Path, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Checks that every trainable tensor has a gradient, and one that is not all zero where
-    /// the maths says so: of LoRA, `lora_A` has none as long as `lora_B` is zero.
-    ///
-    /// Reads each gradient once; meant for the first step of a run.
+    /// [`check_gradients`] with the names that PEFT gives the parameters.
     ///
     /// # Errors
-    /// If a tensor has no such gradient: training it would have no effect. The error names all.
+    /// As [`check_gradients`].
     pub fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
-        let mut norms = Norms {
-            gradients,
-            found: HashMap::new(),
-        };
-        self.base_model.visit(&mut norms);
-        let idle = self.waiting_tensors();
-        let mut lost = Vec::new();
-        for parameter in self.named_parameters() {
-            if !parameter.requires_grad || idle.contains(&parameter.id) {
-                continue;
-            }
-            match norms.found.get(&parameter.id) {
-                None => lost.push(format!("{} (no gradient)", parameter.name)),
-                Some(norm) if *norm == 0.0 => lost.push(format!("{} (all zero)", parameter.name)),
-                Some(_) => {}
-            }
-        }
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let count = lost.len();
-        lost.truncate(8);
-        Err(PeftError::Adapter(format!(
-            "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
-            lost.join(", ")
-        )))
+        check(&self.base_model, self.named_parameters(), gradients)
     }
 
     /// The gradients of one adapter's trainable tensors after a backward pass, under their keys
@@ -66,33 +39,73 @@ impl<M: BaseModel> PeftModel<M> {
             });
         found
     }
+}
 
-    /// The tensors that wait for another one to leave zero.
-    fn waiting_tensors(&self) -> Vec<ParamId> {
-        let mut waiting = Vec::new();
-        self.base_model
-            .visit_slots(&mut Path::default(), &mut |_, slot| {
-                for adapter in slot.adapters() {
-                    for tensor in adapter.tensors().iter() {
-                        let partner = tensor.spec().waits_for;
-                        let partner = partner.and_then(|name| {
-                            adapter
-                                .tensors()
-                                .iter()
-                                .find(|other| other.spec().name == name)
-                        });
-                        let is_zero = partner.is_some_and(|partner| {
-                            let data = partner.param().to_data().convert::<f32>();
-                            data.iter::<f32>().all(|value| value == 0.0)
-                        });
-                        if is_zero {
-                            waiting.push(tensor.param().id());
-                        }
-                    }
-                }
-            });
-        waiting
+/// Checks that every trainable tensor of a model has a gradient, and one that is not all zero
+/// where the maths says so: of LoRA, `lora_A` has none as long as `lora_B` is zero.
+///
+/// Reads each gradient once; meant for the first step of a run.
+///
+/// # Errors
+/// If a tensor has no such gradient: training it would have no effect. The error names all.
+pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
+    check(model, named_parameters(model), gradients)
+}
+
+fn check<M: BaseModel>(
+    model: &M,
+    parameters: Vec<NamedParameter>,
+    gradients: &GradientsParams,
+) -> Result<()> {
+    let mut norms = Norms {
+        gradients,
+        found: HashMap::new(),
+    };
+    model.visit(&mut norms);
+    let waiting = waiting_tensors(model);
+    let mut lost = Vec::new();
+    for parameter in parameters {
+        if !parameter.requires_grad || waiting.contains(&parameter.id) {
+            continue;
+        }
+        match norms.found.get(&parameter.id) {
+            None => lost.push(format!("{} (no gradient)", parameter.name)),
+            Some(norm) if *norm == 0.0 => lost.push(format!("{} (all zero)", parameter.name)),
+            Some(_) => {}
+        }
     }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let count = lost.len();
+    lost.truncate(8);
+    Err(PeftError::Adapter(format!(
+        "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
+        lost.join(", ")
+    )))
+}
+
+/// The tensors that wait for another one to leave zero.
+fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
+    let mut waiting = Vec::new();
+    model.visit_slots(&mut Path::default(), &mut |_, slot| {
+        for adapter in slot.adapters() {
+            let tensors = adapter.tensors();
+            for tensor in tensors.iter() {
+                let partner = tensor.spec().waits_for;
+                let partner =
+                    partner.and_then(|name| tensors.iter().find(|other| other.spec().name == name));
+                let is_zero = partner.is_some_and(|partner| {
+                    let data = partner.param().to_data().convert::<f32>();
+                    data.iter::<f32>().all(|value| value == 0.0)
+                });
+                if is_zero {
+                    waiting.push(tensor.param().id());
+                }
+            }
+        }
+    });
+    waiting
 }
 
 /// The largest absolute value of each parameter's gradient.

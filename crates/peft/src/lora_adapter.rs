@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::{
-    Adaptable, Adapter, AnyParam, Base, BaseLayer, LayerKind, Path, PeftError, Result, Slot,
-    SlotState, Tree,
+    Adaptable, Adapter, AnyParam, Base, BaseLayer, LayerInput, LayerKind, Path, PeftError, Result,
+    Slot, SlotState, Tree,
 };
 
 /// A layer `M` with any number of adapters beside it, of which some are active, or none.
@@ -44,17 +44,29 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
+    /// Whether an adapter takes part in the output, beside what is merged into the weight.
+    pub fn is_adapted(&self) -> bool {
+        !self.acting().is_empty()
+    }
+
     /// The output of the layer and its active adapters, `[tokens, d_out]`.
     pub fn forward(&self, input: M::Input) -> Tensor<2> {
         if self.state.disabled {
             return self.base_layer.forward_base(input);
         }
+        self.forward_through(&self.acting(), input)
+    }
+
+    /// The adapters that act, in their order.
+    fn acting(&self) -> Vec<&Adapter> {
+        if self.state.disabled {
+            return Vec::new();
+        }
         let names = self.state.active.iter();
-        let active: Vec<&Adapter> = names
+        names
             .filter(|name| !self.state.merged.contains(name))
             .filter_map(|name| self.adapters.iter().find(|adapter| adapter.name == **name))
-            .collect();
-        self.forward_through(&active, input)
+            .collect()
     }
 
     /// The last adapter acts on what the others make of the layer.
@@ -66,7 +78,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             forward: &|input| self.forward_through(others, input),
             weight: &|| self.base_layer.weight(),
         };
-        M::forward_adapter(last, input, &base)
+        input.through(last, &base)
     }
 
     /// The active adapter's copy of the layer, or the layer itself.

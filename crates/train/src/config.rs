@@ -61,6 +61,21 @@ pub struct TrainConfig {
     pub training: TrainingArguments,
 }
 
+/// A number that JSON, which `[peft]` becomes, has no word for: it would be read as not given.
+fn not_finite(key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Float(number) if !number.is_finite() => {
+            Some(format!("{key} = {value}: it must be a finite number"))
+        }
+        Value::Table(table) => {
+            let mut entries = table.iter();
+            entries.find_map(|(name, value)| not_finite(&format!("{key}.{name}"), value))
+        }
+        Value::Array(values) => values.iter().find_map(|value| not_finite(key, value)),
+        _ => None,
+    }
+}
+
 impl TrainConfig {
     /// Reads a training file, changed by overrides like `training.max_steps=20`.
     ///
@@ -103,6 +118,11 @@ impl TrainConfig {
             {
                 return Err(error(problem));
             }
+        }
+        if let Some(peft) = table.get("peft")
+            && let Some(problem) = not_finite("peft", peft)
+        {
+            return Err(error(problem));
         }
         let config: Self = Value::Table(table)
             .try_into()
@@ -250,6 +270,10 @@ mod tests {
         assert_eq!(
             message,
             "a.toml [peft]: peft.lora_alfa is no known key; did you mean lora_alpha?"
+        );
+        assert_eq!(
+            error(&["peft.lora_alpha=nan"]),
+            "a.toml: peft.lora_alpha = nan: it must be a finite number"
         );
         assert!(error(&["training.output_dir="]).contains("training.output_dir is not set"));
         assert!(error(&["adapter=x"]).contains("both"));

@@ -1,26 +1,16 @@
 //! Files and folders that are whole or not there, whenever the process or the machine stops.
 
 use std::fs::{self, File};
-use std::io::{Result as IoResult, Write};
+use std::io::Result as IoResult;
 use std::path::{Path, PathBuf};
+
+use burn_peft::atomic::{self, sync_folder};
 
 use crate::error::{Result, TrainError};
 
-/// Writes a file under a temporary name beside it, then renames it.
+/// Writes a file whole or not at all.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = aside(path, TEMPORARY);
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(parent(path))
-    };
-    write().map_err(|source| {
-        // The error below says what matters; what is left over is only tidied away.
-        fs::remove_file(&temporary).ok();
-        TrainError::io(path)(source)
-    })
+    atomic::write(path, content).map_err(TrainError::io(path))
 }
 
 /// Fills a folder under a temporary name beside it, flushes all of it to the disk, then renames
@@ -73,7 +63,7 @@ pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(TEMPORARY_FILE) && path.is_file() {
+            if name.starts_with(atomic::PREFIX) && path.is_file() {
                 fs::remove_file(&path)?;
                 continue;
             }
@@ -99,8 +89,6 @@ pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
 }
 
 const TEMPORARY: &str = ".tmp";
-/// What the names begin with under which the other crates write files.
-const TEMPORARY_FILE: &str = ".tmp-";
 const OLD: &str = ".old";
 
 /// Moves what the folder `to` does not have into it, and removes `from` with the rest.
@@ -138,14 +126,6 @@ fn sync_tree(folder: &Path) -> IoResult<()> {
         }
     }
     sync_folder(folder)
-}
-
-/// Flushes the names in a folder to the disk, where the system can.
-fn sync_folder(folder: &Path) -> IoResult<()> {
-    match cfg!(unix) {
-        true => File::open(folder)?.sync_all(),
-        false => Ok(()),
-    }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -1,14 +1,11 @@
 //! What can be trained, and what of it is saved.
 
-use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftError, PeftModel};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftModel};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use serde_json::{Map, Value};
 
@@ -80,25 +77,7 @@ impl TrainTarget for GPT2LMHeadModel {
     }
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
-        let mut found = WithGradient {
-            gradients,
-            ids: HashSet::new(),
-        };
-        self.visit(&mut found);
-        let parameters = named_parameters(self).into_iter();
-        let lost: Vec<String> = parameters
-            .filter(|parameter| parameter.requires_grad && !found.ids.contains(&parameter.id))
-            .map(|parameter| parameter.name)
-            .collect();
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(PeftError::Adapter(format!(
-                "{} trainable tensors got no gradient and would not learn: {}",
-                lost.len(),
-                lost.join(", ")
-            ))
-            .into()),
-        }
+        Ok(burn_peft::check_gradients(self, gradients)?)
     }
 }
 
@@ -133,18 +112,4 @@ fn compare(config: &Map<String, Value>, path: &Path) -> Result<()> {
             show(now.get(key))
         ),
     })
-}
-
-/// The parameters there is a gradient for.
-struct WithGradient<'a> {
-    gradients: &'a GradientsParams,
-    ids: HashSet<ParamId>,
-}
-
-impl ModuleVisitor for WithGradient<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.gradients.get::<D>(param.id).is_some() {
-            self.ids.insert(param.id);
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
-use burn_peft::files::write_tensors;
+use burn_peft::tensor_file::write_tensors;
 use burn_peft_models::CausalLm;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
+use burn_peft::atomic;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use tempfile::TempDir;
@@ -110,7 +111,9 @@ fn write(
         let place = source.display();
         let bytes = fs::read(&source).with_context(|| format!("cannot read {place}"))?;
         let name = source.file_name().unwrap_or_default();
-        burn_peft::files::write_file(&folder.path().join(name), &bytes)?;
+        let target = folder.path().join(name);
+        let cannot = || format!("cannot write {}", target.display());
+        atomic::write(&target, &bytes).with_context(cannot)?;
     }
     put(folder.path(), output).with_context(|| format!("cannot write {}", output.display()))
 }

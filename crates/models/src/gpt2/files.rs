@@ -135,7 +135,7 @@ impl GPT2LMHeadModel {
             if name == wanted {
                 let data = param.to_data().convert::<f32>();
                 found = Some(match transposed {
-                    true => burn_peft::files::transpose(data),
+                    true => burn_peft::tensor_file::transpose(data),
                     false => data,
                 });
             }

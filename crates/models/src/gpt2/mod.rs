@@ -14,7 +14,8 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LoraAdapter, Slot};
 
 use crate::config::Gpt2Config;
-use crate::{CausalLm, KvCache, LmBatch, ModelInput, cross_entropy_sum};
+use crate::loss::{cross_entropy_sum, cross_entropy_sum_of};
+use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
@@ -160,11 +161,17 @@ impl CausalLm for GPT2LMHeadModel {
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         let hidden = self.transformer.forward(&batch.input, None);
         let hidden = hidden.select(0, batch.positions.clone());
+        let targets = batch.targets.clone();
         let weight = match &self.lm_head {
+            // What an adapter makes of the head is no product with one weight.
+            Some(head) if head.is_adapted() => {
+                let logits = |rows| head.forward(rows);
+                return cross_entropy_sum_of(logits, self.config.vocab_size, hidden, targets);
+            }
             Some(head) => head.active_weight().transpose(),
             None => self.tied_weight(),
         };
-        cross_entropy_sum(hidden, weight, batch.targets.clone())
+        cross_entropy_sum(hidden, weight, targets)
     }
 
     fn max_positions(&self) -> usize {

@@ -43,6 +43,9 @@ impl InitLoraWeights {
     }
 }
 
+/// The largest rank that is taken: wider than any layer, and small enough to be allocated.
+const MAX_RANK: usize = 65_536;
+
 /// The configuration of a LoRA adapter: PEFT's `LoraConfig`, key for key.
 ///
 /// Keys that change the computation and are not supported cannot be set; a file that sets one
@@ -155,6 +158,15 @@ impl LoraConfig {
         if let Some((pattern, _)) = self.rank_pattern.iter().find(|(_, rank)| **rank == 0) {
             return fail(format!(
                 "rank_pattern {pattern:?} = 0: the rank must be a positive whole number"
+            ));
+        }
+        let ranks = self.rank_pattern.iter();
+        let ranks = ranks.map(|(pattern, rank)| (format!("rank_pattern {pattern:?}"), *rank));
+        let mut ranks = std::iter::once(("r".to_string(), self.r)).chain(ranks);
+        if let Some((key, rank)) = ranks.find(|(_, rank)| *rank > MAX_RANK) {
+            return fail(format!(
+                "{key} = {rank}: the rank can be at most {MAX_RANK}, and one beyond a layer's own \
+                 width adds nothing"
             ));
         }
         if !self.lora_alpha.is_finite() {

@@ -45,6 +45,10 @@ fn pattern_order_survives_reading_but_not_writing() {
 fn bad_values_are_errors_that_name_them() {
     for (keys, parts) in [
         (r#""r": 0"#, ["r = 0: ", "positive"]),
+        (
+            r#""r": 1000000000000000"#,
+            ["r = 1000000000000000: ", "at most 65536"],
+        ),
         (r#""r": -4"#, ["r = -4: ", "positive"]),
         (r#""r": 2.5"#, ["r = 2.5: ", "a whole number"]),
         (

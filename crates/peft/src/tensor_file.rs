@@ -1,0 +1,155 @@
+//! Tensors in a safetensors file, adapters' and models' alike.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{DType, TensorData};
+use indexmap::IndexMap;
+use safetensors::tensor::{TensorInfo, TensorView};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+
+use crate::files::{file_error, io_error};
+use crate::{Result, atomic};
+
+/// The tensors of a safetensors file as 32-bit floats, by key.
+///
+/// # Errors
+/// If the file is missing, truncated, lies in its header, or holds anything but F32, F16 or BF16.
+pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
+    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| file_error(path, explain(&bytes, &error)))?;
+    let mut tensors = IndexMap::new();
+    for (key, view) in file.iter() {
+        let values = to_f32(view.dtype(), view.data()).ok_or_else(|| {
+            let dtype = view.dtype();
+            let reason = format!("the tensor {key} is {dtype:?}; supported are F32, F16 and BF16");
+            file_error(path, reason)
+        })?;
+        tensors.insert(
+            key.to_string(),
+            TensorData::new(values, view.shape().to_vec()),
+        );
+    }
+    tensors.sort_keys();
+    Ok(tensors)
+}
+
+/// The little-endian numbers of a file as 32-bit floats; none where `dtype` is not F32, F16 or BF16.
+pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let words = || bytes.as_chunks::<4>().0.iter();
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    Some(match dtype {
+        Dtype::F32 => words().map(|&word| f32::from_le_bytes(word)).collect(),
+        Dtype::F16 => halves()
+            .map(|&half| half::f16::from_le_bytes(half).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|&half| half::bf16::from_le_bytes(half).to_f32())
+            .collect(),
+        _ => return None,
+    })
+}
+
+/// Writes tensors of 32-bit floats as PyTorch's safetensors files are (`format: pt`).
+///
+/// # Errors
+/// If the file cannot be written; there is no partial file then.
+pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (key, data) in &tensors {
+        debug_assert_eq!(data.dtype(), DType::F32);
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        let view = view.map_err(|error| file_error(path, format!("{key}: {error}")))?;
+        views.push((key.as_str(), view));
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| file_error(path, error.to_string()))?;
+    atomic::write(path, &bytes).map_err(|source| io_error(path, source))
+}
+
+/// The transposed of a matrix of 32-bit floats.
+///
+/// # Panics
+/// If the data are no matrix of 32-bit floats.
+pub fn transpose(data: TensorData) -> TensorData {
+    let [rows, columns] = [data.shape()[0], data.shape()[1]];
+    let values = data.as_slice::<f32>().expect("f32 values");
+    let mut transposed = Vec::with_capacity(values.len());
+    for column in 0..columns {
+        transposed.extend((0..rows).map(|row| values[row * columns + column]));
+    }
+    TensorData::new(transposed, [columns, rows])
+}
+
+/// What is wrong with the bytes of a safetensors file, with the numbers that safetensors' messages
+/// lack.
+pub fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "is a Git LFS pointer, not the weights: run `git lfs pull`".into();
+    }
+    let length = bytes.len();
+    let claimed = bytes
+        .first_chunk()
+        .map_or(0, |&word| u64::from_le_bytes(word));
+    let detail = match error {
+        SafeTensorError::HeaderTooSmall => {
+            format!("the file has {length} bytes, too few for a header")
+        }
+        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
+            format!("the file claims a header of {claimed} bytes and has {length} bytes in all")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            let tensors = header_entries(bytes, claimed);
+            let end = tensors
+                .values()
+                .map(|info| info.data_offsets.1)
+                .max()
+                .unwrap_or(0);
+            let expected = 8 + claimed + end as u64;
+            format!("its header describes {expected} bytes, the file has {length}")
+        }
+        SafeTensorError::TensorInvalidInfo => {
+            let mut tensors = header_entries(bytes, claimed).into_iter();
+            match tensors.find(|(_, info)| !size_fits(info)) {
+                Some((name, info)) => format!(
+                    "tensor `{name}` of type {:?} and shape {:?} does not fill bytes {}..{}",
+                    info.dtype, info.shape, info.data_offsets.0, info.data_offsets.1
+                ),
+                None => String::new(),
+            }
+        }
+        _ => String::new(),
+    };
+    let detail = if detail.is_empty() {
+        detail
+    } else {
+        format!(" ({detail})")
+    };
+    format!("is not a whole safetensors file: {error}{detail}; fetch or write it again")
+}
+
+/// The header's entries, as far as they can be read.
+fn header_entries(bytes: &[u8], header: u64) -> BTreeMap<String, TensorInfo> {
+    let end = usize::try_from(header)
+        .unwrap_or(usize::MAX)
+        .saturating_add(8);
+    let json = bytes.get(8..end).unwrap_or_default();
+    let entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(json).unwrap_or_default();
+    let infos = entries
+        .into_iter()
+        .filter_map(|(name, info)| Some((name, serde_json::from_value(info).ok()?)));
+    infos.collect()
+}
+
+fn size_fits(info: &TensorInfo) -> bool {
+    let (start, end) = info.data_offsets;
+    let bits = info
+        .shape
+        .iter()
+        .try_fold(info.dtype.bitsize(), |n, &size| n.checked_mul(size));
+    bits.is_some_and(|bits| end.checked_sub(start) == Some(bits / 8))
+}
