@@ -2,9 +2,9 @@
 
 use crate::cache::{Key, default_cache_dir, write_atomically};
 use crate::config::DataConfig;
-use crate::dataset::Examples;
 use crate::error::{DataError, Result};
 use crate::example::{Encoded, Encoder, Limits};
+use crate::examples::Examples;
 use crate::format::Shape;
 use crate::part::Part;
 use crate::source::{Finder, Record, Source};

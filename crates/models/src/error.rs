@@ -7,6 +7,10 @@ use burn_peft::PeftError;
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
+/// Why a folder with an `adapter_config.json` and no `config.json` is not a model.
+pub(crate) const ADAPTER_FOLDER: &str = "this is an adapter (adapter_config.json), not a model \
+     (config.json): give it as the adapter, and the base model it was trained on as the model";
+
 /// What can go wrong with models, their configurations, their files and their inputs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

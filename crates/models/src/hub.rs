@@ -12,7 +12,7 @@ use hf_hub::api::sync::ApiError;
 use hf_hub::{Cache, Repo, RepoType};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::ADAPTER_FOLDER;
+use crate::error::ADAPTER_FOLDER;
 use crate::error::{ModelError, Result};
 
 mod dataset;

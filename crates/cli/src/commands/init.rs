@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use burn_peft::parameters::thousands;
 use burn_peft_models::checkpoint::save_model;
-use burn_peft_models::config::Gpt2Config;
-use burn_peft_models::init::init_gpt2;
+use burn_peft_models::gpt2::{Gpt2Config, init_gpt2};
 
 use crate::output::say;
 

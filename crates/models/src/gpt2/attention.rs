@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::atten
 use burn_peft::{Adaptable, Conv1D, LoraAdapter};
 
 use crate::KvCache;
-use crate::config::Gpt2Config;
+use crate::gpt2::config::Gpt2Config;
 
 /// Causal self-attention with one product for query, key and value (transformers'
 /// `GPT2Attention`).

@@ -8,7 +8,7 @@ use burn_peft::{Adaptable, Conv1D, LoraAdapter, Tree};
 
 use super::attention::{AttentionMask, GPT2Attention};
 use crate::KvCache;
-use crate::config::{Activation, Gpt2Config};
+use crate::gpt2::config::{Activation, Gpt2Config};
 
 /// Attention and feed-forward network, each after a norm and beside a residual connection
 /// (transformers' `GPT2Block`).

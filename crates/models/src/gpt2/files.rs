@@ -7,7 +7,7 @@ use burn_peft::{Adaptable, AnyParam, LayerKind};
 
 use super::GPT2LMHeadModel;
 use crate::checkpoint::{Checkpoint, NamedTensor, save_model};
-use crate::config::Gpt2Config;
+use crate::gpt2::config::Gpt2Config;
 use crate::hub::{self, ModelFiles};
 use crate::{ModelError, Result};
 

@@ -2,10 +2,14 @@
 
 mod attention;
 mod block;
+pub mod config;
 mod files;
+mod init;
 
 pub use attention::{AttentionMask, GPT2Attention};
 pub use block::{GPT2Block, GPT2MLP};
+pub use config::Gpt2Config;
+pub use init::init_gpt2;
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
@@ -13,7 +17,6 @@ use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LoraAdapter, Slot};
 
-use crate::config::Gpt2Config;
 use crate::loss::{cross_entropy_sum, cross_entropy_sum_of};
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::checkpoint::NamedTensor;
-use crate::config::Gpt2Config;
+use crate::gpt2::config::Gpt2Config;
 
 /// The weights of a fresh `GPT2LMHeadModel`, each made when it is asked for.
 ///
