@@ -20,7 +20,7 @@ use burn::train::{
 use crate::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{LossSum, read};
+use crate::evaluate::{Evaluation, LossSum, read};
 use crate::grads::{clip_coefficient, global_norm, scale};
 use crate::identity::frozen_hash;
 use crate::loader::MicroBatch;
@@ -56,6 +56,8 @@ pub(crate) struct Record {
     pub metrics: MetricsFile,
     pub checkpoints: Checkpoints,
     pub evaluations: Vec<EvalLog>,
+    /// The last of them, with its step.
+    pub evaluation: Option<(usize, Evaluation)>,
 }
 
 impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy {
@@ -384,6 +386,7 @@ impl<T: TrainTarget> Run<'_, T> {
             best.saved(self.arguments, entry.step);
         }
         self.record.state.evaluated = entry.step;
+        self.record.evaluation = Some((entry.step, evaluation));
         self.record.evaluations.push(entry);
         self.emit_valid(LearnerEvent::EndSplit(epoch));
         Ok(())

@@ -16,6 +16,7 @@ use crate::best::Best;
 use crate::checkpoint::Checkpoints;
 use crate::config::TrainConfig;
 use crate::error::{Result, TrainError};
+use crate::evaluate::Evaluation;
 use crate::identity::frozen_hash;
 use crate::loader::{Loader, Order};
 use crate::log::{EvalLog, MetricsFile};
@@ -78,6 +79,8 @@ pub struct TrainOutcome<T> {
     pub tokens: usize,
     /// The evaluations in the course of the run.
     pub evaluations: Vec<EvalLog>,
+    /// The evaluation of `model`, where the run has made it.
+    pub evaluation: Option<Evaluation>,
     /// Which evaluation was the best, and which checkpoint.
     pub best: Best,
     /// Whether `early_stopping_patience` ended the run.
@@ -224,6 +227,7 @@ pub fn train<T: TrainTarget>(
             metrics,
             checkpoints,
             evaluations,
+            evaluation: None,
             state,
         }),
         error: RefCell::new(None),
@@ -254,11 +258,13 @@ pub fn train<T: TrainTarget>(
     let mut model = result.model.model;
     let record = strategy.record.borrow();
     let state = &record.state;
+    let mut step_of_model = state.global_step;
     if arguments.load_best_model_at_end && result.interrupted.is_none() {
         match state.best.checkpoint() {
             Some(step) => {
                 model.restore(&record.checkpoints.path(step))?;
                 model = model.valid();
+                step_of_model = step;
             }
             None => tracing::warn!(
                 "load_best_model_at_end has nothing to load: no checkpoint was evaluated in {} \
@@ -278,6 +284,10 @@ pub fn train<T: TrainTarget>(
         train_runtime: started.elapsed().as_secs_f64(),
         tokens: state.num_input_tokens_seen,
         evaluations: record.evaluations.clone(),
+        evaluation: record
+            .evaluation
+            .filter(|(step, _)| *step == step_of_model)
+            .map(|(_, evaluation)| evaluation),
         best: state.best.clone(),
         early_stopped: state.best.is_final(arguments),
         checkpoints: record.checkpoints.paths().collect(),

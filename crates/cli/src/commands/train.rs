@@ -13,9 +13,9 @@ use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, METRICS_NAME, ProgressRenderer, Report, Setting, TrainConfig,
-    TrainOptions, TrainOutcome, TrainTarget, TrainingArguments, check_dashboard, clock, dashboard,
-    estimate, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, Setting,
+    TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments, check_dashboard,
+    clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
@@ -220,7 +220,7 @@ impl Job {
         let mut before = Assessment::default();
         if self.options.resume.is_none() {
             say("before training:")?;
-            before = self.assess(&model)?;
+            before = self.assess(&model, None)?;
         }
         say("")?;
 
@@ -270,7 +270,7 @@ impl Job {
             thousands(outcome.tokens),
             outcome.train_loss
         ))?;
-        let after = self.assess(&outcome.model)?;
+        let after = self.assess(&outcome.model, outcome.evaluation)?;
 
         let report = Report {
             title: run_name(&arguments.output_dir),
@@ -365,11 +365,15 @@ impl Job {
     }
 
     /// Prints the loss on the validation data and the prompt's continuation, where there are any.
-    fn assess(&self, model: &impl CausalLm) -> Result<Assessment> {
+    /// `known` is the former, where the run ended with it.
+    fn assess(&self, model: &impl CausalLm, known: Option<Evaluation>) -> Result<Assessment> {
         let mut found = Assessment::default();
         if let Some(validation) = &self.data.validation {
             let batch_size = self.config.training.per_device_eval_batch_size;
-            let result = measure(model, validation, batch_size)?;
+            let result = match known {
+                Some(result) => result,
+                None => measure(model, validation, batch_size)?,
+            };
             say(format!("  evaluation: {}", describe(&result)))?;
             found.evaluation = Some(result);
         }
