@@ -31,6 +31,23 @@ pub struct ModelArgs {
     pub adapter: Option<PathBuf>,
 }
 
+/// The options that say how rows are read and batched, in the words of a training file.
+#[derive(clap::Args)]
+pub struct RowArgs {
+    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    pub tokenizer: Option<String>,
+    /// Cut every row to this many tokens (data.max_length in a training file)
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// The column of text (data.text_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub text_field: Option<String>,
+    /// Rows of one batch
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch_size: usize,
+}
+
 /// A model's files, of which `config.json` is known to be there.
 pub fn find_model(model: &str) -> Result<ModelFiles> {
     hub::resolve(model, &["config.json"], &[]).context("cannot load the model")

@@ -4,9 +4,7 @@ use crate::error::{DataError, Result};
 use crate::store::VERSION;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::{Builder, NamedTempFile};
 
 /// The folder of tokenised files: `BURN_PEFT_CACHE`, else `burn-peft` in `XDG_CACHE_HOME` or in
 /// `~/.cache`, else in the folder of temporary files.
@@ -61,26 +59,4 @@ impl Key {
             .collect();
         folder.join(format!("{name}.tokens"))
     }
-}
-
-/// Writes a file whole or not at all: under another name, flushed, then renamed.
-pub(crate) fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(BufWriter<NamedTempFile>) -> Result<BufWriter<NamedTempFile>>,
-) -> Result<()> {
-    let cannot = |source| DataError::Cache {
-        path: path.into(),
-        source,
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(cannot)?;
-    let file = Builder::new().prefix(".tokens-").tempfile_in(folder);
-    let mut file = write(BufWriter::new(file.map_err(cannot)?))?;
-    file.flush().map_err(cannot)?;
-    let file = file
-        .into_inner()
-        .map_err(|error| cannot(error.into_error()))?;
-    file.as_file().sync_all().map_err(cannot)?;
-    file.persist(path).map_err(|error| cannot(error.error))?;
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! From rows to a file of tokens: in parallel, once, with a bar on a terminal.
 
-use crate::cache::{Key, default_cache_dir, write_atomically};
+use crate::atomic;
+use crate::cache::{Key, default_cache_dir};
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
 use crate::example::{Encoded, Encoder, Limits};
@@ -48,7 +49,13 @@ impl Tokenize<'_> {
                 found
             }
             None => {
-                write_atomically(&path, |out| self.write(&source, part, out, &path))?;
+                let cannot = |source| DataError::Cache {
+                    path: path.clone(),
+                    source,
+                };
+                let folder = path.parent().unwrap_or(Path::new("."));
+                std::fs::create_dir_all(folder).map_err(cannot)?;
+                atomic::write(&path, cannot, |out| self.write(&source, part, out, &path))?;
                 let unreadable = || DataError::Cache {
                     path: path.clone(),
                     source: std::io::Error::other("what was written cannot be read back"),

@@ -1,11 +1,13 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
+use crate::atomic;
 use crate::cache::Key;
 use crate::chat::ChatTemplate;
 use crate::error::{DataError, Result};
 use serde_json::{Map, Value};
+use std::io::Write;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
 use tokenizers::{AddedToken, Tokenizer as Inner};
@@ -191,15 +193,10 @@ impl Tokenizer {
             .inner
             .to_string(true)
             .map_err(|error| self.error(error))?;
-        let mut temporary = file.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let written =
-            write_synced(&temporary, &text).and_then(|()| std::fs::rename(&temporary, file));
-        written.map_err(|error| {
-            // The write's own error is the one to report.
-            let _ = std::fs::remove_file(&temporary);
-            DataError::io(file)(error)
+        let cannot = |source| DataError::io(file)(source);
+        atomic::write(file, cannot, |mut out| {
+            out.write_all(text.as_bytes()).map_err(cannot)?;
+            Ok(out)
         })
     }
 
@@ -211,11 +208,6 @@ impl Tokenizer {
         let name = self.name.clone();
         DataError::Tokenizer { name, problem }
     }
-}
-
-fn write_synced(file: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::write(file, text)?;
-    std::fs::File::open(file)?.sync_all()
 }
 
 /// The `tokenizers` crate panics on some malformed files (a merge longer than every token):

@@ -84,10 +84,11 @@ pub fn estimate<T: TrainTarget>(
         }
     };
     let tokens = epochs * all_tokens as f64;
-    let evaluations = 2 + match arguments.eval_strategy {
-        IntervalStrategy::No => 0,
-        IntervalStrategy::Steps => steps / arguments.eval_steps(),
-        IntervalStrategy::Epoch => epochs as usize,
+    // One before, and one after unless the run itself ends with it.
+    let evaluations = 1 + match arguments.eval_strategy {
+        IntervalStrategy::No => 1,
+        IntervalStrategy::Steps => steps.div_ceil(arguments.eval_steps()),
+        IntervalStrategy::Epoch => epochs.ceil() as usize,
     };
     let eval_seconds = (evaluations * eval_tokens) as f64 / (3.0 * log.tokens_per_second);
     let memory = memory_before.zip(log.peak_memory_bytes);

@@ -10,7 +10,7 @@ use burn_peft_data::{
 use burn_peft_models::Gpt2Config;
 use serde_json::{Value, json};
 
-use crate::loading::{find_data, find_model, find_tokenizer, limits, open_tokenizer};
+use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, limits, open_tokenizer};
 use crate::output::{say, say_json};
 
 const EXAMPLE: &str = "\
@@ -41,21 +41,11 @@ pub struct Args {
     /// The model whose tokenizer and longest sequence count: a folder or a Hub id
     #[arg(long, value_name = "DIR|ID")]
     model: Option<String>,
-    /// The tokenizer: a folder, a file or a Hub id
-    #[arg(long, value_name = "PATH|ID")]
-    tokenizer: Option<String>,
-    /// Cut every row to this many tokens (data.max_length in a training file)
-    #[arg(long, value_name = "N")]
-    max_length: Option<usize>,
-    /// The column of text (data.text_field in a training file)
-    #[arg(long, value_name = "NAME")]
-    text_field: Option<String>,
     /// The prompt of a row, with {column} for a column's value (data.template in a training file)
     #[arg(long, value_name = "TEXT")]
     template: Option<String>,
-    /// Rows of one batch
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch_size: usize,
+    #[command(flatten)]
+    rows: RowArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -65,8 +55,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let (tokenizer, limits) = tokenizer(&args)?;
     let config = DataConfig {
-        max_length: args.max_length,
-        text_field: args.text_field,
+        max_length: args.rows.max_length,
+        text_field: args.rows.text_field,
         template: args.template,
         ..DataConfig::new(&args.file)
     };
@@ -75,17 +65,17 @@ pub fn run(args: Args) -> Result<()> {
     let lengths = examples.lengths();
     let longest = examples.longest();
     // Rows are packed to what the model can take, or else to the longest there is.
-    let packed_to = args.max_length.unwrap_or(match limits.n_positions {
+    let packed_to = args.rows.max_length.unwrap_or(match limits.n_positions {
         usize::MAX => longest,
         n_positions => n_positions,
     });
-    let padding = Padding::count(&lengths, args.batch_size, packed_to, SEED)?;
+    let padding = Padding::count(&lengths, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
         examples: &examples,
         lengths,
         padding,
         packed_to,
-        batch_size: args.batch_size,
+        batch_size: args.rows.batch_size,
         tokenizer: tokenizer.as_ref(),
     };
     match args.json {
@@ -96,7 +86,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// What the options say of tokenizer and model.
 fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
-    let given = args.tokenizer.as_deref();
+    let given = args.rows.tokenizer.as_deref();
     if let Some(model) = &args.model {
         let files = find_model(model)?;
         let config = Gpt2Config::from_file(&files.get("config.json")?)?;

@@ -8,7 +8,7 @@ use burn_peft_train::{Evaluation, evaluate};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::loading::{Loaded, ModelArgs, find_data, find_model, find_tokenizer, limits};
+use crate::loading::{Loaded, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, limits};
 use crate::output::{say, say_json};
 
 const EXAMPLE: &str = "\
@@ -28,18 +28,8 @@ pub struct Args {
     /// The file to predict
     #[arg(long, value_name = "FILE")]
     data: String,
-    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
-    #[arg(long, value_name = "PATH|ID")]
-    tokenizer: Option<String>,
-    /// Cut every row to this many tokens (data.max_length in a training file)
-    #[arg(long, value_name = "N")]
-    max_length: Option<usize>,
-    /// The column of text (data.text_field in a training file)
-    #[arg(long, value_name = "NAME")]
-    text_field: Option<String>,
-    /// Rows of one forward pass
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch_size: usize,
+    #[command(flatten)]
+    rows: RowArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -48,11 +38,11 @@ pub struct Args {
 /// Runs `peft eval`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
-    let tokenizer = find_tokenizer(&files, args.tokenizer.as_deref())?;
+    let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let model = Loaded::open(&files, args.model.adapter.as_deref(), device)?;
     let config = DataConfig {
-        max_length: args.max_length,
-        text_field: args.text_field,
+        max_length: args.rows.max_length,
+        text_field: args.rows.text_field,
         ..DataConfig::new(&args.data)
     };
     let examples = Examples::load_with(
@@ -63,8 +53,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         &find_data,
     )?;
     let result = match &model {
-        Loaded::Plain(model) => measure(model, &examples, args.batch_size)?,
-        Loaded::Adapted(model) => measure(model, &examples, args.batch_size)?,
+        Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size)?,
+        Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size)?,
     };
     if args.json {
         return say_json(&json!({
