@@ -28,6 +28,8 @@ mod model;
 pub mod parameters;
 mod record;
 mod slot;
+#[allow(dead_code)]
+mod svd;
 pub mod target;
 pub mod tensor_file;
 mod tree;
