@@ -19,6 +19,7 @@ mod optimizers;
 mod packing;
 mod padding;
 mod parity;
+mod prompts;
 mod resume;
 mod seeing;
 mod train;

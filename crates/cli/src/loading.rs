@@ -1,13 +1,14 @@
 //! From `--model`, `--adapter` and `--tokenizer` to a model and its tokenizer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft::PeftModel;
+use burn_peft::{Method, PeftModel};
 use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{GPT2LMHeadModel, Gpt2Config, ModelInput};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
 
 /// The files that a tokenizer can be: the first alone, or else the second with the third.
 const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
@@ -92,6 +93,18 @@ impl Loaded {
             Self::Adapted(model) => model.get_base_model().config(),
         }
     }
+
+    /// The sequences that it can take: an adapter may need positions for itself.
+    pub fn limits(&self) -> Limits {
+        let n_positions = match self {
+            Self::Plain(model) => model.max_positions(),
+            Self::Adapted(model) => model.max_positions(),
+        };
+        Limits {
+            n_positions,
+            ..limits(self.config())
+        }
+    }
 }
 
 /// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
@@ -155,12 +168,22 @@ pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokeniz
     })
 }
 
-/// The sequences that a model can take.
+/// The sequences that a model without adapter can take.
 pub fn limits(config: &Gpt2Config) -> Limits {
     Limits {
         n_positions: config.n_positions,
         vocab_size: config.vocab_size,
     }
+}
+
+/// The configuration of a new adapter, with the tokens of the text it starts from, if it does.
+pub fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
+    let Some((tokenizer, text)) = method.init_text() else {
+        return Ok(method);
+    };
+    let ids = open_tokenizer(tokenizer)?.encode(text)?;
+    let ids = ids.into_iter().map(i64::from).collect();
+    Ok(method.with_init_token_ids(ids).unwrap_or(method))
 }
 
 /// Rows of token ids for a forward pass: `input_ids` and `attention_mask` are `[batch, seq]`, row

@@ -17,12 +17,18 @@ use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic
 pub const CONFIG_NAME: &str = "adapter_config.json";
 /// The name of the file with an adapter's tensors.
 pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+/// The name of the file with what is trained, where the adapter's file holds only what it makes;
+/// PEFT has no such file, and takes no notice of it.
+pub const TRAINING_NAME: &str = "adapter_training.safetensors";
 /// What PEFT puts before the path of a layer.
 const PREFIX: &str = "base_model.model.";
 
 impl<M: BaseModel> PeftModel<M> {
     /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
     /// into a folder of its name within. The base is never written.
+    ///
+    /// A method whose file holds only what its tensors make (p-tuning's encoder) gets these
+    /// tensors into [`TRAINING_NAME`] beside it, so that its training can go on.
     ///
     /// Each file is written under a temporary name and renamed, so that no reader ever sees half
     /// of one.
@@ -41,6 +47,13 @@ impl<M: BaseModel> PeftModel<M> {
             common.inference_mode = true;
             let json = render_json(&config.with_common(common).to_json());
             write_tensors(&folder.join(WEIGHTS_NAME), self.adapter_state_dict(name))?;
+            let (path, training) = (folder.join(TRAINING_NAME), self.training_state_dict(name));
+            if !training.is_empty() {
+                write_tensors(&path, training)?;
+            } else if path.exists() {
+                // Another adapter's, which would be taken for this one's.
+                fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
+            }
             let path = folder.join(CONFIG_NAME);
             atomic::write(&path, json.as_bytes()).map_err(|source| io_error(&path, source))?;
         }
@@ -60,7 +73,7 @@ impl<M: BaseModel> PeftModel<M> {
         is_trainable: bool,
     ) -> Result<Self> {
         let directory = directory.as_ref();
-        let config = read_config(directory)?;
+        let config = config_to_load(directory, is_trainable)?;
         let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
         let mut peft_model = Self::new(model, DEFAULT_ADAPTER, config)?;
         peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
@@ -82,7 +95,7 @@ impl<M: BaseModel> PeftModel<M> {
         is_trainable: bool,
     ) -> Result<()> {
         let directory = directory.as_ref();
-        let config = read_config(directory)?;
+        let config = config_to_load(directory, is_trainable)?;
         let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
         let is_new = !self.peft_config.contains_key(adapter_name);
         let before = self.clone();
@@ -126,6 +139,35 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// The tensors of one adapter under their keys in PEFT's file, in the order of the layers.
     pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
+        let mut tensors = self.all_tensors(adapter_name);
+        if let Some((key, output)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
+            let makers = self.maker_keys(adapter_name);
+            tensors.retain(|(key, _)| !makers.contains(key));
+            tensors.push((key.to_string(), output));
+        }
+        tensors
+    }
+
+    /// The tensors that make what the file holds, where it does not hold them.
+    fn training_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
+        let makers = self.maker_keys(adapter_name);
+        let mut tensors = self.all_tensors(adapter_name);
+        tensors.retain(|(key, _)| makers.contains(key));
+        tensors
+    }
+
+    /// The keys of the tensors that serve only to make what the file holds.
+    fn maker_keys(&self, adapter_name: &str) -> Vec<String> {
+        let adapter = self.model_adapter(adapter_name);
+        let Some(adapter) = adapter.filter(|adapter| adapter.output().is_some()) else {
+            return Vec::new();
+        };
+        let tensors = adapter.tensors();
+        let keys = tensors.iter().map(|tensor| tensor.spec().key.to_string());
+        keys.collect()
+    }
+
+    fn all_tensors(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         // A clone shares the tensors; it only spares a second traversal without `mut`.
         self.clone()
@@ -147,7 +189,13 @@ impl<M: BaseModel> PeftModel<M> {
         mut tensors: IndexMap<String, TensorData>,
         directory: &Path,
     ) -> Result<()> {
-        let path = directory.join(WEIGHTS_NAME);
+        let mut path = directory.join(WEIGHTS_NAME);
+        if let Some((key, _)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
+            // What makes the output lies in a file of its own.
+            tensors.swap_remove(key);
+            path = directory.join(TRAINING_NAME);
+            tensors.extend(read_tensors(&path)?);
+        }
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let mut found = HashMap::new();
         self.clone()
@@ -206,6 +254,11 @@ impl<M: BaseModel> PeftModel<M> {
             .peft_config
             .get(adapter_name)
             .map(|config| config.bias());
+        for adapter in &mut self.model_adapters {
+            if adapter.name == adapter_name {
+                adapter.visit(&mut visit);
+            }
+        }
         self.visit_slots_mut(|path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;
             let mut adapted = false;
@@ -258,6 +311,21 @@ pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>
         Err(source) => return Err(io_error(&path, source)),
     };
     config_from_fields(Fields::parse(&text, path.display().to_string())?)
+}
+
+/// The configuration of an adapter that is loaded: one that acts at the model is made as it was
+/// trained only if it is to be trained and the folder holds what it takes.
+fn config_to_load(
+    directory: &Path,
+    is_trainable: bool,
+) -> Result<std::sync::Arc<dyn crate::Method>> {
+    let config = read_config(directory)?;
+    if !config.acts_at_model() {
+        return Ok(config);
+    }
+    let mut common = config.common().clone();
+    common.inference_mode = !(is_trainable && directory.join(TRAINING_NAME).is_file());
+    Ok(config.with_common(common))
 }
 
 pub(crate) fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {

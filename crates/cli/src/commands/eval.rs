@@ -8,7 +8,7 @@ use burn_peft_train::{Evaluation, evaluate};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::loading::{Loaded, ModelArgs, RowArgs, find_data, find_model, find_tokenizer, limits};
+use crate::loading::{Loaded, ModelArgs, RowArgs, find_data, find_model, find_tokenizer};
 use crate::output::{say, say_json};
 
 const EXAMPLE: &str = "\
@@ -49,7 +49,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         &args.data,
         &config,
         tokenizer.as_ref(),
-        limits(model.config()),
+        model.limits(),
         &find_data,
     )?;
     let result = match &model {

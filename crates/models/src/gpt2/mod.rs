@@ -15,14 +15,14 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft::{Adaptable, LoraAdapter, Slot};
+use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Slot};
 
 use crate::loss::{cross_entropy_sum, cross_entropy_sum_of};
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
-#[adaptable(model_type = "gpt2", output = "lm_head")]
+#[adaptable(model_type = "gpt2", output = "lm_head", model_info = "openings")]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
@@ -89,16 +89,43 @@ impl GPT2Model {
         }
     }
 
-    /// The hidden states after the last norm, `[batch * seq, d]`.
-    pub fn forward(&self, input: &ModelInput, mut cache: Option<&mut KvCache>) -> Tensor<2> {
+    /// The embeddings with those put before every row, `[batch * (extra + seq), d]`.
+    fn embed_with_extra(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let Some(extra) = &input.extra.embeddings else {
+            return self.embed(input, past);
+        };
         let [batch, seq] = input.input_ids.dims();
+        let [positions, d] = extra.dims();
+        let tokens = self.embed(input, past + positions);
+        let of_extra = past as i64..(past + positions) as i64;
+        let of_extra = self.wpe.forward(Tensor::arange(of_extra, &extra.device()));
+        let extra = (extra.clone() + of_extra).unsqueeze::<3>();
+        let extra = extra.expand([batch, positions, d]);
+        let all = Tensor::cat(vec![extra, tokens.reshape([batch, seq, d])], 1);
+        all.reshape([batch * (positions + seq), d])
+    }
+
+    /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
+    /// before each row's, `[batch * (extra + seq), d]`.
+    pub fn forward(&self, input: &ModelInput, cache: Option<&mut KvCache>) -> Tensor<2> {
+        let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
+        let mut prefix = KvCache::default();
+        let mut cache = cache;
+        if !input.extra.keys_and_values.is_empty() {
+            let cache = cache.get_or_insert(&mut prefix);
+            cache.begin(&input.extra.keys_and_values, batch);
+        }
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let device = input.input_ids.device();
         let mask = match &input.segment_ids {
-            Some(segment_ids) => AttentionMask::packed(segment_ids.clone()),
-            None => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
+            Some(segment_ids) => AttentionMask::packed(segment_ids.clone(), past, seq),
+            None => {
+                let mask = input.full_attention_mask(past + seq);
+                AttentionMask::new(past, seq, mask, &device)
+            }
         };
-        let mut hidden = self.drop.forward(self.embed(input, past));
+        let mut hidden = self.drop.forward(self.embed_with_extra(input, past));
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -131,6 +158,17 @@ impl GPT2LMHeadModel {
         &self.config
     }
 
+    /// What methods that act at the model are told.
+    fn openings(&self) -> ModelInfo {
+        ModelInfo {
+            token_dim: self.config.n_embd,
+            num_layers: self.config.n_layer,
+            num_attention_heads: self.config.n_head,
+            max_positions: self.config.n_positions,
+            input_embedding: "transformer.wte".to_string(),
+        }
+    }
+
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
@@ -149,12 +187,14 @@ impl GPT2LMHeadModel {
 impl CausalLm for GPT2LMHeadModel {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
         let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
         let logits = self.logits(self.transformer.forward(&input, None));
         logits.reshape([batch, seq, self.config.vocab_size])
     }
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
         let hidden = self.transformer.forward(&input, Some(cache));
         let last: Vec<i64> = (1..=batch as i64).map(|row| row * seq as i64 - 1).collect();
         let last = Tensor::<1, Int>::from_data(last.as_slice(), &input.input_ids.device());
@@ -163,6 +203,7 @@ impl CausalLm for GPT2LMHeadModel {
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         let hidden = self.transformer.forward(&batch.input, None);
+        let hidden = batch.input.of_text(hidden);
         let hidden = hidden.select(0, batch.positions.clone());
         let targets = batch.targets.clone();
         let weight = match &self.lm_head {

@@ -8,9 +8,11 @@ mod lora;
 mod lora_builder;
 mod lora_read;
 mod one_or_many;
+mod prompt_learning;
 
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
 pub use lora::{Bias, InitLoraWeights, LoraConfig};
 pub use one_or_many::OneOrMany;
+pub use prompt_learning::PromptLearning;

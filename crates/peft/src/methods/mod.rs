@@ -1,6 +1,14 @@
 //! The methods, and the registry that finds one by its `peft_type`.
 
+mod encoder;
 mod lora;
+mod p_tuning;
+mod prefix_tuning;
+mod prompt_tuning;
+
+pub use p_tuning::{PromptEncoderConfig, Reparameterization};
+pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
+pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
 
 use std::sync::{Arc, LazyLock, RwLock};
 
@@ -14,9 +22,14 @@ pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 
 /// Every method that files can name; one line each.
 static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(|| {
-    let methods: [(&str, ReadConfig); 1] = [("LORA", |fields| {
-        Ok(Arc::new(LoraConfig::from_fields(fields)?))
-    })];
+    let methods: [(&str, ReadConfig); 4] = [
+        ("LORA", |fields| {
+            Ok(Arc::new(LoraConfig::from_fields(fields)?))
+        }),
+        (PromptTuningConfig::PEFT_TYPE, PromptTuningConfig::read),
+        (PromptEncoderConfig::PEFT_TYPE, PromptEncoderConfig::read),
+        (PrefixTuningConfig::PEFT_TYPE, PrefixTuningConfig::read),
+    ];
     let methods = methods.into_iter();
     RwLock::new(
         methods
