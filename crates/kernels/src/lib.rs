@@ -8,6 +8,7 @@
 //!
 //! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
 
+mod attention;
 pub mod cpu;
 mod dropout;
 mod flex;
@@ -18,6 +19,7 @@ mod linear;
 mod testing;
 mod vocabulary_loss;
 
+pub use attention::{AttentionShape, Span, attention};
 pub use dropout::dropout;
 pub use flex::is_specialised;
 pub use gelu::gelu_approximate;

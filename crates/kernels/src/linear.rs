@@ -7,10 +7,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
+use crate::cpu::Matrix;
 use crate::cpu::buffer::filled;
+use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{column_sums, start_rows};
 use crate::cpu::product::product;
-use crate::cpu::{Matrix, dropout::Dropout};
 use crate::flex::{
     OnTape, Optional, contiguous, draw_seed, matrix, or_constant, readable, takes, tensor_of,
     values,
@@ -137,12 +138,12 @@ impl State {
         seed: u64,
     ) -> Self {
         let x = contiguous(x);
-        let dropout = Dropout::new(dropout, seed);
+        let dropout = dropout::new(dropout, seed);
         let lora = a.zip(b).map(|(a, b)| {
             let (a, b) = (readable(a), readable(b));
             let [tokens, d_in] = x.shape().dims();
             let [r, _] = a.shape().dims();
-            let hidden = Dropout::on(dropout, values(&x), d_in, |x| {
+            let hidden = dropped(values(&x), d_in, dropout, |x| {
                 filled(tokens * r, |out| {
                     let x = Matrix::new(x, tokens, d_in);
                     product(out, x, matrix(&a).transpose(), 1.0, false);
@@ -275,7 +276,7 @@ impl Backward<Flex, 6> for LinearBackward {
         }
         if let (Some(node), Some(lora), Some((hidden, r))) = (of_a, &lora, &of_hidden) {
             let hidden = Matrix::new(hidden, tokens, *r).transpose();
-            let gradient = Dropout::on(lora.dropout, values(&x), d_in, |x| {
+            let gradient = dropped(values(&x), d_in, lora.dropout, |x| {
                 let x = Matrix::new(x, tokens, d_in);
                 filled(r * d_in, |out| product(out, hidden, x, 1.0, false))
             });
@@ -287,8 +288,8 @@ impl Backward<Flex, 6> for LinearBackward {
                 if let Some((lora, (hidden, r))) = low_rank {
                     let hidden = Matrix::new(hidden, tokens, *r);
                     product(out, hidden, matrix(&lora.a), 1.0, false);
-                    if let Some(dropout) = &lora.dropout {
-                        dropout.apply(out, d_in);
+                    if let Some(dropout) = lora.dropout {
+                        drop_rows(out, d_in, dropout);
                     }
                 }
                 let weight = matrix(&weight).transpose();

@@ -13,6 +13,7 @@ pub mod gpt2;
 pub mod hub;
 mod loss;
 mod peft_model;
+mod spans;
 
 pub use batch::{IGNORE_INDEX, LmBatch};
 pub use burn_peft_kernels::vocabulary_loss;

@@ -2,10 +2,12 @@
 //!
 //! Every result is the same, bit for bit, whatever the number of threads.
 
+pub mod attention;
 pub mod buffer;
 pub mod dropout;
 pub mod elementwise;
 pub mod exp;
+pub mod exp_scalar;
 pub mod norm;
 pub mod product;
 pub mod random;

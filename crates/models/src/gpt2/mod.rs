@@ -95,9 +95,9 @@ impl GPT2Model {
         let [batch, seq] = input.input_ids.dims();
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let device = input.input_ids.device();
-        let mask = match &input.segment_ids {
-            Some(segment_ids) => AttentionMask::packed(segment_ids.clone()),
-            None => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
+        let mask = match &cache {
+            None => AttentionMask::of(input, past),
+            Some(_) => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
         };
         let embedded = self.embed(input, past);
         let probability = block::probability(&self.drop, &embedded);
