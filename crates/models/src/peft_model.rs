@@ -1,9 +1,37 @@
 //! A causal language model with adapters is a causal language model.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, PeftModel};
 
-use crate::{CausalLm, KvCache, LmBatch, ModelInput};
+use crate::{CausalLm, KvCache, LmBatch, ModelError, ModelInput, Result};
+
+/// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
+/// forward pass (PEFT's `adapter_names`): one name for each row,
+/// [`BASE_ROW`](burn_peft::BASE_ROW) for none.
+///
+/// # Errors
+/// If there are more names than rows or fewer, or as [`PeftModel::for_rows`].
+pub fn forward_rows<M: CausalLm + BaseModel>(
+    model: &PeftModel<M>,
+    mut input: ModelInput,
+    adapter_names: &[&str],
+) -> Result<Tensor<3>> {
+    let [batch, seq] = input.input_ids.dims();
+    if adapter_names.len() != batch {
+        return Err(ModelError::Input(format!(
+            "{} adapter names for {batch} rows: give one for each, \"{}\" for none",
+            adapter_names.len(),
+            burn_peft::BASE_ROW
+        )));
+    }
+    let model = model.for_rows(adapter_names)?;
+    if input.position_ids.is_none() {
+        // Spelled out for every row, since the position embedding may be adapted too.
+        let ids = Tensor::<1, Int>::arange(0..seq as i64, &input.input_ids.device());
+        input.position_ids = Some(ids.unsqueeze::<2>().expand([batch, seq]));
+    }
+    Ok(model.get_base_model().forward(input))
+}
 
 /// The input with what the active adapter puts before the text; `begun` if a cache holds it.
 fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: bool) -> ModelInput {

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor};
+use burn_peft_kernels::{Lora, linear};
 
 use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
 
@@ -22,6 +23,17 @@ pub trait BaseLayer: Module {
 
     /// The layer's own output, `[tokens, d_out]`.
     fn forward_base(&self, input: Self::Input) -> Tensor<2>;
+
+    /// The layer's output together with `residual`, `[tokens, d_out]`, and a low-rank change of
+    /// the layer, in one operation; nothing where the layer is not a linear one.
+    fn forward_fused(
+        &self,
+        _input: &Self::Input,
+        _residual: Option<&Tensor<2>>,
+        _lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        None
+    }
 
     /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
     fn weight(&self) -> Tensor<2>;
@@ -51,11 +63,26 @@ pub trait BaseLayer: Module {
 pub trait LayerInput: Clone {
     /// The output of a layer with one adapter beside it, `[tokens, d_out]`.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2>;
+
+    /// The number of positions.
+    fn tokens(&self) -> usize;
+
+    /// Some of the positions, in this order.
+    fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
 impl LayerInput for Tensor<2> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.forward(self, base)
+    }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
     }
 }
 
@@ -63,9 +90,18 @@ impl LayerInput for Tensor<1, Int> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.embed(self, base)
     }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
+    }
 }
 
-fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
+pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
     *param = param.clone().map(|old| {
         let value = match old.is_autodiff() {
             true => value.without_autodiff().autodiff(),
@@ -114,7 +150,23 @@ impl BaseLayer for Linear {
     }
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        self.forward(input)
+        linear(input, self.weight.val(), self.bias(), None, None)
+    }
+
+    fn forward_fused(
+        &self,
+        input: &Tensor<2>,
+        residual: Option<&Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        let (input, residual) = (input.clone(), residual.cloned());
+        Some(linear(
+            input,
+            self.weight.val(),
+            self.bias(),
+            residual,
+            lora,
+        ))
     }
 
     fn weight(&self) -> Tensor<2> {
@@ -151,7 +203,23 @@ impl BaseLayer for Conv1D {
     }
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        self.forward(input)
+        linear(input, self.weight.val(), self.bias(), None, None)
+    }
+
+    fn forward_fused(
+        &self,
+        input: &Tensor<2>,
+        residual: Option<&Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        let (input, residual) = (input.clone(), residual.cloned());
+        Some(linear(
+            input,
+            self.weight.val(),
+            self.bias(),
+            residual,
+            lora,
+        ))
     }
 
     fn weight(&self) -> Tensor<2> {

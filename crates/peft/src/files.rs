@@ -21,7 +21,7 @@ pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
 /// PEFT has no such file, and takes no notice of it.
 pub const TRAINING_NAME: &str = "adapter_training.safetensors";
 /// What PEFT puts before the path of a layer.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 impl<M: BaseModel> PeftModel<M> {
     /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
@@ -43,10 +43,7 @@ impl<M: BaseModel> PeftModel<M> {
                 name => directory.join(name),
             };
             fs::create_dir_all(&folder).map_err(|source| io_error(&folder, source))?;
-            let mut common = config.common().clone();
-            common.inference_mode = true;
-            let json = render_json(&config.with_common(common).to_json());
-            write_tensors(&folder.join(WEIGHTS_NAME), self.adapter_state_dict(name))?;
+            let tensors = self.adapter_state_dict(name);
             let (path, training) = (folder.join(TRAINING_NAME), self.training_state_dict(name));
             if !training.is_empty() {
                 write_tensors(&path, training)?;
@@ -54,8 +51,7 @@ impl<M: BaseModel> PeftModel<M> {
                 // Another adapter's, which would be taken for this one's.
                 fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
             }
-            let path = folder.join(CONFIG_NAME);
-            atomic::write(&path, json.as_bytes()).map_err(|source| io_error(&path, source))?;
+            write_adapter(&folder, config.as_ref(), tensors)?;
         }
         Ok(())
     }
@@ -183,7 +179,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Sets the tensors of one adapter from those of a file.
-    fn load_state_dict(
+    pub(crate) fn load_state_dict(
         &mut self,
         adapter_name: &str,
         mut tensors: IndexMap<String, TensorData>,
@@ -286,6 +282,24 @@ impl<M: BaseModel> PeftModel<M> {
             }
         });
     }
+}
+
+/// Writes an adapter's two files into a folder, which is made where there is none.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_adapter(
+    folder: &Path,
+    config: &dyn crate::Method,
+    tensors: Vec<(String, TensorData)>,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
+    let mut common = config.common().clone();
+    common.inference_mode = true;
+    let json = render_json(&config.with_common(common).to_json());
+    write_tensors(&folder.join(WEIGHTS_NAME), tensors)?;
+    let path = folder.join(CONFIG_NAME);
+    atomic::write(&path, json.as_bytes()).map_err(|source| io_error(&path, source))
 }
 
 /// The configuration in an adapter's folder.

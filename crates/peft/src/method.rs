@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft_kernels::Lora;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
@@ -124,6 +125,13 @@ pub trait LayerMethod: Debug + Send + Sync {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2>;
+
+    /// The method as `scaling · dropout(x) aᵀ bᵀ` beside the layer, where that is all it does:
+    /// a linear layer then makes it in one operation with its own product, and
+    /// [`forward`](Self::forward) is not asked.
+    fn low_rank(&self, _tensors: &Tensors<'_>) -> Option<Lora> {
+        None
+    }
 
     /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
     ///

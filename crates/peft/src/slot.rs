@@ -1,5 +1,7 @@
 //! A slot seen from outside, whatever layer it holds.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
 use crate::{Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
@@ -107,6 +109,8 @@ pub struct SlotState {
     pub merged: Vec<String>,
     /// The names of the adapters that have a copy of the layer.
     pub(crate) saved: Vec<String>,
+    /// The adapter of each row of the batch, in place of the active ones.
+    pub(crate) rows: Option<Arc<[String]>>,
     /// Weight and bias before merging.
     pub(crate) unmerged: Option<(Tensor<2>, Option<Tensor<1>>)>,
 }

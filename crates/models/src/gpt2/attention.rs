@@ -1,13 +1,18 @@
 //! GPT-2's causal self-attention.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter};
+use burn_peft_kernels::{AttentionShape, Span, is_specialised};
 
-use crate::KvCache;
+use super::block::{probability, project_onto};
 use crate::gpt2::config::Gpt2Config;
+use crate::spans::spans;
+use crate::{KvCache, ModelInput};
 
 /// Causal self-attention with one product for query, key and value (transformers'
 /// `GPT2Attention`).
@@ -33,9 +38,34 @@ pub struct AttentionMask {
     masked: Option<Tensor<4, Bool>>,
     /// Whether the mask says no more than "not to later positions".
     only_causal: bool,
+    /// The texts, in place of the mask, where the attention kernel takes them.
+    spans: Option<Arc<[Span]>>,
 }
 
 impl AttentionMask {
+    /// The mask of an input after `past` positions, which are `cached`: the texts themselves
+    /// where that is all the attention needs to know.
+    pub fn of(input: &ModelInput, past: usize, cached: bool) -> Self {
+        let device = input.input_ids.device();
+        let [_, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
+        let specialised = !cached && is_specialised(&device);
+        if let Some(spans) = specialised.then(|| spans(input)).flatten() {
+            return Self {
+                masked: None,
+                only_causal: false,
+                spans: Some(spans),
+            };
+        }
+        match &input.segment_ids {
+            Some(segment_ids) => Self::packed(segment_ids.clone(), past, seq),
+            None => {
+                let mask = input.full_attention_mask(past + seq);
+                Self::new(past, seq, mask, &device)
+            }
+        }
+    }
+
     /// The mask for `seq` new positions after `past` ones. `attention_mask`, `[batch, past + seq]`,
     /// is 0 at padding.
     pub fn new(
@@ -51,6 +81,7 @@ impl AttentionMask {
             return Self {
                 masked: (seq > 1).then(|| later.unsqueeze()),
                 only_causal: past == 0,
+                spans: None,
             };
         };
         let [batch, _] = mask.dims();
@@ -69,6 +100,7 @@ impl AttentionMask {
         Self {
             masked: Some(masked),
             only_causal: false,
+            spans: None,
         }
     }
 
@@ -97,6 +129,7 @@ impl AttentionMask {
         Self {
             masked: Some(later.bool_or(other_text)),
             only_causal: false,
+            spans: None,
         }
     }
 }
@@ -125,23 +158,39 @@ impl GPT2Attention {
         }
     }
 
-    /// Maps `[batch * seq, d]` to the same shape.
+    /// Maps `input` to the same shape, `[batch * seq, d]`, and adds it to `residual`.
     pub fn forward(
         &self,
         input: Tensor<2>,
+        residual: Tensor<2>,
         batch: usize,
         mask: &AttentionMask,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
         let [tokens, d] = input.dims();
-        let [query, key, value] = self.split_heads(self.c_attn.forward(input), batch);
+        let qkv = self.c_attn.forward(input);
+        if let (Some(spans), None) = (&mask.spans, &cache) {
+            let dropout = probability(&self.attn_dropout, &qkv);
+            let output = burn_peft_kernels::attention(qkv, spans, self.shape(d), dropout);
+            return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
+        }
+        let [query, key, value] = self.split_heads(qkv, batch);
         let (key, value) = match cache {
             Some((cache, layer)) => cache.append(layer, key, value),
             None => (key, value),
         };
         let output = self.attend(query, key, value, mask);
         let output = output.swap_dims(1, 2).reshape([tokens, d]);
-        self.resid_dropout.forward(self.c_proj.forward(output))
+        project_onto(&self.c_proj, output, &self.resid_dropout, residual)
+    }
+
+    fn shape(&self, d: usize) -> AttentionShape {
+        AttentionShape {
+            heads: self.n_head,
+            kv_heads: self.n_head,
+            head_dim: d / self.n_head,
+            scale: self.scale,
+        }
     }
 
     /// Splits `[batch * seq, 3 d]` into query, key and value, `[batch, heads, seq, head_dim]`.

@@ -12,12 +12,13 @@ pub use config::Gpt2Config;
 pub use init::init_gpt2;
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Slot};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
+use burn_peft_kernels::{dropout, vocabulary_loss};
 
-use crate::loss::{cross_entropy_sum, cross_entropy_sum_of};
+use crate::loss::cross_entropy_sum_of;
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
@@ -117,15 +118,10 @@ impl GPT2Model {
             cache.begin(&input.extra.keys_and_values, batch);
         }
         let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let device = input.input_ids.device();
-        let mask = match &input.segment_ids {
-            Some(segment_ids) => AttentionMask::packed(segment_ids.clone(), past, seq),
-            None => {
-                let mask = input.full_attention_mask(past + seq);
-                AttentionMask::new(past, seq, mask, &device)
-            }
-        };
-        let mut hidden = self.drop.forward(self.embed_with_extra(input, past));
+        let mask = AttentionMask::of(input, past, cache.is_some());
+        let embedded = self.embed_with_extra(input, past);
+        let probability = block::probability(&self.drop, &embedded);
+        let mut hidden = dropout(embedded, probability);
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -215,7 +211,7 @@ impl CausalLm for GPT2LMHeadModel {
             Some(head) => head.active_weight().transpose(),
             None => self.tied_weight(),
         };
-        cross_entropy_sum(hidden, weight, targets)
+        vocabulary_loss(hidden, weight, targets)
     }
 
     fn max_positions(&self) -> usize {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::Lora;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
@@ -153,6 +154,16 @@ impl LayerMethod for LoraLayer {
             true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
             false => output,
         }
+    }
+
+    fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
+        let is_all = !self.lora_bias && self.kind != LayerKind::Embedding;
+        is_all.then(|| Lora {
+            a: tensors.matrix("lora_A"),
+            b: tensors.matrix("lora_B"),
+            scaling: self.scaling,
+            dropout: self.dropout.prob,
+        })
     }
 
     fn embed(

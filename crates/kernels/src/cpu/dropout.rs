@@ -1,0 +1,43 @@
+//! Dropout of rows as a function of a seed.
+
+use std::borrow::Cow;
+
+use super::buffer::{for_rows, vectorised};
+pub use super::random::Dropout;
+use super::random::{bits, row_key};
+
+/// Dropout with this probability; none at 0.
+pub fn new(probability: f64, seed: u64) -> Option<Dropout> {
+    let probability = probability as f32;
+    (probability > 0.0).then_some(Dropout { seed, probability })
+}
+
+/// Drops values of rows of `width`.
+pub fn drop_rows(values: &mut [f32], width: usize, dropout: Dropout) {
+    let (threshold, scale) = (dropout.threshold(), dropout.scale());
+    for_rows(values, width, |first, rows| {
+        vectorised(|| {
+            for (row, values) in rows.chunks_exact_mut(width).enumerate() {
+                let key = row_key(dropout.seed, (first + row) as u64);
+                for (column, value) in values.iter_mut().enumerate() {
+                    let keeps = bits(key, column as u32) >= threshold;
+                    *value *= if keeps { scale } else { 0.0 };
+                }
+            }
+        });
+    });
+}
+
+/// Calls `body` with `values` after dropout, if there is any.
+pub fn dropped<R>(
+    values: &[f32],
+    width: usize,
+    dropout: Option<Dropout>,
+    body: impl FnOnce(&[f32]) -> R,
+) -> R {
+    let mut values = Cow::Borrowed(values);
+    if let Some(dropout) = dropout {
+        drop_rows(values.to_mut(), width, dropout);
+    }
+    body(&values)
+}
