@@ -22,4 +22,5 @@ mod parity;
 mod prompts;
 mod resume;
 mod seeing;
+mod several;
 mod train;

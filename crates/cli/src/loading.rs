@@ -32,6 +32,19 @@ pub struct ModelArgs {
     pub adapter: Option<PathBuf>,
 }
 
+/// The options that choose a model with any number of adapters.
+#[derive(clap::Args)]
+pub struct ModelsArgs {
+    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
+    /// compared
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
+}
+
 /// The options that say how rows are read and batched, in the words of a training file.
 #[derive(clap::Args)]
 pub struct RowArgs {
@@ -84,6 +97,25 @@ impl Loaded {
             Some(adapter) => Self::Adapted(load_adapter(model, adapter, false)?),
             None => Self::Plain(model),
         })
+    }
+
+    /// Loads the model with each of the adapters in turn, or alone where there are none; the
+    /// model's weights are there once. The name is the adapter's folder.
+    pub fn open_each(
+        files: &ModelFiles,
+        adapters: &[PathBuf],
+        device: &Device,
+    ) -> Result<Vec<(String, Self)>> {
+        if adapters.is_empty() {
+            return Ok(vec![(String::new(), Self::open(files, None, device)?)]);
+        }
+        let model = load_model(files, device)?;
+        let adapters = adapters.iter();
+        let each = adapters.map(|adapter| {
+            let loaded = load_adapter(model.clone(), adapter, false)?;
+            Ok((adapter.display().to_string(), Self::Adapted(loaded)))
+        });
+        each.collect()
     }
 
     /// The model's `config.json`.
