@@ -125,7 +125,7 @@ fn combine_with(
     let mut combination = combination.clone();
     if adapters.len() == 1 {
         // As in PEFT: of one adapter only the weight matters.
-        combination.combination_type = CombinationType::Linear;
+        combination = Combination::new(CombinationType::Linear);
     }
     combination.validate()?;
     if let Some(part) = adapters.iter().find(|part| !part.weight.is_finite()) {

@@ -142,5 +142,5 @@ fn what_cannot_be_combined_says_why() {
     let mut lost = both.clone();
     lost[0].tensors.shift_remove_index(1);
     let message = error(&lost, kind(CombinationType::Cat));
-    assert!(message.contains("no lora_B.weight"), "{message}");
+    assert!(message.contains("no lora_embedding_B"), "{message}");
 }
