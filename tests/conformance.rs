@@ -57,7 +57,7 @@ fn expected(case: &Path, name: &str) -> Vec<f32> {
     tensors[name].try_to_vec().unwrap()
 }
 
-fn batch(case: &Path) -> LmBatch {
+pub fn batch(case: &Path) -> LmBatch {
     let (input_ids, shape) = ints(case, "input_ids");
     let (mask, _) = ints(case, "attention_mask");
     let (labels, _) = ints(case, "labels");
@@ -65,7 +65,7 @@ fn batch(case: &Path) -> LmBatch {
 }
 
 /// Switches every dropout of the model off.
-fn without_dropout<M: Module>(model: M) -> M {
+pub fn without_dropout<M: Module>(model: M) -> M {
     struct Off;
     impl ModuleMapper for Off {
         fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {

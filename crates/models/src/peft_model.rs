@@ -1,5 +1,6 @@
 //! A causal language model with adapters is a causal language model.
 
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_peft::{BaseModel, PeftModel};
 
@@ -16,6 +17,14 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         self.get_base_model().loss(batch)
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        self.get_base_model().checkpointed_backward(batch, weight)
     }
 
     fn max_positions(&self) -> usize {

@@ -14,10 +14,12 @@ pub use init::init_gpt2;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Slot};
 use burn_peft_kernels::{dropout, vocabulary_loss};
 
+use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
@@ -90,6 +92,13 @@ impl GPT2Model {
         }
     }
 
+    /// The input of the first block, `[batch * seq, d]`.
+    fn start(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let embedded = self.embed(input, past);
+        let probability = block::probability(&self.drop, &embedded);
+        dropout(embedded, probability)
+    }
+
     /// The hidden states after the last norm, `[batch * seq, d]`.
     pub fn forward(&self, input: &ModelInput, mut cache: Option<&mut KvCache>) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
@@ -99,9 +108,7 @@ impl GPT2Model {
             None => AttentionMask::of(input, past),
             Some(_) => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
         };
-        let embedded = self.embed(input, past);
-        let probability = block::probability(&self.drop, &embedded);
-        let mut hidden = dropout(embedded, probability);
+        let mut hidden = self.start(input, past);
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -165,19 +172,29 @@ impl CausalLm for GPT2LMHeadModel {
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        let hidden = self.transformer.forward(&batch.input, None);
-        let hidden = hidden.select(0, batch.positions.clone());
-        let targets = batch.targets.clone();
-        let weight = match &self.lm_head {
-            // What an adapter makes of the head is no product with one weight.
-            Some(head) if head.is_adapted() => {
-                let logits = |rows| head.forward(rows);
-                return cross_entropy_sum_of(logits, self.config.vocab_size, hidden, targets);
-            }
-            Some(head) => head.active_weight().transpose(),
-            None => self.tied_weight(),
-        };
-        vocabulary_loss(hidden, weight, targets)
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        self.loss_of(self.transformer.forward(&batch.input, None), batch)
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        let mask = AttentionMask::of(&batch.input, 0);
+        Some(checkpointing::backward(
+            self,
+            &self.device(),
+            weight,
+            |model| Gpt2Chain {
+                model,
+                batch,
+                mask: &mask,
+            },
+        ))
     }
 
     fn max_positions(&self) -> usize {
@@ -190,5 +207,52 @@ impl CausalLm for GPT2LMHeadModel {
 
     fn device(&self) -> Device {
         Slot::device(&self.transformer.ln_f)
+    }
+}
+
+/// The model on one batch, for gradient checkpointing.
+struct Gpt2Chain<'a> {
+    model: GPT2LMHeadModel,
+    batch: &'a LmBatch,
+    mask: &'a AttentionMask,
+}
+
+impl Chain for Gpt2Chain<'_> {
+    type Block = GPT2Block;
+
+    fn start(&self) -> Tensor<2> {
+        self.model.transformer.start(&self.batch.input, 0)
+    }
+
+    fn blocks(&self) -> &[GPT2Block] {
+        &self.model.transformer.h
+    }
+
+    fn block(&self, block: &GPT2Block, input: Tensor<2>) -> Tensor<2> {
+        let [rows, _] = self.batch.input.input_ids.dims();
+        block.forward(input, rows, self.mask, None)
+    }
+
+    fn finish(&self, output: Tensor<2>) -> Tensor<1> {
+        let hidden = self.model.transformer.ln_f.forward(output);
+        self.model.loss_of(hidden, self.batch)
+    }
+}
+
+impl GPT2LMHeadModel {
+    /// The loss of the hidden states after the last norm, `[batch * seq, d]`.
+    fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
+        let hidden = hidden.select(0, batch.positions.clone());
+        let targets = batch.targets.clone();
+        let weight = match &self.lm_head {
+            // What an adapter makes of the head is no product with one weight.
+            Some(head) if head.is_adapted() => {
+                let logits = |rows| head.forward(rows);
+                return cross_entropy_sum_of(logits, self.config.vocab_size, hidden, targets);
+            }
+            Some(head) => head.active_weight().transpose(),
+            None => self.tied_weight(),
+        };
+        vocabulary_loss(hidden, weight, targets)
     }
 }
