@@ -77,7 +77,7 @@ pub fn batch(case: &Path) -> LmBatch {
 }
 
 /// Switches every dropout of the model off.
-fn without_dropout<M: Module>(model: M) -> M {
+pub fn without_dropout<M: Module>(model: M) -> M {
     struct Off;
     impl ModuleMapper for Off {
         fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {

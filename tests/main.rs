@@ -3,6 +3,7 @@
 mod adapters;
 mod bad_input;
 mod best_model;
+mod checkpointing;
 mod common;
 mod conformance;
 mod data;

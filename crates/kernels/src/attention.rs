@@ -14,7 +14,8 @@ use crate::cpu::attention::Gradients as Parts;
 use crate::cpu::attention::{Columns, ColumnsMut, Dims, Input, Saved, backward, forward};
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout;
-use crate::flex::{contiguous, draw_seed, takes, tensor_of, values};
+use crate::draw_seed;
+use crate::flex::{contiguous, takes, tensor_of, values};
 
 pub use crate::cpu::attention::Span;
 
@@ -32,7 +33,7 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    fn dims(&self) -> Dims {
+    pub(crate) fn dims(&self) -> Dims {
         Dims {
             heads: self.heads,
             kv_heads: self.kv_heads,

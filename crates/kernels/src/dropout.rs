@@ -9,7 +9,8 @@ use burn::nn::DropoutConfig;
 use burn::tensor::Tensor;
 
 use crate::cpu::dropout;
-use crate::flex::{contiguous, draw_seed, takes, tensor_of, values};
+use crate::draw_seed;
+use crate::flex::{contiguous, takes, tensor_of, values};
 
 /// Sets a share `probability` of the values of `x`, `[tokens, d]`, to zero and scales the others
 /// by `1 / (1 - probability)`, on devices that record gradients; elsewhere it is `x`.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
-use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 use crate::cpu::Matrix;
@@ -103,17 +103,4 @@ pub(crate) fn matrix(tensor: &FlexTensor) -> Matrix<'_, f32> {
 /// A tensor of these values.
 pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// A seed from the device's generator, so that `device.seed` repeats it.
-pub(crate) fn draw_seed(device: &Device) -> u64 {
-    let range = Distribution::Uniform(0.0, f64::from(1 << 24));
-    let halves = Tensor::<1>::random([2], range, &device.clone().without_autodiff());
-    let mut halves = halves
-        .into_data()
-        .iter::<f32>()
-        .collect::<Vec<_>>()
-        .into_iter();
-    let mut half = || halves.next().unwrap_or_default() as u64;
-    half() << 24 | half()
 }

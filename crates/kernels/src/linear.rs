@@ -12,9 +12,9 @@ use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{column_sums, start_rows};
 use crate::cpu::product::product;
+use crate::draw_seed;
 use crate::flex::{
-    OnTape, Optional, contiguous, draw_seed, matrix, or_constant, readable, takes, tensor_of,
-    values,
+    OnTape, Optional, contiguous, matrix, or_constant, readable, takes, tensor_of, values,
 };
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
@@ -376,7 +376,6 @@ mod tests {
         let identity = || Tensor::<2>::eye(r, &burn::tensor::Device::flex());
         let device = burn::tensor::Device::flex();
         let run = |x: Tensor<2>| {
-            device.seed(5);
             let zero = Tensor::zeros([d_in, r], &device);
             let lora = Lora {
                 a: identity().autodiff(),
@@ -384,7 +383,7 @@ mod tests {
                 scaling: 1.0,
                 dropout: 0.4,
             };
-            linear(x, zero, None, None, Some(lora))
+            crate::with_seed(5, || linear(x, zero, None, None, Some(lora)))
         };
         let ones = Tensor::<2>::ones([tokens, d_in], &device);
         let mask = run(ones.clone().autodiff()).inner();

@@ -1,6 +1,7 @@
 //! What a causal language model answers, whatever its family.
 
 use burn::module::{Module, ModuleDisplay};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::Extra;
 
@@ -93,6 +94,16 @@ pub trait CausalLm: Module + ModuleDisplay {
     ///
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
+
+    /// `weight` times the loss, `[1]`, and its gradients, with the activations of one block in memory at a time (gradient
+    /// checkpointing): another forward pass is the price. Nothing where the model cannot do so.
+    fn checkpointed_backward(
+        &self,
+        _batch: &LmBatch,
+        _weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        None
+    }
 
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;

@@ -7,6 +7,7 @@ mod batch;
 mod cache;
 mod causal_lm;
 pub mod checkpoint;
+mod checkpointing;
 mod error;
 mod generate;
 pub mod gpt2;
@@ -14,6 +15,7 @@ pub mod hub;
 mod loss;
 mod peft_model;
 mod spans;
+mod unpad;
 
 pub use batch::{IGNORE_INDEX, LmBatch};
 pub use burn_peft_kernels::vocabulary_loss;

@@ -1,5 +1,6 @@
 //! A causal language model with adapters is a causal language model.
 
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, PeftModel};
 
@@ -67,6 +68,16 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
             input,
             ..batch.clone()
         })
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        // What stands before the texts is no part of the chain of blocks.
+        let is_chain = self.extra_positions() == 0;
+        is_chain.then(|| self.get_base_model().checkpointed_backward(batch, weight))?
     }
 
     fn max_positions(&self) -> usize {

@@ -118,6 +118,9 @@ pub struct TrainingArguments {
     pub train_sampling_strategy: SamplingStrategy,
     /// The same as `train_sampling_strategy = "group_by_length"`, by its older name.
     pub group_by_length: bool,
+    /// Make activations again in the backward pass, one block at a time, in place of keeping them:
+    /// far less memory for another forward pass.
+    pub gradient_checkpointing: bool,
     /// The seed of the order of the data, of dropout and of new adapters.
     pub seed: u64,
 }
@@ -157,6 +160,7 @@ impl Default for TrainingArguments {
             early_stopping_threshold: 0.0,
             train_sampling_strategy: SamplingStrategy::Random,
             group_by_length: false,
+            gradient_checkpointing: false,
             seed: 42,
         }
     }

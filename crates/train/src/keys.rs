@@ -14,7 +14,7 @@ pub(crate) const UNSUPPORTED_ARGUMENTS: &str = "
     disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps
     eval_delay eval_do_concat_batches eval_on_start eval_use_gather_object evaluation_strategy
     fp16 fp16_backend fp16_full_eval fp16_opt_level fsdp fsdp_config full_determinism
-    gradient_checkpointing gradient_checkpointing_kwargs
+    gradient_checkpointing_kwargs
     half_precision_backend hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy
     hub_token ignore_data_skip include_for_metrics include_inputs_for_metrics
     include_num_input_tokens_seen include_tokens_per_second jit_mode_eval label_names

@@ -21,13 +21,18 @@ pub struct Trainee<T: Module> {
     /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
     #[module(skip)]
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+    #[module(skip)]
+    gradient_checkpointing: bool,
 }
 
 impl<T: Module> Trainee<T> {
     /// For a model that is in training (`Module::train`).
-    pub fn new(model: T) -> Self {
-        let optimizer = Arc::default();
-        Self { model, optimizer }
+    pub fn new(model: T, gradient_checkpointing: bool) -> Self {
+        Self {
+            model,
+            optimizer: Arc::default(),
+            gradient_checkpointing,
+        }
     }
 }
 
@@ -56,6 +61,13 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
+        if self.gradient_checkpointing
+            && let Some((loss, grads)) = self.model.checkpointed_backward(&item.batch, item.weight)
+        {
+            let metrics = StepMetrics::default();
+            let item = StepOutput { loss, metrics };
+            return TrainOutput { grads, item };
+        }
         let loss = self.model.loss(&item.batch) * item.weight;
         let output = StepOutput {
             loss: loss.clone().inner(),

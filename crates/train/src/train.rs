@@ -134,7 +134,7 @@ pub fn train<T: TrainTarget>(
         state = saved.state.clone();
         before = Some((checkpoint, saved));
     }
-    let model = Trainee::new(model.train());
+    let model = Trainee::new(model.train(), arguments.gradient_checkpointing);
     let device = model.model.device();
     let first_step = state.global_step;
     let file = train.file.clone();

@@ -14,10 +14,12 @@ pub use init::init_gpt2;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
 use burn_peft_kernels::{dropout, vocabulary_loss};
 
+use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
@@ -106,6 +108,13 @@ impl GPT2Model {
         all.reshape([batch * (positions + seq), d])
     }
 
+    /// The input of the first block, `[batch * (extra + seq), d]`.
+    fn start(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let embedded = self.embed_with_extra(input, past);
+        let probability = block::probability(&self.drop, &embedded);
+        dropout(embedded, probability)
+    }
+
     /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
     /// before each row's, `[batch * (extra + seq), d]`.
     pub fn forward(&self, input: &ModelInput, cache: Option<&mut KvCache>) -> Tensor<2> {
@@ -119,9 +128,7 @@ impl GPT2Model {
         }
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let mask = AttentionMask::of(input, past, cache.is_some());
-        let embedded = self.embed_with_extra(input, past);
-        let probability = block::probability(&self.drop, &embedded);
-        let mut hidden = dropout(embedded, probability);
+        let mut hidden = self.start(input, past);
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -198,7 +205,76 @@ impl CausalLm for GPT2LMHeadModel {
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        let hidden = self.transformer.forward(&batch.input, None);
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        self.loss_of(self.transformer.forward(&batch.input, None), batch)
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        let mask = AttentionMask::of(&batch.input, 0, false);
+        Some(checkpointing::backward(
+            self,
+            &self.device(),
+            weight,
+            |model| Gpt2Chain {
+                model,
+                batch,
+                mask: &mask,
+            },
+        ))
+    }
+
+    fn max_positions(&self) -> usize {
+        self.config.n_positions
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn device(&self) -> Device {
+        Slot::device(&self.transformer.ln_f)
+    }
+}
+
+/// The model on one batch, for gradient checkpointing.
+struct Gpt2Chain<'a> {
+    model: GPT2LMHeadModel,
+    batch: &'a LmBatch,
+    mask: &'a AttentionMask,
+}
+
+impl Chain for Gpt2Chain<'_> {
+    type Block = GPT2Block;
+
+    fn start(&self) -> Tensor<2> {
+        self.model.transformer.start(&self.batch.input, 0)
+    }
+
+    fn blocks(&self) -> &[GPT2Block] {
+        &self.model.transformer.h
+    }
+
+    fn block(&self, block: &GPT2Block, input: Tensor<2>) -> Tensor<2> {
+        let [rows, _] = self.batch.input.input_ids.dims();
+        block.forward(input, rows, self.mask, None)
+    }
+
+    fn finish(&self, output: Tensor<2>) -> Tensor<1> {
+        let hidden = self.model.transformer.ln_f.forward(output);
+        self.model.loss_of(hidden, self.batch)
+    }
+}
+
+impl GPT2LMHeadModel {
+    /// The loss of the hidden states after the last norm, `[batch * seq, d]`.
+    fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
         let hidden = batch.input.of_text(hidden);
         let hidden = hidden.select(0, batch.positions.clone());
         let targets = batch.targets.clone();
@@ -212,17 +288,5 @@ impl CausalLm for GPT2LMHeadModel {
             None => self.tied_weight(),
         };
         vocabulary_loss(hidden, weight, targets)
-    }
-
-    fn max_positions(&self) -> usize {
-        self.config.n_positions
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn device(&self) -> Device {
-        Slot::device(&self.transformer.ln_f)
     }
 }

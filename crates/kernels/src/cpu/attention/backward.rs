@@ -1,15 +1,14 @@
 //! Attention, backward.
 //!
-//! With weights P (after the softmax), dropout factors M and delta = sum(out * grad_out) of a query:
-//! dV = (P M)^T dO, dS = P (dO V^T M - delta), dQ = scale dS K, dK = scale dS^T Q.
+//! With weights P (after the softmax), dropout factors M and, of each query, delta = sum(out *
+//! grad_out): dV = (P M)^T dO, dS = P (dO V^T M - delta), dQ = scale dS K, dK = scale dS^T Q.
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::product::{Causal, Product, hide, panel};
 use super::simd::{load, store};
 use super::view::{Columns, ColumnsMut};
-use super::{Input, KEYS, QUERIES, Span, pack, scratch};
+use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
 use crate::cpu::exp::exp;
 use crate::cpu::random::{factors, row_key};
 
@@ -40,7 +39,11 @@ pub struct Gradients<'a> {
 /// # Panics
 ///
 /// If shapes or spans do not fit each other.
-pub fn backward(input: &Input, saved: &Saved, mut grads: Gradients) {
+pub fn backward(input: &Input, saved: &Saved, grads: Gradients) {
+    backward_on(Arch::new(), input, saved, grads);
+}
+
+pub(super) fn backward_on(arch: Arch, input: &Input, saved: &Saved, mut grads: Gradients) {
     input.check();
     let dims = input.dims;
     saved.out.check(input.tokens, dims.query_width());
@@ -57,18 +60,19 @@ pub fn backward(input: &Input, saved: &Saved, mut grads: Gradients) {
             grad.clear(gap.clone());
         }
     }
-    input
-        .tasks(dims.kv_heads)
-        .into_par_iter()
-        .for_each(|(span, head)| {
-            Arch::new().dispatch(Task {
+    for_each(
+        input.tasks(dims.kv_heads),
+        input.multiplications(),
+        |(span, head)| {
+            arch.dispatch(Task {
                 input,
                 saved,
                 grads: &grads,
                 span,
                 head,
             });
-        });
+        },
+    );
 }
 
 /// One head of keys of one text, with the heads of queries that share it.

@@ -1,15 +1,11 @@
 //! Attention of one new token over a cache.
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::simd::{load, store};
 use super::view::{Columns, ColumnsMut};
-use super::{Dims, scratch};
+use super::{Dims, for_each, scratch};
 use crate::cpu::exp::{exp_sum, max};
-
-/// Work, in elements of keys, below which threads cost more than they bring.
-const SERIAL: usize = 1 << 15;
 
 /// Keys and values of earlier tokens and of the new one.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +27,10 @@ pub struct Cache<'a> {
 ///
 /// If shapes do not fit each other.
 pub fn decode(dims: Dims, q: Columns, cache: Cache, out: &mut [f32]) {
+    decode_on(Arch::new(), dims, q, cache, out);
+}
+
+pub(super) fn decode_on(arch: Arch, dims: Dims, q: Columns, cache: Cache, out: &mut [f32]) {
     dims.check();
     let batch = cache.lengths.len();
     let size = batch * dims.kv_heads * cache.capacity * dims.head_dim;
@@ -47,7 +47,7 @@ pub fn decode(dims: Dims, q: Columns, cache: Cache, out: &mut [f32]) {
     out.check(batch, dims.query_width());
     let run = |index: usize| {
         let (sequence, head) = (index / dims.heads, index % dims.heads);
-        Arch::new().dispatch(Task {
+        arch.dispatch(Task {
             dims,
             q,
             cache,
@@ -56,12 +56,8 @@ pub fn decode(dims: Dims, q: Columns, cache: Cache, out: &mut [f32]) {
             out: &out,
         });
     };
-    let work = cache.lengths.iter().sum::<usize>() * dims.query_width();
-    if work < SERIAL {
-        (0..batch * dims.heads).for_each(run);
-    } else {
-        (0..batch * dims.heads).into_par_iter().for_each(run);
-    }
+    let multiplications = cache.lengths.iter().sum::<usize>() * dims.query_width();
+    for_each((0..batch * dims.heads).collect(), multiplications, run);
 }
 
 /// One head of one sequence.

@@ -1,12 +1,11 @@
 //! Attention, forward.
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::product::{Causal, Product, hide, panel};
 use super::simd::{load, store};
 use super::view::ColumnsMut;
-use super::{Input, KEYS, QUERIES, Span, pack, scratch};
+use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
 use crate::cpu::exp::{exp, exp_sum, max};
 use crate::cpu::random::drop_row;
 
@@ -17,6 +16,10 @@ use crate::cpu::random::drop_row;
 ///
 /// If shapes or spans do not fit each other.
 pub fn forward(input: &Input, out: &mut [f32], lse: Option<&mut [f32]>) {
+    forward_on(Arch::new(), input, out, lse);
+}
+
+pub(super) fn forward_on(arch: Arch, input: &Input, out: &mut [f32], lse: Option<&mut [f32]>) {
     input.check();
     let dims = input.dims;
     let mut out = ColumnsMut::new(out, dims.query_width());
@@ -31,18 +34,19 @@ pub fn forward(input: &Input, out: &mut [f32], lse: Option<&mut [f32]>) {
             lse.clear(gap);
         }
     }
-    input
-        .tasks(dims.heads)
-        .into_par_iter()
-        .for_each(|(span, head)| {
-            Arch::new().dispatch(Task {
+    for_each(
+        input.tasks(dims.heads),
+        input.multiplications(),
+        |(span, head)| {
+            arch.dispatch(Task {
                 input,
                 span,
                 head,
                 out: &out,
                 lse: lse.as_ref(),
             });
-        });
+        },
+    );
 }
 
 /// One head of one text.

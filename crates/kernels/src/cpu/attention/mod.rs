@@ -23,11 +23,27 @@ pub use decode::{Cache, decode};
 pub use forward::forward;
 pub use view::{Columns, ColumnsMut};
 
+use rayon::prelude::*;
+
 use crate::cpu::random::Dropout;
 
-/// Queries and keys of a block: the scores of one take 32 KiB.
+/// Queries and keys of a block, as measured: its scores take 48 KiB. Whole numbers of vectors, and
+/// the keys of panels, whatever the processor.
 const QUERIES: usize = 96;
 const KEYS: usize = 128;
+const _: () = assert!(QUERIES.is_multiple_of(16) && KEYS.is_multiple_of(64));
+
+/// Multiplications below which waking threads costs more than they bring.
+const SERIAL: usize = 1 << 17;
+
+/// Calls `run` for every task, on all threads if there is enough to do.
+fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Send + Sync) {
+    if multiplications < SERIAL {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().for_each(run);
+    }
+}
 
 /// One text in the flattened tokens. Query `i` of it sees its keys `0..=min(i, keys - 1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +106,7 @@ pub struct Input<'a> {
     pub dims: Dims,
     /// Number of tokens.
     pub tokens: usize,
-    /// The texts, in the order of their tokens. Tokens in no span have zeros as output and gradient.
+    /// The texts, in the order of their tokens. Tokens in none have zeros as output and gradient.
     pub spans: &'a [Span],
     /// Queries, `[tokens, heads * head_dim]`.
     pub q: Columns<'a>,
@@ -138,6 +154,16 @@ impl Input<'_> {
         spans
             .flat_map(|&span| (0..heads).map(move |head| (span, head)))
             .collect()
+    }
+
+    /// Multiplications of one of the products, with no regard to causality.
+    fn multiplications(&self) -> usize {
+        let scores = self
+            .spans
+            .iter()
+            .map(|span| span.queries * span.keys)
+            .sum::<usize>();
+        scores * self.dims.query_width()
     }
 
     /// Tokens that no task writes.

@@ -198,26 +198,25 @@ impl Tile {
         unsafe {
             for _ in 0..self.depth {
                 let mut terms = [simd.splat_f32s(0.0); V];
-                for v in 0..V {
-                    terms[v] = b.add(v * lanes).cast::<S::f32s>().read_unaligned();
+                for (v, term) in terms.iter_mut().enumerate() {
+                    *term = b.add(v * lanes).cast::<S::f32s>().read_unaligned();
                 }
-                for r in 0..R {
+                for (r, sums) in sums.iter_mut().enumerate() {
                     let factor = simd.splat_f32s(*a.add(r * self.a_row));
-                    for v in 0..V {
-                        sums[r][v] = simd.mul_add_e_f32s(factor, terms[v], sums[r][v]);
+                    for (sum, term) in sums.iter_mut().zip(terms) {
+                        *sum = simd.mul_add_e_f32s(factor, term, *sum);
                     }
                 }
                 // The last step may leave the slice: wrapping, and never read.
                 a = a.wrapping_add(self.a_depth);
                 b = b.wrapping_add(self.b_depth);
             }
-            for r in 0..R {
-                for v in 0..V {
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
                     let c = self.c.add(r * self.c_row + v * lanes).cast::<S::f32s>();
-                    let sum = if self.accumulate {
-                        simd.add_f32s(c.read_unaligned(), sums[r][v])
-                    } else {
-                        sums[r][v]
+                    let sum = match self.accumulate {
+                        true => simd.add_f32s(c.read_unaligned(), *sum),
+                        false => *sum,
                     };
                     c.write_unaligned(sum);
                 }

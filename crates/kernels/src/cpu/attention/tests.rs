@@ -1,7 +1,20 @@
 //! Against plain loops in f64, whose gradients are compared with differences once.
 
+use pulp::Arch;
+
+use super::backward::backward_on;
+use super::decode::decode_on;
+use super::forward::forward_on;
 use super::*;
 use crate::cpu::random::keep;
+
+/// Every instruction set that this machine has.
+fn archs() -> Vec<Arch> {
+    let mut archs = vec![Arch::Scalar, Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    archs
+}
 
 /// Values between -1 and 1, the same at every run.
 fn values(seed: u64, len: usize) -> Vec<f32> {
@@ -76,21 +89,21 @@ impl Case {
     }
 
     /// Output, log-sum-exp and gradients by this module.
-    fn run(&self, qkv: &[f32], grad_out: &[f32]) -> [Vec<f32>; 3] {
+    fn run(&self, arch: Arch, qkv: &[f32], grad_out: &[f32]) -> [Vec<f32>; 3] {
         let input = self.input(qkv);
         let width = self.dims.query_width();
         // What is not written must not pass for zeros.
         let mut out = vec![f32::NAN; self.tokens * width];
         let mut lse = vec![f32::NAN; self.tokens * self.dims.heads];
         let mut grads = vec![f32::NAN; qkv.len()];
-        forward(&input, &mut out, Some(&mut lse));
+        forward_on(arch, &input, &mut out, Some(&mut lse));
         let saved = Saved {
             out: Columns::new(&out, width, 0),
             lse: &lse,
             grad_out: Columns::new(grad_out, width, 0),
         };
         let [q, k, v] = ColumnsMut::split(&mut grads, self.widths());
-        backward(&input, &saved, Gradients { q, k, v });
+        backward_on(arch, &input, &saved, Gradients { q, k, v });
         [out, lse, grads]
     }
 
@@ -164,9 +177,14 @@ impl Case {
         // Larger queries, so that weights differ much.
         let qkv: Vec<f32> = qkv.iter().map(|value| value * 3.0).collect();
         let grad_out = values(2, self.tokens * self.dims.query_width());
-        let ours = self.run(&qkv, &grad_out);
         let exact = self.naive(&exact(&qkv), &exact(&grad_out));
-        for (name, (ours, exact)) in ["out", "lse", "grads"].iter().zip(ours.iter().zip(&exact)) {
+        for arch in archs() {
+            self.compare(self.run(arch, &qkv, &grad_out), &exact);
+        }
+    }
+
+    fn compare(&self, ours: [Vec<f32>; 3], exact: &[Vec<f64>; 3]) {
+        for (name, (ours, exact)) in ["out", "lse", "grads"].iter().zip(ours.iter().zip(exact)) {
             let largest = exact
                 .iter()
                 .fold(1.0, |largest: f64, value| largest.max(value.abs()));
@@ -278,7 +296,7 @@ fn large_scores_do_not_overflow() {
     case.dims.scale = 40.0;
     let qkv = values(3, case.tokens * 48);
     let grad_out = values(4, case.tokens * 16);
-    let [out, lse, grads] = case.run(&qkv, &grad_out);
+    let [out, lse, grads] = case.run(Arch::new(), &qkv, &grad_out);
     assert!(
         [out, lse, grads]
             .iter()
@@ -301,7 +319,7 @@ fn threads_change_no_bit() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| case.run(&qkv, &grad_out))
+        pool.install(|| case.run(Arch::new(), &qkv, &grad_out))
     });
     assert_eq!(results[0], results[1]);
 }
@@ -320,19 +338,24 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
         let size = lengths.len() * kv_heads * capacity * head_dim;
         let (keys, cached) = (values(1, size), values(2, size));
         let q = values(3, lengths.len() * heads * head_dim);
-        let mut out = vec![f32::NAN; q.len()];
-        let cache = Cache {
-            keys: &keys,
-            values: &cached,
-            capacity,
-            lengths: &lengths,
-        };
-        decode(
-            dims,
-            Columns::new(&q, dims.query_width(), 0),
-            cache,
-            &mut out,
-        );
+        let outs = archs().into_iter().map(|arch| {
+            let mut out = vec![f32::NAN; q.len()];
+            let cache = Cache {
+                keys: &keys,
+                values: &cached,
+                capacity,
+                lengths: &lengths,
+            };
+            decode_on(
+                arch,
+                dims,
+                Columns::new(&q, dims.query_width(), 0),
+                cache,
+                &mut out,
+            );
+            out
+        });
+        let outs: Vec<_> = outs.collect();
         for (sequence, &length) in lengths.iter().enumerate() {
             // The same text flattened, with a query at its last token.
             let case = Case {
@@ -359,11 +382,13 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
             let [naive, ..] = case.naive(&qkv, &vec![0.0; length * width]);
             let expected = if length == 0 { vec![0.0; width] } else { naive };
             let last = &expected[expected.len() - width..];
-            for (ours, exact) in out[sequence * width..][..width].iter().zip(last) {
-                assert!(
-                    (f64::from(*ours) - exact).abs() < 2e-6,
-                    "{ours} and {exact}"
-                );
+            for out in &outs {
+                for (ours, exact) in out[sequence * width..][..width].iter().zip(last) {
+                    assert!(
+                        (f64::from(*ours) - exact).abs() < 2e-6,
+                        "{ours} and {exact}"
+                    );
+                }
             }
         }
     }

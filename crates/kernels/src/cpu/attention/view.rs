@@ -65,7 +65,7 @@ impl<'a> ColumnsMut<'a> {
     /// Neighbouring ranges of columns that together are the matrix.
     pub fn split<const N: usize>(data: &'a mut [f32], widths: [usize; N]) -> [Self; N] {
         let stride = widths.iter().sum::<usize>();
-        let rows = if stride == 0 { 0 } else { data.len() / stride };
+        let rows = data.len().checked_div(stride).unwrap_or(0);
         let mut end = 0;
         widths.map(|width| {
             let offset = end;
