@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
@@ -22,6 +23,14 @@ pub trait BaseLayer: Module {
 
     /// The layer's own output, `[tokens, d_out]`.
     fn forward_base(&self, input: Self::Input) -> Tensor<2>;
+
+    /// The layer's output with another weight and bias, of the same shapes as its own.
+    fn forward_with(
+        &self,
+        input: Self::Input,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2>;
 
     /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
     fn weight(&self) -> Tensor<2>;
@@ -117,6 +126,15 @@ impl BaseLayer for Linear {
         self.forward(input)
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        linear(input, weight, bias)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -152,6 +170,15 @@ impl BaseLayer for Conv1D {
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        linear(input, weight, bias)
     }
 
     fn weight(&self) -> Tensor<2> {
@@ -204,6 +231,15 @@ impl BaseLayer for Embedding {
         self.weight.val().select(0, input)
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<1, Int>,
+        weight: Tensor<2>,
+        _: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        weight.select(0, input)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -244,6 +280,21 @@ impl BaseLayer for LayerNorm {
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        let mut layer = self.clone();
+        // The norm keeps its epsilon to itself; its parameters may be any tensors.
+        layer.gamma = Param::initialized(self.gamma.id, weight.squeeze_dim(0));
+        if let (Some(beta), Some(bias)) = (&mut layer.beta, bias) {
+            *beta = Param::initialized(beta.id, bias);
+        }
+        layer.forward(input)
     }
 
     fn weight(&self) -> Tensor<2> {

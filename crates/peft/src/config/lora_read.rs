@@ -1,5 +1,6 @@
 //! Reading LoRA's keys.
 
+use super::keys::is_truthy;
 use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
@@ -140,18 +141,6 @@ fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
             &other,
             "not supported yet; true, false and \"gaussian\" are",
         )),
-    }
-}
-
-/// What Python's `bool(value)` says.
-fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(values) => !values.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }
 

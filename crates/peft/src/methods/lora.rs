@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
 use crate::{
-    Base, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors, target,
 };
 
 impl Method for LoraConfig {
@@ -103,7 +103,7 @@ impl LayerMethod for LoraLayer {
         "lora"
     }
 
-    fn tensors(&self, _weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec> {
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         if self.kind == LayerKind::Embedding {
             // PEFT starts embeddings the other way round: A is zero, B is not.
