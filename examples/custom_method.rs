@@ -17,8 +17,8 @@ use burn::tensor::{Device, Tensor};
 use burn_peft::config::{CommonConfig, Fields, TargetModules};
 use burn_peft::methods::register_method;
 use burn_peft::{
-    Adaptable, Base, Frozen, LayerInfo, LayerMethod, LoraAdapter, Method, PeftModel, Result, TensorSpec,
-    Tensors, get_peft_model,
+    Adaptable, Base, Frozen, LayerInfo, LayerMethod, LoraAdapter, Method, PeftModel, Result,
+    TensorSpec, Tensors, get_peft_model,
 };
 use serde_json::{Map, Value};
 

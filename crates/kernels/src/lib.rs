@@ -1,1 +1,26 @@
 //! The operations a training step spends its time in, each with its own backward pass.
+//!
+//! Every operation is one file with a *plain* body, made of Burn's tensor operations, that any
+//! device can run and that says what the operation computes; and, where the CPU can do better, a
+//! specialised body ([`cpu`]) with a backward pass of its own, which keeps little and makes one
+//! pass where the plain body makes many. Both give the same result up to rounding.
+//! `BURN_PEFT_KERNELS=plain` switches the specialised bodies off.
+//!
+//! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
+
+pub mod cpu;
+mod dropout;
+mod flex;
+mod gelu;
+mod layer_norm;
+mod linear;
+#[cfg(test)]
+mod testing;
+mod vocabulary_loss;
+
+pub use dropout::dropout;
+pub use flex::is_specialised;
+pub use gelu::gelu_approximate;
+pub use layer_norm::layer_norm;
+pub use linear::{Lora, linear};
+pub use vocabulary_loss::vocabulary_loss;

@@ -57,7 +57,7 @@ pub trait CausalLm: Module + ModuleDisplay {
 
     /// The *sum* of the cross-entropy over the batch's supervised tokens, `[1]`.
     ///
-    /// Never holds tokens × vocabulary at once: see [`cross_entropy_sum`](crate::cross_entropy_sum).
+    /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
 
     /// The number of positions the model knows.

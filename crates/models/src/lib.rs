@@ -15,10 +15,10 @@ mod loss;
 mod peft_model;
 
 pub use batch::{IGNORE_INDEX, LmBatch};
+pub use burn_peft_kernels::vocabulary_loss;
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, ModelInput, position_ids};
 pub use error::{ModelError, Result};
 pub use generate::{GenerationConfig, generate};
 pub use gpt2::GPT2LMHeadModel;
 pub use gpt2::Gpt2Config;
-pub use loss::cross_entropy_sum;

@@ -97,23 +97,30 @@ impl Adapter {
     }
 }
 
+impl Init {
+    /// The values for a tensor of this shape.
+    pub(crate) fn draw<const D: usize>(&self, shape: [usize; D], device: &Device) -> Tensor<D> {
+        match self {
+            Init::Zeros => Tensor::zeros(shape, device),
+            Init::Ones => Tensor::ones(shape, device),
+            Init::Constant(value) => Tensor::full(shape, *value, device),
+            Init::Uniform(bound) => {
+                Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
+            }
+            Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
+            Init::Data(data) => {
+                let values: Vec<f32> = data.clone().convert::<f32>().iter::<f32>().collect();
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
+        }
+    }
+}
+
 impl AdapterTensor {
     fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
         fn make<const D: usize>(spec: &TensorSpec, device: &Device) -> Param<Tensor<D>> {
             let shape: [usize; D] = spec.shape.clone().try_into().expect("D axes");
-            let tensor = match &spec.init {
-                Init::Zeros => Tensor::zeros(shape, device),
-                Init::Ones => Tensor::ones(shape, device),
-                Init::Uniform(bound) => {
-                    Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
-                }
-                Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
-                Init::Data(data) => {
-                    let values: Vec<f32> = data.clone().convert::<f32>().iter::<f32>().collect();
-                    let data = TensorData::new(values, shape);
-                    Tensor::<D>::from_data(data, device)
-                }
-            };
+            let tensor = spec.init.draw(shape, device);
             Param::from_tensor(tensor).set_require_grad(spec.trainable)
         }
         let value = match spec.shape.len() {

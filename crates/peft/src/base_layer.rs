@@ -2,8 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, Linear};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Int, Tensor};
+use burn_peft_kernels::{Lora, linear};
 
 use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
 
@@ -31,6 +31,17 @@ pub trait BaseLayer: Module {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<2>;
+
+    /// The layer's output together with `residual`, `[tokens, d_out]`, and a low-rank change of
+    /// the layer, in one operation; nothing where the layer is not a linear one.
+    fn forward_fused(
+        &self,
+        _input: &Self::Input,
+        _residual: Option<&Tensor<2>>,
+        _lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        None
+    }
 
     /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
     fn weight(&self) -> Tensor<2>;
@@ -74,7 +85,7 @@ impl LayerInput for Tensor<1, Int> {
     }
 }
 
-fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
+pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
     *param = param.clone().map(|old| {
         let value = match old.is_autodiff() {
             true => value.without_autodiff().autodiff(),
@@ -123,7 +134,23 @@ impl BaseLayer for Linear {
     }
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        self.forward(input)
+        linear(input, self.weight.val(), self.bias(), None, None)
+    }
+
+    fn forward_fused(
+        &self,
+        input: &Tensor<2>,
+        residual: Option<&Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        let (input, residual) = (input.clone(), residual.cloned());
+        Some(linear(
+            input,
+            self.weight.val(),
+            self.bias(),
+            residual,
+            lora,
+        ))
     }
 
     fn forward_with(
@@ -132,7 +159,7 @@ impl BaseLayer for Linear {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
-        linear(input, weight, bias)
+        burn::tensor::module::linear(input, weight, bias)
     }
 
     fn weight(&self) -> Tensor<2> {
@@ -169,7 +196,23 @@ impl BaseLayer for Conv1D {
     }
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        self.forward(input)
+        linear(input, self.weight.val(), self.bias(), None, None)
+    }
+
+    fn forward_fused(
+        &self,
+        input: &Tensor<2>,
+        residual: Option<&Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Option<Tensor<2>> {
+        let (input, residual) = (input.clone(), residual.cloned());
+        Some(linear(
+            input,
+            self.weight.val(),
+            self.bias(),
+            residual,
+            lora,
+        ))
     }
 
     fn forward_with(
@@ -178,7 +221,7 @@ impl BaseLayer for Conv1D {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
-        linear(input, weight, bias)
+        burn::tensor::module::linear(input, weight, bias)
     }
 
     fn weight(&self) -> Tensor<2> {

@@ -1,7 +1,8 @@
 //! transformers' `Conv1D`, GPT-2's linear layer.
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor};
+use burn_peft_kernels::linear;
 
 /// A linear layer whose weight is kept as `[d_in, d_out]`, in memory and in the file:
 /// `y = x W + b` (transformers, `pytorch_utils.Conv1D`).
@@ -30,6 +31,6 @@ impl Conv1D {
 
     /// Maps `[tokens, d_in]` to `[tokens, d_out]`.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        linear(input, self.weight.val(), Some(self.bias.val()))
+        linear(input, self.weight.val(), Some(self.bias.val()), None, None)
     }
 }

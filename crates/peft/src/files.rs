@@ -174,23 +174,23 @@ impl<M: BaseModel> PeftModel<M> {
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let mut found = HashMap::new();
         self.clone().visit_adapter(adapter_name, |entry| {
-                let key = entry.key;
-                let Some(data) = tensors.swap_remove(key) else {
-                    if !entry.repeated {
-                        missing.push(key.to_string());
-                    }
-                    return;
-                };
-                let mut dims = entry.param.dims();
-                if entry.transposed {
-                    dims.reverse();
+            let key = entry.key;
+            let Some(data) = tensors.swap_remove(key) else {
+                if !entry.repeated {
+                    missing.push(key.to_string());
                 }
-                let shape = data.shape().to_vec();
-                if shape != dims {
-                    mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
-                }
-                found.insert(key.to_string(), data);
-            });
+                return;
+            };
+            let mut dims = entry.param.dims();
+            if entry.transposed {
+                dims.reverse();
+            }
+            let shape = data.shape().to_vec();
+            if shape != dims {
+                mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+            }
+            found.insert(key.to_string(), data);
+        });
         let unexpected: Vec<_> = tensors.keys().take(4).collect();
         if !mismatched.is_empty() {
             mismatched.truncate(4);
@@ -222,11 +222,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Calls `visit` with everything that is saved of an adapter.
-    pub(crate) fn visit_adapter(
-        &mut self,
-        adapter_name: &str,
-        mut visit: impl FnMut(Entry<'_>),
-    ) {
+    pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
         use crate::config::Bias;
         let bias = self
             .peft_config

@@ -26,17 +26,16 @@ impl<M: BaseModel> PeftModel<M> {
         gradients: &Gradients,
     ) -> Vec<(String, Option<TensorData>)> {
         let mut found = Vec::new();
-        self.clone()
-            .visit_adapter(adapter_name, |entry| {
-                if entry.param.requires_grad() && !entry.repeated {
-                    let gradient = entry.param.gradient(gradients);
-                    let gradient = gradient.map(|data| match entry.transposed {
-                        true => transpose(data),
-                        false => data,
-                    });
-                    found.push((entry.key.to_string(), gradient));
-                }
-            });
+        self.clone().visit_adapter(adapter_name, |entry| {
+            if entry.param.requires_grad() && !entry.repeated {
+                let gradient = entry.param.gradient(gradients);
+                let gradient = gradient.map(|data| match entry.transposed {
+                    true => transpose(data),
+                    false => data,
+                });
+                found.push((entry.key.to_string(), gradient));
+            }
+        });
         found
     }
 }

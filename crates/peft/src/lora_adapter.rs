@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::{
-    Adaptable, Adapter, AnyParam, Base, BaseLayer, Frozen, LayerInput, LayerKind, Path, PeftError, Result,
-    Slot, SlotState, Tree,
+    Adaptable, Adapter, AnyParam, Base, BaseLayer, Frozen, LayerInput, LayerKind, Path, PeftError,
+    Result, Slot, SlotState, Tree,
 };
 
 /// A layer `M` with any number of adapters beside it, of which some are active, or none.
@@ -51,10 +51,43 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The output of the layer and its active adapters, `[tokens, d_out]`.
     pub fn forward(&self, input: M::Input) -> Tensor<2> {
-        if self.state.disabled {
-            return self.base_layer.forward_base(input);
+        self.forward_onto(input, None)
+    }
+
+    /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
+    pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
+        let acting = self.acting();
+        if let Some(output) = self.forward_fused(&acting, &input, residual.as_ref()) {
+            return output;
         }
-        self.forward_through(&self.acting(), input)
+        let output = match self.state.disabled {
+            true => self.base_layer.forward_base(input),
+            false => self.forward_through(&acting, input),
+        };
+        match residual {
+            Some(residual) => residual + output,
+            None => output,
+        }
+    }
+
+    /// Everything in one operation, where the layer is a linear one and what acts on it, if
+    /// anything does, a low-rank change.
+    fn forward_fused(
+        &self,
+        acting: &[&Adapter],
+        input: &M::Input,
+        residual: Option<&Tensor<2>>,
+    ) -> Option<Tensor<2>> {
+        let lora = match acting {
+            [] => None,
+            [adapter] => Some(adapter.method.low_rank(&adapter.tensors())?),
+            _ => return None,
+        };
+        let layer = match self.state.disabled {
+            true => &self.base_layer,
+            false => self.active_layer(),
+        };
+        layer.forward_fused(input, residual, lora)
     }
 
     /// The adapters that act, in their order.

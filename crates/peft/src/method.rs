@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft_kernels::Lora;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
@@ -94,10 +95,7 @@ pub trait Method: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the configuration does not fit the model.
-    fn further_layers(
-        &self,
-        _layers: &[LayerInfo],
-    ) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
+    fn further_layers(&self, _layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
         Ok(Vec::new())
     }
 
@@ -174,6 +172,13 @@ pub trait LayerMethod: Debug + Send + Sync {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2>;
 
+    /// The method as `scaling · dropout(x) aᵀ bᵀ` beside the layer, where that is all it does:
+    /// a linear layer then makes it in one operation with its own product, and
+    /// [`forward`](Self::forward) is not asked.
+    fn low_rank(&self, _tensors: &Tensors<'_>) -> Option<Lora> {
+        None
+    }
+
     /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
     ///
     /// # Panics
@@ -248,12 +253,7 @@ impl<I> Base<'_, I> {
     }
 
     /// The layer itself with another weight and bias, without the adapters before this one.
-    pub fn forward_with(
-        &self,
-        input: I,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Tensor<2> {
+    pub fn forward_with(&self, input: I, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
         (self.forward_with)(input, weight, bias)
     }
 }
@@ -364,6 +364,8 @@ pub enum Init {
     Zeros,
     /// Ones.
     Ones,
+    /// This number.
+    Constant(f64),
     /// Uniform between minus and plus this bound.
     Uniform(f64),
     /// Normal around zero with this standard deviation.

@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
 use crate::{
-    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerMethod, Method, Path, PeftError, Result, Slot,
-    Tree, target,
+    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerMethod, Method, Path,
+    PeftError, Result, Slot, Tree, target,
 };
 
 /// The name of an adapter that was given none.
@@ -117,12 +117,7 @@ impl<M: BaseModel> PeftModel<M> {
         let layers = self.layers();
         let model_type = self.base_model.model_type();
         let config = config.prepared(model_type, &layers)?.unwrap_or(config);
-        let targets = target::target_layers(
-            config.common(),
-            &layers,
-            config.as_ref(),
-            model_type,
-        )?;
+        let targets = target::target_layers(config.common(), &layers, config.as_ref(), model_type)?;
         let further = config.further_layers(&layers)?;
         let paths: Vec<String> = layers.iter().map(|layer| layer.path.clone()).collect();
         let mut adapted = targets.paths.clone();

@@ -73,7 +73,10 @@ impl StepLayer<'_> {
     /// # Panics
     /// If the method has no such tensor, or the number of values differs.
     pub fn set_values(&mut self, name: &str, values: Tensor<1>) {
-        let found = self.tensors.iter_mut().find(|other| other.spec.name == name);
+        let found = self
+            .tensors
+            .iter_mut()
+            .find(|other| other.spec.name == name);
         let tensor = found.unwrap_or_else(|| panic!("there is no tensor `{name}`"));
         tensor.value.set(values);
     }
@@ -142,7 +145,11 @@ impl<M: BaseModel> PeftModel<M> {
         let mut found = StepGradients::default();
         for name in self.stepped() {
             self.visit_slots(|_, slot| {
-                for tensor in slot.adapter(&name).iter().flat_map(|adapter| &adapter.tensors) {
+                for tensor in slot
+                    .adapter(&name)
+                    .iter()
+                    .flat_map(|adapter| &adapter.tensors)
+                {
                     if let Some(gradient) = tensor.value.gradient_of(gradients) {
                         let gradient = gradient.without_autodiff();
                         found.0.insert(tensor.param().id(), gradient);
@@ -195,7 +202,11 @@ impl<M: BaseModel> PeftModel<M> {
         let mut tensors = Vec::new();
         for name in self.stepped() {
             self.visit_slots(|path, slot| {
-                for tensor in slot.adapter(&name).iter().flat_map(|adapter| &adapter.tensors) {
+                for tensor in slot
+                    .adapter(&name)
+                    .iter()
+                    .flat_map(|adapter| &adapter.tensors)
+                {
                     let key = format!("{name}.{path}.{}", tensor.spec.name);
                     tensors.push((key, tensor.param().to_data().convert::<f32>()));
                 }
@@ -225,7 +236,11 @@ impl<M: BaseModel> PeftModel<M> {
         let mut found: HashMap<ParamId, TensorData> = HashMap::new();
         let mut wrong = None;
         self.visit_slots(|layer, slot| {
-            for tensor in slot.adapter(adapter_name).iter().flat_map(|adapter| &adapter.tensors) {
+            for tensor in slot
+                .adapter(adapter_name)
+                .iter()
+                .flat_map(|adapter| &adapter.tensors)
+            {
                 let key = format!("{adapter_name}.{layer}.{}", tensor.spec.name);
                 match tensors.swap_remove(&key) {
                     Some(data) if data.shape().to_vec() == tensor.param().dims() => {

@@ -6,6 +6,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter};
 
+use super::block::project_onto;
 use crate::KvCache;
 use crate::gpt2::config::Gpt2Config;
 
@@ -110,10 +111,11 @@ impl GPT2Attention {
         }
     }
 
-    /// Maps `[batch * seq, d]` to the same shape.
+    /// Maps `input` to the same shape, `[batch * seq, d]`, and adds it to `residual`.
     pub fn forward(
         &self,
         input: Tensor<2>,
+        residual: Tensor<2>,
         batch: usize,
         mask: &AttentionMask,
         cache: Option<(&mut KvCache, usize)>,
@@ -126,7 +128,7 @@ impl GPT2Attention {
         };
         let output = self.attend(query, key, value, mask);
         let output = output.swap_dims(1, 2).reshape([tokens, d]);
-        self.resid_dropout.forward(self.c_proj.forward(output))
+        project_onto(&self.c_proj, output, &self.resid_dropout, residual)
     }
 
     /// Splits `[batch * seq, 3 d]` into query, key and value, `[batch, heads, seq, head_dim]`.

@@ -1,10 +1,11 @@
 //! One of GPT-2's blocks.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
-use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, Conv1D, LoraAdapter, Tree};
+use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, Tree};
+use burn_peft_kernels::gelu_approximate;
 
 use super::attention::{AttentionMask, GPT2Attention};
 use crate::KvCache;
@@ -38,9 +39,33 @@ pub struct GPT2MLP {
     pub dropout: Dropout,
 }
 
+/// `residual + dropout(layer(input))`, in one operation where nothing is dropped.
+pub(super) fn project_onto(
+    layer: &LoraAdapter<Conv1D>,
+    input: Tensor<2>,
+    dropout: &Dropout,
+    residual: Tensor<2>,
+) -> Tensor<2> {
+    match probability(dropout, &input) {
+        0.0 => layer.forward_onto(input, Some(residual)),
+        probability => residual + burn_peft_kernels::dropout(layer.forward(input), probability),
+    }
+}
+
+/// The probability with which a dropout layer acts on `input`, by Burn's rules.
+pub(super) fn probability(dropout: &Dropout, input: &Tensor<2>) -> f64 {
+    match dropout.training.is_enabled() && input.is_autodiff() {
+        true => dropout.prob,
+        false => 0.0,
+    }
+}
+
 pub(super) fn layer_norm(config: &Gpt2Config, device: &Device) -> LoraAdapter<LayerNorm> {
-    let norm = LayerNormConfig::new(config.n_embd).with_epsilon(config.layer_norm_epsilon);
-    LoraAdapter::new(norm.init(device))
+    LoraAdapter::new(LayerNorm::new(
+        config.n_embd,
+        config.layer_norm_epsilon,
+        device,
+    ))
 }
 
 impl GPT2Block {
@@ -63,9 +88,9 @@ impl GPT2Block {
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
         let normed = self.ln_1.forward(input.clone());
-        let hidden = input + self.attn.forward(normed, batch, mask, cache);
+        let hidden = self.attn.forward(normed, input, batch, mask, cache);
         let normed = self.ln_2.forward(hidden.clone());
-        hidden + self.mlp.forward(normed)
+        self.mlp.forward(normed, hidden)
     }
 }
 
@@ -81,10 +106,10 @@ impl GPT2MLP {
         }
     }
 
-    /// Maps `[tokens, d]` to the same shape.
-    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+    /// Maps `input` to the same shape, `[tokens, d]`, and adds it to `residual`.
+    pub fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         let hidden = self.activate(self.c_fc.forward(input));
-        self.dropout.forward(self.c_proj.forward(hidden))
+        project_onto(&self.c_proj, hidden, &self.dropout, residual)
     }
 
     /// The activation function, for any shape.

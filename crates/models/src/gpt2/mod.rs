@@ -12,12 +12,13 @@ pub use config::Gpt2Config;
 pub use init::init_gpt2;
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, Linear};
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft::{Adaptable, LoraAdapter, Slot};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Slot};
+use burn_peft_kernels::{dropout, vocabulary_loss};
 
-use crate::loss::{cross_entropy_sum, cross_entropy_sum_of};
+use crate::loss::cross_entropy_sum_of;
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
@@ -98,7 +99,9 @@ impl GPT2Model {
             Some(segment_ids) => AttentionMask::packed(segment_ids.clone()),
             None => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
         };
-        let mut hidden = self.drop.forward(self.embed(input, past));
+        let embedded = self.embed(input, past);
+        let probability = block::probability(&self.drop, &embedded);
+        let mut hidden = dropout(embedded, probability);
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -174,7 +177,7 @@ impl CausalLm for GPT2LMHeadModel {
             Some(head) => head.active_weight().transpose(),
             None => self.tied_weight(),
         };
-        cross_entropy_sum(hidden, weight, targets)
+        vocabulary_loss(hidden, weight, targets)
     }
 
     fn max_positions(&self) -> usize {

@@ -15,4 +15,5 @@ pub use fields::Fields;
 pub use json::render_json;
 pub use keys::{Keys, bias};
 pub use lora::{Bias, InitLoraWeights, LoraConfig};
+pub(crate) use lora_read::lora_variant_keys;
 pub use one_or_many::OneOrMany;

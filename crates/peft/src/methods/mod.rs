@@ -1,16 +1,30 @@
 //! The methods, and the registry that finds one by its `peft_type`.
 
+mod adalora;
+mod check;
+mod dora;
+mod fourierft;
+mod hira;
 mod ia3;
+mod init;
 mod ln_tuning;
 mod lora;
 mod parts;
+mod trainable_tokens;
+mod vera;
 
 use std::sync::{Arc, LazyLock, RwLock};
 
 use indexmap::IndexMap;
 
+pub use adalora::AdaLoraConfig;
+pub use fourierft::FourierFTConfig;
+pub use hira::HiraConfig;
 pub use ia3::IA3Config;
+pub use init::InitWeights;
 pub use ln_tuning::LNTuningConfig;
+pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
+pub use vera::VeraConfig;
 
 use crate::config::{Fields, Keys, LoraConfig};
 use crate::{LayerInfo, Method, PeftError, Result};
@@ -20,9 +34,16 @@ pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 
 /// Every method that files can name; one line each.
 const METHODS: &[(&str, ReadConfig)] = &[
-    ("LORA", |fields| Ok(Arc::new(LoraConfig::from_fields(fields)?))),
+    ("LORA", |fields| {
+        Ok(Arc::new(LoraConfig::from_fields(fields)?))
+    }),
     ("IA3", read::<IA3Config>),
     ("LN_TUNING", read::<LNTuningConfig>),
+    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
+    ("ADALORA", read::<AdaLoraConfig>),
+    ("VERA", read::<VeraConfig>),
+    ("FOURIERFT", read::<FourierFTConfig>),
+    ("HIRA", read::<HiraConfig>),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {

@@ -54,7 +54,9 @@ impl Model<'_> {
     }
 
     fn supported_layers(&self) -> impl Iterator<Item = &LayerInfo> + Clone {
-        self.layers.iter().filter(|layer| self.method.supports(layer))
+        self.layers
+            .iter()
+            .filter(|layer| self.method.supports(layer))
     }
 }
 

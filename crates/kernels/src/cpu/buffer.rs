@@ -1,0 +1,39 @@
+//! Memory for results, and the splitting of work over rows.
+
+use rayon::prelude::*;
+
+/// Work below so many values is not worth waking a second thread.
+const WORTH_SHARING: usize = 1 << 14;
+
+/// A vector of `length` values that `fill` writes, every one of them.
+pub fn filled(length: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    // SAFETY: any bits are a valid `f32`, nothing is dropped, and `fill` writes every value
+    // before anyone reads it: clearing the memory first costs a pass of its own.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(length);
+    }
+    fill(&mut values);
+    values
+}
+
+/// Calls `body(first row, rows)` with pieces of `out` of whole rows of `width`, in parallel.
+pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
+    if width == 0 || out.is_empty() {
+        return;
+    }
+    if out.len() < WORTH_SHARING {
+        return body(0, out);
+    }
+    let rows = (WORTH_SHARING / 2).div_ceil(width);
+    out.par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(piece, out)| body(piece * rows, out));
+}
+
+/// Runs `body` compiled for the vector instructions of this processor.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}

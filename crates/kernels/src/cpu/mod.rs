@@ -1,0 +1,14 @@
+//! The specialised bodies: functions of slices that know no tensor.
+//!
+//! Every result is the same, bit for bit, whatever the number of threads.
+
+pub mod buffer;
+pub mod dropout;
+pub mod elementwise;
+pub mod exp;
+pub mod norm;
+pub mod product;
+pub mod random;
+pub mod vocabulary;
+
+pub use product::Matrix;

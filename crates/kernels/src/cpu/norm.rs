@@ -1,0 +1,91 @@
+//! The layer norm of rows.
+
+use super::buffer::{filled, for_rows, vectorised};
+
+const LANES: usize = 16;
+
+/// The sum of `value(index)` in sixteen partial sums, which the compiler keeps in one register.
+#[inline(always)]
+fn sum(length: usize, value: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = length / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += value(start + lane);
+        }
+    }
+    let rest: f32 = (whole..length).map(&value).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Mean and reciprocal standard deviation of a row.
+#[inline(always)]
+fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let d = row.len() as f32;
+    let mean = sum(row.len(), |index| row[index]) / d;
+    let variance = sum(row.len(), |index| (row[index] - mean) * (row[index] - mean)) / d;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values.
+pub fn layer_norm(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
+    let d = gamma.len();
+    filled(x.len(), |out| {
+        for_rows(out, d, |first, out| {
+            let x = &x[first * d..first * d + out.len()];
+            vectorised(|| {
+                for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+                    let (mean, deviation) = statistics(x, epsilon);
+                    for ((out, x), gamma) in out.iter_mut().zip(x).zip(gamma) {
+                        *out = (x - mean) * deviation * gamma;
+                    }
+                    if let Some(beta) = beta {
+                        for (out, beta) in out.iter_mut().zip(beta) {
+                            *out += beta;
+                        }
+                    }
+                }
+            });
+        });
+    })
+}
+
+/// The gradient of `x`, given that of the output: with `n = (x - mean) / deviation` and
+/// `g = grad · gamma`, it is `(g - mean(g) - n · mean(g n)) / deviation`.
+pub fn layer_norm_backward(x: &[f32], gamma: &[f32], grad: &[f32], epsilon: f32) -> Vec<f32> {
+    let d = gamma.len();
+    filled(x.len(), |out| {
+        for_rows(out, d, |first, out| {
+            let rows = first * d..first * d + out.len();
+            let (x, grad) = (&x[rows.clone()], &grad[rows]);
+            vectorised(|| {
+                let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
+                for ((x, grad), out) in rows.zip(out.chunks_exact_mut(d)) {
+                    let (mean, deviation) = statistics(x, epsilon);
+                    let (grad, gamma) = (&grad[..d], &gamma[..d]);
+                    let g = sum(d, |i| grad[i] * gamma[i]) / d as f32;
+                    let gn = sum(d, |i| grad[i] * gamma[i] * (x[i] - mean) * deviation) / d as f32;
+                    for i in 0..d {
+                        let n = (x[i] - mean) * deviation;
+                        out[i] = (grad[i] * gamma[i] - g - n * gn) * deviation;
+                    }
+                }
+            });
+        });
+    })
+}
+
+/// The gradients of `gamma` and `beta`, given that of the output.
+pub fn layer_norm_parameters(x: &[f32], d: usize, grad: &[f32], epsilon: f32) -> [Vec<f32>; 2] {
+    let (mut gamma, mut beta) = (vec![0.0; d], vec![0.0; d]);
+    vectorised(|| {
+        for (x, grad) in x.chunks_exact(d).zip(grad.chunks_exact(d)) {
+            let (mean, deviation) = statistics(x, epsilon);
+            for i in 0..d {
+                gamma[i] += grad[i] * (x[i] - mean) * deviation;
+                beta[i] += grad[i];
+            }
+        }
+    });
+    [gamma, beta]
+}

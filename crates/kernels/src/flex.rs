@@ -1,0 +1,119 @@
+//! From tensors to slices and back, and whether that can be done.
+
+use std::sync::LazyLock;
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn_flex::FlexTensor;
+
+use crate::cpu::Matrix;
+
+/// `BURN_PEFT_KERNELS=plain` leaves every operation to its plain body.
+static PLAIN: LazyLock<bool> =
+    LazyLock::new(|| std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain"));
+
+/// Whether operations on this device have a specialised body.
+///
+/// It is so on the CPU, unless the environment says `BURN_PEFT_KERNELS=plain`.
+pub fn is_specialised(device: &Device) -> bool {
+    !*PLAIN && *device == Device::flex()
+}
+
+/// Whether the specialised bodies take this tensor.
+pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && is_specialised(&tensor.device())
+}
+
+/// A tensor that nothing tracks, in the place of an argument that is not given.
+pub(crate) type OnTape<C> = FloatTensor<burn::backend::Autodiff<Flex, C>>;
+
+/// The argument, or a constant in its place.
+pub(crate) fn or_constant<C: CheckpointStrategy>(tensor: Option<OnTape<C>>) -> OnTape<C> {
+    tensor.unwrap_or_else(|| OnTape::<C>::new(tensor_of(Vec::new(), [0])))
+}
+
+/// An argument that may be missing, in a form that Burn's dispatch takes.
+#[derive(ExtensionType)]
+pub(crate) enum Optional<B: Backend> {
+    Given(FloatTensor<B>),
+    Missing,
+}
+
+impl<B: Backend> Optional<B> {
+    pub(crate) fn new(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Optional::Missing, Optional::Given)
+    }
+
+    pub(crate) fn given(self) -> Option<FloatTensor<B>> {
+        match self {
+            Optional::Given(tensor) => Some(tensor),
+            Optional::Missing => None,
+        }
+    }
+}
+
+impl Optional<Dispatch> {
+    pub(crate) fn of<const D: usize>(tensor: Option<Tensor<D>>) -> Self {
+        Optional::new(tensor.map(Tensor::into_dispatch))
+    }
+}
+
+/// The values of a tensor, row after row.
+///
+/// # Panics
+/// If the tensor is a view; see [`contiguous`].
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor
+        .as_slice::<f32>()
+        .expect("the tensor was made contiguous")
+}
+
+/// The same tensor with its values row after row, without a copy where they are already.
+pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    match tensor.as_slice::<f32>() {
+        Some(_) => tensor,
+        None => tensor.to_contiguous(),
+    }
+}
+
+/// The same matrix with one of its strides being 1, which a product can read as it is.
+pub(crate) fn readable(tensor: FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    match strides.contains(&1) && strides.iter().all(|&stride| stride >= 0) {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// A matrix whose storage a product can read; see [`readable`].
+pub(crate) fn matrix(tensor: &FlexTensor) -> Matrix<'_, f32> {
+    let layout = tensor.layout();
+    let (shape, strides) = (layout.shape(), layout.strides());
+    Matrix {
+        data: &tensor.storage::<f32>()[layout.start_offset()..],
+        rows: shape[0],
+        columns: shape[1],
+        row_stride: strides[0] as usize,
+        column_stride: strides[1] as usize,
+    }
+}
+
+/// A tensor of these values.
+pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// A seed from the device's generator, so that `device.seed` repeats it.
+pub(crate) fn draw_seed(device: &Device) -> u64 {
+    let range = Distribution::Uniform(0.0, f64::from(1 << 24));
+    let halves = Tensor::<1>::random([2], range, &device.clone().without_autodiff());
+    let mut halves = halves
+        .into_data()
+        .iter::<f32>()
+        .collect::<Vec<_>>()
+        .into_iter();
+    let mut half = || halves.next().unwrap_or_default() as u64;
+    half() << 24 | half()
+}

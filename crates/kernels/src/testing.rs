@@ -1,0 +1,48 @@
+//! What the operations' tests share.
+
+use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+
+/// Normal values around zero.
+pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, deviation), &Device::flex())
+}
+
+/// Asserts that two functions of the inputs have the same value, and, weighted by random numbers,
+/// the same gradients, for all inputs tracked together and each alone.
+pub(crate) fn assert_same_gradients<const N: usize>(
+    inputs: &[Tensor<2>],
+    specialised: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+    plain: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) {
+    let all = inputs.iter().map(|input| input.clone().autodiff());
+    for tracked in (0..=N).map(|only| move |index| only == N || only == index) {
+        let inputs: Vec<_> = all
+            .clone()
+            .enumerate()
+            .map(|(index, input)| match tracked(index) {
+                true => input.require_grad(),
+                false => input,
+            })
+            .collect();
+        let inputs: [Tensor<2>; N] = inputs.try_into().unwrap();
+        let (a, b) = (specialised(inputs.clone()), plain(inputs.clone()));
+        assert_close(&a, &b);
+        let weights = random(a.dims(), 1.0).autodiff();
+        let gradients = [a, b].map(|output| (output * weights.clone()).sum().backward());
+        for (index, input) in inputs.iter().enumerate() {
+            let [a, b] = gradients.each_ref().map(|gradients| input.grad(gradients));
+            assert_eq!(a.is_some(), tracked(index), "input {index}");
+            if let (Some(a), Some(b)) = (a, b) {
+                assert_close(&a, &b);
+            }
+        }
+    }
+}
+
+fn assert_close(a: &Tensor<2>, b: &Tensor<2>) {
+    let (a, b) = (a.clone().inner(), b.clone().inner());
+    // The sums of products are as exact as their largest parts.
+    let size = b.clone().abs().max().into_scalar::<f32>().max(1.0);
+    let tolerance = Tolerance::<f32>::absolute(1e-5 * size).set_relative(1e-4);
+    a.into_data().assert_approx_eq(&b.into_data(), tolerance);
+}

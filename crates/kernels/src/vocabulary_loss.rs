@@ -1,0 +1,230 @@
+//! Projection to the vocabulary and cross-entropy in one.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+use crate::cpu::vocabulary;
+use crate::flex::{contiguous, matrix, readable, takes, tensor_of, values};
+
+/// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
+const CHUNK: usize = 8 << 20;
+
+/// The sum of `-log softmax(hidden · weightᵀ)[target]` over the rows, `[1]`; `hidden` is
+/// `[rows, d]`, `weight` `[vocab, d]`, `targets` `[rows]`.
+///
+/// The gradients are known in closed form (`softmax(logits) - onehot(target)`) and made in the
+/// same pass as the loss: the logits are made once, in pieces, and kept never. A weight that is
+/// trained takes the plain body, which works in pieces of rows.
+///
+/// # Panics
+/// If a target is no row of `weight`.
+pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    if !(takes(&hidden) && takes(&weight)) || is_on_tape(&weight) {
+        return plain(hidden, weight, targets);
+    }
+    Tensor::from_dispatch(Dispatch::vocabulary_kernel(
+        hidden.into_dispatch(),
+        weight.without_autodiff().into_dispatch(),
+        targets.into_dispatch(),
+    ))
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait VocabularyKernel: Backend {
+    fn vocabulary_kernel(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+fn on_cpu(
+    hidden: FloatTensor<Flex>,
+    weight: FloatTensor<Flex>,
+    targets: IntTensor<Flex>,
+    with_gradient: bool,
+) -> (FloatTensor<Flex>, Option<FloatTensor<Flex>>) {
+    let [rows, d] = hidden.shape().dims();
+    let (hidden, weight) = (contiguous(hidden), readable(weight));
+    let targets: Vec<usize> = targets
+        .into_data()
+        .iter::<i64>()
+        .map(|id| id as usize)
+        .collect();
+    let (loss, gradient) =
+        vocabulary::cross_entropy(values(&hidden), matrix(&weight), &targets, with_gradient);
+    let gradient = gradient.map(|gradient| tensor_of(gradient, [rows, d]));
+    (tensor_of(vec![loss], [1]), gradient)
+}
+
+impl VocabularyKernel for Flex {
+    fn vocabulary_kernel(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        on_cpu(hidden, weight, targets, false).0
+    }
+}
+
+impl<C: CheckpointStrategy> VocabularyKernel for Autodiff<Flex, C> {
+    fn vocabulary_kernel(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let prepared = VocabularyBackward.prepare::<C>([hidden.node()]);
+        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (loss, gradient) = on_cpu(hidden, weight, targets, true);
+                prepared.finish(gradient.expect("a gradient was asked for"), loss)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(on_cpu(hidden, weight, targets, false).0)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct VocabularyBackward;
+
+impl Backward<Flex, 1> for VocabularyBackward {
+    /// The gradient of `hidden`, but for that of the loss.
+    type State = FloatTensor<Flex>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [hidden] = ops.parents;
+        let grad = contiguous(grads.consume::<Flex>(&ops.node));
+        if let Some(node) = hidden {
+            let scale = values(&grad)[0];
+            grads.register::<Flex>(node.id, Flex::float_mul_scalar(ops.state, scale.into()));
+        }
+    }
+}
+
+fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    let [rows, _] = hidden.dims();
+    let [vocab, _] = weight.dims();
+    let plain_hidden = hidden.clone().without_autodiff();
+    let plain_weight = weight.clone().without_autodiff();
+    let transposed = plain_weight.clone().transpose();
+    let targets = targets.without_autodiff();
+    let (learns_hidden, learns_weight) = (is_on_tape(&hidden), is_on_tape(&weight));
+
+    let mut loss = Tensor::<1>::zeros([1], &plain_hidden.device());
+    let mut hidden_gradient = Vec::new();
+    let mut weight_gradient: Option<Tensor<2>> = None;
+    let step = (CHUNK / vocab).clamp(1, rows.max(1));
+    for start in (0..rows).step_by(step) {
+        let rows = start..rows.min(start + step);
+        let hidden = plain_hidden.clone().slice([rows.clone()]);
+        let targets = targets.clone().slice([rows]);
+        let logits = hidden.clone().matmul(transposed.clone());
+        let largest = logits.clone().max_dim(1);
+        let target_logits = logits.clone().gather(1, targets.clone().unsqueeze_dim(1));
+        let exponentials = (logits - largest.clone()).exp();
+        let sums = exponentials.clone().sum_dim(1);
+        loss = loss + (sums.clone().log() + largest - target_logits).sum();
+        if learns_hidden {
+            let expected = exponentials.clone().matmul(plain_weight.clone()) / sums.clone();
+            let wanted = plain_weight.clone().select(0, targets.clone());
+            hidden_gradient.push(expected - wanted);
+        }
+        if learns_weight {
+            let gradient = (exponentials / sums).transpose().matmul(hidden.clone());
+            let gradient = gradient.select_assign(0, targets, hidden.neg(), IndexingUpdateOp::Add);
+            weight_gradient = Some(match weight_gradient {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            });
+        }
+    }
+    if !hidden_gradient.is_empty() {
+        loss = with_gradient(loss, hidden, Tensor::cat(hidden_gradient, 0));
+    }
+    if let Some(gradient) = weight_gradient {
+        loss = with_gradient(loss, weight, gradient);
+    }
+    loss
+}
+
+/// Whether a gradient may be asked for.
+fn is_on_tape(tensor: &Tensor<2>) -> bool {
+    tensor.is_autodiff() && tensor.is_tracked()
+}
+
+/// `loss`, with `gradient` as its gradient with respect to `input`: what is added is zero, and
+/// its derivative is `gradient`.
+fn with_gradient(loss: Tensor<1>, input: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
+    let zero = input.clone() - input.detach();
+    loss.autodiff() + (zero * gradient.autodiff()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::activation::log_softmax;
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    /// Against Burn's own log-softmax, whose gradients are tested against PyTorch's.
+    #[test]
+    fn equals_log_softmax_with_its_gradients() {
+        let device = Device::flex();
+        device.seed(7);
+        let normal = Distribution::Normal(0.0, 1.0);
+        let hidden = Tensor::<2>::random([5, 4], normal, &device);
+        let weight = Tensor::<2>::random([9, 4], normal, &device);
+        let targets = Tensor::<1, Int>::from_data([0, 8, 3, 3, 5], &device);
+        let on_tape = || {
+            let hidden = hidden.clone().autodiff().require_grad();
+            (hidden, weight.clone().autodiff().require_grad())
+        };
+
+        let (h, w) = on_tape();
+        let loss = vocabulary_loss(h.clone(), w.clone(), targets.clone());
+        let gradients = loss.backward();
+        let (h2, w2) = on_tape();
+        let log_probs = log_softmax(h2.clone().matmul(w2.clone().transpose()), 1);
+        let picked = log_probs.gather(1, targets.clone().autodiff().unsqueeze_dim(1));
+        let expected = picked.sum().neg();
+        let expected_gradients = expected.backward();
+
+        let close = |a: Tensor<2>, b: Tensor<2>| {
+            a.to_data()
+                .assert_approx_eq::<f32>(&b.to_data(), Tolerance::absolute(1e-5));
+        };
+        close(loss.inner().unsqueeze(), expected.inner().unsqueeze());
+        close(
+            h.grad(&gradients).unwrap(),
+            h2.grad(&expected_gradients).unwrap(),
+        );
+        close(
+            w.grad(&gradients).unwrap(),
+            w2.grad(&expected_gradients).unwrap(),
+        );
+        let plain = vocabulary_loss(hidden, weight, targets);
+        close(
+            plain.unsqueeze(),
+            loss_value(&h, &w, &[0, 8, 3, 3, 5]).unsqueeze(),
+        );
+    }
+
+    fn loss_value(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i64]) -> Tensor<1> {
+        let logits = hidden
+            .clone()
+            .inner()
+            .matmul(weight.clone().inner().transpose());
+        let targets = Tensor::<1, Int>::from_data(targets, &logits.device());
+        log_softmax(logits, 1)
+            .gather(1, targets.unsqueeze_dim(1))
+            .sum()
+            .neg()
+    }
+}
