@@ -31,7 +31,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn base() -> GPT2LMHeadModel {
+pub fn base() -> GPT2LMHeadModel {
     let folder = fixtures().join("conformance/base-gpt2");
     GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
 }
@@ -57,7 +57,7 @@ fn expected(case: &Path, name: &str) -> Vec<f32> {
     tensors[name].try_to_vec().unwrap()
 }
 
-fn batch(case: &Path) -> LmBatch {
+pub fn batch(case: &Path) -> LmBatch {
     let (input_ids, shape) = ints(case, "input_ids");
     let (mask, _) = ints(case, "attention_mask");
     let (labels, _) = ints(case, "labels");
@@ -65,7 +65,7 @@ fn batch(case: &Path) -> LmBatch {
 }
 
 /// Switches every dropout of the model off.
-fn without_dropout<M: Module>(model: M) -> M {
+pub fn without_dropout<M: Module>(model: M) -> M {
     struct Off;
     impl ModuleMapper for Off {
         fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
@@ -86,13 +86,13 @@ fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-fn logits(model: &impl CausalLm, case: &Path) -> Vec<f32> {
+pub fn logits(model: &impl CausalLm, case: &Path) -> Vec<f32> {
     let logits = model.forward(batch(case).input);
     logits.without_autodiff().into_data().try_to_vec().unwrap()
 }
 
 /// What PEFT's models give as `loss`.
-fn mean_loss(model: &PeftModel<GPT2LMHeadModel>, batch: &LmBatch) -> Tensor<1> {
+pub fn mean_loss(model: &PeftModel<GPT2LMHeadModel>, batch: &LmBatch) -> Tensor<1> {
     let loss = model.loss(batch) / batch.count as f32;
     match model.regularizer() {
         Some(term) => loss + term,

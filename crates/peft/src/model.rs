@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::TensorData;
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
@@ -392,6 +393,23 @@ impl<M: BaseModel> PeftModel<M> {
             self.set_adapter(&[&first])?;
         }
         Ok(())
+    }
+
+    /// The values of one tensor of an adapter at the layer `path`, by the method's own name for
+    /// it; nothing where there is none.
+    pub fn adapter_tensor(&self, path: &str, adapter: &str, name: &str) -> Option<TensorData> {
+        let mut found = None;
+        self.visit_slots(|slot_path, slot| {
+            if slot_path == path
+                && let Some(adapter) = slot.adapter(adapter)
+            {
+                let tensors = adapter.tensors();
+                let mut tensors = tensors.iter();
+                let tensor = tensors.find(|tensor| tensor.spec().name == name);
+                found = tensor.map(|tensor| tensor.param().to_data());
+            }
+        });
+        found
     }
 
     /// The wrapped model.

@@ -1,5 +1,6 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -21,13 +22,24 @@ pub struct Trainee<T: Module> {
     /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
     #[module(skip)]
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+    /// The number of the optimizer step that comes next, from 1.
+    #[module(skip)]
+    next_step: Arc<AtomicUsize>,
 }
 
 impl<T: Module> Trainee<T> {
     /// For a model that is in training (`Module::train`).
     pub fn new(model: T) -> Self {
-        let optimizer = Arc::default();
-        Self { model, optimizer }
+        Self {
+            model,
+            optimizer: Arc::default(),
+            next_step: Arc::default(),
+        }
+    }
+
+    /// Says which optimizer step comes next, from 1.
+    pub(crate) fn set_next_step(&self, step: usize) {
+        self.next_step.store(step, Ordering::Relaxed);
     }
 }
 
@@ -56,7 +68,11 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
-        let loss = self.model.loss(&item.batch) * item.weight;
+        let mut loss = self.model.loss(&item.batch) * item.weight;
+        if let Some(term) = self.model.regularizer() {
+            // Over all batches of a step, the weights of their tokens sum up to one.
+            loss = loss + term * (item.weight * item.batch.count as f64);
+        }
         let output = StepOutput {
             loss: loss.clone().inner(),
             metrics: StepMetrics::default(),
@@ -86,7 +102,11 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             drop(slot);
             return self;
         }
-        optimizer.step(learning_rate, self, gradients)
+        let seen = self.model.step_gradients(&gradients);
+        let mut next = optimizer.step(learning_rate, self, gradients);
+        let step = next.next_step.load(Ordering::Relaxed);
+        next.model.after_step(step, &seen);
+        next
     }
 }
 

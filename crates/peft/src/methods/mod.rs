@@ -1,14 +1,21 @@
 //! The methods, and the registry that finds one by its `peft_type`.
 
 mod adalora;
+mod blocks;
+mod boft;
 mod check;
 mod dora;
 mod fourierft;
 mod hira;
+mod hra;
 mod ia3;
 mod init;
 mod ln_tuning;
+mod loha;
+mod lokr;
 mod lora;
+mod lycoris;
+mod oft;
 mod parts;
 mod trainable_tokens;
 mod vera;
@@ -18,11 +25,16 @@ use std::sync::{Arc, LazyLock, RwLock};
 use indexmap::IndexMap;
 
 pub use adalora::AdaLoraConfig;
+pub use boft::BOFTConfig;
 pub use fourierft::FourierFTConfig;
 pub use hira::HiraConfig;
+pub use hra::HRAConfig;
 pub use ia3::IA3Config;
 pub use init::InitWeights;
 pub use ln_tuning::LNTuningConfig;
+pub use loha::LoHaConfig;
+pub use lokr::LoKrConfig;
+pub use oft::OFTConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vera::VeraConfig;
 
@@ -44,6 +56,11 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("VERA", read::<VeraConfig>),
     ("FOURIERFT", read::<FourierFTConfig>),
     ("HIRA", read::<HiraConfig>),
+    ("LOHA", read::<LoHaConfig>),
+    ("LOKR", read::<LoKrConfig>),
+    ("OFT", read::<OFTConfig>),
+    ("BOFT", read::<BOFTConfig>),
+    ("HRA", read::<HRAConfig>),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {
