@@ -30,6 +30,7 @@ pub mod parameters;
 mod record;
 mod slot;
 mod steps;
+mod svd;
 pub mod target;
 pub mod tensor_file;
 mod torch_random;
