@@ -10,9 +10,10 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
 /// `#[adaptable(show)]` asks for them to be printed. On the model itself,
-/// `#[adaptable(model_type = "gpt2", output = "lm_head")]` names its architecture, as
-/// `config.json` does, and the path of its output embedding; `model_info = "info"` names a method
-/// of its own that tells of its openings for methods that act at the model.
+/// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
+/// architecture, as `config.json` does, and the paths of its input and output embeddings;
+/// `model_info = "info"` names a method of its own that tells of its openings for methods that act
+/// at the model.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -92,10 +93,12 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
             }
             let function = if meta.path.is_ident("model_type") {
                 quote! { model_type }
+            } else if meta.path.is_ident("input") {
+                quote! { input_embedding }
             } else if meta.path.is_ident("output") {
                 quote! { output_embedding }
             } else {
-                return Err(meta.error("expected model_type, output or model_info = \"…\""));
+                return Err(meta.error("expected model_type, input, output or model_info = \"…\""));
             };
             let value: LitStr = meta.value()?.parse()?;
             functions.extend(quote! {

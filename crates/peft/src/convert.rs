@@ -5,6 +5,7 @@ use burn::tensor::TensorData;
 use crate::combine::low_rank;
 use crate::config::Bias;
 use crate::files::PREFIX;
+use crate::target::target_layers;
 use crate::tensor_file::transpose;
 use crate::{AnyParam, BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
 
@@ -56,7 +57,7 @@ impl<M: BaseModel> PeftModel<M> {
             let Some(adapter) = slot.adapter(adapter_name).filter(|_| failed.is_none()) else {
                 return;
             };
-            let info = slot.info(path, self.base_model.output_embedding());
+            let info = slot.info(path, &self.base_model);
             let converted = match config.supports(&info) {
                 true => layer(adapter, slot, r).map(|layer| (info.kind, layer)),
                 false => Err(format!("LoRA takes no {}", info.kind)),
@@ -81,6 +82,13 @@ impl<M: BaseModel> PeftModel<M> {
         }
         if layers.is_empty() {
             return refuse("it changes no layer's weight".into());
+        }
+        let model_type = self.base_model.model_type();
+        let named = target_layers(&config.common, &self.layers(), &config, model_type)?.paths;
+        if let Some((path, ..)) = layers.iter().find(|(path, ..)| !named.contains(path)) {
+            return refuse(format!(
+                "it changes {path} too, which its target_modules do not name"
+            ));
         }
         self.visit_slots(|path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;

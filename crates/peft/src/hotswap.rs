@@ -48,16 +48,22 @@ impl<M: BaseModel> PeftModel<M> {
             )));
         }
         let layers: Vec<LayerInfo> = self.layers();
-        let mut methods: IndexMap<String, Arc<dyn LayerMethod>> = IndexMap::new();
+        let model_type = self.base_model.model_type();
+        let new = new.prepared(model_type, &layers)?.unwrap_or(new);
+        let mut methods: IndexMap<String, Arc<dyn LayerMethod>> =
+            new.further_layers(&layers)?.into_iter().collect();
         let mut adapted: Vec<&LayerInfo> = Vec::new();
         self.visit_slots(|path, slot| {
-            if slot.adapter(adapter_name).is_some() {
+            if slot.adapter(adapter_name).is_some() && !methods.contains_key(path) {
                 adapted.extend(layers.iter().find(|layer| layer.path == path));
             }
         });
-        for layer in &adapted {
-            methods.insert(layer.path.clone(), new.layer(layer)?);
+        if self.model_adapter(adapter_name).is_none() {
+            for (layer, method) in adapted.iter().zip(new.layers(&adapted)?) {
+                methods.insert(layer.path.clone(), method);
+            }
         }
+        self.check_residuals(adapter_name, &methods)?;
         let (config, at_model) = match self.model_adapter(adapter_name) {
             Some(_) => {
                 let (config, adapter) = self.new_model_adapter(adapter_name, new.as_ref())?;
@@ -83,5 +89,30 @@ impl<M: BaseModel> PeftModel<M> {
         }
         self.peft_config.insert(adapter_name.to_string(), config);
         Ok(())
+    }
+
+    /// Whether neither the adapter nor what replaces it has taken a part of the weights.
+    fn check_residuals(
+        &self,
+        adapter_name: &str,
+        methods: &IndexMap<String, Arc<dyn LayerMethod>>,
+    ) -> Result<()> {
+        let mut taken = false;
+        self.visit_slots(|path, slot| {
+            let mut originals = slot.state().originals.iter();
+            taken |= originals.any(|(name, _)| name == adapter_name);
+            if let (Some(adapter), Some(method), false) =
+                (slot.adapter(adapter_name), methods.get(path), taken)
+            {
+                taken = (method.residual(&adapter.tensors(), &|| slot.weight())).is_some();
+            }
+        });
+        match taken {
+            false => Ok(()),
+            true => Err(PeftError::Adapter(format!(
+                "the adapter `{adapter_name}`, or what would replace it, holds a part of the \
+                 weights (its initialisation took it): load_adapter replaces it"
+            ))),
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::files::Entry;
 use crate::model_method::no_place;
 use crate::{
-    AdapterTensor, AnyParam, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors,
-    Tree, target,
+    AdapterTensor, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors, Tree, target,
 };
 
 /// One named adapter at the model itself.
@@ -54,10 +54,10 @@ impl ModelAdapter {
         }
     }
 
-    pub fn visit(&mut self, visit: &mut impl FnMut(&str, &mut dyn AnyParam, bool)) {
+    pub fn visit(&mut self, visit: &mut impl FnMut(Entry<'_>)) {
         for tensor in &mut self.tensors {
             let key = tensor.spec.key.clone();
-            visit(&key, tensor.param_mut(), false);
+            visit(Entry::new(&key, tensor.param_mut(), false));
         }
     }
 }

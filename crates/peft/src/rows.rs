@@ -35,6 +35,15 @@ impl<M: BaseModel> PeftModel<M> {
                     .into(),
             ));
         }
+        let mut taken = false;
+        self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
+        if taken {
+            return Err(PeftError::Adapter(
+                "an adapter holds a part of the weights (its initialisation took it), which rows \
+                 without it would lack: convert_to_lora makes one that does not"
+                    .into(),
+            ));
+        }
         let names: Arc<[String]> = adapter_names.iter().map(ToString::to_string).collect();
         let mut model = self.clone();
         model

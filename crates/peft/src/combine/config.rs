@@ -54,6 +54,9 @@ fn check(part: &WeightedAdapter, first: &WeightedAdapter) -> Result<()> {
     if part.config.bias != Bias::None || part.config.lora_bias {
         return refuse("trained biases (bias, lora_bias) cannot be combined".into());
     }
+    if part.config.use_dora {
+        return refuse("use_dora = true: DoRA's magnitudes cannot be combined".into());
+    }
     let differs = [
         (
             "exclude_modules",

