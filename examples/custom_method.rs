@@ -17,8 +17,8 @@ use burn::tensor::{Device, Tensor};
 use burn_peft::config::{CommonConfig, Fields, TargetModules};
 use burn_peft::methods::register_method;
 use burn_peft::{
-    Adaptable, Base, LayerInfo, LayerMethod, LoraAdapter, Method, PeftModel, Result, TensorSpec,
-    Tensors, get_peft_model,
+    Adaptable, Base, Frozen, LayerInfo, LayerMethod, LoraAdapter, Method, PeftModel, Result,
+    TensorSpec, Tensors, get_peft_model,
 };
 use serde_json::{Map, Value};
 
@@ -75,7 +75,7 @@ impl LayerMethod for GainLayer {
         "gain"
     }
 
-    fn tensors(&self, _weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec> {
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         vec![TensorSpec::new("gain", "gain", [self.d_out])]
     }
 

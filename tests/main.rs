@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that Burn is linked once. They drive the built `peft`.
 
+mod adalora;
 mod adapters;
 mod bad_input;
 mod best_model;
@@ -15,6 +16,7 @@ mod generate_and_eval;
 mod gpt2_files;
 mod hub;
 mod init_and_inspect;
+mod linear_methods;
 mod nano_sort;
 mod optimizers;
 mod packing;

@@ -10,8 +10,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, parse_macro_input};
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
 /// `#[adaptable(show)]` asks for them to be printed. On the model itself,
-/// `#[adaptable(model_type = "gpt2", output = "lm_head")]` names its architecture, as
-/// `config.json` does, and the path of its output embedding.
+/// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
+/// architecture, as `config.json` does, and the paths of its input and output embeddings.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -82,10 +82,12 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
         attribute.parse_nested_meta(|meta| {
             let function = if meta.path.is_ident("model_type") {
                 quote! { model_type }
+            } else if meta.path.is_ident("input") {
+                quote! { input_embedding }
             } else if meta.path.is_ident("output") {
                 quote! { output_embedding }
             } else {
-                return Err(meta.error("expected model_type = \"…\" or output = \"…\""));
+                return Err(meta.error("expected model_type, input or output = \"…\""));
             };
             let value: LitStr = meta.value()?.parse()?;
             functions.extend(quote! {

@@ -28,6 +28,11 @@ pub trait Adaptable {
         ""
     }
 
+    /// The path of the input embedding; empty where there is none.
+    fn input_embedding(&self) -> &str {
+        ""
+    }
+
     /// The path of the output embedding, which `all-linear` leaves out; empty where there is none.
     fn output_embedding(&self) -> &str {
         ""

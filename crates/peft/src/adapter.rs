@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 
-use crate::{AnyParam, Base, Init, LayerMethod, PeftError, Result, TensorSpec};
+use crate::{AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, TensorSpec};
 
 /// One named adapter in one slot.
 #[derive(Module, Debug)]
@@ -49,10 +49,10 @@ impl Adapter {
     pub fn new(
         name: &str,
         method: Arc<dyn LayerMethod>,
-        weight: &dyn Fn() -> Tensor<2>,
+        layer: &Frozen<'_>,
         device: &Device,
     ) -> Result<Self> {
-        let tensors = method.tensors(weight).into_iter();
+        let tensors = method.tensors(layer).into_iter();
         let tensors = tensors.map(|spec| AdapterTensor::new(spec, device));
         Ok(Self {
             name: name.to_string(),
@@ -97,19 +97,30 @@ impl Adapter {
     }
 }
 
+impl Init {
+    /// The values for a tensor of this shape.
+    pub(crate) fn draw<const D: usize>(&self, shape: [usize; D], device: &Device) -> Tensor<D> {
+        match self {
+            Init::Zeros => Tensor::zeros(shape, device),
+            Init::Ones => Tensor::ones(shape, device),
+            Init::Constant(value) => Tensor::full(shape, *value, device),
+            Init::Uniform(bound) => {
+                Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
+            }
+            Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
+            Init::Data(data) => {
+                let values: Vec<f32> = data.clone().convert::<f32>().iter::<f32>().collect();
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
+        }
+    }
+}
+
 impl AdapterTensor {
     fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
         fn make<const D: usize>(spec: &TensorSpec, device: &Device) -> Param<Tensor<D>> {
             let shape: [usize; D] = spec.shape.clone().try_into().expect("D axes");
-            let tensor = match &spec.init {
-                Init::Zeros => Tensor::zeros(shape, device),
-                Init::Ones => Tensor::ones(shape, device),
-                Init::Uniform(bound) => {
-                    Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
-                }
-                Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
-                Init::Data(data) => Tensor::<D>::from_data(data.clone(), device).reshape(shape),
-            };
+            let tensor = spec.init.draw(shape, device);
             Param::from_tensor(tensor).set_require_grad(spec.trainable)
         }
         let value = match spec.shape.len() {

@@ -24,6 +24,14 @@ pub trait BaseLayer: Module {
     /// The layer's own output, `[tokens, d_out]`.
     fn forward_base(&self, input: Self::Input) -> Tensor<2>;
 
+    /// The layer's output with another weight and bias, of the same shapes as its own.
+    fn forward_with(
+        &self,
+        input: Self::Input,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2>;
+
     /// The layer's output together with `residual`, `[tokens, d_out]`, and a low-rank change of
     /// the layer, in one operation; nothing where the layer is not a linear one.
     fn forward_fused(
@@ -145,6 +153,15 @@ impl BaseLayer for Linear {
         ))
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        burn::tensor::module::linear(input, weight, bias)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -198,6 +215,15 @@ impl BaseLayer for Conv1D {
         ))
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        burn::tensor::module::linear(input, weight, bias)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -248,6 +274,15 @@ impl BaseLayer for Embedding {
         self.weight.val().select(0, input)
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<1, Int>,
+        weight: Tensor<2>,
+        _: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        weight.select(0, input)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val()
     }
@@ -288,6 +323,21 @@ impl BaseLayer for LayerNorm {
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
         self.forward(input)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        let mut layer = self.clone();
+        // The norm keeps its epsilon to itself; its parameters may be any tensors.
+        layer.gamma = Param::initialized(self.gamma.id, weight.squeeze_dim(0));
+        if let (Some(beta), Some(bias)) = (&mut layer.beta, bias) {
+            *beta = Param::initialized(beta.id, bias);
+        }
+        layer.forward(input)
     }
 
     fn weight(&self) -> Tensor<2> {

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
-use crate::model::DEFAULT_ADAPTER;
+use crate::model::{DEFAULT_ADAPTER, share};
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
 use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
 
@@ -19,6 +19,8 @@ pub const CONFIG_NAME: &str = "adapter_config.json";
 pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
 /// What PEFT puts before the path of a layer.
 const PREFIX: &str = "base_model.model.";
+/// What PEFT puts before a tensor that all layers share.
+const SHARED_PREFIX: &str = "base_model.";
 
 impl<M: BaseModel> PeftModel<M> {
     /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
@@ -118,6 +120,9 @@ impl<M: BaseModel> PeftModel<M> {
                 DEFAULT_ADAPTER => directory.as_ref().to_path_buf(),
                 name => directory.as_ref().join(name),
             };
+            if self.restore_step_state(&name, directory.as_ref(), &folder)? {
+                continue;
+            }
             let tensors = read_tensors(&folder.join(WEIGHTS_NAME))?;
             self.load_state_dict(&name, tensors, &folder)?;
         }
@@ -128,16 +133,34 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         // A clone shares the tensors; it only spares a second traversal without `mut`.
-        self.clone()
-            .visit_adapter(adapter_name, |key, param, transposed| {
-                let data = param.to_data().convert::<f32>();
-                let data = match transposed {
-                    true => transpose(data),
-                    false => data,
-                };
-                tensors.push((key.to_string(), data));
-            });
+        let config = self.peft_config.get(adapter_name);
+        self.clone().visit_adapter(adapter_name, |entry| {
+            let data = entry.param.to_data().convert::<f32>();
+            let data = match (entry.transposed, entry.tensor, config) {
+                (true, ..) => transpose(data),
+                (false, Some((path, name)), Some(config)) => config.to_file(path, name, data),
+                _ => data,
+            };
+            tensors.push((entry.key.to_string(), data));
+        });
         tensors
+    }
+
+    /// Makes the tensors that an adapter's layers share one again, after the first was loaded.
+    fn share_tensors(&mut self, adapter_name: &str) {
+        let mut adapters = Vec::new();
+        self.visit_slots(|_, slot| adapters.extend(slot.adapter(adapter_name).cloned()));
+        share(adapters.iter_mut());
+        let mut shared = adapters.into_iter();
+        self.visit_slots_mut(|_, slot| {
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name
+                    && let Some(other) = shared.next()
+                {
+                    *adapter = other;
+                }
+            }
+        });
     }
 
     /// Sets the tensors of one adapter from those of a file.
@@ -150,21 +173,24 @@ impl<M: BaseModel> PeftModel<M> {
         let path = directory.join(WEIGHTS_NAME);
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let mut found = HashMap::new();
-        self.clone()
-            .visit_adapter(adapter_name, |key, param, transposed| {
-                let Some(data) = tensors.swap_remove(key) else {
-                    return missing.push(key.to_string());
-                };
-                let mut dims = param.dims();
-                if transposed {
-                    dims.reverse();
+        self.clone().visit_adapter(adapter_name, |entry| {
+            let key = entry.key;
+            let Some(data) = tensors.swap_remove(key) else {
+                if !entry.repeated {
+                    missing.push(key.to_string());
                 }
-                let shape = data.shape().to_vec();
-                if shape != dims {
-                    mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
-                }
-                found.insert(key.to_string(), data);
-            });
+                return;
+            };
+            let mut dims = entry.param.dims();
+            if entry.transposed {
+                dims.reverse();
+            }
+            let shape = data.shape().to_vec();
+            if shape != dims {
+                mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+            }
+            found.insert(key.to_string(), data);
+        });
         let unexpected: Vec<_> = tensors.keys().take(4).collect();
         if !mismatched.is_empty() {
             mismatched.truncate(4);
@@ -186,26 +212,26 @@ impl<M: BaseModel> PeftModel<M> {
                 ),
             ));
         }
-        self.visit_adapter(adapter_name, |key, param, transposed| {
-            if let Some(data) = found.remove(key) {
-                param.set_data(data, transposed);
+        self.visit_adapter(adapter_name, |entry| {
+            if let Some(data) = found.remove(entry.key) {
+                entry.param.set_data(data, entry.transposed);
             }
         });
+        self.share_tensors(adapter_name);
         Ok(())
     }
 
-    /// Calls `visit` with everything that is saved of an adapter: its key in the file, the
-    /// parameter, and whether the file holds it transposed.
-    pub(crate) fn visit_adapter(
-        &mut self,
-        adapter_name: &str,
-        mut visit: impl FnMut(&str, &mut dyn AnyParam, bool),
-    ) {
+    /// Calls `visit` with everything that is saved of an adapter.
+    pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
         use crate::config::Bias;
         let bias = self
             .peft_config
             .get(adapter_name)
             .map(|config| config.bias());
+        let output = self.base_model.output_embedding().to_string();
+        let has_output = self.layers().iter().any(|layer| layer.is_output);
+        let tied = (!output.is_empty() && !has_output).then_some(output);
+        let mut shared = Vec::new();
         self.visit_slots_mut(|path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;
             let mut adapted = false;
@@ -213,25 +239,71 @@ impl<M: BaseModel> PeftModel<M> {
                 if adapter.name == adapter_name {
                     adapted = true;
                     for tensor in &mut adapter.tensors {
-                        let key = format!("{PREFIX}{path}.{}", tensor.spec.key);
-                        visit(&key, tensor.param_mut(), false);
+                        let spec = tensor.spec.clone();
+                        if !spec.saved || (spec.shared && shared.contains(&spec.name)) {
+                            continue;
+                        }
+                        let mut entry = |key: &str, repeated| {
+                            visit(Entry {
+                                key,
+                                param: tensor.param_mut(),
+                                transposed: false,
+                                repeated,
+                                tensor: Some((path, spec.name)),
+                            });
+                        };
+                        if spec.shared {
+                            shared.push(spec.name);
+                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false);
+                            continue;
+                        }
+                        entry(&format!("{PREFIX}{path}.{}", spec.key), false);
+                        if let Some(output) = tied.as_ref().filter(|_| spec.tied) {
+                            entry(&format!("{PREFIX}{output}.{}", spec.key), true);
+                        }
                     }
                 }
             }
             slot.visit_saved_mut(adapter_name, &mut |name, param| {
                 let key = format!("{PREFIX}{path}.{name}");
                 // torch's Linear keeps its weight the other way round.
-                visit(&key, param, is_linear && name == "weight");
+                visit(Entry::new(&key, param, is_linear && name == "weight"));
             });
             if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
                 let base = if adapted { ".base_layer" } else { "" };
                 slot.visit_base_mut(&mut |name, param| {
                     if name == "bias" {
-                        visit(&format!("{PREFIX}{path}{base}.bias"), param, false);
+                        let key = format!("{PREFIX}{path}{base}.bias");
+                        visit(Entry::new(&key, param, false));
                     }
                 });
             }
         });
+    }
+}
+
+/// Something that is saved of an adapter.
+pub(crate) struct Entry<'a> {
+    /// Its key in the file.
+    pub key: &'a str,
+    pub param: &'a mut dyn AnyParam,
+    /// Whether the file holds it transposed.
+    pub transposed: bool,
+    /// Whether it was visited under another key before.
+    pub repeated: bool,
+    /// Of a method's tensor, the path of its layer and its name.
+    pub tensor: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
+        Self {
+            key,
+            param,
+            transposed,
+            repeated: false,
+            tensor: None,
+        }
     }
 }
 

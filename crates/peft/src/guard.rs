@@ -26,17 +26,16 @@ impl<M: BaseModel> PeftModel<M> {
         gradients: &Gradients,
     ) -> Vec<(String, Option<TensorData>)> {
         let mut found = Vec::new();
-        self.clone()
-            .visit_adapter(adapter_name, |key, param, transposed| {
-                if param.requires_grad() {
-                    let gradient = param.gradient(gradients);
-                    let gradient = gradient.map(|data| match transposed {
-                        true => transpose(data),
-                        false => data,
-                    });
-                    found.push((key.to_string(), gradient));
-                }
-            });
+        self.clone().visit_adapter(adapter_name, |entry| {
+            if entry.param.requires_grad() && !entry.repeated {
+                let gradient = entry.param.gradient(gradients);
+                let gradient = gradient.map(|data| match entry.transposed {
+                    true => transpose(data),
+                    false => data,
+                });
+                found.push((entry.key.to_string(), gradient));
+            }
+        });
         found
     }
 }
@@ -85,7 +84,7 @@ fn check<M: BaseModel>(
     )))
 }
 
-/// The tensors that wait for another one to leave zero.
+/// The tensors that wait for another one to leave zero, or for a batch that needs them.
 fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
     let mut waiting = Vec::new();
     model.visit_slots(&mut Path::default(), &mut |_, slot| {
@@ -99,7 +98,7 @@ fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
                     let data = partner.param().to_data().convert::<f32>();
                     data.iter::<f32>().all(|value| value == 0.0)
                 });
-                if is_zero {
+                if is_zero || tensor.spec().may_rest {
                     waiting.push(tensor.param().id());
                 }
             }

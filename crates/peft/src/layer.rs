@@ -35,6 +35,8 @@ pub struct LayerInfo {
     pub d_out: usize,
     /// Whether the layer has a bias.
     pub has_bias: bool,
+    /// Whether this is the model's input embedding (`wte`).
+    pub is_input: bool,
     /// Whether this is the model's output embedding (`lm_head`), which `all-linear` leaves out.
     pub is_output: bool,
 }

@@ -47,6 +47,15 @@ impl BaseLayer for LayerNorm {
         layer_norm(input, weight, Some(bias), self.epsilon)
     }
 
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        layer_norm(input, weight.squeeze_dim(0), bias, self.epsilon)
+    }
+
     fn weight(&self) -> Tensor<2> {
         self.weight.val().unsqueeze()
     }

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::{
-    Adaptable, Adapter, AnyParam, Base, BaseLayer, LayerInput, LayerKind, Path, PeftError, Result,
-    Slot, SlotState, Tree,
+    Adaptable, Adapter, AnyParam, Base, BaseLayer, Frozen, LayerInput, LayerKind, Path, PeftError,
+    Result, Slot, SlotState, Tree,
 };
 
 /// A layer `M` with any number of adapters beside it, of which some are active, or none.
@@ -107,9 +107,14 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let Some((last, others)) = adapters.split_last() else {
             return self.active_layer().forward_base(input);
         };
+        let layer = self.active_layer();
         let base = Base {
             forward: &|input| self.forward_through(others, input),
-            weight: &|| self.base_layer.weight(),
+            frozen: Frozen {
+                weight: &|| self.base_layer.weight(),
+                bias: &|| self.base_layer.bias(),
+            },
+            forward_with: &|input, weight, bias| layer.forward_with(input, weight, bias),
         };
         input.through(last, &base)
     }
@@ -125,11 +130,41 @@ impl<M: BaseLayer> LoraAdapter<M> {
         self.modules_to_save.get(index)
     }
 
+    /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
+    /// and what active adapters make of it for both.
+    pub fn tied_weight(&self) -> Tensor<2> {
+        let adapters = self.acting().into_iter();
+        adapters.fold(self.base_layer.weight(), |weight, adapter| {
+            adapter.method.tied_weight(&adapter.tensors(), weight)
+        })
+    }
+
     /// The weight of the layer, or of the active adapter's copy of it.
     pub fn active_weight(&self) -> Tensor<2> {
         match self.state.disabled {
             true => self.base_layer.weight(),
             false => self.active_layer().weight(),
+        }
+    }
+}
+
+impl<M: BaseLayer> LoraAdapter<M> {
+    /// Gives the layer back what an adapter took of its weight when it was attached.
+    fn restore_from(&mut self, adapter: &str) {
+        let originals = &mut self.state.originals;
+        let Some(index) = originals.iter().position(|(name, _)| name == adapter) else {
+            return;
+        };
+        let (_, before) = originals.remove(index);
+        match originals.get_mut(index) {
+            // A later adapter took its part from what this one had left.
+            Some((_, later)) => {
+                let taken = before - later.clone();
+                *later = later.clone() + taken.clone();
+                let weight = self.base_layer.weight() + taken;
+                Slot::set_weight(self, weight);
+            }
+            None => Slot::set_weight(self, before),
         }
     }
 }
@@ -155,6 +190,15 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn weight(&self) -> Tensor<2> {
         self.base_layer.weight()
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.base_layer.bias()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>) {
+        let bias = self.base_layer.bias();
+        self.base_layer.set_weight(weight, bias);
     }
 
     fn adapters(&self) -> &[Adapter] {
@@ -205,6 +249,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn remove(&mut self, adapter: &str) {
         self.adapters.retain(|other| other.name != adapter);
+        self.restore_from(adapter);
         if let Some(index) = self.state.saved.iter().position(|name| name == adapter) {
             self.modules_to_save.remove(index);
             self.state.saved.remove(index);
@@ -262,6 +307,12 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if keep_saved && !self.state.saved.is_empty() {
             self.base_layer = self.active_layer().clone();
         }
+        // A merged adapter has put back what it took; one that is dropped gives it back here.
+        if self.state.merged.is_empty()
+            && let Some((_, weight)) = self.state.originals.first()
+        {
+            self.set_weight(weight.clone());
+        }
         self.adapters.clear();
         self.modules_to_save.clear();
         self.state = SlotState::default();
@@ -293,13 +344,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
                     ),
                 ],
             ),
-            (Some(adapter), _) => {
-                let kind = match self.kind() {
-                    LayerKind::Conv1D => LayerKind::Linear,
-                    kind => kind,
-                };
-                Tree::node(format!("{}.{kind}", adapter.method.prefix()), children)
-            }
+            (Some(adapter), _) => Tree::node(adapter.method.layer_name(self.kind()), children),
         }
     }
 }

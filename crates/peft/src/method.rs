@@ -8,6 +8,7 @@ use burn_peft_kernels::Lora;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
+use crate::steps::StepLayer;
 use crate::{LayerInfo, LayerKind, Result, Tensors};
 
 /// A method with its configuration: LoRA, IA³, one of your own.
@@ -50,6 +51,20 @@ pub trait Method: Debug + Send + Sync {
         matches!(layer.kind, LayerKind::Linear | LayerKind::Conv1D)
     }
 
+    /// The configuration with what it leaves to the model filled in, before it is attached to one
+    /// of this type with these layers; nothing where it is complete. The layers to adapt have
+    /// [`default_target_modules`](Self::default_target_modules).
+    ///
+    /// # Errors
+    /// If the model has no answer.
+    fn prepared(
+        &self,
+        _model_type: &str,
+        _layers: &[LayerInfo],
+    ) -> Result<Option<Arc<dyn Method>>> {
+        Ok(None)
+    }
+
     /// The layers adapted where `target_modules` is not given.
     fn default_target_modules(&self, _model_type: &str) -> Option<TargetModules> {
         None
@@ -65,6 +80,51 @@ pub trait Method: Debug + Send + Sync {
     /// # Errors
     /// If the configuration does not fit the layer; the error names it.
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>>;
+
+    /// What the method does at each of its layers, for a method whose layers depend on each
+    /// other (tensors that all share).
+    ///
+    /// # Errors
+    /// As [`layer`](Self::layer).
+    fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
+        layers.iter().map(|layer| self.layer(layer)).collect()
+    }
+
+    /// Layers that are adapted whatever the target modules are, by path: rows of the embedding
+    /// beside LoRA. `layers` are all of the model.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the model.
+    fn further_layers(&self, _layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
+        Ok(Vec::new())
+    }
+
+    /// What training adds to the mean loss, `[1]`, from the tensors of all adapted layers.
+    fn regularizer(&self, _layers: &[Tensors<'_>]) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// The keys of the configuration that [`after_step`](Self::after_step) may change.
+    fn learnt_keys(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Whether [`after_step`](Self::after_step) does anything.
+    fn has_steps(&self) -> bool {
+        false
+    }
+
+    /// Runs after the `step`th optimizer step (from 1), with all adapted layers and the gradients
+    /// of the step. Gives the configuration from now on, if the step has changed it.
+    fn after_step(&self, _step: usize, _layers: &mut [StepLayer<'_>]) -> Option<Arc<dyn Method>> {
+        None
+    }
+
+    /// The part of a tensor that the file holds: `tensor` is called `name` in the method, and
+    /// belongs to the layer `path`.
+    fn to_file(&self, _path: &str, _name: &str, tensor: TensorData) -> TensorData {
+        tensor
+    }
 }
 
 /// A method at one layer.
@@ -72,8 +132,33 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// What PEFT calls the adapted layer by, before the dot: `lora` in `lora.Linear`.
     fn prefix(&self) -> &str;
 
-    /// The tensors the method adds. `weight` gives the base's weight, `[d_in, d_out]`.
-    fn tensors(&self, weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec>;
+    /// What PEFT calls the adapted layer: `lora.Linear`.
+    fn layer_name(&self, kind: LayerKind) -> String {
+        let kind = match kind {
+            LayerKind::Conv1D => LayerKind::Linear,
+            kind => kind,
+        };
+        format!("{}.{kind}", self.prefix())
+    }
+
+    /// The tensors the method adds to the frozen `layer`.
+    fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec>;
+
+    /// The weight `[d_in, d_out]` that the layer keeps in place of `weight` as long as the
+    /// adapter is attached, for a method that moves a part of it into its own first values.
+    fn residual(
+        &self,
+        _tensors: &Tensors<'_>,
+        _weight: &dyn Fn() -> Tensor<2>,
+    ) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// What an output layer tied to this embedding sees of its weight, `[vocab, d]`. As in PEFT,
+    /// most methods act on the embedding only.
+    fn tied_weight(&self, _tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
+        weight
+    }
 
     /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
     ///
@@ -123,11 +208,33 @@ pub trait LayerMethod: Debug + Send + Sync {
     fn parts(&self) -> Vec<(String, String)>;
 }
 
+/// Weight and bias of a frozen layer, made only when they are asked for.
+pub struct Frozen<'a> {
+    pub(crate) weight: &'a dyn Fn() -> Tensor<2>,
+    pub(crate) bias: &'a dyn Fn() -> Option<Tensor<1>>,
+}
+
+impl Frozen<'_> {
+    /// The weight, `[d_in, d_out]`; `[1, d]` of a norm.
+    pub fn weight(&self) -> Tensor<2> {
+        (self.weight)()
+    }
+
+    /// The bias `[d_out]`, if the layer has one.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        (self.bias)()
+    }
+}
+
 /// The layer beneath an adapter.
 pub struct Base<'a, I> {
     pub(crate) forward: &'a dyn Fn(I) -> Tensor<2>,
-    pub(crate) weight: &'a dyn Fn() -> Tensor<2>,
+    pub(crate) frozen: Frozen<'a>,
+    pub(crate) forward_with: &'a ForwardWith<'a, I>,
 }
+
+/// A layer's own computation with another weight and bias.
+pub(crate) type ForwardWith<'a, I> = dyn Fn(I, Tensor<2>, Option<Tensor<1>>) -> Tensor<2> + 'a;
 
 impl<I> Base<'_, I> {
     /// The output of the layer beneath, `[tokens, d_out]`.
@@ -135,9 +242,19 @@ impl<I> Base<'_, I> {
         (self.forward)(input)
     }
 
-    /// The frozen weight, `[d_in, d_out]`.
+    /// The frozen weight, `[d_in, d_out]`; `[1, d]` of a norm.
     pub fn weight(&self) -> Tensor<2> {
-        (self.weight)()
+        self.frozen.weight()
+    }
+
+    /// The frozen bias `[d_out]`, if the layer has one.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        self.frozen.bias()
+    }
+
+    /// The layer itself with another weight and bias, without the adapters before this one.
+    pub fn forward_with(&self, input: I, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        (self.forward_with)(input, weight, bias)
     }
 }
 
@@ -154,6 +271,17 @@ pub struct TensorSpec {
     pub init: Init,
     /// Whether it is trained.
     pub trainable: bool,
+    /// Whether it is a parameter, which is counted, and no buffer.
+    pub parameter: bool,
+    /// Whether it is one and the same tensor in all layers of the adapter. In the file it stands
+    /// once, under `base_model.` and its key.
+    pub shared: bool,
+    /// Whether it stands in the file at all.
+    pub saved: bool,
+    /// Whether the file holds it a second time under the output layer tied to this embedding.
+    pub tied: bool,
+    /// Whether a batch may leave it without a gradient: rows of tokens that are not in it.
+    pub may_rest: bool,
     /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
     /// for `lora_B`, which starts at zero.
     pub waits_for: Option<&'static str>,
@@ -168,8 +296,51 @@ impl TensorSpec {
             shape: shape.into(),
             init: Init::Zeros,
             trainable: true,
+            parameter: true,
+            shared: false,
+            saved: true,
+            tied: false,
+            may_rest: false,
             waits_for: None,
         }
+    }
+
+    /// The same, never trained; it is still counted.
+    pub fn frozen(mut self) -> Self {
+        self.trainable = false;
+        self
+    }
+
+    /// The same as a buffer: never trained and never counted.
+    pub fn buffer(mut self) -> Self {
+        self.trainable = false;
+        self.parameter = false;
+        self
+    }
+
+    /// The same as one tensor for all layers of the adapter. Only for tensors that are not
+    /// trained: an optimizer would step through its copies one by one.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// The same, left out of the file.
+    pub fn unsaved(mut self) -> Self {
+        self.saved = false;
+        self
+    }
+
+    /// The same, in the file a second time under the tied output layer.
+    pub fn tied(mut self) -> Self {
+        self.tied = true;
+        self
+    }
+
+    /// The same, which a batch may leave without a gradient.
+    pub fn may_rest(mut self) -> Self {
+        self.may_rest = true;
+        self
     }
 
     /// The same with other first values.
@@ -193,6 +364,8 @@ pub enum Init {
     Zeros,
     /// Ones.
     Ones,
+    /// This number.
+    Constant(f64),
     /// Uniform between minus and plus this bound.
     Uniform(f64),
     /// Normal around zero with this standard deviation.

@@ -4,12 +4,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::TensorData;
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
 use crate::{
-    Adaptable, Adapter, BaseModel, LayerInfo, LayerMethod, Method, Path, PeftError, Result, Slot,
-    Tree, target,
+    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerMethod, Method, Path,
+    PeftError, Result, Slot, Tree, target,
 };
 
 /// The name of an adapter that was given none.
@@ -115,15 +116,22 @@ impl<M: BaseModel> PeftModel<M> {
             )));
         }
         let layers = self.layers();
-        let targets = target::target_layers(
-            config.common(),
-            &layers,
-            &|layer| config.supports(layer),
-            self.base_model.model_type(),
-            config.default_target_modules(self.base_model.model_type()),
-        )?;
+        let model_type = self.base_model.model_type();
+        let config = config.prepared(model_type, &layers)?.unwrap_or(config);
+        let targets = target::target_layers(config.common(), &layers, config.as_ref(), model_type)?;
+        let further = config.further_layers(&layers)?;
         let paths: Vec<String> = layers.iter().map(|layer| layer.path.clone()).collect();
-        let to_save = target::modules_to_save(config.common(), &paths, &targets.paths)?;
+        let mut adapted = targets.paths.clone();
+        for (path, method) in &further {
+            if adapted.contains(path) {
+                return Err(PeftError::Target(format!(
+                    "{path} would get two adapters of one name, {method:?} beside the one of \
+                     target_modules: choose one"
+                )));
+            }
+            adapted.push(path.clone());
+        }
+        let to_save = target::modules_to_save(config.common(), &paths, &adapted)?;
 
         // First everything that can fail, then the change.
         let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
@@ -131,15 +139,22 @@ impl<M: BaseModel> PeftModel<M> {
             .iter()
             .filter(|layer| targets.paths.contains(&layer.path));
         let targeted: Vec<&LayerInfo> = targeted.collect();
-        for layer in &targeted {
-            methods.insert(&layer.path, config.layer(layer)?);
+        for (layer, method) in targeted.iter().zip(config.layers(&targeted)?) {
+            methods.insert(&layer.path, method);
+        }
+        for (path, method) in &further {
+            methods.insert(path, Arc::clone(method));
         }
         let mut adapters = IndexMap::new();
         let mut failed = None;
         self.visit_slots(|path, slot| {
             if let Some(method) = methods.get(path) {
                 let method = Arc::clone(method);
-                match Adapter::new(adapter_name, method, &|| slot.weight(), &slot.device()) {
+                let layer = Frozen {
+                    weight: &|| slot.weight(),
+                    bias: &|| slot.bias(),
+                };
+                match Adapter::new(adapter_name, method, &layer, &slot.device()) {
                     Ok(adapter) => drop(adapters.insert(path.to_string(), adapter)),
                     Err(error) => failed = Some(error),
                 }
@@ -148,8 +163,15 @@ impl<M: BaseModel> PeftModel<M> {
         if let Some(error) = failed {
             return Err(error);
         }
+        share(adapters.values_mut());
         self.visit_slots_mut(|path, slot| {
             if let Some(adapter) = adapters.swap_remove(path) {
+                let weight = || slot.weight();
+                if let Some(residual) = adapter.method.residual(&adapter.tensors(), &weight) {
+                    let before = (adapter_name.to_string(), slot.weight());
+                    slot.set_weight(residual);
+                    slot.state_mut().originals.push(before);
+                }
                 slot.adapters_mut().push(adapter);
             }
             if to_save.iter().any(|saved| saved == path) {
@@ -373,6 +395,23 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
+    /// The values of one tensor of an adapter at the layer `path`, by the method's own name for
+    /// it; nothing where there is none.
+    pub fn adapter_tensor(&self, path: &str, adapter: &str, name: &str) -> Option<TensorData> {
+        let mut found = None;
+        self.visit_slots(|slot_path, slot| {
+            if slot_path == path
+                && let Some(adapter) = slot.adapter(adapter)
+            {
+                let tensors = adapter.tensors();
+                let mut tensors = tensors.iter();
+                let tensor = tensors.find(|tensor| tensor.spec().name == name);
+                found = tensor.map(|tensor| tensor.param().to_data());
+            }
+        });
+        found
+    }
+
     /// The wrapped model.
     pub fn get_base_model(&self) -> &M {
         &self.base_model
@@ -412,11 +451,25 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
+/// Makes the tensors that all layers of an adapter share one and the same, the first layer's.
+pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
+    let mut first: IndexMap<&'static str, AdapterTensor> = IndexMap::new();
+    for adapter in adapters {
+        for tensor in &mut adapter.tensors {
+            if tensor.spec.shared {
+                let name = tensor.spec.name;
+                let shared = first.entry(name).or_insert_with(|| tensor.clone());
+                *tensor = shared.clone();
+            }
+        }
+    }
+}
+
 /// The adaptable layers of a model, in order.
 pub fn layers(model: &impl Adaptable) -> Vec<LayerInfo> {
     let mut layers = Vec::new();
     model.visit_slots(&mut Path::default(), &mut |path, slot| {
-        layers.push(slot.info(path, model.output_embedding()));
+        layers.push(slot.info(path, model));
     });
     layers
 }

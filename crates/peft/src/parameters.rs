@@ -1,5 +1,7 @@
 //! Every parameter by name: counts, trainable state, PEFT's line about them.
 
+use std::collections::HashSet;
+
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
@@ -36,7 +38,8 @@ impl NamedParameter {
 
 /// Every parameter of a model with slots: those of the slots in order, then the others.
 pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
-    let mut parameters = Vec::new();
+    let mut parameters: Vec<NamedParameter> = Vec::new();
+    let mut known = HashSet::new();
     model.visit_slots(&mut Path::default(), &mut |path, slot| {
         let (base, original) = match (slot.adapters().is_empty(), slot.state().saved.is_empty()) {
             (false, _) => (".base_layer", ""),
@@ -49,6 +52,11 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
         });
         for adapter in slot.adapters() {
             for tensor in adapter.tensors().iter() {
+                // Buffers are known, and not listed; what layers share is listed once.
+                let is_new = known.insert(tensor.param().id());
+                if !is_new || !tensor.spec().parameter {
+                    continue;
+                }
                 let key = in_memory_key(tensor.spec().key, adapter.name());
                 let name = format!("{path}.{key}");
                 parameters.push(NamedParameter::new(name, tensor.param()));
@@ -66,17 +74,18 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
         found: Vec::new(),
     };
     model.visit(&mut outside);
-    let known: std::collections::HashSet<_> = parameters.iter().map(|known| known.id).collect();
+    known.extend(parameters.iter().map(|known| known.id));
     let others = outside.found.into_iter();
     parameters.extend(others.filter(|other| !known.contains(&other.id)));
     parameters
 }
 
-/// `lora_A.weight` of the adapter `default` is `lora_A.default.weight` in memory.
+/// `lora_A.weight` of the adapter `default` is `lora_A.default.weight` in memory, and a tensor
+/// that is no module's weight or bias has the name at its end.
 fn in_memory_key(key: &str, adapter: &str) -> String {
-    match key.split_once('.') {
-        Some((first, rest)) => format!("{first}.{adapter}.{rest}"),
-        None => format!("{key}.{adapter}"),
+    match key.rsplit_once('.') {
+        Some((module, last @ ("weight" | "bias"))) => format!("{module}.{adapter}.{last}"),
+        _ => format!("{key}.{adapter}"),
     }
 }
 

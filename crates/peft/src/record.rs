@@ -56,7 +56,7 @@ impl<M: BaseModel> PeftModel<M> {
         let names: Vec<String> = self.peft_config.keys().cloned().collect();
         for name in &names {
             self.clone()
-                .visit_adapter(name, |_, param, _| ids.push(param.id()));
+                .visit_adapter(name, |entry| ids.push(entry.param.id()));
         }
         ids
     }

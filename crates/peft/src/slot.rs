@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
+use crate::{Adaptable, Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
 
 /// A place of the model where a layer can be adapted, with its kind of layer erased.
 pub trait Slot {
@@ -20,6 +20,12 @@ pub trait Slot {
 
     /// The weight as `[d_in, d_out]`, merged adapters included.
     fn weight(&self) -> Tensor<2>;
+
+    /// The bias `[d_out]`, if the layer has one, merged adapters included.
+    fn bias(&self) -> Option<Tensor<1>>;
+
+    /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
+    fn set_weight(&mut self, weight: Tensor<2>);
 
     /// The adapters in the slot, active or not.
     fn adapters(&self) -> &[Adapter];
@@ -71,7 +77,7 @@ pub trait Slot {
 
 impl dyn Slot + '_ {
     /// What targeting and methods see of the slot.
-    pub fn info(&self, path: &str, output_embedding: &str) -> LayerInfo {
+    pub fn info(&self, path: &str, model: &impl Adaptable) -> LayerInfo {
         let [d_in, d_out] = self.dims();
         LayerInfo {
             path: path.to_string(),
@@ -79,7 +85,8 @@ impl dyn Slot + '_ {
             d_in,
             d_out,
             has_bias: self.has_bias(),
-            is_output: path == output_embedding,
+            is_input: path == model.input_embedding(),
+            is_output: path == model.output_embedding(),
         }
     }
 
@@ -107,6 +114,8 @@ pub struct SlotState {
     pub merged: Vec<String>,
     /// The names of the adapters that have a copy of the layer.
     pub(crate) saved: Vec<String>,
+    /// The weight before adapters took a part of it, each with its name.
+    pub(crate) originals: Vec<(String, Tensor<2>)>,
     /// Weight and bias before merging.
     pub(crate) unmerged: Option<(Tensor<2>, Option<Tensor<1>>)>,
 }

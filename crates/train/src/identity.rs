@@ -1,12 +1,18 @@
 //! Which weights a run is based on, by hash.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use std::collections::HashSet;
+
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// The BLAKE3 hash of all tensors of a model in training that training does not change, with
-/// their shapes, in hexadecimal. None where it changes all.
-pub(crate) fn frozen_hash(model: &impl Module) -> Option<String> {
+use crate::target::TrainTarget;
+
+/// The BLAKE3 hash of all parameters of a model in training that training does not change, with
+/// their shapes, in hexadecimal. None where it changes all. Buffers of adapters are no parameters.
+pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
+    let parameters = model.parameters().into_iter();
     let mut visitor = Frozen {
+        known: parameters.map(|parameter| parameter.id).collect(),
         hasher: blake3::Hasher::new(),
         any: false,
     };
@@ -15,6 +21,7 @@ pub(crate) fn frozen_hash(model: &impl Module) -> Option<String> {
 }
 
 struct Frozen {
+    known: HashSet<ParamId>,
     hasher: blake3::Hasher,
     any: bool,
 }
@@ -31,7 +38,7 @@ impl Frozen {
 impl ModuleVisitor for Frozen {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        if !tensor.is_require_grad() {
+        if !tensor.is_require_grad() && self.known.contains(&param.id) {
             self.add(&tensor.into_data());
         }
     }

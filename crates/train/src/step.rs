@@ -1,10 +1,11 @@
 //! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
@@ -23,6 +24,9 @@ pub struct Trainee<T: Module> {
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
     #[module(skip)]
     gradient_checkpointing: bool,
+    /// The number of the optimizer step that comes next, from 1.
+    #[module(skip)]
+    next_step: Arc<AtomicUsize>,
 }
 
 impl<T: Module> Trainee<T> {
@@ -32,7 +36,13 @@ impl<T: Module> Trainee<T> {
             model,
             optimizer: Arc::default(),
             gradient_checkpointing,
+            next_step: Arc::default(),
         }
+    }
+
+    /// Says which optimizer step comes next, from 1.
+    pub(crate) fn set_next_step(&self, step: usize) {
+        self.next_step.store(step, Ordering::Relaxed);
     }
 }
 
@@ -61,14 +71,28 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
+        // Over all batches of a step, the weights of their tokens sum up to one.
+        let share = item.weight * item.batch.count as f64;
+        let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
-            && let Some((loss, grads)) = self.model.checkpointed_backward(&item.batch, item.weight)
+            && let Some((mut loss, mut grads)) =
+                self.model.checkpointed_backward(&item.batch, item.weight)
         {
+            if let Some(term) = regularizer {
+                loss = loss + term.clone().inner();
+                let mut sum = GradientsAccumulator::new();
+                sum.accumulate(self, grads);
+                sum.accumulate(self, GradientsParams::from_grads(term.backward(), self));
+                grads = sum.grads();
+            }
             let metrics = StepMetrics::default();
             let item = StepOutput { loss, metrics };
             return TrainOutput { grads, item };
         }
-        let loss = self.model.loss(&item.batch) * item.weight;
+        let mut loss = self.model.loss(&item.batch) * item.weight;
+        if let Some(term) = regularizer {
+            loss = loss + term;
+        }
         let output = StepOutput {
             loss: loss.clone().inner(),
             metrics: StepMetrics::default(),
@@ -98,7 +122,11 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             drop(slot);
             return self;
         }
-        optimizer.step(learning_rate, self, gradients)
+        let seen = self.model.step_gradients(&gradients);
+        let mut next = optimizer.step(learning_rate, self, gradients);
+        let step = next.next_step.load(Ordering::Relaxed);
+        next.model.after_step(step, &seen);
+        next
     }
 }
 

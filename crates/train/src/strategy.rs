@@ -184,6 +184,7 @@ impl<T: TrainTarget> Run<'_, T> {
         self.record.metrics.sync()?;
         self.record.checkpoints.save(step, |folder| {
             model.save(folder)?;
+            model.save_step_state(folder)?;
             for (name, bytes) in [
                 (OPTIMIZER_NAME, &optimizer[..]),
                 (STATE_NAME, state.as_bytes()),
@@ -243,6 +244,7 @@ impl<T: TrainTarget> Run<'_, T> {
         if factor < 1.0 {
             scale(&model, &mut gradients, factor);
         }
+        model.set_next_step(self.record.state.global_step + 1);
         drop(model);
         self.learner.lr_step();
         self.learner.optimizer_step(gradients);

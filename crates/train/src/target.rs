@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftModel};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftModel, StepGradients};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use serde_json::{Map, Value};
 
@@ -33,6 +34,28 @@ pub trait TrainTarget: CausalLm + 'static {
     /// # Errors
     /// If one does not; the error names it.
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()>;
+
+    /// What training adds to the mean loss, `[1]`.
+    fn regularizer(&self) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// What [`after_step`](Self::after_step) needs of gradients that the optimizer will use up.
+    fn step_gradients(&self, _gradients: &GradientsParams) -> StepGradients {
+        StepGradients::default()
+    }
+
+    /// Runs after the `step`th optimizer step, from 1.
+    fn after_step(&mut self, _step: usize, _gradients: &StepGradients) {}
+
+    /// Writes into a checkpoint what [`save`](Self::save) leaves out and
+    /// [`restore`](Self::restore) needs to go on.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    fn save_step_state(&self, _dir: &Path) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The adapters are trained and saved, never the base.
@@ -47,7 +70,8 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
                 DEFAULT_ADAPTER => dir.to_path_buf(),
                 name => dir.join(name),
             };
-            compare(&config.to_json(), &folder.join(CONFIG_NAME))?;
+            let path = folder.join(CONFIG_NAME);
+            compare(&config.to_json(), config.learnt_keys(), &path)?;
         }
         Ok(self.restore_pretrained(dir)?)
     }
@@ -58,6 +82,22 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
         Ok(PeftModel::check_gradients(self, gradients)?)
+    }
+
+    fn regularizer(&self) -> Option<Tensor<1>> {
+        PeftModel::regularizer(self)
+    }
+
+    fn step_gradients(&self, gradients: &GradientsParams) -> StepGradients {
+        PeftModel::step_gradients(self, gradients)
+    }
+
+    fn after_step(&mut self, step: usize, gradients: &StepGradients) {
+        PeftModel::after_step(self, step, gradients);
+    }
+
+    fn save_step_state(&self, dir: &Path) -> Result<()> {
+        Ok(PeftModel::save_step_state(self, dir)?)
     }
 }
 
@@ -82,8 +122,8 @@ impl TrainTarget for GPT2LMHeadModel {
 }
 
 /// Checks that an adapter's configuration is the one in a file, but for keys that say nothing of
-/// what it computes.
-fn compare(config: &Map<String, Value>, path: &Path) -> Result<()> {
+/// what it computes, and those that training has `learnt`.
+fn compare(config: &Map<String, Value>, learnt: &[&str], path: &Path) -> Result<()> {
     const FREE: [&str; 6] = [
         "base_model_name_or_path",
         "revision",
@@ -98,8 +138,8 @@ fn compare(config: &Map<String, Value>, path: &Path) -> Result<()> {
     // By way of text, in which floats may lose their last bit.
     let now = serde_json::to_string(config).map_err(broken)?;
     let now: Map<String, Value> = serde_json::from_str(&now).map_err(broken)?;
-    let different =
-        |key: &&String| !FREE.contains(&key.as_str()) && then.get(*key) != now.get(*key);
+    let is_free = |key: &str| FREE.contains(&key) || learnt.contains(&key);
+    let different = |key: &&String| !is_free(key) && then.get(*key) != now.get(*key);
     let Some(key) = now.keys().find(different) else {
         return Ok(());
     };

@@ -184,7 +184,7 @@ pub fn train<T: TrainTarget>(
     let (metrics, evaluations) = match before {
         None => (MetricsFile::create(dir)?, Vec::new()),
         Some((checkpoint, saved)) => {
-            identity.base = frozen_hash(&model);
+            identity.base = frozen_hash(&model.model);
             saved.check(&identity, checkpoint)?;
             if saved.total_steps != steps.total {
                 tracing::warn!(

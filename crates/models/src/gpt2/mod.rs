@@ -25,7 +25,7 @@ use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
-#[adaptable(model_type = "gpt2", output = "lm_head")]
+#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
@@ -149,10 +149,10 @@ impl GPT2LMHeadModel {
         }
     }
 
-    /// The head's weight where it is tied, `[vocab, d]`. As in PEFT, an adapter on `wte` acts on
+    /// The head's weight where it is tied, `[vocab, d]`. As in PEFT, most adapters on `wte` act on
     /// the embedding only.
     fn tied_weight(&self) -> Tensor<2> {
-        self.transformer.wte.weight()
+        self.transformer.wte.tied_weight()
     }
 }
 

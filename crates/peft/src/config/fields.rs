@@ -1,6 +1,8 @@
 //! Reading a configuration key by key, with errors that say where, which key and which value.
 
+use super::keys::own_keys;
 use crate::{PeftError, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -67,6 +69,27 @@ impl Fields {
     /// Takes the value of `key` as it is; `None` when it is absent or null.
     pub fn take_value(&mut self, key: &str) -> Option<Value> {
         self.map.shift_remove(key).filter(|value| !value.is_null())
+    }
+
+    /// Takes every key that the default of `T` has.
+    ///
+    /// # Errors
+    /// As [`Fields::take`].
+    pub fn take_struct<T: Default + Serialize + DeserializeOwned>(&mut self) -> Result<T> {
+        let mut values = own_keys(&T::default());
+        let keys: Vec<String> = values.keys().cloned().collect();
+        for key in keys {
+            let Some(value) = self.take_value(&key) else {
+                continue;
+            };
+            values.insert(key.clone(), value.clone());
+            // One key after the other, so that an error is about this one.
+            if let Err(error) = T::deserialize(Value::Object(values.clone())) {
+                return Err(self.error(&key, &value, &plain_words(error.to_string())));
+            }
+        }
+        T::deserialize(Value::Object(values))
+            .map_err(|error| PeftError::Config(format!("{}: {error}", self.source)))
     }
 
     /// The keys that nobody took, in the order of the file.

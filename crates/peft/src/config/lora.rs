@@ -2,6 +2,7 @@
 
 use super::CommonConfig;
 use super::lora_read::{inert_keys, unsupported_keys};
+use crate::methods::TrainableTokenIndices;
 use crate::target::pattern_value;
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
@@ -75,6 +76,10 @@ pub struct LoraConfig {
     pub fan_in_fan_out: bool,
     /// Whether B has a bias.
     pub lora_bias: bool,
+    /// Whether the adapter has DoRA's magnitudes.
+    pub use_dora: bool,
+    /// The tokens whose embeddings are trained beside the layers.
+    pub trainable_token_indices: Option<TrainableTokenIndices>,
     /// Keys without a field, as read.
     pub(super) others: Map<String, Value>,
 }
@@ -93,6 +98,8 @@ impl Default for LoraConfig {
             alpha_pattern: IndexMap::new(),
             fan_in_fan_out: false,
             lora_bias: false,
+            use_dora: false,
+            trainable_token_indices: None,
             others: inert_keys()
                 .into_iter()
                 .chain(unsupported_keys())
@@ -130,6 +137,11 @@ impl LoraConfig {
                 ("alpha_pattern", Value::Object(alphas)),
                 ("fan_in_fan_out", json!(self.fan_in_fan_out)),
                 ("lora_bias", json!(self.lora_bias)),
+                ("use_dora", json!(self.use_dora)),
+                (
+                    "trainable_token_indices",
+                    json!(self.trainable_token_indices),
+                ),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
@@ -189,7 +201,13 @@ impl LoraConfig {
                     .to_string(),
             );
         }
-        Ok(())
+        if self.lora_bias && self.use_dora {
+            return fail("lora_bias = true cannot be used with use_dora = true".to_string());
+        }
+        match &self.trainable_token_indices {
+            Some(indices) => indices.validate(),
+            None => Ok(()),
+        }
     }
 
     /// The rank of the layer at `path`: `rank_pattern`'s, or `r`.

@@ -1,6 +1,7 @@
 //! Setting LoRA's keys one by one.
 
 use super::{Bias, InitLoraWeights, LoraConfig, OneOrMany, TargetModules, TaskType};
+use crate::methods::TrainableTokenIndices;
 
 /// Every method sets one key and returns the configuration; the fields say what they mean.
 impl LoraConfig {
@@ -43,6 +44,19 @@ impl LoraConfig {
     /// Sets whether B has a bias.
     pub fn with_lora_bias(mut self, lora_bias: bool) -> Self {
         self.lora_bias = lora_bias;
+        self
+    }
+
+    /// Sets whether the adapter has DoRA's magnitudes.
+    pub fn with_use_dora(mut self, use_dora: bool) -> Self {
+        self.use_dora = use_dora;
+        self
+    }
+
+    /// Sets the tokens of the input embedding that are trained too.
+    pub fn with_trainable_token_indices(mut self, ids: impl IntoIterator<Item = usize>) -> Self {
+        let ids = ids.into_iter().collect();
+        self.trainable_token_indices = Some(TrainableTokenIndices::Input(ids));
         self
     }
 

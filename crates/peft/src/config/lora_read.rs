@@ -1,5 +1,6 @@
 //! Reading LoRA's keys.
 
+use super::keys::is_truthy;
 use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
@@ -15,7 +16,7 @@ pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
 
 /// Keys that change the computation and are not supported yet, with the defaults that turn them
 /// off.
-pub(super) fn unsupported_keys() -> [(&'static str, Value); 17] {
+pub(super) fn unsupported_keys() -> [(&'static str, Value); 15] {
     [
         ("alora_invocation_tokens", Value::Null),
         ("arrow_config", Value::Null),
@@ -29,12 +30,15 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 17] {
         ("megatron_config", Value::Null),
         ("monteclora_config", Value::Null),
         ("target_parameters", Value::Null),
-        ("trainable_token_indices", Value::Null),
         ("use_bdlora", Value::Null),
-        ("use_dora", json!(false)),
         ("use_qalora", json!(false)),
         ("velora_config", Value::Null),
     ]
+}
+
+/// LoRA's keys for variants that neither it nor AdaLoRA has.
+pub(crate) fn lora_variant_keys() -> Vec<(&'static str, Value)> {
+    inert_keys().into_iter().chain(unsupported_keys()).collect()
 }
 
 impl LoraConfig {
@@ -66,6 +70,8 @@ impl LoraConfig {
             alpha_pattern: fields.take("alpha_pattern", IndexMap::new())?,
             fan_in_fan_out: fields.take("fan_in_fan_out", false)?,
             lora_bias: fields.take("lora_bias", false)?,
+            use_dora: fields.take("use_dora", false)?,
+            trainable_token_indices: fields.take("trainable_token_indices", None)?,
             others: Map::new(),
         };
         for (key, default) in inert_keys() {
@@ -140,18 +146,6 @@ fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
             &other,
             "not supported yet; true, false and \"gaussian\" are",
         )),
-    }
-}
-
-/// What Python's `bool(value)` says.
-fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(values) => !values.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }
 

@@ -86,7 +86,18 @@ fn bad_values_are_errors_that_name_them() {
             r#""init_lora_weights": "pissa""#,
             ["\"pissa\"", "not supported"],
         ),
-        (r#""use_dora": true"#, ["use_dora = true", "not supported"]),
+        (
+            r#""use_qalora": true"#,
+            ["use_qalora = true", "not supported"],
+        ),
+        (
+            r#""use_dora": true, "lora_bias": true"#,
+            ["lora_bias = true", "use_dora = true"],
+        ),
+        (
+            r#""trainable_token_indices": [3, 3]"#,
+            ["trainable_token_indices", "token 3 twice"],
+        ),
         (
             r#""loftq_config": {"a": 1}"#,
             ["loftq_config = {", "not supported"],

@@ -4,6 +4,7 @@
 mod common;
 mod fields;
 mod json;
+mod keys;
 mod lora;
 mod lora_builder;
 mod lora_read;
@@ -12,5 +13,7 @@ mod one_or_many;
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
+pub use keys::{Keys, bias};
 pub use lora::{Bias, InitLoraWeights, LoraConfig};
+pub(crate) use lora_read::lora_variant_keys;
 pub use one_or_many::OneOrMany;

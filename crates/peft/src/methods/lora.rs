@@ -7,9 +7,11 @@ use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::Lora;
 use serde_json::{Map, Value};
 
+use super::dora::DoraLayer;
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
 use crate::{
-    Base, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors,
+    target,
 };
 
 impl Method for LoraConfig {
@@ -60,7 +62,7 @@ impl Method for LoraConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        Ok(Arc::new(LoraLayer {
+        let lora = LoraLayer {
             kind: layer.kind,
             d_in: layer.d_in,
             d_out: layer.d_out,
@@ -69,33 +71,70 @@ impl Method for LoraConfig {
             dropout: DropoutConfig::new(self.lora_dropout).init(),
             init: self.init_lora_weights,
             lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
-        }))
+        };
+        Ok(match self.use_dora {
+            true => Arc::new(DoraLayer { lora }),
+            false => Arc::new(lora),
+        })
+    }
+
+    fn further_layers(&self, layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
+        match &self.trainable_token_indices {
+            Some(indices) => indices.layers(layers),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
 /// `[d_out, r]` kept as the file holds them.
 #[derive(Debug)]
-struct LoraLayer {
+pub(super) struct LoraLayer {
     kind: LayerKind,
     d_in: usize,
-    d_out: usize,
+    pub d_out: usize,
     r: usize,
     scaling: f64,
-    dropout: Dropout,
+    pub dropout: Dropout,
     init: InitLoraWeights,
     lora_bias: bool,
 }
 
 impl LoraLayer {
     /// The change of the weight, `[d_in, d_out]`: `scaling · (B A)ᵀ`.
-    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
-        let (a, b) = match self.kind {
-            LayerKind::Embedding => ("lora_embedding_A", "lora_embedding_B"),
-            _ => ("lora_A", "lora_B"),
-        };
-        let (a, b) = (tensors.matrix(a), tensors.matrix(b));
+    pub fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let [a, b] = self.names().map(|name| tensors.matrix(name));
+        self.delta_of(a, b)
+    }
+
+    /// [`delta_weight`](Self::delta_weight) for any `A` and `B`.
+    pub fn delta_of(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
         a.transpose().matmul(b.transpose()) * self.scaling
+    }
+
+    /// What `A` and `B` are called here.
+    pub fn names(&self) -> [&'static str; 2] {
+        match self.kind {
+            LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
+            _ => ["lora_A", "lora_B"],
+        }
+    }
+
+    /// Whether the layer gives a part of its weight to `A` and `B` when they are attached.
+    pub fn takes_residual(&self) -> bool {
+        false
+    }
+
+    /// Whether training drops elements of such an input.
+    pub fn drops(&self, input: &Tensor<2>) -> bool {
+        self.dropout.prob > 0.0 && input.is_autodiff()
+    }
+
+    /// `scaling · B(A(x))` of an input after dropout, `[tokens, d_out]`.
+    pub fn change(&self, tensors: &Tensors<'_>, dropped: Tensor<2>) -> Tensor<2> {
+        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
+        let hidden = dropped.matmul(tensors.matrix("lora_A").transpose()) * self.scaling;
+        hidden.matmul(tensors.matrix("lora_B").transpose())
     }
 }
 
@@ -104,7 +143,7 @@ impl LayerMethod for LoraLayer {
         "lora"
     }
 
-    fn tensors(&self, _weight: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec> {
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         if self.kind == LayerKind::Embedding {
             // PEFT starts embeddings the other way round: A is zero, B is not.
@@ -146,10 +185,7 @@ impl LayerMethod for LoraLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let output = base.forward(input.clone());
-        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
-        let hidden = self.dropout.forward(input);
-        let hidden = hidden.matmul(tensors.matrix("lora_A").transpose()) * self.scaling;
-        let output = output + hidden.matmul(tensors.matrix("lora_B").transpose());
+        let output = output + self.change(tensors, self.dropout.forward(input));
         match self.lora_bias {
             true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
             false => output,

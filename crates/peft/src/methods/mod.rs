@@ -1,26 +1,77 @@
 //! The methods, and the registry that finds one by its `peft_type`.
 
+mod adalora;
+mod blocks;
+mod boft;
+mod check;
+mod dora;
+mod fourierft;
+mod hira;
+mod hra;
+mod ia3;
+mod init;
+mod ln_tuning;
+mod loha;
+mod lokr;
 mod lora;
+mod lycoris;
+mod oft;
+mod parts;
+mod trainable_tokens;
+mod vera;
 
 use std::sync::{Arc, LazyLock, RwLock};
 
 use indexmap::IndexMap;
 
-use crate::config::{Fields, LoraConfig};
-use crate::{Method, PeftError, Result};
+pub use adalora::AdaLoraConfig;
+pub use boft::BOFTConfig;
+pub use fourierft::FourierFTConfig;
+pub use hira::HiraConfig;
+pub use hra::HRAConfig;
+pub use ia3::IA3Config;
+pub use init::InitWeights;
+pub use ln_tuning::LNTuningConfig;
+pub use loha::LoHaConfig;
+pub use lokr::LoKrConfig;
+pub use oft::OFTConfig;
+pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
+pub use vera::VeraConfig;
+
+use crate::config::{Fields, Keys, LoraConfig};
+use crate::{LayerInfo, Method, PeftError, Result};
 
 /// Reads a method's configuration from the keys of `adapter_config.json`.
 pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 
 /// Every method that files can name; one line each.
-static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(|| {
-    let methods: [(&str, ReadConfig); 1] = [("LORA", |fields| {
+const METHODS: &[(&str, ReadConfig)] = &[
+    ("LORA", |fields| {
         Ok(Arc::new(LoraConfig::from_fields(fields)?))
-    })];
-    let methods = methods.into_iter();
+    }),
+    ("IA3", read::<IA3Config>),
+    ("LN_TUNING", read::<LNTuningConfig>),
+    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
+    ("ADALORA", read::<AdaLoraConfig>),
+    ("VERA", read::<VeraConfig>),
+    ("FOURIERFT", read::<FourierFTConfig>),
+    ("HIRA", read::<HiraConfig>),
+    ("LOHA", read::<LoHaConfig>),
+    ("LOKR", read::<LoKrConfig>),
+    ("OFT", read::<OFTConfig>),
+    ("BOFT", read::<BOFTConfig>),
+    ("HRA", read::<HRAConfig>),
+];
+
+fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {
+    Ok(Arc::new(C::from_fields(fields)?))
+}
+
+static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(|| {
+    let methods = METHODS.iter();
     RwLock::new(
         methods
-            .map(|(name, read)| (name.to_string(), read))
+            .map(|(name, read)| (name.to_string(), *read))
             .collect(),
     )
 });
@@ -32,6 +83,18 @@ pub fn register_method(peft_type: &str, read: ReadConfig) {
         .write()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     registry.insert(peft_type.to_string(), read);
+}
+
+/// The `peft_type`s of the known methods that can adapt such a layer.
+pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
+    let registry = REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let methods = registry.iter();
+    let able = methods.filter(|(_, read)| {
+        read(Fields::new(Default::default(), "")).is_ok_and(|config| config.supports(layer))
+    });
+    able.map(|(name, _)| name.clone()).collect()
 }
 
 /// The configuration that the keys of an `adapter_config.json` describe.
@@ -58,7 +121,9 @@ pub fn config_from_fields(fields: Fields) -> Result<Arc<dyn Method>> {
         )));
     };
     let config = read(fields)?;
-    config.validate()?;
+    let placed = |error| PeftError::Config(format!("{source}: {error}"));
+    config.common().validate().map_err(placed)?;
+    config.validate().map_err(placed)?;
     let unknown: Vec<_> = config.common().unknown.keys().collect();
     if !unknown.is_empty() {
         tracing::warn!("{source}: unknown keys {unknown:?} are kept but have no effect");

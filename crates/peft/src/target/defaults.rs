@@ -2,6 +2,46 @@
 
 use crate::config::TargetModules;
 
+/// (IA)³'s `target_modules` for a model type, and which of them are feed-forward layers.
+pub fn ia3_target_modules(model_type: &str) -> Option<(TargetModules, TargetModules)> {
+    let (names, feedforward): (&[&str], &[&str]) = match model_type {
+        "gpt2" | "gpt_bigcode" => (&["c_attn", "mlp.c_proj"], &["mlp.c_proj"]),
+        "llama" | "mistral" => (&["k_proj", "v_proj", "down_proj"], &["down_proj"]),
+        "gemma" | "gemma2" | "gemma3_text" | "llama4" | "qwen2" | "qwen3" => {
+            (&["q_proj", "v_proj", "down_proj"], &["down_proj"])
+        }
+        "mixtral" => (&["k_proj", "v_proj", "w2"], &["w2"]),
+        "opt" => (&["q_proj", "k_proj", "fc2"], &["fc2"]),
+        "phi" => (&["q_proj", "v_proj", "fc2"], &["fc2"]),
+        "gptj" => (&["q_proj", "v_proj", "fc_out"], &["fc_out"]),
+        "bert" => (&["key", "value", "output.dense"], &["output.dense"]),
+        _ => return None,
+    };
+    let list = |names: &[&str]| TargetModules::list(names.iter().copied());
+    Some((list(names), list(feedforward)))
+}
+
+/// LN tuning's `target_modules` for a model type.
+pub fn ln_tuning_target_modules(model_type: &str) -> Option<TargetModules> {
+    let names: &[&str] = match model_type {
+        "gpt2" => &["ln_1", "ln_2", "ln_f"],
+        "llama" | "mistral" | "gemma" => &["input_layernorm", "post_attention_layernorm", "norm"],
+        "qwen2" | "qwen3" => &["post_attention_layernorm"],
+        "phi" => &["input_layernorm", "final_layernorm"],
+        "gptj" => &["ln_1", "ln_f"],
+        _ => return None,
+    };
+    Some(TargetModules::list(names.iter().copied()))
+}
+
+/// FourierFT's and WaveFT's `target_modules` for a model type: LoRA's, but for GPT-2.
+pub fn fourierft_target_modules(model_type: &str) -> Option<TargetModules> {
+    match model_type {
+        "gpt2" => Some(TargetModules::list(["mlp.c_proj"])),
+        _ => lora_target_modules(model_type),
+    }
+}
+
 /// LoRA's `target_modules` for a model type (`model_type` of its `config.json`), where PEFT has
 /// a default for it; other methods start from the same table.
 pub fn lora_target_modules(model_type: &str) -> Option<TargetModules> {

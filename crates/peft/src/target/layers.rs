@@ -5,7 +5,7 @@ use super::no_match::{Model, no_match};
 use super::paths::{Tree, ends_with_name, short_names};
 use super::suffix::{MIN_TO_SHORTEN, minimal_suffixes};
 use crate::config::{CommonConfig, TargetModules, TaskType};
-use crate::{LayerInfo, LayerKind, PeftError, Result};
+use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
 
 /// The layers to adapt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct Targets {
 
 /// Finds the layers of a model that `common` means.
 ///
-/// `layers` are all layers of the model in its order, `supported` says which of them the method
-/// can adapt, `defaults` are the method's target modules for the model's type. Warns about names
-/// and exclusions that match nothing.
+/// `layers` are all layers of the model in its order; `method` says which of them it can adapt,
+/// and which it adapts where nothing is given. Warns about names and exclusions that match
+/// nothing.
 ///
 /// # Errors
 /// When no target modules are given and there is no default, a pattern is not a regular
@@ -30,13 +30,13 @@ pub struct Targets {
 pub fn target_layers(
     common: &CommonConfig,
     layers: &[LayerInfo],
-    supported: &dyn Fn(&LayerInfo) -> bool,
+    method: &dyn Method,
     model_type: &str,
-    defaults: Option<TargetModules>,
 ) -> Result<Targets> {
+    let defaults = method.default_target_modules(model_type);
     let model = Model {
         layers,
-        supported,
+        method,
         model_type,
     };
     let Some(given) = common.target_modules.as_ref().or(defaults.as_ref()) else {
@@ -65,7 +65,7 @@ pub fn target_layers(
         let verdict = matcher.verdict(&layer.path)?;
         verdicts.push(verdict);
         if verdict == Verdict::Targeted {
-            if !supported(layer) {
+            if !method.supports(layer) {
                 return Err(model.unsupported(given, layer));
             }
             paths.push(layer.path.clone());

@@ -13,7 +13,9 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use defaults::lora_target_modules;
+pub use defaults::{
+    fourierft_target_modules, ia3_target_modules, ln_tuning_target_modules, lora_target_modules,
+};
 pub use layers::{Targets, target_layers};
-pub use pattern::pattern_value;
+pub use pattern::{full_match, pattern_value};
 pub use save::modules_to_save;

@@ -3,14 +3,14 @@
 use super::matching::Verdict;
 use super::paths::short_names;
 use crate::config::{CommonConfig, TargetModules};
-use crate::{LayerInfo, PeftError};
+use crate::{LayerInfo, Method, PeftError, methods};
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
 
 /// A model as a method sees it.
 pub(crate) struct Model<'a> {
     pub layers: &'a [LayerInfo],
-    pub supported: &'a dyn Fn(&LayerInfo) -> bool,
+    pub method: &'a dyn Method,
     pub model_type: &'a str,
 }
 
@@ -42,9 +42,11 @@ impl Model<'_> {
             [] => "no layer of this model".to_string(),
             kinds => format!("{} layers", kinds.join(" and ")),
         };
+        let method = self.method.peft_type();
+        let others = methods::supporting(layer).join(", ");
         PeftError::Target(format!(
-            "target_modules {given} matches {}, a {} layer, which this method cannot adapt; in \
-             {} it adapts {can}",
+            "target_modules {given} matches {}, a {} layer, which {method} cannot adapt; in {} it \
+             adapts {can} (methods for such a layer: {others})",
             layer.path,
             layer.kind,
             self.name()
@@ -52,7 +54,9 @@ impl Model<'_> {
     }
 
     fn supported_layers(&self) -> impl Iterator<Item = &LayerInfo> + Clone {
-        self.layers.iter().filter(|layer| (self.supported)(layer))
+        self.layers
+            .iter()
+            .filter(|layer| self.method.supports(layer))
     }
 }
 

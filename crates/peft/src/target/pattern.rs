@@ -50,6 +50,14 @@ impl Pattern {
     }
 }
 
+/// Python's `re.fullmatch(pattern, path)`; `key` is the configuration key that errors name.
+///
+/// # Errors
+/// When the pattern is not a regular expression.
+pub fn full_match(key: &str, pattern: &str, path: &str) -> Result<bool> {
+    Pattern::full(key, pattern)?.matches(path)
+}
+
 /// The value that `rank_pattern` or `alpha_pattern` (`key`) gives the layer at `path`: that of
 /// the first pattern that matches the end of the path at a dot, or all of it (`^` stands for its
 /// start). Warns where a later pattern says something else: PEFT's files sort the patterns, so

@@ -11,6 +11,7 @@ fn owned(names: &[&str]) -> Vec<String> {
 /// The layers of a GPT-2 with a classifier's head or without one.
 fn gpt2(blocks: usize, head: Option<&str>) -> Vec<LayerInfo> {
     let layer = |path: String, kind| LayerInfo {
+        is_input: path.ends_with("wte"),
         is_output: path == "lm_head",
         path,
         kind,
@@ -41,14 +42,7 @@ fn gpt2(blocks: usize, head: Option<&str>) -> Vec<LayerInfo> {
 
 fn targets(config: &LoraConfig, layers: &[LayerInfo]) -> Result<Targets> {
     config.validate()?;
-    let supported = |layer: &LayerInfo| layer.kind != LayerKind::LayerNorm;
-    target_layers(
-        &config.common,
-        layers,
-        &supported,
-        "gpt2",
-        lora_target_modules("gpt2"),
-    )
+    target_layers(&config.common, layers, config, "gpt2")
 }
 
 /// The paths found in two blocks, without `transformer.`.
@@ -185,7 +179,7 @@ fn errors_name_the_target_and_the_way_out() {
         message.starts_with("target_modules \"(c_attn\" is not a regular expression: "),
         "{message}"
     );
-    let none = target_layers(&lora().common, &gpt2(1, None), &|_| false, "", None);
+    let none = target_layers(&lora().common, &gpt2(0, None)[2..], &lora(), "");
     assert_eq!(
         none.unwrap_err().to_string(),
         "target_modules is not given and has no default for the model; it has no layer that \

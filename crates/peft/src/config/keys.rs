@@ -1,0 +1,183 @@
+//! Configurations that are plain data: the keys a method shares with all others, and its own.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{Bias, CommonConfig, Fields};
+use crate::{PeftError, Result};
+
+/// A configuration whose own keys serde reads and writes; [`peft_config!`](crate::peft_config)
+/// implements it. The default has PEFT's defaults.
+pub trait Keys: Default + Serialize + DeserializeOwned {
+    /// The name in `adapter_config.json`, such as `IA3`.
+    const PEFT_TYPE: &'static str;
+    /// The name of PEFT's class without `Config`, such as `IA3`.
+    const CLASS_NAME: &'static str;
+    /// The keys of [`CommonConfig`] that PEFT's class does not have.
+    const WITHOUT: &'static [&'static str];
+
+    /// The keys all methods share.
+    fn common(&self) -> &CommonConfig;
+
+    /// The keys all methods share, to change them.
+    fn common_mut(&mut self) -> &mut CommonConfig;
+
+    /// Keys that have to keep these values, which turn something off that is not supported.
+    fn fixed() -> Vec<(&'static str, Value)> {
+        Vec::new()
+    }
+
+    /// Reads a configuration; keys that nothing knows are kept.
+    ///
+    /// # Errors
+    /// If a value has the wrong type, or asks for something that is not supported.
+    fn from_fields(mut fields: Fields) -> Result<Self> {
+        fields.take_value("peft_type");
+        let mut absent = Map::new();
+        for key in Self::WITHOUT {
+            if let Some(value) = fields.take_value(key) {
+                absent.insert(key.to_string(), value);
+            }
+        }
+        let common = CommonConfig::from_fields(&mut fields)?;
+        for (key, only) in Self::fixed() {
+            let value = fields.take_value(key).unwrap_or(Value::Null);
+            if is_truthy(&value) && value != only {
+                let reason = format!("not supported here; only {only} is");
+                return Err(fields.error(key, &value, &reason));
+            }
+        }
+        let mut config: Self = fields.take_struct()?;
+        *config.common_mut() = common;
+        absent.extend(fields.rest());
+        config.common_mut().unknown = absent;
+        Ok(config)
+    }
+
+    /// Every key that PEFT writes and the unknown ones.
+    fn to_json(&self) -> Map<String, Value> {
+        let mut map = self.common().to_json(Self::PEFT_TYPE);
+        for key in Self::WITHOUT {
+            map.shift_remove(*key);
+        }
+        map.extend(self.common().unknown.clone());
+        for (key, value) in Self::fixed() {
+            map.insert(key.to_string(), value);
+        }
+        map.extend(own_keys(self));
+        map
+    }
+}
+
+/// The keys of a configuration without the shared ones.
+///
+/// # Panics
+/// If the configuration does not serialise to a JSON object: an error of the programmer's.
+pub(super) fn own_keys<T: Serialize>(config: &T) -> Map<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(map)) => map,
+        other => panic!("the keys of a configuration are no JSON object: {other:?}"),
+    }
+}
+
+/// What Python's `bool(value)` says.
+pub(super) fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+/// The meaning of a key `bias`: `none`, `all`, or the method's own word for the biases of the
+/// adapted layers, such as `vera_only`.
+///
+/// # Errors
+/// If it is another word.
+pub fn bias(value: &str, only: &str) -> Result<Bias> {
+    match value {
+        "none" => Ok(Bias::None),
+        "all" => Ok(Bias::All),
+        value if value == only => Ok(Bias::LoraOnly),
+        value => Err(PeftError::Config(format!(
+            "bias = {value:?}: must be \"none\", \"all\" or \"{only}\""
+        ))),
+    }
+}
+
+/// Implements [`Keys`] for a struct with a field `common: CommonConfig` that serde skips:
+/// `peft_config!(IA3Config, "IA3", "IA3", without: ["layers_pattern"])`.
+#[macro_export]
+macro_rules! peft_config {
+    ($config:ty, $peft_type:literal, $class:literal, without: [$($key:literal),*] $(, fixed: $fixed:expr)?) => {
+        impl $crate::config::Keys for $config {
+            const PEFT_TYPE: &'static str = $peft_type;
+            const CLASS_NAME: &'static str = $class;
+            const WITHOUT: &'static [&'static str] = &[$($key),*];
+
+            fn common(&self) -> &$crate::config::CommonConfig {
+                &self.common
+            }
+
+            fn common_mut(&mut self) -> &mut $crate::config::CommonConfig {
+                &mut self.common
+            }
+
+            $(fn fixed() -> Vec<(&'static str, serde_json::Value)> {
+                $fixed
+            })?
+        }
+    };
+}
+
+/// The functions of [`Method`](crate::Method) that [`Keys`] answers; with `fan_in_fan_out`, a
+/// field of that name is corrected to what the layers are, as PEFT does when it attaches.
+#[macro_export]
+macro_rules! method_of_keys {
+    () => {
+        fn peft_type(&self) -> &str {
+            <Self as $crate::config::Keys>::PEFT_TYPE
+        }
+
+        fn class_name(&self) -> &str {
+            <Self as $crate::config::Keys>::CLASS_NAME
+        }
+
+        fn common(&self) -> &$crate::config::CommonConfig {
+            &self.common
+        }
+
+        fn with_common(
+            &self,
+            common: $crate::config::CommonConfig,
+        ) -> std::sync::Arc<dyn $crate::Method> {
+            let mut config = self.clone();
+            config.common = common;
+            std::sync::Arc::new(config)
+        }
+
+        fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+            $crate::config::Keys::to_json(self)
+        }
+    };
+    (fan_in_fan_out) => {
+        $crate::method_of_keys!();
+
+        fn attached(
+            &self,
+            common: $crate::config::CommonConfig,
+            layers: &[&$crate::LayerInfo],
+        ) -> std::sync::Arc<dyn $crate::Method> {
+            let mut config = self.clone();
+            config.common = common;
+            config.fan_in_fan_out |= layers
+                .iter()
+                .any(|layer| layer.kind == $crate::LayerKind::Conv1D);
+            std::sync::Arc::new(config)
+        }
+    };
+}

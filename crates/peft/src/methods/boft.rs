@@ -1,0 +1,247 @@
+//! BOFT (arXiv 2311.06243): the input is rotated by a butterfly of small rotations.
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::blocks::{cayley, rotate};
+use super::check::positive;
+use super::parts::parameter;
+use crate::config::{Bias, CommonConfig, TargetModules, bias};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
+    target,
+};
+
+/// The configuration of BOFT: `y = s ⊙ (x B_{m-1} … B_0 W) + bias` with a trained `s` `[d_out]` and
+/// `B_i = P_i diag(R_i1, …, R_in) P_iᵀ`: permutations `P_i`, and Cayley's rotations `R` `[b, b]` of
+/// the skew-symmetric part of a trained matrix (peft/tuners/boft/layer.py).
+///
+/// It costs `m n b² + d_out` parameters a layer. Python's peft puts it on `Linear` only, not on
+/// `Conv1D`, and without its CUDA extension takes one factor `m` whatever the file says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BOFTConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The size of a block; 0 where their number is given.
+    pub boft_block_size: usize,
+    /// The number of blocks; 0 where the size of a block is given.
+    pub boft_block_num: usize,
+    /// The number of factors.
+    pub boft_n_butterfly_factor: usize,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Which biases of the base are trained: `none`, `all` or `boft_only`.
+    pub bias: String,
+    /// Whether the rotations start as the identity; otherwise at small random ones.
+    pub init_weights: bool,
+}
+
+impl Default for BOFTConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            boft_block_size: 4,
+            boft_block_num: 0,
+            boft_n_butterfly_factor: 1,
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            init_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(BOFTConfig, "BOFT", "BOFT", without: [], fixed: {
+    vec![("boft_dropout", json!(0.0))]
+});
+
+impl Method for BOFTConfig {
+    crate::method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        let (size, number) = (self.boft_block_size, self.boft_block_num);
+        if (size == 0) == (number == 0) {
+            return Err(PeftError::Config(format!(
+                "boft_block_size = {size} and boft_block_num = {number}: give one of them and set \
+                 the other to 0, since their product is the width of the layer"
+            )));
+        }
+        positive("boft_n_butterfly_factor", self.boft_n_butterfly_factor)?;
+        bias(&self.bias, "boft_only").map(drop)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        bias(&self.bias, "boft_only").unwrap_or_default()
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let (given, factors) = (
+            self.boft_block_size.max(self.boft_block_num),
+            self.boft_n_butterfly_factor,
+        );
+        let fail = |reason: String| {
+            let (path, d_in) = (&layer.path, layer.d_in);
+            Err(PeftError::Config(format!(
+                "{path} has {d_in} inputs: {reason}"
+            )))
+        };
+        if !layer.d_in.is_multiple_of(given) {
+            let key = match self.boft_block_size {
+                0 => "boft_block_num",
+                _ => "boft_block_size",
+            };
+            return fail(format!("{key} = {given} does not divide them"));
+        }
+        let (n, b) = match self.boft_block_size {
+            0 => (given, layer.d_in / given),
+            size => (layer.d_in / size, size),
+        };
+        // Each factor beyond the first mixes twice as many blocks.
+        let mixed = u32::try_from(factors - 1)
+            .ok()
+            .and_then(|power| 2_usize.checked_pow(power));
+        let fits = mixed.is_some_and(|mixed| n.is_multiple_of(mixed) && (mixed == 1 || b % 2 == 0));
+        if !fits {
+            return fail(format!(
+                "boft_n_butterfly_factor = {factors} needs {n} blocks of {b} to be a multiple of \
+                 2^{} blocks of even size",
+                factors - 1
+            ));
+        }
+        let orders = (0..factors).map(|factor| butterfly(n, b, factor));
+        Ok(Arc::new(BOFTLayer {
+            n,
+            b,
+            d_out: layer.d_out,
+            orders: orders.collect(),
+            init: self.init_weights,
+        }))
+    }
+}
+
+/// The order of features in which the `factor`th butterfly finds its blocks next to each other:
+/// of every `2^factor` blocks first the even halves, then the odd ones
+/// (`block_butterfly_perm`).
+fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
+    if factor == 0 {
+        return (0..n * b).collect();
+    }
+    let (half, group) = (b / 2, b << factor);
+    let pieces = group / half;
+    let order = (0..pieces).step_by(2).chain((1..pieces).step_by(2));
+    let order: Vec<usize> = order.collect();
+    let starts = (0..n * b).step_by(group);
+    let features = starts.flat_map(|start| order.iter().map(move |piece| start + piece * half));
+    features.flat_map(|first| first..first + half).collect()
+}
+
+/// BOFT at one layer.
+#[derive(Debug)]
+struct BOFTLayer {
+    /// The number and size of the blocks.
+    n: usize,
+    b: usize,
+    d_out: usize,
+    /// The order of features of each factor.
+    orders: Vec<Vec<usize>>,
+    init: bool,
+}
+
+impl BOFTLayer {
+    /// Rows times `B_{m-1} … B_0`, or with `transposed` times its transposed; `[rows, d_in]`.
+    fn rotated(&self, tensors: &Tensors<'_>, rows: Tensor<2>, transposed: bool) -> Tensor<2> {
+        let (m, n, b) = (self.orders.len(), self.n, self.b);
+        let matrices: Tensor<3> = tensors.tensor4("boft_R").reshape([m * n, b, b]);
+        let skew = (matrices.clone() - matrices.swap_dims(1, 2)) * 0.5;
+        let mut rotations = cayley(skew);
+        if transposed {
+            rotations = rotations.swap_dims(1, 2);
+        }
+        let mut factors: Vec<usize> = (0..m).collect();
+        if !transposed {
+            factors.reverse();
+        }
+        let device = rows.device();
+        let index = |order: &[usize]| {
+            let order: Vec<i64> = order.iter().map(|&place| place as i64).collect();
+            Tensor::<1, Int>::from_data(order.as_slice(), &device)
+        };
+        let mut rows = rows;
+        for factor in factors {
+            let order = &self.orders[factor];
+            let mut inverse = vec![0; order.len()];
+            for (place, &feature) in order.iter().enumerate() {
+                inverse[feature] = place;
+            }
+            let rotation = rotations.clone().narrow(0, factor * n, n);
+            rows = rotate(rows.select(1, index(&inverse)), rotation).select(1, index(order));
+        }
+        rows
+    }
+
+    /// `s` as a row, `[1, d_out]`.
+    fn scale(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        tensors.matrix("boft_s").transpose()
+    }
+}
+
+impl LayerMethod for BOFTLayer {
+    fn prefix(&self) -> &str {
+        "boft"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let (rotations, scale) = match self.init {
+            true => (Init::Zeros, Init::Ones),
+            false => (Init::Normal(0.1), Init::Ones),
+        };
+        let shape = [self.orders.len(), self.n, self.b, self.b];
+        vec![
+            TensorSpec::new("boft_R", "boft_R", shape).with_init(rotations),
+            TensorSpec::new("boft_s", "boft_s", [self.d_out, 1]).with_init(scale),
+        ]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let output = base.forward(self.rotated(tensors, input, false));
+        let scale = self.scale(tensors);
+        match base.bias() {
+            Some(bias) => {
+                let bias = bias.unsqueeze();
+                (output - bias.clone()) * scale + bias
+            }
+            None => output * scale,
+        }
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let rotated = self.rotated(tensors, weight.transpose(), true).transpose();
+        Some((rotated * self.scale(tensors), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        let shape = [self.orders.len(), self.n, self.b, self.b];
+        vec![
+            parameter("boft_R", shape),
+            parameter("boft_s", [self.d_out, 1]),
+        ]
+    }
+}

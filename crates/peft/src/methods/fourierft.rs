@@ -1,0 +1,203 @@
+//! FourierFT (arXiv 2405.03003): the change of a weight is a sparse spectrum.
+
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::check::finite;
+use super::parts::parameter;
+use crate::config::{Bias, CommonConfig, TargetModules, bias};
+use crate::torch_random::TorchRandom;
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
+    Tensors, target,
+};
+
+/// The configuration of FourierFT: `y = base(x) + x ΔWᵀ` with
+/// `ΔW = scaling · Re(ifft2(S))` `[d_out, d_in]`, where the spectrum `S` is zero but for `n`
+/// trained values at places that a seed draws (peft/tuners/fourierft/layer.py).
+///
+/// It costs `n_frequency` parameters a layer. `ΔW` is made only to be merged: on activations the
+/// inverse transform of `n` values is two products with `n` cosines and sines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FourierFTConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The number of trained values of the spectrum.
+    pub n_frequency: usize,
+    /// The factor of the change.
+    pub scaling: f64,
+    /// The seed of their places.
+    pub random_loc_seed: Option<u64>,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Which biases of the base are trained: `none`, `all` or `fourier_only`.
+    pub bias: String,
+    /// The number of values of single layers, by pattern.
+    pub n_frequency_pattern: IndexMap<String, usize>,
+    /// Whether the values start at zero; otherwise at normal random numbers.
+    pub init_weights: bool,
+}
+
+impl Default for FourierFTConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            n_frequency: 1000,
+            scaling: 150.0,
+            random_loc_seed: Some(777),
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            n_frequency_pattern: IndexMap::new(),
+            init_weights: false,
+        }
+    }
+}
+
+crate::peft_config!(FourierFTConfig, "FOURIERFT", "FourierFT", without: []);
+
+impl Method for FourierFTConfig {
+    crate::method_of_keys!(fan_in_fan_out);
+
+    fn validate(&self) -> Result<()> {
+        if self.n_frequency == 0 {
+            return Err(PeftError::Config(
+                "n_frequency = 0: must be a positive whole number".into(),
+            ));
+        }
+        if self.random_loc_seed.is_none() {
+            return Err(PeftError::Config(
+                "random_loc_seed = null: the places of the values need a seed".into(),
+            ));
+        }
+        finite("scaling", self.scaling)?;
+        bias(&self.bias, "fourier_only").map(drop)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::fourierft_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        bias(&self.bias, "fourier_only").unwrap_or_default()
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let patterns = &self.n_frequency_pattern;
+        let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
+        let n = n.copied().unwrap_or(self.n_frequency);
+        let (d_in, d_out) = (layer.d_in, layer.d_out);
+        if n == 0 || n > d_in * d_out {
+            return Err(PeftError::Config(format!(
+                "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
+                 the number of its weights",
+                layer.path,
+                d_in * d_out
+            )));
+        }
+        let mut random = TorchRandom::new(self.random_loc_seed.unwrap_or_default());
+        let places = random.permutation(d_in * d_out, n).into_iter();
+        let (rows, columns) = places
+            .map(|p| ((p / d_in) as i64, (p % d_in) as i64))
+            .unzip();
+        Ok(Arc::new(FourierLayer {
+            d_in,
+            d_out,
+            rows,
+            columns,
+            scaling: self.scaling / (d_in * d_out) as f64,
+            init: self.init_weights,
+        }))
+    }
+}
+
+/// FourierFT at one layer.
+#[derive(Debug)]
+struct FourierLayer {
+    d_in: usize,
+    d_out: usize,
+    /// The places of the values in the spectrum.
+    rows: Vec<i64>,
+    columns: Vec<i64>,
+    /// With the `1 / (d_in d_out)` of the inverse transform.
+    scaling: f64,
+    init: bool,
+}
+
+/// `2π f p / size` for `p` below `size` and each frequency `f`, `[size, n]`.
+fn angles(size: usize, frequencies: &[i64], device: &Device) -> Tensor<2> {
+    let positions = Tensor::<1, Int>::arange(0..size as i64, device).reshape([size, 1]);
+    let frequencies = Tensor::<1, Int>::from_data(frequencies, device).unsqueeze::<2>();
+    // Whole turns are taken off while the numbers are whole: a float has no room for them.
+    let turns = (positions * frequencies).remainder_scalar(size as i64);
+    turns.float() * (TAU / size as f64)
+}
+
+impl FourierLayer {
+    /// `ΔWᵀ` `[d_in, d_out]` as `a diag(c) b` with `a` `[d_in, 2n]` and `b` `[2n, d_out]`, where
+    /// `c` are the values twice: `cos(u + v) = cos u cos v - sin u sin v`.
+    fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
+        let values = tensors.vector("fourierft_spectrum");
+        let device = values.device().without_autodiff();
+        let (u, v) = (
+            angles(self.d_out, &self.rows, &device),
+            angles(self.d_in, &self.columns, &device),
+        );
+        let constant = |tensor: Tensor<2>| match values.is_autodiff() {
+            true => tensor.autodiff(),
+            false => tensor,
+        };
+        let a = constant(Tensor::cat(vec![v.clone().cos(), v.sin().neg()], 1));
+        let b = constant(Tensor::cat(vec![u.clone().cos(), u.sin()], 1));
+        let values = Tensor::cat(vec![values.clone(), values], 0) * self.scaling;
+        (a * values.unsqueeze(), b.transpose())
+    }
+}
+
+impl LayerMethod for FourierLayer {
+    fn prefix(&self) -> &str {
+        "fourierft"
+    }
+
+    fn layer_name(&self, _: LayerKind) -> String {
+        "fourierft.FourierFTLinear".into()
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let init = match self.init {
+            true => Init::Zeros,
+            false => Init::Normal(1.0),
+        };
+        let shape = [self.rows.len()];
+        vec![TensorSpec::new("fourierft_spectrum", "fourierft_spectrum", shape).with_init(init)]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let (a, b) = self.factors(tensors);
+        base.forward(input.clone()) + input.matmul(a).matmul(b)
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let (a, b) = self.factors(tensors);
+        Some((weight + a.matmul(b), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![parameter("fourierft_spectrum", [self.rows.len()])]
+    }
+}

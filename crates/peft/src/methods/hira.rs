@@ -1,0 +1,149 @@
+//! HiRA (Huang et al. 2025, "HiRA: Parameter-efficient Hadamard high-rank adaptation").
+
+use std::sync::Arc;
+
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::Tensor;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::check::{positive, probability};
+use super::init::InitWeights;
+use super::parts::{dropout, parameter};
+use crate::config::{CommonConfig, TargetModules};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+};
+
+/// The configuration of HiRA: `y = base(x) + dropout(x) (W ⊙ (B A)ᵀ)` with `A` `[r, d_in]`, `B`
+/// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py).
+///
+/// It costs `r (d_in + d_out)` parameters a layer, as LoRA does, for a change of full rank; and
+/// memory for a weight's worth of gradient, since the product with `W` has to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HiraConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The rank of `B A`.
+    pub r: usize,
+    /// The probability with which an element of the adapter's input is dropped.
+    pub hira_dropout: f64,
+    /// Written as read: PEFT does not correct it to what the layers are.
+    pub fan_in_fan_out: bool,
+    /// How `A` and `B` start.
+    pub init_weights: InitWeights,
+    /// Ranks of single layers, by pattern.
+    pub rank_pattern: IndexMap<String, usize>,
+}
+
+impl Default for HiraConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            r: 32,
+            hira_dropout: 0.0,
+            fan_in_fan_out: false,
+            init_weights: InitWeights::Flag(true),
+            rank_pattern: IndexMap::new(),
+        }
+    }
+}
+
+crate::peft_config!(HiraConfig, "HIRA", "Hira", without: []);
+
+impl Method for HiraConfig {
+    crate::method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        positive("r", self.r)?;
+        for (pattern, rank) in &self.rank_pattern {
+            positive(&format!("rank_pattern {pattern:?}"), *rank)?;
+        }
+        self.init_weights.check(&["gaussian"])?;
+        probability("hira_dropout", self.hira_dropout)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let rank = target::pattern_value("rank_pattern", &self.rank_pattern, &layer.path)?;
+        Ok(Arc::new(HiraLayer {
+            r: rank.copied().unwrap_or(self.r),
+            d_in: layer.d_in,
+            d_out: layer.d_out,
+            dropout: DropoutConfig::new(self.hira_dropout).init(),
+            init: self.init_weights.clone(),
+        }))
+    }
+}
+
+/// HiRA at one layer.
+#[derive(Debug)]
+struct HiraLayer {
+    r: usize,
+    d_in: usize,
+    d_out: usize,
+    dropout: Dropout,
+    init: InitWeights,
+}
+
+impl HiraLayer {
+    /// `W ⊙ (B A)ᵀ`, `[d_in, d_out]`.
+    fn delta_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
+        let (a, b) = (tensors.matrix("hira_A"), tensors.matrix("hira_B"));
+        weight * a.transpose().matmul(b.transpose())
+    }
+}
+
+impl LayerMethod for HiraLayer {
+    fn prefix(&self) -> &str {
+        "hira"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let (a, b) = match &self.init {
+            InitWeights::Flag(true) => (Init::kaiming_uniform(self.d_in), Init::Zeros),
+            InitWeights::Flag(false) => (Init::Normal(1.0), Init::Normal(1.0)),
+            InitWeights::Named(_) => (Init::Normal(1.0 / self.r as f64), Init::Zeros),
+        };
+        vec![
+            TensorSpec::new("hira_A", "hira_A", [self.r, self.d_in])
+                .with_init(a)
+                .waiting_for("hira_B"),
+            TensorSpec::new("hira_B", "hira_B", [self.d_out, self.r])
+                .with_init(b)
+                .waiting_for("hira_A"),
+        ]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let delta = self.delta_weight(tensors, base.weight());
+        base.forward(input.clone()) + self.dropout.forward(input).matmul(delta)
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        Some((weight.clone() + self.delta_weight(tensors, weight), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![
+            dropout("hira_dropout", self.dropout.prob),
+            parameter("hira_A", [self.r, self.d_in]),
+            parameter("hira_B", [self.d_out, self.r]),
+        ]
+    }
+}

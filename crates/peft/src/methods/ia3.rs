@@ -1,0 +1,169 @@
+//! (IA)³ (arXiv 2205.05638): learnt scales on activations.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::parts::parameter;
+use crate::config::{CommonConfig, TargetModules};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
+    target,
+};
+
+/// The configuration of (IA)³: `y = l ⊙ base(x)` with `l` `[d_out]`, or, for a feed-forward
+/// layer, `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py).
+///
+/// It costs `d_out` (feed-forward: `d_in`) parameters a layer, and merges into weight and bias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IA3Config {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// Which of the adapted layers are scaled at their input: names, or a regular expression.
+    pub feedforward_modules: Option<TargetModules>,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Whether the scales start at one; otherwise at normal random numbers.
+    pub init_ia3_weights: bool,
+}
+
+impl Default for IA3Config {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            feedforward_modules: None,
+            fan_in_fan_out: false,
+            init_ia3_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(IA3Config, "IA3", "IA3", without: ["layers_to_transform", "layers_pattern"]);
+
+impl Method for IA3Config {
+    crate::method_of_keys!(fan_in_fan_out);
+
+    fn validate(&self) -> Result<()> {
+        let (Some(TargetModules::List(feedforward)), Some(TargetModules::List(targets))) =
+            (&self.feedforward_modules, &self.common.target_modules)
+        else {
+            return Ok(());
+        };
+        match feedforward.iter().find(|name| !targets.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(PeftError::Config(format!(
+                "feedforward_modules names {name:?}, which is not in target_modules {targets:?}: \
+                 name only layers that are adapted"
+            ))),
+        }
+    }
+
+    fn prepared(&self, model_type: &str, _: &[LayerInfo]) -> Result<Option<Arc<dyn Method>>> {
+        if self.feedforward_modules.is_some() {
+            return Ok(None);
+        }
+        let Some((_, feedforward)) = target::ia3_target_modules(model_type) else {
+            return Err(PeftError::Config(format!(
+                "feedforward_modules is not given and has no default for the model type \
+                 {model_type:?}: name the feed-forward layers, or none with []"
+            )));
+        };
+        let mut config = self.clone();
+        config.feedforward_modules = Some(feedforward);
+        Ok(Some(Arc::new(config)))
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::ia3_target_modules(model_type).map(|(targets, _)| targets)
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let is_feedforward = match &self.feedforward_modules {
+            None => false,
+            Some(TargetModules::Pattern(pattern)) => {
+                target::full_match("feedforward_modules", pattern, &layer.path)?
+            }
+            Some(TargetModules::List(names)) => names.iter().any(|n| layer.path.ends_with(n)),
+        };
+        Ok(Arc::new(IA3Layer {
+            is_feedforward,
+            d_in: layer.d_in,
+            d_out: layer.d_out,
+            init: self.init_ia3_weights,
+        }))
+    }
+}
+
+/// (IA)³ at one layer.
+#[derive(Debug)]
+struct IA3Layer {
+    is_feedforward: bool,
+    d_in: usize,
+    d_out: usize,
+    init: bool,
+}
+
+impl IA3Layer {
+    /// `[1, d_in]` or `[d_out, 1]`, as the file has it.
+    fn shape(&self) -> [usize; 2] {
+        match self.is_feedforward {
+            true => [1, self.d_in],
+            false => [self.d_out, 1],
+        }
+    }
+
+    /// The scales as one row.
+    fn scales(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let [rows, columns] = self.shape();
+        tensors.matrix("ia3_l").reshape([1, rows * columns])
+    }
+}
+
+impl LayerMethod for IA3Layer {
+    fn prefix(&self) -> &str {
+        "ia3"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let init = match self.init {
+            true => Init::Ones,
+            false => Init::Normal(1.0),
+        };
+        vec![TensorSpec::new("ia3_l", "ia3_l", self.shape()).with_init(init)]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        match self.is_feedforward {
+            true => base.forward(input * self.scales(tensors)),
+            false => base.forward(input) * self.scales(tensors),
+        }
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let scales = self.scales(tensors);
+        Some(match self.is_feedforward {
+            true => (weight * scales.transpose(), bias),
+            false => {
+                let bias = bias.map(|bias| bias * scales.clone().squeeze_dim(0));
+                (weight * scales, bias)
+            }
+        })
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![parameter("ia3_l", self.shape())]
+    }
+}

@@ -1,0 +1,293 @@
+//! LoKr (arXiv 2309.14859): a Kronecker product.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::check::{positive, probability};
+use super::init::InitWeights;
+use super::lycoris::Drops;
+use super::parts::parameter;
+use crate::config::{CommonConfig, TargetModules};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
+    target,
+};
+
+/// The configuration of LoKr: `y = base(x) + α/r · x (w1 ⊗ w2)ᵀ` with `w1` `[l, m]` and `w2`
+/// `[k, n]`, where `l k = d_out` and `m n = d_in`; a factor that is large for the rank is itself
+/// a product of two (peft/tuners/lokr/layer.py).
+///
+/// It costs `l m + k n` parameters a layer, or `l m + r (k + n)` where `w2` is a product: about
+/// the square root of LoRA's. Python's peft puts it on `Linear` only, not on `Conv1D`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoKrConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The rank of a factor that is a product.
+    pub r: usize,
+    /// α in the scaling α/r.
+    pub alpha: serde_json::Number,
+    /// The probability with which an output feature gets no change in a step.
+    pub rank_dropout: f64,
+    /// The probability with which a layer is not adapted in a step.
+    pub module_dropout: f64,
+    /// Whether `w1` may be a product too.
+    pub decompose_both: bool,
+    /// The size of `w1`, if it divides the layer's; -1 for near the square root.
+    pub decompose_factor: i64,
+    /// Whether what `rank_dropout` leaves is scaled up.
+    pub rank_dropout_scale: bool,
+    /// `true`: `w1` starts at zero; `"lycoris"`: `w2` does; `false`: none does.
+    pub init_weights: InitWeights,
+    /// Ranks of single layers, by pattern.
+    pub rank_pattern: IndexMap<String, usize>,
+    /// α of single layers, by pattern.
+    pub alpha_pattern: IndexMap<String, serde_json::Number>,
+}
+
+impl Default for LoKrConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            r: 8,
+            alpha: 8.into(),
+            rank_dropout: 0.0,
+            module_dropout: 0.0,
+            decompose_both: false,
+            decompose_factor: -1,
+            rank_dropout_scale: false,
+            init_weights: InitWeights::Flag(true),
+            rank_pattern: IndexMap::new(),
+            alpha_pattern: IndexMap::new(),
+        }
+    }
+}
+
+crate::peft_config!(LoKrConfig, "LOKR", "LoKr", without: [], fixed: {
+    // For convolutions.
+    vec![("use_effective_conv2d", json!(false))]
+});
+
+impl Method for LoKrConfig {
+    crate::method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        positive("r", self.r)?;
+        for (pattern, rank) in &self.rank_pattern {
+            positive(&format!("rank_pattern {pattern:?}"), *rank)?;
+        }
+        if self.decompose_factor == 0 || self.decompose_factor < -1 {
+            return Err(PeftError::Config(format!(
+                "decompose_factor = {}: must be positive, or -1 for near the square root",
+                self.decompose_factor
+            )));
+        }
+        self.init_weights.check(&["lycoris"])?;
+        probability("rank_dropout", self.rank_dropout)?;
+        probability("module_dropout", self.module_dropout)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let rank = target::pattern_value("rank_pattern", &self.rank_pattern, &layer.path)?;
+        let r = rank.copied().unwrap_or(self.r);
+        let alpha = target::pattern_value("alpha_pattern", &self.alpha_pattern, &layer.path)?;
+        let alpha = alpha.unwrap_or(&self.alpha).as_f64().unwrap_or(f64::NAN);
+        let (m, n) = factorization(layer.d_in, self.decompose_factor);
+        let (l, k) = factorization(layer.d_out, self.decompose_factor);
+        Ok(Arc::new(LoKrLayer {
+            r,
+            w1: Factor {
+                shape: [l, m],
+                names: ["lokr_w1", "lokr_w1_a", "lokr_w1_b"],
+                is_product: self.decompose_both && 2 * r < l.max(m),
+            },
+            w2: Factor {
+                shape: [k, n],
+                names: ["lokr_w2", "lokr_w2_a", "lokr_w2_b"],
+                is_product: 2 * r < k.max(n),
+            },
+            scaling: alpha / r as f64,
+            init: self.init_weights.clone(),
+            drops: Drops {
+                rank: self.rank_dropout,
+                scaled: self.rank_dropout_scale,
+                module: self.module_dropout,
+            },
+        }))
+    }
+}
+
+/// Two numbers whose product is `size`, the first not above the second: `factor` if it divides
+/// `size`, otherwise the pair with the first nearest below `factor`, where -1 stands for the
+/// square root.
+fn factorization(size: usize, factor: i64) -> (usize, usize) {
+    let factor = usize::try_from(factor).unwrap_or(size);
+    if factor < size && size.is_multiple_of(factor) {
+        return (factor, size / factor);
+    }
+    let root = (1..=size).take_while(|m| m * m <= size && *m <= factor);
+    let m = root.filter(|m| size.is_multiple_of(*m)).last().unwrap_or(1);
+    (m, size / m)
+}
+
+/// One of the two factors.
+#[derive(Debug)]
+struct Factor {
+    shape: [usize; 2],
+    /// What it is called whole, and in two parts.
+    names: [&'static str; 3],
+    is_product: bool,
+}
+
+impl Factor {
+    fn value(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let [whole, a, b] = self.names;
+        match self.is_product {
+            true => tensors.matrix(a).matmul(tensors.matrix(b)),
+            false => tensors.matrix(whole),
+        }
+    }
+
+    /// Its tensors with their first values: zero, in the part that `zeros` names (0 or 1), or
+    /// random.
+    fn tensors(&self, r: usize, zeros: Option<usize>) -> Vec<(&'static str, [usize; 2], Init)> {
+        let ([whole, a, b], [rows, columns]) = (self.names, self.shape);
+        let init = |part, fan_in| match zeros {
+            Some(zero) if zero == part => Init::Zeros,
+            _ => Init::kaiming_uniform(fan_in),
+        };
+        match self.is_product {
+            true => vec![
+                (a, [rows, r], init(0, r)),
+                (b, [r, columns], init(1, columns)),
+            ],
+            false => {
+                let init = match zeros {
+                    Some(_) => Init::Zeros,
+                    None => Init::kaiming_uniform(columns),
+                };
+                vec![(whole, self.shape, init)]
+            }
+        }
+    }
+
+    /// The tensor that is zero at first, where one is.
+    fn zero(&self, part: usize) -> &'static str {
+        match self.is_product {
+            true => self.names[1 + part],
+            false => self.names[0],
+        }
+    }
+}
+
+/// LoKr at one layer.
+#[derive(Debug)]
+struct LoKrLayer {
+    r: usize,
+    w1: Factor,
+    w2: Factor,
+    scaling: f64,
+    init: InitWeights,
+    drops: Drops,
+}
+
+impl LoKrLayer {
+    /// The change of the weight, `[d_in, d_out]`.
+    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let ([l, m], [k, n]) = (self.w1.shape, self.w2.shape);
+        let w1 = self.w1.value(tensors).reshape([l, 1, m, 1]);
+        let w2 = self.w2.value(tensors).reshape([1, k, 1, n]);
+        let kron: Tensor<2> = (w1 * w2).reshape([l * k, m * n]);
+        kron.transpose() * self.scaling
+    }
+
+    fn specs(&self) -> Vec<(&'static str, [usize; 2], Init)> {
+        let (first, second) = match &self.init {
+            InitWeights::Flag(true) => (Some(0), None),
+            InitWeights::Flag(false) => (None, None),
+            InitWeights::Named(_) => (None, Some(1)),
+        };
+        let mut specs = self.w1.tensors(self.r, first);
+        specs.extend(self.w2.tensors(self.r, second));
+        specs
+    }
+}
+
+impl LayerMethod for LoKrLayer {
+    fn prefix(&self) -> &str {
+        "lokr"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        // Nothing learns but what is zero, until it is not.
+        let zero = match &self.init {
+            InitWeights::Named(_) => self.w2.zero(1),
+            InitWeights::Flag(_) => self.w1.zero(0),
+        };
+        let specs = self.specs().into_iter().map(|(name, shape, init)| {
+            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            match name == zero {
+                true => spec,
+                false => spec.waiting_for(zero),
+            }
+        });
+        specs.collect()
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let delta = self.drops.apply(self.delta_weight(tensors), &input);
+        base.forward(input.clone()) + input.matmul(delta)
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        Some((weight + self.delta_weight(tensors), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        let specs = self.specs().into_iter();
+        specs
+            .map(|(name, shape, _)| parameter(name, shape))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::factorization;
+
+    /// What `factorization` of peft/tuners/lokr/layer.py gives.
+    #[test]
+    fn factors_are_those_of_peft() {
+        for (size, factor, expected) in [
+            (256, -1, (16, 16)),
+            (128, -1, (8, 16)),
+            (127, -1, (1, 127)),
+            (128, 4, (4, 32)),
+            (12, 5, (3, 4)),
+            (64, 64, (64, 1)),
+            (16, 12, (4, 4)),
+        ] {
+            assert_eq!(factorization(size, factor), expected, "{size} {factor}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What LoHa and LoKr share: a dense change of the weight, dropped by rows or as a whole.
+
+use burn::tensor::{Distribution, Tensor};
+
+/// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
+#[derive(Debug)]
+pub(super) struct Drops {
+    /// The probability with which an output feature gets no change in a step.
+    pub rank: f64,
+    /// Whether the others are scaled up for it.
+    pub scaled: bool,
+    /// The probability with which the layer is not adapted in a step.
+    pub module: f64,
+}
+
+impl Drops {
+    /// The change `[d_in, d_out]` that acts on `input`: all of it but in training.
+    pub fn apply(&self, delta: Tensor<2>, input: &Tensor<2>) -> Tensor<2> {
+        if !input.is_autodiff() {
+            return delta;
+        }
+        let device = delta.device();
+        let kept = |size: usize, p: f64| {
+            let bernoulli = Distribution::Bernoulli(1.0 - p);
+            Tensor::<2>::random([1, size], bernoulli, &device)
+        };
+        let mut delta = delta;
+        if self.rank > 0.0 {
+            let mut kept = kept(delta.dims()[1], self.rank);
+            if self.scaled {
+                // At least one in spirit: all dropped is a change of zero, not of 0 / 0.
+                let mean = kept.clone().mean_dim(1).clamp_min(1e-6);
+                kept = kept / mean;
+            }
+            delta = delta * kept;
+        }
+        if self.module > 0.0 {
+            delta = delta * kept(1, self.module);
+        }
+        delta
+    }
+}

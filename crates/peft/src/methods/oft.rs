@@ -1,0 +1,238 @@
+//! OFT (arXiv 2306.07280, 2506.19847): the input is rotated.
+
+use std::sync::Arc;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::blocks::{cayley, identities, rotate};
+use super::check::positive;
+use super::parts::parameter;
+use crate::config::{Bias, CommonConfig, TargetModules, bias};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
+    target,
+};
+
+/// The configuration of OFT: `y = base(x R)` with `R` `[d_in, d_in]` of `n` rotations `[b, b]` on
+/// its diagonal. A rotation is Cayley's of a skew-symmetric `S`, of which the `b (b - 1) / 2`
+/// values above the diagonal are trained: `(I - S)(I + S)⁻¹`, or by default the first terms of the
+/// series of its inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py).
+///
+/// It costs `n b (b - 1) / 2` parameters a layer (`block_share`: one `n`th). Python's peft puts it
+/// on `Linear` only, not on `Conv1D`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OFTConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The number of blocks; 0 where the size of a block is given.
+    pub r: usize,
+    /// The size of a block; 0 where their number is given.
+    pub oft_block_size: usize,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Which biases of the base are trained: `none`, `all` or `oft_only`.
+    pub bias: String,
+    /// Whether the rotations start as the identity; otherwise at small random ones.
+    pub init_weights: bool,
+    /// Only means something beside `coft`.
+    pub eps: f64,
+    /// Whether all blocks share one rotation.
+    pub block_share: bool,
+    /// Whether a rotation is made of the first terms of a series.
+    pub use_cayley_neumann: bool,
+    /// How many of them.
+    pub num_cayley_neumann_terms: usize,
+}
+
+impl Default for OFTConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            r: 0,
+            oft_block_size: 32,
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            init_weights: true,
+            eps: 6e-5,
+            block_share: false,
+            use_cayley_neumann: true,
+            num_cayley_neumann_terms: 5,
+        }
+    }
+}
+
+crate::peft_config!(OFTConfig, "OFT", "OFT", without: [], fixed: {
+    vec![("coft", json!(false)), ("module_dropout", json!(0.0))]
+});
+
+impl Method for OFTConfig {
+    crate::method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        let (r, size) = (self.r, self.oft_block_size);
+        if (r == 0) == (size == 0) {
+            return Err(PeftError::Config(format!(
+                "r = {r} and oft_block_size = {size}: give one of them and set the other to 0, \
+                 since their product is the width of the layer"
+            )));
+        }
+        positive("num_cayley_neumann_terms", self.num_cayley_neumann_terms)?;
+        bias(&self.bias, "oft_only").map(drop)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        bias(&self.bias, "oft_only").unwrap_or_default()
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let given = self.r.max(self.oft_block_size);
+        let fitting = divisor(layer.d_in, given);
+        if fitting != given {
+            let key = if self.r > 0 { "r" } else { "oft_block_size" };
+            tracing::warn!(
+                "{key} = {given} does not divide the {} inputs of {}: {fitting} is taken",
+                layer.d_in,
+                layer.path
+            );
+        }
+        let (n, b) = match self.r {
+            0 => (layer.d_in / fitting, fitting),
+            _ => (fitting, layer.d_in / fitting),
+        };
+        Ok(Arc::new(OFTLayer {
+            n,
+            b,
+            shared: self.block_share,
+            terms: self
+                .use_cayley_neumann
+                .then_some(self.num_cayley_neumann_terms),
+            init: self.init_weights,
+        }))
+    }
+}
+
+/// The divisor of `size` next to `wanted`, of two as near the smaller (PEFT's
+/// `adjust_oft_parameters`).
+fn divisor(size: usize, wanted: usize) -> usize {
+    if wanted >= size {
+        return size;
+    }
+    let divides = |candidate: &usize| size.is_multiple_of(*candidate);
+    let above = (wanted..=size).find(divides).unwrap_or(size);
+    let below = (1..=wanted).rev().find(divides).unwrap_or(1);
+    match wanted - below <= above - wanted {
+        true => below,
+        false => above,
+    }
+}
+
+/// OFT at one layer.
+#[derive(Debug)]
+struct OFTLayer {
+    /// The number and size of the blocks.
+    n: usize,
+    b: usize,
+    shared: bool,
+    /// The terms of the series, where there is one.
+    terms: Option<usize>,
+    init: bool,
+}
+
+const NAME: &str = "oft_R";
+
+impl OFTLayer {
+    /// `[rows, b (b - 1) / 2]`: a row for each block, or one for all.
+    fn shape(&self) -> [usize; 2] {
+        let rows = if self.shared { 1 } else { self.n };
+        [rows, self.b * (self.b - 1) / 2]
+    }
+
+    /// The rotations, `[n, b, b]`.
+    fn rotations(&self, tensors: &Tensors<'_>) -> Tensor<3> {
+        let (values, b) = (tensors.matrix(NAME), self.b);
+        let device = values.device();
+        let [rows, _] = values.dims();
+        // The places above the diagonal, row after row.
+        let places = (0..b).flat_map(|row| (row + 1..b).map(move |column| row * b + column));
+        let places: Vec<i64> = places.map(|place| place as i64).collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &device);
+        let upper = Tensor::<2>::zeros([rows, b * b], &device);
+        let upper = upper.select_assign(1, places, values, IndexingUpdateOp::Add);
+        let upper: Tensor<3> = upper.reshape([rows, b, b]);
+        let skew = upper.clone() - upper.swap_dims(1, 2);
+        let rotations = match self.terms {
+            None => cayley(skew),
+            Some(terms) => series(skew, terms),
+        };
+        match self.shared {
+            true => rotations.repeat_dim(0, self.n),
+            false => rotations,
+        }
+    }
+}
+
+/// `I + 2 S + 2 S² + … + S^(terms-1)`: PEFT's `_cayley_batch`, whose last power stands once and
+/// which from three terms on has at least four.
+fn series(skew: Tensor<3>, terms: usize) -> Tensor<3> {
+    let [n, b, _] = skew.dims();
+    let mut sum = identities(n, b, &skew.device());
+    if terms > 1 {
+        sum = sum + skew.clone() * 2.0;
+    }
+    if terms > 2 {
+        let mut power = skew.clone().matmul(skew.clone());
+        sum = sum + power.clone() * 2.0;
+        for _ in 3..terms - 1 {
+            power = power.matmul(skew.clone());
+            sum = sum + power.clone() * 2.0;
+        }
+        sum = sum + power.matmul(skew);
+    }
+    sum
+}
+
+impl LayerMethod for OFTLayer {
+    fn prefix(&self) -> &str {
+        "oft"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let init = match self.init {
+            true => Init::Zeros,
+            false => Init::Normal(0.1),
+        };
+        vec![TensorSpec::new(NAME, "oft_R.weight", self.shape()).with_init(init)]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        base.forward(rotate(input, self.rotations(tensors)))
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        // R W = (Wᵀ Rᵀ)ᵀ, block by block.
+        let transposed = self.rotations(tensors).swap_dims(1, 2);
+        Some((rotate(weight.transpose(), transposed).transpose(), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![parameter(NAME, self.shape())]
+    }
+}

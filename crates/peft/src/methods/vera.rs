@@ -1,0 +1,215 @@
+//! VeRA (arXiv 2310.11454): all layers share one pair of random projections.
+
+use std::sync::Arc;
+
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::check::{self, positive, probability};
+use super::parts::{dropout, parameter};
+use crate::config::{Bias, CommonConfig, TargetModules, bias};
+use crate::torch_random::TorchRandom;
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+};
+
+/// The configuration of VeRA: `y = base(x) + λ_b ⊙ B (λ_d ⊙ A dropout(x))` with trained `λ_d`
+/// `[r]` and `λ_b` `[d_out]`, and random `A` `[r, d_in]` and `B` `[d_out, r]` that are cut for
+/// each layer from the pair all share (peft/tuners/vera/layer.py).
+///
+/// It costs `r + d_out` parameters a layer; the shared pair is never trained, and need not be
+/// saved: a seed tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VeraConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The rank.
+    pub r: usize,
+    /// The seed of the shared projections.
+    pub projection_prng_key: u64,
+    /// Whether the shared projections stand in the file.
+    pub save_projection: bool,
+    /// The probability with which an element of the adapter's input is dropped.
+    pub vera_dropout: f64,
+    /// What `λ_d` starts at.
+    pub d_initial: f64,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Which biases of the base are trained: `none`, `all` or `vera_only`.
+    pub bias: String,
+    /// Whether `λ_b` starts at zero and `λ_d` at `d_initial`; otherwise at one, and random.
+    pub init_weights: bool,
+}
+
+impl Default for VeraConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            r: 256,
+            projection_prng_key: 0,
+            save_projection: true,
+            vera_dropout: 0.0,
+            d_initial: 0.1,
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            init_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(VeraConfig, "VERA", "Vera", without: ["exclude_modules"]);
+
+impl VeraConfig {
+    /// PEFT's `_kaiming_init` of both projections (peft/tuners/vera/model.py).
+    fn projections(&self, d_in: usize, d_out: usize) -> [TensorData; 2] {
+        let mut random = TorchRandom::new(self.projection_prng_key);
+        let mut uniform = |rows: usize, columns: usize| {
+            let bound = 3.0_f64.sqrt() * (2.0_f64.sqrt() / (columns as f64).sqrt());
+            let values = random.uniform(rows * columns, -bound as f32, bound as f32);
+            TensorData::new(values, [rows, columns])
+        };
+        [uniform(self.r, d_in), uniform(d_out, self.r)]
+    }
+}
+
+impl Method for VeraConfig {
+    crate::method_of_keys!(fan_in_fan_out);
+
+    fn validate(&self) -> Result<()> {
+        positive("r", self.r)?;
+        probability("vera_dropout", self.vera_dropout)?;
+        check::finite("d_initial", self.d_initial)?;
+        bias(&self.bias, "vera_only").map(drop)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        bias(&self.bias, "vera_only").unwrap_or_default()
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let mut layers = self.layers(&[layer])?;
+        Ok(layers.remove(0))
+    }
+
+    fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
+        let largest = |size: fn(&LayerInfo) -> usize| {
+            let sizes = layers.iter().map(|layer| size(layer));
+            sizes.max().unwrap_or(0)
+        };
+        let (max_in, max_out) = (largest(|layer| layer.d_in), largest(|layer| layer.d_out));
+        let mut projections = Some(self.projections(max_in, max_out));
+        let layer = |layer: &&LayerInfo| {
+            Arc::new(VeraLayer {
+                config: self.clone(),
+                d_in: layer.d_in,
+                d_out: layer.d_out,
+                max_in,
+                max_out,
+                // The first layer's are everyone's.
+                projections: projections.take(),
+                dropout: DropoutConfig::new(self.vera_dropout).init(),
+            }) as Arc<dyn LayerMethod>
+        };
+        Ok(layers.iter().map(layer).collect())
+    }
+}
+
+/// VeRA at one layer.
+#[derive(Debug)]
+struct VeraLayer {
+    config: VeraConfig,
+    d_in: usize,
+    d_out: usize,
+    max_in: usize,
+    max_out: usize,
+    projections: Option<[TensorData; 2]>,
+    dropout: Dropout,
+}
+
+impl VeraLayer {
+    /// `λ_d ⊙ A` transposed, `[d_in, r]`, and `B` with `λ_b`, transposed, `[r, d_out]`.
+    fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
+        let r = self.config.r;
+        let a = tensors.matrix("vera_A").slice([0..r, 0..self.d_in]);
+        let b = tensors.matrix("vera_B").slice([0..self.d_out, 0..r]);
+        let (d, scale) = (
+            tensors.vector("vera_lambda_d"),
+            tensors.vector("vera_lambda_b"),
+        );
+        (
+            a.transpose() * d.unsqueeze(),
+            b.transpose() * scale.unsqueeze(),
+        )
+    }
+}
+
+impl LayerMethod for VeraLayer {
+    fn prefix(&self) -> &str {
+        "vera"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let r = self.config.r;
+        let (b, d) = match self.config.init_weights {
+            true => (Init::Zeros, Init::Constant(self.config.d_initial)),
+            false => (Init::Ones, Init::Normal(1.0)),
+        };
+        let [init_a, init_b] = match &self.projections {
+            Some(data) => data.clone().map(Init::Data),
+            None => [Init::Zeros, Init::Zeros],
+        };
+        let shared = |name, shape: [usize; 2], init| {
+            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            match self.config.save_projection {
+                true => spec.buffer().shared(),
+                false => spec.buffer().shared().unsaved(),
+            }
+        };
+        vec![
+            TensorSpec::new("vera_lambda_b", "vera_lambda_b", [self.d_out])
+                .with_init(b)
+                .waiting_for("vera_lambda_d"),
+            TensorSpec::new("vera_lambda_d", "vera_lambda_d", [r])
+                .with_init(d)
+                .waiting_for("vera_lambda_b"),
+            shared("vera_A", [r, self.max_in], init_a),
+            shared("vera_B", [self.max_out, r], init_b),
+        ]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let (a, b) = self.factors(tensors);
+        let output = base.forward(input.clone());
+        output + self.dropout.forward(input).matmul(a).matmul(b)
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let (a, b) = self.factors(tensors);
+        Some((weight + a.matmul(b), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![
+            dropout("vera_dropout", self.config.vera_dropout),
+            parameter("vera_lambda_b", [self.d_out]),
+            parameter("vera_lambda_d", [self.config.r]),
+        ]
+    }
+}

@@ -1,0 +1,151 @@
+//! Methods on a small linear network, against numbers of Python's peft (`fixtures/linear/make.py`):
+//! those that it cannot put on GPT-2, and a second shape for some of the others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_peft::{Adaptable, LoraAdapter, PeftModel, Slot, files, tensor_file};
+
+use crate::conformance::fixtures;
+
+#[derive(Module, Adaptable, Debug)]
+pub struct Net {
+    pub fc1: LoraAdapter<Linear>,
+    pub fc2: LoraAdapter<Linear>,
+}
+
+impl Net {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.fc2.forward(relu(self.fc1.forward(x)))
+    }
+}
+
+type Tensors = std::collections::HashMap<String, TensorData>;
+
+fn read(path: &Path) -> Tensors {
+    tensor_file::read_tensors(path)
+        .unwrap()
+        .into_iter()
+        .collect()
+}
+
+/// The network of the fixture.
+pub fn net() -> Net {
+    let device = Device::flex();
+    let layer = |d_in, d_out| LoraAdapter::new(LinearConfig::new(d_in, d_out).init(&device));
+    let mut net = Net {
+        fc1: layer(12, 16),
+        fc2: layer(16, 8),
+    };
+    let weights = read(&fixtures().join("linear/base.safetensors"));
+    for (name, layer) in [("fc1", &mut net.fc1), ("fc2", &mut net.fc2)] {
+        layer.visit_base_mut(&mut |part, param| {
+            let data = weights[&format!("{name}.{part}")].clone();
+            param.set_data(data, part == "weight");
+        });
+    }
+    net
+}
+
+pub fn inputs() -> (Tensor<2>, Tensor<2>) {
+    let tensors = read(&fixtures().join("linear/inputs.safetensors"));
+    let tensor = |name: &str| Tensor::from_data(tensors[name].clone(), &Device::flex());
+    (tensor("x"), tensor("target"))
+}
+
+fn cases() -> Vec<PathBuf> {
+    let entries = fs::read_dir(fixtures().join("linear")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut cases: Vec<_> = paths.filter(|path| path.is_dir()).collect();
+    cases.sort();
+    assert_eq!(cases.len(), 13);
+    cases
+}
+
+fn assert_close(case: &Path, what: &str, found: TensorData, expected: &TensorData) {
+    let (found, expected) = (found.convert::<f32>(), expected.clone().convert::<f32>());
+    let values = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
+    let (found, expected) = (values(&found), values(&expected));
+    assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
+    for (index, (a, b)) in found.iter().zip(&expected).enumerate() {
+        assert!(
+            (a - b).abs() <= 1e-4 * b.abs().max(1.0),
+            "{}: {what}[{index}] is {a}, PEFT has {b}",
+            case.display()
+        );
+    }
+}
+
+#[test]
+fn outputs_with_without_and_merged() {
+    let (x, _) = inputs();
+    for case in cases() {
+        let expected = read(&case.join("expected.safetensors"));
+        let mut model = PeftModel::from_pretrained(net(), &case, true).unwrap();
+        let output = model.forward(x.clone()).into_data();
+        assert_close(&case, "output", output, &expected["output"]);
+        // A trained bias stays where it is.
+        if !case.ends_with("boft") {
+            let base = model.disable_adapter(|model| model.forward(x.clone()));
+            assert_close(&case, "base", base.into_data(), &expected["base"]);
+        }
+        let merged = model.merge_and_unload(true).unwrap().forward(x.clone());
+        assert_close(&case, "merged", merged.into_data(), &expected["merged"]);
+    }
+}
+
+#[test]
+fn gradients_and_eight_losses() {
+    let (x, target) = inputs();
+    let (x, target) = (x.autodiff(), target.autodiff());
+    for case in cases() {
+        let expected = read(&case.join("expected.safetensors"));
+        let model = PeftModel::from_pretrained(net(), &case, true).unwrap();
+        let mut model = model.train();
+        let mut optimizer = AdamWConfig::new()
+            .with_epsilon(1e-8)
+            .with_weight_decay(0.01)
+            .init();
+        let mut losses = Vec::new();
+        for step in 0..8 {
+            let loss = (model.forward(x.clone()) - target.clone()).square().mean();
+            losses.push(loss.clone().inner().into_scalar::<f32>());
+            let gradients = loss.backward();
+            if step == 0 {
+                let found = model.adapter_gradients("default", &gradients);
+                assert!(!found.is_empty());
+                for (key, gradient) in found {
+                    let expected = &expected[&format!("grad.{key}")];
+                    assert_close(&case, &key, gradient.expect(&key), expected);
+                }
+            }
+            let gradients = GradientsParams::from_grads(gradients, &model);
+            model.check_gradients(&gradients).unwrap();
+            model = optimizer.step(1e-2, model, gradients);
+        }
+        let losses = TensorData::new(losses, [8]);
+        assert_close(&case, "losses", losses, &expected["losses"]);
+    }
+}
+
+#[test]
+fn files_are_written_back_as_they_were() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = PeftModel::from_pretrained(net(), &case, false).unwrap();
+        model.save_pretrained(folder.path()).unwrap();
+        for name in [files::WEIGHTS_NAME, files::CONFIG_NAME] {
+            let bytes = |path: &Path| fs::read(path.join(name)).unwrap();
+            assert!(
+                bytes(folder.path()) == bytes(&case),
+                "{}/{name} differs",
+                case.display()
+            );
+        }
+    }
+}
