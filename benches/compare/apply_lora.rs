@@ -206,15 +206,15 @@ impl ModuleMapper for StartValues {
 }
 
 fn json_file(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 
 /// The token ids of every row.
 fn read_rows(path: &Path) -> Result<Vec<Vec<i64>>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let row = |line: &str| -> Result<Vec<i64>> {
         let mut row: Value = serde_json::from_str(line)?;
         Ok(serde_json::from_value(row["input_ids"].take())?)

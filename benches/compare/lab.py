@@ -15,6 +15,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # A command that takes longer hangs: the longest, two steps of 4 x 1024 by peft, takes 90 s.
 LIMIT = 900
+# Other work that takes more of the processors makes a run's figures worthless: torch's threads wait
+# for each other spinning, and one that is held up costs it a factor of ten.
+NOISE = 0.05
 # `[training]` of the training file, whose words are those of transformers' TrainingArguments.
 SETTINGS = {
     "per_device_train_batch_size": 4,
@@ -29,6 +32,12 @@ SETTINGS = {
     "save_strategy": "no",
     "train_sampling_strategy": "sequential",
 }
+
+
+def processor_seconds():
+    """What all processes have used since the machine started, and what the host took away."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class Failure(Exception):
@@ -48,8 +57,11 @@ class Done:
     text: str  # what it printed
 
     def json(self):
-        """The last line it printed."""
-        return json.loads(self.text.splitlines()[-1])
+        """What it printed, where that is one JSON value, or else the last line."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return json.loads(self.text.splitlines()[-1])
 
 
 class Lab:
@@ -61,6 +73,8 @@ class Lab:
         self.venv = (given.venv or self.work / "venv").resolve()
         self.python = self.venv / "bin/python"
         self.config = self.work / "compare.toml"
+        self.measuring = False
+        self.others = 0.0  # the largest share of the processors that other work took beside a run
         threads = str(given.threads)
         self.environment = os.environ | {
             "RAYON_NUM_THREADS": threads,
@@ -79,6 +93,7 @@ class Lab:
         with self.commands.open("a") as commands:
             commands.write(shlex.join(argv) + "\n")
         out, err = self.work / "stdout", self.work / "stderr"
+        before = processor_seconds()
         with out.open("wb") as stdout, err.open("wb") as stderr:
             start = time.perf_counter()
             try:
@@ -98,6 +113,11 @@ class Lab:
                     os.wait4(process.pid, 0)
                     raise Failure(f"stopped after {limit} s: the last command in {self.commands.name}")
                 time.sleep(0.005)
+        others = processor_seconds() - before - usage.ru_utime - usage.ru_stime
+        others = max(0.0, others / (seconds * os.cpu_count()))
+        self.others = max(self.others, others)
+        if self.measuring and others > NOISE:
+            self.say(f"    beside other work, which took {others:.0%} of the processors")
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             said = err.read_text(errors="replace").strip().splitlines() or ["nothing on standard error"]
@@ -136,6 +156,7 @@ class Lab:
         shutil.rmtree(self.work / "merged", ignore_errors=True)
         self.run([self.peft, "merge", "--model", self.model(), "--adapter", self.work / "adapter", "--output", self.work / "merged"])
         self.run([self.python, HERE / "prepare.py", "bf16", "--work", self.work])
+        self.measuring, self.others = True, 0.0
 
     def find_peft(self):
         if self.given.peft:
@@ -210,7 +231,9 @@ class Lab:
         )
 
     def ours(self):
-        """Our version, and the commit where there is one."""
+        """Our version, with the commit where it was built from here."""
         version = self.run([self.peft, "--version"]).text.strip()
+        if self.given.peft:
+            return version
         git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
         return f"{version} ({git.stdout.strip() or 'no commit'})"

@@ -1,18 +1,21 @@
 """The table as Markdown."""
 
 import datetime
-import os
 import shlex
 import sys
+
+from lab import NOISE
 
 
 def markdown(lab, given, lines):
     """A heading, the rows that were measured, and how."""
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    others = f"other work took {lab.others:.0%} of the processors at most"
+    if lab.others > NOISE:
+        others = f"**not quiet: {others}, so take no figure from here**"
     today = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     machine, ours = lab.about
     text = [
-        f"{machine}; {today}; load average at the end {load}.",
+        f"{machine}; {today}; {others}.",
         f"Ours: {ours}. Rival: {lab.versions}. {given.threads} threads, {given.rounds} rounds.",
         "",
         "| figure | against | ours | theirs | ratio | goal | reached | |",
@@ -22,7 +25,7 @@ def markdown(lab, given, lines):
         head = f"| {figure.title} | {figure.against} |"
         if "ratio" in line:
             reached = "yes" if line["reached"] else "**no**"
-            text.append(f"{head} {line['ours']} | {line['theirs']} | {line['ratio']:.2f} | {line['goal']} | {reached} | {line['note']} |")
+            text.append(f"{head} {line['ours']} | {line['theirs']} | {line['ratio']:.3g} | {line['goal']} | {reached} | {line['note']} |")
         else:
             (what, reason), = line.items()
             reason = reason.replace("|", "\\|").replace("\n", " ")
