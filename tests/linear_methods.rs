@@ -20,7 +20,7 @@ pub struct Net {
 }
 
 impl Net {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.fc2.forward(relu(self.fc1.forward(x)))
     }
 }

@@ -8,12 +8,13 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_peft::combine::{Combination, CombinationType};
 use burn_peft::config::InitLoraWeights;
 use burn_peft::methods::PromptTuningConfig;
-use burn_peft::{BASE_ROW, LoraConfig, PeftModel, files, get_peft_model};
+use burn_peft::{BASE_ROW, LoraConfig, PeftModel, files, get_peft_model, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use serde_json::Value;
 
 use crate::common::Lab;
-use crate::conformance::{base, logits};
+use crate::conformance::{base, fixtures, logits};
+use crate::linear_methods;
 
 /// A LoRA adapter that does something before it is trained.
 fn lora(r: usize, targets: &[&str]) -> LoraConfig {
@@ -162,7 +163,7 @@ fn a_combination_in_the_model_is_the_sum_of_its_adapters() {
 
 #[test]
 fn a_conversion_is_the_nearest_of_its_rank() {
-    let case = crate::conformance::fixtures().join("conformance/cases/gpt2_lora");
+    let case = fixtures().join("conformance/cases/gpt2_lora");
     let model = PeftModel::from_pretrained(base(), &case, false).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let full = model.convert_to_lora("default", 8).unwrap();
@@ -207,6 +208,72 @@ fn a_conversion_is_the_nearest_of_its_rank() {
         message.to_string().contains("changes no weight"),
         "{message}"
     );
+}
+
+/// The error that is told is that of the weights, whatever the method.
+#[test]
+fn other_methods_are_converted_too() {
+    let weights = |model: &PeftModel<linear_methods::Net>| {
+        let all = [model.fc1.active_weight(), model.fc2.active_weight()];
+        Tensor::cat(all.map(|weight| weight.flatten::<1>(0, 1)).to_vec(), 0)
+    };
+    for (method, exact) in [
+        ("loha", false),
+        ("lokr", false),
+        ("hira", true),
+        ("oft", false),
+    ] {
+        let case = fixtures().join("linear").join(method);
+        let mut model = PeftModel::from_pretrained(linear_methods::net(), &case, false).unwrap();
+        let r = if exact { 8 } else { 3 };
+        let conversion = model.convert_to_lora("default", r).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        files::write_adapter(folder.path(), &conversion.config, conversion.tensors).unwrap();
+        let net = linear_methods::net();
+        let mut converted = PeftModel::from_pretrained(net, folder.path(), false).unwrap();
+        let before = weights(&model);
+        model.merge_adapter(true).unwrap();
+        converted.merge_adapter(true).unwrap();
+        let norm = |tensor: Tensor<1>| tensor.square().sum().sqrt().into_scalar::<f64>();
+        let lost = norm(weights(&model) - weights(&converted));
+        let share = lost / norm(weights(&model) - before);
+        let told = conversion.error;
+        assert!((share - told).abs() < 1e-4, "{method}: {share} and {told}");
+        assert!(share < 1.0, "{method}: {share}");
+    }
+    // IA3 scales biases too.
+    let case = fixtures().join("linear/ia3");
+    let model = PeftModel::from_pretrained(linear_methods::net(), &case, false).unwrap();
+    let error = model.convert_to_lora("default", 2).unwrap_err().to_string();
+    assert!(error.contains("IA3") && error.contains("bias"), "{error}");
+}
+
+/// PEFT's mixed model (`fixtures/mixed`), in which the later adapter acts on what the earlier make.
+#[test]
+fn adapters_of_different_methods_act_together() {
+    let folder = fixtures().join("mixed");
+    let net = linear_methods::net();
+    let mut model = PeftModel::from_pretrained(net, folder.join("lora"), false).unwrap();
+    for method in ["loha", "lokr", "oft"] {
+        let case = fixtures().join("linear").join(method);
+        model.load_adapter(case, method, false).unwrap();
+    }
+    let expected = tensor_file::read_tensors(&folder.join("expected.safetensors")).unwrap();
+    assert_eq!(expected.len(), 5);
+    let (x, _) = linear_methods::inputs();
+    for (names, expected) in expected {
+        let active = names.split('+');
+        let active = active.map(|name| if name == "lora" { "default" } else { name });
+        model.set_adapter(&active.collect::<Vec<_>>()).unwrap();
+        let expected = Tensor::<2>::from_data(expected, &Device::flex());
+        let found = model.forward(x.clone());
+        assert!(largest(found, expected.clone()) < 1e-4, "{names}");
+        model.merge_adapter(true).unwrap();
+        assert!(
+            largest(model.forward(x.clone()), expected) < 1e-4,
+            "{names} merged"
+        );
+    }
 }
 
 /// What goes wrong inside does not leave the adapters switched off.

@@ -13,4 +13,4 @@ pub mod product;
 pub mod random;
 pub mod vocabulary;
 
-pub use product::Matrix;
+pub use product::{Matrix, MatrixMut, Onto, Weight};

@@ -7,7 +7,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter};
-use burn_peft_kernels::{AttentionShape, Span, is_specialised};
+use burn_peft_kernels::{AttentionShape, Span, attend_cached, is_specialised};
 
 use super::block::{probability, project_onto};
 use crate::gpt2::config::Gpt2Config;
@@ -174,11 +174,15 @@ impl GPT2Attention {
             let output = burn_peft_kernels::attention(qkv, spans, self.shape(d), dropout);
             return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
         }
-        let [query, key, value] = self.split_heads(qkv, batch);
+        let [query, key, value] = self.split_heads(qkv.clone(), batch);
         let (key, value) = match cache {
             Some((cache, layer)) => cache.append(layer, key, value),
             None => (key, value),
         };
+        if tokens == batch && mask.masked.is_none() && !qkv.is_autodiff() {
+            let output = attend_cached(qkv, key, value, self.shape(d));
+            return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
+        }
         let output = self.attend(query, key, value, mask);
         let output = output.swap_dims(1, 2).reshape([tokens, d]);
         project_onto(&self.c_proj, output, &self.resid_dropout, residual)
