@@ -119,7 +119,7 @@ impl BiLstm {
         let reverse = suffix.ends_with(DIRECTIONS[1]);
         for step in 0..steps {
             let step = if reverse { steps - 1 - step } else { step };
-            let gates = from_input.clone().slice([step..step + 1]);
+            let gates = from_input.clone().narrow(0, step, 1);
             let gates = gates + hidden.matmul(from_hidden.clone());
             let gate = |index: usize| gates.clone().slice([0..1, index * h..(index + 1) * h]);
             cell = sigmoid(gate(1)) * cell + sigmoid(gate(0)) * tanh(gate(2));
