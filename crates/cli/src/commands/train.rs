@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
 
-use anyhow::{Context, Result};
-use burn::tensor::Device;
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
@@ -141,7 +141,14 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         dry_run: args.dry_run,
         tui: args.tui,
     };
+    let bf16 = job.config.training.bf16;
     if job.config.is_full_training() {
+        if bf16 {
+            bail!(
+                "training.bf16 = true keeps frozen weights in bfloat16, and with \
+                 peft.peft_type = \"NONE\" none is frozen: remove one of the two"
+            );
+        }
         let (trainable, all) = count(&named_parameters(&model));
         emit(&before)?;
         say(trainable_parameters_line(trainable, all))?;
@@ -149,7 +156,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         return job.run(model, &files, (trainable, all));
     }
     device.seed(seed);
-    let model = attach(model, &job.config, file)?;
+    let mut model = attach(model, &job.config, file)?;
+    if bf16 {
+        model.cast_frozen(FloatDType::BF16);
+    }
     emit(&before)?;
     emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
     say(model.trainable_parameters())?;
