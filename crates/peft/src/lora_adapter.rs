@@ -147,7 +147,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// and what active adapters make of it for both.
     pub fn tied_weight(&self) -> Tensor<2> {
         let adapters = self.acting().into_iter();
-        adapters.fold(self.base_layer.weight(), |weight, adapter| {
+        adapters.fold(self.base_layer.stored_weight(), |weight, adapter| {
             adapter.method.tied_weight(&adapter.tensors(), weight)
         })
     }
@@ -155,8 +155,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// The weight of the layer, or of the active adapter's copy of it.
     pub fn active_weight(&self) -> Tensor<2> {
         match self.state.disabled {
-            true => self.base_layer.weight(),
-            false => self.active_layer().weight(),
+            true => self.base_layer.stored_weight(),
+            false => self.active_layer().stored_weight(),
         }
     }
 }

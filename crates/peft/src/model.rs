@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::TensorData;
+use burn::tensor::{FloatDType, TensorData};
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
@@ -434,6 +434,11 @@ impl<M: BaseModel> PeftModel<M> {
             }
         });
         found
+    }
+
+    /// Keeps the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
+    pub fn cast_frozen(&mut self, dtype: FloatDType) {
+        self.visit_slots_mut(|_, slot| crate::precision::cast_slot(slot, dtype));
     }
 
     /// The wrapped model.

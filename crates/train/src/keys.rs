@@ -8,7 +8,7 @@ use toml::Table;
 /// says so is better than one that calls them unknown, or than silence.
 pub(crate) const UNSUPPORTED_ARGUMENTS: &str = "
     accelerator_config adafactor auto_find_batch_size average_tokens_across_devices
-    batch_eval_metrics bf16 bf16_full_eval data_seed dataloader_drop_last dataloader_num_workers
+    batch_eval_metrics bf16_full_eval data_seed dataloader_drop_last dataloader_num_workers
     dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend
     ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_timeout debug deepspeed
     disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps

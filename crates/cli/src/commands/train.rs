@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
 
-use anyhow::{Context, Result};
-use burn::tensor::Device;
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
@@ -152,13 +152,20 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     emit(&before)?;
     match model {
+        Loaded::Plain(_) if job.config.training.bf16 => bail!(
+            "training.bf16 = true keeps frozen weights in bfloat16, and with \
+             peft.peft_type = \"NONE\" none is frozen: remove one of the two"
+        ),
         Loaded::Plain(model) => {
             let (trainable, all) = count(&named_parameters(&model));
             say(trainable_parameters_line(trainable, all))?;
             let files = ["config.json", "model.safetensors"];
             job.run(model, &files, (trainable, all))
         }
-        Loaded::Adapted(model) => {
+        Loaded::Adapted(mut model) => {
+            if job.config.training.bf16 {
+                model.cast_frozen(FloatDType::BF16);
+            }
             emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
             say(model.trainable_parameters())?;
             let parameters = model.get_nb_trainable_parameters();

@@ -17,7 +17,7 @@ use burn::nn::{Initializer, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
-use burn_peft_kernels::{dropout, vocabulary_loss};
+use burn_peft_kernels::{dropout, linear, vocabulary_loss};
 
 use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
@@ -177,7 +177,7 @@ impl GPT2LMHeadModel {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.tied_weight().transpose()),
+            None => linear(hidden, self.tied_weight().transpose(), None, None, None),
         }
     }
 
