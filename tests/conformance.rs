@@ -52,7 +52,7 @@ fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
     (values, tensor.shape().try_into().unwrap())
 }
 
-fn expected(case: &Path, name: &str) -> Vec<f32> {
+pub fn expected(case: &Path, name: &str) -> Vec<f32> {
     let tensors = tensor_file::read_tensors(&case.join("expected.safetensors")).unwrap();
     tensors[name].try_to_vec().unwrap()
 }
@@ -75,7 +75,7 @@ pub fn without_dropout<M: Module>(model: M) -> M {
     model.map(&mut Off)
 }
 
-fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
+pub fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
     for (index, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!(
