@@ -199,7 +199,7 @@ fn keys_that_do_not_exist_or_are_not_supported() {
         &["learning_rat", "learning_rate"],
     );
     train_fails(&lab, "training.learning_rate=fast", &["fast"]);
-    train_fails(&lab, "peft.use_dora=true", &["use_dora"]);
+    train_fails(&lab, "peft.use_qalora=true", &["use_qalora"]);
     train_fails(&lab, "peft.peft_type=MAGIC", &["MAGIC", "LORA"]);
 }
 

@@ -42,23 +42,36 @@ pub enum AdapterParam {
 pub struct Tensors<'a>(&'a [AdapterTensor]);
 
 impl Adapter {
-    /// An adapter with its first values.
+    /// An adapter with its first values, and what it leaves of the layer's weight, if it takes a
+    /// part of it.
     ///
     /// # Errors
-    /// If the method asks for a tensor without axes or with more than four.
+    /// If the method asks for a tensor without axes or with more than four, or cannot make its
+    /// first values of this weight.
     pub fn new(
         name: &str,
         method: Arc<dyn LayerMethod>,
         layer: &Frozen<'_>,
         device: &Device,
-    ) -> Result<Self> {
-        let tensors = method.tensors(layer).into_iter();
+    ) -> Result<(Self, Option<Tensor<2>>)> {
+        let mut specs = method.tensors(layer);
+        let mut weight = None;
+        if let Some(split) = method.split(layer)? {
+            for (name, values) in split.tensors {
+                if let Some(spec) = specs.iter_mut().find(|spec| spec.name == name) {
+                    spec.init = Init::Data(values);
+                }
+            }
+            weight = split.weight;
+        }
+        let tensors = specs.into_iter();
         let tensors = tensors.map(|spec| AdapterTensor::new(spec, device));
-        Ok(Self {
+        let adapter = Self {
             name: name.to_string(),
             tensors: tensors.collect::<Result<_>>()?,
             method,
-        })
+        };
+        Ok((adapter, weight))
     }
 
     /// The adapter's name, `default` unless told otherwise.

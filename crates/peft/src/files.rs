@@ -11,7 +11,7 @@ use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
 use crate::model::{DEFAULT_ADAPTER, share};
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
-use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
+use crate::{AnyParam, BaseModel, LayerKind, Method, PeftError, PeftModel, Result, atomic};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -56,6 +56,26 @@ impl<M: BaseModel> PeftModel<M> {
             write_adapter(&folder, config.as_ref(), tensors)?;
         }
         Ok(())
+    }
+
+    /// Writes the adapter `default`, which took a part of the base's weights when it was made
+    /// (PiSSA, OLoRA), as one for the untouched base. `initial` is the folder in which the same
+    /// adapter was saved before it was trained (PEFT's
+    /// `path_initial_model_for_weight_conversion`).
+    ///
+    /// # Errors
+    /// If the method takes nothing from the base, `initial` is another adapter's, or a file cannot
+    /// be read or written.
+    pub fn save_pretrained_converted(
+        &self,
+        directory: impl AsRef<Path>,
+        initial: impl AsRef<Path>,
+    ) -> Result<()> {
+        let initial = read_tensors(&initial.as_ref().join(WEIGHTS_NAME))?;
+        let now = self.adapter_state_dict(DEFAULT_ADAPTER);
+        let config = self.config(DEFAULT_ADAPTER)?;
+        let (config, tensors) = config.subtract_initial(now, initial)?;
+        write_adapter(directory.as_ref(), config.as_ref(), tensors)
     }
 
     /// Loads an adapter that PEFT, or [`save_pretrained`](Self::save_pretrained), has written.
@@ -337,7 +357,7 @@ impl<M: BaseModel> PeftModel<M> {
 /// If a file cannot be written.
 pub fn write_adapter(
     folder: &Path,
-    config: &dyn crate::Method,
+    config: &dyn Method,
     tensors: Vec<(String, TensorData)>,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;

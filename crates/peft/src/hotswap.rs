@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::files::{WEIGHTS_NAME, file_error, read_config};
 use crate::tensor_file::read_tensors;
-use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
+use crate::{BaseModel, Frozen, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
     /// Puts the values of a saved adapter into one of the model's, without rebuilding anything
@@ -98,15 +98,22 @@ impl<M: BaseModel> PeftModel<M> {
         methods: &IndexMap<String, Arc<dyn LayerMethod>>,
     ) -> Result<()> {
         let mut taken = false;
+        let mut split = None;
         self.visit_slots(|path, slot| {
             let mut originals = slot.state().originals.iter();
             taken |= originals.any(|(name, _)| name == adapter_name);
-            if let (Some(adapter), Some(method), false) =
-                (slot.adapter(adapter_name), methods.get(path), taken)
-            {
-                taken = (method.residual(&adapter.tensors(), &|| slot.weight())).is_some();
+            // One layer tells, and a decomposition of each would cost time.
+            if let (Some(method), None) = (methods.get(path), &split) {
+                let layer = Frozen {
+                    weight: &|| slot.weight(),
+                    bias: &|| slot.bias(),
+                };
+                split = Some(method.split(&layer));
             }
         });
+        if let Some(split) = split.transpose()?.flatten() {
+            taken |= split.weight.is_some();
+        }
         match taken {
             false => Ok(()),
             true => Err(PeftError::Adapter(format!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_kernels::Lora;
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
@@ -164,6 +165,23 @@ pub trait Method: Debug + Send + Sync {
     fn to_file(&self, _path: &str, _name: &str, tensor: TensorData) -> TensorData {
         tensor
     }
+
+    /// An adapter that does on the untouched base what `now` does on one that gave a part of its
+    /// weights to the adapter `initial`, both by the keys of the file; with its configuration.
+    ///
+    /// # Errors
+    /// If the two do not fit, and by default always: other methods leave the base as it is.
+    fn subtract_initial(
+        &self,
+        _now: Vec<(String, TensorData)>,
+        _initial: IndexMap<String, TensorData>,
+    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+        Err(PeftError::Adapter(format!(
+            "a {} adapter takes nothing from the base, so there is nothing to convert: use \
+             save_pretrained",
+            self.peft_type()
+        )))
+    }
 }
 
 /// A method at one layer.
@@ -183,14 +201,13 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// The tensors the method adds to the frozen `layer`.
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec>;
 
-    /// The weight `[d_in, d_out]` that the layer keeps in place of `weight` as long as the
-    /// adapter is attached, for a method that moves a part of it into its own first values.
-    fn residual(
-        &self,
-        _tensors: &Tensors<'_>,
-        _weight: &dyn Fn() -> Tensor<2>,
-    ) -> Option<Tensor<2>> {
-        None
+    /// First values that are made from the weight and may leave less of it, in place of those of
+    /// [`tensors`](Self::tensors); asked once, when the adapter is attached.
+    ///
+    /// # Errors
+    /// If the weight or the configuration does not allow it.
+    fn split(&self, _layer: &Frozen<'_>) -> Result<Option<Split>> {
+        Ok(None)
     }
 
     /// What an output layer tied to this embedding sees of its weight, `[vocab, d]`. As in PEFT,
@@ -245,6 +262,16 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// What PEFT prints of the adapter beside `base_layer`: the name of each part (`lora_A`) and
     /// the module it holds for this adapter (`Linear(in_features=…)`).
     fn parts(&self) -> Vec<(String, String)>;
+}
+
+/// First values made from a layer's weight.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// The values by the names of the tensors, in the shapes of the file.
+    pub tensors: Vec<(&'static str, TensorData)>,
+    /// The weight `[d_in, d_out]` that the layer has as long as the adapter is attached, where it
+    /// is another one.
+    pub weight: Option<Tensor<2>>,
 }
 
 /// Weight and bias of a frozen layer, made only when they are asked for.

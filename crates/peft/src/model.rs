@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
@@ -157,6 +157,7 @@ impl<M: BaseModel> PeftModel<M> {
             methods.insert(path, Arc::clone(method));
         }
         let mut adapters = IndexMap::new();
+        let mut weights: IndexMap<String, Tensor<2>> = IndexMap::new();
         let mut failed = None;
         self.visit_slots(|path, slot| {
             if let Some(method) = methods.get(path) {
@@ -165,9 +166,13 @@ impl<M: BaseModel> PeftModel<M> {
                     weight: &|| slot.weight(),
                     bias: &|| slot.bias(),
                 };
-                match Adapter::new(adapter_name, method, &layer, &slot.device()) {
-                    Ok(adapter) => drop(adapters.insert(path.to_string(), adapter)),
-                    Err(error) => failed = Some(error),
+                let device = slot.device();
+                match Adapter::new(adapter_name, method, &layer, &device) {
+                    Ok((adapter, weight)) => {
+                        adapters.insert(path.to_string(), adapter);
+                        weights.extend(weight.map(|weight| (path.to_string(), weight)));
+                    }
+                    Err(error) => failed = Some(failed.take().unwrap_or(error)),
                 }
             }
         });
@@ -177,10 +182,9 @@ impl<M: BaseModel> PeftModel<M> {
         share(adapters.values_mut());
         self.visit_slots_mut(|path, slot| {
             if let Some(adapter) = adapters.swap_remove(path) {
-                let weight = || slot.weight();
-                if let Some(residual) = adapter.method.residual(&adapter.tensors(), &weight) {
+                if let Some(weight) = weights.swap_remove(path) {
                     let before = (adapter_name.to_string(), slot.weight());
-                    slot.set_weight(residual);
+                    slot.set_weight(weight);
                     slot.state_mut().originals.push(before);
                 }
                 slot.adapters_mut().push(adapter);

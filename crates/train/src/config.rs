@@ -98,11 +98,15 @@ impl TrainConfig {
         };
         let parsed = text.parse::<Table>();
         let mut table = parsed.map_err(|e| error(e.to_string().trim_end().to_string()))?;
+        let peft = table.get("peft").and_then(Value::as_table).cloned();
         for text in overrides.iter().map(AsRef::as_ref) {
             overrides::apply(&mut table, text).map_err(|problem| TrainError::Config {
                 place: format!("--set {text}"),
                 problem,
             })?;
+        }
+        if let Some(peft) = peft {
+            overrides::drop_keys_of_another_method(&mut table, &peft, overrides);
         }
         if let Some(problem) = unknown_key(&table, "", fields_of::<Self>(), "") {
             return Err(error(problem));

@@ -1,5 +1,6 @@
 //! `--set a.b=value`: changes to a training file before it is read.
 
+use burn_peft::methods::known_keys;
 use toml::{Table, Value};
 
 /// Puts `a.b=value` into a table. The value is read as TOML; what is none is a string, so that
@@ -31,6 +32,49 @@ pub(crate) fn apply(table: &mut Table, text: &str) -> Result<(), String> {
     }
     table.insert(last, value);
     Ok(())
+}
+
+/// Where overrides change the method of a file, takes out what the file's `[peft]`, here `before`,
+/// says for its own method only: `--set peft.peft_type=IA3` is all it takes to try another one.
+/// Keys that overrides set stay, so that a misspelt one is an error.
+pub(crate) fn drop_keys_of_another_method(
+    table: &mut Table,
+    before: &Table,
+    overrides: &[impl AsRef<str>],
+) {
+    let Some(Value::Table(peft)) = table.get_mut("peft") else {
+        return;
+    };
+    let of = |table: &Table| {
+        table
+            .get("peft_type")
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    let (Some(now), then) = (of(peft), of(before)) else {
+        return;
+    };
+    let Some(known) = known_keys(&now).filter(|_| Some(&now) != then.as_ref()) else {
+        return;
+    };
+    let keys = overrides
+        .iter()
+        .filter_map(|text| text.as_ref().split_once('='));
+    let set: Vec<_> = keys.filter_map(|(key, _)| parse_key(key.trim())).collect();
+    let is_set = |key: &str| {
+        set.iter()
+            .any(|path| path.len() > 1 && path[0] == "peft" && path[1] == key)
+    };
+    let dropped: Vec<String> = (peft.keys())
+        .filter(|key| !known.contains(*key) && !is_set(key))
+        .cloned()
+        .collect();
+    for key in &dropped {
+        peft.remove(key);
+    }
+    if !dropped.is_empty() {
+        tracing::warn!("[peft] {dropped:?} mean nothing to {now} and are left out");
+    }
 }
 
 /// The names of a TOML key: `a."b.c"` is `a` and `b.c`.

@@ -32,11 +32,52 @@ pub enum InitLoraWeights {
     False,
     /// `"gaussian"`: A normal with standard deviation 1/r, B zero.
     Gaussian,
+    /// `"pissa"`, `"pissa_niter_4"`: the largest singular values, exactly or by so many rounds of
+    /// subspace iteration. They leave the base weight.
+    Pissa {
+        /// The rounds, where it is not exact.
+        niter: Option<usize>,
+    },
+    /// `"olora"`: the factors of a QR decomposition. They leave the base weight.
+    Olora,
+    /// `"orthogonal"`: A and B random and orthogonal to each other; the rank has to be even.
+    Orthogonal,
+    /// `"loftq"`: what a quantised weight, which replaces the base's, lacks.
+    Loftq,
+}
+
+/// How the weight of [`InitLoraWeights::Loftq`] is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoftQConfig {
+    /// 4 (NF4) or 8.
+    pub loftq_bits: usize,
+    /// The rounds of quantising and decomposing.
+    pub loftq_iter: usize,
+}
+
+impl Default for LoftQConfig {
+    fn default() -> Self {
+        Self {
+            loftq_bits: 4,
+            loftq_iter: 1,
+        }
+    }
 }
 
 impl InitLoraWeights {
-    fn to_json(self) -> Value {
+    /// Whether the adapter's first values are made from the weight.
+    pub(crate) fn splits(self) -> bool {
+        !matches!(self, Self::True | Self::False | Self::Gaussian)
+    }
+
+    pub(crate) fn to_json(self) -> Value {
         match self {
+            Self::Pissa { niter: None } => json!("pissa"),
+            Self::Pissa { niter: Some(n) } => json!(format!("pissa_niter_{n}")),
+            Self::Olora => json!("olora"),
+            Self::Orthogonal => json!("orthogonal"),
+            Self::Loftq => json!("loftq"),
             Self::True => json!(true),
             Self::False => json!(false),
             Self::Gaussian => json!("gaussian"),
@@ -80,6 +121,8 @@ pub struct LoraConfig {
     pub use_dora: bool,
     /// The tokens whose embeddings are trained beside the layers.
     pub trainable_token_indices: Option<TrainableTokenIndices>,
+    /// How the weight is quantised where `init_lora_weights` is LoftQ.
+    pub loftq_config: Option<LoftQConfig>,
     /// Keys without a field, as read.
     pub(super) others: Map<String, Value>,
 }
@@ -100,6 +143,7 @@ impl Default for LoraConfig {
             lora_bias: false,
             use_dora: false,
             trainable_token_indices: None,
+            loftq_config: None,
             others: inert_keys()
                 .into_iter()
                 .chain(unsupported_keys())
@@ -138,6 +182,13 @@ impl LoraConfig {
                 ("fan_in_fan_out", json!(self.fan_in_fan_out)),
                 ("lora_bias", json!(self.lora_bias)),
                 ("use_dora", json!(self.use_dora)),
+                (
+                    "loftq_config",
+                    match self.loftq_config {
+                        Some(config) => json!(config),
+                        None => json!({}),
+                    },
+                ),
                 (
                     "trainable_token_indices",
                     json!(self.trainable_token_indices),
@@ -195,11 +246,30 @@ impl LoraConfig {
                 self.lora_dropout
             ));
         }
-        if self.lora_bias && self.init_lora_weights == InitLoraWeights::Gaussian {
-            return fail(
-                "lora_bias = true needs init_lora_weights = true or false, not \"gaussian\""
-                    .to_string(),
-            );
+        let init = self.init_lora_weights;
+        if self.lora_bias && !matches!(init, InitLoraWeights::True | InitLoraWeights::False) {
+            return fail(format!(
+                "lora_bias = true needs init_lora_weights = true or false, not {}",
+                init.to_json()
+            ));
+        }
+        match (init, self.loftq_config) {
+            (InitLoraWeights::Loftq, None) => {
+                return fail(
+                    "init_lora_weights = \"loftq\" needs loftq_config, such as { loftq_bits = 4 }"
+                        .to_string(),
+                );
+            }
+            (InitLoraWeights::Loftq, Some(config)) => {
+                if ![4, 8].contains(&config.loftq_bits) {
+                    let bits = config.loftq_bits;
+                    return fail(format!("loftq_config.loftq_bits = {bits}: must be 4 or 8"));
+                }
+                if config.loftq_iter == 0 {
+                    return fail("loftq_config.loftq_iter = 0: must be positive".to_string());
+                }
+            }
+            _ => {}
         }
         if self.lora_bias && self.use_dora {
             return fail("lora_bias = true cannot be used with use_dora = true".to_string());

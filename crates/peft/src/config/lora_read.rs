@@ -1,7 +1,7 @@
 //! Reading LoRA's keys.
 
 use super::keys::is_truthy;
-use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoraConfig};
+use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoftQConfig, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
 
 /// Keys that change the computation and are not supported yet, with the defaults that turn them
 /// off.
-pub(super) fn unsupported_keys() -> [(&'static str, Value); 15] {
+pub(super) fn unsupported_keys() -> [(&'static str, Value); 14] {
     [
         ("alora_invocation_tokens", Value::Null),
         ("arrow_config", Value::Null),
@@ -25,7 +25,6 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 15] {
         ("eva_config", Value::Null),
         ("kasa_config", Value::Null),
         ("layer_replication", Value::Null),
-        ("loftq_config", json!({})),
         ("lora_ga_config", Value::Null),
         ("megatron_config", Value::Null),
         ("monteclora_config", Value::Null),
@@ -71,6 +70,7 @@ impl LoraConfig {
             fan_in_fan_out: fields.take("fan_in_fan_out", false)?,
             lora_bias: fields.take("lora_bias", false)?,
             use_dora: fields.take("use_dora", false)?,
+            loftq_config: loftq_config(&mut fields)?,
             trainable_token_indices: fields.take("trainable_token_indices", None)?,
             others: Map::new(),
         };
@@ -136,16 +136,37 @@ fn positive(rank: i64) -> Option<usize> {
     usize::try_from(rank).ok().filter(|&rank| rank > 0)
 }
 
+/// `{}` is how PEFT writes that there is none.
+fn loftq_config(fields: &mut Fields) -> Result<Option<LoftQConfig>> {
+    let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    match fields.peek::<Value>("loftq_config")? {
+        Some(value) if empty(&value) => {
+            fields.take_value("loftq_config");
+            Ok(None)
+        }
+        _ => fields.take("loftq_config", None),
+    }
+}
+
+const KNOWN_INITS: &str = "not supported; true, false, \"gaussian\", \"pissa\", \
+    \"pissa_niter_4\" (or another number), \"olora\", \"orthogonal\" and \"loftq\" are";
+
 fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
     match fields.take_value("init_lora_weights") {
         None | Some(Value::Bool(true)) => Ok(InitLoraWeights::True),
         Some(Value::Bool(false)) => Ok(InitLoraWeights::False),
-        Some(Value::String(name)) if name == "gaussian" => Ok(InitLoraWeights::Gaussian),
-        Some(other) => Err(fields.error(
-            "init_lora_weights",
-            &other,
-            "not supported yet; true, false and \"gaussian\" are",
-        )),
+        Some(Value::String(name)) => match name.as_str() {
+            "gaussian" => Ok(InitLoraWeights::Gaussian),
+            "pissa" => Ok(InitLoraWeights::Pissa { niter: None }),
+            "olora" => Ok(InitLoraWeights::Olora),
+            "orthogonal" => Ok(InitLoraWeights::Orthogonal),
+            "loftq" => Ok(InitLoraWeights::Loftq),
+            name => match name.strip_prefix("pissa_niter_").map(str::parse) {
+                Some(Ok(niter)) => Ok(InitLoraWeights::Pissa { niter: Some(niter) }),
+                _ => Err(fields.error("init_lora_weights", &Value::from(name), KNOWN_INITS)),
+            },
+        },
+        Some(other) => Err(fields.error("init_lora_weights", &other, KNOWN_INITS)),
     }
 }
 

@@ -97,6 +97,7 @@ crate::peft_config!(AdaLoraConfig, "ADALORA", "AdaLora", without: [], fixed: {
     let mut keys = lora_variant_keys();
     keys.extend([
         ("alpha_pattern", json!({})),
+        ("loftq_config", json!({})),
         ("lora_bias", json!(false)),
         ("trainable_token_indices", Value::Null),
         ("use_dora", json!(false)),

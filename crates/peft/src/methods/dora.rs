@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::lora::LoraLayer;
 use super::parts::parameter;
-use crate::{Base, Frozen, Init, LayerKind, LayerMethod, TensorSpec, Tensors};
+use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
 /// LoRA's `use_dora` at one layer: `y = m / ‖W + ΔW‖ ⊙ (x (W + ΔW)) + b` with LoRA's `ΔW`, the
 /// norm over the inputs of each output feature, and a trained `m` `[d_out]` that starts as that
@@ -41,7 +41,7 @@ impl LayerMethod for DoraLayer {
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let mut tensors = self.lora.tensors(layer);
         let mut weight = layer.weight();
-        if !self.lora.takes_residual() {
+        if !self.lora.splits() {
             // The magnitudes start from what A and B do at first, so those are drawn here.
             let device = weight.device();
             let [a, b] = self.lora.names().map(|name| {
@@ -57,6 +57,23 @@ impl LayerMethod for DoraLayer {
         let magnitude = TensorSpec::new(MAGNITUDE, MAGNITUDE, [self.lora.d_out]);
         tensors.push(magnitude.with_init(Init::Data(norms(weight).into_data())));
         tensors
+    }
+
+    fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {
+        let Some(mut split) = self.lora.split(layer)? else {
+            return Ok(None);
+        };
+        let weight = layer.weight().without_autodiff();
+        let device = weight.device();
+        let [a, b] = self.lora.names().map(|name| {
+            let data = split.tensors.iter().find(|(other, _)| *other == name);
+            let (_, data) = data.expect("LoRA splits into A and B");
+            Tensor::<2>::from_data(data.clone(), &device)
+        });
+        let left = split.weight.clone().unwrap_or(weight);
+        let norms = norms(left + self.lora.delta_of(a, b));
+        split.tensors.push((MAGNITUDE, norms.into_data()));
+        Ok(Some(split))
     }
 
     fn forward(

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_kernels::Lora;
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::dora::DoraLayer;
-use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
+use super::lora_init::{Start, Weight, start};
+use crate::config::{Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors,
-    target,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, Split,
+    TensorSpec, Tensors, target,
 };
 
 impl Method for LoraConfig {
@@ -70,6 +72,7 @@ impl Method for LoraConfig {
             scaling: self.scaling(&layer.path)?,
             dropout: DropoutConfig::new(self.lora_dropout).init(),
             init: self.init_lora_weights,
+            loftq: self.loftq_config.unwrap_or_default(),
             lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
         };
         Ok(match self.use_dora {
@@ -78,12 +81,76 @@ impl Method for LoraConfig {
         })
     }
 
+    /// PEFT's `subtract_mutated_init`: `B A - B₀ A₀` is `[B, -B₀] [A; A₀]`, of twice the rank.
+    fn subtract_initial(
+        &self,
+        now: Vec<(String, TensorData)>,
+        mut initial: IndexMap<String, TensorData>,
+    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+        if !self.init_lora_weights.splits() || self.use_dora {
+            return Err(PeftError::Adapter(format!(
+                "only an adapter that took a part of the base's weights can be converted, and no \
+                 DoRA: this one has init_lora_weights = {} and use_dora = {}",
+                self.init_lora_weights.to_json(),
+                self.use_dora
+            )));
+        }
+        let mut converted = Vec::new();
+        for (key, data) in now {
+            let data = match (key.contains("lora_A"), key.contains("lora_B")) {
+                (false, false) => data,
+                (is_a, _) => {
+                    let first = initial.swap_remove(&key);
+                    let first = first.filter(|first| first.shape() == data.shape());
+                    let first = first.ok_or_else(|| {
+                        PeftError::Adapter(format!(
+                            "the initial adapter has no {key} of shape {:?}: it is another's",
+                            data.shape()
+                        ))
+                    })?;
+                    match is_a {
+                        true => stacked(&data, &first),
+                        false => beside(&data, &first),
+                    }
+                }
+            };
+            converted.push((key, data));
+        }
+        let mut config = self.clone();
+        let twice = if self.use_rslora { 2.0_f64.sqrt() } else { 2.0 };
+        config.r *= 2;
+        config.lora_alpha *= twice;
+        config.rank_pattern.values_mut().for_each(|rank| *rank *= 2);
+        config
+            .alpha_pattern
+            .values_mut()
+            .for_each(|alpha| *alpha *= twice);
+        config.init_lora_weights = InitLoraWeights::True;
+        config.loftq_config = None;
+        Ok((Arc::new(config), converted))
+    }
+
     fn further_layers(&self, layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
         match &self.trainable_token_indices {
             Some(indices) => indices.layers(layers),
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// `[a; b]` of two matrices of one shape.
+fn stacked(a: &TensorData, b: &TensorData) -> TensorData {
+    let values: Vec<f32> = a.iter::<f32>().chain(b.iter::<f32>()).collect();
+    TensorData::new(values, [2 * a.shape()[0], a.shape()[1]])
+}
+
+/// `[a, -b]` of two matrices of one shape.
+fn beside(a: &TensorData, b: &TensorData) -> TensorData {
+    let [rows, columns] = [a.shape()[0], a.shape()[1]];
+    let (a, b): (Vec<f32>, Vec<f32>) = (a.iter::<f32>().collect(), b.iter::<f32>().collect());
+    let rows_of = a.chunks(columns).zip(b.chunks(columns));
+    let values = rows_of.flat_map(|(a, b)| a.iter().copied().chain(b.iter().map(|b| -b)));
+    TensorData::new(values.collect::<Vec<f32>>(), [rows, 2 * columns])
 }
 
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
@@ -97,6 +164,7 @@ pub(super) struct LoraLayer {
     scaling: f64,
     pub dropout: Dropout,
     init: InitLoraWeights,
+    loftq: LoftQConfig,
     lora_bias: bool,
 }
 
@@ -120,9 +188,9 @@ impl LoraLayer {
         }
     }
 
-    /// Whether the layer gives a part of its weight to `A` and `B` when they are attached.
-    pub fn takes_residual(&self) -> bool {
-        false
+    /// Whether `A` and `B` start from the weight.
+    pub fn splits(&self) -> bool {
+        self.kind != LayerKind::Embedding && self.init.splits()
     }
 
     /// Whether training drops elements of such an input.
@@ -159,6 +227,8 @@ impl LayerMethod for LoraLayer {
             InitLoraWeights::True => (Init::kaiming_uniform(d_in), Init::Zeros),
             InitLoraWeights::False => (Init::kaiming_uniform(d_in), Init::kaiming_uniform(r)),
             InitLoraWeights::Gaussian => (Init::Normal(1.0 / r as f64), Init::Zeros),
+            // Replaced by those of `split`.
+            _ => (Init::Zeros, Init::Zeros),
         };
         let mut tensors = vec![
             TensorSpec::new("lora_A", "lora_A.weight", [r, d_in])
@@ -176,6 +246,28 @@ impl LayerMethod for LoraLayer {
             });
         }
         tensors
+    }
+
+    fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {
+        if !self.splits() {
+            return Ok(None);
+        }
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        let weight = layer.weight();
+        let device = weight.device().without_autodiff();
+        let weight = Weight::new(weight);
+        let Start { a, b, weight } = start(self.init, self.loftq, weight, r, self.scaling)?;
+        let weight = weight.map(|values| {
+            let weight = TensorData::new(values, [d_out, d_in]);
+            Tensor::<2>::from_data(weight, &device).transpose()
+        });
+        Ok(Some(Split {
+            tensors: vec![
+                ("lora_A", TensorData::new(a, [r, d_in])),
+                ("lora_B", TensorData::new(b, [d_out, r])),
+            ],
+            weight,
+        }))
     }
 
     fn forward(

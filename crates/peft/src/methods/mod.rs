@@ -3,6 +3,7 @@
 mod adalora;
 mod blocks;
 mod boft;
+mod bottleneck;
 mod check;
 mod dora;
 mod encoder;
@@ -15,6 +16,7 @@ mod ln_tuning;
 mod loha;
 mod lokr;
 mod lora;
+mod lora_init;
 mod lycoris;
 mod oft;
 mod p_tuning;
@@ -30,6 +32,7 @@ use indexmap::IndexMap;
 
 pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
+pub use bottleneck::{Architecture, BottleneckConfig, NonLinearity};
 pub use fourierft::FourierFTConfig;
 pub use hira::HiraConfig;
 pub use hra::HRAConfig;
@@ -68,6 +71,7 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("OFT", read::<OFTConfig>),
     ("BOFT", read::<BOFTConfig>),
     ("HRA", read::<HRAConfig>),
+    ("BOTTLENECK", read::<BottleneckConfig>),
     ("PROMPT_TUNING", PromptTuningConfig::read),
     ("P_TUNING", PromptEncoderConfig::read),
     ("PREFIX_TUNING", PrefixTuningConfig::read),
@@ -95,15 +99,30 @@ pub fn register_method(peft_type: &str, read: ReadConfig) {
     registry.insert(peft_type.to_string(), read);
 }
 
+/// The least that a file of a method says.
+fn smallest(peft_type: &str) -> Fields {
+    let keys = [("peft_type".to_string(), peft_type.into())];
+    Fields::new(keys.into_iter().collect(), peft_type)
+}
+
+/// Every key that the configuration of a method has; nothing where no such method is known.
+pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
+    let registry = REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let read = registry.get(peft_type)?;
+    let config = read(smallest(peft_type)).ok()?;
+    Some(config.to_json().keys().cloned().collect())
+}
+
 /// The `peft_type`s of the known methods that can adapt such a layer.
 pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
     let registry = REGISTRY
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let methods = registry.iter();
-    let able = methods.filter(|(_, read)| {
-        read(Fields::new(Default::default(), "")).is_ok_and(|config| config.supports(layer))
-    });
+    let able = methods
+        .filter(|(name, read)| read(smallest(name)).is_ok_and(|config| config.supports(layer)));
     able.map(|(name, _)| name.clone()).collect()
 }
 

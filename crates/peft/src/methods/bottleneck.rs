@@ -1,0 +1,217 @@
+//! Bottleneck adapters: small networks after a layer (Houlsby et al., arXiv 1902.00751; Pfeiffer
+//! et al., arXiv 2005.00247) or beside it (He et al., arXiv 2110.04366).
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, relu, silu, tanh};
+use serde::{Deserialize, Serialize};
+
+use super::check::finite;
+use crate::config::{CommonConfig, TargetModules};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
+    Tensors,
+};
+
+/// Where a bottleneck adapter stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// After the last layer of attention and of the feed-forward part: two in a block.
+    Houlsby,
+    /// After the last layer of the feed-forward part: one in a block.
+    #[default]
+    Pfeiffer,
+    /// Beside a layer: both see its input.
+    Parallel,
+}
+
+/// The function between the two products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonLinearity {
+    /// `max(0, x)`.
+    #[default]
+    Relu,
+    /// `x Φ(x)`, exactly.
+    Gelu,
+    /// `x σ(x)`, also called SiLU.
+    Swish,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// The configuration of bottleneck adapters: with `h = base(x)`, after a layer
+/// `y = h + scaling · (f(h Dᵀ + b_d) Uᵀ + b_u)`, beside one
+/// `y = h + scaling · (f(x Dᵀ + b_d) Uᵀ + b_u)`, where `D` is `[m, d]`, `U` `[d_out, m]` and
+/// `m = d / reduction_factor`.
+///
+/// The layers are those before the sum with the residual (GPT-2: `attn.c_proj`, `mlp.c_proj`), so
+/// that of two adapters a block each stands where the paper has it; `parallel` stands beside
+/// single layers, not beside a whole feed-forward part.
+///
+/// It costs `m (d + d_out) + m + d_out` parameters a layer and cannot be merged. PEFT has no such
+/// method: Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
+/// `bottleneck_down.bias`, `bottleneck_up.weight` and `bottleneck_up.bias`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BottleneckConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// Where the adapters stand.
+    pub architecture: Architecture,
+    /// How many times narrower than the layer they are.
+    pub reduction_factor: f64,
+    /// The function between the two products.
+    pub non_linearity: NonLinearity,
+    /// The factor of what they add.
+    pub scaling: f64,
+    /// Whether they start by adding nothing.
+    pub init_weights: bool,
+}
+
+impl Default for BottleneckConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            architecture: Architecture::Pfeiffer,
+            reduction_factor: 16.0,
+            non_linearity: NonLinearity::Relu,
+            scaling: 1.0,
+            init_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(BottleneckConfig, "BOTTLENECK", "Bottleneck", without: []);
+
+impl Method for BottleneckConfig {
+    crate::method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        if !(self.reduction_factor > 0.0 && self.reduction_factor.is_finite()) {
+            return Err(PeftError::Config(format!(
+                "reduction_factor = {}: must be positive, 16 for a sixteenth of the width",
+                self.reduction_factor
+            )));
+        }
+        finite("scaling", self.scaling)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        let (attention, feed_forward) = match model_type {
+            "gpt2" | "gpt_bigcode" => ("attn.c_proj", "mlp.c_proj"),
+            "gemma" | "gemma2" | "llama" | "mistral" | "qwen2" | "qwen3" => {
+                ("self_attn.o_proj", "mlp.down_proj")
+            }
+            _ => return None,
+        };
+        Some(match self.architecture {
+            Architecture::Houlsby => TargetModules::list([attention, feed_forward]),
+            Architecture::Pfeiffer | Architecture::Parallel => TargetModules::list([feed_forward]),
+        })
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let is_parallel = self.architecture == Architecture::Parallel;
+        let d = if is_parallel { layer.d_in } else { layer.d_out };
+        let m = (d as f64 / self.reduction_factor) as usize;
+        if m > 16 * d {
+            return Err(PeftError::Config(format!(
+                "reduction_factor = {} makes {m} features of the {d} of {}: a bottleneck is \
+                 narrower than its layer",
+                self.reduction_factor, layer.path
+            )));
+        }
+        Ok(Arc::new(BottleneckLayer {
+            is_parallel,
+            d,
+            m: m.max(1),
+            d_out: layer.d_out,
+            function: self.non_linearity,
+            scaling: self.scaling,
+            init: self.init_weights,
+        }))
+    }
+}
+
+/// A bottleneck adapter at one layer.
+#[derive(Debug)]
+struct BottleneckLayer {
+    is_parallel: bool,
+    d: usize,
+    m: usize,
+    d_out: usize,
+    function: NonLinearity,
+    scaling: f64,
+    init: bool,
+}
+
+const DOWN: [&str; 2] = ["bottleneck_down.weight", "bottleneck_down.bias"];
+const UP: [&str; 2] = ["bottleneck_up.weight", "bottleneck_up.bias"];
+
+/// `x Wᵀ + b`.
+fn affine(tensors: &Tensors<'_>, [weight, bias]: [&str; 2], input: Tensor<2>) -> Tensor<2> {
+    let product = input.matmul(tensors.matrix(weight).transpose());
+    product + tensors.vector(bias).unsqueeze()
+}
+
+impl LayerMethod for BottleneckLayer {
+    fn prefix(&self) -> &str {
+        "bottleneck"
+    }
+
+    fn layer_name(&self, kind: LayerKind) -> String {
+        format!("bottleneck.{kind}")
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let up = match self.init {
+            true => Init::Zeros,
+            false => Init::kaiming_uniform(self.m),
+        };
+        vec![
+            TensorSpec::new(DOWN[0], DOWN[0], [self.m, self.d])
+                .with_init(Init::kaiming_uniform(self.d))
+                .waiting_for(UP[0]),
+            TensorSpec::new(DOWN[1], DOWN[1], [self.m]).waiting_for(UP[0]),
+            TensorSpec::new(UP[0], UP[0], [self.d_out, self.m])
+                .with_init(up)
+                .waiting_for(DOWN[0]),
+            TensorSpec::new(UP[1], UP[1], [self.d_out]),
+        ]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let output = base.forward(input.clone());
+        let seen = if self.is_parallel {
+            input
+        } else {
+            output.clone()
+        };
+        let hidden = affine(tensors, DOWN, seen);
+        let hidden = match self.function {
+            NonLinearity::Relu => relu(hidden),
+            NonLinearity::Gelu => gelu(hidden),
+            NonLinearity::Swish => silu(hidden),
+            NonLinearity::Tanh => tanh(hidden),
+        };
+        output + affine(tensors, UP, hidden) * self.scaling
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        let linear =
+            |d_in, d_out| format!("Linear(in_features={d_in}, out_features={d_out}, bias=True)");
+        vec![
+            ("bottleneck_down".into(), linear(self.d, self.m)),
+            ("bottleneck_up".into(), linear(self.m, self.d_out)),
+        ]
+    }
+}

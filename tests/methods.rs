@@ -1,0 +1,239 @@
+//! What holds for every method that acts at layers: by the command, from nothing but its name.
+
+use std::fs;
+
+use burn_peft::config::Fields;
+use burn_peft::get_peft_model;
+use burn_peft::methods::{AdaLoraConfig, config_from_fields};
+
+use crate::common::Lab;
+use crate::linear_methods::net;
+
+/// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
+const METHODS: [(&str, &[&str], bool); 16] = [
+    (
+        "LORA",
+        &["use_dora=true", "trainable_token_indices=[1,2]"],
+        true,
+    ),
+    ("LORA", &["init_lora_weights=\"pissa\""], true),
+    ("IA3", &[], true),
+    ("LN_TUNING", &[], true),
+    ("TRAINABLE_TOKENS", &["token_indices=[1, 5]"], true),
+    (
+        "ADALORA",
+        &["total_step=6", "init_r=4", "target_r=2", "lora_dropout=0.1"],
+        true,
+    ),
+    ("VERA", &["r=8", "save_projection=false"], true),
+    ("FOURIERFT", &["n_frequency=20"], true),
+    ("HIRA", &["r=4"], true),
+    (
+        "LOHA",
+        &["r=2", "module_dropout=0.2", "rank_dropout=0.2"],
+        true,
+    ),
+    ("LOKR", &["r=2"], true),
+    ("OFT", &["r=0", "oft_block_size=4"], true),
+    (
+        "BOFT",
+        &["boft_block_size=4", "boft_n_butterfly_factor=2"],
+        true,
+    ),
+    ("HRA", &["r=2"], true),
+    (
+        "BOTTLENECK",
+        &["architecture=houlsby", "reduction_factor=4"],
+        false,
+    ),
+    (
+        "BOTTLENECK",
+        &["architecture=parallel", "non_linearity=gelu"],
+        false,
+    ),
+];
+
+/// The file is LoRA's: only the method is set, and what it needs.
+#[test]
+fn training_saving_resuming_and_merging() {
+    let lab = Lab::new();
+    for (peft_type, keys, can_merge) in METHODS {
+        let _ = fs::remove_dir_all(lab.path("out"));
+        let mut args = vec![
+            "train".to_string(),
+            "train.toml".into(),
+            "--set".into(),
+            format!("peft.peft_type={peft_type}"),
+        ];
+        let more = [
+            "training.max_steps=6",
+            "training.save_steps=3",
+            "training.save_strategy=steps",
+        ];
+        let keys = keys.iter().map(|key| format!("peft.{key}"));
+        for key in keys.chain(more.map(String::from)) {
+            args.extend(["--set".to_string(), key]);
+        }
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        lab.ok(&args);
+        let whole = lab.read("out/adapter_model.safetensors");
+        let metrics = |lab: &Lab| {
+            let text = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+            let losses = text.lines().filter_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                line["loss"].as_f64()
+            });
+            losses.collect::<Vec<_>>()
+        };
+        let losses = metrics(&lab);
+        assert!(losses.len() == 6, "{peft_type} {losses:?}");
+        assert!(
+            losses.iter().all(|loss| loss.is_finite()),
+            "{peft_type} {losses:?}"
+        );
+
+        // From the middle on, as if it had never stopped.
+        fs::remove_dir_all(lab.path("out/checkpoint-6")).unwrap();
+        fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
+        args.push("--resume");
+        lab.ok(&args);
+        let resumed = lab.read("out/adapter_model.safetensors");
+        assert!(
+            whole == resumed,
+            "{peft_type}: resuming changed the adapter"
+        );
+        assert_eq!(metrics(&lab), losses, "{peft_type}");
+
+        let eval = [
+            "eval",
+            "--model",
+            "model",
+            "--adapter",
+            "out",
+            "--data",
+            "train.jsonl",
+        ];
+        lab.ok(&eval);
+        let merge = [
+            "merge",
+            "--model",
+            "model",
+            "--adapter",
+            "out",
+            "--output",
+            "merged",
+        ];
+        match can_merge {
+            true => {
+                lab.ok(&merge);
+                fs::remove_dir_all(lab.path("merged")).unwrap();
+            }
+            false => drop(lab.fails(&merge, &["cannot be merged"])),
+        }
+    }
+}
+
+fn error(keys: &str) -> String {
+    let fields = Fields::parse(keys, "a.json").unwrap();
+    let made = config_from_fields(fields)
+        .and_then(|config| burn_peft::PeftModel::new(net(), "default", config).map(drop));
+    made.unwrap_err().to_string()
+}
+
+#[test]
+fn bad_configurations_name_the_key_and_the_value() {
+    for (keys, named) in [
+        (
+            r#""IA3", "feedforward_modules": ["fc2"], "target_modules": ["fc1"]"#,
+            "\"fc2\"",
+        ),
+        (
+            r#""IA3", "target_modules": ["fc1"]"#,
+            "feedforward_modules is not given",
+        ),
+        (
+            r#""LN_TUNING", "target_modules": ["fc1"]"#,
+            "fc1, a Linear layer, which LN_TUNING cannot",
+        ),
+        (
+            r#""LN_TUNING", "target_modules": ["fc1"]"#,
+            "methods for such a layer: LORA, IA3,",
+        ),
+        (r#""TRAINABLE_TOKENS""#, "token_indices = []"),
+        (
+            r#""TRAINABLE_TOKENS", "token_indices": [1, 1]"#,
+            "the token 1 twice",
+        ),
+        (
+            r#""TRAINABLE_TOKENS", "token_indices": [1]"#,
+            "which is its input embedding",
+        ),
+        (
+            r#""ADALORA", "target_modules": ["fc1"]"#,
+            "total_step = null",
+        ),
+        (
+            r#""ADALORA", "total_step": 9, "target_r": 13"#,
+            "target_r = 13",
+        ),
+        (
+            r#""ADALORA", "total_step": 9, "tinit": 5, "tfinal": 4"#,
+            "total_step = 9",
+        ),
+        (r#""ADALORA", "total_step": 9, "beta1": 1.0"#, "beta1 = 1"),
+        (
+            r#""ADALORA", "total_step": 9, "use_dora": true"#,
+            "use_dora = true",
+        ),
+        (r#""VERA", "r": 0"#, "r = 0"),
+        (r#""VERA", "bias": "lora_only""#, "\"vera_only\""),
+        (
+            r#""VERA", "projection_prng_key": -1"#,
+            "projection_prng_key = -1",
+        ),
+        (
+            r#""FOURIERFT", "n_frequency": 193, "target_modules": ["fc1"]"#,
+            "n_frequency = 193 for fc1",
+        ),
+        (r#""FOURIERFT", "n_frequency": 0"#, "n_frequency = 0"),
+        (r#""HIRA", "init_weights": "magic""#, "\"magic\""),
+        (
+            r#""HIRA", "rank_pattern": {"fc1": 0}"#,
+            "rank_pattern \"fc1\" = 0",
+        ),
+        (r#""LOHA", "rank_dropout": 1.5"#, "rank_dropout = 1.5"),
+        (
+            r#""LOHA", "use_effective_conv2d": true"#,
+            "use_effective_conv2d = true",
+        ),
+        (r#""LOKR", "decompose_factor": 0"#, "decompose_factor = 0"),
+        (r#""OFT", "r": 2"#, "r = 2 and oft_block_size = 32"),
+        (r#""OFT", "coft": true"#, "coft = true"),
+        (
+            r#""BOFT", "boft_block_size": 5, "target_modules": ["fc1"]"#,
+            "boft_block_size = 5 does not divide",
+        ),
+        (
+            r#""BOFT", "boft_n_butterfly_factor": 3, "target_modules": ["fc1"]"#,
+            "boft_n_butterfly_factor = 3",
+        ),
+        (r#""HRA", "r": 0"#, "r = 0"),
+        (
+            r#""BOTTLENECK", "reduction_factor": 0"#,
+            "reduction_factor = 0",
+        ),
+        (
+            r#""BOTTLENECK", "architecture": "tower""#,
+            "architecture = \"tower\"",
+        ),
+        (
+            r#""LORA", "trainable_token_indices": {"fc1": [1]}, "target_modules": ["fc2"]"#,
+            "fc1, a Linear layer",
+        ),
+    ] {
+        let message = error(&format!(r#"{{"peft_type": {keys}}}"#));
+        assert!(message.contains(named), "{keys}\n{message}\n{named}");
+    }
+    let unchecked = get_peft_model(net(), AdaLoraConfig::default());
+    assert!(unchecked.unwrap_err().to_string().contains("total_step"));
+}
