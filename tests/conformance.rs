@@ -27,7 +27,7 @@ fn cases() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert_eq!(cases.len(), 19);
+    assert_eq!(cases.len(), 22);
     cases
 }
 

@@ -254,7 +254,7 @@ impl<M: BaseModel> PeftModel<M> {
                     adapted = true;
                     for tensor in &mut adapter.tensors {
                         let spec = tensor.spec.clone();
-                        if !spec.saved || (spec.shared && shared.contains(&spec.name)) {
+                        if !spec.saved {
                             continue;
                         }
                         let mut entry = |key: &str, repeated| {
@@ -266,12 +266,13 @@ impl<M: BaseModel> PeftModel<M> {
                                 tensor: Some((path, spec.name)),
                             });
                         };
-                        if spec.shared {
+                        if spec.shared && !shared.contains(&spec.name) {
                             shared.push(spec.name);
                             entry(&format!("{SHARED_PREFIX}{}", spec.key), false);
-                            continue;
                         }
-                        entry(&format!("{PREFIX}{path}.{}", spec.key), false);
+                        if !spec.shared || spec.in_layers {
+                            entry(&format!("{PREFIX}{path}.{}", spec.key), spec.shared);
+                        }
                         if let Some(output) = tied.as_ref().filter(|_| spec.tied) {
                             entry(&format!("{PREFIX}{output}.{}", spec.key), true);
                         }

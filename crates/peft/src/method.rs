@@ -303,6 +303,8 @@ pub struct TensorSpec {
     /// Whether it is one and the same tensor in all layers of the adapter. In the file it stands
     /// once, under `base_model.` and its key.
     pub shared: bool,
+    /// Whether a shared tensor stands in the file under every layer too, as PEFT writes some.
+    pub in_layers: bool,
     /// Whether it stands in the file at all.
     pub saved: bool,
     /// Whether the file holds it a second time under the output layer tied to this embedding.
@@ -325,6 +327,7 @@ impl TensorSpec {
             trainable: true,
             parameter: true,
             shared: false,
+            in_layers: false,
             saved: true,
             tied: false,
             may_rest: false,
@@ -349,6 +352,12 @@ impl TensorSpec {
     /// trained: an optimizer would step through its copies one by one.
     pub fn shared(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// The same, in the file under every layer too.
+    pub fn in_layers(mut self) -> Self {
+        self.in_layers = true;
         self
     }
 

@@ -7,6 +7,7 @@ mod bottleneck;
 mod check;
 mod dora;
 mod fourierft;
+mod gralora;
 mod hira;
 mod hra;
 mod ia3;
@@ -19,8 +20,10 @@ mod lora_init;
 mod lycoris;
 mod oft;
 mod parts;
+mod randlora;
 mod trainable_tokens;
 mod vera;
+mod waveft;
 
 use std::sync::{Arc, LazyLock, RwLock};
 
@@ -30,6 +33,7 @@ pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
 pub use bottleneck::{Architecture, BottleneckConfig, NonLinearity};
 pub use fourierft::FourierFTConfig;
+pub use gralora::GraloraConfig;
 pub use hira::HiraConfig;
 pub use hra::HRAConfig;
 pub use ia3::IA3Config;
@@ -38,8 +42,10 @@ pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
 pub use oft::OFTConfig;
+pub use randlora::RandLoraConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vera::VeraConfig;
+pub use waveft::WaveFTConfig;
 
 use crate::config::{Fields, Keys, LoraConfig};
 use crate::{LayerInfo, Method, PeftError, Result};
@@ -64,6 +70,9 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("OFT", read::<OFTConfig>),
     ("BOFT", read::<BOFTConfig>),
     ("HRA", read::<HRAConfig>),
+    ("GRALORA", read::<GraloraConfig>),
+    ("RANDLORA", read::<RandLoraConfig>),
+    ("WAVEFT", read::<WaveFTConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
 ];
 
