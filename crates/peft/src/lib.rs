@@ -48,7 +48,7 @@ pub use guard::check_gradients;
 pub use layer::{LayerInfo, LayerKind};
 pub use layer_norm::LayerNorm;
 pub use lora_adapter::LoraAdapter;
-pub use method::{Base, Frozen, Init, LayerMethod, Method, Split, TensorSpec};
+pub use method::{Base, Frozen, Init, LayerMethod, Method, Split, StateDict, TensorSpec};
 pub use model::{DEFAULT_ADAPTER, PeftModel, get_peft_model, layers};
 pub use slot::{Slot, SlotState};
 pub use steps::{StepGradients, StepLayer};

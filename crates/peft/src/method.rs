@@ -134,9 +134,9 @@ pub trait Method: Debug + Send + Sync {
     /// If the two do not fit, and by default always: other methods leave the base as it is.
     fn subtract_initial(
         &self,
-        _now: Vec<(String, TensorData)>,
+        _now: StateDict,
         _initial: IndexMap<String, TensorData>,
-    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+    ) -> Result<(Arc<dyn Method>, StateDict)> {
         Err(PeftError::Adapter(format!(
             "a {} adapter takes nothing from the base, so there is nothing to convert: use \
              save_pretrained",
@@ -144,6 +144,9 @@ pub trait Method: Debug + Send + Sync {
         )))
     }
 }
+
+/// The tensors of an adapter by their keys in the file, in the order of the layers.
+pub type StateDict = Vec<(String, TensorData)>;
 
 /// A method at one layer.
 pub trait LayerMethod: Debug + Send + Sync {

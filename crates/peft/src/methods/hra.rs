@@ -75,7 +75,7 @@ impl Method for HRAConfig {
             r: self.r,
             d_in: layer.d_in,
             orthogonal: self.apply_gs,
-            in_pairs: self.init_weights && self.r % 2 == 0,
+            in_pairs: self.init_weights && self.r.is_multiple_of(2),
         }))
     }
 }

@@ -84,9 +84,9 @@ impl Method for LoraConfig {
     /// PEFT's `subtract_mutated_init`: `B A - B₀ A₀` is `[B, -B₀] [A; A₀]`, of twice the rank.
     fn subtract_initial(
         &self,
-        now: Vec<(String, TensorData)>,
+        now: StateDict,
         mut initial: IndexMap<String, TensorData>,
-    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+    ) -> Result<(Arc<dyn Method>, StateDict)> {
         if !self.init_lora_weights.splits() || self.use_dora {
             return Err(PeftError::Adapter(format!(
                 "only an adapter that took a part of the base's weights can be converted, and no \
