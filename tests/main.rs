@@ -22,6 +22,8 @@ mod optimizers;
 mod packing;
 mod padding;
 mod parity;
+mod prompts;
 mod resume;
 mod seeing;
+mod several;
 mod train;

@@ -24,6 +24,21 @@ impl KvCache {
         self.length == 0
     }
 
+    /// Begins with keys and values for each layer, `[heads, positions, head_dim]`, that every row
+    /// has before its own.
+    pub(crate) fn begin(&mut self, prefix: &[(Tensor<3>, Tensor<3>)], batch: usize) {
+        let of_every_row = |tensor: &Tensor<3>| {
+            let [heads, positions, head_dim] = tensor.dims();
+            let tensor = tensor.clone().unsqueeze::<4>();
+            tensor.expand([batch, heads, positions, head_dim])
+        };
+        let layers = prefix.iter();
+        self.layers = layers
+            .map(|(key, value)| (of_every_row(key), of_every_row(value)))
+            .collect();
+        self.length = prefix.first().map_or(0, |(key, _)| key.dims()[1]);
+    }
+
     /// Appends the keys and values of new positions to those of a layer and returns all of them.
     /// The layers are given in order, each once a step.
     pub(crate) fn append(

@@ -25,3 +25,4 @@ pub use error::{ModelError, Result};
 pub use generate::{GenerationConfig, generate};
 pub use gpt2::GPT2LMHeadModel;
 pub use gpt2::Gpt2Config;
+pub use peft_model::forward_rows;

@@ -8,16 +8,22 @@ use burn_peft_kernels::Span;
 use crate::ModelInput;
 
 /// The texts of a batch, its rows one after the other, or nothing where a mask is more than
-/// padding at either end of a row.
+/// padding at either end of a row. Extra positions are part of their row; several texts cannot
+/// share them.
 pub(crate) fn spans(input: &ModelInput) -> Option<Arc<[Span]>> {
     let [batch, seq] = input.input_ids.dims();
+    let extra = &input.extra;
+    if !extra.keys_and_values.is_empty() || (input.segment_ids.is_some() && !extra.is_empty()) {
+        return None;
+    }
+    let seq = seq + extra.embedded_positions();
     let rows = (0..batch).map(|row| row * seq);
     let whole = |start| Span {
         start,
         queries: seq,
         keys: seq,
     };
-    match (&input.segment_ids, &input.attention_mask) {
+    match (&input.segment_ids, &input.full_attention_mask(seq)) {
         (Some(ids), _) => {
             let ids = host(ids);
             let rows = rows.map(|start| segments(&ids[start..start + seq], start));

@@ -11,6 +11,10 @@ impl LmBatch {
     /// kernel takes texts side by side: padding costs as much as tokens do.
     pub(crate) fn unpadded(&self) -> Option<Self> {
         let input = &self.input;
+        if !input.extra.is_empty() {
+            // The texts of one packed row share what stands before them, one mask for all pairs.
+            return None;
+        }
         let device = input.input_ids.device();
         let mask = input
             .attention_mask
@@ -41,10 +45,9 @@ impl LmBatch {
         });
         Some(Self {
             input: ModelInput {
-                input_ids,
-                attention_mask: None,
                 position_ids: Some(position_ids),
                 segment_ids: Some(segment_ids),
+                ..ModelInput::new(input_ids)
             },
             positions: Tensor::from_data(TensorData::new(positions, [self.count]), &device),
             ..self.clone()

@@ -77,17 +77,41 @@ pub trait BaseLayer: Module {
 pub trait LayerInput: Clone {
     /// The output of a layer with one adapter beside it, `[tokens, d_out]`.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2>;
+
+    /// The number of positions.
+    fn tokens(&self) -> usize;
+
+    /// Some of the positions, in this order.
+    fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
 impl LayerInput for Tensor<2> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.forward(self, base)
     }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
+    }
 }
 
 impl LayerInput for Tensor<1, Int> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.embed(self, base)
+    }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
     }
 }
 

@@ -43,12 +43,13 @@ pub struct AttentionMask {
 }
 
 impl AttentionMask {
-    /// The mask of an input after `past` positions: the texts themselves where that is all the
-    /// attention needs to know.
-    pub fn of(input: &ModelInput, past: usize) -> Self {
+    /// The mask of an input after `past` positions, which are `cached`: the texts themselves
+    /// where that is all the attention needs to know.
+    pub fn of(input: &ModelInput, past: usize, cached: bool) -> Self {
         let device = input.input_ids.device();
         let [_, seq] = input.input_ids.dims();
-        let specialised = past == 0 && is_specialised(&device);
+        let seq = seq + input.extra.embedded_positions();
+        let specialised = !cached && is_specialised(&device);
         if let Some(spans) = specialised.then(|| spans(input)).flatten() {
             return Self {
                 masked: None,
@@ -57,8 +58,11 @@ impl AttentionMask {
             };
         }
         match &input.segment_ids {
-            Some(segment_ids) => Self::packed(segment_ids.clone()),
-            None => Self::new(past, seq, input.attention_mask.clone(), &device),
+            Some(segment_ids) => Self::packed(segment_ids.clone(), past, seq),
+            None => {
+                let mask = input.full_attention_mask(past + seq);
+                Self::new(past, seq, mask, &device)
+            }
         }
     }
 
@@ -100,15 +104,27 @@ impl AttentionMask {
         }
     }
 
-    /// The mask of rows that hold several texts, `[batch, seq]` being the number of the text that
-    /// each position belongs to: it attends to the positions of its own text up to itself.
-    pub fn packed(segment_ids: Tensor<2, Int>) -> Self {
-        let [batch, seq] = segment_ids.dims();
-        let later = Tensor::<2, Bool>::tril_mask([seq, seq], 0, &segment_ids.device());
-        let shape = [batch, 1, seq, seq];
-        let of_query = segment_ids.clone().reshape([batch, 1, seq, 1]);
-        let of_key = segment_ids.reshape([batch, 1, 1, seq]);
+    /// The mask of rows that hold several texts, `[batch, tokens]` being the number of the text
+    /// that each token belongs to: it attends to the positions of its own text up to itself, and
+    /// to what stands before all texts. Of the latter there are `past` positions with keys alone
+    /// and, where `seq` is more than `tokens`, the first of the `seq` positions.
+    pub fn packed(segment_ids: Tensor<2, Int>, past: usize, seq: usize) -> Self {
+        let [batch, tokens] = segment_ids.dims();
+        let device = segment_ids.device();
+        let later = Tensor::<2, Bool>::tril_mask([seq, past + seq], past as i64, &device);
+        let total = past + seq;
+        let shape = [batch, 1, seq, total];
+        let extra = |count| Tensor::<2, Int>::full([batch, count], BEFORE_ALL_TEXTS, &device);
+        let of_key = match total - tokens {
+            0 => segment_ids,
+            count => Tensor::cat(vec![extra(count), segment_ids], 1),
+        };
+        let of_query = of_key.clone().slice([0..batch, past..total]);
+        let of_query = of_query.reshape([batch, 1, seq, 1]);
+        let of_key = of_key.reshape([batch, 1, 1, total]);
+        let before = of_key.clone().equal_elem(BEFORE_ALL_TEXTS).expand(shape);
         let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
+        let other_text = other_text.bool_and(before.bool_not());
         let later = later.unsqueeze::<4>().expand(shape);
         Self {
             masked: Some(later.bool_or(other_text)),
@@ -117,6 +133,9 @@ impl AttentionMask {
         }
     }
 }
+
+/// The number, in place of a text's, of what stands before all of them.
+const BEFORE_ALL_TEXTS: i64 = -1;
 
 impl GPT2Attention {
     /// The attention of layer number `layer`, with random weights.

@@ -1,31 +1,71 @@
 //! JSON text as Python's `json.dumps(…, indent=2, sort_keys=True)` writes it.
 
-use serde_json::{Map, Value};
-use std::fmt::Write;
+use std::io::{Result, Write};
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::{Map, Serializer, Value};
 
 /// The text of an `adapter_config.json`: two spaces of indent, keys sorted at every depth, every
 /// character outside printable ASCII as `\uXXXX`, no newline at the end.
-///
-/// Small floats are written as `1e-5` where Python writes `1e-05`: the same number.
 pub fn render_json(map: &Map<String, Value>) -> String {
     let mut value = Value::Object(map.clone());
     value.sort_all_objects();
-    let text = format!("{value:#}");
-    if text.bytes().all(|b| b < 0x7f) {
-        return text;
+    let mut text = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut text, Python::default());
+    // Neither a JSON value nor a vector can fail, and the text is ASCII.
+    value.serialize(&mut serializer).expect("a JSON value");
+    String::from_utf8(text).expect("ASCII")
+}
+
+/// serde_json's own layout, with Python's floats and strings.
+#[derive(Default)]
+struct Python(PrettyFormatter<'static>);
+
+/// Leaves these functions to the layout.
+macro_rules! as_pretty {
+    ($($function:ident($($argument:ident: $kind:ty)?)),*) => {$(
+        fn $function<W: ?Sized + Write>(&mut self, to: &mut W $(, $argument: $kind)?) -> Result<()> {
+            self.0.$function(to $(, $argument)?)
+        }
+    )*};
+}
+
+impl Formatter for Python {
+    as_pretty! {
+        begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
+        begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),
+        end_object_value()
     }
-    // JSON's own punctuation is ASCII: what is not ASCII stands inside a string.
-    let mut ascii = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c < '\x7f' {
-            ascii.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(ascii, "\\u{unit:04x}"); // writing to a String cannot fail
+
+    fn write_f64<W: ?Sized + Write>(&mut self, to: &mut W, value: f64) -> Result<()> {
+        let scientific = format!("{value:e}");
+        let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        // Where `repr` changes to powers of ten.
+        match exponent {
+            -4..=15 if value.fract() == 0.0 => write!(to, "{value}.0"),
+            -4..=15 => write!(to, "{value}"),
+            _ => {
+                let sign = if exponent < 0 { '-' } else { '+' };
+                write!(to, "{digits}e{sign}{:02}", exponent.abs())
             }
         }
     }
-    ascii
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, to: &mut W, text: &str) -> Result<()> {
+        for c in text.chars() {
+            match c {
+                ' '..='~' => write!(to, "{c}")?,
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(to, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -38,7 +78,7 @@ mod tests {
         let Value::Object(map) = json!({
             "b": {"z": [], "a": {}},
             "a": "naïve 🙂\n\"",
-            "f": 0.0,
+            "f": [0.0, 6e-5, 0.0001, 1e16, -150.0, 2.5e-7],
             "n": null,
             "l": [1, true],
         }) else {
@@ -48,7 +88,8 @@ mod tests {
         let expected = concat!(
             "{\n  \"a\": \"na\\u00efve \\ud83d\\ude42\\n\\\"\",\n",
             "  \"b\": {\n    \"a\": {},\n    \"z\": []\n  },\n",
-            "  \"f\": 0.0,\n  \"l\": [\n    1,\n    true\n  ],\n  \"n\": null\n}"
+            "  \"f\": [\n    0.0,\n    6e-05,\n    0.0001,\n    1e+16,\n    -150.0,\n    2.5e-07\n  ],\n",
+            "  \"l\": [\n    1,\n    true\n  ],\n  \"n\": null\n}"
         );
         assert_eq!(render_json(&map), expected);
     }

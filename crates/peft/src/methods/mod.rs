@@ -5,6 +5,7 @@ mod blocks;
 mod boft;
 mod check;
 mod dora;
+mod encoder;
 mod fourierft;
 mod hira;
 mod hra;
@@ -16,7 +17,10 @@ mod lokr;
 mod lora;
 mod lycoris;
 mod oft;
+mod p_tuning;
 mod parts;
+mod prefix_tuning;
+mod prompt_tuning;
 mod trainable_tokens;
 mod vera;
 
@@ -35,6 +39,9 @@ pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
 pub use oft::OFTConfig;
+pub use p_tuning::{PromptEncoderConfig, Reparameterization};
+pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
+pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vera::VeraConfig;
 
@@ -61,6 +68,9 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("OFT", read::<OFTConfig>),
     ("BOFT", read::<BOFTConfig>),
     ("HRA", read::<HRAConfig>),
+    ("PROMPT_TUNING", PromptTuningConfig::read),
+    ("P_TUNING", PromptEncoderConfig::read),
+    ("PREFIX_TUNING", PrefixTuningConfig::read),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {
