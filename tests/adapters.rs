@@ -14,18 +14,18 @@ use burn_peft::{
 use tempfile::tempdir;
 
 #[derive(Module, Adaptable, Debug)]
-struct Net {
+pub struct Net {
     layers: Vec<Block>,
     head: Option<LoraAdapter<Linear>>,
 }
 
 #[derive(Module, Adaptable, Debug)]
-struct Block {
+pub struct Block {
     fc: LoraAdapter<Linear>,
 }
 
 impl Net {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let device = Device::flex();
         let linear = |d_in, d_out| LoraAdapter::new(LinearConfig::new(d_in, d_out).init(&device));
         let net = Self {
@@ -189,7 +189,7 @@ fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
     let gradients = GradientsParams::from_grads(loss.backward(), &model);
     model.check_gradients(&gradients).unwrap();
     model = optimizer.step(0.1, model, gradients);
-    let mut model = model.valid();
+    let model = model.valid();
     let expected = out(&model);
 
     let folder = tempdir().unwrap();
@@ -197,7 +197,7 @@ fn a_copied_linear_layer_is_saved_as_torch_keeps_it() {
     let tensors = tensor_file::read_tensors(&folder.path().join(files::WEIGHTS_NAME)).unwrap();
     let weight = &tensors["base_model.model.head.weight"];
     assert_eq!(weight.shape().to_vec(), [3, 4]);
-    let mut loaded = PeftModel::from_pretrained(net.clone(), folder.path(), false).unwrap();
+    let loaded = PeftModel::from_pretrained(net.clone(), folder.path(), false).unwrap();
     // Its memory layout differs, and with it the order of sums.
     assert!(close(&out(&loaded), &expected));
     let base = values(net.forward(x()));

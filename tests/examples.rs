@@ -63,6 +63,17 @@ fn custom_method() {
     prints("custom_method", &["(linear): gain.Linear("]);
 }
 
+#[test]
+fn custom_prompt() {
+    prints(
+        "custom_prompt",
+        &[
+            "(default): LowRankPrompt(8, 16, r=2)",
+            "8 extra positions, loaded: the same loss",
+        ],
+    );
+}
+
 /// The recipe of the shipped model still gives the tokenizer and the data that are shipped.
 #[test]
 fn tiny_gpt2() {

@@ -20,7 +20,7 @@ pub struct Net {
 }
 
 impl Net {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.fc2.forward(relu(self.fc1.forward(x)))
     }
 }
@@ -86,7 +86,7 @@ fn outputs_with_without_and_merged() {
     let (x, _) = inputs();
     for case in cases() {
         let expected = read(&case.join("expected.safetensors"));
-        let mut model = PeftModel::from_pretrained(net(), &case, true).unwrap();
+        let model = PeftModel::from_pretrained(net(), &case, true).unwrap();
         let output = model.forward(x.clone()).into_data();
         assert_close(&case, "output", output, &expected["output"]);
         // A trained bias stays where it is.

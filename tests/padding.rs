@@ -42,10 +42,9 @@ fn padding_on_either_side() {
         let other = [5, 6, 7, 8, 9, 10, 11];
         let mask = ids(&[mask, [1; 7]].concat(), 2);
         let logits = model.forward(ModelInput {
-            input_ids: ids(&[padded, other].concat(), 2),
             attention_mask: Some(mask.clone()),
             position_ids: Some(position_ids(mask)),
-            segment_ids: None,
+            ..ModelInput::new(ids(&[padded, other].concat(), 2))
         });
         assert!(logits.clone().is_finite().all().into_scalar::<bool>());
         let row: Tensor<2> = logits.slice([0..1, tokens, 0..199]).squeeze_dim(0);

@@ -1,13 +1,15 @@
 //! From `--model`, `--adapter` and `--tokenizer` to a model and its tokenizer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft::PeftModel;
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_peft::{Method, PeftModel, cast_frozen};
 use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{GPT2LMHeadModel, Gpt2Config, ModelInput};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
 
 /// The files that a tokenizer can be: the first alone, or else the second with the third.
 const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
@@ -29,6 +31,32 @@ pub struct ModelArgs {
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+}
+
+/// The options that choose a model with any number of adapters.
+#[derive(clap::Args)]
+pub struct ModelsArgs {
+    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
+    /// compared
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
+    /// What the model's weights are kept in
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+}
+
+/// The types of weights, as transformers calls them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
+pub enum Dtype {
+    /// 32 bits
+    #[default]
+    Float32,
+    /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
+    Bfloat16,
 }
 
 /// The options that say how rows are read and batched, in the words of a training file.
@@ -85,11 +113,46 @@ impl Loaded {
         })
     }
 
+    /// Loads the model with each of the adapters in turn, or alone where there are none; the
+    /// model's weights are there once. The name is the adapter's folder.
+    pub fn open_each(
+        files: &ModelFiles,
+        args: &ModelsArgs,
+        device: &Device,
+    ) -> Result<Vec<(String, Self)>> {
+        let mut model = load_model(files, device)?;
+        if args.dtype == Dtype::Bfloat16 {
+            model = model.no_grad();
+            cast_frozen(&mut model, FloatDType::BF16);
+        }
+        if args.adapter.is_empty() {
+            return Ok(vec![(String::new(), Self::Plain(model))]);
+        }
+        let adapters = args.adapter.iter();
+        let each = adapters.map(|adapter| {
+            let loaded = load_adapter(model.clone(), adapter, false)?;
+            Ok((adapter.display().to_string(), Self::Adapted(loaded)))
+        });
+        each.collect()
+    }
+
     /// The model's `config.json`.
     pub fn config(&self) -> &Gpt2Config {
         match self {
             Self::Plain(model) => model.config(),
             Self::Adapted(model) => model.get_base_model().config(),
+        }
+    }
+
+    /// The sequences that it can take: an adapter may need positions for itself.
+    pub fn limits(&self) -> Limits {
+        let n_positions = match self {
+            Self::Plain(model) => model.max_positions(),
+            Self::Adapted(model) => model.max_positions(),
+        };
+        Limits {
+            n_positions,
+            ..limits(self.config())
         }
     }
 }
@@ -155,12 +218,22 @@ pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokeniz
     })
 }
 
-/// The sequences that a model can take.
+/// The sequences that a model without adapter can take.
 pub fn limits(config: &Gpt2Config) -> Limits {
     Limits {
         n_positions: config.n_positions,
         vocab_size: config.vocab_size,
     }
+}
+
+/// The configuration of a new adapter, with the tokens of the text it starts from, if it does.
+pub fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
+    let Some((tokenizer, text)) = method.init_text() else {
+        return Ok(method);
+    };
+    let ids = open_tokenizer(tokenizer)?.encode(text)?;
+    let ids = ids.into_iter().map(i64::from).collect();
+    Ok(method.with_init_token_ids(ids).unwrap_or(method))
 }
 
 /// Rows of token ids for a forward pass: `input_ids` and `attention_mask` are `[batch, seq]`, row

@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use commands::{data, eval, forward, generate, init, inspect, merge, new, train};
+use commands::{combine, convert, data, eval, forward, generate, init, inspect, merge, new, train};
 use device::DeviceKind;
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -52,6 +52,10 @@ enum Command {
     Eval(eval::Args),
     /// Put an adapter into the weights of its model
     Merge(merge::Args),
+    /// Make one LoRA adapter of several
+    Combine(combine::Args),
+    /// Make a LoRA adapter of one of another method
+    Convert(convert::Args),
     /// Show a model, its parameters and which of them are trained
     Inspect(inspect::Args),
     /// Make a model with random weights
@@ -86,6 +90,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Eval(args) => eval::run(args, &device),
         Command::Merge(args) => merge::run(args, &device),
+        Command::Combine(args) => combine::run(args),
+        Command::Convert(args) => convert::run(args, &device),
         Command::Inspect(args) => inspect::run(args, &device),
         Command::Init(args) => init::run(args),
         Command::Forward(args) => forward::run(args, &device),

@@ -26,6 +26,25 @@ pub fn say_json(value: &Value) -> Result<()> {
     say(format!("{value:#}"))
 }
 
+/// Lines of cells in columns, the first flush left and the others flush right.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(|(index, (cell, width))| match index {
+            0 => format!("{cell:width$}"),
+            _ => format!("  {cell:>width$}"),
+        });
+        cells.collect::<String>().trim_end().to_string() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
 /// A file's size as people read it: `1.2 MB`.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
@@ -41,6 +60,12 @@ pub fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn columns() {
+        let rows = [["a", "loss"], ["longer", "2"]].map(|row| row.map(String::from));
+        assert_eq!(super::table(&rows), "a       loss\nlonger     2\n");
+    }
+
     #[test]
     fn sizes() {
         let sizes = [0, 999, 1000, 1_184_000, 497_759_232_000].map(super::size);

@@ -4,14 +4,16 @@
 
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, parse_macro_input};
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_input};
 
 /// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
 /// `#[adaptable(show)]` asks for them to be printed. On the model itself,
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
-/// architecture, as `config.json` does, and the paths of its input and output embeddings.
+/// architecture, as `config.json` does, and the paths of its input and output embeddings;
+/// `model_info = "info"` names a method of its own that tells of its openings for methods that act
+/// at the model.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -80,6 +82,15 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
             continue;
         }
         attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("model_info") {
+                let function: Ident = meta.value()?.parse::<LitStr>()?.parse()?;
+                functions.extend(quote! {
+                    fn model_info(&self) -> Option<::burn_peft::ModelInfo> {
+                        Some(self.#function())
+                    }
+                });
+                return Ok(());
+            }
             let function = if meta.path.is_ident("model_type") {
                 quote! { model_type }
             } else if meta.path.is_ident("input") {
@@ -87,7 +98,7 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
             } else if meta.path.is_ident("output") {
                 quote! { output_embedding }
             } else {
-                return Err(meta.error("expected model_type, input or output = \"…\""));
+                return Err(meta.error("expected model_type, input, output or model_info = \"…\""));
             };
             let value: LitStr = meta.value()?.parse()?;
             functions.extend(quote! {

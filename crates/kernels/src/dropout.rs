@@ -8,8 +8,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::nn::DropoutConfig;
 use burn::tensor::Tensor;
 
-use crate::cpu::dropout::Dropout;
-use crate::flex::{contiguous, draw_seed, takes, tensor_of, values};
+use crate::cpu::dropout;
+use crate::draw_seed;
+use crate::flex::{contiguous, takes, tensor_of, values};
 
 /// Sets a share `probability` of the values of `x`, `[tokens, d]`, to zero and scales the others
 /// by `1 / (1 - probability)`, on devices that record gradients; elsewhere it is `x`.
@@ -37,8 +38,8 @@ impl DropoutKernel for Flex {
         let [rows, d] = x.shape().dims();
         let x = contiguous(x);
         let mut output = values(&x).to_vec();
-        if let Some(dropout) = Dropout::new(probability, seed) {
-            dropout.apply(&mut output, d);
+        if let Some(dropout) = dropout::new(probability, seed) {
+            dropout::drop_rows(&mut output, d, dropout);
         }
         tensor_of(output, [rows, d])
     }

@@ -5,10 +5,13 @@ use std::sync::LazyLock;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
-use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
-use crate::cpu::Matrix;
+use burn::tensor::Element;
+use bytemuck::Pod;
+
+use crate::cpu::{Matrix, Weight};
 
 /// `BURN_PEFT_KERNELS=plain` leaves every operation to its plain body.
 static PLAIN: LazyLock<bool> =
@@ -24,6 +27,11 @@ pub fn is_specialised(device: &Device) -> bool {
 /// Whether the specialised bodies take this tensor.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_specialised(&tensor.device())
+}
+
+/// As [`takes`], for a weight, which may be in bf16.
+pub(crate) fn takes_weight(weight: &Tensor<2>) -> bool {
+    matches!(weight.dtype(), DType::F32 | DType::BF16) && is_specialised(&weight.device())
 }
 
 /// A tensor that nothing tracks, in the place of an argument that is not given.
@@ -89,31 +97,32 @@ pub(crate) fn readable(tensor: FlexTensor) -> FlexTensor {
 
 /// A matrix whose storage a product can read; see [`readable`].
 pub(crate) fn matrix(tensor: &FlexTensor) -> Matrix<'_, f32> {
+    view(tensor)
+}
+
+/// As [`matrix`], of either type.
+pub(crate) fn weight(tensor: &FlexTensor) -> Weight<'_> {
+    match tensor.dtype() {
+        DType::BF16 => Weight::BF16(view(tensor)),
+        _ => Weight::F32(view(tensor)),
+    }
+}
+
+fn view<E: Element + Pod>(tensor: &FlexTensor) -> Matrix<'_, E> {
     let layout = tensor.layout();
     let (shape, strides) = (layout.shape(), layout.strides());
-    Matrix {
-        data: &tensor.storage::<f32>()[layout.start_offset()..],
-        rows: shape[0],
-        columns: shape[1],
-        row_stride: strides[0] as usize,
-        column_stride: strides[1] as usize,
-    }
+    let (rows, columns) = (shape[0], shape[1]);
+    let data = &tensor.storage::<E>()[layout.start_offset()..];
+    // With one row or column, any stride says the same.
+    let strides = match (rows, columns) {
+        (_, 1) => [strides[0] as usize, 1],
+        (1, _) if strides[1] == 1 => [columns, 1],
+        _ => [strides[0] as usize, strides[1] as usize],
+    };
+    Matrix::with_strides(data, [rows, columns], strides)
 }
 
 /// A tensor of these values.
 pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// A seed from the device's generator, so that `device.seed` repeats it.
-pub(crate) fn draw_seed(device: &Device) -> u64 {
-    let range = Distribution::Uniform(0.0, f64::from(1 << 24));
-    let halves = Tensor::<1>::random([2], range, &device.clone().without_autodiff());
-    let mut halves = halves
-        .into_data()
-        .iter::<f32>()
-        .collect::<Vec<_>>()
-        .into_iter();
-    let mut half = || halves.next().unwrap_or_default() as u64;
-    half() << 24 | half()
 }

@@ -8,19 +8,25 @@
 //!
 //! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
 
+mod attention;
 pub mod cpu;
+mod decode;
 mod dropout;
 mod flex;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod seed;
 #[cfg(test)]
 mod testing;
 mod vocabulary_loss;
 
+pub use attention::{AttentionShape, Span, attention};
+pub use decode::attend_cached;
 pub use dropout::dropout;
 pub use flex::is_specialised;
 pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
 pub use linear::{Lora, linear};
+pub use seed::{draw_seed, with_seed};
 pub use vocabulary_loss::vocabulary_loss;

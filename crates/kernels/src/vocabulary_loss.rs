@@ -6,10 +6,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::cpu::vocabulary;
-use crate::flex::{contiguous, matrix, readable, takes, tensor_of, values};
+use crate::flex::{contiguous, readable, takes, takes_weight, tensor_of, values, weight as view};
 
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
@@ -24,8 +24,8 @@ const CHUNK: usize = 8 << 20;
 /// # Panics
 /// If a target is no row of `weight`.
 pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    if !(takes(&hidden) && takes(&weight)) || is_on_tape(&weight) {
-        return plain(hidden, weight, targets);
+    if !(takes(&hidden) && takes_weight(&weight)) || is_on_tape(&weight) {
+        return plain(hidden, weight.cast(FloatDType::F32), targets);
     }
     Tensor::from_dispatch(Dispatch::vocabulary_kernel(
         hidden.into_dispatch(),
@@ -57,7 +57,7 @@ fn on_cpu(
         .map(|id| id as usize)
         .collect();
     let (loss, gradient) =
-        vocabulary::cross_entropy(values(&hidden), matrix(&weight), &targets, with_gradient);
+        vocabulary::cross_entropy(values(&hidden), view(&weight), &targets, with_gradient);
     let gradient = gradient.map(|gradient| tensor_of(gradient, [rows, d]));
     (tensor_of(vec![loss], [1]), gradient)
 }
@@ -226,5 +226,29 @@ mod tests {
             .gather(1, targets.unsqueeze_dim(1))
             .sum()
             .neg()
+    }
+
+    /// More words than one piece holds, a number that no vector divides, and both types.
+    #[test]
+    fn equals_the_plain_body_in_several_pieces() {
+        let device = Device::flex();
+        let normal = Distribution::Normal(0.0, 1.0);
+        let hidden = Tensor::<2>::random([70, 33], normal, &device);
+        let weight = Tensor::<2>::random([2501, 33], normal, &device);
+        let targets: Vec<i64> = (0..70).map(|row| row * 35 % 2501).collect();
+        let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+        let narrow = weight.clone().cast(FloatDType::BF16);
+        for (weight, tolerance) in [(weight, 1e-4), (narrow, 0.1)] {
+            let h = hidden.clone().autodiff().require_grad();
+            let loss = vocabulary_loss(h.clone(), weight.clone(), targets.clone());
+            let found = h.grad(&loss.backward()).unwrap();
+            let wide = weight.cast(FloatDType::F32);
+            let expected = plain(h.clone(), wide, targets.clone());
+            let wanted = h.grad(&expected.backward()).unwrap();
+            let difference = (found - wanted).abs().max().into_scalar::<f32>();
+            assert!(difference < tolerance, "{difference}");
+            let difference = (loss.inner() - expected.inner()).abs().into_scalar::<f32>();
+            assert!(difference < 70.0 * tolerance as f32, "{difference}");
+        }
     }
 }

@@ -2,7 +2,11 @@
 
 use burn::tensor::Tensor;
 
-/// The keys and values of every layer, `[batch, heads, past, head_dim]` each.
+/// The positions a full buffer grows by.
+const SPARE: usize = 128;
+
+/// The keys and values of every layer, `[batch, heads, past, head_dim]` each, in buffers with
+/// room for more.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     layers: Vec<(Tensor<4>, Tensor<4>)>,
@@ -20,6 +24,21 @@ impl KvCache {
         self.length == 0
     }
 
+    /// Begins with keys and values for each layer, `[heads, positions, head_dim]`, that every row
+    /// has before its own.
+    pub(crate) fn begin(&mut self, prefix: &[(Tensor<3>, Tensor<3>)], batch: usize) {
+        let of_every_row = |tensor: &Tensor<3>| {
+            let [heads, positions, head_dim] = tensor.dims();
+            let tensor = tensor.clone().unsqueeze::<4>();
+            tensor.expand([batch, heads, positions, head_dim])
+        };
+        let layers = prefix.iter();
+        self.layers = layers
+            .map(|(key, value)| (of_every_row(key), of_every_row(value)))
+            .collect();
+        self.length = prefix.first().map_or(0, |(key, _)| key.dims()[1]);
+    }
+
     /// Appends the keys and values of new positions to those of a layer and returns all of them.
     /// The layers are given in order, each once a step.
     pub(crate) fn append(
@@ -28,19 +47,40 @@ impl KvCache {
         key: Tensor<4>,
         value: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let (key, value) = match self.layers.get(layer) {
-            Some((past_key, past_value)) => (
-                Tensor::cat(vec![past_key.clone(), key], 2),
-                Tensor::cat(vec![past_value.clone(), value], 2),
-            ),
-            None => (key, value),
+        let total = self.length + key.dims()[2];
+        // Taken out, so that nobody else holds the buffers when they are written to.
+        let (keys, values) = match layer < self.layers.len() {
+            true => Some(self.layers.remove(layer)).unzip(),
+            false => (None, None),
         };
-        let kept = (key.clone(), value.clone());
-        match self.layers.get_mut(layer) {
-            Some(place) => *place = kept,
-            None => self.layers.push(kept),
-        }
-        (key, value)
+        let keys = self.extended(keys, key);
+        let values = self.extended(values, value);
+        let all = |buffer: &Tensor<4>| buffer.clone().slice_dim(2, 0..total);
+        let parts = (all(&keys), all(&values));
+        self.layers.insert(layer, (keys, values));
+        parts
+    }
+
+    /// The buffer with `new` after its first `self.length` positions.
+    fn extended(&self, buffer: Option<Tensor<4>>, new: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, count, head_dim] = new.dims();
+        let (past, total) = (self.length, self.length + count);
+        let room = |positions| [0..batch, 0..heads, positions, 0..head_dim];
+        let grown = || {
+            let capacity = total.next_multiple_of(SPARE);
+            Tensor::zeros([batch, heads, capacity, head_dim], &new.device())
+        };
+        let buffer = match buffer {
+            // What gradients flow through is not written to.
+            Some(buffer) if new.is_autodiff() || buffer.is_autodiff() => {
+                return Tensor::cat(vec![buffer.slice_dim(2, 0..past), new], 2);
+            }
+            None if new.is_autodiff() => return new,
+            Some(buffer) if buffer.dims()[2] >= total => buffer,
+            Some(buffer) => grown().slice_assign(room(0..past), buffer.slice_dim(2, 0..past)),
+            None => grown(),
+        };
+        buffer.slice_assign(room(past..total), new)
     }
 
     /// Counts the positions of a step, after its last layer.

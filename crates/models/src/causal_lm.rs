@@ -1,7 +1,9 @@
 //! What a causal language model answers, whatever its family.
 
 use burn::module::{Module, ModuleDisplay};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
+use burn_peft::Extra;
 
 use crate::{KvCache, LmBatch};
 
@@ -11,7 +13,7 @@ pub struct ModelInput {
     /// Token ids, `[batch, seq]`.
     pub input_ids: Tensor<2, Int>,
     /// 1 for a token, 0 for padding, on either side: `[batch, seq]`, or `[batch, past + seq]`
-    /// with a cache. Without it every position is a token.
+    /// with a cache; positions of `extra` are left out. Without it every position is a token.
     pub attention_mask: Option<Tensor<2, Int>>,
     /// The positions of the tokens, `[batch, seq]`. Without it they count from the start of the
     /// row, padding included, as in transformers; see [`position_ids`] for left-padded rows.
@@ -20,6 +22,10 @@ pub struct ModelInput {
     /// its own number only. `position_ids` have to start anew with each, and there is neither an
     /// `attention_mask` (padding is a text of its own) nor a cache.
     pub segment_ids: Option<Tensor<2, Int>>,
+    /// What stands before every row, or every text of a packed row, for methods that act at the
+    /// model. `position_ids` have to begin after it.
+    /// [`PeftModel`](burn_peft::PeftModel) sees to both.
+    pub extra: Extra,
 }
 
 impl ModelInput {
@@ -30,7 +36,35 @@ impl ModelInput {
             attention_mask: None,
             position_ids: None,
             segment_ids: None,
+            extra: Extra::default(),
         }
+    }
+
+    /// The attention mask of `total` positions, `[batch, total]`: what is put before the text is
+    /// seen by all of it.
+    pub(crate) fn full_attention_mask(&self, total: usize) -> Option<Tensor<2, Int>> {
+        let mask = self.attention_mask.clone()?;
+        let [batch, given] = mask.dims();
+        let ones = |count| Tensor::<2, Int>::ones([batch, count], &mask.device());
+        Some(match total.saturating_sub(given) {
+            0 => mask,
+            missing => Tensor::cat(vec![ones(missing), mask], 1),
+        })
+    }
+
+    /// Hidden states without those of extra positions: from `[batch * (extra + seq), d]` to
+    /// `[batch * seq, d]`.
+    pub(crate) fn of_text(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let extra = self.extra.embedded_positions();
+        if extra == 0 {
+            return hidden;
+        }
+        let [batch, seq] = self.input_ids.dims();
+        let [_, d] = hidden.dims();
+        let hidden = hidden.reshape([batch, extra + seq, d]);
+        hidden
+            .slice([0..batch, extra..extra + seq])
+            .reshape([batch * seq, d])
     }
 }
 
@@ -44,7 +78,8 @@ pub fn position_ids(attention_mask: Tensor<2, Int>) -> Tensor<2, Int> {
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay {
-    /// The logits of every position, `[batch, seq, vocab]`.
+    /// The logits of every position, `[batch, seq, vocab]`; extra positions that run through the
+    /// model have logits too, before those of the tokens (as in PEFT).
     ///
     /// # Panics
     /// If a token id or a position is none of the model's: check ids against
@@ -60,7 +95,17 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
 
-    /// The number of positions the model knows.
+    /// `weight` times the loss, `[1]`, and its gradients, with the activations of one block in memory at a time (gradient
+    /// checkpointing): another forward pass is the price. Nothing where the model cannot do so.
+    fn checkpointed_backward(
+        &self,
+        _batch: &LmBatch,
+        _weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        None
+    }
+
+    /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 
     /// The number of tokens the model knows.

@@ -1,25 +1,88 @@
 //! A causal language model with adapters is a causal language model.
 
-use burn::tensor::{Device, Tensor};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, PeftModel};
 
-use crate::{CausalLm, KvCache, LmBatch, ModelInput};
+use crate::{CausalLm, KvCache, LmBatch, ModelError, ModelInput, Result};
+
+/// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
+/// forward pass (PEFT's `adapter_names`): one name for each row,
+/// [`BASE_ROW`](burn_peft::BASE_ROW) for none.
+///
+/// # Errors
+/// If there are more names than rows or fewer, or as [`PeftModel::for_rows`].
+pub fn forward_rows<M: CausalLm + BaseModel>(
+    model: &PeftModel<M>,
+    mut input: ModelInput,
+    adapter_names: &[&str],
+) -> Result<Tensor<3>> {
+    let [batch, seq] = input.input_ids.dims();
+    if adapter_names.len() != batch {
+        return Err(ModelError::Input(format!(
+            "{} adapter names for {batch} rows: give one for each, \"{}\" for none",
+            adapter_names.len(),
+            burn_peft::BASE_ROW
+        )));
+    }
+    let model = model.for_rows(adapter_names)?;
+    if input.position_ids.is_none() {
+        // Spelled out for every row, since the position embedding may be adapted too.
+        let ids = Tensor::<1, Int>::arange(0..seq as i64, &input.input_ids.device());
+        input.position_ids = Some(ids.unsqueeze::<2>().expand([batch, seq]));
+    }
+    Ok(model.get_base_model().forward(input))
+}
+
+/// The input with what the active adapter puts before the text; `begun` if a cache holds it.
+fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: bool) -> ModelInput {
+    let positions = model.extra_positions();
+    if positions == 0 {
+        return input.clone();
+    }
+    let mut input = input.clone();
+    input.position_ids = input.position_ids.map(|ids| ids + positions as i64);
+    if !begun {
+        input.extra = model.extra();
+    }
+    input
+}
 
 impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
-        self.get_base_model().forward(input)
+        self.get_base_model()
+            .forward(with_extra(self, &input, false))
     }
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
+        let input = with_extra(self, &input, !cache.is_empty());
         self.get_base_model().forward_cached(input, cache)
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        self.get_base_model().loss(batch)
+        if self.extra_positions() == 0 {
+            return self.get_base_model().loss(batch);
+        }
+        let input = with_extra(self, &batch.input, false);
+        self.get_base_model().loss(&LmBatch {
+            input,
+            ..batch.clone()
+        })
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        // What stands before the texts is no part of the chain of blocks.
+        let is_chain = self.extra_positions() == 0;
+        is_chain.then(|| self.get_base_model().checkpointed_backward(batch, weight))?
     }
 
     fn max_positions(&self) -> usize {
-        self.get_base_model().max_positions()
+        let positions = self.get_base_model().max_positions();
+        positions.saturating_sub(self.extra_positions())
     }
 
     fn vocab_size(&self) -> usize {

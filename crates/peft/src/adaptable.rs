@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleDisplay, Param};
 use burn::nn;
 use burn::tensor::{Bool, Int, Tensor};
 
-use crate::{Slot, Tree};
+use crate::{ModelInfo, Slot, Tree};
 
 /// A model, or a part of one, whose slots can be visited.
 ///
@@ -36,6 +36,11 @@ pub trait Adaptable {
     /// The path of the output embedding, which `all-linear` leaves out; empty where there is none.
     fn output_embedding(&self) -> &str {
         ""
+    }
+
+    /// The openings for methods that act at the model; none where it has none.
+    fn model_info(&self) -> Option<ModelInfo> {
+        None
     }
 }
 

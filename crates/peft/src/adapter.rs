@@ -130,7 +130,7 @@ impl Init {
 }
 
 impl AdapterTensor {
-    fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
+    pub(crate) fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
         fn make<const D: usize>(spec: &TensorSpec, device: &Device) -> Param<Tensor<D>> {
             let shape: [usize; D] = spec.shape.clone().try_into().expect("D axes");
             let tensor = spec.init.draw(shape, device);
@@ -178,6 +178,10 @@ impl AdapterTensor {
 }
 
 impl<'a> Tensors<'a> {
+    pub(crate) fn new(tensors: &'a [AdapterTensor]) -> Self {
+        Self(tensors)
+    }
+
     /// All tensors, in the method's order.
     pub fn iter(&self) -> impl Iterator<Item = &'a AdapterTensor> {
         self.0.iter()

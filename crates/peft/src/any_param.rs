@@ -1,7 +1,7 @@
 //! Parameters of any rank behind one object-safe trait.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
 
 /// A float parameter of any rank: what files, counts and freezing need of it.
 pub trait AnyParam {
@@ -24,6 +24,9 @@ pub trait AnyParam {
     fn set_requires_grad(&mut self, requires_grad: bool);
     /// The gradient of the last backward pass, if there is one.
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData>;
+
+    /// Keeps the values in another type, identity and trainable state as they were.
+    fn cast(&mut self, dtype: FloatDType);
 
     /// The number of values.
     fn num_elements(&self) -> usize {
@@ -85,6 +88,10 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn set_requires_grad(&mut self, requires_grad: bool) {
         *self = self.clone().set_require_grad(requires_grad);
+    }
+
+    fn cast(&mut self, dtype: FloatDType) {
+        *self = self.clone().map(|value| value.cast(dtype));
     }
 
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData> {

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, Linear};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use burn_peft_kernels::{Lora, linear};
 
 use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
@@ -43,8 +43,14 @@ pub trait BaseLayer: Module {
         None
     }
 
-    /// The weight as `[d_in, d_out]`; `[1, d]` for a norm.
+    /// The weight in 32 bits as `[d_in, d_out]`; `[1, d]` for a norm.
     fn weight(&self) -> Tensor<2>;
+
+    /// The weight as [`weight`](Self::weight), in the type it is kept in: bf16 in a frozen base
+    /// that was cast to it.
+    fn stored_weight(&self) -> Tensor<2> {
+        self.weight()
+    }
 
     /// The bias `[d_out]`, if the layer has one.
     fn bias(&self) -> Option<Tensor<1>> {
@@ -71,17 +77,41 @@ pub trait BaseLayer: Module {
 pub trait LayerInput: Clone {
     /// The output of a layer with one adapter beside it, `[tokens, d_out]`.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2>;
+
+    /// The number of positions.
+    fn tokens(&self) -> usize;
+
+    /// Some of the positions, in this order.
+    fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
 impl LayerInput for Tensor<2> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.forward(self, base)
     }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
+    }
 }
 
 impl LayerInput for Tensor<1, Int> {
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.embed(self, base)
+    }
+
+    fn tokens(&self) -> usize {
+        self.dims()[0]
+    }
+
+    fn select_positions(&self, positions: &[i64]) -> Self {
+        let positions = Tensor::from_data(positions, &self.device());
+        self.clone().select(0, positions)
     }
 }
 
@@ -91,6 +121,7 @@ pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tenso
             true => value.without_autodiff().autodiff(),
             false => value.without_autodiff(),
         };
+        let value = value.cast(old.dtype());
         value.set_require_grad(old.is_require_grad())
     });
 }
@@ -163,6 +194,10 @@ impl BaseLayer for Linear {
     }
 
     fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
         self.weight.val()
     }
 
@@ -225,6 +260,10 @@ impl BaseLayer for Conv1D {
     }
 
     fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
         self.weight.val()
     }
 
@@ -271,7 +310,7 @@ impl BaseLayer for Embedding {
     }
 
     fn forward_base(&self, input: Tensor<1, Int>) -> Tensor<2> {
-        self.weight.val().select(0, input)
+        self.weight.val().select(0, input).cast(FloatDType::F32)
     }
 
     fn forward_with(
@@ -284,6 +323,10 @@ impl BaseLayer for Embedding {
     }
 
     fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
         self.weight.val()
     }
 

@@ -11,20 +11,26 @@ use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
 use crate::model::{DEFAULT_ADAPTER, share};
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
-use crate::{AnyParam, BaseModel, LayerKind, Method, PeftError, PeftModel, Result, atomic};
+use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
 /// The name of the file with an adapter's tensors.
 pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+/// The name of the file with what is trained, where the adapter's file holds only what it makes;
+/// PEFT has no such file, and takes no notice of it.
+pub const TRAINING_NAME: &str = "adapter_training.safetensors";
 /// What PEFT puts before the path of a layer.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 /// What PEFT puts before a tensor that all layers share.
 const SHARED_PREFIX: &str = "base_model.";
 
 impl<M: BaseModel> PeftModel<M> {
     /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
     /// into a folder of its name within. The base is never written.
+    ///
+    /// A method whose file holds only what its tensors make (p-tuning's encoder) gets these
+    /// tensors into [`TRAINING_NAME`] beside it, so that its training can go on.
     ///
     /// Each file is written under a temporary name and renamed, so that no reader ever sees half
     /// of one.
@@ -38,7 +44,16 @@ impl<M: BaseModel> PeftModel<M> {
                 DEFAULT_ADAPTER => directory.to_path_buf(),
                 name => directory.join(name),
             };
-            write_adapter(&folder, config.as_ref(), self.adapter_state_dict(name))?;
+            fs::create_dir_all(&folder).map_err(|source| io_error(&folder, source))?;
+            let tensors = self.adapter_state_dict(name);
+            let (path, training) = (folder.join(TRAINING_NAME), self.training_state_dict(name));
+            if !training.is_empty() {
+                write_tensors(&path, training)?;
+            } else if path.exists() {
+                // Another adapter's, which would be taken for this one's.
+                fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
+            }
+            write_adapter(&folder, config.as_ref(), tensors)?;
         }
         Ok(())
     }
@@ -76,7 +91,7 @@ impl<M: BaseModel> PeftModel<M> {
         is_trainable: bool,
     ) -> Result<Self> {
         let directory = directory.as_ref();
-        let config = read_config(directory)?;
+        let config = config_to_load(directory, is_trainable)?;
         let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
         let mut peft_model = Self::new(model, DEFAULT_ADAPTER, config)?;
         peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
@@ -98,7 +113,7 @@ impl<M: BaseModel> PeftModel<M> {
         is_trainable: bool,
     ) -> Result<()> {
         let directory = directory.as_ref();
-        let config = read_config(directory)?;
+        let config = config_to_load(directory, is_trainable)?;
         let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
         let is_new = !self.peft_config.contains_key(adapter_name);
         let before = self.clone();
@@ -145,6 +160,35 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// The tensors of one adapter under their keys in PEFT's file, in the order of the layers.
     pub fn adapter_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
+        let mut tensors = self.all_tensors(adapter_name);
+        if let Some((key, output)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
+            let makers = self.maker_keys(adapter_name);
+            tensors.retain(|(key, _)| !makers.contains(key));
+            tensors.push((key.to_string(), output));
+        }
+        tensors
+    }
+
+    /// The tensors that make what the file holds, where it does not hold them.
+    fn training_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
+        let makers = self.maker_keys(adapter_name);
+        let mut tensors = self.all_tensors(adapter_name);
+        tensors.retain(|(key, _)| makers.contains(key));
+        tensors
+    }
+
+    /// The keys of the tensors that serve only to make what the file holds.
+    fn maker_keys(&self, adapter_name: &str) -> Vec<String> {
+        let adapter = self.model_adapter(adapter_name);
+        let Some(adapter) = adapter.filter(|adapter| adapter.output().is_some()) else {
+            return Vec::new();
+        };
+        let tensors = adapter.tensors();
+        let keys = tensors.iter().map(|tensor| tensor.spec().key.to_string());
+        keys.collect()
+    }
+
+    fn all_tensors(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         // A clone shares the tensors; it only spares a second traversal without `mut`.
         let config = self.peft_config.get(adapter_name);
@@ -178,13 +222,19 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Sets the tensors of one adapter from those of a file.
-    fn load_state_dict(
+    pub(crate) fn load_state_dict(
         &mut self,
         adapter_name: &str,
         mut tensors: IndexMap<String, TensorData>,
         directory: &Path,
     ) -> Result<()> {
-        let path = directory.join(WEIGHTS_NAME);
+        let mut path = directory.join(WEIGHTS_NAME);
+        if let Some((key, _)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
+            // What makes the output lies in a file of its own.
+            tensors.swap_remove(key);
+            path = directory.join(TRAINING_NAME);
+            tensors.extend(read_tensors(&path)?);
+        }
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let mut found = HashMap::new();
         self.clone().visit_adapter(adapter_name, |entry| {
@@ -242,6 +292,11 @@ impl<M: BaseModel> PeftModel<M> {
             .peft_config
             .get(adapter_name)
             .map(|config| config.bias());
+        for adapter in &mut self.model_adapters {
+            if adapter.name == adapter_name {
+                adapter.visit(&mut visit);
+            }
+        }
         let output = self.base_model.output_embedding().to_string();
         let has_output = self.layers().iter().any(|layer| layer.is_output);
         let tied = (!output.is_empty() && !has_output).then_some(output);
@@ -263,11 +318,11 @@ impl<M: BaseModel> PeftModel<M> {
                                 param: tensor.param_mut(),
                                 transposed: false,
                                 repeated,
-                                tensor: Some((path, spec.name)),
+                                tensor: Some((path, &spec.name)),
                             });
                         };
                         if spec.shared && !shared.contains(&spec.name) {
-                            shared.push(spec.name);
+                            shared.push(spec.name.clone());
                             entry(&format!("{SHARED_PREFIX}{}", spec.key), false);
                         }
                         if !spec.shared || spec.in_layers {
@@ -297,10 +352,13 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// Writes the two files of an adapter into a folder, which is made.
-fn write_adapter(
+/// Writes an adapter's two files into a folder, which is made where there is none.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_adapter(
     folder: &Path,
-    config: &dyn Method,
+    config: &dyn crate::Method,
     tensors: Vec<(String, TensorData)>,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
@@ -326,7 +384,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
+    pub fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
         Self {
             key,
             param,
@@ -360,6 +418,21 @@ pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>
         Err(source) => return Err(io_error(&path, source)),
     };
     config_from_fields(Fields::parse(&text, path.display().to_string())?)
+}
+
+/// The configuration of an adapter that is loaded: one that acts at the model is made as it was
+/// trained only if it is to be trained and the folder holds what it takes.
+fn config_to_load(
+    directory: &Path,
+    is_trainable: bool,
+) -> Result<std::sync::Arc<dyn crate::Method>> {
+    let config = read_config(directory)?;
+    if !config.acts_at_model() {
+        return Ok(config);
+    }
+    let mut common = config.common().clone();
+    common.inference_mode = !(is_trainable && directory.join(TRAINING_NAME).is_file());
+    Ok(config.with_common(common))
 }
 
 pub(crate) fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {

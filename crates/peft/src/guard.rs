@@ -1,13 +1,13 @@
 //! The guard of the first training step: every trainable tensor learns.
 
-use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 
 use crate::parameters::{NamedParameter, named_parameters};
 use crate::tensor_file::transpose;
-use crate::{BaseModel, Path, PeftError, PeftModel, Result};
+use crate::{BaseModel, Path, PeftError, PeftModel, Result, Tensors};
 
 impl<M: BaseModel> PeftModel<M> {
     /// [`check_gradients`] with the names that PEFT gives the parameters.
@@ -15,7 +15,11 @@ impl<M: BaseModel> PeftModel<M> {
     /// # Errors
     /// As [`check_gradients`].
     pub fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
-        check(&self.base_model, self.named_parameters(), gradients)
+        let mut waiting = waiting_tensors(&self.base_model);
+        for adapter in &self.model_adapters {
+            waiting.extend(waiting_of(&adapter.tensors()));
+        }
+        check(self, &waiting, self.named_parameters(), gradients)
     }
 
     /// The gradients of one adapter's trainable tensors after a backward pass, under their keys
@@ -48,11 +52,13 @@ impl<M: BaseModel> PeftModel<M> {
 /// # Errors
 /// If a tensor has no such gradient: training it would have no effect. The error names all.
 pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
-    check(model, named_parameters(model), gradients)
+    let waiting = waiting_tensors(model);
+    check(model, &waiting, named_parameters(model), gradients)
 }
 
-fn check<M: BaseModel>(
-    model: &M,
+fn check(
+    model: &impl Module,
+    waiting: &[ParamId],
     parameters: Vec<NamedParameter>,
     gradients: &GradientsParams,
 ) -> Result<()> {
@@ -61,7 +67,6 @@ fn check<M: BaseModel>(
         found: HashMap::new(),
     };
     model.visit(&mut norms);
-    let waiting = waiting_tensors(model);
     let mut lost = Vec::new();
     for parameter in parameters {
         if !parameter.requires_grad || waiting.contains(&parameter.id) {
@@ -89,21 +94,27 @@ fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
     let mut waiting = Vec::new();
     model.visit_slots(&mut Path::default(), &mut |_, slot| {
         for adapter in slot.adapters() {
-            let tensors = adapter.tensors();
-            for tensor in tensors.iter() {
-                let partner = tensor.spec().waits_for;
-                let partner =
-                    partner.and_then(|name| tensors.iter().find(|other| other.spec().name == name));
-                let is_zero = partner.is_some_and(|partner| {
-                    let data = partner.param().to_data().convert::<f32>();
-                    data.iter::<f32>().all(|value| value == 0.0)
-                });
-                if is_zero || tensor.spec().may_rest {
-                    waiting.push(tensor.param().id());
-                }
-            }
+            waiting.extend(waiting_of(&adapter.tensors()));
         }
     });
+    waiting
+}
+
+/// Those of one adapter.
+fn waiting_of(tensors: &Tensors<'_>) -> Vec<ParamId> {
+    let mut waiting = Vec::new();
+    for tensor in tensors.iter() {
+        let partner = tensor.spec().waits_for;
+        let partner =
+            partner.and_then(|name| tensors.iter().find(|other| other.spec().name == name));
+        let is_zero = partner.is_some_and(|partner| {
+            let data = partner.param().to_data().convert::<f32>();
+            data.iter::<f32>().all(|value| value == 0.0)
+        });
+        if is_zero || tensor.spec().may_rest {
+            waiting.push(tensor.param().id());
+        }
+    }
     waiting
 }
 

@@ -56,13 +56,20 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
     pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
+        if let (Some(rows), false) = (&self.state.rows, self.state.disabled) {
+            let output = self.forward_rows(rows, input);
+            return match residual {
+                Some(residual) => residual + output,
+                None => output,
+            };
+        }
         let acting = self.acting();
         if let Some(output) = self.forward_fused(&acting, &input, residual.as_ref()) {
             return output;
         }
         let output = match self.state.disabled {
             true => self.base_layer.forward_base(input),
-            false => self.forward_through(&acting, input),
+            false => self.forward_through(self.active_layer(), &acting, input),
         };
         match residual {
             Some(residual) => residual + output,
@@ -103,13 +110,12 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The last adapter acts on what the others make of the layer.
-    fn forward_through(&self, adapters: &[&Adapter], input: M::Input) -> Tensor<2> {
+    fn forward_through(&self, layer: &M, adapters: &[&Adapter], input: M::Input) -> Tensor<2> {
         let Some((last, others)) = adapters.split_last() else {
-            return self.active_layer().forward_base(input);
+            return layer.forward_base(input);
         };
-        let layer = self.active_layer();
         let base = Base {
-            forward: &|input| self.forward_through(others, input),
+            forward: &|input| self.forward_through(layer, others, input),
             frozen: Frozen {
                 weight: &|| self.base_layer.weight(),
                 bias: &|| self.base_layer.bias(),
@@ -117,6 +123,13 @@ impl<M: BaseLayer> LoraAdapter<M> {
             forward_with: &|input, weight, bias| layer.forward_with(input, weight, bias),
         };
         input.through(last, &base)
+    }
+
+    /// The output with the adapter of this name alone, active or not.
+    pub(crate) fn forward_with(&self, adapter: &str, input: M::Input) -> Tensor<2> {
+        let layer = self.saved(adapter).unwrap_or(&self.base_layer);
+        let adapters = self.adapters.iter().filter(|other| other.name == adapter);
+        self.forward_through(layer, &adapters.collect::<Vec<_>>(), input)
     }
 
     /// The active adapter's copy of the layer, or the layer itself.
@@ -134,7 +147,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// and what active adapters make of it for both.
     pub fn tied_weight(&self) -> Tensor<2> {
         let adapters = self.acting().into_iter();
-        adapters.fold(self.base_layer.weight(), |weight, adapter| {
+        adapters.fold(self.base_layer.stored_weight(), |weight, adapter| {
             adapter.method.tied_weight(&adapter.tensors(), weight)
         })
     }
@@ -142,8 +155,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// The weight of the layer, or of the active adapter's copy of it.
     pub fn active_weight(&self) -> Tensor<2> {
         match self.state.disabled {
-            true => self.base_layer.weight(),
-            false => self.active_layer().weight(),
+            true => self.base_layer.stored_weight(),
+            false => self.active_layer().stored_weight(),
         }
     }
 }

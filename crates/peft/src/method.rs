@@ -1,5 +1,6 @@
 //! What a method of fine-tuning answers; everything else is written once.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
 use crate::steps::StepLayer;
-use crate::{LayerInfo, LayerKind, PeftError, Result, Tensors};
+use crate::{LayerInfo, LayerKind, ModelInfo, ModelMethod, PeftError, Result, Tensors};
 
 /// A method with its configuration: LoRA, IA³, one of your own.
 ///
@@ -79,8 +80,46 @@ pub trait Method: Debug + Send + Sync {
     /// What the method does at one layer.
     ///
     /// # Errors
-    /// If the configuration does not fit the layer; the error names it.
-    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>>;
+    /// If the configuration does not fit the layer; the error names it. By default always, for
+    /// methods that act at the model.
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        Err(PeftError::Config(format!(
+            "peft_type = {:?} does nothing at a layer such as {}",
+            self.peft_type(),
+            layer.path
+        )))
+    }
+
+    /// Whether the method acts at the model and not at layers: [`at_model`](Self::at_model) is
+    /// asked in the place of [`layer`](Self::layer).
+    fn acts_at_model(&self) -> bool {
+        false
+    }
+
+    /// What the method does at a model, and the configuration with what it leaves to the model
+    /// filled in.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the model. By default always, for methods that act at
+    /// layers.
+    fn at_model(&self, _model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
+        Err(PeftError::Config(format!(
+            "peft_type = {:?} acts at layers, not at the model",
+            self.peft_type()
+        )))
+    }
+
+    /// The tokenizer (a folder or Hub id) and the text whose tokens a new adapter starts from, as
+    /// long as their ids are not known: this crate has no tokenizers.
+    fn init_text(&self) -> Option<(&str, &str)> {
+        None
+    }
+
+    /// The same configuration with the ids of that text's tokens, for a method that has an
+    /// [`init_text`](Self::init_text).
+    fn with_init_token_ids(&self, _ids: Vec<i64>) -> Option<Arc<dyn Method>> {
+        None
+    }
 
     /// What the method does at each of its layers, for a method whose layers depend on each
     /// other (tensors that all share).
@@ -172,6 +211,11 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// If the weight or the configuration does not allow it.
     fn split(&self, _layer: &Frozen<'_>) -> Result<Option<Split>> {
         Ok(None)
+    }
+
+    /// Whether [`split`](Self::split) leaves less of the weight.
+    fn takes_weight(&self) -> bool {
+        false
     }
 
     /// What an output layer tied to this embedding sees of its weight, `[vocab, d]`. As in PEFT,
@@ -292,9 +336,9 @@ impl<I> Base<'_, I> {
 #[derive(Clone, Debug)]
 pub struct TensorSpec {
     /// How the method calls it: `lora_A`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its key in `adapter_model.safetensors`, after the path of the layer: `lora_A.weight`.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// Its shape, as in the file; one to four axes.
     pub shape: Vec<usize>,
     /// Its first values.
@@ -321,10 +365,14 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// A trainable tensor.
-    pub fn new(name: &'static str, key: &'static str, shape: impl Into<Vec<usize>>) -> Self {
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        key: impl Into<Cow<'static, str>>,
+        shape: impl Into<Vec<usize>>,
+    ) -> Self {
         Self {
-            name,
-            key,
+            name: name.into(),
+            key: key.into(),
             shape: shape.into(),
             init: Init::Zeros,
             trainable: true,

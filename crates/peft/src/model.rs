@@ -1,13 +1,15 @@
 //! A model with adapters: what `get_peft_model` returns.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
+use crate::model_adapter::ModelAdapter;
 use crate::{
     Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerMethod, Method, Path,
     PeftError, Result, Slot, Tree, target,
@@ -54,10 +56,14 @@ pub fn get_peft_model<M: BaseModel>(
 #[derive(Module, Debug)]
 pub struct PeftModel<M: Module> {
     pub(crate) base_model: M,
+    /// The adapters that act at the model and not at its layers.
+    pub(crate) model_adapters: Vec<ModelAdapter>,
     #[module(skip)]
     pub(crate) peft_config: IndexMap<String, Arc<dyn Method>>,
     #[module(skip)]
     pub(crate) active: Vec<String>,
+    #[module(skip)]
+    pub(crate) disabled: bool,
 }
 
 impl<M: Module> Deref for PeftModel<M> {
@@ -88,8 +94,10 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let mut peft_model = Self {
             base_model: model.no_grad(),
+            model_adapters: Vec::new(),
             peft_config: IndexMap::new(),
             active: Vec::new(),
+            disabled: false,
         };
         peft_model.add_adapter(adapter_name, config)?;
         peft_model.set_adapter(&[adapter_name])?;
@@ -114,6 +122,9 @@ impl<M: BaseModel> PeftModel<M> {
                 "the adapter `{other}` already trains the base's biases: of several adapters \
                  only one can have bias other than \"none\""
             )));
+        }
+        if config.acts_at_model() {
+            return self.add_model_adapter(adapter_name, config.as_ref());
         }
         let layers = self.layers();
         let model_type = self.base_model.model_type();
@@ -210,10 +221,20 @@ impl<M: BaseModel> PeftModel<M> {
     /// Makes these adapters the active ones, in this order, and the only trainable ones.
     ///
     /// # Errors
-    /// If there is no adapter of one of these names.
+    /// If there is no adapter of one of these names, or if several of them act at the model:
+    /// there only one can.
     pub fn set_adapter(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             self.config(name)?;
+        }
+        let at_model: Vec<_> = (names.iter())
+            .filter(|name| self.model_adapter(name).is_some())
+            .collect();
+        if at_model.len() > 1 {
+            return Err(PeftError::Adapter(format!(
+                "the adapters {at_model:?} act at the model, each before the text, and only one \
+                 of them can be active: choose one"
+            )));
         }
         self.unmerge_adapter();
         self.active = names.iter().map(|name| name.to_string()).collect();
@@ -236,6 +257,11 @@ impl<M: BaseModel> PeftModel<M> {
             .peft_config
             .get(adapter_name)
             .map(|config| config.bias());
+        for adapter in &mut self.model_adapters {
+            if adapter.name == adapter_name {
+                adapter.set_requires_grad(requires_grad);
+            }
+        }
         self.visit_slots_mut(|_, slot| {
             let mut adapted = false;
             for adapter in slot.adapters_mut() {
@@ -297,39 +323,28 @@ impl<M: BaseModel> PeftModel<M> {
         })
     }
 
-    /// Runs `inside` with all adapters switched off, then puts them back as they were.
+    /// Runs `inside` with all adapters switched off.
     ///
-    /// Biases that were trained (`bias` other than `none`) stay trained, as in PEFT.
-    pub fn disable_adapter<T>(&mut self, inside: impl FnOnce(&Self) -> T) -> T {
-        let was_disabled = self.is_disabled();
-        let merged = self.is_merged();
-        self.disable_adapter_layers();
-        let result = inside(self);
-        if !was_disabled {
-            self.enable_adapter_layers();
-        }
-        if merged {
-            // They were merged without an error before, from the same tensors.
-            let _ = self.merge_adapter(false);
-        }
-        result
+    /// It sees a copy that shares the weights, so the model itself cannot be left switched off,
+    /// whatever happens inside. Biases that were trained (`bias` other than `none`) stay trained,
+    /// as in PEFT.
+    pub fn disable_adapter<T>(&self, inside: impl FnOnce(&Self) -> T) -> T {
+        let mut without = self.clone();
+        without.disable_adapter_layers();
+        inside(&without)
     }
 
     /// Switches all adapters off; merged ones are taken out of the weights.
     pub fn disable_adapter_layers(&mut self) {
         self.unmerge_adapter();
+        self.disabled = true;
         self.visit_slots_mut(|_, slot| slot.state_mut().disabled = true);
     }
 
     /// Switches the active adapters on again.
     pub fn enable_adapter_layers(&mut self) {
+        self.disabled = false;
         self.visit_slots_mut(|_, slot| slot.state_mut().disabled = false);
-    }
-
-    fn is_disabled(&self) -> bool {
-        let mut disabled = false;
-        self.visit_slots(|_, slot| disabled |= slot.state().disabled);
-        disabled
     }
 
     /// Whether adapters are in the weights now.
@@ -347,6 +362,13 @@ impl<M: BaseModel> PeftModel<M> {
     /// # Errors
     /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
     pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
+        let mut active = self.active.iter();
+        if let Some(name) = active.find(|name| self.model_adapter(name).is_some()) {
+            return Err(PeftError::Adapter(format!(
+                "the adapter `{name}` cannot be merged: {} acts at the model, not at its weights",
+                self.config(name)?.peft_type()
+            )));
+        }
         let mut result = Ok(());
         self.visit_slots_mut(|path, slot| {
             if result.is_ok() {
@@ -389,6 +411,8 @@ impl<M: BaseModel> PeftModel<M> {
         self.config(adapter_name)?;
         self.unmerge_adapter();
         self.visit_slots_mut(|_, slot| slot.remove(adapter_name));
+        self.model_adapters
+            .retain(|adapter| adapter.name != adapter_name);
         self.peft_config.shift_remove(adapter_name);
         self.active.retain(|name| name != adapter_name);
         if self.active.is_empty()
@@ -416,6 +440,11 @@ impl<M: BaseModel> PeftModel<M> {
         found
     }
 
+    /// Keeps the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
+    pub fn cast_frozen(&mut self, dtype: FloatDType) {
+        self.visit_slots_mut(|_, slot| crate::precision::cast_slot(slot, dtype));
+    }
+
     /// The wrapped model.
     pub fn get_base_model(&self) -> &M {
         &self.base_model
@@ -439,9 +468,22 @@ impl<M: BaseModel> PeftModel<M> {
             Some(TaskType::CausalLm) => "PeftModelForCausalLM",
             _ => "PeftModel",
         };
-        let model = vec![("model".to_string(), self.base_model.tree())];
-        let base_model = Tree::node(format!("{class}Model"), model);
-        Tree::node(outer, vec![("base_model".to_string(), base_model)])
+        let base_model = match self.acts_at_layers() {
+            true => Tree::node(
+                format!("{class}Model"),
+                vec![("model".to_string(), self.base_model.tree())],
+            ),
+            false => self.base_model.tree(),
+        };
+        let mut children = vec![("base_model".to_string(), base_model)];
+        children.extend(self.model_adapters_tree());
+        Tree::node(outer, children)
+    }
+
+    /// Whether an adapter acts at layers, or could: whether the model stands in one of PEFT's
+    /// wrappers, which shows in names.
+    pub(crate) fn acts_at_layers(&self) -> bool {
+        self.model_adapters.len() < self.peft_config.len() || self.peft_config.is_empty()
     }
 
     pub(crate) fn visit_slots(&self, mut visit: impl FnMut(&str, &dyn Slot)) {
@@ -457,11 +499,11 @@ impl<M: BaseModel> PeftModel<M> {
 
 /// Makes the tensors that all layers of an adapter share one and the same, the first layer's.
 pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
-    let mut first: IndexMap<&'static str, AdapterTensor> = IndexMap::new();
+    let mut first: IndexMap<Cow<'static, str>, AdapterTensor> = IndexMap::new();
     for adapter in adapters {
         for tensor in &mut adapter.tensors {
             if tensor.spec.shared {
-                let name = tensor.spec.name;
+                let name = tensor.spec.name.clone();
                 let shared = first.entry(name).or_insert_with(|| tensor.clone());
                 *tensor = shared.clone();
             }

@@ -57,7 +57,7 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
                 if !is_new || !tensor.spec().parameter {
                     continue;
                 }
-                let key = in_memory_key(tensor.spec().key, adapter.name());
+                let key = in_memory_key(&tensor.spec().key, adapter.name());
                 let name = format!("{path}.{key}");
                 parameters.push(NamedParameter::new(name, tensor.param()));
             }
@@ -113,17 +113,30 @@ impl ModuleVisitor for Outside {
 impl<M: BaseModel> PeftModel<M> {
     /// Every parameter, called as in PEFT:
     /// `base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight`.
+    ///
+    /// What acts at the model is `prompt_encoder.default.embedding.weight`, and where nothing acts
+    /// at layers, the model is `base_model` itself.
     pub fn named_parameters(&self) -> Vec<NamedParameter> {
         let mut parameters = named_parameters(&self.base_model);
+        let prefix = match self.acts_at_layers() {
+            true => "base_model.model.",
+            false => "base_model.",
+        };
         for parameter in &mut parameters {
-            parameter.name.insert_str(0, "base_model.model.");
+            parameter.name.insert_str(0, prefix);
+        }
+        for adapter in &self.model_adapters {
+            parameters.extend(adapter.tensors().iter().map(|tensor| {
+                let name = format!("prompt_encoder.{}.{}", adapter.name, tensor.spec().name);
+                NamedParameter::new(name, tensor.param())
+            }));
         }
         parameters
     }
 
     /// The number of trainable parameters and of all parameters.
     pub fn get_nb_trainable_parameters(&self) -> (usize, usize) {
-        count(&named_parameters(&self.base_model))
+        count(&self.named_parameters())
     }
 
     /// PEFT's line:

@@ -1,5 +1,7 @@
 //! A slot seen from outside, whatever layer it holds.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
 use crate::{Adaptable, Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
@@ -114,6 +116,8 @@ pub struct SlotState {
     pub merged: Vec<String>,
     /// The names of the adapters that have a copy of the layer.
     pub(crate) saved: Vec<String>,
+    /// The adapter of each row of the batch, in place of the active ones.
+    pub(crate) rows: Option<Arc<[String]>>,
     /// The weight before adapters took a part of it, each with its name.
     pub(crate) originals: Vec<(String, Tensor<2>)>,
     /// Weight and bias before merging.

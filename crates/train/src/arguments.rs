@@ -118,6 +118,12 @@ pub struct TrainingArguments {
     pub train_sampling_strategy: SamplingStrategy,
     /// The same as `train_sampling_strategy = "group_by_length"`, by its older name.
     pub group_by_length: bool,
+    /// Keep the frozen weights in bfloat16 and make their products with it; adapters, optimizer,
+    /// norms, softmax and loss stay in 32 bits.
+    pub bf16: bool,
+    /// Make activations again in the backward pass, one block at a time, in place of keeping them:
+    /// far less memory for another forward pass.
+    pub gradient_checkpointing: bool,
     /// The seed of the order of the data, of dropout and of new adapters.
     pub seed: u64,
 }
@@ -157,6 +163,8 @@ impl Default for TrainingArguments {
             early_stopping_threshold: 0.0,
             train_sampling_strategy: SamplingStrategy::Random,
             group_by_length: false,
+            bf16: false,
+            gradient_checkpointing: false,
             seed: 42,
         }
     }

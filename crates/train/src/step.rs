@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
@@ -22,6 +22,8 @@ pub struct Trainee<T: Module> {
     /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
     #[module(skip)]
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+    #[module(skip)]
+    gradient_checkpointing: bool,
     /// The number of the optimizer step that comes next, from 1.
     #[module(skip)]
     next_step: Arc<AtomicUsize>,
@@ -29,10 +31,11 @@ pub struct Trainee<T: Module> {
 
 impl<T: Module> Trainee<T> {
     /// For a model that is in training (`Module::train`).
-    pub fn new(model: T) -> Self {
+    pub fn new(model: T, gradient_checkpointing: bool) -> Self {
         Self {
             model,
             optimizer: Arc::default(),
+            gradient_checkpointing,
             next_step: Arc::default(),
         }
     }
@@ -68,10 +71,27 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
     type Output = StepOutput;
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
+        // Over all batches of a step, the weights of their tokens sum up to one.
+        let share = item.weight * item.batch.count as f64;
+        let regularizer = self.model.regularizer().map(|term| term * share);
+        if self.gradient_checkpointing
+            && let Some((mut loss, mut grads)) =
+                self.model.checkpointed_backward(&item.batch, item.weight)
+        {
+            if let Some(term) = regularizer {
+                loss = loss + term.clone().inner();
+                let mut sum = GradientsAccumulator::new();
+                sum.accumulate(self, grads);
+                sum.accumulate(self, GradientsParams::from_grads(term.backward(), self));
+                grads = sum.grads();
+            }
+            let metrics = StepMetrics::default();
+            let item = StepOutput { loss, metrics };
+            return TrainOutput { grads, item };
+        }
         let mut loss = self.model.loss(&item.batch) * item.weight;
-        if let Some(term) = self.model.regularizer() {
-            // Over all batches of a step, the weights of their tokens sum up to one.
-            loss = loss + term * (item.weight * item.batch.count as f64);
+        if let Some(term) = regularizer {
+            loss = loss + term;
         }
         let output = StepOutput {
             loss: loss.clone().inner(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::optim::GradientsParams;
+use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
@@ -28,6 +29,10 @@ pub trait TrainTarget: CausalLm + 'static {
 
     /// Every parameter, by a name that is the same in every process.
     fn parameters(&self) -> Vec<NamedParameter>;
+
+    /// Keeps what is frozen of linear layers and embeddings in `dtype`; see
+    /// [`burn_peft::cast_frozen`].
+    fn cast_frozen(&mut self, dtype: FloatDType);
 
     /// Checks after the first backward pass that every trainable tensor learns.
     ///
@@ -80,6 +85,10 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
         self.named_parameters()
     }
 
+    fn cast_frozen(&mut self, dtype: FloatDType) {
+        PeftModel::cast_frozen(self, dtype);
+    }
+
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
         Ok(PeftModel::check_gradients(self, gradients)?)
     }
@@ -114,6 +123,10 @@ impl TrainTarget for GPT2LMHeadModel {
 
     fn parameters(&self) -> Vec<NamedParameter> {
         named_parameters(self)
+    }
+
+    fn cast_frozen(&mut self, dtype: FloatDType) {
+        burn_peft::cast_frozen(self, dtype);
     }
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {

@@ -248,7 +248,7 @@ fn a_seed_gives_the_same_run_bit_for_bit() {
 #[test]
 fn accumulated_gradients_are_those_of_one_big_batch() {
     let _alone = alone();
-    let model = Trainee::new(lora(0.0).train());
+    let model = Trainee::new(lora(0.0).train(), false);
     let device = model.model.device();
     let gradients = |batch_size: usize| {
         let order = Order::Shuffled {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use burn::tensor::FloatDType;
 use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
@@ -134,7 +135,10 @@ pub fn train<T: TrainTarget>(
         state = saved.state.clone();
         before = Some((checkpoint, saved));
     }
-    let model = Trainee::new(model.train());
+    if arguments.bf16 {
+        model.cast_frozen(FloatDType::BF16);
+    }
+    let model = Trainee::new(model.train(), arguments.gradient_checkpointing);
     let device = model.model.device();
     let first_step = state.global_step;
     let file = train.file.clone();

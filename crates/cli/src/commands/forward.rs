@@ -5,27 +5,40 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
 use burn_peft::tensor_file::write_tensors;
-use burn_peft_models::CausalLm;
+use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::loading::{Loaded, ModelArgs, find_model, model_input};
+use crate::loading::{Loaded, ModelsArgs, find_model, load_adapter, load_model, model_input};
 use crate::output::say;
 
 const EXAMPLE: &str = "\
-Example:
+Examples:
   peft forward --model gpt2 --adapter out --input batch.safetensors --output logits.safetensors
+  peft forward --model gpt2 --adapter a --adapter b --adapter-names a,__base__,b --input \
+    batch.safetensors --output logits.safetensors
 
 The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask
 [batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored. The output holds
-logits [batch, seq, vocab] (F32).";
+logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.";
 
 /// The command line of `peft forward`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: ModelsArgs,
+    /// The adapter of each row, with commas between: the folder as --adapter names it, __base__
+    /// for none
+    #[arg(
+        long,
+        value_name = "NAMES",
+        requires = "adapter",
+        value_delimiter = ','
+    )]
+    #[arg(conflicts_with_all = ["merge", "disable"])]
+    adapter_names: Vec<String>,
     /// Put the adapter into the weights first
     #[arg(long, requires = "adapter", conflicts_with = "disable")]
     merge: bool,
@@ -44,7 +57,16 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let rows = Rows::read(&args.input)?;
     let files = find_model(&args.model.model)?;
-    let mut model = Loaded::open(&files, args.model.adapter.as_deref(), device)?;
+    let adapters = &args.model.adapter;
+    if !args.adapter_names.is_empty() {
+        let logits = by_rows(&rows, load_model(&files, device)?, &args, device)?;
+        return write(&args.output, logits);
+    }
+    ensure!(
+        adapters.len() < 2,
+        "several adapters are given: say with --adapter-names which row goes through which"
+    );
+    let mut model = Loaded::open(&files, adapters.first().map(PathBuf::as_path), device)?;
     if let Loaded::Adapted(model) = &mut model {
         if args.merge {
             model.merge_adapter(false)?;
@@ -57,9 +79,47 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         Loaded::Plain(model) => rows.logits(model, device)?,
         Loaded::Adapted(model) => rows.logits(model, device)?,
     };
+    write(&args.output, logits)
+}
+
+fn write(output: &Path, logits: TensorData) -> Result<()> {
     let shape = logits.shape().to_vec();
-    write_tensors(&args.output, vec![("logits".to_string(), logits)])?;
-    say(format!("{}: logits {shape:?}", args.output.display()))
+    write_tensors(output, vec![("logits".to_string(), logits)])?;
+    say(format!("{}: logits {shape:?}", output.display()))
+}
+
+/// The logits where each row goes through an adapter of its own.
+fn by_rows(
+    rows: &Rows,
+    model: GPT2LMHeadModel,
+    args: &Args,
+    device: &Device,
+) -> Result<TensorData> {
+    let adapters = &args.model.adapter;
+    let mut model = load_adapter(model, &adapters[0], false)?;
+    // Names cannot hold slashes.
+    let name = |index: usize| match index {
+        0 => DEFAULT_ADAPTER.to_string(),
+        index => format!("adapter-{index}"),
+    };
+    for (index, folder) in adapters.iter().enumerate().skip(1) {
+        let loaded = model.load_adapter(folder, &name(index), false);
+        loaded.context("cannot load the adapter")?;
+    }
+    let mut names = Vec::new();
+    for given in &args.adapter_names {
+        let adapter = adapters
+            .iter()
+            .position(|folder| folder == Path::new(given));
+        names.push(match adapter {
+            Some(index) => name(index),
+            None if given == BASE_ROW => BASE_ROW.to_string(),
+            None => bail!("--adapter-names has {given:?}, which no --adapter names"),
+        });
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let logits = forward_rows(&model, rows.input(&model, device)?, &names)?;
+    Ok(logits.into_data().convert::<f32>())
 }
 
 /// The rows to run.
@@ -124,6 +184,12 @@ impl Rows {
 
     /// The model's logits, `[batch, seq, vocab]`.
     fn logits(&self, model: &impl CausalLm, device: &Device) -> Result<TensorData> {
+        let logits = model.forward(self.input(model, device)?);
+        Ok(logits.into_data().convert::<f32>())
+    }
+
+    /// The rows as the model takes them.
+    fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
         let (place, n_positions) = (self.file.display(), model.max_positions());
         ensure!(
             self.seq <= n_positions,
@@ -143,8 +209,7 @@ impl Rows {
         }
         let shape = [self.batch, self.seq];
         let mask = self.attention_mask.clone();
-        let input = model_input(self.input_ids.clone(), mask, shape, device);
-        Ok(model.forward(input).into_data().convert::<f32>())
+        Ok(model_input(self.input_ids.clone(), mask, shape, device))
     }
 }
 

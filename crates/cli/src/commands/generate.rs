@@ -7,14 +7,15 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft_data::Tokenizer;
 use burn_peft_models::{CausalLm, GenerationConfig, Gpt2Config, generate};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::loading::{Loaded, ModelArgs, find_model, load_tokenizer};
+use crate::loading::{Loaded, ModelsArgs, find_model, load_tokenizer};
 use crate::output::{emit, say, say_json};
 
 const EXAMPLE: &str = "\
 Examples:
   peft generate --model gpt2 --adapter out --prompt \"The film was\"
+  peft generate --model gpt2 --adapter out-a --adapter out-b --prompt \"The film was\"
   peft generate --model gpt2 --prompt \"The film was\" --temperature 0.8 --top-p 0.9 --seed 1 --json";
 
 /// The tokens added where nothing is said.
@@ -25,7 +26,7 @@ const NEW_TOKENS: usize = 50;
 #[command(after_help = EXAMPLE)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    model: ModelsArgs,
     /// The text to continue
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
@@ -59,11 +60,53 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
-    let model = Loaded::open(&files, args.model.adapter.as_deref(), device)?;
-    let end = end_tokens(model.config(), &tokenizer);
-    match &model {
-        Loaded::Plain(model) => answer(model, end, &tokenizer, &args),
-        Loaded::Adapted(model) => answer(model, end, &tokenizer, &args),
+    let models = Loaded::open_each(&files, &args.model, device)?;
+    if let [(_, model)] = &models[..] {
+        let mut show = |text: &str| if args.json { Ok(true) } else { emit(text) };
+        let answer = model.answer(&tokenizer, &args, &mut show)?;
+        return match args.json {
+            true => say_json(&answer.json),
+            false => say(""),
+        };
+    }
+    let mut answers = Vec::new();
+    for (adapter, model) in &models {
+        let mut answer = model.answer(&tokenizer, &args, &mut |_| Ok(true))?;
+        answer.json["adapter"] = adapter.as_str().into();
+        answers.push((adapter, answer));
+    }
+    if args.json {
+        let answers = answers.into_iter().map(|(_, answer)| answer.json);
+        return say_json(&Value::Array(answers.collect()));
+    }
+    let width = answers.iter().map(|(adapter, _)| adapter.chars().count());
+    let width = width.max().unwrap_or_default();
+    for (adapter, answer) in answers {
+        // Further lines of a text stand below its first.
+        let text = answer.text.replace('\n', &format!("\n{:width$}  ", ""));
+        say(format!("{adapter:width$}  {text}"))?;
+    }
+    Ok(())
+}
+
+/// A continuation, and all about it.
+struct Answer {
+    text: String,
+    json: Value,
+}
+
+impl Loaded {
+    fn answer(
+        &self,
+        tokenizer: &Tokenizer,
+        args: &Args,
+        show: &mut dyn FnMut(&str) -> Result<bool>,
+    ) -> Result<Answer> {
+        let end = end_tokens(self.config(), tokenizer);
+        match self {
+            Self::Plain(model) => answer(model, end, tokenizer, args, show),
+            Self::Adapted(model) => answer(model, end, tokenizer, args, show),
+        }
     }
 }
 
@@ -72,7 +115,8 @@ fn answer(
     eos_token_ids: Vec<u32>,
     tokenizer: &Tokenizer,
     args: &Args,
-) -> Result<()> {
+    show: &mut dyn FnMut(&str) -> Result<bool>,
+) -> Result<Answer> {
     let prompt = encode_prompt(tokenizer, &args.prompt)?;
     let space = model.max_positions().saturating_sub(prompt.len());
     let settings = GenerationConfig {
@@ -85,18 +129,15 @@ fn answer(
         seed: args.seed,
     };
     let start = Instant::now();
-    let mut show = |text: &str| if args.json { Ok(true) } else { emit(text) };
-    let (token_ids, text) = stream(model, tokenizer, &prompt, &settings, &mut show)?;
-    if !args.json {
-        return say("");
-    }
-    say_json(&json!({
+    let (token_ids, text) = stream(model, tokenizer, &prompt, &settings, show)?;
+    let json = json!({
         "prompt": args.prompt,
         "text": text,
         "prompt_token_ids": prompt,
         "token_ids": token_ids,
         "tokens_per_second": token_ids.len() as f64 / start.elapsed().as_secs_f64(),
-    }))
+    });
+    Ok(Answer { text, json })
 }
 
 /// The prompt's tokens; an empty one starts where a text starts, behind the end of another.

@@ -10,7 +10,7 @@ use burn_peft::parameters::{NamedParameter, count, named_parameters, trainable_p
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
 use serde_json::json;
 
-use crate::loading::{ModelArgs, find_model, load_adapter, load_model};
+use crate::loading::{ModelArgs, find_model, load_adapter, load_model, with_init_text};
 use crate::output::{emit, say, say_json};
 
 const EXAMPLE: &str = "\
@@ -80,6 +80,10 @@ fn preview<M: burn_peft::BaseModel>(model: M, path: &Path) -> Result<PeftModel<M
     let place = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {place}"))?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
+    // As it is trained, though the file may be one that was saved.
+    let mut common = config.common().clone();
+    common.inference_mode = false;
+    let config = with_init_text(config.with_common(common))?;
     Ok(PeftModel::new(model, DEFAULT_ADAPTER, config)?)
 }
 

@@ -62,7 +62,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn check_output(output: &Path, force: bool) -> Result<()> {
+/// Whether a folder can take what is written: it is new or empty, or `force` says so.
+pub fn check_output(output: &Path, force: bool) -> Result<()> {
     let place = output.display();
     if !output.exists() {
         return Ok(());

@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+pub mod combine;
+pub mod convert;
 pub mod data;
 pub mod eval;
 pub mod forward;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
 
-use anyhow::{Context, Result};
-use burn::tensor::Device;
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME};
+use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::{DataSet, Tokenizer};
@@ -26,7 +26,9 @@ use self::prompt::Prompt;
 use self::resume::{checkpoint, quoted, stopped};
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
-use crate::loading::{find_data, find_model, find_tokenizer, limits, load_adapter, load_model};
+use crate::loading::{
+    Loaded, find_data, find_model, find_tokenizer, load_adapter, load_model, with_init_text,
+};
 use crate::output::{emit, say, size};
 
 const EXAMPLE: &str = "\
@@ -116,18 +118,33 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let files = find_model(&config.model)?;
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     let model = load_model(&files, device)?;
-    let seed = config.training.seed;
-    let data = DataSet::load_with(
-        &config.data,
-        tokenizer.as_ref(),
-        limits(model.config()),
-        seed,
-        &find_data,
-    )?;
-
-    let prompt = Prompt::new(&config, tokenizer.as_ref(), model.config())?;
-
     let before = format!("model {}:\n{}\n", config.model, model.tree());
+    let seed = config.training.seed;
+    // Before the data: an adapter may need positions for itself.
+    let mut model = match config.is_full_training() {
+        true => Loaded::Plain(model),
+        false => {
+            device.seed(seed);
+            Loaded::Adapted(attach(model, &config, file)?)
+        }
+    };
+    match &mut model {
+        Loaded::Adapted(model) if config.training.bf16 => model.cast_frozen(FloatDType::BF16),
+        Loaded::Plain(_) if config.training.bf16 => bail!(
+            "training.bf16 = true keeps frozen weights in bfloat16, and with \
+             peft.peft_type = \"NONE\" none is frozen: remove one of the two"
+        ),
+        _ => (),
+    }
+    let limits = model.limits();
+    let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
+
+    let prompt = Prompt::new(
+        &config,
+        tokenizer.as_ref(),
+        model.config(),
+        limits.n_positions,
+    )?;
     let job = Job {
         config,
         tokenizer,
@@ -141,20 +158,22 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         dry_run: args.dry_run,
         tui: args.tui,
     };
-    if job.config.is_full_training() {
-        let (trainable, all) = count(&named_parameters(&model));
-        emit(&before)?;
-        say(trainable_parameters_line(trainable, all))?;
-        let files = ["config.json", "model.safetensors"];
-        return job.run(model, &files, (trainable, all));
-    }
-    device.seed(seed);
-    let model = attach(model, &job.config, file)?;
     emit(&before)?;
-    emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
-    say(model.trainable_parameters())?;
-    let parameters = model.get_nb_trainable_parameters();
-    job.run(model, &[CONFIG_NAME, WEIGHTS_NAME], parameters)
+    match model {
+        Loaded::Plain(model) => {
+            let (trainable, all) = count(&named_parameters(&model));
+            say(trainable_parameters_line(trainable, all))?;
+            let files = ["config.json", "model.safetensors"];
+            job.run(model, &files, (trainable, all))
+        }
+        Loaded::Adapted(model) => {
+            emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
+            say(model.trainable_parameters())?;
+            let parameters = model.get_nb_trainable_parameters();
+            let files = [CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME];
+            job.run(model, &files, parameters)
+        }
+    }
 }
 
 /// The model with the adapter that is to be trained: a new one, or the saved one.
@@ -167,7 +186,7 @@ fn attach(
         Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
         None => {
             let method = config.method(&file.display().to_string())?;
-            PeftModel::new(model, DEFAULT_ADAPTER, method)?
+            PeftModel::new(model, DEFAULT_ADAPTER, with_init_text(method)?)?
         }
     };
     let is_new = config.adapter.is_none();
@@ -200,8 +219,8 @@ struct Job {
 }
 
 impl Job {
-    /// Trains; `files` are those that the model itself is saved in, `parameters` those that are
-    /// trained, and all.
+    /// Trains; `files` are those that the model itself is saved in, if they are there,
+    /// `parameters` those that are trained, and all.
     fn run<T: TrainTarget>(
         mut self,
         model: T,
@@ -284,6 +303,7 @@ impl Job {
         };
         let dir = &arguments.output_dir;
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
+        written.retain(|path| path.exists());
         if let (true, Some(tokenizer)) = (self.config.is_full_training(), &self.tokenizer) {
             // A whole model's folder is to be of use as it is.
             written.push(dir.join("tokenizer.json"));

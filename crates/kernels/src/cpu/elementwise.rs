@@ -1,10 +1,10 @@
 //! Functions of single values, in one pass over memory.
 
 use super::buffer::{filled, for_rows, vectorised};
-use super::exp::exp;
+use super::exp_scalar::exp;
 
 /// √(2/π)
-const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
 /// `sigmoid(2 u)` with `u = √(2/π) (x + 0.044715 x³)`: `(1 + tanh u) / 2`.
@@ -45,30 +45,20 @@ pub fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
     })
 }
 
-/// Sets every row of `out` to `bias`, or adds it to the rows of `residual`.
-pub fn start_rows(out: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>, d: usize) {
+/// Sets the rows of `out` to those of `rows`, with `bias` added to each.
+pub fn add_rows(out: &mut [f32], rows: &[f32], bias: Option<&[f32]>, d: usize) {
     for_rows(out, d, |first, out| {
-        let from = first * d..first * d + out.len();
-        match (bias, residual) {
-            (None, None) => out.fill(0.0),
-            (None, Some(residual)) => out.copy_from_slice(&residual[from]),
-            (Some(bias), None) => {
-                for out in out.chunks_exact_mut(d) {
-                    out.copy_from_slice(bias);
+        let rows = &rows[first * d..first * d + out.len()];
+        let Some(bias) = bias else {
+            return out.copy_from_slice(rows);
+        };
+        vectorised(|| {
+            for (out, row) in out.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
+                for ((out, value), bias) in out.iter_mut().zip(row).zip(bias) {
+                    *out = value + bias;
                 }
             }
-            (Some(bias), Some(residual)) => {
-                let residual = &residual[from];
-                vectorised(|| {
-                    let rows = out.chunks_exact_mut(d).zip(residual.chunks_exact(d));
-                    for (out, residual) in rows {
-                        for ((out, residual), bias) in out.iter_mut().zip(residual).zip(bias) {
-                            *out = residual + bias;
-                        }
-                    }
-                });
-            }
-        }
+        });
     });
 }
 

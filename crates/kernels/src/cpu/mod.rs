@@ -2,13 +2,15 @@
 //!
 //! Every result is the same, bit for bit, whatever the number of threads.
 
+pub mod attention;
 pub mod buffer;
 pub mod dropout;
 pub mod elementwise;
 pub mod exp;
+pub mod exp_scalar;
 pub mod norm;
 pub mod product;
 pub mod random;
 pub mod vocabulary;
 
-pub use product::Matrix;
+pub use product::{Matrix, MatrixMut, Onto, Weight};

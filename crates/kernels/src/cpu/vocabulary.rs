@@ -1,8 +1,8 @@
 //! The cross-entropy of a vocabulary in pieces of the vocabulary.
 
 use super::buffer::{for_rows, vectorised};
-use super::exp::exp;
-use super::product::{Matrix, product};
+use super::exp_scalar::exp;
+use super::product::{Matrix, MatrixMut, Onto, Weight};
 
 /// The number of words whose logits live at once.
 const WORDS: usize = 1024;
@@ -19,26 +19,31 @@ const WORDS: usize = 1024;
 /// If a target is no row of `weight`.
 pub fn cross_entropy(
     hidden: &[f32],
-    weight: Matrix<'_, f32>,
+    weight: Weight<'_>,
     targets: &[usize],
     with_gradient: bool,
 ) -> (f32, Option<Vec<f32>>) {
-    let (rows, d) = (targets.len(), weight.columns);
-    assert!(targets.iter().all(|&target| target < weight.rows));
+    let (rows, d, vocab) = (targets.len(), weight.cols(), weight.rows());
+    assert!(targets.iter().all(|&target| target < vocab));
     let hidden = Matrix::new(hidden, rows, d);
     let mut states = vec![State::default(); rows];
     let mut gradient = with_gradient.then(|| vec![0.0; rows * d]);
-    let mut logits = vec![0.0; rows * WORDS.min(weight.rows)];
-    for start in (0..weight.rows).step_by(WORDS) {
-        let words = start..weight.rows.min(start + WORDS);
+    let mut logits = vec![0.0; rows * WORDS.min(vocab)];
+    for start in (0..vocab).step_by(WORDS) {
+        let words = start..vocab.min(start + WORDS);
         let logits = &mut logits[..rows * words.len()];
-        let piece = weight.rows(words.clone());
-        product(logits, hidden, piece.transpose(), 1.0, false);
+        let piece = weight.some_rows(words.clone());
+        let mut out = MatrixMut::new(logits, rows, words.len());
+        piece.transposed().product(hidden, Onto::Zero, &mut out);
         soften(logits, &mut states, targets, words.start);
         if let Some(gradient) = &mut gradient {
             rescale(gradient, &states, d);
             let weights = Matrix::new(logits, rows, words.len());
-            product(gradient, weights, piece, 1.0, true);
+            piece.product(
+                weights,
+                Onto::Current,
+                &mut MatrixMut::new(gradient, rows, d),
+            );
         }
     }
     if let Some(gradient) = &mut gradient {
@@ -138,14 +143,13 @@ fn rescale(gradient: &mut [f32], states: &[State], d: usize) {
 }
 
 /// Divides by the sums and takes away the targets' weights.
-fn finish(gradient: &mut [f32], states: &[State], weight: Matrix<'_, f32>, targets: &[usize]) {
-    let d = weight.columns;
+fn finish(gradient: &mut [f32], states: &[State], weight: Weight<'_>, targets: &[usize]) {
+    let d = weight.cols();
     for_rows(gradient, d, |first, rows| {
         for (row, gradient) in rows.chunks_exact_mut(d).enumerate() {
-            let target = weight.rows(targets[first + row]..targets[first + row] + 1);
             let sum = states[first + row].sum;
             for (column, value) in gradient.iter_mut().enumerate() {
-                *value = *value / sum - target.data[column * target.column_stride];
+                *value = *value / sum - weight.at(targets[first + row], column);
             }
         }
     });

@@ -1,14 +1,18 @@
 //! GPT-2's causal self-attention.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter};
+use burn_peft_kernels::{AttentionShape, Span, attend_cached, is_specialised};
 
-use super::block::project_onto;
-use crate::KvCache;
+use super::block::{probability, project_onto};
 use crate::gpt2::config::Gpt2Config;
+use crate::spans::spans;
+use crate::{KvCache, ModelInput};
 
 /// Causal self-attention with one product for query, key and value (transformers'
 /// `GPT2Attention`).
@@ -34,9 +38,34 @@ pub struct AttentionMask {
     masked: Option<Tensor<4, Bool>>,
     /// Whether the mask says no more than "not to later positions".
     only_causal: bool,
+    /// The texts, in place of the mask, where the attention kernel takes them.
+    spans: Option<Arc<[Span]>>,
 }
 
 impl AttentionMask {
+    /// The mask of an input after `past` positions, which are `cached`: the texts themselves
+    /// where that is all the attention needs to know.
+    pub fn of(input: &ModelInput, past: usize, cached: bool) -> Self {
+        let device = input.input_ids.device();
+        let [_, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
+        let specialised = !cached && is_specialised(&device);
+        if let Some(spans) = specialised.then(|| spans(input)).flatten() {
+            return Self {
+                masked: None,
+                only_causal: false,
+                spans: Some(spans),
+            };
+        }
+        match &input.segment_ids {
+            Some(segment_ids) => Self::packed(segment_ids.clone(), past, seq),
+            None => {
+                let mask = input.full_attention_mask(past + seq);
+                Self::new(past, seq, mask, &device)
+            }
+        }
+    }
+
     /// The mask for `seq` new positions after `past` ones. `attention_mask`, `[batch, past + seq]`,
     /// is 0 at padding.
     pub fn new(
@@ -52,6 +81,7 @@ impl AttentionMask {
             return Self {
                 masked: (seq > 1).then(|| later.unsqueeze()),
                 only_causal: past == 0,
+                spans: None,
             };
         };
         let [batch, _] = mask.dims();
@@ -70,25 +100,42 @@ impl AttentionMask {
         Self {
             masked: Some(masked),
             only_causal: false,
+            spans: None,
         }
     }
 
-    /// The mask of rows that hold several texts, `[batch, seq]` being the number of the text that
-    /// each position belongs to: it attends to the positions of its own text up to itself.
-    pub fn packed(segment_ids: Tensor<2, Int>) -> Self {
-        let [batch, seq] = segment_ids.dims();
-        let later = Tensor::<2, Bool>::tril_mask([seq, seq], 0, &segment_ids.device());
-        let shape = [batch, 1, seq, seq];
-        let of_query = segment_ids.clone().reshape([batch, 1, seq, 1]);
-        let of_key = segment_ids.reshape([batch, 1, 1, seq]);
+    /// The mask of rows that hold several texts, `[batch, tokens]` being the number of the text
+    /// that each token belongs to: it attends to the positions of its own text up to itself, and
+    /// to what stands before all texts. Of the latter there are `past` positions with keys alone
+    /// and, where `seq` is more than `tokens`, the first of the `seq` positions.
+    pub fn packed(segment_ids: Tensor<2, Int>, past: usize, seq: usize) -> Self {
+        let [batch, tokens] = segment_ids.dims();
+        let device = segment_ids.device();
+        let later = Tensor::<2, Bool>::tril_mask([seq, past + seq], past as i64, &device);
+        let total = past + seq;
+        let shape = [batch, 1, seq, total];
+        let extra = |count| Tensor::<2, Int>::full([batch, count], BEFORE_ALL_TEXTS, &device);
+        let of_key = match total - tokens {
+            0 => segment_ids,
+            count => Tensor::cat(vec![extra(count), segment_ids], 1),
+        };
+        let of_query = of_key.clone().slice([0..batch, past..total]);
+        let of_query = of_query.reshape([batch, 1, seq, 1]);
+        let of_key = of_key.reshape([batch, 1, 1, total]);
+        let before = of_key.clone().equal_elem(BEFORE_ALL_TEXTS).expand(shape);
         let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
+        let other_text = other_text.bool_and(before.bool_not());
         let later = later.unsqueeze::<4>().expand(shape);
         Self {
             masked: Some(later.bool_or(other_text)),
             only_causal: false,
+            spans: None,
         }
     }
 }
+
+/// The number, in place of a text's, of what stands before all of them.
+const BEFORE_ALL_TEXTS: i64 = -1;
 
 impl GPT2Attention {
     /// The attention of layer number `layer`, with random weights.
@@ -121,14 +168,33 @@ impl GPT2Attention {
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
         let [tokens, d] = input.dims();
-        let [query, key, value] = self.split_heads(self.c_attn.forward(input), batch);
+        let qkv = self.c_attn.forward(input);
+        if let (Some(spans), None) = (&mask.spans, &cache) {
+            let dropout = probability(&self.attn_dropout, &qkv);
+            let output = burn_peft_kernels::attention(qkv, spans, self.shape(d), dropout);
+            return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
+        }
+        let [query, key, value] = self.split_heads(qkv.clone(), batch);
         let (key, value) = match cache {
             Some((cache, layer)) => cache.append(layer, key, value),
             None => (key, value),
         };
+        if tokens == batch && mask.masked.is_none() && !qkv.is_autodiff() {
+            let output = attend_cached(qkv, key, value, self.shape(d));
+            return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
+        }
         let output = self.attend(query, key, value, mask);
         let output = output.swap_dims(1, 2).reshape([tokens, d]);
         project_onto(&self.c_proj, output, &self.resid_dropout, residual)
+    }
+
+    fn shape(&self, d: usize) -> AttentionShape {
+        AttentionShape {
+            heads: self.n_head,
+            kv_heads: self.n_head,
+            head_dim: d / self.n_head,
+            scale: self.scale,
+        }
     }
 
     /// Splits `[batch * seq, 3 d]` into query, key and value, `[batch, heads, seq, head_dim]`.

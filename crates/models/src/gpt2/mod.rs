@@ -14,16 +14,19 @@ pub use init::init_gpt2;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Slot};
-use burn_peft_kernels::{dropout, vocabulary_loss};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
+use burn_peft_kernels::{dropout, linear, vocabulary_loss};
 
+use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
 use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
 #[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
+#[adaptable(model_info = "openings")]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
@@ -90,18 +93,43 @@ impl GPT2Model {
         }
     }
 
-    /// The hidden states after the last norm, `[batch * seq, d]`.
-    pub fn forward(&self, input: &ModelInput, mut cache: Option<&mut KvCache>) -> Tensor<2> {
-        let [batch, seq] = input.input_ids.dims();
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let device = input.input_ids.device();
-        let mask = match &input.segment_ids {
-            Some(segment_ids) => AttentionMask::packed(segment_ids.clone()),
-            None => AttentionMask::new(past, seq, input.attention_mask.clone(), &device),
+    /// The embeddings with those put before every row, `[batch * (extra + seq), d]`.
+    fn embed_with_extra(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let Some(extra) = &input.extra.embeddings else {
+            return self.embed(input, past);
         };
-        let embedded = self.embed(input, past);
+        let [batch, seq] = input.input_ids.dims();
+        let [positions, d] = extra.dims();
+        let tokens = self.embed(input, past + positions);
+        let of_extra = past as i64..(past + positions) as i64;
+        let of_extra = self.wpe.forward(Tensor::arange(of_extra, &extra.device()));
+        let extra = (extra.clone() + of_extra).unsqueeze::<3>();
+        let extra = extra.expand([batch, positions, d]);
+        let all = Tensor::cat(vec![extra, tokens.reshape([batch, seq, d])], 1);
+        all.reshape([batch * (positions + seq), d])
+    }
+
+    /// The input of the first block, `[batch * (extra + seq), d]`.
+    fn start(&self, input: &ModelInput, past: usize) -> Tensor<2> {
+        let embedded = self.embed_with_extra(input, past);
         let probability = block::probability(&self.drop, &embedded);
-        let mut hidden = dropout(embedded, probability);
+        dropout(embedded, probability)
+    }
+
+    /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
+    /// before each row's, `[batch * (extra + seq), d]`.
+    pub fn forward(&self, input: &ModelInput, cache: Option<&mut KvCache>) -> Tensor<2> {
+        let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
+        let mut prefix = KvCache::default();
+        let mut cache = cache;
+        if !input.extra.keys_and_values.is_empty() {
+            let cache = cache.get_or_insert(&mut prefix);
+            cache.begin(&input.extra.keys_and_values, batch);
+        }
+        let past = cache.as_ref().map_or(0, |cache| cache.len());
+        let mask = AttentionMask::of(input, past, cache.is_some());
+        let mut hidden = self.start(input, past);
         for (layer, block) in self.h.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
             hidden = block.forward(hidden, batch, &mask, cache);
@@ -134,11 +162,22 @@ impl GPT2LMHeadModel {
         &self.config
     }
 
+    /// What methods that act at the model are told.
+    fn openings(&self) -> ModelInfo {
+        ModelInfo {
+            token_dim: self.config.n_embd,
+            num_layers: self.config.n_layer,
+            num_attention_heads: self.config.n_head,
+            max_positions: self.config.n_positions,
+            input_embedding: "transformer.wte".to_string(),
+        }
+    }
+
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.tied_weight().transpose()),
+            None => linear(hidden, self.tied_weight().transpose(), None, None, None),
         }
     }
 
@@ -152,12 +191,14 @@ impl GPT2LMHeadModel {
 impl CausalLm for GPT2LMHeadModel {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
         let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
         let logits = self.logits(self.transformer.forward(&input, None));
         logits.reshape([batch, seq, self.config.vocab_size])
     }
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
         let hidden = self.transformer.forward(&input, Some(cache));
         let last: Vec<i64> = (1..=batch as i64).map(|row| row * seq as i64 - 1).collect();
         let last = Tensor::<1, Int>::from_data(last.as_slice(), &input.input_ids.device());
@@ -165,19 +206,29 @@ impl CausalLm for GPT2LMHeadModel {
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        let hidden = self.transformer.forward(&batch.input, None);
-        let hidden = hidden.select(0, batch.positions.clone());
-        let targets = batch.targets.clone();
-        let weight = match &self.lm_head {
-            // What an adapter makes of the head is no product with one weight.
-            Some(head) if head.is_adapted() => {
-                let logits = |rows| head.forward(rows);
-                return cross_entropy_sum_of(logits, self.config.vocab_size, hidden, targets);
-            }
-            Some(head) => head.active_weight().transpose(),
-            None => self.tied_weight(),
-        };
-        vocabulary_loss(hidden, weight, targets)
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        self.loss_of(self.transformer.forward(&batch.input, None), batch)
+    }
+
+    fn checkpointed_backward(
+        &self,
+        batch: &LmBatch,
+        weight: f64,
+    ) -> Option<(Tensor<1>, GradientsParams)> {
+        let unpadded = batch.unpadded();
+        let batch = unpadded.as_ref().unwrap_or(batch);
+        let mask = AttentionMask::of(&batch.input, 0, false);
+        Some(checkpointing::backward(
+            self,
+            &self.device(),
+            weight,
+            |model| Gpt2Chain {
+                model,
+                batch,
+                mask: &mask,
+            },
+        ))
     }
 
     fn max_positions(&self) -> usize {
@@ -190,5 +241,53 @@ impl CausalLm for GPT2LMHeadModel {
 
     fn device(&self) -> Device {
         Slot::device(&self.transformer.ln_f)
+    }
+}
+
+/// The model on one batch, for gradient checkpointing.
+struct Gpt2Chain<'a> {
+    model: GPT2LMHeadModel,
+    batch: &'a LmBatch,
+    mask: &'a AttentionMask,
+}
+
+impl Chain for Gpt2Chain<'_> {
+    type Block = GPT2Block;
+
+    fn start(&self) -> Tensor<2> {
+        self.model.transformer.start(&self.batch.input, 0)
+    }
+
+    fn blocks(&self) -> &[GPT2Block] {
+        &self.model.transformer.h
+    }
+
+    fn block(&self, block: &GPT2Block, input: Tensor<2>) -> Tensor<2> {
+        let [rows, _] = self.batch.input.input_ids.dims();
+        block.forward(input, rows, self.mask, None)
+    }
+
+    fn finish(&self, output: Tensor<2>) -> Tensor<1> {
+        let hidden = self.model.transformer.ln_f.forward(output);
+        self.model.loss_of(hidden, self.batch)
+    }
+}
+
+impl GPT2LMHeadModel {
+    /// The loss of the hidden states after the last norm, `[batch * seq, d]`.
+    fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
+        let hidden = batch.input.of_text(hidden);
+        let hidden = hidden.select(0, batch.positions.clone());
+        let targets = batch.targets.clone();
+        let weight = match &self.lm_head {
+            // What an adapter makes of the head is no product with one weight.
+            Some(head) if head.is_adapted() => {
+                let logits = |rows| head.forward(rows);
+                return cross_entropy_sum_of(logits, self.config.vocab_size, hidden, targets);
+            }
+            Some(head) => head.active_weight().transpose(),
+            None => self.tied_weight(),
+        };
+        vocabulary_loss(hidden, weight, targets)
     }
 }

@@ -9,6 +9,7 @@ mod lora;
 mod lora_builder;
 mod lora_read;
 mod one_or_many;
+mod prompt_learning;
 
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
@@ -17,3 +18,4 @@ pub use keys::{Keys, bias};
 pub use lora::{Bias, InitLoraWeights, LoftQConfig, LoraConfig};
 pub(crate) use lora_read::lora_variant_keys;
 pub use one_or_many::OneOrMany;
+pub use prompt_learning::PromptLearning;

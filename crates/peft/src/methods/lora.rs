@@ -13,7 +13,7 @@ use super::lora_init::{Start, Weight, start};
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, Split,
-    TensorSpec, Tensors, target,
+    StateDict, TensorSpec, Tensors, target,
 };
 
 impl Method for LoraConfig {
@@ -246,6 +246,10 @@ impl LayerMethod for LoraLayer {
             });
         }
         tensors
+    }
+
+    fn takes_weight(&self) -> bool {
+        self.splits() && self.init != InitLoraWeights::Orthogonal
     }
 
     fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {

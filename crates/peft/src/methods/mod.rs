@@ -6,6 +6,7 @@ mod boft;
 mod bottleneck;
 mod check;
 mod dora;
+mod encoder;
 mod fourierft;
 mod gralora;
 mod hira;
@@ -19,7 +20,10 @@ mod lora;
 mod lora_init;
 mod lycoris;
 mod oft;
+mod p_tuning;
 mod parts;
+mod prefix_tuning;
+mod prompt_tuning;
 mod randlora;
 mod trainable_tokens;
 mod vera;
@@ -42,6 +46,9 @@ pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
 pub use oft::OFTConfig;
+pub use p_tuning::{PromptEncoderConfig, Reparameterization};
+pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
+pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
 pub use randlora::RandLoraConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vera::VeraConfig;
@@ -74,6 +81,9 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("RANDLORA", read::<RandLoraConfig>),
     ("WAVEFT", read::<WaveFTConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
+    ("PROMPT_TUNING", PromptTuningConfig::read),
+    ("P_TUNING", PromptEncoderConfig::read),
+    ("PREFIX_TUNING", PrefixTuningConfig::read),
 ];
 
 fn read<C: Keys + Method + 'static>(fields: Fields) -> Result<Arc<dyn Method>> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::parts::parameter;
@@ -275,7 +275,7 @@ impl LayerMethod for TokensLayer {
     }
 
     fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        self.replaced(tensors, weight)
+        self.replaced(tensors, weight.cast(FloatDType::F32))
     }
 
     fn merge(

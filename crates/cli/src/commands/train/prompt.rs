@@ -20,11 +20,12 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// The prompt of the file, if it has one.
+    /// The prompt of the file, if it has one; `n_positions` are those there are for tokens.
     pub fn new(
         config: &TrainConfig,
         tokenizer: Option<&Tokenizer>,
         model: &Gpt2Config,
+        n_positions: usize,
     ) -> Result<Option<Self>> {
         let Some(text) = &config.prompt else {
             return Ok(None);
@@ -34,13 +35,13 @@ impl Prompt {
         )?;
         let ids = encode_prompt(tokenizer, text)?;
         ensure!(
-            ids.len() < model.n_positions,
-            "`prompt` has {} tokens, which leaves no room in the model's n_positions {}: shorten it",
-            ids.len(),
-            model.n_positions
+            ids.len() < n_positions,
+            "`prompt` has {} tokens, which leaves no room in the model's {n_positions} positions: \
+             shorten it",
+            ids.len()
         );
         let settings = GenerationConfig {
-            max_new_tokens: NEW_TOKENS.min(model.n_positions - ids.len()),
+            max_new_tokens: NEW_TOKENS.min(n_positions - ids.len()),
             eos_token_ids: end_tokens(model, tokenizer),
             ..GenerationConfig::default()
         };

@@ -1,0 +1,279 @@
+"""The rows of the table: what is measured, against what, and the goal."""
+
+import json
+from dataclasses import dataclass
+from statistics import median
+from typing import Callable
+
+from lab import Failure
+from products import shapes
+
+# Steps of a run; the first is a warm-up and does not count.
+STEPS = {256: 4, 1024: 2}
+NEW_TOKENS = 128
+
+
+class Bench:
+    """Measures pairs (ours, theirs), each once however many rows ask for it."""
+
+    def __init__(self, lab, rounds):
+        self.lab, self.rounds = lab, rounds
+        self.measured = {}
+
+    def pairs(self, name, ours, theirs, rounds=None, tolerance=None):
+        """Rounds of both in turns. `theirs` gets what ours gave; with a tolerance the losses of both
+        are compared step by step, as far as ours goes."""
+        if name in self.measured:
+            return self.measured[name]
+        found = []
+        for number in range(rounds or self.rounds):
+            pair = [ours()]
+            pair.append(theirs(pair[0]))
+            self.lab.say(f"  {name}, round {number + 1}: ours {brief(pair[0])}; theirs {brief(pair[1])}")
+            if tolerance:
+                compare_losses(*pair, tolerance)
+            found.append(pair)
+        self.measured[name] = found
+        return found
+
+    # What each side is run with.
+
+    def ours_training(self, rows, steps, **settings):
+        lab = self.lab
+        words = ["--set", f"data.train={lab.work / rows}", "--set", f"training.max_steps={steps}"]
+        for key, value in settings.items():
+            words += ["--set", f"training.{key}={json.dumps(value)}"]
+        done = lab.run([lab.peft, "train", lab.config, *words])
+        lines = (lab.work / "run/metrics.jsonl").read_text().splitlines()
+        entries = [entry for line in lines if "tokens_per_second" in (entry := json.loads(line))]
+        seen = [0] + [entry["num_input_tokens_seen"] for entry in entries]
+        seconds = [(after - before) / entry["tokens_per_second"] for before, after, entry in zip(seen, seen[1:], entries)]
+        return {
+            "losses": [entry["loss"] for entry in entries],
+            "step_seconds": seconds,
+            "epoch_seconds": sum(seconds),
+            "command_seconds": done.seconds,
+            "peak": done.peak,
+        }
+
+    def python_training(self, rows, steps, *words):
+        lab = self.lab
+        done = lab.rival("train", lab.config, "--rows", lab.work / rows, "--steps", steps, *words)
+        return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
+
+    def python_trainer(self, rows):
+        done = self.lab.rival("trainer", self.lab.config, "--rows", self.lab.work / rows)
+        return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
+
+    def burn_apply_lora(self, rows, steps):
+        lab = self.lab
+        done = lab.example("apply_lora", lab.model(), lab.work / "adapter", lab.work / rows, steps, lab.work / "settings.json")
+        return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
+
+    # The pairs that rows ask for.
+
+    def training(self, length, bf16=False):
+        rows, steps = f"rows-{length}.jsonl", STEPS[length]
+        settings, words = ({"bf16": True}, ["--bf16"]) if bf16 else ({}, [])
+        return self.pairs(
+            f"training-{length}" + ("-bf16" if bf16 else ""),
+            lambda: self.ours_training(rows, steps, **settings),
+            lambda _: self.python_training(rows, steps, *words),
+            # Rounding to 8 bits at every product moves a loss of 11 by some thousandths.
+            tolerance=1e-2 if bf16 else 1e-3,
+        )
+
+    def checkpointing(self):
+        """One step of ours against the runs without: memory is the same every time."""
+        theirs = self.training(1024)
+        return self.pairs(
+            "checkpointing-1024",
+            lambda: self.ours_training("rows-1024.jsonl", 1, gradient_checkpointing=True),
+            lambda _: theirs[0][1],
+            rounds=1,
+            tolerance=1e-3,
+        )
+
+    def epoch(self):
+        rows = "reviews.jsonl"
+        steps = -(-len((self.lab.work / rows).read_text().splitlines()) // 4)
+        return self.pairs(
+            "epoch", lambda: self.ours_training(rows, steps), lambda _: self.python_trainer(rows), tolerance=1e-3
+        )
+
+    def first_step(self):
+        rows = "rows-256.jsonl"
+        return self.pairs(
+            "first-step", lambda: self.ours_training(rows, 1), lambda _: self.python_training(rows, 1), tolerance=1e-3
+        )
+
+    def apply_lora(self):
+        rows, steps = "rows-256.jsonl", 3
+        return self.pairs(
+            "apply-lora",
+            lambda: self.ours_training(rows, steps),
+            lambda _: self.burn_apply_lora(rows, steps),
+            rounds=min(self.rounds, 2),
+            tolerance=1e-3,
+        )
+
+    def generation(self, dtype, merged):
+        lab, prompt = self.lab, (self.lab.work / "prompt.txt").read_text()
+        adapter = ["--adapter", lab.work / "adapter"]
+        count = ["--max-new-tokens", NEW_TOKENS]
+
+        def ours():
+            model = ["--model", lab.model(merged, dtype), *([] if merged else adapter)]
+            found = lab.run([lab.peft, "generate", *model, "--prompt", prompt, *count, "--json"]).json()
+            if len(found["token_ids"]) != NEW_TOKENS:
+                raise Failure(f"ours ended after {len(found['token_ids'])} of {NEW_TOKENS} tokens")
+            return found
+
+        def theirs(ours):
+            words = ["--prompt-ids", json.dumps(ours["prompt_token_ids"]), "--new-tokens", NEW_TOKENS]
+            words += ["--bf16"] * (dtype == "bf16") + ["--merge"] * merged
+            return lab.rival("generate", "--model", lab.model(dtype=dtype), *adapter, *words).json()
+
+        return self.pairs(f"generation-{dtype}" + ("-merged" if merged else ""), ours, theirs)
+
+    def products(self, dtype):
+        """A step of ours against its matrix products alone, by the faster library."""
+        lab, bf16 = self.lab, dtype == "bf16"
+        wanted = shapes(json.loads((lab.model() / "config.json").read_text()), batch=4, length=256, r=8)
+        file = lab.work / "shapes.json"
+        file.write_text(json.dumps(wanted))
+        steps = self.training(256, bf16)
+        whole = lambda found: sum(shape["count"] * seconds for shape, seconds in zip(wanted, found["seconds"], strict=True))
+        totals = {"torch": whole(lab.rival("products", "--shapes", file, *["--bf16"] * bf16).json())}
+        # Burn converts matrices of bf16 on one thread before each product: not the faster one.
+        if not bf16:
+            totals["Burn"] = whole(lab.example("products", file).json())
+        self.measured[f"products-{dtype}"] = totals
+        return [[ours, {"seconds": min(totals.values()), "totals": totals}] for ours, _ in steps]
+
+
+def compare_losses(ours, theirs, tolerance):
+    pairs = list(zip(ours["losses"], theirs["losses"]))
+    if not pairs or len(ours["losses"]) > len(theirs["losses"]):
+        raise Failure(f"{len(ours['losses'])} losses of ours, {len(theirs['losses'])} of theirs")
+    ours["loss_error"] = max(abs(a - b) for a, b in pairs)
+    for step, (a, b) in enumerate(pairs, 1):
+        if not abs(a - b) <= tolerance:
+            raise Failure(f"step {step}: our loss is {a:.6f}, theirs {b:.6f}, further apart than {tolerance}")
+
+
+def brief(found):
+    """A run in a few words."""
+    words = []
+    if "step_seconds" in found:
+        words.append("steps " + " ".join(f"{seconds:.2f}" for seconds in found["step_seconds"][:4]) + " s")
+    if "epoch_seconds" in found and len(found.get("step_seconds", "12345")) > 4:
+        words.append(f"epoch {found['epoch_seconds']:.2f} s")
+    if "tokens_per_second" in found:
+        words.append(f"{found['tokens_per_second']:.1f} tokens/s")
+    if "peak" in found:
+        words.append(f"{found['peak'] / 1e9:.2f} GB, {found['command_seconds']:.1f} s in all")
+    return ", ".join(words)
+
+
+# What a row reads from a run, and how it is written.
+steady = lambda found: median(found["step_seconds"][1:])
+rate = lambda length: lambda found: 4 * length / steady(found)
+speed = lambda found: found["tokens_per_second"]
+peak = lambda found: found["peak"]
+whole_command = lambda found: found["command_seconds"]
+
+TOKENS = "{:,.0f}".format
+FEW_TOKENS = "{:.1f}".format
+GIGABYTES = lambda value: f"{value / 1e9:.2f} GB"
+SECONDS = "{:.2f} s".format
+
+
+@dataclass
+class Figure:
+    """A row. The ratio is ours to theirs, or the inverse where `inverse`."""
+
+    name: str
+    title: str
+    against: str
+    goal: float
+    pairs: Callable  # bench -> pairs
+    value: Callable  # of one run
+    written: Callable
+    at_least: bool = True
+    inverse: bool = False
+    their_value: Callable | None = None
+
+    def goal_text(self):
+        return ("≥ " if self.at_least else "≤ ") + f"{self.goal:g}×"
+
+    def line(self, bench):
+        pairs = self.pairs(bench)
+        values = [(self.value(ours), (self.their_value or self.value)(theirs)) for ours, theirs in pairs]
+        ratio = median(theirs / ours if self.inverse else ours / theirs for ours, theirs in values)
+        return {
+            "ours": self.written(median(ours for ours, _ in values)),
+            "theirs": self.written(median(theirs for _, theirs in values)),
+            "ratio": ratio,
+            "goal": self.goal_text(),
+            "reached": ratio >= self.goal if self.at_least else ratio <= self.goal,
+            "note": note(pairs),
+        }
+
+
+def note(pairs):
+    """How far the two agree."""
+    ours, theirs = pairs[0]
+    if "totals" in theirs:
+        return "products: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in theirs["totals"].items())
+    if "loss_error" in ours:
+        return f"losses within {max(pair[0]['loss_error'] for pair in pairs):.0e}"
+    if "token_ids" in ours:
+        same = [a == b for a, b in zip(ours["token_ids"], theirs["token_ids"])]
+        return f"the first {(same + [False]).index(False)} of {len(same)} tokens are the same"
+    return ""
+
+
+def size(bench):
+    files = [file for file in bench.lab.venv.rglob("*") if file.is_file() and not file.is_symlink()]
+    return [[{"bytes": bench.lab.peft.stat().st_size}, {"bytes": sum(file.stat().st_size for file in files)}]]
+
+
+PEFT = "peft + transformers (SDPA attention)"
+BURN = "Burn's `apply_lora`"
+GENERATE = "transformers `generate`, same dtype"
+LIMIT = "the step's matrix products alone, by the faster of Burn and torch"
+
+
+def generations():
+    for dtype in ("f32", "bf16"):
+        for merged in (False, True):
+            yield Figure(
+                f"generate-{dtype}" + ("-merged" if merged else ""),
+                f"generation, tokens/s, batch 1, {NEW_TOKENS} new tokens, {dtype}, adapter {'' if merged else 'un'}merged",
+                GENERATE, 1.3, lambda bench, dtype=dtype, merged=merged: bench.generation(dtype, merged), speed, FEW_TOKENS,
+            )  # fmt: skip
+
+
+FIGURES = [
+    Figure("speed-256", "tokens/s, batch 4 × 256, f32", PEFT, 1.7, lambda b: b.training(256), rate(256), TOKENS),
+    Figure("speed-1024", "tokens/s, batch 4 × 1024, f32", PEFT, 2.5, lambda b: b.training(1024), rate(1024), TOKENS),
+    Figure("speed-256-bf16", "tokens/s, batch 4 × 256, bf16", "the same in bf16 autocast", 1.5,
+           lambda b: b.training(256, bf16=True), rate(256), TOKENS),
+    Figure("epoch", "an epoch of 96 reviews of mixed length, 4 a step, f32", "`Trainer` with its default padding", 2.0,
+           lambda b: b.epoch(), lambda found: found["epoch_seconds"], SECONDS, inverse=True),
+    Figure("memory-256", "peak resident memory, batch 4 × 256, f32", "peft", 0.4, lambda b: b.training(256), peak, GIGABYTES, at_least=False),
+    Figure("memory-1024", "peak resident memory, batch 4 × 1024, f32", "peft", 0.35, lambda b: b.training(1024), peak, GIGABYTES, at_least=False),
+    Figure("memory-1024-checkpointing", "the same with our `gradient_checkpointing`", "peft without it", 0.2,
+           lambda b: b.checkpointing(), peak, GIGABYTES, at_least=False),
+    Figure("first-step", "a whole command of one step, batch 4 × 256, weights in the page cache", "peft", 0.3,
+           lambda b: b.first_step(), whole_command, SECONDS, at_least=False),
+    Figure("apply-lora-speed", "tokens/s, batch 4 × 256, f32", BURN, 3.0, lambda b: b.apply_lora(), rate(256), TOKENS),
+    Figure("apply-lora-memory", "peak resident memory, batch 4 × 256, f32", BURN, 0.5, lambda b: b.apply_lora(), peak, GIGABYTES, at_least=False),
+    *generations(),
+    Figure("products-f32", "a whole step, batch 4 × 256, f32", LIMIT, 0.85, lambda b: b.products("f32"), steady, SECONDS,
+           inverse=True, their_value=lambda found: found["seconds"]),
+    Figure("products-bf16", "a whole step, batch 4 × 256, bf16", "the same by torch", 0.5, lambda b: b.products("bf16"), steady, SECONDS,
+           inverse=True, their_value=lambda found: found["seconds"]),
+    Figure("disk", "disk needed to run at all", "the virtual environment", 0.02, size, lambda found: found["bytes"], GIGABYTES, at_least=False),
+]  # fmt: skip

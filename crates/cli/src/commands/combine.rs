@@ -1,0 +1,106 @@
+//! `peft combine`: several LoRA adapters as one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn_peft::combine::{Combination, CombinationType, MajoritySign, WeightedAdapter, combine};
+use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME, write_adapter};
+
+use super::merge::check_output;
+use crate::output::{say, size};
+
+const EXAMPLE: &str = "\
+Examples:
+  peft combine --adapter a:0.7 --adapter b:0.3 --method ties --density 0.2 --output both
+  peft combine --adapter a --adapter b:-0.5 --method cat --output a-less-b
+
+Methods, as in PEFT's add_weighted_adapter: linear, ties, dare_linear, dare_ties and magnitude_prune
+sum the factors A and B apart (cheap, and near the sum of the effects; all ranks have to be equal);
+cat is the exact sum, of the sum of the ranks; svd, ties_svd, dare_linear_svd, dare_ties_svd and
+magnitude_prune_svd work on the effects B A and cost a decomposition for each layer. All that prune
+need --density.";
+
+/// The command line of `peft combine`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// An adapter's folder and its weight, 1 where there is none; negative weights take away
+    #[arg(long, required = true, value_name = "DIR[:WEIGHT]")]
+    adapter: Vec<String>,
+    /// How they are combined
+    #[arg(long, value_name = "METHOD", default_value_t)]
+    method: CombinationType,
+    /// The share of values that pruning keeps
+    #[arg(long, value_name = "SHARE")]
+    density: Option<f64>,
+    /// The rank of the result, with svd [default: the largest of the adapters]
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// How ties elects signs: total or frequency
+    #[arg(long, value_name = "HOW", default_value = "total")]
+    majority_sign_method: MajoritySign,
+    /// Seed of what dare drops
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// The folder that gets the new adapter
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace an adapter in an output folder that is not empty
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `peft combine`.
+pub fn run(args: Args) -> Result<()> {
+    check_output(&args.output, args.force)?;
+    let mut adapters = Vec::new();
+    for given in &args.adapter {
+        let (folder, weight) = folder_and_weight(given);
+        ensure!(
+            folder != args.output,
+            "{} is one of the adapters, choose another --output",
+            folder.display()
+        );
+        let adapter = WeightedAdapter::read(&folder, weight);
+        adapters.push(adapter.context("cannot load the adapter")?);
+    }
+    let combination = Combination {
+        combination_type: args.method,
+        svd_rank: args.rank,
+        density: args.density,
+        majority_sign_method: args.majority_sign_method,
+        seed: args.seed,
+    };
+    let (config, tensors) = combine(&adapters, &combination)?;
+    let layers = tensors.len() / 2;
+    write_adapter(&args.output, &config, tensors)?;
+    say(format!(
+        "{} of {} adapters: rank {}, {layers} layers",
+        args.method,
+        adapters.len(),
+        config.r
+    ))?;
+    written(&args.output)
+}
+
+/// `DIR:WEIGHT`; a colon that no number follows is part of the name.
+fn folder_and_weight(given: &str) -> (PathBuf, f64) {
+    let split = given.rsplit_once(':');
+    let weighted = split.and_then(|(folder, weight)| Some((folder, weight.parse().ok()?)));
+    match weighted {
+        Some((folder, weight)) => (folder.into(), weight),
+        None => (given.into(), 1.0),
+    }
+}
+
+/// Names an adapter's files with their sizes.
+pub fn written(folder: &Path) -> Result<()> {
+    for name in [CONFIG_NAME, WEIGHTS_NAME] {
+        let path = folder.join(name);
+        let bytes = path
+            .metadata()
+            .with_context(|| format!("{}", path.display()))?;
+        say(format!("{} ({})", path.display(), size(bytes.len())))?;
+    }
+    Ok(())
+}

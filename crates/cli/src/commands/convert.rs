@@ -1,0 +1,67 @@
+//! `peft convert`: an adapter of another method as a LoRA adapter.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use burn_peft::DEFAULT_ADAPTER;
+use burn_peft::files::write_adapter;
+
+use super::combine::written;
+use super::merge::check_output;
+use crate::loading::{find_model, load_adapter, load_model};
+use crate::output::say;
+
+const EXAMPLE: &str = "\
+Example:
+  peft convert --model gpt2 --adapter out --rank 16 --output out-as-lora
+
+Works for every method that changes weights. What a rank cannot hold is lost: the error printed is
+the norm of what is missing, as a share of the norm of all changes; 0 is exact.";
+
+/// The command line of `peft convert`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// The model that the adapter was trained on: a folder or a Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    model: String,
+    /// The adapter's folder
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The rank of the LoRA adapter
+    #[arg(long, value_name = "R", default_value_t = 8)]
+    rank: usize,
+    /// The folder that gets it
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace an adapter in an output folder that is not empty
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `peft convert`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    check_output(&args.output, args.force)?;
+    ensure!(
+        args.adapter != args.output,
+        "{} is the adapter itself, choose another --output",
+        args.output.display()
+    );
+    let files = find_model(&args.model)?;
+    let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
+    let conversion = model.convert_to_lora(DEFAULT_ADAPTER, args.rank)?;
+    write_adapter(&args.output, &conversion.config, conversion.tensors)?;
+    let share = |error: f64| format!("{:.2} %", 100.0 * error);
+    let layers = &conversion.layers;
+    let worst = layers.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let worst = worst.map(|(path, error)| format!(", most at {path} ({})", share(*error)));
+    say(format!(
+        "rank {} for {} layers: {} of the changes are lost{}",
+        args.rank,
+        layers.len(),
+        share(conversion.error),
+        worst.unwrap_or_default()
+    ))?;
+    written(&args.output)
+}

@@ -1,0 +1,180 @@
+//! Causal attention of many texts at once, forward and backward, which never stores the scores.
+//!
+//! After FlashAttention (Dao et al., 2022, arXiv:2205.14135; the loops of FlashAttention-2,
+//! arXiv:2307.08691): blocks of queries meet blocks of keys while both lie in the caches; the
+//! softmax is kept up to date by its running maximum and sum; the backward pass makes the weights
+//! again from the log-sum-exp. A task is one head of one text (backward: one key head, with all the
+//! heads that share it) and writes elements that no other does, so results do not depend on the
+//! number of threads.
+
+mod backward;
+mod decode;
+mod forward;
+mod pack;
+mod product;
+mod scratch;
+pub(crate) mod simd;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use backward::{Gradients, Saved, backward};
+pub use decode::{Cache, decode};
+pub use forward::forward;
+pub use view::{Columns, ColumnsMut};
+
+use rayon::prelude::*;
+
+use crate::cpu::random::Dropout;
+
+/// Queries and keys of a block, as measured: its scores take 48 KiB. Whole numbers of vectors, and
+/// the keys of panels, whatever the processor.
+const QUERIES: usize = 96;
+const KEYS: usize = 128;
+const _: () = assert!(QUERIES.is_multiple_of(16) && KEYS.is_multiple_of(64));
+
+/// Multiplications below which waking threads costs more than they bring.
+const SERIAL: usize = 1 << 17;
+
+/// Calls `run` for every task, on all threads if there is enough to do.
+fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Send + Sync) {
+    if multiplications < SERIAL {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().for_each(run);
+    }
+}
+
+/// One text in the flattened tokens. Query `i` of it sees its keys `0..=min(i, keys - 1)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first token.
+    pub start: usize,
+    /// Its tokens that are queries, padding on the right included.
+    pub queries: usize,
+    /// Its tokens that are keys, at most `queries`; the others are padding.
+    pub keys: usize,
+}
+
+/// Shapes that stay the same for all texts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dims {
+    /// Heads of the queries.
+    pub heads: usize,
+    /// Heads of keys and values; a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Factor on the scores, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+}
+
+impl Dims {
+    /// Elements of a row of the queries and of the output.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Elements of a row of the keys and of the values.
+    pub fn key_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Columns of a head.
+    fn head(&self, head: usize) -> (usize, usize) {
+        (head * self.head_dim, self.head_dim)
+    }
+
+    /// Heads that share a head of keys.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    fn check(&self) {
+        assert!(
+            self.heads > 0 && self.kv_heads > 0 && self.head_dim > 0,
+            "{self:?}"
+        );
+        assert_eq!(self.heads % self.kv_heads, 0, "{self:?}");
+    }
+}
+
+/// What attention works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Shapes.
+    pub dims: Dims,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// The texts, in the order of their tokens. Tokens in none have zeros as output and gradient.
+    pub spans: &'a [Span],
+    /// Queries, `[tokens, heads * head_dim]`.
+    pub q: Columns<'a>,
+    /// Keys, `[tokens, kv_heads * head_dim]`.
+    pub k: Columns<'a>,
+    /// Values, `[tokens, kv_heads * head_dim]`.
+    pub v: Columns<'a>,
+    /// Dropout of the attention weights.
+    pub dropout: Option<Dropout>,
+}
+
+impl Input<'_> {
+    /// The row of the dropout mask of a query; its columns are the tokens of the keys.
+    pub fn mask_row(&self, head: usize, query: usize) -> u64 {
+        (query * self.dims.heads + head) as u64
+    }
+
+    fn check(&self) {
+        self.dims.check();
+        self.q.check(self.tokens, self.dims.query_width());
+        self.k.check(self.tokens, self.dims.key_width());
+        self.v.check(self.tokens, self.dims.key_width());
+        let mut end = 0;
+        for span in self.spans {
+            assert!(
+                span.start >= end,
+                "spans overlap or are out of order at {span:?}"
+            );
+            assert!(
+                span.keys <= span.queries,
+                "more keys than queries in {span:?}"
+            );
+            end = span.start + span.queries;
+        }
+        assert!(
+            end <= self.tokens,
+            "spans end at token {end} of {}",
+            self.tokens
+        );
+    }
+
+    /// Tasks of one span and one of `heads` heads; spans without a key have none.
+    fn tasks(&self, heads: usize) -> Vec<(Span, usize)> {
+        let spans = self.spans.iter().filter(|span| span.keys > 0);
+        spans
+            .flat_map(|&span| (0..heads).map(move |head| (span, head)))
+            .collect()
+    }
+
+    /// Multiplications of one of the products, with no regard to causality.
+    fn multiplications(&self) -> usize {
+        let scores = self
+            .spans
+            .iter()
+            .map(|span| span.queries * span.keys)
+            .sum::<usize>();
+        scores * self.dims.query_width()
+    }
+
+    /// Tokens that no task writes.
+    fn gaps(&self) -> Vec<std::ops::Range<usize>> {
+        let spans = self.spans.iter().filter(|span| span.keys > 0);
+        let ends = spans.clone().map(|span| span.start + span.queries);
+        let starts = spans.map(|span| span.start).chain([self.tokens]);
+        let gaps = std::iter::once(0)
+            .chain(ends)
+            .zip(starts)
+            .map(|(end, start)| end..start);
+        gaps.filter(|gap| !gap.is_empty()).collect()
+    }
+}

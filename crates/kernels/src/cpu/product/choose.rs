@@ -1,0 +1,113 @@
+//! Matrix products `C = onto + A · B` in f32, with B in f32 or bf16.
+
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::packed;
+use super::{Matrix, MatrixMut, gemv, portable};
+
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a> {
+    /// Nothing: C is overwritten.
+    Zero,
+    /// The same row, `[n]`, in every row of C, which is overwritten: a bias.
+    Row(&'a [f32]),
+    /// What C holds.
+    Current,
+}
+
+/// `c = onto + a · b` in f32: `[m, k] · [k, n]`, any strides.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
+    check(&a, &b, onto, c);
+    if is_few(&a, &b) {
+        return gemv::product(a, b, onto, c);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if !is_empty(&a, &b) && is_x86_feature_detected!("avx512f") {
+        let k = a.cols();
+        // SAFETY: the feature was asked for, the shapes were checked.
+        unsafe {
+            packed::product(
+                &packed::F32,
+                packed::operand(a),
+                packed::operand(b),
+                k,
+                onto,
+                c,
+            )
+        };
+        return;
+    }
+    portable::product_f32(a, b, onto, c);
+}
+
+/// `c = onto + bf16(a) · b`, summed in f32: `[m, k] · [k, n]`, any strides. With AVX512-BF16 `a` is
+/// rounded to bf16, to nearest even; without it, and where `a` has at most four rows, only `b` has
+/// bf16's precision.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn product_bf16(
+    a: Matrix<'_, f32>,
+    b: Matrix<'_, bf16>,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    check(&a, &b, onto, c);
+    if is_few(&a, &b) {
+        return gemv::product(a, b, onto, c);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if !is_empty(&a, &b)
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16")
+    {
+        let k = a.cols();
+        // SAFETY: the features were asked for, the shapes were checked.
+        unsafe {
+            packed::product(
+                &packed::BF16,
+                packed::operand(a),
+                packed::bits(b),
+                k,
+                onto,
+                c,
+            )
+        };
+        return;
+    }
+    portable::product_bf16(a, b, onto, c);
+}
+
+fn is_empty<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
+    a.rows() == 0 || a.cols() == 0 || b.cols() == 0
+}
+
+/// Whether reading the weight is all the work.
+fn is_few<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
+    a.rows() <= gemv::ROWS && a.has_contiguous_rows() && !is_empty(a, b)
+}
+
+fn check<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {
+    assert!(
+        a.cols() == b.rows() && a.rows() == c.rows() && b.cols() == c.cols(),
+        "[{}, {}] · [{}, {}] does not make [{}, {}]",
+        a.rows(),
+        a.cols(),
+        b.rows(),
+        b.cols(),
+        c.rows(),
+        c.cols(),
+    );
+    if let Onto::Row(row) = onto {
+        assert_eq!(
+            row.len(),
+            c.cols(),
+            "a bias has as many elements as C has columns"
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! Products of a few rows, `m <= ROWS`: each weight is read once, and reading it is all the work.
+//!
+//! A weight with contiguous rows, `[k, n]`, is cut along k into pieces that are contiguous in
+//! memory; a piece adds up in a row of its own, and the rows are summed in order. A weight with
+//! contiguous columns needs one inner product for each column. The cuts depend on the shape alone,
+//! so that neither the number of threads nor its timing changes a result.
+
+use std::cell::Cell;
+
+use half::bf16;
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::gemv_avx512 as avx512;
+use super::{Matrix, MatrixMut, Onto};
+
+/// Most rows of A for which this is the way.
+pub(super) const ROWS: usize = 4;
+
+/// Pieces of a weight with contiguous rows: enough for the threads, few enough for their sums to be
+/// small beside the weight.
+const PIECES: usize = 16;
+
+/// Columns that a task makes when columns are contiguous.
+const COLUMNS: usize = 32;
+
+/// An element of a weight.
+pub(super) trait Weight: Copy + Send + Sync {
+    fn wide(self) -> f32;
+
+    /// The 16 elements at `from` that `mask` selects, zero for the others.
+    ///
+    /// # Safety
+    /// The processor has `avx512f`, `avx512bw` and `avx512vl`; the selected elements are in memory.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(from: *const Self, mask: u16) -> std::arch::x86_64::__m512;
+}
+
+impl Weight for f32 {
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(from: *const Self, mask: u16) -> std::arch::x86_64::__m512 {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::x86_64::_mm512_maskz_loadu_ps(mask, from) }
+    }
+}
+
+impl Weight for bf16 {
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load(from: *const Self, mask: u16) -> std::arch::x86_64::__m512 {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's promise.
+        let bits = unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+    }
+}
+
+/// `c = onto + a · w` with `a` of 1 to [`ROWS`] contiguous rows; neither `k` nor `n` is zero.
+pub(super) fn product<T: Weight>(
+    a: Matrix<'_, f32>,
+    w: Matrix<'_, T>,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    match a.rows() {
+        1 => rows::<T, 1>(a, w, onto, c),
+        2 => rows::<T, 2>(a, w, onto, c),
+        3 => rows::<T, 3>(a, w, onto, c),
+        4 => rows::<T, 4>(a, w, onto, c),
+        m => unreachable!("{m} rows are not few"),
+    }
+}
+
+thread_local! {
+    /// The memory of the sums, kept for the next call.
+    static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+fn rows<T: Weight, const M: usize>(
+    a: Matrix<'_, f32>,
+    w: Matrix<'_, T>,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    let a: [&[f32]; M] = std::array::from_fn(|i| a.row(i));
+    let (k, n) = (w.rows(), w.cols());
+    for i in 0..M {
+        match onto {
+            Onto::Zero => c.row_mut(i).fill(0.0),
+            Onto::Row(row) => c.row_mut(i).copy_from_slice(row),
+            Onto::Current => {}
+        }
+    }
+    // Taken, not borrowed: this thread may steal a task that comes here too.
+    let mut sums = SUMS.take();
+    sums.clear();
+    if w.has_contiguous_rows() {
+        let height = k.div_ceil(PIECES);
+        let pieces = k.div_ceil(height);
+        sums.resize(pieces * M * n, 0.0);
+        sums.par_chunks_mut(M * n)
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(piece, sums)| {
+                let (from, to) = (piece * height, ((piece + 1) * height).min(k));
+                add_rows(a.map(|a| &a[from..to]), w, from, sums);
+            });
+        for piece in sums.chunks_exact(M * n) {
+            for (i, more) in piece.chunks_exact(n).enumerate() {
+                c.row_mut(i)
+                    .iter_mut()
+                    .zip(more)
+                    .for_each(|(c, more)| *c += more);
+            }
+        }
+    } else {
+        let columns = w.transposed();
+        sums.resize(M * n, 0.0);
+        sums.par_chunks_mut(M * COLUMNS)
+            .enumerate()
+            .for_each(|(task, sums)| {
+                inner_products(&a, columns, task * COLUMNS, sums);
+            });
+        for (j, sums) in sums.chunks_exact(M).enumerate() {
+            for (i, sum) in sums.iter().enumerate() {
+                c.row_mut(i)[j] += sum;
+            }
+        }
+    }
+    SUMS.set(sums);
+}
+
+/// [`plain::add_rows`] by what the processor has.
+fn add_rows<T: Weight, const M: usize>(
+    a: [&[f32]; M],
+    w: Matrix<'_, T>,
+    from: usize,
+    sums: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::is_available() {
+        // SAFETY: the features were asked for.
+        return unsafe { avx512::add_rows(a, w, from, sums) };
+    }
+    plain::add_rows(a, w, from, sums);
+}
+
+/// [`plain::inner_products`] by what the processor has.
+fn inner_products<T: Weight, const M: usize>(
+    a: &[&[f32]; M],
+    w: Matrix<'_, T>,
+    from: usize,
+    sums: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::is_available() {
+        // SAFETY: the features were asked for.
+        return unsafe { avx512::inner_products(a, w, from, sums) };
+    }
+    plain::inner_products(a, w, from, sums);
+}
+
+/// The loops for any processor.
+pub(super) mod plain {
+    use super::{Matrix, Weight};
+
+    /// `sums[i] += a[i] · w[from..]`, with as many rows of `w` as `a` has columns; sums `[M][n]`.
+    pub fn add_rows<T: Weight, const M: usize>(
+        a: [&[f32]; M],
+        w: Matrix<'_, T>,
+        from: usize,
+        sums: &mut [f32],
+    ) {
+        for p in 0..a[0].len() {
+            for (a, sums) in a.iter().zip(sums.chunks_exact_mut(w.cols())) {
+                sums.iter_mut()
+                    .zip(w.row(from + p))
+                    .for_each(|(sum, w)| *sum += a[p] * w.wide());
+            }
+        }
+    }
+
+    /// `sums[j][i] = a[i] · w[from + j]` with `M` sums for each row of `w`.
+    pub fn inner_products<T: Weight, const M: usize>(
+        a: &[&[f32]; M],
+        w: Matrix<'_, T>,
+        from: usize,
+        sums: &mut [f32],
+    ) {
+        for (j, sums) in sums.chunks_exact_mut(M).enumerate() {
+            for (a, sum) in a.iter().zip(sums) {
+                *sum = inner_product(a, w.row(from + j));
+            }
+        }
+    }
+
+    /// In eight sums, which a vector holds.
+    fn inner_product<T: Weight>(a: &[f32], w: &[T]) -> f32 {
+        let mut lanes = [0.0; 8];
+        for (a, w) in a.chunks(8).zip(w.chunks(8)) {
+            for ((lane, a), w) in lanes.iter_mut().zip(a).zip(w) {
+                *lane += a * w.wide();
+            }
+        }
+        lanes.iter().sum()
+    }
+}

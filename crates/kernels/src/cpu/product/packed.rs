@@ -1,0 +1,260 @@
+//! The blocked product: B is copied into panels a block at a time, tiles of C are made from them.
+//!
+//! C is cut into tasks that share nothing, each a range of rows and columns. A task copies its block
+//! of B (`DEPTH` words deep) into its own core's second-level cache, then runs over its rows, 14 at
+//! a time. The sum along k is cut at depths that k alone decides, and is never shared between
+//! tasks, so that neither the number of threads nor the number of rows changes a result.
+
+use std::cell::RefCell;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::micro::{self, A_STRIDE, DEPTH, TILE_ROWS, Table, Tile};
+use super::pack::{self, Block};
+use super::{Matrix, MatrixMut, Onto};
+
+/// Most columns of a task: a block of B then takes half a megabyte.
+const COLUMNS: usize = 384;
+
+/// Rows below which copying B for them costs more than an idle core.
+const FEW_ROWS: usize = 128;
+
+/// How the operands of one kind of product are packed and multiplied.
+pub(super) struct Format<A, B> {
+    /// Elements along k in a word.
+    per_word: usize,
+    pack_a: unsafe fn(Block<A>, *mut u32),
+    pack_b: unsafe fn(Block<B>, *mut u32),
+    kernels: &'static Table,
+}
+
+/// f32 by f32; needs `avx512f`.
+pub(super) static F32: Format<f32, f32> = Format {
+    per_word: 1,
+    pack_a: pack::rows_f32,
+    pack_b: pack::panels_f32,
+    kernels: &micro::F32,
+};
+
+/// f32, rounded to bf16, by bf16; needs `avx512bw` and `avx512bf16`.
+pub(super) static BF16: Format<f32, u16> = Format {
+    per_word: 2,
+    pack_a: pack::rows_f32_to_bf16,
+    pack_b: pack::panels_bf16,
+    kernels: &micro::BF16,
+};
+
+/// The bits of a matrix of bf16.
+pub(super) fn bits(b: Matrix<'_, bf16>) -> Operand<u16> {
+    let b = operand(b);
+    Operand {
+        data: b.data.cast(),
+        row_stride: b.row_stride,
+        col_stride: b.col_stride,
+    }
+}
+
+/// A matrix without its lifetime and size, for the threads of one call.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<T> {
+    data: *const T,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+// SAFETY: the slice behind it is only read, and outlives the call.
+unsafe impl<T: Sync> Sync for Operand<T> {}
+
+pub(super) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
+    Operand {
+        data: matrix.data().as_ptr(),
+        row_stride: matrix.row_stride(),
+        col_stride: matrix.col_stride(),
+    }
+}
+
+impl<T> Operand<T> {
+    fn block(&self, row: usize, rows: usize, col: usize, cols: usize) -> Block<T> {
+        Block {
+            data: self
+                .data
+                .wrapping_add(row * self.row_stride + col * self.col_stride),
+            rows,
+            cols,
+            row_stride: self.row_stride,
+            col_stride: self.col_stride,
+        }
+    }
+}
+
+/// Where the tiles go and what they are added to in the first block along k.
+struct Output {
+    c: *mut f32,
+    stride: usize,
+    base: *const f32,
+    base_stride: usize,
+}
+
+// SAFETY: tasks write tiles that do not overlap.
+unsafe impl Sync for Output {}
+
+/// `c = onto + a · b` with `a` of `k` columns.
+///
+/// # Safety
+/// The processor has what `format` needs; `a` is `[c.rows, k]`, `b` is `[k, c.cols]`.
+pub(super) unsafe fn product<A: Sync, B: Sync>(
+    format: &Format<A, B>,
+    a: Operand<A>,
+    b: Operand<B>,
+    k: usize,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    let (m, n, stride) = (c.rows(), c.cols(), c.row_stride());
+    let c = c.as_mut_ptr();
+    let (base, base_stride) = match onto {
+        Onto::Zero => (std::ptr::null(), 0),
+        Onto::Row(row) => (row.as_ptr(), 0),
+        Onto::Current => (c.cast_const(), stride),
+    };
+    let output = Output {
+        c,
+        stride,
+        base,
+        base_stride,
+    };
+    let (rows, columns) = task_size(m, n, rayon::current_num_threads());
+    let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
+    (0..down * across)
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|task| {
+            let (i, j) = (task % down * rows, task / down * columns);
+            let area = Area {
+                row: i,
+                rows: rows.min(m - i),
+                col: j,
+                cols: columns.min(n - j),
+            };
+            SCRATCH.with_borrow_mut(|scratch| {
+                // SAFETY: the area is inside of C.
+                unsafe { run(format, &a, &b, k, &output, area, scratch) }
+            });
+        });
+}
+
+/// Rows and columns of a task: two tasks to a thread where there are rows enough; a few rows are cut
+/// in as many columns as there are threads and no further, since long rows of B read faster.
+fn task_size(m: usize, n: usize, threads: usize) -> (usize, usize) {
+    let mut across = n.div_ceil(COLUMNS);
+    let mut down = 1;
+    if threads > 1 {
+        down = (2 * threads).div_ceil(across).min(m.div_ceil(FEW_ROWS));
+        across = across.max(threads.div_ceil(down).min(n.div_ceil(64)));
+    }
+    let rows = m.div_ceil(down).next_multiple_of(TILE_ROWS);
+    (rows, n.div_ceil(across).next_multiple_of(32))
+}
+
+struct Area {
+    row: usize,
+    rows: usize,
+    col: usize,
+    cols: usize,
+}
+
+/// A vector of words, aligned as the tiles read them.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code)] [u32; 16]);
+
+/// A thread's packed blocks, kept for its next task.
+#[derive(Default)]
+struct Scratch {
+    a: Vec<Line>,
+    b: Vec<Line>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A pointer to at least `words` words.
+fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
+    let count = words.div_ceil(16);
+    if lines.len() < count {
+        lines.resize(count, Line([0; 16]));
+    }
+    lines.as_mut_ptr().cast()
+}
+
+/// # Safety
+/// As for [`product`]; the area is inside of C.
+unsafe fn run<A, B>(
+    format: &Format<A, B>,
+    a: &Operand<A>,
+    b: &Operand<B>,
+    k: usize,
+    output: &Output,
+    area: Area,
+    scratch: &mut Scratch,
+) {
+    let words = k.div_ceil(format.per_word);
+    let step = depth_step(words);
+    let packed_b = room(&mut scratch.b, step * area.cols.next_multiple_of(16));
+    let packed_a = room(&mut scratch.a, TILE_ROWS * A_STRIDE);
+    for start in (0..words).step_by(step) {
+        let depth = step.min(words - start);
+        let (p, len) = (start * format.per_word, depth * format.per_word);
+        let len = len.min(k - p);
+        // SAFETY: the block is inside of B and the room is made for it.
+        unsafe { (format.pack_b)(b.block(p, len, area.col, area.cols), packed_b) };
+        for strip in strips(area.rows) {
+            let row = area.row + strip.start;
+            // SAFETY: the block is inside of A and the room is made for it.
+            unsafe { (format.pack_a)(a.block(row, strip.len(), p, len), packed_a) };
+            // The next strip comes from memory while this one is multiplied; few rows are near.
+            let next = a.block(row + strip.len(), strip.len(), p, len);
+            for j in (0..area.cols).step_by(32) {
+                if area.rows > FEW_ROWS {
+                    pack::prefetch(&next, j / 32, area.cols.div_ceil(32));
+                }
+                let columns = (area.cols - j).min(32);
+                let at = row * output.stride + area.col + j;
+                let c = output.c.wrapping_add(at);
+                let (base, base_stride) = if start > 0 {
+                    (c.cast_const(), output.stride)
+                } else if output.base.is_null() {
+                    (output.base, 0)
+                } else {
+                    let at = row * output.base_stride + area.col + j;
+                    (output.base.wrapping_add(at), output.base_stride)
+                };
+                let tile = Tile {
+                    a: packed_a,
+                    b: packed_b.wrapping_add(j * depth),
+                    depth,
+                    c,
+                    c_stride: output.stride,
+                    base,
+                    base_stride,
+                    columns,
+                };
+                // SAFETY: the tile is inside of C, the panels were packed above.
+                unsafe { format.kernels[strip.len() - 1][pack::panel_vectors(columns) - 1](&tile) };
+            }
+        }
+    }
+}
+
+/// The depth of all blocks but the last: even parts of at most `DEPTH`, in whole vectors.
+fn depth_step(words: usize) -> usize {
+    words.div_ceil(words.div_ceil(DEPTH)).next_multiple_of(16)
+}
+
+/// `rows` in even strips of at most `TILE_ROWS`.
+fn strips(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = rows.div_ceil(TILE_ROWS);
+    (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
+}

@@ -1,0 +1,43 @@
+//! Where the seeds of dropout come from.
+
+use std::cell::Cell;
+
+use burn::tensor::{Device, Distribution, Tensor};
+
+use crate::cpu::random::mix;
+
+thread_local! {
+    /// The stream of [`with_seed`]: its seed, and how many were drawn.
+    static STREAM: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// Runs `body` with dropout that is a function of `seed` alone, and of nothing that another
+/// thread does.
+pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<(u64, u64)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            STREAM.set(self.0);
+        }
+    }
+    let _restore = Restore(STREAM.replace(Some((seed, 0))));
+    body()
+}
+
+/// A seed from the stream of [`with_seed`], or else from the device's generator, so that
+/// `device.seed` repeats it.
+pub fn draw_seed(device: &Device) -> u64 {
+    if let Some((seed, drawn)) = STREAM.get() {
+        STREAM.set(Some((seed, drawn + 1)));
+        return mix(seed ^ mix(drawn));
+    }
+    let range = Distribution::Uniform(0.0, f64::from(1 << 24));
+    let halves = Tensor::<1>::random([2], range, &device.clone().without_autodiff());
+    let mut halves = halves
+        .into_data()
+        .iter::<f32>()
+        .collect::<Vec<_>>()
+        .into_iter();
+    let mut half = || halves.next().unwrap_or_default() as u64;
+    half() << 24 | half()
+}

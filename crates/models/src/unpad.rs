@@ -1,0 +1,56 @@
+//! A padded batch without its padding.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft_kernels::is_specialised;
+
+use crate::spans::host;
+use crate::{LmBatch, ModelInput};
+
+impl LmBatch {
+    /// The same texts as one packed row, if there is padding to leave out and the attention
+    /// kernel takes texts side by side: padding costs as much as tokens do.
+    pub(crate) fn unpadded(&self) -> Option<Self> {
+        let input = &self.input;
+        if !input.extra.is_empty() {
+            // The texts of one packed row share what stands before them, one mask for all pairs.
+            return None;
+        }
+        let device = input.input_ids.device();
+        let mask = input
+            .attention_mask
+            .as_ref()
+            .filter(|_| is_specialised(&device) && input.segment_ids.is_none() && self.count > 0)?;
+        let (mask, ids) = (host(mask), host(&input.input_ids));
+        let [_, seq] = input.input_ids.dims();
+        let given = input.position_ids.as_ref().map(host);
+        let position = |at: usize| given.as_ref().map_or((at % seq) as i64, |given| given[at]);
+
+        let mut packed = [Vec::new(), Vec::new(), Vec::new()];
+        let mut places = vec![0; mask.len()];
+        for at in (0..mask.len()).filter(|&at| mask[at] != 0) {
+            places[at] = packed[0].len() as i64;
+            let row = at / seq + 1;
+            for (values, value) in packed.iter_mut().zip([ids[at], position(at), row as i64]) {
+                values.push(value);
+            }
+        }
+        let positions = self.positions.clone().into_data();
+        let positions: Vec<i64> = positions
+            .iter::<i64>()
+            .map(|at| places[at as usize])
+            .collect();
+        let [input_ids, position_ids, segment_ids] = packed.map(|values| {
+            let shape = [1, values.len()];
+            Tensor::<2, Int>::from_data(TensorData::new(values, shape), &device)
+        });
+        Some(Self {
+            input: ModelInput {
+                position_ids: Some(position_ids),
+                segment_ids: Some(segment_ids),
+                ..ModelInput::new(input_ids)
+            },
+            positions: Tensor::from_data(TensorData::new(positions, [self.count]), &device),
+            ..self.clone()
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The configuration of a combined adapter.
+
+use indexmap::IndexMap;
+
+use super::{Combination, CombinationType, WeightedAdapter};
+use crate::config::{Bias, InitLoraWeights, TargetModules};
+use crate::{LoraConfig, PeftError, Result};
+
+/// The first adapter's configuration with the layers of all, the new rank and α = r.
+pub(super) fn combined(
+    adapters: &[WeightedAdapter],
+    combination: &Combination,
+) -> Result<LoraConfig> {
+    let Some(first) = adapters.first() else {
+        return Err(PeftError::Adapter(
+            "there is no adapter to combine: name at least one".into(),
+        ));
+    };
+    for part in adapters {
+        check(part, first)?;
+    }
+    let r = rank(adapters, combination)?;
+    let mut config = first.config.clone();
+    config.r = r;
+    config.lora_alpha = r as f64;
+    config.use_rslora = false;
+    config.rank_pattern = IndexMap::new();
+    config.alpha_pattern = IndexMap::new();
+    config.init_lora_weights = InitLoraWeights::True;
+    config.fan_in_fan_out = adapters.iter().any(|part| part.config.fan_in_fan_out);
+    config.common.target_modules = target_modules(adapters)?;
+    let base = |part: &WeightedAdapter| part.config.common.base_model_name_or_path.clone();
+    if let Some(other) = adapters.iter().find(|other| base(other) != base(first)) {
+        tracing::warn!(
+            "{} was trained on {:?} and {} on {:?}",
+            first.name,
+            base(first),
+            other.name,
+            base(other)
+        );
+    }
+    Ok(config)
+}
+
+/// Whether an adapter is made of factors alone and chooses layers as the first does.
+fn check(part: &WeightedAdapter, first: &WeightedAdapter) -> Result<()> {
+    let (common, other) = (&part.config.common, &first.config.common);
+    let refuse = |reason: String| Err(PeftError::Adapter(format!("{}: {reason}", part.name)));
+    if let Some(names) = common.modules_to_save.as_ref().filter(|n| !n.is_empty()) {
+        return refuse(format!(
+            "modules_to_save = {names:?}: copies of layers cannot be combined"
+        ));
+    }
+    if part.config.bias != Bias::None || part.config.lora_bias {
+        return refuse("trained biases (bias, lora_bias) cannot be combined".into());
+    }
+    if part.config.use_dora {
+        return refuse("use_dora = true: DoRA's magnitudes cannot be combined".into());
+    }
+    let differs = [
+        (
+            "exclude_modules",
+            common.exclude_modules != other.exclude_modules,
+        ),
+        (
+            "layers_to_transform",
+            common.layers_to_transform != other.layers_to_transform,
+        ),
+        (
+            "layers_pattern",
+            common.layers_pattern != other.layers_pattern,
+        ),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        Some((key, _)) => refuse(format!(
+            "its {key} is not that of {}, so one configuration cannot name the layers of both",
+            first.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The rank of the result.
+fn rank(adapters: &[WeightedAdapter], combination: &Combination) -> Result<usize> {
+    let largest = |part: &WeightedAdapter| {
+        let pattern = part.config.rank_pattern.values().copied();
+        pattern.chain([part.config.r]).max().unwrap_or_default()
+    };
+    let ranks: Vec<usize> = adapters.iter().map(largest).collect();
+    let most = ranks.iter().copied().max().unwrap_or_default();
+    match combination.combination_type {
+        CombinationType::Cat => Ok(ranks.iter().sum()),
+        _ if combination.is_by_svd() => Ok(combination.svd_rank.unwrap_or(most)),
+        kind if ranks.iter().any(|&rank| rank != most) => Err(PeftError::Adapter(format!(
+            "combination_type {kind} needs adapters of one rank, these have {ranks:?}: use cat, \
+             svd or a type that ends with _svd"
+        ))),
+        _ => Ok(most),
+    }
+}
+
+/// The layers of all adapters.
+fn target_modules(adapters: &[WeightedAdapter]) -> Result<Option<TargetModules>> {
+    let all = adapters
+        .iter()
+        .map(|part| &part.config.common.target_modules);
+    let all: Vec<&TargetModules> = all.flatten().collect();
+    if all.iter().all(|targets| *targets == all[0]) {
+        return Ok(all.first().map(|&targets| targets.clone()));
+    }
+    let (mut names, mut patterns): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for targets in &all {
+        match targets {
+            TargetModules::List(list) => {
+                for name in list {
+                    if !names.contains(name) {
+                        names.push(name.clone());
+                    }
+                }
+            }
+            TargetModules::Pattern(pattern) => patterns.push(format!("({pattern})")),
+        }
+    }
+    match (names.is_empty(), patterns.is_empty()) {
+        (false, false) => Err(PeftError::Adapter(
+            "the adapters' target_modules are a list in one and a pattern in another: they cannot \
+             be combined"
+                .into(),
+        )),
+        (_, true) => Ok(Some(TargetModules::List(names))),
+        (true, false) => Ok(Some(TargetModules::Pattern(patterns.join("|")))),
+    }
+}

@@ -1,0 +1,107 @@
+//! Methods that act at the model and not at a layer: virtual tokens, prefixes.
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+
+use crate::{PeftError, Result, TensorSpec, Tensors, Tree};
+
+/// What a method is told of the model that it acts at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The width of an embedding.
+    pub token_dim: usize,
+    /// The number of blocks with an attention.
+    pub num_layers: usize,
+    /// The number of heads that keys and values have.
+    pub num_attention_heads: usize,
+    /// The number of positions the model knows.
+    pub max_positions: usize,
+    /// The path of the slot that embeds tokens: `transformer.wte`.
+    pub input_embedding: String,
+}
+
+/// What a method puts before a text. A model offers both openings, once, for all methods.
+///
+/// Its positions are seen by every token of every text and count as positions: the text begins
+/// after them.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Extra positions before the embeddings, `[positions, token_dim]`.
+    pub embeddings: Option<Tensor<2>>,
+    /// For each layer the keys and values of extra positions,
+    /// `[num_attention_heads, positions, head_dim]`; empty where there are none. They stand
+    /// before the extra embeddings.
+    pub keys_and_values: Vec<(Tensor<3>, Tensor<3>)>,
+}
+
+impl Extra {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.positions() == 0
+    }
+
+    /// The number of extra positions.
+    pub fn positions(&self) -> usize {
+        self.prefix_positions() + self.embedded_positions()
+    }
+
+    /// The number of positions with keys and values alone.
+    pub fn prefix_positions(&self) -> usize {
+        let first = self.keys_and_values.first();
+        first.map_or(0, |(key, _)| key.dims()[1])
+    }
+
+    /// The number of positions that run through the model.
+    pub fn embedded_positions(&self) -> usize {
+        let embeddings = self.embeddings.as_ref();
+        embeddings.map_or(0, |embeddings| embeddings.dims()[0])
+    }
+}
+
+/// A method at a model: what [`Method::at_model`](crate::Method::at_model) answers.
+pub trait ModelMethod: Debug + Send + Sync {
+    /// The tensors the method adds. A key of theirs is a whole key of `adapter_model.safetensors`.
+    /// `embeddings` gives the table of the model's token embeddings, `[vocab, token_dim]`.
+    fn tensors(&self, embeddings: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec>;
+
+    /// The number of positions that [`extra`](Self::extra) adds.
+    fn positions(&self) -> usize;
+
+    /// What is put before every text.
+    fn extra(&self, tensors: &Tensors<'_>) -> Extra;
+
+    /// The one tensor that the file holds in the place of all of them, under its key, for a
+    /// method whose tensors only serve to make it (PEFT saves an encoder's output, not the
+    /// encoder). [`Method::at_model`](crate::Method::at_model) with `inference_mode` is then a
+    /// method with that tensor.
+    fn output(&self, _tensors: &Tensors<'_>) -> Option<(&'static str, Tensor<2>)> {
+        None
+    }
+
+    /// The module as PyTorch prints it.
+    fn describe(&self) -> Tree;
+}
+
+/// The error of a method that a model, or a layer, has no place for.
+pub(crate) fn no_place(peft_type: &str, model_type: &str) -> PeftError {
+    let model = match model_type {
+        "" => "this model".to_string(),
+        name => format!("this model ({name})"),
+    };
+    PeftError::Config(format!(
+        "peft_type = {peft_type:?} acts at the model, with extra positions before a text, and \
+         {model} offers none (Adaptable::model_info): choose a method that acts at layers, such \
+         as \"LORA\""
+    ))
+}
+
+/// Checks that a method and the model mean the same size.
+pub(crate) fn same_size(key: &str, given: Option<usize>, model: usize) -> Result<usize> {
+    match given {
+        Some(given) if given != model => Err(PeftError::Config(format!(
+            "{key} = {given}: the model's is {model}; leave the key out, it is filled in"
+        ))),
+        _ => Ok(model),
+    }
+}

@@ -1,0 +1,112 @@
+//! Gradient checkpointing changes what is kept in memory, and nothing of what is computed.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_peft::PeftModel;
+use burn_peft_kernels::{is_specialised, with_seed};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
+
+use crate::conformance::{batch, fixtures, without_dropout};
+
+fn base() -> GPT2LMHeadModel {
+    let folder = fixtures().join("conformance/base-gpt2");
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+}
+
+fn adapted(case: &str) -> PeftModel<GPT2LMHeadModel> {
+    let case = fixtures().join("conformance/cases").join(case);
+    PeftModel::from_pretrained(base(), &case, true).unwrap()
+}
+
+fn a_batch() -> LmBatch {
+    batch(&fixtures().join("conformance/cases/gpt2_lora"))
+}
+
+/// The gradients of every parameter, in the model's order.
+fn all<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<Option<TensorData>> {
+    struct Read<'a>(&'a GradientsParams, Vec<Option<TensorData>>);
+    impl ModuleVisitor for Read<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id);
+            self.1.push(gradient.map(Tensor::into_data));
+        }
+    }
+    let mut read = Read(gradients, Vec::new());
+    model.visit(&mut read);
+    read.1
+}
+
+fn assert_same<M: CausalLm>(model: M) {
+    let (model, batch) = (without_dropout(model.train()), a_batch());
+    let loss = model.loss(&batch) * 0.5;
+    let expected = GradientsParams::from_grads(loss.backward(), &model);
+    let (value, found) = model.checkpointed_backward(&batch, 0.5).unwrap();
+    assert_eq!(found.len(), expected.len());
+    let loss = loss.inner().into_scalar::<f32>();
+    assert!((value.into_scalar::<f32>() - loss).abs() < 1e-5 * loss);
+    for (found, expected) in all(&model, &found).into_iter().zip(all(&model, &expected)) {
+        assert_eq!(found.is_some(), expected.is_some());
+        if let (Some(found), Some(expected)) = (found, expected) {
+            let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-4).set_relative(1e-4);
+            found.assert_approx_eq(&expected, tolerance);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_the_same() {
+    assert_same(adapted("gpt2_lora"));
+    assert_same(adapted("gpt2_lora_layers"));
+    assert_same(adapted("gpt2_lora_embedding"));
+    assert_same(adapted("gpt2_lora_bias_all"));
+    assert_same(base());
+}
+
+/// With dropout the blocks are made again with the masks they had: what the gradient says of a
+/// small step is what the loss does.
+#[test]
+fn dropout_is_repeated() {
+    struct Step<'a>(&'a GradientsParams, f64);
+    impl ModuleMapper for Step<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.0.get::<D>(param.id) {
+                Some(gradient) => param.map(|value| {
+                    let step = gradient.mul_scalar(self.1);
+                    (value.inner() + step).autodiff().require_grad()
+                }),
+                None => param,
+            }
+        }
+    }
+    if !is_specialised(&Device::flex()) {
+        eprintln!("skipped: Burn's own dropout has one generator for all threads");
+        return;
+    }
+    let (model, batch) = (adapted("gpt2_lora").train(), a_batch());
+    let run = |model: &PeftModel<GPT2LMHeadModel>| {
+        with_seed(9, || model.checkpointed_backward(&batch, 1.0).unwrap())
+    };
+    let (_, gradients) = run(&model);
+    let squares = all(&model, &gradients).into_iter().flatten();
+    let squares: f64 = squares
+        .flat_map(|data| data.iter::<f64>().map(|g| g * g).collect::<Vec<_>>())
+        .sum();
+    let length = 2e-3;
+    let loss = |sign: f64| {
+        let moved = model
+            .clone()
+            .map(&mut Step(&gradients, sign * length / squares.sqrt()));
+        f64::from(run(&moved).0.into_scalar::<f32>())
+    };
+    let slope = (loss(1.0) - loss(-1.0)) / (2.0 * length);
+    let expected = squares.sqrt();
+    assert!(
+        (slope - expected).abs() < 0.02 * expected,
+        "{slope} is not {expected}"
+    );
+    // The masks matter: another seed gives another loss.
+    let first = run(&model).0.into_scalar::<f32>();
+    let other = with_seed(10, || model.checkpointed_backward(&batch, 1.0).unwrap().0);
+    assert!((other.into_scalar::<f32>() - first).abs() > 1e-4);
+}
