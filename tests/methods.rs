@@ -10,7 +10,10 @@ use crate::common::Lab;
 use crate::linear_methods::net;
 
 /// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
-const METHODS: [(&str, &[&str], bool); 16] = [
+const METHODS: [(&str, &[&str], bool); 19] = [
+    ("GRALORA", &["hybrid_r=2"], true),
+    ("RANDLORA", &[], true),
+    ("WAVEFT", &["n_frequency=20"], true),
     (
         "LORA",
         &["use_dora=true", "trainable_token_indices=[1,2]"],
@@ -217,6 +220,16 @@ fn bad_configurations_name_the_key_and_the_value() {
             r#""BOFT", "boft_n_butterfly_factor": 3, "target_modules": ["fc1"]"#,
             "boft_n_butterfly_factor = 3",
         ),
+        (r#""GRALORA", "r": 3"#, "r = 3"),
+        (
+            r#""GRALORA", "r": 5, "gralora_k": 5, "target_modules": ["fc1"]"#,
+            "gralora_k = 5",
+        ),
+        (
+            r#""RANDLORA", "save_projection": false"#,
+            "save_projection = false",
+        ),
+        (r#""WAVEFT", "wavelet_family": "sym2""#, "\"sym2\""),
         (r#""HRA", "r": 0"#, "r = 0"),
         (
             r#""BOTTLENECK", "reduction_factor": 0"#,

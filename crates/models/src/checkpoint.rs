@@ -121,6 +121,7 @@ impl Checkpoint {
                 format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
             ModelError::file(&shard.path, reason)
         })?;
+        shard.forget(info.data_offsets);
         Ok(TensorData::new(values, info.shape.clone()))
     }
 
@@ -158,6 +159,17 @@ impl Shard {
 
     fn data(&self) -> &[u8] {
         &self.map[self.start..]
+    }
+
+    /// Gives the memory of a tensor that was copied back, lest the file lie there beside the copy.
+    fn forget(&self, (start, end): (usize, usize)) {
+        #[cfg(unix)]
+        // SAFETY: the map is of a file and never written to: what is read again comes from it.
+        let _advice_only = unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            self.map
+                .unchecked_advise_range(advice, self.start + start, end - start)
+        };
     }
 
     fn names(&self) -> impl Iterator<Item = String> {

@@ -11,7 +11,7 @@ use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
 use crate::model::{DEFAULT_ADAPTER, share};
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
-use crate::{AnyParam, BaseModel, LayerKind, Method, PeftError, PeftModel, Result, atomic};
+use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -309,7 +309,7 @@ impl<M: BaseModel> PeftModel<M> {
                     adapted = true;
                     for tensor in &mut adapter.tensors {
                         let spec = tensor.spec.clone();
-                        if !spec.saved || (spec.shared && shared.contains(&spec.name)) {
+                        if !spec.saved {
                             continue;
                         }
                         let mut entry = |key: &str, repeated| {
@@ -321,12 +321,13 @@ impl<M: BaseModel> PeftModel<M> {
                                 tensor: Some((path, &spec.name)),
                             });
                         };
-                        if spec.shared {
+                        if spec.shared && !shared.contains(&spec.name) {
                             shared.push(spec.name.clone());
                             entry(&format!("{SHARED_PREFIX}{}", spec.key), false);
-                            continue;
                         }
-                        entry(&format!("{PREFIX}{path}.{}", spec.key), false);
+                        if !spec.shared || spec.in_layers {
+                            entry(&format!("{PREFIX}{path}.{}", spec.key), spec.shared);
+                        }
                         if let Some(output) = tied.as_ref().filter(|_| spec.tied) {
                             entry(&format!("{PREFIX}{output}.{}", spec.key), true);
                         }
@@ -357,7 +358,7 @@ impl<M: BaseModel> PeftModel<M> {
 /// If a file cannot be written.
 pub fn write_adapter(
     folder: &Path,
-    config: &dyn Method,
+    config: &dyn crate::Method,
     tensors: Vec<(String, TensorData)>,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;

@@ -102,14 +102,9 @@ impl<M: BaseModel> PeftModel<M> {
         self.visit_slots(|path, slot| {
             let mut originals = slot.state().originals.iter();
             taken |= originals.any(|(name, _)| name == adapter_name);
-            // One layer tells, and a decomposition of each would cost time.
-            if let (Some(method), None) = (methods.get(path), &split) {
-                let layer = Frozen {
-                    weight: &|| slot.weight(),
-                    bias: &|| slot.bias(),
-                };
-                split = Some(method.split(&layer));
-            }
+            taken |= methods
+                .get(path)
+                .is_some_and(|method| method.takes_weight());
         });
         if let Some(split) = split.transpose()?.flatten() {
             taken |= split.weight.is_some();

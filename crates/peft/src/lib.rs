@@ -56,7 +56,7 @@ pub use guard::check_gradients;
 pub use layer::{LayerInfo, LayerKind};
 pub use layer_norm::LayerNorm;
 pub use lora_adapter::LoraAdapter;
-pub use method::{Base, Frozen, Init, LayerMethod, Method, Split, TensorSpec};
+pub use method::{Base, Frozen, Init, LayerMethod, Method, Split, StateDict, TensorSpec};
 pub use model::{DEFAULT_ADAPTER, PeftModel, get_peft_model, layers};
 pub use model_method::{Extra, ModelInfo, ModelMethod};
 pub use precision::cast_frozen;

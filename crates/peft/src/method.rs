@@ -173,9 +173,9 @@ pub trait Method: Debug + Send + Sync {
     /// If the two do not fit, and by default always: other methods leave the base as it is.
     fn subtract_initial(
         &self,
-        _now: Vec<(String, TensorData)>,
+        _now: StateDict,
         _initial: IndexMap<String, TensorData>,
-    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+    ) -> Result<(Arc<dyn Method>, StateDict)> {
         Err(PeftError::Adapter(format!(
             "a {} adapter takes nothing from the base, so there is nothing to convert: use \
              save_pretrained",
@@ -183,6 +183,9 @@ pub trait Method: Debug + Send + Sync {
         )))
     }
 }
+
+/// The tensors of an adapter by their keys in the file, in the order of the layers.
+pub type StateDict = Vec<(String, TensorData)>;
 
 /// A method at one layer.
 pub trait LayerMethod: Debug + Send + Sync {
@@ -208,6 +211,11 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// If the weight or the configuration does not allow it.
     fn split(&self, _layer: &Frozen<'_>) -> Result<Option<Split>> {
         Ok(None)
+    }
+
+    /// Whether [`split`](Self::split) leaves less of the weight.
+    fn takes_weight(&self) -> bool {
+        false
     }
 
     /// What an output layer tied to this embedding sees of its weight, `[vocab, d]`. As in PEFT,
@@ -342,6 +350,8 @@ pub struct TensorSpec {
     /// Whether it is one and the same tensor in all layers of the adapter. In the file it stands
     /// once, under `base_model.` and its key.
     pub shared: bool,
+    /// Whether a shared tensor stands in the file under every layer too, as PEFT writes some.
+    pub in_layers: bool,
     /// Whether it stands in the file at all.
     pub saved: bool,
     /// Whether the file holds it a second time under the output layer tied to this embedding.
@@ -368,6 +378,7 @@ impl TensorSpec {
             trainable: true,
             parameter: true,
             shared: false,
+            in_layers: false,
             saved: true,
             tied: false,
             may_rest: false,
@@ -392,6 +403,12 @@ impl TensorSpec {
     /// trained: an optimizer would step through its copies one by one.
     pub fn shared(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// The same, in the file under every layer too.
+    pub fn in_layers(mut self) -> Self {
+        self.in_layers = true;
         self
     }
 

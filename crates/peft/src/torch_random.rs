@@ -56,7 +56,8 @@ impl TorchRandom {
         const BITS: u32 = f32::MANTISSA_DIGITS;
         let value = |word: u32| {
             let unit = (word & ((1 << BITS) - 1)) as f32 / (1_u32 << BITS) as f32;
-            unit * (to - from) + from
+            // Torch's compilers fuse the two.
+            unit.mul_add(to - from, from)
         };
         (0..count).map(|_| value(self.next_u32())).collect()
     }

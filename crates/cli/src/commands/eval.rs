@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let models = Loaded::open_each(&files, &args.model.adapter, device)?;
+    let models = Loaded::open_each(&files, &args.model, device)?;
     let config = DataConfig {
         max_length: args.rows.max_length,
         text_field: args.rows.text_field,

@@ -60,7 +60,7 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
-    let models = Loaded::open_each(&files, &args.model.adapter, device)?;
+    let models = Loaded::open_each(&files, &args.model, device)?;
     if let [(_, model)] = &models[..] {
         let mut show = |text: &str| if args.json { Ok(true) } else { emit(text) };
         let answer = model.answer(&tokenizer, &args, &mut show)?;

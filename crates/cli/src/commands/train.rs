@@ -121,13 +121,21 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let before = format!("model {}:\n{}\n", config.model, model.tree());
     let seed = config.training.seed;
     // Before the data: an adapter may need positions for itself.
-    let model = match config.is_full_training() {
+    let mut model = match config.is_full_training() {
         true => Loaded::Plain(model),
         false => {
             device.seed(seed);
             Loaded::Adapted(attach(model, &config, file)?)
         }
     };
+    match &mut model {
+        Loaded::Adapted(model) if config.training.bf16 => model.cast_frozen(FloatDType::BF16),
+        Loaded::Plain(_) if config.training.bf16 => bail!(
+            "training.bf16 = true keeps frozen weights in bfloat16, and with \
+             peft.peft_type = \"NONE\" none is frozen: remove one of the two"
+        ),
+        _ => (),
+    }
     let limits = model.limits();
     let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
 

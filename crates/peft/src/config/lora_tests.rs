@@ -83,8 +83,8 @@ fn bad_values_are_errors_that_name_them() {
             ["lora_bias", "gaussian"],
         ),
         (
-            r#""init_lora_weights": "pissa""#,
-            ["\"pissa\"", "not supported"],
+            r#""init_lora_weights": "corda""#,
+            ["\"corda\"", "not supported"],
         ),
         (
             r#""use_qalora": true"#,
@@ -100,7 +100,7 @@ fn bad_values_are_errors_that_name_them() {
         ),
         (
             r#""loftq_config": {"a": 1}"#,
-            ["loftq_config = {", "not supported"],
+            ["loftq_config = {", "unknown field"],
         ),
         (
             r#""layer_replication": [[0, 2]]"#,
@@ -174,14 +174,7 @@ fn files_of_peft_are_rewritten_unchanged() {
                 assert!(config.unknown_keys().is_empty(), "{name}");
                 rewritten += 1;
             }
-            Err(error) => {
-                let key = match &name {
-                    n if n.contains("dora") => "use_dora = true",
-                    n if n.contains("trainable_tokens") => "trainable_token_indices = [",
-                    _ => panic!("{error}"),
-                };
-                assert!(error.to_string().contains(key), "{error}");
-            }
+            Err(error) => panic!("{error}"),
         }
     }
     assert!(rewritten > 0);

@@ -59,6 +59,10 @@ impl LayerMethod for DoraLayer {
         tensors
     }
 
+    fn takes_weight(&self) -> bool {
+        self.lora.takes_weight()
+    }
+
     fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {
         let Some(mut split) = self.lora.split(layer)? else {
             return Ok(None);

@@ -131,10 +131,11 @@ impl Method for LoKrConfig {
 /// `size`, otherwise the pair with the first nearest below `factor`, where -1 stands for the
 /// square root.
 fn factorization(size: usize, factor: i64) -> (usize, usize) {
-    let factor = usize::try_from(factor).unwrap_or(size);
-    if factor < size && size.is_multiple_of(factor) {
+    let given = usize::try_from(factor).ok();
+    if let Some(factor) = given.filter(|factor| size.is_multiple_of(*factor)) {
         return (factor, size / factor);
     }
+    let factor = given.unwrap_or(size);
     let root = (1..=size).take_while(|m| m * m <= size && *m <= factor);
     let m = root.filter(|m| size.is_multiple_of(*m)).last().unwrap_or(1);
     (m, size / m)

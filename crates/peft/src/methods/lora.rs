@@ -13,7 +13,7 @@ use super::lora_init::{Start, Weight, start};
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, Split,
-    TensorSpec, Tensors, target,
+    StateDict, TensorSpec, Tensors, target,
 };
 
 impl Method for LoraConfig {
@@ -84,9 +84,9 @@ impl Method for LoraConfig {
     /// PEFT's `subtract_mutated_init`: `B A - B₀ A₀` is `[B, -B₀] [A; A₀]`, of twice the rank.
     fn subtract_initial(
         &self,
-        now: Vec<(String, TensorData)>,
+        now: StateDict,
         mut initial: IndexMap<String, TensorData>,
-    ) -> Result<(Arc<dyn Method>, Vec<(String, TensorData)>)> {
+    ) -> Result<(Arc<dyn Method>, StateDict)> {
         if !self.init_lora_weights.splits() || self.use_dora {
             return Err(PeftError::Adapter(format!(
                 "only an adapter that took a part of the base's weights can be converted, and no \
@@ -246,6 +246,10 @@ impl LayerMethod for LoraLayer {
             });
         }
         tensors
+    }
+
+    fn takes_weight(&self) -> bool {
+        self.splits() && self.init != InitLoraWeights::Orthogonal
     }
 
     fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {

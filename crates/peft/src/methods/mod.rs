@@ -8,6 +8,7 @@ mod check;
 mod dora;
 mod encoder;
 mod fourierft;
+mod gralora;
 mod hira;
 mod hra;
 mod ia3;
@@ -23,8 +24,10 @@ mod p_tuning;
 mod parts;
 mod prefix_tuning;
 mod prompt_tuning;
+mod randlora;
 mod trainable_tokens;
 mod vera;
+mod waveft;
 
 use std::sync::{Arc, LazyLock, RwLock};
 
@@ -34,6 +37,7 @@ pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
 pub use bottleneck::{Architecture, BottleneckConfig, NonLinearity};
 pub use fourierft::FourierFTConfig;
+pub use gralora::GraloraConfig;
 pub use hira::HiraConfig;
 pub use hra::HRAConfig;
 pub use ia3::IA3Config;
@@ -45,8 +49,10 @@ pub use oft::OFTConfig;
 pub use p_tuning::{PromptEncoderConfig, Reparameterization};
 pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
 pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
+pub use randlora::RandLoraConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vera::VeraConfig;
+pub use waveft::WaveFTConfig;
 
 use crate::config::{Fields, Keys, LoraConfig};
 use crate::{LayerInfo, Method, PeftError, Result};
@@ -71,6 +77,9 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("OFT", read::<OFTConfig>),
     ("BOFT", read::<BOFTConfig>),
     ("HRA", read::<HRAConfig>),
+    ("GRALORA", read::<GraloraConfig>),
+    ("RANDLORA", read::<RandLoraConfig>),
+    ("WAVEFT", read::<WaveFTConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
     ("PROMPT_TUNING", PromptTuningConfig::read),
     ("P_TUNING", PromptEncoderConfig::read),

@@ -1,0 +1,237 @@
+//! WaveFT (arXiv 2505.12532): the change of a weight is a few wavelets.
+
+use std::sync::Arc;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::check::finite;
+use super::parts::parameter;
+use crate::config::{Bias, CommonConfig, TargetModules, bias};
+use crate::torch_random::TorchRandom;
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
+    Tensors, target,
+};
+
+/// The configuration of WaveFT: `y = base(x) + x ΔWᵀ` with `ΔW = scaling · idwt2(S)`
+/// `[d_out, d_in]`, where the coefficients `S` are zero but for `n` trained values at places that a
+/// seed draws (peft/tuners/waveft/layer.py). Of the wavelets there is Haar's (`db1`), whose every
+/// coefficient is a pattern of two by two weights; without `use_idwt` each is one weight.
+///
+/// It costs `n_frequency` parameters a layer, and memory for a weight's worth of change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WaveFTConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The number of trained coefficients.
+    pub n_frequency: usize,
+    /// The factor of the change.
+    pub scaling: f64,
+    /// The wavelet: `db1`, also called `haar`.
+    pub wavelet_family: String,
+    /// Whether the values are coefficients of wavelets, or weights.
+    pub use_idwt: bool,
+    /// The seed of their places.
+    pub random_loc_seed: u64,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Which biases of the base are trained: `none`, `all` or `waveft_only`.
+    pub bias: String,
+    /// The number of coefficients of single layers, by pattern.
+    pub n_frequency_pattern: IndexMap<String, usize>,
+    /// Whether the values start at zero; otherwise at small random numbers.
+    pub init_weights: bool,
+}
+
+impl Default for WaveFTConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            n_frequency: 2592,
+            scaling: 25.0,
+            wavelet_family: "db1".into(),
+            use_idwt: true,
+            random_loc_seed: 777,
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            n_frequency_pattern: IndexMap::new(),
+            init_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(WaveFTConfig, "WAVEFT", "WaveFT", without: [], fixed: {
+    vec![("proportional_parameters", json!(false))]
+});
+
+impl Method for WaveFTConfig {
+    crate::method_of_keys!(fan_in_fan_out);
+
+    fn validate(&self) -> Result<()> {
+        if !["db1", "haar"].contains(&self.wavelet_family.as_str()) {
+            return Err(PeftError::Config(format!(
+                "wavelet_family = {:?}: not supported; \"db1\" is",
+                self.wavelet_family
+            )));
+        }
+        finite("scaling", self.scaling)?;
+        bias(&self.bias, "waveft_only").map(drop)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::fourierft_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        bias(&self.bias, "waveft_only").unwrap_or_default()
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let patterns = &self.n_frequency_pattern;
+        let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
+        let n = n.copied().unwrap_or(self.n_frequency);
+        let (d_in, d_out) = (layer.d_in, layer.d_out);
+        if n == 0 || n > d_in * d_out {
+            return Err(PeftError::Config(format!(
+                "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
+                 the number of its weights",
+                layer.path,
+                d_in * d_out
+            )));
+        }
+        let places = TorchRandom::new(self.random_loc_seed).permutation(d_in * d_out, n);
+        let mut entries = Vec::new();
+        for (index, place) in places.into_iter().enumerate() {
+            let (row, column) = (place / d_in, place % d_in);
+            match self.use_idwt {
+                true => entries.extend(haar(index, row, column, d_out, d_in)),
+                false => entries.push(Entry {
+                    value: index,
+                    row,
+                    column,
+                    factor: 1.0,
+                }),
+            }
+        }
+        Ok(Arc::new(WaveLayer {
+            n,
+            d_in,
+            d_out,
+            entries,
+            scaling: self.scaling,
+            init: self.init_weights,
+        }))
+    }
+}
+
+/// What one trained value does to one weight.
+#[derive(Debug)]
+struct Entry {
+    value: usize,
+    row: usize,
+    column: usize,
+    factor: f32,
+}
+
+/// The pattern of a coefficient of Haar's wavelet. Odd sides are one longer in the transform, and
+/// what lies beyond the weight is cut off.
+fn haar(
+    value: usize,
+    row: usize,
+    column: usize,
+    rows: usize,
+    columns: usize,
+) -> impl Iterator<Item = Entry> {
+    let (half_rows, half_columns) = (rows.div_ceil(2), columns.div_ceil(2));
+    // As in PEFT the right half holds differences along the rows' axis, the lower half those along
+    // the columns'.
+    let along_rows = if column < half_columns { 1.0 } else { -1.0 };
+    let along_columns = if row < half_rows { 1.0 } else { -1.0 };
+    let (first_row, first_column) = (2 * (row % half_rows), 2 * (column % half_columns));
+    let corners = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter();
+    let entries = corners.map(move |(down, right)| Entry {
+        value,
+        row: first_row + down,
+        column: first_column + right,
+        factor: 0.5
+            * if down == 1 { along_rows } else { 1.0 }
+            * if right == 1 { along_columns } else { 1.0 },
+    });
+    entries.filter(move |entry| entry.row < rows && entry.column < columns)
+}
+
+/// WaveFT at one layer.
+#[derive(Debug)]
+struct WaveLayer {
+    n: usize,
+    d_in: usize,
+    d_out: usize,
+    entries: Vec<Entry>,
+    scaling: f64,
+    init: bool,
+}
+
+impl WaveLayer {
+    /// The change of the weight, `[d_in, d_out]`.
+    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let values = tensors.vector("waveft_spectrum");
+        let device = values.device();
+        let index = |of: fn(&Entry, usize) -> usize| {
+            let places = self.entries.iter();
+            let places: Vec<i64> = places.map(|entry| of(entry, self.d_out) as i64).collect();
+            Tensor::<1, Int>::from_data(places.as_slice(), &device)
+        };
+        let places = index(|entry, d_out| entry.column * d_out + entry.row);
+        let factors: Vec<f32> = self.entries.iter().map(|entry| entry.factor).collect();
+        let factors = Tensor::<1>::from_data(factors.as_slice(), &device);
+        let entries = values.select(0, index(|entry, _| entry.value)) * factors;
+        let flat = Tensor::<1>::zeros([self.d_in * self.d_out], &device);
+        let flat = flat.select_assign(0, places, entries, IndexingUpdateOp::Add);
+        flat.reshape([self.d_in, self.d_out]) * self.scaling
+    }
+}
+
+impl LayerMethod for WaveLayer {
+    fn prefix(&self) -> &str {
+        "waveft"
+    }
+
+    fn layer_name(&self, _: LayerKind) -> String {
+        "waveft.WaveFTLinear".into()
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let init = match self.init {
+            true => Init::Zeros,
+            false => Init::Normal(0.01),
+        };
+        vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.n]).with_init(init)]
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        base.forward(input.clone()) + input.matmul(self.delta_weight(tensors))
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        Some((weight + self.delta_weight(tensors), bias))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![parameter("waveft_spectrum", [self.n])]
+    }
+}
