@@ -1,5 +1,6 @@
 //! From tensors to slices and back, and whether that can be done.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -17,11 +18,27 @@ use crate::cpu::{Matrix, Weight};
 static PLAIN: LazyLock<bool> =
     LazyLock::new(|| std::env::var("BURN_PEFT_KERNELS").is_ok_and(|value| value == "plain"));
 
+thread_local! {
+    static PLAIN_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` with the plain bodies of all operations, on this thread: to compare with.
+pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLAIN_HERE.set(self.0);
+        }
+    }
+    let _restore = Restore(PLAIN_HERE.replace(true));
+    body()
+}
+
 /// Whether operations on this device have a specialised body.
 ///
 /// It is so on the CPU, unless the environment says `BURN_PEFT_KERNELS=plain`.
 pub fn is_specialised(device: &Device) -> bool {
-    !*PLAIN && *device == Device::flex()
+    !*PLAIN && !PLAIN_HERE.get() && *device == Device::flex()
 }
 
 /// Whether the specialised bodies take this tensor.

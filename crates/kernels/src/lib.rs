@@ -24,7 +24,7 @@ mod vocabulary_loss;
 pub use attention::{AttentionShape, Span, attention};
 pub use decode::attend_cached;
 pub use dropout::dropout;
-pub use flex::is_specialised;
+pub use flex::{is_specialised, with_plain_bodies};
 pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
 pub use linear::{Lora, linear};

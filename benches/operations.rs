@@ -1,0 +1,102 @@
+//! The operations of `burn-peft-kernels`, forward and backward, against their plain bodies:
+//! `cargo bench -p burn-peft-cli --bench operations [NAME]`.
+//!
+//! The shapes are those of GPT-2 small with 4 texts of 256 tokens. Both bodies take turns; printed
+//! are the medians of their times, and of the ratios of neighbouring runs.
+
+mod pairs;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
+use burn_peft_kernels::{AttentionShape, Lora, Span, attend_cached, attention, gelu_approximate};
+use burn_peft_kernels::{dropout, layer_norm, linear, vocabulary_loss};
+use pairs::compare;
+
+const TOKENS: usize = 1024;
+const D: usize = 768;
+
+fn random(shape: [usize; 2]) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, 0.5), &Device::flex())
+}
+
+/// A tensor that gradients flow through, as activations in training are.
+fn on_tape(tensor: &Tensor<2>) -> Tensor<2> {
+    tensor.clone().autodiff().require_grad()
+}
+
+fn lora(d_in: usize, d_out: usize) -> Lora {
+    Lora {
+        a: on_tape(&random([8, d_in])),
+        b: on_tape(&random([d_out, 8])),
+        scaling: 2.0,
+        dropout: 0.0,
+    }
+}
+
+fn main() {
+    let name = std::env::args().skip(1).find(|name| !name.starts_with('-'));
+    let run = |what: &str, rounds: usize, body: &dyn Fn()| {
+        if name.as_ref().is_none_or(|name| what.contains(name.as_str())) {
+            println!("{}", compare(what, rounds, body));
+        }
+    };
+    let x = random([TOKENS, D]);
+
+    for (d_in, d_out) in [(D, 3 * D), (D, D), (D, 4 * D), (4 * D, D)] {
+        let (x, weight) = (random([TOKENS, d_in]), random([d_in, d_out]));
+        let factors = lora(d_in, d_out);
+        run(&format!("linear with LoRA, {d_in} to {d_out}"), 7, &|| {
+            let lora = Some(factors.clone());
+            linear(on_tape(&x), weight.clone(), None, None, lora).sum().backward();
+        });
+    }
+    let narrow = random([D, 3 * D]).cast(FloatDType::BF16);
+    run("linear in bf16, 768 to 2304", 7, &|| {
+        linear(on_tape(&x), narrow.clone(), None, None, None).sum().backward();
+    });
+
+    let gamma = Tensor::<1>::ones([D], &Device::flex());
+    run("layer norm", 9, &|| {
+        let beta = Some(gamma.clone());
+        layer_norm(on_tape(&x), gamma.clone(), beta, 1e-5).sum().backward();
+    });
+    let wide = random([TOKENS, 4 * D]);
+    run("GELU", 9, &|| {
+        gelu_approximate(on_tape(&wide)).sum().backward();
+    });
+    run("dropout", 9, &|| {
+        dropout(on_tape(&x), 0.1).sum().backward();
+    });
+
+    let shape = AttentionShape {
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        scale: 0.125,
+    };
+    for (texts, length, rounds) in [(4, 256, 7), (4, 1024, 3), (40, 25, 9)] {
+        let qkv = random([texts * length, 3 * D]);
+        let spans: Arc<[Span]> = (0..texts)
+            .map(|text| Span {
+                start: text * length,
+                queries: length,
+                keys: length,
+            })
+            .collect();
+        run(&format!("attention, {texts} x {length}"), rounds, &|| {
+            attention(on_tape(&qkv), &spans, shape, 0.0).sum().backward();
+        });
+    }
+    let cache = Tensor::<4>::random([1, 12, 512, 64], Distribution::Default, &Device::flex());
+    let query = random([1, 3 * D]);
+    run("decoding over 512 positions", 21, &|| {
+        attend_cached(query.clone(), cache.clone(), cache.clone(), shape);
+    });
+
+    let words = random([50_257, D]);
+    let targets = Tensor::<1, Int>::from_data([7; TOKENS], &Device::flex());
+    run("vocabulary loss", 3, &|| {
+        vocabulary_loss(on_tape(&x), words.clone(), targets.clone()).backward();
+    });
+}
