@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::files::{WEIGHTS_NAME, file_error, read_config};
 use crate::tensor_file::read_tensors;
-use crate::{BaseModel, Frozen, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
+use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
     /// Puts the values of a saved adapter into one of the model's, without rebuilding anything
@@ -98,7 +98,6 @@ impl<M: BaseModel> PeftModel<M> {
         methods: &IndexMap<String, Arc<dyn LayerMethod>>,
     ) -> Result<()> {
         let mut taken = false;
-        let mut split = None;
         self.visit_slots(|path, slot| {
             let mut originals = slot.state().originals.iter();
             taken |= originals.any(|(name, _)| name == adapter_name);
@@ -106,9 +105,6 @@ impl<M: BaseModel> PeftModel<M> {
                 .get(path)
                 .is_some_and(|method| method.takes_weight());
         });
-        if let Some(split) = split.transpose()?.flatten() {
-            taken |= split.weight.is_some();
-        }
         match taken {
             false => Ok(()),
             true => Err(PeftError::Adapter(format!(

@@ -160,20 +160,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     emit(&before)?;
     match model {
-        Loaded::Plain(_) if job.config.training.bf16 => bail!(
-            "training.bf16 = true keeps frozen weights in bfloat16, and with \
-             peft.peft_type = \"NONE\" none is frozen: remove one of the two"
-        ),
         Loaded::Plain(model) => {
             let (trainable, all) = count(&named_parameters(&model));
             say(trainable_parameters_line(trainable, all))?;
             let files = ["config.json", "model.safetensors"];
             job.run(model, &files, (trainable, all))
         }
-        Loaded::Adapted(mut model) => {
-            if job.config.training.bf16 {
-                model.cast_frozen(FloatDType::BF16);
-            }
+        Loaded::Adapted(model) => {
             emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
             say(model.trainable_parameters())?;
             let parameters = model.get_nb_trainable_parameters();
