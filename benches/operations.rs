@@ -37,7 +37,10 @@ fn lora(d_in: usize, d_out: usize) -> Lora {
 fn main() {
     let name = std::env::args().skip(1).find(|name| !name.starts_with('-'));
     let run = |what: &str, rounds: usize, body: &dyn Fn()| {
-        if name.as_ref().is_none_or(|name| what.contains(name.as_str())) {
+        if name
+            .as_ref()
+            .is_none_or(|name| what.contains(name.as_str()))
+        {
             println!("{}", compare(what, rounds, body));
         }
     };
@@ -48,18 +51,24 @@ fn main() {
         let factors = lora(d_in, d_out);
         run(&format!("linear with LoRA, {d_in} to {d_out}"), 7, &|| {
             let lora = Some(factors.clone());
-            linear(on_tape(&x), weight.clone(), None, None, lora).sum().backward();
+            linear(on_tape(&x), weight.clone(), None, None, lora)
+                .sum()
+                .backward();
         });
     }
     let narrow = random([D, 3 * D]).cast(FloatDType::BF16);
     run("linear in bf16, 768 to 2304", 7, &|| {
-        linear(on_tape(&x), narrow.clone(), None, None, None).sum().backward();
+        linear(on_tape(&x), narrow.clone(), None, None, None)
+            .sum()
+            .backward();
     });
 
     let gamma = Tensor::<1>::ones([D], &Device::flex());
     run("layer norm", 9, &|| {
         let beta = Some(gamma.clone());
-        layer_norm(on_tape(&x), gamma.clone(), beta, 1e-5).sum().backward();
+        layer_norm(on_tape(&x), gamma.clone(), beta, 1e-5)
+            .sum()
+            .backward();
     });
     let wide = random([TOKENS, 4 * D]);
     run("GELU", 9, &|| {
@@ -85,7 +94,9 @@ fn main() {
             })
             .collect();
         run(&format!("attention, {texts} x {length}"), rounds, &|| {
-            attention(on_tape(&qkv), &spans, shape, 0.0).sum().backward();
+            attention(on_tape(&qkv), &spans, shape, 0.0)
+                .sum()
+                .backward();
         });
     }
     let cache = Tensor::<4>::random([1, 12, 512, 64], Distribution::Default, &Device::flex());

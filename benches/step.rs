@@ -26,7 +26,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     let device = Device::flex();
     let base = GPT2LMHeadModel::new(&config, &device);
-    let model = get_peft_model(base, LoraConfig::new(["c_attn"]))?.train();
+    let model = get_peft_model(base, LoraConfig::new())?.train();
     let ids: Vec<i64> = (0..1024).map(|i| i * 7919 % 50_257).collect();
     let batch = LmBatch::new(&ids, &[1; 1024], &ids, [4, 256], &device)?;
     let step = || {

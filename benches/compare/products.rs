@@ -5,13 +5,14 @@
 //! ```
 //!
 //! `SHAPES.json` is a list of `{"batch", "m", "k", "n"}` (`benches/compare/products.py`). Prints
-//! the least seconds of each as JSON.
+//! the least seconds of each as JSON, of Burn's product and of ours.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_peft_kernels::linear;
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
@@ -38,7 +39,11 @@ fn main() -> Result<()> {
             1 => {
                 let left = left.squeeze_dim::<2>(0);
                 let (right, turned) = (right.squeeze_dim::<2>(0), turned.squeeze_dim::<2>(0));
-                best(&left, &right).min(best(&left, &turned))
+                let product = |right: &Tensor<2>| {
+                    let ours = || linear(left.clone(), right.clone(), None, None, None);
+                    best(&left, right).min(least(&ours))
+                };
+                product(&right).min(product(&turned))
             }
             _ => best(&left, &right).min(best(&left, &turned)),
         });
@@ -47,11 +52,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The least time of a product, in seconds; flex computes at once.
+/// The least time of Burn's product, in seconds.
 fn best<const D: usize>(left: &Tensor<D>, right: &Tensor<D>) -> f64 {
+    least(&|| left.clone().matmul(right.clone()))
+}
+
+/// The least of several times, in seconds; flex computes at once.
+fn least<T>(product: &dyn Fn() -> T) -> f64 {
     let time = || {
         let start = Instant::now();
-        black_box(left.clone().matmul(right.clone()));
+        black_box(product());
         start.elapsed().as_secs_f64()
     };
     time();
