@@ -230,11 +230,11 @@ fn what_does_not_fit_is_named() {
 #[test]
 fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     let lab = lab();
-    lab.ok(&["train", "run.toml", "--set", "training.output_dir=whole"]);
-    let mut child = start(
-        &lab,
-        &["train", "run.toml", "--set", "training.save_strategy=no"],
-    );
+    // Long enough not to end before the signal comes.
+    let long = ["train", "run.toml", "--set", "training.max_steps=200"];
+    let with = |more: &[&'static str]| [&long[..], more].concat();
+    lab.ok(&with(&["--set", "training.output_dir=whole"]));
+    let mut child = start(&lab, &with(&["--set", "training.save_strategy=no"]));
     assert!(wait_for_lines(&lab, "out", 5, &mut child));
     let id = child.id().to_string();
     let sent = lab.command("kill").args(["-INT", &id]).status().unwrap();
@@ -242,7 +242,8 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     let answer: Answer = child.wait_with_output().unwrap().into();
     assert_eq!(answer.code, Some(130), "{answer:?}");
     let last = answer.out.lines().last().unwrap();
-    let command = "go on with: peft train run.toml --set training.save_strategy=no --resume";
+    let command = "go on with: peft train run.toml --set training.max_steps=200 \
+                   --set training.save_strategy=no --resume";
     assert_eq!(last, command, "{answer:?}");
     assert!(answer.err.contains("finishing the step"), "{answer:?}");
     let checkpoints: Vec<String> = lab
@@ -259,7 +260,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     );
 
     // Forgetting --resume is not silent; with it the run ends like the whole one.
-    let out = lab.ok(&["train", "run.toml", "--resume"]);
+    let out = lab.ok(&with(&["--resume"]));
     assert!(
         out.starts_with(&format!("going on from out/{}, step ", checkpoints[0])),
         "{out}"

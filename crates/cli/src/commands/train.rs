@@ -258,7 +258,9 @@ impl Job {
         let ctrl_c = CtrlC::new(&options.interrupter)?;
         let data = self.data.clone();
         let outcome = train(model, data.train, data.validation, arguments, options)?;
-        if ctrl_c.end() {
+        // A Ctrl-C after the last step has stopped nothing.
+        let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
+        if ctrl_c.end() && !is_whole {
             return Err(stopped(outcome.steps, &outcome.checkpoints)?.into());
         }
         if let Some(reason) = &outcome.interrupted {
