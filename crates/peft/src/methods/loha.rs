@@ -139,12 +139,12 @@ impl LayerMethod for LoHaLayer {
                 .with_init(init)
                 .waiting_for(partner)
         };
-        vec![
+        self.drops.resting(vec![
             spec("hada_w1_a", [d_out, r], of_a.clone(), "hada_w2_b"),
             spec("hada_w1_b", [r, d_in], of_b, "hada_w2_b"),
             spec("hada_w2_a", [d_out, r], of_a, "hada_w2_b"),
             spec("hada_w2_b", [r, d_in], last, "hada_w2_a"),
-        ]
+        ])
     }
 
     fn forward(

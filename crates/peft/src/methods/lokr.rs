@@ -242,7 +242,7 @@ impl LayerMethod for LoKrLayer {
                 false => spec.waiting_for(zero),
             }
         });
-        specs.collect()
+        self.drops.resting(specs.collect())
     }
 
     fn forward(

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Distribution, Tensor};
 
+use crate::TensorSpec;
+
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
 #[derive(Debug)]
 pub(super) struct Drops {
@@ -14,6 +16,14 @@ pub(super) struct Drops {
 }
 
 impl Drops {
+    /// The tensors of a layer, which a step that drops the whole of it leaves without a gradient.
+    pub fn resting(&self, tensors: Vec<TensorSpec>) -> Vec<TensorSpec> {
+        match self.module > 0.0 {
+            true => tensors.into_iter().map(TensorSpec::may_rest).collect(),
+            false => tensors,
+        }
+    }
+
     /// The change `[d_in, d_out]` that acts on `input`: all of it but in training.
     pub fn apply(&self, delta: Tensor<2>, input: &Tensor<2>) -> Tensor<2> {
         if !input.is_autodiff() {
