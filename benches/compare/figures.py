@@ -124,7 +124,8 @@ class Bench:
 
         def ours():
             model = ["--model", lab.model(merged, dtype), *([] if merged else adapter)]
-            found = lab.run([lab.peft, "generate", *model, "--prompt", prompt, *count, "--json"]).json()
+            kept = ["--dtype", "bfloat16" if dtype == "bf16" else "float32"]
+            found = lab.run([lab.peft, "generate", *model, *kept, "--prompt", prompt, *count, "--json"]).json()
             if len(found["token_ids"]) != NEW_TOKENS:
                 raise Failure(f"ours ended after {len(found['token_ids'])} of {NEW_TOKENS} tokens")
             return found

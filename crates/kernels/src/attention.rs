@@ -91,7 +91,7 @@ fn plain(qkv: Tensor<2>, spans: &[Span], shape: AttentionShape, dropout: f64) ->
     let group = shape.heads / shape.kv_heads;
     let mut pieces = Vec::new();
     let mut end = 0;
-    let gap = |tokens| Tensor::<2>::zeros([tokens, widths[0]], &device);
+    let gap = |tokens| Tensor::<2>::zeros([tokens, widths[0]], (&device, qkv.dtype()));
     for span in spans {
         pieces.push(gap(span.start - end));
         end = span.start + span.queries;

@@ -5,7 +5,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::Tensor;
 
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
@@ -77,7 +77,7 @@ fn plain(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    let mut output = x.clone().matmul(weight.cast(FloatDType::F32));
+    let mut output = x.clone().matmul(weight.cast(x.dtype()));
     if let Some(bias) = bias {
         output = output + bias.unsqueeze();
     }
@@ -353,6 +353,7 @@ impl Backward<Flex, 6> for LinearBackward {
 mod tests {
     use super::*;
     use crate::testing::{assert_same_gradients, random};
+    use burn::tensor::FloatDType;
 
     const SHAPES: [[usize; 4]; 4] = [
         [1, 1, 1, 1],

@@ -1,6 +1,6 @@
 //! What the operations' tests share.
 
-use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use burn::tensor::{Device, Distribution, FloatDType, Gradients, Tensor, Tolerance};
 
 /// Normal values around zero.
 pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
@@ -29,6 +29,7 @@ pub(crate) fn assert_same_gradients<const N: usize>(
         assert_close(&a, &b);
         let weights = random(a.dims(), 1.0).autodiff();
         let gradients = [a, b].map(|output| (output * weights.clone()).sum().backward());
+        assert_slope(&inputs, &gradients[0], &weights, &plain);
         for (index, input) in inputs.iter().enumerate() {
             let [a, b] = gradients.each_ref().map(|gradients| input.grad(gradients));
             assert_eq!(a.is_some(), tracked(index), "input {index}");
@@ -37,6 +38,43 @@ pub(crate) fn assert_same_gradients<const N: usize>(
             }
         }
     }
+}
+
+/// Asserts that the gradients of `sum(output * weights)` say by how much it changes along a random
+/// direction, as the plain body has it in 64 bits a small step to either side.
+fn assert_slope<const N: usize>(
+    inputs: &[Tensor<2>; N],
+    gradients: &Gradients,
+    weights: &Tensor<2>,
+    plain: &impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) {
+    const STEP: f64 = 1e-4;
+    let wide = |tensor: &Tensor<2>| tensor.clone().inner().cast(FloatDType::F64);
+    let directions = inputs.each_ref().map(|input| random(input.dims(), 1.0));
+    let (mut slope, mut size) = (0.0, 0.0);
+    for (input, direction) in inputs.iter().zip(&directions) {
+        if let Some(gradient) = input.grad(gradients) {
+            let products = wide(&gradient) * wide(direction);
+            slope += products.clone().sum().into_scalar::<f64>();
+            size += products.square().sum().into_scalar::<f64>();
+        }
+    }
+    let value = |step: f64| {
+        let mut number = 0;
+        let moved = inputs.each_ref().map(|input| {
+            let direction = wide(&directions[number]) * step;
+            number += 1;
+            match input.grad(gradients) {
+                Some(_) => wide(input) + direction,
+                None => wide(input),
+            }
+        });
+        (plain(moved) * wide(weights)).sum().into_scalar::<f64>()
+    };
+    let expected = (value(STEP) - value(-STEP)) / (2.0 * STEP);
+    // Of a sum of many parts of either sign.
+    let tolerance = 1e-4 * size.sqrt().max(1.0);
+    assert!((slope - expected).abs() <= tolerance, "{slope} is not {expected}");
 }
 
 fn assert_close(a: &Tensor<2>, b: &Tensor<2>) {
