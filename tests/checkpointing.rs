@@ -7,6 +7,7 @@ use burn_peft::PeftModel;
 use burn_peft_kernels::{is_specialised, with_seed};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 
+use crate::common::Lab;
 use crate::conformance::{batch, fixtures, without_dropout};
 
 fn base() -> GPT2LMHeadModel {
@@ -61,6 +62,44 @@ fn gradients_are_the_same() {
     assert_same(adapted("gpt2_lora_embedding"));
     assert_same(adapted("gpt2_lora_bias_all"));
     assert_same(base());
+}
+
+/// What stands before the texts is made outside the blocks: the trainer takes the ordinary path,
+/// and every tensor gets its gradient there.
+#[test]
+fn extra_positions_are_left_to_the_ordinary_path() {
+    for case in ["gpt2_prompt_tuning", "gpt2_prefix_tuning"] {
+        let mut model = without_dropout(adapted(case).train());
+        let mut with_extra = a_batch();
+        with_extra.input.extra = model.extra();
+        assert!(with_extra.input.extra.positions() > 0);
+        assert!(model.checkpointed_backward(&a_batch(), 1.0).is_none());
+        // The base on its own, too.
+        let base = model.get_base_model();
+        assert!(base.checkpointed_backward(&with_extra, 1.0).is_none());
+
+        let loss = model.loss(&a_batch());
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model.check_gradients(&gradients).unwrap();
+        // Switched off, nothing stands before the texts.
+        model.disable_adapter_layers();
+        assert!(model.checkpointed_backward(&a_batch(), 1.0).is_some());
+    }
+
+    let lab = Lab::new();
+    let train = |output: &str, more: &[&str]| {
+        let output_dir = format!("training.output_dir={output}");
+        let mut args = vec!["train", "train.toml", "--set", &output_dir];
+        let method = ["peft.peft_type=PREFIX_TUNING", "peft.num_virtual_tokens=2"];
+        for set in method.iter().chain(more) {
+            args.extend(["--set", set]);
+        }
+        lab.ok(&args);
+        lab.read(&format!("{output}/adapter_model.safetensors"))
+    };
+    let ordinary = train("ordinary", &[]);
+    let checkpointed = train("checkpointed", &["training.gradient_checkpointing=true"]);
+    assert!(ordinary == checkpointed);
 }
 
 /// With dropout the blocks are made again with the masks they had: what the gradient says of a

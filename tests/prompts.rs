@@ -255,7 +255,7 @@ fn bad_configurations_name_the_key() {
         ),
         (
             r#""peft_type": "PROMPT_TUNING", "num_virtual_tokens": 0"#,
-            ["num_virtual_tokens = 0", "1 or more"],
+            ["num_virtual_tokens = 0", "positive"],
         ),
         (
             r#""peft_type": "PREFIX_TUNING", "num_virtual_tokens": -1"#,
@@ -279,7 +279,7 @@ fn bad_configurations_name_the_key() {
         ),
         (
             r#""peft_type": "P_TUNING", "num_virtual_tokens": 2, "encoder_hidden_size": 0"#,
-            ["encoder_hidden_size = 0", "1 or more"],
+            ["encoder_hidden_size = 0", "positive"],
         ),
         (
             r#""peft_type": "P_TUNING", "num_virtual_tokens": 2, "encoder_dropout": 1.5"#,

@@ -95,8 +95,9 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
 
-    /// `weight` times the loss, `[1]`, and its gradients, with the activations of one block in memory at a time (gradient
-    /// checkpointing): another forward pass is the price. Nothing where the model cannot do so.
+    /// `weight` times the loss, `[1]`, and its gradients, with the activations of one block in
+    /// memory at a time (gradient checkpointing): another forward pass is the price. Nothing where
+    /// the model cannot do so, as with `extra` before the texts: [`loss`](Self::loss) is the way.
     fn checkpointed_backward(
         &self,
         _batch: &LmBatch,

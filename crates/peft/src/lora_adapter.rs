@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use burn_peft_kernels::linear;
 
 use crate::{
     Adaptable, Adapter, AnyParam, Base, BaseLayer, Frozen, LayerInput, LayerKind, Path, PeftError,
@@ -57,7 +58,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
     pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
         if let (Some(rows), false) = (&self.state.rows, self.state.disabled) {
-            let output = self.forward_rows(rows, input);
+            let output = self.by_rows(rows, input, |name, part| self.forward_with(name, part));
             return match residual {
                 Some(residual) => residual + output,
                 None => output,
@@ -126,10 +127,15 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The output with the adapter of this name alone, active or not.
-    pub(crate) fn forward_with(&self, adapter: &str, input: M::Input) -> Tensor<2> {
+    fn forward_with(&self, adapter: &str, input: M::Input) -> Tensor<2> {
         let layer = self.saved(adapter).unwrap_or(&self.base_layer);
-        let adapters = self.adapters.iter().filter(|other| other.name == adapter);
-        self.forward_through(layer, &adapters.collect::<Vec<_>>(), input)
+        self.forward_through(layer, &self.named(adapter), input)
+    }
+
+    /// The adapter of this name, active or not, if there is one.
+    fn named(&self, name: &str) -> Vec<&Adapter> {
+        let adapters = self.adapters.iter();
+        adapters.filter(|adapter| adapter.name == name).collect()
     }
 
     /// The active adapter's copy of the layer, or the layer itself.
@@ -146,10 +152,35 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
     /// and what active adapters make of it for both.
     pub fn tied_weight(&self) -> Tensor<2> {
-        let adapters = self.acting().into_iter();
-        adapters.fold(self.base_layer.stored_weight(), |weight, adapter| {
-            adapter.method.tied_weight(&adapter.tensors(), weight)
-        })
+        self.tied_weight_of(&self.acting())
+    }
+
+    fn tied_weight_of(&self, adapters: &[&Adapter]) -> Tensor<2> {
+        adapters
+            .iter()
+            .fold(self.base_layer.stored_weight(), |weight, adapter| {
+                adapter.method.tied_weight(&adapter.tensors(), weight)
+            })
+    }
+
+    /// The output `[tokens, vocab]` of an output layer tied to this embedding for hidden states
+    /// `[tokens, d]`.
+    pub fn tied_output(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let project = |adapters: &[&Adapter], hidden: Tensor<2>| {
+            linear(
+                hidden,
+                self.tied_weight_of(adapters).transpose(),
+                None,
+                None,
+                None,
+            )
+        };
+        match (&self.state.rows, self.state.disabled) {
+            (Some(rows), false) => {
+                self.by_rows(rows, hidden, |name, part| project(&self.named(name), part))
+            }
+            _ => project(&self.acting(), hidden),
+        }
     }
 
     /// The weight of the layer, or of the active adapter's copy of it.

@@ -95,7 +95,7 @@ impl<M: BaseModel> PeftModel<M> {
         let (config, method) = config.at_model(&info)?;
         let mut adapter = None;
         self.visit_slots(|path, slot| {
-            if path == info.input_embedding {
+            if path == self.base_model.input_embedding() {
                 let (table, device) = (|| slot.weight(), slot.device());
                 let method = Arc::clone(&method);
                 adapter = Some(ModelAdapter::new(adapter_name, method, &table, &device));
@@ -141,12 +141,8 @@ impl<M: BaseModel> PeftModel<M> {
             "prompt_encoder".to_string(),
             Tree::node("ModuleDict", encoders.collect()),
         )];
-        let embedding = self
-            .base_model
-            .model_info()
-            .map(|info| info.input_embedding);
         self.visit_slots(|path, slot| {
-            if embedding.as_deref() == Some(path) {
+            if path == self.base_model.input_embedding() {
                 children.push(("word_embeddings".to_string(), slot.describe()));
             }
         });

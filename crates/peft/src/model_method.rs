@@ -17,8 +17,6 @@ pub struct ModelInfo {
     pub num_attention_heads: usize,
     /// The number of positions the model knows.
     pub max_positions: usize,
-    /// The path of the slot that embeds tokens: `transformer.wte`.
-    pub input_embedding: String,
 }
 
 /// What a method puts before a text. A model offers both openings, once, for all methods.

@@ -17,7 +17,8 @@ impl<M: BaseModel> PeftModel<M> {
     /// models see to it in `forward_rows`.
     ///
     /// # Errors
-    /// If a name is none of the model's, acts at the model, or if adapters are merged.
+    /// If a name is none of the model's, acts at the model, or if adapters are merged or hold a part
+    /// of the weights.
     pub fn for_rows(&self, adapter_names: &[&str]) -> Result<Self> {
         for name in adapter_names.iter().filter(|name| **name != BASE_ROW) {
             let config = self.config(name)?;
@@ -55,11 +56,17 @@ impl<M: BaseModel> PeftModel<M> {
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
-    /// The output where every row goes through an adapter of its own.
+    /// The output where every row goes through an adapter of its own: `of(name, part)` gives it
+    /// for the rows of one adapter.
     ///
     /// # Panics
     /// If the positions are no multiple of the rows.
-    pub(crate) fn forward_rows(&self, rows: &[String], input: M::Input) -> Tensor<2> {
+    pub(crate) fn by_rows<I: LayerInput>(
+        &self,
+        rows: &[String],
+        input: I,
+        of: impl Fn(&str, I) -> Tensor<2>,
+    ) -> Tensor<2> {
         let tokens = input.tokens();
         assert!(
             tokens.is_multiple_of(rows.len()),
@@ -87,7 +94,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
                 continue;
             }
             let part = input.select_positions(&positions);
-            outputs.push(self.forward_with(name, part));
+            outputs.push(of(name, part));
             order.extend(positions);
         }
         // Back from the order of adapters to that of rows.

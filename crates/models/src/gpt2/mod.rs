@@ -17,7 +17,7 @@ use burn::nn::{Initializer, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
-use burn_peft_kernels::{dropout, linear, vocabulary_loss};
+use burn_peft_kernels::{dropout, vocabulary_loss};
 
 use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
@@ -169,7 +169,6 @@ impl GPT2LMHeadModel {
             num_layers: self.config.n_layer,
             num_attention_heads: self.config.n_head,
             max_positions: self.config.n_positions,
-            input_embedding: "transformer.wte".to_string(),
         }
     }
 
@@ -177,7 +176,7 @@ impl GPT2LMHeadModel {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => linear(hidden, self.tied_weight().transpose(), None, None, None),
+            None => self.transformer.wte.tied_output(hidden),
         }
     }
 
@@ -216,6 +215,10 @@ impl CausalLm for GPT2LMHeadModel {
         batch: &LmBatch,
         weight: f64,
     ) -> Option<(Tensor<1>, GradientsParams)> {
+        if !batch.input.extra.is_empty() {
+            // It comes from outside the model, and so do the gradients that it would take.
+            return None;
+        }
         let unpadded = batch.unpadded();
         let batch = unpadded.as_ref().unwrap_or(batch);
         let mask = AttentionMask::of(&batch.input, 0, false);

@@ -1,7 +1,7 @@
 //! LoRA's keys of `adapter_config.json`.
 
-use super::CommonConfig;
 use super::lora_read::{inert_keys, unsupported_keys};
+use super::{CommonConfig, check};
 use crate::methods::TrainableTokenIndices;
 use crate::target::pattern_value;
 use crate::{PeftError, Result};
@@ -84,9 +84,6 @@ impl InitLoraWeights {
         }
     }
 }
-
-/// The largest rank that is taken: wider than any layer, and small enough to be allocated.
-const MAX_RANK: usize = 65_536;
 
 /// The configuration of a LoRA adapter: PEFT's `LoraConfig`, key for key.
 ///
@@ -215,37 +212,15 @@ impl LoraConfig {
     pub fn validate(&self) -> Result<()> {
         let fail = |reason: String| Err(PeftError::Config(reason));
         self.common.validate()?;
-        if self.r == 0 {
-            return fail("r = 0: the rank must be a positive whole number".to_string());
+        check::positive("r", self.r)?;
+        for (pattern, rank) in &self.rank_pattern {
+            check::positive(&format!("rank_pattern {pattern:?}"), *rank)?;
         }
-        if let Some((pattern, _)) = self.rank_pattern.iter().find(|(_, rank)| **rank == 0) {
-            return fail(format!(
-                "rank_pattern {pattern:?} = 0: the rank must be a positive whole number"
-            ));
+        check::finite("lora_alpha", self.lora_alpha)?;
+        for (pattern, alpha) in &self.alpha_pattern {
+            check::finite(&format!("alpha_pattern {pattern:?}"), *alpha)?;
         }
-        let ranks = self.rank_pattern.iter();
-        let ranks = ranks.map(|(pattern, rank)| (format!("rank_pattern {pattern:?}"), *rank));
-        let mut ranks = std::iter::once(("r".to_string(), self.r)).chain(ranks);
-        if let Some((key, rank)) = ranks.find(|(_, rank)| *rank > MAX_RANK) {
-            return fail(format!(
-                "{key} = {rank}: the rank can be at most {MAX_RANK}, and one beyond a layer's own \
-                 width adds nothing"
-            ));
-        }
-        if !self.lora_alpha.is_finite() {
-            return fail(format!("lora_alpha = {}: must be finite", self.lora_alpha));
-        }
-        if let Some((pattern, alpha)) = self.alpha_pattern.iter().find(|(_, a)| !a.is_finite()) {
-            return fail(format!(
-                "alpha_pattern {pattern:?} = {alpha}: must be finite"
-            ));
-        }
-        if !(0.0..1.0).contains(&self.lora_dropout) {
-            return fail(format!(
-                "lora_dropout = {}: must be at least 0 and below 1",
-                self.lora_dropout
-            ));
-        }
+        check::probability("lora_dropout", self.lora_dropout)?;
         let init = self.init_lora_weights;
         if self.lora_bias && !matches!(init, InitLoraWeights::True | InitLoraWeights::False) {
             return fail(format!(

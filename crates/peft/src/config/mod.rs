@@ -1,6 +1,7 @@
 //! What an `adapter_config.json` says: the keys all methods share, those of each method, and
 //! how the file is read and written.
 
+pub(crate) mod check;
 mod common;
 mod fields;
 mod json;

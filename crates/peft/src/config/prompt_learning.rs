@@ -45,8 +45,7 @@ impl PromptLearning {
     /// [`Fields::rest`].
     ///
     /// # Errors
-    /// If `peft_type` is another, `num_virtual_tokens` is missing, a value has the wrong type, or
-    /// a key chooses layers.
+    /// If `peft_type` is another, a value has the wrong type, or a key chooses layers.
     pub fn from_fields(fields: &mut Fields, peft_type: &str) -> Result<Self> {
         let given: Option<String> = fields.take("peft_type", None)?;
         if given.as_deref() != Some(peft_type) {
@@ -60,16 +59,9 @@ impl PromptLearning {
                 return Err(fields.error(key, &value, &reason));
             }
         }
-        let Some(num_virtual_tokens) = fields.take("num_virtual_tokens", None)? else {
-            return Err(PeftError::Config(format!(
-                "{}: the key num_virtual_tokens is missing; {peft_type} needs the number of extra \
-                 positions, such as 20",
-                fields.source()
-            )));
-        };
         Ok(Self {
             common: CommonConfig::from_fields(fields)?,
-            num_virtual_tokens,
+            num_virtual_tokens: fields.take("num_virtual_tokens", 0)?,
             token_dim: fields.take("token_dim", None)?,
             num_transformer_submodules: fields.take("num_transformer_submodules", None)?,
             num_attention_heads: fields.take("num_attention_heads", None)?,
@@ -106,7 +98,8 @@ impl PromptLearning {
     pub fn validate(&self) -> Result<()> {
         match self.num_virtual_tokens {
             0 => Err(PeftError::Config(
-                "num_virtual_tokens = 0: has to be 1 or more".into(),
+                "num_virtual_tokens = 0, or missing: must be a positive whole number, such as 20"
+                    .into(),
             )),
             _ => Ok(()),
         }

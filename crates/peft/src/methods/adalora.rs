@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::check::{finite, positive, probability};
 use super::parts::{dropout, parameter};
+use crate::config::check::{finite, positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, lora_variant_keys};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, StepLayer,

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use serde::{Deserialize, Serialize};
 
-use super::check::finite;
+use crate::config::check::finite;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,

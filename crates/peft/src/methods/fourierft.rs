@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::check::finite;
 use super::parts::parameter;
+use crate::config::check::finite;
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{

@@ -6,8 +6,8 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::check::{finite, positive, probability};
 use super::parts::{dropout, parameter};
+use crate::config::check::{finite, positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,

@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::check::{positive, probability};
 use super::init::InitWeights;
 use super::parts::{dropout, parameter};
+use crate::config::check::{positive, probability};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,

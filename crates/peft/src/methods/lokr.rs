@@ -7,10 +7,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::check::{positive, probability};
 use super::init::InitWeights;
 use super::lycoris::Drops;
 use super::parts::parameter;
+use crate::config::check::{positive, probability};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,

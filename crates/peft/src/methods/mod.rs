@@ -4,7 +4,6 @@ mod adalora;
 mod blocks;
 mod boft;
 mod bottleneck;
-mod check;
 mod dora;
 mod encoder;
 mod fourierft;
@@ -130,8 +129,9 @@ pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let methods = registry.iter();
-    let able = methods
-        .filter(|(name, read)| read(smallest(name)).is_ok_and(|config| config.supports(layer)));
+    let able = methods.filter(|(name, read)| {
+        read(smallest(name)).is_ok_and(|c| !c.acts_at_model() && c.supports(layer))
+    });
     able.map(|(name, _)| name.clone()).collect()
 }
 

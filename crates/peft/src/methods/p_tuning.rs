@@ -21,10 +21,9 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::{BiLstm, Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS, Start, VirtualTokens};
+use crate::config::check::{positive, probability};
 use crate::config::{CommonConfig, Fields, PromptLearning};
-use crate::{
-    Extra, Init, Method, ModelInfo, ModelMethod, PeftError, Result, TensorSpec, Tensors, Tree,
-};
+use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
 /// The network that makes the virtual tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,20 +120,11 @@ impl Method for PromptEncoderConfig {
 
     fn validate(&self) -> Result<()> {
         self.prompt.validate()?;
-        let fail = |reason: String| Err(PeftError::Config(reason));
-        if self.encoder_hidden_size == Some(0) {
-            return fail("encoder_hidden_size = 0: has to be 1 or more".into());
+        if let Some(width) = self.encoder_hidden_size {
+            positive("encoder_hidden_size", width)?;
         }
-        if self.encoder_num_layers == 0 {
-            return fail("encoder_num_layers = 0: has to be 1 or more".into());
-        }
-        if !(0.0..1.0).contains(&self.encoder_dropout) {
-            return fail(format!(
-                "encoder_dropout = {}: must be at least 0 and below 1",
-                self.encoder_dropout
-            ));
-        }
-        Ok(())
+        positive("encoder_num_layers", self.encoder_num_layers)?;
+        probability("encoder_dropout", self.encoder_dropout)
     }
 
     fn acts_at_model(&self) -> bool {

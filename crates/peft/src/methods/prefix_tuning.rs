@@ -21,10 +21,9 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::{Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS};
+use crate::config::check::positive;
 use crate::config::{CommonConfig, Fields, PromptLearning};
-use crate::{
-    Extra, Init, Method, ModelInfo, ModelMethod, PeftError, Result, TensorSpec, Tensors, Tree,
-};
+use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
 /// How a prefix starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,10 +112,8 @@ impl Method for PrefixTuningConfig {
     fn validate(&self) -> Result<()> {
         self.prompt.validate()?;
         match self.encoder_hidden_size {
-            Some(0) => Err(PeftError::Config(
-                "encoder_hidden_size = 0: has to be 1 or more".into(),
-            )),
-            _ => Ok(()),
+            Some(width) => positive("encoder_hidden_size", width),
+            None => Ok(()),
         }
     }
 

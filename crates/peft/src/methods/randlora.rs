@@ -7,8 +7,8 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::check::{finite, positive, probability};
 use super::parts::{dropout, parameter};
+use crate::config::check::{finite, positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{

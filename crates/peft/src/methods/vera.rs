@@ -6,8 +6,8 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, positive, probability};
 use super::parts::{dropout, parameter};
+use crate::config::check::{self, positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{

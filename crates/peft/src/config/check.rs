@@ -10,7 +10,7 @@ fn fail<T>(key: &str, value: impl std::fmt::Display, reason: &str) -> Result<T> 
 }
 
 /// A rank: positive, and not beyond any layer's width.
-pub(super) fn positive(key: &str, value: usize) -> Result<()> {
+pub(crate) fn positive(key: &str, value: usize) -> Result<()> {
     match value {
         0 => fail(key, value, "must be a positive whole number"),
         1..=MAX_RANK => Ok(()),
@@ -19,7 +19,7 @@ pub(super) fn positive(key: &str, value: usize) -> Result<()> {
 }
 
 /// A probability to drop something.
-pub(super) fn probability(key: &str, value: f64) -> Result<()> {
+pub(crate) fn probability(key: &str, value: f64) -> Result<()> {
     match (0.0..1.0).contains(&value) {
         true => Ok(()),
         false => fail(key, value, "must be at least 0 and below 1"),
@@ -27,7 +27,7 @@ pub(super) fn probability(key: &str, value: f64) -> Result<()> {
 }
 
 /// A number that is not NaN or infinite.
-pub(super) fn finite(key: &str, value: f64) -> Result<()> {
+pub(crate) fn finite(key: &str, value: f64) -> Result<()> {
     match value.is_finite() {
         true => Ok(()),
         false => fail(key, value, "must be finite"),
