@@ -144,10 +144,14 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
-    /// and what active adapters make of it for both.
+    /// or its copy that is tied too, and what active adapters make of it for both.
     pub fn tied_weight(&self) -> Tensor<2> {
+        let state = &self.state;
+        let mut active = state.active.iter().filter(|_| !state.disabled);
+        let copy = active.find_map(|name| self.saved(name).filter(|_| state.is_tied(name)));
+        let weight = copy.unwrap_or(&self.base_layer).stored_weight();
         let adapters = self.acting().into_iter();
-        adapters.fold(self.base_layer.stored_weight(), |weight, adapter| {
+        adapters.fold(weight, |weight, adapter| {
             adapter.method.tied_weight(&adapter.tensors(), weight)
         })
     }
@@ -267,6 +271,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             self.modules_to_save.remove(index);
             self.state.saved.remove(index);
         }
+        self.state.tied.retain(|name| name != adapter);
         self.state.active.retain(|name| name != adapter);
     }
 
