@@ -27,7 +27,7 @@ fn cases() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert_eq!(cases.len(), 26);
+    assert_eq!(cases.len(), 27);
     cases
 }
 
@@ -235,7 +235,12 @@ pub fn assert_gradients(case: &Path) {
             true => key.replace("ln_f.", "ln_f.modules_to_save."),
             false => key
                 .replace("prompt_embeddings", "prompt_encoder.embedding.weight")
-                .replace("magnitude_vector", "magnitude_vector.weight"),
+                .replace("magnitude_vector", "magnitude_vector.weight")
+                // PEFT names what all layers share by the first of them.
+                .replace(
+                    "base_model.vblora",
+                    "base_model.model.transformer.h.0.attn.c_attn.vblora",
+                ),
         };
         let expected = expected(case, &format!("grad.{key}"));
         let gradient = gradient.expect(&key);

@@ -10,6 +10,7 @@ fn every_optimizer_goes_on_bit_for_bit() {
         ["training.optim=lion", "training.adam_beta2=0.99"],
         ["training.optim=adafactor", "training.learning_rate=0.01"],
         ["training.optim=muon", "training.weight_decay=0.1"],
+        ["training.optim=lorafa", "training.weight_decay=0.1"],
         ["training.loraplus_lr_ratio=4", "training.weight_decay=0.1"],
     ] {
         let mut args = vec!["train", "train.toml"];

@@ -12,6 +12,7 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 /// `#[adaptable(show)]` asks for them to be printed. On the model itself,
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
 /// architecture, as `config.json` does, and the paths of its input and output embeddings;
+/// `untie = "untie"` names a method of its own that gives a tied output embedding its own weight,
 /// `model_info = "info"` names a method of its own that tells of its openings for methods that act
 /// at the model.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
@@ -91,6 +92,16 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
                 });
                 return Ok(());
             }
+            if meta.path.is_ident("untie") {
+                let function: Ident = meta.value()?.parse::<LitStr>()?.parse()?;
+                functions.extend(quote! {
+                    fn untie_output(&mut self) -> bool {
+                        self.#function();
+                        true
+                    }
+                });
+                return Ok(());
+            }
             let function = if meta.path.is_ident("model_type") {
                 quote! { model_type }
             } else if meta.path.is_ident("input") {
@@ -98,7 +109,9 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
             } else if meta.path.is_ident("output") {
                 quote! { output_embedding }
             } else {
-                return Err(meta.error("expected model_type, input, output or model_info = \"…\""));
+                return Err(
+                    meta.error("expected model_type, input, output, untie or model_info = \"…\"")
+                );
             };
             let value: LitStr = meta.value()?.parse()?;
             functions.extend(quote! {

@@ -38,6 +38,12 @@ pub trait Adaptable {
         ""
     }
 
+    /// Gives an output embedding that shares the weight of the input embedding a weight of its own,
+    /// equal to it, so that it is a slot; false where the model cannot.
+    fn untie_output(&mut self) -> bool {
+        false
+    }
+
     /// The openings for methods that act at the model; none where it has none.
     fn model_info(&self) -> Option<ModelInfo> {
         None

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 
-use crate::{AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, TensorSpec};
+use crate::{
+    AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, SharedParam, TensorSpec,
+};
 
 /// One named adapter in one slot.
 #[derive(Module, Debug)]
@@ -36,6 +38,8 @@ pub enum AdapterParam {
     D3(Param<Tensor<3>>),
     /// Four axes.
     D4(Param<Tensor<4>>),
+    /// A trained matrix that all layers of the adapter share.
+    Shared(SharedParam),
 }
 
 /// The tensors of an adapter by name, as its method reads them.
@@ -137,6 +141,17 @@ impl AdapterTensor {
             Param::from_tensor(tensor).set_require_grad(spec.trainable)
         }
         let value = match spec.shape.len() {
+            2 if spec.shared && spec.trainable => {
+                AdapterParam::Shared(SharedParam::new(make(&spec, device)))
+            }
+            _ if spec.shared && spec.trainable => {
+                return Err(PeftError::Adapter(format!(
+                    "the tensor {} is trained and shared by all layers, and has {} axes: it needs \
+                     two",
+                    spec.name,
+                    spec.shape.len()
+                )));
+            }
             1 => AdapterParam::D1(make(&spec, device)),
             2 => AdapterParam::D2(make(&spec, device)),
             3 => AdapterParam::D3(make(&spec, device)),
@@ -163,7 +178,17 @@ impl AdapterTensor {
             AdapterParam::D2(param) => param,
             AdapterParam::D3(param) => param,
             AdapterParam::D4(param) => param,
+            AdapterParam::Shared(shared) => shared.param(),
         }
+    }
+
+    /// The same for a further layer, where layers share it.
+    pub(crate) fn follower(&self) -> Self {
+        let mut follower = self.clone();
+        if let AdapterParam::Shared(shared) = &self.value {
+            follower.value = AdapterParam::Shared(shared.follower());
+        }
+        follower
     }
 
     /// The parameter, to change it.
@@ -173,6 +198,7 @@ impl AdapterTensor {
             AdapterParam::D2(param) => param,
             AdapterParam::D3(param) => param,
             AdapterParam::D4(param) => param,
+            AdapterParam::Shared(shared) => shared.param_mut(),
         }
     }
 }
@@ -217,6 +243,7 @@ impl<'a> Tensors<'a> {
     pub fn matrix(&self, name: &str) -> Tensor<2> {
         match self.find(name) {
             AdapterParam::D2(param) => param.val(),
+            AdapterParam::Shared(shared) => shared.param().val(),
             _ => panic!("the tensor `{name}` is no matrix"),
         }
     }

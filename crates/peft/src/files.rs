@@ -205,7 +205,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Makes the tensors that an adapter's layers share one again, after the first was loaded.
-    fn share_tensors(&mut self, adapter_name: &str) {
+    pub(crate) fn share_tensors(&mut self, adapter_name: &str) {
         let mut adapters = Vec::new();
         self.visit_slots(|_, slot| adapters.extend(slot.adapter(adapter_name).cloned()));
         share(adapters.iter_mut());
@@ -312,32 +312,41 @@ impl<M: BaseModel> PeftModel<M> {
                         if !spec.saved {
                             continue;
                         }
-                        let mut entry = |key: &str, repeated| {
+                        let mut entry = |key: &str, transposed, repeated| {
                             visit(Entry {
                                 key,
                                 param: tensor.param_mut(),
-                                transposed: false,
+                                transposed,
                                 repeated,
                                 tensor: Some((path, &spec.name)),
                             });
                         };
                         if spec.shared && !shared.contains(&spec.name) {
                             shared.push(spec.name.clone());
-                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false);
+                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false, false);
                         }
                         if !spec.shared || spec.in_layers {
-                            entry(&format!("{PREFIX}{path}.{}", spec.key), spec.shared);
+                            entry(&format!("{PREFIX}{path}.{}", spec.key), false, spec.shared);
                         }
-                        if let Some(output) = tied.as_ref().filter(|_| spec.tied) {
-                            entry(&format!("{PREFIX}{output}.{}", spec.key), true);
+                        if let (Some(output), Some((key, transposed))) = (&tied, &spec.tied) {
+                            entry(&format!("{PREFIX}{output}.{key}"), *transposed, true);
                         }
                     }
                 }
             }
+            let is_tied = slot.state().is_tied(adapter_name);
             slot.visit_saved_mut(adapter_name, &mut |name, param| {
                 let key = format!("{PREFIX}{path}.{name}");
                 // torch's Linear keeps its weight the other way round.
                 visit(Entry::new(&key, param, is_linear && name == "weight"));
+                if let Some(output) = tied.as_ref().filter(|_| is_tied) {
+                    let key = format!("{PREFIX}{output}.{name}");
+                    let entry = Entry::new(&key, param, false);
+                    visit(Entry {
+                        repeated: true,
+                        ..entry
+                    });
+                }
             });
             if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
                 let base = if adapted { ".base_layer" } else { "" };

@@ -150,36 +150,33 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
-    /// and what active adapters make of it for both.
+    /// or its copy that is tied too, and what active adapters make of it for both.
     pub fn tied_weight(&self) -> Tensor<2> {
-        self.tied_weight_of(&self.acting())
+        let active = self.state.active.iter().filter(|_| !self.state.disabled);
+        let active: Vec<&str> = active.map(String::as_str).collect();
+        self.tied_weight_of(&active, &self.acting())
     }
 
-    fn tied_weight_of(&self, adapters: &[&Adapter]) -> Tensor<2> {
-        adapters
-            .iter()
-            .fold(self.base_layer.stored_weight(), |weight, adapter| {
-                adapter.method.tied_weight(&adapter.tensors(), weight)
-            })
+    /// The same for adapters by name, of which `adapters` act.
+    fn tied_weight_of(&self, names: &[&str], adapters: &[&Adapter]) -> Tensor<2> {
+        let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
+        let layer = names.iter().find_map(tied).unwrap_or(&self.base_layer);
+        let adapters = adapters.iter();
+        adapters.fold(layer.stored_weight(), |weight, adapter| {
+            adapter.method.tied_weight(&adapter.tensors(), weight)
+        })
     }
 
     /// The output `[tokens, vocab]` of an output layer tied to this embedding for hidden states
     /// `[tokens, d]`.
     pub fn tied_output(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let project = |adapters: &[&Adapter], hidden: Tensor<2>| {
-            linear(
-                hidden,
-                self.tied_weight_of(adapters).transpose(),
-                None,
-                None,
-                None,
-            )
-        };
+        let project =
+            |hidden, weight: Tensor<2>| linear(hidden, weight.transpose(), None, None, None);
         match (&self.state.rows, self.state.disabled) {
-            (Some(rows), false) => {
-                self.by_rows(rows, hidden, |name, part| project(&self.named(name), part))
-            }
-            _ => project(&self.acting(), hidden),
+            (Some(rows), false) => self.by_rows(rows, hidden, |name, part| {
+                project(part, self.tied_weight_of(&[name], &self.named(name)))
+            }),
+            _ => project(hidden, self.tied_weight()),
         }
     }
 
@@ -298,6 +295,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             self.modules_to_save.remove(index);
             self.state.saved.remove(index);
         }
+        self.state.tied.retain(|name| name != adapter);
         self.state.active.retain(|name| name != adapter);
     }
 

@@ -77,6 +77,11 @@ pub trait Method: Debug + Send + Sync {
         Bias::None
     }
 
+    /// Whether what is trained of the input embedding acts on an output layer tied to it too.
+    fn ensure_weight_tying(&self) -> bool {
+        false
+    }
+
     /// What the method does at one layer.
     ///
     /// # Errors
@@ -354,8 +359,9 @@ pub struct TensorSpec {
     pub in_layers: bool,
     /// Whether it stands in the file at all.
     pub saved: bool,
-    /// Whether the file holds it a second time under the output layer tied to this embedding.
-    pub tied: bool,
+    /// The key under which the file holds it a second time, at the output layer tied to this
+    /// embedding, and whether transposed.
+    pub tied: Option<(Cow<'static, str>, bool)>,
     /// Whether a batch may leave it without a gradient: rows of tokens that are not in it.
     pub may_rest: bool,
     /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
@@ -380,7 +386,7 @@ impl TensorSpec {
             shared: false,
             in_layers: false,
             saved: true,
-            tied: false,
+            tied: None,
             may_rest: false,
             waits_for: None,
         }
@@ -399,8 +405,7 @@ impl TensorSpec {
         self
     }
 
-    /// The same as one tensor for all layers of the adapter. Only for tensors that are not
-    /// trained: an optimizer would step through its copies one by one.
+    /// The same as one tensor for all layers of the adapter; a trained one has two axes.
     pub fn shared(mut self) -> Self {
         self.shared = true;
         self
@@ -420,7 +425,14 @@ impl TensorSpec {
 
     /// The same, in the file a second time under the tied output layer.
     pub fn tied(mut self) -> Self {
-        self.tied = true;
+        self.tied = Some((self.key.clone(), false));
+        self
+    }
+
+    /// The same, in the file a second time under the tied output layer, transposed and by another
+    /// key.
+    pub fn tied_transposed(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.tied = Some((key.into(), true));
         self
     }
 

@@ -126,6 +126,15 @@ impl<M: BaseModel> PeftModel<M> {
         if config.acts_at_model() {
             return self.add_model_adapter(adapter_name, config.as_ref());
         }
+        let (config, untied) = self.tie_or_untie(config)?;
+        let added = self.add_layer_adapter(adapter_name, config);
+        if let (Err(_), Some(before)) = (&added, untied) {
+            self.base_model = before;
+        }
+        added
+    }
+
+    fn add_layer_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
         let layers = self.layers();
         let model_type = self.base_model.model_type();
         let config = config.prepared(model_type, &layers)?.unwrap_or(config);
@@ -180,6 +189,11 @@ impl<M: BaseModel> PeftModel<M> {
             return Err(error);
         }
         share(adapters.values_mut());
+        let is_input = |path: &str| {
+            layers
+                .iter()
+                .any(|layer| layer.is_input && layer.path == path)
+        };
         self.visit_slots_mut(|path, slot| {
             if let Some(adapter) = adapters.swap_remove(path) {
                 if let Some(weight) = weights.swap_remove(path) {
@@ -191,6 +205,9 @@ impl<M: BaseModel> PeftModel<M> {
             }
             if to_save.iter().any(|saved| saved == path) {
                 slot.add_saved(adapter_name);
+                if config.ensure_weight_tying() && is_input(path) {
+                    slot.state_mut().tied.push(adapter_name.to_string());
+                }
             }
         });
         let common = CommonConfig {
@@ -281,6 +298,8 @@ impl<M: BaseModel> PeftModel<M> {
                 });
             }
         });
+        // Each layer has made its own of a tensor that all share.
+        self.share_tensors(adapter_name);
     }
 
     /// The names of the active adapters.
@@ -503,9 +522,10 @@ pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
     for adapter in adapters {
         for tensor in &mut adapter.tensors {
             if tensor.spec.shared {
-                let name = tensor.spec.name.clone();
-                let shared = first.entry(name).or_insert_with(|| tensor.clone());
-                *tensor = shared.clone();
+                match first.get(&tensor.spec.name) {
+                    Some(shared) => *tensor = shared.follower(),
+                    None => drop(first.insert(tensor.spec.name.clone(), tensor.clone())),
+                }
             }
         }
     }

@@ -116,10 +116,19 @@ pub struct SlotState {
     pub merged: Vec<String>,
     /// The names of the adapters that have a copy of the layer.
     pub(crate) saved: Vec<String>,
+    /// The names of the adapters whose copy is that of an output layer tied to this one too.
+    pub(crate) tied: Vec<String>,
     /// The adapter of each row of the batch, in place of the active ones.
     pub(crate) rows: Option<Arc<[String]>>,
     /// The weight before adapters took a part of it, each with its name.
     pub(crate) originals: Vec<(String, Tensor<2>)>,
     /// Weight and bias before merging.
     pub(crate) unmerged: Option<(Tensor<2>, Option<Tensor<1>>)>,
+}
+
+impl SlotState {
+    /// Whether an adapter's copy of the layer is that of the tied output layer too.
+    pub(crate) fn is_tied(&self, adapter: &str) -> bool {
+        self.tied.iter().any(|name| name == adapter)
+    }
 }

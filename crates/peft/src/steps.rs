@@ -54,6 +54,7 @@ impl StepLayer<'_> {
         match &self.find(name).value {
             AdapterParam::D1(param) => param.val().without_autodiff(),
             AdapterParam::D2(param) => param.val().without_autodiff().flatten(0, 1),
+            AdapterParam::Shared(shared) => shared.param().val().without_autodiff().flatten(0, 1),
             AdapterParam::D3(param) => param.val().without_autodiff().flatten(0, 2),
             AdapterParam::D4(param) => param.val().without_autodiff().flatten(0, 3),
         }
@@ -101,6 +102,10 @@ impl AdapterParam {
             AdapterParam::D2(param) => set!(param),
             AdapterParam::D3(param) => set!(param),
             AdapterParam::D4(param) => set!(param),
+            AdapterParam::Shared(shared) => {
+                let param = shared.param_mut();
+                set!(param)
+            }
         }
     }
 
@@ -110,6 +115,10 @@ impl AdapterParam {
             AdapterParam::D2(param) => gradients.get::<2>(param.id).map(|g| g.flatten(0, 1)),
             AdapterParam::D3(param) => gradients.get::<3>(param.id).map(|g| g.flatten(0, 2)),
             AdapterParam::D4(param) => gradients.get::<4>(param.id).map(|g| g.flatten(0, 3)),
+            AdapterParam::Shared(shared) => {
+                let gradient = gradients.get::<2>(shared.param().id);
+                gradient.map(|g| g.flatten(0, 1))
+            }
         }
     }
 }

@@ -37,13 +37,17 @@ pub enum OptimizerName {
     /// `adjust_lr_fn = "match_rms_adamw"` (so that both take one learning rate), except that Burn
     /// iterates in the gradient's own precision where PyTorch does in bfloat16.
     Muon,
+    /// LoRA-FA, PEFT's `create_lorafa_optimizer`: `lora_A` is frozen, the gradient of `lora_B` is
+    /// corrected for it after clipping, and AdamW makes the step. PEFT's has
+    /// `adam_epsilon = 1e-6`, and adds it before the second moment is corrected.
+    Lorafa,
 }
 
 impl OptimizerName {
     /// The Adam keys it has no use for.
     fn unused(self) -> &'static [&'static str] {
         match self {
-            Self::AdamwTorch | Self::Muon => &[],
+            Self::AdamwTorch | Self::Muon | Self::Lorafa => &[],
             Self::Lion => &["adam_epsilon"],
             Self::Sgd | Self::Adafactor => &["adam_beta1", "adam_beta2", "adam_epsilon"],
         }
@@ -57,6 +61,7 @@ impl OptimizerName {
             Self::Lion => "lion",
             Self::Adafactor => "adafactor",
             Self::Muon => "muon",
+            Self::Lorafa => "lorafa",
         }
     }
 }
@@ -116,7 +121,7 @@ pub fn optimizer(
     parameters: &[NamedParameter],
 ) -> Result<ModuleOptimizer> {
     Ok(match arguments.optim {
-        OptimizerName::AdamwTorch => {
+        OptimizerName::AdamwTorch | OptimizerName::Lorafa => {
             grouped(arguments, parameters, |decay| adamw_with(arguments, decay))
         }
         OptimizerName::Sgd => grouped(arguments, parameters, |decay| {

@@ -9,6 +9,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, Optimi
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
+use burn_peft::LoraFa;
 
 use crate::loader::MicroBatch;
 use crate::metrics::StepMetrics;
@@ -24,6 +25,9 @@ pub struct Trainee<T: Module> {
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
     #[module(skip)]
     gradient_checkpointing: bool,
+    /// What corrects gradients before a step, with `optim = "lorafa"`.
+    #[module(skip)]
+    lora_fa: Option<Arc<LoraFa>>,
     /// The number of the optimizer step that comes next, from 1.
     #[module(skip)]
     next_step: Arc<AtomicUsize>,
@@ -36,8 +40,15 @@ impl<T: Module> Trainee<T> {
             model,
             optimizer: Arc::default(),
             gradient_checkpointing,
+            lora_fa: None,
             next_step: Arc::default(),
         }
+    }
+
+    /// Corrects gradients before every step.
+    pub(crate) fn with_lora_fa(mut self, lora_fa: LoraFa) -> Self {
+        self.lora_fa = Some(Arc::new(lora_fa));
+        self
     }
 
     /// Says which optimizer step comes next, from 1.
@@ -111,7 +122,7 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         self,
         optimizer: &mut ModuleOptimizer,
         learning_rate: ModuleLearningRate,
-        gradients: GradientsParams,
+        mut gradients: GradientsParams,
     ) -> Self {
         if gradients.is_empty() {
             let mut slot = self
@@ -121,6 +132,9 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             *slot = Some(optimizer.to_record());
             drop(slot);
             return self;
+        }
+        if let Some(lora_fa) = &self.lora_fa {
+            lora_fa.correct(&mut gradients);
         }
         let seen = self.model.step_gradients(&gradients);
         let mut next = optimizer.step(learning_rate, self, gradients);

@@ -7,7 +7,7 @@ use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, PeftModel, StepGradients};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use serde_json::{Map, Value};
 
@@ -39,6 +39,20 @@ pub trait TrainTarget: CausalLm + 'static {
     /// # Errors
     /// If one does not; the error names it.
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()>;
+
+    /// Freezes `lora_A` for `optim = "lorafa"`.
+    ///
+    /// # Errors
+    /// If there are no such factors.
+    fn lora_fa(&mut self) -> Result<LoraFa> {
+        let key = "optim";
+        let problem = "is \"lorafa\", which is for LoRA, and the whole model is trained; use \
+                       \"adamw_torch\"";
+        Err(TrainError::Argument {
+            key,
+            problem: problem.into(),
+        })
+    }
 
     /// What training adds to the mean loss, `[1]`.
     fn regularizer(&self) -> Option<Tensor<1>> {
@@ -91,6 +105,10 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
         Ok(PeftModel::check_gradients(self, gradients)?)
+    }
+
+    fn lora_fa(&mut self) -> Result<LoraFa> {
+        Ok(LoraFa::new(self)?)
     }
 
     fn regularizer(&self) -> Option<Tensor<1>> {

@@ -22,7 +22,7 @@ use crate::identity::frozen_hash;
 use crate::loader::{Loader, Order};
 use crate::log::{EvalLog, MetricsFile};
 use crate::metrics::{NoFiles, StepMetric};
-use crate::optimizer;
+use crate::optimizer::{self, OptimizerName};
 use crate::optimizer_state;
 use crate::renderer::ProgressRenderer;
 use crate::resume::{DataIdentity, OPTIMIZER_NAME, STATE_NAME, Saved};
@@ -138,7 +138,14 @@ pub fn train<T: TrainTarget>(
     if arguments.bf16 {
         model.cast_frozen(FloatDType::BF16);
     }
-    let model = Trainee::new(model.train(), arguments.gradient_checkpointing);
+    let lora_fa = match arguments.optim {
+        OptimizerName::Lorafa => Some(model.lora_fa()?),
+        _ => None,
+    };
+    let mut model = Trainee::new(model.train(), arguments.gradient_checkpointing);
+    if let Some(lora_fa) = lora_fa {
+        model = model.with_lora_fa(lora_fa);
+    }
     let device = model.model.device();
     let first_step = state.global_step;
     let file = train.file.clone();

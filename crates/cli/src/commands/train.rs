@@ -9,13 +9,13 @@ use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel};
 use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, Setting,
-    TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments, check_dashboard,
-    clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
+    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments,
+    check_dashboard, clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
@@ -190,6 +190,10 @@ fn attach(
         }
     };
     let is_new = config.adapter.is_none();
+    if config.training.optim == OptimizerName::Lorafa {
+        // Before what is trained is counted.
+        LoraFa::new(&mut model)?;
+    }
     model.update_config(DEFAULT_ADAPTER, |common| {
         common.task_type.get_or_insert(TaskType::CausalLm);
         if is_new || common.base_model_name_or_path.is_none() {

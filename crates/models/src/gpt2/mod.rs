@@ -11,7 +11,7 @@ pub use block::{GPT2Block, GPT2MLP};
 pub use config::Gpt2Config;
 pub use init::init_gpt2;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::optim::GradientsParams;
@@ -26,7 +26,7 @@ use crate::{CausalLm, KvCache, LmBatch, ModelInput};
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
 #[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
-#[adaptable(model_info = "openings")]
+#[adaptable(model_info = "openings", untie = "untie")]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
@@ -160,6 +160,18 @@ impl GPT2LMHeadModel {
     /// The configuration the model was made from.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
+    }
+
+    /// Gives a tied head a weight of its own, equal to the embedding's.
+    fn untie(&mut self) {
+        if self.lm_head.is_some() {
+            return;
+        }
+        let weight = self.transformer.wte.base_layer.weight.val().detach();
+        let weight = Param::from_tensor(weight.transpose()).set_require_grad(false);
+        let head = Linear { weight, bias: None };
+        self.lm_head = Some(LoraAdapter::new(head));
+        self.config.tie_word_embeddings = false;
     }
 
     /// What methods that act at the model are told.

@@ -104,7 +104,11 @@ fn target_modules(adapters: &[WeightedAdapter]) -> Result<Option<TargetModules>>
     let all = adapters
         .iter()
         .map(|part| &part.config.common.target_modules);
-    let all: Vec<&TargetModules> = all.flatten().collect();
+    united("target_modules", all.flatten().collect())
+}
+
+/// What any of these values of a key means.
+pub(super) fn united(key: &str, all: Vec<&TargetModules>) -> Result<Option<TargetModules>> {
     if all.iter().all(|targets| *targets == all[0]) {
         return Ok(all.first().map(|&targets| targets.clone()));
     }
@@ -122,11 +126,10 @@ fn target_modules(adapters: &[WeightedAdapter]) -> Result<Option<TargetModules>>
         }
     }
     match (names.is_empty(), patterns.is_empty()) {
-        (false, false) => Err(PeftError::Adapter(
-            "the adapters' target_modules are a list in one and a pattern in another: they cannot \
-             be combined"
-                .into(),
-        )),
+        (false, false) => Err(PeftError::Adapter(format!(
+            "the adapters' {key} are a list in one and a pattern in another: they cannot be \
+             combined"
+        ))),
         (_, true) => Ok(Some(TargetModules::List(names))),
         (true, false) => Ok(Some(TargetModules::Pattern(patterns.join("|")))),
     }

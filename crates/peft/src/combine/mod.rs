@@ -1,8 +1,9 @@
-//! Several LoRA adapters as one: PEFT's `add_weighted_adapter`, on adapters in a model or on their
+//! Several LoRA (or (IA)³) adapters as one: PEFT's `add_weighted_adapter`, on adapters in a model or on their
 //! files alone.
 
 mod arithmetic;
 mod config;
+mod ia3;
 mod options;
 
 use std::path::Path;
@@ -66,7 +67,8 @@ impl WeightedAdapter {
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Adds an adapter that combines others of the model; it is not active yet.
+    /// Adds an adapter that combines others of the model, LoRA's, or (IA)³'s by their weighted
+    /// sum; it is not active yet.
     ///
     /// # Errors
     /// As [`combine`]; if there is no adapter of one of the names or already one of the new name.
@@ -77,6 +79,13 @@ impl<M: BaseModel> PeftModel<M> {
         adapter_name: &str,
         combination: &Combination,
     ) -> Result<()> {
+        let mut kinds = Vec::new();
+        for (name, _) in adapters {
+            kinds.push(self.config(name)?.peft_type());
+        }
+        if !kinds.is_empty() && kinds.iter().all(|kind| *kind == "IA3") {
+            return ia3::add(self, adapters, adapter_name, combination);
+        }
         let mut parts = Vec::new();
         for &(name, weight) in adapters {
             let config = self.config(name)?;

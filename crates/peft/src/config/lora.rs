@@ -118,6 +118,8 @@ pub struct LoraConfig {
     pub use_dora: bool,
     /// The tokens whose embeddings are trained beside the layers.
     pub trainable_token_indices: Option<TrainableTokenIndices>,
+    /// Whether an output layer tied to the input embedding stays tied to what is trained of it.
+    pub ensure_weight_tying: bool,
     /// How the weight is quantised where `init_lora_weights` is LoftQ.
     pub loftq_config: Option<LoftQConfig>,
     /// Keys without a field, as read.
@@ -140,6 +142,7 @@ impl Default for LoraConfig {
             lora_bias: false,
             use_dora: false,
             trainable_token_indices: None,
+            ensure_weight_tying: false,
             loftq_config: None,
             others: inert_keys()
                 .into_iter()
@@ -179,6 +182,7 @@ impl LoraConfig {
                 ("fan_in_fan_out", json!(self.fan_in_fan_out)),
                 ("lora_bias", json!(self.lora_bias)),
                 ("use_dora", json!(self.use_dora)),
+                ("ensure_weight_tying", json!(self.ensure_weight_tying)),
                 (
                     "loftq_config",
                     match self.loftq_config {

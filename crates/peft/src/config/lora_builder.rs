@@ -53,6 +53,12 @@ impl LoraConfig {
         self
     }
 
+    /// Sets whether a tied output layer stays tied to what is trained of the input embedding.
+    pub fn with_ensure_weight_tying(mut self, ensure_weight_tying: bool) -> Self {
+        self.ensure_weight_tying = ensure_weight_tying;
+        self
+    }
+
     /// Sets the tokens of the input embedding that are trained too.
     pub fn with_trainable_token_indices(mut self, ids: impl IntoIterator<Item = usize>) -> Self {
         let ids = ids.into_iter().collect();

@@ -16,12 +16,11 @@ pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
 
 /// Keys that change the computation and are not supported yet, with the defaults that turn them
 /// off.
-pub(super) fn unsupported_keys() -> [(&'static str, Value); 14] {
+pub(super) fn unsupported_keys() -> [(&'static str, Value); 13] {
     [
         ("alora_invocation_tokens", Value::Null),
         ("arrow_config", Value::Null),
         ("corda_config", Value::Null),
-        ("ensure_weight_tying", json!(false)),
         ("eva_config", Value::Null),
         ("kasa_config", Value::Null),
         ("layer_replication", Value::Null),
@@ -35,9 +34,11 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 14] {
     ]
 }
 
-/// LoRA's keys for variants that neither it nor AdaLoRA has.
+/// LoRA's keys for variants that AdaLoRA does not have.
 pub(crate) fn lora_variant_keys() -> Vec<(&'static str, Value)> {
-    inert_keys().into_iter().chain(unsupported_keys()).collect()
+    let mut keys: Vec<_> = inert_keys().into_iter().chain(unsupported_keys()).collect();
+    keys.push(("ensure_weight_tying", json!(false)));
+    keys
 }
 
 impl LoraConfig {
@@ -70,6 +71,7 @@ impl LoraConfig {
             fan_in_fan_out: fields.take("fan_in_fan_out", false)?,
             lora_bias: fields.take("lora_bias", false)?,
             use_dora: fields.take("use_dora", false)?,
+            ensure_weight_tying: fields.take("ensure_weight_tying", false)?,
             loftq_config: loftq_config(&mut fields)?,
             trainable_token_indices: fields.take("trainable_token_indices", None)?,
             others: Map::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 use burn_peft_kernels::Lora;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -63,7 +63,19 @@ impl Method for LoraConfig {
         self.bias
     }
 
+    fn ensure_weight_tying(&self) -> bool {
+        self.ensure_weight_tying
+    }
+
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let is_tied = self.ensure_weight_tying && layer.is_input;
+        if is_tied && self.use_dora {
+            return Err(PeftError::Config(format!(
+                "ensure_weight_tying = true cannot be used with use_dora = true on {}: the \
+                 magnitudes of an embedding are not those of the output layer",
+                layer.path
+            )));
+        }
         let lora = LoraLayer {
             kind: layer.kind,
             d_in: layer.d_in,
@@ -74,6 +86,7 @@ impl Method for LoraConfig {
             init: self.init_lora_weights,
             loftq: self.loftq_config.unwrap_or_default(),
             lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
+            is_tied,
         };
         Ok(match self.use_dora {
             true => Arc::new(DoraLayer { lora }),
@@ -166,6 +179,8 @@ pub(super) struct LoraLayer {
     init: InitLoraWeights,
     loftq: LoftQConfig,
     lora_bias: bool,
+    /// Whether a tied output layer gets the change of this embedding too.
+    is_tied: bool,
 }
 
 impl LoraLayer {
@@ -215,13 +230,19 @@ impl LayerMethod for LoraLayer {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         if self.kind == LayerKind::Embedding {
             // PEFT starts embeddings the other way round: A is zero, B is not.
-            return vec![
-                TensorSpec::new("lora_embedding_A", "lora_embedding_A", [r, d_in])
-                    .waiting_for("lora_embedding_B"),
-                TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
-                    .with_init(Init::Normal(1.0))
-                    .waiting_for("lora_embedding_A"),
-            ];
+            let a = TensorSpec::new("lora_embedding_A", "lora_embedding_A", [r, d_in])
+                .waiting_for("lora_embedding_B");
+            let b = TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
+                .with_init(Init::Normal(1.0))
+                .waiting_for("lora_embedding_A");
+            return match self.is_tied {
+                // The output layer is the same matrix the other way round, and so its factors.
+                true => vec![
+                    a.tied_transposed("lora_B.weight"),
+                    b.tied_transposed("lora_A.weight"),
+                ],
+                false => vec![a, b],
+            };
         }
         let (a, b) = match self.init {
             InitLoraWeights::True => (Init::kaiming_uniform(d_in), Init::Zeros),
@@ -246,6 +267,15 @@ impl LayerMethod for LoraLayer {
             });
         }
         tensors
+    }
+
+    /// Unlike a linear layer's, this change is made as a matrix of the size of the embedding, in
+    /// every step; and `lora_dropout` leaves the input of the output layer alone.
+    fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
+        match self.is_tied {
+            true => weight.cast(FloatDType::F32) + self.delta_weight(tensors),
+            false => weight,
+        }
     }
 
     fn takes_weight(&self) -> bool {

@@ -25,6 +25,7 @@ mod prefix_tuning;
 mod prompt_tuning;
 mod randlora;
 mod trainable_tokens;
+mod vblora;
 mod vera;
 mod waveft;
 
@@ -50,6 +51,7 @@ pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
 pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
 pub use randlora::RandLoraConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
+pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;
 pub use waveft::WaveFTConfig;
 
@@ -69,6 +71,7 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
     ("ADALORA", read::<AdaLoraConfig>),
     ("VERA", read::<VeraConfig>),
+    ("VBLORA", read::<VBLoRAConfig>),
     ("FOURIERFT", read::<FourierFTConfig>),
     ("HIRA", read::<HiraConfig>),
     ("LOHA", read::<LoHaConfig>),

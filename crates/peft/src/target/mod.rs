@@ -17,5 +17,6 @@ pub use defaults::{
     fourierft_target_modules, ia3_target_modules, ln_tuning_target_modules, lora_target_modules,
 };
 pub use layers::{Targets, target_layers};
+pub(crate) use paths::ends_with_name;
 pub use pattern::{full_match, pattern_value};
 pub use save::modules_to_save;

@@ -1,0 +1,114 @@
+//! An output layer that shares the weight of the input embedding: what is trained of one acts on
+//! both (`ensure_weight_tying`), or the output layer gets a weight of its own.
+
+use std::sync::Arc;
+
+use crate::config::{CommonConfig, TargetModules};
+use crate::target::{ends_with_name, full_match};
+use crate::{BaseModel, Method, PeftError, PeftModel, Result};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// The configuration as it is attached to a model whose output layer is tied, as PEFT does it
+    /// (peft/tuners/tuners_utils.py, `_check_tied_modules`): with `ensure_weight_tying` the input
+    /// embedding stands in the place of the output layer; without, an output layer that is named
+    /// is untied. Then the model from before comes along.
+    ///
+    /// PEFT knows embeddings by the names `embed_tokens` and `lm_head`, so it never ties GPT-2's
+    /// `wte`; here the model says which its embeddings are.
+    ///
+    /// # Errors
+    /// If a pattern is not a regular expression, or the model cannot untie its output layer.
+    pub(crate) fn tie_or_untie(
+        &mut self,
+        config: Arc<dyn Method>,
+    ) -> Result<(Arc<dyn Method>, Option<M>)> {
+        let layers = self.layers();
+        let input = layers.iter().find(|layer| layer.is_input);
+        let output = self.base_model.output_embedding().to_string();
+        let is_tied = !output.is_empty() && !layers.iter().any(|layer| layer.is_output);
+        let Some(input) = input.filter(|_| is_tied).map(|layer| layer.path.clone()) else {
+            if config.ensure_weight_tying() {
+                tracing::warn!(
+                    "ensure_weight_tying = true has no effect: the model's output layer is not tied"
+                );
+            }
+            return Ok((config, None));
+        };
+        let common = config.common();
+        let head = (saves(common, &output), targets(common, &output)?);
+        if config.ensure_weight_tying() {
+            let common = match (head, saves(common, &input), targets(common, &input)?) {
+                ((true, _), ..) | (_, true, _) => saved_in_place(common, &output, &input),
+                ((_, true), ..) | (.., true) => targeted_in_place(common, &output, &input)?,
+                _ => {
+                    tracing::warn!(
+                        "ensure_weight_tying = true has no effect: neither {input} nor {output} \
+                         is in target_modules or modules_to_save"
+                    );
+                    return Ok((config, None));
+                }
+            };
+            return Ok((config.with_common(common), None));
+        }
+        if head == (false, false) {
+            return Ok((config, None));
+        }
+        let before = self.base_model.clone();
+        if !self.base_model.untie_output() {
+            return Err(PeftError::Target(format!(
+                "{output} shares the weight of {input} and cannot be adapted by itself: name \
+                 {input}, or set ensure_weight_tying = true"
+            )));
+        }
+        tracing::warn!(
+            "{output} shares the weight of {input} and is adapted by itself: it is untied from \
+             here on, in a merged model too; ensure_weight_tying = true keeps it tied"
+        );
+        Ok((config, Some(before)))
+    }
+}
+
+/// Whether `modules_to_save` names this layer.
+fn saves(common: &CommonConfig, path: &str) -> bool {
+    let mut names = common.modules_to_save.iter().flatten();
+    names.any(|name| !name.is_empty() && path.ends_with(name))
+}
+
+/// Whether `target_modules` names this layer.
+fn targets(common: &CommonConfig, path: &str) -> Result<bool> {
+    match &common.target_modules {
+        None => Ok(false),
+        Some(all) if all.is_all_linear() => Ok(false),
+        Some(TargetModules::Pattern(pattern)) => full_match("target_modules", pattern, path),
+        Some(TargetModules::List(names)) => Ok(names.iter().any(|name| ends_with_name(path, name))),
+    }
+}
+
+fn saved_in_place(common: &CommonConfig, output: &str, input: &str) -> CommonConfig {
+    let mut common = common.clone();
+    let is_saved = saves(&common, input);
+    let names = common.modules_to_save.get_or_insert_default();
+    names.retain(|name| !output.ends_with(name));
+    if !is_saved {
+        names.push(input.to_string());
+    }
+    common
+}
+
+fn targeted_in_place(common: &CommonConfig, output: &str, input: &str) -> Result<CommonConfig> {
+    let mut common = common.clone();
+    let is_targeted = targets(&common, input)?;
+    match &mut common.target_modules {
+        Some(TargetModules::List(names)) => {
+            names.retain(|name| !ends_with_name(output, name));
+            if !is_targeted {
+                names.push(input.to_string());
+            }
+        }
+        Some(TargetModules::Pattern(pattern)) if !is_targeted => {
+            *pattern = format!("(?:{pattern}|^{}$)", input.replace('.', r"\."));
+        }
+        _ => {}
+    }
+    Ok(common)
+}
