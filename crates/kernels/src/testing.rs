@@ -74,7 +74,10 @@ fn assert_slope<const N: usize>(
     let expected = (value(STEP) - value(-STEP)) / (2.0 * STEP);
     // Of a sum of many parts of either sign.
     let tolerance = 1e-4 * size.sqrt().max(1.0);
-    assert!((slope - expected).abs() <= tolerance, "{slope} is not {expected}");
+    assert!(
+        (slope - expected).abs() <= tolerance,
+        "{slope} is not {expected}"
+    );
 }
 
 fn assert_close(a: &Tensor<2>, b: &Tensor<2>) {
