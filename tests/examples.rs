@@ -74,6 +74,48 @@ fn custom_prompt() {
     );
 }
 
+/// One method of each kind, a few steps each: at layers, at the model, and all weights.
+#[test]
+fn compare_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        "--steps",
+        "2",
+        "--methods",
+        "all weights,LoRA,prefix tuning",
+    ]
+    .map(Path::new);
+    let args = [&flags[..], &["--output".as_ref(), folder.path()]].concat();
+    let Some(output) = run("compare_methods", &args) else {
+        return;
+    };
+    let table = std::fs::read_to_string(folder.path().join("methods.md")).unwrap();
+    assert!(output.contains(&table), "{output}");
+    let cells = |name: &str| -> Vec<&str> {
+        let start = format!("| {name} |");
+        let row = table.lines().find(|line| line.starts_with(&start));
+        let cells = row
+            .unwrap_or_else(|| panic!("no {name} in\n{table}"))
+            .split('|');
+        cells.map(str::trim).collect()
+    };
+    // 4 blocks of r (in + out); 16 positions of 4 layers' keys and values, 128 wide.
+    let lora = 4 * 8 * ((128 + 384) + (128 + 128) + 2 * (128 + 512));
+    for (name, trainable, merges) in [
+        ("all weights", 940_800, "–"),
+        ("LoRA", lora, "yes"),
+        ("prefix tuning", 16 * 4 * 2 * 128, "no"),
+    ] {
+        let cells = cells(name);
+        assert_eq!(cells[2].replace(',', ""), trainable.to_string(), "{table}");
+        assert_eq!(cells[7], merges, "{table}");
+        let loss: f64 = cells[4].parse().unwrap();
+        assert!(loss > 0.5 && loss < 8.0, "{table}");
+    }
+    let chart = std::fs::read_to_string(folder.path().join("methods.svg")).unwrap();
+    assert_eq!(chart.matches("<circle").count(), 3, "{chart}");
+}
+
 /// The recipe of the shipped model still gives the tokenizer and the data that are shipped.
 #[test]
 fn tiny_gpt2() {

@@ -110,6 +110,14 @@ pub fn register_method(peft_type: &str, read: ReadConfig) {
     registry.insert(peft_type.to_string(), read);
 }
 
+/// The `peft_type`s of all known methods.
+pub fn peft_types() -> Vec<String> {
+    let registry = REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    registry.keys().cloned().collect()
+}
+
 /// The least that a file of a method says.
 fn smallest(peft_type: &str) -> Fields {
     let keys = [("peft_type".to_string(), peft_type.into())];
