@@ -61,6 +61,7 @@ fn gradients_are_the_same() {
     assert_same(adapted("gpt2_lora_layers"));
     assert_same(adapted("gpt2_lora_embedding"));
     assert_same(adapted("gpt2_lora_bias_all"));
+    assert_same(adapted("gpt2_vblora"));
     assert_same(base());
 }
 

@@ -10,6 +10,7 @@ mod common;
 mod conformance;
 mod data;
 mod dropout;
+mod eva;
 mod examples;
 mod exit_codes;
 mod forward_and_merge;

@@ -10,7 +10,7 @@ use crate::common::Lab;
 use crate::linear_methods::net;
 
 /// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
-const METHODS: [(&str, &[&str], bool); 19] = [
+const METHODS: [(&str, &[&str], bool); 21] = [
     ("GRALORA", &["hybrid_r=2"], true),
     ("RANDLORA", &[], true),
     ("WAVEFT", &["n_frequency=20"], true),
@@ -26,6 +26,24 @@ const METHODS: [(&str, &[&str], bool); 19] = [
     (
         "ADALORA",
         &["total_step=6", "init_r=4", "target_r=2", "lora_dropout=0.1"],
+        true,
+    ),
+    (
+        "VBLORA",
+        &[
+            "r=2",
+            "num_vectors=6",
+            "vector_length=8",
+            "vblora_dropout=0.1",
+        ],
+        true,
+    ),
+    (
+        "LORA",
+        &[
+            "init_lora_weights=\"eva\"",
+            "eva_config={ tau = 0.8, rho = 1.5 }",
+        ],
         true,
     ),
     ("VERA", &["r=8", "save_projection=false"], true),
@@ -189,6 +207,23 @@ fn bad_configurations_name_the_key_and_the_value() {
             "use_dora = true",
         ),
         (r#""VERA", "r": 0"#, "r = 0"),
+        (r#""VBLORA", "topk": 300"#, "topk = 300"),
+        (
+            r#""VBLORA", "vector_length": 5, "target_modules": ["fc1"]"#,
+            "vector_length = 5 does not divide the 12 inputs of fc1",
+        ),
+        (
+            r#""VBLORA", "save_only_topk_weights": true"#,
+            "save_only_topk_weights = true",
+        ),
+        (
+            r#""LORA", "init_lora_weights": "eva", "eva_config": {"rho": 0.5}"#,
+            "eva_config.rho = 0.5",
+        ),
+        (
+            r#""LORA", "eva_config": {"rho": 1.5}"#,
+            "needs init_lora_weights = \"eva\"",
+        ),
         (r#""VERA", "bias": "lora_only""#, "\"vera_only\""),
         (
             r#""VERA", "projection_prng_key": -1"#,

@@ -60,6 +60,7 @@ pub const METHODS: &[Method] = &[
     method("LoHa", 2e-2, "peft.peft_type=LOHA peft.r=4"),
     method("LoKr", 2e-2, "peft.peft_type=LOKR peft.r=8"),
     method("RandLoRA", 5e-3, "peft.peft_type=RANDLORA peft.r=32"),
+    method("VB-LoRA", 1e-2, "peft.peft_type=VBLORA peft.r=4 peft.num_vectors=64 peft.vector_length=128"),
     method(
         "VeRA",
         1e-1,

@@ -81,11 +81,20 @@ pub trait LayerInput: Clone {
     /// The number of positions.
     fn tokens(&self) -> usize;
 
+    /// The activations `[tokens, d_in]`; nothing of ids.
+    fn activations(&self) -> Option<Tensor<2>> {
+        None
+    }
+
     /// Some of the positions, in this order.
     fn select_positions(&self, positions: &[i64]) -> Self;
 }
 
 impl LayerInput for Tensor<2> {
+    fn activations(&self) -> Option<Tensor<2>> {
+        Some(self.clone())
+    }
+
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.forward(self, base)
     }

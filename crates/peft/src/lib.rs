@@ -20,6 +20,7 @@ pub mod config;
 mod conv1d;
 mod convert;
 mod error;
+mod eva;
 pub mod files;
 mod guard;
 mod hotswap;

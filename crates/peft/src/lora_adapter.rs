@@ -57,6 +57,9 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
     pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
+        if let Some((probe, input)) = self.state.probe.as_ref().zip(input.activations()) {
+            probe.see(input);
+        }
         if let (Some(rows), false) = (&self.state.rows, self.state.disabled) {
             let output = self.by_rows(rows, input, |name, part| self.forward_with(name, part));
             return match residual {

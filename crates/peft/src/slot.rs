@@ -118,6 +118,8 @@ pub struct SlotState {
     pub(crate) saved: Vec<String>,
     /// The names of the adapters whose copy is that of an output layer tied to this one too.
     pub(crate) tied: Vec<String>,
+    /// What is shown every input of the layer.
+    pub(crate) probe: Option<crate::eva::Probe>,
     /// The adapter of each row of the batch, in place of the active ones.
     pub(crate) rows: Option<Arc<[String]>>,
     /// The weight before adapters took a part of it, each with its name.

@@ -15,7 +15,8 @@ use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
     Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments,
-    check_dashboard, clock, dashboard, estimate, peak_memory_bytes, settings_toml, train,
+    check_dashboard, clock, dashboard, estimate, initialize_lora_eva_weights, peak_memory_bytes,
+    settings_toml, train,
 };
 use clap::error::ErrorKind;
 
@@ -139,6 +140,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let limits = model.limits();
     let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
 
+    if let (Loaded::Adapted(model), None) = (&mut model, &config.adapter) {
+        let batch_size = config.training.per_device_train_batch_size;
+        initialize_lora_eva_weights(model, &data.train, batch_size)?;
+    }
     let prompt = Prompt::new(
         &config,
         tokenizer.as_ref(),

@@ -42,6 +42,9 @@ pub enum InitLoraWeights {
     Olora,
     /// `"orthogonal"`: A and B random and orthogonal to each other; the rank has to be even.
     Orthogonal,
+    /// `"eva"`: the directions in which a layer's inputs vary most, once
+    /// `PeftModel::initialize_lora_eva_weights` has seen data; until then as `true`.
+    Eva,
     /// `"loftq"`: what a quantised weight, which replaces the base's, lacks.
     Loftq,
 }
@@ -65,10 +68,55 @@ impl Default for LoftQConfig {
     }
 }
 
+/// How [`InitLoraWeights::Eva`] looks at data and hands out ranks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaConfig {
+    /// A layer gets at most this many times its rank; 1 leaves the ranks as they are.
+    pub rho: f64,
+    /// The cosine of a direction to what it was a batch before, from which on it has converged.
+    pub tau: f64,
+    /// Whether only tokens that are learnt (their label is not `label_mask_value`) count.
+    pub use_label_mask: bool,
+    /// The label of the others.
+    pub label_mask_value: i64,
+    /// Whether directions are divided by the roots of their singular values.
+    pub whiten: bool,
+    /// Whether α changes with the rank, so that the scaling stays.
+    pub adjust_scaling_factors: bool,
+}
+
+impl Default for EvaConfig {
+    fn default() -> Self {
+        Self {
+            rho: 2.0,
+            tau: 0.99,
+            use_label_mask: true,
+            label_mask_value: -100,
+            whiten: false,
+            adjust_scaling_factors: true,
+        }
+    }
+}
+
+impl EvaConfig {
+    fn validate(&self) -> Result<()> {
+        let fail = |key: &str, value: f64, must: &str| {
+            let reason = format!("eva_config.{key} = {value}: must be {must}");
+            Err(PeftError::Config(reason))
+        };
+        match self {
+            Self { rho, .. } if !(*rho >= 1.0 && rho.is_finite()) => fail("rho", *rho, "1 or more"),
+            Self { tau, .. } if !(0.0..=1.0).contains(tau) => fail("tau", *tau, "from 0 to 1"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl InitLoraWeights {
     /// Whether the adapter's first values are made from the weight.
     pub(crate) fn splits(self) -> bool {
-        !matches!(self, Self::True | Self::False | Self::Gaussian)
+        !matches!(self, Self::True | Self::False | Self::Gaussian | Self::Eva)
     }
 
     pub(crate) fn to_json(self) -> Value {
@@ -78,6 +126,7 @@ impl InitLoraWeights {
             Self::Olora => json!("olora"),
             Self::Orthogonal => json!("orthogonal"),
             Self::Loftq => json!("loftq"),
+            Self::Eva => json!("eva"),
             Self::True => json!(true),
             Self::False => json!(false),
             Self::Gaussian => json!("gaussian"),
@@ -120,6 +169,8 @@ pub struct LoraConfig {
     pub trainable_token_indices: Option<TrainableTokenIndices>,
     /// Whether an output layer tied to the input embedding stays tied to what is trained of it.
     pub ensure_weight_tying: bool,
+    /// How EVA looks at data where `init_lora_weights` is that.
+    pub eva_config: Option<EvaConfig>,
     /// How the weight is quantised where `init_lora_weights` is LoftQ.
     pub loftq_config: Option<LoftQConfig>,
     /// Keys without a field, as read.
@@ -143,6 +194,7 @@ impl Default for LoraConfig {
             use_dora: false,
             trainable_token_indices: None,
             ensure_weight_tying: false,
+            eva_config: None,
             loftq_config: None,
             others: inert_keys()
                 .into_iter()
@@ -182,6 +234,7 @@ impl LoraConfig {
                 ("fan_in_fan_out", json!(self.fan_in_fan_out)),
                 ("lora_bias", json!(self.lora_bias)),
                 ("use_dora", json!(self.use_dora)),
+                ("eva_config", json!(self.eva_config)),
                 ("ensure_weight_tying", json!(self.ensure_weight_tying)),
                 (
                     "loftq_config",
@@ -250,6 +303,15 @@ impl LoraConfig {
             }
             _ => {}
         }
+        if let Some(eva) = &self.eva_config {
+            eva.validate()?;
+            if init != InitLoraWeights::Eva {
+                return fail(format!(
+                    "eva_config needs init_lora_weights = \"eva\", not {}",
+                    init.to_json()
+                ));
+            }
+        }
         if self.lora_bias && self.use_dora {
             return fail("lora_bias = true cannot be used with use_dora = true".to_string());
         }
@@ -268,6 +330,15 @@ impl LoraConfig {
         Ok(rank.copied().unwrap_or(self.r))
     }
 
+    /// α of the layer at `path`: `alpha_pattern`'s, or `lora_alpha`.
+    ///
+    /// # Errors
+    /// When a pattern is not a regular expression.
+    pub fn alpha(&self, path: &str) -> Result<f64> {
+        let alpha = pattern_value("alpha_pattern", &self.alpha_pattern, path)?;
+        Ok(alpha.copied().unwrap_or(self.lora_alpha))
+    }
+
     /// The factor of the adapter's output at `path`: α/r, with rsLoRA α/√r, where
     /// `alpha_pattern` and `rank_pattern` may give the layer its own α and r.
     ///
@@ -275,8 +346,7 @@ impl LoraConfig {
     /// When a pattern is not a regular expression.
     pub fn scaling(&self, path: &str) -> Result<f64> {
         let rank = self.rank(path)? as f64;
-        let alpha = pattern_value("alpha_pattern", &self.alpha_pattern, path)?;
-        let alpha = alpha.copied().unwrap_or(self.lora_alpha);
+        let alpha = self.alpha(path)?;
         Ok(if self.use_rslora {
             alpha / rank.sqrt()
         } else {

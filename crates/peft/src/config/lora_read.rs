@@ -16,12 +16,11 @@ pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
 
 /// Keys that change the computation and are not supported yet, with the defaults that turn them
 /// off.
-pub(super) fn unsupported_keys() -> [(&'static str, Value); 13] {
+pub(super) fn unsupported_keys() -> [(&'static str, Value); 12] {
     [
         ("alora_invocation_tokens", Value::Null),
         ("arrow_config", Value::Null),
         ("corda_config", Value::Null),
-        ("eva_config", Value::Null),
         ("kasa_config", Value::Null),
         ("layer_replication", Value::Null),
         ("lora_ga_config", Value::Null),
@@ -38,6 +37,7 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 13] {
 pub(crate) fn lora_variant_keys() -> Vec<(&'static str, Value)> {
     let mut keys: Vec<_> = inert_keys().into_iter().chain(unsupported_keys()).collect();
     keys.push(("ensure_weight_tying", json!(false)));
+    keys.push(("eva_config", Value::Null));
     keys
 }
 
@@ -73,6 +73,7 @@ impl LoraConfig {
             use_dora: fields.take("use_dora", false)?,
             ensure_weight_tying: fields.take("ensure_weight_tying", false)?,
             loftq_config: loftq_config(&mut fields)?,
+            eva_config: fields.take("eva_config", None)?,
             trainable_token_indices: fields.take("trainable_token_indices", None)?,
             others: Map::new(),
         };
@@ -151,7 +152,7 @@ fn loftq_config(fields: &mut Fields) -> Result<Option<LoftQConfig>> {
 }
 
 const KNOWN_INITS: &str = "not supported; true, false, \"gaussian\", \"pissa\", \
-    \"pissa_niter_4\" (or another number), \"olora\", \"orthogonal\" and \"loftq\" are";
+    \"pissa_niter_4\" (or another number), \"olora\", \"orthogonal\", \"loftq\" and \"eva\" are";
 
 fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
     match fields.take_value("init_lora_weights") {
@@ -163,6 +164,7 @@ fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
             "olora" => Ok(InitLoraWeights::Olora),
             "orthogonal" => Ok(InitLoraWeights::Orthogonal),
             "loftq" => Ok(InitLoraWeights::Loftq),
+            "eva" => Ok(InitLoraWeights::Eva),
             name => match name.strip_prefix("pissa_niter_").map(str::parse) {
                 Some(Ok(niter)) => Ok(InitLoraWeights::Pissa { niter: Some(niter) }),
                 _ => Err(fields.error("init_lora_weights", &Value::from(name), KNOWN_INITS)),

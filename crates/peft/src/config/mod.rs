@@ -16,7 +16,7 @@ pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
 pub use keys::{Keys, bias};
-pub use lora::{Bias, InitLoraWeights, LoftQConfig, LoraConfig};
+pub use lora::{Bias, EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
 pub(crate) use lora_read::lora_variant_keys;
 pub use one_or_many::OneOrMany;
 pub use prompt_learning::PromptLearning;

@@ -245,7 +245,9 @@ impl LayerMethod for LoraLayer {
             };
         }
         let (a, b) = match self.init {
-            InitLoraWeights::True => (Init::kaiming_uniform(d_in), Init::Zeros),
+            InitLoraWeights::True | InitLoraWeights::Eva => {
+                (Init::kaiming_uniform(d_in), Init::Zeros)
+            }
             InitLoraWeights::False => (Init::kaiming_uniform(d_in), Init::kaiming_uniform(r)),
             InitLoraWeights::Gaussian => (Init::Normal(1.0 / r as f64), Init::Zeros),
             // Replaced by those of `split`.

@@ -18,7 +18,7 @@ pub(super) struct Start {
 
 /// A layer's weight `[d_out, d_in]` as torch's `Linear` has it, whatever the layer is, so that
 /// all of this is right on `Conv1D` too.
-pub(super) struct Weight {
+pub(crate) struct Weight {
     pub values: Vec<f32>,
     pub d_out: usize,
     pub d_in: usize,
@@ -122,7 +122,11 @@ fn factors(
 
 /// A decomposition of rank `r` by subspace iteration (Halko et al., arXiv 0909.4061), as
 /// `torch.svd_lowrank`.
-fn largest(weight: &Weight, r: usize, rounds: usize) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
+pub(crate) fn largest(
+    weight: &Weight,
+    r: usize,
+    rounds: usize,
+) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
     let device = burn::tensor::Device::flex();
     let tensor = |values: Vec<f32>, shape: [usize; 2]| {

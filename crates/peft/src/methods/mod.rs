@@ -45,6 +45,7 @@ pub use init::InitWeights;
 pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
+pub(crate) use lora_init::{Weight, largest};
 pub use oft::OFTConfig;
 pub use p_tuning::{PromptEncoderConfig, Reparameterization};
 pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
