@@ -2,7 +2,7 @@
 //! each: what it costs and what it reaches. Writes methods.md, methods.svg and the adapters.
 //!
 //! ```text
-//! cargo run --release --example compare_methods                       # about 8 minutes on 2 cores
+//! cargo run --release --example compare_methods                       # about 5 minutes on 2 cores
 //! cargo run --release --example compare_methods -- --methods LoRA,DoRA --scales 0.3,1,3
 //! ```
 //!
@@ -39,7 +39,7 @@ const QUICKSTART: &str = "configs/quickstart.toml";
 #[derive(Parser)]
 struct Args {
     /// Optimizer steps of each method
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 60)]
     steps: usize,
     /// Only these, by the names of the table
     #[arg(long, value_delimiter = ',')]

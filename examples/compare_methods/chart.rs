@@ -105,9 +105,12 @@ fn place(text: &str, (x, y): (f64, f64), taken: &[Rect]) -> Rect {
     let at = |left: f64, top: f64| [left, top, left + width, top + height];
     let rows = [0.0, -8.0, 8.0, -16.0, 16.0, -24.0, 24.0];
     let middle = y - height / 2.0;
-    let beside = rows
-        .iter()
-        .flat_map(|row| [at(x + 7.0, middle + row), at(x - 7.0 - width, middle + row)]);
+    let beside = |gap: f64| {
+        rows.iter().flat_map(move |row| {
+            let top = middle + row;
+            [at(x + gap, top), at(x - gap - width, top)]
+        })
+    };
     let centred = [
         at(x - width / 2.0, middle - 14.0),
         at(x - width / 2.0, middle + 14.0),
@@ -119,6 +122,6 @@ fn place(text: &str, (x, y): (f64, f64), taken: &[Rect]) -> Rect {
                 .iter()
                 .any(|t| rect[0] < t[2] && t[0] < rect[2] && rect[1] < t[3] && t[1] < rect[3])
     };
-    let free = beside.chain(centred).find(is_free);
+    let free = beside(7.0).chain(centred).chain(beside(12.0)).find(is_free);
     free.unwrap_or_else(|| at(x + 7.0, middle))
 }

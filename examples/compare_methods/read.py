@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 warnings.simplefilter("ignore")
 logging.set_verbosity_error()
+logging.disable_progress_bar()
 MODEL = "assets/tiny-gpt2"
 MAX_LENGTH = 112  # data.max_length of the comparison
 
