@@ -60,7 +60,11 @@ pub const METHODS: &[Method] = &[
     method("LoHa", 6e-2, "peft.peft_type=LOHA peft.r=4"),
     method("LoKr", 6e-2, "peft.peft_type=LOKR peft.r=8"),
     method("RandLoRA", 5e-3, "peft.peft_type=RANDLORA peft.r=32"),
-    method("VB-LoRA", 1e-2, "peft.peft_type=VBLORA peft.r=4 peft.num_vectors=64 peft.vector_length=128"),
+    method(
+        "VB-LoRA",
+        1e-2,
+        "peft.peft_type=VBLORA peft.r=4 peft.num_vectors=64 peft.vector_length=128",
+    ),
     method(
         "VeRA",
         0.3,
