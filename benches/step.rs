@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
-/// The least that is asked for.
+/// What `.ci/run` insists on.
 const LEAST: f64 = 1.5;
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {

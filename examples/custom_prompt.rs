@@ -14,7 +14,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use burn_peft::config::{CommonConfig, Fields, PromptLearning};
+use burn_peft::config::{Fields, PromptLearning};
 use burn_peft::methods::register_method;
 use burn_peft::{
     Extra, Init, Method, ModelInfo, ModelMethod, PeftModel, Result, TensorSpec, Tensors, Tree,
@@ -31,8 +31,10 @@ struct LowRankPromptConfig {
 }
 
 impl LowRankPromptConfig {
+    const PEFT_TYPE: &str = "LOW_RANK_PROMPT";
+
     fn read(mut fields: Fields) -> Result<Arc<dyn Method>> {
-        let mut prompt = PromptLearning::from_fields(&mut fields, "LOW_RANK_PROMPT")?;
+        let mut prompt = PromptLearning::from_fields(&mut fields, Self::PEFT_TYPE)?;
         let r = fields.take("r", 2)?;
         prompt.common.unknown = fields.rest();
         Ok(Arc::new(Self { prompt, r }))
@@ -40,32 +42,12 @@ impl LowRankPromptConfig {
 }
 
 impl Method for LowRankPromptConfig {
-    fn peft_type(&self) -> &str {
-        "LOW_RANK_PROMPT"
-    }
-
-    fn class_name(&self) -> &str {
-        "LowRankPrompt"
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.prompt.common
-    }
-
-    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
-        let mut config = self.clone();
-        config.prompt.common = common;
-        Arc::new(config)
-    }
+    burn_peft::method_of_prompt!("LowRankPrompt");
 
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.prompt.to_json(self.peft_type());
         map.insert("r".into(), json!(self.r));
         map
-    }
-
-    fn acts_at_model(&self) -> bool {
-        true
     }
 
     fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
@@ -159,7 +141,7 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(trained < untrained, "it learned nothing");
 
     // Files: `peft_type` is found through the registry.
-    register_method("LOW_RANK_PROMPT", LowRankPromptConfig::read);
+    register_method(LowRankPromptConfig::PEFT_TYPE, LowRankPromptConfig::read);
     let folder = tempfile::tempdir()?;
     model.save_pretrained(folder.path())?;
     let loaded = PeftModel::from_pretrained(base, folder.path(), false)?;

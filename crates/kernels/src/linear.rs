@@ -30,6 +30,21 @@ pub struct Lora {
     pub dropout: f64,
 }
 
+impl Lora {
+    /// What it adds to the output, `[tokens, d_out]`, for the input `x`, `[tokens, d_in]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
+        let hidden = crate::dropout(x, self.dropout).matmul(self.a.clone().transpose());
+        (hidden * self.scaling).matmul(self.b.clone().transpose())
+    }
+
+    /// The change of the weight that adds the same without dropout, `[d_in, d_out]`.
+    pub fn delta_weight(&self) -> Tensor<2> {
+        let product = self.a.clone().transpose();
+        product.matmul(self.b.clone().transpose()) * self.scaling
+    }
+}
+
 /// `x · weight + bias + residual + lora`: `x` is `[tokens, d_in]`, `weight` `[d_in, d_out]`,
 /// `bias` `[d_out]`, `residual` and result `[tokens, d_out]`.
 ///
@@ -82,9 +97,7 @@ fn plain(
         output = output + bias.unsqueeze();
     }
     if let Some(lora) = lora {
-        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
-        let hidden = crate::dropout(x, lora.dropout).matmul(lora.a.transpose()) * lora.scaling;
-        output = output + hidden.matmul(lora.b.transpose());
+        output = output + lora.forward(x);
     }
     match residual {
         Some(residual) => residual + output,

@@ -135,8 +135,28 @@ pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tenso
     });
 }
 
-/// The parts that do not differ between layers with a `weight` and an optional `bias`.
+/// The parts that do not differ between layers with a `weight` and a `bias`, which may be optional
+/// and have names of its own.
 macro_rules! weight_and_bias {
+    () => {
+        fn bias(&self) -> Option<Tensor<1>> {
+            Some(self.bias.val())
+        }
+
+        fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+            visit("weight", &self.weight);
+            visit("bias", &self.bias);
+        }
+
+        fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+            visit("weight", &mut self.weight);
+            visit("bias", &mut self.bias);
+        }
+
+        fn device(&self) -> Device {
+            self.weight.lazy_device()
+        }
+    };
     ($weight:ident, $bias:ident) => {
         fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
             visit("weight", &self.$weight);
@@ -162,6 +182,42 @@ macro_rules! weight_and_bias {
     };
 }
 
+pub(crate) use weight_and_bias;
+
+/// What a linear layer computes, whatever it calls its parameters.
+macro_rules! linear_layer {
+    () => {
+        fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+            linear(input, self.weight.val(), self.bias(), None, None)
+        }
+
+        fn forward_fused(
+            &self,
+            input: &Tensor<2>,
+            residual: Option<&Tensor<2>>,
+            lora: Option<Lora>,
+        ) -> Option<Tensor<2>> {
+            let (input, residual) = (input.clone(), residual.cloned());
+            Some(linear(
+                input,
+                self.weight.val(),
+                self.bias(),
+                residual,
+                lora,
+            ))
+        }
+
+        fn forward_with(
+            &self,
+            input: Tensor<2>,
+            weight: Tensor<2>,
+            bias: Option<Tensor<1>>,
+        ) -> Tensor<2> {
+            linear(input, weight, bias, None, None)
+        }
+    };
+}
+
 impl BaseLayer for Linear {
     type Input = Tensor<2>;
 
@@ -173,34 +229,7 @@ impl BaseLayer for Linear {
         self.weight.lazy_shape().dims()
     }
 
-    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        linear(input, self.weight.val(), self.bias(), None, None)
-    }
-
-    fn forward_fused(
-        &self,
-        input: &Tensor<2>,
-        residual: Option<&Tensor<2>>,
-        lora: Option<Lora>,
-    ) -> Option<Tensor<2>> {
-        let (input, residual) = (input.clone(), residual.cloned());
-        Some(linear(
-            input,
-            self.weight.val(),
-            self.bias(),
-            residual,
-            lora,
-        ))
-    }
-
-    fn forward_with(
-        &self,
-        input: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Tensor<2> {
-        burn::tensor::module::linear(input, weight, bias)
-    }
+    linear_layer!();
 
     fn weight(&self) -> Tensor<2> {
         self.weight.val().cast(FloatDType::F32)
@@ -239,34 +268,7 @@ impl BaseLayer for Conv1D {
         self.weight.lazy_shape().dims()
     }
 
-    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        linear(input, self.weight.val(), self.bias(), None, None)
-    }
-
-    fn forward_fused(
-        &self,
-        input: &Tensor<2>,
-        residual: Option<&Tensor<2>>,
-        lora: Option<Lora>,
-    ) -> Option<Tensor<2>> {
-        let (input, residual) = (input.clone(), residual.cloned());
-        Some(linear(
-            input,
-            self.weight.val(),
-            self.bias(),
-            residual,
-            lora,
-        ))
-    }
-
-    fn forward_with(
-        &self,
-        input: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Tensor<2> {
-        burn::tensor::module::linear(input, weight, bias)
-    }
+    linear_layer!();
 
     fn weight(&self) -> Tensor<2> {
         self.weight.val().cast(FloatDType::F32)
@@ -276,10 +278,6 @@ impl BaseLayer for Conv1D {
         self.weight.val()
     }
 
-    fn bias(&self) -> Option<Tensor<1>> {
-        Some(self.bias.val())
-    }
-
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight);
         if let Some(bias) = bias {
@@ -287,19 +285,7 @@ impl BaseLayer for Conv1D {
         }
     }
 
-    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        visit("weight", &self.weight);
-        visit("bias", &self.bias);
-    }
-
-    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        visit("weight", &mut self.weight);
-        visit("bias", &mut self.bias);
-    }
-
-    fn device(&self) -> Device {
-        self.weight.lazy_device()
-    }
+    weight_and_bias!();
 
     fn describe(&self) -> Tree {
         let [d_in, d_out] = self.dims();

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::layer_norm;
 
-use crate::base_layer::replace;
+use crate::base_layer::{replace, weight_and_bias};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis
@@ -60,10 +60,6 @@ impl BaseLayer for LayerNorm {
         self.weight.val().unsqueeze()
     }
 
-    fn bias(&self) -> Option<Tensor<1>> {
-        Some(self.bias.val())
-    }
-
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight.squeeze_dim(0));
         if let Some(bias) = bias {
@@ -71,19 +67,7 @@ impl BaseLayer for LayerNorm {
         }
     }
 
-    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        visit("weight", &self.weight);
-        visit("bias", &self.bias);
-    }
-
-    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        visit("weight", &mut self.weight);
-        visit("bias", &mut self.bias);
-    }
-
-    fn device(&self) -> Device {
-        self.weight.lazy_device()
-    }
+    weight_and_bias!();
 
     fn describe(&self) -> Tree {
         let [d, _] = self.dims();

@@ -28,6 +28,7 @@ mod layer;
 mod layer_norm;
 mod lora_adapter;
 mod lora_fa;
+mod merging;
 mod method;
 pub mod methods;
 mod model;

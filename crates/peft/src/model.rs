@@ -366,62 +366,6 @@ impl<M: BaseModel> PeftModel<M> {
         self.visit_slots_mut(|_, slot| slot.state_mut().disabled = false);
     }
 
-    /// Whether adapters are in the weights now.
-    pub fn is_merged(&self) -> bool {
-        let mut merged = false;
-        self.visit_slots(|_, slot| merged |= !slot.state().merged.is_empty());
-        merged
-    }
-
-    /// Puts the active adapters into the weights, so that they cost nothing to run.
-    ///
-    /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
-    /// `safe_merge`, merged weights have to be finite.
-    ///
-    /// # Errors
-    /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
-    pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
-        let mut active = self.active.iter();
-        if let Some(name) = active.find(|name| self.model_adapter(name).is_some()) {
-            return Err(PeftError::Adapter(format!(
-                "the adapter `{name}` cannot be merged: {} acts at the model, not at its weights",
-                self.config(name)?.peft_type()
-            )));
-        }
-        let mut result = Ok(());
-        self.visit_slots_mut(|path, slot| {
-            if result.is_ok() {
-                result = slot.merge(path, safe_merge);
-            }
-        });
-        if result.is_err() {
-            self.unmerge_adapter();
-        }
-        result
-    }
-
-    /// Takes merged adapters out of the weights again; the weights are bit for bit as before.
-    pub fn unmerge_adapter(&mut self) {
-        self.visit_slots_mut(|_, slot| slot.unmerge());
-    }
-
-    /// The plain model with the active adapters in its weights.
-    ///
-    /// # Errors
-    /// As [`merge_adapter`](Self::merge_adapter).
-    pub fn merge_and_unload(mut self, safe_merge: bool) -> Result<M> {
-        self.merge_adapter(safe_merge)?;
-        self.visit_slots_mut(|_, slot| slot.unload(true));
-        Ok(self.base_model)
-    }
-
-    /// The plain model without any adapter.
-    pub fn unload(mut self) -> M {
-        self.unmerge_adapter();
-        self.visit_slots_mut(|_, slot| slot.unload(false));
-        self.base_model
-    }
-
     /// Removes an adapter. If it was the active one, the first of the others becomes active.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Functions of single values, in one pass over memory.
 
 use super::buffer::{filled, for_rows, vectorised};
-use super::exp_scalar::exp;
+use super::exp::exp_one as exp;
 
 /// √(2/π)
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;

@@ -44,6 +44,13 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.less_than_f32s(x, splat(UNDERFLOW)), splat(0.0), scaled)
 }
 
+/// [`exp`] of one value, any at all, in a form that the compiler can vectorise. Above 88 it is that
+/// of 88, near the largest `f32`.
+#[inline(always)]
+pub fn exp_one(x: f32) -> f32 {
+    exp(pulp::Scalar, if x > 88.0 { 88.0 } else { x })
+}
+
 /// The largest value of a row; negative infinity if it is empty.
 ///
 /// # Panics

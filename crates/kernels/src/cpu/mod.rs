@@ -7,7 +7,6 @@ pub mod buffer;
 pub mod dropout;
 pub mod elementwise;
 pub mod exp;
-pub mod exp_scalar;
 pub mod norm;
 pub mod product;
 pub mod random;

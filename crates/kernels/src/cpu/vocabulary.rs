@@ -1,7 +1,7 @@
 //! The cross-entropy of a vocabulary in pieces of the vocabulary.
 
 use super::buffer::{for_rows, vectorised};
-use super::exp_scalar::exp;
+use super::exp::exp_one as exp;
 use super::product::{Matrix, MatrixMut, Onto, Weight};
 
 /// The number of words whose logits live at once.

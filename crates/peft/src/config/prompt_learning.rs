@@ -134,3 +134,35 @@ impl PromptLearning {
         })
     }
 }
+
+/// The functions of [`Method`](crate::Method) that do not differ between configurations with a
+/// field `prompt: PromptLearning` and a constant `PEFT_TYPE`.
+#[macro_export]
+macro_rules! method_of_prompt {
+    ($class:literal) => {
+        fn peft_type(&self) -> &str {
+            Self::PEFT_TYPE
+        }
+
+        fn class_name(&self) -> &str {
+            $class
+        }
+
+        fn common(&self) -> &$crate::config::CommonConfig {
+            &self.prompt.common
+        }
+
+        fn with_common(
+            &self,
+            common: $crate::config::CommonConfig,
+        ) -> std::sync::Arc<dyn $crate::Method> {
+            let mut config = self.clone();
+            config.prompt.common = common;
+            std::sync::Arc::new(config)
+        }
+
+        fn acts_at_model(&self) -> bool {
+            true
+        }
+    };
+}

@@ -88,18 +88,8 @@ impl Method for FourierFTConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let patterns = &self.n_frequency_pattern;
-        let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
-        let n = n.copied().unwrap_or(self.n_frequency);
+        let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
         let (d_in, d_out) = (layer.d_in, layer.d_out);
-        if n == 0 || n > d_in * d_out {
-            return Err(PeftError::Config(format!(
-                "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
-                 the number of its weights",
-                layer.path,
-                d_in * d_out
-            )));
-        }
         let mut random = TorchRandom::new(self.random_loc_seed.unwrap_or_default());
         let places = random.permutation(d_in * d_out, n).into_iter();
         let (rows, columns) = places
@@ -113,6 +103,29 @@ impl Method for FourierFTConfig {
             scaling: self.scaling / (d_in * d_out) as f64,
             init: self.init_weights,
         }))
+    }
+}
+
+/// The number of values at a layer: what a pattern says, or else `n_frequency`.
+///
+/// # Errors
+/// If there are fewer than one or more than weights.
+pub(super) fn frequencies(
+    n_frequency: usize,
+    patterns: &IndexMap<String, usize>,
+    layer: &LayerInfo,
+) -> Result<usize> {
+    let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
+    let n = n.copied().unwrap_or(n_frequency);
+    let (d_in, d_out) = (layer.d_in, layer.d_out);
+    match (1..=d_in * d_out).contains(&n) {
+        true => Ok(n),
+        false => Err(PeftError::Config(format!(
+            "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
+             the number of its weights",
+            layer.path,
+            d_in * d_out
+        ))),
     }
 }
 

@@ -7,9 +7,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::lycoris::Drops;
+use super::lycoris::{Drops, Ranks};
 use super::parts::parameter;
-use crate::config::check::{positive, probability};
+use crate::config::check::probability;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
@@ -62,14 +62,22 @@ crate::peft_config!(LoHaConfig, "LOHA", "LoHa", without: [], fixed: {
     vec![("use_effective_conv2d", json!(false))]
 });
 
+impl LoHaConfig {
+    fn ranks(&self) -> Ranks<'_> {
+        Ranks {
+            r: self.r,
+            alpha: &self.alpha,
+            rank_pattern: &self.rank_pattern,
+            alpha_pattern: &self.alpha_pattern,
+        }
+    }
+}
+
 impl Method for LoHaConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        for (pattern, rank) in &self.rank_pattern {
-            positive(&format!("rank_pattern {pattern:?}"), *rank)?;
-        }
+        self.ranks().validate()?;
         probability("rank_dropout", self.rank_dropout)?;
         probability("module_dropout", self.module_dropout)
     }
@@ -79,15 +87,12 @@ impl Method for LoHaConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let rank = target::pattern_value("rank_pattern", &self.rank_pattern, &layer.path)?;
-        let r = rank.copied().unwrap_or(self.r);
-        let alpha = target::pattern_value("alpha_pattern", &self.alpha_pattern, &layer.path)?;
-        let alpha = alpha.unwrap_or(&self.alpha).as_f64().unwrap_or(f64::NAN);
+        let (r, scaling) = self.ranks().at(layer)?;
         Ok(Arc::new(LoHaLayer {
             r,
             d_in: layer.d_in,
             d_out: layer.d_out,
-            scaling: alpha / r as f64,
+            scaling,
             init: self.init_weights,
             drops: Drops {
                 rank: self.rank_dropout,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::init::InitWeights;
-use super::lycoris::Drops;
+use super::lycoris::{Drops, Ranks};
 use super::parts::parameter;
-use crate::config::check::{positive, probability};
+use crate::config::check::probability;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
@@ -74,14 +74,22 @@ crate::peft_config!(LoKrConfig, "LOKR", "LoKr", without: [], fixed: {
     vec![("use_effective_conv2d", json!(false))]
 });
 
+impl LoKrConfig {
+    fn ranks(&self) -> Ranks<'_> {
+        Ranks {
+            r: self.r,
+            alpha: &self.alpha,
+            rank_pattern: &self.rank_pattern,
+            alpha_pattern: &self.alpha_pattern,
+        }
+    }
+}
+
 impl Method for LoKrConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        for (pattern, rank) in &self.rank_pattern {
-            positive(&format!("rank_pattern {pattern:?}"), *rank)?;
-        }
+        self.ranks().validate()?;
         if self.decompose_factor == 0 || self.decompose_factor < -1 {
             return Err(PeftError::Config(format!(
                 "decompose_factor = {}: must be positive, or -1 for near the square root",
@@ -98,10 +106,7 @@ impl Method for LoKrConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let rank = target::pattern_value("rank_pattern", &self.rank_pattern, &layer.path)?;
-        let r = rank.copied().unwrap_or(self.r);
-        let alpha = target::pattern_value("alpha_pattern", &self.alpha_pattern, &layer.path)?;
-        let alpha = alpha.unwrap_or(&self.alpha).as_f64().unwrap_or(f64::NAN);
+        let (r, scaling) = self.ranks().at(layer)?;
         let (m, n) = factorization(layer.d_in, self.decompose_factor);
         let (l, k) = factorization(layer.d_out, self.decompose_factor);
         Ok(Arc::new(LoKrLayer {
@@ -116,7 +121,7 @@ impl Method for LoKrConfig {
                 names: ["lokr_w2", "lokr_w2_a", "lokr_w2_b"],
                 is_product: 2 * r < k.max(n),
             },
-            scaling: alpha / r as f64,
+            scaling,
             init: self.init_weights.clone(),
             drops: Drops {
                 rank: self.rank_dropout,

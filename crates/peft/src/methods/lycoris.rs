@@ -1,8 +1,11 @@
 //! What LoHa and LoKr share: a dense change of the weight, dropped by rows or as a whole.
 
 use burn::tensor::{Distribution, Tensor};
+use indexmap::IndexMap;
+use serde_json::Number;
 
-use crate::TensorSpec;
+use crate::config::check::positive;
+use crate::{LayerInfo, Result, TensorSpec, target};
 
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
 #[derive(Debug)]
@@ -48,5 +51,36 @@ impl Drops {
             delta = delta * kept(1, self.module);
         }
         delta
+    }
+}
+
+/// Rank and α, and what patterns say of them for single layers.
+pub(super) struct Ranks<'a> {
+    pub r: usize,
+    pub alpha: &'a Number,
+    pub rank_pattern: &'a IndexMap<String, usize>,
+    pub alpha_pattern: &'a IndexMap<String, Number>,
+}
+
+impl Ranks<'_> {
+    /// # Errors
+    /// If a rank is zero.
+    pub fn validate(&self) -> Result<()> {
+        positive("r", self.r)?;
+        let mut patterns = self.rank_pattern.iter();
+        patterns
+            .try_for_each(|(pattern, rank)| positive(&format!("rank_pattern {pattern:?}"), *rank))
+    }
+
+    /// The rank at a layer, and its scaling α/r.
+    ///
+    /// # Errors
+    /// If a pattern is none.
+    pub fn at(&self, layer: &LayerInfo) -> Result<(usize, f64)> {
+        let rank = target::pattern_value("rank_pattern", self.rank_pattern, &layer.path)?;
+        let r = rank.copied().unwrap_or(self.r);
+        let alpha = target::pattern_value("alpha_pattern", self.alpha_pattern, &layer.path)?;
+        let alpha = alpha.unwrap_or(self.alpha).as_f64().unwrap_or(f64::NAN);
+        Ok((r, alpha / r as f64))
     }
 }

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::encoder::{BiLstm, Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS, Start, VirtualTokens};
 use crate::config::check::{positive, probability};
-use crate::config::{CommonConfig, Fields, PromptLearning};
+use crate::config::{Fields, PromptLearning};
 use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
 /// The network that makes the virtual tokens.
@@ -83,23 +83,7 @@ impl PromptEncoderConfig {
 }
 
 impl Method for PromptEncoderConfig {
-    fn peft_type(&self) -> &str {
-        Self::PEFT_TYPE
-    }
-
-    fn class_name(&self) -> &str {
-        "PromptEncoder"
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.prompt.common
-    }
-
-    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
-        let mut config = self.clone();
-        config.prompt.common = common;
-        Arc::new(config)
-    }
+    crate::method_of_prompt!("PromptEncoder");
 
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.prompt.to_json(Self::PEFT_TYPE);
@@ -125,10 +109,6 @@ impl Method for PromptEncoderConfig {
         }
         positive("encoder_num_layers", self.encoder_num_layers)?;
         probability("encoder_dropout", self.encoder_dropout)
-    }
-
-    fn acts_at_model(&self) -> bool {
-        true
     }
 
     fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {

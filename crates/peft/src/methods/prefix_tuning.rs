@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::encoder::{Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS};
 use crate::config::check::positive;
-use crate::config::{CommonConfig, Fields, PromptLearning};
+use crate::config::{Fields, PromptLearning};
 use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
 /// How a prefix starts.
@@ -78,23 +78,7 @@ impl PrefixTuningConfig {
 }
 
 impl Method for PrefixTuningConfig {
-    fn peft_type(&self) -> &str {
-        Self::PEFT_TYPE
-    }
-
-    fn class_name(&self) -> &str {
-        "PrefixEncoder"
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.prompt.common
-    }
-
-    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
-        let mut config = self.clone();
-        config.prompt.common = common;
-        Arc::new(config)
-    }
+    crate::method_of_prompt!("PrefixEncoder");
 
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.prompt.to_json(Self::PEFT_TYPE);
@@ -115,10 +99,6 @@ impl Method for PrefixTuningConfig {
             Some(width) => positive("encoder_hidden_size", width),
             None => Ok(()),
         }
-    }
-
-    fn acts_at_model(&self) -> bool {
-        true
     }
 
     fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {

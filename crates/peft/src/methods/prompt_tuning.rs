@@ -14,7 +14,7 @@ use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::{CommonConfig, Fields, PromptLearning};
+use crate::config::{Fields, PromptLearning};
 use crate::{
     Extra, Init, Method, ModelInfo, ModelMethod, PeftError, Result, TensorSpec, Tensors, Tree,
 };
@@ -91,23 +91,7 @@ impl PromptTuningConfig {
 }
 
 impl Method for PromptTuningConfig {
-    fn peft_type(&self) -> &str {
-        Self::PEFT_TYPE
-    }
-
-    fn class_name(&self) -> &str {
-        "PromptEmbedding"
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.prompt.common
-    }
-
-    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
-        let mut config = self.clone();
-        config.prompt.common = common;
-        Arc::new(config)
-    }
+    crate::method_of_prompt!("PromptEmbedding");
 
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.prompt.to_json(Self::PEFT_TYPE);
@@ -156,10 +140,6 @@ impl Method for PromptTuningConfig {
             ));
         }
         Ok(())
-    }
-
-    fn acts_at_model(&self) -> bool {
-        true
     }
 
     fn init_text(&self) -> Option<(&str, &str)> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
@@ -120,7 +120,6 @@ impl Method for VBLoRAConfig {
             config: self.clone(),
             d_in: layer.d_in,
             d_out: layer.d_out,
-            dropout: DropoutConfig::new(self.vblora_dropout).init(),
         }))
     }
 }
@@ -131,7 +130,6 @@ struct VBLoRALayer {
     config: VBLoRAConfig,
     d_in: usize,
     d_out: usize,
-    dropout: Dropout,
 }
 
 const LOGITS_A: &str = "vblora_logits_A";
@@ -164,17 +162,19 @@ impl VBLoRALayer {
             .reshape([pieces, v])
     }
 
-    /// `A` and `B` transposed, `[d_in, r]` and `[r, d_out]`.
-    fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
+    /// `A` `[r, d_in]` and `B` `[d_out, r]`, put together from the bank.
+    fn factors(&self, tensors: &Tensors<'_>) -> Lora {
         let (r, v) = (self.config.r, self.config.vector_length);
         let bank = tensors.matrix(BANK);
         let a = self.mixed(tensors.tensor3(LOGITS_A), bank.clone());
         let b = self.mixed(tensors.tensor3(LOGITS_B), bank);
         let b = b.reshape([self.d_out / v, r, v]).swap_dims(0, 1);
-        (
-            a.reshape([r, self.d_in]).transpose(),
-            b.reshape([r, self.d_out]),
-        )
+        Lora {
+            a: a.reshape([r, self.d_in]),
+            b: b.reshape([r, self.d_out]).transpose(),
+            scaling: 1.0,
+            dropout: self.config.vblora_dropout,
+        }
     }
 }
 
@@ -211,9 +211,11 @@ impl LayerMethod for VBLoRALayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let (a, b) = self.factors(tensors);
-        let output = base.forward(input.clone());
-        output + self.dropout.forward(input).matmul(a).matmul(b)
+        base.forward(input.clone()) + self.factors(tensors).forward(input)
+    }
+
+    fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
+        Some(self.factors(tensors))
     }
 
     fn merge(
@@ -222,8 +224,7 @@ impl LayerMethod for VBLoRALayer {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        let (a, b) = self.factors(tensors);
-        Some((weight + a.matmul(b), bias))
+        Some((weight + self.factors(tensors).delta_weight(), bias))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

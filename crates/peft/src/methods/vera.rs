@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Tensor, TensorData};
+use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
@@ -114,7 +114,6 @@ impl Method for VeraConfig {
                 max_out,
                 // The first layer's are everyone's.
                 projections: projections.take(),
-                dropout: DropoutConfig::new(self.vera_dropout).init(),
             }) as Arc<dyn LayerMethod>
         };
         Ok(layers.iter().map(layer).collect())
@@ -130,12 +129,11 @@ struct VeraLayer {
     max_in: usize,
     max_out: usize,
     projections: Option<[TensorData; 2]>,
-    dropout: Dropout,
 }
 
 impl VeraLayer {
-    /// `λ_d ⊙ A` transposed, `[d_in, r]`, and `B` with `λ_b`, transposed, `[r, d_out]`.
-    fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
+    /// `A` with its rows scaled by `λ_d`, `[r, d_in]`, and `B` with its own by `λ_b`, `[d_out, r]`.
+    fn factors(&self, tensors: &Tensors<'_>) -> Lora {
         let r = self.config.r;
         let a = tensors.matrix("vera_A").slice([0..r, 0..self.d_in]);
         let b = tensors.matrix("vera_B").slice([0..self.d_out, 0..r]);
@@ -143,10 +141,12 @@ impl VeraLayer {
             tensors.vector("vera_lambda_d"),
             tensors.vector("vera_lambda_b"),
         );
-        (
-            a.transpose() * d.unsqueeze(),
-            b.transpose() * scale.unsqueeze(),
-        )
+        Lora {
+            a: a * d.unsqueeze_dim(1),
+            b: b * scale.unsqueeze_dim(1),
+            scaling: 1.0,
+            dropout: self.config.vera_dropout,
+        }
     }
 }
 
@@ -190,9 +190,11 @@ impl LayerMethod for VeraLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let (a, b) = self.factors(tensors);
-        let output = base.forward(input.clone());
-        output + self.dropout.forward(input).matmul(a).matmul(b)
+        base.forward(input.clone()) + self.factors(tensors).forward(input)
+    }
+
+    fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
+        Some(self.factors(tensors))
     }
 
     fn merge(
@@ -201,8 +203,7 @@ impl LayerMethod for VeraLayer {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        let (a, b) = self.factors(tensors);
-        Some((weight + a.matmul(b), bias))
+        Some((weight + self.factors(tensors).delta_weight(), bias))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

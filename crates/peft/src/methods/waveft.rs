@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::fourierft::frequencies;
 use super::parts::parameter;
 use crate::config::check::finite;
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -92,18 +93,8 @@ impl Method for WaveFTConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let patterns = &self.n_frequency_pattern;
-        let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
-        let n = n.copied().unwrap_or(self.n_frequency);
+        let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
         let (d_in, d_out) = (layer.d_in, layer.d_out);
-        if n == 0 || n > d_in * d_out {
-            return Err(PeftError::Config(format!(
-                "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
-                 the number of its weights",
-                layer.path,
-                d_in * d_out
-            )));
-        }
         let places = TorchRandom::new(self.random_loc_seed).permutation(d_in * d_out, n);
         let mut entries = Vec::new();
         for (index, place) in places.into_iter().enumerate() {
