@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use burn_flex::FlexTensor;
-
-use burn::tensor::Element;
 use bytemuck::Pod;
 
 use crate::cpu::{Matrix, Weight};
@@ -51,10 +49,10 @@ pub(crate) fn takes_weight(weight: &Tensor<2>) -> bool {
     matches!(weight.dtype(), DType::F32 | DType::BF16) && is_specialised(&weight.device())
 }
 
-/// A tensor that nothing tracks, in the place of an argument that is not given.
+/// A tensor as gradients are recorded for it.
 pub(crate) type OnTape<C> = FloatTensor<burn::backend::Autodiff<Flex, C>>;
 
-/// The argument, or a constant in its place.
+/// The argument, or in its place a tensor that nothing tracks.
 pub(crate) fn or_constant<C: CheckpointStrategy>(tensor: Option<OnTape<C>>) -> OnTape<C> {
     tensor.unwrap_or_else(|| OnTape::<C>::new(tensor_of(Vec::new(), [0])))
 }

@@ -58,19 +58,22 @@ pub fn linear(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    let factors = lora.iter().all(|lora| takes(&lora.a) && takes(&lora.b));
+    let takes_lora = lora.iter().all(|lora| takes(&lora.a) && takes(&lora.b));
     let rest = bias.iter().all(takes) && residual.iter().all(takes);
-    if !(takes(&x) && takes_weight(&weight) && rest && factors) {
+    if !(takes(&x) && takes_weight(&weight) && rest && takes_lora) {
         return plain(x, weight, bias, residual, lora);
     }
     // As Burn's own dropout: it acts on devices that record gradients.
     let trains = x.is_autodiff() || lora.iter().any(|lora| lora.a.is_autodiff());
     let dropout = lora.as_ref().map_or(0.0, |lora| lora.dropout);
-    let (dropout, seed) = match trains && dropout > 0.0 {
-        true => (dropout, draw_seed(&x.device())),
-        false => (0.0, 0),
+    let dropout = match trains && dropout > 0.0 {
+        true => dropout::new(dropout, draw_seed(&x.device())),
+        false => None,
     };
-    let scaling = lora.as_ref().map_or(0.0, |lora| lora.scaling);
+    let factors = Factors {
+        scaling: lora.as_ref().map_or(0.0, |lora| lora.scaling) as f32,
+        dropout,
+    };
     let (a, b) = lora.map(|lora| (lora.a, lora.b)).unzip();
     Tensor::from_dispatch(Dispatch::linear_kernel(
         x.into_dispatch(),
@@ -79,9 +82,7 @@ pub fn linear(
         Optional::of(residual),
         Optional::of(a),
         Optional::of(b),
-        scaling,
-        dropout,
-        seed,
+        factors,
     ))
 }
 
@@ -107,7 +108,6 @@ fn plain(
 
 #[backend_extension(Flex, Autodiff)]
 trait LinearKernel: Backend {
-    #[allow(clippy::too_many_arguments)]
     fn linear_kernel(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -115,10 +115,15 @@ trait LinearKernel: Backend {
         #[extension_type] residual: Optional<Self>,
         #[extension_type] a: Optional<Self>,
         #[extension_type] b: Optional<Self>,
-        scaling: f64,
-        dropout: f64,
-        seed: u64,
+        factors: Factors,
     ) -> FloatTensor<Self>;
+}
+
+/// What of LoRA is no tensor.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    scaling: f32,
+    dropout: Option<Dropout>,
 }
 
 /// The parts of a layer as the CPU reads them.
@@ -138,14 +143,15 @@ struct LoraState {
     r: usize,
     /// `scaling · dropout(x) aᵀ`, `[tokens, r]`.
     hidden: Vec<f32>,
-    scaling: f32,
-    dropout: Option<Dropout>,
+    factors: Factors,
 }
 
 impl LoraState {
     /// `scaling` times a product `[tokens, r]`.
     fn scaled(&self, mut hidden: Vec<f32>) -> Vec<f32> {
-        hidden.iter_mut().for_each(|value| *value *= self.scaling);
+        hidden
+            .iter_mut()
+            .for_each(|value| *value *= self.factors.scaling);
         hidden
     }
 }
@@ -162,16 +168,15 @@ impl State {
     fn new(
         x: FloatTensor<Flex>,
         weight: FloatTensor<Flex>,
-        factors: Option<(FloatTensor<Flex>, FloatTensor<Flex>)>,
-        scaling: f64,
-        dropout: Option<Dropout>,
+        low_rank: Option<(FloatTensor<Flex>, FloatTensor<Flex>)>,
+        factors: Factors,
     ) -> Self {
         let x = contiguous(x);
         let [tokens, d_in] = x.shape().dims();
-        let lora = factors.map(|(a, b)| {
+        let lora = low_rank.map(|(a, b)| {
             let (a, b) = (readable(a), readable(b));
             let [r, _] = a.shape().dims();
-            let hidden = dropped(values(&x), d_in, dropout, |x| {
+            let hidden = dropped(values(&x), d_in, factors.dropout, |x| {
                 times(Matrix::new(x, tokens, d_in), matrix(&a).transposed())
             });
             let mut lora = LoraState {
@@ -179,8 +184,7 @@ impl State {
                 b,
                 r,
                 hidden: Vec::new(),
-                scaling: scaling as f32,
-                dropout,
+                factors,
             };
             lora.hidden = lora.scaled(hidden);
             lora
@@ -240,7 +244,7 @@ impl State {
                 let hidden = Matrix::new(hidden, tokens, lora.r);
                 let mut part = MatrixMut::new(out, tokens, d_in);
                 product_f32(hidden, matrix(&lora.a), Onto::Zero, &mut part);
-                if let Some(dropout) = lora.dropout {
+                if let Some(dropout) = lora.factors.dropout {
                     drop_rows(out, d_in, dropout);
                 }
                 onto = Onto::Current;
@@ -262,12 +266,9 @@ impl LinearKernel for Flex {
         residual: Optional<Self>,
         a: Optional<Self>,
         b: Optional<Self>,
-        scaling: f64,
-        dropout: f64,
-        seed: u64,
+        factors: Factors,
     ) -> FloatTensor<Self> {
-        let dropout = dropout::new(dropout, seed);
-        let state = State::new(x, weight, a.given().zip(b.given()), scaling, dropout);
+        let state = State::new(x, weight, a.given().zip(b.given()), factors);
         state.forward(bias.given(), residual.given())
     }
 }
@@ -280,9 +281,7 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         residual: Optional<Self>,
         a: Optional<Self>,
         b: Optional<Self>,
-        scaling: f64,
-        dropout: f64,
-        seed: u64,
+        factors: Factors,
     ) -> FloatTensor<Self> {
         let [bias, residual, a, b] = [bias, residual, a, b].map(Optional::given);
         let inner = |tensor: &Option<OnTape<C>>| tensor.as_ref().map(|t| t.primitive().clone());
@@ -299,8 +298,7 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
             node(b),
         ];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let dropout = dropout::new(dropout, seed);
-        let mut state = State::new(x, weight, inner_a.zip(inner_b), scaling, dropout);
+        let mut state = State::new(x, weight, inner_a.zip(inner_b), factors);
         let output = state.forward(inner_bias, inner_residual);
         if !needs_x {
             state.x = None;
@@ -340,7 +338,7 @@ impl Backward<Flex, 6> for LinearBackward {
             (of_a, &state.lora, &of_hidden, &state.x)
         {
             let hidden = Matrix::new(hidden, state.tokens, lora.r).transposed();
-            let gradient = dropped(values(x), d_in, lora.dropout, |x| {
+            let gradient = dropped(values(x), d_in, lora.factors.dropout, |x| {
                 times(hidden, Matrix::new(x, state.tokens, d_in))
             });
             grads.register::<Flex>(node.id, tensor_of(gradient, [lora.r, d_in]));

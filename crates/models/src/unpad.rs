@@ -35,10 +35,12 @@ impl LmBatch {
             }
         }
         let positions = self.positions.clone().into_data();
-        let positions: Vec<i64> = positions
-            .iter::<i64>()
-            .map(|at| places[at as usize])
-            .collect();
+        let positions: Vec<usize> = positions.iter::<i64>().map(|at| at as usize).collect();
+        if positions.iter().any(|&at| mask[at] == 0) {
+            // A first token that is predicted from the padding on its left needs that padding.
+            return None;
+        }
+        let positions: Vec<i64> = positions.into_iter().map(|at| places[at]).collect();
         let [input_ids, position_ids, segment_ids] = packed.map(|values| {
             let shape = [1, values.len()];
             Tensor::<2, Int>::from_data(TensorData::new(values, shape), &device)
@@ -52,5 +54,34 @@ impl LmBatch {
             positions: Tensor::from_data(TensorData::new(positions, [self.count]), &device),
             ..self.clone()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn unpadded(mask: [i64; 6], labels: [i64; 6]) -> Option<LmBatch> {
+        let ids = [5, 6, 7, 8, 9, 10];
+        let batch = LmBatch::new(&ids, &mask, &labels, [2, 3], &Device::flex());
+        batch.unwrap().unpadded()
+    }
+
+    #[test]
+    fn every_supervised_position_keeps_its_token() {
+        if !is_specialised(&Device::flex()) {
+            eprintln!("skipped: plain bodies take padded batches");
+            return;
+        }
+        let batch = unpadded([1, 1, 0, 1, 1, 1], [5, 6, -100, 8, 9, 10]).unwrap();
+        assert_eq!(host(&batch.input.input_ids), [5, 6, 8, 9, 10]);
+        let positions = batch.positions.into_data();
+        assert_eq!(positions.iter::<i64>().collect::<Vec<_>>(), [0, 2, 3]);
+        // 6 is predicted from the padding before it.
+        assert!(unpadded([0, 1, 1, 1, 1, 1], [-100, 6, 7, 8, 9, 10]).is_none());
+        assert!(unpadded([0, 1, 1, 1, 1, 1], [-100, -100, 7, 8, 9, 10]).is_some());
+        // Nothing to leave out.
+        assert!(unpadded([1; 6], [5, 6, 7, 8, 9, 10]).is_none());
     }
 }
