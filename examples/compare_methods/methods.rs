@@ -62,7 +62,7 @@ pub const METHODS: &[Method] = &[
     method("RandLoRA", 5e-3, "peft.peft_type=RANDLORA peft.r=32"),
     method(
         "VB-LoRA",
-        1e-2,
+        3e-2,
         "peft.peft_type=VBLORA peft.r=4 peft.num_vectors=64 peft.vector_length=128",
     ),
     method(
