@@ -1,26 +1,28 @@
 //! Matrix products, each measured alone: the limit of what a training step can reach.
 //!
 //! ```text
-//! cargo run --release --example products -- SHAPES.json
+//! cargo run --release --example products -- SHAPES.json [--bf16]
 //! ```
 //!
 //! `SHAPES.json` is a list of `{"batch", "m", "k", "n"}` (`benches/compare/products.py`). Prints
-//! the least seconds of each as JSON, of Burn's product and of ours.
+//! the median seconds of each as JSON, of our product into memory that is there (with `--bf16` the
+//! right side is in bf16), and, where there is a batch, of Burn's.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_peft_kernels::linear;
+use burn_peft_kernels::cpu::{Matrix, MatrixMut, Onto, Weight};
+use half::{bf16, slice::HalfFloatSliceExt};
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("give SHAPES.json")?;
+    let narrow = std::env::args().nth(2).is_some_and(|word| word == "--bf16");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let shapes: Vec<Value> =
         serde_json::from_str(&text).with_context(|| format!("{path} is no list of shapes"))?;
-    let device = Device::flex();
     let mut seconds = Vec::new();
     for shape in &shapes {
         let size = |key: &str| {
@@ -29,41 +31,59 @@ fn main() -> Result<()> {
                 .with_context(|| format!("{path}: {shape} has no number `{key}`"))
         };
         let [batch, m, k, n] = [size("batch")?, size("m")?, size("k")?, size("n")?];
-        let random = |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Default, &device);
-        let (left, right, turned) = (
-            random([batch, m, k]),
-            random([batch, k, n]),
-            random([batch, n, k]).swap_dims(1, 2),
-        );
         seconds.push(match batch {
-            1 => {
-                let left = left.squeeze_dim::<2>(0);
-                let (right, turned) = (right.squeeze_dim::<2>(0), turned.squeeze_dim::<2>(0));
-                let product = |right: &Tensor<2>| {
-                    let ours = || linear(left.clone(), right.clone(), None, None, None);
-                    best(&left, right).min(least(&ours))
-                };
-                product(&right).min(product(&turned))
-            }
-            _ => best(&left, &right).min(best(&left, &turned)),
+            1 => ours(m, k, n, narrow)?,
+            _ => burns(batch, m, k, n),
         });
     }
     println!("{}", json!({ "seconds": seconds }));
     Ok(())
 }
 
-/// The least time of Burn's product, in seconds.
-fn best<const D: usize>(left: &Tensor<D>, right: &Tensor<D>) -> f64 {
-    least(&|| left.clone().matmul(right.clone()))
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Default, &Device::flex())
 }
 
-/// The least of several times, in seconds; flex computes at once.
-fn least<T>(product: &dyn Fn() -> T) -> f64 {
-    let time = || {
+/// Our `[m, k] · [k, n]`, in the layout of the right side that is the faster.
+fn ours(m: usize, k: usize, n: usize, narrow: bool) -> Result<f64> {
+    let values = |length| -> Result<Vec<f32>> { Ok(random([length]).into_data().try_to_vec()?) };
+    let (left, right, mut out) = (values(m * k)?, values(k * n)?, vec![0.0; m * n]);
+    let mut bits = vec![bf16::ZERO; k * n];
+    bits.convert_from_f32_slice(&right);
+    let weight = |rows, columns| match narrow {
+        true => Weight::BF16(Matrix::new(&bits, rows, columns)),
+        false => Weight::F32(Matrix::new(&right, rows, columns)),
+    };
+    let mut time = |weight: Weight| {
+        median(|| {
+            let mut out = MatrixMut::new(&mut out, m, n);
+            weight.product(Matrix::new(&left, m, k), Onto::Zero, &mut out);
+        })
+    };
+    Ok(time(weight(k, n)).min(time(weight(n, k).transposed())))
+}
+
+/// Burn's `[batch, m, k] · [batch, k, n]`, likewise.
+fn burns(batch: usize, m: usize, k: usize, n: usize) -> f64 {
+    let (left, right) = (random([batch, m, k]), random([batch, k, n]));
+    let turned = random([batch, n, k]).swap_dims(1, 2);
+    let time = |right: &Tensor<3>| {
+        median(|| {
+            black_box(left.clone().matmul(right.clone()));
+        })
+    };
+    time(&right).min(time(&turned))
+}
+
+/// The median of several times, in seconds, after one that is not counted.
+fn median(mut product: impl FnMut()) -> f64 {
+    let mut time = || {
         let start = Instant::now();
-        black_box(product());
+        product();
         start.elapsed().as_secs_f64()
     };
     time();
-    (0..5).map(|_| time()).fold(f64::INFINITY, f64::min)
+    let mut times: [f64; 5] = std::array::from_fn(|_| time());
+    times.sort_by(f64::total_cmp);
+    times[2]
 }
