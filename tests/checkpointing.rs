@@ -62,6 +62,8 @@ fn gradients_are_the_same() {
     assert_same(adapted("gpt2_lora_embedding"));
     assert_same(adapted("gpt2_lora_bias_all"));
     assert_same(adapted("gpt2_vblora"));
+    let around = fixtures().join("bottleneck/parallel_parts");
+    assert_same(PeftModel::from_pretrained(base(), &around, true).unwrap());
     assert_same(base());
 }
 

@@ -6,7 +6,7 @@ use burn_peft::combine::{Combination, CombinationType};
 use burn_peft::methods::IA3Config;
 use burn_peft::{PeftModel, files, tensor_file};
 
-use crate::common::largest_difference;
+use crate::common::{Lab, largest_difference};
 use crate::conformance::fixtures;
 use crate::linear_methods::{Net, net};
 
@@ -80,5 +80,27 @@ fn what_does_not_fit_is_an_error() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
         assert!(model.config("new").is_err());
+    }
+}
+
+#[test]
+fn the_command_sums_folders() {
+    let lab = Lab::new();
+    let folder = fixtures().join("weighted_ia3");
+    let adapter = |name: &str, weight| format!("{}:{weight}", folder.join(name).display());
+    let (a, b) = (adapter("a", 1.2), adapter("b", -0.4));
+    let args = ["combine", "--adapter", &a, "--adapter", &b, "--output", "o"];
+    lab.peft(&args).failed(&["linear alone"]);
+    let out = lab.ok(&[&args[..], &["--method", "linear"]].concat());
+    assert!(out.starts_with("linear of 2 adapters: 2 layers"), "{out}");
+    let read = |folder: &std::path::Path| {
+        let path = folder.join(files::WEIGHTS_NAME);
+        tensor_file::read_tensors(&path).unwrap()
+    };
+    let (found, expected) = (read(&lab.path("o")), read(&folder.join("difference")));
+    assert_eq!(found.len(), expected.len());
+    for (key, expected) in expected {
+        let values = |data: &burn::tensor::TensorData| data.iter::<f32>().collect::<Vec<_>>();
+        assert!(largest_difference(&values(&found[&key]), &values(&expected)) < 1e-6);
     }
 }

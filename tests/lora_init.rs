@@ -4,8 +4,10 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Tensor, TensorData};
 use burn_peft::config::{InitLoraWeights, LoftQConfig, LoraConfig};
+use burn_peft::files::write_adapter;
 use burn_peft::{PeftModel, Slot, get_peft_model, tensor_file};
 
+use crate::common::Lab;
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods::{Net, inputs, net};
 
@@ -56,34 +58,53 @@ fn the_base_with_the_adapter_is_the_untouched_base() {
     }
 }
 
+/// The weights left and the adapter's change of them, against those under `prefix` in a file.
+fn assert_starts_as(config: LoraConfig, file: &str, prefix: &str) {
+    let expected = tensor_file::read_tensors(&fixtures().join(file)).unwrap();
+    let scaling = config.lora_alpha / config.r as f64;
+    let model = get_peft_model(net(), config.with_target_modules(["fc1", "fc2"])).unwrap();
+    for (path, layer) in [("fc1", &model.fc1), ("fc2", &model.fc2)] {
+        let left = layer.weight().transpose().into_data();
+        let matrix = |part: &str| {
+            let data = model.adapter_tensor(path, "default", part).unwrap();
+            Tensor::<2>::from_data(data, &burn::tensor::Device::flex())
+        };
+        let change = (matrix("lora_B").matmul(matrix("lora_A")) * scaling).into_data();
+        for (what, found) in [("base", left), ("change", change)] {
+            let expected = &expected[&format!("{prefix}.{path}.{what}")];
+            let values = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
+            let difference = largest_difference(&values(&found), &values(expected));
+            assert!(difference < 1e-5, "{prefix} {path} {what}: {difference}");
+        }
+    }
+}
+
 /// Against `torch.linalg.svd` and `qr` by way of PEFT, on `Linear`.
 #[test]
 fn pissa_and_olora_take_what_peft_takes() {
-    let path = fixtures().join("linear/inits.safetensors");
-    let expected = tensor_file::read_tensors(&path).unwrap();
     for (name, init) in [
         ("pissa", InitLoraWeights::Pissa { niter: None }),
         ("olora", InitLoraWeights::Olora),
     ] {
-        let config = LoraConfig::new()
-            .with_r(3)
-            .with_lora_alpha(6.0)
-            .with_init_lora_weights(init)
-            .with_target_modules(["fc1", "fc2"]);
-        let model = get_peft_model(net(), config).unwrap();
-        for (path, layer) in [("fc1", &model.fc1), ("fc2", &model.fc2)] {
-            let left = layer.weight().transpose().into_data();
-            let matrix = |part: &str| {
-                let data = model.adapter_tensor(path, "default", part).unwrap();
-                Tensor::<2>::from_data(data, &burn::tensor::Device::flex())
-            };
-            let change = (matrix("lora_B").matmul(matrix("lora_A")) * 2.0).into_data();
-            for (what, found) in [("base", left), ("change", change)] {
-                let expected = &expected[&format!("{name}.{path}.{what}")];
-                let values = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
-                let difference = largest_difference(&values(&found), &values(expected));
-                assert!(difference < 1e-5, "{name} {path} {what}: {difference}");
-            }
+        let config = LoraConfig::new().with_r(3).with_lora_alpha(6.0);
+        let config = config.with_init_lora_weights(init);
+        assert_starts_as(config, "linear/inits.safetensors", name);
+    }
+}
+
+/// Against bitsandbytes and peft (`fixtures/loftq/make.py`).
+#[test]
+fn loftq_quantises_and_makes_up_for_it_as_peft_does() {
+    for loftq_bits in [4, 8] {
+        for loftq_iter in [1, 4] {
+            let mut config = LoraConfig::new().with_r(3).with_lora_alpha(3.0);
+            config.init_lora_weights = InitLoraWeights::Loftq;
+            config.loftq_config = Some(LoftQConfig {
+                loftq_bits,
+                loftq_iter,
+            });
+            let prefix = format!("{loftq_bits}.{loftq_iter}");
+            assert_starts_as(config, "loftq/expected.safetensors", &prefix);
         }
     }
 }
@@ -151,37 +172,90 @@ fn a_trained_adapter_is_converted_to_one_for_the_untouched_base() {
     assert!(error.contains("init_lora_weights = true"), "{error}");
 }
 
-/// LoftQ quantises the base, and the adapter makes up for a part of it.
+/// By way of the weights alone: of twice the rank it is exact, and the error is told.
 #[test]
-fn loftq_brings_a_quantised_weight_nearer() {
-    for (bits, left_over) in [(4, 16.0), (8, 256.0)] {
-        let mut config = LoraConfig::new().with_r(4).with_lora_alpha(4.0);
-        config.init_lora_weights = InitLoraWeights::Loftq;
-        config.loftq_config = Some(LoftQConfig {
-            loftq_bits: bits,
-            loftq_iter: 2,
-        });
-        let weight = net().fc1.weight();
-        let model = get_peft_model(net(), config.with_target_modules(["fc1"])).unwrap();
-        let quantised = model.fc1.weight();
-        let distance = |other: Tensor<2>| {
-            let distance = (other - weight.clone()).square().sum().sqrt();
-            distance.into_scalar::<f32>()
-        };
-        let without = distance(quantised.clone());
-        let with = distance(model.merge_and_unload(true).unwrap().fc1.weight());
-        assert!(
-            without > 0.0 && with < 0.8 * without,
-            "{bits}: {with} {without}"
-        );
-        // As coarse as its bits: few values in a block, and not far off.
-        let largest = weight.clone().abs().max().into_scalar::<f32>();
-        let off = (quantised - weight.clone())
-            .abs()
-            .max()
-            .into_scalar::<f32>();
-        assert!(off < 6.0 * largest / left_over, "{bits}: {off} {largest}");
+fn the_conversion_to_lora_knows_what_was_taken() {
+    for (init, exact) in [
+        (InitLoraWeights::Pissa { niter: None }, true),
+        (InitLoraWeights::Olora, true),
+        (InitLoraWeights::Loftq, false),
+    ] {
+        let mut config = config(init).with_target_modules(["fc1", "fc2"]);
+        config.loftq_config = (!exact).then(LoftQConfig::default);
+        let (model, _) = trained(config);
+        let expected = output(&model);
+        let conversion = model.convert_to_lora("default", 8).unwrap();
+        assert_eq!(conversion.error < 1e-3, exact, "{}", conversion.error);
+        let folder = tempfile::tempdir().unwrap();
+        write_adapter(folder.path(), &conversion.config, conversion.tensors).unwrap();
+        let converted = PeftModel::from_pretrained(net(), folder.path(), false).unwrap();
+        let difference = largest_difference(&output(&converted), &expected);
+        assert_eq!(difference < 1e-4, exact, "{init:?}: {difference}");
     }
+}
+
+/// The weight that is left is the same for two adapters of one configuration.
+#[test]
+fn an_adapter_that_took_a_part_is_swapped_for_its_like() {
+    let pissa = || config(InitLoraWeights::Pissa { niter: None }).with_target_modules(["fc1"]);
+    let (trained_one, _) = trained(pissa());
+    let folder = tempfile::tempdir().unwrap();
+    trained_one.save_pretrained(folder.path()).unwrap();
+    let mut model = get_peft_model(net(), pissa()).unwrap();
+    model.hotswap_adapter(folder.path(), "default").unwrap();
+    assert!(largest_difference(&output(&model), &output(&trained_one)) < 1e-6);
+    for other in [
+        config(InitLoraWeights::True).with_target_modules(["fc1"]),
+        config(InitLoraWeights::Olora).with_target_modules(["fc1"]),
+    ] {
+        let mut model = get_peft_model(net(), other).unwrap();
+        let error = model.hotswap_adapter(folder.path(), "default");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("load_adapter replaces it"), "{error}");
+    }
+}
+
+/// The commands: a training that saves it converted, and a conversion by the first values.
+#[test]
+fn the_commands_convert_too() {
+    let lab = Lab::new();
+    let set = |key: &'static str| ["--set", key];
+    let args = [
+        &["train", "train.toml"][..],
+        &set("peft.init_lora_weights=pissa"),
+        &set("peft.lora_dropout=0"),
+    ]
+    .concat();
+    lab.ok(&[&args[..], &set("training.output_dir=pissa")].concat());
+    let more = [&set("training.output_dir=plain")[..], &["--save-converted"]];
+    let out = lab.ok(&[&args[..], &more.concat()].concat());
+    assert!(out.contains("saved as LORA of rank 8"), "{out}");
+    lab.ok(&[
+        &args[..],
+        &set("training.output_dir=initial"),
+        &set("training.learning_rate=0"),
+    ]
+    .concat());
+    let convert = ["convert", "--adapter", "pissa", "--initial", "initial"];
+    lab.ok(&[&convert[..], &["--output", "converted"]].concat());
+    let loss = |adapter: &str| {
+        let data = ["--data", "train.jsonl", "--json"];
+        let args = ["eval", "--model", "model", "--adapter", adapter];
+        lab.ok_json(&[&args[..], &data].concat())["loss"]
+            .as_f64()
+            .unwrap()
+    };
+    let expected = loss("pissa");
+    for name in ["plain", "converted"] {
+        assert!((loss(name) - expected).abs() < 1e-4, "{name}");
+        let config: serde_json::Value =
+            serde_json::from_slice(&lab.read(&format!("{name}/adapter_config.json"))).unwrap();
+        assert_eq!(config["init_lora_weights"], true);
+    }
+    let plain = ["train", "train.toml", "--save-converted"];
+    lab.fails(&plain, &["init_lora_weights = true"]);
+    let pissa = ["convert", "--adapter", "pissa", "--output", "new"];
+    assert_eq!(lab.peft(&pissa).code, Some(2));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 /// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
-/// `#[adaptable(show)]` asks for them to be printed. On the model itself,
+/// `#[adaptable(show)]` asks for them to be printed. A field `#[adaptable(around)]`, a
+/// `LoraAdapter<Part>`, is the slot of the struct itself and not of a part of it. On the model itself,
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
 /// architecture, as `config.json` does, and the paths of its input and output embeddings;
 /// `untie = "untie"` names a method of its own that gives a tied output embedding its own weight,
@@ -36,10 +37,14 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             "Adaptable needs named fields: their names are the layers' names",
         ));
     };
-    let mut names = Vec::new();
+    let (mut names, mut around) = (Vec::new(), Vec::new());
     for field in &fields.named {
-        if !is_skipped(field)? {
-            names.push(field.ident.as_ref().expect("named field"));
+        let marks = Marks::of(field)?;
+        let name = field.ident.as_ref().expect("named field");
+        if marks.around {
+            around.push(name);
+        } else if !marks.skip || marks.show {
+            names.push(name);
         }
     }
     let keys = names.iter().map(|name| name.to_string().replace("r#", ""));
@@ -56,6 +61,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 path: &mut ::burn_peft::Path,
                 visit: &mut dyn FnMut(&str, &dyn ::burn_peft::Slot),
             ) {
+                #( ::burn_peft::Adaptable::visit_slots(&self.#around, path, &mut *visit); )*
                 #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots(&self.#names, path, &mut *visit)); )*
             }
             fn visit_slots_mut(
@@ -63,12 +69,15 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 path: &mut ::burn_peft::Path,
                 visit: &mut dyn FnMut(&str, &mut dyn ::burn_peft::Slot),
             ) {
+                #( ::burn_peft::Adaptable::visit_slots_mut(&mut self.#around, path, &mut *visit); )*
                 #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots_mut(&mut self.#names, path, &mut *visit)); )*
             }
             fn tree(&self) -> ::burn_peft::Tree {
-                ::burn_peft::Tree::node(#type_name, vec![
+                let tree = ::burn_peft::Tree::node(#type_name, vec![
                     #( (#keys.to_string(), ::burn_peft::Adaptable::tree(&self.#names)), )*
-                ])
+                ]);
+                #( let tree = self.#around.describe_around(tree); )*
+                tree
             }
             #root
         }
@@ -123,16 +132,27 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
     Ok(functions)
 }
 
-fn is_skipped(field: &Field) -> syn::Result<bool> {
-    let (mut skipped, mut shown) = (false, false);
-    for attribute in &field.attrs {
-        if attribute.path().is_ident("module") || attribute.path().is_ident("adaptable") {
-            attribute.parse_nested_meta(|meta| {
-                skipped |= meta.path.is_ident("skip");
-                shown |= meta.path.is_ident("show");
-                Ok(())
-            })?;
+/// What a field is marked with.
+#[derive(Default)]
+struct Marks {
+    skip: bool,
+    show: bool,
+    around: bool,
+}
+
+impl Marks {
+    fn of(field: &Field) -> syn::Result<Self> {
+        let mut marks = Self::default();
+        for attribute in &field.attrs {
+            if attribute.path().is_ident("module") || attribute.path().is_ident("adaptable") {
+                attribute.parse_nested_meta(|meta| {
+                    marks.skip |= meta.path.is_ident("skip");
+                    marks.show |= meta.path.is_ident("show");
+                    marks.around |= meta.path.is_ident("around");
+                    Ok(())
+                })?;
+            }
         }
+        Ok(marks)
     }
-    Ok(skipped && !shown)
 }

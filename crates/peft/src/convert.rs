@@ -1,6 +1,6 @@
 //! An adapter of another method as a LoRA adapter (PEFT's `convert_to_lora`).
 
-use burn::tensor::TensorData;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::combine::low_rank;
 use crate::config::Bias;
@@ -122,6 +122,17 @@ fn saved(param: &dyn AnyParam, transposed: bool) -> TensorData {
     }
 }
 
+/// The part of the layer's weight that an adapter took, `[d_in, d_out]`.
+fn taken(slot: &dyn crate::Slot, adapter: &str) -> Option<Tensor<2>> {
+    let originals = &slot.state().originals;
+    let index = originals.iter().position(|(name, _)| name == adapter)?;
+    let left = match originals.get(index + 1) {
+        Some((_, weight)) => weight.clone(),
+        None => slot.weight(),
+    };
+    Some(originals[index].1.clone() - left)
+}
+
 /// A layer's factors and the squared norms of what they lack, and of all.
 struct Layer {
     factors: [TensorData; 2],
@@ -156,7 +167,7 @@ fn layer(
         }
     });
     let device = slot.device().without_autodiff();
-    let before = bias.map(|data| burn::tensor::Tensor::<1>::from_data(data, &device));
+    let before = bias.map(|data| Tensor::<1>::from_data(data, &device));
     let weight = slot.weight().without_autodiff();
     let (merged, after) = adapter
         .method()
@@ -167,7 +178,12 @@ fn layer(
     {
         return Err("it changes the layer's bias, which LoRA cannot".into());
     }
-    let delta = (merged.without_autodiff() - weight).transpose();
+    // Of what it took from the weight when it was attached, the base has nothing in it.
+    let delta = match taken(slot, adapter.name()) {
+        Some(taken) => merged.without_autodiff() - weight - taken.without_autodiff(),
+        None => merged.without_autodiff() - weight,
+    };
+    let delta = delta.transpose();
     let delta: Vec<f32> = delta.into_data().convert::<f32>().iter::<f32>().collect();
     let (a, b, singular) = low_rank(&delta, d_out, d_in, r).map_err(|error| error.to_string())?;
     let squares = |values: &[f32]| values.iter().map(|&s| f64::from(s).powi(2)).sum();

@@ -15,8 +15,9 @@ impl<M: BaseModel> PeftModel<M> {
     /// stays so. The scaling and all else of the method is the saved one's.
     ///
     /// # Errors
-    /// If there is no adapter of this name, if it is merged, or if the saved one is of another
-    /// method, layers or rank: [`load_adapter`](Self::load_adapter) replaces it then. The model is
+    /// If there is no adapter of this name, if it is merged, if the saved one is of another
+    /// method, layers or rank, or if one of them took a part of the weights (PiSSA, OLoRA, LoftQ)
+    /// and their configurations differ: [`load_adapter`](Self::load_adapter) replaces it then. The model is
     /// as before.
     pub fn hotswap_adapter(
         &mut self,
@@ -63,7 +64,10 @@ impl<M: BaseModel> PeftModel<M> {
                 methods.insert(layer.path.clone(), method);
             }
         }
-        self.check_residuals(adapter_name, &methods)?;
+        // Of one configuration, the two have taken the same of the weights.
+        if new.with_common(old.common().clone()).to_json() != old.to_json() {
+            self.check_residuals(adapter_name, &methods)?;
+        }
         let (config, at_model) = match self.model_adapter(adapter_name) {
             Some(_) => {
                 let (config, adapter) = self.new_model_adapter(adapter_name, new.as_ref())?;

@@ -13,6 +13,9 @@ pub enum LayerKind {
     Embedding,
     /// `torch.nn.LayerNorm`.
     LayerNorm,
+    /// A whole part of a model that holds layers: attention, feed-forward network. It has no
+    /// weight.
+    Module,
 }
 
 impl fmt::Display for LayerKind {

@@ -303,25 +303,29 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()> {
+        let names = self.state.active.iter();
+        let to_merge: Vec<&Adapter> = names
+            .filter(|name| !self.state.merged.contains(name))
+            .flat_map(|name| self.named(name))
+            .collect();
+        let cannot = |adapter: &Adapter| {
+            PeftError::Adapter(format!(
+                "the adapter `{}` cannot be merged into {path}: {:?} has no equal weight",
+                adapter.name, adapter.method
+            ))
+        };
+        match to_merge.first() {
+            None => return Ok(()),
+            Some(adapter) if self.kind() == LayerKind::Module => return Err(cannot(adapter)),
+            Some(_) => {}
+        }
         let original = (self.base_layer.weight(), self.base_layer.bias());
         let (mut weight, mut bias) = original.clone();
         let mut merged = Vec::new();
-        for name in &self.state.active {
-            let adapter = self.adapters.iter().find(|adapter| adapter.name == *name);
-            let Some(adapter) = adapter.filter(|_| !self.state.merged.contains(name)) else {
-                continue;
-            };
-            let tensors = adapter.tensors();
-            (weight, bias) = adapter.method.merge(&tensors, weight, bias).ok_or_else(|| {
-                PeftError::Adapter(format!(
-                    "the adapter `{name}` cannot be merged into {path}: {:?} has no equal weight",
-                    adapter.method
-                ))
-            })?;
-            merged.push(name.clone());
-        }
-        if merged.is_empty() {
-            return Ok(());
+        for adapter in to_merge {
+            let after = adapter.method.merge(&adapter.tensors(), weight, bias);
+            (weight, bias) = after.ok_or_else(|| cannot(adapter))?;
+            merged.push(adapter.name.clone());
         }
         let finite = |all: Tensor<1, burn::tensor::Bool>| all.into_scalar::<bool>();
         if safe_merge
@@ -364,14 +368,24 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn describe(&self) -> Tree {
-        let base = self.base_layer.describe();
+        self.describe_around(self.base_layer.describe())
+    }
+}
+
+impl<M: BaseLayer> LoraAdapter<M> {
+    /// The slot as PEFT prints it, with `base` for what it holds.
+    pub fn describe_around(&self, base: Tree) -> Tree {
         let mut children = vec![("base_layer".to_string(), base.clone())];
         for adapter in &self.adapters {
             for (part, module) in adapter.method.parts() {
+                let kind = match module.starts_with("Parameter ") {
+                    true => "ParameterDict",
+                    false => "ModuleDict",
+                };
                 let entry = (adapter.name.clone(), Tree::Leaf(module));
                 match children.iter_mut().find(|(name, _)| *name == part) {
                     Some((_, Tree::Node { children, .. })) => children.push(entry),
-                    _ => children.push((part, Tree::node("ModuleDict", vec![entry]))),
+                    _ => children.push((part, Tree::node(kind, vec![entry]))),
                 }
             }
         }

@@ -11,8 +11,8 @@ use indexmap::IndexMap;
 use crate::config::{Bias, CommonConfig, TaskType};
 use crate::model_adapter::ModelAdapter;
 use crate::{
-    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerMethod, Method, Path,
-    PeftError, Result, Slot, Tree, target,
+    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerKind, LayerMethod,
+    Method, Path, PeftError, Result, Slot, Tree, target,
 };
 
 /// The name of an adapter that was given none.
@@ -140,7 +140,8 @@ impl<M: BaseModel> PeftModel<M> {
         let config = config.prepared(model_type, &layers)?.unwrap_or(config);
         let targets = target::target_layers(config.common(), &layers, config.as_ref(), model_type)?;
         let further = config.further_layers(&layers)?;
-        let paths: Vec<String> = layers.iter().map(|layer| layer.path.clone()).collect();
+        let weights = layers.iter().filter(|l| l.kind != LayerKind::Module);
+        let paths: Vec<String> = weights.map(|layer| layer.path.clone()).collect();
         let mut adapted = targets.paths.clone();
         for (path, method) in &further {
             if adapted.contains(path) {

@@ -61,6 +61,10 @@ impl Tree {
             Tree::Empty => Ok(()),
             Tree::Leaf(line) => write!(f, "{line}"),
             Tree::Node { name, children } if children.is_empty() => write!(f, "{name}()"),
+            // PyTorch's dictionaries of parameters say them in their own line.
+            Tree::Node { name, children } if name == "ParameterDict" && children.len() == 1 => {
+                write!(f, "{name}(  ({}): {})", children[0].0, children[0].1)
+            }
             Tree::Node { name, children } => {
                 writeln!(f, "{name}(")?;
                 Self::write_children(children, f, depth + 2)?;

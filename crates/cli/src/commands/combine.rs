@@ -1,4 +1,4 @@
-//! `peft combine`: several LoRA adapters as one.
+//! `peft combine`: several adapters as one.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ Methods, as in PEFT's add_weighted_adapter: linear, ties, dare_linear, dare_ties
 sum the factors A and B apart (cheap, and near the sum of the effects; all ranks have to be equal);
 cat is the exact sum, of the sum of the ranks; svd, ties_svd, dare_linear_svd, dare_ties_svd and
 magnitude_prune_svd work on the effects B A and cost a decomposition for each layer. All that prune
-need --density.";
+need --density. IA3 adapters have a linear sum alone: --method linear.";
 
 /// The command line of `peft combine`.
 #[derive(clap::Args)]
@@ -71,14 +71,19 @@ pub fn run(args: Args) -> Result<()> {
         majority_sign_method: args.majority_sign_method,
         seed: args.seed,
     };
-    let (config, tensors) = combine(&adapters, &combination)?;
-    let layers = tensors.len() / 2;
-    write_adapter(&args.output, &config, tensors)?;
+    let count = adapters.len();
+    let combined = combine(adapters, &combination)?;
+    let rank = combined
+        .config
+        .to_json()
+        .get("r")
+        .map(|r| format!("rank {r}, "));
+    write_adapter(&args.output, combined.config.as_ref(), combined.tensors)?;
     say(format!(
-        "{} of {} adapters: rank {}, {layers} layers",
+        "{} of {count} adapters: {}{} layers",
         args.method,
-        adapters.len(),
-        config.r
+        rank.unwrap_or_default(),
+        combined.layers
     ))?;
     written(&args.output)
 }

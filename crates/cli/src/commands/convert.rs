@@ -1,11 +1,12 @@
-//! `peft convert`: an adapter of another method as a LoRA adapter.
+//! `peft convert`: an adapter of another method as a LoRA adapter for the untouched model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::DEFAULT_ADAPTER;
-use burn_peft::files::write_adapter;
+use burn_peft::files::{WEIGHTS_NAME, read_config, write_adapter};
+use burn_peft::tensor_file::read_tensors;
 
 use super::combine::written;
 use super::merge::check_output;
@@ -13,25 +14,33 @@ use crate::loading::{find_model, load_adapter, load_model};
 use crate::output::say;
 
 const EXAMPLE: &str = "\
-Example:
+Examples:
   peft convert --model gpt2 --adapter out --rank 16 --output out-as-lora
+  peft convert --adapter pissa --initial pissa-untrained --output pissa-as-lora
 
 Works for every method that changes weights. What a rank cannot hold is lost: the error printed is
-the norm of what is missing, as a share of the norm of all changes; 0 is exact.";
+the norm of what is missing, as a share of the norm of all changes; 0 is exact.
+
+PiSSA and OLoRA take a part of the model's weights. With --initial, the same adapter as it was saved
+before training, the result is exact, of twice the rank, and needs no model (as PEFT's
+path_initial_model_for_weight_conversion); `peft train --save-converted` saves it at once.";
 
 /// The command line of `peft convert`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
     /// The model that the adapter was trained on: a folder or a Hub id
-    #[arg(long, value_name = "DIR|ID")]
-    model: String,
+    #[arg(long, value_name = "DIR|ID", required_unless_present = "initial")]
+    model: Option<String>,
     /// The adapter's folder
     #[arg(long, value_name = "DIR")]
     adapter: PathBuf,
     /// The rank of the LoRA adapter
     #[arg(long, value_name = "R", default_value_t = 8)]
     rank: usize,
+    /// The adapter as it was before training, for one that took a part of the weights
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "rank"])]
+    initial: Option<PathBuf>,
     /// The folder that gets it
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -48,7 +57,15 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         "{} is the adapter itself, choose another --output",
         args.output.display()
     );
-    let files = find_model(&args.model)?;
+    if let Some(initial) = &args.initial {
+        let read = |folder: &Path| read_tensors(&folder.join(WEIGHTS_NAME));
+        let config = read_config(&args.adapter)?;
+        let now = read(&args.adapter)?.into_iter().collect();
+        let (config, tensors) = config.subtract_initial(now, read(initial)?)?;
+        write_adapter(&args.output, config.as_ref(), tensors)?;
+        return written(&args.output);
+    }
+    let files = find_model(args.model.as_deref().context("--model is missing")?)?;
     let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
     let conversion = model.convert_to_lora(DEFAULT_ADAPTER, args.rank)?;
     write_adapter(&args.output, &conversion.config, conversion.tensors)?;

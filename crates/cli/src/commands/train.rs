@@ -7,9 +7,10 @@ use std::{fs, mem};
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME};
+use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel};
+use burn_peft::tensor_file::read_tensors;
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
 use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
@@ -84,6 +85,10 @@ pub struct Args {
     /// Build everything, run one step, show the memory and time a run takes, and stop
     #[arg(long, conflicts_with = "print_config")]
     dry_run: bool,
+    /// Save an adapter that took a part of the model's weights (PiSSA, OLoRA) as a LoRA adapter of
+    /// twice the rank, for the untouched model
+    #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
+    save_converted: bool,
     /// Show Burn's dashboard in the terminal
     #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
     tui: bool,
@@ -144,6 +149,11 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         let batch_size = config.training.per_device_train_batch_size;
         initialize_lora_eva_weights(model, &data.train, batch_size)?;
     }
+    let initial = match &model {
+        _ if !args.save_converted => None,
+        Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
+        _ => bail!("--save-converted needs a new adapter, whose first values are known"),
+    };
     let prompt = Prompt::new(
         &config,
         tokenizer.as_ref(),
@@ -162,6 +172,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         },
         dry_run: args.dry_run,
         tui: args.tui,
+        initial,
     };
     emit(&before)?;
     match model {
@@ -208,6 +219,15 @@ fn attach(
     Ok(model)
 }
 
+/// The first values of an adapter that took a part of the weights.
+fn initial_values(model: &PeftModel<GPT2LMHeadModel>) -> Result<StateDict> {
+    let initial = model.adapter_state_dict(DEFAULT_ADAPTER);
+    // What cannot be converted is known before it is trained.
+    let config = model.config(DEFAULT_ADAPTER)?;
+    config.subtract_initial(initial.clone(), initial.iter().cloned().collect())?;
+    Ok(initial)
+}
+
 /// Every value of the run and where it came from.
 fn settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
     let cannot = || format!("cannot read {}", file.display());
@@ -225,6 +245,8 @@ struct Job {
     options: TrainOptions,
     dry_run: bool,
     tui: bool,
+    /// The adapter's first values, if it is to be saved without what it took from the weights.
+    initial: Option<StateDict>,
 }
 
 impl Job {
@@ -302,6 +324,16 @@ impl Job {
         ))?;
         let after = self.assess(&outcome.model, outcome.evaluation)?;
 
+        let dir = &arguments.output_dir;
+        if let Some(initial) = self.initial.take() {
+            let now = read_tensors(&dir.join(WEIGHTS_NAME))?.into_iter().collect();
+            let initial = initial.into_iter().collect();
+            let (config, tensors) = read_config(dir)?.subtract_initial(now, initial)?;
+            write_adapter(dir, config.as_ref(), tensors)?;
+            let rank = config.to_json()["r"].clone();
+            say(format!("saved as {} of rank {rank}", config.peft_type()))?;
+        }
+
         let report = Report {
             title: run_name(&arguments.output_dir),
             subtitle: format!("{} on {}", self.config.model, self.data.train.file),
@@ -312,7 +344,6 @@ impl Job {
             settings: mem::take(&mut self.settings),
             commands: self.commands(&config_file),
         };
-        let dir = &arguments.output_dir;
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
         written.retain(|path| path.exists());
         if let (true, Some(tokenizer)) = (self.config.is_full_training(), &self.tokenizer) {

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
-use burn_peft::{Adaptable, Conv1D, LoraAdapter};
+use burn_peft::{Adaptable, Conv1D, LoraAdapter, Part};
 use burn_peft_kernels::{AttentionShape, Span, attend_cached, is_specialised};
 
 use super::block::{probability, project_onto};
@@ -18,6 +18,9 @@ use crate::{KvCache, ModelInput};
 /// `GPT2Attention`).
 #[derive(Module, Adaptable, Debug)]
 pub struct GPT2Attention {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
     /// From `d` to query, key and value, `3 d`.
     pub c_attn: LoraAdapter<Conv1D>,
     /// The output projection.
@@ -149,6 +152,7 @@ impl GPT2Attention {
             scale /= (layer + 1) as f64;
         }
         Self {
+            around: LoraAdapter::new(Part::new(d, device)),
             c_attn: LoraAdapter::new(Conv1D::new(d, 3 * d, device)),
             c_proj: LoraAdapter::new(Conv1D::new(d, d, device)),
             attn_dropout: DropoutConfig::new(config.attn_pdrop).init(),
@@ -163,6 +167,20 @@ impl GPT2Attention {
         &self,
         input: Tensor<2>,
         residual: Tensor<2>,
+        batch: usize,
+        mask: &AttentionMask,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                self.forward_onto(input, residual, batch, mask, cache)
+            })
+    }
+
+    fn forward_onto(
+        &self,
+        input: Tensor<2>,
+        residual: Option<Tensor<2>>,
         batch: usize,
         mask: &AttentionMask,
         cache: Option<(&mut KvCache, usize)>,

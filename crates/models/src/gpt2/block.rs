@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, Tree};
+use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, Part, Tree};
 use burn_peft_kernels::gelu_approximate;
 
 use super::attention::{AttentionMask, GPT2Attention};
@@ -28,6 +28,9 @@ pub struct GPT2Block {
 /// The feed-forward network (transformers' `GPT2MLP`).
 #[derive(Module, Adaptable, Debug)]
 pub struct GPT2MLP {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
     /// From `d` to the inner size, `4 d` unless the configuration says otherwise.
     pub c_fc: LoraAdapter<Conv1D>,
     /// Back to `d`.
@@ -39,16 +42,20 @@ pub struct GPT2MLP {
     pub dropout: Dropout,
 }
 
-/// `residual + dropout(layer(input))`, in one operation where nothing is dropped.
+/// `residual + dropout(layer(input))`, in one operation where nothing is dropped; without a
+/// residual, no more than the layer and its dropout.
 pub(super) fn project_onto(
     layer: &LoraAdapter<Conv1D>,
     input: Tensor<2>,
     dropout: &Dropout,
-    residual: Tensor<2>,
+    residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    match probability(dropout, &input) {
-        0.0 => layer.forward_onto(input, Some(residual)),
-        probability => residual + burn_peft_kernels::dropout(layer.forward(input), probability),
+    match (probability(dropout, &input), residual) {
+        (0.0, residual) => layer.forward_onto(input, residual),
+        (probability, None) => burn_peft_kernels::dropout(layer.forward(input), probability),
+        (probability, Some(residual)) => {
+            residual + burn_peft_kernels::dropout(layer.forward(input), probability)
+        }
     }
 }
 
@@ -99,6 +106,7 @@ impl GPT2MLP {
     pub fn new(config: &Gpt2Config, device: &Device) -> Self {
         let (d, inner) = (config.n_embd, config.inner_size());
         Self {
+            around: LoraAdapter::new(Part::new(d, device)),
             c_fc: LoraAdapter::new(Conv1D::new(d, inner, device)),
             c_proj: LoraAdapter::new(Conv1D::new(inner, d, device)),
             act: config.activation_function,
@@ -108,8 +116,11 @@ impl GPT2MLP {
 
     /// Maps `input` to the same shape, `[tokens, d]`, and adds it to `residual`.
     pub fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        let hidden = self.activate(self.c_fc.forward(input));
-        project_onto(&self.c_proj, hidden, &self.dropout, residual)
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                let hidden = self.activate(self.c_fc.forward(input));
+                project_onto(&self.c_proj, hidden, &self.dropout, residual)
+            })
     }
 
     /// The activation function, for any shape.

@@ -1,21 +1,15 @@
-//! The configuration of a combined adapter.
+//! The configuration of a combined LoRA adapter.
 
 use indexmap::IndexMap;
 
-use super::{Combination, CombinationType, WeightedAdapter};
-use crate::config::{Bias, InitLoraWeights, TargetModules};
+use super::lora::Lora;
+use super::{Combination, CombinationType};
+use crate::config::{Bias, CommonConfig, InitLoraWeights, TargetModules};
 use crate::{LoraConfig, PeftError, Result};
 
 /// The first adapter's configuration with the layers of all, the new rank and α = r.
-pub(super) fn combined(
-    adapters: &[WeightedAdapter],
-    combination: &Combination,
-) -> Result<LoraConfig> {
-    let Some(first) = adapters.first() else {
-        return Err(PeftError::Adapter(
-            "there is no adapter to combine: name at least one".into(),
-        ));
-    };
+pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<LoraConfig> {
+    let first = &adapters[0];
     for part in adapters {
         check(part, first)?;
     }
@@ -29,7 +23,7 @@ pub(super) fn combined(
     config.init_lora_weights = InitLoraWeights::True;
     config.fan_in_fan_out = adapters.iter().any(|part| part.config.fan_in_fan_out);
     config.common.target_modules = target_modules(adapters)?;
-    let base = |part: &WeightedAdapter| part.config.common.base_model_name_or_path.clone();
+    let base = |part: &Lora| part.config.common.base_model_name_or_path.clone();
     if let Some(other) = adapters.iter().find(|other| base(other) != base(first)) {
         tracing::warn!(
             "{} was trained on {:?} and {} on {:?}",
@@ -42,15 +36,21 @@ pub(super) fn combined(
     Ok(config)
 }
 
+/// Whether an adapter has no copies of layers.
+pub(super) fn no_copies(name: &str, common: &CommonConfig) -> Result<()> {
+    match common.modules_to_save.as_ref().filter(|n| !n.is_empty()) {
+        Some(names) => Err(PeftError::Adapter(format!(
+            "{name}: modules_to_save = {names:?}: copies of layers cannot be combined"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Whether an adapter is made of factors alone and chooses layers as the first does.
-fn check(part: &WeightedAdapter, first: &WeightedAdapter) -> Result<()> {
+fn check(part: &Lora, first: &Lora) -> Result<()> {
     let (common, other) = (&part.config.common, &first.config.common);
     let refuse = |reason: String| Err(PeftError::Adapter(format!("{}: {reason}", part.name)));
-    if let Some(names) = common.modules_to_save.as_ref().filter(|n| !n.is_empty()) {
-        return refuse(format!(
-            "modules_to_save = {names:?}: copies of layers cannot be combined"
-        ));
-    }
+    no_copies(&part.name, common)?;
     if part.config.bias != Bias::None || part.config.lora_bias {
         return refuse("trained biases (bias, lora_bias) cannot be combined".into());
     }
@@ -81,8 +81,8 @@ fn check(part: &WeightedAdapter, first: &WeightedAdapter) -> Result<()> {
 }
 
 /// The rank of the result.
-fn rank(adapters: &[WeightedAdapter], combination: &Combination) -> Result<usize> {
-    let largest = |part: &WeightedAdapter| {
+fn rank(adapters: &[Lora], combination: &Combination) -> Result<usize> {
+    let largest = |part: &Lora| {
         let pattern = part.config.rank_pattern.values().copied();
         pattern.chain([part.config.r]).max().unwrap_or_default()
     };
@@ -100,7 +100,7 @@ fn rank(adapters: &[WeightedAdapter], combination: &Combination) -> Result<usize
 }
 
 /// The layers of all adapters.
-fn target_modules(adapters: &[WeightedAdapter]) -> Result<Option<TargetModules>> {
+fn target_modules(adapters: &[Lora]) -> Result<Option<TargetModules>> {
     let all = adapters
         .iter()
         .map(|part| &part.config.common.target_modules);

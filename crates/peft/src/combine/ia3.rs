@@ -1,81 +1,69 @@
-//! Several (IA)³ adapters as one: the weighted sum of their scales.
+//! (IA)³ adapters as one: the weighted sum of their scales.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::TensorData;
 use indexmap::IndexMap;
 
-use super::config::united;
-use super::{Combination, CombinationType};
-use crate::config::{Fields, Keys, TargetModules};
+use super::config::{no_copies, united};
+use super::{Combination, CombinationType, Combined, WeightedAdapter};
+use crate::config::TargetModules;
 use crate::methods::IA3Config;
-use crate::{BaseModel, PeftError, PeftModel, Result};
+use crate::{PeftError, Result};
 
-/// Adds the combination of (IA)³ adapters, `l = Σ w_i l_i` at every layer of any of them
-/// (peft/tuners/ia3/model.py, `add_weighted_adapter`).
+/// `l = Σ w_i l_i` at every layer of any of the adapters (peft/tuners/ia3/model.py,
+/// `add_weighted_adapter`).
 ///
 /// # Errors
 /// If the adapters do not fit each other or the combination is no linear one.
-pub(super) fn add<M: BaseModel>(
-    model: &mut PeftModel<M>,
-    adapters: &[(&str, f64)],
-    adapter_name: &str,
+pub(super) fn combine(
+    adapters: &[WeightedAdapter<IA3Config>],
     combination: &Combination,
-) -> Result<()> {
+) -> Result<Combined> {
     let refuse = |reason: String| Err(PeftError::Adapter(reason));
-    if *combination != Combination::new(CombinationType::Linear) {
+    let kind = combination.combination_type;
+    if kind != CombinationType::Linear {
         return refuse(format!(
-            "IA3 adapters are combined by combination_type linear alone, without svd_rank, density \
-             and sign: their scales have no factors; got {}",
-            combination.combination_type
+            "IA3 adapters are combined by combination_type linear alone: their scales have no \
+             factors; got {kind}"
         ));
     }
-    let mut configs = Vec::new();
-    let mut sums: IndexMap<String, (Vec<f32>, Vec<usize>)> = IndexMap::new();
-    for &(name, weight) in adapters {
-        if !weight.is_finite() {
-            return refuse(format!("{name}: the weight {weight} is not finite"));
-        }
-        let config = IA3Config::from_fields(Fields::new(model.config(name)?.to_json(), name))?;
-        if let Some(saved) = config
-            .common
-            .modules_to_save
-            .as_ref()
-            .filter(|s| !s.is_empty())
-        {
-            return refuse(format!(
-                "{name}: modules_to_save = {saved:?}: copies of layers cannot be combined"
-            ));
-        }
-        configs.push(config);
-        for (key, data) in model.adapter_state_dict(name) {
+    combination.validate()?;
+    let mut sums: IndexMap<&str, (Vec<f32>, Vec<usize>)> = IndexMap::new();
+    for part in adapters {
+        no_copies(&part.name, &part.config.common)?;
+        for (key, data) in &part.tensors {
             let shape = data.shape().to_vec();
             let zeros = || (vec![0.0; shape.iter().product()], shape.clone());
-            let (sum, expected) = sums.entry(key.clone()).or_insert_with(zeros);
+            let (sum, expected) = sums.entry(key).or_insert_with(zeros);
             if *expected != shape {
                 return refuse(format!(
-                    "{key} is {expected:?} in one adapter and {shape:?} in {name}: \
-                     feedforward_modules has to be the same for a layer in all of them"
+                    "{key} is {expected:?} in one adapter and {shape:?} in {}: \
+                     feedforward_modules has to be the same for a layer in all of them",
+                    part.name
                 ));
             }
             for (sum, value) in sum.iter_mut().zip(data.iter::<f32>()) {
-                *sum += weight as f32 * value;
+                *sum += part.weight as f32 * value;
             }
         }
     }
-    let all =
-        |of: fn(&IA3Config) -> Option<&TargetModules>| configs.iter().filter_map(of).collect();
+    let all = |of: fn(&IA3Config) -> Option<&TargetModules>| {
+        let configs = adapters.iter().map(|part| &part.config);
+        configs.filter_map(of).collect()
+    };
     let targets = all(|config| config.common.target_modules.as_ref());
     let feedforward = all(|config| config.feedforward_modules.as_ref());
-    let mut config = configs[0].clone();
+    let mut config = adapters[0].config.clone();
     config.common.target_modules = united("target_modules", targets)?;
     config.feedforward_modules = united("feedforward_modules", feedforward)?;
-    model.add_adapter(adapter_name, std::sync::Arc::new(config))?;
+    sums.sort_keys();
     let tensors = sums.into_iter();
-    let tensors = tensors.map(|(key, (values, shape))| (key, TensorData::new(values, shape)));
-    let loaded = model.load_state_dict(adapter_name, tensors.collect(), Path::new(adapter_name));
-    if loaded.is_err() {
-        model.delete_adapter(adapter_name)?;
-    }
-    loaded
+    let tensors = tensors.map(|(key, (sum, shape))| (key.into(), TensorData::new(sum, shape)));
+    let tensors: Vec<_> = tensors.collect();
+    Ok(Combined {
+        config: Arc::new(config),
+        layers: tensors.len(),
+        tensors,
+    })
 }

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::lora::{Lora, combine_with, factors_of};
 use super::*;
+use crate::files::PREFIX;
 
 /// For each layer `A`, `B` and what they make of the weight.
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/weighted")
 }
 
-fn part(name: &str, weight: f64) -> WeightedAdapter {
-    WeightedAdapter::read(&fixtures().join(name), weight).unwrap()
+fn part(name: &str, weight: f64) -> Lora {
+    let read = WeightedAdapter::read(&fixtures().join(name), weight);
+    read.unwrap().of(LoraConfig::from_fields).unwrap()
 }
 
 /// What make.py puts in the place of `torch.bernoulli`: the k-th value of a tensor is kept if
@@ -57,7 +60,7 @@ fn every_type_is_pefts() {
             tensors: found.into_iter().collect(),
             weight: 1.0,
         };
-        let keys = |part: &WeightedAdapter| -> Vec<String> {
+        let keys = |part: &Lora| -> Vec<String> {
             let mut keys: Vec<_> = part.tensors.keys().cloned().collect();
             keys.sort();
             keys
@@ -100,8 +103,8 @@ fn random_pruning_keeps_the_sum_on_average() {
             seed,
             ..Combination::new(CombinationType::DareLinear).with_density(0.25)
         };
-        let (_, tensors) = combine(&[ones(), ones()], &combination).unwrap();
-        values(&tensors[0].1)
+        let combined = lora::combine(&[ones(), ones()], &combination).unwrap();
+        combined.tensors[0].1.iter::<f32>().collect::<Vec<f32>>()
     };
     let found = run(1);
     // Two times sqrt(1/2) / 0.25 where both are kept, nothing where none is.
@@ -116,8 +119,16 @@ fn random_pruning_keeps_the_sum_on_average() {
 
 #[test]
 fn what_cannot_be_combined_says_why() {
-    let error = |parts: &[WeightedAdapter], combination: Combination| {
-        combine(parts, &combination).unwrap_err().to_string()
+    let error = |parts: &[Lora], combination: Combination| {
+        let parts = parts.iter().cloned().map(|part| WeightedAdapter {
+            config: Arc::new(part.config) as Arc<dyn Method>,
+            name: part.name,
+            tensors: part.tensors,
+            weight: part.weight,
+        });
+        combine(parts.collect(), &combination)
+            .unwrap_err()
+            .to_string()
     };
     let kind = Combination::new;
     let both = [part("a", 1.0), part("b", 1.0)];
@@ -136,6 +147,16 @@ fn what_cannot_be_combined_says_why() {
     assert!(message.contains("NaN is not finite"), "{message}");
     let message = error(&[], kind(CombinationType::Cat));
     assert!(message.contains("no adapter"), "{message}");
+    let ia3 = WeightedAdapter::read(&fixtures().join("../weighted_ia3/a"), 1.0).unwrap();
+    let lora = WeightedAdapter::read(&fixtures().join("a"), 1.0).unwrap();
+    let loha = WeightedAdapter::read(&fixtures().join("../linear/loha"), 1.0).unwrap();
+    for (parts, said) in [
+        (vec![lora, ia3], "weighted/a is a LORA adapter"),
+        (vec![loha.clone(), loha], "only LORA and IA3"),
+    ] {
+        let error = combine(parts, &kind(CombinationType::Linear)).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
     let mut copies = both.clone();
     copies[1].config.common.modules_to_save = Some(vec!["head".into()]);
     let message = error(&copies, kind(CombinationType::Cat));

@@ -23,7 +23,7 @@ pub enum Architecture {
     /// After the last layer of the feed-forward part: one in a block.
     #[default]
     Pfeiffer,
-    /// Beside a layer: both see its input.
+    /// Beside the feed-forward part, or what else is named: both see its input.
     Parallel,
 }
 
@@ -47,9 +47,10 @@ pub enum NonLinearity {
 /// `y = h + scaling · (f(x Dᵀ + b_d) Uᵀ + b_u)`, where `D` is `[m, d]`, `U` `[d_out, m]` and
 /// `m = d / reduction_factor`.
 ///
-/// The layers are those before the sum with the residual (GPT-2: `attn.c_proj`, `mlp.c_proj`), so
-/// that of two adapters a block each stands where the paper has it; `parallel` stands beside
-/// single layers, not beside a whole feed-forward part.
+/// `base` is a linear layer, or a whole part that has a slot of its own (GPT-2: `attn`, `mlp`), in
+/// either case before the sum with the residual: by default the last layers of the parts
+/// (`attn.c_proj`, `mlp.c_proj`), so that of two adapters a block each stands where the paper has
+/// it, and for `parallel` the feed-forward part, whose input is that of its first layer.
 ///
 /// It costs `m (d + d_out) + m + d_out` parameters a layer and cannot be merged. PEFT has no such
 /// method: Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
@@ -110,8 +111,14 @@ impl Method for BottleneckConfig {
         };
         Some(match self.architecture {
             Architecture::Houlsby => TargetModules::list([attention, feed_forward]),
-            Architecture::Pfeiffer | Architecture::Parallel => TargetModules::list([feed_forward]),
+            Architecture::Pfeiffer => TargetModules::list([feed_forward]),
+            Architecture::Parallel => TargetModules::list(["mlp"]),
         })
+    }
+
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        use LayerKind::{Conv1D, Linear, Module};
+        matches!(layer.kind, Linear | Conv1D | Module)
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {

@@ -52,7 +52,8 @@ impl Method for LoraConfig {
     }
 
     fn supports(&self, layer: &LayerInfo) -> bool {
-        layer.kind != LayerKind::LayerNorm
+        use LayerKind::{Conv1D, Embedding, Linear};
+        matches!(layer.kind, Linear | Conv1D | Embedding)
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {

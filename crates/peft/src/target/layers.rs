@@ -50,7 +50,11 @@ pub fn target_layers(
     let target_modules = resolve(given, common, layers, &tree);
     let matcher = Matcher::new(common, &target_modules)?;
 
-    for container in tree.containers() {
+    let is_supported = |path: &str| {
+        let mut layers = layers.iter();
+        layers.any(|layer| layer.path == path && method.supports(layer))
+    };
+    for container in tree.containers().filter(|path| !is_supported(path)) {
         if matcher.verdict(container)? == Verdict::Targeted {
             let inner = short_names(tree.leaves_of(container));
             return Err(PeftError::Target(format!(
