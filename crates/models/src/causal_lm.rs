@@ -74,6 +74,16 @@ pub fn position_ids(attention_mask: Tensor<2, Int>) -> Tensor<2, Int> {
     (attention_mask.cumsum(1) - 1).clamp_min(0)
 }
 
+/// What one pass forward and one back give.
+pub struct Checkpointed {
+    /// The loss, `[1]`, without its graph.
+    pub loss: Tensor<1>,
+    /// The gradients of the parameters.
+    pub gradients: GradientsParams,
+    /// The gradients of the batch's [`extra`](ModelInput::extra), in its place.
+    pub extra: Extra,
+}
+
 /// A causal language model: logits, loss and cached decoding.
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
@@ -95,14 +105,10 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
 
-    /// `weight` times the loss, `[1]`, and its gradients, with the activations of one block in
-    /// memory at a time (gradient checkpointing): another forward pass is the price. Nothing where
-    /// the model cannot do so, as with `extra` before the texts: [`loss`](Self::loss) is the way.
-    fn checkpointed_backward(
-        &self,
-        _batch: &LmBatch,
-        _weight: f64,
-    ) -> Option<(Tensor<1>, GradientsParams)> {
+    /// `weight` times the loss and its gradients, with the activations of one block in memory at a
+    /// time (gradient checkpointing): another forward pass is the price. Nothing where the model
+    /// cannot do so: [`loss`](Self::loss) is the way.
+    fn checkpointed_backward(&self, _batch: &LmBatch, _weight: f64) -> Option<Checkpointed> {
         None
     }
 

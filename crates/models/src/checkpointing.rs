@@ -3,7 +3,10 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Tensor};
+use burn_peft::Extra;
 use burn_peft_kernels::{draw_seed, with_seed};
+
+use crate::Checkpointed;
 
 /// A model as a chain: what comes first, blocks that map `[tokens, d]` to the same shape, and the
 /// loss at the end.
@@ -17,8 +20,8 @@ pub(crate) trait Chain {
     /// The blocks.
     fn blocks(&self) -> &[Self::Block];
 
-    /// One block.
-    fn block(&self, block: &Self::Block, input: Tensor<2>) -> Tensor<2>;
+    /// The block of this number.
+    fn block(&self, index: usize, input: Tensor<2>) -> Tensor<2>;
 
     /// The loss, `[1]`, of the output of the last block.
     fn finish(&self, output: Tensor<2>) -> Tensor<1>;
@@ -29,14 +32,20 @@ pub(crate) trait Chain {
 /// The forward pass keeps the input of every block and nothing else; the backward pass goes
 /// through the blocks from the last to the first, and makes each one's activations again. Every
 /// block begins with the random numbers it began with the first time.
+///
+/// `extra` comes from outside, and so its gradients are given back: the chain sees leaves of the
+/// same values.
 pub(crate) fn backward<C: Chain, M: Module>(
     model: &M,
+    extra: &Extra,
     device: &Device,
     weight: f64,
-    chain: impl Fn(M) -> C,
-) -> (Tensor<1>, GradientsParams) {
-    let recorded = chain(model.clone());
-    let forgetful = chain(model.clone().no_grad());
+    chain: impl Fn(M, Extra) -> C,
+) -> Checkpointed {
+    let leaves = map(extra, leaf, leaf);
+    let recorded = chain(model.clone(), leaves.clone());
+    let detached = map(extra, Tensor::detach, Tensor::detach);
+    let forgetful = chain(model.clone().no_grad(), detached);
     let seed = draw_seed(device);
     let part = |number: usize, make: &dyn Fn() -> Tensor<2>| {
         let seed = seed.wrapping_add(number as u64);
@@ -46,9 +55,9 @@ pub(crate) fn backward<C: Chain, M: Module>(
     };
 
     let mut inputs = vec![part(0, &|| forgetful.start()).without_autodiff()];
-    for (index, block) in forgetful.blocks().iter().enumerate() {
+    for index in 0..forgetful.blocks().len() {
         let input = inputs[index].clone().autodiff();
-        let output = part(index + 1, &|| forgetful.block(block, input.clone()));
+        let output = part(index + 1, &|| forgetful.block(index, input.clone()));
         inputs.push(output.without_autodiff());
     }
     let mut collected = GradientsAccumulator::new();
@@ -59,8 +68,13 @@ pub(crate) fn backward<C: Chain, M: Module>(
     let last = recorded.blocks().len();
     let output = inputs.remove(last).autodiff().require_grad();
     let loss = recorded.finish(output.clone()) * weight;
+    let mut of_extra = map(extra, |t| zeros(&t), |t| zeros(&t));
     if !loss.is_tracked() {
-        return (loss.without_autodiff(), collected.grads());
+        return Checkpointed {
+            loss: loss.without_autodiff(),
+            gradients: collected.grads(),
+            extra: of_extra,
+        };
     }
     let value = loss.clone().without_autodiff();
     let mut gradients = loss.backward();
@@ -69,8 +83,11 @@ pub(crate) fn backward<C: Chain, M: Module>(
 
     // A block's input needs a gradient if something before it is trained.
     let start = part(0, &|| recorded.start());
-    let trained: Vec<bool> = recorded.blocks().iter().map(is_trained).collect();
-    for (index, block) in recorded.blocks().iter().enumerate().rev() {
+    let mut trained: Vec<bool> = recorded.blocks().iter().map(is_trained).collect();
+    for (trained, (key, value)) in trained.iter_mut().zip(&leaves.keys_and_values) {
+        *trained |= key.is_tracked() || value.is_tracked();
+    }
+    for index in (0..last).rev() {
         let Some(gradient) = flowing.take() else {
             break;
         };
@@ -79,15 +96,58 @@ pub(crate) fn backward<C: Chain, M: Module>(
             break;
         }
         let input = inputs.remove(index).autodiff().set_require_grad(before);
-        let output = part(index + 1, &|| recorded.block(block, input.clone()));
+        let output = part(index + 1, &|| recorded.block(index, input.clone()));
         let mut gradients = (output * gradient.autodiff()).sum().backward();
         flowing = input.grad_remove(&mut gradients);
+        if let Some((key, value)) = leaves.keys_and_values.get(index) {
+            let of_layer = &mut of_extra.keys_and_values[index];
+            take(key, &mut gradients, &mut of_layer.0);
+            take(value, &mut gradients, &mut of_layer.1);
+        }
         collect(gradients);
     }
     if let Some(gradient) = flowing.filter(|_| start.is_tracked()) {
-        collect((start * gradient.autodiff()).sum().backward());
+        let mut gradients = (start * gradient.autodiff()).sum().backward();
+        if let (Some(leaf), Some(place)) = (&leaves.embeddings, &mut of_extra.embeddings) {
+            take(leaf, &mut gradients, place);
+        }
+        collect(gradients);
     }
-    (value, collected.grads())
+    Checkpointed {
+        loss: value,
+        gradients: collected.grads(),
+        extra: of_extra,
+    }
+}
+
+/// The same with every tensor changed.
+fn map(
+    extra: &Extra,
+    two: impl Fn(Tensor<2>) -> Tensor<2>,
+    three: impl Fn(Tensor<3>) -> Tensor<3>,
+) -> Extra {
+    let layers = extra.keys_and_values.iter().cloned();
+    Extra {
+        embeddings: extra.embeddings.clone().map(two),
+        keys_and_values: layers.map(|(k, v)| (three(k), three(v))).collect(),
+    }
+}
+
+/// A leaf of the same values, which needs a gradient where the tensor does.
+fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let is_tracked = tensor.is_tracked();
+    tensor.detach().set_require_grad(is_tracked)
+}
+
+fn zeros<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    Tensor::zeros(tensor.dims(), &tensor.device().without_autodiff())
+}
+
+/// Moves the gradient of a leaf to its place, if there is one.
+fn take<const D: usize>(leaf: &Tensor<D>, gradients: &mut Gradients, place: &mut Tensor<D>) {
+    if let Some(gradient) = leaf.grad_remove(gradients) {
+        *place = gradient;
+    }
 }
 
 /// Whether a module has a parameter that is trained.

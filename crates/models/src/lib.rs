@@ -20,7 +20,7 @@ mod unpad;
 pub use batch::{IGNORE_INDEX, LmBatch};
 pub use burn_peft_kernels::vocabulary_loss;
 pub use cache::KvCache;
-pub use causal_lm::{CausalLm, ModelInput, position_ids};
+pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
 pub use error::{ModelError, Result};
 pub use generate::{GenerationConfig, generate};
 pub use gpt2::GPT2LMHeadModel;

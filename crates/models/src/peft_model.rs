@@ -1,10 +1,10 @@
 //! A causal language model with adapters is a causal language model.
 
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft::{BaseModel, PeftModel};
+use burn_peft::{BaseModel, Extra, PeftModel};
 
-use crate::{CausalLm, KvCache, LmBatch, ModelError, ModelInput, Result};
+use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
 
 /// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
 /// forward pass (PEFT's `adapter_names`): one name for each row,
@@ -48,6 +48,18 @@ fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: boo
     input
 }
 
+/// The sum of all tensors times their gradients, `[1]`.
+fn product(extra: Extra, gradients: Extra) -> Option<Tensor<1>> {
+    fn sum<const D: usize>((tensor, gradient): (Tensor<D>, Tensor<D>)) -> Tensor<1> {
+        (tensor * gradient.autodiff()).sum()
+    }
+    let layers = extra.keys_and_values.into_iter();
+    let layers = layers.zip(gradients.keys_and_values);
+    let layers = layers.map(|((key, value), of)| sum((key, of.0)) + sum((value, of.1)));
+    let embeddings = extra.embeddings.zip(gradients.embeddings).map(sum);
+    layers.chain(embeddings).reduce(|a, b| a + b)
+}
+
 impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
         self.get_base_model()
@@ -70,14 +82,35 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         })
     }
 
-    fn checkpointed_backward(
-        &self,
-        batch: &LmBatch,
-        weight: f64,
-    ) -> Option<(Tensor<1>, GradientsParams)> {
-        // What stands before the texts is no part of the chain of blocks.
-        let is_chain = self.extra_positions() == 0;
-        is_chain.then(|| self.get_base_model().checkpointed_backward(batch, weight))?
+    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
+        if self.extra_positions() == 0 {
+            return self.get_base_model().checkpointed_backward(batch, weight);
+        }
+        let input = with_extra(self, &batch.input, false);
+        let extra = input.extra.clone();
+        let batch = LmBatch {
+            input,
+            ..batch.clone()
+        };
+        let base = self
+            .get_base_model()
+            .checkpointed_backward(&batch, weight)?;
+        // From what stands before the texts to the tensors that made it.
+        let Some(product) = product(extra, base.extra).filter(Tensor::is_tracked) else {
+            return Some(Checkpointed {
+                extra: Extra::default(),
+                ..base
+            });
+        };
+        let mut gradients = GradientsAccumulator::new();
+        gradients.accumulate(self, base.gradients);
+        let of_makers = GradientsParams::from_grads(product.backward(), self);
+        gradients.accumulate(self, of_makers);
+        Some(Checkpointed {
+            loss: base.loss,
+            gradients: gradients.grads(),
+            extra: Extra::default(),
+        })
     }
 
     fn max_positions(&self) -> usize {

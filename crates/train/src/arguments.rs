@@ -122,8 +122,7 @@ pub struct TrainingArguments {
     /// norms, softmax and loss stay in 32 bits.
     pub bf16: bool,
     /// Make activations again in the backward pass, one block at a time, in place of keeping them:
-    /// far less memory for another forward pass. Without effect where the model cannot do so, as
-    /// with virtual tokens and prefixes.
+    /// far less memory for another forward pass.
     pub gradient_checkpointing: bool,
     /// The seed of the order of the data, of dropout and of new adapters.
     pub seed: u64,

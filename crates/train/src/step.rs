@@ -86,9 +86,9 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         let share = item.weight * item.batch.count as f64;
         let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
-            && let Some((mut loss, mut grads)) =
-                self.model.checkpointed_backward(&item.batch, item.weight)
+            && let Some(result) = self.model.checkpointed_backward(&item.batch, item.weight)
         {
+            let (mut loss, mut grads) = (result.loss, result.gradients);
             if let Some(term) = regularizer {
                 loss = loss + term.clone().inner();
                 let mut sum = GradientsAccumulator::new();

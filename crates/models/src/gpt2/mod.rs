@@ -14,14 +14,13 @@ pub use init::init_gpt2;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
 use burn_peft_kernels::{dropout, vocabulary_loss};
 
 use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;
-use crate::{CausalLm, KvCache, LmBatch, ModelInput};
+use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput};
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
@@ -222,28 +221,23 @@ impl CausalLm for GPT2LMHeadModel {
         self.loss_of(self.transformer.forward(&batch.input, None), batch)
     }
 
-    fn checkpointed_backward(
-        &self,
-        batch: &LmBatch,
-        weight: f64,
-    ) -> Option<(Tensor<1>, GradientsParams)> {
-        if !batch.input.extra.is_empty() {
-            // It comes from outside the model, and so do the gradients that it would take.
-            return None;
-        }
+    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
         let unpadded = batch.unpadded();
         let batch = unpadded.as_ref().unwrap_or(batch);
-        let mask = AttentionMask::of(&batch.input, 0, false);
-        Some(checkpointing::backward(
-            self,
-            &self.device(),
-            weight,
-            |model| Gpt2Chain {
+        let extra = &batch.input.extra;
+        let past = extra.prefix_positions();
+        let mask = AttentionMask::of(&batch.input, past, past > 0);
+        let chain = |model, extra| {
+            let mut batch = batch.clone();
+            batch.input.extra = extra;
+            Gpt2Chain {
                 model,
                 batch,
                 mask: &mask,
-            },
-        ))
+            }
+        };
+        let device = self.device();
+        Some(checkpointing::backward(self, extra, &device, weight, chain))
     }
 
     fn max_positions(&self) -> usize {
@@ -262,7 +256,7 @@ impl CausalLm for GPT2LMHeadModel {
 /// The model on one batch, for gradient checkpointing.
 struct Gpt2Chain<'a> {
     model: GPT2LMHeadModel,
-    batch: &'a LmBatch,
+    batch: LmBatch,
     mask: &'a AttentionMask,
 }
 
@@ -270,21 +264,30 @@ impl Chain for Gpt2Chain<'_> {
     type Block = GPT2Block;
 
     fn start(&self) -> Tensor<2> {
-        self.model.transformer.start(&self.batch.input, 0)
+        let input = &self.batch.input;
+        let past = input.extra.prefix_positions();
+        self.model.transformer.start(input, past)
     }
 
     fn blocks(&self) -> &[GPT2Block] {
         &self.model.transformer.h
     }
 
-    fn block(&self, block: &GPT2Block, input: Tensor<2>) -> Tensor<2> {
+    fn block(&self, index: usize, input: Tensor<2>) -> Tensor<2> {
         let [rows, _] = self.batch.input.input_ids.dims();
-        block.forward(input, rows, self.mask, None)
+        let prefix = &self.batch.input.extra.keys_and_values;
+        // The one layer of a cache of its own.
+        let mut cache = KvCache::default();
+        let cache = prefix.get(index).map(|of_layer| {
+            cache.begin(std::slice::from_ref(of_layer), rows);
+            (&mut cache, 0)
+        });
+        self.blocks()[index].forward(input, rows, self.mask, cache)
     }
 
     fn finish(&self, output: Tensor<2>) -> Tensor<1> {
         let hidden = self.model.transformer.ln_f.forward(output);
-        self.model.loss_of(hidden, self.batch)
+        self.model.loss_of(hidden, &self.batch)
     }
 }
 
