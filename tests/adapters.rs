@@ -6,12 +6,13 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use burn_peft::config::{Bias, InitLoraWeights};
 use burn_peft::{
     Adaptable, LoraAdapter, LoraConfig, PeftModel, files, get_peft_model, tensor_file,
 };
 use tempfile::tempdir;
+use crate::common::device;
 
 #[derive(Module, Adaptable, Debug)]
 pub struct Net {
@@ -26,7 +27,7 @@ pub struct Block {
 
 impl Net {
     pub fn new() -> Self {
-        let device = Device::flex();
+        let device = device();
         let linear = |d_in, d_out| LoraAdapter::new(LinearConfig::new(d_in, d_out).init(&device));
         let net = Self {
             layers: vec![Block { fc: linear(6, 8) }, Block { fc: linear(8, 4) }],
@@ -46,7 +47,7 @@ impl Net {
 
 fn x() -> Tensor<2> {
     let values: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
-    Tensor::<1>::from_data(values.as_slice(), &Device::flex()).reshape([2, 6])
+    Tensor::<1>::from_data(values.as_slice(), &device()).reshape([2, 6])
 }
 
 /// An adapter that does something before it is trained.
@@ -234,7 +235,7 @@ fn only_one_adapter_trains_the_biases() {
 
 #[test]
 fn base_and_adapter_are_records_apart() {
-    let device = Device::flex();
+    let device = device();
     let net = Net::new();
     let model = get_peft_model(net.clone(), config(2)).unwrap();
     let expected = out(&model);
@@ -300,7 +301,7 @@ fn the_loss_goes_through_an_adapted_head() {
     use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, ModelInput};
 
     let folder = crate::conformance::fixtures().join("nano-sort");
-    let device = Device::flex();
+    let device = device();
     let base = GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device).unwrap();
     let config = LoraConfig::new()
         .with_r(2)

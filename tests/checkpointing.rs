@@ -2,16 +2,17 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use burn_peft::PeftModel;
 use burn_peft_kernels::{is_specialised, with_seed};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 
+use crate::common::device;
 use crate::conformance::{batch, fixtures, without_dropout};
 
 fn base() -> GPT2LMHeadModel {
     let folder = fixtures().join("conformance/base-gpt2");
-    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device()).unwrap()
 }
 
 fn adapted(case: &str) -> PeftModel<GPT2LMHeadModel> {
@@ -106,7 +107,7 @@ fn dropout_is_repeated() {
             }
         }
     }
-    if !is_specialised(&Device::flex()) {
+    if !is_specialised(&device()) {
         eprintln!("skipped: Burn's own dropout has one generator for all threads");
         return;
     }

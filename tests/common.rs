@@ -3,11 +3,29 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
+use burn::tensor::Device;
 use burn_peft_data::train_bpe;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Where the tests of numbers compute: on the CPU, or where `BURN_PEFT_DEVICE` says (see
+/// `.ci/software-gpu`).
+pub fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    let open = || {
+        let name = device_name().unwrap_or_else(|| "cpu".to_owned());
+        burn_peft_device::open(name.parse().unwrap()).unwrap()
+    };
+    DEVICE.get_or_init(open).clone()
+}
+
+/// The device that the tests are asked to run on.
+pub fn device_name() -> Option<String> {
+    std::env::var("BURN_PEFT_DEVICE").ok()
+}
 
 pub const N_POSITIONS: usize = 32;
 const N_EMBD: usize = 16;

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use burn_peft::{PeftModel, files, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 use burn_peft_train::{TrainingArguments, adamw};
 use safetensors::SafeTensors;
+use crate::common::device;
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -33,7 +34,7 @@ fn cases() -> Vec<PathBuf> {
 
 pub fn base() -> GPT2LMHeadModel {
     let folder = fixtures().join("conformance/base-gpt2");
-    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device()).unwrap()
 }
 
 pub fn adapted(case: &Path) -> PeftModel<GPT2LMHeadModel> {
@@ -73,7 +74,7 @@ pub fn batch(case: &Path) -> LmBatch {
     let (input_ids, shape) = ints(case, "input_ids");
     let (mask, _) = ints(case, "attention_mask");
     let (labels, _) = ints(case, "labels");
-    LmBatch::new(&input_ids, &mask, &labels, shape, &Device::flex()).unwrap()
+    LmBatch::new(&input_ids, &mask, &labels, shape, &device()).unwrap()
 }
 
 /// Switches every dropout of the model off.

@@ -1,10 +1,10 @@
 //! Dropout acts in training, wherever the configurations have it, and never else.
 
 use burn::module::Module;
-use burn::tensor::Device;
 use burn_peft::config::InitLoraWeights;
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
+use crate::common::device;
 
 fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     let config = Gpt2Config {
@@ -19,13 +19,13 @@ fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
         initializer_range: 0.2,
         ..Default::default()
     };
-    GPT2LMHeadModel::new(&config, &Device::flex())
+    GPT2LMHeadModel::new(&config, &device())
 }
 
 /// The loss of the same batch, twice.
 fn losses(model: &impl CausalLm) -> [f32; 2] {
     let ids: Vec<i64> = (0..16).map(|i| i * 7 % 32).collect();
-    let batch = LmBatch::new(&ids, &[1; 16], &ids, [2, 8], &Device::flex()).unwrap();
+    let batch = LmBatch::new(&ids, &[1; 16], &ids, [2, 8], &device()).unwrap();
     let loss = || model.loss(&batch).without_autodiff().into_scalar::<f32>();
     [loss(), loss()]
 }

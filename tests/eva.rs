@@ -1,11 +1,12 @@
 //! EVA against Python's peft (`fixtures/eva/make.py`).
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use burn_peft::config::{EvaConfig, InitLoraWeights};
 use burn_peft::{LoraConfig, PeftModel, files, get_peft_model, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use safetensors::SafeTensors;
 
+use crate::common::device;
 use crate::conformance::{base, fixtures};
 
 fn config() -> LoraConfig {
@@ -30,7 +31,7 @@ fn batches() -> Vec<(ModelInput, Tensor<1, Int>)> {
         words.map(|word| i64::from_le_bytes(*word)).collect()
     };
     let (ids, labels) = (read("input_ids"), read("labels"));
-    let device = Device::flex();
+    let device = device();
     let batches = ids.chunks(144).zip(labels.chunks(144));
     let batches = batches.map(|(ids, labels)| {
         let ids = Tensor::<1, Int>::from_data(ids, &device).reshape([6, 24]);

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::TensorData;
 use burn_peft::tensor_file::{read_tensors, write_tensors};
 use burn_peft_models::{GPT2LMHeadModel, ModelError};
 use tempfile::TempDir;
 
+use crate::common::device;
 use crate::conformance::fixtures;
 
 type Weights = BTreeMap<String, TensorData>;
 
 fn load(folder: &Path) -> Result<GPT2LMHeadModel, ModelError> {
-    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex())
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device())
 }
 
 /// A copy of the conformance base with other weights.

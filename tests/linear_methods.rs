@@ -8,9 +8,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use burn_peft::{Adaptable, LoraAdapter, PeftModel, Slot, files, tensor_file};
 
+use crate::common::device;
 use crate::conformance::fixtures;
 
 #[derive(Module, Adaptable, Debug)]
@@ -36,7 +37,7 @@ fn read(path: &Path) -> Tensors {
 
 /// The network of the fixture.
 pub fn net() -> Net {
-    let device = Device::flex();
+    let device = device();
     let layer = |d_in, d_out| LoraAdapter::new(LinearConfig::new(d_in, d_out).init(&device));
     let mut net = Net {
         fc1: layer(12, 16),
@@ -54,7 +55,7 @@ pub fn net() -> Net {
 
 pub fn inputs() -> (Tensor<2>, Tensor<2>) {
     let tensors = read(&fixtures().join("linear/inputs.safetensors"));
-    let tensor = |name: &str| Tensor::from_data(tensors[name].clone(), &Device::flex());
+    let tensor = |name: &str| Tensor::from_data(tensors[name].clone(), &device());
     (tensor("x"), tensor("target"))
 }
 

@@ -7,7 +7,7 @@ use burn_peft::config::{InitLoraWeights, LoftQConfig, LoraConfig};
 use burn_peft::files::write_adapter;
 use burn_peft::{PeftModel, Slot, get_peft_model, tensor_file};
 
-use crate::common::Lab;
+use crate::common::{Lab, device};
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods::{Net, inputs, net};
 
@@ -67,7 +67,7 @@ fn assert_starts_as(config: LoraConfig, file: &str, prefix: &str) {
         let left = layer.weight().transpose().into_data();
         let matrix = |part: &str| {
             let data = model.adapter_tensor(path, "default", part).unwrap();
-            Tensor::<2>::from_data(data, &burn::tensor::Device::flex())
+            Tensor::<2>::from_data(data, &device())
         };
         let change = (matrix("lora_B").matmul(matrix("lora_A")) * scaling).into_data();
         for (what, found) in [("base", left), ("change", change)] {

@@ -5,17 +5,18 @@
 //! Its linear weights were transposed into Conv1D's orientation for the fixture.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft_models::gpt2::AttentionMask;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 
+use crate::common::device;
 use crate::conformance::fixtures;
 
 #[test]
 fn every_activation() {
     let folder = fixtures().join("nano-sort");
-    let device = Device::flex();
+    let device = device();
     let model = GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device).unwrap();
     let activations = read_tensors(&folder.join("activations.safetensors")).unwrap();
     let check = |name: &str, found: TensorData| {

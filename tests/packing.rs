@@ -8,6 +8,7 @@ use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 use burn_peft_train::evaluate;
 
+use crate::common::device;
 use crate::common::Lab;
 use crate::conformance::fixtures;
 
@@ -90,7 +91,7 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
     assert!(packed.sequences() * 2 < plain.sequences());
     let all = |examples: &Examples| (0..examples.sequences()).collect::<Vec<_>>();
     // With and without gradients: the attention is computed in two ways.
-    for device in [Device::flex(), Device::flex().autodiff()] {
+    for device in [device(), device().autodiff()] {
         let model = model(&device);
         // Without any padding: one example a batch.
         let alone = all(&plain).into_iter();
@@ -116,7 +117,7 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
 
 #[test]
 fn evaluation_is_the_same_packed_or_not() {
-    let model = model(&Device::flex());
+    let model = model(&device());
     let run = |examples: &Examples| evaluate(&model, examples, 4, |_, _| ()).unwrap();
     let (plain, packed) = (run(&examples()), run(&examples().packed(PACKED_TO)));
     assert_eq!(plain.tokens, packed.tokens);

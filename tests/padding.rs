@@ -1,23 +1,24 @@
 //! Padding and the cache change nothing of what a row computes.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_models::{
     CausalLm, GPT2LMHeadModel, GenerationConfig, KvCache, ModelInput, generate, position_ids,
 };
 use std::ops::ControlFlow;
 
+use crate::common::device;
 use crate::conformance::fixtures;
 
 const ROW: [i64; 5] = [7, 42, 3, 198, 11];
 
 fn model() -> GPT2LMHeadModel {
     let folder = fixtures().join("conformance/base-gpt2");
-    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &Device::flex()).unwrap()
+    GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device()).unwrap()
 }
 
 fn ids(values: &[i64], rows: usize) -> Tensor<2, Int> {
     let data = TensorData::new(values.to_vec(), [rows, values.len() / rows]);
-    Tensor::from_data(data, &Device::flex())
+    Tensor::from_data(data, &device())
 }
 
 fn assert_close(found: Tensor<2>, expected: Tensor<2>) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use burn_peft::config::Fields;
 use burn_peft::methods::{
     PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, config_from_fields,
@@ -17,6 +17,7 @@ use burn_peft_models::{
 };
 use serde_json::Value;
 
+use crate::common::device;
 use crate::common::Lab;
 use crate::conformance::{
     adapted, assert_close, assert_gradients, assert_losses, base, expected, fixtures, ints, logits,
@@ -117,14 +118,14 @@ fn generation_goes_on_as_in_peft() {
 
 /// An adapter of each kind that does something.
 fn models() -> [PeftModel<GPT2LMHeadModel>; 2] {
-    Device::flex().seed(3);
+    device().seed(3);
     let prompt = get_peft_model(base(), PromptTuningConfig::new(3)).unwrap();
     let prefix = get_peft_model(base(), PrefixTuningConfig::new(2)).unwrap();
     [prompt, prefix]
 }
 
 fn row(ids: &[i64]) -> Tensor<2, Int> {
-    Tensor::<1, Int>::from_data(ids, &Device::flex()).unsqueeze()
+    Tensor::<1, Int>::from_data(ids, &device()).unsqueeze()
 }
 
 const IDS: [i64; 7] = [5, 9, 1, 7, 44, 3, 8];
@@ -161,7 +162,7 @@ fn the_cache_gives_the_logits_of_the_whole_row() {
 
 #[test]
 fn every_text_of_a_packed_row_sees_what_stands_before() {
-    let device = Device::flex();
+    let device = device();
     for model in models() {
         let loss = |batch: LmBatch| model.loss(&batch).into_scalar::<f32>();
         let alone = |ids: &[i64]| {
@@ -199,7 +200,7 @@ fn a_prompt_starts_from_the_vocabulary_or_a_text() {
         let values: Vec<f32> = data.try_to_vec().unwrap();
         values.chunks(64).map(<[f32]>::to_vec).collect()
     };
-    Device::flex().seed(5);
+    device().seed(5);
     let sampled = prompt(PromptTuningConfig::new(6).with_sampled_vocabulary());
     let is_token = |row: &Vec<f32>| of_table.chunks(64).any(|token| token == row);
     assert!(sampled.iter().all(is_token) && sampled[0] != sampled[1]);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use burn_peft::combine::{Combination, CombinationType};
 use burn_peft::config::InitLoraWeights;
 use burn_peft::methods::PromptTuningConfig;
@@ -12,6 +12,7 @@ use burn_peft::{BASE_ROW, LoraConfig, PeftModel, files, get_peft_model, tensor_f
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use serde_json::Value;
 
+use crate::common::device;
 use crate::common::Lab;
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods;
@@ -27,7 +28,7 @@ fn lora(r: usize, targets: &[&str]) -> LoraConfig {
 
 /// Two adapters on different layers, one with a copied norm.
 fn two() -> PeftModel<GPT2LMHeadModel> {
-    Device::flex().seed(9);
+    device().seed(9);
     let first = lora(4, &["c_attn", "wte", "wpe"]).with_modules_to_save(["ln_f"]);
     let mut model = get_peft_model(base(), first).unwrap();
     model
@@ -38,7 +39,7 @@ fn two() -> PeftModel<GPT2LMHeadModel> {
 
 fn input(rows: usize) -> ModelInput {
     let ids: Vec<i64> = (0..rows as i64 * 5).map(|i| (i * 37) % 199).collect();
-    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &Device::flex());
+    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &device());
     ModelInput::new(ids.reshape([rows, 5]))
 }
 
@@ -187,7 +188,7 @@ fn a_conversion_is_the_nearest_of_its_rank() {
     let tensor = |name: &str| {
         let key = format!("base_model.model.{path}.{name}.weight");
         let found = narrow.tensors.iter().find(|(other, _)| *other == key);
-        Tensor::<2>::from_data(found.unwrap().1.clone(), &Device::flex())
+        Tensor::<2>::from_data(found.unwrap().1.clone(), &device())
     };
     let near = tensor("lora_B").matmul(tensor("lora_A")).transpose();
     let mut merged = model.clone();
@@ -268,7 +269,7 @@ fn adapters_of_different_methods_act_together() {
         let active = names.split('+');
         let active = active.map(|name| if name == "lora" { "default" } else { name });
         model.set_adapter(&active.collect::<Vec<_>>()).unwrap();
-        let expected = Tensor::<2>::from_data(expected, &Device::flex());
+        let expected = Tensor::<2>::from_data(expected, &device());
         let found = model.forward(x.clone());
         assert!(largest(found, expected.clone()) < 1e-4, "{names}");
         model.merge_adapter(true).unwrap();

@@ -1,7 +1,6 @@
 //! The `peft` command: trains, runs, evaluates, merges and inspects adapters.
 
 mod commands;
-mod device;
 mod failure;
 mod interrupt;
 mod loading;
@@ -10,20 +9,21 @@ mod output;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_peft_device::DeviceName;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use commands::{combine, convert, data, eval, forward, generate, init, inspect, merge, new, train};
-use device::DeviceKind;
+use commands::{combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new, train};
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
 #[derive(Parser)]
 #[command(name = "peft", version, propagate_version = true, after_help = EXAMPLE)]
 struct Cli {
-    /// Where to compute
-    #[arg(long, global = true, value_enum, default_value_t)]
-    device: DeviceKind,
+    /// Where to compute: cpu, cuda, metal, vulkan, wgpu or webgpu, with an index (cuda:1), or auto
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE")]
+    device: DeviceName,
     /// Say more on standard error; twice for details
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -58,6 +58,8 @@ enum Command {
     Convert(convert::Args),
     /// Show a model, its parameters and which of them are trained
     Inspect(inspect::Args),
+    /// Show what this machine and this build can compute on
+    Devices(devices::Args),
     /// Make a model with random weights
     Init(init::Args),
     /// Logits for given token ids, to compare with another implementation
@@ -82,20 +84,26 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let device = cli.device.open();
+    let name = cli.device;
+    let device = || open(name);
     match cli.command {
         Command::New(args) => new::run(args),
-        Command::Train(args) => train::run(args, &device),
-        Command::Generate(args) => generate::run(args, &device),
+        Command::Train(args) => train::run(args, &device()?),
+        Command::Generate(args) => generate::run(args, &device()?),
         Command::Data(args) => data::run(args),
-        Command::Eval(args) => eval::run(args, &device),
-        Command::Merge(args) => merge::run(args, &device),
+        Command::Eval(args) => eval::run(args, &device()?),
+        Command::Merge(args) => merge::run(args, &device()?),
         Command::Combine(args) => combine::run(args),
-        Command::Convert(args) => convert::run(args, &device),
-        Command::Inspect(args) => inspect::run(args, &device),
+        Command::Convert(args) => convert::run(args, &device()?),
+        Command::Inspect(args) => inspect::run(args, &device()?),
+        Command::Devices(args) => devices::run(args),
         Command::Init(args) => init::run(args),
-        Command::Forward(args) => forward::run(args, &device),
+        Command::Forward(args) => forward::run(args, &device()?),
     }
+}
+
+fn open(name: DeviceName) -> Result<Device> {
+    burn_peft_device::open(name).with_context(|| format!("--device {name}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn_peft::PeftError;
+use burn_peft_device::DeviceError;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, ModelError>;
@@ -31,6 +32,9 @@ pub enum ModelError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A device that cannot hold the model.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A model configuration that cannot be used, with the reason.
     #[error("{0}")]
     Config(String),

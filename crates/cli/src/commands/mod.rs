@@ -3,6 +3,7 @@
 pub mod combine;
 pub mod convert;
 pub mod data;
+pub mod devices;
 pub mod eval;
 pub mod forward;
 pub mod generate;

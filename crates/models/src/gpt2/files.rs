@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
+use burn_peft_device::check_size;
 use burn_peft::{Adaptable, AnyParam, LayerKind};
 
 use super::GPT2LMHeadModel;
 use crate::checkpoint::{Checkpoint, NamedTensor, save_model};
 use crate::gpt2::config::Gpt2Config;
 use crate::hub::{self, ModelFiles};
-use crate::{ModelError, Result};
+use crate::{CausalLm, ModelError, Result};
 
 /// The files of a model folder that are read.
 pub const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
@@ -52,6 +53,7 @@ impl GPT2LMHeadModel {
         &mut self,
         mut tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
     ) -> Result<()> {
+        let device = self.device();
         let mut result = Ok(());
         self.visit_weights(|name, param, transposed| {
             if result.is_err() {
@@ -71,6 +73,7 @@ impl GPT2LMHeadModel {
                         data.shape().to_vec()
                     )));
                 }
+                check_size(&device, name, data.as_bytes().len() as u64)?;
                 param.set_data(data, transposed);
                 Ok(())
             });

@@ -1,0 +1,65 @@
+//! `peft devices`: what this machine and this build can compute on.
+
+use anyhow::Result;
+use burn_peft_device::{Backend, DeviceInfo, list};
+use serde_json::json;
+
+use crate::output::{say, say_json, table};
+
+const EXAMPLE: &str = "\
+Example:
+  peft devices
+  peft train configs/quickstart.toml --device wgpu:0";
+
+/// The command line of `peft devices`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `peft devices`.
+pub fn run(args: Args) -> Result<()> {
+    let devices = list();
+    let missing: Vec<_> = Backend::ALL.into_iter().filter(|b| !b.is_built()).collect();
+    if args.json {
+        let devices: Vec<_> = devices.iter().map(as_json).collect();
+        let missing: Vec<_> = missing.iter().map(|backend| backend.name()).collect();
+        return say_json(&json!({ "devices": devices, "not_in_this_build": missing }));
+    }
+    let head = ["device", "memory", "largest tensor", "dtypes", "name"].map(String::from);
+    let rows = devices.iter().map(as_row);
+    say(table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()).trim_end())?;
+    for backend in missing {
+        say(format!(
+            "{backend} is not in this build: cargo build --release --features {backend}"
+        ))?;
+    }
+    Ok(())
+}
+
+fn as_row(device: &DeviceInfo) -> [String; 5] {
+    let size = |bytes: Option<u64>| match bytes {
+        Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
+        None => "-".to_owned(),
+    };
+    [
+        device.name.to_string(),
+        size(device.memory),
+        size(device.max_tensor_bytes),
+        device.dtypes.join(" "),
+        device.product.clone(),
+    ]
+}
+
+fn as_json(device: &DeviceInfo) -> serde_json::Value {
+    json!({
+        "device": device.name.to_string(),
+        "name": device.product,
+        "memory": device.memory,
+        "max_tensor_bytes": device.max_tensor_bytes,
+        "dtypes": device.dtypes,
+    })
+}

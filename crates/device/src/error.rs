@@ -1,0 +1,94 @@
+//! Why a device cannot be used.
+
+use burn::tensor::DType;
+
+use crate::{Backend, DeviceName};
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The name is none.
+    #[error(
+        "{0:?} names no device: there are auto, cpu, cuda, metal, vulkan, wgpu and webgpu, with an \
+         index where a machine has several (cuda:1), and wgpu:cpu for a graphics API's software \
+         device"
+    )]
+    UnknownName(String),
+    /// This build lacks the backend.
+    #[error(
+        "this build lacks {backend}, which {name} needs: build it with \
+         `cargo build --release --features {backend}`"
+    )]
+    NotBuilt {
+        /// The device.
+        name: DeviceName,
+        /// What it needs.
+        backend: Backend,
+    },
+    /// The machine has no such device.
+    #[error("{name} is not on this machine, where {backend} has {found}; `peft devices` lists all")]
+    Absent {
+        /// The device.
+        name: DeviceName,
+        /// Its backend.
+        backend: Backend,
+        /// What there is of that backend.
+        found: String,
+    },
+    /// The device is there, but opening it or computing on it failed.
+    #[error(
+        "{device} cannot be used: {reason}. Update its driver, or choose another device: \
+         `peft devices` lists them"
+    )]
+    Failed {
+        /// The device, with what it calls itself.
+        device: String,
+        /// What its driver said.
+        reason: String,
+    },
+    /// The self-test found another result than the CPU's.
+    #[error(
+        "{device} computes wrongly: its {operation} gives {found} where the CPU has {expected}. \
+         Update its driver, or choose another device: `peft devices` lists them"
+    )]
+    SelfTest {
+        /// The device, with what it calls itself.
+        device: String,
+        /// What was computed.
+        operation: &'static str,
+        /// A number of the device.
+        found: f32,
+        /// The CPU's.
+        expected: f32,
+    },
+    /// The device has no arithmetic in a type.
+    #[error(
+        "{device} cannot compute in {dtype:?}; it can in {supported}. Leave out what asks for it \
+         (bf16, fp16, --dtype), or choose another device: `peft devices` lists them"
+    )]
+    Dtype {
+        /// The device, with what it calls itself.
+        device: String,
+        /// What was asked for.
+        dtype: DType,
+        /// What it has.
+        supported: String,
+    },
+    /// A tensor is larger than the device takes in one piece.
+    #[error(
+        "{tensor} takes {bytes} bytes, and {device} binds at most {limit} at once \
+         (maxStorageBufferBindingSize). Keep it in 16 bits (--dtype, bf16, fp16), or choose \
+         another device: `peft devices` lists them"
+    )]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// What it takes.
+        bytes: u64,
+        /// The device, with what it calls itself.
+        device: String,
+        /// What it takes in one piece.
+        limit: u64,
+    },
+}

@@ -1,0 +1,28 @@
+//! The devices by the names users give them, what each can do, and whether it computes rightly.
+//!
+//! ```
+//! use burn_peft_device::{DeviceName, open};
+//!
+//! let device = open("cpu".parse::<DeviceName>()?)?;
+//! # Ok::<(), burn_peft_device::DeviceError>(())
+//! ```
+//!
+//! With `burn-peft-kernels`, whose bodies for the CPU name its backend, this is the one crate that
+//! names Burn's backends.
+
+mod backend;
+mod crash;
+mod error;
+mod limits;
+mod list;
+mod name;
+mod open;
+mod self_test;
+
+pub use backend::Backend;
+pub use error::DeviceError;
+pub use limits::{check_dtype, check_size, max_tensor_bytes};
+pub use list::{DeviceInfo, list};
+pub use name::{DeviceName, Which};
+pub use open::open;
+pub use self_test::self_test;

@@ -1,0 +1,92 @@
+//! What a device takes: sizes and types.
+
+use burn::tensor::{DType, Device};
+
+use crate::DeviceError;
+
+/// The types that adapters are trained in.
+pub(crate) const DTYPES: [(DType, &str); 3] = [
+    (DType::F32, "float32"),
+    (DType::F16, "float16"),
+    (DType::BF16, "bfloat16"),
+];
+
+/// The bytes of the largest tensor that the device takes in one piece; `None` where only memory
+/// is the limit.
+pub fn max_tensor_bytes(device: &Device) -> Option<u64> {
+    properties(device).map(|properties| properties.max_tensor_bytes)
+}
+
+/// Whether the device can hold `tensor`, which takes so many bytes.
+///
+/// # Errors
+/// If it takes more than [`max_tensor_bytes`].
+pub fn check_size(device: &Device, tensor: &str, bytes: u64) -> Result<(), DeviceError> {
+    match max_tensor_bytes(device) {
+        Some(limit) if bytes > limit => Err(DeviceError::TooLarge {
+            tensor: tensor.to_owned(),
+            bytes,
+            device: describe(device),
+            limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the device can compute in `dtype`.
+///
+/// # Errors
+/// If it cannot; the error lists what it can.
+pub fn check_dtype(device: &Device, dtype: DType) -> Result<(), DeviceError> {
+    match device.supports_dtype(dtype) {
+        true => Ok(()),
+        false => Err(DeviceError::Dtype {
+            device: describe(device),
+            dtype,
+            supported: dtypes(device).join(", "),
+        }),
+    }
+}
+
+/// The names of the types that it can compute in, as transformers calls them.
+pub(crate) fn dtypes(device: &Device) -> Vec<&'static str> {
+    let supported = DTYPES.into_iter().filter(|&(dtype, _)| device.supports_dtype(dtype));
+    supported.map(|(_, name)| name).collect()
+}
+
+/// What a device says about itself.
+pub(crate) struct Properties {
+    pub name: String,
+    pub max_tensor_bytes: u64,
+    pub memory: Option<u64>,
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn properties(device: &Device) -> Option<Properties> {
+    use burn::backend::DispatchDevice;
+    match device.clone().without_autodiff().as_dispatch() {
+        DispatchDevice::Cube(device) => {
+            let client = device.client();
+            let properties = client.properties();
+            Some(Properties {
+                name: properties.identity.name.clone(),
+                max_tensor_bytes: properties.memory.max_page_size,
+                memory: properties.memory.max_memory(),
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+pub(crate) fn properties(_: &Device) -> Option<Properties> {
+    None
+}
+
+/// What the device calls itself.
+pub(crate) fn describe(device: &Device) -> String {
+    match properties(device) {
+        Some(properties) => properties.name,
+        None => "the CPU".to_owned(),
+    }
+}

@@ -1,0 +1,82 @@
+//! The devices of this machine.
+
+use std::panic::catch_unwind;
+
+use burn::tensor::Device;
+
+use crate::limits::{dtypes, properties};
+use crate::{Backend, DeviceName, Which};
+
+/// A device that this build can use.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// The name to give to [`crate::open`].
+    pub name: DeviceName,
+    /// What it calls itself; of a device that cannot be opened, why.
+    pub product: String,
+    /// The bytes of its memory, where its driver says.
+    pub memory: Option<u64>,
+    /// The bytes of the largest tensor that it takes in one piece; `None` where only memory is the
+    /// limit.
+    pub max_tensor_bytes: Option<u64>,
+    /// The types that it can compute in, as transformers calls them.
+    pub dtypes: Vec<&'static str>,
+}
+
+/// The devices of this machine that this build can use, the CPU first. Opens each.
+pub fn list() -> Vec<DeviceInfo> {
+    let mut devices = vec![cpu()];
+    for backend in Backend::ALL.into_iter().filter(|&b| b != Backend::Cpu) {
+        let [gpus, software] = backend.devices();
+        let gpus = gpus.into_iter().enumerate();
+        let gpus = gpus.map(|(index, device)| (Which::Index(index), device));
+        let software = software.into_iter().map(|device| (Which::Software, device));
+        devices.extend(gpus.chain(software).map(|(which, device)| {
+            let name = DeviceName::Of(backend, which);
+            catch_unwind(|| about(name, &device)).unwrap_or_else(|_| DeviceInfo {
+                name,
+                product: "cannot be opened".to_owned(),
+                memory: None,
+                max_tensor_bytes: None,
+                dtypes: Vec::new(),
+            })
+        }));
+    }
+    devices
+}
+
+fn about(name: DeviceName, device: &Device) -> DeviceInfo {
+    let properties = properties(device);
+    DeviceInfo {
+        name,
+        memory: properties.as_ref().and_then(|p| p.memory),
+        max_tensor_bytes: properties.as_ref().map(|p| p.max_tensor_bytes),
+        product: properties.map(|p| p.name).unwrap_or_default(),
+        dtypes: dtypes(device),
+    }
+}
+
+fn cpu() -> DeviceInfo {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    DeviceInfo {
+        product: format!("{}, {threads} threads", processor()),
+        memory: memory(),
+        ..about(DeviceName::Of(Backend::Cpu, Which::First), &Device::flex())
+    }
+}
+
+/// The processor's name.
+fn processor() -> String {
+    let file = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = file.lines().find_map(|line| line.strip_prefix("model name"));
+    let name = name.map(|name| name.trim_start_matches([' ', '\t', ':']));
+    name.unwrap_or(std::env::consts::ARCH).to_owned()
+}
+
+/// The bytes of the machine's memory.
+fn memory() -> Option<u64> {
+    let file = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = file.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}

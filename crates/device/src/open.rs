@@ -1,0 +1,96 @@
+//! From a name to a device that works.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::Device;
+
+use crate::limits::describe;
+use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test};
+
+/// The device of this name, once it has been seen to compute rightly (see [`self_test`]).
+///
+/// # Errors
+/// If this build or this machine has no such device, or if it fails its self-test.
+pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
+    let (backend, which) = match name {
+        DeviceName::Auto => return open_best(),
+        DeviceName::Of(backend, which) => (backend, which),
+    };
+    if !backend.is_built() {
+        return Err(DeviceError::NotBuilt { name, backend });
+    }
+    let [gpus, software] = backend.devices();
+    let found = match which {
+        Which::First => gpus.first(),
+        Which::Index(index) => gpus.get(index),
+        Which::Software => software.first(),
+    };
+    let Some(device) = found.cloned() else {
+        return Err(DeviceError::Absent {
+            name,
+            backend,
+            found: found_of(backend, gpus.len(), !software.is_empty()),
+        });
+    };
+    if backend != Backend::Cpu {
+        check(name, &device)?;
+    }
+    Ok(device)
+}
+
+/// The first GPU that works, or else the CPU.
+fn open_best() -> Result<Device, DeviceError> {
+    for backend in Backend::ALL {
+        let [gpus, _] = backend.devices();
+        if !gpus.is_empty() {
+            return open(DeviceName::Of(backend, Which::First));
+        }
+    }
+    open(DeviceName::Of(Backend::Cpu, Which::First))
+}
+
+/// Opens a GPU and tests it. Drivers report much by panics of the libraries above them.
+fn check(name: DeviceName, device: &Device) -> Result<(), DeviceError> {
+    crash::name_device(&name.to_string());
+    let tested = catch_unwind(AssertUnwindSafe(|| self_test(device)));
+    tested.unwrap_or_else(|panic| {
+        let reason = panic.downcast_ref::<String>().cloned();
+        let reason = reason.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(DeviceError::Failed {
+            device: name.to_string(),
+            reason: reason.unwrap_or_else(|| "its driver failed".to_owned()),
+        })
+    })?;
+    crash::name_device(&describe(device));
+    Ok(())
+}
+
+fn found_of(backend: Backend, gpus: usize, has_software: bool) -> String {
+    match (gpus, has_software) {
+        (0, true) => format!("only a software device ({backend}:cpu)"),
+        (0, false) => "none".to_owned(),
+        (1, _) => format!("{backend}:0"),
+        (gpus, _) => format!("{backend}:0 to {backend}:{}", gpus - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named_with_the_way_out() {
+        for backend in Backend::ALL {
+            let name = DeviceName::Of(backend, Which::Index(99));
+            let error = match open(name) {
+                Err(error) => error.to_string(),
+                Ok(_) => panic!("{name} is there"),
+            };
+            let way_out = match backend.is_built() {
+                true => "`peft devices` lists all".to_owned(),
+                false => format!("--features {backend}"),
+            };
+            assert!(error.contains(&name.to_string()) && error.contains(&way_out), "{error}");
+        }
+    }
+}

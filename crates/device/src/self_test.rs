@@ -1,0 +1,53 @@
+//! Whether a device computes what the CPU does.
+
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+
+use crate::DeviceError;
+use crate::limits::describe;
+
+/// Compares a product, a softmax and a reduction with the CPU's: a driver that compiles a shader
+/// wrongly is found before it costs a run. Takes milliseconds once a device's kernels are compiled.
+///
+/// # Errors
+/// If a number differs by more than 1e-3 of the largest, or the device reports a failure.
+pub fn self_test(device: &Device) -> Result<(), DeviceError> {
+    let cpu = Device::flex();
+    let operations: [(&'static str, fn(Tensor<2>, Tensor<2>) -> Tensor<2>); 3] = [
+        ("product", |a, b| a.matmul(b)),
+        ("softmax", |a, _| softmax(a, 1)),
+        ("sum", |a, _| a.sum_dim(1)),
+    ];
+    for (operation, compute) in operations {
+        let values = |device: &Device| {
+            let result = compute(matrix([37, 131], device), matrix([131, 19], device));
+            let failed = |reason: String| DeviceError::Failed {
+                device: describe(device),
+                reason,
+            };
+            let data = result.try_into_data().map_err(|e| failed(e.to_string()))?;
+            data.try_to_vec::<f32>().map_err(|e| failed(e.to_string()))
+        };
+        let (found, expected) = (values(device)?, values(&cpu)?);
+        let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
+        for (&found, &expected) in found.iter().zip(&expected) {
+            // Written so that NaN fails.
+            if !((found - expected).abs() <= 1e-3 * largest) {
+                return Err(DeviceError::SelfTest {
+                    device: describe(device),
+                    operation,
+                    found,
+                    expected,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Numbers between -1 and 1 without a pattern that a wrong index would leave as it is.
+fn matrix(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = (0..shape[0] * shape[1])
+        .map(|i| (i as f32 * 12.9898).sin())
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
