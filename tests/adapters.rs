@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use crate::common::device;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -12,7 +13,6 @@ use burn_peft::{
     Adaptable, LoraAdapter, LoraConfig, PeftModel, files, get_peft_model, tensor_file,
 };
 use tempfile::tempdir;
-use crate::common::device;
 
 #[derive(Module, Adaptable, Debug)]
 pub struct Net {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::device;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
@@ -15,7 +16,6 @@ use burn_peft::{PeftModel, files, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 use burn_peft_train::{TrainingArguments, adamw};
 use safetensors::SafeTensors;
-use crate::common::device;
 
 const TOLERANCE: f32 = 1e-4;
 

@@ -1,10 +1,10 @@
 //! Dropout acts in training, wherever the configurations have it, and never else.
 
+use crate::common::device;
 use burn::module::Module;
 use burn_peft::config::InitLoraWeights;
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
-use crate::common::device;
 
 fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     let config = Gpt2Config {

@@ -19,6 +19,8 @@ mod gpt2_files;
 mod hub;
 mod ia3_sums;
 mod init_and_inspect;
+#[cfg(feature = "wgpu")]
+mod limits;
 mod linear_methods;
 mod lora_fa;
 mod lora_init;

@@ -8,8 +8,8 @@ use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 use burn_peft_train::evaluate;
 
-use crate::common::device;
 use crate::common::Lab;
+use crate::common::device;
 use crate::conformance::fixtures;
 
 const PACKED_TO: usize = 24;

@@ -17,8 +17,8 @@ use burn_peft_models::{
 };
 use serde_json::Value;
 
-use crate::common::device;
 use crate::common::Lab;
+use crate::common::device;
 use crate::conformance::{
     adapted, assert_close, assert_gradients, assert_losses, base, expected, fixtures, ints, logits,
 };

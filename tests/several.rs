@@ -12,8 +12,8 @@ use burn_peft::{BASE_ROW, LoraConfig, PeftModel, files, get_peft_model, tensor_f
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use serde_json::Value;
 
-use crate::common::device;
 use crate::common::Lab;
+use crate::common::device;
 use crate::conformance::{base, fixtures, logits};
 use crate::linear_methods;
 

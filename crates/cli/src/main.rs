@@ -15,7 +15,9 @@ use burn_peft_device::DeviceName;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use commands::{combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new, train};
+use commands::{
+    combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new, train,
+};
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
 #[derive(Parser)]

@@ -50,7 +50,9 @@ pub fn check_dtype(device: &Device, dtype: DType) -> Result<(), DeviceError> {
 
 /// The names of the types that it can compute in, as transformers calls them.
 pub(crate) fn dtypes(device: &Device) -> Vec<&'static str> {
-    let supported = DTYPES.into_iter().filter(|&(dtype, _)| device.supports_dtype(dtype));
+    let supported = DTYPES
+        .into_iter()
+        .filter(|&(dtype, _)| device.supports_dtype(dtype));
     supported.map(|(_, name)| name).collect()
 }
 

@@ -68,7 +68,9 @@ fn cpu() -> DeviceInfo {
 /// The processor's name.
 fn processor() -> String {
     let file = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = file.lines().find_map(|line| line.strip_prefix("model name"));
+    let name = file
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
     let name = name.map(|name| name.trim_start_matches([' ', '\t', ':']));
     name.unwrap_or(std::env::consts::ARCH).to_owned()
 }
@@ -76,7 +78,9 @@ fn processor() -> String {
 /// The bytes of the machine's memory.
 fn memory() -> Option<u64> {
     let file = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = file.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = file
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib << 10)
 }

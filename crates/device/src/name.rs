@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for name in ["auto", "cpu", "cuda", "cuda:1", "wgpu:cpu", "metal:0", "webgpu"] {
+        for name in [
+            "auto", "cpu", "cuda", "cuda:1", "wgpu:cpu", "metal:0", "webgpu",
+        ] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
         for name in ["", "gpu", "cpu:0", "cuda:cpu", "wgpu:", "wgpu:-1", "auto:1"] {

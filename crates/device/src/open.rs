@@ -90,7 +90,10 @@ mod tests {
                 true => "`peft devices` lists all".to_owned(),
                 false => format!("--features {backend}"),
             };
-            assert!(error.contains(&name.to_string()) && error.contains(&way_out), "{error}");
+            assert!(
+                error.contains(&name.to_string()) && error.contains(&way_out),
+                "{error}"
+            );
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use burn_peft_device::check_size;
 use burn_peft::{Adaptable, AnyParam, LayerKind};
+use burn_peft_device::check_size;
 
 use super::GPT2LMHeadModel;
 use crate::checkpoint::{Checkpoint, NamedTensor, save_model};
