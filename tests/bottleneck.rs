@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use burn_peft::config::{InitLoraWeights, TargetModules};
 use burn_peft::methods::{Architecture, BottleneckConfig};
 use burn_peft::{BASE_ROW, LoraConfig, PeftModel, get_peft_model};
 use burn_peft_models::{CausalLm, KvCache, ModelInput, forward_rows};
 use burn_peft_train::{TrainingArguments, adamw};
 
+use crate::common::device;
 use crate::conformance::{
     assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
 };
@@ -80,7 +81,7 @@ fn logits_gradients_losses_and_files() {
 
 fn input(rows: usize, seq: usize) -> ModelInput {
     let ids: Vec<i64> = (0..(rows * seq) as i64).map(|i| (i * 37) % 199).collect();
-    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &Device::flex());
+    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &device());
     ModelInput::new(ids.reshape([rows, seq]))
 }
 

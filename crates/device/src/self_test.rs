@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 use crate::DeviceError;
 use crate::limits::describe;
 
+type Operation = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+
 /// Compares a product, a softmax and a reduction with the CPU's: a driver that compiles a shader
 /// wrongly is found before it costs a run. Takes milliseconds once a device's kernels are compiled.
 ///
@@ -12,7 +14,7 @@ use crate::limits::describe;
 /// If a number differs by more than 1e-3 of the largest, or the device reports a failure.
 pub fn self_test(device: &Device) -> Result<(), DeviceError> {
     let cpu = Device::flex();
-    let operations: [(&'static str, fn(Tensor<2>, Tensor<2>) -> Tensor<2>); 3] = [
+    let operations: [(&'static str, Operation); 3] = [
         ("product", |a, b| a.matmul(b)),
         ("softmax", |a, _| softmax(a, 1)),
         ("sum", |a, _| a.sum_dim(1)),
@@ -30,8 +32,8 @@ pub fn self_test(device: &Device) -> Result<(), DeviceError> {
         let (found, expected) = (values(device)?, values(&cpu)?);
         let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
         for (&found, &expected) in found.iter().zip(&expected) {
-            // Written so that NaN fails.
-            if !((found - expected).abs() <= 1e-3 * largest) {
+            let difference = (found - expected).abs();
+            if difference.is_nan() || difference > 1e-3 * largest {
                 return Err(DeviceError::SelfTest {
                     device: describe(device),
                     operation,
