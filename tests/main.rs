@@ -9,6 +9,7 @@ mod checkpointing;
 mod common;
 mod conformance;
 mod data;
+mod devices;
 mod dropout;
 mod eva;
 mod examples;

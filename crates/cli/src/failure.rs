@@ -7,14 +7,16 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::{Error, Result};
+use burn_peft_device::DeviceName;
 
 /// What the last panic said, for [`run`] to tell.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// Runs the job; 0 if it is done, 1 with the reason on standard error if it is not.
 ///
-/// A panic is a bug, and is called one. Libraries that catch their own panics stay silent.
-pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
+/// A panic is a bug, of this program or of the driver of a `gpu`, and is called one. Libraries that
+/// catch their own panics stay silent.
+pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCode {
     std::panic::set_hook(Box::new(note));
     let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
@@ -24,7 +26,13 @@ pub fn run(job: impl FnOnce() -> Result<()>) -> ExitCode {
             let said = LAST_PANIC
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
-            format!("error: this is a bug in peft, please report it: {said}\n")
+            match gpu {
+                None => format!("error: this is a bug in peft, please report it: {said}\n"),
+                Some(gpu) => format!(
+                    "error: {gpu} failed, for want of memory or by a bug in its driver or in peft; \
+                     --device cpu tells which, and a smaller batch takes less: {said}\n"
+                ),
+            }
         }
     };
     // Where standard error is closed there is nobody to tell.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_peft::{Method, PeftModel, cast_frozen};
 use burn_peft_data::{Limits, Tokenizer};
+use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
 
@@ -122,6 +123,7 @@ impl Loaded {
     ) -> Result<Vec<(String, Self)>> {
         let mut model = load_model(files, device)?;
         if args.dtype == Dtype::Bfloat16 {
+            check_dtype(device, DType::BF16).context("--dtype bfloat16")?;
             model = model.no_grad();
             cast_frozen(&mut model, FloatDType::BF16);
         }

@@ -82,7 +82,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    failure::run(|| run(cli))
+    let gpu = Some(cli.device).filter(|&device| device != DeviceName::CPU);
+    failure::run(gpu, || run(cli))
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -61,7 +61,7 @@ fn cpu() -> DeviceInfo {
     DeviceInfo {
         product: format!("{}, {threads} threads", processor()),
         memory: memory(),
-        ..about(DeviceName::Of(Backend::Cpu, Which::First), &Device::flex())
+        ..about(DeviceName::CPU, &Device::flex())
     }
 }
 

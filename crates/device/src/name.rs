@@ -25,6 +25,11 @@ pub enum Which {
     Software,
 }
 
+impl DeviceName {
+    /// The processor, by Burn's own backend for it.
+    pub const CPU: Self = Self::Of(Backend::Cpu, Which::First);
+}
+
 impl FromStr for DeviceName {
     type Err = DeviceError;
 

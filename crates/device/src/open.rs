@@ -46,7 +46,7 @@ fn open_best() -> Result<Device, DeviceError> {
             return open(DeviceName::Of(backend, Which::First));
         }
     }
-    open(DeviceName::Of(Backend::Cpu, Which::First))
+    open(DeviceName::CPU)
 }
 
 /// Opens a GPU and tests it. Drivers report much by panics of the libraries above them.

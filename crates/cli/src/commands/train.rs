@@ -5,13 +5,14 @@ use std::time::Duration;
 use std::{fs, mem};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{DType, Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
 use burn_peft_data::{DataSet, Tokenizer};
+use burn_peft_device::check_dtype;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
@@ -135,7 +136,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     };
     match &mut model {
-        Loaded::Adapted(model) if config.training.bf16 => model.cast_frozen(FloatDType::BF16),
+        Loaded::Adapted(model) if config.training.bf16 => {
+            check_dtype(device, DType::BF16).context("training.bf16 = true")?;
+            model.cast_frozen(FloatDType::BF16);
+        }
         Loaded::Plain(_) if config.training.bf16 => bail!(
             "training.bf16 = true keeps frozen weights in bfloat16, and with \
              peft.peft_type = \"NONE\" none is frozen: remove one of the two"
