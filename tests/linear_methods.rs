@@ -9,7 +9,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
-use burn_peft::{Adaptable, LoraAdapter, PeftModel, Slot, files, tensor_file};
+use burn_peft::{Adaptable, LoraAdapter, PeftModel, Slot, StepGradients, files, tensor_file};
 
 use crate::common::device;
 use crate::conformance::fixtures;
@@ -64,7 +64,7 @@ fn cases() -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.unwrap().path());
     let mut cases: Vec<_> = paths.filter(|path| path.is_dir()).collect();
     cases.sort();
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), 16);
     cases
 }
 
@@ -128,6 +128,7 @@ fn gradients_and_eight_losses() {
             let gradients = GradientsParams::from_grads(gradients, &model);
             model.check_gradients(&gradients).unwrap();
             model = optimizer.step(1e-2, model, gradients);
+            model.after_step(step + 1, &StepGradients::default());
         }
         let losses = TensorData::new(losses, [8]);
         assert_close(&case, "losses", losses, &expected["losses"]);
@@ -149,4 +150,36 @@ fn files_are_written_back_as_they_were() {
             );
         }
     }
+}
+
+/// BOFT's dropout puts the identity in the place of one of the four blocks of `fc2`, in training.
+#[test]
+fn boft_leaves_out_blocks() {
+    let case = fixtures().join("linear/boft");
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(case.join(files::CONFIG_NAME)).unwrap();
+    let text = text.replace("\"boft_dropout\": 0.0", "\"boft_dropout\": 0.3");
+    fs::write(folder.path().join(files::CONFIG_NAME), text).unwrap();
+    let weights = |folder: &Path| folder.join(files::WEIGHTS_NAME);
+    fs::copy(weights(&case), weights(folder.path())).unwrap();
+    let model = PeftModel::from_pretrained(net(), folder.path(), true).unwrap();
+    let (x, _) = inputs();
+    let expected = read(&case.join("expected.safetensors"));
+    let output = model.forward(x.clone()).into_data();
+    assert_close(&case, "output", output, &expected["output"]);
+
+    let without = read(&fixtures().join("linear/boft_dropout.safetensors"));
+    let (model, x) = (model.train(), x.autodiff());
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..40 {
+        let output = model.forward(x.clone()).inner();
+        let mut blocks = without.iter();
+        let found = blocks.find(|(_, expected)| {
+            let expected = Tensor::<2>::from_data((*expected).clone(), &device());
+            let largest = (output.clone() - expected).abs().max();
+            largest.into_scalar::<f32>() < 1e-4
+        });
+        seen.insert(found.expect("the output without one block").0.clone());
+    }
+    assert_eq!(seen.len(), 4);
 }

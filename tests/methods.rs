@@ -246,7 +246,8 @@ fn bad_configurations_name_the_key_and_the_value() {
         ),
         (r#""LOKR", "decompose_factor": 0"#, "decompose_factor = 0"),
         (r#""OFT", "r": 2"#, "r = 2 and oft_block_size = 32"),
-        (r#""OFT", "coft": true"#, "coft = true"),
+        (r#""OFT", "coft": true, "eps": 0"#, "eps = 0"),
+        (r#""BOFT", "boft_dropout": 1.5"#, "boft_dropout = 1.5"),
         (
             r#""BOFT", "boft_block_size": 5, "target_modules": ["fc1"]"#,
             "boft_block_size = 5 does not divide",

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::blocks::{cayley, rotate};
+use super::blocks::{cayley, identities, rotate};
 use super::parts::parameter;
-use crate::config::check::positive;
+use crate::config::check::{positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
@@ -37,6 +36,8 @@ pub struct BOFTConfig {
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `boft_only`.
     pub bias: String,
+    /// The share of blocks, in one factor, that are left out of a training step.
+    pub boft_dropout: f64,
     /// Whether the rotations start as the identity; otherwise at small random ones.
     pub init_weights: bool,
 }
@@ -50,14 +51,13 @@ impl Default for BOFTConfig {
             boft_n_butterfly_factor: 1,
             fan_in_fan_out: false,
             bias: "none".into(),
+            boft_dropout: 0.0,
             init_weights: true,
         }
     }
 }
 
-crate::peft_config!(BOFTConfig, "BOFT", "BOFT", without: [], fixed: {
-    vec![("boft_dropout", json!(0.0))]
-});
+crate::peft_config!(BOFTConfig, "BOFT", "BOFT", without: []);
 
 impl Method for BOFTConfig {
     crate::method_of_keys!();
@@ -71,6 +71,7 @@ impl Method for BOFTConfig {
             )));
         }
         positive("boft_n_butterfly_factor", self.boft_n_butterfly_factor)?;
+        probability("boft_dropout", self.boft_dropout)?;
         bias(&self.bias, "boft_only").map(drop)
     }
 
@@ -122,6 +123,7 @@ impl Method for BOFTConfig {
             b,
             d_out: layer.d_out,
             orders: orders.collect(),
+            left_out: (self.boft_dropout * n as f64) as usize,
             init: self.init_weights,
         }))
     }
@@ -143,6 +145,20 @@ fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
     features.flat_map(|first| first..first + half).collect()
 }
 
+/// One for each of `count` blocks of `n`, in one of `m` factors, both by chance; zeros elsewhere.
+fn left_out(m: usize, n: usize, count: usize, device: &Device) -> Vec<f32> {
+    let random = Tensor::<1>::random([n + 1], Distribution::Uniform(0.0, 1.0), device);
+    let random: Vec<f32> = random.into_data().iter::<f32>().collect();
+    let factor = ((random[n] * m as f32) as usize).min(m - 1);
+    let mut blocks: Vec<usize> = (0..n).collect();
+    blocks.sort_by(|&a, &b| random[a].total_cmp(&random[b]));
+    let mut mask = vec![0.0; m * n];
+    for block in &blocks[..count] {
+        mask[factor * n + block] = 1.0;
+    }
+    mask
+}
+
 /// BOFT at one layer.
 #[derive(Debug)]
 struct BOFTLayer {
@@ -152,6 +168,8 @@ struct BOFTLayer {
     d_out: usize,
     /// The order of features of each factor.
     orders: Vec<Vec<usize>>,
+    /// How many blocks of one factor a training step leaves out.
+    left_out: usize,
     init: bool,
 }
 
@@ -162,6 +180,9 @@ impl BOFTLayer {
         let matrices: Tensor<3> = tensors.tensor4("boft_R").reshape([m * n, b, b]);
         let skew = (matrices.clone() - matrices.swap_dims(1, 2)) * 0.5;
         let mut rotations = cayley(skew);
+        if self.left_out > 0 && rows.is_autodiff() {
+            rotations = self.without_some(rotations);
+        }
         if transposed {
             rotations = rotations.swap_dims(1, 2);
         }
@@ -185,6 +206,16 @@ impl BOFTLayer {
             rows = rotate(rows.select(1, index(&inverse)), rotation).select(1, index(order));
         }
         rows
+    }
+
+    /// The rotations `[m · n, b, b]` with the identity in the place of some of one factor's.
+    fn without_some(&self, rotations: Tensor<3>) -> Tensor<3> {
+        let (m, n) = (self.orders.len(), self.n);
+        let device = rotations.device();
+        let mask = left_out(m, n, self.left_out, &device.clone().without_autodiff());
+        let mask = Tensor::<1>::from_data(mask.as_slice(), &device).reshape([m * n, 1, 1]);
+        let identities = identities(m * n, self.b, &device) * mask.clone();
+        rotations * (mask * -1.0 + 1.0) + identities
     }
 
     /// `s` as a row, `[1, d_out]`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,13 @@ use super::parts::{dropout, parameter};
 use crate::config::check::{positive, probability};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors,
+    target,
 };
 
 /// The configuration of HiRA: `y = base(x) + dropout(x) (W ⊙ (B A)ᵀ)` with `A` `[r, d_in]`, `B`
-/// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py).
+/// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py); of an embedding, the
+/// rows of `W ⊙ (B A)ᵀ`, without dropout.
 ///
 /// It costs `r (d_in + d_out)` parameters a layer, as LoRA does, for a change of full rank; and
 /// memory for a weight's worth of gradient, since the product with `W` has to be made.
@@ -65,6 +67,11 @@ impl Method for HiraConfig {
         probability("hira_dropout", self.hira_dropout)
     }
 
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        use LayerKind::{Conv1D, Embedding, Linear};
+        matches!(layer.kind, Linear | Conv1D | Embedding)
+    }
+
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
         target::lora_target_modules(model_type)
     }
@@ -75,6 +82,10 @@ impl Method for HiraConfig {
             r: rank.copied().unwrap_or(self.r),
             d_in: layer.d_in,
             d_out: layer.d_out,
+            names: match layer.kind {
+                LayerKind::Embedding => ["hira_embedding_A", "hira_embedding_B"],
+                _ => ["hira_A", "hira_B"],
+            },
             dropout: DropoutConfig::new(self.hira_dropout).init(),
             init: self.init_weights.clone(),
         }))
@@ -87,6 +98,8 @@ struct HiraLayer {
     r: usize,
     d_in: usize,
     d_out: usize,
+    /// What `A` and `B` are called.
+    names: [&'static str; 2],
     dropout: Dropout,
     init: InitWeights,
 }
@@ -94,7 +107,7 @@ struct HiraLayer {
 impl HiraLayer {
     /// `W ⊙ (B A)ᵀ`, `[d_in, d_out]`.
     fn delta_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        let (a, b) = (tensors.matrix("hira_A"), tensors.matrix("hira_B"));
+        let [a, b] = self.names.map(|name| tensors.matrix(name));
         weight * a.transpose().matmul(b.transpose())
     }
 }
@@ -105,18 +118,23 @@ impl LayerMethod for HiraLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let [name_a, name_b] = self.names;
+        let is_embedding = name_a == "hira_embedding_A";
         let (a, b) = match &self.init {
+            InitWeights::Flag(true) | InitWeights::Named(_) if is_embedding => {
+                (Init::Zeros, Init::Normal(1.0))
+            }
             InitWeights::Flag(true) => (Init::kaiming_uniform(self.d_in), Init::Zeros),
             InitWeights::Flag(false) => (Init::Normal(1.0), Init::Normal(1.0)),
             InitWeights::Named(_) => (Init::Normal(1.0 / self.r as f64), Init::Zeros),
         };
         vec![
-            TensorSpec::new("hira_A", "hira_A", [self.r, self.d_in])
+            TensorSpec::new(name_a, name_a, [self.r, self.d_in])
                 .with_init(a)
-                .waiting_for("hira_B"),
-            TensorSpec::new("hira_B", "hira_B", [self.d_out, self.r])
+                .waiting_for(name_b),
+            TensorSpec::new(name_b, name_b, [self.d_out, self.r])
                 .with_init(b)
-                .waiting_for("hira_A"),
+                .waiting_for(name_a),
         ]
     }
 
@@ -128,6 +146,17 @@ impl LayerMethod for HiraLayer {
     ) -> Tensor<2> {
         let delta = self.delta_weight(tensors, base.weight());
         base.forward(input.clone()) + self.dropout.forward(input).matmul(delta)
+    }
+
+    fn embed(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<1, Int>,
+        base: &Base<'_, Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        let [a, b] = self.names.map(|name| tensors.matrix(name));
+        let factors = a.transpose().select(0, input.clone()).matmul(b.transpose());
+        base.forward(input.clone()) + base.weight().select(0, input) * factors
     }
 
     fn merge(
@@ -142,8 +171,8 @@ impl LayerMethod for HiraLayer {
     fn parts(&self) -> Vec<(String, String)> {
         vec![
             dropout("hira_dropout", self.dropout.prob),
-            parameter("hira_A", [self.r, self.d_in]),
-            parameter("hira_B", [self.d_out, self.r]),
+            parameter(self.names[0], [self.r, self.d_in]),
+            parameter(self.names[1], [self.d_out, self.r]),
         ]
     }
 }

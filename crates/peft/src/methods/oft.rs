@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::blocks::{cayley, identities, rotate};
 use super::parts::parameter;
-use crate::config::check::positive;
+use crate::config::check::{positive, probability};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
-    target,
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, StepLayer, TensorSpec,
+    Tensors, target,
 };
 
 /// The configuration of OFT: `y = base(x R)` with `R` `[d_in, d_in]` of `n` rotations `[b, b]` on
 /// its diagonal. A rotation is Cayley's of a skew-symmetric `S`, of which the `b (b - 1) / 2`
 /// values above the diagonal are trained: `(I - S)(I + S)⁻¹`, or by default the first terms of the
-/// series of its inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py).
+/// series of its inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py). With `coft`, an `S` whose
+/// norm is more than `eps / √n` is made shorter, after every step and where it is used.
 ///
 /// It costs `n b (b - 1) / 2` parameters a layer (`block_share`: one `n`th). Python's peft puts it
 /// on `Linear` only, not on `Conv1D`.
@@ -38,8 +38,12 @@ pub struct OFTConfig {
     pub bias: String,
     /// Whether the rotations start as the identity; otherwise at small random ones.
     pub init_weights: bool,
-    /// Only means something beside `coft`.
+    /// Whether the rotations stay near the identity.
+    pub coft: bool,
+    /// How near: the norm of all of a layer's `S` together, as far as `coft` lets them grow.
     pub eps: f64,
+    /// Written as read: PEFT makes a dropout of it that it does not use.
+    pub module_dropout: f64,
     /// Whether all blocks share one rotation.
     pub block_share: bool,
     /// Whether a rotation is made of the first terms of a series.
@@ -57,7 +61,9 @@ impl Default for OFTConfig {
             fan_in_fan_out: false,
             bias: "none".into(),
             init_weights: true,
+            coft: false,
             eps: 6e-5,
+            module_dropout: 0.0,
             block_share: false,
             use_cayley_neumann: true,
             num_cayley_neumann_terms: 5,
@@ -65,9 +71,7 @@ impl Default for OFTConfig {
     }
 }
 
-crate::peft_config!(OFTConfig, "OFT", "OFT", without: [], fixed: {
-    vec![("coft", json!(false)), ("module_dropout", json!(0.0))]
-});
+crate::peft_config!(OFTConfig, "OFT", "OFT", without: []);
 
 impl Method for OFTConfig {
     crate::method_of_keys!();
@@ -80,7 +84,14 @@ impl Method for OFTConfig {
                  since their product is the width of the layer"
             )));
         }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return Err(PeftError::Config(format!(
+                "eps = {}: must be positive, such as 6e-5",
+                self.eps
+            )));
+        }
         positive("num_cayley_neumann_terms", self.num_cayley_neumann_terms)?;
+        probability("module_dropout", self.module_dropout)?;
         bias(&self.bias, "oft_only").map(drop)
     }
 
@@ -111,12 +122,36 @@ impl Method for OFTConfig {
             n,
             b,
             shared: self.block_share,
+            constraint: self.coft.then_some(self.eps),
             terms: self
                 .use_cayley_neumann
                 .then_some(self.num_cayley_neumann_terms),
             init: self.init_weights,
         }))
     }
+
+    fn has_steps(&self) -> bool {
+        self.coft
+    }
+
+    fn after_step(&self, _step: usize, layers: &mut [StepLayer<'_>]) -> Option<Arc<dyn Method>> {
+        for layer in layers.iter_mut().filter(|_| self.coft) {
+            let [rows, columns] = layer.dims(NAME).try_into().expect("two axes");
+            let values = layer.values(NAME).reshape([rows, columns]);
+            layer.set_values(NAME, shortened(values, self.eps).flatten(0, 1));
+        }
+        None
+    }
+}
+
+/// Values above the diagonals, `[n, b (b - 1) / 2]`, with no norm of a matrix above `eps / √n`
+/// (PEFT's `_project_batch`).
+fn shortened(values: Tensor<2>, eps: f64) -> Tensor<2> {
+    let [n, _] = values.dims();
+    // Each value stands twice in its matrix.
+    let norms = (values.clone().square().sum_dim(1) * 2.0).sqrt();
+    let limit = eps / (n as f64).sqrt();
+    values * (norms.recip() * limit).clamp_max(1.0)
 }
 
 /// The divisor of `size` next to `wanted`, of two as near the smaller (PEFT's
@@ -141,6 +176,8 @@ struct OFTLayer {
     n: usize,
     b: usize,
     shared: bool,
+    /// `eps`, where it limits the rotations.
+    constraint: Option<f64>,
     /// The terms of the series, where there is one.
     terms: Option<usize>,
     init: bool,
@@ -157,7 +194,12 @@ impl OFTLayer {
 
     /// The rotations, `[n, b, b]`.
     fn rotations(&self, tensors: &Tensors<'_>) -> Tensor<3> {
-        let (values, b) = (tensors.matrix(NAME), self.b);
+        let (mut values, b) = (tensors.matrix(NAME), self.b);
+        if let Some(eps) = self.constraint {
+            // The gradient is that of the values used, and goes to those there are.
+            let fixed = values.clone().detach();
+            values = values + (shortened(fixed.clone(), eps) - fixed);
+        }
         let device = values.device();
         let [rows, _] = values.dims();
         // The places above the diagonal, row after row.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::parts::{dropout, parameter};
 use crate::config::check::{finite, positive, probability};
@@ -22,7 +21,8 @@ use crate::{
 /// of the weight and `n = ⌈d_min / r⌉` (peft/tuners/randlora/layer.py).
 ///
 /// It costs `n (r + d_min)` parameters a layer; the shared pair is never trained. PEFT draws it in
-/// 16 bits, so that its seed alone does not tell it and it has to stand in the file.
+/// 16 bits, so that its seed alone does not tell it and it has to stand in the file; the pair of
+/// `sparse` and `very_sparse`, of -1, 0 and 1 before it is scaled, is drawn in 32 and need not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RandLoraConfig {
@@ -33,8 +33,12 @@ pub struct RandLoraConfig {
     pub r: usize,
     /// The seed of the bases of a new adapter.
     pub projection_prng_key: u64,
-    /// Whether the bases stand in the file; they have to.
+    /// Whether the bases stand in the file; dense ones have to.
     pub save_projection: bool,
+    /// Whether two thirds of the bases are zero.
+    pub sparse: bool,
+    /// Whether all but `1 / √d` of the bases are zero, `d` being their smaller side.
+    pub very_sparse: bool,
     /// The probability with which an element of the adapter's input is dropped.
     pub randlora_dropout: f64,
     /// Whether the base weights are `[in, out]`; the layer's kind decides.
@@ -54,6 +58,8 @@ impl Default for RandLoraConfig {
             r: 32,
             projection_prng_key: 0,
             save_projection: true,
+            sparse: false,
+            very_sparse: false,
             randlora_dropout: 0.0,
             fan_in_fan_out: false,
             randlora_alpha: 640.into(),
@@ -63,18 +69,28 @@ impl Default for RandLoraConfig {
     }
 }
 
-crate::peft_config!(
-    RandLoraConfig, "RANDLORA", "RandLora", without: ["exclude_modules"],
-    fixed: vec![("sparse", json!(false)), ("very_sparse", json!(false))]
-);
+crate::peft_config!(RandLoraConfig, "RANDLORA", "RandLora", without: ["exclude_modules"]);
 
 impl RandLoraConfig {
-    /// `A` and `B` of a new adapter: uniform, scaled to a standard deviation of one.
+    /// `A` and `B` of a new adapter: uniform or sparse, scaled to a standard deviation of one.
     fn bases(&self, smaller: usize, larger: usize) -> [TensorData; 2] {
         let mut random = TorchRandom::new(self.projection_prng_key);
+        let sparsity = match (self.very_sparse, self.sparse) {
+            (true, _) => Some((smaller as f64).sqrt()),
+            (false, true) => Some(3.0),
+            (false, false) => None,
+        };
         let mut base = |shape: [usize; 3]| {
             let count = shape.iter().product();
-            let mut values = random.uniform(count, -1.0, 1.0);
+            let mut values = match sparsity {
+                None => random.uniform(count, -1.0, 1.0),
+                Some(sparsity) => {
+                    let tail = (0.5 / sparsity) as f32;
+                    let sign = |unit| f32::from(unit > 1.0 - tail) - f32::from(unit < tail);
+                    let units = random.uniform(count, 0.0, 1.0).into_iter();
+                    units.map(sign).collect()
+                }
+            };
             let mean = values.iter().sum::<f32>() / count as f32;
             let squares = values
                 .iter()
@@ -99,9 +115,10 @@ impl Method for RandLoraConfig {
             "randlora_alpha",
             self.randlora_alpha.as_f64().unwrap_or(f64::NAN),
         )?;
-        if !self.save_projection {
+        if !self.save_projection && !self.sparse && !self.very_sparse {
             return Err(PeftError::Config(
-                "save_projection = false: not supported, the bases have to stand in the file"
+                "save_projection = false: dense bases have to stand in the file, set it to true, or \
+                 sparse or very_sparse"
                     .into(),
             ));
         }
@@ -137,6 +154,7 @@ impl Method for RandLoraConfig {
                     [larger, smaller.div_ceil(self.r), self.r],
                 ],
                 bases: bases.take(),
+                saved: self.save_projection,
                 scaling: alpha / self.r as f64,
                 dropout: DropoutConfig::new(self.randlora_dropout).init(),
                 init: self.init_weights,
@@ -156,6 +174,8 @@ struct RandLoraLayer {
     shared: [[usize; 3]; 2],
     /// Its values, in the first layer.
     bases: Option<[TensorData; 2]>,
+    /// Whether it stands in the file.
+    saved: bool,
     scaling: f64,
     dropout: Dropout,
     init: bool,
@@ -205,6 +225,14 @@ impl LayerMethod for RandLoraLayer {
             None => [Init::Zeros, Init::Zeros],
         };
         let [shape_a, shape_b] = self.shared;
+        let base = |name, shape: [usize; 3], init| {
+            let spec = TensorSpec::new(name, name, shape).with_init(init);
+            let spec = spec.buffer().shared();
+            match self.saved {
+                true => spec.in_layers(),
+                false => spec.unsaved(),
+            }
+        };
         vec![
             TensorSpec::new("randlora_lambda", "randlora_lambda", [r, n])
                 .with_init(lambda)
@@ -212,16 +240,8 @@ impl LayerMethod for RandLoraLayer {
             TensorSpec::new("randlora_gamma", "randlora_gamma", [n, smaller])
                 .with_init(gamma)
                 .waiting_for("randlora_lambda"),
-            TensorSpec::new("randlora_A", "randlora_A", shape_a)
-                .with_init(init_a)
-                .buffer()
-                .shared()
-                .in_layers(),
-            TensorSpec::new("randlora_B", "randlora_B", shape_b)
-                .with_init(init_b)
-                .buffer()
-                .shared()
-                .in_layers(),
+            base("randlora_A", shape_a, init_a),
+            base("randlora_B", shape_b, init_b),
         ]
     }
 
