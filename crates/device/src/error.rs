@@ -78,8 +78,8 @@ pub enum DeviceError {
     /// A tensor is larger than the device takes in one piece.
     #[error(
         "{tensor} takes {bytes} bytes, and {device} binds at most {limit} at once \
-         (maxStorageBufferBindingSize). Keep it in 16 bits (--dtype, bf16, fp16), or choose \
-         another device: `peft devices` lists them"
+         (maxStorageBufferBindingSize). Choose another device: `peft devices` lists them with their \
+         largest tensor, gigabytes on most GPUs"
     )]
     TooLarge {
         /// The tensor.
