@@ -35,17 +35,32 @@ pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     if backend != Backend::Cpu {
         check(name, &device)?;
     }
+    if which == Which::Software {
+        tracing::warn!(
+            "{name} is the processor by way of a graphics API ({}): it is for tests, --device cpu \
+             is faster",
+            describe(&device)
+        );
+    }
     Ok(device)
 }
 
 /// The first GPU that works, or else the CPU.
 fn open_best() -> Result<Device, DeviceError> {
-    for backend in Backend::ALL {
+    for backend in Backend::ALL.into_iter().filter(|&b| b != Backend::Cpu) {
         let [gpus, _] = backend.devices();
-        if !gpus.is_empty() {
-            return open(DeviceName::Of(backend, Which::First));
+        for index in 0..gpus.len() {
+            let name = DeviceName::Of(backend, Which::Index(index));
+            match open(name) {
+                Ok(device) => {
+                    tracing::info!("auto takes {name}, {}", describe(&device));
+                    return Ok(device);
+                }
+                Err(error) => tracing::warn!("auto passes over {name}: {error}"),
+            }
         }
     }
+    tracing::info!("auto takes the CPU");
     open(DeviceName::CPU)
 }
 
