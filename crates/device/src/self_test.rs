@@ -29,18 +29,29 @@ pub fn self_test(device: &Device) -> Result<(), DeviceError> {
             let data = result.try_into_data().map_err(|e| failed(e.to_string()))?;
             data.try_to_vec::<f32>().map_err(|e| failed(e.to_string()))
         };
-        let (found, expected) = (values(device)?, values(&cpu)?);
-        let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
-        for (&found, &expected) in found.iter().zip(&expected) {
-            let difference = (found - expected).abs();
-            if difference.is_nan() || difference > 1e-3 * largest {
-                return Err(DeviceError::SelfTest {
-                    device: describe(device),
-                    operation,
-                    found,
-                    expected,
-                });
-            }
+        compare(operation, &values(device)?, &values(&cpu)?, || {
+            describe(device)
+        })?;
+    }
+    Ok(())
+}
+
+fn compare(
+    operation: &'static str,
+    found: &[f32],
+    expected: &[f32],
+    device: impl Fn() -> String,
+) -> Result<(), DeviceError> {
+    let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
+    for (&found, &expected) in found.iter().zip(expected) {
+        let difference = (found - expected).abs();
+        if difference.is_nan() || difference > 1e-3 * largest {
+            return Err(DeviceError::SelfTest {
+                device: device(),
+                operation,
+                found,
+                expected,
+            });
         }
     }
     Ok(())
@@ -52,4 +63,20 @@ fn matrix(shape: [usize; 2], device: &Device) -> Tensor<2> {
         .map(|i| (i as f32 * 12.9898).sin())
         .collect();
     Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_number_is_named_and_rounding_is_not() {
+        assert!(self_test(&Device::flex()).is_ok());
+        let compare = |found: &[f32]| compare("sum", found, &[1.0, -2.0], || "gpu".to_owned());
+        assert!(compare(&[1.0001, -2.0]).is_ok());
+        for wrong in [[1.01, -2.0], [1.0, f32::NAN], [0.0, 0.0]] {
+            let error = compare(&wrong).unwrap_err().to_string();
+            assert!(error.contains("gpu") && error.contains("sum"), "{error}");
+        }
+    }
 }
