@@ -217,7 +217,7 @@ fn trained<T: TrainTarget>(
         "bytes": fs::metadata(arguments.output_dir.join(file))?.len(),
         "loss": loss,
         "steps_per_second": outcome.steps as f64 / outcome.train_runtime,
-        "peak_memory": peak_memory_bytes(),
+        "peak_memory": peak_memory_bytes(&Device::flex()),
         "merges": null,
         "learning_rate": arguments.learning_rate,
     });

@@ -60,7 +60,7 @@ pub fn estimate<T: TrainTarget>(
         early_stopping_threshold: 0.0,
         ..arguments.clone()
     };
-    let memory_before = peak_memory_bytes();
+    let memory_before = peak_memory_bytes(&model.device());
     let options = TrainOptions {
         discard: true,
         ..TrainOptions::default()

@@ -1,16 +1,23 @@
-//! How much memory the process has held.
+//! How much memory a run has held.
 
-/// The most memory this process has held so far, in bytes of main memory (the peak of its resident
-/// set); nothing where the system does not tell.
+use burn::tensor::Device;
+
+/// The most memory that this process has held so far, in bytes: on a GPU what its memory pools have
+/// taken, which they keep; on the CPU the peak of the resident set. Nothing where nobody tells.
+pub fn peak_memory_bytes(device: &Device) -> Option<u64> {
+    match device.memory_pool_usage() {
+        Some(usage) => Some(usage.bytes_reserved),
+        None => peak_resident_bytes(),
+    }
+}
+
 #[cfg(target_os = "linux")]
-pub fn peak_memory_bytes() -> Option<u64> {
+fn peak_resident_bytes() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The most memory this process has held so far, in bytes of main memory (the peak of its resident
-/// set); nothing where the system does not tell.
 #[cfg(all(unix, not(target_os = "linux")))]
-pub fn peak_memory_bytes() -> Option<u64> {
+fn peak_resident_bytes() -> Option<u64> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the call fills the struct it is given, and zeros are a valid one before it does.
     let usage = unsafe {
@@ -28,9 +35,8 @@ pub fn peak_memory_bytes() -> Option<u64> {
     u64::try_from(usage.ru_maxrss).ok()?.checked_mul(unit)
 }
 
-/// Nothing: this system is not asked.
 #[cfg(not(unix))]
-pub fn peak_memory_bytes() -> Option<u64> {
+fn peak_resident_bytes() -> Option<u64> {
     None
 }
 
@@ -57,9 +63,9 @@ mod tests {
         // The kernel counts pages in batches, so the last megabyte is not exact.
         let slack = 1 << 20;
         let block = std::hint::black_box(vec![1u8; 64 << 20]);
-        let during = peak_memory_bytes().unwrap();
+        let during = peak_resident_bytes().unwrap();
         drop(block);
         assert!(during + slack >= 64 << 20);
-        assert!(peak_memory_bytes().unwrap() + slack >= during);
+        assert!(peak_resident_bytes().unwrap() + slack >= during);
     }
 }

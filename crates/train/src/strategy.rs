@@ -309,7 +309,7 @@ impl<T: TrainTarget> Run<'_, T> {
             grad_norm,
             tokens_per_second: state.since_log.tokens_per_second(),
             num_input_tokens_seen: state.num_input_tokens_seen,
-            peak_memory_bytes: peak_memory_bytes(),
+            peak_memory_bytes: peak_memory_bytes(&loss.device()),
         };
         let metrics = StepMetrics {
             loss: entry.loss,

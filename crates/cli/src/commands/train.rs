@@ -365,7 +365,7 @@ impl Job {
     }
 
     /// The numbers of a run that its report shows.
-    fn counts<T>(
+    fn counts<T: TrainTarget>(
         &self,
         outcome: &TrainOutcome<T>,
         (trainable, all): (usize, usize),
@@ -384,7 +384,7 @@ impl Job {
                 clock(Duration::from_secs_f64(outcome.train_runtime)),
             ),
         ];
-        if let Some(bytes) = peak_memory_bytes() {
+        if let Some(bytes) = peak_memory_bytes(&outcome.model.device()) {
             counts.push(("peak memory", size(bytes)));
         }
         let counts = counts.into_iter();
