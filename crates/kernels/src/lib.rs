@@ -16,6 +16,7 @@ mod flex;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod quantized;
 mod seed;
 #[cfg(test)]
 mod testing;
@@ -27,6 +28,8 @@ pub use dropout::dropout;
 pub use flex::{is_specialised, with_plain_bodies};
 pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
-pub use linear::{Lora, linear};
+pub use cpu::QuantType;
+pub use linear::{Lora, linear, quantized_linear};
+pub use quantized::QuantizedWeight;
 pub use seed::{draw_seed, with_seed};
 pub use vocabulary_loss::vocabulary_loss;

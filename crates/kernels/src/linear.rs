@@ -3,15 +3,18 @@
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{
+    Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
+};
 use burn::tensor::Tensor;
 
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
-use crate::cpu::{Matrix, MatrixMut, Onto, product::product_f32};
-use crate::draw_seed;
+use crate::cpu::{Matrix, MatrixMut, Onto, Weight, product::product_f32};
+use crate::quantized::{Form, Packed, QuantizedWeight};
+use crate::{draw_seed, is_specialised};
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
     values, weight as view,
@@ -58,11 +61,51 @@ pub fn linear(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    let takes_lora = lora.iter().all(|lora| takes(&lora.a) && takes(&lora.b));
-    let rest = bias.iter().all(takes) && residual.iter().all(takes);
-    if !(takes(&x) && takes_weight(&weight) && rest && takes_lora) {
+    if !(takes_weight(&weight) && takes_all(&x, &bias, &residual, &lora)) {
         return plain(x, weight, bias, residual, lora);
     }
+    fused(x, Stored::Dense(weight.into_dispatch()), bias, residual, lora)
+}
+
+/// As [`linear`], with a quantised weight. Its values are made for each product of the two passes
+/// and let go of: nothing keeps them from one layer to the next.
+pub fn quantized_linear(
+    x: Tensor<2>,
+    weight: &QuantizedWeight,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Option<Lora>,
+) -> Tensor<2> {
+    if !(is_specialised(&x.device()) && takes_all(&x, &bias, &residual, &lora)) {
+        return plain_onto(weight.product(x.clone()), x, bias, residual, lora);
+    }
+    let (codes, absmax, _, form) = weight.parts();
+    let weight = Stored::Quantized {
+        codes,
+        absmax,
+        form,
+    };
+    fused(x, weight, bias, residual, lora)
+}
+
+/// Whether the specialised body takes everything but the weight.
+fn takes_all(
+    x: &Tensor<2>,
+    bias: &Option<Tensor<1>>,
+    residual: &Option<Tensor<2>>,
+    lora: &Option<Lora>,
+) -> bool {
+    let takes_lora = lora.iter().all(|lora| takes(&lora.a) && takes(&lora.b));
+    takes(x) && bias.iter().all(takes) && residual.iter().all(takes) && takes_lora
+}
+
+fn fused(
+    x: Tensor<2>,
+    weight: Stored<Dispatch>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Option<Lora>,
+) -> Tensor<2> {
     // As Burn's own dropout: it acts on devices that record gradients.
     let trains = x.is_autodiff() || lora.iter().any(|lora| lora.a.is_autodiff());
     let dropout = lora.as_ref().map_or(0.0, |lora| lora.dropout);
@@ -77,7 +120,7 @@ pub fn linear(
     let (a, b) = lora.map(|lora| (lora.a, lora.b)).unzip();
     Tensor::from_dispatch(Dispatch::linear_kernel(
         x.into_dispatch(),
-        weight.into_dispatch(),
+        weight,
         Optional::of(bias),
         Optional::of(residual),
         Optional::of(a),
@@ -93,7 +136,18 @@ fn plain(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    let mut output = x.clone().matmul(weight.cast(x.dtype()));
+    let output = x.clone().matmul(weight.cast(x.dtype()));
+    plain_onto(output, x, bias, residual, lora)
+}
+
+/// What comes to the product with the weight, `output`.
+fn plain_onto(
+    mut output: Tensor<2>,
+    x: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Option<Lora>,
+) -> Tensor<2> {
     if let Some(bias) = bias {
         output = output + bias.unsqueeze();
     }
@@ -110,13 +164,66 @@ fn plain(
 trait LinearKernel: Backend {
     fn linear_kernel(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Stored<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
         #[extension_type] a: Optional<Self>,
         #[extension_type] b: Optional<Self>,
         factors: Factors,
     ) -> FloatTensor<Self>;
+}
+
+/// A weight in the form it is kept in.
+#[derive(ExtensionType)]
+enum Stored<B: Backend> {
+    Dense(FloatTensor<B>),
+    Quantized {
+        codes: IntTensor<B>,
+        absmax: FloatTensor<B>,
+        form: Form,
+    },
+}
+
+/// The same as the CPU reads it.
+#[derive(Clone, Debug)]
+enum Readable {
+    Dense(FloatTensor<Flex>),
+    Quantized(Packed),
+}
+
+impl From<Stored<Flex>> for Readable {
+    fn from(weight: Stored<Flex>) -> Self {
+        match weight {
+            Stored::Dense(weight) => Self::Dense(readable(weight)),
+            Stored::Quantized {
+                codes,
+                absmax,
+                form,
+            } => Self::Quantized(Packed {
+                codes,
+                absmax,
+                form,
+            }),
+        }
+    }
+}
+
+impl Readable {
+    /// `[d_in, d_out]`.
+    fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.shape().dims(),
+            Self::Quantized(weight) => weight.dims(),
+        }
+    }
+
+    /// Runs `body` with the values, which are there that long.
+    fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
+        match self {
+            Self::Dense(weight) => body(view(weight)),
+            Self::Quantized(weight) => weight.with_dense(body),
+        }
+    }
 }
 
 /// What of LoRA is no tensor.
@@ -132,7 +239,7 @@ struct State {
     /// The input, as long as a gradient needs it, and its size.
     x: Option<FloatTensor<Flex>>,
     tokens: usize,
-    weight: FloatTensor<Flex>,
+    weight: Readable,
     lora: Option<LoraState>,
 }
 
@@ -167,7 +274,7 @@ fn times(a: Matrix<'_, f32>, b: Matrix<'_, f32>) -> Vec<f32> {
 impl State {
     fn new(
         x: FloatTensor<Flex>,
-        weight: FloatTensor<Flex>,
+        weight: Readable,
         low_rank: Option<(FloatTensor<Flex>, FloatTensor<Flex>)>,
         factors: Factors,
     ) -> Self {
@@ -192,7 +299,7 @@ impl State {
         Self {
             x: Some(x),
             tokens,
-            weight: readable(weight),
+            weight,
             lora,
         }
     }
@@ -202,7 +309,7 @@ impl State {
         bias: Option<FloatTensor<Flex>>,
         residual: Option<FloatTensor<Flex>>,
     ) -> FloatTensor<Flex> {
-        let [_, d_out] = self.weight.shape().dims();
+        let [_, d_out] = self.weight.dims();
         let (bias, residual) = (bias.map(contiguous), residual.map(contiguous));
         let x = self.x.as_ref().expect("there in the forward pass");
         let output = filled(self.tokens * d_out, |out| {
@@ -216,7 +323,8 @@ impl State {
                 }
             };
             let mut out = MatrixMut::new(out, self.tokens, d_out);
-            view(&self.weight).product(matrix(x), onto, &mut out);
+            self.weight
+                .with(|weight| weight.product(matrix(x), onto, &mut out));
             if let Some(lora) = &self.lora {
                 let hidden = Matrix::new(&lora.hidden, self.tokens, lora.r);
                 product_f32(
@@ -237,7 +345,7 @@ impl State {
     }
 
     fn x_gradient(&self, grad: Matrix<'_, f32>, of_hidden: Option<&[f32]>) -> FloatTensor<Flex> {
-        let (tokens, [d_in, _]) = (self.tokens, self.weight.shape().dims());
+        let (tokens, [d_in, _]) = (self.tokens, self.weight.dims());
         let gradient = filled(tokens * d_in, |out| {
             let mut onto = Onto::Zero;
             if let (Some(lora), Some(hidden)) = (&self.lora, of_hidden) {
@@ -250,9 +358,8 @@ impl State {
                 onto = Onto::Current;
             }
             let mut out = MatrixMut::new(out, tokens, d_in);
-            view(&self.weight)
-                .transposed()
-                .product(grad, onto, &mut out);
+            self.weight
+                .with(|weight| weight.transposed().product(grad, onto, &mut out));
         });
         tensor_of(gradient, [tokens, d_in])
     }
@@ -261,14 +368,14 @@ impl State {
 impl LinearKernel for Flex {
     fn linear_kernel(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
         a: Optional<Self>,
         b: Optional<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let state = State::new(x, weight, a.given().zip(b.given()), factors);
+        let state = State::new(x, weight.into(), a.given().zip(b.given()), factors);
         state.forward(bias.given(), residual.given())
     }
 }
@@ -276,7 +383,7 @@ impl LinearKernel for Flex {
 impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
     fn linear_kernel(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
         a: Optional<Self>,
@@ -287,18 +394,37 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         let inner = |tensor: &Option<OnTape<C>>| tensor.as_ref().map(|t| t.primitive().clone());
         let (inner_bias, inner_residual) = (inner(&bias), inner(&residual));
         let (inner_a, inner_b) = (inner(&a), inner(&b));
-        let needs_x = weight.is_tracked() || a.as_ref().is_some_and(|a| a.is_tracked());
+        let (weight, tracked): (_, Option<OnTape<C>>) = match weight {
+            Stored::Dense(weight) => {
+                let values = weight.primitive().clone();
+                (Readable::Dense(readable(values)), Some(weight))
+            }
+            Stored::Quantized {
+                codes,
+                absmax,
+                form,
+            } => {
+                let absmax = absmax.into_primitive();
+                let packed = Packed {
+                    codes,
+                    absmax,
+                    form,
+                };
+                (Readable::Quantized(packed), None)
+            }
+        };
+        let is_tracked = |t: &Option<OnTape<C>>| t.as_ref().is_some_and(|t| t.is_tracked());
+        let needs_x = is_tracked(&tracked) || is_tracked(&a);
         let node = |tensor: Option<OnTape<C>>| -> NodeGuard { or_constant::<C>(tensor).node() };
         let nodes = [
             x.node(),
-            weight.node(),
+            node(tracked),
             node(bias),
             node(residual),
             node(a),
             node(b),
         ];
-        let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let mut state = State::new(x, weight, inner_a.zip(inner_b), factors);
+        let mut state = State::new(x.into_primitive(), weight, inner_a.zip(inner_b), factors);
         let output = state.forward(inner_bias, inner_residual);
         if !needs_x {
             state.x = None;
@@ -324,7 +450,7 @@ impl Backward<Flex, 6> for LinearBackward {
         let [of_x, of_weight, of_bias, of_residual, of_a, of_b] = ops.parents;
         let grad_tensor = contiguous(grads.consume::<Flex>(&ops.node));
         let (state, grad) = (ops.state, matrix(&grad_tensor));
-        let [d_in, d_out] = state.weight.shape().dims();
+        let [d_in, d_out] = state.weight.dims();
         let of_hidden = match of_x.is_some() || of_a.is_some() {
             true => state.hidden_gradient(grad),
             false => None,

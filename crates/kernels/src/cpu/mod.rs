@@ -9,7 +9,9 @@ pub mod elementwise;
 pub mod exp;
 pub mod norm;
 pub mod product;
+pub mod quantize;
 pub mod random;
 pub mod vocabulary;
 
 pub use product::{Matrix, MatrixMut, Onto, Weight};
+pub use quantize::QuantType;
