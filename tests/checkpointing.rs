@@ -25,7 +25,7 @@ fn a_batch() -> LmBatch {
 }
 
 /// The gradients of every parameter, in the model's order.
-fn all<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<Option<TensorData>> {
+pub fn all<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<Option<TensorData>> {
     struct Read<'a>(&'a GradientsParams, Vec<Option<TensorData>>);
     impl ModuleVisitor for Read<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

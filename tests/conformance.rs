@@ -23,7 +23,7 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
-fn cases() -> Vec<PathBuf> {
+pub fn cases() -> Vec<PathBuf> {
     let folder = fixtures().join("conformance/cases");
     let entries = fs::read_dir(folder).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -55,7 +55,7 @@ pub fn ints(case: &Path, name: &str) -> (Vec<i64>, [usize; 2]) {
 
 /// Of an adapter with an encoder PEFT saves what it makes: training cannot start from the files,
 /// see `prompts.rs`.
-fn has_encoder(case: &Path) -> bool {
+pub fn has_encoder(case: &Path) -> bool {
     case.ends_with("gpt2_p_tuning") || case.ends_with("gpt2_prefix_projection")
 }
 

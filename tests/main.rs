@@ -33,6 +33,7 @@ mod packing;
 mod padding;
 mod parity;
 mod prompts;
+mod quantized;
 mod resume;
 mod seeing;
 mod several;

@@ -164,7 +164,7 @@ fn the_shipped_configurations_are_read() {
         .map(|entry| entry.unwrap().path())
         .collect();
     names.sort();
-    assert_eq!(names.len(), 4);
+    assert_eq!(names.len(), 5);
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();

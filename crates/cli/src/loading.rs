@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
+<<<<<<< HEAD
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_peft::{Method, PeftModel, cast_frozen};
+=======
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_peft::{Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
+>>>>>>> d0245cc (A base in 4 or 8 bits: quantize_frozen, [quantization_config], --load-in-4bit)
 use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
+use burn_peft_train::BitsAndBytesConfig;
 
 /// The files that a tokenizer can be: the first alone, or else the second with the third.
 const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
@@ -48,6 +54,24 @@ pub struct ModelsArgs {
     /// What the model's weights are kept in
     #[arg(long, value_enum, default_value_t)]
     pub dtype: Dtype,
+    /// Keep the weights of linear layers in 8 bits, by blocks
+    #[arg(long = "load-in-8bit", conflicts_with = "load_in_4bit")]
+    pub load_in_8bit: bool,
+    /// Keep the weights of linear layers in 4 bits (NF4)
+    #[arg(long = "load-in-4bit")]
+    pub load_in_4bit: bool,
+}
+
+impl ModelsArgs {
+    /// How the weights of linear layers are quantised, if they are.
+    fn quantization(&self) -> Option<Quantization> {
+        let config = BitsAndBytesConfig {
+            load_in_8bit: self.load_in_8bit,
+            load_in_4bit: self.load_in_4bit,
+            ..BitsAndBytesConfig::default()
+        };
+        config.quantization(self.dtype == Dtype::Bfloat16)
+    }
 }
 
 /// The types of weights, as transformers calls them.
@@ -115,16 +139,27 @@ impl Loaded {
     }
 
     /// Loads the model with each of the adapters in turn, or alone where there are none; the
-    /// model's weights are there once. The name is the adapter's folder.
+    /// model's weights are there once, unless they are quantised: that comes after an adapter took
+    /// its part of them. The name is the adapter's folder.
     pub fn open_each(
         files: &ModelFiles,
         args: &ModelsArgs,
         device: &Device,
     ) -> Result<Vec<(String, Self)>> {
+<<<<<<< HEAD
         let mut model = load_model(files, device)?;
         if args.dtype == Dtype::Bfloat16 {
             check_dtype(device, DType::BF16).context("--dtype bfloat16")?;
             model = model.no_grad();
+=======
+        let mut model = load_model(files, device)?.no_grad();
+        let quantization = args.quantization();
+        let is_bf16 = args.dtype == Dtype::Bfloat16;
+        if let (Some(quantization), true) = (quantization, args.adapter.is_empty()) {
+            quantize_frozen(&mut model, quantization);
+        }
+        if is_bf16 && (quantization.is_none() || args.adapter.is_empty()) {
+>>>>>>> d0245cc (A base in 4 or 8 bits: quantize_frozen, [quantization_config], --load-in-4bit)
             cast_frozen(&mut model, FloatDType::BF16);
         }
         if args.adapter.is_empty() {
@@ -132,7 +167,13 @@ impl Loaded {
         }
         let adapters = args.adapter.iter();
         let each = adapters.map(|adapter| {
-            let loaded = load_adapter(model.clone(), adapter, false)?;
+            let mut loaded = load_adapter(model.clone(), adapter, false)?;
+            if let Some(quantization) = quantization {
+                loaded.quantize_frozen(quantization);
+                if is_bf16 {
+                    loaded.cast_frozen(FloatDType::BF16);
+                }
+            }
             Ok((adapter.display().to_string(), Self::Adapted(loaded)))
         });
         each.collect()

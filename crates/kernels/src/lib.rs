@@ -23,13 +23,13 @@ mod testing;
 mod vocabulary_loss;
 
 pub use attention::{AttentionShape, Span, attention};
+pub use cpu::QuantType;
 pub use decode::attend_cached;
 pub use dropout::dropout;
 pub use flex::{is_specialised, with_plain_bodies};
 pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
-pub use cpu::QuantType;
 pub use linear::{Lora, linear, quantized_linear};
-pub use quantized::QuantizedWeight;
+pub use quantized::{Quantization, QuantizedWeight};
 pub use seed::{draw_seed, with_seed};
 pub use vocabulary_loss::vocabulary_loss;

@@ -13,12 +13,12 @@ use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight, product::product_f32};
-use crate::quantized::{Form, Packed, QuantizedWeight};
-use crate::{draw_seed, is_specialised};
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
     values, weight as view,
 };
+use crate::quantized::{Form, Packed, QuantizedWeight};
+use crate::{draw_seed, is_specialised};
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
 #[derive(Clone, Debug)]
@@ -64,7 +64,13 @@ pub fn linear(
     if !(takes_weight(&weight) && takes_all(&x, &bias, &residual, &lora)) {
         return plain(x, weight, bias, residual, lora);
     }
-    fused(x, Stored::Dense(weight.into_dispatch()), bias, residual, lora)
+    fused(
+        x,
+        Stored::Dense(weight.into_dispatch()),
+        bias,
+        residual,
+        lora,
+    )
 }
 
 /// As [`linear`], with a quantised weight. Its values are made for each product of the two passes

@@ -32,18 +32,27 @@ pub struct QuantizedWeight {
     form: Form,
 }
 
+/// How weights are quantised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantization {
+    /// What the codes stand for.
+    pub quant_type: QuantType,
+    /// What products are made in: with bf16 the weight's values are rounded to it, and so may the
+    /// input's be.
+    pub compute_dtype: FloatDType,
+}
+
 /// What of a quantised weight is no tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Form {
     dims: [usize; 2],
-    quant_type: QuantType,
-    compute_dtype: FloatDType,
+    quantization: Quantization,
 }
 
 impl QuantizedWeight {
-    /// Rounds a weight `[d_in, d_out]` to the nearest codes. Its products are made in
-    /// `compute_dtype`: where that is bf16, values are rounded to it, and so may the input be.
-    pub fn new(weight: Tensor<2>, quant_type: QuantType, compute_dtype: FloatDType) -> Self {
+    /// Rounds a weight `[d_in, d_out]` to the nearest codes.
+    pub fn new(weight: Tensor<2>, quantization: Quantization) -> Self {
+        let quant_type = quantization.quant_type;
         let (dims, device) = (weight.dims(), weight.device());
         let numbers = weight.transpose().into_data().convert::<f32>();
         let numbers = numbers.as_slice::<f32>().expect("just converted");
@@ -58,22 +67,28 @@ impl QuantizedWeight {
             codes: Param::initialized(ParamId::new(), codes),
             absmax: vector(&absmax, &device),
             code_book: vector(&quant_type.code_book().values, &device),
-            form: Form {
-                dims,
-                quant_type,
-                compute_dtype,
-            },
+            form: Form { dims, quantization },
         }
     }
 
-    /// The same type for another weight of the same shape.
-    pub fn of_this_type(&self, weight: Tensor<2>) -> Self {
-        Self::new(weight, self.form.quant_type, self.form.compute_dtype)
+    /// Another weight of the same shape, quantised the same way.
+    pub fn requantized(&self, weight: Tensor<2>) -> Self {
+        let device = self.absmax.device();
+        let weight = Self::new(weight.without_autodiff(), self.form.quantization);
+        match device.is_autodiff() {
+            true => weight.train(),
+            false => weight,
+        }
     }
 
-    /// What its codes stand for.
-    pub fn quant_type(&self) -> QuantType {
-        self.form.quant_type
+    /// `[d_in, d_out]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.form.dims
+    }
+
+    /// How it was quantised.
+    pub fn quantization(&self) -> Quantization {
+        self.form.quantization
     }
 
     /// The codes, packed as bitsandbytes packs them: of two in a byte the first has the high half.
@@ -137,7 +152,7 @@ impl Form {
     /// in order: of a byte the high half comes first, of a word the low byte.
     fn unpack<B: Backend>(self, words: IntTensor<B>) -> IntTensor<B> {
         let [length] = words.shape().dims();
-        let (mask, places): (i64, &[i64]) = match self.quant_type.bits() {
+        let (mask, places): (i64, &[i64]) = match self.quantization.quant_type.bits() {
             4 => (15, &[4, 0, 12, 8, 20, 16, 28, 24]),
             _ => (255, &[0, 8, 16, 24]),
         };
@@ -202,8 +217,8 @@ trait QuantizedKernel: Backend {
         transposed: bool,
     ) -> FloatTensor<Self> {
         let mut weight = Self::dequantized(codes, absmax, code_book, form);
-        if form.compute_dtype != FloatDType::F32 {
-            weight = Self::float_cast(weight, form.compute_dtype);
+        if form.quantization.compute_dtype != FloatDType::F32 {
+            weight = Self::float_cast(weight, form.quantization.compute_dtype);
         }
         if weight.dtype() != x.dtype() {
             weight = Self::float_cast(weight, x.dtype().into());
@@ -235,7 +250,12 @@ impl QuantizedKernel for Flex {
             return form.dequantize::<Self>(codes, absmax, code_book);
         }
         let [d_in, d_out] = form.dims;
-        let numbers = Packed { codes, absmax, form }.numbers();
+        let numbers = Packed {
+            codes,
+            absmax,
+            form,
+        }
+        .numbers();
         Self::float_transpose(tensor_of(numbers, [d_out, d_in]))
     }
 }
@@ -321,13 +341,18 @@ impl Packed {
             false => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
         };
         let scales = values(&self.absmax);
-        dequantize(&codes, scales, self.form.quant_type, d_in * d_out)
+        dequantize(
+            &codes,
+            scales,
+            self.form.quantization.quant_type,
+            d_in * d_out,
+        )
     }
 
     /// Runs `body` with the dense weight, which is there that long.
     pub(crate) fn with_dense<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
         let [d_in, d_out] = self.form.dims;
-        match self.form.compute_dtype {
+        match self.form.quantization.compute_dtype {
             FloatDType::BF16 => {
                 let numbers = self.numbers();
                 let matrix = Matrix::new(&numbers, d_out, d_in);
@@ -348,6 +373,14 @@ mod tests {
     use crate::testing::{assert_same_gradients, random};
     use crate::{Lora, linear, quantized_linear, with_plain_bodies};
 
+    fn in_f32(quant_type: QuantType) -> Quantization {
+        let compute_dtype = FloatDType::F32;
+        Quantization {
+            quant_type,
+            compute_dtype,
+        }
+    }
+
     /// A product with a quantised weight is that with its values, in both passes and both bodies,
     /// whether or not the blocks of 64 fit the weight.
     #[test]
@@ -365,7 +398,7 @@ mod tests {
         for quant_type in [QuantType::Nf4, QuantType::Fp4, QuantType::Int8] {
             for [tokens, d_in, d_out] in [[1, 1, 1], [3, 7, 5], [33, 129, 65]] {
                 let weight = random([d_in, d_out], 1.0);
-                let weight = QuantizedWeight::new(weight, quant_type, FloatDType::F32);
+                let weight = QuantizedWeight::new(weight, in_f32(quant_type));
                 let dense = weight.dequantize();
                 assert_eq!(dense.dims(), [d_in, d_out]);
                 let plain = with_plain_bodies(|| weight.dequantize());
@@ -395,7 +428,11 @@ mod tests {
     #[test]
     fn products_in_bf16() {
         let (x, weight) = (random([40, 96], 1.0), random([96, 64], 1.0));
-        let weight = QuantizedWeight::new(weight, QuantType::Nf4, FloatDType::BF16);
+        let quantization = Quantization {
+            compute_dtype: FloatDType::BF16,
+            ..in_f32(QuantType::Nf4)
+        };
+        let weight = QuantizedWeight::new(weight, quantization);
         let output = quantized_linear(x.clone(), &weight, None, None, None);
         let kept = weight.dequantize().cast(FloatDType::BF16);
         let expected = linear(x, kept, None, None, None);
@@ -407,7 +444,7 @@ mod tests {
     fn the_codes_are_packed() {
         for (quant_type, bits) in [(QuantType::Nf4, 4.5), (QuantType::Int8, 8.5)] {
             let weight = random([256, 512], 1.0);
-            let weight = QuantizedWeight::new(weight, quant_type, FloatDType::F32);
+            let weight = QuantizedWeight::new(weight, in_f32(quant_type));
             let table = 4 * quant_type.code_book().values.len();
             let bytes = (weight.num_bytes() - table) as f64;
             assert_eq!(bytes * 8.0 / (256.0 * 512.0), bits);

@@ -28,6 +28,10 @@ pub trait AnyParam {
     /// Keeps the values in another type, identity and trainable state as they were.
     fn cast(&mut self, dtype: FloatDType);
 
+    /// Lets go of the values, which are kept elsewhere: the shape stays, and every value is NaN,
+    /// so that whoever takes them for the values sees it.
+    fn release(&mut self);
+
     /// The number of values.
     fn num_elements(&self) -> usize {
         self.dims().iter().product()
@@ -92,6 +96,18 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn cast(&mut self, dtype: FloatDType) {
         *self = self.clone().map(|value| value.cast(dtype));
+    }
+
+    fn release(&mut self) {
+        let (device, shape) = (self.lazy_device(), self.lazy_shape());
+        let one = Tensor::<D>::full([1; D], f32::NAN, &device.clone().without_autodiff());
+        // A view: one value is all the memory it takes.
+        let values = one.expand(shape);
+        let values = match device.is_autodiff() {
+            true => values.autodiff(),
+            false => values,
+        };
+        *self = Param::initialized(self.id, values).set_require_grad(false);
     }
 
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData> {

@@ -2,8 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use burn_peft_kernels::linear;
+use burn_peft_kernels::{Quantization, QuantizedWeight, linear, quantized_linear};
 
+use crate::quantized_param::QuantizedParam;
+use crate::slot::StoredWeight;
 use crate::{
     Adaptable, Adapter, AnyParam, Base, BaseLayer, Frozen, LayerInput, LayerKind, Path, PeftError,
     Result, Slot, SlotState, Tree,
@@ -24,8 +26,11 @@ use crate::{
 /// ```
 #[derive(Module, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
-    /// The layer, frozen while an adapter is trained.
+    /// The layer, frozen while an adapter is trained. Where its weight is quantised, the parameter
+    /// was released ([`AnyParam::release`]).
     pub base_layer: M,
+    /// The layer's weight, where it is kept quantised.
+    quantized: Option<QuantizedWeight>,
     /// The adapters, in the order they were added.
     adapters: Vec<Adapter>,
     /// Trained copies of the layer (`modules_to_save`), named in the state.
@@ -39,6 +44,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     pub fn new(base_layer: M) -> Self {
         Self {
             base_layer,
+            quantized: None,
             adapters: Vec::new(),
             modules_to_save: Vec::new(),
             state: SlotState::default(),
@@ -72,7 +78,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             return output;
         }
         let output = match self.state.disabled {
-            true => self.base_layer.forward_base(input),
+            true => self.forward_layer(&self.base_layer, input),
             false => self.forward_through(self.active_layer(), &acting, input),
         };
         match residual {
@@ -98,7 +104,27 @@ impl<M: BaseLayer> LoraAdapter<M> {
             true => &self.base_layer,
             false => self.active_layer(),
         };
-        layer.forward_fused(input, residual, lora)
+        match self.quantized_of(layer).zip(input.activations()) {
+            Some((weight, input)) => {
+                let (bias, residual) = (layer.bias(), residual.cloned());
+                Some(quantized_linear(input, weight, bias, residual, lora))
+            }
+            None => layer.forward_fused(input, residual, lora),
+        }
+    }
+
+    /// The output of the slot's own layer or of a copy of it, without adapters.
+    fn forward_layer(&self, layer: &M, input: M::Input) -> Tensor<2> {
+        match self.quantized_of(layer).zip(input.activations()) {
+            Some((weight, input)) => quantized_linear(input, weight, layer.bias(), None, None),
+            None => layer.forward_base(input),
+        }
+    }
+
+    /// The quantised weight of the slot's own layer; copies have none.
+    fn quantized_of(&self, layer: &M) -> Option<&QuantizedWeight> {
+        let is_own = std::ptr::eq(layer, &self.base_layer);
+        self.quantized.as_ref().filter(|_| is_own)
     }
 
     /// The adapters that act, in their order.
@@ -116,12 +142,12 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// The last adapter acts on what the others make of the layer.
     fn forward_through(&self, layer: &M, adapters: &[&Adapter], input: M::Input) -> Tensor<2> {
         let Some((last, others)) = adapters.split_last() else {
-            return layer.forward_base(input);
+            return self.forward_layer(layer, input);
         };
         let base = Base {
             forward: &|input| self.forward_through(layer, others, input),
             frozen: Frozen {
-                weight: &|| self.base_layer.weight(),
+                weight: &|| self.weight(),
                 bias: &|| self.base_layer.bias(),
             },
             forward_with: &|input, weight, bias| layer.forward_with(input, weight, bias),
@@ -193,6 +219,28 @@ impl<M: BaseLayer> LoraAdapter<M> {
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
+    /// Puts a merged weight and bias into the layer; a quantised weight stays one.
+    fn set_merged(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        match &mut self.quantized {
+            Some(quantized) => {
+                *quantized = quantized.requantized(weight);
+                self.set_bias(bias);
+            }
+            None => self.base_layer.set_weight(weight, bias),
+        }
+    }
+
+    fn set_bias(&mut self, bias: Option<Tensor<1>>) {
+        let Some(bias) = bias.map(Tensor::into_data) else {
+            return;
+        };
+        self.base_layer.visit_params_mut(&mut |name, param| {
+            if name == "bias" {
+                param.set_data(bias.clone(), false);
+            }
+        });
+    }
+
     /// Gives the layer back what an adapter took of its weight when it was attached.
     fn restore_from(&mut self, adapter: &str) {
         let originals = &mut self.state.originals;
@@ -205,7 +253,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             Some((_, later)) => {
                 let taken = before - later.clone();
                 *later = later.clone() + taken.clone();
-                let weight = self.base_layer.weight() + taken;
+                let weight = self.weight() + taken;
                 Slot::set_weight(self, weight);
             }
             None => Slot::set_weight(self, before),
@@ -233,7 +281,10 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn weight(&self) -> Tensor<2> {
-        self.base_layer.weight()
+        match &self.quantized {
+            Some(weight) => weight.dequantize(),
+            None => self.base_layer.weight(),
+        }
     }
 
     fn bias(&self) -> Option<Tensor<1>> {
@@ -241,8 +292,37 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn set_weight(&mut self, weight: Tensor<2>) {
-        let bias = self.base_layer.bias();
-        self.base_layer.set_weight(weight, bias);
+        match &mut self.quantized {
+            Some(quantized) => *quantized = quantized.requantized(weight),
+            None => {
+                let bias = self.base_layer.bias();
+                self.base_layer.set_weight(weight, bias);
+            }
+        }
+    }
+
+    fn quantize(&mut self, quantization: Quantization) {
+        let is_linear = matches!(self.kind(), LayerKind::Linear | LayerKind::Conv1D);
+        let mut is_trained = false;
+        self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
+        if !is_linear || is_trained || self.quantized.is_some() {
+            return;
+        }
+        let weight = self.base_layer.weight();
+        let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
+        self.quantized = Some(match weight.is_autodiff() {
+            true => quantized.train(),
+            false => quantized,
+        });
+        self.base_layer.visit_params_mut(&mut |name, param| {
+            if name == "weight" {
+                param.release();
+            }
+        });
+    }
+
+    fn quantized(&self) -> Option<&QuantizedWeight> {
+        self.quantized.as_ref()
     }
 
     fn adapters(&self) -> &[Adapter] {
@@ -262,11 +342,32 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        self.base_layer.visit_params(visit);
+        let quantized = &self.quantized;
+        self.base_layer
+            .visit_params(&mut |name, param| match (name, quantized) {
+                ("weight", Some(weight)) => {
+                    let (id, weight) = (param.id(), weight.clone());
+                    visit(name, &QuantizedParam { id, weight });
+                }
+                _ => visit(name, param),
+            });
     }
 
     fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        self.base_layer.visit_params_mut(visit);
+        let quantized = &mut self.quantized;
+        self.base_layer
+            .visit_params_mut(&mut |name, param| match (name, quantized.take()) {
+                ("weight", Some(weight)) => {
+                    let id = param.id();
+                    let mut param = QuantizedParam { id, weight };
+                    visit(name, &mut param);
+                    *quantized = Some(param.weight);
+                }
+                (_, other) => {
+                    *quantized = other;
+                    visit(name, param);
+                }
+            });
     }
 
     fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
@@ -283,6 +384,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn add_saved(&mut self, adapter: &str) {
         let mut copy = self.base_layer.clone();
+        if let Some(weight) = &self.quantized {
+            copy.set_weight(weight.dequantize(), copy.bias());
+        }
         // A copy with identities of its own: the optimizer keeps its state by identity.
         let mut fresh = FreshIds;
         copy = copy.map(&mut fresh);
@@ -319,8 +423,12 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             Some(adapter) if self.kind() == LayerKind::Module => return Err(cannot(adapter)),
             Some(_) => {}
         }
-        let original = (self.base_layer.weight(), self.base_layer.bias());
-        let (mut weight, mut bias) = original.clone();
+        let (mut weight, mut bias) = (self.weight(), self.base_layer.bias());
+        let original = match &self.quantized {
+            Some(quantized) => StoredWeight::Quantized(Box::new(quantized.clone())),
+            None => StoredWeight::Dense(Box::new(weight.clone())),
+        };
+        let original = (original, bias.clone());
         let mut merged = Vec::new();
         for adapter in to_merge {
             let after = adapter.method.merge(&adapter.tensors(), weight, bias);
@@ -339,15 +447,20 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
                  the adapter is broken, nothing was merged"
             )));
         }
-        self.base_layer.set_weight(weight, bias);
+        self.set_merged(weight, bias);
         self.state.unmerged.get_or_insert(original);
         self.state.merged.extend(merged);
         Ok(())
     }
 
     fn unmerge(&mut self) {
-        if let Some((weight, bias)) = self.state.unmerged.take() {
-            self.base_layer.set_weight(weight, bias);
+        match self.state.unmerged.take() {
+            Some((StoredWeight::Dense(weight), bias)) => self.base_layer.set_weight(*weight, bias),
+            Some((StoredWeight::Quantized(weight), bias)) => {
+                self.quantized = Some(*weight);
+                self.set_bias(bias);
+            }
+            None => (),
         }
         self.state.merged.clear();
     }
@@ -355,6 +468,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn unload(&mut self, keep_saved: bool) {
         if keep_saved && !self.state.saved.is_empty() {
             self.base_layer = self.active_layer().clone();
+            self.quantized = None;
         }
         // A merged adapter has put back what it took; one that is dropped gives it back here.
         if self.state.merged.is_empty()

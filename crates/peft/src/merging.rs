@@ -13,7 +13,9 @@ impl<M: BaseModel> PeftModel<M> {
     /// Puts the active adapters into the weights, so that they cost nothing to run.
     ///
     /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
-    /// `safe_merge`, merged weights have to be finite.
+    /// `safe_merge`, merged weights have to be finite. The weights of a quantised base are quantised
+    /// again, as PEFT does, which rounds what is merged: merge into the full-precision base for a
+    /// model that says what was trained.
     ///
     /// # Errors
     /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
@@ -24,6 +26,14 @@ impl<M: BaseModel> PeftModel<M> {
                 "the adapter `{name}` cannot be merged: {} acts at the model, not at its weights",
                 self.config(name)?.peft_type()
             )));
+        }
+        let mut quantized = false;
+        self.visit_slots(|_, slot| quantized |= slot.quantized().is_some());
+        if quantized {
+            tracing::warn!(
+                "the base is quantised: merged weights are rounded to codes again, which changes \
+                 what the model says; merge into the full-precision base instead (peft merge)"
+            );
         }
         let mut result = Ok(());
         self.visit_slots_mut(|path, slot| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn_peft_kernels::Quantization;
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig, TaskType};
@@ -407,6 +408,11 @@ impl<M: BaseModel> PeftModel<M> {
     /// Keeps the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
     pub fn cast_frozen(&mut self, dtype: FloatDType) {
         self.visit_slots_mut(|_, slot| crate::precision::cast_slot(slot, dtype));
+    }
+
+    /// Keeps the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
+    pub fn quantize_frozen(&mut self, quantization: Quantization) {
+        crate::quantize_frozen(&mut self.base_model, quantization);
     }
 
     /// The wrapped model.

@@ -1,6 +1,7 @@
-//! A frozen base in half precision.
+//! A frozen base in half precision, or quantised.
 
 use burn::tensor::FloatDType;
+use burn_peft_kernels::Quantization;
 
 use crate::{Adaptable, LayerKind, Path, Slot};
 
@@ -21,6 +22,20 @@ pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
     slot.visit_base_mut(&mut |name, param| {
         if name == "weight" && !param.requires_grad() {
             param.cast(dtype);
+        }
+    });
+}
+
+/// Keeps the frozen weights of linear layers quantised, but the output embedding's; products
+/// give 32-bit values as before. Everything else stays as it is: [`cast_frozen`] takes embeddings.
+///
+/// Call it when adapters are attached: then those that begin with the weight (PiSSA, OLoRA, LoftQ)
+/// see it exact, and what they leave of it is quantised, as are no trained copies of layers.
+pub fn quantize_frozen<M: Adaptable>(model: &mut M, quantization: Quantization) {
+    let output = model.output_embedding().to_string();
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
+        if path != output {
+            slot.quantize(quantization);
         }
     });
 }

@@ -20,8 +20,19 @@ impl<M: BaseModel> PeftModel<M> {
     /// Writes the frozen base as a Burn record (`.bpk`).
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written, or the base is quantised: codes are no parameters.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut quantized = None;
+        self.visit_slots(|path, slot| {
+            let found = slot.quantized().map(|_| path.to_string());
+            quantized = quantized.take().or(found);
+        });
+        if let Some(layer) = quantized {
+            return Err(PeftError::Adapter(format!(
+                "the weight of {layer} is quantised, and a Burn record cannot hold its codes: save \
+                 the record of the full-precision base"
+            )));
+        }
         let adapters = self.adapter_ids();
         let all = self
             .named_parameters()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use burn_peft_kernels::{Quantization, QuantizedWeight};
 
 use crate::{Adaptable, Adapter, AnyParam, LayerInfo, LayerKind, Result, Tree};
 
@@ -28,6 +29,14 @@ pub trait Slot {
 
     /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
     fn set_weight(&mut self, weight: Tensor<2>);
+
+    /// Keeps the frozen weight of a linear layer quantised from here on; what else is set as the
+    /// weight is quantised the same way. Nothing happens to layers of other kinds, and where the
+    /// weight is quantised already.
+    fn quantize(&mut self, quantization: Quantization);
+
+    /// The weight, if it is kept quantised.
+    fn quantized(&self) -> Option<&QuantizedWeight>;
 
     /// The adapters in the slot, active or not.
     fn adapters(&self) -> &[Adapter];
@@ -125,7 +134,14 @@ pub struct SlotState {
     /// The weight before adapters took a part of it, each with its name.
     pub(crate) originals: Vec<(String, Tensor<2>)>,
     /// Weight and bias before merging.
-    pub(crate) unmerged: Option<(Tensor<2>, Option<Tensor<1>>)>,
+    pub(crate) unmerged: Option<(StoredWeight, Option<Tensor<1>>)>,
+}
+
+/// A layer's weight in the form it is kept in.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredWeight {
+    Dense(Box<Tensor<2>>),
+    Quantized(Box<QuantizedWeight>),
 }
 
 impl SlotState {

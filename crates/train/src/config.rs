@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn_peft::config::Fields;
 use burn_peft::methods::config_from_fields;
-use burn_peft::{LoraConfig, Method};
+use burn_peft::{LoraConfig, Method, Quantization};
 use burn_peft_data::DataConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -16,6 +16,7 @@ use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
 use crate::keys::{UNSUPPORTED_ARGUMENTS, fields_of, misspelt, unknown_key};
 use crate::overrides;
+use crate::quantization::{self, BitsAndBytesConfig};
 
 /// A training file (TOML).
 ///
@@ -57,6 +58,9 @@ pub struct TrainConfig {
     /// of the model are trained instead.
     #[serde(default)]
     pub peft: Option<Map<String, Json>>,
+    /// How the model's frozen weights are quantised, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization_config: Option<BitsAndBytesConfig>,
     /// How it is trained.
     pub training: TrainingArguments,
 }
@@ -123,6 +127,15 @@ impl TrainConfig {
                 return Err(error(problem));
             }
         }
+        if let Some(Value::Table(quantization)) = table.get("quantization_config") {
+            let known = fields_of::<BitsAndBytesConfig>();
+            let place = "quantization_config.";
+            if let Some(problem) =
+                unknown_key(quantization, place, known, quantization::UNSUPPORTED)
+            {
+                return Err(error(problem));
+            }
+        }
         if let Some(peft) = table.get("peft")
             && let Some(problem) = not_finite("peft", peft)
         {
@@ -137,6 +150,14 @@ impl TrainConfig {
 
     fn validate(&self, place: &str) -> Result<()> {
         self.training.validate()?;
+        let is_full = self.is_full_training();
+        let quantization = self.quantization_config.as_ref();
+        if let Some(problem) = quantization.and_then(|config| config.problem(is_full)) {
+            return Err(TrainError::Config {
+                place: place.to_string(),
+                problem: problem.to_string(),
+            });
+        }
         let problem = match (&self.peft, &self.adapter) {
             (Some(_), None) | (None, Some(_)) => return Ok(()),
             (Some(_), Some(_)) => {
@@ -152,6 +173,12 @@ impl TrainConfig {
             place: place.to_string(),
             problem: problem.to_string(),
         })
+    }
+
+    /// How the frozen weights are quantised, if they are.
+    pub fn quantization(&self) -> Option<Quantization> {
+        let config = self.quantization_config.as_ref()?;
+        config.quantization(self.training.bf16)
     }
 
     /// Whether all weights of the model are trained (`peft_type = "NONE"`).

@@ -40,8 +40,7 @@ pub(crate) fn unknown_key(
     let key = table.keys().find(|key| !known.contains(&key.as_str()))?;
     if unsupported.split_whitespace().any(|name| name == key) {
         return Some(format!(
-            "{prefix}{key} is a key of transformers' TrainingArguments that this trainer does \
-             not support yet; remove it"
+            "{prefix}{key} is a key of transformers that this trainer does not support yet; remove it"
         ));
     }
     Some(misspelt(prefix, key, known))

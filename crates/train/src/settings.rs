@@ -116,7 +116,7 @@ impl TrainConfig {
     }
 }
 
-const TABLES: [&str; 3] = ["data", "peft", "training"];
+const TABLES: [&str; 4] = ["data", "peft", "quantization_config", "training"];
 
 /// The settings as a training file with the origins as comments.
 pub fn settings_toml(settings: &[Setting]) -> String {

@@ -135,6 +135,9 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             Loaded::Adapted(attach(model, &config, file)?)
         }
     };
+    if let (Loaded::Adapted(model), Some(quantization)) = (&mut model, config.quantization()) {
+        model.quantize_frozen(quantization);
+    }
     match &mut model {
         Loaded::Adapted(model) if config.training.bf16 => {
             check_dtype(device, DType::BF16).context("training.bf16 = true")?;

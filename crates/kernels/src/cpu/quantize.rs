@@ -88,13 +88,15 @@ impl QuantType {
 
     /// Its values.
     pub fn code_book(self) -> &'static CodeBook {
-        static NF4_BOOK: LazyLock<CodeBook> =
-            LazyLock::new(|| CodeBook::new(NF4.to_vec(), 0..16));
+        static NF4_BOOK: LazyLock<CodeBook> = LazyLock::new(|| CodeBook::new(NF4.to_vec(), 0..16));
         static FP4_BOOK: LazyLock<CodeBook> = LazyLock::new(|| {
             let positive = FP4.map(|magnitude| magnitude / 12.0);
             let negative = positive.map(|magnitude| -magnitude);
             // The second zero stands for nothing that the first does not.
-            CodeBook::new([positive, negative].concat(), (0..16).filter(|&code| code != 8))
+            CodeBook::new(
+                [positive, negative].concat(),
+                (0..16).filter(|&code| code != 8),
+            )
         });
         static INT8_BOOK: LazyLock<CodeBook> = LazyLock::new(|| {
             let values = (0..=255).map(|code| (code as f32 - 128.0) / 127.0);
@@ -183,7 +185,9 @@ pub fn dequantize<T: Dense>(
         .zip(codes.par_chunks(quant_type.bytes(TASK)))
         .zip(scales.par_chunks(TASK))
         .for_each(|((numbers, codes), scales)| {
-            let blocks = numbers.chunks_mut(BLOCK).zip(codes.chunks(quant_type.bytes(1)));
+            let blocks = numbers
+                .chunks_mut(BLOCK)
+                .zip(codes.chunks(quant_type.bytes(1)));
             for ((numbers, codes), &scale) in blocks.zip(scales) {
                 if quant_type.bits() == 8 {
                     for (number, &code) in numbers.iter_mut().zip(codes) {

@@ -1,0 +1,56 @@
+//! A quantised weight where a parameter is asked for.
+
+use burn::module::ParamId;
+use burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
+use burn_peft_kernels::QuantizedWeight;
+
+use crate::AnyParam;
+
+/// The weight of a layer whose own parameter was released: its identity, with the values that the
+/// codes stand for.
+pub(crate) struct QuantizedParam {
+    pub(crate) id: ParamId,
+    pub(crate) weight: QuantizedWeight,
+}
+
+impl AnyParam for QuantizedParam {
+    fn id(&self) -> ParamId {
+        self.id
+    }
+
+    fn dims(&self) -> Vec<usize> {
+        self.weight.dims().to_vec()
+    }
+
+    fn to_data(&self) -> TensorData {
+        self.weight.dequantize().into_data()
+    }
+
+    fn set_data(&mut self, data: TensorData, transposed: bool) {
+        let device = self.weight.absmax().device().without_autodiff();
+        let weight = Tensor::<2>::from_data(data, &device);
+        let weight = match transposed {
+            true => weight.transpose(),
+            false => weight,
+        };
+        assert_eq!(weight.dims(), self.weight.dims(), "shape of a parameter");
+        self.weight = self.weight.requantized(weight);
+    }
+
+    fn requires_grad(&self) -> bool {
+        false
+    }
+
+    /// Nothing: codes are not trained.
+    fn set_requires_grad(&mut self, _requires_grad: bool) {}
+
+    fn gradient(&self, _gradients: &Gradients) -> Option<TensorData> {
+        None
+    }
+
+    /// Nothing: the codes are the type it is kept in.
+    fn cast(&mut self, _dtype: FloatDType) {}
+
+    /// Nothing: there are no dense values to let go of.
+    fn release(&mut self) {}
+}

@@ -1,0 +1,292 @@
+//! A base in 4 or 8 bits: bitsandbytes' numbers (`fixtures/quantized/make.py`), and what is done with
+//! it.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, FloatDType, Tensor, Tolerance};
+use burn_peft::{
+    Adaptable, LayerKind, Path, PeftModel, QuantType, Quantization, QuantizedWeight,
+    quantize_frozen,
+};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use safetensors::SafeTensors;
+
+use crate::checkpointing::all;
+use crate::common::Lab;
+use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits, without_dropout};
+
+const TYPES: [QuantType; 3] = [QuantType::Nf4, QuantType::Fp4, QuantType::Int8];
+
+fn in_f32(quant_type: QuantType) -> Quantization {
+    Quantization {
+        quant_type,
+        compute_dtype: FloatDType::F32,
+    }
+}
+
+/// Code books, codes, scales and the values they stand for are bitsandbytes'.
+#[test]
+fn numbers_are_bitsandbytes() {
+    let bytes = std::fs::read(fixtures().join("quantized/weights.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let words = file.tensor(name).unwrap().data().as_chunks().0.iter();
+        words.map(|word| f32::from_le_bytes(*word)).collect()
+    };
+    // [d_out, d_in], as PyTorch has it.
+    let weight = Tensor::<1>::from_floats(&floats("small")[..], &Device::flex());
+    let weight = weight.reshape([7, 40]).transpose();
+    for (quant_type, name) in TYPES.into_iter().zip(["nf4", "fp4", "int8"]) {
+        let quantized = QuantizedWeight::new(weight.clone(), in_f32(quant_type));
+        let values = quantized.dequantize().transpose().into_data();
+        let (values, expected) = (
+            values.try_to_vec::<f32>().unwrap(),
+            floats(&format!("{name}.small")),
+        );
+        if quant_type == QuantType::Int8 {
+            // Rounded once there, after each of two products here.
+            let pairs = values.iter().zip(&expected);
+            assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 2e-7 * b.abs()));
+            continue;
+        }
+        assert_eq!(values, expected, "{name}");
+        assert_eq!(
+            quant_type.code_book().values,
+            floats(&format!("{name}.code_book"))
+        );
+        let scales = quantized.absmax().into_data().try_to_vec::<f32>().unwrap();
+        // bitsandbytes divides by something in a block of zeros.
+        for (a, b) in scales.iter().zip(floats(&format!("{name}.absmax"))) {
+            assert!((a - b).abs() < 1e-30);
+        }
+        if quant_type == QuantType::Nf4 {
+            let packed = file.tensor("nf4.packed").unwrap().data();
+            assert_eq!(&quantized.packed_codes()[..packed.len()], packed);
+        }
+    }
+}
+
+/// The conformance suite's GPT-2 with weights that codes stand for exactly.
+fn rounded(quantization: Quantization) -> GPT2LMHeadModel {
+    let mut model = base();
+    model.visit_slots_mut(&mut Path::default(), &mut |_, slot| {
+        if slot.kind() == LayerKind::Conv1D {
+            let weight = QuantizedWeight::new(slot.weight(), quantization);
+            slot.set_weight(weight.dequantize());
+        }
+    });
+    model
+}
+
+/// Every method computes on codes what it computes on the values they stand for: logits and
+/// gradients, with gradient checkpointing too.
+#[test]
+fn every_method_runs_on_a_quantised_base() {
+    let quantization = in_f32(QuantType::Nf4);
+    let mut compared = 0;
+    for case in cases().into_iter().filter(|case| !has_encoder(case)) {
+        let dense = PeftModel::from_pretrained(rounded(quantization), &case, true).unwrap();
+        let mut quantized = dense.clone();
+        quantized.quantize_frozen(quantization);
+        assert_eq!(
+            quantized.get_nb_trainable_parameters(),
+            dense.get_nb_trainable_parameters()
+        );
+        let batch = batch(&case);
+        let [dense, quantized] = [dense, quantized].map(|model| without_dropout(model.train()));
+        let step = |model: &PeftModel<GPT2LMHeadModel>| {
+            let loss = model.loss(&batch);
+            let value = loss.clone().inner().into_scalar::<f32>();
+            (value, GradientsParams::from_grads(loss.backward(), model))
+        };
+        let ((expected, by_dense), (loss, by_codes)) = (step(&dense), step(&quantized));
+        println!("{}: {expected} {loss}", case.display());
+        assert!(
+            (loss - expected).abs() < 1e-4 * expected,
+            "{case:?}: {loss} {expected}"
+        );
+        let mut checkpointed = quantized.checkpointed_backward(&batch, 1.0);
+        let checkpointed = checkpointed.take().map(|(_, gradients)| gradients);
+        for found in [Some(by_codes), checkpointed].into_iter().flatten() {
+            assert_eq!(found.len(), by_dense.len());
+            for (found, expected) in all(&quantized, &found)
+                .into_iter()
+                .zip(all(&dense, &by_dense))
+            {
+                assert_eq!(found.is_some(), expected.is_some());
+                if let (Some(found), Some(expected)) = (found, expected) {
+                    let tolerance = Tolerance::<f32>::absolute(1e-4).set_relative(1e-3);
+                    found.assert_approx_eq(&expected, tolerance);
+                }
+            }
+        }
+        compared += 1;
+    }
+    assert!(compared > 20);
+}
+
+/// Codes take less than 0.3 times the memory of bf16; what is no linear weight stays as it is.
+#[test]
+fn codes_are_all_that_is_kept_of_a_linear_weight() {
+    let mut model = base().no_grad();
+    quantize_frozen(&mut model, in_f32(QuantType::Nf4));
+    let (mut codes, mut values) = (0, 0);
+    model.visit_slots(&mut Path::default(), &mut |path, slot| {
+        assert_eq!(
+            slot.quantized().is_some(),
+            slot.kind() == LayerKind::Conv1D,
+            "{path}"
+        );
+        if let Some(quantized) = slot.quantized() {
+            // Beside the table of the 16 values.
+            codes += quantized.num_bytes() - 64;
+            values += slot.dims().iter().product::<usize>();
+        }
+    });
+    let share = codes as f64 / (2 * values) as f64;
+    assert!(share < 0.3, "{share} of bf16");
+}
+
+/// Merging quantises again, as in PEFT; taking it out again is exact.
+#[test]
+fn merging_rounds_and_unmerging_is_exact() {
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
+    model.quantize_frozen(in_f32(QuantType::Nf4));
+    let before = logits(&model, &case);
+    model.merge_adapter(true).unwrap();
+    let merged = logits(&model, &case);
+    model.unmerge_adapter();
+    assert_eq!(logits(&model, &case), before);
+    let off = |other: &[f32]| crate::common::largest_difference(&before, other);
+    let without = model.disable_adapter(|model| logits(model, &case));
+    assert!(off(&merged) > 0.0 && off(&merged) < off(&without));
+    let record = std::env::temp_dir().join("no-record.bpk");
+    let error = model.save_base_record(record).unwrap_err().to_string();
+    assert!(error.contains("c_attn is quantised"), "{error}");
+}
+
+/// Two hundred steps of the quick start's task on the small GPT-2 it ships: loss on the validation
+/// data by what the frozen base is kept in.
+#[test]
+fn two_hundred_steps_end_near_those_in_32_bits() {
+    let lab = Lab::new();
+    let root = fixtures().join("../..").canonicalize().unwrap();
+    let model = format!("model={}", root.join("assets/tiny-gpt2").display());
+    let data = root.join("data/quickstart");
+    let train = format!("data.train={}", data.join("train.jsonl").display());
+    let validation = format!(
+        "data.validation={}",
+        data.join("validation.jsonl").display()
+    );
+    let loss = |keys: &[&str]| -> f64 {
+        let file = root.join("configs/quickstart.toml");
+        let mut args = vec!["train", file.to_str().unwrap()];
+        let steps = [
+            "training.max_steps=200",
+            "training.per_device_train_batch_size=2",
+        ];
+        let place = ["training.output_dir=out", "training.eval_strategy=no"];
+        let fixed = [model.as_str(), &train, &validation];
+        for key in fixed.iter().chain(&steps).chain(&place).chain(keys) {
+            args.extend(["--set", *key]);
+        }
+        let out = lab.ok(&args);
+        let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
+        let word = line.unwrap().split_whitespace().nth(2).unwrap();
+        word.parse().unwrap()
+    };
+    let expected = loss(&[]);
+    let within = |share: f64, keys: &[&str]| {
+        let found = loss(keys);
+        let off = (found - expected).abs() / expected;
+        assert!(off < share, "{found} is {off:.4} off {expected}: {keys:?}");
+    };
+    let quantized = |key| format!("quantization_config.{key}=true");
+    within(0.02, &[&quantized("load_in_4bit")]);
+    within(0.02, &[&quantized("load_in_8bit")]);
+    within(0.01, &["training.bf16=true"]);
+}
+
+/// From training over resuming to use: the adapter is like any other.
+#[test]
+fn a_quantised_run_from_start_to_end() {
+    let lab = Lab::new();
+    let set = ["--set", "quantization_config.load_in_4bit=true"];
+    let save = ["--set", "training.save_steps=2"];
+    let args = [&["train", "train.toml"], &set[..], &save].concat();
+    lab.ok(&args);
+    let adapter = lab.read("out/adapter_model.safetensors");
+    assert!(
+        String::from_utf8(lab.read("out/config.toml"))
+            .unwrap()
+            .contains("load_in_4bit = true")
+    );
+    lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
+    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
+    lab.peft(&resumed).failed(&["quantization_config"]);
+
+    let quantized = lab.json("out/adapter_config.json");
+    lab.ok(&["train", "train.toml"]);
+    assert_eq!(lab.json("out/adapter_config.json"), quantized);
+    std::fs::write(lab.path("out/adapter_model.safetensors"), adapter).unwrap();
+    let evaluate = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "train.jsonl",
+    ];
+    let dense = lab.ok(&evaluate);
+    for flags in [
+        &["--load-in-4bit"][..],
+        &["--load-in-8bit"],
+        &["--load-in-4bit", "--dtype", "bfloat16"],
+    ] {
+        assert_ne!(lab.ok(&[&evaluate[..], flags].concat()), dense);
+    }
+    lab.ok(&[
+        "generate",
+        "--model",
+        "model",
+        "--load-in-4bit",
+        "--prompt",
+        "the cat",
+    ]);
+    lab.ok(&[
+        "merge",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "merged",
+    ]);
+
+    let failed = |keys: &[&str], named: &[&str]| {
+        let flags = keys.iter().flat_map(|key| ["--set", key]);
+        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(flags).collect();
+        lab.peft(&args).failed(named);
+    };
+    let in_4 = "quantization_config.load_in_4bit=true";
+    failed(
+        &[in_4, "quantization_config.load_in_8bit=true"],
+        &["load_in_8bit", "keep one"],
+    );
+    failed(&[in_4, "peft.peft_type=NONE"], &["none is frozen"]);
+    failed(
+        &["quantization_config.load_in_4bits=true"],
+        &["did you mean load_in_4bit"],
+    );
+    failed(
+        &[in_4, "quantization_config.bnb_4bit_quant_type=nf3"],
+        &["nf3", "nf4"],
+    );
+    failed(
+        &["quantization_config.llm_int8_threshold=6.0"],
+        &["llm_int8_threshold", "support"],
+    );
+}
