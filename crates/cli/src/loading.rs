@@ -5,13 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-<<<<<<< HEAD
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use burn_peft::{Method, PeftModel, cast_frozen};
-=======
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::{Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
->>>>>>> d0245cc (A base in 4 or 8 bits: quantize_frozen, [quantization_config], --load-in-4bit)
 use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
@@ -146,20 +141,16 @@ impl Loaded {
         args: &ModelsArgs,
         device: &Device,
     ) -> Result<Vec<(String, Self)>> {
-<<<<<<< HEAD
-        let mut model = load_model(files, device)?;
-        if args.dtype == Dtype::Bfloat16 {
-            check_dtype(device, DType::BF16).context("--dtype bfloat16")?;
-            model = model.no_grad();
-=======
         let mut model = load_model(files, device)?.no_grad();
         let quantization = args.quantization();
         let is_bf16 = args.dtype == Dtype::Bfloat16;
+        if is_bf16 {
+            check_dtype(device, DType::BF16).context("--dtype bfloat16")?;
+        }
         if let (Some(quantization), true) = (quantization, args.adapter.is_empty()) {
             quantize_frozen(&mut model, quantization);
         }
         if is_bf16 && (quantization.is_none() || args.adapter.is_empty()) {
->>>>>>> d0245cc (A base in 4 or 8 bits: quantize_frozen, [quantization_config], --load-in-4bit)
             cast_frozen(&mut model, FloatDType::BF16);
         }
         if args.adapter.is_empty() {

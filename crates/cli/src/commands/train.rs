@@ -136,6 +136,8 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     };
     if let (Loaded::Adapted(model), Some(quantization)) = (&mut model, config.quantization()) {
+        check_dtype(device, quantization.compute_dtype.into())
+            .context("training.bf16 or quantization_config.bnb_4bit_compute_dtype")?;
         model.quantize_frozen(quantization);
     }
     match &mut model {
