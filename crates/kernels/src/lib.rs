@@ -16,6 +16,7 @@ mod flex;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod product;
 mod quantized;
 mod seed;
 #[cfg(test)]

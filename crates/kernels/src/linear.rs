@@ -17,6 +17,7 @@ use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
     values, weight as view,
 };
+use crate::product::product;
 use crate::quantized::{Form, Packed, QuantizedWeight};
 use crate::{draw_seed, is_specialised};
 
@@ -142,7 +143,7 @@ fn plain(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    let output = x.clone().matmul(weight.cast(x.dtype()));
+    let output = product(x.clone(), weight);
     plain_onto(output, x, bias, residual, lora)
 }
 

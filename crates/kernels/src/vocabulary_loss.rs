@@ -10,6 +10,7 @@ use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::cpu::vocabulary;
 use crate::flex::{contiguous, readable, takes, takes_weight, tensor_of, values, weight as view};
+use crate::product::product;
 
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
@@ -25,7 +26,11 @@ const CHUNK: usize = 8 << 20;
 /// If a target is no row of `weight`.
 pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     if !(takes(&hidden) && takes_weight(&weight)) || is_on_tape(&weight) {
-        return plain(hidden, weight.cast(FloatDType::F32), targets);
+        let weight = match is_on_tape(&weight) {
+            true => weight.cast(FloatDType::F32),
+            false => weight,
+        };
+        return plain(hidden, weight, targets);
     }
     Tensor::from_dispatch(Dispatch::vocabulary_kernel(
         hidden.into_dispatch(),
@@ -126,15 +131,16 @@ fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tenso
         let rows = start..rows.min(start + step);
         let hidden = plain_hidden.clone().slice([rows.clone()]);
         let targets = targets.clone().slice([rows]);
-        let logits = hidden.clone().matmul(transposed.clone());
+        let logits = product(hidden.clone(), transposed.clone());
         let largest = logits.clone().max_dim(1);
         let target_logits = logits.clone().gather(1, targets.clone().unsqueeze_dim(1));
         let exponentials = (logits - largest.clone()).exp();
         let sums = exponentials.clone().sum_dim(1);
         loss = loss + (sums.clone().log() + largest - target_logits).sum();
         if learns_hidden {
-            let expected = exponentials.clone().matmul(plain_weight.clone()) / sums.clone();
+            let expected = product(exponentials.clone(), plain_weight.clone()) / sums.clone();
             let wanted = plain_weight.clone().select(0, targets.clone());
+            let wanted = wanted.cast(expected.dtype());
             hidden_gradient.push(expected - wanted);
         }
         if learns_weight {
