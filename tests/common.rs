@@ -265,3 +265,21 @@ pub fn tree(folder: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// The arguments of `peft` for the quick start on the small GPT-2 that is shipped, into `out`, with
+/// some keys set.
+pub fn quick_start(keys: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().unwrap();
+    let path = |name: &str| root.join(name).display().to_string();
+    let mut args = vec!["train".to_owned(), path("configs/quickstart.toml")];
+    let mut set = |key: String| args.extend(["--set".to_owned(), key]);
+    set(format!("model={}", path("assets/tiny-gpt2")));
+    for part in ["train", "validation"] {
+        let file = path(&format!("data/quickstart/{part}.jsonl"));
+        set(format!("data.{part}={file}"));
+    }
+    set("training.output_dir=out".to_owned());
+    keys.iter().for_each(|key| set(key.to_string()));
+    args
+}

@@ -12,7 +12,7 @@ use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use safetensors::SafeTensors;
 
 use crate::checkpointing::all;
-use crate::common::{Lab, device};
+use crate::common::{Lab, device, quick_start};
 use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits, without_dropout};
 
 const TYPES: [QuantType; 3] = [QuantType::Nf4, QuantType::Fp4, QuantType::Int8];
@@ -173,27 +173,14 @@ fn merging_rounds_and_unmerging_is_exact() {
 #[test]
 fn two_hundred_steps_end_near_those_in_32_bits() {
     let lab = Lab::new();
-    let root = fixtures().join("../..").canonicalize().unwrap();
-    let model = format!("model={}", root.join("assets/tiny-gpt2").display());
-    let data = root.join("data/quickstart");
-    let train = format!("data.train={}", data.join("train.jsonl").display());
-    let validation = format!(
-        "data.validation={}",
-        data.join("validation.jsonl").display()
-    );
     let loss = |keys: &[&str]| -> f64 {
-        let file = root.join("configs/quickstart.toml");
-        let mut args = vec!["train", file.to_str().unwrap()];
-        let steps = [
+        let fixed = [
             "training.max_steps=200",
             "training.per_device_train_batch_size=2",
+            "training.eval_strategy=no",
         ];
-        let place = ["training.output_dir=out", "training.eval_strategy=no"];
-        let fixed = [model.as_str(), &train, &validation];
-        for key in fixed.iter().chain(&steps).chain(&place).chain(keys) {
-            args.extend(["--set", *key]);
-        }
-        let out = lab.ok(&args);
+        let args = quick_start(&[&fixed[..], keys].concat());
+        let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
         let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
         let word = line.unwrap().split_whitespace().nth(2).unwrap();
         word.parse().unwrap()
@@ -208,6 +195,7 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
     within(0.02, &[&quantized("load_in_4bit")]);
     within(0.02, &[&quantized("load_in_8bit")]);
     within(0.01, &["training.bf16=true"]);
+    within(0.01, &["training.fp16=true"]);
 }
 
 /// From training over resuming to use: the adapter is like any other.

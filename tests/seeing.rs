@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Lab, TEXTS, tree};
+use crate::common::{Lab, TEXTS, quick_start, tree};
 
 /// A run with evaluations.
 const EVALUATED: [&str; 4] = [
@@ -160,8 +160,8 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
     let out = lab.ok(&[&["train", "train.toml", "--dry-run"], &epochs[..]].concat());
     let tokens = tokens_of(&lab) * 10;
     for part in [
-        "dry run: one step was done, the output folder was not touched".to_string(),
-        "that step: loss ".to_string(),
+        "dry run: two steps were done, the output folder was not touched".to_string(),
+        "the second: loss ".to_string(),
         format!("a run: 30 steps, about {tokens} tokens"),
         "estimated time: ".to_string(),
         "estimated memory: ".to_string(),
@@ -172,6 +172,42 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
     let full = ["--dry-run", "--set", "peft.peft_type=NONE"];
     lab.ok(&[&["train", "train.toml"], &full[..]].concat());
     assert_eq!(files(), before);
+}
+
+/// The memory that a dry run tells is what the run then takes, though its rows are of all lengths.
+#[test]
+fn a_dry_run_predicts_the_memory() {
+    let lab = Lab::new();
+    for key in [
+        "training.gradient_checkpointing=false",
+        "training.gradient_checkpointing=true",
+        "quantization_config.load_in_4bit=true",
+        "peft.peft_type=NONE",
+    ] {
+        let fixed = ["training.max_steps=12", "training.logging_steps=1"];
+        let size = "training.per_device_train_batch_size=24";
+        let rate = "training.learning_rate=1e-3";
+        let args = quick_start(&[&fixed[..], &[size, rate, key]].concat());
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        lab.ok(&args);
+        let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+        let lines = metrics
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let peaks = lines.filter_map(|line: Value| line["peak_memory_bytes"].as_u64());
+        let measured = peaks.max().unwrap() as f64 / 1e6;
+        args.push("--dry-run");
+        let out = lab.ok(&args);
+        let line = out.lines().find(|line| line.contains("estimated memory: "));
+        let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+        assert_eq!(words[3], "MB", "{words:?}");
+        let estimated: f64 = words[2].parse().unwrap();
+        println!("{key}: {estimated} MB, {measured} MB");
+        assert!(
+            (estimated - measured).abs() < 0.2 * measured,
+            "{key}: {estimated} MB, {measured} MB in the run"
+        );
+    }
 }
 
 /// The tokens of the training file, as the command counts them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::{Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
 use burn_peft_data::{Limits, Tokenizer};
 use burn_peft_device::check_dtype;
@@ -77,6 +77,19 @@ pub enum Dtype {
     Float32,
     /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
     Bfloat16,
+    /// 16 bits with a smaller range, for devices without bfloat16; products are in 32 bits
+    Float16,
+}
+
+impl Dtype {
+    /// As Burn calls it, where it is not 32 bits.
+    fn narrow(self) -> Option<FloatDType> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(FloatDType::BF16),
+            Self::Float16 => Some(FloatDType::F16),
+        }
+    }
 }
 
 /// The options that say how rows are read and batched, in the words of a training file.
@@ -143,15 +156,17 @@ impl Loaded {
     ) -> Result<Vec<(String, Self)>> {
         let mut model = load_model(files, device)?.no_grad();
         let quantization = args.quantization();
-        let is_bf16 = args.dtype == Dtype::Bfloat16;
-        if is_bf16 {
-            check_dtype(device, DType::BF16).context("--dtype bfloat16")?;
+        let dtype = args.dtype.narrow();
+        if let Some(dtype) = dtype {
+            check_dtype(device, dtype.into()).context("--dtype")?;
         }
         if let (Some(quantization), true) = (quantization, args.adapter.is_empty()) {
             quantize_frozen(&mut model, quantization);
         }
-        if is_bf16 && (quantization.is_none() || args.adapter.is_empty()) {
-            cast_frozen(&mut model, FloatDType::BF16);
+        if let Some(dtype) = dtype
+            && (quantization.is_none() || args.adapter.is_empty())
+        {
+            cast_frozen(&mut model, dtype);
         }
         if args.adapter.is_empty() {
             return Ok(vec![(String::new(), Self::Plain(model))]);
@@ -161,8 +176,8 @@ impl Loaded {
             let mut loaded = load_adapter(model.clone(), adapter, false)?;
             if let Some(quantization) = quantization {
                 loaded.quantize_frozen(quantization);
-                if is_bf16 {
-                    loaded.cast_frozen(FloatDType::BF16);
+                if let Some(dtype) = dtype {
+                    loaded.cast_frozen(dtype);
                 }
             }
             Ok((adapter.display().to_string(), Self::Adapted(loaded)))

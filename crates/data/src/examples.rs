@@ -237,9 +237,18 @@ impl Examples {
     /// # Panics
     /// When the range reaches beyond [`sequences`](Self::sequences).
     pub fn slice(&self, range: Range<usize>) -> Self {
+        self.select(&range.collect::<Vec<usize>>())
+    }
+
+    /// The sequences at these indices, in this order and as often as they are named.
+    ///
+    /// # Panics
+    /// When an index is not below [`sequences`](Self::sequences).
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let indices = indices.iter();
         let part = match &self.sequences {
-            Some(sequences) => sequences[range].to_vec(),
-            None => range.map(|index| vec![index as u32]).collect(),
+            Some(sequences) => indices.map(|&index| sequences[index].clone()).collect(),
+            None => indices.map(|&index| vec![index as u32]).collect(),
         };
         Self {
             sequences: Some(Arc::new(part)),

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex};
-use burn::tensor::{DType, Device, Element, Tensor, TensorData};
+use burn::tensor::{DType, Device, Element, FloatDType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 use bytemuck::Pod;
 
@@ -44,9 +45,18 @@ pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_specialised(&tensor.device())
 }
 
-/// As [`takes`], for a weight, which may be in bf16.
+/// As [`takes`], for a weight, which may be in 16 bits.
 pub(crate) fn takes_weight(weight: &Tensor<2>) -> bool {
-    matches!(weight.dtype(), DType::F32 | DType::BF16) && is_specialised(&weight.device())
+    let takes = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16);
+    takes && is_specialised(&weight.device())
+}
+
+/// The same weight in a type that products read: f16 becomes f32.
+pub(crate) fn widened(weight: &FlexTensor) -> FlexTensor {
+    match weight.dtype() {
+        DType::F16 => Flex::float_cast(weight.clone(), FloatDType::F32),
+        _ => weight.clone(),
+    }
 }
 
 /// A tensor as gradients are recorded for it.
@@ -115,7 +125,7 @@ pub(crate) fn matrix(tensor: &FlexTensor) -> Matrix<'_, f32> {
     view(tensor)
 }
 
-/// As [`matrix`], of either type.
+/// As [`matrix`], in f32 or bf16.
 pub(crate) fn weight(tensor: &FlexTensor) -> Weight<'_> {
     match tensor.dtype() {
         DType::BF16 => Weight::BF16(view(tensor)),

@@ -15,7 +15,7 @@ use crate::cpu::elementwise::{add_rows, column_sums};
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight, product::product_f32};
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
-    values, weight as view,
+    values, weight as view, widened,
 };
 use crate::product::product;
 use crate::quantized::{Form, Packed, QuantizedWeight};
@@ -227,7 +227,7 @@ impl Readable {
     /// Runs `body` with the values, which are there that long.
     fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
         match self {
-            Self::Dense(weight) => body(view(weight)),
+            Self::Dense(weight) => body(view(&widened(weight))),
             Self::Quantized(weight) => weight.with_dense(body),
         }
     }
@@ -581,12 +581,13 @@ mod tests {
         gradient.into_data().assert_eq(&mask.into_data(), true);
     }
 
-    /// A weight in bf16 gives what its values give in f32, up to the rounding of the input.
+    /// A weight in 16 bits gives what its values give in f32, up to the rounding of the input.
     #[test]
-    fn a_weight_in_bf16() {
-        for [tokens, d_in, d_out, r] in SHAPES {
+    fn a_weight_in_16_bits() {
+        let types = [FloatDType::BF16, FloatDType::F16].into_iter();
+        for (dtype, [tokens, d_in, d_out, r]) in types.flat_map(|t| SHAPES.map(|s| (t, s))) {
             let x = random([tokens, d_in], 1.0).autodiff().require_grad();
-            let weight = random([d_in, d_out], 1.0).cast(FloatDType::BF16);
+            let weight = random([d_in, d_out], 1.0).cast(dtype);
             let (a, b) = (random([r, d_in], 1.0), random([d_out, r], 1.0));
             let output = linear(
                 x.clone(),

@@ -9,7 +9,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::cpu::vocabulary;
-use crate::flex::{contiguous, readable, takes, takes_weight, tensor_of, values, weight as view};
+use crate::flex::{
+    contiguous, readable, takes, takes_weight, tensor_of, values, weight as view, widened,
+};
 use crate::product::product;
 
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
@@ -55,7 +57,7 @@ fn on_cpu(
     with_gradient: bool,
 ) -> (FloatTensor<Flex>, Option<FloatTensor<Flex>>) {
     let [rows, d] = hidden.shape().dims();
-    let (hidden, weight) = (contiguous(hidden), readable(weight));
+    let (hidden, weight) = (contiguous(hidden), readable(widened(&weight)));
     let targets: Vec<usize> = targets
         .into_data()
         .iter::<i64>()
@@ -234,7 +236,7 @@ mod tests {
             .neg()
     }
 
-    /// More words than one piece holds, a number that no vector divides, and both types.
+    /// More words than one piece holds, a number that no vector divides, and all types.
     #[test]
     fn equals_the_plain_body_in_several_pieces() {
         let device = Device::flex();
@@ -244,7 +246,8 @@ mod tests {
         let targets: Vec<i64> = (0..70).map(|row| row * 35 % 2501).collect();
         let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
         let narrow = weight.clone().cast(FloatDType::BF16);
-        for (weight, tolerance) in [(weight, 1e-4), (narrow, 0.1)] {
+        let half = weight.clone().cast(FloatDType::F16);
+        for (weight, tolerance) in [(weight, 1e-4), (narrow, 0.1), (half, 1e-3)] {
             let h = hidden.clone().autodiff().require_grad();
             let loss = vocabulary_loss(h.clone(), weight.clone(), targets.clone());
             let found = h.grad(&loss.backward()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use crate::best::{self, BestMetric};
@@ -121,6 +122,9 @@ pub struct TrainingArguments {
     /// Keep the frozen weights in bfloat16 and make their products with it; adapters, optimizer,
     /// norms, softmax and loss stay in 32 bits.
     pub bf16: bool,
+    /// Keep the frozen weights in float16, for devices without bfloat16: their products, and all
+    /// else, are in 32 bits, so no loss is scaled.
+    pub fp16: bool,
     /// Make activations again in the backward pass, one block at a time, in place of keeping them:
     /// far less memory for another forward pass.
     pub gradient_checkpointing: bool,
@@ -164,6 +168,7 @@ impl Default for TrainingArguments {
             train_sampling_strategy: SamplingStrategy::Random,
             group_by_length: false,
             bf16: false,
+            fp16: false,
             gradient_checkpointing: false,
             seed: 42,
         }
@@ -259,6 +264,14 @@ impl TrainingArguments {
             "save_total_limit",
             self.save_total_limit.unwrap_or(usize::MAX),
         )?;
+        if self.bf16 && self.fp16 {
+            let problem =
+                "is true, and so is bf16: keep one of the two, bf16 where the device has it";
+            return Err(TrainError::Argument {
+                key: "fp16",
+                problem: problem.into(),
+            });
+        }
         let warms_up = self.warmup_steps > 0 || self.warmup_ratio > 0.0;
         if self.lr_scheduler_type == SchedulerType::Constant && warms_up {
             let problem = "is \"constant\", which has no warm-up, but warmup_steps or \
@@ -273,6 +286,15 @@ impl TrainingArguments {
         kwargs.map_err(|problem| TrainError::Argument { key, problem })?;
         optimizer::validate(self)?;
         best::validate(self)
+    }
+
+    /// The type that frozen weights are kept in, where it is not 32 bits.
+    pub fn frozen_dtype(&self) -> Option<FloatDType> {
+        match (self.bf16, self.fp16) {
+            (true, _) => Some(FloatDType::BF16),
+            (_, true) => Some(FloatDType::F16),
+            _ => None,
+        }
     }
 
     /// The order of the examples.
@@ -383,6 +405,7 @@ mod tests {
                     (a.lr_scheduler_type, a.warmup_steps) = (SchedulerType::Constant, 5);
                 }),
             ),
+            ("fp16", error(&|a| (a.bf16, a.fp16) = (true, true))),
             ("save_steps", error(&|a| a.save_steps = 0)),
             ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
         ] {

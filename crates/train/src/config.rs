@@ -283,7 +283,7 @@ mod tests {
             error(&["training.learning_rat=1"]),
             "a.toml: training.learning_rat is no known key; did you mean learning_rate?"
         );
-        assert!(error(&["training.fp16=true"]).contains("does not support yet"));
+        assert!(error(&["training.fsdp=true"]).contains("does not support yet"));
         assert!(error(&["dta.x=1"]).contains("did you mean data?"));
         let message = error(&["training.max_steps=many"]);
         assert!(

@@ -8,8 +8,12 @@ use burn::tensor::Device;
 use burn_peft_data::{Batch, Examples, Sampler};
 use burn_peft_models::{LmBatch, ModelError};
 
+use crate::arguments::{SamplingStrategy, TrainingArguments};
 use crate::error::Result;
 use crate::state::Position;
+
+/// The most examples that are drawn to look for the largest batch.
+const DRAWS: usize = 10_000_000;
 
 /// One forward pass: a batch on the device.
 #[derive(Clone, Debug)]
@@ -48,6 +52,18 @@ pub(crate) enum Order {
     Sequential { start: Position },
 }
 
+impl Order {
+    /// The order that a run draws its training data in, from `start` on.
+    pub fn of(arguments: &TrainingArguments, start: Position) -> Self {
+        let seed = arguments.seed;
+        match arguments.sampling_strategy() {
+            SamplingStrategy::Random => Self::Shuffled { seed, start },
+            SamplingStrategy::GroupByLength => Self::Grouped { seed, start },
+            SamplingStrategy::Sequential => Self::Sequential { start },
+        }
+    }
+}
+
 impl Loader {
     pub fn new(
         examples: Arc<Examples>,
@@ -74,6 +90,20 @@ impl Loader {
 
     pub fn batches_per_epoch(&self) -> usize {
         self.sampler.batches_per_epoch()
+    }
+
+    /// The sequences of the batch with the most tokens in so many epochs: the one that takes the
+    /// most memory.
+    pub fn largest_batch(&self, epochs: usize) -> Vec<usize> {
+        let lengths = self.examples.lengths();
+        let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i]).sum::<usize>();
+        let epochs = match self.order {
+            Order::File | Order::Sequential { .. } => 1,
+            // Of very many, some say how large a batch becomes.
+            _ => epochs.min(DRAWS.div_ceil(lengths.len().max(1))),
+        };
+        let batches = (0..epochs as u64).flat_map(|epoch| self.sampler.batches(epoch));
+        batches.max_by_key(tokens).unwrap_or_default()
     }
 
     fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch, DatasetError>> {

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::FloatDType;
 use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use burn_peft_data::{DataError, Examples};
 use toml::Table;
 
-use crate::arguments::{IntervalStrategy, SamplingStrategy, TrainingArguments};
+use crate::arguments::{IntervalStrategy, TrainingArguments};
 use crate::best::Best;
 use crate::checkpoint::Checkpoints;
 use crate::config::TrainConfig;
@@ -135,8 +134,8 @@ pub fn train<T: TrainTarget>(
         state = saved.state.clone();
         before = Some((checkpoint, saved));
     }
-    if arguments.bf16 {
-        model.cast_frozen(FloatDType::BF16);
+    if let Some(dtype) = arguments.frozen_dtype() {
+        model.cast_frozen(dtype);
     }
     let lora_fa = match arguments.optim {
         OptimizerName::Lorafa => Some(model.lora_fa()?),
@@ -159,17 +158,7 @@ pub fn train<T: TrainTarget>(
     let train = Loader::new(
         train,
         arguments.per_device_train_batch_size,
-        match arguments.sampling_strategy() {
-            SamplingStrategy::Random => Order::Shuffled {
-                seed: arguments.seed,
-                start: state.next,
-            },
-            SamplingStrategy::GroupByLength => Order::Grouped {
-                seed: arguments.seed,
-                start: state.next,
-            },
-            SamplingStrategy::Sequential => Order::Sequential { start: state.next },
-        },
+        Order::of(arguments, state.next),
         device.clone(),
     )?;
     let validation = Loader::new(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fs, mem};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{DType, Device, FloatDType};
+use burn::tensor::Device;
 use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
@@ -83,7 +83,7 @@ pub struct Args {
     /// Show every value and where it came from (default, file or flag), and stop
     #[arg(long)]
     print_config: bool,
-    /// Build everything, run one step, show the memory and time a run takes, and stop
+    /// Build everything, run two steps, show the memory and time a run takes, and stop
     #[arg(long, conflicts_with = "print_config")]
     dry_run: bool,
     /// Save an adapter that took a part of the model's weights (PiSSA, OLoRA) as a LoRA adapter of
@@ -140,16 +140,19 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             .context("training.bf16 or quantization_config.bnb_4bit_compute_dtype")?;
         model.quantize_frozen(quantization);
     }
-    match &mut model {
-        Loaded::Adapted(model) if config.training.bf16 => {
-            check_dtype(device, DType::BF16).context("training.bf16 = true")?;
-            model.cast_frozen(FloatDType::BF16);
+    if let Some(dtype) = config.training.frozen_dtype() {
+        let key = match config.training.bf16 {
+            true => "training.bf16 = true",
+            false => "training.fp16 = true",
+        };
+        check_dtype(device, dtype.into()).context(key)?;
+        match &mut model {
+            Loaded::Adapted(model) => model.cast_frozen(dtype),
+            Loaded::Plain(_) => bail!(
+                "{key} keeps frozen weights in 16 bits, and with peft.peft_type = \"NONE\" none is \
+                 frozen: remove one of the two"
+            ),
         }
-        Loaded::Plain(_) if config.training.bf16 => bail!(
-            "training.bf16 = true keeps frozen weights in bfloat16, and with \
-             peft.peft_type = \"NONE\" none is frozen: remove one of the two"
-        ),
-        _ => (),
     }
     let limits = model.limits();
     let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
@@ -455,13 +458,13 @@ impl Job {
     }
 }
 
-/// Runs one step of a training and says what all of it takes. Nothing is left on the disk but the
+/// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
 /// tokens of the data, which the run then finds in the cache.
 fn dry_run<T: TrainTarget>(model: T, data: DataSet, arguments: &TrainingArguments) -> Result<()> {
     let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
-    say("\ndry run: one step was done, the output folder was not touched")?;
+    say("\ndry run: two steps were done, the output folder was not touched")?;
     say(format!(
-        "  that step: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
+        "  the second: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
         estimate.loss, estimate.step_tokens, estimate.step_seconds, estimate.tokens_per_second,
     ))?;
     say(format!(
@@ -475,11 +478,7 @@ fn dry_run<T: TrainTarget>(model: T, data: DataSet, arguments: &TrainingArgument
         clock(Duration::from_secs_f64(estimate.eval_seconds))
     ))?;
     say(match estimate.memory {
-        Some((measured, highest)) => format!(
-            "  estimated memory: {} ({} in that step; the rest is for the longest rows)",
-            size(highest),
-            size(measured)
-        ),
+        Some(bytes) => format!("  estimated memory: {}", size(bytes)),
         None => "  estimated memory: unknown, this system does not tell".to_string(),
     })
 }
