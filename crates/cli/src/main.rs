@@ -4,6 +4,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod loading;
+mod memory;
 mod output;
 
 use std::io::IsTerminal;
@@ -69,6 +70,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let cli = Cli::parse();
     let level = match cli.verbose {
         0 => LevelFilter::WARN,

@@ -8,11 +8,13 @@ use burn::backend::{
     Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
 };
 use burn::tensor::Tensor;
+use half::bf16;
 
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
-use crate::cpu::{Matrix, MatrixMut, Onto, Weight, product::product_f32};
+use crate::cpu::product::{Left, Packed as PackedLeft, product_f32};
+use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
     values, weight as view, widened,
@@ -224,6 +226,14 @@ impl Readable {
         }
     }
 
+    /// The left side of a product with it, packed if that is worth it.
+    fn packed_for(&self, a: Matrix<'_, f32>) -> Option<PackedLeft> {
+        match self {
+            Self::Dense(weight) if view(weight).wants_packed(a.rows()) => PackedLeft::new(a),
+            _ => None,
+        }
+    }
+
     /// Runs `body` with the values, which are there that long.
     fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
         match self {
@@ -278,20 +288,40 @@ fn times(a: Matrix<'_, f32>, b: Matrix<'_, f32>) -> Vec<f32> {
     })
 }
 
+/// A product `[tokens, r]` with a matrix in 32 bits, rounded to bf16 if the left side is.
+fn times_low_rank(a: Left<'_>, b: Matrix<'_, f32>) -> Vec<f32> {
+    match a {
+        Left::Loose(a) => times(a, b),
+        Left::Packed(a) => {
+            let bits: Vec<bf16> = b.data().iter().copied().map(bf16::from_f32).collect();
+            let (shape, strides) = ([b.rows(), b.cols()], [b.row_stride(), b.col_stride()]);
+            let weight = Weight::BF16(Matrix::with_strides(&bits, shape, strides));
+            filled(a.rows() * b.cols(), |out| {
+                let mut out = MatrixMut::new(out, a.rows(), b.cols());
+                weight.product(Left::Packed(a), Onto::Zero, &mut out);
+            })
+        }
+    }
+}
+
 impl State {
+    /// The parts, and the input packed for the product.
     fn new(
         x: FloatTensor<Flex>,
         weight: Readable,
         low_rank: Option<(FloatTensor<Flex>, FloatTensor<Flex>)>,
         factors: Factors,
-    ) -> Self {
+    ) -> (Self, Option<PackedLeft>) {
         let x = contiguous(x);
         let [tokens, d_in] = x.shape().dims();
+        let packed = weight.packed_for(matrix(&x));
         let lora = low_rank.map(|(a, b)| {
             let (a, b) = (readable(a), readable(b));
             let [r, _] = a.shape().dims();
+            let packed = packed.as_ref().filter(|_| factors.dropout.is_none());
             let hidden = dropped(values(&x), d_in, factors.dropout, |x| {
-                times(Matrix::new(x, tokens, d_in), matrix(&a).transposed())
+                let x = Left::new(packed, Matrix::new(x, tokens, d_in));
+                times_low_rank(x, matrix(&a).transposed())
             });
             let mut lora = LoraState {
                 a,
@@ -303,16 +333,18 @@ impl State {
             lora.hidden = lora.scaled(hidden);
             lora
         });
-        Self {
+        let state = Self {
             x: Some(x),
             tokens,
             weight,
             lora,
-        }
+        };
+        (state, packed)
     }
 
     fn forward(
         &self,
+        packed: Option<PackedLeft>,
         bias: Option<FloatTensor<Flex>>,
         residual: Option<FloatTensor<Flex>>,
     ) -> FloatTensor<Flex> {
@@ -330,8 +362,9 @@ impl State {
                 }
             };
             let mut out = MatrixMut::new(out, self.tokens, d_out);
+            let x = Left::new(packed.as_ref(), matrix(x));
             self.weight
-                .with(|weight| weight.product(matrix(x), onto, &mut out));
+                .with(|weight| weight.product(x, onto, &mut out));
             if let Some(lora) = &self.lora {
                 let hidden = Matrix::new(&lora.hidden, self.tokens, lora.r);
                 product_f32(
@@ -346,12 +379,12 @@ impl State {
     }
 
     /// The gradient of `x aᵀ`, `[tokens, r]`.
-    fn hidden_gradient(&self, grad: Matrix<'_, f32>) -> Option<Vec<f32>> {
+    fn hidden_gradient(&self, grad: Left<'_>) -> Option<Vec<f32>> {
         let lora = self.lora.as_ref()?;
-        Some(lora.scaled(times(grad, matrix(&lora.b))))
+        Some(lora.scaled(times_low_rank(grad, matrix(&lora.b))))
     }
 
-    fn x_gradient(&self, grad: Matrix<'_, f32>, of_hidden: Option<&[f32]>) -> FloatTensor<Flex> {
+    fn x_gradient(&self, grad: Left<'_>, of_hidden: Option<&[f32]>) -> FloatTensor<Flex> {
         let (tokens, [d_in, _]) = (self.tokens, self.weight.dims());
         let gradient = filled(tokens * d_in, |out| {
             let mut onto = Onto::Zero;
@@ -382,8 +415,8 @@ impl LinearKernel for Flex {
         b: Optional<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let state = State::new(x, weight.into(), a.given().zip(b.given()), factors);
-        state.forward(bias.given(), residual.given())
+        let (state, packed) = State::new(x, weight.into(), a.given().zip(b.given()), factors);
+        state.forward(packed, bias.given(), residual.given())
     }
 }
 
@@ -431,8 +464,9 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
             node(a),
             node(b),
         ];
-        let mut state = State::new(x.into_primitive(), weight, inner_a.zip(inner_b), factors);
-        let output = state.forward(inner_bias, inner_residual);
+        let x = x.into_primitive();
+        let (mut state, packed) = State::new(x, weight, inner_a.zip(inner_b), factors);
+        let output = state.forward(packed, inner_bias, inner_residual);
         if !needs_x {
             state.x = None;
         }
@@ -458,14 +492,17 @@ impl Backward<Flex, 6> for LinearBackward {
         let grad_tensor = contiguous(grads.consume::<Flex>(&ops.node));
         let (state, grad) = (ops.state, matrix(&grad_tensor));
         let [d_in, d_out] = state.weight.dims();
+        let packed = of_x.as_ref().and_then(|_| state.weight.packed_for(grad));
+        let left = Left::new(packed.as_ref(), grad);
         let of_hidden = match of_x.is_some() || of_a.is_some() {
-            true => state.hidden_gradient(grad),
+            true => state.hidden_gradient(left),
             false => None,
         };
         if let (Some(node), Some(lora)) = (of_b, &state.lora) {
             let hidden = Matrix::new(&lora.hidden, state.tokens, lora.r);
-            let gradient = times(grad.transposed(), hidden);
-            grads.register::<Flex>(node.id, tensor_of(gradient, [d_out, lora.r]));
+            // Not gradᵀ · hidden: few rows on the left are packed sooner than many.
+            let gradient = tensor_of(times(hidden.transposed(), grad), [lora.r, d_out]);
+            grads.register::<Flex>(node.id, gradient.transpose(0, 1).to_contiguous());
         }
         if let (Some(node), Some(lora), Some(hidden), Some(x)) =
             (of_a, &state.lora, &of_hidden, &state.x)
@@ -477,7 +514,7 @@ impl Backward<Flex, 6> for LinearBackward {
             grads.register::<Flex>(node.id, tensor_of(gradient, [lora.r, d_in]));
         }
         if let Some(node) = of_x {
-            grads.register::<Flex>(node.id, state.x_gradient(grad, of_hidden.as_deref()));
+            grads.register::<Flex>(node.id, state.x_gradient(left, of_hidden.as_deref()));
         }
         if let (Some(node), Some(x)) = (of_weight, &state.x) {
             let gradient = times(matrix(x).transposed(), grad);

@@ -32,8 +32,26 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
         .for_each(|(piece, out)| body(piece * rows, out));
 }
 
-/// Runs `body` compiled for the vector instructions of this processor.
-#[inline(always)]
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+/// Functions whose body is compiled for the vector instructions of this processor. A closure will
+/// not do: one that the compiler does not inline is compiled for any processor.
+macro_rules! vectorised {
+    ($($(#[$doc:meta])* fn $name:ident<'a>($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$doc])*
+        fn $name<'a>($($argument: $type),*) {
+            struct Body<'a> {
+                $($argument: $type),*
+            }
+            impl<'a> pulp::WithSimd for Body<'a> {
+                type Output = ();
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) {
+                    let Self { $($argument),* } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Body { $($argument),* })
+        }
+    )*};
 }
+pub(crate) use vectorised;

@@ -12,19 +12,23 @@ pub fn new(probability: f64, seed: u64) -> Option<Dropout> {
     (probability > 0.0).then_some(Dropout { seed, probability })
 }
 
+vectorised! {
+    fn drop_from<'a>(first: usize, rows: &'a mut [f32], width: usize, dropout: Dropout) {
+        let (threshold, scale) = (dropout.threshold(), dropout.scale());
+        for (row, values) in rows.chunks_exact_mut(width).enumerate() {
+            let key = row_key(dropout.seed, (first + row) as u64);
+            for (column, value) in values.iter_mut().enumerate() {
+                let keeps = bits(key, column as u32) >= threshold;
+                *value *= if keeps { scale } else { 0.0 };
+            }
+        }
+    }
+}
+
 /// Drops values of rows of `width`.
 pub fn drop_rows(values: &mut [f32], width: usize, dropout: Dropout) {
-    let (threshold, scale) = (dropout.threshold(), dropout.scale());
     for_rows(values, width, |first, rows| {
-        vectorised(|| {
-            for (row, values) in rows.chunks_exact_mut(width).enumerate() {
-                let key = row_key(dropout.seed, (first + row) as u64);
-                for (column, value) in values.iter_mut().enumerate() {
-                    let keeps = bits(key, column as u32) >= threshold;
-                    *value *= if keeps { scale } else { 0.0 };
-                }
-            }
-        });
+        drop_from(first, rows, width, dropout)
     });
 }
 

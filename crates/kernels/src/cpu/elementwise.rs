@@ -14,17 +14,43 @@ fn gate(x: f32) -> f32 {
     1.0 / (1.0 + exp(-2.0 * u))
 }
 
+vectorised! {
+    fn gelu_of<'a>(x: &'a [f32], out: &'a mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x * gate(x);
+        }
+    }
+
+    fn gelu_slopes<'a>(x: &'a [f32], grad: &'a [f32], out: &'a mut [f32]) {
+        for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
+            let gate = gate(x);
+            let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+            *out = grad * (gate + 2.0 * x * gate * (1.0 - gate) * slope);
+        }
+    }
+
+    fn add_row<'a>(rows: &'a [f32], row: &'a [f32], out: &'a mut [f32]) {
+        let d = row.len();
+        for (out, values) in out.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
+            for ((out, value), more) in out.iter_mut().zip(values).zip(row) {
+                *out = value + more;
+            }
+        }
+    }
+
+    fn add_columns<'a>(rows: &'a [f32], sums: &'a mut [f32]) {
+        for row in rows.chunks_exact(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
+}
+
 /// The approximate GELU `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))` (arXiv 1606.08415).
 pub fn gelu(x: &[f32]) -> Vec<f32> {
     filled(x.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            let x = &x[first..first + out.len()];
-            vectorised(|| {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = x * gate(x);
-                }
-            });
-        });
+        for_rows(out, 1, |first, out| gelu_of(&x[first..][..out.len()], out));
     })
 }
 
@@ -32,15 +58,8 @@ pub fn gelu(x: &[f32]) -> Vec<f32> {
 pub fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
     filled(x.len(), |out| {
         for_rows(out, 1, |first, out| {
-            let pieces = first..first + out.len();
-            let (x, grad) = (&x[pieces.clone()], &grad[pieces]);
-            vectorised(|| {
-                for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
-                    let gate = gate(x);
-                    let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
-                    *out = grad * (gate + 2.0 * x * gate * (1.0 - gate) * slope);
-                }
-            });
+            let piece = first..first + out.len();
+            gelu_slopes(&x[piece.clone()], &grad[piece], out);
         });
     })
 }
@@ -49,28 +68,16 @@ pub fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
 pub fn add_rows(out: &mut [f32], rows: &[f32], bias: Option<&[f32]>, d: usize) {
     for_rows(out, d, |first, out| {
         let rows = &rows[first * d..first * d + out.len()];
-        let Some(bias) = bias else {
-            return out.copy_from_slice(rows);
-        };
-        vectorised(|| {
-            for (out, row) in out.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
-                for ((out, value), bias) in out.iter_mut().zip(row).zip(bias) {
-                    *out = value + bias;
-                }
-            }
-        });
+        match bias {
+            Some(bias) => add_row(rows, bias, out),
+            None => out.copy_from_slice(rows),
+        }
     });
 }
 
 /// The sums of the columns of rows of `d` values.
 pub fn column_sums(rows: &[f32], d: usize) -> Vec<f32> {
     let mut sums = vec![0.0; d];
-    vectorised(|| {
-        for row in rows.chunks_exact(d) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += value;
-            }
-        }
-    });
+    add_columns(rows, &mut sums);
     sums
 }

@@ -27,58 +27,56 @@ fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-/// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values.
-pub fn layer_norm(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
-    let d = gamma.len();
-    filled(x.len(), |out| {
-        for_rows(out, d, |first, out| {
-            let x = &x[first * d..first * d + out.len()];
-            vectorised(|| {
-                for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-                    let (mean, deviation) = statistics(x, epsilon);
-                    for ((out, x), gamma) in out.iter_mut().zip(x).zip(gamma) {
-                        *out = (x - mean) * deviation * gamma;
-                    }
-                    if let Some(beta) = beta {
-                        for (out, beta) in out.iter_mut().zip(beta) {
-                            *out += beta;
-                        }
-                    }
+vectorised! {
+    fn normalise<'a>(
+        x: &'a [f32],
+        gamma: &'a [f32],
+        beta: Option<&'a [f32]>,
+        epsilon: f32,
+        out: &'a mut [f32],
+    ) {
+        let d = gamma.len();
+        for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+            let (mean, deviation) = statistics(x, epsilon);
+            for ((out, x), gamma) in out.iter_mut().zip(x).zip(gamma) {
+                *out = (x - mean) * deviation * gamma;
+            }
+            if let Some(beta) = beta {
+                for (out, beta) in out.iter_mut().zip(beta) {
+                    *out += beta;
                 }
-            });
-        });
-    })
-}
+            }
+        }
+    }
 
-/// The gradient of `x`, given that of the output: with `n = (x - mean) / deviation` and
-/// `g = grad · gamma`, it is `(g - mean(g) - n · mean(g n)) / deviation`.
-pub fn layer_norm_backward(x: &[f32], gamma: &[f32], grad: &[f32], epsilon: f32) -> Vec<f32> {
-    let d = gamma.len();
-    filled(x.len(), |out| {
-        for_rows(out, d, |first, out| {
-            let rows = first * d..first * d + out.len();
-            let (x, grad) = (&x[rows.clone()], &grad[rows]);
-            vectorised(|| {
-                let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
-                for ((x, grad), out) in rows.zip(out.chunks_exact_mut(d)) {
-                    let (mean, deviation) = statistics(x, epsilon);
-                    let (grad, gamma) = (&grad[..d], &gamma[..d]);
-                    let g = sum(d, |i| grad[i] * gamma[i]) / d as f32;
-                    let gn = sum(d, |i| grad[i] * gamma[i] * (x[i] - mean) * deviation) / d as f32;
-                    for i in 0..d {
-                        let n = (x[i] - mean) * deviation;
-                        out[i] = (grad[i] * gamma[i] - g - n * gn) * deviation;
-                    }
-                }
-            });
-        });
-    })
-}
+    fn slopes<'a>(
+        x: &'a [f32],
+        gamma: &'a [f32],
+        grad: &'a [f32],
+        epsilon: f32,
+        out: &'a mut [f32],
+    ) {
+        let d = gamma.len();
+        let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
+        for ((x, grad), out) in rows.zip(out.chunks_exact_mut(d)) {
+            let (mean, deviation) = statistics(x, epsilon);
+            let g = sum(d, |i| grad[i] * gamma[i]) / d as f32;
+            let gn = sum(d, |i| grad[i] * gamma[i] * (x[i] - mean) * deviation) / d as f32;
+            for i in 0..d {
+                let n = (x[i] - mean) * deviation;
+                out[i] = (grad[i] * gamma[i] - g - n * gn) * deviation;
+            }
+        }
+    }
 
-/// The gradients of `gamma` and `beta`, given that of the output.
-pub fn layer_norm_parameters(x: &[f32], d: usize, grad: &[f32], epsilon: f32) -> [Vec<f32>; 2] {
-    let (mut gamma, mut beta) = (vec![0.0; d], vec![0.0; d]);
-    vectorised(|| {
+    fn parameter_slopes<'a>(
+        x: &'a [f32],
+        grad: &'a [f32],
+        epsilon: f32,
+        gamma: &'a mut [f32],
+        beta: &'a mut [f32],
+    ) {
+        let d = gamma.len();
         for (x, grad) in x.chunks_exact(d).zip(grad.chunks_exact(d)) {
             let (mean, deviation) = statistics(x, epsilon);
             for i in 0..d {
@@ -86,6 +84,33 @@ pub fn layer_norm_parameters(x: &[f32], d: usize, grad: &[f32], epsilon: f32) ->
                 beta[i] += grad[i];
             }
         }
-    });
+    }
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over rows of `gamma.len()` values.
+pub fn layer_norm(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
+    filled(x.len(), |out| {
+        for_rows(out, gamma.len(), |first, out| {
+            let x = &x[first * gamma.len()..][..out.len()];
+            normalise(x, gamma, beta, epsilon, out);
+        });
+    })
+}
+
+/// The gradient of `x`, given that of the output: with `n = (x - mean) / deviation` and
+/// `g = grad · gamma`, it is `(g - mean(g) - n · mean(g n)) / deviation`.
+pub fn layer_norm_backward(x: &[f32], gamma: &[f32], grad: &[f32], epsilon: f32) -> Vec<f32> {
+    filled(x.len(), |out| {
+        for_rows(out, gamma.len(), |first, out| {
+            let rows = first * gamma.len()..first * gamma.len() + out.len();
+            slopes(&x[rows.clone()], gamma, &grad[rows], epsilon, out);
+        });
+    })
+}
+
+/// The gradients of `gamma` and `beta`, given that of the output.
+pub fn layer_norm_parameters(x: &[f32], d: usize, grad: &[f32], epsilon: f32) -> [Vec<f32>; 2] {
+    let (mut gamma, mut beta) = (vec![0.0; d], vec![0.0; d]);
+    parameter_slopes(x, grad, epsilon, &mut gamma, &mut beta);
     [gamma, beta]
 }

@@ -2,7 +2,7 @@
 
 use super::buffer::{for_rows, vectorised};
 use super::exp::exp_one as exp;
-use super::product::{Matrix, MatrixMut, Onto, Weight};
+use super::product::{Left, Matrix, MatrixMut, Onto, Packed, Weight, Writer};
 
 /// The number of words whose logits live at once.
 const WORDS: usize = 1024;
@@ -29,21 +29,24 @@ pub fn cross_entropy(
     let mut states = vec![State::default(); rows];
     let mut gradient = with_gradient.then(|| vec![0.0; rows * d]);
     let mut logits = vec![0.0; rows * WORDS.min(vocab)];
+    let packs = weight.wants_packed(rows);
+    let packed_hidden = packs.then(|| Packed::new(hidden)).flatten();
+    let hidden = Left::new(packed_hidden.as_ref(), hidden);
     for start in (0..vocab).step_by(WORDS) {
         let words = start..vocab.min(start + WORDS);
         let logits = &mut logits[..rows * words.len()];
         let piece = weight.some_rows(words.clone());
         let mut out = MatrixMut::new(logits, rows, words.len());
         piece.transposed().product(hidden, Onto::Zero, &mut out);
-        soften(logits, &mut states, targets, words.start);
+        let packs = packs && with_gradient;
+        let mut packed = packs.then(|| Packed::room(rows, words.len())).flatten();
+        let writer = packed.as_mut().map(Packed::writer);
+        soften(logits, &mut states, targets, words.start, writer);
         if let Some(gradient) = &mut gradient {
             rescale(gradient, &states, d);
-            let weights = Matrix::new(logits, rows, words.len());
-            piece.product(
-                weights,
-                Onto::Current,
-                &mut MatrixMut::new(gradient, rows, d),
-            );
+            let weights = Left::new(packed.as_ref(), Matrix::new(logits, rows, words.len()));
+            let mut out = MatrixMut::new(gradient, rows, d);
+            piece.product(weights, Onto::Current, &mut out);
         }
     }
     if let Some(gradient) = &mut gradient {
@@ -77,8 +80,14 @@ impl Default for State {
     }
 }
 
-/// Turns logits into exponentials relative to the largest logit so far.
-fn soften(logits: &mut [f32], states: &mut [State], targets: &[usize], first_word: usize) {
+/// Turns logits into exponentials relative to the largest logit so far, which a writer packs.
+fn soften(
+    logits: &mut [f32],
+    states: &mut [State],
+    targets: &[usize],
+    first_word: usize,
+    packed: Option<Writer<'_>>,
+) {
     let words = logits.len() / states.len().max(1);
     // The states go through the same pieces of rows as the logits.
     let shared = SharedStates(states.as_mut_ptr());
@@ -91,7 +100,11 @@ fn soften(logits: &mut [f32], states: &mut [State], targets: &[usize], first_wor
             if let Some(&target) = logits.get(targets[row].wrapping_sub(first_word)) {
                 state.target = target;
             }
-            vectorised(|| soften_row(logits, state));
+            soften_row(logits, state);
+            if let Some(packed) = &packed {
+                // SAFETY: as above.
+                unsafe { packed.write(row, Matrix::new(logits, 1, words)) };
+            }
         }
     });
 }
@@ -100,35 +113,36 @@ struct SharedStates(*mut State);
 // SAFETY: see `soften`, which gives every row to one thread.
 unsafe impl Sync for SharedStates {}
 
-#[inline(always)]
-fn soften_row(logits: &mut [f32], state: &mut State) {
-    const LANES: usize = 16;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = logits.as_chunks::<LANES>();
-    for chunk in whole {
-        for (largest, &logit) in lanes.iter_mut().zip(chunk) {
-            *largest = if logit > *largest { logit } else { *largest };
+vectorised! {
+    fn soften_row<'a>(logits: &'a mut [f32], state: &'a mut State) {
+        const LANES: usize = 16;
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (whole, rest) = logits.as_chunks::<LANES>();
+        for chunk in whole {
+            for (largest, &logit) in lanes.iter_mut().zip(chunk) {
+                *largest = if logit > *largest { logit } else { *largest };
+            }
         }
-    }
-    let largest = lanes.iter().chain(rest).copied();
-    let largest = largest.fold(state.largest, f32::max);
-    let mut sums = [0.0; LANES];
-    let (whole, rest) = logits.as_chunks_mut::<LANES>();
-    for chunk in whole {
-        for (sum, logit) in sums.iter_mut().zip(chunk) {
+        let largest = lanes.iter().chain(rest).copied();
+        let largest = largest.fold(state.largest, f32::max);
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = logits.as_chunks_mut::<LANES>();
+        for chunk in whole {
+            for (sum, logit) in sums.iter_mut().zip(chunk) {
+                *logit = exp(*logit - largest);
+                *sum += *logit;
+            }
+        }
+        let mut sum: f32 = sums.iter().sum();
+        for logit in rest {
             *logit = exp(*logit - largest);
-            *sum += *logit;
+            sum += *logit;
         }
+        // NaN logits leave the largest where it was and make the sum NaN, which the loss shows.
+        state.factor = exp(state.largest - largest);
+        state.sum = state.sum * state.factor + sum;
+        state.largest = largest;
     }
-    let mut sum: f32 = sums.iter().sum();
-    for logit in rest {
-        *logit = exp(*logit - largest);
-        sum += *logit;
-    }
-    // NaN logits leave the largest where it was and make the sum NaN, which the loss shows.
-    state.factor = exp(state.largest - largest);
-    state.sum = state.sum * state.factor + sum;
-    state.largest = largest;
 }
 
 /// Makes earlier sums of gradients relative to the new largest logits.

@@ -4,7 +4,7 @@ use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
 use super::packed;
-use super::{Matrix, MatrixMut, gemv, portable};
+use super::{Matrix, MatrixMut, Packed, gemv, portable};
 
 /// What a product is added to.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub enum Onto<'a> {
 /// # Panics
 /// If the shapes do not fit each other.
 pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
-    check(&a, &b, onto, c);
+    check([a.rows(), a.cols()], &b, onto, c);
     if is_few(&a, &b) {
         return gemv::product(a, b, onto, c);
     }
@@ -33,7 +33,7 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
         unsafe {
             packed::product(
                 &packed::F32,
-                packed::operand(a),
+                packed::Rows::Loose(packed::operand(a)),
                 packed::operand(b),
                 k,
                 onto,
@@ -57,30 +57,31 @@ pub fn product_bf16(
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
 ) {
-    check(&a, &b, onto, c);
+    check([a.rows(), a.cols()], &b, onto, c);
     if is_few(&a, &b) {
         return gemv::product(a, b, onto, c);
     }
-    #[cfg(target_arch = "x86_64")]
-    if !is_empty(&a, &b)
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16")
-    {
-        let k = a.cols();
-        // SAFETY: the features were asked for, the shapes were checked.
-        unsafe {
-            packed::product(
-                &packed::BF16,
-                packed::operand(a),
-                packed::bits(b),
-                k,
-                onto,
-                c,
-            )
-        };
+    match Packed::new(a) {
+        Some(a) => product_packed(&a, b, onto, c),
+        None => portable::product_bf16(a, b, onto, c),
+    }
+}
+
+/// As [`product_bf16`], with a left side that was packed before.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn product_packed(a: &Packed, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
+    check([a.rows(), a.cols()], &b, onto, c);
+    if b.cols() == 0 {
         return;
     }
-    portable::product_bf16(a, b, onto, c);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a packed matrix says that the features are there; the shapes were checked.
+    unsafe {
+        let left = packed::Rows::Packed(a);
+        packed::product(&packed::BF16, left, packed::bits(b), a.cols(), onto, c)
+    };
 }
 
 fn is_empty<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
@@ -92,12 +93,10 @@ fn is_few<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
     a.rows() <= gemv::ROWS && a.has_contiguous_rows() && !is_empty(a, b)
 }
 
-fn check<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {
+fn check<B>([m, k]: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {
     assert!(
-        a.cols() == b.rows() && a.rows() == c.rows() && b.cols() == c.cols(),
-        "[{}, {}] · [{}, {}] does not make [{}, {}]",
-        a.rows(),
-        a.cols(),
+        k == b.rows() && m == c.rows() && b.cols() == c.cols(),
+        "[{m}, {k}] · [{}, {}] does not make [{}, {}]",
         b.rows(),
         b.cols(),
         c.rows(),

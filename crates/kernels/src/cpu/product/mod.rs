@@ -4,6 +4,11 @@ mod choose;
 mod gemv;
 #[cfg(target_arch = "x86_64")]
 mod gemv_avx512;
+#[cfg(target_arch = "x86_64")]
+mod left;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "left_none.rs"]
+mod left;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod micro;
@@ -16,6 +21,7 @@ mod portable;
 mod tests;
 mod weight;
 
-pub use choose::{Onto, product_bf16, product_f32};
+pub use choose::{Onto, product_bf16, product_f32, product_packed};
+pub use left::{Packed, Writer};
 pub use matrix::{Matrix, MatrixMut};
-pub use weight::Weight;
+pub use weight::{Left, Weight};

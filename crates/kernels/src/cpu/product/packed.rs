@@ -1,9 +1,11 @@
 //! The blocked product: B is copied into panels a block at a time, tiles of C are made from them.
 //!
-//! C is cut into tasks that share nothing, each a range of rows and columns. A task copies its block
-//! of B (`DEPTH` words deep) into its own core's second-level cache, then runs over its rows, 14 at
-//! a time. The sum along k is cut at depths that k alone decides, and is never shared between
-//! tasks, so that neither the number of threads nor the number of rows changes a result.
+//! C is cut into tasks that share nothing they write, each a range of rows and columns. A task copies
+//! its block of B (`DEPTH` words deep) into its own core's second-level cache, then runs over its
+//! rows, 14 at a time. Rows of A are copied by each task as it comes to them, or, where A has to be
+//! rounded to bf16, once for all tasks ([`Packed`]). The sum along k is cut at depths that k alone
+//! decides, and is never shared between tasks, so that neither the number of threads nor the number
+//! of rows changes a result.
 
 use std::cell::RefCell;
 
@@ -12,13 +14,16 @@ use rayon::prelude::*;
 
 use super::micro::{self, A_STRIDE, DEPTH, TILE_ROWS, Table, Tile};
 use super::pack::{self, Block};
-use super::{Matrix, MatrixMut, Onto};
+use super::{Matrix, MatrixMut, Onto, Packed};
 
 /// Most columns of a task: a block of B then takes half a megabyte.
 const COLUMNS: usize = 384;
 
 /// Rows below which copying B for them costs more than an idle core.
 const FEW_ROWS: usize = 128;
+
+/// Columns below which reading all of A for them costs more than packing B again.
+const FEW_COLUMNS: usize = 192;
 
 /// How the operands of one kind of product are packed and multiplied.
 pub(super) struct Format<A, B> {
@@ -75,7 +80,7 @@ pub(super) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
 }
 
 impl<T> Operand<T> {
-    fn block(&self, row: usize, rows: usize, col: usize, cols: usize) -> Block<T> {
+    pub(super) fn block(&self, row: usize, rows: usize, col: usize, cols: usize) -> Block<T> {
         Block {
             data: self
                 .data
@@ -99,13 +104,21 @@ struct Output {
 // SAFETY: tasks write tiles that do not overlap.
 unsafe impl Sync for Output {}
 
+/// The left side of a product.
+pub(super) enum Rows<'a, A> {
+    /// As it lies in memory: each task packs the rows it comes to.
+    Loose(Operand<A>),
+    /// Packed before.
+    Packed(&'a Packed),
+}
+
 /// `c = onto + a · b` with `a` of `k` columns.
 ///
 /// # Safety
 /// The processor has what `format` needs; `a` is `[c.rows, k]`, `b` is `[k, c.cols]`.
 pub(super) unsafe fn product<A: Sync, B: Sync>(
     format: &Format<A, B>,
-    a: Operand<A>,
+    a: Rows<'_, A>,
     b: Operand<B>,
     k: usize,
     onto: Onto<'_>,
@@ -124,7 +137,8 @@ pub(super) unsafe fn product<A: Sync, B: Sync>(
         base,
         base_stride,
     };
-    let (rows, columns) = task_size(m, n, rayon::current_num_threads());
+    let shares_a = matches!(a, Rows::Packed(_));
+    let (rows, columns) = task_size(m, n, rayon::current_num_threads(), shares_a);
     let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
     (0..down * across)
         .into_par_iter()
@@ -145,11 +159,15 @@ pub(super) unsafe fn product<A: Sync, B: Sync>(
 }
 
 /// Rows and columns of a task: two tasks to a thread where there are rows enough; a few rows are cut
-/// in as many columns as there are threads and no further, since long rows of B read faster.
-fn task_size(m: usize, n: usize, threads: usize) -> (usize, usize) {
+/// in as many columns as there are threads and no further, since long rows of B read faster. Where A
+/// is packed already, columns are cut first: rows would have B packed twice.
+fn task_size(m: usize, n: usize, threads: usize, shares_a: bool) -> (usize, usize) {
     let mut across = n.div_ceil(COLUMNS);
     let mut down = 1;
     if threads > 1 {
+        if shares_a && m > FEW_ROWS {
+            across = across.max((2 * threads).min(n / FEW_COLUMNS));
+        }
         down = (2 * threads).div_ceil(across).min(m.div_ceil(FEW_ROWS));
         across = across.max(threads.div_ceil(down).min(n.div_ceil(64)));
     }
@@ -165,9 +183,9 @@ struct Area {
 }
 
 /// A vector of words, aligned as the tiles read them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Line(#[expect(dead_code)] [u32; 16]);
+pub(super) struct Line(#[expect(dead_code)] [u32; 16]);
 
 /// A thread's packed blocks, kept for its next task.
 #[derive(Default)]
@@ -181,7 +199,7 @@ thread_local! {
 }
 
 /// A pointer to at least `words` words.
-fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
+pub(super) fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
     let count = words.div_ceil(16);
     if lines.len() < count {
         lines.resize(count, Line([0; 16]));
@@ -193,7 +211,7 @@ fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
 /// As for [`product`]; the area is inside of C.
 unsafe fn run<A, B>(
     format: &Format<A, B>,
-    a: &Operand<A>,
+    a: &Rows<'_, A>,
     b: &Operand<B>,
     k: usize,
     output: &Output,
@@ -212,13 +230,28 @@ unsafe fn run<A, B>(
         unsafe { (format.pack_b)(b.block(p, len, area.col, area.cols), packed_b) };
         for strip in strips(area.rows) {
             let row = area.row + strip.start;
-            // SAFETY: the block is inside of A and the room is made for it.
-            unsafe { (format.pack_a)(a.block(row, strip.len(), p, len), packed_a) };
-            // The next strip comes from memory while this one is multiplied; few rows are near.
-            let next = a.block(row + strip.len(), strip.len(), p, len);
+            let rows = match a {
+                Rows::Loose(a) => {
+                    // SAFETY: the block is inside of A and the room is made for it.
+                    unsafe { (format.pack_a)(a.block(row, strip.len(), p, len), packed_a) };
+                    packed_a.cast_const()
+                }
+                Rows::Packed(a) => a.at(start / step, row),
+            };
+            let tiles = area.cols.div_ceil(32);
             for j in (0..area.cols).step_by(32) {
-                if area.rows > FEW_ROWS {
-                    pack::prefetch(&next, j / 32, area.cols.div_ceil(32));
+                // The next strip comes from memory while this one is multiplied; few rows are near.
+                match a {
+                    _ if area.rows <= FEW_ROWS => {}
+                    Rows::Loose(a) => {
+                        let next = a.block(row + strip.len(), strip.len(), p, len);
+                        pack::prefetch(&next, j / 32, tiles);
+                    }
+                    Rows::Packed(_) => {
+                        let share = (strip.len() * A_STRIDE).div_ceil(tiles);
+                        let next = rows.wrapping_add(strip.len() * A_STRIDE + j / 32 * share);
+                        pack::prefetch_words(next, share);
+                    }
                 }
                 let columns = (area.cols - j).min(32);
                 let at = row * output.stride + area.col + j;
@@ -232,7 +265,7 @@ unsafe fn run<A, B>(
                     (output.base.wrapping_add(at), output.base_stride)
                 };
                 let tile = Tile {
-                    a: packed_a,
+                    a: rows,
                     b: packed_b.wrapping_add(j * depth),
                     depth,
                     c,
@@ -249,7 +282,7 @@ unsafe fn run<A, B>(
 }
 
 /// The depth of all blocks but the last: even parts of at most `DEPTH`, in whole vectors.
-fn depth_step(words: usize) -> usize {
+pub(super) fn depth_step(words: usize) -> usize {
     words.div_ceil(words.div_ceil(DEPTH)).next_multiple_of(16)
 }
 

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Matrix, MatrixMut, Onto, product_bf16, product_f32};
+use super::{Matrix, MatrixMut, Onto, Packed, product_bf16, product_f32, product_packed};
 
 /// A weight as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -61,14 +61,43 @@ impl Weight<'_> {
         }
     }
 
+    /// Whether a left side of so many rows is better [`Packed`] where that can be done.
+    pub fn wants_packed(&self, rows: usize) -> bool {
+        matches!(self, Self::BF16(_)) && rows > super::gemv::ROWS
+    }
+
     /// `out = onto + a · weight`, `[m, k] · [k, n]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other.
-    pub fn product(&self, a: Matrix<'_, f32>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
-        match self {
-            Self::F32(weight) => product_f32(a, *weight, onto, out),
-            Self::BF16(weight) => product_bf16(a, *weight, onto, out),
+    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 bits.
+    pub fn product<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
+        match (self, a.into()) {
+            (Self::F32(weight), Left::Loose(a)) => product_f32(a, *weight, onto, out),
+            (Self::BF16(weight), Left::Loose(a)) => product_bf16(a, *weight, onto, out),
+            (Self::BF16(weight), Left::Packed(a)) => product_packed(a, *weight, onto, out),
+            (Self::F32(_), Left::Packed(_)) => panic!("a packed matrix has bf16's precision"),
         }
+    }
+}
+
+/// The left side of a product.
+#[derive(Clone, Copy, Debug)]
+pub enum Left<'a> {
+    /// In 32 bits.
+    Loose(Matrix<'a, f32>),
+    /// In 16 bits, packed.
+    Packed(&'a Packed),
+}
+
+impl<'a> From<Matrix<'a, f32>> for Left<'a> {
+    fn from(matrix: Matrix<'a, f32>) -> Self {
+        Self::Loose(matrix)
+    }
+}
+
+impl<'a> Left<'a> {
+    /// What was packed, or else the matrix.
+    pub fn new(packed: Option<&'a Packed>, matrix: Matrix<'a, f32>) -> Self {
+        packed.map_or(Self::Loose(matrix), Self::Packed)
     }
 }

@@ -1,0 +1,141 @@
+//! The left side of products in bf16, rounded and packed once for all that read it.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::Matrix;
+use super::micro::{A_STRIDE, TILE_ROWS};
+use super::pack;
+use super::packed::{Line, depth_step, operand, room};
+
+/// A matrix `[rows, cols]` rounded to bf16, in the layout that the tiles of [`super::product_bf16`]
+/// read: `[blocks along k][rows][A_STRIDE]` words, a word being two neighbours along k.
+#[derive(Debug)]
+pub struct Packed {
+    lines: Vec<Line>,
+    rows: usize,
+    cols: usize,
+}
+
+thread_local! {
+    /// The memory of the last one dropped, for the next one: fresh pages cost more than packing.
+    static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+impl Drop for Packed {
+    fn drop(&mut self) {
+        let (mine, kept) = (std::mem::take(&mut self.lines), LINES.take());
+        LINES.set(if mine.len() > kept.len() { mine } else { kept });
+    }
+}
+
+impl Packed {
+    /// Room for `[rows, cols]`, to be [written](Self::writer); none on processors without
+    /// AVX512-BF16, whose products do not round their left side, and none where it is empty.
+    pub fn room(rows: usize, cols: usize) -> Option<Self> {
+        let can = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512bf16");
+        if !can || rows == 0 || cols == 0 {
+            return None;
+        }
+        let lines = LINES.take();
+        let mut packed = Self { lines, rows, cols };
+        let blocks = packed.words().div_ceil(packed.step());
+        room(&mut packed.lines, blocks * rows * A_STRIDE);
+        Some(packed)
+    }
+
+    /// The matrix packed, rows in parallel.
+    pub fn new(a: Matrix<'_, f32>) -> Option<Self> {
+        let mut packed = Self::room(a.rows(), a.cols())?;
+        let writer = packed.writer();
+        (0..a.rows().div_ceil(ROWS))
+            .into_par_iter()
+            .for_each(|piece| {
+                let first = piece * ROWS;
+                let rows = first..a.rows().min(first + ROWS);
+                // SAFETY: pieces do not overlap.
+                unsafe { writer.write(first, a.some_rows(rows)) };
+            });
+        Some(packed)
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns there are.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// For threads to write rows of their own.
+    pub fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            data: self.lines.as_mut_ptr().cast(),
+            packed: self,
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.cols.div_ceil(2)
+    }
+
+    fn step(&self) -> usize {
+        depth_step(self.words())
+    }
+
+    fn offset(&self, block: usize, row: usize) -> usize {
+        (block * self.rows + row) * A_STRIDE
+    }
+
+    /// The words of a row in a block along k.
+    pub(super) fn at(&self, block: usize, row: usize) -> *const u32 {
+        let words = self.lines.as_ptr().cast::<u32>();
+        words.wrapping_add(self.offset(block, row))
+    }
+}
+
+/// Rows that a thread packs at a time.
+const ROWS: usize = 4 * TILE_ROWS;
+
+/// What several threads write a [`Packed`] with.
+pub struct Writer<'a> {
+    packed: &'a Packed,
+    data: *mut u32,
+}
+
+// SAFETY: threads write rows of their own, by the promise that `write` asks for.
+unsafe impl Sync for Writer<'_> {}
+
+impl Writer<'_> {
+    /// Packs rows from `first` on.
+    ///
+    /// # Panics
+    /// If there are not so many rows, or another number of columns.
+    ///
+    /// # Safety
+    /// No other thread writes these rows.
+    pub unsafe fn write(&self, first: usize, a: Matrix<'_, f32>) {
+        let Self { packed, data } = self;
+        assert!(first + a.rows() <= packed.rows && a.cols() == packed.cols);
+        let (step, from) = (packed.step(), operand(a));
+        // In the order of memory.
+        let rows = if a.has_contiguous_rows() {
+            1
+        } else {
+            TILE_ROWS
+        };
+        for row in (0..a.rows()).step_by(rows) {
+            let rows = rows.min(a.rows() - row);
+            for (block, start) in (0..packed.words()).step_by(step).enumerate() {
+                let columns = (2 * step).min(packed.cols - 2 * start);
+                let to = data.wrapping_add(packed.offset(block, first + row));
+                // SAFETY: the features were there when the room was made; the block is inside of
+                // the matrix, and the room is made for it.
+                unsafe { pack::rows_f32_to_bf16(from.block(row, rows, 2 * start, columns), to) };
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! In place of `left.rs` on processors whose products do not round their left side.
+
+use super::Matrix;
+
+/// What no such processor makes.
+#[derive(Debug)]
+pub enum Packed {}
+
+impl Packed {
+    /// None.
+    pub fn room(_rows: usize, _cols: usize) -> Option<Self> {
+        None
+    }
+
+    /// None.
+    pub fn new(_: Matrix<'_, f32>) -> Option<Self> {
+        None
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        match *self {}
+    }
+
+    /// How many columns there are.
+    pub fn cols(&self) -> usize {
+        match *self {}
+    }
+
+    /// For threads to write rows of their own.
+    pub fn writer(&mut self) -> Writer<'_> {
+        match *self {}
+    }
+}
+
+/// What writes a [`Packed`].
+pub struct Writer<'a>(&'a Packed);
+
+impl Writer<'_> {
+    /// Packs rows.
+    ///
+    /// # Safety
+    /// There is nothing to promise.
+    pub unsafe fn write(&self, _first: usize, _rows: Matrix<'_, f32>) {
+        match *self.0 {}
+    }
+}
