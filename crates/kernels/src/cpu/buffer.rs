@@ -35,9 +35,9 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
 /// Functions whose body is compiled for the vector instructions of this processor. A closure will
 /// not do: one that the compiler does not inline is compiled for any processor.
 macro_rules! vectorised {
-    ($($(#[$doc:meta])* fn $name:ident<'a>($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    ($($(#[$doc:meta])* $visible:vis fn $name:ident<'a>($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$doc])*
-        fn $name<'a>($($argument: $type),*) {
+        $visible fn $name<'a>($($argument: $type),*) {
             struct Body<'a> {
                 $($argument: $type),*
             }

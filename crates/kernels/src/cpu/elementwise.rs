@@ -15,13 +15,15 @@ fn gate(x: f32) -> f32 {
 }
 
 vectorised! {
-    fn gelu_of<'a>(x: &'a [f32], out: &'a mut [f32]) {
+    /// The approximate GELU of each value.
+    pub(super) fn gelu_of<'a>(x: &'a [f32], out: &'a mut [f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = x * gate(x);
         }
     }
 
-    fn gelu_slopes<'a>(x: &'a [f32], grad: &'a [f32], out: &'a mut [f32]) {
+    /// The gradients of `x`, given those of the GELU.
+    pub(super) fn gelu_slopes<'a>(x: &'a [f32], grad: &'a [f32], out: &'a mut [f32]) {
         for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
             let gate = gate(x);
             let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);

@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod dropout;
 pub mod elementwise;
 pub mod exp;
+pub mod feed_forward;
 pub mod norm;
 pub mod product;
 pub mod quantize;

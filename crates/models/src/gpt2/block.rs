@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, Conv1D, LayerNorm, LoraAdapter, Part, Tree};
-use burn_peft_kernels::gelu_approximate;
+use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part, Tree};
+use burn_peft_kernels::{FeedForward, feed_forward, gelu_approximate};
 
 use super::attention::{AttentionMask, GPT2Attention};
 use crate::KvCache;
@@ -118,9 +118,24 @@ impl GPT2MLP {
     pub fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         self.around
             .forward_around(input, residual, |input, residual| {
+                if let Some(network) = self.in_one(&input) {
+                    return feed_forward(input, network, residual);
+                }
                 let hidden = self.activate(self.c_fc.forward(input));
                 project_onto(&self.c_proj, hidden, &self.dropout, residual)
             })
+    }
+
+    /// Both layers, where one operation does what they do.
+    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
+        let gelu = [Activation::GeluNew, Activation::GeluPytorchTanh].contains(&self.act);
+        let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
+        (gelu && probability(&self.dropout, input) == 0.0).then(|| FeedForward {
+            up: up.stored_weight(),
+            up_bias: up.bias(),
+            down: down.stored_weight(),
+            down_bias: down.bias(),
+        })
     }
 
     /// The activation function, for any shape.

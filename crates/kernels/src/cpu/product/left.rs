@@ -8,6 +8,7 @@ use super::Matrix;
 use super::micro::{A_STRIDE, TILE_ROWS};
 use super::pack;
 use super::packed::{Line, depth_step, operand, room};
+use crate::cpu::buffer::vectorised;
 
 /// A matrix `[rows, cols]` rounded to bf16, in the layout that the tiles of [`super::product_bf16`]
 /// read: `[blocks along k][rows][A_STRIDE]` words, a word being two neighbours along k.
@@ -31,11 +32,15 @@ impl Drop for Packed {
 }
 
 impl Packed {
+    /// Whether this processor has AVX512-BF16.
+    pub fn is_available() -> bool {
+        is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512bf16")
+    }
+
     /// Room for `[rows, cols]`, to be [written](Self::writer); none on processors without
     /// AVX512-BF16, whose products do not round their left side, and none where it is empty.
     pub fn room(rows: usize, cols: usize) -> Option<Self> {
-        let can = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512bf16");
-        if !can || rows == 0 || cols == 0 {
+        if !Self::is_available() || rows == 0 || cols == 0 {
             return None;
         }
         let lines = LINES.take();
@@ -78,6 +83,19 @@ impl Packed {
         }
     }
 
+    /// Writes a row's values to `out`.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` has another length.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols);
+        for (block, out) in out.chunks_mut(2 * self.step()).enumerate() {
+            let first = self.at(block, row).cast::<u16>();
+            // SAFETY: the row has as many values in this block, and they were written.
+            widen(unsafe { std::slice::from_raw_parts(first, out.len()) }, out);
+        }
+    }
+
     fn words(&self) -> usize {
         self.cols.div_ceil(2)
     }
@@ -94,6 +112,14 @@ impl Packed {
     pub(super) fn at(&self, block: usize, row: usize) -> *const u32 {
         let words = self.lines.as_ptr().cast::<u32>();
         words.wrapping_add(self.offset(block, row))
+    }
+}
+
+vectorised! {
+    fn widen<'a>(bits: &'a [u16], out: &'a mut [f32]) {
+        for (out, &bits) in out.iter_mut().zip(bits) {
+            *out = f32::from_bits(u32::from(bits) << 16);
+        }
     }
 }
 

@@ -7,6 +7,11 @@ use super::Matrix;
 pub enum Packed {}
 
 impl Packed {
+    /// No.
+    pub fn is_available() -> bool {
+        false
+    }
+
     /// None.
     pub fn room(_rows: usize, _cols: usize) -> Option<Self> {
         None
@@ -24,6 +29,11 @@ impl Packed {
 
     /// How many columns there are.
     pub fn cols(&self) -> usize {
+        match *self {}
+    }
+
+    /// Writes a row's values to `out`.
+    pub fn read_row(&self, _row: usize, _out: &mut [f32]) {
         match *self {}
     }
 

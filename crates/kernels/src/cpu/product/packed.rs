@@ -202,7 +202,13 @@ thread_local! {
 pub(super) fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
     let count = words.div_ceil(16);
     if lines.len() < count {
-        lines.resize(count, Line([0; 16]));
+        *lines = Vec::with_capacity(count);
+        // SAFETY: any bits are words, and nothing is read before it is written: clearing memory
+        // first costs a pass of its own.
+        #[allow(clippy::uninit_vec)]
+        unsafe {
+            lines.set_len(count)
+        };
     }
     lines.as_mut_ptr().cast()
 }

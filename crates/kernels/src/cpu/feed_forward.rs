@@ -1,0 +1,114 @@
+//! A frozen feed-forward network with weights in bf16.
+//!
+//! What lies between its two products is as large as the rest of a block together. It leaves the
+//! product in 32 bits once and is read once: GELU's input is kept, and its output given to the
+//! next product, in 16 bits, as torch's autocast has them.
+
+use rayon::prelude::*;
+
+use super::buffer::filled;
+use super::elementwise::{add_rows, gelu_of, gelu_slopes};
+use super::product::{Left, Matrix, MatrixMut, Onto, Packed, Weight};
+
+/// Rows that a thread takes at a time.
+const ROWS: usize = 8;
+
+/// The weights, `[d, inner]` and `[inner, d]`, both in bf16, and their biases, `[inner]` and `[d]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Network<'a> {
+    /// Of the first layer.
+    pub up: Weight<'a>,
+    /// Of the first layer.
+    pub up_bias: Option<&'a [f32]>,
+    /// Of the second layer.
+    pub down: Weight<'a>,
+    /// Of the second layer.
+    pub down_bias: Option<&'a [f32]>,
+}
+
+impl Network<'_> {
+    /// `gelu(x · up + up_bias) · down + down_bias + residual`, `[tokens, d]`, and, if it is to be
+    /// kept, GELU's input, `[tokens, inner]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or if nothing can be [packed](Packed::is_available).
+    pub fn forward(
+        &self,
+        x: Matrix<'_, f32>,
+        residual: Option<&[f32]>,
+        keeps: bool,
+    ) -> (Vec<f32>, Option<Packed>) {
+        let (tokens, inner, d) = (x.rows(), self.up.cols(), self.down.cols());
+        let hidden = product(x, self.up, self.up_bias.map_or(Onto::Zero, Onto::Row));
+        let mut kept = keeps.then(|| room(tokens, inner));
+        let mut activated = room(tokens, inner);
+        let (keep, write) = (kept.as_mut().map(Packed::writer), activated.writer());
+        for_pieces(tokens, |first, rows| {
+            let hidden = &hidden[first * inner..][..rows * inner];
+            let mut values = vec![0.0; hidden.len()];
+            gelu_of(hidden, &mut values);
+            // SAFETY: pieces do not overlap.
+            unsafe {
+                if let Some(keep) = &keep {
+                    keep.write(first, Matrix::new(hidden, rows, inner));
+                }
+                write.write(first, Matrix::new(&values, rows, inner));
+            }
+        });
+        let output = filled(tokens * d, |out| {
+            let mut onto = self.down_bias.map_or(Onto::Zero, Onto::Row);
+            if let Some(residual) = residual {
+                add_rows(out, residual, self.down_bias, d);
+                onto = Onto::Current;
+            }
+            let mut out = MatrixMut::new(out, tokens, d);
+            self.down.product(Left::Packed(&activated), onto, &mut out);
+        });
+        (output, kept)
+    }
+
+    /// The gradient of `x`, given GELU's input and the gradient of the output.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn backward(&self, kept: &Packed, grad: Matrix<'_, f32>) -> Vec<f32> {
+        let (tokens, inner) = (kept.rows(), kept.cols());
+        let of_activated = product(grad, self.down.transposed(), Onto::Zero);
+        let mut of_hidden = room(tokens, inner);
+        let write = of_hidden.writer();
+        for_pieces(tokens, |first, rows| {
+            let grad = &of_activated[first * inner..][..rows * inner];
+            let (mut hidden, mut values) = (vec![0.0; grad.len()], vec![0.0; grad.len()]);
+            for (row, hidden) in hidden.chunks_exact_mut(inner).enumerate() {
+                kept.read_row(first + row, hidden);
+            }
+            gelu_slopes(&hidden, grad, &mut values);
+            // SAFETY: pieces do not overlap.
+            unsafe { write.write(first, Matrix::new(&values, rows, inner)) };
+        });
+        let d = self.up.rows();
+        filled(tokens * d, |out| {
+            let mut out = MatrixMut::new(out, tokens, d);
+            let up = self.up.transposed();
+            up.product(Left::Packed(&of_hidden), Onto::Zero, &mut out);
+        })
+    }
+}
+
+fn room(rows: usize, cols: usize) -> Packed {
+    Packed::room(rows, cols).expect("the caller asked whether there is any")
+}
+
+fn product(a: Matrix<'_, f32>, b: Weight<'_>, onto: Onto<'_>) -> Vec<f32> {
+    filled(a.rows() * b.cols(), |out| {
+        b.product(a, onto, &mut MatrixMut::new(out, a.rows(), b.cols()));
+    })
+}
+
+/// Calls `body(first row, number of rows)` for pieces of rows, in parallel.
+fn for_pieces(rows: usize, body: impl Fn(usize, usize) + Sync) {
+    (0..rows.div_ceil(ROWS)).into_par_iter().for_each(|piece| {
+        let first = piece * ROWS;
+        body(first, ROWS.min(rows - first));
+    });
+}
