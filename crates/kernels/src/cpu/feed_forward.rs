@@ -45,8 +45,7 @@ impl Network<'_> {
         let (keep, write) = (kept.as_mut().map(Packed::writer), activated.writer());
         for_pieces(tokens, |first, rows| {
             let hidden = &hidden[first * inner..][..rows * inner];
-            let mut values = vec![0.0; hidden.len()];
-            gelu_of(hidden, &mut values);
+            let values = filled(hidden.len(), |out| gelu_of(hidden, out));
             // SAFETY: pieces do not overlap.
             unsafe {
                 if let Some(keep) = &keep {
@@ -78,11 +77,12 @@ impl Network<'_> {
         let write = of_hidden.writer();
         for_pieces(tokens, |first, rows| {
             let grad = &of_activated[first * inner..][..rows * inner];
-            let (mut hidden, mut values) = (vec![0.0; grad.len()], vec![0.0; grad.len()]);
-            for (row, hidden) in hidden.chunks_exact_mut(inner).enumerate() {
-                kept.read_row(first + row, hidden);
-            }
-            gelu_slopes(&hidden, grad, &mut values);
+            let hidden = filled(grad.len(), |out| {
+                for (row, out) in out.chunks_exact_mut(inner).enumerate() {
+                    kept.read_row(first + row, out);
+                }
+            });
+            let values = filled(grad.len(), |out| gelu_slopes(&hidden, grad, out));
             // SAFETY: pieces do not overlap.
             unsafe { write.write(first, Matrix::new(&values, rows, inner)) };
         });

@@ -4,8 +4,13 @@ use super::buffer::{for_rows, vectorised};
 use super::exp::exp_one as exp;
 use super::product::{Left, Matrix, MatrixMut, Onto, Packed, Weight, Writer};
 
-/// The number of words whose logits live at once.
-const WORDS: usize = 1024;
+/// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
+fn piece(weight: &Weight<'_>) -> usize {
+    match weight {
+        Weight::F32(_) => 1024,
+        Weight::BF16(_) => 768,
+    }
+}
 
 /// The sum of `-log softmax(hidden · weightᵀ)[target]` over the rows and, if asked for, its
 /// gradient with respect to `hidden`. `hidden` is `[rows, d]`, `weight` `[vocab, d]`.
@@ -28,12 +33,13 @@ pub fn cross_entropy(
     let hidden = Matrix::new(hidden, rows, d);
     let mut states = vec![State::default(); rows];
     let mut gradient = with_gradient.then(|| vec![0.0; rows * d]);
-    let mut logits = vec![0.0; rows * WORDS.min(vocab)];
+    let most_words = piece(&weight).min(vocab);
+    let mut logits = vec![0.0; rows * most_words];
     let packs = weight.wants_packed(rows);
     let packed_hidden = packs.then(|| Packed::new(hidden)).flatten();
     let hidden = Left::new(packed_hidden.as_ref(), hidden);
-    for start in (0..vocab).step_by(WORDS) {
-        let words = start..vocab.min(start + WORDS);
+    for start in (0..vocab).step_by(most_words.max(1)) {
+        let words = start..vocab.min(start + most_words);
         let logits = &mut logits[..rows * words.len()];
         let piece = weight.some_rows(words.clone());
         let mut out = MatrixMut::new(logits, rows, words.len());

@@ -9,6 +9,7 @@ use super::product::{Causal, Product, hide, panel};
 use super::simd::{load, store};
 use super::view::{Columns, ColumnsMut};
 use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
+use crate::cpu::buffer::vectorised;
 use crate::cpu::exp::exp;
 use crate::cpu::random::{factors, row_key};
 
@@ -298,20 +299,23 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.into_iter().chain(rest).sum()
 }
 
-/// Writes the gradients of rows `first..first + rows` of a head.
-fn write(
-    to: &ColumnsMut,
-    (first, rows): (usize, usize),
-    (start, width): (usize, usize),
-    from: &[f32],
-    stride: usize,
-    scale: f32,
-) {
-    for (row, from) in (0..rows).zip(from.chunks_exact(stride)) {
-        // SAFETY: no other task has this head of this text.
-        let to = unsafe { to.row(first + row, start, width) };
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = from * scale;
+vectorised! {
+    /// Writes the gradients of the rows `(first, count)` of a head, times `scale`.
+    fn write<'a>(
+        to: &'a ColumnsMut<'a>,
+        rows: (usize, usize),
+        columns: (usize, usize),
+        from: &'a [f32],
+        stride: usize,
+        scale: f32,
+    ) {
+        let (first, count) = rows;
+        for (token, from) in (first..first + count).zip(from.chunks_exact(stride)) {
+            // SAFETY: no other task has this head of this text.
+            let to = unsafe { to.row(token, columns.0, columns.1) };
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = from * scale;
+            }
         }
     }
 }

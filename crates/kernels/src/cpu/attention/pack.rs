@@ -4,32 +4,40 @@ use pulp::Simd;
 
 use super::product::panel;
 use super::view::Columns;
+use crate::cpu::buffer::vectorised;
 
-/// Rows `first..first + rows` of one head, one after the other, `stride` apart.
-pub(crate) fn rows(
-    from: Columns,
-    (first, rows): (usize, usize),
-    (start, width): (usize, usize),
-    to: &mut [f32],
-    stride: usize,
-) {
-    for (token, to) in (first..first + rows).zip(to.chunks_exact_mut(stride)) {
-        to[..width].copy_from_slice(from.row(token, start, width));
+vectorised! {
+    /// The rows `(first, count)` of one head, its columns `(start, width)`, one after the other,
+    /// `stride` apart.
+    pub(crate) fn rows<'a>(
+        from: Columns<'a>,
+        rows: (usize, usize),
+        columns: (usize, usize),
+        to: &'a mut [f32],
+        stride: usize,
+    ) {
+        let (first, count) = rows;
+        for (token, to) in (first..first + count).zip(to.chunks_exact_mut(stride)) {
+            for (to, from) in to.iter_mut().zip(from.row(token, columns.0, columns.1)) {
+                *to = *from;
+            }
+        }
     }
-}
 
-/// The same, times `scale`.
-pub(crate) fn scaled_rows(
-    from: Columns,
-    (first, rows): (usize, usize),
-    (start, width): (usize, usize),
-    scale: f32,
-    to: &mut [f32],
-    stride: usize,
-) {
-    for (token, to) in (first..first + rows).zip(to.chunks_exact_mut(stride)) {
-        for (to, from) in to.iter_mut().zip(from.row(token, start, width)) {
-            *to = from * scale;
+    /// The same, times `scale`.
+    pub(crate) fn scaled_rows<'a>(
+        from: Columns<'a>,
+        rows: (usize, usize),
+        columns: (usize, usize),
+        scale: f32,
+        to: &'a mut [f32],
+        stride: usize,
+    ) {
+        let (first, count) = rows;
+        for (token, to) in (first..first + count).zip(to.chunks_exact_mut(stride)) {
+            for (to, from) in to.iter_mut().zip(from.row(token, columns.0, columns.1)) {
+                *to = from * scale;
+            }
         }
     }
 }
