@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{DType, Tensor};
 
 use crate::cpu::feed_forward::Network;
-use crate::cpu::product::Packed;
+use crate::cpu::product::PackedLeft;
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
     values, weight as view,
@@ -53,7 +53,7 @@ impl FeedForward {
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
     let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_TOKENS;
-    let specialised = takes_rest && network.is_frozen_bf16() && Packed::is_available();
+    let specialised = takes_rest && network.is_frozen_bf16() && PackedLeft::is_available();
     if !specialised {
         return plain(x, network, residual);
     }
@@ -93,7 +93,7 @@ trait FeedForwardKernel: Backend {
 struct State {
     up: FloatTensor<Flex>,
     down: FloatTensor<Flex>,
-    kept: Arc<Packed>,
+    kept: Arc<PackedLeft>,
 }
 
 /// A layer's weight and bias.

@@ -13,7 +13,7 @@ use half::bf16;
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout::{self, Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
-use crate::cpu::product::{Left, Packed as PackedLeft, product_f32};
+use crate::cpu::product::{Left, PackedLeft, product_f32};
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
 use crate::flex::{
     OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
@@ -363,8 +363,7 @@ impl State {
             };
             let mut out = MatrixMut::new(out, self.tokens, d_out);
             let x = Left::new(packed.as_ref(), matrix(x));
-            self.weight
-                .with(|weight| weight.product(x, onto, &mut out));
+            self.weight.with(|weight| weight.product(x, onto, &mut out));
             if let Some(lora) = &self.lora {
                 let hidden = Matrix::new(&lora.hidden, self.tokens, lora.r);
                 product_f32(

@@ -56,13 +56,15 @@ impl<M: BaseLayer> LoraAdapter<M> {
         !self.acting().is_empty()
     }
 
-    /// The layer that makes the output alone: nothing acts on it, and nothing watches its input.
+    /// The layer that makes the output alone: nothing acts on it, nothing watches its input, and its
+    /// weight is its own.
     pub fn unadapted(&self) -> Option<&M> {
         let alone = self.state.probe.is_none() && self.state.rows.is_none() && !self.is_adapted();
-        alone.then(|| match self.state.disabled {
+        let layer = match self.state.disabled {
             true => &self.base_layer,
             false => self.active_layer(),
-        })
+        };
+        (alone && self.quantized_of(layer).is_none()).then_some(layer)
     }
 
     /// The output of the layer and its active adapters, `[tokens, d_out]`.

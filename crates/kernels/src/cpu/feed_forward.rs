@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::buffer::filled;
 use super::elementwise::{add_rows, gelu_of, gelu_slopes};
-use super::product::{Left, Matrix, MatrixMut, Onto, Packed, Weight};
+use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight};
 
 /// Rows that a thread takes at a time.
 const ROWS: usize = 8;
@@ -31,18 +31,18 @@ impl Network<'_> {
     /// kept, GELU's input, `[tokens, inner]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or if nothing can be [packed](Packed::is_available).
+    /// If the shapes do not fit each other, or if nothing can be [packed](PackedLeft::is_available).
     pub fn forward(
         &self,
         x: Matrix<'_, f32>,
         residual: Option<&[f32]>,
         keeps: bool,
-    ) -> (Vec<f32>, Option<Packed>) {
+    ) -> (Vec<f32>, Option<PackedLeft>) {
         let (tokens, inner, d) = (x.rows(), self.up.cols(), self.down.cols());
         let hidden = product(x, self.up, self.up_bias.map_or(Onto::Zero, Onto::Row));
         let mut kept = keeps.then(|| room(tokens, inner));
         let mut activated = room(tokens, inner);
-        let (keep, write) = (kept.as_mut().map(Packed::writer), activated.writer());
+        let (keep, write) = (kept.as_mut().map(PackedLeft::writer), activated.writer());
         for_pieces(tokens, |first, rows| {
             let hidden = &hidden[first * inner..][..rows * inner];
             let values = filled(hidden.len(), |out| gelu_of(hidden, out));
@@ -70,7 +70,7 @@ impl Network<'_> {
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
-    pub fn backward(&self, kept: &Packed, grad: Matrix<'_, f32>) -> Vec<f32> {
+    pub fn backward(&self, kept: &PackedLeft, grad: Matrix<'_, f32>) -> Vec<f32> {
         let (tokens, inner) = (kept.rows(), kept.cols());
         let of_activated = product(grad, self.down.transposed(), Onto::Zero);
         let mut of_hidden = room(tokens, inner);
@@ -95,8 +95,8 @@ impl Network<'_> {
     }
 }
 
-fn room(rows: usize, cols: usize) -> Packed {
-    Packed::room(rows, cols).expect("the caller asked whether there is any")
+fn room(rows: usize, cols: usize) -> PackedLeft {
+    PackedLeft::room(rows, cols).expect("the caller asked whether there is any")
 }
 
 fn product(a: Matrix<'_, f32>, b: Weight<'_>, onto: Onto<'_>) -> Vec<f32> {

@@ -2,7 +2,7 @@
 
 use super::buffer::{for_rows, vectorised};
 use super::exp::exp_one as exp;
-use super::product::{Left, Matrix, MatrixMut, Onto, Packed, Weight, Writer};
+use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight, Writer};
 
 /// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
 fn piece(weight: &Weight<'_>) -> usize {
@@ -36,7 +36,7 @@ pub fn cross_entropy(
     let most_words = piece(&weight).min(vocab);
     let mut logits = vec![0.0; rows * most_words];
     let packs = weight.wants_packed(rows);
-    let packed_hidden = packs.then(|| Packed::new(hidden)).flatten();
+    let packed_hidden = packs.then(|| PackedLeft::new(hidden)).flatten();
     let hidden = Left::new(packed_hidden.as_ref(), hidden);
     for start in (0..vocab).step_by(most_words.max(1)) {
         let words = start..vocab.min(start + most_words);
@@ -45,8 +45,8 @@ pub fn cross_entropy(
         let mut out = MatrixMut::new(logits, rows, words.len());
         piece.transposed().product(hidden, Onto::Zero, &mut out);
         let packs = packs && with_gradient;
-        let mut packed = packs.then(|| Packed::room(rows, words.len())).flatten();
-        let writer = packed.as_mut().map(Packed::writer);
+        let mut packed = packs.then(|| PackedLeft::room(rows, words.len())).flatten();
+        let writer = packed.as_mut().map(PackedLeft::writer);
         soften(logits, &mut states, targets, words.start, writer);
         if let Some(gradient) = &mut gradient {
             rescale(gradient, &states, d);

@@ -4,7 +4,7 @@ use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
 use super::packed;
-use super::{Matrix, MatrixMut, Packed, gemv, portable};
+use super::{Matrix, MatrixMut, PackedLeft, gemv, portable};
 
 /// What a product is added to.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ pub fn product_bf16(
     if is_few(&a, &b) {
         return gemv::product(a, b, onto, c);
     }
-    match Packed::new(a) {
+    match PackedLeft::new(a) {
         Some(a) => product_packed(&a, b, onto, c),
         None => portable::product_bf16(a, b, onto, c),
     }
@@ -71,7 +71,7 @@ pub fn product_bf16(
 ///
 /// # Panics
 /// If the shapes do not fit each other.
-pub fn product_packed(a: &Packed, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
+pub fn product_packed(a: &PackedLeft, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &mut MatrixMut<'_>) {
     check([a.rows(), a.cols()], &b, onto, c);
     if b.cols() == 0 {
         return;

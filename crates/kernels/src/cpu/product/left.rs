@@ -13,7 +13,7 @@ use crate::cpu::buffer::vectorised;
 /// A matrix `[rows, cols]` rounded to bf16, in the layout that the tiles of [`super::product_bf16`]
 /// read: `[blocks along k][rows][A_STRIDE]` words, a word being two neighbours along k.
 #[derive(Debug)]
-pub struct Packed {
+pub struct PackedLeft {
     lines: Vec<Line>,
     rows: usize,
     cols: usize,
@@ -24,14 +24,14 @@ thread_local! {
     static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-impl Drop for Packed {
+impl Drop for PackedLeft {
     fn drop(&mut self) {
         let (mine, kept) = (std::mem::take(&mut self.lines), LINES.take());
         LINES.set(if mine.len() > kept.len() { mine } else { kept });
     }
 }
 
-impl Packed {
+impl PackedLeft {
     /// Whether this processor has AVX512-BF16.
     pub fn is_available() -> bool {
         is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512bf16")
@@ -126,9 +126,9 @@ vectorised! {
 /// Rows that a thread packs at a time.
 const ROWS: usize = 4 * TILE_ROWS;
 
-/// What several threads write a [`Packed`] with.
+/// What several threads write a [`PackedLeft`] with.
 pub struct Writer<'a> {
-    packed: &'a Packed,
+    packed: &'a PackedLeft,
     data: *mut u32,
 }
 

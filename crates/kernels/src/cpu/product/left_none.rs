@@ -4,9 +4,9 @@ use super::Matrix;
 
 /// What no such processor makes.
 #[derive(Debug)]
-pub enum Packed {}
+pub enum PackedLeft {}
 
-impl Packed {
+impl PackedLeft {
     /// No.
     pub fn is_available() -> bool {
         false
@@ -43,8 +43,8 @@ impl Packed {
     }
 }
 
-/// What writes a [`Packed`].
-pub struct Writer<'a>(&'a Packed);
+/// What writes a [`PackedLeft`].
+pub struct Writer<'a>(&'a PackedLeft);
 
 impl Writer<'_> {
     /// Packs rows.

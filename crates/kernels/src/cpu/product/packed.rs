@@ -3,7 +3,7 @@
 //! C is cut into tasks that share nothing they write, each a range of rows and columns. A task copies
 //! its block of B (`DEPTH` words deep) into its own core's second-level cache, then runs over its
 //! rows, 14 at a time. Rows of A are copied by each task as it comes to them, or, where A has to be
-//! rounded to bf16, once for all tasks ([`Packed`]). The sum along k is cut at depths that k alone
+//! rounded to bf16, once for all tasks ([`PackedLeft`]). The sum along k is cut at depths that k alone
 //! decides, and is never shared between tasks, so that neither the number of threads nor the number
 //! of rows changes a result.
 
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::micro::{self, A_STRIDE, DEPTH, TILE_ROWS, Table, Tile};
 use super::pack::{self, Block};
-use super::{Matrix, MatrixMut, Onto, Packed};
+use super::{Matrix, MatrixMut, Onto, PackedLeft};
 
 /// Most columns of a task: a block of B then takes half a megabyte.
 const COLUMNS: usize = 384;
@@ -108,8 +108,8 @@ unsafe impl Sync for Output {}
 pub(super) enum Rows<'a, A> {
     /// As it lies in memory: each task packs the rows it comes to.
     Loose(Operand<A>),
-    /// Packed before.
-    Packed(&'a Packed),
+    /// PackedLeft before.
+    Packed(&'a PackedLeft),
 }
 
 /// `c = onto + a · b` with `a` of `k` columns.

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Matrix, MatrixMut, Onto, Packed, product_bf16, product_f32, product_packed};
+use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
 
 /// A weight as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ impl Weight<'_> {
         }
     }
 
-    /// Whether a left side of so many rows is better [`Packed`] where that can be done.
+    /// Whether a left side of so many rows is better [`PackedLeft`] where that can be done.
     pub fn wants_packed(&self, rows: usize) -> bool {
         matches!(self, Self::BF16(_)) && rows > super::gemv::ROWS
     }
@@ -86,7 +86,7 @@ pub enum Left<'a> {
     /// In 32 bits.
     Loose(Matrix<'a, f32>),
     /// In 16 bits, packed.
-    Packed(&'a Packed),
+    Packed(&'a PackedLeft),
 }
 
 impl<'a> From<Matrix<'a, f32>> for Left<'a> {
@@ -97,7 +97,7 @@ impl<'a> From<Matrix<'a, f32>> for Left<'a> {
 
 impl<'a> Left<'a> {
     /// What was packed, or else the matrix.
-    pub fn new(packed: Option<&'a Packed>, matrix: Matrix<'a, f32>) -> Self {
+    pub fn new(packed: Option<&'a PackedLeft>, matrix: Matrix<'a, f32>) -> Self {
         packed.map_or(Self::Loose(matrix), Self::Packed)
     }
 }
