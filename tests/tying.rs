@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn_peft::{LoraConfig, PeftModel, Slot, get_peft_model, tensor_file};
 use burn_peft_models::GPT2LMHeadModel;
 
+use crate::common::Lab;
 use crate::conformance::{
     adapted, assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
 };
@@ -142,4 +143,30 @@ fn a_failed_adapter_leaves_the_head_tied() {
         .add_adapter("b", std::sync::Arc::new(dora))
         .unwrap_err();
     assert!(error.to_string().contains("use_dora"), "{error}");
+}
+
+/// What is merged into a tied embedding acts on the head too, which is said.
+#[test]
+fn merging_into_a_tied_embedding_is_told() {
+    let lab = Lab::new();
+    for (tied, said) in [("false", true), ("true", false)] {
+        let (adapter, merged) = (format!("adapter-{tied}"), format!("merged-{tied}"));
+        let output = format!("training.output_dir={adapter}");
+        let tied = format!("peft.ensure_weight_tying={tied}");
+        let target = "peft.target_modules=[\"wte\"]";
+        lab.ok(&[
+            "train",
+            "train.toml",
+            "--set",
+            &output,
+            "--set",
+            &tied,
+            "--set",
+            target,
+        ]);
+        let args = ["merge", "--model", "model", "--adapter", &adapter];
+        let answer = lab.peft(&[&args[..], &["--output", &merged]].concat());
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(answer.err.contains("the merged model is another one"), said);
+    }
 }

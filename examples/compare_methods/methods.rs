@@ -44,6 +44,21 @@ pub const METHODS: &[Method] = &[
     method("DoRA", 3e-2, "peft.use_dora=true"),
     method("PiSSA", 5e-3, "peft.init_lora_weights=pissa"),
     method("OLoRA", 5e-3, "peft.init_lora_weights=olora"),
+    method("gaussian", 1e-2, "peft.init_lora_weights=gaussian"),
+    method("orthogonal", 1e-2, "peft.init_lora_weights=orthogonal"),
+    method(
+        "LoftQ",
+        3e-2,
+        "peft.init_lora_weights=loftq peft.lora_alpha=8 \
+        peft.loftq_config.loftq_bits=4 peft.loftq_config.loftq_iter=4",
+    ),
+    method(
+        "LoRA with wte",
+        1e-2,
+        "peft.target_modules=[\"c_attn\",\"c_fc\",\"c_proj\",\"lm_head\"] \
+        peft.ensure_weight_tying=true",
+    ),
+    method("LoRA-FA", 3e-2, "training.optim=lorafa"),
     method("LoRA+", 2e-3, "training.loraplus_lr_ratio=16"),
     method(
         "AdaLoRA",
@@ -119,7 +134,7 @@ pub const METHODS: &[Method] = &[
         "parallel",
         3e-2,
         "peft.peft_type=BOTTLENECK peft.architecture=parallel \
-        peft.reduction_factor=16 peft.target_modules=[\"mlp.c_proj\"]",
+        peft.reduction_factor=4 peft.target_modules=[\"mlp\"]",
     ),
     method(
         "prompt tuning",
@@ -131,6 +146,12 @@ pub const METHODS: &[Method] = &[
         "p-tuning",
         1e-2,
         "peft.peft_type=P_TUNING peft.num_virtual_tokens=16",
+    ),
+    method(
+        "p-tuning LSTM",
+        1e-2,
+        "peft.peft_type=P_TUNING peft.num_virtual_tokens=16 \
+        peft.encoder_reparameterization_type=LSTM",
     ),
     method(
         "prefix tuning",

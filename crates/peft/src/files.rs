@@ -297,9 +297,7 @@ impl<M: BaseModel> PeftModel<M> {
                 adapter.visit(&mut visit);
             }
         }
-        let output = self.base_model.output_embedding().to_string();
-        let has_output = self.layers().iter().any(|layer| layer.is_output);
-        let tied = (!output.is_empty() && !has_output).then_some(output);
+        let tied = self.tied_layers().map(|(_, output)| output);
         let mut shared = Vec::new();
         self.visit_slots_mut(|path, slot| {
             let is_linear = slot.kind() == LayerKind::Linear;

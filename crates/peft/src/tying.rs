@@ -8,6 +8,15 @@ use crate::target::{ends_with_name, full_match};
 use crate::{BaseModel, Method, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
+    /// The paths of the input embedding and of the output layer, where they share a weight.
+    pub(crate) fn tied_layers(&self) -> Option<(String, String)> {
+        let output = self.base_model.output_embedding();
+        let layers = self.layers();
+        let is_tied = !output.is_empty() && !layers.iter().any(|layer| layer.is_output);
+        let input = layers.into_iter().find(|layer| layer.is_input && is_tied)?;
+        Some((input.path, output.to_string()))
+    }
+
     /// The configuration as it is attached to a model whose output layer is tied, as PEFT does it
     /// (peft/tuners/tuners_utils.py, `_check_tied_modules`): with `ensure_weight_tying` the input
     /// embedding stands in the place of the output layer; without, an output layer that is named
@@ -22,11 +31,7 @@ impl<M: BaseModel> PeftModel<M> {
         &mut self,
         config: Arc<dyn Method>,
     ) -> Result<(Arc<dyn Method>, Option<M>)> {
-        let layers = self.layers();
-        let input = layers.iter().find(|layer| layer.is_input);
-        let output = self.base_model.output_embedding().to_string();
-        let is_tied = !output.is_empty() && !layers.iter().any(|layer| layer.is_output);
-        let Some(input) = input.filter(|_| is_tied).map(|layer| layer.path.clone()) else {
+        let Some((input, output)) = self.tied_layers() else {
             if config.ensure_weight_tying() {
                 tracing::warn!(
                     "ensure_weight_tying = true has no effect: the model's output layer is not tied"

@@ -3,7 +3,6 @@
 use burn::tensor::{Int, Tensor};
 
 use super::lora::LoraLayer;
-use super::parts::parameter;
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
 /// LoRA's `use_dora` at one layer: `y = m / ‖W + ΔW‖ ⊙ (x (W + ΔW)) + b` with LoRA's `ΔW`, the
@@ -124,7 +123,11 @@ impl LayerMethod for DoraLayer {
 
     fn parts(&self) -> Vec<(String, String)> {
         let mut parts = self.lora.parts();
-        parts.push(parameter(MAGNITUDE, [self.lora.d_out]));
+        let module = match self.lora.kind {
+            LayerKind::Embedding => "lora.dora.DoraEmbeddingLayer()",
+            _ => "lora.dora.DoraLinearLayer()",
+        };
+        parts.push((MAGNITUDE.into(), module.into()));
         parts
     }
 }

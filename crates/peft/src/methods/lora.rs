@@ -171,7 +171,7 @@ fn beside(a: &TensorData, b: &TensorData) -> TensorData {
 /// `[d_out, r]` kept as the file holds them.
 #[derive(Debug)]
 pub(super) struct LoraLayer {
-    kind: LayerKind,
+    pub kind: LayerKind,
     d_in: usize,
     pub d_out: usize,
     r: usize,
