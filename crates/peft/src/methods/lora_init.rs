@@ -1,6 +1,7 @@
 //! LoRA's first values that are made from the weight: PiSSA, OLoRA, LoftQ, and orthogonal ones.
 
-use burn::tensor::{Distribution, Tensor, TensorData};
+use burn::tensor::{Distribution, FloatDType, Tensor, TensorData};
+use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight};
 
 use crate::config::{InitLoraWeights, LoftQConfig};
 use crate::svd::svd;
@@ -243,7 +244,7 @@ fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
     for _ in 0..config.loftq_iter {
         let quantised = match config.loftq_bits {
             8 => int8(&rest, d_in),
-            _ => nf4(&rest),
+            _ => nf4(&rest, d_in),
         };
         let missing = weight.values.iter().zip(&quantised).map(|(w, q)| w - q);
         let missing: Vec<f32> = missing.collect();
@@ -260,42 +261,17 @@ fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
     start.ok_or_else(|| PeftError::Config("loftq_iter = 0: must be positive".into()))
 }
 
-/// The 16 values of NF4 (QLoRA, arXiv 2305.14314, appendix E).
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
-
-/// Values to the nearest of NF4, in blocks of 64 with a scale each.
-fn nf4(values: &[f32]) -> Vec<f32> {
-    let mut quantised = Vec::with_capacity(values.len());
-    for block in values.chunks(64) {
-        let scale = block
-            .iter()
-            .fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        quantised.extend(block.iter().map(|value| {
-            let unit = if scale > 0.0 { value / scale } else { 0.0 };
-            let nearest = NF4
-                .iter()
-                .min_by(|a, b| (*a - unit).abs().total_cmp(&(*b - unit).abs()));
-            nearest.unwrap_or(&0.0) * scale
-        }));
-    }
-    quantised
+/// Values `[d_out, d_in]` to the nearest of NF4 (QLoRA, arXiv 2305.14314), in blocks of 64 with a
+/// scale each.
+fn nf4(values: &[f32], d_in: usize) -> Vec<f32> {
+    let shape = [values.len() / d_in, d_in];
+    let data = TensorData::new(values.to_vec(), shape);
+    let weight = Tensor::<2>::from_data(data, &burn::tensor::Device::flex()).transpose();
+    let quantization = Quantization {
+        quant_type: QuantType::Nf4,
+        compute_dtype: FloatDType::F32,
+    };
+    Weight::new(QuantizedWeight::new(weight, quantization).dequantize()).values
 }
 
 /// Values to the nearest of 255 steps, with a scale for each row.
