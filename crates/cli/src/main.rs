@@ -124,7 +124,7 @@ mod tests {
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let call = format!("peft {} ", sub.get_name());
+            let call = format!("peft {}", sub.get_name());
             assert!(after.contains(&call), "{}: {after}", sub.get_name());
         }
     }
