@@ -16,15 +16,16 @@ use burn_peft_device::check_dtype;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
-    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, TrainingArguments,
-    check_dashboard, clock, dashboard, estimate, initialize_lora_eva_weights, peak_memory_bytes,
-    settings_toml, train,
+    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock,
+    dashboard, initialize_lora_eva_weights, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
+mod dry_run;
 mod prompt;
 mod resume;
 
+use self::dry_run::dry_run;
 use self::prompt::Prompt;
 use self::resume::{checkpoint, quoted, stopped};
 use super::eval::{describe, measure};
@@ -456,31 +457,6 @@ impl Job {
         }
         Ok(found)
     }
-}
-
-/// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
-/// tokens of the data, which the run then finds in the cache.
-fn dry_run<T: TrainTarget>(model: T, data: DataSet, arguments: &TrainingArguments) -> Result<()> {
-    let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
-    say("\ndry run: two steps were done, the output folder was not touched")?;
-    say(format!(
-        "  the second: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
-        estimate.loss, estimate.step_tokens, estimate.step_seconds, estimate.tokens_per_second,
-    ))?;
-    say(format!(
-        "  a run: {} steps, about {} tokens",
-        thousands(estimate.steps),
-        thousands(estimate.tokens)
-    ))?;
-    say(format!(
-        "  estimated time: {} ({} of it for evaluations)",
-        clock(Duration::from_secs_f64(estimate.seconds)),
-        clock(Duration::from_secs_f64(estimate.eval_seconds))
-    ))?;
-    say(match estimate.memory {
-        Some(bytes) => format!("  estimated memory: {}", size(bytes)),
-        None => "  estimated memory: unknown, this system does not tell".to_string(),
-    })
 }
 
 /// How a run is called: by its folder.

@@ -1,0 +1,39 @@
+//! `peft train --dry-run`: one step, and what a run would take.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use burn_peft::parameters::thousands;
+use burn_peft_data::DataSet;
+use burn_peft_train::{TrainTarget, TrainingArguments, clock, estimate};
+
+use crate::output::{say, size};
+
+/// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
+/// tokens of the data, which the run then finds in the cache.
+pub fn dry_run<T: TrainTarget>(
+    model: T,
+    data: DataSet,
+    arguments: &TrainingArguments,
+) -> Result<()> {
+    let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
+    say("\ndry run: two steps were done, the output folder was not touched")?;
+    say(format!(
+        "  the second: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
+        estimate.loss, estimate.step_tokens, estimate.step_seconds, estimate.tokens_per_second,
+    ))?;
+    say(format!(
+        "  a run: {} steps, about {} tokens",
+        thousands(estimate.steps),
+        thousands(estimate.tokens)
+    ))?;
+    say(format!(
+        "  estimated time: {} ({} of it for evaluations)",
+        clock(Duration::from_secs_f64(estimate.seconds)),
+        clock(Duration::from_secs_f64(estimate.eval_seconds))
+    ))?;
+    say(match estimate.memory {
+        Some(bytes) => format!("  estimated memory: {}", size(bytes)),
+        None => "  estimated memory: unknown, this system does not tell".to_string(),
+    })
+}
