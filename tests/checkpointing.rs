@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use burn_peft::PeftModel;
-use burn_peft_kernels::{is_specialised, with_seed};
+use burn_peft_kernels::with_seed;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
 
 use crate::common::device;
@@ -106,10 +106,6 @@ fn dropout_is_repeated() {
                 None => param,
             }
         }
-    }
-    if !is_specialised(&device()) {
-        eprintln!("skipped: Burn's own dropout has one generator for all threads");
-        return;
     }
     let (model, batch) = (adapted("gpt2_lora").train(), a_batch());
     let run = |model: &PeftModel<GPT2LMHeadModel>| {

@@ -7,7 +7,6 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::nn::DropoutConfig;
 use burn::tensor::{Bool, Tensor, activation::softmax};
 
 use crate::cpu::attention::Gradients as Parts;
@@ -16,6 +15,7 @@ use crate::cpu::buffer::filled;
 use crate::cpu::dropout;
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::seed::next_seed;
 
 pub use crate::cpu::attention::Span;
 
@@ -89,6 +89,7 @@ fn plain(qkv: Tensor<2>, spans: &[Span], shape: AttentionShape, dropout: f64) ->
     let widths = shape.widths();
     assert_eq!(width, widths.iter().sum::<usize>(), "{shape:?}");
     let group = shape.heads / shape.kv_heads;
+    let seed = if dropout > 0.0 { next_seed() } else { None };
     let mut pieces = Vec::new();
     let mut end = 0;
     let gap = |tokens| Tensor::<2>::zeros([tokens, widths[0]], (&device, qkv.dtype()));
@@ -113,7 +114,14 @@ fn plain(qkv: Tensor<2>, spans: &[Span], shape: AttentionShape, dropout: f64) ->
         let later = later.unsqueeze::<3>().expand(scores.dims());
         let weights = softmax(scores.mask_fill(later, f32::NEG_INFINITY), 2);
         let weights = match dropout > 0.0 {
-            true => DropoutConfig::new(dropout).init().forward(weights),
+            true => {
+                // The rows of the specialised body's mask.
+                let row = |head, query| ((span.start + query) * shape.heads + head) as u64;
+                let queries = 0..span.queries;
+                let rows = (0..shape.heads)
+                    .flat_map(|head| queries.clone().map(move |query| row(head, query)));
+                crate::dropout::plain(weights, dropout, seed, rows, span.start)
+            }
             false => weights,
         };
         let output = weights.matmul(of_keys(value)).swap_dims(0, 1);
@@ -265,6 +273,12 @@ mod tests {
                 &[random([145, width], 1.0)],
                 |[qkv]| attention(qkv, &texts, shape, 0.0),
                 |[qkv]| plain(qkv, &texts, shape, 0.0),
+            );
+            // Of the same seed, the same weights are dropped.
+            assert_same_gradients(
+                &[random([145, width], 1.0)],
+                |[qkv]| crate::with_seed(5, || attention(qkv, &texts, shape, 0.3)),
+                |[qkv]| crate::with_seed(5, || plain(qkv, &texts, shape, 0.3)),
             );
         }
     }

@@ -24,12 +24,18 @@ pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// The next seed of the stream of [`with_seed`], if there is one.
+pub(crate) fn next_seed() -> Option<u64> {
+    let (seed, drawn) = STREAM.get()?;
+    STREAM.set(Some((seed, drawn + 1)));
+    Some(mix(seed ^ mix(drawn)))
+}
+
 /// A seed from the stream of [`with_seed`], or else from the device's generator, so that
 /// `device.seed` repeats it.
 pub fn draw_seed(device: &Device) -> u64 {
-    if let Some((seed, drawn)) = STREAM.get() {
-        STREAM.set(Some((seed, drawn + 1)));
-        return mix(seed ^ mix(drawn));
+    if let Some(seed) = next_seed() {
+        return seed;
     }
     let range = Distribution::Uniform(0.0, f64::from(1 << 24));
     let halves = Tensor::<1>::random([2], range, &device.clone().without_autodiff());

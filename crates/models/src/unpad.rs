@@ -1,14 +1,13 @@
 //! A padded batch without its padding.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_peft_kernels::is_specialised;
 
 use crate::spans::host;
 use crate::{LmBatch, ModelInput};
 
 impl LmBatch {
-    /// The same texts as one packed row, if there is padding to leave out and the attention
-    /// kernel takes texts side by side: padding costs as much as tokens do.
+    /// The same texts as one packed row, if there is padding to leave out: it costs as much as
+    /// tokens do.
     pub(crate) fn unpadded(&self) -> Option<Self> {
         let input = &self.input;
         if !input.extra.is_empty() {
@@ -19,7 +18,7 @@ impl LmBatch {
         let mask = input
             .attention_mask
             .as_ref()
-            .filter(|_| is_specialised(&device) && input.segment_ids.is_none() && self.count > 0)?;
+            .filter(|_| input.segment_ids.is_none() && self.count > 0)?;
         let (mask, ids) = (host(mask), host(&input.input_ids));
         let [_, seq] = input.input_ids.dims();
         let given = input.position_ids.as_ref().map(host);
@@ -70,10 +69,6 @@ mod tests {
 
     #[test]
     fn every_supervised_position_keeps_its_token() {
-        if !is_specialised(&Device::flex()) {
-            eprintln!("skipped: plain bodies take padded batches");
-            return;
-        }
         let batch = unpadded([1, 1, 0, 1, 1, 1], [5, 6, -100, 8, 9, 10]).unwrap();
         assert_eq!(host(&batch.input.input_ids), [5, 6, 8, 9, 10]);
         let positions = batch.positions.into_data();

@@ -5,8 +5,9 @@ use pulp::Simd;
 
 use crate::cpu::attention::simd::{lanes, load, store};
 
-const MIX_1: u32 = 0x7feb_352d;
-const MIX_2: u32 = 0x846c_a68b;
+/// The factors of [`bits`].
+pub(crate) const MIX_1: u32 = 0x7feb_352d;
+pub(crate) const MIX_2: u32 = 0x846c_a68b;
 
 /// Dropout of the elements of a matrix.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,13 @@ impl Dropout {
 /// A seed and a row, mixed.
 #[derive(Debug, Clone, Copy)]
 pub struct RowKey(u32, u32);
+
+impl RowKey {
+    /// Its halves, as [`bits`] takes them.
+    pub(crate) fn words(self) -> (u32, u32) {
+        (self.0, self.1)
+    }
+}
 
 /// The key of one row, to be used for all of its columns.
 #[inline]
