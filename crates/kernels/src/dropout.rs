@@ -50,7 +50,8 @@ pub(crate) fn plain<const D: usize>(
     let shape = x.shape();
     let columns = column..column + shape[D - 1];
     let factors = factors(dropout, rows, columns, &x.device()).reshape(shape);
-    x * factors
+    let dtype = x.dtype();
+    x * factors.cast(dtype)
 }
 
 /// 0, or what the values that stay are scaled by, `[rows, columns]`: [`bits`] in plain tensors.
