@@ -7,7 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{
     Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
 };
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use half::bf16;
 
 use crate::cpu::buffer::filled;
@@ -229,8 +229,11 @@ impl Readable {
     /// The left side of a product with it, packed if that is worth it.
     fn packed_for(&self, a: Matrix<'_, f32>) -> Option<PackedLeft> {
         match self {
-            Self::Dense(weight) if view(weight).wants_packed(a.rows()) => PackedLeft::new(a),
-            _ => None,
+            Self::Dense(weight) => match weight.dtype() {
+                DType::BF16 if view(weight).wants_packed(a.rows()) => PackedLeft::new(a),
+                _ => None,
+            },
+            Self::Quantized(_) => None,
         }
     }
 
