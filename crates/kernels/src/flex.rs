@@ -33,11 +33,16 @@ pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// The processor, by Burn's backend for it: where what is small and done once is worked out.
+pub fn cpu_device() -> Device {
+    Device::flex()
+}
+
 /// Whether operations on this device have a specialised body.
 ///
 /// It is so on the CPU, unless the environment says `BURN_PEFT_KERNELS=plain`.
 pub fn is_specialised(device: &Device) -> bool {
-    !*PLAIN && !PLAIN_HERE.get() && *device == Device::flex()
+    !*PLAIN && !PLAIN_HERE.get() && *device == cpu_device()
 }
 
 /// Whether the specialised bodies take this tensor.

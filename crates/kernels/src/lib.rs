@@ -29,7 +29,7 @@ pub use cpu::QuantType;
 pub use decode::attend_cached;
 pub use dropout::dropout;
 pub use feed_forward::{FeedForward, feed_forward};
-pub use flex::{is_specialised, with_plain_bodies};
+pub use flex::{cpu_device, is_specialised, with_plain_bodies};
 pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
 pub use linear::{Lora, linear, quantized_linear};

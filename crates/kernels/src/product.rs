@@ -1,13 +1,15 @@
 //! A product with a frozen weight, in plain tensors.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use crate::cpu_device;
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
 ///
 /// A GPU multiplies with a weight in bf16 as it is: what its units for matrices are for, and no
 /// 32-bit copy waits for the backward pass. The CPU's plain body, the reference, widens it.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let on_gpu = x.device() != Device::flex();
+    let on_gpu = x.device() != cpu_device();
     match weight.dtype() {
         DType::BF16 if on_gpu && x.dtype() == DType::F32 => in_bf16(x, weight),
         _ => x.clone().matmul(weight.cast(x.dtype())),

@@ -12,7 +12,7 @@ use burn_flex::FlexTensor;
 
 use crate::cpu::quantize::{BLOCK, dequantize, quantize};
 use crate::cpu::{Matrix, QuantType, Weight};
-use crate::flex::{is_specialised, tensor_of, values};
+use crate::flex::{cpu_device, is_specialised, tensor_of, values};
 
 /// A weight `[d_in, d_out]`, kept as codes of 4 or 8 bits with a scale for every 64 of them
 /// (QLoRA, arXiv 2305.14314).
@@ -246,7 +246,7 @@ impl QuantizedKernel for Flex {
         code_book: FloatTensor<Self>,
         form: Form,
     ) -> FloatTensor<Self> {
-        if !is_specialised(&Device::flex()) {
+        if !is_specialised(&cpu_device()) {
             return form.dequantize::<Self>(codes, absmax, code_book);
         }
         let [d_in, d_out] = form.dims;

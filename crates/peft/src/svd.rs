@@ -1,7 +1,8 @@
 //! The singular value decomposition of a weight, on the host.
 
 use burn::linalg;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_peft_kernels::cpu_device;
 
 use crate::{PeftError, Result};
 
@@ -31,7 +32,7 @@ pub(crate) fn svd(
         )));
     }
     let values: Vec<f64> = matrix.iter().map(|&value| value.into()).collect();
-    let device = Device::flex();
+    let device = cpu_device();
     let matrix =
         Tensor::<2>::from_data(TensorData::new(values, [rows, cols]), (&device, DType::F64));
     let (u, s, vt) = linalg::svd::<2, 1>(matrix, SWEEPS);

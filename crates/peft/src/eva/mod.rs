@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use self::pca::IncrementalPca;
 use crate::config::{EvaConfig, Fields, InitLoraWeights, TargetModules};
@@ -84,7 +84,7 @@ impl<M: BaseModel> PeftModel<M> {
         let eva = config.eva_config.clone().unwrap_or_default();
         let mut layers = self.eva_layers(adapter_name, &config, &eva)?;
         // The decompositions begin with random numbers, the same ones always, as in PEFT.
-        Device::flex().seed(42);
+        burn_peft_kernels::cpu_device().seed(42);
         let seen = self.eva_inputs(&layers, batches, &forward);
         for index in 0..layers.len() {
             let same = (0..index).find(|&other| seen[other] == seen[index]);

@@ -129,7 +129,7 @@ pub(crate) fn largest(
     rounds: usize,
 ) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
-    let device = burn::tensor::Device::flex();
+    let device = burn_peft_kernels::cpu_device();
     let tensor = |values: Vec<f32>, shape: [usize; 2]| {
         Tensor::<2>::from_data(TensorData::new(values, shape), &device)
     };
@@ -217,7 +217,7 @@ fn orthogonal(weight: &Weight, r: usize) -> Result<Start> {
             "init_lora_weights = \"orthogonal\" needs an even rank, and r = {r}"
         )));
     }
-    let device = burn::tensor::Device::flex();
+    let device = burn_peft_kernels::cpu_device();
     let random =
         |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
     let square = random([r, r]).into_data().iter::<f32>().collect();
@@ -266,7 +266,7 @@ fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
 fn nf4(values: &[f32], d_in: usize) -> Vec<f32> {
     let shape = [values.len() / d_in, d_in];
     let data = TensorData::new(values.to_vec(), shape);
-    let weight = Tensor::<2>::from_data(data, &burn::tensor::Device::flex()).transpose();
+    let weight = Tensor::<2>::from_data(data, &burn_peft_kernels::cpu_device()).transpose();
     let quantization = Quantization {
         quant_type: QuantType::Nf4,
         compute_dtype: FloatDType::F32,

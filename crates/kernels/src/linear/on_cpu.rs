@@ -1,0 +1,383 @@
+//! The specialised body of a linear layer and its backward pass.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
+use burn::tensor::DType;
+use half::bf16;
+
+use crate::cpu::buffer::filled;
+use crate::cpu::dropout::{Dropout, drop_rows, dropped};
+use crate::cpu::elementwise::{add_rows, column_sums};
+use crate::cpu::product::{Left, PackedLeft, product_f32};
+use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
+use crate::flex::{
+    OnTape, Optional, contiguous, matrix, or_constant, readable, tensor_of, values, weight as view,
+    widened,
+};
+use crate::quantized::{Form, Packed};
+
+#[backend_extension(Flex, Autodiff)]
+pub(super) trait LinearKernel: Backend {
+    fn linear_kernel(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Stored<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        #[extension_type] a: Optional<Self>,
+        #[extension_type] b: Optional<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self>;
+}
+
+/// A weight in the form it is kept in.
+#[derive(ExtensionType)]
+pub(super) enum Stored<B: Backend> {
+    Dense(FloatTensor<B>),
+    Quantized {
+        codes: IntTensor<B>,
+        absmax: FloatTensor<B>,
+        form: Form,
+    },
+}
+
+/// The same as the CPU reads it.
+#[derive(Clone, Debug)]
+pub(super) enum Readable {
+    Dense(FloatTensor<Flex>),
+    Quantized(Packed),
+}
+
+impl From<Stored<Flex>> for Readable {
+    fn from(weight: Stored<Flex>) -> Self {
+        match weight {
+            Stored::Dense(weight) => Self::Dense(readable(weight)),
+            Stored::Quantized {
+                codes,
+                absmax,
+                form,
+            } => Self::Quantized(Packed {
+                codes,
+                absmax,
+                form,
+            }),
+        }
+    }
+}
+
+impl Readable {
+    /// `[d_in, d_out]`.
+    fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.shape().dims(),
+            Self::Quantized(weight) => weight.dims(),
+        }
+    }
+
+    /// The left side of a product with it, packed if that is worth it.
+    fn packed_for(&self, a: Matrix<'_, f32>) -> Option<PackedLeft> {
+        match self {
+            Self::Dense(weight) => match weight.dtype() {
+                DType::BF16 if view(weight).wants_packed(a.rows()) => PackedLeft::new(a),
+                _ => None,
+            },
+            Self::Quantized(_) => None,
+        }
+    }
+
+    /// Runs `body` with the values, which are there that long.
+    fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
+        match self {
+            Self::Dense(weight) => body(view(&widened(weight))),
+            Self::Quantized(weight) => weight.with_dense(body),
+        }
+    }
+}
+
+/// What of LoRA is no tensor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factors {
+    pub scaling: f32,
+    pub dropout: Option<Dropout>,
+}
+
+/// The parts of a layer as the CPU reads them.
+#[derive(Clone, Debug)]
+struct State {
+    /// The input, as long as a gradient needs it, and its size.
+    x: Option<FloatTensor<Flex>>,
+    tokens: usize,
+    weight: Readable,
+    lora: Option<LoraState>,
+}
+
+#[derive(Clone, Debug)]
+struct LoraState {
+    a: FloatTensor<Flex>,
+    b: FloatTensor<Flex>,
+    r: usize,
+    /// `scaling · dropout(x) aᵀ`, `[tokens, r]`.
+    hidden: Vec<f32>,
+    factors: Factors,
+}
+
+impl LoraState {
+    /// `scaling` times a product `[tokens, r]`.
+    fn scaled(&self, mut hidden: Vec<f32>) -> Vec<f32> {
+        hidden
+            .iter_mut()
+            .for_each(|value| *value *= self.factors.scaling);
+        hidden
+    }
+}
+
+/// A product with nothing to be added to.
+fn times(a: Matrix<'_, f32>, b: Matrix<'_, f32>) -> Vec<f32> {
+    let (rows, columns) = (a.rows(), b.cols());
+    filled(rows * columns, |out| {
+        product_f32(a, b, Onto::Zero, &mut MatrixMut::new(out, rows, columns));
+    })
+}
+
+/// A product `[tokens, r]` with a matrix in 32 bits, rounded to bf16 if the left side is.
+fn times_low_rank(a: Left<'_>, b: Matrix<'_, f32>) -> Vec<f32> {
+    match a {
+        Left::Loose(a) => times(a, b),
+        Left::Packed(a) => {
+            let bits: Vec<bf16> = b.data().iter().copied().map(bf16::from_f32).collect();
+            let (shape, strides) = ([b.rows(), b.cols()], [b.row_stride(), b.col_stride()]);
+            let weight = Weight::BF16(Matrix::with_strides(&bits, shape, strides));
+            filled(a.rows() * b.cols(), |out| {
+                let mut out = MatrixMut::new(out, a.rows(), b.cols());
+                weight.product(Left::Packed(a), Onto::Zero, &mut out);
+            })
+        }
+    }
+}
+
+impl State {
+    /// The parts, and the input packed for the product.
+    fn new(
+        x: FloatTensor<Flex>,
+        weight: Readable,
+        low_rank: Option<(FloatTensor<Flex>, FloatTensor<Flex>)>,
+        factors: Factors,
+    ) -> (Self, Option<PackedLeft>) {
+        let x = contiguous(x);
+        let [tokens, d_in] = x.shape().dims();
+        let packed = weight.packed_for(matrix(&x));
+        let lora = low_rank.map(|(a, b)| {
+            let (a, b) = (readable(a), readable(b));
+            let [r, _] = a.shape().dims();
+            let packed = packed.as_ref().filter(|_| factors.dropout.is_none());
+            let hidden = dropped(values(&x), d_in, factors.dropout, |x| {
+                let x = Left::new(packed, Matrix::new(x, tokens, d_in));
+                times_low_rank(x, matrix(&a).transposed())
+            });
+            let mut lora = LoraState {
+                a,
+                b,
+                r,
+                hidden: Vec::new(),
+                factors,
+            };
+            lora.hidden = lora.scaled(hidden);
+            lora
+        });
+        let state = Self {
+            x: Some(x),
+            tokens,
+            weight,
+            lora,
+        };
+        (state, packed)
+    }
+
+    fn forward(
+        &self,
+        packed: Option<PackedLeft>,
+        bias: Option<FloatTensor<Flex>>,
+        residual: Option<FloatTensor<Flex>>,
+    ) -> FloatTensor<Flex> {
+        let [_, d_out] = self.weight.dims();
+        let (bias, residual) = (bias.map(contiguous), residual.map(contiguous));
+        let x = self.x.as_ref().expect("there in the forward pass");
+        let output = filled(self.tokens * d_out, |out| {
+            let bias = bias.as_ref().map(values);
+            let onto = match (bias, residual.as_ref().map(values)) {
+                (None, None) => Onto::Zero,
+                (Some(bias), None) => Onto::Row(bias),
+                (bias, Some(residual)) => {
+                    add_rows(out, residual, bias, d_out);
+                    Onto::Current
+                }
+            };
+            let mut out = MatrixMut::new(out, self.tokens, d_out);
+            let x = Left::new(packed.as_ref(), matrix(x));
+            self.weight.with(|weight| weight.product(x, onto, &mut out));
+            if let Some(lora) = &self.lora {
+                let hidden = Matrix::new(&lora.hidden, self.tokens, lora.r);
+                product_f32(
+                    hidden,
+                    matrix(&lora.b).transposed(),
+                    Onto::Current,
+                    &mut out,
+                );
+            }
+        });
+        tensor_of(output, [self.tokens, d_out])
+    }
+
+    /// The gradient of `x aᵀ`, `[tokens, r]`.
+    fn hidden_gradient(&self, grad: Left<'_>) -> Option<Vec<f32>> {
+        let lora = self.lora.as_ref()?;
+        Some(lora.scaled(times_low_rank(grad, matrix(&lora.b))))
+    }
+
+    fn x_gradient(&self, grad: Left<'_>, of_hidden: Option<&[f32]>) -> FloatTensor<Flex> {
+        let (tokens, [d_in, _]) = (self.tokens, self.weight.dims());
+        let gradient = filled(tokens * d_in, |out| {
+            let mut onto = Onto::Zero;
+            if let (Some(lora), Some(hidden)) = (&self.lora, of_hidden) {
+                let hidden = Matrix::new(hidden, tokens, lora.r);
+                let mut part = MatrixMut::new(out, tokens, d_in);
+                product_f32(hidden, matrix(&lora.a), Onto::Zero, &mut part);
+                if let Some(dropout) = lora.factors.dropout {
+                    drop_rows(out, d_in, dropout);
+                }
+                onto = Onto::Current;
+            }
+            let mut out = MatrixMut::new(out, tokens, d_in);
+            self.weight
+                .with(|weight| weight.transposed().product(grad, onto, &mut out));
+        });
+        tensor_of(gradient, [tokens, d_in])
+    }
+}
+
+impl LinearKernel for Flex {
+    fn linear_kernel(
+        x: FloatTensor<Self>,
+        weight: Stored<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        a: Optional<Self>,
+        b: Optional<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self> {
+        let (state, packed) = State::new(x, weight.into(), a.given().zip(b.given()), factors);
+        state.forward(packed, bias.given(), residual.given())
+    }
+}
+
+impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
+    fn linear_kernel(
+        x: FloatTensor<Self>,
+        weight: Stored<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        a: Optional<Self>,
+        b: Optional<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self> {
+        let [bias, residual, a, b] = [bias, residual, a, b].map(Optional::given);
+        let inner = |tensor: &Option<OnTape<C>>| tensor.as_ref().map(|t| t.primitive().clone());
+        let (inner_bias, inner_residual) = (inner(&bias), inner(&residual));
+        let (inner_a, inner_b) = (inner(&a), inner(&b));
+        let (weight, tracked): (_, Option<OnTape<C>>) = match weight {
+            Stored::Dense(weight) => {
+                let values = weight.primitive().clone();
+                (Readable::Dense(readable(values)), Some(weight))
+            }
+            Stored::Quantized {
+                codes,
+                absmax,
+                form,
+            } => {
+                let absmax = absmax.into_primitive();
+                let packed = Packed {
+                    codes,
+                    absmax,
+                    form,
+                };
+                (Readable::Quantized(packed), None)
+            }
+        };
+        let is_tracked = |t: &Option<OnTape<C>>| t.as_ref().is_some_and(|t| t.is_tracked());
+        let needs_x = is_tracked(&tracked) || is_tracked(&a);
+        let node = |tensor: Option<OnTape<C>>| -> NodeGuard { or_constant::<C>(tensor).node() };
+        let nodes = [
+            x.node(),
+            node(tracked),
+            node(bias),
+            node(residual),
+            node(a),
+            node(b),
+        ];
+        let x = x.into_primitive();
+        let (mut state, packed) = State::new(x, weight, inner_a.zip(inner_b), factors);
+        let output = state.forward(packed, inner_bias, inner_residual);
+        if !needs_x {
+            state.x = None;
+        }
+        match LinearBackward
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish(state, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinearBackward;
+
+impl Backward<Flex, 6> for LinearBackward {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x, of_weight, of_bias, of_residual, of_a, of_b] = ops.parents;
+        let grad_tensor = contiguous(grads.consume::<Flex>(&ops.node));
+        let (state, grad) = (ops.state, matrix(&grad_tensor));
+        let [d_in, d_out] = state.weight.dims();
+        let packed = of_x.as_ref().and_then(|_| state.weight.packed_for(grad));
+        let left = Left::new(packed.as_ref(), grad);
+        let of_hidden = match of_x.is_some() || of_a.is_some() {
+            true => state.hidden_gradient(left),
+            false => None,
+        };
+        if let (Some(node), Some(lora)) = (of_b, &state.lora) {
+            let hidden = Matrix::new(&lora.hidden, state.tokens, lora.r);
+            // Not gradᵀ · hidden: few rows on the left are packed sooner than many.
+            let gradient = tensor_of(times(hidden.transposed(), grad), [lora.r, d_out]);
+            grads.register::<Flex>(node.id, gradient.transpose(0, 1).to_contiguous());
+        }
+        if let (Some(node), Some(lora), Some(hidden), Some(x)) =
+            (of_a, &state.lora, &of_hidden, &state.x)
+        {
+            let hidden = Matrix::new(hidden, state.tokens, lora.r).transposed();
+            let gradient = dropped(values(x), d_in, lora.factors.dropout, |x| {
+                times(hidden, Matrix::new(x, state.tokens, d_in))
+            });
+            grads.register::<Flex>(node.id, tensor_of(gradient, [lora.r, d_in]));
+        }
+        if let Some(node) = of_x {
+            grads.register::<Flex>(node.id, state.x_gradient(left, of_hidden.as_deref()));
+        }
+        if let (Some(node), Some(x)) = (of_weight, &state.x) {
+            let gradient = times(matrix(x).transposed(), grad);
+            grads.register::<Flex>(node.id, tensor_of(gradient, [d_in, d_out]));
+        }
+        if let Some(node) = of_bias {
+            let gradient = column_sums(values(&grad_tensor), d_out);
+            grads.register::<Flex>(node.id, tensor_of(gradient, [d_out]));
+        }
+        if let Some(node) = of_residual {
+            grads.register::<Flex>(node.id, grad_tensor);
+        }
+    }
+}
