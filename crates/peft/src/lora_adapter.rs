@@ -24,7 +24,7 @@ use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot,
 #[derive(Module, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
     /// The layer, frozen while an adapter is trained. Where its weight is quantised, the parameter
-    /// was released ([`AnyParam::release`]).
+    /// was released ([`AnyParam::release`](crate::AnyParam::release)).
     pub base_layer: M,
     /// The layer's weight, where it is kept quantised.
     quantized: Option<QuantizedWeight>,
