@@ -1,10 +1,9 @@
 //! The devices of this machine.
 
-use std::panic::catch_unwind;
-
 use burn::tensor::Device;
 
 use crate::limits::{dtypes, properties};
+use crate::open::guarded;
 use crate::{Backend, DeviceName, Which};
 
 /// A device that this build can use.
@@ -33,9 +32,9 @@ pub fn list() -> Vec<DeviceInfo> {
         let software = software.into_iter().map(|device| (Which::Software, device));
         devices.extend(gpus.chain(software).map(|(which, device)| {
             let name = DeviceName::Of(backend, which);
-            catch_unwind(|| about(name, &device)).unwrap_or_else(|_| DeviceInfo {
+            guarded(name, || about(name, &device)).unwrap_or_else(|error| DeviceInfo {
                 name,
-                product: "cannot be opened".to_owned(),
+                product: error.to_string(),
                 memory: None,
                 max_tensor_bytes: None,
                 dtypes: Vec::new(),

@@ -64,20 +64,25 @@ fn open_best() -> Result<Device, DeviceError> {
     open(DeviceName::CPU)
 }
 
-/// Opens a GPU and tests it. Drivers report much by panics of the libraries above them.
+/// Opens a GPU and tests it.
 fn check(name: DeviceName, device: &Device) -> Result<(), DeviceError> {
-    crash::name_device(&name.to_string());
-    let tested = catch_unwind(AssertUnwindSafe(|| self_test(device)));
-    tested.unwrap_or_else(|panic| {
-        let reason = panic.downcast_ref::<String>().cloned();
-        let reason = reason.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Err(DeviceError::Failed {
-            device: name.to_string(),
-            reason: reason.unwrap_or_else(|| "its driver failed".to_owned()),
-        })
-    })?;
+    guarded(name, || self_test(device))??;
     crash::name_device(&describe(device));
     Ok(())
+}
+
+/// Runs what may be the first to touch a GPU: drivers report much by panics of the libraries above
+/// them, and by crashes.
+pub(crate) fn guarded<T>(name: DeviceName, body: impl FnOnce() -> T) -> Result<T, DeviceError> {
+    crash::name_device(&name.to_string());
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+        let reason = panic.downcast_ref::<String>().cloned();
+        let reason = reason.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        DeviceError::Failed {
+            device: name.to_string(),
+            reason: reason.unwrap_or_else(|| "its driver failed".to_owned()),
+        }
+    })
 }
 
 fn found_of(backend: Backend, gpus: usize, has_software: bool) -> String {

@@ -9,10 +9,10 @@ use crate::cpu_device;
 /// A GPU multiplies with a weight in bf16 as it is: what its units for matrices are for, and no
 /// 32-bit copy waits for the backward pass. The CPU's plain body, the reference, widens it.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let on_gpu = x.device() != cpu_device();
+    let (on_gpu, dtype) = (x.device() != cpu_device(), x.dtype());
     match weight.dtype() {
-        DType::BF16 if on_gpu && x.dtype() == DType::F32 => in_bf16(x, weight),
-        _ => x.clone().matmul(weight.cast(x.dtype())),
+        DType::BF16 if on_gpu && dtype == DType::F32 => in_bf16(x, weight),
+        _ => x.matmul(weight.cast(dtype)),
     }
 }
 

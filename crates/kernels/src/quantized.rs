@@ -187,13 +187,7 @@ impl Form {
 /// The tables are arguments as tensors, so that they lie on the device already.
 #[backend_extension(
     Flex,
-    Cube: cfg(any(
-        feature = "wgpu",
-        feature = "webgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "cuda",
-    )),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Autodiff,
 )]
 trait QuantizedKernel: Backend {
@@ -230,13 +224,7 @@ trait QuantizedKernel: Backend {
     }
 }
 
-#[cfg(any(
-    feature = "wgpu",
-    feature = "webgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "cuda",
-))]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl QuantizedKernel for burn::backend::Cube {}
 
 impl QuantizedKernel for Flex {

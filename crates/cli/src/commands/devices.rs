@@ -4,7 +4,7 @@ use anyhow::Result;
 use burn_peft_device::{Backend, DeviceInfo, list};
 use serde_json::json;
 
-use crate::output::{say, say_json, table};
+use crate::output::{say, say_json, size, table};
 
 const EXAMPLE: &str = "\
 Example:
@@ -41,10 +41,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn as_row(device: &DeviceInfo) -> [String; 5] {
-    let size = |bytes: Option<u64>| match bytes {
-        Some(bytes) => format!("{:.1} GB", bytes as f64 / 1e9),
-        None => "-".to_owned(),
-    };
+    let size = |bytes: Option<u64>| bytes.map_or("-".to_owned(), size);
     [
         device.name.to_string(),
         size(device.memory),
