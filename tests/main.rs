@@ -17,6 +17,7 @@ mod exit_codes;
 mod forward_and_merge;
 mod generate_and_eval;
 mod gpt2_files;
+mod half;
 mod hira;
 mod hub;
 mod ia3_sums;

@@ -65,7 +65,7 @@ impl ModelsArgs {
             load_in_4bit: self.load_in_4bit,
             ..BitsAndBytesConfig::default()
         };
-        config.quantization(self.dtype == Dtype::Bfloat16)
+        config.quantization(self.dtype.narrow())
     }
 }
 
@@ -77,7 +77,7 @@ pub enum Dtype {
     Float32,
     /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
     Bfloat16,
-    /// 16 bits with a smaller range, for devices without bfloat16; products are in 32 bits
+    /// 16 bits with a smaller range, for devices without bfloat16; the CPU's products are in 32 bits
     Float16,
 }
 

@@ -13,6 +13,7 @@ use burn_flex::FlexTensor;
 use crate::cpu::quantize::{BLOCK, dequantize, quantize};
 use crate::cpu::{Matrix, QuantType, Weight};
 use crate::flex::{cpu_device, is_specialised, tensor_of, values};
+use crate::product::FrozenProduct;
 
 /// A weight `[d_in, d_out]`, kept as codes of 4 or 8 bits with a scale for every 64 of them
 /// (QLoRA, arXiv 2305.14314).
@@ -37,8 +38,8 @@ pub struct QuantizedWeight {
 pub struct Quantization {
     /// What the codes stand for.
     pub quant_type: QuantType,
-    /// What products are made in: with bf16 the weight's values are rounded to it, and so may the
-    /// input's be.
+    /// What products are made in: the weight's values are rounded to it, and so may the input's
+    /// be. The CPU's specialised body takes f16 for f32.
     pub compute_dtype: FloatDType,
 }
 
@@ -190,7 +191,7 @@ impl Form {
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Autodiff,
 )]
-trait QuantizedKernel: Backend {
+trait QuantizedKernel: FrozenProduct {
     /// The weight `[d_in, d_out]`.
     fn dequantized(
         codes: IntTensor<Self>,
@@ -214,13 +215,13 @@ trait QuantizedKernel: Backend {
         if form.quantization.compute_dtype != FloatDType::F32 {
             weight = Self::float_cast(weight, form.quantization.compute_dtype);
         }
-        if weight.dtype() != x.dtype() {
-            weight = Self::float_cast(weight, x.dtype().into());
-        }
         if transposed {
             weight = Self::float_transpose(weight);
         }
-        Self::float_matmul(x, weight)
+        match weight.dtype() == x.dtype() {
+            true => Self::float_matmul(x, weight),
+            false => Self::frozen_product(x, weight),
+        }
     }
 }
 

@@ -122,8 +122,8 @@ pub struct TrainingArguments {
     /// Keep the frozen weights in bfloat16 and make their products with it; adapters, optimizer,
     /// norms, softmax and loss stay in 32 bits.
     pub bf16: bool,
-    /// Keep the frozen weights in float16, for devices without bfloat16: their products, and all
-    /// else, are in 32 bits, so no loss is scaled.
+    /// Keep the frozen weights in float16, for devices without bfloat16. GPUs make their products
+    /// with it, row by row at a size of its own, so no loss is scaled; the CPU's are in 32 bits.
     pub fp16: bool,
     /// Make activations again in the backward pass, one block at a time, in place of keeping them:
     /// far less memory for another forward pass.

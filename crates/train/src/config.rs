@@ -178,7 +178,7 @@ impl TrainConfig {
     /// How the frozen weights are quantised, if they are.
     pub fn quantization(&self) -> Option<Quantization> {
         let config = self.quantization_config.as_ref()?;
-        config.quantization(self.training.bf16)
+        config.quantization(self.training.frozen_dtype())
     }
 
     /// Whether all weights of the model are trained (`peft_type = "NONE"`).

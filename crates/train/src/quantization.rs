@@ -23,6 +23,8 @@ pub enum ComputeDtype {
     Float32,
     /// 16 bits with the range of 32.
     Bfloat16,
+    /// 16 bits with a smaller range, which products make up for.
+    Float16,
 }
 
 /// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`.
@@ -37,8 +39,8 @@ pub struct BitsAndBytesConfig {
     pub load_in_4bit: bool,
     /// What 4 bits stand for; `nf4` where it is not set (`fp4` in transformers).
     pub bnb_4bit_quant_type: Bnb4BitQuantType,
-    /// What products with quantised weights are made in, of 8 bits too; bfloat16 with
-    /// `training.bf16`, or else 32 bits, where it is not set.
+    /// What products with quantised weights are made in, of 8 bits too; where it is not set,
+    /// bfloat16 with `training.bf16`, float16 with `training.fp16`, or else 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bnb_4bit_compute_dtype: Option<ComputeDtype>,
 }
@@ -50,10 +52,9 @@ pub(crate) const UNSUPPORTED: &str = "
 ";
 
 impl BitsAndBytesConfig {
-    /// How weights are quantised, if they are; `bf16` is [`training.bf16`].
-    ///
-    /// [`training.bf16`]: crate::TrainingArguments::bf16
-    pub fn quantization(&self, bf16: bool) -> Option<Quantization> {
+    /// How weights are quantised, if they are; `frozen_dtype` is what other frozen weights are kept
+    /// in, if not in 32 bits.
+    pub fn quantization(&self, frozen_dtype: Option<FloatDType>) -> Option<Quantization> {
         let quant_type = match (self.load_in_4bit, self.load_in_8bit) {
             (false, false) => return None,
             (false, true) => QuantType::Int8,
@@ -64,9 +65,9 @@ impl BitsAndBytesConfig {
         };
         let compute_dtype = match self.bnb_4bit_compute_dtype {
             Some(ComputeDtype::Bfloat16) => FloatDType::BF16,
+            Some(ComputeDtype::Float16) => FloatDType::F16,
             Some(ComputeDtype::Float32) => FloatDType::F32,
-            None if bf16 => FloatDType::BF16,
-            None => FloatDType::F32,
+            None => frozen_dtype.unwrap_or(FloatDType::F32),
         };
         Some(Quantization {
             quant_type,

@@ -137,8 +137,9 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     };
     if let (Loaded::Adapted(model), Some(quantization)) = (&mut model, config.quantization()) {
-        check_dtype(device, quantization.compute_dtype.into())
-            .context("training.bf16 or quantization_config.bnb_4bit_compute_dtype")?;
+        check_dtype(device, quantization.compute_dtype.into()).context(
+            "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
+        )?;
         model.quantize_frozen(quantization);
     }
     if let Some(dtype) = config.training.frozen_dtype() {
