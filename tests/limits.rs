@@ -5,11 +5,22 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn_peft::get_peft_model;
+use burn_peft::methods::IA3Config;
 use burn_peft_device::max_tensor_bytes;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
+use burn_peft_models::checkpoint::save_model;
+use burn_peft_models::gpt2::init_gpt2;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, KvCache, LmBatch};
 use serde_json::json;
+
+use crate::checkpointing::all;
+use crate::common::largest_difference;
+use crate::conformance::without_dropout;
 
 /// Outside of browsers these futures are ready as soon as they are asked.
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -59,13 +70,21 @@ fn device_with_default_limits() -> Option<Device> {
     Some(Device::wgpu_options().setup(setup).init().unwrap())
 }
 
-fn gpt2(vocab_size: usize, device: &Device) -> GPT2LMHeadModel {
+fn config(vocab_size: usize) -> Gpt2Config {
     let config = json!({
         "model_type": "gpt2", "vocab_size": vocab_size, "n_positions": 64,
         "n_embd": 768, "n_head": 12, "n_layer": 1,
     });
-    let config = Gpt2Config::from_json(&config.to_string()).unwrap();
-    GPT2LMHeadModel::new(&config, device)
+    Gpt2Config::from_json(&config.to_string()).unwrap()
+}
+
+fn gpt2(vocab_size: usize, device: &Device) -> GPT2LMHeadModel {
+    GPT2LMHeadModel::new(&config(vocab_size), device)
+}
+
+fn batch(vocab_size: usize, device: &Device) -> LmBatch {
+    let ids: Vec<i64> = (0..24).map(|i| i * 1811 % vocab_size as i64).collect();
+    LmBatch::new(&ids, &[1; 24], &ids, [2, 12], device).unwrap()
 }
 
 fn shape(name: &str, vocab_size: usize) -> Vec<usize> {
@@ -98,8 +117,7 @@ fn loss(device: &Device) -> f32 {
     let mut model = gpt2(vocab_size, device);
     let weight = |name: &str| Ok(Some(values(&shape(name, vocab_size))));
     model.load(weight).unwrap();
-    let ids: Vec<i64> = (0..24).map(|i| i * 1811 % vocab_size as i64).collect();
-    let batch = LmBatch::new(&ids, &[1; 24], &ids, [2, 12], device).unwrap();
+    let batch = batch(vocab_size, device);
     (model.loss(&batch) / batch.count as f32).into_scalar::<f32>()
 }
 
@@ -114,7 +132,13 @@ fn what_fits_is_computed_and_what_does_not_is_named() {
     // GPT-2's own embedding: 154 MB.
     let error = gpt2(50257, &device).load(|_| Ok(Some(values(&[50257, 768]))));
     let error = error.unwrap_err().to_string();
-    for part in ["transformer.wte.weight", "154389504", "134217728"] {
+    for part in [
+        "transformer.wte.weight",
+        "154389504",
+        "134217728",
+        "training.fp16 = true",
+        "--dtype float16",
+    ] {
         assert!(error.contains(part), "{error}");
     }
 
@@ -131,4 +155,57 @@ fn what_fits_is_computed_and_what_does_not_is_named() {
         (found - expected).abs() < 1e-3,
         "{found}, on the CPU {expected}"
     );
+}
+
+/// Loss, gradients and the logits of the next token, with a frozen base in `dtype` if it is given.
+fn in_training(files: &ModelFiles, device: &Device, dtype: Option<FloatDType>) -> [Vec<f32>; 3] {
+    let model = GPT2LMHeadModel::from_files_lazily(files, device, dtype).unwrap();
+    let mut model = get_peft_model(model, IA3Config::default()).unwrap();
+    if let Some(dtype) = dtype {
+        model.cast_frozen(dtype);
+    }
+    let model = without_dropout(model.train());
+    let batch = batch(50257, device);
+    let loss = model.loss(&batch);
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let gradients = all(&model, &gradients).into_iter().flatten();
+    let gradients = gradients.flat_map(|data| data.try_into_vec::<f32>().unwrap());
+    let logits = model
+        .valid()
+        .forward_cached(batch.input, &mut KvCache::default());
+    let values = |data: TensorData| data.try_into_vec().unwrap();
+    [
+        values(loss.into_data()),
+        gradients.collect(),
+        values(logits.into_data()),
+    ]
+}
+
+#[test]
+fn the_vocabulary_of_gpt2_fits_in_float16() {
+    let device = device_with_default_limits().filter(|device| device.supports_dtype(DType::F16));
+    let Some(device) = device else {
+        eprintln!("skipped: no Vulkan driver with float16");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(50257);
+    save_model(
+        folder.path(),
+        &config.to_json(),
+        init_gpt2(&config, 1),
+        true,
+    )
+    .unwrap();
+    let files = ModelFiles::folder(folder.path());
+    assert!(GPT2LMHeadModel::from_files_lazily(&files, &device, None).is_err());
+
+    let found = in_training(&files, &device, Some(FloatDType::F16));
+    let expected = in_training(&files, &Device::flex(), None);
+    for (found, expected) in found.iter().zip(&expected) {
+        let largest = expected.iter().fold(0.0f32, |m, value| m.max(value.abs()));
+        let off = largest_difference(found, expected);
+        println!("{off} of {largest}, {} numbers", found.len());
+        assert!(off < largest / 256.0, "{off} of {largest}");
+    }
 }

@@ -119,6 +119,16 @@ pub fn load_model(files: &ModelFiles, device: &Device) -> Result<GPT2LMHeadModel
     GPT2LMHeadModel::from_files(files, device).context("cannot load the model")
 }
 
+/// A model without adapter of which most will be kept in `narrow`, if that is given, or quantised:
+/// its weights are read one by one then.
+pub fn load_frozen(
+    files: &ModelFiles,
+    device: &Device,
+    narrow: Option<FloatDType>,
+) -> Result<GPT2LMHeadModel> {
+    GPT2LMHeadModel::from_files_lazily(files, device, narrow).context("cannot load the model")
+}
+
 /// A model with an adapter.
 pub fn load_adapter(
     model: GPT2LMHeadModel,
@@ -154,12 +164,12 @@ impl Loaded {
         args: &ModelsArgs,
         device: &Device,
     ) -> Result<Vec<(String, Self)>> {
-        let mut model = load_model(files, device)?.no_grad();
         let quantization = args.quantization();
         let dtype = args.dtype.narrow();
         if let Some(dtype) = dtype {
             check_dtype(device, dtype.into()).context("--dtype")?;
         }
+        let mut model = load_frozen(files, device, dtype)?.no_grad();
         if let (Some(quantization), true) = (quantization, args.adapter.is_empty()) {
             quantize_frozen(&mut model, quantization);
         }

@@ -78,7 +78,7 @@ pub enum DeviceError {
     /// A tensor is larger than the device takes in one piece.
     #[error(
         "{tensor} takes {bytes} bytes, and {device} binds at most {limit} at once \
-         (maxStorageBufferBindingSize). Choose another device: `peft devices` lists them with their \
+         (maxStorageBufferBindingSize). {way_out} another device: `peft devices` lists them with their \
          largest tensor, gigabytes on most GPUs"
     )]
     TooLarge {
@@ -90,5 +90,7 @@ pub enum DeviceError {
         device: String,
         /// What it takes in one piece.
         limit: u64,
+        /// What helps, up to the word for choosing another device.
+        way_out: &'static str,
     },
 }

@@ -21,7 +21,7 @@ mod self_test;
 
 pub use backend::Backend;
 pub use error::DeviceError;
-pub use limits::{check_dtype, check_size, max_tensor_bytes};
+pub use limits::{check_dtype, check_size, check_weight, max_tensor_bytes};
 pub use list::{DeviceInfo, list};
 pub use name::{DeviceName, Which};
 pub use open::open;

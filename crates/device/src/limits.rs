@@ -1,6 +1,6 @@
 //! What a device takes: sizes and types.
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, FloatDType};
 
 use crate::DeviceError;
 
@@ -22,15 +22,45 @@ pub fn max_tensor_bytes(device: &Device) -> Option<u64> {
 /// # Errors
 /// If it takes more than [`max_tensor_bytes`].
 pub fn check_size(device: &Device, tensor: &str, bytes: u64) -> Result<(), DeviceError> {
-    match max_tensor_bytes(device) {
-        Some(limit) if bytes > limit => Err(DeviceError::TooLarge {
-            tensor: tensor.to_owned(),
-            bytes,
-            device: describe(device),
-            limit,
-        }),
-        _ => Ok(()),
-    }
+    too_large(device, tensor, bytes, None).map_or(Ok(()), Err)
+}
+
+/// Whether the device can hold `tensor`, a weight in 32 bits of so many bytes, of which the half is
+/// enough if it is frozen.
+///
+/// # Errors
+/// As [`check_size`]; the error says if 16 bits would do.
+pub fn check_weight(device: &Device, tensor: &str, bytes: u64) -> Result<(), DeviceError> {
+    let fits = max_tensor_bytes(device).is_none_or(|limit| bytes / 2 <= limit);
+    let narrow = [FloatDType::F16, FloatDType::BF16].into_iter();
+    let mut narrow = narrow.filter(|&dtype| fits && device.supports_dtype(dtype));
+    too_large(device, tensor, bytes, narrow.next()).map_or(Ok(()), Err)
+}
+
+fn too_large(
+    device: &Device,
+    tensor: &str,
+    bytes: u64,
+    narrow: Option<FloatDType>,
+) -> Option<DeviceError> {
+    let limit = max_tensor_bytes(device).filter(|&limit| bytes > limit)?;
+    Some(DeviceError::TooLarge {
+        tensor: tensor.to_owned(),
+        bytes,
+        device: describe(device),
+        limit,
+        way_out: match narrow {
+            Some(FloatDType::F16) => {
+                "As a frozen weight in float16 it fits: set training.fp16 = true, or --dtype \
+                 float16 with eval and generate. Or choose"
+            }
+            Some(_) => {
+                "As a frozen weight in bfloat16 it fits: set training.bf16 = true, or --dtype \
+                 bfloat16 with eval and generate. Or choose"
+            }
+            None => "Choose",
+        },
+    })
 }
 
 /// Whether the device can compute in `dtype`.

@@ -106,6 +106,19 @@ impl Checkpoint {
     /// # Errors
     /// No tensor of this name, or one of another type.
     pub fn tensor(&self, name: &str) -> Result<TensorData> {
+        self.check(name)?;
+        let (shard, info) = self.entry(name).expect("it was checked");
+        let bytes = &shard.data()[info.data_offsets.0..info.data_offsets.1];
+        let values = to_f32(info.dtype, bytes).expect("it was checked");
+        shard.forget(info.data_offsets);
+        Ok(TensorData::new(values, info.shape.clone()))
+    }
+
+    /// The shape of a tensor that can be read.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn check(&self, name: &str) -> Result<&[usize]> {
         let (shard, info) = self.entry(name).ok_or_else(|| {
             let files: Vec<_> = self
                 .shards
@@ -114,15 +127,15 @@ impl Checkpoint {
                 .collect();
             ModelError::Weights(format!("{}: no tensor `{name}`", files.join(", ")))
         })?;
-        let bytes = &shard.data()[info.data_offsets.0..info.data_offsets.1];
-        let values = to_f32(info.dtype, bytes).ok_or_else(|| {
-            let dtype = info.dtype;
-            let reason =
-                format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
-            ModelError::file(&shard.path, reason)
-        })?;
-        shard.forget(info.data_offsets);
-        Ok(TensorData::new(values, info.shape.clone()))
+        match to_f32(info.dtype, &[]) {
+            Some(_) => Ok(&info.shape),
+            None => {
+                let dtype = info.dtype;
+                let reason =
+                    format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
+                Err(ModelError::file(&shard.path, reason))
+            }
+        }
     }
 
     fn entry(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {

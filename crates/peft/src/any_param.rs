@@ -1,7 +1,10 @@
 //! Parameters of any rank behind one object-safe trait.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
+
+/// What makes the values of a parameter when they are first asked for.
+pub type LazyData = Box<dyn FnOnce() -> TensorData + Send + Sync>;
 
 /// A float parameter of any rank: what files, counts and freezing need of it.
 pub trait AnyParam {
@@ -18,6 +21,14 @@ pub trait AnyParam {
     /// # Panics
     /// If the shape differs: callers check it first, to name the tensor and the file.
     fn set_data(&mut self, data: TensorData, transposed: bool);
+    /// As [`set_data`](Self::set_data) when the values are first asked for, which may be never:
+    /// until then none are held. They stay in 16 bits where `data` makes such.
+    ///
+    /// # Panics
+    /// If what `data` makes has another shape, then.
+    fn set_lazily(&mut self, data: LazyData, transposed: bool) {
+        self.set_data(data(), transposed);
+    }
     /// Whether training changes the parameter.
     fn requires_grad(&self) -> bool;
     /// Sets whether training changes the parameter.
@@ -52,19 +63,8 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     }
 
     fn set_data(&mut self, data: TensorData, transposed: bool) {
-        let device = self.lazy_device();
-        let tensor = Tensor::<D>::from_data(data, &device.clone().without_autodiff());
-        let tensor = if transposed {
-            tensor.swap_dims(D - 2, D - 1)
-        } else {
-            tensor
-        };
+        let tensor = on_device(data, transposed, &self.lazy_device());
         assert_eq!(tensor.dims().to_vec(), self.dims(), "shape of a parameter");
-        let tensor = if device.is_autodiff() {
-            tensor.autodiff()
-        } else {
-            tensor
-        };
         *self = if self.is_initialized() {
             let requires_grad = self.requires_grad();
             Param::initialized(self.id, tensor).set_require_grad(requires_grad)
@@ -72,6 +72,17 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
             // Spares the lazy initialisation of a value that nobody will see.
             self.clone().transform_for_load(tensor, self.id)
         };
+    }
+
+    fn set_lazily(&mut self, data: LazyData, transposed: bool) {
+        let (device, shape) = (self.lazy_device(), self.lazy_shape());
+        let expected = shape.clone();
+        let init = move |device: &Device, requires_grad: bool| {
+            let tensor: Tensor<D> = on_device(data(), transposed, device);
+            assert_eq!(tensor.shape(), expected, "shape of a parameter");
+            tensor.set_require_grad(requires_grad)
+        };
+        *self = Self::uninitialized(self.id, init, device, self.requires_grad(), shape);
     }
 
     fn requires_grad(&self) -> bool {
@@ -114,5 +125,22 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         self.val()
             .grad(gradients)
             .map(|gradient| gradient.to_data())
+    }
+}
+
+/// A tensor of these values, whose last two axes may be the other way round.
+fn on_device<const D: usize>(data: TensorData, transposed: bool, device: &Device) -> Tensor<D> {
+    let plain = device.clone().without_autodiff();
+    let tensor = match data.dtype() {
+        dtype @ (DType::F16 | DType::BF16) => Tensor::<D>::from_data(data, (&plain, dtype)),
+        _ => Tensor::<D>::from_data(data, &plain),
+    };
+    let tensor = match transposed {
+        true => tensor.swap_dims(D - 2, D - 1),
+        false => tensor,
+    };
+    match device.is_autodiff() {
+        true => tensor.autodiff(),
+        false => tensor,
     }
 }

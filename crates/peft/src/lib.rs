@@ -52,7 +52,7 @@ mod tying;
 
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use adapter::{Adapter, AdapterParam, AdapterTensor, Tensors};
-pub use any_param::AnyParam;
+pub use any_param::{AnyParam, LazyData};
 pub use base_layer::{BaseLayer, LayerInput};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight};

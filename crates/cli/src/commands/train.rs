@@ -12,7 +12,8 @@ use burn_peft::parameters::{count, named_parameters, thousands, trainable_parame
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
 use burn_peft_data::{DataSet, Tokenizer};
-use burn_peft_device::check_dtype;
+use burn_peft_device::{check_dtype, check_size};
+use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
@@ -31,7 +32,8 @@ use self::resume::{checkpoint, quoted, stopped};
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
 use crate::loading::{
-    Loaded, find_data, find_model, find_tokenizer, load_adapter, load_model, with_init_text,
+    Loaded, find_data, find_model, find_tokenizer, load_adapter, load_frozen, load_model,
+    with_init_text,
 };
 use crate::output::{emit, say, size};
 
@@ -125,7 +127,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let resume = checkpoint(&args, &config.training.output_dir)?;
     let files = find_model(&config.model)?;
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
-    let model = load_model(&files, device)?;
+    let model = load_base(&config, &files, device)?;
     let before = format!("model {}:\n{}\n", config.model, model.tree());
     let seed = config.training.seed;
     // Before the data: an adapter may need positions for itself.
@@ -137,24 +139,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     };
     if let (Loaded::Adapted(model), Some(quantization)) = (&mut model, config.quantization()) {
-        check_dtype(device, quantization.compute_dtype.into()).context(
-            "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
-        )?;
         model.quantize_frozen(quantization);
     }
-    if let Some(dtype) = config.training.frozen_dtype() {
-        let key = match config.training.bf16 {
-            true => "training.bf16 = true",
-            false => "training.fp16 = true",
-        };
-        check_dtype(device, dtype.into()).context(key)?;
-        match &mut model {
-            Loaded::Adapted(model) => model.cast_frozen(dtype),
-            Loaded::Plain(_) => bail!(
-                "{key} keeps frozen weights in 16 bits, and with peft.peft_type = \"NONE\" none is \
-                 frozen: remove one of the two"
-            ),
-        }
+    if let (Loaded::Adapted(model), Some(dtype)) = (&mut model, config.training.frozen_dtype()) {
+        model.cast_frozen(dtype);
     }
     let limits = model.limits();
     let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
@@ -206,6 +194,33 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     }
 }
 
+/// The model that an adapter is attached to, once the device is known to compute as is asked.
+fn load_base(config: &TrainConfig, files: &ModelFiles, device: &Device) -> Result<GPT2LMHeadModel> {
+    if let Some(quantization) = config.quantization() {
+        check_dtype(device, quantization.compute_dtype.into()).context(
+            "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
+        )?;
+    }
+    let frozen_dtype = config.training.frozen_dtype();
+    if let Some(dtype) = frozen_dtype {
+        let key = match config.training.bf16 {
+            true => "training.bf16 = true",
+            false => "training.fp16 = true",
+        };
+        check_dtype(device, dtype.into()).context(key)?;
+        if config.is_full_training() {
+            bail!(
+                "{key} keeps frozen weights in 16 bits, and with peft.peft_type = \"NONE\" none is \
+                 frozen: remove one of the two"
+            );
+        }
+    }
+    match frozen_dtype.is_some() || config.quantization().is_some() {
+        true => load_frozen(files, device, frozen_dtype),
+        false => load_model(files, device),
+    }
+}
+
 /// The model with the adapter that is to be trained: a new one, or the saved one.
 fn attach(
     model: GPT2LMHeadModel,
@@ -230,6 +245,12 @@ fn attach(
             common.base_model_name_or_path = Some(config.model.clone());
         }
     })?;
+    let parameters = model.named_parameters();
+    for parameter in parameters.iter().filter(|p| p.requires_grad) {
+        // What is trained has 32 bits, whatever of the model is frozen in 16.
+        let bytes = 4 * parameter.numel() as u64;
+        check_size(&model.device(), &parameter.name, bytes)?;
+    }
     Ok(model)
 }
 

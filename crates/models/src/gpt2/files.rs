@@ -1,10 +1,11 @@
 //! GPT-2 from and to a Hugging Face model folder.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{DType, Device, FloatDType, TensorData};
 use burn_peft::{Adaptable, AnyParam, LayerKind};
-use burn_peft_device::check_size;
+use burn_peft_device::{check_size, check_weight};
 
 use super::GPT2LMHeadModel;
 use crate::checkpoint::{Checkpoint, NamedTensor, save_model};
@@ -35,11 +36,47 @@ impl GPT2LMHeadModel {
         let checkpoint = Checkpoint::open(files)?;
         let mut model = Self::new(&config, device);
         model.load(|name| {
-            let bare = name.strip_prefix("transformer.").unwrap_or(name);
-            let found = [name, bare]
-                .into_iter()
-                .find(|name| checkpoint.shape(name).is_some());
+            let found = find(&checkpoint, name);
             found.map(|found| checkpoint.tensor(found)).transpose()
+        })?;
+        model.refuse_others(&checkpoint)?;
+        Ok(model)
+    }
+
+    /// As [`from_files`](Self::from_files), for a model of which most will be kept in 16 bits or
+    /// fewer ([`burn_peft::cast_frozen`], [`burn_peft::quantize_frozen`]): each weight is read when
+    /// it is first used, so that few are ever there in 32 bits. One that is too large for the device
+    /// in 32 bits, and will be frozen in `narrow`, is so from the start: who trains a copy of it
+    /// (`modules_to_save`) checks the size.
+    ///
+    /// As with Burn's own parameters before their first use, clones share the reading, and whether
+    /// it makes them trainable.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files), at once.
+    pub fn from_files_lazily(
+        files: &ModelFiles,
+        device: &Device,
+        narrow: Option<FloatDType>,
+    ) -> Result<Self> {
+        let config = Gpt2Config::from_file(files.get("config.json")?)?;
+        let checkpoint = Arc::new(Checkpoint::open(files)?);
+        let mut model = Self::new(&config, device);
+        model.try_weights(|name, param, transposed| {
+            let found = find(&checkpoint, name)
+                .ok_or_else(|| missing(name))?
+                .to_string();
+            let shape = checkpoint.check(&found)?;
+            check_shape(name, shape, param, transposed)?;
+            let kept = narrow.filter(|_| is_castable(name));
+            let kept = kept_in(device, name, param.num_elements(), kept)?;
+            let checkpoint = Arc::clone(&checkpoint);
+            let read = move || {
+                let data = checkpoint.tensor(&found).expect("it was checked");
+                data.convert_dtype(kept)
+            };
+            param.set_lazily(Box::new(read), transposed);
+            Ok(())
         })?;
         model.refuse_others(&checkpoint)?;
         Ok(model)
@@ -54,31 +91,13 @@ impl GPT2LMHeadModel {
         mut tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
     ) -> Result<()> {
         let device = self.device();
-        let mut result = Ok(());
-        self.visit_weights(|name, param, transposed| {
-            if result.is_err() {
-                return;
-            }
-            result = tensor(name).and_then(|data| {
-                let data = data.ok_or_else(|| {
-                    ModelError::Weights(format!("the checkpoint has no tensor {name}"))
-                })?;
-                let mut dims = param.dims();
-                if transposed {
-                    dims.reverse();
-                }
-                if data.shape().to_vec() != dims {
-                    return Err(ModelError::Weights(format!(
-                        "the checkpoint's {name} is {:?}, config.json asks for {dims:?}",
-                        data.shape().to_vec()
-                    )));
-                }
-                check_size(&device, name, data.as_bytes().len() as u64)?;
-                param.set_data(data, transposed);
-                Ok(())
-            });
-        });
-        result
+        self.try_weights(|name, param, transposed| {
+            let data = tensor(name)?.ok_or_else(|| missing(name))?;
+            check_shape(name, data.shape(), param, transposed)?;
+            check_weight(&device, name, data.as_bytes().len() as u64)?;
+            param.set_data(data, transposed);
+            Ok(())
+        })
     }
 
     /// Tensors that no weight took are a sign of another architecture.
@@ -146,6 +165,20 @@ impl GPT2LMHeadModel {
         found.ok_or_else(|| ModelError::Weights(format!("the model has no weight {wanted}")))
     }
 
+    /// As [`visit_weights`](Self::visit_weights), until one fails.
+    fn try_weights(
+        &mut self,
+        mut visit: impl FnMut(&str, &mut dyn AnyParam, bool) -> Result<()>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        self.visit_weights(|name, param, transposed| {
+            if result.is_ok() {
+                result = visit(name, param, transposed);
+            }
+        });
+        result
+    }
+
     /// Calls `visit` with every weight, its name in the checkpoint, and whether the checkpoint
     /// holds it transposed.
     fn visit_weights(&mut self, mut visit: impl FnMut(&str, &mut dyn AnyParam, bool)) {
@@ -159,5 +192,47 @@ impl GPT2LMHeadModel {
                 );
             });
         });
+    }
+}
+
+/// The name in the checkpoint of the weight that transformers calls `name`, if it is there.
+fn find<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
+    let bare = name.strip_prefix("transformer.").unwrap_or(name);
+    let mut names = [name, bare].into_iter();
+    names.find(|name| checkpoint.shape(name).is_some())
+}
+
+fn missing(name: &str) -> ModelError {
+    ModelError::Weights(format!("the checkpoint has no tensor {name}"))
+}
+
+fn check_shape(name: &str, found: &[usize], param: &dyn AnyParam, transposed: bool) -> Result<()> {
+    let mut dims = param.dims();
+    if transposed {
+        dims.reverse();
+    }
+    match found == dims {
+        true => Ok(()),
+        false => Err(ModelError::Weights(format!(
+            "the checkpoint's {name} is {found:?}, config.json asks for {dims:?}"
+        ))),
+    }
+}
+
+/// Whether [`burn_peft::cast_frozen`] takes the weight: biases and norms stay in 32 bits.
+fn is_castable(name: &str) -> bool {
+    name.ends_with(".weight") && !name.contains(".ln_")
+}
+
+/// The type in which a weight of so many numbers comes to the device: 32 bits where they fit, or
+/// else `narrow`.
+fn kept_in(device: &Device, name: &str, count: usize, narrow: Option<FloatDType>) -> Result<DType> {
+    let fits = check_weight(device, name, 4 * count as u64);
+    match (fits, narrow) {
+        (Err(_), Some(narrow)) => {
+            check_size(device, name, 2 * count as u64)?;
+            Ok(narrow.into())
+        }
+        (fits, _) => Ok(fits.map(|()| DType::F32)?),
     }
 }
