@@ -47,6 +47,17 @@ pub enum DeviceError {
         /// What its driver said.
         reason: String,
     },
+    /// What the device's kernels are compiled with is not on this machine.
+    #[error(
+        "{name} compiles its kernels with NVRTC and the CUDA toolkit's headers ({reason}). Set \
+         CUDA_PATH to the toolkit's folder and LD_LIBRARY_PATH to that of libnvrtc: docs/cuda.md"
+    )]
+    Toolkit {
+        /// The device.
+        name: DeviceName,
+        /// What is missing.
+        reason: String,
+    },
     /// The self-test found another result than the CPU's.
     #[error(
         "{device} computes wrongly: its {operation} gives {found} where the CPU has {expected}. \

@@ -18,6 +18,7 @@ mod list;
 mod name;
 mod open;
 mod self_test;
+mod toolkit;
 
 pub use backend::Backend;
 pub use error::DeviceError;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use burn::tensor::Device;
 
 use crate::limits::describe;
-use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test};
+use crate::{Backend, DeviceError, DeviceName, Which, crash, self_test, toolkit};
 
 /// The device of this name, once it has been seen to compute rightly (see [`self_test`]).
 ///
@@ -66,6 +66,9 @@ fn open_best() -> Result<Device, DeviceError> {
 
 /// Opens a GPU and tests it.
 fn check(name: DeviceName, device: &Device) -> Result<(), DeviceError> {
+    if let DeviceName::Of(Backend::Cuda, _) = name {
+        guarded(name, || toolkit::check(name))??;
+    }
     guarded(name, || self_test(device))??;
     crash::name_device(&describe(device));
     Ok(())
