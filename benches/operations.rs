@@ -6,11 +6,9 @@
 
 mod pairs;
 
-use std::sync::Arc;
-
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
-use burn_peft_kernels::{AttentionShape, Lora, Span, attend_cached, attention, gelu_approximate};
-use burn_peft_kernels::{dropout, layer_norm, linear, vocabulary_loss};
+use burn_peft_kernels::{AttentionShape, Lora, Span, Texts, attend_cached, attention};
+use burn_peft_kernels::{dropout, gelu_approximate, layer_norm, linear, vocabulary_loss};
 use pairs::compare;
 
 const TOKENS: usize = 1024;
@@ -86,17 +84,14 @@ fn main() {
     };
     for (texts, length, rounds) in [(4, 256, 7), (4, 1024, 3), (40, 25, 9)] {
         let qkv = random([texts * length, 3 * D]);
-        let spans: Arc<[Span]> = (0..texts)
-            .map(|text| Span {
-                start: text * length,
-                queries: length,
-                keys: length,
-            })
-            .collect();
+        let spans = (0..texts).map(|text| Span {
+            start: text * length,
+            queries: length,
+            keys: length,
+        });
+        let all = Texts::new(spans.collect());
         run(&format!("attention, {texts} x {length}"), rounds, &|| {
-            attention(on_tape(&qkv), &spans, shape, 0.0)
-                .sum()
-                .backward();
+            attention(on_tape(&qkv), &all, shape, 0.0).sum().backward();
         });
     }
     let cache = Tensor::<4>::random([1, 12, 512, 64], Distribution::Default, &Device::flex());

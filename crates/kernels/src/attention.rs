@@ -1,13 +1,16 @@
 //! Causal self-attention of texts that lie one after the other.
 
-use std::sync::Arc;
+mod plain;
+mod texts;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Bool, Tensor, activation::softmax};
+use burn::tensor::Tensor;
+
+use self::plain::plain;
 
 use crate::cpu::attention::Gradients as Parts;
 use crate::cpu::attention::{Columns, ColumnsMut, Dims, Input, Saved, backward, forward};
@@ -15,8 +18,8 @@ use crate::cpu::buffer::filled;
 use crate::cpu::dropout;
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
-use crate::seed::next_seed;
 
+pub use self::texts::Texts;
 pub use crate::cpu::attention::Span;
 
 /// The sizes of an attention.
@@ -49,33 +52,29 @@ impl AttentionShape {
     }
 }
 
-/// Causal self-attention of the texts that `spans` name, `[tokens, heads · head_dim]`, from
-/// queries, keys and values side by side, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
+/// Causal self-attention of each text of a batch, `[tokens, heads · head_dim]`, from queries, keys
+/// and values side by side, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
 ///
-/// `spans` are in the order of their tokens; a token in none of them gets zeros. A share
-/// `dropout` of the weights is set to zero on devices that record gradients.
+/// A token of no text gets zeros. A share `dropout` of the weights is set to zero on devices that
+/// record gradients.
 ///
 /// The specialised body keeps its input, its output and one number per token and head; scores
-/// live in blocks (arXiv 2205.14135, 2307.08691).
+/// live in blocks (arXiv 2205.14135, 2307.08691). The plain body computes texts of about the same
+/// length side by side.
 ///
 /// # Panics
-/// If spans overlap or go beyond the tokens, or if the width is another.
-pub fn attention(
-    qkv: Tensor<2>,
-    spans: &Arc<[Span]>,
-    shape: AttentionShape,
-    dropout: f64,
-) -> Tensor<2> {
+/// If texts overlap or go beyond the tokens, or if the width is another.
+pub fn attention(qkv: Tensor<2>, texts: &Texts, shape: AttentionShape, dropout: f64) -> Tensor<2> {
     let dropout = if qkv.is_autodiff() { dropout } else { 0.0 };
     if !takes(&qkv) {
-        return plain(qkv, spans, shape, dropout);
+        return plain(qkv, texts, shape, dropout);
     }
     let seed = match dropout > 0.0 {
         true => draw_seed(&qkv.device()),
         false => 0,
     };
     let call = Call {
-        spans: spans.clone(),
+        texts: texts.clone(),
         shape,
         dropout,
         seed,
@@ -83,59 +82,10 @@ pub fn attention(
     Tensor::from_dispatch(Dispatch::attention_kernel(qkv.into_dispatch(), call))
 }
 
-fn plain(qkv: Tensor<2>, spans: &[Span], shape: AttentionShape, dropout: f64) -> Tensor<2> {
-    let [tokens, width] = qkv.dims();
-    let device = qkv.device();
-    let widths = shape.widths();
-    assert_eq!(width, widths.iter().sum::<usize>(), "{shape:?}");
-    let group = shape.heads / shape.kv_heads;
-    let seed = if dropout > 0.0 { next_seed() } else { None };
-    let mut pieces = Vec::new();
-    let mut end = 0;
-    let gap = |tokens| Tensor::<2>::zeros([tokens, widths[0]], (&device, qkv.dtype()));
-    for span in spans {
-        pieces.push(gap(span.start - end));
-        end = span.start + span.queries;
-        let mut column = 0;
-        let [query, key, value] = [widths[0], widths[1], widths[2]].map(|width| {
-            let part = qkv.clone().slice([span.start..end, column..column + width]);
-            column += width;
-            // [heads, queries, head_dim]
-            let heads = [span.queries, width / shape.head_dim, shape.head_dim];
-            part.reshape(heads).swap_dims(0, 1)
-        });
-        let of_keys = |part: Tensor<3>| {
-            let part = part.slice([0..shape.kv_heads, 0..span.keys, 0..shape.head_dim]);
-            let repeated = part.unsqueeze_dim::<4>(1).repeat_dim(1, group);
-            repeated.reshape([shape.heads, span.keys, shape.head_dim])
-        };
-        let scores = query.matmul(of_keys(key).swap_dims(1, 2)) * shape.scale;
-        let later = Tensor::<2, Bool>::tril_mask([span.queries, span.keys], 0, &device);
-        let later = later.unsqueeze::<3>().expand(scores.dims());
-        let weights = softmax(scores.mask_fill(later, f32::NEG_INFINITY), 2);
-        let weights = match dropout > 0.0 {
-            true => {
-                // The rows of the specialised body's mask.
-                let row = |head, query| ((span.start + query) * shape.heads + head) as u64;
-                let queries = 0..span.queries;
-                let rows = (0..shape.heads)
-                    .flat_map(|head| queries.clone().map(move |query| row(head, query)));
-                crate::dropout::plain(weights, dropout, seed, rows, span.start)
-            }
-            false => weights,
-        };
-        let output = weights.matmul(of_keys(value)).swap_dims(0, 1);
-        pieces.push(output.reshape([span.queries, widths[0]]));
-    }
-    pieces.push(gap(tokens - end));
-    pieces.retain(|piece| piece.dims()[0] > 0);
-    Tensor::cat(pieces, 0)
-}
-
 /// What is not a tensor.
 #[derive(Clone, Debug)]
 struct Call {
-    spans: Arc<[Span]>,
+    texts: Texts,
     shape: AttentionShape,
     dropout: f64,
     seed: u64,
@@ -150,7 +100,7 @@ impl Call {
         Input {
             dims: self.shape.dims(),
             tokens,
-            spans: &self.spans,
+            spans: self.texts.spans(),
             q: columns(0),
             k: columns(queries),
             v: columns(queries + keys),
@@ -266,19 +216,25 @@ mod tests {
             ..shape
         };
         // Texts side by side, gaps, and padding that attends to its text.
-        let texts: Arc<[Span]> = Arc::new([span(0, 7, 7), span(9, 130, 121), span(139, 1, 1)]);
-        for shape in [shape, same_heads] {
+        let mixed = Texts::new(vec![span(0, 7, 7), span(9, 130, 121), span(139, 1, 1)]);
+        let alike = Texts::new(vec![span(0, 29, 29), span(29, 29, 29)]);
+        let cases = [
+            (&mixed, 145, shape),
+            (&mixed, 145, same_heads),
+            (&alike, 58, shape),
+        ];
+        for (texts, tokens, shape) in cases {
             let width = shape.widths().iter().sum();
             assert_same_gradients(
-                &[random([145, width], 1.0)],
-                |[qkv]| attention(qkv, &texts, shape, 0.0),
-                |[qkv]| plain(qkv, &texts, shape, 0.0),
+                &[random([tokens, width], 1.0)],
+                |[qkv]| attention(qkv, texts, shape, 0.0),
+                |[qkv]| plain(qkv, texts, shape, 0.0),
             );
             // Of the same seed, the same weights are dropped.
             assert_same_gradients(
-                &[random([145, width], 1.0)],
-                |[qkv]| crate::with_seed(5, || attention(qkv, &texts, shape, 0.3)),
-                |[qkv]| crate::with_seed(5, || plain(qkv, &texts, shape, 0.3)),
+                &[random([tokens, width], 1.0)],
+                |[qkv]| crate::with_seed(5, || attention(qkv, texts, shape, 0.3)),
+                |[qkv]| crate::with_seed(5, || plain(qkv, texts, shape, 0.3)),
             );
         }
     }

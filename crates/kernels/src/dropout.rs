@@ -1,17 +1,15 @@
 //! Dropout that keeps no mask.
 
-use std::ops::Range;
-
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::nn::DropoutConfig;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor};
 
 use crate::cpu::dropout;
-use crate::cpu::random::{Dropout, MIX_1, MIX_2, row_key};
+use crate::cpu::random::{Dropout, MIX_1, MIX_2, SPREAD, seed_words};
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::seed::next_seed;
@@ -27,56 +25,54 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
         return x;
     }
     if !takes(&x) {
-        let rows = 0..x.dims()[0] as u64;
-        return plain(x, probability, next_seed(), rows, 0);
+        let rows = x.dims()[0];
+        let device = x.device().without_autodiff();
+        return plain(x, probability, next_seed(), || {
+            let rows = Tensor::<1, Int>::arange(0..rows as i64, (&device, DType::U32));
+            rows.unsqueeze_dim(1)
+        });
     }
     let seed = draw_seed(&x.device());
     let output = Dispatch::dropout_kernel(x.into_dispatch(), probability, seed);
     Tensor::from_dispatch(output)
 }
 
-/// Dropout of rows of these numbers, whose first column is `column`.
+/// Dropout of rows of these numbers, in the shape of `x` but for one column.
 pub(crate) fn plain<const D: usize>(
     x: Tensor<D>,
     probability: f64,
     seed: Option<u64>,
-    rows: impl Iterator<Item = u64>,
-    column: usize,
+    rows: impl FnOnce() -> Tensor<D, Int>,
 ) -> Tensor<D> {
     let dropout = seed.and_then(|seed| dropout::new(probability, seed));
     let Some(dropout) = dropout else {
         return DropoutConfig::new(probability).init().forward(x);
     };
-    let shape = x.shape();
-    let columns = column..column + shape[D - 1];
-    let factors = factors(dropout, rows, columns, &x.device()).reshape(shape);
+    let factors = factors(dropout, rows(), x.dims());
     let dtype = x.dtype();
     x * factors.cast(dtype)
 }
 
-/// 0, or what the values that stay are scaled by, `[rows, columns]`: [`bits`] in plain tensors.
-fn factors(
-    dropout: Dropout,
-    rows: impl Iterator<Item = u64>,
-    columns: Range<usize>,
-    device: &Device,
-) -> Tensor<2> {
-    let device = device.clone().without_autodiff();
-    let words = |values: Vec<u32>, shape: [usize; 2]| {
-        Tensor::<2, Int>::from_data(TensorData::new(values, shape), (&device, DType::U32))
+/// 0, or what the values that stay are scaled by: [`row_key`](crate::cpu::random::row_key) and
+/// [`bits`](crate::cpu::random::bits) in plain tensors.
+fn factors<const D: usize>(dropout: Dropout, rows: Tensor<D, Int>, shape: [usize; D]) -> Tensor<D> {
+    let columns = shape[D - 1] as i64;
+    let columns = Tensor::<1, Int>::arange(0..columns, (&rows.device(), DType::U32));
+    let shifted = |x: Tensor<D, Int>, by: u32| {
+        let low = x.clone().bitwise_right_shift_scalar(by);
+        x.bitwise_xor(low)
     };
-    let (first, second): (Vec<_>, Vec<_>) =
-        rows.map(|row| row_key(dropout.seed, row).words()).unzip();
-    let shape = [first.len(), columns.len()];
-    let of_rows = |key: Vec<u32>| words(key, [shape[0], 1]).expand(shape);
-    let columns = words(columns.map(|column| column as u32).collect(), [1, shape[1]]);
-    let shifted =
-        |x: Tensor<2, Int>, by: u32| x.clone().bitwise_xor(x.bitwise_right_shift_scalar(by));
+    let mixed = |x: Tensor<D, Int>| {
+        let x = shifted(x, 16).mul_scalar(MIX_1);
+        shifted(shifted(x, 15).mul_scalar(MIX_2), 16)
+    };
+    let [first, second] = seed_words(dropout.seed);
+    let spread = rows.clone().mul_scalar(SPREAD);
+    let first = mixed(rows.bitwise_xor_scalar(first)).expand(shape);
+    let second = mixed(spread.bitwise_xor_scalar(second)).expand(shape);
 
-    let x = columns.expand(shape).bitwise_xor(of_rows(first));
-    let x = shifted(x, 16)
-        .mul_scalar(MIX_1)
-        .bitwise_xor(of_rows(second));
+    let x = columns.unsqueeze::<D>().expand(shape).bitwise_xor(first);
+    let x = shifted(x, 16).mul_scalar(MIX_1).bitwise_xor(second);
     let x = shifted(shifted(x, 15).mul_scalar(MIX_2), 16);
     x.greater_equal_elem(dropout.threshold()).float() * dropout.scale()
 }
@@ -130,6 +126,7 @@ impl Backward<Flex, 1> for DropoutBackward {
 mod tests {
     use super::*;
     use crate::{with_plain_bodies, with_seed};
+    use burn::tensor::Device;
 
     #[test]
     fn the_plain_body_drops_the_same_values() {

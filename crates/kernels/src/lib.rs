@@ -19,12 +19,13 @@ mod layer_norm;
 mod linear;
 mod product;
 mod quantized;
+mod rows;
 mod seed;
 #[cfg(test)]
 mod testing;
 mod vocabulary_loss;
 
-pub use attention::{AttentionShape, Span, attention};
+pub use attention::{AttentionShape, Span, Texts, attention};
 pub use cpu::QuantType;
 pub use decode::attend_cached;
 pub use dropout::dropout;

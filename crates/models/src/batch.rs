@@ -1,16 +1,20 @@
 //! A batch on the device, with what the loss needs of its labels.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::{ModelError, ModelInput, Result};
+use crate::unpad::unpadded;
+use crate::{ModelError, ModelInput, Result, texts};
 
 /// The label of a token that is not predicted.
 pub const IGNORE_INDEX: i64 = -100;
 
 /// A batch of rows with labels.
 ///
-/// Which positions are supervised is worked out on the host, where the labels are, so that the
-/// loss touches no others and the device is never asked.
+/// Which positions are supervised, where the texts are and what the batch is without its padding
+/// is worked out on the host, where the rows are, so that the device is never asked. Make a new
+/// batch rather than change one.
 #[derive(Clone, Debug)]
 pub struct LmBatch {
     /// The rows.
@@ -23,6 +27,14 @@ pub struct LmBatch {
     pub count: usize,
     /// The number of tokens that are no padding.
     pub tokens: usize,
+    /// The same without padding.
+    pub(crate) unpadded: Option<Arc<LmBatch>>,
+}
+
+/// The supervised positions in the flattened `[batch * seq]`, and what they have to predict.
+pub(crate) struct Labelled {
+    pub positions: Vec<i64>,
+    pub targets: Vec<i64>,
 }
 
 impl LmBatch {
@@ -41,12 +53,15 @@ impl LmBatch {
     ) -> Result<Self> {
         check_lengths([input_ids, attention_mask, labels], shape)?;
         let seq = shape[1];
-        let starts = |position: usize| position.is_multiple_of(seq);
-        let mut batch = Self::unmasked(input_ids, labels, shape, starts, device);
+        let labelled = Labelled::of(labels, |position| position.is_multiple_of(seq));
+        let unpadded = unpadded(input_ids, attention_mask, &labelled, seq, device);
+        let mut batch = Self::of(input_ids, labelled, shape, device);
+        batch.unpadded = unpadded.map(Arc::new);
         batch.tokens = attention_mask.iter().filter(|&&value| value != 0).count();
         if batch.tokens < input_ids.len() {
             batch.input.attention_mask = Some(matrix(attention_mask, shape, device));
         }
+        batch.input.texts = texts::rows(Some(attention_mask), shape);
         Ok(batch)
     }
 
@@ -73,40 +88,45 @@ impl LmBatch {
             let next = position_ids.last().map_or(0, |last| last + 1);
             position_ids.push(if starts(position) { 0 } else { next });
         }
-        let mut batch = Self::unmasked(input_ids, labels, shape, starts, device);
+        let mut batch = Self::of(input_ids, Labelled::of(labels, starts), shape, device);
         batch.tokens = segment_ids.iter().filter(|&&value| value != 0).count();
         batch.input.position_ids = Some(matrix(&position_ids, shape, device));
         batch.input.segment_ids = Some(matrix(segment_ids, shape, device));
+        batch.input.texts = texts::packed(segment_ids, shape);
         Ok(batch)
     }
 
-    /// A batch in which everything is a token; `starts` tells the first positions of texts.
-    fn unmasked(
+    /// A batch in which everything is a token.
+    pub(crate) fn of(
         input_ids: &[i64],
-        labels: &[i64],
+        labelled: Labelled,
         shape: [usize; 2],
-        starts: impl Fn(usize) -> bool,
         device: &Device,
     ) -> Self {
-        let (mut positions, mut targets) = (Vec::new(), Vec::new());
-        for (position, &label) in labels.iter().enumerate() {
-            if label != IGNORE_INDEX && !starts(position) {
-                positions.push(position as i64 - 1);
-                targets.push(label);
-            }
-        }
-        let count = positions.len();
+        let count = labelled.positions.len();
+        let vector = |values| Tensor::from_data(TensorData::new(values, [count]), device);
         Self {
             input: ModelInput::new(matrix(input_ids, shape, device)),
-            positions: Tensor::from_data(TensorData::new(positions, [count]), device),
-            targets: Tensor::from_data(TensorData::new(targets, [count]), device),
+            positions: vector(labelled.positions),
+            targets: vector(labelled.targets),
             count,
             tokens: input_ids.len(),
+            unpadded: None,
         }
     }
 }
 
-fn matrix(values: &[i64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+impl Labelled {
+    /// What these labels ask for; `starts` tells the first positions of texts.
+    fn of(labels: &[i64], starts: impl Fn(usize) -> bool) -> Self {
+        let labelled = labels.iter().enumerate();
+        let labelled = labelled.filter(|&(at, &label)| label != IGNORE_INDEX && !starts(at));
+        let (positions, targets) = labelled.map(|(at, &label)| (at as i64 - 1, label)).unzip();
+        Self { positions, targets }
+    }
+}
+
+pub(crate) fn matrix(values: &[i64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 

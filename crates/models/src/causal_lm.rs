@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::Extra;
+use burn_peft_kernels::Texts;
 
 use crate::{KvCache, LmBatch};
 
@@ -22,6 +23,9 @@ pub struct ModelInput {
     /// its own number only. `position_ids` have to start anew with each, and there is neither an
     /// `attention_mask` (padding is a text of its own) nor a cache.
     pub segment_ids: Option<Tensor<2, Int>>,
+    /// Where the texts are that the mask or the numbers leave, without `extra`, for whoever has
+    /// them on the host ([`LmBatch`] does): otherwise they are read back from the device.
+    pub texts: Option<Texts>,
     /// What stands before every row, or every text of a packed row, for methods that act at the
     /// model. `position_ids` have to begin after it.
     /// [`PeftModel`](burn_peft::PeftModel) sees to both.
@@ -36,6 +40,7 @@ impl ModelInput {
             attention_mask: None,
             position_ids: None,
             segment_ids: None,
+            texts: None,
             extra: Extra::default(),
         }
     }

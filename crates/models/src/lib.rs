@@ -14,7 +14,7 @@ pub mod gpt2;
 pub mod hub;
 mod loss;
 mod peft_model;
-mod spans;
+mod texts;
 mod unpad;
 
 pub use batch::{IGNORE_INDEX, LmBatch};

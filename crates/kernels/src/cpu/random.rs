@@ -8,6 +8,8 @@ use crate::cpu::attention::simd::{lanes, load, store};
 /// The factors of [`bits`].
 pub(crate) const MIX_1: u32 = 0x7feb_352d;
 pub(crate) const MIX_2: u32 = 0x846c_a68b;
+/// What makes a row's two words different: 2³² over the golden ratio.
+pub(crate) const SPREAD: u32 = 0x9e37_79b9;
 
 /// Dropout of the elements of a matrix.
 #[derive(Debug, Clone, Copy)]
@@ -34,18 +36,29 @@ impl Dropout {
 #[derive(Debug, Clone, Copy)]
 pub struct RowKey(u32, u32);
 
-impl RowKey {
-    /// Its halves, as [`bits`] takes them.
-    pub(crate) fn words(self) -> (u32, u32) {
-        (self.0, self.1)
-    }
-}
-
 /// The key of one row, to be used for all of its columns.
 #[inline]
 pub fn row_key(seed: u64, row: u64) -> RowKey {
-    let key = mix(mix(seed) ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    RowKey(key as u32, (key >> 32) as u32)
+    let [first, second] = seed_words(seed);
+    let row = row as u32;
+    RowKey(
+        mix_word(row ^ first),
+        mix_word(row.wrapping_mul(SPREAD) ^ second),
+    )
+}
+
+/// The halves of a seed, mixed.
+pub(crate) fn seed_words(seed: u64) -> [u32; 2] {
+    let seed = mix(seed);
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// Wellons' `lowbias32`: in 32 bits, since devices' shaders may have no more.
+#[inline]
+fn mix_word(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(MIX_1);
+    let x = (x ^ (x >> 15)).wrapping_mul(MIX_2);
+    x ^ (x >> 16)
 }
 
 /// The finalizer of SplitMix64.
@@ -145,7 +158,7 @@ mod tests {
             seed: 7,
             probability: 0.3,
         };
-        for row in [0, 1, 1 << 40] {
+        for row in [0, 1, 1 << 31] {
             let key = row_key(dropout.seed, row);
             let (mut vector, mut scalar) = ([0.0; 64], [0.0; 64]);
             Arch::new().dispatch(Row(key, 3, dropout, &mut vector));

@@ -1,17 +1,15 @@
 //! GPT-2's causal self-attention.
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter, Part};
-use burn_peft_kernels::{AttentionShape, Span, attend_cached, is_specialised};
+use burn_peft_kernels::{AttentionShape, Texts, attend_cached};
 
 use super::block::{probability, project_onto};
 use crate::gpt2::config::Gpt2Config;
-use crate::spans::spans;
+use crate::texts::texts;
 use crate::{KvCache, ModelInput};
 
 /// Causal self-attention with one product for query, key and value (transformers'
@@ -41,8 +39,8 @@ pub struct AttentionMask {
     masked: Option<Tensor<4, Bool>>,
     /// Whether the mask says no more than "not to later positions".
     only_causal: bool,
-    /// The texts, in place of the mask, where the attention kernel takes them.
-    spans: Option<Arc<[Span]>>,
+    /// The texts, in place of the mask, where they say it all.
+    texts: Option<Texts>,
 }
 
 impl AttentionMask {
@@ -52,12 +50,11 @@ impl AttentionMask {
         let device = input.input_ids.device();
         let [_, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
-        let specialised = !cached && is_specialised(&device);
-        if let Some(spans) = specialised.then(|| spans(input)).flatten() {
+        if let Some(texts) = (!cached).then(|| texts(input)).flatten() {
             return Self {
                 masked: None,
                 only_causal: false,
-                spans: Some(spans),
+                texts: Some(texts),
             };
         }
         match &input.segment_ids {
@@ -84,7 +81,7 @@ impl AttentionMask {
             return Self {
                 masked: (seq > 1).then(|| later.unsqueeze()),
                 only_causal: past == 0,
-                spans: None,
+                texts: None,
             };
         };
         let [batch, _] = mask.dims();
@@ -103,7 +100,7 @@ impl AttentionMask {
         Self {
             masked: Some(masked),
             only_causal: false,
-            spans: None,
+            texts: None,
         }
     }
 
@@ -132,7 +129,7 @@ impl AttentionMask {
         Self {
             masked: Some(later.bool_or(other_text)),
             only_causal: false,
-            spans: None,
+            texts: None,
         }
     }
 }
@@ -187,9 +184,9 @@ impl GPT2Attention {
     ) -> Tensor<2> {
         let [tokens, d] = input.dims();
         let qkv = self.c_attn.forward(input);
-        if let (Some(spans), None) = (&mask.spans, &cache) {
+        if let (Some(texts), None) = (&mask.texts, &cache) {
             let dropout = probability(&self.attn_dropout, &qkv);
-            let output = burn_peft_kernels::attention(qkv, spans, self.shape(d), dropout);
+            let output = burn_peft_kernels::attention(qkv, texts, self.shape(d), dropout);
             return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
         }
         let [query, key, value] = self.split_heads(qkv.clone(), batch);

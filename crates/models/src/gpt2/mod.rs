@@ -216,14 +216,12 @@ impl CausalLm for GPT2LMHeadModel {
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        let unpadded = batch.unpadded();
-        let batch = unpadded.as_ref().unwrap_or(batch);
+        let batch = batch.unpadded();
         self.loss_of(self.transformer.forward(&batch.input, None), batch)
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
-        let unpadded = batch.unpadded();
-        let batch = unpadded.as_ref().unwrap_or(batch);
+        let batch = batch.unpadded();
         let extra = &batch.input.extra;
         let past = extra.prefix_positions();
         let mask = AttentionMask::of(&batch.input, past, past > 0);

@@ -168,7 +168,7 @@ impl Task<'_> {
                             input,
                             head: self.head * dims.group() + in_group,
                             query: span.start + first,
-                            key: span.start + key,
+                            key,
                             rows,
                             columns,
                             diagonal,

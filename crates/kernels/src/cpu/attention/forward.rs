@@ -120,7 +120,7 @@ impl Task<'_> {
                         input,
                         head,
                         query: span.start + first,
-                        key: span.start + key,
+                        key,
                         first: key == 0,
                         skip,
                         rows,

@@ -119,7 +119,7 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// The row of the dropout mask of a query; its columns are the tokens of the keys.
+    /// The row of the dropout mask of a query; its columns count the keys of its text.
     pub fn mask_row(&self, head: usize, query: usize) -> u64 {
         (query * self.dims.heads + head) as u64
     }

@@ -143,7 +143,7 @@ impl Case {
                 let row = (query * heads + head) as u64;
                 let factor = |j: usize| {
                     self.dropout.map_or(1.0, |dropout| {
-                        let column = (span.start + j) as u32;
+                        let column = j as u32;
                         let stays = keep(dropout.seed, row, column, dropout.threshold());
                         if stays {
                             f64::from(dropout.scale())

@@ -1,0 +1,179 @@
+//! The texts of a batch, and which of them are computed side by side.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+
+use super::Span;
+use crate::rows::{Places, move_rows};
+
+/// The texts of a batch, in the order of their tokens.
+#[derive(Clone, Debug)]
+pub struct Texts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    spans: Vec<Span>,
+    /// For the plain body: made once for all layers.
+    groups: OnceLock<Groups>,
+}
+
+impl Texts {
+    /// The texts of these spans.
+    pub fn new(spans: Vec<Span>) -> Self {
+        Self(Arc::new(Inner {
+            spans,
+            groups: OnceLock::new(),
+        }))
+    }
+
+    /// Where they are.
+    pub fn spans(&self) -> &[Span] {
+        &self.0.spans
+    }
+
+    /// The groups of a batch of so many tokens.
+    pub(super) fn groups(&self, tokens: usize, device: &Device) -> &Groups {
+        let made = || Groups::new(&self.0.spans, tokens, &device.clone().without_autodiff());
+        self.0.groups.get_or_init(made)
+    }
+}
+
+/// All texts by their lengths, padded to rows of equal length within each group.
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub groups: Vec<Group>,
+    /// From tokens to the rows of groups and back; none where they are the same.
+    places: Option<[Places; 2]>,
+}
+
+/// Texts of about the same length, each with as many rows as the longest has tokens.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Its rows among those of all groups.
+    pub rows: Range<usize>,
+    pub texts: usize,
+    pub longest: usize,
+    /// The keys that a query does not see, `[texts, 1, longest, longest]` or the same for all.
+    pub hidden: Tensor<4, Bool>,
+    /// Whether these are the later ones alone.
+    pub only_causal: bool,
+    /// The token that each query is, `[texts, 1, longest, 1]`.
+    pub tokens: Tensor<4, Int>,
+}
+
+impl Groups {
+    fn new(spans: &[Span], tokens: usize, device: &Device) -> Self {
+        let end = spans.iter().fold(0, |end, span| {
+            assert!(span.start >= end, "texts overlap at {span:?}");
+            span.start + span.queries
+        });
+        assert!(end <= tokens, "texts end at token {end} of {tokens}");
+
+        let mut sorted: Vec<Span> = spans.iter().copied().filter(|span| span.keys > 0).collect();
+        sorted.sort_by_key(|span| (std::cmp::Reverse(span.queries), span.start));
+        let mut groups = Vec::new();
+        let mut from = Vec::new();
+        // A text of at most half the longest's length would be padded to four times its scores.
+        let mut left = &sorted[..];
+        while let Some(longest) = left.first().map(|span| span.queries) {
+            let count = left.partition_point(|span| 2 * span.queries > longest);
+            let (texts, others) = left.split_at(count);
+            let start = from.len();
+            for span in texts {
+                from.extend((0..longest).map(|i| (i < span.queries).then_some(span.start + i)));
+            }
+            groups.push(Group::new(texts, longest, start..from.len(), device));
+            left = others;
+        }
+
+        let in_place = from.len() == tokens && from.iter().copied().eq((0..tokens).map(Some));
+        let places = (!in_place).then(|| {
+            let mut back = vec![None; tokens];
+            for (row, token) in from.iter().enumerate() {
+                if let Some(token) = token {
+                    back[*token] = Some(row);
+                }
+            }
+            [Places::new(&from, device), Places::new(&back, device)]
+        });
+        Self { groups, places }
+    }
+
+    /// The rows of all groups, from those of all tokens.
+    pub fn gather(&self, of_tokens: Tensor<2>) -> Tensor<2> {
+        match &self.places {
+            Some([there, back]) => move_rows(of_tokens, there, back),
+            None => of_tokens,
+        }
+    }
+
+    /// The rows of all tokens, from those of all groups.
+    pub fn scatter(&self, of_groups: Tensor<2>) -> Tensor<2> {
+        match &self.places {
+            Some([there, back]) => move_rows(of_groups, back, there),
+            None => of_groups,
+        }
+    }
+}
+
+impl Group {
+    fn new(texts: &[Span], longest: usize, rows: Range<usize>, device: &Device) -> Self {
+        let count = texts.len();
+        let numbers = |values: Vec<u32>, shape: [usize; 4]| {
+            Tensor::<4, Int>::from_data(TensorData::new(values, shape), (device, DType::U32))
+        };
+        let tokens = texts.iter().flat_map(|span| {
+            // Those of the padding are no one's.
+            let tokens = span.start..span.start + longest;
+            tokens.map(|token| token as u32)
+        });
+        let later = Tensor::<2, Bool>::tril_mask([longest, longest], 0, device).unsqueeze();
+        let only_causal = texts.iter().all(|span| span.keys == span.queries);
+        let hidden = match only_causal {
+            true => later,
+            false => {
+                let shape = [count, 1, longest, longest];
+                let keys = texts.iter().map(|span| span.keys as u32).collect();
+                let keys = numbers(keys, [count, 1, 1, 1]).expand(shape);
+                let key = numbers((0..longest as u32).collect(), [1, 1, 1, longest]);
+                later
+                    .expand(shape)
+                    .bool_or(key.expand(shape).greater_equal(keys))
+            }
+        };
+        Self {
+            rows,
+            texts: count,
+            longest,
+            hidden,
+            only_causal,
+            tokens: numbers(tokens.collect(), [count, 1, longest, 1]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_about_the_same_length_are_one_group() {
+        let mut start = 0;
+        let spans = [100, 40, 60, 51, 7, 100].map(|queries| {
+            start += queries;
+            Span {
+                start: start - queries,
+                queries,
+                keys: queries,
+            }
+        });
+        let groups = Groups::new(&spans, start, &Device::flex());
+        let sizes = groups
+            .groups
+            .iter()
+            .map(|group| (group.texts, group.longest));
+        assert_eq!(sizes.collect::<Vec<_>>(), [(4, 100), (1, 40), (1, 7)]);
+    }
+}

@@ -1,0 +1,133 @@
+//! Rows of a matrix in other places.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// Where the rows of a matrix come from, and where they go: no row goes to two places.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// The row that each row comes from, `[rows]`; of one that comes from none, any.
+    from: Tensor<1, Int>,
+    /// 1, or 0 for a row that comes from none, `[rows, 1]`.
+    kept: Tensor<2>,
+}
+
+impl Places {
+    /// Of rows that come from these.
+    pub(crate) fn new(from: &[Option<usize>], device: &Device) -> Self {
+        let rows = from.len();
+        let device = device.clone().without_autodiff();
+        let kept: Vec<f32> = from.iter().map(|&row| row.map_or(0.0, |_| 1.0)).collect();
+        let from: Vec<i64> = from.iter().map(|row| row.unwrap_or(0) as i64).collect();
+        Self {
+            from: Tensor::from_data(TensorData::new(from, [rows]), &device),
+            kept: Tensor::from_data(TensorData::new(kept, [rows, 1]), &device),
+        }
+    }
+}
+
+/// The rows of `x` at other places, zero where `there` has none; `back` is the way back, and the
+/// gradient goes it. Burn's `select` would add the gradient up row after row, since it cannot know
+/// that no two go to one place.
+pub(crate) fn move_rows(x: Tensor<2>, there: &Places, back: &Places) -> Tensor<2> {
+    let dtype = x.dtype();
+    let parts = |places: &Places| {
+        let kept = places.kept.clone().cast(dtype);
+        (places.from.clone().into_dispatch(), kept.into_dispatch())
+    };
+    let ((there, kept), (back, kept_back)) = (parts(there), parts(back));
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(Dispatch::rows_kernel(x, there, kept, back, kept_back))
+}
+
+#[backend_extension(
+    Flex,
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff
+)]
+trait RowsKernel: Backend {
+    #[fusion(default)]
+    fn rows_kernel(
+        x: FloatTensor<Self>,
+        there: IntTensor<Self>,
+        kept: FloatTensor<Self>,
+        _back: IntTensor<Self>,
+        _kept_back: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_mul(Self::float_select(x, 0, there), kept)
+    }
+}
+
+impl RowsKernel for Flex {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl RowsKernel for burn::backend::Cube {}
+
+impl<B: Backend + RowsKernel, C: CheckpointStrategy> RowsKernel for Autodiff<B, C> {
+    fn rows_kernel(
+        x: FloatTensor<Self>,
+        there: IntTensor<Self>,
+        kept: FloatTensor<Self>,
+        back: IntTensor<Self>,
+        kept_back: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (kept, kept_back) = (kept.into_primitive(), kept_back.into_primitive());
+        let prepared = RowsBackward.prepare::<C>([x.node()]);
+        let output = B::rows_kernel(
+            x.into_primitive(),
+            there.clone(),
+            kept.clone(),
+            back.clone(),
+            kept_back.clone(),
+        );
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((there, kept, back, kept_back), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RowsBackward;
+
+impl<B: Backend + RowsKernel> Backward<B, 1> for RowsBackward {
+    type State = (IntTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        if let Some(node) = x {
+            let (there, kept, back, kept_back) = ops.state;
+            let grad = B::rows_kernel(grad, back, kept_back, there, kept);
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_same_gradients, random};
+
+    #[test]
+    fn equals_a_selection() {
+        let device = Device::flex();
+        let there = [Some(3), None, Some(0), Some(4), None];
+        let back = [Some(2), None, None, Some(0), Some(3)];
+        let (there, back) = (Places::new(&there, &device), Places::new(&back, &device));
+        assert_same_gradients(
+            &[random([5, 3], 1.0)],
+            |[x]| move_rows(x, &there, &back),
+            |[x]| {
+                let select = |from| x.clone().slice([from..from + 1]);
+                let zero = select(1) * 0.0;
+                Tensor::cat(vec![select(3), zero.clone(), select(0), select(4), zero], 0)
+            },
+        );
+    }
+}

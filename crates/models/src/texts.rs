@@ -1,0 +1,138 @@
+//! Which tokens are the texts of a batch, as attention wants to know it.
+
+use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::{Span, Texts};
+
+use crate::ModelInput;
+
+/// The texts of a batch, its rows one after the other, or nothing where a mask is more than
+/// padding at either end of a row. Extra positions are part of their row; several texts cannot
+/// share them.
+pub(crate) fn texts(input: &ModelInput) -> Option<Texts> {
+    let shape = input.input_ids.dims();
+    let extra = &input.extra;
+    if !extra.keys_and_values.is_empty() || (input.segment_ids.is_some() && !extra.is_empty()) {
+        return None;
+    }
+    let known = || match (&input.segment_ids, &input.attention_mask) {
+        (Some(ids), _) => packed(&host(ids), shape),
+        (None, Some(mask)) => rows(Some(&host(mask)), shape),
+        (None, None) => rows(None, shape),
+    };
+    let texts = input.texts.clone().or_else(known)?;
+    match extra.embedded_positions() {
+        0 => Some(texts),
+        extra => after(texts.spans(), shape, extra),
+    }
+}
+
+/// The values of a small tensor.
+fn host(tensor: &Tensor<2, Int>) -> Vec<i64> {
+    tensor.clone().into_data().iter::<i64>().collect()
+}
+
+/// The texts of rows of one each, `mask` being 0 at padding, `[batch, seq]`.
+pub(crate) fn rows(mask: Option<&[i64]>, [batch, seq]: [usize; 2]) -> Option<Texts> {
+    let starts = (0..batch).map(|row| row * seq);
+    let spans = starts.map(|start| match mask {
+        Some(mask) => unpadded(&mask[start..start + seq], start),
+        None => Some(Some(Span {
+            start,
+            queries: seq,
+            keys: seq,
+        })),
+    });
+    let spans = spans.collect::<Option<Vec<_>>>()?;
+    Some(Texts::new(spans.into_iter().flatten().collect()))
+}
+
+/// The texts of packed rows, by the numbers of the texts, `[batch, seq]`.
+pub(crate) fn packed(segment_ids: &[i64], [batch, seq]: [usize; 2]) -> Option<Texts> {
+    let starts = (0..batch).map(|row| row * seq);
+    let spans = starts.map(|start| segments(&segment_ids[start..start + seq], start));
+    Some(Texts::new(spans.collect::<Option<Vec<_>>>()?.concat()))
+}
+
+/// The texts of rows that begin with so many more positions, unless padding lies between.
+fn after(texts: &[Span], [batch, seq]: [usize; 2], extra: usize) -> Option<Texts> {
+    let mut texts = texts.iter().peekable();
+    let spans = (0..batch).map(|row| {
+        let of_row = texts.next_if(|text| text.start < (row + 1) * seq);
+        let keys = match of_row {
+            Some(text) if text.start > row * seq => return None,
+            Some(text) => text.keys,
+            None => 0,
+        };
+        Some(Span {
+            start: row * (seq + extra),
+            queries: seq + extra,
+            keys: keys + extra,
+        })
+    });
+    Some(Texts::new(spans.collect::<Option<Vec<_>>>()?))
+}
+
+/// The texts of a packed row, unless one of them comes in several pieces.
+fn segments(ids: &[i64], start: usize) -> Option<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut seen = Vec::new();
+    let mut begin = start;
+    for text in ids.chunk_by(|a, b| a == b) {
+        if seen.contains(&text[0]) {
+            return None;
+        }
+        seen.push(text[0]);
+        spans.push(Span {
+            start: begin,
+            queries: text.len(),
+            keys: text.len(),
+        });
+        begin += text.len();
+    }
+    Some(spans)
+}
+
+/// The text of a row: padding before it sees nothing, padding after it all of it.
+fn unpadded(mask: &[i64], start: usize) -> Option<Option<Span>> {
+    let Some(first) = mask.iter().position(|&value| value != 0) else {
+        return Some(None);
+    };
+    let last = mask.iter().rposition(|&value| value != 0)?;
+    if mask[first..=last].contains(&0) {
+        return None;
+    }
+    Some(Some(Span {
+        start: start + first,
+        queries: mask.len() - first,
+        keys: last + 1 - first,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_lies_at_the_ends_or_there_are_no_spans() {
+        let span = |start, queries, keys| Span {
+            start,
+            queries,
+            keys,
+        };
+        assert_eq!(unpadded(&[1, 1, 0], 10), Some(Some(span(10, 3, 2))));
+        assert_eq!(unpadded(&[0, 1, 1], 10), Some(Some(span(11, 2, 2))));
+        assert_eq!(unpadded(&[0, 0], 10), Some(None));
+        assert_eq!(unpadded(&[1, 0, 1], 10), None);
+        let texts = vec![span(4, 2, 2), span(6, 1, 1), span(7, 1, 1)];
+        assert_eq!(segments(&[1, 1, 2, 0], 4), Some(texts));
+        assert_eq!(segments(&[1, 2, 1], 4), None);
+
+        // The second row is all padding.
+        let right = rows(Some(&[1, 1, 0, 0, 0, 0]), [2, 3]).unwrap();
+        assert_eq!(right.spans(), [span(0, 3, 2)]);
+        let with_extra = after(right.spans(), [2, 3], 2).unwrap();
+        assert_eq!(with_extra.spans(), [span(0, 5, 4), span(5, 5, 2)]);
+        let left = rows(Some(&[0, 1, 1]), [1, 3]).unwrap();
+        assert!(after(left.spans(), [1, 3], 2).is_none());
+    }
+}
