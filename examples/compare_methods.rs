@@ -14,6 +14,7 @@ mod chart;
 #[path = "compare_methods/methods.rs"]
 mod methods;
 
+use burn_peft::set_seed;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -184,7 +185,7 @@ fn measure(config: &TrainConfig) -> Result<Value> {
         let (_, _, found) = trained(base, config, "model.safetensors")?;
         return Ok(found);
     }
-    device.seed(config.training.seed);
+    set_seed(config.training.seed, &device);
     let model = PeftModel::new(base, DEFAULT_ADAPTER, config.method(QUICKSTART)?)?;
     let (model, validation, mut found) = trained(model, config, WEIGHTS_NAME)?;
     found["merges"] = match model.merge_and_unload(true) {

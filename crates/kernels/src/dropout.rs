@@ -5,11 +5,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::nn::DropoutConfig;
+use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{DType, Int, Tensor};
 
 use crate::cpu::dropout;
-use crate::cpu::random::{Dropout, MIX_1, MIX_2, SPREAD, seed_words};
+use crate::cpu::random::{self, MIX_1, MIX_2, SPREAD, seed_words};
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::seed::next_seed;
@@ -37,6 +37,20 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
     Tensor::from_dispatch(output)
 }
 
+/// The probability with which a dropout layer acts on `input`, by Burn's rules.
+pub fn dropout_probability(layer: &Dropout, input: &Tensor<2>) -> f64 {
+    match layer.training.is_enabled() && input.is_autodiff() {
+        true => layer.prob,
+        false => 0.0,
+    }
+}
+
+/// A dropout layer on `[tokens, d]`, as [`dropout`].
+pub fn apply_dropout(layer: &Dropout, x: Tensor<2>) -> Tensor<2> {
+    let probability = dropout_probability(layer, &x);
+    dropout(x, probability)
+}
+
 /// Dropout of rows of these numbers, in the shape of `x` but for one column.
 pub(crate) fn plain<const D: usize>(
     x: Tensor<D>,
@@ -55,7 +69,11 @@ pub(crate) fn plain<const D: usize>(
 
 /// 0, or what the values that stay are scaled by: [`row_key`](crate::cpu::random::row_key) and
 /// [`bits`](crate::cpu::random::bits) in plain tensors.
-fn factors<const D: usize>(dropout: Dropout, rows: Tensor<D, Int>, shape: [usize; D]) -> Tensor<D> {
+fn factors<const D: usize>(
+    dropout: random::Dropout,
+    rows: Tensor<D, Int>,
+    shape: [usize; D],
+) -> Tensor<D> {
     let columns = shape[D - 1] as i64;
     let columns = Tensor::<1, Int>::arange(0..columns, (&rows.device(), DType::U32));
     let shifted = |x: Tensor<D, Int>, by: u32| {

@@ -1,18 +1,44 @@
-//! Where the seeds of dropout come from.
+//! Where random numbers come from: the same on every device.
 
 use std::cell::Cell;
 
 use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::cpu::random::mix;
+use crate::cpu_device;
 
 thread_local! {
     /// The stream of [`with_seed`]: its seed, and how many were drawn.
     static STREAM: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
-/// Runs `body` with dropout that is a function of `seed` alone, and of nothing that another
-/// thread does.
+/// Seeds what is random from here on: [`random`] values, and dropout on `device`.
+pub fn set_seed(seed: u64, device: &Device) {
+    cpu_device().seed(seed);
+    device.seed(seed);
+}
+
+/// Random values, drawn on the CPU: a seed ([`set_seed`], [`with_seed`]) gives the same ones on
+/// every device.
+pub fn random<const D: usize>(
+    shape: [usize; D],
+    distribution: Distribution,
+    device: &Device,
+) -> Tensor<D> {
+    let cpu = cpu_device();
+    if let Some(seed) = next_seed() {
+        cpu.seed(seed);
+    }
+    let values = Tensor::<D>::random(shape, distribution, &cpu);
+    match device.clone().without_autodiff() == cpu {
+        true if device.is_autodiff() => values.autodiff(),
+        true => values,
+        false => Tensor::from_data(values.into_data(), device),
+    }
+}
+
+/// Runs `body` with dropout that is a function of `seed` alone: not of the device, and not of what
+/// another thread does.
 pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     struct Restore(Option<(u64, u64)>);
     impl Drop for Restore {

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Tensor};
 use burn_peft::Extra;
-use burn_peft_kernels::{draw_seed, with_seed};
+use burn_peft_kernels::{draw_seed, set_seed, with_seed};
 
 use crate::Checkpointed;
 
@@ -49,8 +49,8 @@ pub(crate) fn backward<C: Chain, M: Module>(
     let seed = draw_seed(device);
     let part = |number: usize, make: &dyn Fn() -> Tensor<2>| {
         let seed = seed.wrapping_add(number as u64);
-        // For Burn's own dropout too.
-        device.seed(seed);
+        // For Burn's own dropout and random tensors too, where a method has them.
+        set_seed(seed, device);
         with_seed(seed, make)
     };
 

@@ -1,5 +1,6 @@
 //! One named adapter in one slot: a method and its tensors.
 
+use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
@@ -121,10 +122,8 @@ impl Init {
             Init::Zeros => Tensor::zeros(shape, device),
             Init::Ones => Tensor::ones(shape, device),
             Init::Constant(value) => Tensor::full(shape, *value, device),
-            Init::Uniform(bound) => {
-                Tensor::random(shape, Distribution::Uniform(-bound, *bound), device)
-            }
-            Init::Normal(std) => Tensor::random(shape, Distribution::Normal(0.0, *std), device),
+            Init::Uniform(bound) => random(shape, Distribution::Uniform(-bound, *bound), device),
+            Init::Normal(std) => random(shape, Distribution::Normal(0.0, *std), device),
             Init::Data(data) => {
                 let values: Vec<f32> = data.clone().convert::<f32>().iter::<f32>().collect();
                 Tensor::from_data(TensorData::new(values, shape), device)

@@ -55,7 +55,7 @@ pub use adapter::{Adapter, AdapterParam, AdapterTensor, Tensors};
 pub use any_param::{AnyParam, LazyData};
 pub use base_layer::{BaseLayer, LayerInput};
 pub use burn_peft_derive::Adaptable;
-pub use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight};
+pub use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight, set_seed, with_seed};
 pub use config::LoraConfig;
 pub use conv1d::Conv1D;
 pub use convert::Conversion;

@@ -4,6 +4,7 @@
 //! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device,
 //! and then evaluates, logs and saves as the arguments say.
 
+use burn_peft::{set_seed, with_seed};
 use std::cell::{RefCell, RefMut};
 use std::time::Instant;
 
@@ -426,9 +427,11 @@ pub(crate) fn backward<T: TrainTarget>(
     let mut losses = Vec::new();
     let model = learner.model();
     for (index, mut batch) in window.into_iter().enumerate() {
-        model.model.device().seed(step_seed(seed, step, index));
+        let seed = step_seed(seed, step, index);
+        // For Burn's own dropout and random tensors too, where a method has them.
+        set_seed(seed, &model.model.device());
         batch.weight = 1.0 / supervised.max(1) as f64;
-        let output = learner.train_step(batch);
+        let output = with_seed(seed, || learner.train_step(batch));
         losses.push(output.item.loss);
         accumulator.accumulate(&model, output.grads);
     }

@@ -1,5 +1,6 @@
 //! `peft train`: what a training file says.
 
+use burn_peft::set_seed;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
@@ -134,7 +135,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let mut model = match config.is_full_training() {
         true => Loaded::Plain(model),
         false => {
-            device.seed(seed);
+            set_seed(seed, device);
             Loaded::Adapted(attach(model, &config, file)?)
         }
     };

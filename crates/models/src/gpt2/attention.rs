@@ -5,9 +5,10 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter, Part};
+use burn_peft_kernels::dropout_probability;
 use burn_peft_kernels::{AttentionShape, Texts, attend_cached};
 
-use super::block::{probability, project_onto};
+use super::block::project_onto;
 use crate::gpt2::config::Gpt2Config;
 use crate::texts::texts;
 use crate::{KvCache, ModelInput};
@@ -185,7 +186,7 @@ impl GPT2Attention {
         let [tokens, d] = input.dims();
         let qkv = self.c_attn.forward(input);
         if let (Some(texts), None) = (&mask.texts, &cache) {
-            let dropout = probability(&self.attn_dropout, &qkv);
+            let dropout = dropout_probability(&self.attn_dropout, &qkv);
             let output = burn_peft_kernels::attention(qkv, texts, self.shape(d), dropout);
             return project_onto(&self.c_proj, output, &self.resid_dropout, residual);
         }

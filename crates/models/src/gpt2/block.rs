@@ -5,6 +5,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor};
 use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part, Tree};
+use burn_peft_kernels::dropout_probability;
 use burn_peft_kernels::{FeedForward, feed_forward, gelu_approximate};
 
 use super::attention::{AttentionMask, GPT2Attention};
@@ -50,20 +51,12 @@ pub(super) fn project_onto(
     dropout: &Dropout,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    match (probability(dropout, &input), residual) {
+    match (dropout_probability(dropout, &input), residual) {
         (0.0, residual) => layer.forward_onto(input, residual),
         (probability, None) => burn_peft_kernels::dropout(layer.forward(input), probability),
         (probability, Some(residual)) => {
             residual + burn_peft_kernels::dropout(layer.forward(input), probability)
         }
-    }
-}
-
-/// The probability with which a dropout layer acts on `input`, by Burn's rules.
-pub(super) fn probability(dropout: &Dropout, input: &Tensor<2>) -> f64 {
-    match dropout.training.is_enabled() && input.is_autodiff() {
-        true => dropout.prob,
-        false => 0.0,
     }
 }
 
@@ -130,7 +123,7 @@ impl GPT2MLP {
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let gelu = [Activation::GeluNew, Activation::GeluPytorchTanh].contains(&self.act);
         let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
-        (gelu && probability(&self.dropout, input) == 0.0).then(|| FeedForward {
+        (gelu && dropout_probability(&self.dropout, input) == 0.0).then(|| FeedForward {
             up: up.stored_weight(),
             up_bias: up.bias(),
             down: down.stored_weight(),

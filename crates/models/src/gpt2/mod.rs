@@ -16,6 +16,7 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
+use burn_peft_kernels::dropout_probability;
 use burn_peft_kernels::{dropout, vocabulary_loss};
 
 use crate::checkpointing::{self, Chain};
@@ -111,7 +112,7 @@ impl GPT2Model {
     /// The input of the first block, `[batch * (extra + seq), d]`.
     fn start(&self, input: &ModelInput, past: usize) -> Tensor<2> {
         let embedded = self.embed_with_extra(input, past);
-        let probability = block::probability(&self.drop, &embedded);
+        let probability = dropout_probability(&self.drop, &embedded);
         dropout(embedded, probability)
     }
 

@@ -2,6 +2,7 @@
 
 mod allocation;
 
+use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -322,7 +323,7 @@ impl LayerMethod for SvdLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let (a, b) = self.factors(tensors);
-        let hidden = self.dropout.forward(input.clone()).matmul(a);
+        let hidden = apply_dropout(&self.dropout, input.clone()).matmul(a);
         base.forward(input) + (hidden * self.scaling()).matmul(b)
     }
 

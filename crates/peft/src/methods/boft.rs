@@ -1,5 +1,6 @@
 //! BOFT (arXiv 2311.06243): the input is rotated by a butterfly of small rotations.
 
+use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Distribution, Int, Tensor};
@@ -147,7 +148,7 @@ fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
 
 /// One for each of `count` blocks of `n`, in one of `m` factors, both by chance; zeros elsewhere.
 fn left_out(m: usize, n: usize, count: usize, device: &Device) -> Vec<f32> {
-    let random = Tensor::<1>::random([n + 1], Distribution::Uniform(0.0, 1.0), device);
+    let random = random::<1>([n + 1], Distribution::Uniform(0.0, 1.0), device);
     let random: Vec<f32> = random.into_data().iter::<f32>().collect();
     let factor = ((random[n] * m as f32) as usize).min(m - 1);
     let mut blocks: Vec<usize> = (0..n).collect();

@@ -1,6 +1,7 @@
 //! DoRA (arXiv 2402.09353): LoRA with a trained magnitude for each output feature.
 
 use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::apply_dropout;
 
 use super::lora::LoraLayer;
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
@@ -87,7 +88,7 @@ impl LayerMethod for DoraLayer {
     ) -> Tensor<2> {
         let factors = self.factors(tensors, base.weight());
         let output = base.forward(input.clone());
-        let dropped = self.lora.dropout.forward(input.clone());
+        let dropped = apply_dropout(&self.lora.dropout, input.clone());
         // What the frozen weight makes of the input that the adapter sees.
         let frozen = match (self.lora.drops(&input), base.bias()) {
             (true, _) => dropped.clone().matmul(base.weight()),

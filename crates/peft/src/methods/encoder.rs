@@ -4,6 +4,7 @@
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
+use burn_peft_kernels::apply_dropout;
 
 use crate::{Init, TensorSpec, Tensors, Tree};
 
@@ -97,7 +98,7 @@ impl BiLstm {
                 .map(|direction| self.run(tensors, &format!("l{layer}{direction}"), &input));
             input = Tensor::cat(vec![forward, backward], 1);
             if layer + 1 < self.layers {
-                input = self.dropout.forward(input);
+                input = apply_dropout(&self.dropout, input);
             }
         }
         input

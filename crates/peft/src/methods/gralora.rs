@@ -1,5 +1,6 @@
 //! GraLoRA (arXiv 2505.20355): a small LoRA for each block of the weight.
 
+use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -186,7 +187,7 @@ impl LayerMethod for GraloraLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let output = base.forward(input.clone());
-        output + self.change(tensors, self.dropout.forward(input))
+        output + self.change(tensors, apply_dropout(&self.dropout, input))
     }
 
     fn merge(

@@ -1,5 +1,6 @@
 //! HiRA (Huang et al. 2025, "HiRA: Parameter-efficient Hadamard high-rank adaptation").
 
+use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -145,7 +146,7 @@ impl LayerMethod for HiraLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let delta = self.delta_weight(tensors, base.weight());
-        base.forward(input.clone()) + self.dropout.forward(input).matmul(delta)
+        base.forward(input.clone()) + apply_dropout(&self.dropout, input).matmul(delta)
     }
 
     fn embed(

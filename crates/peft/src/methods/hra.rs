@@ -1,5 +1,6 @@
 //! HRA (arXiv 2405.17484): the input is reflected.
 
+use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Distribution, Tensor};
@@ -128,7 +129,7 @@ impl LayerMethod for HRALayer {
                 let bound = 1.0 / (half as f64).sqrt();
                 let uniform = Distribution::Uniform(-bound, bound);
                 let device = layer.weight().device().without_autodiff();
-                let half = Tensor::<3>::random([self.d_in, half, 1], uniform, &device);
+                let half = random([self.d_in, half, 1], uniform, &device);
                 Init::Data(half.repeat_dim(2, 2).into_data())
             }
         };

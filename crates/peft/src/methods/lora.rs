@@ -1,5 +1,6 @@
 //! LoRA (arXiv 2106.09685), as PEFT computes it (peft/tuners/lora/layer.py).
 
+use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -314,7 +315,7 @@ impl LayerMethod for LoraLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let output = base.forward(input.clone());
-        let output = output + self.change(tensors, self.dropout.forward(input));
+        let output = output + self.change(tensors, apply_dropout(&self.dropout, input));
         match self.lora_bias {
             true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
             false => output,

@@ -1,6 +1,7 @@
 //! What LoHa and LoKr share: a dense change of the weight, dropped by rows or as a whole.
 
 use burn::tensor::{Distribution, Tensor};
+use burn_peft_kernels::random;
 use indexmap::IndexMap;
 use serde_json::Number;
 
@@ -35,7 +36,7 @@ impl Drops {
         let device = delta.device();
         let kept = |size: usize, p: f64| {
             let bernoulli = Distribution::Bernoulli(1.0 - p);
-            Tensor::<2>::random([1, size], bernoulli, &device)
+            random::<2>([1, size], bernoulli, &device)
         };
         let mut delta = delta;
         if self.rank > 0.0 {

@@ -8,6 +8,7 @@
 //! 20 tokens of GPT-2) and as many positions in every row, in training and after it. It cannot
 //! be merged.
 
+use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
@@ -224,8 +225,10 @@ impl ModelMethod for VirtualTokens {
             Start::Random => Init::Normal(1.0),
             Start::Sampled => {
                 let table = embeddings();
-                let all = Distribution::Uniform(0.0, table.dims()[0] as f64);
-                let ids = Tensor::<1, Int>::random([tokens], all, &table.device());
+                let [count, _] = table.dims();
+                let all = Distribution::Uniform(0.0, count as f64);
+                let ids = random::<1>([tokens], all, &table.device()).int();
+                let ids = ids.clamp_max(count as i64 - 1);
                 Init::Data(rows(ids, table))
             }
             Start::Tokens(ids) => {

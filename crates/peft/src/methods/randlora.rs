@@ -1,5 +1,6 @@
 //! RandLoRA (arXiv 2502.00987): a change of full rank from shared random bases.
 
+use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -252,7 +253,7 @@ impl LayerMethod for RandLoraLayer {
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
         let (a, b) = self.factors(tensors);
-        let hidden = self.dropout.forward(input.clone()).matmul(a);
+        let hidden = apply_dropout(&self.dropout, input.clone()).matmul(a);
         base.forward(input) + hidden.matmul(b) * self.scaling
     }
 
