@@ -6,7 +6,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Device, Int, IntDType, Tensor};
 
 use crate::cpu::dropout;
 use crate::cpu::random::{self, MIX_1, MIX_2, SPREAD, seed_words};
@@ -28,8 +28,7 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
         let rows = x.dims()[0];
         let device = x.device().without_autodiff();
         return plain(x, probability, next_seed(), || {
-            let rows = Tensor::<1, Int>::arange(0..rows as i64, (&device, DType::U32));
-            rows.unsqueeze_dim(1)
+            numbers(rows, &device).unsqueeze_dim(1)
         });
     }
     let seed = draw_seed(&x.device());
@@ -67,6 +66,11 @@ pub(crate) fn plain<const D: usize>(
     x * factors.cast(dtype)
 }
 
+/// Numbers from 0 on, of 32 bits without a sign: Burn's own `arange` makes none on WGPU.
+pub(crate) fn numbers(count: usize, device: &Device) -> Tensor<1, Int> {
+    Tensor::arange(0..count as i64, device).cast(IntDType::U32)
+}
+
 /// 0, or what the values that stay are scaled by: [`row_key`](crate::cpu::random::row_key) and
 /// [`bits`](crate::cpu::random::bits) in plain tensors.
 fn factors<const D: usize>(
@@ -74,8 +78,7 @@ fn factors<const D: usize>(
     rows: Tensor<D, Int>,
     shape: [usize; D],
 ) -> Tensor<D> {
-    let columns = shape[D - 1] as i64;
-    let columns = Tensor::<1, Int>::arange(0..columns, (&rows.device(), DType::U32));
+    let columns = numbers(shape[D - 1], &rows.device());
     let shifted = |x: Tensor<D, Int>, by: u32| {
         let low = x.clone().bitwise_right_shift_scalar(by);
         x.bitwise_xor(low)
@@ -144,7 +147,6 @@ impl Backward<Flex, 1> for DropoutBackward {
 mod tests {
     use super::*;
     use crate::{with_plain_bodies, with_seed};
-    use burn::tensor::Device;
 
     #[test]
     fn the_plain_body_drops_the_same_values() {

@@ -1,10 +1,11 @@
 //! Attention in plain tensors.
 
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{DType, Int, Tensor, activation::softmax, module};
+use burn::tensor::{Int, Tensor, activation::softmax, module};
 
 use super::texts::Group;
 use super::{AttentionShape, Texts};
+use crate::dropout::numbers;
 use crate::seed::next_seed;
 
 /// [`attention`](super::attention), group after group.
@@ -94,8 +95,7 @@ impl Group {
     /// The rows of the specialised body's mask, `[texts, heads, longest, 1]`.
     fn mask_rows(&self, heads: usize) -> Tensor<4, Int> {
         let shape = [self.texts, heads, self.longest, 1];
-        let device = self.tokens.device();
-        let head = Tensor::<1, Int>::arange(0..heads as i64, (&device, DType::U32));
+        let head = numbers(heads, &self.tokens.device());
         let head = head.reshape([1, heads, 1, 1]).expand(shape);
         self.tokens.clone().expand(shape).mul_scalar(heads as u32) + head
     }
