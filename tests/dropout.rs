@@ -2,11 +2,20 @@
 
 use crate::common::device;
 use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
 use burn_peft::config::InitLoraWeights;
-use burn_peft::{LoraConfig, get_peft_model};
+use burn_peft::{LoraConfig, get_peft_model, set_seed, with_seed};
+use burn_peft_kernels::with_plain_bodies;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
+use crate::checkpointing::all;
+
 fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
+    on(&device(), embd, attn, resid)
+}
+
+fn on(device: &Device, embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     let config = Gpt2Config {
         vocab_size: 32,
         n_positions: 16,
@@ -19,7 +28,7 @@ fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
         initializer_range: 0.2,
         ..Default::default()
     };
-    GPT2LMHeadModel::new(&config, &device())
+    GPT2LMHeadModel::new(&config, device)
 }
 
 /// The loss of the same batch, twice.
@@ -59,4 +68,52 @@ fn of_the_adapter() {
     assert_eq!(first, second);
     let [first, second] = losses(&model.train());
     assert_ne!(first, second, "lora_dropout does not act in training");
+}
+
+/// One seed: the same adapter and the same values dropped on the CPU, with its kernels and without,
+/// and on the device of the tests, over texts of three lengths.
+#[test]
+fn a_seed_is_the_same_on_every_device() {
+    let base = on(&Device::flex(), 0.2, 0.3, 0.4);
+    let run = |device: &Device| {
+        let base = base.clone().to_device(device);
+        set_seed(5, device);
+        let config = LoraConfig::new()
+            .with_lora_dropout(0.5)
+            .with_init_lora_weights(InitLoraWeights::False)
+            .with_target_modules(["c_attn", "c_proj"]);
+        let model = get_peft_model(base, config).unwrap().train();
+        let ids: Vec<i64> = (0..48).map(|i| i * 7 % 32).collect();
+        let mask: Vec<i64> = (0..48)
+            .map(|i| i64::from(i % 16 < [16, 9, 4][i as usize / 16]))
+            .collect();
+        let labels: Vec<i64> = ids
+            .iter()
+            .zip(&mask)
+            .map(|(id, m)| if *m == 1 { *id } else { -100 })
+            .collect();
+        let batch = LmBatch::new(&ids, &mask, &labels, [3, 16], device).unwrap();
+        let loss = with_seed(6, || model.loss(&batch)) / batch.count as f32;
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = all(&model, &gradients).into_iter().flatten();
+        let gradients = gradients.flat_map(|data| data.iter::<f32>().collect::<Vec<_>>());
+        (
+            loss.without_autodiff().into_scalar::<f32>(),
+            gradients.collect::<Vec<_>>(),
+        )
+    };
+    let (loss, gradients) = run(&Device::flex());
+    for (other, others) in [with_plain_bodies(|| run(&Device::flex())), run(&device())] {
+        assert!((loss - other).abs() < 1e-5, "{loss}, {other}");
+        assert_eq!(gradients.len(), others.len());
+        let largest = gradients
+            .iter()
+            .fold(0.0f32, |largest, g| largest.max(g.abs()));
+        for (gradient, other) in gradients.iter().zip(&others) {
+            assert!(
+                (gradient - other).abs() < 1e-4 * largest,
+                "{gradient}, {other} of {largest}"
+            );
+        }
+    }
 }
