@@ -124,7 +124,7 @@ mod tests {
             &[random([5, 3], 1.0)],
             |[x]| move_rows(x, &there, &back),
             |[x]| {
-                let select = |from| x.clone().slice([from..from + 1]);
+                let select = |from| x.clone().narrow(0, from, 1);
                 let zero = select(1) * 0.0;
                 Tensor::cat(vec![select(3), zero.clone(), select(0), select(4), zero], 0)
             },
