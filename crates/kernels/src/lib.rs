@@ -35,5 +35,6 @@ pub use gelu::gelu_approximate;
 pub use layer_norm::layer_norm;
 pub use linear::{Lora, linear, quantized_linear};
 pub use quantized::{Quantization, QuantizedWeight};
+pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_seed};
 pub use vocabulary_loss::vocabulary_loss;

@@ -7,33 +7,67 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Where the rows of a matrix come from, and where they go: no row goes to two places.
+/// Rows of a matrix at other places, no two of them at one.
+///
+/// The gradient goes the way back. Burn's `select` would add it up row after row, since it cannot
+/// know that no two go to one place.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub struct MovedRows {
+    there: Places,
+    back: Places,
+}
+
+#[derive(Clone, Debug)]
+struct Places {
     /// The row that each row comes from, `[rows]`; of one that comes from none, any.
     from: Tensor<1, Int>,
     /// 1, or 0 for a row that comes from none, `[rows, 1]`.
     kept: Tensor<2>,
 }
 
-impl Places {
-    /// Of rows that come from these.
-    pub(crate) fn new(from: &[Option<usize>], device: &Device) -> Self {
-        let rows = from.len();
+impl MovedRows {
+    /// Of a matrix of `rows` rows, those that come from these; a row from nowhere is zero.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn new(from: &[Option<usize>], rows: usize, device: &Device) -> Self {
+        let mut back = vec![None; rows];
+        for (row, from) in from.iter().enumerate() {
+            if let Some(from) = from {
+                back[*from] = Some(row);
+            }
+        }
         let device = device.clone().without_autodiff();
+        Self {
+            there: Places::new(from, &device),
+            back: Places::new(&back, &device),
+        }
+    }
+
+    /// `x`, `[rows, d]`, at the other places.
+    pub fn there(&self, x: Tensor<2>) -> Tensor<2> {
+        move_rows(x, &self.there, &self.back)
+    }
+
+    /// From the other places to those from before: rows that went nowhere are zero.
+    pub fn back(&self, x: Tensor<2>) -> Tensor<2> {
+        move_rows(x, &self.back, &self.there)
+    }
+}
+
+impl Places {
+    fn new(from: &[Option<usize>], device: &Device) -> Self {
+        let rows = from.len();
         let kept: Vec<f32> = from.iter().map(|&row| row.map_or(0.0, |_| 1.0)).collect();
         let from: Vec<i64> = from.iter().map(|row| row.unwrap_or(0) as i64).collect();
         Self {
-            from: Tensor::from_data(TensorData::new(from, [rows]), &device),
-            kept: Tensor::from_data(TensorData::new(kept, [rows, 1]), &device),
+            from: Tensor::from_data(TensorData::new(from, [rows]), device),
+            kept: Tensor::from_data(TensorData::new(kept, [rows, 1]), device),
         }
     }
 }
 
-/// The rows of `x` at other places, zero where `there` has none; `back` is the way back, and the
-/// gradient goes it. Burn's `select` would add the gradient up row after row, since it cannot know
-/// that no two go to one place.
-pub(crate) fn move_rows(x: Tensor<2>, there: &Places, back: &Places) -> Tensor<2> {
+fn move_rows(x: Tensor<2>, there: &Places, back: &Places) -> Tensor<2> {
     let dtype = x.dtype();
     let parts = |places: &Places| {
         let kept = places.kept.clone().cast(dtype);
@@ -116,17 +150,24 @@ mod tests {
 
     #[test]
     fn equals_a_selection() {
-        let device = Device::flex();
-        let there = [Some(3), None, Some(0), Some(4), None];
-        let back = [Some(2), None, None, Some(0), Some(3)];
-        let (there, back) = (Places::new(&there, &device), Places::new(&back, &device));
+        let rows = [Some(3), None, Some(0), Some(4), None];
+        let rows = MovedRows::new(&rows, 5, &Device::flex());
         assert_same_gradients(
             &[random([5, 3], 1.0)],
-            |[x]| move_rows(x, &there, &back),
+            |[x]| rows.there(x),
             |[x]| {
                 let select = |from| x.clone().narrow(0, from, 1);
                 let zero = select(1) * 0.0;
                 Tensor::cat(vec![select(3), zero.clone(), select(0), select(4), zero], 0)
+            },
+        );
+        assert_same_gradients(
+            &[random([5, 3], 1.0)],
+            |[x]| rows.back(x),
+            |[x]| {
+                let select = |from| x.clone().narrow(0, from, 1);
+                let zero = select(1) * 0.0;
+                Tensor::cat(vec![select(2), zero.clone(), zero, select(0), select(3)], 0)
             },
         );
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use burn_peft_kernels::MovedRows;
+
 use crate::unpad::unpadded;
 use crate::{ModelError, ModelInput, Result, texts};
 
@@ -19,8 +21,8 @@ pub const IGNORE_INDEX: i64 = -100;
 pub struct LmBatch {
     /// The rows.
     pub input: ModelInput,
-    /// The supervised positions in the flattened `[batch * seq]`, `[count]`.
-    pub positions: Tensor<1, Int>,
+    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`.
+    pub supervised: MovedRows,
     /// The token each supervised position has to predict, `[count]`.
     pub targets: Tensor<1, Int>,
     /// The number of supervised positions.
@@ -104,11 +106,12 @@ impl LmBatch {
         device: &Device,
     ) -> Self {
         let count = labelled.positions.len();
-        let vector = |values| Tensor::from_data(TensorData::new(values, [count]), device);
+        let positions = labelled.positions.iter().map(|&at| Some(at as usize));
+        let positions: Vec<_> = positions.collect();
         Self {
             input: ModelInput::new(matrix(input_ids, shape, device)),
-            positions: vector(labelled.positions),
-            targets: vector(labelled.targets),
+            supervised: MovedRows::new(&positions, input_ids.len(), device),
+            targets: Tensor::from_data(TensorData::new(labelled.targets, [count]), device),
             count,
             tokens: input_ids.len(),
             unpadded: None,

@@ -61,8 +61,10 @@ mod tests {
         let batch = LmBatch::new(&ids, &mask, &labels, [2, 3], &Device::flex()).unwrap();
         let batch = batch.unpadded();
         let ids = batch.input.input_ids.clone().flatten::<1>(0, 1);
+        let numbers = Tensor::<1, Int>::arange(0..ids.dims()[0] as i64, &Device::flex());
+        let positions = batch.supervised.there(numbers.float().unsqueeze_dim(1));
         let read = |tensor: Tensor<1, Int>| tensor.into_data().iter::<i64>().collect();
-        [ids, batch.positions.clone()].map(read)
+        [ids, positions.squeeze_dim::<1>(1).int()].map(read)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use super::Span;
-use crate::rows::{Places, move_rows};
+use crate::MovedRows;
 
 /// The texts of a batch, in the order of their tokens.
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ impl Texts {
 #[derive(Debug)]
 pub(super) struct Groups {
     pub groups: Vec<Group>,
-    /// From tokens to the rows of groups and back; none where they are the same.
-    places: Option<[Places; 2]>,
+    /// From tokens to the rows of groups; none where they are the same.
+    moved: Option<MovedRows>,
 }
 
 /// Texts of about the same length, each with as many rows as the longest has tokens.
@@ -89,30 +89,22 @@ impl Groups {
         }
 
         let in_place = from.len() == tokens && from.iter().copied().eq((0..tokens).map(Some));
-        let places = (!in_place).then(|| {
-            let mut back = vec![None; tokens];
-            for (row, token) in from.iter().enumerate() {
-                if let Some(token) = token {
-                    back[*token] = Some(row);
-                }
-            }
-            [Places::new(&from, device), Places::new(&back, device)]
-        });
-        Self { groups, places }
+        let moved = (!in_place).then(|| MovedRows::new(&from, tokens, device));
+        Self { groups, moved }
     }
 
     /// The rows of all groups, from those of all tokens.
     pub fn gather(&self, of_tokens: Tensor<2>) -> Tensor<2> {
-        match &self.places {
-            Some([there, back]) => move_rows(of_tokens, there, back),
+        match &self.moved {
+            Some(rows) => rows.there(of_tokens),
             None => of_tokens,
         }
     }
 
     /// The rows of all tokens, from those of all groups.
     pub fn scatter(&self, of_groups: Tensor<2>) -> Tensor<2> {
-        match &self.places {
-            Some([there, back]) => move_rows(of_groups, back, there),
+        match &self.moved {
+            Some(rows) => rows.back(of_groups),
             None => of_groups,
         }
     }

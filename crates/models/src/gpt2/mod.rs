@@ -294,7 +294,7 @@ impl GPT2LMHeadModel {
     /// The loss of the hidden states after the last norm, `[batch * seq, d]`.
     fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
         let hidden = batch.input.of_text(hidden);
-        let hidden = hidden.select(0, batch.positions.clone());
+        let hidden = batch.supervised.there(hidden);
         let targets = batch.targets.clone();
         let weight = match &self.lm_head {
             // What an adapter makes of the head is no product with one weight.
