@@ -14,7 +14,6 @@ mod chart;
 #[path = "compare_methods/methods.rs"]
 mod methods;
 
-use burn_peft::set_seed;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -24,7 +23,7 @@ use burn::tensor::Device;
 use burn_peft::files::WEIGHTS_NAME;
 use burn_peft::methods::peft_types;
 use burn_peft::parameters::{count, thousands};
-use burn_peft::{DEFAULT_ADAPTER, PeftModel};
+use burn_peft::{DEFAULT_ADAPTER, PeftModel, set_seed};
 use burn_peft_data::{DataSet, Examples, Limits, Tokenizer};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use burn_peft_train::{TrainConfig, TrainOptions, TrainTarget, evaluate, peak_memory_bytes, train};

@@ -1,6 +1,5 @@
 //! Dropout acts in training, wherever the configurations have it, and never else.
 
-use crate::common::device;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -10,6 +9,7 @@ use burn_peft_kernels::with_plain_bodies;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
 use crate::checkpointing::all;
+use crate::common::device;
 
 fn model(embd: f64, attn: f64, resid: f64) -> GPT2LMHeadModel {
     on(&device(), embd, attn, resid)

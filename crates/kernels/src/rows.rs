@@ -81,11 +81,9 @@ fn move_rows(x: Tensor<2>, there: &Places, back: &Places) -> Tensor<2> {
 #[backend_extension(
     Flex,
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
-    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
-    Autodiff
+    Autodiff,
 )]
 trait RowsKernel: Backend {
-    #[fusion(default)]
     fn rows_kernel(
         x: FloatTensor<Self>,
         there: IntTensor<Self>,

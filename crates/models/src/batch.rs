@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-
 use burn_peft_kernels::MovedRows;
 
 use crate::unpad::unpadded;

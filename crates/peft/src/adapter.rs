@@ -1,10 +1,10 @@
 //! One named adapter in one slot: a method and its tensors.
 
-use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use burn_peft_kernels::random;
 
 use crate::{
     AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, SharedParam, TensorSpec,

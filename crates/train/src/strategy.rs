@@ -4,7 +4,6 @@
 //! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device,
 //! and then evaluates, logs and saves as the arguments say.
 
-use burn_peft::{set_seed, with_seed};
 use std::cell::{RefCell, RefMut};
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use burn::train::{
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
     TrainingItem, ValidLoader,
 };
+use burn_peft::{set_seed, with_seed};
 
 use crate::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::checkpoint::Checkpoints;

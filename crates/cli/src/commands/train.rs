@@ -1,6 +1,5 @@
 //! `peft train`: what a training file says.
 
-use burn_peft::set_seed;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, mem};
@@ -11,7 +10,7 @@ use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict, set_seed};
 use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;

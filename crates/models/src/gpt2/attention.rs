@@ -5,8 +5,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter, Part};
-use burn_peft_kernels::dropout_probability;
-use burn_peft_kernels::{AttentionShape, Texts, attend_cached};
+use burn_peft_kernels::{AttentionShape, Texts, attend_cached, dropout_probability};
 
 use super::block::project_onto;
 use crate::gpt2::config::Gpt2Config;

@@ -5,8 +5,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor};
 use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part, Tree};
-use burn_peft_kernels::dropout_probability;
-use burn_peft_kernels::{FeedForward, feed_forward, gelu_approximate};
+use burn_peft_kernels::{FeedForward, dropout_probability, feed_forward, gelu_approximate};
 
 use super::attention::{AttentionMask, GPT2Attention};
 use crate::KvCache;

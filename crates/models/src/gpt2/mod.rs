@@ -16,8 +16,7 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
-use burn_peft_kernels::dropout_probability;
-use burn_peft_kernels::{dropout, vocabulary_loss};
+use burn_peft_kernels::{dropout, dropout_probability, vocabulary_loss};
 
 use crate::checkpointing::{self, Chain};
 use crate::loss::cross_entropy_sum_of;

@@ -2,11 +2,11 @@
 
 mod allocation;
 
-use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Tensor, TensorData};
+use burn_peft_kernels::apply_dropout;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

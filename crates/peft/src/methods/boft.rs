@@ -1,9 +1,9 @@
 //! BOFT (arXiv 2311.06243): the input is rotated by a butterfly of small rotations.
 
-use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{cayley, identities, rotate};

@@ -1,10 +1,10 @@
 //! GraLoRA (arXiv 2505.20355): a small LoRA for each block of the weight.
 
-use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
+use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};

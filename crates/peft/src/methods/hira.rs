@@ -1,10 +1,10 @@
 //! HiRA (Huang et al. 2025, "HiRA: Parameter-efficient Hadamard high-rank adaptation").
 
-use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Int, Tensor};
+use burn_peft_kernels::apply_dropout;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
 //! HRA (arXiv 2405.17484): the input is reflected.
 
-use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Distribution, Tensor};
+use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
 use super::parts::parameter;

@@ -1,11 +1,10 @@
 //! LoRA (arXiv 2106.09685), as PEFT computes it (peft/tuners/lora/layer.py).
 
-use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{FloatDType, Int, Tensor, TensorData};
-use burn_peft_kernels::Lora;
+use burn_peft_kernels::{Lora, apply_dropout};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 

@@ -8,10 +8,10 @@
 //! 20 tokens of GPT-2) and as many positions in every row, in training and after it. It cannot
 //! be merged.
 
-use burn_peft_kernels::random;
 use std::sync::Arc;
 
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
+use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

@@ -1,10 +1,10 @@
 //! RandLoRA (arXiv 2502.00987): a change of full rank from shared random bases.
 
-use burn_peft_kernels::apply_dropout;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Tensor, TensorData};
+use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
