@@ -44,7 +44,7 @@ pub fn dropout_probability(layer: &Dropout, input: &Tensor<2>) -> f64 {
     }
 }
 
-/// A dropout layer on `[tokens, d]`, as [`dropout`].
+/// A dropout layer on `[tokens, d]`, as [`dropout()`].
 pub fn apply_dropout(layer: &Dropout, x: Tensor<2>) -> Tensor<2> {
     let probability = dropout_probability(layer, &x);
     dropout(x, probability)
