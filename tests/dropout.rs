@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_peft::config::InitLoraWeights;
-use burn_peft::{LoraConfig, get_peft_model, set_seed, with_seed};
+use burn_peft::{LoraConfig, get_peft_model, with_seed};
 use burn_peft_kernels::with_plain_bodies;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
@@ -77,12 +77,12 @@ fn a_seed_is_the_same_on_every_device() {
     let base = on(&Device::flex(), 0.2, 0.3, 0.4);
     let run = |device: &Device| {
         let base = base.clone().to_device(device);
-        set_seed(5, device);
         let config = LoraConfig::new()
             .with_lora_dropout(0.5)
             .with_init_lora_weights(InitLoraWeights::False)
             .with_target_modules(["c_attn", "c_proj"]);
-        let model = get_peft_model(base, config).unwrap().train();
+        let model = with_seed(5, || get_peft_model(base, config));
+        let model = model.unwrap().train();
         let ids: Vec<i64> = (0..48).map(|i| i * 7 % 32).collect();
         let mask: Vec<i64> = (0..48)
             .map(|i| i64::from(i % 16 < [16, 9, 4][i as usize / 16]))

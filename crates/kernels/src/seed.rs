@@ -37,8 +37,8 @@ pub fn random<const D: usize>(
     }
 }
 
-/// Runs `body` with dropout that is a function of `seed` alone: not of the device, and not of what
-/// another thread does.
+/// Runs `body` with dropout and [`random`] values that are functions of `seed` alone: not of the
+/// device, and not of what another thread does.
 pub fn with_seed<R>(seed: u64, body: impl FnOnce() -> R) -> R {
     struct Restore(Option<(u64, u64)>);
     impl Drop for Restore {
