@@ -6,7 +6,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
-#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+#[cfg(any(feature = "gpu", test))]
 use burn::tensor::{DType, FloatDType, Scalar};
 
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
@@ -27,7 +27,7 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// What a product with a frozen weight of another type is on each backend.
 #[backend_extension(
     Flex,
-    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Cube: cfg(feature = "gpu"),
     Autodiff,
 )]
 pub(crate) trait FrozenProduct: Backend {
@@ -40,7 +40,7 @@ pub(crate) trait FrozenProduct: Backend {
 
 impl FrozenProduct for Flex {}
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 impl FrozenProduct for burn::backend::Cube {
     fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         in_16_bits::<Self>(x, weight)
@@ -48,7 +48,7 @@ impl FrozenProduct for burn::backend::Cube {
 }
 
 /// The product in the weight's 16 bits, of an `x` in 32.
-#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+#[cfg(any(feature = "gpu", test))]
 fn in_16_bits<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
     let narrow = |x| B::float_cast(x, weight.dtype().into());
     let wide = |product| B::float_cast(product, FloatDType::F32);

@@ -188,7 +188,7 @@ impl Form {
 /// The tables are arguments as tensors, so that they lie on the device already.
 #[backend_extension(
     Flex,
-    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Cube: cfg(feature = "gpu"),
     Autodiff,
 )]
 trait QuantizedKernel: FrozenProduct {
@@ -225,7 +225,7 @@ trait QuantizedKernel: FrozenProduct {
     }
 }
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 impl QuantizedKernel for burn::backend::Cube {}
 
 impl QuantizedKernel for Flex {

@@ -80,7 +80,7 @@ fn move_rows(x: Tensor<2>, there: &Places, back: &Places) -> Tensor<2> {
 
 #[backend_extension(
     Flex,
-    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Cube: cfg(feature = "gpu"),
     Autodiff,
 )]
 trait RowsKernel: Backend {
@@ -97,7 +97,7 @@ trait RowsKernel: Backend {
 
 impl RowsKernel for Flex {}
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 impl RowsKernel for burn::backend::Cube {}
 
 impl<B: Backend + RowsKernel, C: CheckpointStrategy> RowsKernel for Autodiff<B, C> {
