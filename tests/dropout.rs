@@ -2,11 +2,11 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_peft::config::InitLoraWeights;
 use burn_peft::{LoraConfig, get_peft_model, with_seed};
 use burn_peft_kernels::with_plain_bodies;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch, ModelInput};
 
 use crate::checkpointing::all;
 use crate::common::device;
@@ -71,7 +71,8 @@ fn of_the_adapter() {
 }
 
 /// One seed: the same adapter and the same values dropped on the CPU, with its kernels and without,
-/// and on the device of the tests, over texts of three lengths.
+/// and on the device of the tests, over texts of three lengths, and with a mask that is more than
+/// padding.
 #[test]
 fn a_seed_is_the_same_on_every_device() {
     let base = on(&Device::flex(), 0.2, 0.3, 0.4);
@@ -97,23 +98,35 @@ fn a_seed_is_the_same_on_every_device() {
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let gradients = all(&model, &gradients).into_iter().flatten();
         let gradients = gradients.flat_map(|data| data.iter::<f32>().collect::<Vec<_>>());
+        let holes = ModelInput {
+            attention_mask: Some(Tensor::from_data([[1, 0, 1, 1], [1, 1, 0, 1]], device)),
+            ..ModelInput::new(Tensor::from_data([[1, 2, 3, 4], [5, 6, 7, 8]], device))
+        };
+        let logits = with_seed(7, || model.forward(holes)).into_data();
         (
             loss.without_autodiff().into_scalar::<f32>(),
             gradients.collect::<Vec<_>>(),
+            logits.iter::<f32>().collect::<Vec<_>>(),
         )
     };
-    let (loss, gradients) = run(&Device::flex());
-    for (other, others) in [with_plain_bodies(|| run(&Device::flex())), run(&device())] {
-        assert!((loss - other).abs() < 1e-5, "{loss}, {other}");
-        assert_eq!(gradients.len(), others.len());
-        let largest = gradients
+    let close = |values: &[f32], others: &[f32]| {
+        assert_eq!(values.len(), others.len());
+        let largest = values
             .iter()
-            .fold(0.0f32, |largest, g| largest.max(g.abs()));
-        for (gradient, other) in gradients.iter().zip(&others) {
+            .fold(0.0f32, |most, value| most.max(value.abs()));
+        for (value, other) in values.iter().zip(others) {
             assert!(
-                (gradient - other).abs() < 1e-4 * largest,
-                "{gradient}, {other} of {largest}"
+                (value - other).abs() < 1e-4 * largest,
+                "{value}, {other} of {largest}"
             );
         }
+    };
+    let (loss, gradients, logits) = run(&Device::flex());
+    for (other, others, other_logits) in
+        [with_plain_bodies(|| run(&Device::flex())), run(&device())]
+    {
+        assert!((loss - other).abs() < 1e-5, "{loss}, {other}");
+        close(&gradients, &others);
+        close(&logits, &other_logits);
     }
 }

@@ -11,7 +11,6 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::Tensor;
 
 use self::plain::plain;
-
 use crate::cpu::attention::Gradients as Parts;
 use crate::cpu::attention::{Columns, ColumnsMut, Dims, Input, Saved, backward, forward};
 use crate::cpu::buffer::filled;

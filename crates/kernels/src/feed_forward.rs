@@ -12,8 +12,8 @@ use burn::tensor::{DType, Tensor};
 use crate::cpu::feed_forward::Network;
 use crate::cpu::product::PackedLeft;
 use crate::flex::{
-    OnTape, Optional, contiguous, matrix, or_constant, readable, takes, takes_weight, tensor_of,
-    values, weight as view,
+    OnTape, Optional, contiguous, is_trained, matrix, or_constant, readable, takes, takes_weight,
+    tensor_of, values, weight as view,
 };
 use crate::{gelu_approximate, linear};
 
@@ -34,13 +34,10 @@ impl FeedForward {
     /// Whether the specialised body is for it: weights in bf16, and nothing of it trained.
     fn is_frozen_bf16(&self) -> bool {
         let narrow = |weight: &Tensor<2>| {
-            let frozen = !(weight.is_autodiff() && weight.is_tracked());
-            weight.dtype() == DType::BF16 && takes_weight(weight) && frozen
+            weight.dtype() == DType::BF16 && takes_weight(weight) && !is_trained(weight)
         };
-        let bias = |bias: &Option<Tensor<1>>| {
-            let frozen = |bias: &Tensor<1>| !(bias.is_autodiff() && bias.is_tracked());
-            bias.iter().all(|bias| takes(bias) && frozen(bias))
-        };
+        let bias =
+            |bias: &Option<Tensor<1>>| bias.iter().all(|bias| takes(bias) && !is_trained(bias));
         narrow(&self.up) && narrow(&self.down) && bias(&self.up_bias) && bias(&self.down_bias)
     }
 }

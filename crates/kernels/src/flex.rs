@@ -50,6 +50,11 @@ pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_specialised(&tensor.device())
 }
 
+/// Whether a gradient may be asked for.
+pub(crate) fn is_trained<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.is_autodiff() && tensor.is_tracked()
+}
+
 /// As [`takes`], for a weight, which may be in 16 bits.
 pub(crate) fn takes_weight(weight: &Tensor<2>) -> bool {
     let takes = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16);

@@ -9,14 +9,15 @@ use burn::tensor::Tensor;
 #[cfg(any(feature = "gpu", test))]
 use burn::tensor::{DType, FloatDType, Scalar};
 
+use crate::flex::is_trained;
+
 /// `x · weight`, `[rows, k]` and `[k, columns]`, in the type of `x`.
 ///
 /// A GPU multiplies with a weight in 16 bits as it is, in both passes: what its units for matrices
 /// are for, and no 32-bit copy waits for the backward pass. The CPU's body, the reference, widens
 /// it.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let is_trained = weight.is_autodiff() && weight.is_tracked();
-    if is_trained || weight.dtype() == x.dtype() {
+    if is_trained(&weight) || weight.dtype() == x.dtype() {
         let weight = weight.cast(x.dtype());
         return x.matmul(weight);
     }

@@ -10,7 +10,8 @@ use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::cpu::vocabulary;
 use crate::flex::{
-    contiguous, readable, takes, takes_weight, tensor_of, values, weight as view, widened,
+    contiguous, is_trained, readable, takes, takes_weight, tensor_of, values, weight as view,
+    widened,
 };
 use crate::product::product;
 
@@ -27,8 +28,8 @@ const CHUNK: usize = 8 << 20;
 /// # Panics
 /// If a target is no row of `weight`.
 pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    if !(takes(&hidden) && takes_weight(&weight)) || is_on_tape(&weight) {
-        let weight = match is_on_tape(&weight) {
+    if !(takes(&hidden) && takes_weight(&weight)) || is_trained(&weight) {
+        let weight = match is_trained(&weight) {
             true => weight.cast(FloatDType::F32),
             false => weight,
         };
@@ -123,7 +124,7 @@ fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tenso
     let plain_weight = weight.clone().without_autodiff();
     let transposed = plain_weight.clone().transpose();
     let targets = targets.without_autodiff();
-    let (learns_hidden, learns_weight) = (is_on_tape(&hidden), is_on_tape(&weight));
+    let (learns_hidden, learns_weight) = (is_trained(&hidden), is_trained(&weight));
 
     let mut loss = Tensor::<1>::zeros([1], &plain_hidden.device());
     let mut hidden_gradient = Vec::new();
@@ -161,11 +162,6 @@ fn plain(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tenso
         loss = with_gradient(loss, weight, gradient);
     }
     loss
-}
-
-/// Whether a gradient may be asked for.
-fn is_on_tape(tensor: &Tensor<2>) -> bool {
-    tensor.is_autodiff() && tensor.is_tracked()
 }
 
 /// `loss`, with `gradient` as its gradient with respect to `input`: what is added is zero, and

@@ -6,35 +6,31 @@ use std::{fs, mem};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use burn_peft::config::TaskType;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict, set_seed};
+use burn_peft::{Adaptable, StateDict, set_seed};
 use burn_peft_data::{DataSet, Tokenizer};
-use burn_peft_device::{check_dtype, check_size};
-use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::CausalLm;
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OptimizerName, ProgressRenderer, Report,
-    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock,
-    dashboard, initialize_lora_eva_weights, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, Setting,
+    TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock, dashboard,
+    initialize_lora_eva_weights, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
 mod dry_run;
+mod model;
 mod prompt;
 mod resume;
 
 use self::dry_run::dry_run;
+use self::model::{attach, initial_values, load_base};
 use self::prompt::Prompt;
 use self::resume::{checkpoint, quoted, stopped};
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
-use crate::loading::{
-    Loaded, find_data, find_model, find_tokenizer, load_adapter, load_frozen, load_model,
-    with_init_text,
-};
+use crate::loading::{Loaded, find_data, find_model, find_tokenizer};
 use crate::output::{emit, say, size};
 
 const EXAMPLE: &str = "\
@@ -192,75 +188,6 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             job.run(model, &files, parameters)
         }
     }
-}
-
-/// The model that an adapter is attached to, once the device is known to compute as is asked.
-fn load_base(config: &TrainConfig, files: &ModelFiles, device: &Device) -> Result<GPT2LMHeadModel> {
-    if let Some(quantization) = config.quantization() {
-        check_dtype(device, quantization.compute_dtype.into()).context(
-            "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
-        )?;
-    }
-    let frozen_dtype = config.training.frozen_dtype();
-    if let Some(dtype) = frozen_dtype {
-        let key = match config.training.bf16 {
-            true => "training.bf16 = true",
-            false => "training.fp16 = true",
-        };
-        check_dtype(device, dtype.into()).context(key)?;
-        if config.is_full_training() {
-            bail!(
-                "{key} keeps frozen weights in 16 bits, and with peft.peft_type = \"NONE\" none is \
-                 frozen: remove one of the two"
-            );
-        }
-    }
-    match frozen_dtype.is_some() || config.quantization().is_some() {
-        true => load_frozen(files, device, frozen_dtype),
-        false => load_model(files, device),
-    }
-}
-
-/// The model with the adapter that is to be trained: a new one, or the saved one.
-fn attach(
-    model: GPT2LMHeadModel,
-    config: &TrainConfig,
-    file: &Path,
-) -> Result<PeftModel<GPT2LMHeadModel>> {
-    let mut model = match &config.adapter {
-        Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
-        None => {
-            let method = config.method(&file.display().to_string())?;
-            PeftModel::new(model, DEFAULT_ADAPTER, with_init_text(method)?)?
-        }
-    };
-    let is_new = config.adapter.is_none();
-    if config.training.optim == OptimizerName::Lorafa {
-        // Before what is trained is counted.
-        LoraFa::new(&mut model)?;
-    }
-    model.update_config(DEFAULT_ADAPTER, |common| {
-        common.task_type.get_or_insert(TaskType::CausalLm);
-        if is_new || common.base_model_name_or_path.is_none() {
-            common.base_model_name_or_path = Some(config.model.clone());
-        }
-    })?;
-    let parameters = model.named_parameters();
-    for parameter in parameters.iter().filter(|p| p.requires_grad) {
-        // What is trained has 32 bits, whatever of the model is frozen in 16.
-        let bytes = 4 * parameter.numel() as u64;
-        check_size(&model.device(), &parameter.name, bytes)?;
-    }
-    Ok(model)
-}
-
-/// The first values of an adapter that took a part of the weights.
-fn initial_values(model: &PeftModel<GPT2LMHeadModel>) -> Result<StateDict> {
-    let initial = model.adapter_state_dict(DEFAULT_ADAPTER);
-    // What cannot be converted is known before it is trained.
-    let config = model.config(DEFAULT_ADAPTER)?;
-    config.subtract_initial(initial.clone(), initial.iter().cloned().collect())?;
-    Ok(initial)
 }
 
 /// Every value of the run and where it came from.

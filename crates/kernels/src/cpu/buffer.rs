@@ -1,5 +1,7 @@
 //! Memory for results, and the splitting of work over rows.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// Work below so many values is not worth waking a second thread.
@@ -30,6 +32,14 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
     out.par_chunks_mut(rows * width)
         .enumerate()
         .for_each(|(piece, out)| body(piece * rows, out));
+}
+
+/// Calls `body` with pieces of `0..rows`, of `size` each but the last, in parallel.
+pub fn for_pieces(rows: usize, size: usize, body: impl Fn(Range<usize>) + Sync) {
+    (0..rows.div_ceil(size)).into_par_iter().for_each(|piece| {
+        let first = piece * size;
+        body(first..rows.min(first + size));
+    });
 }
 
 /// Functions whose body is compiled for the vector instructions of this processor. A closure will

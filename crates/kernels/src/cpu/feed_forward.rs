@@ -4,9 +4,7 @@
 //! product in 32 bits once and is read once: GELU's input is kept, and its output given to the
 //! next product, in 16 bits, as torch's autocast has them.
 
-use rayon::prelude::*;
-
-use super::buffer::filled;
+use super::buffer::{filled, for_pieces};
 use super::elementwise::{add_rows, gelu_of, gelu_slopes};
 use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight};
 
@@ -39,11 +37,12 @@ impl Network<'_> {
         keeps: bool,
     ) -> (Vec<f32>, Option<PackedLeft>) {
         let (tokens, inner, d) = (x.rows(), self.up.cols(), self.down.cols());
-        let hidden = product(x, self.up, self.up_bias.map_or(Onto::Zero, Onto::Row));
+        let hidden = self.up.times(x, self.up_bias.map_or(Onto::Zero, Onto::Row));
         let mut kept = keeps.then(|| room(tokens, inner));
         let mut activated = room(tokens, inner);
         let (keep, write) = (kept.as_mut().map(PackedLeft::writer), activated.writer());
-        for_pieces(tokens, |first, rows| {
+        for_pieces(tokens, ROWS, |rows| {
+            let (first, rows) = (rows.start, rows.len());
             let hidden = &hidden[first * inner..][..rows * inner];
             let values = filled(hidden.len(), |out| gelu_of(hidden, out));
             // SAFETY: pieces do not overlap.
@@ -72,10 +71,11 @@ impl Network<'_> {
     /// As [`forward`](Self::forward).
     pub fn backward(&self, kept: &PackedLeft, grad: Matrix<'_, f32>) -> Vec<f32> {
         let (tokens, inner) = (kept.rows(), kept.cols());
-        let of_activated = product(grad, self.down.transposed(), Onto::Zero);
+        let of_activated = self.down.transposed().times(grad, Onto::Zero);
         let mut of_hidden = room(tokens, inner);
         let write = of_hidden.writer();
-        for_pieces(tokens, |first, rows| {
+        for_pieces(tokens, ROWS, |rows| {
+            let (first, rows) = (rows.start, rows.len());
             let grad = &of_activated[first * inner..][..rows * inner];
             let hidden = filled(grad.len(), |out| {
                 for (row, out) in out.chunks_exact_mut(inner).enumerate() {
@@ -86,29 +86,11 @@ impl Network<'_> {
             // SAFETY: pieces do not overlap.
             unsafe { write.write(first, Matrix::new(&values, rows, inner)) };
         });
-        let d = self.up.rows();
-        filled(tokens * d, |out| {
-            let mut out = MatrixMut::new(out, tokens, d);
-            let up = self.up.transposed();
-            up.product(Left::Packed(&of_hidden), Onto::Zero, &mut out);
-        })
+        let up = self.up.transposed();
+        up.times(Left::Packed(&of_hidden), Onto::Zero)
     }
 }
 
 fn room(rows: usize, cols: usize) -> PackedLeft {
     PackedLeft::room(rows, cols).expect("the caller asked whether there is any")
-}
-
-fn product(a: Matrix<'_, f32>, b: Weight<'_>, onto: Onto<'_>) -> Vec<f32> {
-    filled(a.rows() * b.cols(), |out| {
-        b.product(a, onto, &mut MatrixMut::new(out, a.rows(), b.cols()));
-    })
-}
-
-/// Calls `body(first row, number of rows)` for pieces of rows, in parallel.
-fn for_pieces(rows: usize, body: impl Fn(usize, usize) + Sync) {
-    (0..rows.div_ceil(ROWS)).into_par_iter().for_each(|piece| {
-        let first = piece * ROWS;
-        body(first, ROWS.min(rows - first));
-    });
 }

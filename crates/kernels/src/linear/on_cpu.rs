@@ -133,26 +133,19 @@ impl LoraState {
     }
 }
 
-/// A product with nothing to be added to.
+/// A product of matrices in 32 bits.
 fn times(a: Matrix<'_, f32>, b: Matrix<'_, f32>) -> Vec<f32> {
-    let (rows, columns) = (a.rows(), b.cols());
-    filled(rows * columns, |out| {
-        product_f32(a, b, Onto::Zero, &mut MatrixMut::new(out, rows, columns));
-    })
+    Weight::F32(b).times(a, Onto::Zero)
 }
 
 /// A product `[tokens, r]` with a matrix in 32 bits, rounded to bf16 if the left side is.
 fn times_low_rank(a: Left<'_>, b: Matrix<'_, f32>) -> Vec<f32> {
     match a {
         Left::Loose(a) => times(a, b),
-        Left::Packed(a) => {
+        Left::Packed(_) => {
             let bits: Vec<bf16> = b.data().iter().copied().map(bf16::from_f32).collect();
             let (shape, strides) = ([b.rows(), b.cols()], [b.row_stride(), b.col_stride()]);
-            let weight = Weight::BF16(Matrix::with_strides(&bits, shape, strides));
-            filled(a.rows() * b.cols(), |out| {
-                let mut out = MatrixMut::new(out, a.rows(), b.cols());
-                weight.product(Left::Packed(a), Onto::Zero, &mut out);
-            })
+            Weight::BF16(Matrix::with_strides(&bits, shape, strides)).times(a, Onto::Zero)
         }
     }
 }
@@ -287,22 +280,19 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         let (inner_bias, inner_residual) = (inner(&bias), inner(&residual));
         let (inner_a, inner_b) = (inner(&a), inner(&b));
         let (weight, tracked): (_, Option<OnTape<C>>) = match weight {
-            Stored::Dense(weight) => {
-                let values = weight.primitive().clone();
-                (Readable::Dense(readable(values)), Some(weight))
-            }
+            Stored::Dense(weight) => (Stored::Dense(weight.primitive().clone()), Some(weight)),
             Stored::Quantized {
                 codes,
                 absmax,
                 form,
             } => {
                 let absmax = absmax.into_primitive();
-                let packed = Packed {
+                let weight = Stored::Quantized {
                     codes,
                     absmax,
                     form,
                 };
-                (Readable::Quantized(packed), None)
+                (weight, None)
             }
         };
         let is_tracked = |t: &Option<OnTape<C>>| t.as_ref().is_some_and(|t| t.is_tracked());
@@ -317,7 +307,7 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
             node(b),
         ];
         let x = x.into_primitive();
-        let (mut state, packed) = State::new(x, weight, inner_a.zip(inner_b), factors);
+        let (mut state, packed) = State::new(x, weight.into(), inner_a.zip(inner_b), factors);
         let output = state.forward(packed, inner_bias, inner_residual);
         if !needs_x {
             state.x = None;

@@ -5,7 +5,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax, module::attention};
 use burn_peft::{Adaptable, Conv1D, LoraAdapter, Part};
-use burn_peft_kernels::{AttentionShape, Texts, attend_cached, dropout_probability};
+use burn_peft_kernels::{AttentionShape, Texts, apply_dropout, attend_cached, dropout_probability};
 
 use super::block::project_onto;
 use crate::gpt2::config::Gpt2Config;
@@ -245,7 +245,10 @@ impl GPT2Attention {
     ) -> Tensor<4> {
         if query.is_autodiff() {
             let weights = softmax(self.scores(query, key, mask), 3);
-            return self.attn_dropout.forward(weights).matmul(value);
+            let shape @ [batch, heads, seq, total] = weights.dims();
+            let rows = weights.reshape([batch * heads * seq, total]);
+            let weights = apply_dropout(&self.attn_dropout, rows).reshape(shape);
+            return weights.matmul(value);
         }
         let [batch, heads, seq, _] = query.dims();
         let total = key.dims()[2];

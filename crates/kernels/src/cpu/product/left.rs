@@ -2,13 +2,11 @@
 
 use std::cell::Cell;
 
-use rayon::prelude::*;
-
 use super::Matrix;
 use super::micro::{A_STRIDE, TILE_ROWS};
 use super::pack;
 use super::packed::{Line, depth_step, operand, room};
-use crate::cpu::buffer::vectorised;
+use crate::cpu::buffer::{for_pieces, vectorised};
 
 /// A matrix `[rows, cols]` rounded to bf16, in the layout that the tiles of [`super::product_bf16`]
 /// read: `[blocks along k][rows][A_STRIDE]` words, a word being two neighbours along k.
@@ -54,14 +52,10 @@ impl PackedLeft {
     pub fn new(a: Matrix<'_, f32>) -> Option<Self> {
         let mut packed = Self::room(a.rows(), a.cols())?;
         let writer = packed.writer();
-        (0..a.rows().div_ceil(ROWS))
-            .into_par_iter()
-            .for_each(|piece| {
-                let first = piece * ROWS;
-                let rows = first..a.rows().min(first + ROWS);
-                // SAFETY: pieces do not overlap.
-                unsafe { writer.write(first, a.some_rows(rows)) };
-            });
+        for_pieces(a.rows(), ROWS, |rows| {
+            // SAFETY: pieces do not overlap.
+            unsafe { writer.write(rows.start, a.some_rows(rows)) };
+        });
         Some(packed)
     }
 

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
+use crate::cpu::buffer::filled;
 
 /// A weight as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,19 @@ impl Weight<'_> {
             (Self::F32(_), Left::Packed(_)) => panic!("a packed matrix has bf16's precision"),
         }
     }
+
+    /// `onto + a · weight`, in memory of its own.
+    ///
+    /// # Panics
+    /// As [`product`](Self::product), and for [`Onto::Current`]: nothing is there to add to.
+    pub fn times<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>) -> Vec<f32> {
+        assert!(!matches!(onto, Onto::Current), "nothing is there to add to");
+        let a = a.into();
+        let (rows, cols) = (a.rows(), self.cols());
+        filled(rows * cols, |out| {
+            self.product(a, onto, &mut MatrixMut::new(out, rows, cols));
+        })
+    }
 }
 
 /// The left side of a product.
@@ -96,6 +110,14 @@ impl<'a> From<Matrix<'a, f32>> for Left<'a> {
 }
 
 impl<'a> Left<'a> {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Loose(matrix) => matrix.rows(),
+            Self::Packed(packed) => packed.rows(),
+        }
+    }
+
     /// What was packed, or else the matrix.
     pub fn new(packed: Option<&'a PackedLeft>, matrix: Matrix<'a, f32>) -> Self {
         packed.map_or(Self::Loose(matrix), Self::Packed)
