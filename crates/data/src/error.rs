@@ -1,5 +1,6 @@
 //! What can go wrong between a file and a batch.
 
+use burn_peft_files::FileError;
 use std::path::PathBuf;
 
 /// A `Result` with [`DataError`].
@@ -138,5 +139,17 @@ impl DataError {
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }
+    }
+}
+
+impl From<FileError> for DataError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::Io { path, source },
+            FileError::Content { path, problem } => Self::File {
+                file: path.display().to_string(),
+                problem,
+            },
+        }
     }
 }

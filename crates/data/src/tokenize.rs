@@ -1,6 +1,5 @@
 //! From rows to a file of tokens: in parallel, once, with a bar on a terminal.
 
-use crate::atomic;
 use crate::cache::{Key, default_cache_dir};
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
@@ -11,10 +10,11 @@ use crate::part::Part;
 use crate::source::{Finder, Record, Source};
 use crate::store::{Store, StoreWriter};
 use crate::tokenizer::Tokenizer;
+use burn_peft_files::atomic::{put, temporary_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Rows that are parsed and tokenised at a time, by all cores.
@@ -55,7 +55,10 @@ impl Tokenize<'_> {
                 };
                 let folder = path.parent().unwrap_or(Path::new("."));
                 std::fs::create_dir_all(folder).map_err(cannot)?;
-                atomic::write(&path, cannot, |out| self.write(&source, part, out, &path))?;
+                let file = BufWriter::new(temporary_file(&path).map_err(cannot)?);
+                let file = self.write(&source, part, file, &path)?.into_inner();
+                let file = file.map_err(|error| cannot(error.into_error()))?;
+                put(file, &path).map_err(cannot)?;
                 let unreadable = || DataError::Cache {
                     path: path.clone(),
                     source: std::io::Error::other("what was written cannot be read back"),

@@ -1,15 +1,15 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
-use crate::atomic;
 use crate::cache::Key;
 use crate::chat::ChatTemplate;
 use crate::error::{DataError, Result};
+use burn_peft_files::{atomic, read_text};
 use serde_json::{Map, Value};
-use std::io::Write;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 /// The token that ends a text where nothing else is said; GPT-2's only special token.
@@ -61,7 +61,8 @@ impl Tokenizer {
             false => path.to_path_buf(),
         };
         let inner = if json.is_file() && !one_of_two {
-            guarded(|| Inner::from_file(&json))
+            let text = read_text(&json).map_err(|error| bad(error.to_string()))?;
+            guarded(|| Inner::from_bytes(text))
                 .map_err(|error| bad(format!("{} is no tokenizer: {error}", json.display())))?
         } else if vocab.is_file() && merges.is_file() {
             guarded(|| gpt2(&vocab, &merges)).map_err(|error| {
@@ -193,11 +194,7 @@ impl Tokenizer {
             .inner
             .to_string(true)
             .map_err(|error| self.error(error))?;
-        let cannot = |source| DataError::io(file)(source);
-        atomic::write(file, cannot, |mut out| {
-            out.write_all(text.as_bytes()).map_err(cannot)?;
-            Ok(out)
-        })
+        atomic::write(file, text.as_bytes()).map_err(DataError::io(file))
     }
 
     fn error(&self, error: tokenizers::Error) -> DataError {
@@ -221,8 +218,17 @@ fn guarded(load: impl FnOnce() -> tokenizers::Result<Inner>) -> std::result::Res
 
 /// GPT-2's two files: byte-level BPE, no space put before a text.
 fn gpt2(vocab: &Path, merges: &Path) -> tokenizers::Result<Inner> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&text(vocab), &text(merges)).build()?;
+    let vocab: HashMap<String, u32> = serde_json::from_str(&read_text(vocab)?)?;
+    let merges = read_text(merges)?;
+    let merges = merges.lines().filter(|line| !line.starts_with("#version"));
+    let pair = |line: &str| {
+        let (first, second) = line.split_once(' ').filter(|(_, b)| !b.contains(' '))?;
+        Some((first.to_owned(), second.to_owned()))
+    };
+    let pair = |line| pair(line).ok_or_else(|| format!("merges.txt: {line:?} is no pair"));
+    let merges = merges.map(pair).collect::<std::result::Result<_, _>>()?;
+    let vocab: Vocab = vocab.into_iter().collect();
+    let model = BPE::builder().vocab_and_merges(vocab, merges).build()?;
     let mut inner = byte_level(model);
     if inner.token_to_id(END_OF_TEXT).is_some() {
         inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)])?;
@@ -245,8 +251,7 @@ fn declared_chat(folder: &Path, eos: Option<String>) -> std::result::Result<Chat
     let map = read_json(&folder.join("special_tokens_map.json"))?;
     let file = folder.join("chat_template.jinja");
     let template = match (file.is_file(), &config["chat_template"]) {
-        (true, _) => std::fs::read_to_string(&file)
-            .map_err(|error| format!("{}: {error}", file.display()))?,
+        (true, _) => read_text(&file).map_err(|error| error.to_string())?,
         (false, Value::String(template)) => template.clone(),
         (false, Value::Array(named)) => {
             let default = named.iter().find(|entry| entry["name"] == "default");
@@ -297,10 +302,10 @@ fn declared_eos(folder: &Path, inner: &Inner) -> std::result::Result<Option<u32>
 
 /// A JSON file, or `null` when there is none.
 fn read_json(path: &Path) -> std::result::Result<Value, String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Value::Null),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
+        Err(error) if error.is_not_found() => return Ok(Value::Null),
+        Err(error) => return Err(error.to_string()),
     };
     serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))
 }

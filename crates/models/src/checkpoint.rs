@@ -7,8 +7,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
-use burn_peft::atomic::{put, temporary_file};
 use burn_peft::tensor_file::{explain, to_f32};
+use burn_peft_files::atomic::{put, temporary_file};
+use burn_peft_files::read_text;
 use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -55,7 +56,7 @@ impl Checkpoint {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = fs::read_to_string(index).map_err(ModelError::io(index))?;
+        let text = read_text(index)?;
         let Index { weight_map } = serde_json::from_str(&text).map_err(|error| {
             ModelError::file(
                 index,

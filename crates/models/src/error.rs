@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn_peft::PeftError;
 use burn_peft_device::DeviceError;
+use burn_peft_files::FileError;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, ModelError>;
@@ -65,5 +66,17 @@ impl ModelError {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Io { path, source }
+    }
+}
+
+impl From<FileError> for ModelError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::Io { path, source },
+            FileError::Content { path, problem } => Self::File {
+                path,
+                reason: problem,
+            },
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use burn_peft_files::FileError;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, PeftError>;
 
@@ -34,4 +36,16 @@ pub enum PeftError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+impl From<FileError> for PeftError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::Io { path, source },
+            FileError::Content { path, problem } => Self::File {
+                path,
+                reason: problem,
+            },
+        }
+    }
 }

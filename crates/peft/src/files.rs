@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::TensorData;
+use burn_peft_files::{atomic, read_text};
 use indexmap::IndexMap;
 
 use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
 use crate::model::{DEFAULT_ADAPTER, share};
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
-use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result, atomic};
+use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -409,9 +410,9 @@ impl<'a> Entry<'a> {
 /// [`config_from_fields`].
 pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>> {
     let path = directory.join(CONFIG_NAME);
-    let text = match fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.is_not_found() => {
             let reason = match (directory.is_dir(), directory.join("config.json").is_file()) {
                 (true, true) => {
                     "this folder holds a model (config.json), not an adapter: it has no \
@@ -422,7 +423,7 @@ pub fn read_config(directory: &Path) -> Result<std::sync::Arc<dyn crate::Method>
             };
             return Err(file_error(directory, reason));
         }
-        Err(source) => return Err(io_error(&path, source)),
+        Err(error) => return Err(error.into()),
     };
     config_from_fields(Fields::parse(&text, path.display().to_string())?)
 }

@@ -13,7 +13,6 @@ extern crate self as burn_peft;
 mod adaptable;
 mod adapter;
 mod any_param;
-pub mod atomic;
 mod base_layer;
 pub mod combine;
 pub mod config;

@@ -9,8 +9,10 @@ use indexmap::IndexMap;
 use safetensors::tensor::{TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use burn_peft_files::{atomic, foreign};
+
+use crate::Result;
 use crate::files::{file_error, io_error};
-use crate::{Result, atomic};
 
 /// The tensors of a safetensors file as 32-bit floats, by key.
 ///
@@ -87,8 +89,8 @@ pub fn transpose(data: TensorData) -> TensorData {
 /// What is wrong with the bytes of a safetensors file, with the numbers that safetensors' messages
 /// lack.
 pub fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
-    if bytes.starts_with(b"version https://git-lfs") {
-        return "is a Git LFS pointer, not the weights: run `git lfs pull`".into();
+    if let Some(problem) = foreign(bytes) {
+        return problem.into();
     }
     let length = bytes.len();
     let claimed = bytes

@@ -7,6 +7,7 @@ use burn_peft::config::Fields;
 use burn_peft::methods::config_from_fields;
 use burn_peft::{LoraConfig, Method, Quantization};
 use burn_peft_data::DataConfig;
+use burn_peft_files::read_text;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
@@ -87,7 +88,7 @@ impl TrainConfig {
     /// If the file cannot be read, is no TOML, or has a key or a value that cannot be; the error
     /// names the file (or the override) and the key.
     pub fn from_file(path: &Path, overrides: &[impl AsRef<str>]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+        let text = read_text(path)?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 

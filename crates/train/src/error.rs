@@ -7,6 +7,7 @@ use burn::data::dataset::DatasetError;
 use burn::train::TrainingError;
 use burn_peft::PeftError;
 use burn_peft_data::DataError;
+use burn_peft_files::FileError;
 use burn_peft_models::ModelError;
 
 /// The result of this crate's functions.
@@ -80,6 +81,10 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
+
+    /// A text file that cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
 
     /// An error of the data.
     #[error(transparent)]

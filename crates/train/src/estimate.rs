@@ -1,6 +1,7 @@
 //! What a run will take, from two steps of it: `peft train --dry-run`.
 
 use burn_peft_data::Examples;
+use burn_peft_files::read_text;
 
 use crate::arguments::{IntervalStrategy, SamplingStrategy, TrainingArguments};
 use crate::error::{Result, TrainError};
@@ -97,7 +98,7 @@ pub fn estimate<T: TrainTarget>(
     let memory = peak_memory_bytes(&device);
 
     let path = dir.path().join(METRICS_NAME);
-    let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+    let text = read_text(&path)?;
     let log: TrainLog = serde_json::from_str(text.lines().nth(1).unwrap_or_default())
         .map_err(std::io::Error::from)
         .map_err(TrainError::io(&path))?;

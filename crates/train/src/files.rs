@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Result as IoResult;
 use std::path::{Path, PathBuf};
 
-use burn_peft::atomic::{self, sync_folder};
+use burn_peft_files::atomic::{self, sync_folder};
 
 use crate::error::{Result, TrainError};
 

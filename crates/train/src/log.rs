@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use burn_peft_files::read_text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -82,7 +83,7 @@ impl MetricsFile {
     pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
         let before = from.join(METRICS_NAME);
         let text = match before.exists() {
-            true => std::fs::read_to_string(&before).map_err(TrainError::io(&before))?,
+            true => read_text(&before)?,
             false => String::new(),
         };
         let (mut kept, mut evaluations) = (String::new(), Vec::new());

@@ -5,6 +5,7 @@ mod chart;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use burn_peft_files::read_text;
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
@@ -54,7 +55,7 @@ impl Report {
     /// If `metrics.jsonl` cannot be read or the report not written; the error names the file.
     pub fn save(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(METRICS_NAME);
-        let metrics = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+        let metrics = read_text(&path)?;
         let entries = metrics
             .lines()
             .map(serde_json::from_str)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use burn_peft_files::read_text;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -71,7 +72,7 @@ impl Saved {
     /// Reads the state in a checkpoint's folder.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_NAME);
-        let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+        let text = read_text(&path)?;
         toml::from_str(&text).map_err(|error| cannot(&path, error.to_string().trim_end().into()))
     }
 

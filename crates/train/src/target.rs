@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
 use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
+use burn_peft_files::read_text;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 use serde_json::{Map, Value};
 
@@ -164,7 +165,7 @@ fn compare(config: &Map<String, Value>, learnt: &[&str], path: &Path) -> Result<
         "peft_version",
     ];
     let broken = |error: serde_json::Error| TrainError::io(path)(error.into());
-    let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+    let text = read_text(path)?;
     let then: Map<String, Value> = serde_json::from_str(&text).map_err(broken)?;
     // By way of text, in which floats may lose their last bit.
     let now = serde_json::to_string(config).map_err(broken)?;

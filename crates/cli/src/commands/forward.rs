@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::{Device, TensorData};
-use burn_peft::tensor_file::write_tensors;
+use burn_peft::tensor_file::{explain, write_tensors};
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use safetensors::tensor::TensorView;
@@ -135,12 +135,8 @@ impl Rows {
     fn read(path: &Path) -> Result<Self> {
         let place = path.display();
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {place}"))?;
-        let tensors = SafeTensors::deserialize(&bytes).with_context(|| {
-            format!(
-                "{place}: not a whole safetensors file ({} bytes)",
-                bytes.len()
-            )
-        })?;
+        let tensors = SafeTensors::deserialize(&bytes)
+            .map_err(|error| anyhow!("{place} {}", explain(&bytes, &error)))?;
         let Ok(ids) = tensors.tensor("input_ids") else {
             bail!(
                 "{place}: no tensor input_ids; it holds {:?}",

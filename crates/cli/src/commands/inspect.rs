@@ -8,6 +8,7 @@ use burn_peft::config::Fields;
 use burn_peft::methods::config_from_fields;
 use burn_peft::parameters::{NamedParameter, count, named_parameters, trainable_parameters_line};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
+use burn_peft_files::read_text;
 use serde_json::json;
 
 use crate::loading::{ModelArgs, find_model, load_adapter, load_model, with_init_text};
@@ -78,7 +79,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 /// The model with the new adapter that a configuration describes.
 fn preview<M: burn_peft::BaseModel>(model: M, path: &Path) -> Result<PeftModel<M>> {
     let place = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {place}"))?;
+    let text = read_text(path)?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
     // As it is trained, though the file may be one that was saved.
     let mut common = config.common().clone();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
-use burn_peft::atomic;
+use burn_peft_files::atomic;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use tempfile::TempDir;

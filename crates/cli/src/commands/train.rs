@@ -11,6 +11,7 @@ use burn_peft::parameters::{count, named_parameters, thousands, trainable_parame
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
 use burn_peft_data::{DataSet, Tokenizer};
+use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, Setting,
@@ -192,8 +193,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
 
 /// Every value of the run and where it came from.
 fn settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
-    let cannot = || format!("cannot read {}", file.display());
-    let text = fs::read_to_string(file).with_context(cannot)?;
+    let text = read_text(file)?;
     Ok(config.settings(&text, &file.display().to_string(), overrides)?)
 }
 

@@ -1,7 +1,6 @@
 //! A GPT-2 model's `config.json`, as transformers reads and writes it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -161,7 +160,7 @@ impl Gpt2Config {
             let folder = path.parent().unwrap_or(path);
             return Err(ModelError::file(folder, ADAPTER_FOLDER));
         }
-        let text = fs::read_to_string(path).map_err(ModelError::io(path))?;
+        let text = burn_peft_files::read_text(path)?;
         parse(&text).map_err(|reason| ModelError::file(path, reason))
     }
 

@@ -1,0 +1,51 @@
+//! Text files, read whole.
+
+use std::fs;
+use std::path::Path;
+
+use crate::foreign::{foreign_to_text, without_mark};
+use crate::FileError;
+
+/// The text of a file, without its byte order mark.
+///
+/// # Errors
+/// If the file cannot be read or is no UTF-8 text; the error says what it is where that shows.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, FileError> {
+    let path = path.as_ref();
+    let content = |problem: String| FileError::Content {
+        path: path.into(),
+        problem,
+    };
+    let mut bytes = fs::read(path).map_err(|source| FileError::Io {
+        path: path.into(),
+        source,
+    })?;
+    bytes.drain(..bytes.len() - without_mark(&bytes).len());
+    if let Some(problem) = foreign_to_text(&bytes) {
+        return Err(content(problem.into()));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| content(format!("is not UTF-8 text: {}", error.utf8_error())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_comes_without_its_mark_and_other_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_text(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"\xef\xbb\xbf{}").unwrap(), "{}");
+        assert_eq!(read(b"").unwrap(), "");
+        let error = read(b"version https://git-lfs.github.com/spec/v1\n").unwrap_err();
+        assert!(error.contains("config.json is a Git LFS pointer"), "{error}");
+        let error = read(b"caf\xe9").unwrap_err();
+        assert!(error.contains("is not UTF-8 text"), "{error}");
+        assert!(read_text(dir.path().join("none")).unwrap_err().is_not_found());
+    }
+}
