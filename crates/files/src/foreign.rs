@@ -15,9 +15,7 @@ pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0x1f, 0x8b, ..] => "is compressed by gzip: unpack it with `gunzip` first",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed by zstd: unpack it with `unzstd` first",
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            "is compressed by xz: unpack it with `unxz` first"
-        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "is compressed by xz: unpack it with `unxz` first",
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
             "is compressed by bzip2: unpack it with `bunzip2` first"
         }
@@ -41,7 +39,9 @@ pub fn foreign_to_text(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
         // Without a mark: every other byte of plain English is 0.
-        [0, first, 0, second, ..] | [first, 0, second, 0, ..] if first & second > &0 => UTF_16,
+        [0, first, 0, second, ..] | [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
+            UTF_16
+        }
         [b'P', b'A', b'R', b'1', ..] => "is a Parquet file: let its name end in .parquet",
         _ => return foreign(bytes),
     })
@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named_by_its_first_bytes() {
         for (bytes, word) in [
-            (&b"version https://git-lfs.github.com/spec/v1\noid"[..], "`git lfs pull`"),
+            (
+                &b"version https://git-lfs.github.com/spec/v1\noid"[..],
+                "`git lfs pull`",
+            ),
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"PK\x03\x04\x14", "zip archive"),
             (b"\x80\x02\x8a\n", "pickle"),

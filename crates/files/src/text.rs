@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::foreign::{foreign_to_text, without_mark};
 use crate::FileError;
+use crate::foreign::{foreign_to_text, without_mark};
 
 /// The text of a file, without its byte order mark.
 ///
@@ -43,9 +43,16 @@ mod tests {
         assert_eq!(read(b"\xef\xbb\xbf{}").unwrap(), "{}");
         assert_eq!(read(b"").unwrap(), "");
         let error = read(b"version https://git-lfs.github.com/spec/v1\n").unwrap_err();
-        assert!(error.contains("config.json is a Git LFS pointer"), "{error}");
+        assert!(
+            error.contains("config.json is a Git LFS pointer"),
+            "{error}"
+        );
         let error = read(b"caf\xe9").unwrap_err();
         assert!(error.contains("is not UTF-8 text"), "{error}");
-        assert!(read_text(dir.path().join("none")).unwrap_err().is_not_found());
+        assert!(
+            read_text(dir.path().join("none"))
+                .unwrap_err()
+                .is_not_found()
+        );
     }
 }

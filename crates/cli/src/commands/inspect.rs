@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::Device;
 use burn_peft::config::Fields;
 use burn_peft::methods::config_from_fields;

@@ -1,4 +1,5 @@
 use super::*;
+use std::fs;
 
 /// transformers' file for `../shared/conformance/base/gpt2`.
 const CONFORMANCE: &str = r#"{
