@@ -18,6 +18,7 @@ mod forward_and_merge;
 mod generate_and_eval;
 mod gpt2_files;
 mod half;
+mod hints;
 mod hira;
 mod hub;
 mod ia3_sums;

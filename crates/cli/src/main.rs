@@ -2,6 +2,7 @@
 
 mod commands;
 mod failure;
+mod hints;
 mod interrupt;
 mod loading;
 mod memory;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft_device::DeviceName;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use commands::{
@@ -54,6 +55,7 @@ enum Command {
     /// Loss and perplexity on a file
     Eval(eval::Args),
     /// Put an adapter into the weights of its model
+    #[command(visible_alias = "fuse")]
     Merge(merge::Args),
     /// Make one LoRA adapter of several
     Combine(combine::Args),
@@ -71,7 +73,9 @@ enum Command {
 
 fn main() -> ExitCode {
     memory::keep_freed();
-    let cli = Cli::parse();
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&args)
+        .unwrap_or_else(|error| hints::explain(error, &args, &Cli::command()).exit());
     let level = match cli.verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn_peft::config::Fields;
-use burn_peft::methods::config_from_fields;
+use burn_peft::methods::{config_of_known_keys, peft_types};
 use burn_peft::{LoraConfig, Method, Quantization};
 use burn_peft_data::DataConfig;
 use burn_peft_files::read_text;
@@ -15,9 +15,10 @@ use toml::{Table, Value};
 use crate::arguments::TrainingArguments;
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
-use crate::keys::{UNSUPPORTED_ARGUMENTS, fields_of, misspelt, unknown_key};
+use crate::keys::Known;
 use crate::overrides;
-use crate::quantization::{self, BitsAndBytesConfig};
+use crate::quantization::BitsAndBytesConfig;
+use crate::words::foreign_method;
 
 /// A training file (TOML).
 ///
@@ -113,29 +114,16 @@ impl TrainConfig {
         if let Some(peft) = peft {
             overrides::drop_keys_of_another_method(&mut table, &peft, overrides);
         }
-        if let Some(problem) = unknown_key(&table, "", fields_of::<Self>(), "") {
-            return Err(error(problem));
-        }
-        if let Some(Value::Table(data)) = table.get("data")
-            && let Some(problem) = unknown_key(data, "data.", fields_of::<DataConfig>(), "")
-        {
-            return Err(error(problem));
-        }
-        if let Some(Value::Table(training)) = table.get("training") {
-            let known = fields_of::<TrainingArguments>();
-            if let Some(problem) = unknown_key(training, "training.", known, UNSUPPORTED_ARGUMENTS)
-            {
-                return Err(error(problem));
-            }
-        }
-        if let Some(Value::Table(quantization)) = table.get("quantization_config") {
-            let known = fields_of::<BitsAndBytesConfig>();
-            let place = "quantization_config.";
-            if let Some(problem) =
-                unknown_key(quantization, place, known, quantization::UNSUPPORTED)
-            {
-                return Err(error(problem));
-            }
+        if let Some((path, problem)) = Known::of(&table).first_unknown(&table) {
+            let flag = overrides.iter().map(AsRef::as_ref);
+            let flag = flag.rev().find(|text| overrides::sets(text, &path));
+            return Err(match flag {
+                Some(text) => TrainError::Config {
+                    place: format!("--set {text}"),
+                    problem,
+                },
+                None => error(problem),
+            });
         }
         if let Some(peft) = table.get("peft")
             && let Some(problem) = not_finite("peft", peft)
@@ -200,17 +188,18 @@ impl TrainConfig {
         let mut keys = self.peft.clone().unwrap_or_default();
         keys.entry("peft_type")
             .or_insert_with(|| Json::from(LoraConfig::PEFT_TYPE));
-        let method = config_from_fields(Fields::new(keys, &place))?;
+        let fields = Fields::new(keys, &place);
+        let peft_type: String = fields.peek("peft_type")?.unwrap_or_default();
+        let known = peft_types();
+        if !known.contains(&peft_type)
+            && let Some(ours) = foreign_method(&peft_type, &known)
+        {
+            let problem = format!("peft_type = \"{peft_type}\" is no method; did you mean {ours}?");
+            return Err(TrainError::Config { place, problem });
+        }
         // Another's adapter may hold keys of a newer PEFT; in one's own file they are mistakes.
-        let unknown = &method.common().unknown;
-        let Some(key) = unknown.keys().next() else {
-            return Ok(method);
-        };
-        let json = method.to_json();
-        let known = json.keys().filter(|key| !unknown.contains_key(*key));
-        let known: Vec<&str> = known.map(String::as_str).collect();
-        let problem = misspelt("peft.", key, &known);
-        Err(TrainError::Config { place, problem })
+        let misspelt = |key: &str| Known::new(&peft_type).misspelt("peft", key);
+        Ok(config_of_known_keys(fields, &misspelt)?)
     }
 
     /// The file that repeats this run, with every default written out.
@@ -282,10 +271,33 @@ mod tests {
         let error = |overrides: &[&str]| read(FILE, overrides).unwrap_err().to_string();
         assert_eq!(
             error(&["training.learning_rat=1"]),
-            "a.toml: training.learning_rat is no known key; did you mean learning_rate?"
+            "--set training.learning_rat=1: training.learning_rat is no known key; did you mean \
+             learning_rate?"
         );
         assert!(error(&["training.fsdp=true"]).contains("does not support yet"));
         assert!(error(&["dta.x=1"]).contains("did you mean data?"));
+        let message = read(&FILE.replace("num_train_epochs", "epochs"), &[]).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "a.toml: training.epochs is no known key; did you mean num_train_epochs?"
+        );
+        assert_eq!(
+            error(&["r=4"]),
+            "--set r=4: r is no known key; did you mean peft.r?"
+        );
+        let method = |flag: &str| {
+            let config = read(FILE, &[flag]).unwrap();
+            config.method("a.toml").unwrap_err().to_string()
+        };
+        assert_eq!(
+            method("peft.lora_r=4"),
+            "a.toml [peft]: peft.lora_r is no known key; did you mean r?"
+        );
+        assert_eq!(
+            method("peft.peft_type=lora"),
+            "a.toml [peft]: peft_type = \"lora\" is no method; did you mean peft_type = \"LORA\"?"
+        );
+        assert!(method("peft.peft_type=DORA").contains("use_dora = true"));
         let message = error(&["training.max_steps=many"]);
         assert!(
             message.contains("many") && message.contains("training.max_steps"),

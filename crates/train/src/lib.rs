@@ -39,6 +39,7 @@ mod strategy;
 mod target;
 mod tensorboard;
 mod train;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ pub use error::{Result, TrainError};
 pub use estimate::{Estimate, estimate};
 pub use eva::initialize_lora_eva_weights;
 pub use evaluate::{Evaluation, evaluate};
+pub use keys::keys_meant_by;
 pub use log::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
 pub use memory::peak_memory_bytes;
 pub use optimizer::{OptimizerName, adamw, optimizer};

@@ -77,6 +77,14 @@ pub(crate) fn drop_keys_of_another_method(
     }
 }
 
+/// Whether an override sets the key of this path, or something in it.
+pub(crate) fn sets(text: &str, path: &[String]) -> bool {
+    let key = text
+        .split_once('=')
+        .and_then(|(key, _)| parse_key(key.trim()));
+    key.is_some_and(|key| key.starts_with(path))
+}
+
 /// The names of a TOML key: `a."b.c"` is `a` and `b.c`.
 pub(crate) fn parse_key(key: &str) -> Option<Vec<String>> {
     let mut value = Value::Table(one_entry(&format!("{key} = 0"))?);

@@ -155,28 +155,58 @@ pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
 /// If `peft_type` is missing or not known, or if a value cannot be used.
 pub fn config_from_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     let source = fields.source().to_string();
+    let config = checked(read_fields(fields)?, &source)?;
+    let unknown: Vec<_> = config.common().unknown.keys().cloned().collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(", ");
+        tracing::warn!("{source}: unknown keys are kept but have no effect: {unknown}");
+    }
+    Ok(config)
+}
+
+/// As [`config_from_fields`], for a file of one's own: a key that nothing knows is an error, of
+/// which `problem` says more.
+///
+/// # Errors
+/// As [`config_from_fields`], and a key that nothing knows.
+pub fn config_of_known_keys(
+    fields: Fields,
+    problem: &dyn Fn(&str) -> String,
+) -> Result<Arc<dyn Method>> {
+    let source = fields.source().to_string();
+    let config = read_fields(fields)?;
+    match config.common().unknown.keys().next() {
+        Some(key) => Err(PeftError::Config(format!("{source}: {}", problem(key)))),
+        None => checked(config, &source),
+    }
+}
+
+fn read_fields(fields: Fields) -> Result<Arc<dyn Method>> {
+    let source = fields.source();
     let peft_type: Option<String> = fields.peek("peft_type")?;
     let registry = REGISTRY
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let known: Vec<_> = registry.keys().collect();
+    let known = registry.keys().map(String::as_str).collect::<Vec<_>>();
     let Some(peft_type) = peft_type else {
         return Err(PeftError::Config(format!(
-            "{source}: the key `peft_type` is missing; it names the method, one of {known:?}"
+            "{source}: the key `peft_type` is missing; it names the method, one of {}",
+            known.join(", ")
         )));
     };
     let Some(read) = registry.get(&peft_type) else {
+        let known = known.join(", ");
         return Err(PeftError::Config(format!(
-            "{source}: peft_type {peft_type:?} is not supported; supported are {known:?}"
+            "{source}: peft_type \"{peft_type}\" is not supported; supported are {known}"
         )));
     };
-    let config = read(fields)?;
+    read(fields)
+}
+
+/// A configuration whose keys go together.
+fn checked(config: Arc<dyn Method>, source: &str) -> Result<Arc<dyn Method>> {
     let placed = |error| PeftError::Config(format!("{source}: {error}"));
     config.common().validate().map_err(placed)?;
     config.validate().map_err(placed)?;
-    let unknown: Vec<_> = config.common().unknown.keys().collect();
-    if !unknown.is_empty() {
-        tracing::warn!("{source}: unknown keys {unknown:?} are kept but have no effect");
-    }
     Ok(config)
 }
