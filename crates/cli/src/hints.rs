@@ -1,0 +1,257 @@
+//! What may have been meant by a wrong call, in the words of other tools.
+
+use std::ffi::OsString;
+
+use burn_peft_train::keys_meant_by;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Commands of other tools (mlx-lm, axolotl, LLaMA-Factory, torchtune, ollama, the Hub's), and what
+/// does their job here.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "lora qlora dora finetune fine-tune tune sft fit run fine_tune training trainer lora.py",
+        "`peft train FILE` trains an adapter, and `peft new NAME --model M --train DATA` writes the \
+         FILE",
+    ),
+    (
+        "full full-finetune pretrain",
+        "`peft train FILE` trains all weights where FILE has peft_type = \"NONE\", and \
+         `peft new NAME --template full` writes one",
+    ),
+    (
+        "dpo orpo kto ppo grpo rlhf reward rm distill",
+        "peft trains on texts, prompts with answers, and chats; not on preferences",
+    ),
+    (
+        "resume continue",
+        "`peft train FILE --resume` goes on where a run was stopped",
+    ),
+    (
+        "serve server api deploy vllm openai",
+        "peft serves no requests; `peft merge` writes a folder that servers of Hugging Face models \
+         take, and many take the adapter's folder as it is",
+    ),
+    (
+        "export save gguf onnx convert-gguf to-gguf unload merge_and_unload merge-lora mergelora",
+        "`peft merge` writes the model with its adapter as a Hugging Face folder, which other tools \
+         convert further",
+    ),
+    (
+        "chat infer inference predict complete completion sample ask prompt cli repl",
+        "`peft generate --model M --adapter A --prompt TEXT` continues a text",
+    ),
+    (
+        "quantize quant quantise bnb awq gptq",
+        "models are quantised while they are loaded: --load-in-4bit of `peft generate` and \
+         `peft eval`, and [quantization_config] in a training file",
+    ),
+    (
+        "evaluate evaluation test ppl perplexity bench benchmark lm_eval lm-eval score validate",
+        "`peft eval --model M --adapter A --data FILE` gives loss and perplexity",
+    ),
+    (
+        "preprocess tokenize prepare dataset datasets stats lengths",
+        "`peft data FILE --model M` shows a file of rows as training sees it; training tokenises it \
+         by itself",
+    ),
+    (
+        "download pull fetch get cp ls",
+        "--model and `model` take the id of a model on the Hub, which is fetched when it is used",
+    ),
+    (
+        "upload push publish share manage",
+        "an adapter's folder is uploaded as it is: `hf upload ORGANISATION/NAME DIR`",
+    ),
+    (
+        "login auth token whoami",
+        "the Hub's token is read from HF_TOKEN, or from where `hf auth login` puts it",
+    ),
+    (
+        "create config configure template example start setup generate-config",
+        "`peft new NAME` writes a training file with a comment on every line",
+    ),
+    (
+        "show info print summary params parameters modules layers list targets tree describe",
+        "`peft inspect --model M` shows the tree of a model and which parameters are trained",
+    ),
+    (
+        "mix blend ties dare average add_weighted_adapter mergekit soup",
+        "`peft combine --adapter A:0.7 --adapter B:0.3 --output O` makes one adapter of several",
+    ),
+    (
+        "gpu gpus device env doctor cuda",
+        "`peft devices` lists what this machine and this build can compute on",
+    ),
+    (
+        "dashboard tui monitor webui ui studio",
+        "`peft train FILE --tui` shows Burn's dashboard; report.html is written by every run",
+    ),
+    ("logits", "`peft forward` writes the logits of given tokens"),
+];
+
+/// Options of other tools that have another name here; those of `peft train` are keys of its file.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "adapter_path adapter_name_or_path adapter_file lora lora_path lora_model_dir peft \
+         peft_model adapters",
+        "--adapter",
+    ),
+    (
+        "model_path model_name_or_path base_model model_name model_id pretrained hf_path m",
+        "--model",
+    ),
+    (
+        "max_tokens max_length max_new n_predict num_tokens new_tokens max_gen_len",
+        "--max-new-tokens",
+    ),
+    ("temp", "--temperature"),
+    (
+        "save_path out out_dir output_dir output_path export_dir save_dir o",
+        "--output",
+    ),
+    ("dataset data_path file input_file", "--data"),
+    (
+        "tokenizer_path tokenizer_name_or_path tokenizer_name",
+        "--tokenizer",
+    ),
+    ("p text input question message", "--prompt"),
+    (
+        "quantize quantization bits load_in_4_bit quant",
+        "--load-in-4bit",
+    ),
+    ("torch_dtype precision", "--dtype"),
+    ("gpu cuda device_map", "--device"),
+    ("batch", "--batch-size"),
+    ("overwrite yes f", "--force"),
+];
+
+/// Adds what may have been meant to a parser's error about the arguments `args`.
+pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Command) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    let command = args
+        .filter_map(|arg| commands.find_subcommand(&*arg))
+        .next();
+    let tip = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            text(ContextKind::InvalidSubcommand).and_then(|name| command_tip(&name))
+        }
+        ErrorKind::UnknownArgument => text(ContextKind::InvalidArg)
+            .zip(command)
+            .and_then(|(option, command)| option_tip(&option, command)),
+        _ => None,
+    };
+    if let Some(tip) = tip {
+        // What it takes for near is further off.
+        for kind in [
+            ContextKind::SuggestedSubcommand,
+            ContextKind::SuggestedArg,
+            ContextKind::TrailingArg,
+        ] {
+            error.remove(kind);
+        }
+        let tip = ContextValue::StyledStrs(vec![StyledStr::from(tip)]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
+}
+
+fn command_tip(name: &str) -> Option<String> {
+    if name.ends_with(".toml") {
+        return Some(format!("did you mean `peft train {name}`?"));
+    }
+    if let Some(end) = [".yaml", ".yml"].iter().find(|end| name.ends_with(**end)) {
+        return Some(format!(
+            "a training file is TOML, not {end}; `peft new NAME` writes one"
+        ));
+    }
+    let plain = name.to_lowercase();
+    let is = |words: &str| words.split_whitespace().any(|word| word == plain);
+    let (_, tip) = COMMANDS.iter().find(|(words, _)| is(words))?;
+    Some(tip.to_string())
+}
+
+fn option_tip(option: &str, command: &clap::Command) -> Option<String> {
+    let has = |name: &str| {
+        let mut names = command.get_arguments().filter_map(clap::Arg::get_long);
+        names.any(|long| long == name)
+    };
+    let Some(word) = option.strip_prefix('-') else {
+        let ours = ["--prompt", "--data", "--model"].into_iter();
+        let ours = ours.filter(|ours| has(&ours[2..])).next()?;
+        return Some(format!("did you mean {ours} \"{option}\"?"));
+    };
+    let (word, value) = word.split_once('=').unwrap_or((word, ""));
+    let word = word.trim_start_matches('-');
+    if command.get_name() == "train" {
+        return key_tip(word, value);
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    if command.get_name() == "data" && ["data", "file", "dataset", "train"].contains(&&*word) {
+        return Some("the file stands alone: `peft data FILE`".into());
+    }
+    let as_here = word.replace('_', "-");
+    if has(&as_here) {
+        return Some(format!("did you mean --{as_here}?"));
+    }
+    let is = |words: &str| words.split_whitespace().any(|other| other == word);
+    let (_, ours) = (OPTIONS.iter()).find(|(words, ours)| is(words) && has(&ours[2..]))?;
+    Some(format!("did you mean {ours}?"))
+}
+
+/// What a training file says is no option.
+fn key_tip(word: &str, value: &str) -> Option<String> {
+    let keys = match word.replace('-', "_").to_lowercase().as_str() {
+        // A table of the file.
+        "data" => vec!["data.train".to_string()],
+        // The keys of the file itself.
+        word @ ("model" | "tokenizer" | "prompt" | "adapter") => vec![word.to_string()],
+        word => keys_meant_by(word),
+    };
+    let key = keys.first()?;
+    let value = match value {
+        "" => "…",
+        value => value,
+    };
+    let new = match key.as_str() {
+        "model" | "data.train" => "; `peft new NAME --model M --train DATA` writes a file with it",
+        _ => "",
+    };
+    Some(format!(
+        "the training file says that: `{key}` in it, or --set {key}={value} behind it{new}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_of_another_tool_stands_once_and_is_none_of_ours() {
+        let commands = crate::Cli::command();
+        let mut seen = std::collections::BTreeSet::new();
+        for word in COMMANDS
+            .iter()
+            .flat_map(|(words, _)| words.split_whitespace())
+        {
+            assert!(seen.insert(word), "{word}");
+            assert!(commands.find_subcommand(word).is_none(), "{word}");
+        }
+    }
+
+    #[test]
+    fn hints_name_commands_that_there_are() {
+        let commands = crate::Cli::command();
+        for (words, tip) in COMMANDS {
+            for call in tip.split("`peft ").skip(1) {
+                let name = call.split([' ', '`']).next().unwrap();
+                assert!(commands.find_subcommand(name).is_some(), "{words}: {tip}");
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is said to somebody who comes from another tool, or mistypes.
+
+use crate::common::Lab;
+
+/// Calls `peft` wrongly; what it says has to hold all these, and no more than one line of it names
+/// the mistake.
+#[track_caller]
+fn wrong(lab: &Lab, args: &[&str], named: &[&str]) -> String {
+    let answer = lab.peft(args);
+    assert!(answer.out.is_empty(), "{args:?}: {answer:?}");
+    assert_ne!(answer.code, Some(0), "{args:?}");
+    let words: Vec<&str> = answer.err.split_whitespace().collect();
+    let text = words.join(" ");
+    for part in named {
+        assert!(text.contains(part), "{args:?}: {part:?} is not in: {text}");
+    }
+    text
+}
+
+#[test]
+fn a_misspelt_key_is_one_message_with_the_key_that_was_meant() {
+    let lab = Lab::new();
+    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    lab.write("wrong.toml", file.replace("\nr = ", "\nlora_r = "));
+    let text = wrong(
+        &lab,
+        &["train", "wrong.toml"],
+        &["peft.lora_r is no known key; did you mean r?"],
+    );
+    assert_eq!(text.matches("lora_r").count(), 1, "{text}");
+    assert!(
+        !text.contains("WARN") && !text.contains("no effect"),
+        "{text}"
+    );
+    wrong(
+        &lab,
+        &["train", "train.toml", "--set", "peft.alpha=3"],
+        &["did you mean lora_alpha?"],
+    );
+}
+
+#[test]
+fn words_of_other_tools_are_told_apart_in_the_file_and_behind_set() {
+    let lab = Lab::new();
+    for (flag, ours) in [
+        ("learning_rate=1e-4", "training.learning_rate?"),
+        ("r=4", "peft.r?"),
+        ("num_epochs=3", "training.num_train_epochs?"),
+        ("training.max_seq_length=64", "data.max_length?"),
+        (
+            "micro_batch_size=2",
+            "training.per_device_train_batch_size?",
+        ),
+        ("train_on_inputs=true", "data.completion_only_loss"),
+        ("peft.peft_type=DORA", "use_dora = true"),
+        ("peft.peft_type=QLORA", "load_in_4bit = true"),
+        ("peft.peft_type=lora", "peft_type = \"LORA\"?"),
+    ] {
+        let said = format!("did you mean {ours}");
+        let said = if ours.contains(" = ") { ours } else { &said };
+        wrong(&lab, &["train", "train.toml", "--set", flag], &[said]);
+    }
+    let file = String::from_utf8(lab.read("train.toml")).unwrap();
+    lab.write(
+        "wrong.toml",
+        file.replace("[training]", "[training]\nlr = 1e-4"),
+    );
+    wrong(
+        &lab,
+        &["train", "wrong.toml"],
+        &["wrong.toml: training.lr is no known key; did you mean learning_rate?"],
+    );
+}
+
+#[test]
+fn commands_of_other_tools_are_answered_with_ours() {
+    let lab = Lab::new();
+    for (args, ours) in [
+        (&["lora"][..], "`peft train FILE`"),
+        (&["finetune", "--model", "gpt2"], "`peft new NAME"),
+        (&["serve"], "serves no requests"),
+        (&["export", "--format", "gguf"], "`peft merge`"),
+        (&["chat"], "`peft generate"),
+        (&["quantize"], "--load-in-4bit"),
+        (&["train.toml"], "`peft train train.toml`"),
+        (&["config.yaml"], "TOML"),
+        (&["train", "--model", "gpt2"], "--set model=…"),
+        (&["train", "--data", "a.jsonl"], "--set data.train=…"),
+        (
+            &["train", "train.toml", "--iters=5"],
+            "--set training.max_steps=5",
+        ),
+        (
+            &["train", "train.toml", "--lora-rank", "8"],
+            "--set peft.r=…",
+        ),
+        (
+            &[
+                "generate",
+                "--model",
+                "m",
+                "--prompt",
+                "a",
+                "--max-tokens",
+                "5",
+            ],
+            "--max-new-tokens",
+        ),
+        (
+            &[
+                "generate",
+                "--model",
+                "m",
+                "--prompt",
+                "a",
+                "--max_new_tokens",
+                "5",
+            ],
+            "--max-new-tokens",
+        ),
+        (&["eval", "--model", "m", "a.jsonl"], "--data \"a.jsonl\""),
+        (&["data", "--file", "a.jsonl"], "`peft data FILE`"),
+    ] {
+        let text = wrong(&lab, args, &[ours]);
+        assert_eq!(lab.peft(args).code, Some(2), "{text}");
+    }
+    // What is only mistyped is left to the parser.
+    wrong(&lab, &["trian"], &["similar", "'train'"]);
+}
+
+#[test]
+fn fuse_is_merge() {
+    let lab = Lab::with_adapter();
+    lab.ok(&[
+        "fuse",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "fused",
+    ]);
+    assert!(
+        lab.names("fused")
+            .contains(&"model.safetensors".to_string())
+    );
+    assert!(lab.ok(&["--help"]).contains("fuse"));
+}
