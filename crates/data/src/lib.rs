@@ -42,6 +42,7 @@ mod format;
 mod packing;
 mod parquet;
 mod part;
+mod pipeline;
 mod sampler;
 mod slice;
 mod source;

@@ -20,7 +20,8 @@ pub struct Row {
 
 /// Finds the files of a data set that is no path, such as one on the Hub: `None` where the name
 /// cannot be one. The error is to be read on its own.
-pub type Finder<'a> = &'a dyn Fn(&str) -> std::result::Result<Option<Vec<PathBuf>>, String>;
+pub type Finder<'a> =
+    &'a (dyn Fn(&str) -> std::result::Result<Option<Vec<PathBuf>>, String> + Sync);
 
 /// A file of rows, or several that are read one after the other.
 #[derive(Clone, Debug)]

@@ -7,7 +7,8 @@ use crate::example::{Encoded, Encoder, Limits};
 use crate::examples::Examples;
 use crate::format::Shape;
 use crate::part::Part;
-use crate::source::{Finder, Record, Source};
+use crate::pipeline::{Chunks, beside};
+use crate::source::{Finder, Record, Row, Source};
 use crate::store::{Store, StoreWriter};
 use crate::tokenizer::Tokenizer;
 use burn_peft_files::atomic::{put, temporary_file};
@@ -133,31 +134,11 @@ impl Tokenize<'_> {
             source,
         };
         let bar = bar(source);
-        let mut records = part.records(source, &bar)?.peekable();
+        let mut records = Chunks::new(part.records(source, &bar)?, CHUNK);
         let mut writer = StoreWriter::new(out).map_err(cannot)?;
         let mut meta = Meta::default();
-        let mut shape = None;
-        loop {
-            let (chunk, failed) = take_chunk(&mut records);
-            if chunk.is_empty() && failed.is_none() {
-                break;
-            }
-            // Collected before the first error is looked for, so that it is the file's first.
-            let rows: Vec<_> = chunk.into_par_iter().map(|r| source.parse(r)).collect();
-            if let (None, Some(first)) = (&shape, rows.iter().flatten().next()) {
-                shape = Some(Shape::detect(&first.columns, &source.name, self.config)?);
-            }
-            let encoder = shape.as_ref().map(|shape| self.encoder(shape, source));
-            let encoded: Vec<Result<Encoded>> = rows
-                .into_par_iter()
-                .map(|row| {
-                    let (row, encoder) = (row?, encoder.as_ref());
-                    let place = source.place(row.number);
-                    encoder.map_or_else(|| Ok(Encoded::default()), |e| e.encode(&row, &place))
-                })
-                .collect();
-            for encoded in encoded {
-                let encoded = encoded?;
+        let mut write = |rows: Vec<Encoded>| -> Result<()> {
+            for encoded in rows {
                 meta.total += 1;
                 meta.skipped += usize::from(encoded.examples.is_empty());
                 meta.truncated += usize::from(encoded.truncated);
@@ -165,10 +146,17 @@ impl Tokenize<'_> {
                     writer.push(example).map_err(cannot)?;
                 }
             }
-            if let Some(error) = failed {
-                return Err(error);
-            }
+            Ok(())
+        };
+        let mut shape = None;
+        let (mut chunk, mut done) = (records.next(), Vec::new());
+        while !chunk.is_empty() {
+            let encode = || self.encode(chunk, source, &mut shape);
+            let (encoded, next) = beside(encode, || write(done).map(|()| records.next()));
+            (done, chunk) = (encoded?, next?);
         }
+        records.finish()?;
+        write(done)?;
         bar.finish_and_clear();
         let Some(shape) = shape else {
             return Err(empty(source, "the file is empty".into()));
@@ -186,6 +174,37 @@ impl Tokenize<'_> {
         writer.finish(&meta).map_err(cannot)
     }
 
+    /// The rows of a chunk as tokens; the shape is the first row's. An error is the file's first.
+    fn encode(
+        &self,
+        chunk: Vec<Record>,
+        source: &Source,
+        shape: &mut Option<Shape>,
+    ) -> Result<Vec<Encoded>> {
+        let mut records = chunk.into_iter();
+        let first = match shape {
+            Some(_) => None,
+            None => records
+                .next()
+                .map(|record| source.parse(record))
+                .transpose()?,
+        };
+        if let Some(row) = &first {
+            *shape = Some(Shape::detect(&row.columns, &source.name, self.config)?);
+        }
+        let Some(encoder) = shape.as_ref().map(|shape| self.encoder(shape, source)) else {
+            return Ok(Vec::new());
+        };
+        let encode = |row: Row| encoder.encode(&row, &source.place(row.number));
+        let records: Vec<Record> = records.collect();
+        let rest = records
+            .into_par_iter()
+            .map(|record| encode(source.parse(record)?));
+        // Collected before the first error is looked for, so that it is the file's first.
+        let rest: Vec<Result<Encoded>> = rest.collect();
+        first.map(encode).into_iter().chain(rest).collect()
+    }
+
     fn encoder<'b>(&'b self, shape: &'b Shape, source: &Source) -> Encoder<'b> {
         Encoder {
             shape,
@@ -201,21 +220,6 @@ impl Tokenize<'_> {
 fn empty(source: &Source, problem: String) -> DataError {
     let file = source.name.clone();
     DataError::Empty { file, problem }
-}
-
-/// Some records, and the error that ended them early.
-fn take_chunk(
-    records: &mut impl Iterator<Item = Result<Record>>,
-) -> (Vec<Record>, Option<DataError>) {
-    let mut chunk = Vec::new();
-    while chunk.len() < CHUNK {
-        match records.next() {
-            Some(Ok(record)) => chunk.push(record),
-            Some(Err(error)) => return (chunk, Some(error)),
-            None => break,
-        }
-    }
-    (chunk, None)
 }
 
 /// Drawn on a terminal only.
