@@ -1,66 +1,79 @@
 //! A method of your own, outside the library: one type for its configuration, one for what it
-//! does at a layer. Attaching, freezing, counting, merging, saving and loading come for free.
+//! does at a layer. Attaching, freezing, counting, merging, saving and loading come for free, and so
+//! does the whole `peft` command.
 //!
-//! The toy method scales every output feature: `y = (1 + gain) ⊙ base(x)`, and starts at
-//! `gain = 0`.
+//! The toy method scales every output feature: `y = (1 + max_gain · tanh(gain)) ⊙ base(x)`, and starts
+//! at `gain = 0`.
 //!
 //! ```text
 //! cargo run --release --example custom_method
 //! ```
+//!
+//! With arguments it is `peft` with one method more:
+//!
+//! ```text
+//! cargo run --release --example custom_method -- train configs/quickstart.toml \
+//!     --set peft.peft_type=GAIN --set peft.max_gain=0.5
+//! ```
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use burn_peft::config::{CommonConfig, Fields, TargetModules};
-use burn_peft::methods::register_method;
+use burn_peft::config::{CommonConfig, TargetModules};
 use burn_peft::{
-    Adaptable, Base, Frozen, LayerInfo, LayerMethod, LoraAdapter, Method, PeftModel, Result,
-    TensorSpec, Tensors, get_peft_model,
+    Adaptable, Base, Frozen, LayerInfo, LayerMethod, LoraAdapter, Method, PeftError, PeftModel,
+    Result, TensorSpec, Tensors, get_peft_model, method_of_keys, methods, peft_config, target,
 };
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
-/// The configuration: the keys that all methods have, and none of its own.
-#[derive(Clone, Debug)]
+/// The configuration: the keys that all methods have, and one of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 struct GainConfig {
+    #[serde(skip)]
     common: CommonConfig,
+    /// How far from 1 a scale can get; above 0.
+    max_gain: f64,
 }
 
-impl GainConfig {
-    fn read(mut fields: Fields) -> Result<Arc<dyn Method>> {
-        let mut common = CommonConfig::from_fields(&mut fields)?;
-        let _: Option<String> = fields.take("peft_type", None)?;
-        common.unknown = fields.rest();
-        Ok(Arc::new(Self { common }))
+impl Default for GainConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            max_gain: 1.0,
+        }
     }
 }
+
+// Its name in files, its name in printed trees, and shared keys that it does not have.
+peft_config!(GainConfig, "GAIN", "Gain", without: []);
 
 impl Method for GainConfig {
-    fn peft_type(&self) -> &str {
-        "GAIN"
+    method_of_keys!();
+
+    fn validate(&self) -> Result<()> {
+        if self.max_gain > 0.0 && self.max_gain.is_finite() {
+            return Ok(());
+        }
+        Err(PeftError::Config(format!(
+            "max_gain = {}: must be above 0",
+            self.max_gain
+        )))
     }
 
-    fn class_name(&self) -> &str {
-        "Gain"
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.common
-    }
-
-    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
-        Arc::new(Self { common })
-    }
-
-    fn to_json(&self) -> Map<String, Value> {
-        self.common.to_json(self.peft_type())
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let d_out = layer.d_out;
-        Ok(Arc::new(GainLayer { d_out }))
+        Ok(Arc::new(GainLayer {
+            d_out: layer.d_out,
+            max_gain: self.max_gain,
+        }))
     }
 }
 
@@ -68,6 +81,14 @@ impl Method for GainConfig {
 #[derive(Debug)]
 struct GainLayer {
     d_out: usize,
+    max_gain: f64,
+}
+
+impl GainLayer {
+    /// What the output is multiplied by, `[d_out]`.
+    fn scales(&self, tensors: &Tensors<'_>) -> Tensor<1> {
+        tensors.vector("gain").tanh() * self.max_gain + 1.0
+    }
 }
 
 impl LayerMethod for GainLayer {
@@ -85,7 +106,7 @@ impl LayerMethod for GainLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        base.forward(input) * (tensors.vector("gain") + 1.0).unsqueeze()
+        base.forward(input) * self.scales(tensors).unsqueeze()
     }
 
     fn merge(
@@ -94,13 +115,28 @@ impl LayerMethod for GainLayer {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        let gain = tensors.vector("gain") + 1.0;
-        let bias = bias.map(|bias| bias * gain.clone());
-        Some((weight * gain.unsqueeze(), bias))
+        let scales = self.scales(tensors);
+        let bias = bias.map(|bias| bias * scales.clone());
+        Some((weight * scales.unsqueeze(), bias))
     }
 
     fn parts(&self) -> Vec<(String, String)> {
         vec![("gain".into(), format!("Parameter({})", self.d_out))]
+    }
+}
+
+fn main() -> ExitCode {
+    // From here on `peft_type = "GAIN"` is known in files and on the command line.
+    methods::register::<GainConfig>();
+    if std::env::args().len() > 1 {
+        return burn_peft_cli::main();
+    }
+    match in_a_model() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -109,18 +145,15 @@ struct Net {
     linear: LoraAdapter<Linear>,
 }
 
-fn main() -> anyhow::Result<()> {
+/// The method in a model of your own: trained, saved, loaded and merged.
+fn in_a_model() -> anyhow::Result<()> {
     let device = Device::flex();
     device.seed(0);
     let base = Net {
         linear: LoraAdapter::new(LinearConfig::new(4, 2).init(&device)),
     };
-    let config = GainConfig {
-        common: CommonConfig {
-            target_modules: Some(TargetModules::list(["linear"])),
-            ..Default::default()
-        },
-    };
+    let mut config = GainConfig::default();
+    config.common.target_modules = Some(["linear"].into());
     let mut model = get_peft_model(base.clone(), config)?.train();
     println!("{}", model.tree());
     model.print_trainable_parameters();
@@ -128,15 +161,13 @@ fn main() -> anyhow::Result<()> {
     let x = Tensor::<2>::ones([1, 4], &device);
     let mut optimizer = AdamWConfig::new().init();
     for _ in 0..10 {
-        let loss = model.linear.forward(x.clone().autodiff()).square().sum();
+        let loss = model.linear.forward(x.clone()).square().sum();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(0.1, model, gradients);
     }
     let model = model.valid();
     let trained = model.linear.forward(x.clone());
 
-    // Files: `peft_type` GAIN is found through the registry.
-    register_method("GAIN", GainConfig::read);
     let folder = tempfile::tempdir()?;
     model.save_pretrained(folder.path())?;
     let loaded = PeftModel::from_pretrained(base, folder.path(), false)?;

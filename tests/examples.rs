@@ -3,8 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::Lab;
+
 /// Runs an example that `cargo test` has built; its standard output.
 fn run(name: &str, args: &[&Path]) -> Option<String> {
+    run_in(Path::new("."), name, args)
+}
+
+/// The same in a folder.
+fn run_in(folder: &Path, name: &str, args: &[&Path]) -> Option<String> {
     let program = Path::new(env!("CARGO_BIN_EXE_peft"));
     let program = program.with_file_name("examples").join(name);
     if !program.exists() {
@@ -12,7 +19,8 @@ fn run(name: &str, args: &[&Path]) -> Option<String> {
         eprintln!("skipped: {} is not built", program.display());
         return None;
     }
-    let output = Command::new(program).args(args).output().unwrap();
+    let mut command = Command::new(program);
+    let output = command.current_dir(folder).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{name}: {}", text(&output.stderr));
     Some(text(&output.stdout))
@@ -58,9 +66,43 @@ fn parameter_count() {
     prints("parameter_count", &["   8      294,912      294,912"]);
 }
 
+/// The README's program, which writes beside where it is called.
+#[test]
+fn own_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(output) = run_in(folder.path(), "own_model", &[]) else {
+        return;
+    };
+    let counts = "trainable params: 220 || all params: 545 || trainable%: 40.3670";
+    assert!(output.contains(counts), "{output}");
+    assert!(output.contains("step 50: loss 0."), "{output}");
+    let written = folder.path().join("adapter/adapter_model.safetensors");
+    assert!(written.exists());
+}
+
 #[test]
 fn custom_method() {
     prints("custom_method", &["(linear): gain.Linear("]);
+}
+
+/// With arguments the example is `peft` with its method: from a training file to the merged model.
+#[test]
+fn custom_method_as_a_peft_of_its_own() {
+    let lab = Lab::new();
+    let gain = |line: &str| {
+        let args: Vec<&Path> = line.split(' ').map(Path::new).collect();
+        run_in(&lab.path("."), "custom_method", &args)
+    };
+    let train = "train train.toml --set peft.peft_type=GAIN --set peft.max_gain=0.25";
+    if gain(train).is_none() {
+        return;
+    }
+    assert_eq!(lab.json("out/adapter_config.json")["max_gain"], 0.25);
+    gain("eval --model model --adapter out --data train.jsonl");
+    gain("merge --model model --adapter out --output merged");
+    // Without the method the name says nothing.
+    let named = ["\"GAIN\" is not supported"];
+    lab.fails(&["inspect", "--model", "model", "--adapter", "out"], &named);
 }
 
 #[test]

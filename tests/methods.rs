@@ -10,7 +10,7 @@ use crate::common::Lab;
 use crate::linear_methods::net;
 
 /// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
-const METHODS: [(&str, &[&str], bool); 21] = [
+pub const METHODS: [(&str, &[&str], bool); 21] = [
     ("GRALORA", &["hybrid_r=2"], true),
     ("RANDLORA", &[], true),
     ("WAVEFT", &["n_frequency=20"], true),

@@ -23,7 +23,7 @@ fn lora(r: usize, targets: &[&str]) -> LoraConfig {
         .with_r(r)
         .with_lora_alpha(3.0)
         .with_init_lora_weights(InitLoraWeights::False)
-        .with_target_modules(targets.iter().copied())
+        .with_target_modules(targets)
 }
 
 /// Two adapters on different layers, one with a copied norm.

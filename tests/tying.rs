@@ -82,7 +82,7 @@ fn the_embedding_stands_in_the_place_of_a_tied_head() {
         json["target_modules"],
         serde_json::json!(["c_attn", "transformer.wte"])
     );
-    let tied = model(config(true).with_target_pattern("lm_head"));
+    let tied = model(config(true).with_target_modules("lm_head"));
     assert_eq!(
         targets(&tied)["target_modules"],
         r"(?:lm_head|^transformer\.wte$)"

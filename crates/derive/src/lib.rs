@@ -144,14 +144,21 @@ impl Marks {
     fn of(field: &Field) -> syn::Result<Self> {
         let mut marks = Self::default();
         for attribute in &field.attrs {
-            if attribute.path().is_ident("module") || attribute.path().is_ident("adaptable") {
-                attribute.parse_nested_meta(|meta| {
-                    marks.skip |= meta.path.is_ident("skip");
-                    marks.show |= meta.path.is_ident("show");
-                    marks.around |= meta.path.is_ident("around");
-                    Ok(())
-                })?;
+            let is_ours = attribute.path().is_ident("adaptable");
+            if !is_ours && !attribute.path().is_ident("module") {
+                continue;
             }
+            attribute.parse_nested_meta(|meta| {
+                let mark = match meta.path.get_ident().map(Ident::to_string).as_deref() {
+                    Some("skip") => &mut marks.skip,
+                    Some("show") if is_ours => &mut marks.show,
+                    Some("around") if is_ours => &mut marks.around,
+                    _ if is_ours => return Err(meta.error("expected skip, show or around")),
+                    _ => return Ok(()),
+                };
+                *mark = true;
+                Ok(())
+            })?;
         }
         Ok(marks)
     }

@@ -12,7 +12,39 @@ use crate::{ModelInfo, Slot, Tree};
 /// the fields that lead to it, so a model whose fields are called as in the checkpoint
 /// (`transformer.h.0.attn.c_attn`) needs no tables.
 ///
-/// Burn's own layers and plain parameters may stand in a model too; they have no slots.
+/// Parameters and some of Burn's layers may stand in a model as they are; they have no slots. A
+/// field of any other type that has none is marked `#[adaptable(skip)]`:
+///
+/// ```
+/// # use burn::{module::Module, nn::{Linear, conv::Conv2d, pool::MaxPool2d}};
+/// # use burn_peft::{Adaptable, LoraAdapter};
+/// #[derive(Module, Adaptable, Debug)]
+/// struct Net {
+///     #[adaptable(skip)]
+///     conv: Conv2d,
+///     #[adaptable(skip)]
+///     pool: MaxPool2d,
+///     fc: LoraAdapter<Linear>,
+/// }
+/// ```
+///
+/// Without the mark the compiler names the field and says what to write.
+///
+/// ```compile_fail,E0277
+/// # use burn::{module::Module, nn::conv::Conv2d};
+/// # use burn_peft::Adaptable;
+/// #[derive(Module, Adaptable, Debug)]
+/// struct Net {
+///     conv: Conv2d,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "burn-peft does not know the slots of `{Self}`",
+    label = "this field has a type that does not implement `Adaptable`",
+    note = "if `{Self}` has nothing to adapt, mark the field `#[adaptable(skip)]`",
+    note = "if it is a layer to adapt (`Linear`, `Embedding`, `LayerNorm`, `Conv1D`), make the field a `LoraAdapter<{Self}>`",
+    note = "if it is a struct of yours that holds such layers, derive `Adaptable` for it"
+)]
 pub trait Adaptable {
     /// Calls `visit` with the path and the slot of every adaptable layer, in the order of fields.
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot));
@@ -115,7 +147,21 @@ impl<T: Adaptable> Adaptable for Option<T> {
     }
 }
 
-/// Implements [`Adaptable`] for a type without slots: `no_slots!(MyActivation, "ReLU()")`.
+/// Implements [`Adaptable`] for types without slots: the type, and how a printed tree shows a value.
+///
+/// ```
+/// # use burn::module::Module;
+/// # use burn_peft::{Adaptable, Tree, no_slots};
+/// #[derive(Module, Clone, Debug)]
+/// struct Squared {
+///     scale: f64,
+/// }
+///
+/// no_slots! {
+///     Squared => |this| Tree::Leaf(format!("Squared(scale={})", this.scale)),
+/// }
+/// assert_eq!(Squared { scale: 2.0 }.tree().to_string(), "Squared(scale=2)");
+/// ```
 #[macro_export]
 macro_rules! no_slots {
     ($($type:ty => |$self:ident| $tree:expr),* $(,)?) => {$(

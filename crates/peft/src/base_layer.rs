@@ -1,6 +1,6 @@
 //! The layers a slot can hold.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleDisplay, Param};
 use burn::nn::{Embedding, LayerNorm, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 use burn_peft_kernels::{Lora, linear};
@@ -10,7 +10,7 @@ use crate::{Adapter, AnyParam, Base, Conv1D, LayerKind, Tree};
 /// A layer that [`LoraAdapter`](crate::LoraAdapter) can decorate.
 ///
 /// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm` and for GPT-2's [`Conv1D`].
-pub trait BaseLayer: Module {
+pub trait BaseLayer: Module + ModuleDisplay {
     /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
     /// `Tensor<1, Int>` `[tokens]` for an embedding.
     type Input: LayerInput;
@@ -81,6 +81,11 @@ pub trait LayerInput: Clone {
     /// The number of positions.
     fn tokens(&self) -> usize;
 
+    /// The width of the activations, `d_in`; nothing of ids.
+    fn width(&self) -> Option<usize> {
+        None
+    }
+
     /// The activations `[tokens, d_in]`; nothing of ids.
     fn activations(&self) -> Option<Tensor<2>> {
         None
@@ -91,6 +96,10 @@ pub trait LayerInput: Clone {
 }
 
 impl LayerInput for Tensor<2> {
+    fn width(&self) -> Option<usize> {
+        Some(self.dims()[1])
+    }
+
     fn activations(&self) -> Option<Tensor<2>> {
         Some(self.clone())
     }

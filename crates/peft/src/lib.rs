@@ -33,6 +33,7 @@ pub mod methods;
 mod model;
 mod model_adapter;
 mod model_method;
+mod model_shown;
 pub mod parameters;
 mod part;
 mod precision;
@@ -74,3 +75,7 @@ pub use shared_param::SharedParam;
 pub use slot::{Slot, SlotState};
 pub use steps::{StepGradients, StepLayer};
 pub use tree::Tree;
+
+// What the macros write names it.
+#[doc(hidden)]
+pub use serde_json;

@@ -1,8 +1,8 @@
 //! The decorator: a layer with adapters beside it.
 
+mod module;
 mod slot;
 
-use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::{QuantizedWeight, linear, quantized_linear};
 
@@ -21,7 +21,10 @@ use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot,
 /// let layer = LoraAdapter::new(LinearConfig::new(10, 20).init(&device));
 /// let output = layer.forward(Tensor::zeros([3, 10], &device)); // [3, 20]
 /// ```
-#[derive(Module, Debug)]
+/// To Burn's records it is `M` as well: its layer's parameters keep the paths they have without a
+/// slot, so the record of a plain trained model loads into the same model with slots, and the other
+/// way round.
+#[derive(Clone, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
     /// The layer, frozen while an adapter is trained. Where its weight is quantised, the parameter
     /// was released ([`AnyParam::release`](crate::AnyParam::release)).
@@ -32,7 +35,6 @@ pub struct LoraAdapter<M: BaseLayer> {
     adapters: Vec<Adapter>,
     /// Trained copies of the layer (`modules_to_save`), named in the state.
     modules_to_save: Vec<M>,
-    #[module(skip)]
     state: SlotState,
 }
 
@@ -65,12 +67,21 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The output of the layer and its active adapters, `[tokens, d_out]`.
+    ///
+    /// # Panics
+    /// If the input is not as wide as the layer takes; the message names the layer.
+    #[track_caller]
     pub fn forward(&self, input: M::Input) -> Tensor<2> {
         self.forward_onto(input, None)
     }
 
     /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    #[track_caller]
     pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
+        self.check_width(&input);
         if let Some((probe, input)) = self.state.probe.as_ref().zip(input.activations()) {
             probe.see(input);
         }
@@ -92,6 +103,18 @@ impl<M: BaseLayer> LoraAdapter<M> {
         match residual {
             Some(residual) => residual + output,
             None => output,
+        }
+    }
+
+    #[track_caller]
+    fn check_width(&self, input: &M::Input) {
+        let [d_in, _] = self.base_layer.dims();
+        if let Some(width) = input.width().filter(|&width| width != d_in) {
+            let path = match self.state.path.as_str() {
+                "" => "a layer",
+                path => path,
+            };
+            panic!("{path}, {}, got an input {width} wide: it takes [tokens, {d_in}]", self.base_layer.describe());
         }
     }
 
@@ -340,6 +363,10 @@ impl<M: BaseLayer> Adaptable for LoraAdapter<M> {
 impl<M: BaseLayer<Input = Tensor<2>>> LoraAdapter<M> {
     /// As [`forward`](Self::forward) for any number of leading axes:
     /// `[…, d_in]` to `[…, d_out]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    #[track_caller]
     pub fn forward_nd<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let mut dims = input.dims();
         let tokens: usize = dims[..D - 1].iter().product();

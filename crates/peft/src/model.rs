@@ -9,11 +9,11 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 use burn_peft_kernels::Quantization;
 use indexmap::IndexMap;
 
-use crate::config::{Bias, CommonConfig, TaskType};
+use crate::config::{Bias, CommonConfig};
 use crate::model_adapter::ModelAdapter;
 use crate::{
     Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerKind, LayerMethod,
-    Method, Path, PeftError, Result, Slot, Tree, target,
+    Method, Path, PeftError, Result, Slot, target,
 };
 
 /// The name of an adapter that was given none.
@@ -55,6 +55,7 @@ pub fn get_peft_model<M: BaseModel>(
 /// It dereferences to the model, so `peft_model.forward(…)` is the model's. It is no
 /// [`Adaptable`] itself: wrapping it a second time does not compile.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct PeftModel<M: Module> {
     pub(crate) base_model: M,
     /// The adapters that act at the model and not at its layers.
@@ -100,6 +101,7 @@ impl<M: BaseModel> PeftModel<M> {
             active: Vec::new(),
             disabled: false,
         };
+        peft_model.visit_slots_mut(|path, slot| slot.state_mut().path = path.to_string());
         peft_model.add_adapter(adapter_name, config)?;
         peft_model.set_adapter(&[adapter_name])?;
         Ok(peft_model)
@@ -423,31 +425,6 @@ impl<M: BaseModel> PeftModel<M> {
     /// What targeting sees of the model: its slots in order.
     pub fn layers(&self) -> Vec<LayerInfo> {
         layers(&self.base_model)
-    }
-
-    /// The model as PEFT prints it.
-    pub fn tree(&self) -> Tree {
-        let config = self
-            .active
-            .first()
-            .and_then(|name| self.peft_config.get(name));
-        let (class, task) = config.map_or(("", None), |config| {
-            (config.class_name(), config.common().task_type)
-        });
-        let outer = match task {
-            Some(TaskType::CausalLm) => "PeftModelForCausalLM",
-            _ => "PeftModel",
-        };
-        let base_model = match self.acts_at_layers() {
-            true => Tree::node(
-                format!("{class}Model"),
-                vec![("model".to_string(), self.base_model.tree())],
-            ),
-            false => self.base_model.tree(),
-        };
-        let mut children = vec![("base_model".to_string(), base_model)];
-        children.extend(self.model_adapters_tree());
-        Tree::node(outer, children)
     }
 
     /// Whether an adapter acts at layers, or could: whether the model stands in one of PEFT's

@@ -51,6 +51,10 @@ impl LayerInput for PartInput {
         adapter.forward(self.input, &base)
     }
 
+    fn width(&self) -> Option<usize> {
+        self.input.width()
+    }
+
     fn tokens(&self) -> usize {
         self.input.tokens()
     }

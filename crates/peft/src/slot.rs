@@ -117,6 +117,8 @@ impl dyn Slot + '_ {
 /// Which of a slot's adapters act.
 #[derive(Clone, Debug, Default)]
 pub struct SlotState {
+    /// The path of the slot, for messages; empty in a model that was never wrapped.
+    pub(crate) path: String,
     /// The names of the active adapters, in the order they act.
     pub active: Vec<String>,
     /// Whether all adapters are switched off for now.

@@ -68,3 +68,8 @@ pub use settings::{Origin, Setting, settings_toml};
 pub use target::TrainTarget;
 pub use tensorboard::EVENTS_NAME;
 pub use train::{TrainOptions, TrainOutcome, train};
+
+// It is compiled and run here because this crate has Burn's `train`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct LibraryPage;

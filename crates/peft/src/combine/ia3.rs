@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::config::{no_copies, united};
 use super::{Combination, CombinationType, Combined, WeightedAdapter};
 use crate::config::TargetModules;
-use crate::methods::IA3Config;
+use crate::methods::{IA3Config, feedforward_pattern};
 use crate::{PeftError, Result};
 
 /// `l = Σ w_i l_i` at every layer of any of the adapters (peft/tuners/ia3/model.py,
@@ -50,13 +50,14 @@ pub(super) fn combine(
     }
     let all = |of: fn(&IA3Config) -> Option<&TargetModules>| {
         let configs = adapters.iter().map(|part| &part.config);
-        configs.filter_map(of).collect()
+        configs.filter_map(of).collect::<Vec<_>>()
     };
     let targets = all(|config| config.common.target_modules.as_ref());
     let feedforward = all(|config| config.feedforward_modules.as_ref());
     let mut config = adapters[0].config.clone();
     config.common.target_modules = united("target_modules", targets)?;
-    config.feedforward_modules = united("feedforward_modules", feedforward)?;
+    let feedforward = of_one_kind(&feedforward);
+    config.feedforward_modules = united("feedforward_modules", feedforward.iter().collect())?;
     sums.sort_keys();
     let tensors = sums.into_iter();
     let tensors = tensors.map(|(key, (sum, shape))| (key.into(), TensorData::new(sum, shape)));
@@ -66,4 +67,15 @@ pub(super) fn combine(
         layers: tensors.len(),
         tensors,
     })
+}
+
+/// Feed-forward layers as patterns, where one of them is a pattern; nothing stands for none.
+fn of_one_kind(all: &[&TargetModules]) -> Vec<TargetModules> {
+    let any_pattern = all.iter().any(|m| matches!(m, TargetModules::Pattern(_)));
+    let named = all.iter().filter(|modules| !any_pattern || !modules.is_empty());
+    let one_kind = named.map(|modules| match modules {
+        TargetModules::List(names) if any_pattern => feedforward_pattern(names),
+        other => (*other).clone(),
+    });
+    one_kind.collect()
 }

@@ -41,6 +41,41 @@ impl TargetModules {
     }
 }
 
+/// A string is a regular expression for whole paths, or `all-linear`, as in a file.
+impl From<&str> for TargetModules {
+    fn from(pattern: &str) -> Self {
+        Self::Pattern(pattern.to_string())
+    }
+}
+
+/// A string is a regular expression for whole paths, or `all-linear`, as in a file.
+impl From<String> for TargetModules {
+    fn from(pattern: String) -> Self {
+        Self::Pattern(pattern)
+    }
+}
+
+/// Names: whole paths, or the ends of paths at a dot.
+impl<S: Into<String>, const N: usize> From<[S; N]> for TargetModules {
+    fn from(names: [S; N]) -> Self {
+        Self::list(names)
+    }
+}
+
+/// Names: whole paths, or the ends of paths at a dot.
+impl<S: Into<String>> From<Vec<S>> for TargetModules {
+    fn from(names: Vec<S>) -> Self {
+        Self::list(names)
+    }
+}
+
+/// Names: whole paths, or the ends of paths at a dot.
+impl From<&[&str]> for TargetModules {
+    fn from(names: &[&str]) -> Self {
+        Self::list(names.iter().copied())
+    }
+}
+
 impl fmt::Display for TargetModules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

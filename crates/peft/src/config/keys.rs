@@ -127,7 +127,7 @@ macro_rules! peft_config {
                 &mut self.common
             }
 
-            $(fn fixed() -> Vec<(&'static str, serde_json::Value)> {
+            $(fn fixed() -> Vec<(&'static str, $crate::serde_json::Value)> {
                 $fixed
             })?
         }
@@ -160,7 +160,7 @@ macro_rules! method_of_keys {
             std::sync::Arc::new(config)
         }
 
-        fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        fn to_json(&self) -> $crate::serde_json::Map<String, $crate::serde_json::Value> {
             $crate::config::Keys::to_json(self)
         }
     };

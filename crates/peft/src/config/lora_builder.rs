@@ -84,33 +84,23 @@ impl LoraConfig {
         self
     }
 
-    /// Sets the layers to adapt, by name.
-    pub fn with_target_modules<S: Into<String>>(
-        mut self,
-        names: impl IntoIterator<Item = S>,
-    ) -> Self {
-        self.common.target_modules = Some(TargetModules::list(names));
+    /// Sets the layers to adapt: a list of names, a regular expression for their whole paths, or
+    /// `all-linear`.
+    ///
+    /// ```
+    /// # use burn_peft::LoraConfig;
+    /// LoraConfig::new().with_target_modules(["q_proj", "v_proj"]);
+    /// LoraConfig::new().with_target_modules(r".*\.layers\.[0-3]\..*_proj");
+    /// LoraConfig::new().with_target_modules("all-linear");
+    /// ```
+    pub fn with_target_modules(mut self, modules: impl Into<TargetModules>) -> Self {
+        self.common.target_modules = Some(modules.into());
         self
     }
 
-    /// Sets the layers to adapt: a regular expression for their whole paths, or `all-linear`.
-    pub fn with_target_pattern(mut self, pattern: impl Into<String>) -> Self {
-        self.common.target_modules = Some(TargetModules::Pattern(pattern.into()));
-        self
-    }
-
-    /// Sets the layers not to adapt, by name.
-    pub fn with_exclude_modules<S: Into<String>>(
-        mut self,
-        names: impl IntoIterator<Item = S>,
-    ) -> Self {
-        self.common.exclude_modules = Some(TargetModules::list(names));
-        self
-    }
-
-    /// Sets the layers not to adapt: a regular expression for their whole paths.
-    pub fn with_exclude_pattern(mut self, pattern: impl Into<String>) -> Self {
-        self.common.exclude_modules = Some(TargetModules::Pattern(pattern.into()));
+    /// Sets the layers not to adapt: a list of names, or a regular expression for their whole paths.
+    pub fn with_exclude_modules(mut self, modules: impl Into<TargetModules>) -> Self {
+        self.common.exclude_modules = Some(modules.into());
         self
     }
 

@@ -226,7 +226,10 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         }
         self.adapters.clear();
         self.modules_to_save.clear();
-        self.state = SlotState::default();
+        self.state = SlotState {
+            path: std::mem::take(&mut self.state.path),
+            ..SlotState::default()
+        };
     }
 
     fn describe(&self) -> Tree {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::parts::parameter;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
     target,
 };
 
@@ -43,8 +43,50 @@ impl Default for IA3Config {
 
 crate::peft_config!(IA3Config, "IA3", "IA3", without: ["layers_to_transform", "layers_pattern"]);
 
+impl IA3Config {
+    fn is_feedforward(&self, path: &str) -> Result<bool> {
+        match &self.feedforward_modules {
+            None => Ok(false),
+            Some(TargetModules::Pattern(pattern)) => {
+                target::full_match("feedforward_modules", pattern, path)
+            }
+            Some(TargetModules::List(names)) => Ok(names.iter().any(|name| path.ends_with(name))),
+        }
+    }
+
+    /// The names of feed-forward layers in a form that PEFT reads back: of a list it wants every
+    /// name in `target_modules` too, of a pattern it does not. Names that end no adapted layer go.
+    fn readable_feedforward(&self, layers: &[&LayerInfo]) -> Option<TargetModules> {
+        let (Some(TargetModules::List(names)), Some(TargetModules::List(targets))) =
+            (&self.feedforward_modules, &self.common.target_modules)
+        else {
+            return self.feedforward_modules.clone();
+        };
+        let named = |name: &&String| layers.iter().any(|layer| layer.path.ends_with(*name));
+        let names: Vec<&String> = names.iter().filter(named).collect();
+        if names.iter().all(|name| targets.contains(name)) {
+            return Some(TargetModules::list(names));
+        }
+        Some(feedforward_pattern(&names))
+    }
+}
+
+/// The pattern that means what a list of names means in `feedforward_modules`.
+pub(crate) fn feedforward_pattern(names: &[impl AsRef<str>]) -> TargetModules {
+    let names = names.iter().map(|name| target::escaped(name.as_ref()));
+    TargetModules::Pattern(format!(".*(?:{})", names.collect::<Vec<_>>().join("|")))
+}
+
 impl Method for IA3Config {
-    crate::method_of_keys!(fan_in_fan_out);
+    crate::method_of_keys!();
+
+    fn attached(&self, common: CommonConfig, layers: &[&LayerInfo]) -> Arc<dyn Method> {
+        let mut config = self.clone();
+        config.common = common;
+        config.fan_in_fan_out |= layers.iter().any(|layer| layer.kind == LayerKind::Conv1D);
+        config.feedforward_modules = config.readable_feedforward(layers);
+        Arc::new(config)
+    }
 
     fn validate(&self) -> Result<()> {
         let (Some(TargetModules::List(feedforward)), Some(TargetModules::List(targets))) =
@@ -52,11 +94,16 @@ impl Method for IA3Config {
         else {
             return Ok(());
         };
-        match feedforward.iter().find(|name| !targets.contains(name)) {
+        // `mlp.c_proj` is one of the layers that `c_proj` names, and the other way round.
+        let is_adapted = |name: &str| {
+            let mut targets = targets.iter();
+            targets.any(|t| target::ends_with_name(t, name) || target::ends_with_name(name, t))
+        };
+        match feedforward.iter().find(|name| !is_adapted(name)) {
             None => Ok(()),
             Some(name) => Err(PeftError::Config(format!(
                 "feedforward_modules names {name:?}, which is not in target_modules {targets:?}: \
-                 name only layers that are adapted"
+                 name only layers that are adapted, or none with []"
             ))),
         }
     }
@@ -81,15 +128,8 @@ impl Method for IA3Config {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let is_feedforward = match &self.feedforward_modules {
-            None => false,
-            Some(TargetModules::Pattern(pattern)) => {
-                target::full_match("feedforward_modules", pattern, &layer.path)?
-            }
-            Some(TargetModules::List(names)) => names.iter().any(|n| layer.path.ends_with(n)),
-        };
         Ok(Arc::new(IA3Layer {
-            is_feedforward,
+            is_feedforward: self.is_feedforward(&layer.path)?,
             d_in: layer.d_in,
             d_out: layer.d_out,
             init: self.init_ia3_weights,

@@ -41,6 +41,7 @@ pub use gralora::GraloraConfig;
 pub use hira::HiraConfig;
 pub use hra::HRAConfig;
 pub use ia3::IA3Config;
+pub(crate) use ia3::feedforward_pattern;
 pub use init::InitWeights;
 pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
@@ -102,8 +103,13 @@ static REGISTRY: LazyLock<RwLock<IndexMap<String, ReadConfig>>> = LazyLock::new(
     )
 });
 
-/// Makes a method of your own known by its `peft_type`, so that its files can be loaded
+/// Makes a method of your own known, so that its files can be loaded and training files name it
 /// (PEFT's `register_peft_method`). An earlier method of that name is replaced.
+pub fn register<C: Keys + Method + 'static>() {
+    register_method(C::PEFT_TYPE, read::<C>);
+}
+
+/// As [`register`], for a method that reads its keys itself.
 pub fn register_method(peft_type: &str, read: ReadConfig) {
     let mut registry = REGISTRY
         .write()

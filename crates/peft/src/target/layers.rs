@@ -1,7 +1,7 @@
 //! From a configuration and a model's layers to the layers to adapt.
 
 use super::matching::{Matcher, Verdict};
-use super::no_match::{Model, no_match};
+use super::no_match::{Model, no_match, string_hint};
 use super::paths::{Tree, ends_with_name, short_names};
 use super::suffix::{MIN_TO_SHORTEN, minimal_suffixes};
 use crate::config::{CommonConfig, TargetModules, TaskType};
@@ -151,7 +151,9 @@ fn warn_unused(
                 return Ok(());
             }
         }
-        tracing::warn!("exclude_modules {exclude} excludes nothing");
+        let hint = string_hint(exclude, tree.all().collect::<Vec<_>>().into_iter());
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        tracing::warn!("exclude_modules {exclude} excludes nothing{hint}");
     }
     Ok(())
 }

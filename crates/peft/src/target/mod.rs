@@ -18,5 +18,6 @@ pub use defaults::{
 };
 pub use layers::{Targets, target_layers};
 pub(crate) use paths::ends_with_name;
+pub(crate) use pattern::escaped;
 pub use pattern::{full_match, pattern_value};
 pub use save::modules_to_save;

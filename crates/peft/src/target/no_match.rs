@@ -1,7 +1,8 @@
 //! What errors say of a model: why no layer is left, and which layers there are.
 
 use super::matching::Verdict;
-use super::paths::short_names;
+use super::paths::{ends_with_name, short_names};
+use super::pattern::Pattern;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{LayerInfo, Method, PeftError, methods};
 use indexmap::IndexSet;
@@ -81,11 +82,43 @@ pub(crate) fn no_match(
         message += ", which has no linear layer besides its output layer";
     }
     message += "; ";
+    let paths = model.layers.iter().map(|layer| layer.path.as_str());
+    if let Some(hint) = string_hint(given, paths) {
+        message += &format!("{hint}; ");
+    }
     message += &model.adaptable();
     if let Some(defaults) = defaults.filter(|defaults| *defaults != given) {
         message += &format!(" (the default for {name} is {defaults})");
     }
     PeftError::Target(message)
+}
+
+/// What to write in place of a string that is meant as names, or as the end of paths: PEFT takes a
+/// string for a regular expression that the whole path has to match.
+pub(super) fn string_hint<'a>(
+    given: &TargetModules,
+    paths: impl Iterator<Item = &'a str> + Clone,
+) -> Option<String> {
+    let TargetModules::Pattern(pattern) = given else {
+        return None;
+    };
+    let names: Vec<&str> = pattern
+        .split([',', ' '])
+        .filter(|n| !n.is_empty())
+        .collect();
+    let is_name = |name: &&str| paths.clone().any(|path| ends_with_name(path, name));
+    if !names.is_empty() && names.iter().all(is_name) {
+        return Some(format!(
+            "a string is a pattern for whole paths; names are a list: {}",
+            TargetModules::list(names)
+        ));
+    }
+    let end = Pattern::new("", pattern, r"(?:.*\.)?(?:", ")").ok()?;
+    let mut paths = paths;
+    let found = paths.any(|path| end.matches(path).is_ok_and(|matches| matches));
+    found.then(|| {
+        format!("a string is a pattern for whole paths, and this one ends some: '.*\\.({pattern})'")
+    })
 }
 
 /// Which keys remove layers that are named, and how many.

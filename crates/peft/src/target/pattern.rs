@@ -58,6 +58,11 @@ pub fn full_match(key: &str, pattern: &str, path: &str) -> Result<bool> {
     Pattern::full(key, pattern)?.matches(path)
 }
 
+/// `name` as a part of a regular expression that stands for itself, as Python reads it too.
+pub(crate) fn escaped(name: &str) -> String {
+    fancy_regex::escape(name).into_owned()
+}
+
 /// The value that `rank_pattern` or `alpha_pattern` (`key`) gives the layer at `path`: that of
 /// the first pattern that matches the end of the path at a dot, or all of it (`^` stands for its
 /// start). Warns where a later pattern says something else: PEFT's files sort the patterns, so

@@ -66,7 +66,7 @@ fn a_model_s_layers_are_found_in_its_order() {
         ["wte", "h.0.mlp.c_proj", "h.1.mlp.c_proj"]
     );
     assert_eq!(
-        found(&lora().with_target_pattern(r".*\.h\.[01]\.(attn\.c_attn|mlp\.c_fc)")),
+        found(&lora().with_target_modules(r".*\.h\.[01]\.(attn\.c_attn|mlp\.c_fc)")),
         [
             "h.0.attn.c_attn",
             "h.0.mlp.c_fc",
@@ -83,7 +83,7 @@ fn a_model_s_layers_are_found_in_its_order() {
         both[1..]
     );
     assert_eq!(
-        found(&lora().with_exclude_pattern(r".*h\.1\..*")),
+        found(&lora().with_exclude_modules(r".*h\.1\..*")),
         both[..1]
     );
     // Excluding a module does not exclude what it holds.
@@ -92,7 +92,7 @@ fn a_model_s_layers_are_found_in_its_order() {
 
 #[test]
 fn all_linear_becomes_names() {
-    let config = LoraConfig::new().with_target_pattern("ALL-Linear");
+    let config = LoraConfig::new().with_target_modules("ALL-Linear");
     let few = targets(&config, &gpt2(2, Some("lm_head"))).unwrap();
     assert_eq!(few.paths.len(), 8);
     assert_eq!(few.target_modules, TargetModules::list(few.paths.clone()));
@@ -175,7 +175,22 @@ fn errors_name_the_target_and_the_way_out() {
         "target_modules [\"mlp\"] matches transformer.h.0.mlp, which is no layer but holds \
          layers; name those: mlp.c_fc, mlp.c_proj"
     );
-    let message = error(lora().with_target_pattern("(c_attn"));
+    assert_eq!(
+        error(lora().with_target_modules("c_attn")),
+        "target_modules \"c_attn\" matches no layer of gpt2; a string is a pattern for whole paths; \
+         names are a list: [\"c_attn\"]; its adaptable layers are: attn.c_attn, attn.c_proj, \
+         mlp.c_fc, mlp.c_proj, wte, wpe (the default for gpt2 is [\"c_attn\"])"
+    );
+    for (string, shown) in [
+        ("mlp.c_proj", r#"names are a list: ["mlp.c_proj"];"#),
+        ("c_attn, c_fc", r#"names are a list: ["c_attn", "c_fc"];"#),
+        (r"mlp\.c_(fc|proj)", r"this one ends some: '.*\.(mlp\.c_(fc|proj))';"),
+        ("q_proj", "matches no layer of gpt2; its adaptable layers"),
+    ] {
+        let message = error(lora().with_target_modules(string));
+        assert!(message.contains(shown), "{message}");
+    }
+    let message = error(lora().with_target_modules("(c_attn"));
     assert!(
         message.starts_with("target_modules \"(c_attn\" is not a regular expression: "),
         "{message}"

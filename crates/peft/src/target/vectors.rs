@@ -187,7 +187,7 @@ fn rank_and_alpha_patterns_match_as_in_peft() {
 #[test]
 fn a_pattern_that_never_ends_is_an_error() {
     let pattern = r"(?:(a|aa)+\1)+b(?!c)";
-    let common = LoraConfig::new().with_target_pattern(pattern).common;
+    let common = LoraConfig::new().with_target_modules(pattern).common;
     let targets = common.target_modules.as_ref().unwrap();
     let verdict = Matcher::new(&common, targets)
         .unwrap()

@@ -1,4 +1,20 @@
 //! The `peft` command: trains, runs, evaluates, merges and inspects adapters.
+//!
+//! A binary of your own with methods of your own is `peft` with them: they are registered first.
+//!
+//! ```
+//! use std::process::ExitCode;
+//! # use burn_peft::methods::IA3Config as MyConfig;
+//!
+//! /// Runs the command that the arguments of the process name, and gives its exit status. Arguments that
+/// make no command end the process with 2, `--help` with 0.
+pub fn main() -> ExitCode {
+//!     burn_peft::methods::register::<MyConfig>();
+//!     burn_peft_cli::main()
+//! }
+//! ```
+//!
+//! `examples/custom_method.rs` is one.
 
 mod commands;
 mod failure;

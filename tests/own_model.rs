@@ -1,0 +1,169 @@
+//! A model of the user's own, with slots: records of the plain model, messages, what it prints.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::module::Module;
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft::{Adaptable, LoraAdapter, LoraConfig, get_peft_model};
+
+use crate::common::device;
+
+/// A model and the same model with slots, from one list of fields.
+macro_rules! net {
+    ($net:ident, $block:ident, [$($derived:ident),*], $linear:ty, $norm:ty, $embedding:ty, $slot:path) => {
+        #[derive(Module, $($derived,)* Debug)]
+        struct $block {
+            norm: $norm,
+            fc: $linear,
+        }
+
+        #[derive(Module, $($derived,)* Debug)]
+        struct $net {
+            tokens: $embedding,
+            blocks: Vec<$block>,
+        }
+
+        impl $net {
+            fn new() -> Self {
+                let device = device();
+                let block = || $block {
+                    norm: $slot(LayerNormConfig::new(6).init(&device)),
+                    fc: $slot(LinearConfig::new(6, 6).init(&device)),
+                };
+                Self {
+                    tokens: $slot(EmbeddingConfig::new(9, 6).init(&device)),
+                    blocks: vec![block(), block()],
+                }
+            }
+        }
+    };
+}
+
+net!(
+    Plain,
+    PlainBlock,
+    [],
+    Linear,
+    LayerNorm,
+    Embedding,
+    std::convert::identity
+);
+net!(
+    Net,
+    Block,
+    [Adaptable],
+    LoraAdapter<Linear>,
+    LoraAdapter<LayerNorm>,
+    LoraAdapter<Embedding>,
+    LoraAdapter::new
+);
+
+fn ids() -> Tensor<2, Int> {
+    Tensor::from_data([[1, 8, 3]], &device())
+}
+
+impl Plain {
+    fn forward(&self) -> TensorData {
+        let mut hidden = self.tokens.forward(ids());
+        for block in &self.blocks {
+            hidden = block.fc.forward(block.norm.forward(hidden));
+        }
+        hidden.into_data()
+    }
+}
+
+impl Net {
+    fn forward(&self) -> TensorData {
+        let mut hidden = self.tokens.forward_2d(ids());
+        for block in &self.blocks {
+            hidden = block.fc.forward_nd(block.norm.forward_nd(hidden));
+        }
+        hidden.into_data()
+    }
+}
+
+#[track_caller]
+fn equal(a: &TensorData, b: &TensorData) {
+    a.assert_approx_eq::<f32>(b, burn::tensor::Tolerance::absolute(1e-5));
+}
+
+#[test]
+fn the_record_of_a_plain_model_loads_into_slots_and_a_merged_model_into_a_plain_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let plain = Plain::new();
+    plain.clone().save_file(file("plain.bpk")).unwrap();
+    let net = Net::new().try_load_file(file("plain.bpk")).unwrap();
+    equal(&net.forward(), &plain.forward());
+
+    let mut config = LoraConfig::new().with_target_modules(["fc", "tokens"]);
+    config.init_lora_weights = burn_peft::config::InitLoraWeights::False;
+    let model = get_peft_model(net, config).unwrap();
+    let adapted = model.forward();
+    let merged = model.merge_and_unload(true).unwrap();
+    merged.save_file(file("merged.bpk")).unwrap();
+    let plain = plain.try_load_file(file("merged.bpk")).unwrap();
+    equal(&plain.forward(), &adapted);
+}
+
+#[test]
+fn a_wrong_width_names_the_layer() {
+    let config = LoraConfig::new().with_target_modules("all-linear");
+    let model = get_peft_model(Net::new(), config).unwrap();
+    let said = |layer: &LoraAdapter<Linear>| {
+        let wrong = Tensor::<2>::zeros([2, 7], &device());
+        let panic = catch_unwind(AssertUnwindSafe(|| layer.forward(wrong))).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    };
+    assert_eq!(
+        said(&model.blocks[1].fc),
+        "blocks.1.fc, Linear(in_features=6, out_features=6, bias=True), got an input 7 wide: it \
+         takes [tokens, 6]"
+    );
+    // A model that was never wrapped does not know its paths.
+    assert!(said(&Net::new().blocks[1].fc).starts_with("a layer, Linear(in_features=6,"));
+}
+
+#[test]
+fn a_model_prints_its_layers_and_a_line_for_each_adapter() {
+    let net = Net::new();
+    // As without slots, but for the name.
+    assert_eq!(
+        net.to_string()
+            .replace("Net", "Plain")
+            .replace("Block", "PlainBlock"),
+        Plain::new().to_string()
+    );
+    let config = LoraConfig::new().with_r(2).with_target_modules(["fc"]);
+    let model = get_peft_model(net, config).unwrap();
+    let shown = model.to_string();
+    assert!(
+        shown.contains(
+            "default: lora_dropout: Identity(), lora_A: Linear(in_features=6, out_features=2, \
+             bias=False)"
+        ),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("adapters: default (LORA, active)"),
+        "{shown}"
+    );
+    assert!(shown.lines().count() < 40, "{shown}");
+    for word in ["SlotState", "LoraConfig", "Some(", "quantized"] {
+        assert!(!shown.contains(word), "{word} in {shown}");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_program_of_the_example() {
+    let readme = include_str!("../README.md");
+    let example = include_str!("../examples/own_model.rs");
+    let (_, program) = example.split_once("\n\n").unwrap();
+    let shown = readme.split("```rust\n").nth(1).unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert!(
+        shown == program,
+        "examples/own_model.rs is not what README.md shows"
+    );
+}
