@@ -2,13 +2,11 @@
 //!
 //! A binary of your own with methods of your own is `peft` with them: they are registered first.
 //!
-//! ```
+//! ```no_run
 //! use std::process::ExitCode;
 //! # use burn_peft::methods::IA3Config as MyConfig;
 //!
-//! /// Runs the command that the arguments of the process name, and gives its exit status. Arguments that
-/// make no command end the process with 2, `--help` with 0.
-pub fn main() -> ExitCode {
+//! fn main() -> ExitCode {
 //!     burn_peft::methods::register::<MyConfig>();
 //!     burn_peft_cli::main()
 //! }
@@ -87,7 +85,9 @@ enum Command {
     Forward(forward::Args),
 }
 
-fn main() -> ExitCode {
+/// Runs the command that the arguments of the process name, and gives its exit status. Arguments that
+/// make no command end the process with 2, `--help` with 0.
+pub fn main() -> ExitCode {
     memory::keep_freed();
     let args: Vec<_> = std::env::args_os().collect();
     let cli = Cli::try_parse_from(&args)
