@@ -114,7 +114,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
                 "" => "a layer",
                 path => path,
             };
-            panic!("{path}, {}, got an input {width} wide: it takes [tokens, {d_in}]", self.base_layer.describe());
+            panic!(
+                "{path}, {}, got an input {width} wide: it takes [tokens, {d_in}]",
+                self.base_layer.describe()
+            );
         }
     }
 

@@ -72,7 +72,9 @@ pub(super) fn combine(
 /// Feed-forward layers as patterns, where one of them is a pattern; nothing stands for none.
 fn of_one_kind(all: &[&TargetModules]) -> Vec<TargetModules> {
     let any_pattern = all.iter().any(|m| matches!(m, TargetModules::Pattern(_)));
-    let named = all.iter().filter(|modules| !any_pattern || !modules.is_empty());
+    let named = all
+        .iter()
+        .filter(|modules| !any_pattern || !modules.is_empty());
     let one_kind = named.map(|modules| match modules {
         TargetModules::List(names) if any_pattern => feedforward_pattern(names),
         other => (*other).clone(),

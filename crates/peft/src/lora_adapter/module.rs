@@ -101,7 +101,9 @@ impl<M: BaseLayer> ModuleDisplayDefault for LoraAdapter<M> {
             .add("base_layer", &self.base_layer);
         for adapter in &self.adapters {
             let parts = adapter.method.parts().into_iter();
-            let parts: Vec<_> = parts.map(|(part, module)| format!("{part}: {module}")).collect();
+            let parts: Vec<_> = parts
+                .map(|(part, module)| format!("{part}: {module}"))
+                .collect();
             content = content.add(adapter.name(), &parts.join(", "));
         }
         for (name, copy) in self.state.saved.iter().zip(&self.modules_to_save) {

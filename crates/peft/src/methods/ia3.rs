@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::parts::parameter;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
-    target,
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
+    Tensors, target,
 };
 
 /// The configuration of (IA)³: `y = l ⊙ base(x)` with `l` `[d_out]`, or, for a feed-forward

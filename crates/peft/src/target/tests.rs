@@ -184,7 +184,10 @@ fn errors_name_the_target_and_the_way_out() {
     for (string, shown) in [
         ("mlp.c_proj", r#"names are a list: ["mlp.c_proj"];"#),
         ("c_attn, c_fc", r#"names are a list: ["c_attn", "c_fc"];"#),
-        (r"mlp\.c_(fc|proj)", r"this one ends some: '.*\.(mlp\.c_(fc|proj))';"),
+        (
+            r"mlp\.c_(fc|proj)",
+            r"this one ends some: '.*\.(mlp\.c_(fc|proj))';",
+        ),
         ("q_proj", "matches no layer of gpt2; its adaptable layers"),
     ] {
         let message = error(lora().with_target_modules(string));
