@@ -156,12 +156,14 @@ impl Loaded {
         })
     }
 
-    /// Loads the model with each of the adapters in turn, or alone where there are none; the
-    /// model's weights are there once, unless they are quantised: that comes after an adapter took
-    /// its part of them. The name is the adapter's folder.
+    /// Loads the model with each of the adapters in turn; before them, where there are none or
+    /// `with_base` says so, the model alone. The model's weights are there once, unless they are
+    /// quantised: that comes after an adapter took its part of them. The name is the adapter's
+    /// folder, or `base`.
     pub fn open_each(
         files: &ModelFiles,
         args: &ModelsArgs,
+        with_base: bool,
         device: &Device,
     ) -> Result<Vec<(String, Self)>> {
         let quantization = args.quantization();
@@ -170,19 +172,11 @@ impl Loaded {
             check_dtype(device, dtype.into()).context("--dtype")?;
         }
         let mut model = load_frozen(files, device, dtype)?.no_grad();
-        if let (Some(quantization), true) = (quantization, args.adapter.is_empty()) {
-            quantize_frozen(&mut model, quantization);
-        }
-        if let Some(dtype) = dtype
-            && (quantization.is_none() || args.adapter.is_empty())
-        {
+        if let (Some(dtype), None) = (dtype, quantization) {
             cast_frozen(&mut model, dtype);
         }
-        if args.adapter.is_empty() {
-            return Ok(vec![(String::new(), Self::Plain(model))]);
-        }
-        let adapters = args.adapter.iter();
-        let each = adapters.map(|adapter| {
+        let mut each = Vec::new();
+        for adapter in &args.adapter {
             let mut loaded = load_adapter(model.clone(), adapter, false)?;
             if let Some(quantization) = quantization {
                 loaded.quantize_frozen(quantization);
@@ -190,9 +184,18 @@ impl Loaded {
                     loaded.cast_frozen(dtype);
                 }
             }
-            Ok((adapter.display().to_string(), Self::Adapted(loaded)))
-        });
-        each.collect()
+            each.push((adapter.display().to_string(), Self::Adapted(loaded)));
+        }
+        if with_base || each.is_empty() {
+            if let Some(quantization) = quantization {
+                quantize_frozen(&mut model, quantization);
+                if let Some(dtype) = dtype {
+                    cast_frozen(&mut model, dtype);
+                }
+            }
+            each.insert(0, ("base".to_string(), Self::Plain(model)));
+        }
+        Ok(each)
     }
 
     /// The model's `config.json`.

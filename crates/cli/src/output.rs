@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
+use burn_peft_train::time_left;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
 
 /// Prints text at once. False if the reader has left (`peft … | head`), which is no failure.
@@ -21,9 +23,59 @@ pub fn say(line: impl Display) -> Result<()> {
     emit(&format!("{line}\n")).map(drop)
 }
 
-/// Prints an object, indented.
+/// Prints an object, indented; lists of numbers are a line each.
 pub fn say_json(value: &Value) -> Result<()> {
-    say(format!("{value:#}"))
+    say(json(value, 0))
+}
+
+/// JSON at some depth of indentation.
+fn json(value: &Value, depth: usize) -> String {
+    let is_inner = |value: &Value| value.is_array() || value.is_object();
+    let (ends, items): (_, Vec<String>) = match value {
+        Value::Array(values) if !values.is_empty() && values.iter().any(is_inner) => {
+            let items = values.iter().map(|value| json(value, depth + 1));
+            (['[', ']'], items.collect())
+        }
+        Value::Array(values) => {
+            let items: Vec<String> = values.iter().map(Value::to_string).collect();
+            return format!("[{}]", items.join(", "));
+        }
+        Value::Object(map) if !map.is_empty() => {
+            let items = map.iter().map(|(key, value)| {
+                let key = Value::from(key.as_str());
+                format!("{key}: {}", json(value, depth + 1))
+            });
+            (['{', '}'], items.collect())
+        }
+        other => return other.to_string(),
+    };
+    let gap = format!("\n{:1$}", "", 2 * (depth + 1));
+    let items = items.join(&format!(",{gap}"));
+    format!("{}{gap}{items}\n{:3$}{}", ends[0], "", ends[1], 2 * depth)
+}
+
+/// The columns of the terminal that standard output is, if it is one.
+pub fn columns() -> Option<usize> {
+    let terminal = console::Term::stdout();
+    terminal.is_term().then(|| terminal.size().1.into())
+}
+
+/// A bar on standard error, of so many examples, with the time that is left.
+pub fn evaluation_bar(label: &str, examples: usize) -> ProgressBar {
+    let bar = ProgressBar::new(examples as u64);
+    // Its parts are as wide as the terminal: a line that wraps would stay there.
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}  {left}");
+    if let Ok(style) = style {
+        let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Nothing is known before the first batch.
+            if state.pos() > 0 {
+                out.write_str(&time_left(state.eta())).ok();
+            }
+        };
+        bar.set_style(style.with_key("left", left));
+    }
+    bar.set_message(label.to_string());
+    bar
 }
 
 /// Lines of cells in columns, the first flush left and the others flush right.
@@ -64,6 +116,24 @@ mod tests {
     fn columns() {
         let rows = [["a", "loss"], ["longer", "2"]].map(|row| row.map(String::from));
         assert_eq!(super::table(&rows), "a       loss\nlonger     2\n");
+    }
+
+    #[test]
+    fn a_list_of_numbers_is_one_line_of_json() {
+        let value = serde_json::json!({
+            "token_ids": [5, 6, 7], "text": "a\"b", "none": [],
+            "adapters": [{ "shape": [2, 3], "loss": 0.5 }],
+        });
+        let text = super::json(&value, 0);
+        assert_eq!(
+            text,
+            "{\n  \"token_ids\": [5, 6, 7],\n  \"text\": \"a\\\"b\",\n  \"none\": [],\n  \
+             \"adapters\": [\n    {\n      \"shape\": [2, 3],\n      \"loss\": 0.5\n    }\n  ]\n}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 
     #[test]

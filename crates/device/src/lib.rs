@@ -23,7 +23,7 @@ mod toolkit;
 pub use backend::Backend;
 pub use error::DeviceError;
 pub use limits::{check_dtype, check_size, check_weight, max_tensor_bytes};
-pub use list::{DeviceInfo, list};
+pub use list::{DeviceInfo, list, product};
 pub use name::{DeviceName, Which};
 pub use open::open;
 pub use self_test::self_test;

@@ -55,10 +55,16 @@ fn about(name: DeviceName, device: &Device) -> DeviceInfo {
     }
 }
 
-fn cpu() -> DeviceInfo {
+/// What a device is: the name that a GPU gives itself, or the processor's with its threads.
+pub fn product(device: &Device) -> String {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let cpu = || format!("{}, {threads} threads", processor());
+    properties(device).map_or_else(cpu, |properties| properties.name)
+}
+
+fn cpu() -> DeviceInfo {
     DeviceInfo {
-        product: format!("{}, {threads} threads", processor()),
+        product: product(&Device::flex()),
         memory: memory(),
         ..about(DeviceName::CPU, &Device::flex())
     }

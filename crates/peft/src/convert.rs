@@ -50,6 +50,7 @@ impl<M: BaseModel> PeftModel<M> {
         let mut config = LoraConfig::new().with_r(r).with_lora_alpha(r as f64);
         config.common = old.common().clone();
         config.common.unknown.clear();
+        config.common.turned_off.clear();
         config.validate()?;
         let (mut layers, mut tensors) = (Vec::new(), Vec::new());
         let mut failed = None;

@@ -48,7 +48,7 @@ pub enum SamplingStrategy {
 }
 
 /// How a model is trained: keys and defaults are those of transformers' `TrainingArguments`,
-/// except `logging_steps` (500 there).
+/// except `logging_steps` (500 there) and `eval_on_start` (false there).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingArguments {
@@ -97,6 +97,8 @@ pub struct TrainingArguments {
     pub eval_strategy: IntervalStrategy,
     /// Steps between two evaluations; `logging_steps` where it is not set.
     pub eval_steps: Option<usize>,
+    /// Whether the model is evaluated before training too, where there is something to evaluate on.
+    pub eval_on_start: bool,
     /// When to write a checkpoint.
     pub save_strategy: IntervalStrategy,
     /// Steps between two checkpoints.
@@ -157,6 +159,7 @@ impl Default for TrainingArguments {
             logging_steps: 10,
             eval_strategy: IntervalStrategy::No,
             eval_steps: None,
+            eval_on_start: true,
             save_strategy: IntervalStrategy::Steps,
             save_steps: 500,
             save_total_limit: None,

@@ -20,7 +20,7 @@ pub(crate) const UNSUPPORTED_ARGUMENTS: &str = "
     dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend
     ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_timeout debug deepspeed
     disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps
-    eval_delay eval_do_concat_batches eval_on_start eval_use_gather_object evaluation_strategy
+    eval_delay eval_do_concat_batches eval_use_gather_object evaluation_strategy
     fp16_backend fp16_full_eval fp16_opt_level fsdp fsdp_config full_determinism
     gradient_checkpointing_kwargs
     half_precision_backend hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
+use crate::report::Assessment;
 use crate::tensorboard::EventFile;
 
 /// The name of the file in the output folder.
@@ -76,6 +77,28 @@ impl MetricsFile {
         let file = File::create(&path).map_err(TrainError::io(&path))?;
         let events = EventFile::create(dir)?;
         Ok(Self { file, path, events })
+    }
+
+    /// Writes what the model was before the first step.
+    pub fn write_before(&mut self, before: &Assessment) -> Result<()> {
+        let (step, epoch) = (0, 0.0);
+        if let Some(evaluation) = &before.evaluation {
+            self.write(&EvalLog {
+                step,
+                epoch,
+                eval_loss: evaluation.loss,
+                eval_perplexity: evaluation.perplexity,
+                eval_runtime: before.runtime.unwrap_or_default(),
+            })?;
+        }
+        match before.sample.clone() {
+            None => Ok(()),
+            Some(sample) => self.write(&SampleLog {
+                step,
+                epoch,
+                sample,
+            }),
+        }
     }
 
     /// The file of a run that goes on after `step` in the folder `dir`: what it had written into

@@ -13,28 +13,36 @@ use burn::train::renderer::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::metrics::{EPOCH, GRAD_NORM, LEARNING_RATE, LOSS, PEAK_MEMORY, TOKENS_PER_SECOND};
+use crate::numbers::{clock, number, paragraph, perplexity, speed, time_left};
+use crate::sample::Samples;
 
 /// Shows Burn's training events.
 pub struct ProgressRenderer {
     bar: ProgressBar,
+    /// The columns of the bar's terminal.
+    columns: fn() -> usize,
     lines: Option<Box<dyn Write + Send + Sync>>,
+    samples: Samples,
     logging_steps: usize,
     total_steps: usize,
     step: usize,
     /// The steps that were done before this run, which may go on with another.
     before: Option<usize>,
     validating: bool,
+    /// The examples of an evaluation.
+    examples: usize,
     started: Instant,
+    eval_loss: f64,
+    /// When the evaluation began, and the time it took until its last batch.
+    evaluation: (Instant, Duration),
     names: HashMap<MetricId, String>,
-    /// What the bar says of the last step.
-    numbers: String,
     /// The newest value of every metric by name.
     values: HashMap<String, f64>,
 }
 
 impl ProgressRenderer {
-    /// A bar on standard error where that is a terminal, and lines on standard output where one
-    /// of the two is none.
+    /// A bar on standard error where that is a terminal, with what was logged above it; and lines
+    /// on standard output where one of the two is none.
     pub fn new(logging_steps: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let lines = !terminal || !std::io::stdout().is_terminal();
@@ -43,41 +51,55 @@ impl ProgressRenderer {
             false => ProgressDrawTarget::hidden(),
         };
         let lines = lines.then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send + Sync>);
-        Self::with(target, lines, logging_steps)
+        Self::with(target, terminal_columns, lines, logging_steps)
     }
 
     /// Shows nothing.
     pub fn hidden() -> Self {
-        Self::with(ProgressDrawTarget::hidden(), None, usize::MAX)
+        let target = ProgressDrawTarget::hidden();
+        Self::with(target, || usize::MAX, None, usize::MAX)
     }
 
     /// Lines alone.
     pub fn to_writer(out: impl Write + Send + Sync + 'static, logging_steps: usize) -> Self {
-        Self::with(
-            ProgressDrawTarget::hidden(),
-            Some(Box::new(out)),
-            logging_steps,
-        )
+        let target = ProgressDrawTarget::hidden();
+        Self::with(target, || usize::MAX, Some(Box::new(out)), logging_steps)
+    }
+
+    /// Shows the samples too that the run leaves there.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = samples;
+        self
     }
 
     fn with(
         target: ProgressDrawTarget,
+        columns: fn() -> usize,
         lines: Option<Box<dyn Write + Send + Sync>>,
         logging_steps: usize,
     ) -> Self {
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        // What does not fit is cut off: a line that wraps would stay on the screen.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
+        let now = Instant::now();
         Self {
-            bar: ProgressBar::with_draw_target(Some(0), target)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
+            bar,
+            columns,
             lines,
+            samples: Samples::default(),
             logging_steps,
             total_steps: 0,
             step: 0,
             before: None,
             validating: false,
-            started: Instant::now(),
+            examples: 0,
+            started: now,
+            eval_loss: f64::NAN,
+            evaluation: (now, Duration::ZERO),
             names: HashMap::new(),
-            numbers: String::new(),
             values: HashMap::new(),
         }
     }
@@ -94,54 +116,125 @@ impl ProgressRenderer {
         }
     }
 
+    /// Prints a line: to where lines go, or else above the bar.
     fn print(&mut self, line: &str) {
-        if let Some(out) = &mut self.lines {
+        match &mut self.lines {
             // A reader that went away (`| head`) must not end a run.
-            writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+            Some(out) => drop(writeln!(out, "{line}").and_then(|()| out.flush())),
+            None => self.bar.println(line),
         }
+    }
+
+    /// The columns of a line, where it is not free.
+    fn line_columns(&self) -> Option<usize> {
+        self.lines.is_none().then(self.columns)
     }
 
     fn time_left(&self) -> String {
         let done = self.step.saturating_sub(self.before.unwrap_or(0)).max(1) as f64;
         let left = self.total_steps.saturating_sub(self.step) as f64;
-        clock(self.started.elapsed().mul_f64(left / done))
+        let time = self.started.elapsed().mul_f64(left / done);
+        time_left(time)
+    }
+
+    /// What is known of the last step, as much of it as goes into so many columns.
+    fn numbers(&self, columns: usize) -> String {
+        let memory = self.value(PEAK_MEMORY);
+        // The number before each is its turn to be left out: the highest goes first.
+        let fields = [
+            (3, format!("epoch {:.2}", self.value(EPOCH))),
+            (0, format!("loss {:.4}", self.value(LOSS))),
+            (
+                4,
+                format!("learning_rate {}", number(self.value(LEARNING_RATE), 3)),
+            ),
+            (5, format!("grad_norm {:.3}", self.value(GRAD_NORM))),
+            (2, speed(self.value(TOKENS_PER_SECOND))),
+            (
+                6,
+                if memory.is_finite() {
+                    format!("{memory:.2} GB")
+                } else {
+                    String::new()
+                },
+            ),
+            (1, self.time_left()),
+        ];
+        fitted(
+            fields
+                .into_iter()
+                .filter(|(_, text)| !text.is_empty())
+                .collect(),
+            columns,
+        )
+    }
+
+    /// Draws the bar, with what comes behind it in so many columns.
+    fn draw(&self, behind: impl Fn(usize) -> String) {
+        let columns = (self.columns)();
+        let count = format!("{}/{}", self.step, self.total_steps);
+        let bar = match columns {
+            0..50 => String::new(),
+            _ => drawn(self.step, self.total_steps, (columns / 5).min(24)) + " ",
+        };
+        let before = format!("{bar}{count}  ");
+        let room = columns.saturating_sub(before.chars().count());
+        self.bar.set_message(before + &behind(room));
     }
 
     fn trained(&mut self, step: usize) {
         self.step = step;
         self.before.get_or_insert(step.saturating_sub(1));
-        self.bar.set_position(step as u64);
-        let memory = match self.value(PEAK_MEMORY) {
-            known if known.is_finite() => format!("  {known:.2} GB"),
-            _ => String::new(),
-        };
-        let numbers = format!(
-            "loss {:.4}  learning_rate {:.2e}  grad_norm {:.3}  {:.0} tokens/s{memory}",
-            self.value(LOSS),
-            self.value(LEARNING_RATE),
-            self.value(GRAD_NORM),
-            self.value(TOKENS_PER_SECOND),
-        );
-        self.bar.set_message(numbers.clone());
+        self.draw(|room| self.numbers(room));
         if step.is_multiple_of(self.logging_steps) || step == self.total_steps {
-            let line = format!(
-                "step {step}/{}  epoch {:.2}  {numbers}  {} left",
-                self.total_steps,
-                self.value(EPOCH),
-                self.time_left(),
-            );
-            self.print(&line);
+            let label = format!("step {step}/{}  ", self.total_steps);
+            let room = self.line_columns().unwrap_or(usize::MAX);
+            let numbers = self.numbers(room.saturating_sub(label.len()));
+            self.print(&(label + &numbers));
         }
-        self.numbers = numbers;
+    }
+
+    fn evaluated(&mut self) {
+        let loss = self.eval_loss;
+        let label = format!("step {}/{}  ", self.step, self.total_steps);
+        let fields = vec![
+            (0, format!("eval_loss {loss:.4}")),
+            (1, format!("eval_perplexity {}", perplexity(loss.exp()))),
+            (2, format!("in {}", clock(self.evaluation.1))),
+        ];
+        let room = self.line_columns().unwrap_or(usize::MAX);
+        let numbers = fitted(fields, room.saturating_sub(label.len()));
+        self.print(&(label + &numbers));
+        // That of the last step is shown with the result.
+        let sample = self.samples.take();
+        if let Some(sample) = sample.filter(|_| self.step < self.total_steps) {
+            let sample = paragraph("  sample: ", &sample, self.line_columns());
+            self.print(&sample);
+        }
     }
 }
 
-/// `1:02:03`, or `2:03` below an hour.
-pub fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
-        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+/// The columns of the terminal that standard error is.
+fn terminal_columns() -> usize {
+    console::Term::stderr().size().1.into()
+}
+
+/// A bar of so many columns.
+fn drawn(done: usize, of: usize, columns: usize) -> String {
+    let full = columns * done.min(of) / of.max(1);
+    "█".repeat(full) + &"░".repeat(columns - full)
+}
+
+/// The fields side by side, without those of the highest number until they fit.
+fn fitted(mut fields: Vec<(u8, String)>, columns: usize) -> String {
+    loop {
+        let texts: Vec<&str> = fields.iter().map(|(_, text)| text.as_str()).collect();
+        let line = texts.join("  ");
+        let last = fields.iter().map(|(turn, _)| *turn).max();
+        if fields.len() < 2 || line.chars().count() <= columns {
+            return line;
+        }
+        fields.retain(|(turn, _)| Some(*turn) != last);
     }
 }
 
@@ -158,31 +251,27 @@ impl TrainingProgressLogger for ProgressRenderer {
 
     fn start_split(&mut self, split: &str, total_items: usize) {
         self.validating = split == "valid";
-        if !self.validating {
+        if self.validating {
+            self.evaluation = (Instant::now(), Duration::ZERO);
+            self.examples = total_items;
+        } else {
             self.total_steps = total_items;
-            self.bar.set_length(total_items as u64);
         }
     }
 
     fn update_split(&mut self, items_processed: usize) {
-        match self.validating {
-            true => self
-                .bar
-                .set_message(format!("evaluating {items_processed}")),
-            false => self.trained(items_processed),
+        if !self.validating {
+            return self.trained(items_processed);
         }
+        self.evaluation.1 = self.evaluation.0.elapsed();
+        let text = format!("evaluating {items_processed}/{}", self.examples);
+        self.draw(|_| text.clone());
     }
 
     fn end_split(&mut self) {
         if self.validating {
-            let (step, total, loss) = (self.step, self.total_steps, self.value(LOSS));
-            let perplexity = loss.exp();
-            let line = format!(
-                "step {step}/{total}  eval_loss {loss:.4}  eval_perplexity {perplexity:.2}"
-            );
-            self.bar.println(&line);
-            self.bar.set_message(self.numbers.clone());
-            self.print(&line);
+            self.evaluated();
+            self.draw(|room| self.numbers(room));
         }
     }
 
@@ -204,7 +293,10 @@ impl MetricsRendererTraining for ProgressRenderer {
     }
 
     fn update_valid(&mut self, state: MetricState) {
-        self.set(state);
+        // The loss is all that an evaluation measures.
+        if let MetricState::Numeric(_, Some(value)) = state {
+            self.eval_loss = value.current();
+        }
     }
 }
 
@@ -237,15 +329,5 @@ impl EvaluationProgressLogger for ProgressRenderer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_read_like_a_clock() {
-        let clock = |seconds| clock(Duration::from_secs(seconds));
-        assert_eq!(
-            [clock(5), clock(75), clock(3723)],
-            ["0:05", "1:15", "1:02:03"]
-        );
-    }
-}
+#[path = "renderer_tests.rs"]
+mod tests;

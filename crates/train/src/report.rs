@@ -6,14 +6,15 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use burn_peft_files::read_text;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
 use crate::files::write_atomically;
 use crate::log::METRICS_NAME;
+use crate::numbers::{number as number_of, perplexity};
 use crate::settings::{Origin, Setting, settings_toml};
-use chart::{Chart, Series, number_of};
+use chart::{Chart, Series};
 
 /// The name of the file in the output folder.
 pub const REPORT_NAME: &str = "report.html";
@@ -23,6 +24,8 @@ pub const REPORT_NAME: &str = "report.html";
 pub struct Assessment {
     /// How well it predicts the validation data, where there are any.
     pub evaluation: Option<Evaluation>,
+    /// The time that took, in seconds, where it is known.
+    pub runtime: Option<f64>,
     /// What it goes on with after the prompt, where there is one.
     pub sample: Option<String>,
 }
@@ -34,6 +37,8 @@ pub struct Report {
     pub title: String,
     /// A line below it.
     pub subtitle: String,
+    /// When, with which version and on which machine the run was made.
+    pub made: String,
     /// Numbers that matter: what they are, and how people read them.
     pub counts: Vec<(String, String)>,
     /// The text that the samples continue.
@@ -42,6 +47,8 @@ pub struct Report {
     pub before: Assessment,
     /// The model after training.
     pub after: Assessment,
+    /// The step that model is of: the last one, or that of the best checkpoint.
+    pub after_step: usize,
     /// Every value of the run.
     pub settings: Vec<Setting>,
     /// What to do with it: in words, and the command.
@@ -73,32 +80,81 @@ impl Report {
         let mut page = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-             <style>\n{}</style>\n<h1>{title}</h1>\n<p class=\"dim\">{}</p>\n",
+             <style>\n{}</style>\n<h1>{title}</h1>\n<p class=\"dim\">{}</p>\n\
+             <p class=\"dim\">{}</p>\n",
             include_str!("report/page.css"),
-            escape(&self.subtitle)
+            escape(&self.subtitle),
+            escape(&self.made)
         );
-        self.tiles(&mut page);
-        self.curves(&mut page, entries);
-        self.samples(&mut page, entries);
-        evaluations(&mut page, entries);
+        let entries = self.with_ends(entries);
+        self.tiles(&mut page, &entries);
+        curves(&mut page, &entries);
+        self.samples(&mut page, &entries);
+        evaluations(&mut page, &entries);
         self.configuration(&mut page);
         self.reproduce(&mut page);
         page
     }
 
-    fn tiles(&self, page: &mut String) {
-        let mut tiles = Vec::new();
-        let both = |of: fn(&Evaluation) -> f64, digits: usize| {
-            let find = |side: &Assessment| side.evaluation.as_ref().map(of);
-            let text = |value| number_of(value, digits);
-            match (find(&self.before), find(&self.after)) {
-                (Some(before), Some(after)) => Some(format!("{} → {}", text(before), text(after))),
-                (None, Some(one)) | (Some(one), None) => Some(text(one)),
-                (None, None) => None,
-            }
+    /// The entries with what is known of the model before and after training, where they lack it.
+    fn with_ends(&self, entries: &[Map<String, Value>]) -> Vec<Map<String, Value>> {
+        let mut all = entries.to_vec();
+        let has = |step: usize, key: &str| {
+            let mut entries = entries.iter();
+            entries.any(|entry| is_of(entry, step) && entry.contains_key(key))
         };
-        tiles.extend(both(|e| e.loss, 3).map(|text| ("evaluation loss".to_string(), text)));
-        tiles.extend(both(|e| e.perplexity, 3).map(|text| ("perplexity".to_string(), text)));
+        let ends = [(0, &self.before), (self.after_step, &self.after)];
+        for (step, assessment) in ends {
+            let epoch = entries.iter().find(|entry| is_of(entry, step));
+            let epoch = epoch.and_then(|entry| entry.get("epoch")).cloned();
+            let epoch = epoch.or((step == 0).then(|| 0.0.into()));
+            let mut add = |values: Value| {
+                let Value::Object(mut values) = values else {
+                    return;
+                };
+                values.insert("step".into(), step.into());
+                values.extend(epoch.clone().map(|epoch| ("epoch".to_string(), epoch)));
+                match step {
+                    0 => all.insert(0, values),
+                    _ => all.push(values),
+                }
+            };
+            if let (Some(sample), false) = (&assessment.sample, has(step, "sample")) {
+                add(json!({ "sample": sample }));
+            }
+            if let (Some(evaluation), false) = (&assessment.evaluation, has(step, "eval_loss")) {
+                add(json!({
+                    "eval_loss": evaluation.loss,
+                    "eval_perplexity": evaluation.perplexity,
+                    "eval_runtime": assessment.runtime,
+                }));
+            }
+        }
+        all
+    }
+
+    fn tiles(&self, page: &mut String, entries: &[Map<String, Value>]) {
+        let mut tiles = Vec::new();
+        let of = |step: usize, key: &str| {
+            let points = points(entries, key).into_iter();
+            let mut points = points.filter(|&(at, _)| at == step as f64);
+            points.next().map(|(_, value)| value)
+        };
+        for (name, key, text) in [
+            (
+                "evaluation loss",
+                "eval_loss",
+                (|loss| number_of(loss, 3)) as fn(f64) -> String,
+            ),
+            ("perplexity", "eval_perplexity", perplexity),
+        ] {
+            let text = match (of(0, key).map(text), of(self.after_step, key).map(text)) {
+                (Some(before), Some(after)) => format!("{before} → {after}"),
+                (None, Some(one)) | (Some(one), None) => one,
+                (None, None) => continue,
+            };
+            tiles.push((name.to_string(), text));
+        }
         tiles.extend(self.counts.iter().cloned());
         page.push_str("<div class=\"tiles\">");
         for (name, value) in tiles {
@@ -111,73 +167,18 @@ impl Report {
         page.push_str("</div>\n");
     }
 
-    fn curves(&self, page: &mut String, entries: &[Map<String, Value>]) {
-        let train = Series {
-            name: "loss",
-            class: "one",
-            points: points(entries, "loss"),
-        };
-        let mut evaluated = points(entries, "eval_loss");
-        let before = self.before.evaluation.as_ref();
-        if let Some(before) = before.filter(|e| e.loss.is_finite()) {
-            evaluated.insert(0, (0.0, before.loss));
-        }
-        let last = train.points.last().map(|(step, _)| *step);
-        if let (Some(after), Some(last)) = (&self.after.evaluation, last)
-            && after.loss.is_finite()
-            && evaluated.last().is_none_or(|(step, _)| *step < last)
-        {
-            evaluated.push((last, after.loss));
-        }
-        let eval = Series {
-            name: "eval_loss",
-            class: "two",
-            points: evaluated,
-        };
-        page.push_str("<h2>Curves</h2>\n<p class=\"dim\">Over the optimizer steps.</p>\n");
-        let loss = Chart {
-            title: "Loss",
-            series: vec![train, eval],
-            size: (980.0, 300.0),
-            from_zero: false,
-        };
-        page.push_str(&loss.render());
-        page.push_str("<div class=\"charts\">\n");
-        for (title, key) in [
-            ("Learning rate", "learning_rate"),
-            ("Gradient norm, before clipping", "grad_norm"),
-            ("Tokens per second", "tokens_per_second"),
-            ("Peak memory, bytes", "peak_memory_bytes"),
-        ] {
-            let series = Series {
-                name: key,
-                class: "one",
-                points: points(entries, key),
-            };
-            let chart = Chart {
-                title,
-                series: vec![series],
-                size: (480.0, 190.0),
-                from_zero: true,
-            };
-            page.push_str(&chart.render());
-        }
-        page.push_str("</div>\n");
-    }
-
     fn samples(&self, page: &mut String, entries: &[Map<String, Value>]) {
-        let mut samples: Vec<(String, &str)> = Vec::new();
-        if let Some(text) = &self.before.sample {
-            samples.push(("before training".into(), text));
-        }
-        for entry in entries {
-            if let (Some(step), Some(text)) = (entry.get("step"), entry.get("sample")) {
-                samples.push((format!("step {step}"), text.as_str().unwrap_or_default()));
-            }
-        }
-        if let Some(text) = &self.after.sample {
-            samples.push(("after training".into(), text));
-        }
+        let samples = entries.iter().filter_map(|entry| {
+            let text = entry.get("sample")?.as_str()?;
+            let step = entry.get("step")?.as_u64()?;
+            let when = match step {
+                0 => "before training".to_string(),
+                step if step == self.after_step as u64 => format!("step {step}, after training"),
+                step => format!("step {step}"),
+            };
+            Some((when, text))
+        });
+        let samples: Vec<(String, &str)> = samples.collect();
         let Some(prompt) = self.prompt.as_ref().filter(|_| !samples.is_empty()) else {
             return;
         };
@@ -243,6 +244,52 @@ impl Report {
     }
 }
 
+/// The numbers of the run over its steps.
+fn curves(page: &mut String, entries: &[Map<String, Value>]) {
+    let train = Series {
+        name: "loss",
+        class: "one",
+        points: points(entries, "loss"),
+    };
+    let eval = Series {
+        name: "eval_loss",
+        class: "two",
+        points: points(entries, "eval_loss"),
+    };
+    if train.points.is_empty() && eval.points.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Curves</h2>\n<p class=\"dim\">Over the optimizer steps.</p>\n");
+    let loss = Chart {
+        title: "Loss",
+        series: vec![train, eval],
+        size: (980.0, 300.0),
+        from_zero: false,
+    };
+    page.push_str(&loss.render());
+    page.push_str("<div class=\"charts\">\n");
+    for (title, key) in [
+        ("Learning rate", "learning_rate"),
+        ("Gradient norm, before clipping", "grad_norm"),
+        ("Tokens per second", "tokens_per_second"),
+        ("Peak memory, bytes", "peak_memory_bytes"),
+    ] {
+        let series = Series {
+            name: key,
+            class: "one",
+            points: points(entries, key),
+        };
+        let chart = Chart {
+            title,
+            series: vec![series],
+            size: (480.0, 190.0),
+            from_zero: true,
+        };
+        page.push_str(&chart.render());
+    }
+    page.push_str("</div>\n");
+}
+
 /// The evaluations in the course of the run as a table.
 fn evaluations(page: &mut String, entries: &[Map<String, Value>]) {
     let found: Vec<_> = entries
@@ -253,28 +300,37 @@ fn evaluations(page: &mut String, entries: &[Map<String, Value>]) {
         return;
     }
     page.push_str("<h2>Evaluations</h2>\n<div class=\"table\"><table><tr>");
-    let keys = [
-        "step",
-        "epoch",
-        "eval_loss",
-        "eval_perplexity",
-        "eval_runtime",
+    // What a column is called, with its unit.
+    let columns = [
+        ("step", "step"),
+        ("epoch", "epoch"),
+        ("eval_loss", "loss (nats per token)"),
+        ("eval_perplexity", "perplexity"),
+        ("eval_runtime", "time (s)"),
     ];
-    for key in keys {
-        let _ = write!(page, "<th class=\"number\">{key}");
+    for (_, heading) in columns {
+        let _ = write!(page, "<th class=\"number\">{heading}");
     }
     for entry in found {
         page.push_str("<tr>");
-        for key in keys {
+        for (key, _) in columns {
             let value = entry.get(key).and_then(Value::as_f64);
             let value = value.map_or("–".to_string(), |value| match key {
                 "step" => value.to_string(),
-                _ => number_of(value, 4),
+                "epoch" => format!("{value:.2}"),
+                "eval_perplexity" => perplexity(value),
+                "eval_loss" => format!("{value:.4}"),
+                _ => number_of(value, 3),
             });
             let _ = write!(page, "<td class=\"number\">{value}");
         }
     }
     page.push_str("</table></div>\n");
+}
+
+/// Whether an entry is of this step.
+fn is_of(entry: &Map<String, Value>, step: usize) -> bool {
+    entry.get("step").and_then(Value::as_u64) == Some(step as u64)
 }
 
 /// The steps that have a number under this key, with the number.
@@ -310,7 +366,6 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_page_has_the_curves_and_no_text_of_others_as_markup() {
@@ -336,13 +391,17 @@ mod tests {
         let report = Report {
             title: evil.clone(),
             subtitle: evil.clone(),
+            made: evil.clone(),
+            after_step: 2,
             counts: vec![(evil.clone(), evil.clone())],
             prompt: Some(evil.clone()),
             before: Assessment {
+                runtime: Some(0.25),
                 evaluation: evaluation(4.0),
                 sample: Some(evil.clone()),
             },
             after: Assessment {
+                runtime: None,
                 evaluation: evaluation(2.0),
                 sample: Some(evil.clone()),
             },
@@ -361,7 +420,13 @@ mod tests {
         }
         for part in [
             "4 → 2",
+            "54.60 → 7.39",
             "aria-label=\"Loss: loss 3 to 2; eval_loss 4 to 2\"",
+            "<th class=\"number\">time (s)",
+            "<tr><td class=\"number\">0<td class=\"number\">0.00<td class=\"number\">4.0000",
+            "<td class=\"number\">54.60<td class=\"number\">0.25",
+            "<th class=\"key\">before training<td",
+            "<th class=\"key\">step 2, after training<td",
             "aria-label=\"Learning rate: learning_rate 1e-4 to 5e-5\"",
             "aria-label=\"Tokens per second: ",
             "step 1<td class=\"wide\">&lt;b onload=&#39;a&#39;&gt;&amp;&quot;<span class=\"new\">&lt;/td&gt;",
@@ -376,8 +441,34 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_anything_has_a_page_too() {
+    fn a_sample_and_an_evaluation_of_the_last_step_are_shown_once() {
+        let entries = [
+            json!({ "step": 0, "epoch": 0.0, "eval_loss": 4.0, "eval_perplexity": 54.6 }),
+            json!({ "step": 0, "epoch": 0.0, "sample": "first" }),
+            json!({ "step": 2, "epoch": 1.0, "loss": 2.0 }),
+            json!({ "step": 2, "epoch": 1.0, "eval_loss": 2.0, "eval_perplexity": 7.39 }),
+            json!({ "step": 2, "epoch": 1.0, "sample": "last" }),
+        ];
+        let entries = entries.map(|entry| entry.as_object().cloned().unwrap());
+        let report = Report {
+            prompt: Some("The".into()),
+            after: Assessment {
+                sample: Some("last".into()),
+                ..Assessment::default()
+            },
+            after_step: 2,
+            // A run that went on has its beginning in `metrics.jsonl` alone.
+            ..Report::default()
+        };
+        let page = report.html(&entries);
+        assert_eq!(page.matches(">last<").count(), 1, "{page}");
+        assert_eq!(page.matches("<th class=\"key\">").count(), 2, "{page}");
+        assert!(page.contains("<b>4 → 2</b>"), "{page}");
+    }
+
+    #[test]
+    fn a_run_without_anything_has_a_page_without_headings() {
         let page = Report::default().html(&[]);
-        assert!(page.contains("<h2>Curves</h2>") && !page.contains("<svg"));
+        assert!(!page.contains("<h2>") && !page.contains("<svg"));
     }
 }

@@ -373,6 +373,7 @@ impl<T: TrainTarget> Run<'_, T> {
         self.record.metrics.write(&entry)?;
         if let Some(prompt) = &self.strategy.sample {
             let sample = prompt.continued(&model.model)?;
+            prompt.samples.push(format!("{}{sample}", prompt.text));
             let (step, epoch) = (entry.step, entry.epoch);
             let entry = SampleLog {
                 step,

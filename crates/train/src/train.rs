@@ -24,6 +24,7 @@ use crate::metrics::{NoFiles, StepMetric};
 use crate::optimizer::{self, OptimizerName};
 use crate::optimizer_state;
 use crate::renderer::ProgressRenderer;
+use crate::report::Assessment;
 use crate::resume::{DataIdentity, OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::sample::SamplePrompt;
 use crate::state::TrainState;
@@ -39,6 +40,8 @@ pub struct TrainOptions {
     pub interrupter: Interrupter,
     /// Continued after every evaluation, into `metrics.jsonl`.
     pub sample: Option<SamplePrompt>,
+    /// What the model was before training; step 0 of `metrics.jsonl` in a run with evaluations.
+    pub before: Assessment,
     /// The folder of a checkpoint to go on from.
     pub resume: Option<PathBuf>,
     /// The training file, which checkpoints record: a run goes on only where no key differs that
@@ -55,6 +58,7 @@ impl Default for TrainOptions {
             renderer: Box::new(ProgressRenderer::hidden()),
             interrupter: Interrupter::new(),
             sample: None,
+            before: Assessment::default(),
             resume: None,
             config: None,
             discard: false,
@@ -182,7 +186,13 @@ pub fn train<T: TrainTarget>(
         config: configuration(options.config.as_ref(), arguments)?,
     };
     let (metrics, evaluations) = match before {
-        None => (MetricsFile::create(dir)?, Vec::new()),
+        None => {
+            let mut metrics = MetricsFile::create(dir)?;
+            if arguments.eval_strategy != IntervalStrategy::No {
+                metrics.write_before(&options.before)?;
+            }
+            (metrics, Vec::new())
+        }
         Some((checkpoint, saved)) => {
             identity.base = frozen_hash(&model.model);
             saved.check(&identity, checkpoint)?;

@@ -1,20 +1,21 @@
 //! `peft eval`: how well a model predicts a file.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{DataConfig, Examples};
 use burn_peft_models::CausalLm;
-use burn_peft_train::{Evaluation, evaluate};
-use indicatif::ProgressBar;
+use burn_peft_train::{Evaluation, clock, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer};
-use crate::output::{emit, say, say_json, table};
+use crate::output::{emit, evaluation_bar, say, say_json, table};
 
 const EXAMPLE: &str = "\
 Examples:
-  peft eval --model gpt2 --adapter out --data reviews.jsonl
+  peft eval --model gpt2 --adapter out --data reviews.jsonl     (the model alone, then with it)
   peft eval --model gpt2 --adapter out-a --adapter out-b --data reviews.jsonl
   peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
 
@@ -41,7 +42,7 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let models = Loaded::open_each(&files, &args.model, device)?;
+    let models = Loaded::open_each(&files, &args.model, true, device)?;
     let config = DataConfig {
         max_length: args.rows.max_length,
         text_field: args.rows.text_field,
@@ -54,42 +55,55 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let examples =
         Examples::load_with(&args.data, &config, tokenizer.as_ref(), limits, &find_data)?;
     let mut results = Vec::new();
-    for (adapter, model) in &models {
-        let result = match model {
-            Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size)?,
-            Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size)?,
+    for (name, model) in &models {
+        let label = format!("evaluating {name}");
+        let (result, time) = match model {
+            Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size, &label)?,
+            Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size, &label)?,
         };
-        results.push((adapter, result));
-    }
-    if let [(_, result)] = &results[..] {
-        return match args.json {
-            true => {
-                let mut object = json(result);
-                object["examples"] = examples.len().into();
-                say_json(&object)
-            }
-            false => say(describe(result)),
-        };
+        results.push((name, result, time));
     }
     if args.json {
-        let each = results.iter().map(|(adapter, result)| {
-            let mut object = json(result);
-            object["adapter"] = adapter.as_str().into();
-            object
-        });
-        let each: Vec<_> = each.collect();
-        return say_json(&json!({ "adapters": each, "examples": examples.len() }));
+        return say_json(&json_of(&results, examples.len()));
     }
-    let mut rows = vec![["adapter", "loss", "perplexity", "tokens"].map(String::from)];
-    rows.extend(results.iter().map(|(adapter, result)| {
+    if let [(_, result, time)] = &results[..] {
+        return say(describe(result, Some(*time)));
+    }
+    let mut rows = vec![["adapter", "loss", "perplexity", "tokens", "time"].map(String::from)];
+    rows.extend(results.iter().map(|(name, result, time)| {
         [
-            adapter.to_string(),
+            name.to_string(),
             format!("{:.4}", result.loss),
-            format!("{:.2}", result.perplexity),
+            perplexity(result.perplexity),
             thousands(result.tokens),
+            clock(*time),
         ]
     }));
     emit(&table(&rows)).map(drop)
+}
+
+/// The base's numbers, or those of one adapter with the base's in `base`, or those of several in
+/// `adapters`.
+fn json_of(results: &[(&String, Evaluation, Duration)], examples: usize) -> Value {
+    let mut object = match results {
+        [(_, base, _)] => json(base),
+        [(_, base, _), (_, result, _)] => {
+            let mut object = json(result);
+            object["base"] = json(base);
+            object
+        }
+        [base, adapters @ ..] => {
+            let each = adapters.iter().map(|(name, result, _)| {
+                let mut object = json(result);
+                object["adapter"] = name.as_str().into();
+                object
+            });
+            json!({ "adapters": each.collect::<Vec<_>>(), "base": json(&base.1) })
+        }
+        [] => json!({}),
+    };
+    object["examples"] = examples.into();
+    object
 }
 
 fn json(result: &Evaluation) -> Value {
@@ -100,26 +114,30 @@ fn json(result: &Evaluation) -> Value {
     })
 }
 
-/// The loss over all examples, with a bar on standard error while it is computed.
+/// The loss over all examples and the time that took, with a bar on standard error meanwhile.
 pub fn measure(
     model: &impl CausalLm,
     examples: &Examples,
     batch_size: usize,
-) -> Result<Evaluation> {
-    let bar = ProgressBar::new(examples.len() as u64);
+    label: &str,
+) -> Result<(Evaluation, Duration)> {
+    let begun = Instant::now();
+    let bar = evaluation_bar(label, examples.len());
     let result = evaluate(model, examples, batch_size, |done, _| {
         bar.set_position(done as u64)
     });
     bar.finish_and_clear();
-    Ok(result?)
+    Ok((result?, begun.elapsed()))
 }
 
-/// `loss 3.2121  perplexity 24.83  (5,120 tokens)`.
-pub fn describe(result: &Evaluation) -> String {
+/// `loss 3.2121  perplexity 24.83  (5,120 tokens in 0:12)`.
+pub fn describe(result: &Evaluation, time: Option<Duration>) -> String {
+    let time = time.map(|time| format!(" in {}", clock(time)));
     format!(
-        "loss {:.4}  perplexity {:.2}  ({} tokens)",
+        "loss {:.4}  perplexity {}  ({} tokens{})",
         result.loss,
-        result.perplexity,
-        thousands(result.tokens)
+        perplexity(result.perplexity),
+        thousands(result.tokens),
+        time.unwrap_or_default()
     )
 }

@@ -1,5 +1,6 @@
 //! `peft generate`: a text goes on.
 
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -60,8 +61,14 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
-    let models = Loaded::open_each(&files, &args.model, device)?;
+    let models = Loaded::open_each(&files, &args.model, false, device)?;
+    // A continuation may begin within a word; what reads a pipe has the prompt.
+    let echo = match std::io::stdout().is_terminal() && !args.json {
+        true => args.prompt.as_str(),
+        false => "",
+    };
     if let [(_, model)] = &models[..] {
+        emit(echo)?;
         let mut show = |text: &str| if args.json { Ok(true) } else { emit(text) };
         let answer = model.answer(&tokenizer, &args, &mut show)?;
         return match args.json {
@@ -83,7 +90,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let width = width.max().unwrap_or_default();
     for (adapter, answer) in answers {
         // Further lines of a text stand below its first.
-        let text = answer.text.replace('\n', &format!("\n{:width$}  ", ""));
+        let text = format!("{echo}{}", answer.text).replace('\n', &format!("\n{:width$}  ", ""));
         say(format!("{adapter:width$}  {text}"))?;
     }
     Ok(())

@@ -11,12 +11,13 @@ use burn_peft::parameters::{count, named_parameters, thousands, trainable_parame
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
 use burn_peft_data::{DataSet, Tokenizer};
+use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, Setting,
-    TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock, dashboard,
-    initialize_lora_eva_weights, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, SamplePrompt,
+    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock,
+    dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 
@@ -24,15 +25,17 @@ mod dry_run;
 mod model;
 mod prompt;
 mod resume;
+mod summary;
 
 use self::dry_run::dry_run;
 use self::model::{attach, initial_values, load_base};
-use self::prompt::Prompt;
+use self::prompt::prompt;
 use self::resume::{checkpoint, quoted, stopped};
+use self::summary::summary;
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
 use crate::loading::{Loaded, find_data, find_model, find_tokenizer};
-use crate::output::{emit, say, size};
+use crate::output::{columns, emit, say, size};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -125,7 +128,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let files = find_model(&config.model)?;
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     let model = load_base(&config, &files, device)?;
-    let before = format!("model {}:\n{}\n", config.model, model.tree());
+    tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
     // Before the data: an adapter may need positions for itself.
     let mut model = match config.is_full_training() {
@@ -153,7 +156,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
         _ => bail!("--save-converted needs a new adapter, whose first values are known"),
     };
-    let prompt = Prompt::new(
+    let prompt = prompt(
         &config,
         tokenizer.as_ref(),
         model.config(),
@@ -173,16 +176,17 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         tui: args.tui,
         initial,
     };
-    emit(&before)?;
     match model {
         Loaded::Plain(model) => {
             let (trainable, all) = count(&named_parameters(&model));
+            say(format!("all weights of {} are trained", job.config.model))?;
             say(trainable_parameters_line(trainable, all))?;
             let files = ["config.json", "model.safetensors"];
             job.run(model, &files, (trainable, all))
         }
         Loaded::Adapted(model) => {
-            emit(&format!("\nwith the adapter:\n{}\n", model.tree()))?;
+            tracing::info!("with the adapter:\n{}", model.tree());
+            emit(&summary(&model)?)?;
             say(model.trainable_parameters())?;
             let parameters = model.get_nb_trainable_parameters();
             let files = [CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME];
@@ -202,7 +206,7 @@ struct Job {
     config: TrainConfig,
     tokenizer: Option<Tokenizer>,
     data: DataSet,
-    prompt: Option<Prompt>,
+    prompt: Option<SamplePrompt>,
     settings: Vec<Setting>,
     options: TrainOptions,
     dry_run: bool,
@@ -231,20 +235,32 @@ impl Job {
         }
         let mut before = Assessment::default();
         if self.options.resume.is_none() {
-            say("before training:")?;
-            before = self.assess(&model, None)?;
+            let evaluates = self.config.training.eval_on_start;
+            if self.assesses(evaluates) {
+                say("\nbefore training:")?;
+                let evaluate = match evaluates {
+                    true => Evaluate::Now("evaluating before training"),
+                    false => Evaluate::No,
+                };
+                before = self.assess(&model, evaluate)?;
+            }
         }
         say("")?;
 
         let arguments = &self.config.training;
         let config_file = self.config.save()?;
         let options = TrainOptions {
-            sample: self.prompt.as_ref().map(|prompt| prompt.sample.clone()),
+            sample: self.prompt.clone(),
+            before: before.clone(),
             config: Some(self.config.clone()),
             // Not before: the dashboard takes the whole terminal.
             renderer: match self.tui {
                 true => dashboard(&self.options.interrupter)?,
-                false => Box::new(ProgressRenderer::new(arguments.logging_steps)),
+                false => {
+                    let samples = self.prompt.as_ref().map(|prompt| prompt.samples.clone());
+                    let renderer = ProgressRenderer::new(arguments.logging_steps);
+                    Box::new(renderer.with_samples(samples.unwrap_or_default()))
+                }
             },
             ..mem::take(&mut self.options)
         };
@@ -278,13 +294,16 @@ impl Job {
             ))?;
         }
         say(format!(
-            "\nafter training, {} steps in {:.0} s, {} tokens, train_loss {:.4}:",
+            "\nafter training, {} steps in {}, {} tokens, train_loss {:.4}{}",
             outcome.steps,
-            outcome.train_runtime,
+            clock(Duration::from_secs_f64(outcome.train_runtime)),
             thousands(outcome.tokens),
-            outcome.train_loss
+            outcome.train_loss,
+            if self.assesses(true) { ":" } else { "" }
         ))?;
-        let after = self.assess(&outcome.model, outcome.evaluation)?;
+        let evaluate = Evaluate::Now("evaluating the result");
+        let evaluate = outcome.evaluation.map_or(evaluate, Evaluate::Known);
+        let after = self.assess(&outcome.model, evaluate)?;
 
         let dir = &arguments.output_dir;
         if let Some(initial) = self.initial.take() {
@@ -299,10 +318,15 @@ impl Job {
         let report = Report {
             title: run_name(&arguments.output_dir),
             subtitle: format!("{} on {}", self.config.model, self.data.train.file),
+            made: made(&outcome.model.device()),
             counts: self.counts(&outcome, parameters),
             prompt: self.config.prompt.clone(),
             before,
             after,
+            after_step: match outcome.best.checkpoint() {
+                Some(best) if self.config.training.load_best_model_at_end => best,
+                _ => outcome.steps,
+            },
             settings: mem::take(&mut self.settings),
             commands: self.commands(&config_file),
         };
@@ -388,30 +412,69 @@ impl Job {
         )
     }
 
-    /// Prints the loss on the validation data and the prompt's continuation, where there are any.
-    /// `known` is the former, where the run ended with it.
-    fn assess(&self, model: &impl CausalLm, known: Option<Evaluation>) -> Result<Assessment> {
+    /// Whether [`assess`](Self::assess) has something to say.
+    fn assesses(&self, evaluates: bool) -> bool {
+        self.prompt.is_some() || evaluates && self.data.validation.is_some()
+    }
+
+    /// Prints the loss on the validation data and how the prompt goes on, where there are any.
+    fn assess(&self, model: &impl CausalLm, evaluate: Evaluate) -> Result<Assessment> {
         let mut found = Assessment::default();
-        if let Some(validation) = &self.data.validation {
-            let batch_size = self.config.training.per_device_eval_batch_size;
-            let result = match known {
-                Some(result) => result,
-                None => measure(model, validation, batch_size)?,
-            };
-            say(format!("  evaluation: {}", describe(&result)))?;
+        let known = match evaluate {
+            Evaluate::No => None,
+            Evaluate::Known(result) => Some((result, None)),
+            Evaluate::Now(label) => self
+                .data
+                .validation
+                .as_ref()
+                .map(|validation| {
+                    let batch_size = self.config.training.per_device_eval_batch_size;
+                    measure(model, validation, batch_size, label)
+                        .map(|(result, time)| (result, Some(time)))
+                })
+                .transpose()?,
+        };
+        if let Some((result, time)) = known {
+            say(format!("  evaluation: {}", describe(&result, time)))?;
             found.evaluation = Some(result);
+            found.runtime = time.map(|time| time.as_secs_f64());
         }
         if let Some(prompt) = &self.prompt {
-            found.sample = Some(prompt.show(model)?);
+            let text = prompt.continued(model)?;
+            let sample = format!("{}{text}", prompt.text);
+            say(paragraph("  sample: ", &sample, columns()))?;
+            found.sample = Some(text);
         }
         Ok(found)
     }
+}
+
+/// How a model comes to its evaluation.
+enum Evaluate {
+    /// It has none.
+    No,
+    /// It is evaluated, below a bar with this label.
+    Now(&'static str),
+    /// The run has ended with it.
+    Known(Evaluation),
 }
 
 /// How a run is called: by its folder.
 fn run_name(dir: &Path) -> String {
     let name = dir.file_name().unwrap_or(dir.as_os_str());
     name.to_string_lossy().into_owned()
+}
+
+/// When, with which version and where a run is made.
+fn made(device: &Device) -> String {
+    format!(
+        "{} UTC · peft {} · {} · {} {}",
+        chrono::Utc::now().format("%Y-%m-%d %H:%M"),
+        env!("CARGO_PKG_VERSION"),
+        product(device),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
 }
 
 /// The size of a file, or of all files in a folder.

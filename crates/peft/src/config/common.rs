@@ -130,6 +130,9 @@ pub struct CommonConfig {
     pub modules_to_save: Option<Vec<String>>,
     /// Keys that nothing here knows. They are written back as they were.
     pub unknown: Map<String, Value>,
+    /// Keys of PEFT that would turn something on that is not supported, as a file has them: turned
+    /// off. They are written back as they were, and left out where no file has named them.
+    pub turned_off: Map<String, Value>,
 }
 
 impl CommonConfig {
@@ -153,6 +156,7 @@ impl CommonConfig {
             layers_pattern: fields.take("layers_pattern", None)?,
             modules_to_save: modules_to_save.map(|names| names.as_slice().to_vec()),
             unknown: Map::new(),
+            turned_off: Map::new(),
         })
     }
 
@@ -160,6 +164,7 @@ impl CommonConfig {
     pub fn to_json(&self, peft_type: &str) -> Map<String, Value> {
         let version = self.peft_version.as_deref().unwrap_or(PEFT_VERSION);
         let mut map = self.unknown.clone();
+        map.extend(self.turned_off.clone());
         map.extend(
             [
                 ("peft_type", json!(peft_type)),

@@ -1,6 +1,6 @@
 //! Reading a configuration key by key, with errors that say where, which key and which value.
 
-use super::keys::own_keys;
+use super::keys::{is_truthy, own_keys};
 use crate::{PeftError, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,6 +69,38 @@ impl Fields {
     /// Takes the value of `key` as it is; `None` when it is absent or null.
     pub fn take_value(&mut self, key: &str) -> Option<Value> {
         self.map.shift_remove(key).filter(|value| !value.is_null())
+    }
+
+    /// Takes the value of `key` if it is given; null is none.
+    pub(crate) fn take_given(&mut self, key: &str) -> Option<Option<Value>> {
+        let value = self.map.shift_remove(key)?;
+        Some(Some(value).filter(|value| !value.is_null()))
+    }
+
+    /// Takes a key that can only be turned off, into the keys `off`, if it is given. The value is
+    /// its default, or one that Python calls false.
+    ///
+    /// # Errors
+    /// When the value turns it on.
+    pub(crate) fn take_turned_off(
+        &mut self,
+        key: &str,
+        default: Value,
+        off: &mut Map<String, Value>,
+    ) -> Result<()> {
+        let Some(value) = self.take_given(key) else {
+            return Ok(());
+        };
+        let value = value.unwrap_or_default();
+        if is_truthy(&value) && value != default {
+            let way_out = match &default {
+                Value::Null => "remove the key".to_string(),
+                default => format!("only {default} is"),
+            };
+            return Err(self.error(key, &value, &format!("not supported yet; {way_out}")));
+        }
+        off.insert(key.to_string(), default);
+        Ok(())
     }
 
     /// Takes every key that the default of `T` has.

@@ -23,7 +23,8 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
     /// The keys all methods share, to change them.
     fn common_mut(&mut self) -> &mut CommonConfig;
 
-    /// Keys that have to keep these values, which turn something off that is not supported.
+    /// Keys that have to keep these values, which turn something off that is not supported. PEFT
+    /// takes them to be so where a file says nothing.
     fn fixed() -> Vec<(&'static str, Value)> {
         Vec::new()
     }
@@ -40,13 +41,9 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
                 absent.insert(key.to_string(), value);
             }
         }
-        let common = CommonConfig::from_fields(&mut fields)?;
+        let mut common = CommonConfig::from_fields(&mut fields)?;
         for (key, only) in Self::fixed() {
-            let value = fields.take_value(key).unwrap_or(Value::Null);
-            if is_truthy(&value) && value != only {
-                let reason = format!("not supported here; only {only} is");
-                return Err(fields.error(key, &value, &reason));
-            }
+            fields.take_turned_off(key, only, &mut common.turned_off)?;
         }
         let mut config: Self = fields.take_struct()?;
         *config.common_mut() = common;
@@ -55,16 +52,14 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
         Ok(config)
     }
 
-    /// Every key that PEFT writes and the unknown ones.
+    /// Every key that PEFT writes, without those of variants that no file has named, and the
+    /// unknown ones.
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.common().to_json(Self::PEFT_TYPE);
         for key in Self::WITHOUT {
             map.shift_remove(*key);
         }
         map.extend(self.common().unknown.clone());
-        for (key, value) in Self::fixed() {
-            map.insert(key.to_string(), value);
-        }
         map.extend(own_keys(self));
         map
     }

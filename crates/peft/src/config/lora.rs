@@ -1,6 +1,5 @@
 //! LoRA's keys of `adapter_config.json`.
 
-use super::lora_read::{inert_keys, unsupported_keys};
 use super::{CommonConfig, check};
 use crate::methods::TrainableTokenIndices;
 use crate::target::pattern_value;
@@ -173,8 +172,6 @@ pub struct LoraConfig {
     pub eva_config: Option<EvaConfig>,
     /// How the weight is quantised where `init_lora_weights` is LoftQ.
     pub loftq_config: Option<LoftQConfig>,
-    /// Keys without a field, as read.
-    pub(super) others: Map<String, Value>,
 }
 
 impl Default for LoraConfig {
@@ -196,11 +193,6 @@ impl Default for LoraConfig {
             ensure_weight_tying: false,
             eva_config: None,
             loftq_config: None,
-            others: inert_keys()
-                .into_iter()
-                .chain(unsupported_keys())
-                .map(|(key, value)| (key.to_string(), value))
-                .collect(),
         }
     }
 }
@@ -214,13 +206,13 @@ impl LoraConfig {
         Self::default()
     }
 
-    /// Every key that PEFT writes and the unknown ones, for [`super::render_json`].
+    /// Every key that PEFT writes, without those of variants that no file has named, and the unknown
+    /// ones, for [`super::render_json`].
     pub fn to_json(&self) -> Map<String, Value> {
         let alphas: Map<String, Value> = (self.alpha_pattern.iter())
             .map(|(pattern, &alpha)| (pattern.clone(), number(alpha)))
             .collect();
         let mut map = self.common.to_json(Self::PEFT_TYPE);
-        map.extend(self.others.clone());
         map.extend(
             [
                 ("r", json!(self.r)),

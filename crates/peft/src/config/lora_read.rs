@@ -1,6 +1,5 @@
 //! Reading LoRA's keys.
 
-use super::keys::is_truthy;
 use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoftQConfig, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
@@ -75,19 +74,15 @@ impl LoraConfig {
             loftq_config: loftq_config(&mut fields)?,
             eva_config: fields.take("eva_config", None)?,
             trainable_token_indices: fields.take("trainable_token_indices", None)?,
-            others: Map::new(),
         };
+        let off = &mut config.common.turned_off;
         for (key, default) in inert_keys() {
-            let value = fields.take_value(key).unwrap_or(default);
-            config.others.insert(key.to_string(), value);
+            if let Some(value) = fields.take_given(key) {
+                off.insert(key.to_string(), value.unwrap_or(default));
+            }
         }
         for (key, default) in unsupported_keys() {
-            let value = fields.take_value(key).unwrap_or(default.clone());
-            if is_truthy(&value) {
-                let reason = format!("not supported yet; only {default} is");
-                return Err(fields.error(key, &value, &reason));
-            }
-            config.others.insert(key.to_string(), default);
+            fields.take_turned_off(key, default, off)?;
         }
         let source = fields.source().to_string();
         config.common.unknown = fields.rest();

@@ -32,6 +32,7 @@ mod waveft;
 use std::sync::{Arc, LazyLock, RwLock};
 
 use indexmap::IndexMap;
+use serde_json::{Map, Value};
 
 pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
@@ -131,14 +132,21 @@ fn smallest(peft_type: &str) -> Fields {
     Fields::new(keys.into_iter().collect(), peft_type)
 }
 
-/// Every key that the configuration of a method has; nothing where no such method is known.
-pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
+/// The keys of a method with what they are where a file says nothing of them; nothing where no
+/// such method is known.
+pub fn defaults(peft_type: &str) -> Option<Map<String, Value>> {
     let registry = REGISTRY
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let read = registry.get(peft_type)?;
     let config = read(smallest(peft_type)).ok()?;
-    Some(config.to_json().keys().cloned().collect())
+    Some(config.to_json())
+}
+
+/// Every key that the configuration of a method has; nothing where no such method is known.
+pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
+    let keys = defaults(peft_type)?;
+    Some(keys.keys().cloned().collect())
 }
 
 /// The `peft_type`s of the known methods that can adapt such a layer.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::escape;
+use crate::numbers::number as number_of;
 
 /// Points drawn of a curve at most: a longer one keeps the extremes of every stretch.
 const MAX_POINTS: usize = 600;
@@ -217,36 +218,6 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 /// A number with as many digits as tell it from its neighbours on an axis.
 fn number(value: f64) -> String {
     number_of(value, 3)
-}
-
-/// A number with so many digits that count: `0.0123`, `2e-5`, `12k`.
-pub(crate) fn number_of(value: f64, digits: usize) -> String {
-    let size = value.abs();
-    if size == 0.0 {
-        return "0".into();
-    }
-    if !(1e-3..1e12).contains(&size) {
-        let text = format!("{value:.*e}", digits.saturating_sub(1));
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        return format!("{}e{exponent}", short(mantissa));
-    }
-    let (value, unit) = match size {
-        size if size >= 1e9 => (value / 1e9, "G"),
-        size if size >= 1e6 => (value / 1e6, "M"),
-        size if size >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    let before = value.abs().log10().floor() as i32 + 1;
-    let decimals = (digits as i32 - before).max(0) as usize;
-    format!("{}{unit}", short(&format!("{value:.decimals$}")))
-}
-
-/// Without the zeros that end a fraction.
-fn short(number: &str) -> &str {
-    match number.contains('.') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => number,
-    }
 }
 
 #[cfg(test)]

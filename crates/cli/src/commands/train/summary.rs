@@ -1,0 +1,100 @@
+//! What of a model is adapted, in a few lines.
+
+use anyhow::Result;
+use burn_peft::config::CommonConfig;
+use burn_peft::methods::defaults;
+use burn_peft::parameters::thousands;
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, Method, PeftModel};
+use indexmap::IndexMap;
+
+use crate::output::table;
+
+/// The method with its numbers, then a line for each kind of place that is trained:
+///
+/// ```text
+/// LORA: r = 8, lora_alpha = 16
+///   transformer.h.*.attn.c_attn  4 layers  16,384 parameters
+/// ```
+pub fn summary<M: BaseModel>(model: &PeftModel<M>) -> Result<String> {
+    let layers: Vec<String> = model.layers().into_iter().map(|layer| layer.path).collect();
+    let mut places: IndexMap<String, (Vec<&str>, usize)> = IndexMap::new();
+    let parameters = model.named_parameters();
+    for parameter in parameters.iter().filter(|p| p.requires_grad) {
+        let name = parameter.name.trim_start_matches("base_model.");
+        let name = name.strip_prefix("model.").unwrap_or(name);
+        let within = layers.iter().filter_map(|path| {
+            let rest = name.strip_prefix(path.as_str())?.strip_prefix('.')?;
+            Some((path.as_str(), rest))
+        });
+        let (layer, what) = match within.max_by_key(|(path, _)| path.len()) {
+            Some((path, rest)) => (path, part(rest)),
+            None => (name, ""),
+        };
+        let key = format!("  {}{what}", every(layer));
+        let (layers, parameters) = places.entry(key).or_default();
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+        *parameters += parameter.numel();
+    }
+    let rows = places.into_iter().map(|(place, (layers, parameters))| {
+        let layers = match layers.len() {
+            1 => "1 layer".to_string(),
+            count => format!("{count} layers"),
+        };
+        [
+            place,
+            layers,
+            format!("{} parameters", thousands(parameters)),
+        ]
+    });
+    let config = model.config(DEFAULT_ADAPTER)?;
+    let rows: Vec<_> = rows.collect();
+    Ok(format!("{}\n{}", numbers(config.as_ref()), table(&rows)))
+}
+
+/// What a trained parameter of a layer is, where it is none of the adapter's own.
+fn part(name: &str) -> &'static str {
+    match name.split('.').next().unwrap_or_default() {
+        "modules_to_save" => " (a copy of the layer)",
+        "bias" => " (its bias)",
+        "base_layer" if name.ends_with("bias") => " (its bias)",
+        _ => "",
+    }
+}
+
+/// A path with `*` for the numbers of blocks.
+fn every(path: &str) -> String {
+    let is_number = |part: &str| part.parse::<usize>().is_ok();
+    let parts = path
+        .split('.')
+        .map(|part| if is_number(part) { "*" } else { part });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// `LORA: r = 8, lora_alpha = 16, use_dora = true`: the numbers of a method, and the other keys of
+/// its own that are not as they are by default.
+fn numbers(config: &dyn Method) -> String {
+    let peft_type = config.peft_type();
+    let shared = CommonConfig::default().to_json(peft_type);
+    let defaults = defaults(peft_type).unwrap_or_default();
+    let keys = config.to_json().into_iter().filter(|(key, value)| {
+        // What the layers are says nothing of the method.
+        let own = !shared.contains_key(key) && key != "fan_in_fan_out";
+        let told = match value {
+            serde_json::Value::Number(number) => number.as_f64() != Some(0.0),
+            serde_json::Value::Bool(_) | serde_json::Value::String(_) => {
+                defaults.get(key) != Some(value)
+            }
+            _ => false,
+        };
+        own && told
+    });
+    let keys: Vec<String> = keys
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
+    match keys.is_empty() {
+        true => peft_type.to_string(),
+        false => format!("{peft_type}: {}", keys.join(", ")),
+    }
+}
