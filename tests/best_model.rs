@@ -12,6 +12,8 @@ fn evaluations(lab: &Lab) -> Vec<(u64, f64)> {
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     entries
         .filter_map(|entry| Some((entry["step"].as_u64()?, entry["eval_loss"].as_f64()?)))
+        // The model as it was before training is no checkpoint.
+        .filter(|(step, _)| *step > 0)
         .collect()
 }
 

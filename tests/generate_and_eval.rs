@@ -14,6 +14,12 @@ fn a_text_is_continued_and_counted() {
     let ids = answer["token_ids"].as_array().unwrap();
     assert!(!ids.is_empty() && ids.len() <= 12, "{answer}");
     assert!(answer["tokens_per_second"].as_f64().unwrap() > 0.0);
+    // A list of numbers is one line.
+    let text = lab.ok(&GENERATE);
+    assert!(
+        text.contains("\n  \"token_ids\": [") && text.lines().count() == 7,
+        "{text}"
+    );
     // What is printed as it comes is the same text.
     let plain = lab.ok(&[
         "generate",
@@ -89,8 +95,14 @@ fn eval_is_the_mean_loss_of_all_tokens() {
         }
     }
     let expected = losses.iter().sum::<f64>() / losses.len() as f64;
+    let base = lab.ok_json(&["eval", "--data", "ids.jsonl", "--json", "--model", "model"]);
     for batch in ["1", "2"] {
         let found = eval(batch);
+        for key in ["loss", "perplexity", "tokens"] {
+            let (beside, alone) = (&found["base"][key], &base[key]);
+            let difference = beside.as_f64().unwrap() - alone.as_f64().unwrap();
+            assert!(difference.abs() < 1e-5, "{key}: {beside}, {alone}");
+        }
         let loss = found["loss"].as_f64().unwrap();
         assert!((loss - expected).abs() < 1e-5, "{loss}, not {expected}");
         assert!((found["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-9);

@@ -41,5 +41,6 @@ mod resume;
 mod saved_folders;
 mod seeing;
 mod several;
+mod terminal;
 mod train;
 mod tying;

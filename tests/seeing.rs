@@ -25,7 +25,12 @@ fn log(lab: &Lab, file: &str) -> Vec<Value> {
 fn the_log_has_every_value_and_the_samples() {
     let lab = Lab::new();
     let out = lab.ok(&[&["train", "train.toml"], &EVALUATED[..]].concat());
-    let entries = log(&lab, "out/metrics.jsonl");
+    let mut entries = log(&lab, "out/metrics.jsonl");
+    // First the model as it was.
+    let before: Vec<Value> = entries.drain(..2).collect();
+    assert!(before.iter().all(|entry| entry["step"] == 0), "{before:?}");
+    assert!(before[0]["eval_runtime"].as_f64().unwrap() > 0.0);
+    assert!(before[1]["sample"].is_string());
     let keys =
         |entry: &Value| -> Vec<String> { entry.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(
@@ -74,6 +79,10 @@ fn the_log_has_every_value_and_the_samples() {
         assert!(lines[0].contains(part), "{part:?} is not in {}", lines[0]);
     }
     assert!(lines[2].starts_with("step 2/3  eval_loss "), "{}", lines[2]);
+    assert!(lines[2].contains("  in 0:0"), "{}", lines[2]);
+    // Before, at step 2 and after.
+    assert_eq!(out.matches("\n  sample: the cat").count(), 3, "{out}");
+    assert!(!out.contains("e0") && !out.contains("in 0 s"), "{out}");
 }
 
 #[test]
@@ -97,8 +106,14 @@ fn the_report_is_whole_in_itself() {
         "aria-label=\"Learning rate: ",
         "aria-label=\"Gradient norm",
         "aria-label=\"Tokens per second",
-        "before training",
-        "step 2",
+        "before training<td",
+        "<th class=\"key\">step 2<td",
+        "<th class=\"key\">step 3, after training<td",
+        "<tr><td class=\"number\">0<td",
+        "<tr><td class=\"number\">3<td",
+        "loss (nats per token)",
+        "time (s)",
+        concat!(" UTC · peft ", env!("CARGO_PKG_VERSION"), " · "),
         "the &lt;b&gt;cat",
         "<td class=\"dim\">flag",
         "learning_rate = 0.05",
@@ -107,6 +122,40 @@ fn the_report_is_whole_in_itself() {
         "<b>512</b><small>trained parameters (",
     ] {
         assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_reports_its_beginning() {
+    let lab = Lab::new();
+    let args = [&["train", "train.toml"], &EVALUATED[..]].concat();
+    lab.ok(&[&args[..], &["--set", "training.max_steps=2"]].concat());
+    lab.ok(&[&args[..], &["--resume"]].concat());
+    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    for part in ["before training<td", "<tr><td class=\"number\">0<td", " → "] {
+        assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+}
+
+#[test]
+fn a_config_names_no_variant_that_nobody_asked_for() {
+    let lab = Lab::with_adapter();
+    let shown = lab.ok(&["train", "train.toml", "--print-config"]);
+    let saved = lab.read("out/adapter_config.json");
+    let saved = String::from_utf8(saved).unwrap();
+    let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    for text in [shown, saved, config] {
+        for key in [
+            "megatron",
+            "qalora",
+            "corda",
+            "velora",
+            "alora",
+            "layer_replication",
+        ] {
+            assert!(!text.contains(key), "{key} in {text}");
+        }
+        assert!(text.contains("lora_alpha"), "{text}");
     }
 }
 

@@ -27,25 +27,24 @@ fn an_adapter_is_trained_shown_and_saved() {
     let line = format!("trainable params: 512 || all params: {all:?} ||");
     let line = line.replace(&format!("{all:?}"), &with_comma(all));
     assert!(out.contains(&line), "{line} is not in {out}");
-    let (before, after) = out.split_once("with the adapter:").unwrap();
-    assert!(
-        before.contains("GPT2LMHeadModel(\n") && !before.contains("lora_A"),
-        "{before}"
-    );
     for part in [
-        "PeftModelForCausalLM(\n  (base_model): LoraModel(",
-        "(base_layer): Conv1D(nf=48, nx=16)",
-        "(default): Dropout(p=0.1, inplace=False)",
-        "(default): Linear(in_features=16, out_features=4, bias=False)",
+        "LORA: r = 4, lora_alpha = 8, lora_dropout = 0.1\n",
+        "  transformer.h.*.attn.c_attn  2 layers  512 parameters\n",
         "6 examples",
-        "before training:",
-        "after training, 3 steps",
-        "prompt: the cat\n  continued: the cat",
+        "before training:\n  evaluation: loss ",
+        "after training, 3 steps in 0:0",
         "out/adapter_model.safetensors (",
         "out/checkpoint-3 (",
     ] {
-        assert!(after.contains(part), "{part:?} is not in {after}");
+        assert!(out.contains(part), "{part:?} is not in {out}");
     }
+    // Before and after, and the prompt once each time.
+    assert_eq!(out.matches("\n  sample: the cat").count(), 2, "{out}");
+    assert_eq!(out.matches("the cat").count(), 2, "{out}");
+    // All of it is one screen before the first step.
+    let begun = out.lines().position(|line| line.starts_with("step 1/3"));
+    assert!(begun.is_some_and(|lines| lines < 16), "{out}");
+    assert!(!out.contains("GPT2LMHeadModel("), "{out}");
     let losses = evaluations(&out);
     assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
 
@@ -76,6 +75,82 @@ fn an_adapter_is_trained_shown_and_saved() {
         }
     }
     assert_eq!(metrics.lines().count(), 3);
+}
+
+#[test]
+fn the_trees_of_a_model_are_shown_to_who_asks() {
+    let lab = Lab::new();
+    let answer = lab.peft(&["train", "train.toml", "-v", "--dry-run"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(!answer.out.contains("GPT2LMHeadModel("), "{}", answer.out);
+    let (before, after) = answer.err.split_once("with the adapter:").unwrap();
+    assert!(
+        before.contains("GPT2LMHeadModel(\n") && !before.contains("lora_A"),
+        "{before}"
+    );
+    for part in [
+        "PeftModelForCausalLM(\n  (base_model): LoraModel(",
+        "(base_layer): Conv1D(nf=48, nx=16)",
+        "(default): Dropout(p=0.1, inplace=False)",
+        "(default): Linear(in_features=16, out_features=4, bias=False)",
+    ] {
+        assert!(after.contains(part), "{part:?} is not in {after}");
+    }
+}
+
+#[test]
+fn what_every_method_adapts_is_told_in_a_few_lines() {
+    let lab = Lab::new();
+    let told = |keys: &[&str]| {
+        let mut args = vec!["train", "train.toml", "--dry-run"];
+        keys.iter().for_each(|key| args.extend(["--set", key]));
+        let out = lab.ok(&args);
+        out.split("trainable params").next().unwrap().to_string()
+    };
+    assert_eq!(
+        told(&["peft.peft_type=IA3"]),
+        "IA3\n  transformer.h.*.attn.c_attn  2 layers   96 parameters\n  \
+         transformer.h.*.mlp.c_proj   2 layers  128 parameters\n"
+    );
+    assert_eq!(
+        told(&[
+            "peft.bias=lora_only",
+            "peft.use_dora=true",
+            "peft.lora_dropout=0",
+            "peft.modules_to_save=[\"ln_f\"]"
+        ]),
+        "LORA: r = 4, lora_alpha = 8, bias = \"lora_only\", use_dora = true\n  \
+         transformer.h.*.attn.c_attn (its bias)     2 layers   96 parameters\n  \
+         transformer.h.*.attn.c_attn                2 layers  608 parameters\n  \
+         transformer.ln_f (a copy of the layer)      1 layer   32 parameters\n"
+    );
+    let full = told(&["peft.peft_type=NONE"]);
+    assert_eq!(full, "all weights of model are trained\n");
+}
+
+#[test]
+fn nothing_is_headed_that_is_not_there() {
+    let lab = Lab::new();
+    let text = String::from_utf8(lab.read("train.toml")).unwrap();
+    let text = text.replace("prompt = \"the cat\"\n", "");
+    let text = text.replace("validation = \"train.jsonl[4:]\"\n", "");
+    lab.write("plain.toml", text);
+    let out = lab.ok(&["train", "plain.toml"]);
+    assert!(!out.contains("before training"), "{out}");
+    let after = out.lines().find(|line| line.starts_with("after training"));
+    assert!(after.is_some_and(|line| !line.ends_with(':')), "{out}");
+    let page = String::from_utf8(lab.read("out/report.html")).unwrap();
+    assert!(!page.contains("Samples") && !page.contains("Evaluations"));
+}
+
+#[test]
+fn the_first_evaluation_can_be_turned_off() {
+    let lab = Lab::new();
+    let off = ["--set", "training.eval_on_start=false"];
+    let out = lab.ok(&[&["train", "train.toml"], &off[..]].concat());
+    assert_eq!(evaluations(&out).len(), 1, "{out}");
+    // The sample costs little, and is asked for by its prompt.
+    assert!(out.contains("before training:\n  sample: the cat"), "{out}");
 }
 
 #[test]

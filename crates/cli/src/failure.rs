@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use anyhow::{Error, Result};
 use burn_peft_device::DeviceName;
+use burn_peft_files::without_os_errors;
 
 /// What the last panic said, for [`run`] to tell.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -77,12 +78,20 @@ fn describe(error: &Error) -> String {
         }
         told = text;
     }
-    report
+    without_os_errors(&report).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_number_of_the_system_is_told() {
+        let folder = std::env::temp_dir();
+        let error = std::fs::read_to_string(&folder).unwrap_err();
+        let said = describe(&Error::new(error).context("cannot read it"));
+        assert!(!said.contains("os error"), "{said}");
+    }
 
     #[test]
     fn causes_are_told_once_and_one_a_line() {

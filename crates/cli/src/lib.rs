@@ -22,12 +22,13 @@ mod loading;
 mod memory;
 mod output;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft_device::DeviceName;
+use burn_peft_files::without_os_errors;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
@@ -99,13 +100,28 @@ pub fn main() -> ExitCode {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(|| PlainStderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();
     let gpu = Some(cli.device).filter(|&device| device != DeviceName::CPU);
     failure::run(gpu, || run(cli))
+}
+
+/// Standard error for a logger, which writes a message at once.
+struct PlainStderr;
+
+impl Write for PlainStderr {
+    fn write(&mut self, message: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(message);
+        std::io::stderr().write_all(without_os_errors(&text).as_bytes())?;
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -46,10 +46,11 @@ pub enum DataError {
 
     /// Columns that belong to no shape.
     #[error(
-        "{file} has the columns {columns:?}, which is no known shape; known are `text`, \
+        "{file} has the columns {}, which is no known shape; known are `text`, \
          `prompt` with `completion`, `instruction` with `output` (and `input`), `messages`, \
          `input_ids`; \
-         name the column of text with data.text_field, or build a prompt with data.template"
+         name the column of text with data.text_field, or build a prompt with data.template",
+        columns.join(", ")
     )]
     UnknownShape {
         /// The file as the user wrote it.

@@ -76,7 +76,10 @@ impl Shape {
         let columns = || first.keys().cloned().collect::<Vec<_>>();
         let missing = |key, what: String| DataError::Setting {
             key,
-            problem: format!("{what}, but {file} has the columns {:?}", columns()),
+            problem: format!(
+                "{what}, but {file} has the columns {}",
+                columns().join(", ")
+            ),
         };
 
         if let Some(column) = &config.text_field {
@@ -378,7 +381,7 @@ mod tests {
         config.text_field = Some("body".into());
         assert_eq!(
             detect(row.clone(), &config).unwrap_err().to_string(),
-            "data.text_field is \"body\", but a.jsonl has the columns [\"review\", \"stars\", \"output\"]"
+            "data.text_field is \"body\", but a.jsonl has the columns review, stars, output"
         );
 
         config.text_field = None;

@@ -300,7 +300,7 @@ fn write_tensors(
         }
         let values = data
             .as_slice::<f32>()
-            .map_err(|error| ModelError::Weights(format!("tensor `{name}`: {error:?}")))?;
+            .map_err(|error| ModelError::Weights(format!("tensor `{name}`: {error}")))?;
         if finite && let Some(at) = values.iter().position(|value| !value.is_finite()) {
             return Err(ModelError::Weights(format!(
                 "tensor `{name}` is not finite: value {at} is {}; nothing was written to {}",

@@ -90,9 +90,9 @@ pub fn generate(
     while seen.len() - prompt.len() < config.max_new_tokens {
         let ids = Tensor::<1, Int>::from_data(input.as_slice(), &device).unsqueeze();
         let logits = model.forward_cached(ModelInput::new(ids), &mut cache);
-        let mut logits = logits.try_into_vec_as::<f32>().map_err(|error| {
-            ModelError::Input(format!("the logits could not be read: {error:?}"))
-        })?;
+        let mut logits = logits
+            .try_into_vec_as::<f32>()
+            .map_err(|error| ModelError::Input(format!("the logits could not be read: {error}")))?;
         if logits.iter().any(|logit| logit.is_nan()) {
             return Err(ModelError::Weights(
                 "the model's logits are NaN: its weights, or the adapter's, are broken".into(),

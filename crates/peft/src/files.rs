@@ -256,7 +256,7 @@ impl<M: BaseModel> PeftModel<M> {
             }
             found.insert(key.to_string(), data);
         });
-        let unexpected: Vec<_> = tensors.keys().take(4).collect();
+        let unexpected: Vec<&str> = tensors.keys().take(4).map(String::as_str).collect();
         if !mismatched.is_empty() {
             mismatched.truncate(4);
             let list = mismatched.join("; ");
@@ -266,14 +266,19 @@ impl<M: BaseModel> PeftModel<M> {
             ));
         }
         if !missing.is_empty() || !unexpected.is_empty() {
+            let first = |names: Vec<&str>| match names.is_empty() {
+                true => String::new(),
+                false => format!(" (first {})", names.join(", ")),
+            };
             return Err(file_error(
                 &path,
                 format!(
                     "the adapter does not fit its configuration and the model: {} tensors are \
-                     missing (first {:?}), {} are unexpected (first {unexpected:?})",
+                     missing{}, {} are unexpected{}",
                     missing.len(),
-                    missing.iter().take(4).collect::<Vec<_>>(),
+                    first(missing.iter().take(4).map(String::as_str).collect()),
                     tensors.len(),
+                    first(unexpected),
                 ),
             ));
         }

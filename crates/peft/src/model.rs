@@ -146,11 +146,11 @@ impl<M: BaseModel> PeftModel<M> {
         let weights = layers.iter().filter(|l| l.kind != LayerKind::Module);
         let paths: Vec<String> = weights.map(|layer| layer.path.clone()).collect();
         let mut adapted = targets.paths.clone();
-        for (path, method) in &further {
+        for (path, _) in &further {
             if adapted.contains(path) {
                 return Err(PeftError::Target(format!(
-                    "{path} would get two adapters of one name, {method:?} beside the one of \
-                     target_modules: choose one"
+                    "{path} would get two adapters of one name, one by target_modules and one by \
+                     another key: choose one"
                 )));
             }
             adapted.push(path.clone());
@@ -248,13 +248,14 @@ impl<M: BaseModel> PeftModel<M> {
         for name in names {
             self.config(name)?;
         }
-        let at_model: Vec<_> = (names.iter())
+        let at_model: Vec<&str> = (names.iter().copied())
             .filter(|name| self.model_adapter(name).is_some())
             .collect();
         if at_model.len() > 1 {
             return Err(PeftError::Adapter(format!(
-                "the adapters {at_model:?} act at the model, each before the text, and only one \
-                 of them can be active: choose one"
+                "the adapters {} act at the model, each before the text, and only one of them can \
+                 be active: choose one",
+                at_model.join(" and ")
             )));
         }
         self.unmerge_adapter();
@@ -339,9 +340,10 @@ impl<M: BaseModel> PeftModel<M> {
     /// If there is no adapter of this name; the error lists those there are.
     pub fn config(&self, adapter_name: &str) -> Result<&Arc<dyn Method>> {
         self.peft_config.get(adapter_name).ok_or_else(|| {
-            let names: Vec<_> = self.peft_config.keys().collect();
+            let names: Vec<&str> = self.peft_config.keys().map(String::as_str).collect();
             PeftError::Adapter(format!(
-                "there is no adapter `{adapter_name}`; the model has {names:?}"
+                "there is no adapter `{adapter_name}`; the model has {}",
+                names.join(", ")
             ))
         })
     }

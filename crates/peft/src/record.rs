@@ -76,6 +76,6 @@ impl<M: BaseModel> PeftModel<M> {
 fn record_error(path: &Path, error: RecordError) -> PeftError {
     PeftError::File {
         path: path.to_path_buf(),
-        reason: format!("{error:?}"),
+        reason: error.to_string(),
     }
 }

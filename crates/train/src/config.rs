@@ -7,7 +7,7 @@ use burn_peft::config::Fields;
 use burn_peft::methods::{config_of_known_keys, peft_types};
 use burn_peft::{LoraConfig, Method, Quantization};
 use burn_peft_data::DataConfig;
-use burn_peft_files::read_text;
+use burn_peft_files::{plain_words, read_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
@@ -132,7 +132,9 @@ impl TrainConfig {
         }
         let config: Self = Value::Table(table)
             .try_into()
-            .map_err(|e: toml::de::Error| error(e.to_string().trim_end().replace('\n', " ")))?;
+            .map_err(|e: toml::de::Error| {
+                error(plain_words(&e.to_string()).trim_end().replace('\n', " "))
+            })?;
         config.validate(place)?;
         Ok(config)
     }

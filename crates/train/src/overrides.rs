@@ -73,7 +73,8 @@ pub(crate) fn drop_keys_of_another_method(
         peft.remove(key);
     }
     if !dropped.is_empty() {
-        tracing::warn!("[peft] {dropped:?} mean nothing to {now} and are left out");
+        let dropped = dropped.join(", ");
+        tracing::warn!("[peft] has keys that mean nothing to {now} and are left out: {dropped}");
     }
 }
 

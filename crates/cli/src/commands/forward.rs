@@ -139,8 +139,8 @@ impl Rows {
             .map_err(|error| anyhow!("{place} {}", explain(&bytes, &error)))?;
         let Ok(ids) = tensors.tensor("input_ids") else {
             bail!(
-                "{place}: no tensor input_ids; it holds {:?}",
-                tensors.names()
+                "{place}: no tensor input_ids; it holds {}",
+                tensors.names().join(", ")
             );
         };
         let &[batch, seq] = ids.shape() else {

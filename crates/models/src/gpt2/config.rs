@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn_peft_files::plain_words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -339,7 +340,7 @@ fn parse(text: &str) -> std::result::Result<Gpt2Config, String> {
         return Err("add_cross_attention = true is not supported: only decoders without it".into());
     }
     let config: Gpt2Config = serde_json::from_value(Value::Object(map.clone()))
-        .map_err(|error| culprit(map).unwrap_or_else(|| error.to_string()))?;
+        .map_err(|error| culprit(map).unwrap_or_else(|| plain_words(&error.to_string())))?;
     config.check()?;
     Ok(config)
 }
@@ -350,7 +351,7 @@ fn culprit(map: Map<String, Value>) -> Option<String> {
         let shown = format!("{key} = {value}");
         let alone = Value::Object(Map::from_iter([(key, value)]));
         let error = serde_json::from_value::<Gpt2Config>(alone).err()?;
-        Some(format!("{shown}: {error}"))
+        Some(format!("{shown}: {}", plain_words(&error.to_string())))
     })
 }
 

@@ -124,7 +124,8 @@ impl GPT2LMHeadModel {
             true => Ok(()),
             false => Err(ModelError::Weights(format!(
                 "the checkpoint holds tensors that GPT-2 with this config.json does not have \
-                 (first {others:?})"
+                 (first {})",
+                others.join(", ")
             ))),
         }
     }

@@ -25,12 +25,13 @@ pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<L
     config.common.target_modules = target_modules(adapters)?;
     let base = |part: &Lora| part.config.common.base_model_name_or_path.clone();
     if let Some(other) = adapters.iter().find(|other| base(other) != base(first)) {
+        let shown = |part: &Lora| base(part).unwrap_or_else(|| "a model without a name".into());
         tracing::warn!(
-            "{} was trained on {:?} and {} on {:?}",
+            "{} was trained on {} and {} on {}",
             first.name,
-            base(first),
+            shown(first),
             other.name,
-            base(other)
+            shown(other)
         );
     }
     Ok(config)
@@ -40,7 +41,8 @@ pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<L
 pub(super) fn no_copies(name: &str, common: &CommonConfig) -> Result<()> {
     match common.modules_to_save.as_ref().filter(|n| !n.is_empty()) {
         Some(names) => Err(PeftError::Adapter(format!(
-            "{name}: modules_to_save = {names:?}: copies of layers cannot be combined"
+            "{name}: modules_to_save = {}: copies of layers cannot be combined",
+            names.join(", ")
         ))),
         None => Ok(()),
     }
@@ -92,8 +94,9 @@ fn rank(adapters: &[Lora], combination: &Combination) -> Result<usize> {
         CombinationType::Cat => Ok(ranks.iter().sum()),
         _ if combination.is_by_svd() => Ok(combination.svd_rank.unwrap_or(most)),
         kind if ranks.iter().any(|&rank| rank != most) => Err(PeftError::Adapter(format!(
-            "combination_type {kind} needs adapters of one rank, these have {ranks:?}: use cat, \
-             svd or a type that ends with _svd"
+            "combination_type {kind} needs adapters of one rank, these have {}: use cat, svd or a \
+             type that ends with _svd",
+            (ranks.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", ")
         ))),
         _ => Ok(most),
     }

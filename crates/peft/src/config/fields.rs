@@ -2,6 +2,7 @@
 
 use super::keys::{is_truthy, own_keys};
 use crate::{PeftError, Result};
+use burn_peft_files::plain_words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -117,11 +118,16 @@ impl Fields {
             values.insert(key.clone(), value.clone());
             // One key after the other, so that an error is about this one.
             if let Err(error) = T::deserialize(Value::Object(values.clone())) {
-                return Err(self.error(&key, &value, &plain_words(error.to_string())));
+                return Err(self.error(&key, &value, &plain_words(&error.to_string())));
             }
         }
-        T::deserialize(Value::Object(values))
-            .map_err(|error| PeftError::Config(format!("{}: {error}", self.source)))
+        T::deserialize(Value::Object(values)).map_err(|error| {
+            PeftError::Config(format!(
+                "{}: {}",
+                self.source,
+                plain_words(&error.to_string())
+            ))
+        })
     }
 
     /// The keys that nobody took, in the order of the file.
@@ -131,7 +137,7 @@ impl Fields {
 
     fn convert<T: DeserializeOwned>(&self, key: &str, value: &Value) -> Result<T> {
         T::deserialize(value)
-            .map_err(|error| self.error(key, value, &plain_words(error.to_string())))
+            .map_err(|error| self.error(key, value, &plain_words(&error.to_string())))
     }
 
     /// An error about the `value` of `key`: `SOURCE: KEY = VALUE: reason`.
@@ -149,23 +155,6 @@ fn shown(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
-}
-
-/// serde names Rust's types; people who write a configuration know JSON's.
-fn plain_words(message: String) -> String {
-    let words = [
-        ("i64", "a whole number"),
-        ("u64", "a whole number that is not negative"),
-        ("usize", "a whole number that is not negative"),
-        ("f64", "a number"),
-        ("a boolean", "true or false"),
-    ];
-    for (rust, plain) in words {
-        if let Some(start) = message.strip_suffix(&format!("expected {rust}")) {
-            return format!("{start}expected {plain}");
-        }
-    }
-    message
 }
 
 #[cfg(test)]

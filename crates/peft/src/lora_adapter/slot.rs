@@ -162,8 +162,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             .collect();
         let cannot = |adapter: &Adapter| {
             PeftError::Adapter(format!(
-                "the adapter `{}` cannot be merged into {path}: {:?} has no equal weight",
-                adapter.name, adapter.method
+                "the adapter `{}` cannot be merged into {path}: what it does there is no change of \
+                 the layer's weight",
+                adapter.name
             ))
         };
         match to_merge.first() {
@@ -191,8 +192,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
                     .is_none_or(|bias| finite(bias.is_finite().all())))
         {
             return Err(PeftError::Adapter(format!(
-                "NaN or infinite values in the weight of {path} merged with {merged:?}: \
-                 the adapter is broken, nothing was merged"
+                "NaN or infinite values in the weight of {path} merged with {}: \
+                 the adapter is broken, nothing was merged",
+                merged.join(", ")
             )));
         }
         self.set_merged(weight, bias);

@@ -19,9 +19,12 @@ impl InitWeights {
     /// Checks that a name is one of these.
     pub(super) fn check(&self, known: &[&str]) -> Result<()> {
         match self {
-            Self::Named(name) if !known.contains(&name.as_str()) => Err(PeftError::Config(
-                format!("init_weights = {name:?}: must be true, false or one of {known:?}"),
-            )),
+            Self::Named(name) if !known.contains(&name.as_str()) => {
+                Err(PeftError::Config(format!(
+                    "init_weights = {name:?}: must be true, false or one of {}",
+                    known.join(", ")
+                )))
+            }
             _ => Ok(()),
         }
     }

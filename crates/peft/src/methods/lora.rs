@@ -119,7 +119,7 @@ impl Method for LoraConfig {
                     let first = first.ok_or_else(|| {
                         PeftError::Adapter(format!(
                             "the initial adapter has no {key} of shape {:?}: it is another's",
-                            data.shape()
+                            data.shape().to_vec()
                         ))
                     })?;
                     match is_a {

@@ -136,11 +136,12 @@ fn warn_unused(
     layers: &[LayerInfo],
 ) -> Result<()> {
     if let TargetModules::List(names) = target_modules {
-        let unused: Vec<_> = (names.iter())
+        let unused: Vec<&str> = (names.iter().map(String::as_str))
             .filter(|name| !layers.iter().any(|layer| ends_with_name(&layer.path, name)))
             .collect();
         if !unused.is_empty() {
-            tracing::warn!("target_modules {unused:?} match no layer; the other names do");
+            let unused = unused.join(", ");
+            tracing::warn!("target_modules: no layer is called {unused}; the other names are some");
         }
     }
     if let Some(exclude) = &common.exclude_modules

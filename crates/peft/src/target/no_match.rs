@@ -131,7 +131,10 @@ fn removals(common: &CommonConfig, verdicts: &[Verdict]) -> Vec<String> {
     }
     let saved = count(Verdict::Saved);
     if let Some(names) = common.modules_to_save.as_ref().filter(|_| saved > 0) {
-        removed.push(format!("modules_to_save {names:?} removes {saved}"));
+        removed.push(format!(
+            "modules_to_save {} removes {saved}",
+            names.join(", ")
+        ));
     }
     let indices: Vec<_> = (verdicts.iter())
         .filter_map(|verdict| match verdict {
@@ -149,7 +152,8 @@ fn removals(common: &CommonConfig, verdicts: &[Verdict]) -> Vec<String> {
         line += &if known.is_empty() {
             ", as no index was found in their paths".to_string()
         } else {
-            format!(", whose indices are {known:?}")
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            format!(", whose indices are {}", known.join(", "))
         };
         removed.push(line);
     }

@@ -86,7 +86,7 @@ fn a_wrong_value_is_named() {
     let cases = [
         (
             r#""n_embd": "64""#,
-            r#"n_embd = "64": invalid type: string "64", expected usize"#,
+            r#"n_embd = "64": invalid type: string "64", expected a whole number"#,
         ),
         (r#""n_layer": -1"#, "n_layer = -1"),
         (r#""n_layer": 0"#, "n_layer = 0 is not between 1 and"),
@@ -103,7 +103,7 @@ fn a_wrong_value_is_named() {
         (r#""layer_norm_epsilon": 0"#, "layer_norm_epsilon = 0"),
         (
             r#""activation_function": "silu""#,
-            "unknown variant `silu`, expected one of `gelu_new`",
+            "unknown value `silu`, expected one of `gelu_new`",
         ),
         (
             r#""eos_token_id": "x""#,
