@@ -224,7 +224,7 @@ fn empty(source: &Source, problem: String) -> DataError {
 
 /// Drawn on a terminal only.
 fn bar(source: &Source) -> ProgressBar {
-    let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta}";
+    let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta_precise} left";
     let style = ProgressStyle::with_template(template);
     let bar = ProgressBar::new(source.bytes());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::DataSet;
-use burn_peft_train::{TrainTarget, TrainingArguments, clock, estimate};
+use burn_peft_train::{TrainTarget, TrainingArguments, clock, estimate, speed};
 
 use crate::output::{say, size};
 
@@ -19,8 +19,11 @@ pub fn dry_run<T: TrainTarget>(
     let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
     say("\ndry run: two steps were done, the output folder was not touched")?;
     say(format!(
-        "  the second: loss {:.4}  {} tokens  {:.2} s  {:.0} tokens/s",
-        estimate.loss, estimate.step_tokens, estimate.step_seconds, estimate.tokens_per_second,
+        "  the second: loss {:.4}  {} tokens in {}  {}",
+        estimate.loss,
+        thousands(estimate.step_tokens),
+        clock(Duration::from_secs_f64(estimate.step_seconds)),
+        speed(estimate.tokens_per_second),
     ))?;
     say(format!(
         "  a run: {} steps, about {} tokens",
