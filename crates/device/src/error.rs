@@ -2,6 +2,7 @@
 
 use burn::tensor::DType;
 
+use crate::limits::dtype_name;
 use crate::{Backend, DeviceName};
 
 /// Why a device cannot be used.
@@ -75,8 +76,9 @@ pub enum DeviceError {
     },
     /// The device has no arithmetic in a type.
     #[error(
-        "{device} cannot compute in {dtype:?}; it can in {supported}. Leave out what asks for it \
-         (bf16, fp16, --dtype), or choose another device: `peft devices` lists them"
+        "{device} cannot compute in {}; it can in {supported}. Leave out what asks for it \
+         (bf16, fp16, --dtype), or choose another device: `peft devices` lists them",
+        dtype_name(*dtype)
     )]
     Dtype {
         /// The device, with what it calls itself.

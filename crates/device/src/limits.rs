@@ -86,6 +86,12 @@ pub(crate) fn dtypes(device: &Device) -> Vec<&'static str> {
     supported.map(|(_, name)| name).collect()
 }
 
+/// The name of a type, as transformers calls it.
+pub(crate) fn dtype_name(dtype: DType) -> &'static str {
+    let known = DTYPES.into_iter().find(|(known, _)| *known == dtype);
+    known.map_or("that type", |(_, name)| name)
+}
+
 /// What a device says about itself.
 pub(crate) struct Properties {
     pub name: String,
