@@ -455,7 +455,8 @@ struct Bar {
 
 impl Bar {
     fn new(size: &Rc<Cell<u64>>) -> Self {
-        let template = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta_precise} left";
+        let template =
+            "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta_precise} left";
         let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::new(0);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
