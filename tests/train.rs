@@ -120,9 +120,9 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
             "peft.modules_to_save=[\"ln_f\"]"
         ]),
         "LORA: r = 4, lora_alpha = 8, bias = \"lora_only\", use_dora = true\n  \
-         transformer.h.*.attn.c_attn (its bias)     2 layers   96 parameters\n  \
-         transformer.h.*.attn.c_attn                2 layers  608 parameters\n  \
-         transformer.ln_f (a copy of the layer)      1 layer   32 parameters\n"
+         transformer.h.*.attn.c_attn (its bias)  2 layers   96 parameters\n  \
+         transformer.h.*.attn.c_attn             2 layers  608 parameters\n  \
+         transformer.ln_f (a copy of the layer)   1 layer   32 parameters\n"
     );
     let full = told(&["peft.peft_type=NONE"]);
     assert_eq!(full, "all weights of model are trained\n");

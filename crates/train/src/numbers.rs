@@ -79,10 +79,15 @@ pub fn paragraph(label: &str, text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns else {
         return text.replace('\n', &format!("\n{INDENT}"));
     };
-    let options = textwrap::Options::new(columns)
-        .subsequent_indent(INDENT)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation);
-    textwrap::fill(&text, options)
+    // One line of the text after the other: together, only the first is as wide as it should be.
+    let lines = text.split('\n').enumerate().map(|(index, line)| {
+        let options = textwrap::Options::new(columns)
+            .initial_indent(if index == 0 { "" } else { INDENT })
+            .subsequent_indent(INDENT)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(line, options)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn shown(columns: u16, of_terminal: fn() -> usize) -> Vec<String> {
         MetricState::Numeric(entry, Some(NumericEntry::Value(value)))
     };
     let numbers = [
-        (LOSS, 3.72425),
+        (LOSS, 3.72421),
         (LEARNING_RATE, 9.0e-3),
         (EPOCH, 0.134),
         (GRAD_NORM, 1.957),

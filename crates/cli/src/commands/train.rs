@@ -293,14 +293,15 @@ impl Job {
                 best.metric
             ))?;
         }
-        say(format!(
-            "\nafter training, {} steps in {}, {} tokens, train_loss {:.4}{}",
+        let told = format!(
+            "after training, {} steps in {}, {} tokens, train_loss {:.4}{}",
             outcome.steps,
             clock(Duration::from_secs_f64(outcome.train_runtime)),
             thousands(outcome.tokens),
             outcome.train_loss,
             if self.assesses(true) { ":" } else { "" }
-        ))?;
+        );
+        say(format!("\n{}", paragraph("", &told, columns())))?;
         let evaluate = Evaluate::Now("evaluating the result");
         let evaluate = outcome.evaluation.map_or(evaluate, Evaluate::Known);
         let after = self.assess(&outcome.model, evaluate)?;
@@ -353,7 +354,7 @@ impl Job {
         (trainable, all): (usize, usize),
     ) -> Vec<(String, String)> {
         let share = 100.0 * trainable as f64 / all.max(1) as f64;
-        let trained = format!("trained parameters ({share:.2} %)");
+        let trained = format!("trained parameters ({share:.2}\u{a0}%)");
         let mut counts = vec![
             ("mean training loss", format!("{:.3}", outcome.train_loss)),
             ("steps", thousands(outcome.steps)),
@@ -435,7 +436,8 @@ impl Job {
                 .transpose()?,
         };
         if let Some((result, time)) = known {
-            say(format!("  evaluation: {}", describe(&result, time)))?;
+            let result_told = describe(&result, time);
+            say(paragraph("  evaluation: ", &result_told, columns()))?;
             found.evaluation = Some(result);
             found.runtime = time.map(|time| time.as_secs_f64());
         }
