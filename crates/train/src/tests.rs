@@ -206,8 +206,8 @@ fn a_run_learns_logs_evaluates_and_saves_the_adapter_alone() {
         "{screen}"
     );
     assert_eq!(
-        lines[8].split("  in 0:0").next(),
-        Some(&*format!(
+        lines[8].split("  in 0:0").next().unwrap(),
+        format!(
             "step 40/40  eval_loss {:.4}  eval_perplexity {:.2}",
             after.loss, after.perplexity
         )
