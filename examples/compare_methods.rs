@@ -229,6 +229,7 @@ fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Exampl
     let tokenizer = Tokenizer::load(&config.model)?;
     let limits = Limits {
         n_positions: model.max_positions(),
+        adapter_positions: model.adapter_positions(),
         vocab_size: model.vocab_size(),
     };
     let data = DataSet::load(&config.data, Some(&tokenizer), limits, config.training.seed)?;

@@ -127,10 +127,6 @@ fn what_is_missing_is_said() {
         ],
     );
     lab.fails(
-        &["data", "train.jsonl"],
-        &["train.jsonl line 1", "--tokenizer"],
-    );
-    lab.fails(
         &["data", "none.jsonl"],
         &["there is no data file none.jsonl"],
     );

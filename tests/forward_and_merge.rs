@@ -93,3 +93,39 @@ fn a_merged_model_needs_no_adapter() {
     assert_eq!(logits(&lab, &["--model", "new/merged"]), merged);
     assert_eq!(lab.read("new/merged/notes"), b"mine");
 }
+
+#[test]
+fn a_merged_model_without_a_tokenizer_is_told_of_and_can_be_given_one() {
+    let lab = lab();
+    let tokenizer = lab.read("model/tokenizer.json");
+    std::fs::create_dir(lab.path("words")).unwrap();
+    std::fs::rename(
+        lab.path("model/tokenizer.json"),
+        lab.path("words/tokenizer.json"),
+    )
+    .unwrap();
+    let merge = |more: &[&str]| {
+        let args = ["merge", "--model", "model", "--adapter", "out", "--output"];
+        lab.peft(&[&args[..], more].concat())
+    };
+    let answer = merge(&["bare"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(
+        answer.err.contains("bare has no tokenizer") && answer.err.contains("--tokenizer"),
+        "{answer:?}"
+    );
+    for (output, given) in [("a", "words"), ("b", "words/tokenizer.json")] {
+        let answer = merge(&[output, "--tokenizer", given]);
+        assert_eq!(
+            (answer.code, answer.err.as_str()),
+            (Some(0), ""),
+            "{answer:?}"
+        );
+        assert_eq!(lab.read(&format!("{output}/tokenizer.json")), tokenizer);
+        lab.ok(&["generate", "--model", output, "--prompt", "the cat"]);
+    }
+    merge(&["c", "--tokenizer", "nowhere/at/all"]).failed(&["nowhere/at/all"]);
+    lab.write("odd.json", &tokenizer);
+    merge(&["c", "--tokenizer", "odd.json"]).failed(&["odd.json", "tokenizer.json"]);
+    assert!(!lab.path("c").exists());
+}

@@ -26,6 +26,7 @@ mod init_and_inspect;
 #[cfg(feature = "wgpu")]
 mod limits;
 mod linear_methods;
+mod looking;
 mod lora_fa;
 mod lora_init;
 mod methods;

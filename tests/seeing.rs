@@ -287,8 +287,6 @@ fn a_new_file_trains_as_it_is() {
             "--set",
             "training.max_steps=2",
             "--set",
-            "data.max_length=32",
-            "--set",
             "data.validation_split=2",
             "--set",
             "prompt=the cat",

@@ -187,6 +187,13 @@ fn option_tip(option: &str, command: &clap::Command) -> Option<String> {
     };
     let (word, value) = word.split_once('=').unwrap_or((word, ""));
     let word = word.trim_start_matches('-');
+    if word == "device" {
+        let name = command.get_name();
+        return Some(match has(word) {
+            true => format!("--device stands behind the command: `peft {name} … --device cuda`"),
+            false => format!("`peft {name}` computes on no device"),
+        });
+    }
     if command.get_name() == "train" {
         return key_tip(word, value);
     }

@@ -40,9 +40,6 @@ use commands::{
 #[derive(Parser)]
 #[command(name = "peft", version, propagate_version = true, after_help = EXAMPLE)]
 struct Cli {
-    /// Where to compute: cpu, cuda, metal, vulkan, wgpu or webgpu, with an index (cuda:1), or auto
-    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE")]
-    device: DeviceName,
     /// Say more on standard error; twice for details
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -57,33 +54,62 @@ Example:
 Exit status: 0 done, 1 the job failed, 2 wrong usage, 130 stopped by Ctrl-C. Results go to standard output, errors,
 warnings and progress to standard error.";
 
+/// A command that computes, and where it does.
+#[derive(clap::Args)]
+struct On<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+    /// Where to compute: cpu, cuda, metal, vulkan, wgpu or webgpu, with an index (cuda:1), or auto
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", display_order = LAST)]
+    device: DeviceName,
+}
+
+/// Behind all other options in the help.
+const LAST: usize = 1000;
+
 #[derive(Subcommand)]
 enum Command {
     /// Write a training file to begin with
     New(new::Args),
     /// Train an adapter as a file says
-    Train(train::Args),
+    Train(On<train::Args>),
     /// Continue a text
-    Generate(generate::Args),
+    Generate(On<generate::Args>),
     /// Show a data file as training sees it
     Data(data::Args),
     /// Loss and perplexity on a file
-    Eval(eval::Args),
+    Eval(On<eval::Args>),
     /// Put an adapter into the weights of its model
     #[command(visible_alias = "fuse")]
-    Merge(merge::Args),
+    Merge(On<merge::Args>),
     /// Make one LoRA adapter of several
     Combine(combine::Args),
     /// Make a LoRA adapter of one of another method
-    Convert(convert::Args),
+    Convert(On<convert::Args>),
     /// Show a model, its parameters and which of them are trained
-    Inspect(inspect::Args),
+    Inspect(On<inspect::Args>),
     /// Show what this machine and this build can compute on
     Devices(devices::Args),
     /// Make a model with random weights
     Init(init::Args),
     /// Logits for given token ids, to compare with another implementation
-    Forward(forward::Args),
+    Forward(On<forward::Args>),
+}
+
+impl Command {
+    /// Where it computes, if it does.
+    fn device(&self) -> Option<DeviceName> {
+        match self {
+            Self::Train(on) => Some(on.device),
+            Self::Generate(on) => Some(on.device),
+            Self::Eval(on) => Some(on.device),
+            Self::Merge(on) => Some(on.device),
+            Self::Convert(on) => Some(on.device),
+            Self::Inspect(on) => Some(on.device),
+            Self::Forward(on) => Some(on.device),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the command that the arguments of the process name, and gives its exit status. Arguments that
@@ -105,7 +131,8 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    let gpu = Some(cli.device).filter(|&device| device != DeviceName::CPU);
+    let gpu = cli.command.device();
+    let gpu = gpu.filter(|&device| device != DeviceName::CPU);
     failure::run(gpu, || run(cli))
 }
 
@@ -125,21 +152,19 @@ impl Write for PlainStderr {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let name = cli.device;
-    let device = || open(name);
     match cli.command {
         Command::New(args) => new::run(args),
-        Command::Train(args) => train::run(args, &device()?),
-        Command::Generate(args) => generate::run(args, &device()?),
+        Command::Train(on) => train::run(on.args, &open(on.device)?),
+        Command::Generate(on) => generate::run(on.args, &open(on.device)?),
         Command::Data(args) => data::run(args),
-        Command::Eval(args) => eval::run(args, &device()?),
-        Command::Merge(args) => merge::run(args, &device()?),
+        Command::Eval(on) => eval::run(on.args, &open(on.device)?),
+        Command::Merge(on) => merge::run(on.args, &open(on.device)?),
         Command::Combine(args) => combine::run(args),
-        Command::Convert(args) => convert::run(args, &device()?),
-        Command::Inspect(args) => inspect::run(args, &device()?),
+        Command::Convert(on) => convert::run(on.args, &open(on.device)?),
+        Command::Inspect(on) => inspect::run(on.args, &open(on.device)?),
         Command::Devices(args) => devices::run(args),
         Command::Init(args) => init::run(args),
-        Command::Forward(args) => forward::run(args, &device()?),
+        Command::Forward(on) => forward::run(on.args, &open(on.device)?),
     }
 }
 

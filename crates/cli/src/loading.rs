@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::{Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
-use burn_peft_data::{Limits, Tokenizer};
+use burn_peft_data::{FILE_KINDS, Limits, Tokenizer, folder_and_split};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
@@ -90,6 +90,22 @@ impl Dtype {
             Self::Float16 => Some(FloatDType::F16),
         }
     }
+}
+
+/// What rows there can be.
+pub const ROWS: &str = "\
+A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe `input`; or
+a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. Of other
+columns data.text_field (--text-field) names the one of text, and data.template builds a prompt. Of
+prompts and chats only the answers are trained.";
+
+/// The help of an option that takes rows.
+pub fn data_help(what: &str) -> String {
+    format!(
+        "{what}: a file ({FILE_KINDS}), a folder with a file for each split (train.jsonl, \
+         valid.jsonl, test.jsonl), or a data set on the Hub (organisation/name); with a split \
+         (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where wanted"
+    )
 }
 
 /// The options that say how rows are read and batched, in the words of a training file.
@@ -208,13 +224,9 @@ impl Loaded {
 
     /// The sequences that it can take: an adapter may need positions for itself.
     pub fn limits(&self) -> Limits {
-        let n_positions = match self {
-            Self::Plain(model) => model.max_positions(),
-            Self::Adapted(model) => model.max_positions(),
-        };
-        Limits {
-            n_positions,
-            ..limits(self.config())
+        match self {
+            Self::Plain(model) => limits(model),
+            Self::Adapted(model) => limits(model),
         }
     }
 }
@@ -233,21 +245,51 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
 
 /// A tokenizer on its own: a folder, a file or a Hub id.
 pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
-    if Path::new(given).is_file() {
-        return read_tokenizer(Path::new(given));
+    given_tokenizer(given).map(|(tokenizer, _)| tokenizer)
+}
+
+/// The paths of the files of a tokenizer on its own, which can be read as one. A file of any name
+/// has to be called as a model's is, to be found in a folder.
+pub fn given_tokenizer_files(given: &str) -> Result<Vec<PathBuf>> {
+    let files = given_tokenizer(given)?.1;
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        TOKENIZERS
+            .iter()
+            .chain(&TOKENIZER_EXTRAS)
+            .any(|n| name == *n)
+    };
+    if let Some(other) = files.iter().find(|path| !named(path)) {
+        anyhow::bail!(
+            "{} is not called {}, by which programs find a tokenizer: rename it, or name its folder",
+            other.display(),
+            TOKENIZERS[0]
+        );
+    }
+    Ok(files)
+}
+
+fn given_tokenizer(given: &str) -> Result<(Tokenizer, Vec<PathBuf>)> {
+    let path = Path::new(given);
+    if path.is_file() {
+        return Ok((read_tokenizer(path)?, vec![path.into()]));
     }
     let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
-    tokenizer_files(&files)?;
-    read_tokenizer(files.path())
+    let found = tokenizer_files(&files)?;
+    Ok((read_tokenizer(files.path())?, found))
 }
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     Tokenizer::load(path).context("cannot load the tokenizer")
 }
 
-/// The files of a data set on the Hub, for [`burn_peft_data::Finder`].
+/// The files of a folder or of a data set on the Hub, for [`burn_peft_data::Finder`].
 pub fn find_data(name: &str) -> Result<Option<Vec<PathBuf>>, String> {
-    hub::dataset(name).map_err(|error| error.to_string())
+    let found = match folder_and_split(name) {
+        Some((folder, split)) => hub::folder_dataset(folder, split).map(Some),
+        None => hub::dataset(name),
+    };
+    found.map_err(|error| error.to_string())
 }
 
 /// The paths of a model's tokenizer files; a Hub model's are fetched. None where it has no
@@ -273,18 +315,25 @@ pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<PathBuf>> {
 pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokenizer> {
     find_tokenizer(files, given)?.with_context(|| {
         format!(
-            "{} has no tokenizer.json, nor vocab.json with merges.txt: name the tokenizer's folder \
-             or file with --tokenizer",
-            files.path().display()
+            "{} has no {}: name the tokenizer's folder or file with --tokenizer",
+            files.path().display(),
+            tokenizer_names()
         )
     })
 }
 
-/// The sequences that a model without adapter can take.
-pub fn limits(config: &Gpt2Config) -> Limits {
+/// The files that a tokenizer can be, in words.
+pub fn tokenizer_names() -> String {
+    let [whole, vocab, merges] = TOKENIZERS;
+    format!("{whole}, nor {vocab} with {merges}")
+}
+
+/// The sequences that a model can take.
+pub fn limits(model: &impl CausalLm) -> Limits {
     Limits {
-        n_positions: config.n_positions,
-        vocab_size: config.vocab_size,
+        n_positions: model.max_positions(),
+        adapter_positions: model.adapter_positions(),
+        vocab_size: model.vocab_size(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `[data]` table of a training file.
 
 use crate::error::{DataError, Result};
+use crate::example::Limits;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -18,12 +19,17 @@ pub enum SampleBy {
     Document,
 }
 
+/// The kinds of files that are read, by the ends of their names.
+pub const FILE_KINDS: &str = ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .text, .md and .parquet";
+
 /// The `[data]` table of a training file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`. Or a data
-    /// set on the Hub: `stanfordnlp/imdb:train[:500]`.
+    /// set on the Hub: `stanfordnlp/imdb:train[:500]`. Or a folder with files of the names of
+    /// splits (`train.jsonl`, `valid.jsonl`), of which the rows for validation are evaluated on
+    /// where nothing else is said.
     pub train: String,
     /// The file to evaluate on, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,18 +93,18 @@ impl DataConfig {
         }
     }
 
-    /// Checks the numbers, against the model's `n_positions` where they depend on it.
+    /// Checks the numbers, against the model's limits where they depend on them.
     ///
     /// # Errors
     /// [`DataError::Setting`] names the first key that cannot be.
-    pub fn validate(&self, n_positions: usize) -> Result<()> {
+    pub fn validate(&self, limits: Limits) -> Result<()> {
         let bad = |key, problem: String| Err(DataError::Setting { key, problem });
         if let Some(max) = self.max_length {
             if max < 2 {
                 return bad("max_length", format!("is {max}; it must be 2 or more"));
             }
-            if max > n_positions {
-                let problem = format!("is {max}, more than the model's n_positions {n_positions}");
+            if max > limits.n_positions {
+                let problem = format!("is {max}, more than {}", limits.positions());
                 return bad("max_length", problem);
             }
         }
@@ -151,7 +157,12 @@ mod tests {
         let error = |change: &dyn Fn(&mut DataConfig)| {
             let mut config = DataConfig::new("a.jsonl");
             change(&mut config);
-            config.validate(1024).unwrap_err().to_string()
+            let limits = Limits {
+                n_positions: 1024,
+                adapter_positions: 0,
+                vocab_size: 50257,
+            };
+            config.validate(limits).unwrap_err().to_string()
         };
         assert_eq!(
             error(&|c| c.max_length = Some(2048)),

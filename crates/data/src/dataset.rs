@@ -4,6 +4,7 @@ use crate::config::DataConfig;
 use crate::error::Result;
 use crate::example::Limits;
 use crate::examples::Examples;
+use crate::folder;
 use crate::part::{Part, Split};
 use crate::source::Finder;
 use crate::tokenize::Tokenize;
@@ -43,7 +44,7 @@ impl DataSet {
         seed: u64,
         find: Finder<'_>,
     ) -> Result<Self> {
-        config.validate(limits.n_positions)?;
+        config.validate(limits)?;
         let tokenize = Tokenize {
             config,
             tokenizer,
@@ -63,11 +64,11 @@ impl DataSet {
         };
         let train = Examples::prepare(&tokenize, &config.train, train)?;
         let validation = match (&config.validation, side(true)) {
-            (Some(spec), _) => Some((spec, Part::default())),
-            (None, None) => None,
-            (None, split) => Some((&config.train, Part { split, max: None })),
+            (Some(spec), _) => Some((spec.clone(), Part::default())),
+            (None, None) => folder::validation(&config.train, find).map(|v| (v, Part::default())),
+            (None, split) => Some((config.train.clone(), Part { split, max: None })),
         };
-        let validation = validation.map(|(spec, part)| Examples::prepare(&tokenize, spec, part));
+        let validation = validation.map(|(spec, part)| Examples::prepare(&tokenize, &spec, part));
         Ok(Self {
             train,
             validation: validation.transpose()?,
@@ -82,6 +83,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         n_positions: 16,
+        adapter_positions: 0,
         vocab_size: 270,
     };
 

@@ -1,5 +1,7 @@
 //! What can go wrong between a file and a batch.
 
+use crate::config::FILE_KINDS;
+use crate::example::Limits;
 use burn_peft_files::FileError;
 use std::path::PathBuf;
 
@@ -21,8 +23,8 @@ pub enum DataError {
 
     /// A data file that is not there.
     #[error(
-        "there is no data file {0}; give the path of a .jsonl, .json, .csv, .tsv, .txt or .parquet \
-         file, or a data set on the Hub as organisation/name:split"
+        "there is no data file {0}; give the path of a file ({FILE_KINDS}) or of a folder of such \
+         files, or a data set on the Hub as organisation/name:split"
     )]
     NotFound(String),
 
@@ -61,16 +63,16 @@ pub enum DataError {
 
     /// More tokens than the model has positions for, and nobody said to cut.
     #[error(
-        "{place} has {length} tokens, more than the model's n_positions {n_positions}; \
-         set data.max_length to {n_positions} or less to cut such rows"
+        "{place} has {length} tokens, more than {}; set data.max_length to {} or less to cut such \
+         rows", limits.positions(), limits.n_positions
     )]
     TooLong {
         /// File and row.
         place: String,
         /// Its tokens.
         length: usize,
-        /// The longest sequence of the model.
-        n_positions: usize,
+        /// What the model can take.
+        limits: Limits,
     },
 
     /// A token the model has no embedding for.

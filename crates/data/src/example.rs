@@ -35,8 +35,25 @@ impl Example {
 pub struct Limits {
     /// The longest sequence.
     pub n_positions: usize,
+    /// The positions of the model that an adapter takes, which are not among these.
+    pub adapter_positions: usize,
     /// The number of embeddings.
     pub vocab_size: usize,
+}
+
+impl Limits {
+    /// How errors call the longest sequence: `the model's n_positions 128`.
+    pub fn positions(&self) -> String {
+        let (left, taken) = (self.n_positions, self.adapter_positions);
+        match taken {
+            0 => format!("the model's n_positions {left}"),
+            taken => format!(
+                "the {left} positions for text: the model's n_positions is {}, and {taken} of them \
+                 are the adapter's",
+                left.saturating_add(taken)
+            ),
+        }
+    }
 }
 
 /// Turns rows of one file into examples.
@@ -97,7 +114,7 @@ impl Encoder<'_> {
             return Err(DataError::TooLong {
                 place,
                 length,
-                n_positions: max,
+                limits: self.limits,
             });
         }
         if truncated {
@@ -202,6 +219,7 @@ mod tests {
             tokenizer: Some(&tokenizer),
             limits: Limits {
                 n_positions: 16,
+                adapter_positions: 0,
                 vocab_size: 270,
             },
             max_length: None,
@@ -269,6 +287,13 @@ mod tests {
             error,
             "a.jsonl line 7 has 19 tokens, more than the model's n_positions 16; \
              set data.max_length to 16 or less to cut such rows"
+        );
+        let error = encode(row.clone(), |e| e.limits.adapter_positions = 8).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a.jsonl line 7 has 19 tokens, more than the 16 positions for text: the model's \
+             n_positions is 24, and 8 of them are the adapter's; set data.max_length to 16 or less \
+             to cut such rows"
         );
         let cut = encode(row.clone(), |e| e.max_length = Some(5))
             .unwrap()

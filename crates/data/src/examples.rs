@@ -90,7 +90,7 @@ impl Examples {
         limits: Limits,
         find: Finder<'_>,
     ) -> Result<Self> {
-        config.validate(limits.n_positions)?;
+        config.validate(limits)?;
         let tokenize = Tokenize {
             config,
             tokenizer,
@@ -140,8 +140,9 @@ impl Examples {
             return Ok(());
         }
         let problem = format!(
-            "is {multiple}, which pads {longest} tokens of {} to {width}, more than the model's n_positions {}",
-            self.file, limits.n_positions
+            "is {multiple}, which pads {longest} tokens of {} to {width}, more than {}",
+            self.file,
+            limits.positions()
         );
         Err(DataError::Setting {
             key: "pad_to_multiple_of",

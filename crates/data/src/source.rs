@@ -1,7 +1,8 @@
 //! Files of rows, read as a stream: JSONL, a JSON array, CSV, plain text, Parquet.
 
-use crate::config::SampleBy;
+use crate::config::{FILE_KINDS, SampleBy};
 use crate::error::{DataError, Result};
+use crate::folder::folder_and_split;
 use crate::slice::SlicedPath;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
@@ -62,11 +63,17 @@ impl Source {
     pub fn open(spec: &str, sample_by: SampleBy, find: Finder<'_>) -> Result<Self> {
         let sliced = sliced(spec);
         let name = sliced.path;
-        let paths = match Path::new(name).exists() {
+        let in_folder = folder_and_split(name).is_some();
+        let paths = match Path::new(name).exists() && !in_folder {
             true => vec![name.into()],
             false => find(name)
                 .map_err(DataError::Hub)?
                 .ok_or_else(|| DataError::NotFound(name.into()))?,
+        };
+        // Of a folder's files errors name the one that it is.
+        let called = match &paths[..] {
+            [path] if in_folder => path.display().to_string(),
+            _ => name.to_string(),
         };
         let kind = |path: PathBuf| Kind::of(&path, name).map(|kind| (path, kind));
         let files: Vec<_> = paths.into_iter().map(kind).collect::<Result<_>>()?;
@@ -80,7 +87,7 @@ impl Source {
         }
         let has_lines = files.len() == 1 && !only(Kind::Array) && !only(Kind::Parquet);
         Ok(Self {
-            name: name.into(),
+            name: called,
             unit: if has_lines { "line" } else { "row" },
             document: sample_by == SampleBy::Document,
             spec: spec.into(),
@@ -213,7 +220,7 @@ impl Record {
 
 /// A path that is there may itself end in brackets.
 fn sliced(spec: &str) -> SlicedPath<'_> {
-    match Path::new(spec).is_file() {
+    match Path::new(spec).exists() {
         true => SlicedPath::whole(spec),
         false => SlicedPath::new(spec),
     }
@@ -243,7 +250,7 @@ impl Kind {
             other => {
                 let problem = format!(
                     "ends in {other:?}, a kind of file that is not read; \
-                     read are .jsonl, .json, .csv, .tsv, .txt and .parquet"
+                     read are {FILE_KINDS}"
                 );
                 return Err(DataError::File {
                     file: name.into(),

@@ -107,6 +107,7 @@ impl Tokenize<'_> {
         let Limits {
             n_positions,
             vocab_size,
+            ..
         } = self.limits;
         for number in [n_positions, vocab_size] {
             key.add(&number.to_le_bytes());

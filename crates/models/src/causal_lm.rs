@@ -120,6 +120,12 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 
+    /// The positions that an adapter takes, which are not among
+    /// [`max_positions`](Self::max_positions).
+    fn adapter_positions(&self) -> usize {
+        0
+    }
+
     /// The number of tokens the model knows.
     fn vocab_size(&self) -> usize;
 

@@ -127,9 +127,13 @@ fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()>
     if prompt.len() + new > positions {
         return refuse(format!(
             "a prompt of {} tokens and max_new_tokens {new} need {} positions, the model has \
-             {positions}: shorten the prompt or lower max_new_tokens to {}",
+             {}: shorten the prompt or lower max_new_tokens to {}",
             prompt.len(),
             prompt.len() + new,
+            match model.adapter_positions() {
+                0 => positions.to_string(),
+                taken => format!("{}, {taken} of them the adapter's", positions + taken),
+            },
             positions.saturating_sub(prompt.len())
         ));
     }

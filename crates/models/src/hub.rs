@@ -17,7 +17,7 @@ use crate::error::{ModelError, Result};
 
 mod dataset;
 
-pub use dataset::dataset;
+pub use dataset::{dataset, folder_dataset};
 
 /// How often a transfer that breaks off is taken up again.
 const RETRIES: u64 = 3;
@@ -105,11 +105,31 @@ impl HubOptions {
             return Err(ModelError::file(path, reason));
         }
         let Some((id, revision)) = parse_id(model) else {
-            let reason = "there is no such folder (and a Hub id is written `name` or \
-                          `organisation/name`, with `@revision` where wanted)";
+            let here = std::env::current_dir().unwrap_or_default();
+            let seen = match path.is_relative() {
+                true => format!(" from here, {}", here.display()),
+                false => String::new(),
+            };
+            let reason = format!(
+                "there is no such folder{seen} (and a Hub id is written `name` or \
+                 `organisation/name`, with `@revision` where wanted)"
+            );
             return Err(ModelError::file(path, reason));
         };
-        Hub::new(self, id, revision)?.resolve(required, optional)
+        let found = Hub::new(self, id, revision)?.resolve(required, optional);
+        found.map_err(|error| not_here(error, "folder"))
+    }
+}
+
+/// The error that something is not to be had from the Hub, for somebody who meant a path.
+fn not_here(error: ModelError, what: &str) -> ModelError {
+    let here = std::env::current_dir().unwrap_or_default();
+    match error {
+        ModelError::Hub(problem) => ModelError::Hub(format!(
+            "{problem}; and there is no such {what} here ({})",
+            here.display()
+        )),
+        error => error,
     }
 }
 
@@ -376,11 +396,11 @@ impl Hub {
         let url = self.url(file);
         let way_out = match (status(error), error) {
             (Some(401), _) if self.options.token.is_none() => {
-                "there is no such repository (nor a file or folder of this name), or it is \
+                "there is no such repository, or it is \
                  private: check the name, or set HF_TOKEN"
             }
             (Some(401), _) => {
-                "there is no such repository (nor a file or folder of this name), or the token \
+                "there is no such repository, or the token \
                  does not open it: check the name and HF_TOKEN"
             }
             (Some(403), _) => {

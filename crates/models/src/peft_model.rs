@@ -113,6 +113,10 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         })
     }
 
+    fn adapter_positions(&self) -> usize {
+        self.extra_positions()
+    }
+
     fn max_positions(&self) -> usize {
         let positions = self.get_base_model().max_positions();
         positions.saturating_sub(self.extra_positions())

@@ -5,21 +5,28 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
-    DataConfig, Example, Examples, IGNORE_INDEX, Limits, Padding, Tokenizer, histogram,
+    DataConfig, DataError, Example, Examples, IGNORE_INDEX, Limits, Overview, Padding, Tokenizer,
+    folder_and_split, histogram,
 };
 use burn_peft_models::Gpt2Config;
 use serde_json::{Value, json};
 
-use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, limits, open_tokenizer};
+use crate::loading::{
+    ROWS, RowArgs, data_help, find_data, find_model, find_tokenizer, open_tokenizer,
+};
 use crate::output::{say, say_json};
+
+mod text;
 
 const EXAMPLE: &str = "\
 Examples:
+  peft data reviews.jsonl
   peft data reviews.jsonl --model gpt2
   peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --json
 
 Shows what was detected, how long the examples are, how much of each batch would be padding, and
-three examples, with the tokens that are trained on between [ and ] (in colour on a terminal).";
+three examples, with what is trained on between [ and ] (in colour on a terminal). With neither
+model nor tokenizer lengths are in characters.";
 
 /// Bars of the histogram, and columns of the longest.
 const BARS: usize = 10;
@@ -32,11 +39,9 @@ const SEED: u64 = 42;
 
 /// The command line of `peft data`.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = format!("{EXAMPLE}\n\n{ROWS}"))]
 pub struct Args {
-    /// The file (.jsonl, .json, .csv, .tsv, .txt) or data set on the Hub (organisation/name:split),
-    /// with an optional slice of its rows
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", help = data_help("The rows"))]
     file: String,
     /// The model whose tokenizer and longest sequence count: a folder or a Hub id
     #[arg(long, value_name = "DIR|ID")]
@@ -60,8 +65,24 @@ pub fn run(args: Args) -> Result<()> {
         template: args.template,
         ..DataConfig::new(&args.file)
     };
-    let examples =
-        Examples::load_with(&args.file, &config, tokenizer.as_ref(), limits, &find_data)?;
+    let file = &args.file;
+    if tokenizer.is_none()
+        && let Some(seen) = Overview::read(file, &config, &find_data)?
+    {
+        return match args.json {
+            true => say_json(&text::json(&seen)),
+            false => text::show(&seen).and_then(|()| show_splits(file)),
+        };
+    }
+    let load = |limits| Examples::load_with(file, &config, tokenizer.as_ref(), limits, &find_data);
+    let examples = match load(limits) {
+        // All of them are to be seen.
+        Err(DataError::TooLong { .. }) => load(Limits {
+            n_positions: usize::MAX,
+            ..limits
+        }),
+        loaded => loaded,
+    }?;
     let lengths = examples.lengths();
     let longest = examples.longest();
     // Rows are packed to what the model can take, or else to the longest there is.
@@ -69,10 +90,14 @@ pub fn run(args: Args) -> Result<()> {
         usize::MAX => longest,
         n_positions => n_positions,
     });
-    let padding = Padding::count(&lengths, args.rows.batch_size, packed_to, SEED)?;
+    let cut: Vec<usize> = (lengths.iter())
+        .map(|length| *length.min(&limits.n_positions))
+        .collect();
+    let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
         examples: &examples,
         lengths,
+        limits,
         padding,
         packed_to,
         batch_size: args.rows.batch_size,
@@ -80,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     match args.json {
         true => say_json(&report.json()?),
-        false => report.show(),
+        false => report.show().and_then(|()| show_splits(file)),
     }
 }
 
@@ -90,20 +115,43 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     if let Some(model) = &args.model {
         let files = find_model(model)?;
         let config = Gpt2Config::from_file(&files.get("config.json")?)?;
-        return Ok((find_tokenizer(&files, given)?, limits(&config)));
+        let limits = Limits {
+            n_positions: config.n_positions,
+            adapter_positions: 0,
+            vocab_size: config.vocab_size,
+        };
+        return Ok((find_tokenizer(&files, given)?, limits));
     }
     let tokenizer = given.map(open_tokenizer).transpose()?;
     let limits = Limits {
         n_positions: usize::MAX,
+        adapter_positions: 0,
         // Token ids of a file are fine whatever they are, where no model is named.
         vocab_size: u32::MAX as usize,
     };
     Ok((tokenizer, limits))
 }
 
+/// The splits of a folder that were not shown.
+fn show_splits(file: &str) -> Result<()> {
+    let Some((folder, None)) = folder_and_split(file) else {
+        return Ok(());
+    };
+    let splits = ["validation", "test"].map(|split| format!("{folder}:{split}"));
+    for split in splits {
+        // A split that is not there is an error, and none here.
+        if let Ok(Some(files)) = find_data(&split) {
+            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            say(format!("see also {split}: {}", files.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
 struct Report<'a> {
     examples: &'a Examples,
     lengths: Vec<usize>,
+    limits: Limits,
     padding: Padding,
     packed_to: usize,
     batch_size: usize,
@@ -122,10 +170,12 @@ impl Report<'_> {
             .collect()
     }
 
-    fn quantile(&self, share: f64) -> usize {
-        let mut sorted = self.lengths.clone();
-        sorted.sort_unstable();
-        sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+    /// The examples that the model cannot take.
+    fn too_long(&self) -> usize {
+        let lengths = self.lengths.iter();
+        lengths
+            .filter(|length| **length > self.limits.n_positions)
+            .count()
     }
 
     fn show(&self) -> Result<()> {
@@ -149,14 +199,17 @@ impl Report<'_> {
         for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
             say(format!("{} {what}", thousands(count)))?;
         }
-        say(format!(
-            "\ntokens of an example: shortest {}, median {}, 95 % up to {}, longest {}",
-            self.quantile(0.0),
-            self.quantile(0.5),
-            self.quantile(0.95),
-            examples.longest()
-        ))?;
-        self.show_bars()?;
+        let too_long = self.too_long();
+        if too_long > 0 {
+            say(format!(
+                "{} rows are too long, with more tokens than {}: training stops at the first, unless \
+                 data.max_length = {} cuts them",
+                thousands(too_long),
+                self.limits.positions(),
+                self.limits.n_positions
+            ))?;
+        }
+        show_lengths("tokens of an example", &self.lengths)?;
 
         let Padding {
             longest,
@@ -193,29 +246,8 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn show_bars(&self) -> Result<()> {
-        let bars = histogram(&self.lengths, BARS);
-        let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
-        let digits = bars
-            .last()
-            .map_or(1, |(range, _)| range.end().to_string().len());
-        for (range, count) in bars {
-            let bar = "█".repeat((count * WIDTH).div_ceil(most));
-            let (first, last) = range.into_inner();
-            say(format!(
-                "  {first:>digits$} to {last:>digits$}  {bar} {}",
-                thousands(count)
-            ))?;
-        }
-        Ok(())
-    }
-
     /// An example's text with the parts that are trained on marked, cut where it is long.
     fn render(&self, example: &Example) -> Result<String> {
-        let (before, after) = match std::io::stdout().is_terminal() {
-            true => ("\u{1b}[32m", "\u{1b}[0m"),
-            false => ("[", "]"),
-        };
         let shown = example.input_ids.len().min(TOKENS);
         let tokens = example.input_ids[..shown].iter().zip(&example.labels);
         // The first token has nothing before it to be predicted from.
@@ -223,15 +255,12 @@ impl Report<'_> {
             .map(|(id, label)| (*id, *label != IGNORE_INDEX))
             .collect();
         tokens[0].1 = false;
-        let mut text = String::new();
+        let mut pieces = Vec::new();
         for part in tokens.chunk_by(|a, b| a.1 == b.1) {
             let ids: Vec<u32> = part.iter().map(|(id, _)| *id).collect();
-            let part_text = self.decode(&ids)?;
-            match part[0].1 {
-                true => text += &format!("{before}{part_text}{after}"),
-                false => text += &part_text,
-            }
+            pieces.push((self.decode(&ids)?, part[0].1));
         }
+        let mut text = marked(&pieces);
         if shown < example.input_ids.len() {
             text += &format!(" … and {} tokens more", example.input_ids.len() - shown);
         }
@@ -249,10 +278,6 @@ impl Report<'_> {
     }
 
     fn json(&self) -> Result<Value> {
-        let bars = histogram(&self.lengths, BARS).into_iter();
-        let bars = bars.map(
-            |(range, count)| json!({"from": range.start(), "to": range.end(), "examples": count}),
-        );
         let shown = self.shown().into_iter().map(|example| {
             let text = self.decode(&example.input_ids)?;
             Ok(json!({
@@ -269,11 +294,8 @@ impl Report<'_> {
             "supervised_tokens": examples.supervised_tokens(),
             "skipped": examples.skipped,
             "truncated": examples.truncated,
-            "length": {
-                "min": self.quantile(0.0), "median": self.quantile(0.5),
-                "p95": self.quantile(0.95), "max": examples.longest(),
-                "histogram": bars.collect::<Vec<_>>(),
-            },
+            "too_long": self.too_long(),
+            "length": lengths_json(&self.lengths),
             "batch_size": self.batch_size,
             "packed_to": self.packed_to,
             "padding": self.padding,
@@ -281,4 +303,56 @@ impl Report<'_> {
             "samples": shown.collect::<Result<Vec<_>>>()?,
         }))
     }
+}
+
+fn quantile(lengths: &[usize], share: f64) -> usize {
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable();
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+/// How long examples are: some numbers, and a histogram.
+fn show_lengths(what: &str, lengths: &[usize]) -> Result<()> {
+    let [shortest, median, most, longest] = [0.0, 0.5, 0.95, 1.0].map(|s| quantile(lengths, s));
+    say(format!(
+        "\n{what}: shortest {shortest}, median {median}, 95 % up to {most}, longest {longest}"
+    ))?;
+    let bars = histogram(lengths, BARS);
+    let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    let digits = bars
+        .last()
+        .map_or(1, |(range, _)| range.end().to_string().len());
+    for (range, count) in bars {
+        let bar = "█".repeat((count * WIDTH).div_ceil(most));
+        let (first, last) = range.into_inner();
+        say(format!(
+            "  {first:>digits$} to {last:>digits$}  {bar} {}",
+            thousands(count)
+        ))?;
+    }
+    Ok(())
+}
+
+fn lengths_json(lengths: &[usize]) -> Value {
+    let bars = histogram(lengths, BARS).into_iter();
+    let bars = bars
+        .map(|(range, count)| json!({"from": range.start(), "to": range.end(), "examples": count}));
+    json!({
+        "min": quantile(lengths, 0.0), "median": quantile(lengths, 0.5),
+        "p95": quantile(lengths, 0.95), "max": quantile(lengths, 1.0),
+        "histogram": bars.collect::<Vec<_>>(),
+    })
+}
+
+/// Texts in a row, those that are learnt marked.
+fn marked(pieces: &[(String, bool)]) -> String {
+    let (before, after) = match std::io::stdout().is_terminal() {
+        true => ("\u{1b}[32m", "\u{1b}[0m"),
+        false => ("[", "]"),
+    };
+    let pieces = pieces.iter().map(|(text, learnt)| match learnt {
+        true => format!("{before}{text}{after}"),
+        false => text.clone(),
+    });
+    pieces.collect()
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{DataConfig, Examples};
+use burn_peft_data::{DataConfig, Examples, SlicedPath, folder_and_split};
 use burn_peft_models::CausalLm;
 use burn_peft_train::{Evaluation, clock, evaluate, perplexity};
 use serde_json::{Value, json};
 
-use crate::loading::{Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer};
+use crate::loading::{
+    Loaded, ModelsArgs, ROWS, RowArgs, data_help, find_data, find_model, find_tokenizer,
+};
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
 const EXAMPLE: &str = "\
@@ -19,17 +21,16 @@ Examples:
   peft eval --model gpt2 --adapter out-a --adapter out-b --data reviews.jsonl
   peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
 
-The file is read as `peft train` reads it: .jsonl, .json, .csv, .tsv or .txt, with an optional
-slice of its rows.";
+The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
+validation, or else of train.";
 
 /// The command line of `peft eval`.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = format!("{EXAMPLE}\n\n{ROWS}"))]
 pub struct Args {
     #[command(flatten)]
     model: ModelsArgs,
-    /// The file to predict
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = data_help("The rows to predict"))]
     data: String,
     #[command(flatten)]
     rows: RowArgs,
@@ -43,17 +44,17 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let models = Loaded::open_each(&files, &args.model, true, device)?;
+    let data = held_out(&args.data);
     let config = DataConfig {
         max_length: args.rows.max_length,
         text_field: args.rows.text_field,
-        ..DataConfig::new(&args.data)
+        ..DataConfig::new(&data)
     };
     // Of several the smallest, so that all predict the same tokens.
     let limits = models.iter().map(|(_, model)| model.limits());
     let limits = limits.min_by_key(|limits| limits.n_positions);
     let limits = limits.context("there is no model")?;
-    let examples =
-        Examples::load_with(&args.data, &config, tokenizer.as_ref(), limits, &find_data)?;
+    let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
@@ -104,6 +105,21 @@ fn json_of(results: &[(&String, Evaluation, Duration)], examples: usize) -> Valu
     };
     object["examples"] = examples.into();
     object
+}
+
+/// Of a folder without a split, the split that was not trained on, where there is one.
+fn held_out(data: &str) -> String {
+    let path = SlicedPath::new(data).path;
+    if let Some((folder, None)) = folder_and_split(path) {
+        let slice = &data[path.len()..];
+        for split in ["test", "validation"] {
+            let name = format!("{folder}:{split}");
+            if matches!(find_data(&name), Ok(Some(_))) {
+                return name + slice;
+            }
+        }
+    }
+    data.to_string()
 }
 
 fn json(result: &Evaluation) -> Value {

@@ -10,7 +10,9 @@ use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::loading::{Loaded, ModelsArgs, find_model, load_adapter, load_model, model_input};
+use crate::loading::{
+    Loaded, ModelsArgs, find_model, limits, load_adapter, load_model, model_input,
+};
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -186,12 +188,12 @@ impl Rows {
 
     /// The rows as the model takes them.
     fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
-        let (place, n_positions) = (self.file.display(), model.max_positions());
+        let (place, limits) = (self.file.display(), limits(model));
         ensure!(
-            self.seq <= n_positions,
-            "{place}: input_ids has rows of {} tokens, more than the model's n_positions \
-             {n_positions}",
-            self.seq
+            self.seq <= limits.n_positions,
+            "{place}: input_ids has rows of {} tokens, more than {}",
+            self.seq,
+            limits.positions()
         );
         let known = 0..model.vocab_size() as i64;
         if let Some(at) = self.input_ids.iter().position(|id| !known.contains(id)) {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_peft_files::atomic;
-use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use tempfile::TempDir;
 
-use crate::loading::{find_model, load_adapter, load_model, model_input, tokenizer_files};
+use crate::loading::{
+    find_model, given_tokenizer_files, load_adapter, load_model, model_input, tokenizer_files,
+    tokenizer_names,
+};
 use crate::output::{say, size};
 
 const EXAMPLE: &str = "\
@@ -18,7 +20,8 @@ Example:
   peft merge --model gpt2 --adapter out --output gpt2-merged
 
 The output is a model folder as transformers reads it: config.json, model.safetensors (float32)
-and the model's tokenizer. It needs no adapter any more.";
+and the model's tokenizer. It needs no adapter any more. A model without tokenizer files is merged
+without, and it is said; --tokenizer names one.";
 
 /// The command line of `peft merge`.
 #[derive(clap::Args)]
@@ -33,6 +36,10 @@ pub struct Args {
     /// The folder that gets the merged model
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// The tokenizer that is written with it, where it does not lie with the model: a folder, a
+    /// file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    tokenizer: Option<String>,
     /// Replace files of the same names in an output folder that is not empty
     #[arg(long)]
     force: bool,
@@ -42,6 +49,10 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     check_output(&args.output, args.force)?;
     let files = find_model(&args.model)?;
+    let tokenizer = match &args.tokenizer {
+        Some(given) => given_tokenizer_files(given)?,
+        None => tokenizer_files(&files)?,
+    };
     let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
 
     let probe = probe(&model, device);
@@ -52,12 +63,22 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let after = merged.forward(probe);
     let change = largest_change(before, after)?;
 
-    let written = write(&merged, &files, &args.output)?;
+    let beside = files.find("generation_config.json")?;
+    let beside: Vec<PathBuf> = tokenizer.iter().cloned().chain(beside).collect();
+    let written = write(&merged, &beside, &args.output)?;
     say(format!(
         "largest change of a logit by merging: {change:.3e}"
     ))?;
     for (path, bytes) in written {
         say(format!("{} ({})", path.display(), size(bytes)))?;
+    }
+    if tokenizer.is_empty() {
+        let (model, output) = (&args.model, args.output.display());
+        tracing::warn!(
+            "{output} has no tokenizer, because {model} has no {}: --tokenizer names one to put \
+             there, or the commands that need one",
+            tokenizer_names()
+        );
     }
     Ok(())
 }
@@ -99,18 +120,18 @@ fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
     Ok(largest)
 }
 
-/// Writes the model's folder under a temporary name beside its place, then moves it there.
+/// Writes the model's folder, with these files in it, under a temporary name beside its place, then
+/// moves it there.
 fn write(
     model: &GPT2LMHeadModel,
-    files: &ModelFiles,
+    beside: &[PathBuf],
     output: &Path,
 ) -> Result<Vec<(PathBuf, u64)>> {
     let folder = folder_beside(output)?;
     model.save_pretrained(folder.path())?;
-    let beside = files.find("generation_config.json")?;
-    for source in tokenizer_files(files)?.into_iter().chain(beside) {
+    for source in beside {
         let place = source.display();
-        let bytes = fs::read(&source).with_context(|| format!("cannot read {place}"))?;
+        let bytes = fs::read(source).with_context(|| format!("cannot read {place}"))?;
         let name = source.file_name().unwrap_or_default();
         let target = folder.path().join(name);
         let cannot = || format!("cannot write {}", target.display());

@@ -5,9 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use burn_peft_models::Gpt2Config;
+use burn_peft_models::hub::HubOptions;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::loading::data_help;
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -30,8 +33,10 @@ pub struct Args {
     /// The model: a folder, or a Hub id
     #[arg(long, value_name = "DIR|ID", default_value = "gpt2")]
     model: String,
-    /// The file to train on
-    #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
+    #[arg(
+        long, value_name = "FILE", default_value = "data.jsonl",
+        help = data_help("The rows to train on")
+    )]
     train: String,
     /// Replace a file of that name
     #[arg(long)]
@@ -57,6 +62,22 @@ impl Template {
     }
 }
 
+/// Longer rows are cut, or those that the model cannot take.
+const MAX_LENGTH: usize = 512;
+
+/// The positions of a model that is at hand: one that is not may come later, and nothing is fetched.
+fn positions(model: &str) -> Result<Option<usize>> {
+    let hub = HubOptions {
+        offline: true,
+        ..HubOptions::from_env()
+    };
+    let Ok(files) = hub.resolve(model, &["config.json"], &[]) else {
+        return Ok(None);
+    };
+    let config = Gpt2Config::from_file(&files.get("config.json")?)?;
+    Ok(Some(config.n_positions))
+}
+
 /// Runs `peft new`.
 pub fn run(args: Args) -> Result<()> {
     let is_toml = args.name.extension().is_some_and(|end| end == "toml");
@@ -70,10 +91,12 @@ pub fn run(args: Args) -> Result<()> {
     else {
         bail!("{:?} is no name for a run, such as my-run", args.name);
     };
+    let max_length = positions(&args.model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
     let text = [
         ("{file}", place.clone()),
+        ("{max_length}", max_length.to_string()),
         ("{model}", quoted(args.model)),
         ("{train}", quoted(args.train)),
         ("{output_dir}", quoted(output_dir)),

@@ -10,7 +10,7 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, Tokenizer};
+use burn_peft_data::{DataSet, FILE_KINDS, Tokenizer};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
@@ -34,7 +34,7 @@ use self::resume::{checkpoint, quoted, stopped};
 use self::summary::summary;
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
-use crate::loading::{Loaded, find_data, find_model, find_tokenizer};
+use crate::loading::{Loaded, ROWS, find_data, find_model, find_tokenizer};
 use crate::output::{columns, emit, say, size};
 
 const EXAMPLE: &str = "\
@@ -48,7 +48,7 @@ A training file:
   model = \"gpt2\"                       # a folder or a Hub id
   prompt = \"The film was\"              # continued before and after
   [data]
-  train = \"reviews.jsonl[:500]\"        # {\"text\": …} or {\"prompt\": …, \"completion\": …} a line
+  train = \"reviews.jsonl[:500]\"        # a file, a folder, or a data set on the Hub
   validation_split = 50
   [peft]                               # the keys of adapter_config.json
   peft_type = \"LORA\"
@@ -59,6 +59,11 @@ A training file:
 
 adapter = \"DIR\" in place of [peft] goes on training a saved adapter; peft_type = \"NONE\" trains all
 weights of the model.";
+
+/// What stands below the options.
+fn after_help() -> String {
+    format!("{EXAMPLE}\n\ndata.train takes files ({FILE_KINDS}). {ROWS}")
+}
 
 /// What `peft train` says without a file.
 const NO_FILE: &str = "\
@@ -72,7 +77,7 @@ See also: peft train --help
 
 /// The command line of `peft train`.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = after_help())]
 pub struct Args {
     /// The training file (TOML); `peft new` writes one
     #[arg(value_name = "FILE")]
@@ -156,12 +161,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
         _ => bail!("--save-converted needs a new adapter, whose first values are known"),
     };
-    let prompt = prompt(
-        &config,
-        tokenizer.as_ref(),
-        model.config(),
-        limits.n_positions,
-    )?;
+    let prompt = prompt(&config, tokenizer.as_ref(), model.config(), limits)?;
     let job = Job {
         config,
         tokenizer,

@@ -153,6 +153,22 @@ fn several_files_are_one() {
 }
 
 #[test]
+fn a_folder_is_asked_for_and_errors_name_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, file) = (dir.path().to_str().unwrap(), dir.path().join("train.jsonl"));
+    fs::write(&file, "{\"text\": \"one\"}\n[2]").unwrap();
+    let find = |name: &str| match name.strip_prefix(folder) {
+        Some("" | ":train") => Ok(Some(vec![file.clone()])),
+        _ => Err(format!("no {name}")),
+    };
+    for spec in ["", ":train", "[1:]", ":train[1:]"] {
+        let source = Source::open(&format!("{folder}{spec}"), SampleBy::Line, &find).unwrap();
+        assert_eq!(source.place(2), format!("{} line 2", file.display()));
+        assert_eq!(source.slice().is_whole(), !spec.ends_with(']'));
+    }
+}
+
+#[test]
 fn missing_files_and_hub_ids_are_errors() {
     for spec in ["missing.jsonl", "stanfordnlp/imdb", "missing.jsonl[:5]"] {
         let error = open(spec, SampleBy::Line).unwrap_err().to_string();

@@ -10,10 +10,40 @@ use super::*;
 /// The kinds of files that hold rows, the preferred first: what needs no further crate to read.
 const KINDS: [&str; 7] = ["jsonl", "ndjson", "json", "csv", "tsv", "txt", "parquet"];
 
+/// How deep in a folder files of rows are looked for.
+const DEPTH: usize = 3;
+
+/// What splits are called besides, as `datasets` and mlx-lm take them.
+const SPLITS: [&[&str]; 3] = [
+    &["train", "training"],
+    &["validation", "valid", "val", "dev", "eval"],
+    &["test", "testing", "evaluation"],
+];
+
 /// Finds the files of a data set with the environment's [`HubOptions`]; see
 /// [`HubOptions::dataset`].
 pub fn dataset(spec: &str) -> Result<Option<Vec<PathBuf>>> {
     HubOptions::from_env().dataset(spec)
+}
+
+/// Finds the files of a split, `train` unless said, in a folder of one's own, as in a data set of
+/// the Hub: those in the folder, or else those below it.
+///
+/// # Errors
+/// A split or subset that is not there, with those that are.
+pub fn folder_dataset(folder: &str, split: Option<&str>) -> Result<Vec<PathBuf>> {
+    let path = Path::new(folder);
+    let mut names = Vec::new();
+    for depth in [1, DEPTH] {
+        names.clear();
+        walk(path, "", depth, &mut names);
+        if names.iter().any(|name| kind(name).is_some()) {
+            break;
+        }
+    }
+    let files = Spec::new(folder, "", split).files(&names);
+    let files = files.map_err(|problem| ModelError::file(path, problem))?;
+    Ok(files.into_iter().map(|file| path.join(file)).collect())
 }
 
 /// `organisation/name@revision:subset/split`, of which revision, subset and split may be left out.
@@ -36,25 +66,25 @@ impl<'a> Spec<'a> {
         if is_file || !(id.contains('/') || part.is_some()) {
             return None;
         }
+        Some(Self::new(id, revision, part))
+    }
+
+    fn new(id: &'a str, revision: &'a str, part: Option<&'a str>) -> Self {
         let (subset, split) = match part.map(|part| (part, part.rsplit_once('/'))) {
             None => (None, None),
             Some((_, Some((subset, split)))) => (Some(subset), Some(split)),
             Some((split, None)) => (None, Some(split)),
         };
-        Some(Self {
+        Self {
             id,
             revision,
             subset,
             split,
-        })
+        }
     }
 
     /// The files of the split among all files of the repository.
     fn files<'b>(&self, names: &'b [String]) -> std::result::Result<Vec<&'b str>, String> {
-        let kind = |name: &str| {
-            let (_, kind) = name.rsplit_once('.')?;
-            KINDS.iter().position(|known| *known == kind)
-        };
         let is_data = |name: &&str| {
             let file = name.rsplit('/').next().unwrap_or(name);
             let about = ["dataset_infos.json", "dataset_info.json", "state.json"];
@@ -71,7 +101,13 @@ impl<'a> Spec<'a> {
         };
         let split = self.split.unwrap_or("train");
         let mut found: Vec<&str> = all.iter().copied().filter(of_subset).collect();
-        let of_split = |name: &&str| mentions(name, split);
+        let names = SPLITS.iter().find(|names| names.contains(&split));
+        // The name that was given goes before its like.
+        let mut names = names.map_or(Vec::new(), |names| names.to_vec());
+        names.sort_by_key(|name| *name != split);
+        let mut names = names.into_iter();
+        let found_as = names.find(|name| found.iter().any(|file| mentions(file, name)));
+        let of_split = |name: &&str| mentions(name, found_as.unwrap_or(split));
         match (found.iter().any(of_split), self.split) {
             // Where no file is called after a split, all are `train`.
             (false, None) => {}
@@ -106,6 +142,12 @@ impl<'a> Spec<'a> {
     }
 }
 
+/// The kind of a file, by its place among [`KINDS`].
+fn kind(name: &str) -> Option<usize> {
+    let (_, kind) = name.rsplit_once('.')?;
+    KINDS.iter().position(|known| *known == kind)
+}
+
 /// Whether a path holds a split's name as a word of its own: `data/train-00000-of-00001.parquet`.
 fn mentions(path: &str, split: &str) -> bool {
     let between = |c: char| !c.is_ascii_alphanumeric();
@@ -127,7 +169,8 @@ impl HubOptions {
         };
         let mut hub = Hub::new(self, spec.id, spec.revision)?;
         hub.kind = RepoType::Dataset;
-        let names = hub.list()?;
+        let here = |error| not_here(error, "file or folder");
+        let names = hub.list().map_err(here)?;
         let files = spec
             .files(&names)
             .map_err(|problem| ModelError::Hub(format!("{} {problem}", hub.describe())))?;
@@ -154,7 +197,7 @@ impl Hub {
         let commit = fs::read_to_string(reference).unwrap_or_else(|_| self.revision.clone());
         let snapshot = folder.join("snapshots").join(commit.trim());
         let mut names = Vec::new();
-        walk(&snapshot, "", &mut names);
+        walk(&snapshot, "", usize::MAX, &mut names);
         match names.is_empty() {
             true => Err(self.missing("its list of files")),
             false => Ok(names),
@@ -172,13 +215,15 @@ impl Hub {
     }
 }
 
-/// The files below a folder, named from its top. What cannot be read is not there.
-fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>) {
+/// The files below a folder, so many folders deep, named from its top. What cannot be read is not
+/// there, and what is hidden is not looked at.
+fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        match entry.path().is_dir() {
-            true => walk(&entry.path(), &format!("{name}/"), names),
-            false => names.push(name),
+        if !entry.path().is_dir() {
+            names.push(name);
+        } else if depth > 1 && !entry.file_name().to_string_lossy().starts_with('.') {
+            walk(&entry.path(), &format!("{name}/"), depth - 1, names);
         }
     }
 }
@@ -232,6 +277,20 @@ mod tests {
             "has several subsets (x, y); name one of them: a/b:SUBSET/train"
         );
         assert_eq!(files("a/b:y/train", &subsets).unwrap(), ["y/train.csv"]);
+        // mlx-lm's names, and those of `datasets`.
+        let names = ["train.jsonl", "valid.jsonl", "test.jsonl"];
+        for (split, file) in [
+            ("validation", "valid.jsonl"),
+            ("valid", "valid.jsonl"),
+            ("dev", "valid.jsonl"),
+            ("test", "test.jsonl"),
+            ("train", "train.jsonl"),
+        ] {
+            assert_eq!(files(&format!("a/b:{split}"), &names).unwrap(), [file]);
+        }
+        let names = ["val.csv", "validation.csv"];
+        assert_eq!(files("a/b:val", &names).unwrap(), ["val.csv"]);
+        assert_eq!(files("a/b:validation", &names).unwrap(), ["validation.csv"]);
         // One file of any name is the training split.
         assert_eq!(
             files("a/b", &["alpaca.json", "README.md"]).unwrap(),
