@@ -120,6 +120,9 @@ pub struct RowArgs {
     /// The column of text (data.text_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub text_field: Option<String>,
+    /// The column of the completion (data.completion_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub completion_field: Option<String>,
     /// Rows of one batch
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,

@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::ops::Range;
 
+mod messages;
+
 /// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
 const BEGIN: char = '\u{f5e51}';
 const END: char = '\u{f5e52}';
@@ -26,50 +28,6 @@ pub struct Chat {
     pub extras: Map<String, Value>,
     /// This many messages, at the start, are not learnt.
     pub given: usize,
-}
-
-impl Chat {
-    /// The chat of a row whose messages are in these columns, the first `given` of which are not
-    /// learnt. ShareGPT's `from` and `value` are read as `role` and `content`.
-    pub(crate) fn new(
-        row: &Map<String, Value>,
-        columns: &[&str],
-        given: usize,
-    ) -> std::result::Result<Self, String> {
-        let mut chat = Self::default();
-        for (index, column) in columns.iter().enumerate() {
-            let list = row.get(*column).and_then(Value::as_array);
-            let list = list.ok_or_else(|| format!("has no list of messages in `{column}`"))?;
-            for message in list {
-                let message = message.as_object().and_then(normal).ok_or_else(|| {
-                    format!("has a message without a `role` in `{column}`: {message}")
-                })?;
-                chat.messages.push(message);
-            }
-            if index < given {
-                chat.given = chat.messages.len();
-            }
-        }
-        for name in ["tools", "documents"] {
-            if let Some(value) = row.get(name).filter(|value| !value.is_null()) {
-                chat.extras.insert(name.into(), value.clone());
-            }
-        }
-        Ok(chat)
-    }
-}
-
-/// A message with a role.
-fn normal(message: &Map<String, Value>) -> Option<Value> {
-    if message.get("role").is_some_and(Value::is_string) {
-        return Some(Value::Object(message.clone()));
-    }
-    let role = match message.get("from")?.as_str()? {
-        "human" => "user",
-        "gpt" | "model" | "chatgpt" => "assistant",
-        other => other,
-    };
-    Some(serde_json::json!({"role": role, "content": message.get("value")?}))
 }
 
 /// A tokenizer's `chat_template`.
@@ -144,13 +102,23 @@ impl ChatTemplate {
     fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
         let marked = self.marked(&chat.messages, &chat.extras, false)?;
         if marked.contains(BEGIN) && chat.given == 0 {
-            return unmark(&marked);
+            let (text, spans) = unmark(&marked)?;
+            let is_assistant = |message: &&Value| message["role"] == "assistant";
+            let turns: Vec<_> = chat.messages.iter().filter(is_assistant).collect();
+            if !turns.iter().any(|turn| Chat::is_masked(turn)) {
+                return Ok((text, spans));
+            }
+            if spans.len() == turns.len() {
+                let spans = spans.into_iter().zip(turns);
+                let learnt = spans.filter(|(_, turn)| Chat::is_learnt(turn));
+                return Ok((text, learnt.map(|(span, _)| span).collect()));
+            }
         }
         let whole = marked.replace([BEGIN, END], "");
         let begins = |text: &String| whole.starts_with(text.as_str());
         let mut spans = Vec::new();
         for (index, message) in chat.messages.iter().enumerate().skip(chat.given) {
-            if message["role"] != "assistant" {
+            if !Chat::is_learnt(message) {
                 continue;
             }
             let render =

@@ -55,9 +55,13 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
     /// The prompt of a row, with `{column}` where a column's value goes. The completion is the
-    /// column `completion` or `output`; without one, the filled template is all of the text.
+    /// column `completion_field` names, else `completion`, `output`, `response` or `answer`;
+    /// without one, the filled template is all of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// The column of the completion of a template, a `prompt`, an `instruction` or a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_field: Option<String>,
     /// How a plain text file becomes rows.
     #[serde(default)]
     pub sample_by: SampleBy,
@@ -87,6 +91,7 @@ impl DataConfig {
             packing: false,
             text_field: None,
             template: None,
+            completion_field: None,
             sample_by: SampleBy::Line,
             completion_only_loss: true,
             cache_dir: None,
@@ -126,9 +131,14 @@ impl DataConfig {
                 return bad("validation_split", problem);
             }
         }
-        if self.text_field.is_some() && self.template.is_some() {
-            let problem = "and data.template are both set; keep one of them".into();
-            return bad("text_field", problem);
+        for (other, is_set) in [
+            ("template", self.template.is_some()),
+            ("completion_field", self.completion_field.is_some()),
+        ] {
+            if self.text_field.is_some() && is_set {
+                let problem = format!("and data.{other} are both set; keep one of them");
+                return bad("text_field", problem);
+            }
         }
         Ok(())
     }

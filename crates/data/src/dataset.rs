@@ -156,7 +156,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("a.jsonl has no usable row: each of its 2 has fewer"),
+            error.contains("a.jsonl has no usable row: 2 of 2 rows dropped: fewer than 2"),
             "{error}"
         );
     }

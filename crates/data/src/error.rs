@@ -50,8 +50,7 @@ pub enum DataError {
     #[error(
         "{file} has the columns {}, which is no known shape; known are `text`, \
          `prompt` with `completion`, `instruction` with `output` (and `input`), `messages`, \
-         `input_ids`; \
-         name the column of text with data.text_field, or build a prompt with data.template",
+         `input_ids`; {hint}",
         columns.join(", ")
     )]
     UnknownShape {
@@ -59,6 +58,8 @@ pub enum DataError {
         file: String,
         /// The columns of its first row.
         columns: Vec<String>,
+        /// The way out.
+        hint: String,
     },
 
     /// More tokens than the model has positions for, and nobody said to cut.

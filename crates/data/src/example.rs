@@ -1,7 +1,8 @@
 //! From a row to tokens with labels.
 
 use crate::error::{DataError, Result};
-use crate::format::{Content, Shape};
+use crate::format::{Content, Note, Shape, is_masked, notes};
+use crate::rows::Dropped;
 use crate::source::Row;
 use crate::tokenizer::Tokenizer;
 
@@ -73,12 +74,24 @@ pub(crate) struct Encoded {
     /// No more than one, but for a document; none where nothing is to be learnt.
     pub examples: Vec<Example>,
     pub truncated: bool,
+    /// Why there is no example.
+    pub dropped: Option<Dropped>,
+    pub notes: Vec<Note>,
 }
 
 impl Encoder<'_> {
     /// The examples of a row, `place` being how errors call it.
     pub fn encode(&self, row: &Row, place: &str) -> Result<Encoded> {
-        let (mut input_ids, mut labels) = match self.shape.read(row, place)? {
+        let content = self.shape.read(row, place)?;
+        let notes = notes(self.shape, &row.columns, &content);
+        if is_masked(self.shape, &row.columns) {
+            return Ok(Encoded {
+                dropped: Some(Dropped::Masked),
+                notes,
+                ..Encoded::default()
+            });
+        }
+        let (mut input_ids, mut labels) = match content {
             Content::Text(text) => {
                 let tokenizer = self.tokenizer(place)?;
                 learnt(with_eos(tokenizer.encode(&text)?, tokenizer))
@@ -117,6 +130,11 @@ impl Encoder<'_> {
                 limits: self.limits,
             });
         }
+        let dropped = match (input_ids.len(), labels.iter().skip(1).all(is_ignored)) {
+            (0 | 1, _) => Dropped::Short,
+            (_, true) => Dropped::Unlearnt,
+            _ => Dropped::Cut,
+        };
         if truncated {
             input_ids.truncate(max);
             labels.truncate(max);
@@ -129,12 +147,15 @@ impl Encoder<'_> {
             labels: labels.to_vec(),
             row: row.number,
         });
-        let examples = examples
+        let examples: Vec<Example> = examples
             .filter(|example| example.supervised_tokens() > 0)
             .collect();
         Ok(Encoded {
+            dropped: examples.is_empty().then_some(dropped),
+            // What was dropped is not counted as cut too.
+            truncated: truncated && !examples.is_empty(),
             examples,
-            truncated,
+            notes,
         })
     }
 
@@ -171,6 +192,10 @@ impl Encoder<'_> {
             .map(|id| known(id).ok_or_else(|| unknown(id)))
             .collect()
     }
+}
+
+fn is_ignored(label: &i64) -> bool {
+    *label == IGNORE_INDEX
 }
 
 fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
@@ -210,7 +235,7 @@ mod tests {
         let columns = row.as_object().cloned().unwrap();
         let shape = match columns.contains_key("input_ids") {
             true => Shape::Tokenized,
-            false if columns.contains_key("prompt") => Shape::PromptCompletion,
+            false if columns.contains_key("prompt") => Shape::PromptCompletion("completion".into()),
             false => Shape::Text("text".into()),
         };
         let tokenizer = tiny();

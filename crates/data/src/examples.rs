@@ -24,10 +24,12 @@ pub struct Examples {
     pub file: String,
     /// The shape of its rows.
     pub shape: Shape,
-    /// Rows left out: fewer than 2 tokens, or nothing to learn.
+    /// Rows that give no example: [`left_out`](Self::left_out) says why.
     pub skipped: usize,
     /// Rows cut to `max_length`.
     pub truncated: usize,
+    /// What was cut and dropped: how many rows, and by which setting, in words.
+    pub left_out: Vec<String>,
     /// What batches are padded with: the tokenizer's end of sequence, else 0.
     pub pad_id: u32,
     /// What the width of a batch is rounded up to.
@@ -56,6 +58,7 @@ impl Examples {
             shape,
             skipped: 0,
             truncated: 0,
+            left_out: Vec::new(),
             pad_id: 0,
             pad_to_multiple_of: None,
             cache_file: None,
@@ -113,12 +116,11 @@ impl Examples {
         }
         examples.check_padding(limits)?;
         tracing::info!(
-            "{}: {} examples of shape {}, {} tokens, {} rows cut to max_length",
+            "{}: {} examples of shape {}, {} tokens",
             examples.file,
             examples.len(),
             examples.shape,
             examples.tokens(),
-            examples.truncated,
         );
         Ok(examples)
     }

@@ -45,6 +45,7 @@ mod packing;
 mod parquet;
 mod part;
 mod pipeline;
+mod rows;
 mod sampler;
 mod slice;
 mod source;

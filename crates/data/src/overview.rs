@@ -30,7 +30,11 @@ impl Overview {
     /// # Errors
     /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
     pub fn read(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<Option<Self>> {
-        let source = Source::open(spec, config.sample_by, find)?;
+        let mut source = Source::open(spec, config.sample_by, find)?;
+        let schema = source.schema()?;
+        if let Some(columns) = &schema {
+            source.read_only(&Shape::detect(columns, &source.name, config)?);
+        }
         let bar = ProgressBar::hidden();
         let rows = || -> Result<_> {
             let records = Part::default().records(&source, &bar)?;
@@ -62,7 +66,7 @@ impl Overview {
             }
         }
         Ok(Some(Self {
-            columns: first.columns.keys().cloned().collect(),
+            columns: schema.unwrap_or(first.columns).keys().cloned().collect(),
             file: source.name.clone(),
             shape,
             lengths,

@@ -1,14 +1,22 @@
-//! Files of rows, read as a stream: JSONL, a JSON array, CSV, plain text, Parquet.
+//! Files of rows, most of them read as a stream: JSONL, JSON, CSV, plain text, Parquet.
 
 use crate::config::{FILE_KINDS, SampleBy};
 use crate::error::{DataError, Result};
 use crate::folder::folder_and_split;
+use crate::format::Shape;
 use crate::slice::SlicedPath;
+use burn_peft_files::begin_text;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+
+mod delimited;
+mod json;
+mod lines;
+
+use lines::{Lines, paragraphs, text};
 
 /// One row: named values.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +44,10 @@ pub struct Source {
     /// The name with its slice.
     spec: String,
     files: Vec<(PathBuf, Kind)>,
+    /// Of an object that holds several lists of rows, the key of the one that is meant.
+    list: Option<String>,
+    /// The columns that are read of a file that need not be read whole; all unless set.
+    columns: Option<Vec<String>>,
     sample_by: SampleBy,
 }
 
@@ -55,8 +67,9 @@ enum Content {
 pub(crate) type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
 
 impl Source {
-    /// Opens a file; `spec` is its path with an optional slice such as `[:500]`. What is no file
-    /// is left to `find`.
+    /// Opens a file; `spec` is its path with an optional slice such as `[:500]`, and where a `.json`
+    /// file is an object that holds several lists of rows, the key of one: `reviews.json:train`.
+    /// What is no file is left to `find`.
     ///
     /// # Errors
     /// A file that is missing or of an unknown kind.
@@ -64,18 +77,28 @@ impl Source {
         let sliced = sliced(spec);
         let name = sliced.path;
         let in_folder = folder_and_split(name).is_some();
-        let paths = match Path::new(name).exists() && !in_folder {
-            true => vec![name.into()],
-            false => find(name)
+        let in_file = name.rsplit_once(':');
+        let in_file = in_file.filter(|(path, _)| Path::new(path).is_file());
+        let mut list = None;
+        let paths = if Path::new(name).exists() && !in_folder {
+            vec![name.into()]
+        } else if let Some((path, key)) = in_file {
+            list = Some(key.to_owned());
+            vec![path.into()]
+        } else {
+            find(name)
                 .map_err(DataError::Hub)?
-                .ok_or_else(|| DataError::NotFound(name.into()))?,
+                .ok_or_else(|| DataError::NotFound(name.into()))?
+        };
+        let kind = |path: PathBuf| {
+            let kind = Kind::of(&path, name, list.is_some());
+            kind.map(|kind| (path, kind))
         };
         // Of a folder's files errors name the one that it is.
         let called = match &paths[..] {
             [path] if in_folder => path.display().to_string(),
             _ => name.to_string(),
         };
-        let kind = |path: PathBuf| Kind::of(&path, name).map(|kind| (path, kind));
         let files: Vec<_> = paths.into_iter().map(kind).collect::<Result<_>>()?;
         let only = |kind| files.iter().all(|(_, k)| *k == kind);
         if sample_by != SampleBy::Line && !only(Kind::Text) {
@@ -85,13 +108,15 @@ impl Source {
                 problem,
             });
         }
-        let has_lines = files.len() == 1 && !only(Kind::Array) && !only(Kind::Parquet);
+        let has_lines = files.len() == 1 && !only(Kind::Json) && !only(Kind::Parquet);
         Ok(Self {
             name: called,
             unit: if has_lines { "line" } else { "row" },
             document: sample_by == SampleBy::Document,
             spec: spec.into(),
             files,
+            list,
+            columns: None,
             sample_by,
         })
     }
@@ -99,6 +124,22 @@ impl Source {
     /// The files, in the order they are read in.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The columns of files that say so before a row is read, each with a value of its kind.
+    pub(crate) fn schema(&self) -> Result<Option<Map<String, Value>>> {
+        match self.files.first() {
+            Some((path, Kind::Parquet)) => {
+                crate::parquet::schema(&self.name, open(path)?).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Leaves out the columns that a shape does not read, where a file need not be read whole.
+    pub(crate) fn read_only(&mut self, shape: &Shape) {
+        let columns = shape.columns().into_iter().map(Into::into);
+        self.columns = Some(columns.collect());
     }
 
     /// The slice of the rows that is wanted.
@@ -152,13 +193,11 @@ impl Source {
     fn read(&self, path: &Path, kind: Kind, bar: ProgressBar) -> Result<Records<'_>> {
         let file = open(path)?;
         if kind == Kind::Parquet {
-            return crate::parquet::records(&self.name, file, bar);
+            return crate::parquet::records(&self.name, file, bar, self.columns.as_deref());
         }
         let name = self.name.clone();
-        let mut reader = BufReader::new(bar.wrap_read(file));
-        skip_byte_order_mark(&mut reader).map_err(DataError::io(path))?;
         let lines = Lines {
-            reader,
+            reader: begin(bar.wrap_read(file), path, &name)?,
             path: path.into(),
             name,
             number: 0,
@@ -169,8 +208,10 @@ impl Source {
                 let content = Content::Json(line);
                 Ok(Record { number, content })
             })),
-            (Kind::Array, _) => Box::new(array(&lines.rest()?, &self.name)?),
-            (Kind::Csv(delimiter), _) => csv_rows(lines.reader, delimiter, self.name.clone())?,
+            (Kind::Json, _) => json::records(&lines.rest()?, &self.name, self.list.as_deref())?,
+            (Kind::Csv(delimiter), _) => {
+                delimited::records(lines.reader, delimiter, self.name.clone())?
+            }
             (_, SampleBy::Line) => Box::new(lines.filled().map(|line| {
                 let (number, line) = line?;
                 Ok(text(number, line))
@@ -194,7 +235,7 @@ impl Source {
         let value = match record.content {
             Content::Columns(columns) => return Ok(Row { number, columns }),
             Content::Value(value) => value,
-            Content::Json(line) => serde_json::from_str(&line).map_err(|error| {
+            Content::Json(line) => json::parse(&line).map_err(|error| {
                 // serde_json counts lines within the line; only its column helps.
                 let text = error.to_string();
                 let what = text.rsplit_once(" at line ");
@@ -229,20 +270,31 @@ fn sliced(spec: &str) -> SlicedPath<'_> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Lines,
-    Array,
+    Json,
     Csv(u8),
     Text,
     Parquet,
 }
 
 impl Kind {
-    fn of(path: &Path, name: &str) -> Result<Self> {
+    /// The kind of a file, which of JSON shows in its first line; `is_list` where a list in it is
+    /// asked for.
+    fn of(path: &Path, name: &str, is_list: bool) -> Result<Self> {
         let extension = path.extension().unwrap_or_default();
-        Ok(match extension.to_string_lossy().to_lowercase().as_str() {
-            "jsonl" | "ndjson" => Self::Lines,
-            // Many a `.json` file holds one object a line.
-            "json" if starts_with_brace(path)? => Self::Lines,
-            "json" => Self::Array,
+        let extension = extension.to_string_lossy().to_lowercase();
+        if is_list && extension != "json" {
+            let problem = "asks for a list in a file; only a .json file holds lists to choose from";
+            return Err(DataError::File {
+                file: name.into(),
+                problem: problem.into(),
+            });
+        }
+        Ok(match extension.as_str() {
+            "json" if is_list => Self::Json,
+            "json" | "jsonl" | "ndjson" => match json::is_lines(path, name, extension == "json")? {
+                true => Self::Lines,
+                false => Self::Json,
+            },
             "csv" => Self::Csv(b','),
             "tsv" => Self::Csv(b'\t'),
             "txt" | "text" | "md" => Self::Text,
@@ -268,136 +320,17 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-fn starts_with_brace(path: &Path) -> Result<bool> {
-    let mut reader = BufReader::new(open(path)?);
-    skip_byte_order_mark(&mut reader).map_err(DataError::io(path))?;
-    let filled =
-        |byte: &std::io::Result<u8>| !matches!(byte, Ok(byte) if byte.is_ascii_whitespace());
-    let first = reader.bytes().find(filled).transpose();
-    Ok(first.map_err(DataError::io(path))? == Some(b'{'))
-}
-
-fn skip_byte_order_mark(reader: &mut impl BufRead) -> std::io::Result<()> {
-    if reader.fill_buf()?.starts_with("\u{feff}".as_bytes()) {
-        reader.consume('\u{feff}'.len_utf8());
-    }
-    Ok(())
-}
-
-/// The lines of a text file, without their ends, with their numbers.
-struct Lines<R> {
-    reader: R,
-    path: PathBuf,
-    name: String,
-    number: usize,
-}
-
-impl<R: BufRead> Lines<R> {
-    /// Lines that are not blank.
-    fn filled(self) -> impl Iterator<Item = Result<(usize, String)>> {
-        self.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty()))
-    }
-
-    /// All that is left.
-    fn rest(mut self) -> Result<String> {
-        let mut bytes = Vec::new();
-        let read = self.reader.read_to_end(&mut bytes);
-        read.map_err(DataError::io(&self.path))?;
-        self.utf8(bytes, "")
-    }
-
-    fn utf8(&self, bytes: Vec<u8>, place: &str) -> Result<String> {
-        String::from_utf8(bytes).map_err(|error| DataError::File {
-            file: self.name.clone(),
-            problem: format!("is not UTF-8 text: {}{place}", error.utf8_error()),
-        })
-    }
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = Result<(usize, String)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut line = Vec::new();
-        match self.reader.read_until(b'\n', &mut line) {
-            Ok(0) => return None,
-            Ok(_) => self.number += 1,
-            Err(error) => return Some(Err(DataError::io(&self.path)(error))),
-        }
-        for end in [b'\n', b'\r'] {
-            if line.last() == Some(&end) {
-                line.pop();
-            }
-        }
-        let place = format!(" of line {}", self.number);
-        Some(self.utf8(line, &place).map(|line| (self.number, line)))
-    }
-}
-
-fn text(number: usize, text: String) -> Record {
-    let columns = Map::from_iter([("text".into(), Value::from(text))]);
-    let content = Content::Columns(columns);
-    Record { number, content }
-}
-
-/// The blocks between blank lines.
-fn paragraphs<R: BufRead>(mut lines: Lines<R>) -> impl Iterator<Item = Result<Record>> {
-    std::iter::from_fn(move || {
-        let mut block: Option<(usize, String)> = None;
-        for line in lines.by_ref() {
-            let (number, line) = match line {
-                Ok(line) => line,
-                Err(error) => return Some(Err(error)),
-            };
-            match (&mut block, line.trim().is_empty()) {
-                (None, true) => {}
-                (Some(_), true) => break,
-                (None, false) => block = Some((number, line)),
-                (Some((_, text)), false) => {
-                    text.push('\n');
-                    text.push_str(&line);
-                }
-            }
-        }
-        block.map(|(number, block)| Ok(text(number, block)))
-    })
-}
-
-fn array(content: &str, name: &str) -> Result<impl Iterator<Item = Result<Record>> + use<>> {
-    let values: Vec<Value> = match content.trim().is_empty() {
-        true => Vec::new(),
-        false => serde_json::from_str(content).map_err(|error| DataError::File {
+/// A text file from behind its byte order mark; what is no text is an error.
+fn begin<R: Read>(reader: R, path: &Path, name: &str) -> Result<BufReader<R>> {
+    let mut reader = BufReader::new(reader);
+    let problem = begin_text(&mut reader).map_err(DataError::io(path))?;
+    match problem {
+        None => Ok(reader),
+        Some(problem) => Err(DataError::File {
             file: name.into(),
-            problem: format!("is not a JSON array of objects: {error}"),
-        })?,
-    };
-    let record = |(number, value)| {
-        let content = Content::Value(value);
-        Ok(Record { number, content })
-    };
-    Ok((1..).zip(values).map(record))
-}
-
-fn csv_rows<'a>(reader: impl Read + 'a, delimiter: u8, name: String) -> Result<Records<'a>> {
-    let bad = move |error: csv::Error| DataError::File {
-        file: name.clone(),
-        problem: format!("is not CSV: {error}"),
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .from_reader(reader);
-    let header = reader.headers().map_err(&bad)?.clone();
-    Ok(Box::new(reader.into_records().map(move |record| {
-        let record = record.map_err(&bad)?;
-        let position = record.position();
-        let cells = header.iter().zip(record.iter());
-        let columns = cells.map(|(name, cell)| (name.into(), Value::from(cell)));
-        let content = Content::Columns(columns.collect());
-        Ok(Record {
-            number: position.map_or(0, |position| position.line() as usize),
-            content,
-        })
-    })))
+            problem: problem.into(),
+        }),
+    }
 }
 
 #[cfg(test)]

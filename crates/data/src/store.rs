@@ -22,7 +22,7 @@ use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"BPTOKENS";
 /// Changes with the layout, or with how rows become tokens: older files are made anew.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 const HEADER: usize = 16;
 const FOOTER: usize = 24;
 const ENTRY: usize = 16;

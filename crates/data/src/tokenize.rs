@@ -5,9 +5,10 @@ use crate::config::DataConfig;
 use crate::error::{DataError, Result};
 use crate::example::{Encoded, Encoder, Limits};
 use crate::examples::Examples;
-use crate::format::Shape;
+use crate::format::{Shape, describe, left_out};
 use crate::part::Part;
 use crate::pipeline::{Chunks, beside};
+use crate::rows::RowCounts;
 use crate::source::{Finder, Record, Row, Source};
 use crate::store::{Store, StoreWriter};
 use crate::tokenizer::Tokenizer;
@@ -15,6 +16,7 @@ use burn_peft_files::atomic::{put, temporary_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,15 +36,14 @@ pub(crate) struct Tokenize<'a> {
 #[derive(Default, Serialize, Deserialize)]
 struct Meta {
     shape: Shape,
-    total: usize,
-    skipped: usize,
-    truncated: usize,
+    rows: RowCounts,
+    notes: Vec<String>,
 }
 
 impl Tokenize<'_> {
     /// The examples of a part of a file: from the cache, where they are put first if need be.
     pub fn examples(&self, spec: &str, part: Part) -> Result<Examples> {
-        let source = Source::open(spec, self.config.sample_by, self.find)?;
+        let mut source = Source::open(spec, self.config.sample_by, self.find)?;
         let path = self.cache_file(&source, spec, part)?;
         let (store, meta) = match self.cached(&path)? {
             Some(found) => {
@@ -57,7 +58,7 @@ impl Tokenize<'_> {
                 let folder = path.parent().unwrap_or(Path::new("."));
                 std::fs::create_dir_all(folder).map_err(cannot)?;
                 let file = BufWriter::new(temporary_file(&path).map_err(cannot)?);
-                let file = self.write(&source, part, file, &path)?.into_inner();
+                let file = self.write(&mut source, part, file, &path)?.into_inner();
                 let file = file.map_err(|error| cannot(error.into_error()))?;
                 put(file, &path).map_err(cannot)?;
                 let unreadable = || DataError::Cache {
@@ -67,16 +68,12 @@ impl Tokenize<'_> {
                 self.cached(&path)?.ok_or_else(unreadable)?
             }
         };
-        if meta.skipped > 0 {
-            tracing::warn!(
-                "{}: {} of {} rows skipped: fewer than 2 tokens or nothing to learn",
-                source.name,
-                meta.skipped,
-                meta.total
-            );
+        for note in &meta.notes {
+            tracing::warn!("{}: {note}", source.name);
         }
         let mut examples = Examples::from_store(&source.name, meta.shape, store);
-        (examples.skipped, examples.truncated) = (meta.skipped, meta.truncated);
+        (examples.skipped, examples.truncated) = (meta.rows.skipped(), meta.rows.truncated);
+        examples.left_out = meta.rows.describe(self.config.max_length, part.max);
         examples.cache_file = Some(path);
         Ok(examples)
     }
@@ -129,27 +126,37 @@ impl Tokenize<'_> {
         }
     }
 
-    fn write<W: Write>(&self, source: &Source, part: Part, out: W, path: &Path) -> Result<W> {
+    fn write<W: Write>(&self, source: &mut Source, part: Part, out: W, path: &Path) -> Result<W> {
         let cannot = |source| DataError::Cache {
             path: path.into(),
             source,
         };
+        // A file may tell its columns before it is read: then no others need be read.
+        let schema = source.schema()?;
+        let detect = |first: &_| Shape::detect(first, &source.name, self.config);
+        let mut shape = schema.as_ref().map(detect).transpose()?;
+        if let Some(shape) = &shape {
+            source.read_only(shape);
+        }
+        let source = &*source;
         let bar = bar(source);
         let mut records = Chunks::new(part.records(source, &bar)?, CHUNK);
         let mut writer = StoreWriter::new(out).map_err(cannot)?;
         let mut meta = Meta::default();
+        let mut notes = BTreeSet::new();
+        if let (Some(shape), Some(schema)) = (&shape, &schema) {
+            notes.extend(left_out(shape, schema));
+        }
         let mut write = |rows: Vec<Encoded>| -> Result<()> {
             for encoded in rows {
-                meta.total += 1;
-                meta.skipped += usize::from(encoded.examples.is_empty());
-                meta.truncated += usize::from(encoded.truncated);
+                meta.rows.add(encoded.dropped, encoded.truncated);
+                notes.extend(encoded.notes);
                 for example in &encoded.examples {
                     writer.push(example).map_err(cannot)?;
                 }
             }
             Ok(())
         };
-        let mut shape = None;
         let (mut chunk, mut done) = (records.next(), Vec::new());
         while !chunk.is_empty() {
             let encode = || self.encode(chunk, source, &mut shape);
@@ -162,14 +169,11 @@ impl Tokenize<'_> {
         let Some(shape) = shape else {
             return Err(empty(source, "the file is empty".into()));
         };
-        if meta.skipped == meta.total {
-            let (total, truncated) = (meta.total, meta.truncated);
-            let mut problem =
-                format!("each of its {total} has fewer than 2 tokens or nothing to learn");
-            if truncated > 0 {
-                problem += &format!("; {truncated} of them were cut to data.max_length");
-            }
-            return Err(empty(source, problem));
+        meta.notes = describe(&notes, &shape);
+        if meta.rows.skipped() == meta.rows.total {
+            let mut problem = meta.rows.describe(self.config.max_length, None);
+            problem.append(&mut meta.notes);
+            return Err(empty(source, problem.join("; ")));
         }
         meta.shape = shape;
         writer.finish(&meta).map_err(cannot)

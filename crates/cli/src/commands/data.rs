@@ -63,6 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         max_length: args.rows.max_length,
         text_field: args.rows.text_field,
         template: args.template,
+        completion_field: args.rows.completion_field,
         ..DataConfig::new(&args.file)
     };
     let file = &args.file;
@@ -189,15 +190,8 @@ impl Report<'_> {
             thousands(tokens),
             thousands(trained)
         ))?;
-        let left_out = [
-            (
-                examples.skipped,
-                "rows skipped: fewer than 2 tokens or nothing to learn",
-            ),
-            (examples.truncated, "rows cut to max_length"),
-        ];
-        for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
-            say(format!("{} {what}", thousands(count)))?;
+        for line in &examples.left_out {
+            say(line)?;
         }
         let too_long = self.too_long();
         if too_long > 0 {
@@ -296,6 +290,7 @@ impl Report<'_> {
             "truncated": examples.truncated,
             "too_long": self.too_long(),
             "length": lengths_json(&self.lengths),
+            "left_out": examples.left_out,
             "batch_size": self.batch_size,
             "packed_to": self.packed_to,
             "padding": self.padding,

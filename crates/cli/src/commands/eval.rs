@@ -48,6 +48,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let config = DataConfig {
         max_length: args.rows.max_length,
         text_field: args.rows.text_field,
+        completion_field: args.rows.completion_field,
         ..DataConfig::new(&data)
     };
     // Of several the smallest, so that all predict the same tokens.

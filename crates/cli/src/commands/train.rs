@@ -230,6 +230,12 @@ impl Job {
             thousands(self.data.train.len()),
             thousands(self.data.train.tokens())
         ))?;
+        for line in &self.data.train.left_out {
+            say(format!("  {line}"))?;
+        }
+        for line in self.data.validation.iter().flat_map(|data| &data.left_out) {
+            say(format!("  validation: {line}"))?;
+        }
         if self.dry_run {
             return dry_run(model, self.data, &self.config.training);
         }

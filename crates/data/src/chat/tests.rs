@@ -190,3 +190,26 @@ fn a_tokenizer_reads_its_template() {
     );
     assert_eq!(load().decode(&ids).unwrap(), render());
 }
+
+#[test]
+fn turns_may_be_left_out_of_the_loss() {
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    for (key, value) in [
+        ("weight", json!(0)),
+        ("loss_weight", json!(0.0)),
+        ("train", json!(false)),
+        ("training", json!(false)),
+    ] {
+        let mut chat = Chat {
+            messages: messages(),
+            ..Chat::default()
+        };
+        chat.messages[1][key] = value;
+        chat.messages[3]["weight"] = json!(1);
+        for (source, expected) in [(CHATML, "So long<|im_end|>\n"), (marked, "So long")] {
+            let (text, spans) = template(source).spans(&chat).unwrap();
+            let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
+            assert_eq!(learnt, [expected], "{key}");
+        }
+    }
+}

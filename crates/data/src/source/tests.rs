@@ -75,6 +75,13 @@ fn numbers_rows_as_an_editor_does() {
     assert_eq!(rows.unwrap(), numbered(&[(3, "two")]));
     let rows = read("a.csv", "text\n\"one\ntwo\"\nthree\n", SampleBy::Line).unwrap();
     assert_eq!(rows, numbered(&[(2, "one\ntwo"), (4, "three")]));
+    let rows = read(
+        "a.csv",
+        "text\r\n\"one\r\ntwo\"\r\n\r\nthree\r\nfour",
+        SampleBy::Line,
+    );
+    let expected = [(2, "one\r\ntwo"), (5, "three"), (6, "four")];
+    assert_eq!(rows.unwrap(), numbered(&expected));
 }
 
 #[test]
@@ -107,8 +114,15 @@ fn bad_files_are_named_with_the_row() {
         error("a.json", "[{}, 3]"),
         "a.json row 2 is not a JSON object: {…}"
     );
-    assert!(error("a.json", "[{\"text\": \"cut o").starts_with("a.json is not a JSON array"));
-    assert!(error("a.csv", "a,b\n1,2\n3\n").contains("line: 3"));
+    assert!(error("a.json", "[{\"text\": \"cut o").starts_with("a.json is not JSON: EOF"));
+    for end in ["\n", "\r\n", "\n\n\n", "\r\n\r\n"] {
+        let line = 1 + 2 * end.matches('\n').count();
+        let csv = ["a,b", "1,2", "3", ""].join(end);
+        assert_eq!(
+            error("a.csv", csv),
+            format!("a.csv is not CSV: line {line} has 1 values, and there are 2 columns")
+        );
+    }
     assert!(error("a.jsonl", b"{\"text\": \"\xff\"}").starts_with("a.jsonl is not UTF-8 text"));
     assert!(error("a.jsonl", b"{}\n\xff").ends_with("of line 2"));
     assert!(error("a.parquet", "PAR1").starts_with("a.parquet is "));
@@ -179,4 +193,126 @@ fn missing_files_and_hub_ids_are_errors() {
         );
         assert!(error.contains("Hub"), "{error}");
     }
+}
+
+#[test]
+fn a_csv_column_is_there_once() {
+    assert_eq!(
+        error("a.csv", "text,label,text\none,1,two\n"),
+        "a.csv has the column \"text\" twice; which of them is meant cannot be told, so rename one"
+    );
+    // Columns without a name are what a spreadsheet leaves at the edge.
+    let rows = read("a.csv", ",text,,\n0,one,,\n", SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(2, "one")]));
+}
+
+#[test]
+fn json_may_be_one_object_or_several_over_many_lines() {
+    let rows = numbered(&[(1, "one"), (2, "two")]);
+    for (name, content) in [
+        (
+            "a.json",
+            "{\n \"text\": \"one\"\n}\n{\n \"text\": \"two\"\n}\n",
+        ),
+        (
+            "a.jsonl",
+            "{\n \"text\": \"one\"\n}\n{\n \"text\": \"two\"\n}\n",
+        ),
+        ("a.jsonl", "[\n{\"text\": \"one\"},\n{\"text\": \"two\"}\n]"),
+        (
+            "a.json",
+            "\u{feff}{\n\"train\": [\n{\"text\": \"one\"},\n{\"text\": \"two\"}\n]}",
+        ),
+        (
+            "a.json",
+            "{\"version\": \"1.0\", \"data\": [{\"text\": \"one\"}, {\"text\": \"two\"}]}",
+        ),
+        (
+            "a.json",
+            "{\"poems\": [{\"text\": \"one\"}, {\"text\": \"two\"}]}\n\n",
+        ),
+        ("a.json", "[{\"text\": \"one\"}, {\"text\": \"two\"}]"),
+    ] {
+        assert_eq!(
+            read(name, content, SampleBy::Line).unwrap(),
+            rows,
+            "{content}"
+        );
+    }
+    // A row that holds lists itself is a row.
+    let chat = "{\n\"messages\": [{\"role\": \"user\"}], \"text\": \"one\"\n}";
+    assert_eq!(
+        read("a.json", chat, SampleBy::Line).unwrap(),
+        numbered(&[(1, "one")])
+    );
+    assert_eq!(
+        error(
+            "a.json",
+            "{\n\"text\": \"one\"\n}\n{\n\"text\" \"two\"\n}\n"
+        ),
+        "a.json is not JSON: expected `:` at line 5 column 8"
+    );
+}
+
+#[test]
+fn of_several_lists_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.json");
+    let content = "{\"train\": [{\"text\": \"one\"}, {\"text\": \"two\"}], \"test\": [{\"text\": \"three\"}]}";
+    fs::write(&path, content).unwrap();
+    let read = |list: &str| {
+        let source = open(&format!("{}{list}", path.display()), SampleBy::Line)?;
+        let records = Part::default().records(&source, &ProgressBar::hidden())?;
+        let texts = records.map(|record| Ok(source.parse(record?)?.columns["text"].to_string()));
+        texts.collect::<Result<Vec<_>>>()
+    };
+    assert_eq!(read(":test").unwrap(), ["\"three\""]);
+    assert_eq!(read(":train[1:]").unwrap(), ["\"two\""]);
+    let error = read("").unwrap_err().to_string();
+    let lists =
+        "a.json holds several lists of rows: `train` (2), `test` (1); name the one that is meant";
+    assert!(
+        error.contains(lists) && error.ends_with("a.json:train"),
+        "{error}"
+    );
+    let error = read(":dev").unwrap_err().to_string();
+    assert!(
+        error.contains("holds no list `dev`; the lists of rows it holds are `train` (2)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_python_writes_beyond_json_is_read() {
+    // json.dumps({"score": float("nan"), "low": -float("inf"), "text": "a \ud83d \\\" NaN"})
+    let line = r#"{"score": NaN, "low": -Infinity, "text": "a \ud83d \\\" NaN"}"#;
+    let text = "a \u{fffd} \\\" NaN";
+    let rows = read("a.jsonl", line, SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(1, text)]));
+    let rows = read("a.json", &format!("[{line}, {line}]"), SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(1, text), (2, text)]));
+    // Whole pairs stay, halves in any order do not.
+    let line = r#"{"text": "\ud83d\ude00 \ude00\ud83d \ud83d\ud83d\ude00"}"#;
+    let rows = read("a.jsonl", line, SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(1, "😀 \u{fffd}\u{fffd} \u{fffd}😀")]));
+    assert_eq!(
+        error("a.jsonl", "{\"text\": Infinity, \"a\": nan}"),
+        "a.jsonl line 1 is not JSON: expected ident at column 26"
+    );
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    for name in ["a.jsonl", "a.json", "a.csv", "a.txt", "a.parquet"] {
+        let error = error(
+            name,
+            "version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+        );
+        assert!(
+            error.starts_with(&format!("{name} is a Git LFS pointer")),
+            "{error}"
+        );
+    }
+    assert!(error("a.jsonl", b"\x1f\x8b\x08\0").starts_with("a.jsonl is compressed by gzip"));
+    assert!(error("a.csv", b"\xff\xfet\0e\0").starts_with("a.csv is text in UTF-16"));
 }

@@ -1,0 +1,190 @@
+//! A row's messages, as the many tools that write such files name their parts.
+
+use super::Chat;
+use crate::format::is_zero;
+use crate::format::{SYSTEM, first_text};
+use serde_json::{Map, Value, json};
+use std::result::Result;
+
+/// The roles that chat templates know.
+const ROLES: [&str; 7] = [
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "tool",
+    "function",
+    "ipython",
+];
+/// Keys of a message that say with 0 or false that it is not learnt: OpenAI's and Mistral's,
+/// LLaMA-Factory's, axolotl's.
+const MASKS: [&str; 4] = ["weight", "loss_weight", "train", "training"];
+
+impl Chat {
+    /// The chat of a row whose messages are in these columns, the first `given` of which are not
+    /// learnt. ShareGPT's `from` and `value` are read as `role` and `content`; the column `system`
+    /// comes first unless there is a message of the system.
+    pub(crate) fn new(
+        row: &Map<String, Value>,
+        columns: &[&str],
+        given: usize,
+    ) -> Result<Self, String> {
+        let mut chat = Self::default();
+        for (index, column) in columns.iter().enumerate() {
+            let role = match (columns.len(), index) {
+                (1, _) => None,
+                (_, 0) => Some("user"),
+                _ => Some("assistant"),
+            };
+            let mut messages = messages(row, column, role)?;
+            // Some repeat the prompt in front of its completion.
+            if index > 0 && messages.starts_with(&chat.messages) {
+                messages.drain(..chat.messages.len());
+            }
+            chat.messages.append(&mut messages);
+            if index < given {
+                chat.given = chat.messages.len();
+            }
+        }
+        let has_system = chat.messages.first().is_some_and(|m| m["role"] == "system");
+        if let Some(system) = first_text(row, &SYSTEM)?.filter(|_| !has_system) {
+            let message = json!({"role": "system", "content": system});
+            chat.messages.insert(0, message);
+            chat.given += usize::from(given > 0);
+        }
+        for name in ["tools", "documents"] {
+            if let Some(value) = row
+                .get(name)
+                .and_then(|value| listed(value, name).transpose())
+            {
+                chat.extras.insert(name.into(), value?);
+            }
+        }
+        Ok(chat)
+    }
+
+    /// Roles that no chat template is likely to know.
+    pub(crate) fn unknown_roles(&self) -> impl Iterator<Item = &str> {
+        let roles = self.messages.iter().filter_map(|m| m["role"].as_str());
+        roles.filter(|role| !ROLES.contains(role))
+    }
+
+    /// Keys of messages with a weight that is neither 0 nor 1.
+    pub(crate) fn odd_weights(&self) -> impl Iterator<Item = &'static str> {
+        let is_odd = |weight: f64| weight != 0.0 && weight != 1.0;
+        let keys = MASKS.into_iter();
+        keys.filter(move |key| {
+            let mut weights = self.messages.iter().filter_map(|m| m[*key].as_f64());
+            weights.any(is_odd)
+        })
+    }
+
+    /// Whether a message is the assistant's, and not left out of the loss by its own word.
+    pub(super) fn is_learnt(message: &Value) -> bool {
+        message["role"] == "assistant" && !Self::is_masked(message)
+    }
+
+    /// Whether a message is left out of the loss by its own word.
+    pub(super) fn is_masked(message: &Value) -> bool {
+        let mut masks = MASKS.iter().filter_map(|key| message.get(key));
+        masks.any(is_zero)
+    }
+}
+
+/// The messages of a column: a list, also as JSON in text; or where one `role` speaks in it, one
+/// message or its text.
+fn messages(
+    row: &Map<String, Value>,
+    column: &str,
+    role: Option<&str>,
+) -> Result<Vec<Value>, String> {
+    let value = row.get(column).unwrap_or(&Value::Null);
+    let parsed = match (value, role) {
+        (Value::String(text), _) if text.trim_start().starts_with('[') => {
+            serde_json::from_str(text).ok()
+        }
+        _ => None,
+    };
+    let list = match (parsed.as_ref().unwrap_or(value), role) {
+        (Value::Array(list), _) => list.as_slice(),
+        (Value::Object(_), Some(_)) => std::slice::from_ref(value),
+        (Value::String(text), Some(role)) => {
+            return Ok(vec![json!({"role": role, "content": text})]);
+        }
+        _ => return Err(format!("has no list of messages in `{column}`")),
+    };
+    let message = |message: &Value| {
+        let known = message.as_object().and_then(normal);
+        let known = known
+            .ok_or_else(|| format!("has a message without a `role` in `{column}`: {message}"))?;
+        flat(known, column)
+    };
+    list.iter().map(message).collect()
+}
+
+/// A message with a role, by the name that templates have for it.
+fn normal(message: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let text = |key: &str| message.get(key).and_then(Value::as_str);
+    let speaker = text("role").or_else(|| text("from"))?;
+    let mut known = Map::from_iter([("role".to_owned(), role(speaker).into())]);
+    let content = message.get("content").or_else(|| message.get("value"));
+    if text("role").is_none() || content.is_some() {
+        known.insert("content".into(), content?.clone());
+    }
+    let others = message
+        .iter()
+        .filter(|(key, _)| *key != "from" && *key != "value");
+    for (key, value) in others {
+        known.entry(key).or_insert_with(|| value.clone());
+    }
+    Some(known)
+}
+
+fn role(name: &str) -> String {
+    let lower = name.to_lowercase();
+    match lower.as_str() {
+        "human" => "user",
+        "gpt" | "model" | "chatgpt" | "bing" | "bard" | "bot" | "ai" | "function_call"
+        | "tool_call" => "assistant",
+        "observation" | "function_response" | "tool_response" => "tool",
+        lower if ROLES.contains(&lower) => lower,
+        _ => name,
+    }
+    .into()
+}
+
+/// The message with its content as one text, where that is a list of parts.
+fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, String> {
+    if let Some(Value::Array(parts)) = message.get("content") {
+        let mut content = String::new();
+        for part in parts {
+            let text = part.get("text").or_else(|| part.get("value"));
+            match (
+                text.unwrap_or(part),
+                part.get("type").and_then(Value::as_str),
+            ) {
+                (Value::String(text), None | Some("text")) => content += text,
+                (_, kind) => {
+                    return Err(format!(
+                        "has a message with a part of type `{}` in `{column}`; only text is read",
+                        kind.unwrap_or("unknown")
+                    ));
+                }
+            }
+        }
+        message.insert("content".into(), content.into());
+    }
+    Ok(message.into())
+}
+
+/// What a template may ask for, which some files hold as JSON in text; none where that is empty.
+fn listed(value: &Value, name: &str) -> Result<Option<Value>, String> {
+    let value = match value {
+        Value::String(text) if text.trim().is_empty() => return Ok(None),
+        Value::String(text) => serde_json::from_str(text)
+            .map_err(|error| format!("has text in `{name}` that is no JSON: {error}"))?,
+        value => value.clone(),
+    };
+    let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    Ok((!is_empty).then_some(value))
+}

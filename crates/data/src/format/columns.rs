@@ -1,0 +1,223 @@
+//! Which columns a shape reads, and which it leaves out though they mean something.
+
+use super::prompt::{INPUT, SYSTEM};
+use super::shape::CHATS;
+use super::template::placeholders;
+use super::tokens::LOSS_MASKS;
+use super::{Content, Shape};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Columns that say with 0 that a row is not learnt.
+const WEIGHTS: [&str; 2] = ["weight", "loss_weight"];
+/// What else is no mere remark on a row: a column of these names that is not read is named.
+const MEANT: &[&str] = &[
+    "answer",
+    "attention_mask",
+    "audio",
+    "audios",
+    "chosen",
+    "completion",
+    "context",
+    "documents",
+    "functions",
+    "history",
+    "image",
+    "images",
+    "input",
+    "input_ids",
+    "instruction",
+    "label",
+    "labels",
+    "loss_weight",
+    "output",
+    "prompt",
+    "rejected",
+    "response",
+    "system",
+    "system_prompt",
+    "text",
+    "tools",
+    "train",
+    "training",
+    "video",
+    "videos",
+    "weight",
+];
+
+/// Something about rows that the user ought to hear of, once for a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Note {
+    /// A column is not read.
+    LeftOut(String),
+    /// A role is none of the usual.
+    Role(String),
+    /// A weight is neither 0 nor 1.
+    Weight(String),
+}
+
+impl Shape {
+    /// The columns that are read.
+    pub(crate) fn columns(&self) -> Vec<&str> {
+        let mut columns = self.contents();
+        columns.extend(self.masks());
+        columns
+    }
+
+    fn contents(&self) -> Vec<&str> {
+        let with = |columns: &[&'static str], own: &[&'static str]| [columns, own].concat();
+        match self {
+            Self::Text(column) => vec![column],
+            Self::PromptCompletion(column) => {
+                let mut columns: Vec<&str> = with(&SYSTEM, &["prompt"]);
+                columns.push(column);
+                columns
+            }
+            Self::Instruction(column) => {
+                let mut columns: Vec<&str> = with(&SYSTEM, &["instruction", "history"]);
+                columns.extend(INPUT);
+                columns.push(column);
+                columns
+            }
+            Self::Template(template, completion) => placeholders(template)
+                .chain(completion.as_deref())
+                .collect(),
+            Self::Messages(column) => {
+                let mut columns: Vec<&str> = with(&SYSTEM, &["tools", "documents"]);
+                columns.push(column);
+                columns
+            }
+            Self::ChatCompletion(prompt, column) => {
+                let mut columns: Vec<&str> = with(&SYSTEM, &["tools", "documents"]);
+                columns.extend([prompt.as_str(), column]);
+                columns
+            }
+            Self::Tokenized => with(&LOSS_MASKS, &["input_ids", "labels", "attention_mask"]),
+        }
+    }
+
+    /// The columns by which a row is not learnt: a weight of 0, and `label` false beside an answer,
+    /// which says that the answer is a bad one (as in the files of KTO).
+    fn masks(&self) -> Vec<&'static str> {
+        let is_answered = !matches!(self, Self::Text(_) | Self::Template(..) | Self::Tokenized);
+        let contents = self.contents();
+        let mut masks = WEIGHTS.to_vec();
+        masks.extend(is_answered.then_some("label"));
+        masks.retain(|mask| !contents.contains(mask));
+        masks
+    }
+}
+
+/// Whether a row is not to be learnt by its own word.
+pub(crate) fn is_masked(shape: &Shape, row: &Map<String, Value>) -> bool {
+    let mut masks = shape.masks().into_iter();
+    masks.any(|mask| match (mask, row.get(mask)) {
+        ("label", Some(value)) => as_bool(value) == Some(false),
+        (_, Some(value)) => is_zero(value),
+        (_, None) => false,
+    })
+}
+
+/// Whether a weight says that something is not learnt.
+pub(crate) fn is_zero(value: &Value) -> bool {
+    as_number(value) == Some(0.0) || as_bool(value) == Some(false)
+}
+
+/// What is to be said of a row.
+pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
+    let mut notes = left_out(shape, row);
+    if let Content::Chat(chat) = content {
+        notes.extend(chat.unknown_roles().map(|role| Note::Role(role.into())));
+        notes.extend(chat.odd_weights().map(|key| Note::Weight(key.into())));
+    }
+    notes
+}
+
+/// What is to be said of a row's columns.
+pub(crate) fn left_out(shape: &Shape, row: &Map<String, Value>) -> Vec<Note> {
+    let (contents, masks) = (shape.contents(), shape.masks());
+    let mut notes = Vec::new();
+    for (name, value) in row.iter().filter(|(_, value)| !is_empty(value)) {
+        let column = name.as_str();
+        if contents.contains(&column) {
+            continue;
+        }
+        let (is_mask, is_flag) = (masks.contains(&column), as_bool(value).is_some());
+        let is_template = matches!(shape, Shape::Template(..)) && value.is_string();
+        let is_meant = [MEANT, &CHATS, &LOSS_MASKS]
+            .iter()
+            .any(|names| names.contains(&column));
+        if is_mask && column != "label" {
+            let is_weight = is_flag || matches!(as_number(value), Some(0.0 | 1.0));
+            notes.extend((!is_weight).then(|| Note::Weight(name.clone())));
+        } else if (is_template || is_meant) && !(is_mask && is_flag) {
+            notes.push(Note::LeftOut(name.clone()));
+        }
+    }
+    notes
+}
+
+/// Notes in words, for a file whose rows have this shape.
+pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
+    let list = |name: &dyn Fn(&Note) -> Option<&String>| {
+        let names = notes.iter().filter_map(name);
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let left_out = list(&|note| match note {
+        Note::LeftOut(name) => Some(name),
+        _ => None,
+    });
+    let left_out = left_out.map(|names| match shape {
+        Shape::Template(_, None) => format!(
+            "data.template leaves out {names}; put {{…}} with a column's name into it, or name the \
+             completion's column with data.completion_field"
+        ),
+        Shape::Template(..) => format!("data.template leaves out {names}"),
+        _ => format!("{names} left out: nothing of it is read where the rows are {shape}"),
+    });
+    let roles = list(&|note| match note {
+        Note::Role(name) => Some(name),
+        _ => None,
+    });
+    let roles = roles.map(|names| {
+        format!(
+            "the role {names} is none that is known (system, user, assistant, tool): its messages \
+             go to the chat template as they are, and are not learnt"
+        )
+    });
+    let weights = list(&|note| match note {
+        Note::Weight(name) => Some(name),
+        _ => None,
+    });
+    let weights = weights.map(|names| {
+        format!("{names} is neither 0 nor 1, and taken as 1: rows and messages are learnt or not")
+    });
+    [left_out, roles, weights].into_iter().flatten().collect()
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => matches!(text.trim(), "" | "[]" | "{}"),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// A number, which in CSV is text.
+fn as_number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    }
+}
+
+fn as_bool(value: &Value) -> Option<bool> {
+    match value {
+        Value::String(text) => text.trim().to_lowercase().parse().ok(),
+        value => value.as_bool(),
+    }
+}

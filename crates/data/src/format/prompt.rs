@@ -1,0 +1,73 @@
+//! What stands before a completion: the system's words, earlier turns, the prompt itself.
+
+use super::{kind, text};
+use serde_json::{Map, Value};
+use std::result::Result;
+
+/// Columns for the system's words.
+pub(crate) const SYSTEM: [&str; 2] = ["system", "system_prompt"];
+/// Columns for what an instruction is about.
+pub(super) const INPUT: [&str; 2] = ["input", "context"];
+
+/// The prompt of an instruction row: the sections of the Alpaca data set, without a preamble.
+pub fn instruction_prompt(instruction: &str, input: &str) -> String {
+    let mut prompt = format!("### Instruction:\n{instruction}\n\n");
+    if !input.trim().is_empty() {
+        prompt += &format!("### Input:\n{input}\n\n");
+    }
+    prompt + "### Response:\n"
+}
+
+/// The first of some columns that holds text which is not blank.
+pub(crate) fn first_text<'a>(
+    row: &'a Map<String, Value>,
+    columns: &[&str],
+) -> Result<Option<&'a str>, String> {
+    for column in columns {
+        match row.get(*column) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.trim().is_empty() => {}
+            Some(Value::String(text)) => return Ok(Some(text)),
+            other => {
+                return Err(format!(
+                    "has {} in `{column}`, where text is wanted",
+                    kind(other)
+                ));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The column `prompt`, behind the system's words.
+pub(super) fn plain(row: &Map<String, Value>) -> Result<String, String> {
+    Ok(system(row)? + &text(row, "prompt")?)
+}
+
+/// The instruction and its input, behind the system's words and the earlier turns.
+pub(super) fn instruction(row: &Map<String, Value>) -> Result<String, String> {
+    let mut prompt = system(row)?;
+    for (user, assistant) in history(row)? {
+        prompt += &format!("{}{assistant}\n\n", instruction_prompt(&user, ""));
+    }
+    let input = first_text(row, &INPUT)?.unwrap_or_default();
+    Ok(prompt + &instruction_prompt(&text(row, "instruction")?, input))
+}
+
+fn system(row: &Map<String, Value>) -> Result<String, String> {
+    let text = first_text(row, &SYSTEM)?;
+    Ok(text.map_or_else(String::new, |text| format!("{text}\n\n")))
+}
+
+/// The pairs of user and assistant in `history`, which a CSV file holds as JSON.
+fn history(row: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
+    let pairs = match row.get("history") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
+        Some(Value::String(text)) => serde_json::from_str(text),
+        Some(value) => serde_json::from_value(value.clone()),
+    };
+    pairs.map_err(|_| {
+        "has something else than a list of pairs [user, assistant] in `history`".to_owned()
+    })
+}

@@ -1,0 +1,157 @@
+//! Which shape columns have.
+
+use super::Shape;
+use super::template::placeholders;
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use serde_json::{Map, Value};
+
+/// Columns of a chat.
+pub(super) const CHATS: [&str; 2] = ["messages", "conversations"];
+/// Columns that complete a prompt, the better known first.
+const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
+/// Columns that are often a prompt, but not by any custom how it is put before its completion.
+const PROMPTS: [&str; 9] = [
+    "question",
+    "query",
+    "input",
+    "instruction",
+    "prompt",
+    "problem",
+    "source",
+    "article",
+    "document",
+];
+/// And their completions.
+const ANSWERS: [&str; 8] = [
+    "answer",
+    "response",
+    "output",
+    "completion",
+    "solution",
+    "summary",
+    "target",
+    "text",
+];
+
+/// Whether an object is a row by its columns, whatever lists it holds.
+pub(crate) fn is_row(columns: &Map<String, Value>) -> bool {
+    let first = ["input_ids", "text", "chosen"].iter();
+    let mut known = first.chain(&CHATS).chain(&PROMPTS);
+    known.any(|name| columns.contains_key(*name))
+}
+
+pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
+    let has = |column: &str| first.contains_key(column);
+    let columns = || first.keys().cloned().collect::<Vec<_>>();
+    let missing = |key, what: String| DataError::Setting {
+        key,
+        problem: format!(
+            "{what}, but {file} has the columns {}",
+            columns().join(", ")
+        ),
+    };
+    let named = config.completion_field.as_deref();
+    if let Some(column) = named.filter(|column| !has(column)) {
+        return Err(missing("completion_field", format!("is {column:?}")));
+    }
+    if let Some(column) = &config.text_field {
+        return match has(column) {
+            true => Ok(Shape::Text(column.clone())),
+            false => Err(missing("text_field", format!("is {column:?}"))),
+        };
+    }
+    if let Some(template) = &config.template {
+        if let Some(name) = placeholders(template).find(|name| !has(name)) {
+            return Err(missing("template", format!("asks for {{{name}}}")));
+        }
+        let is_filled = |column: &str| placeholders(template).any(|name| name == column);
+        let mut completions = COMPLETIONS.into_iter().filter(|c| has(c) && !is_filled(c));
+        let completion = named.or_else(|| completions.next());
+        return Ok(Shape::Template(
+            template.clone(),
+            completion.map(Into::into),
+        ));
+    }
+    if let Some(column) = named {
+        return completed(first, column).ok_or_else(|| {
+            let what = format!(
+                "is {column:?}, and there is neither `prompt` nor `instruction` nor `messages` for \
+                 it to complete; write the prompt with data.template"
+            );
+            missing("completion_field", what)
+        });
+    }
+    if has("chosen") && has("rejected") {
+        let problem = "holds preferences (`chosen` and `rejected`), and training here learns one \
+             answer, it does not compare two: name the answer with data.completion_field = \
+             \"chosen\" (or data.text_field, where it holds the prompt too), or leave both columns \
+             out";
+        return Err(DataError::File {
+            file: file.into(),
+            problem: problem.into(),
+        });
+    }
+    if has("input_ids") {
+        return Ok(Shape::Tokenized);
+    }
+    if let Some(chat) = CHATS.into_iter().find(|column| has(column)) {
+        return Ok(Shape::Messages(chat.into()));
+    }
+    // A column `text` is often all of a row once more, so it comes before looser names.
+    let sure = [("prompt", "completion"), ("instruction", "output")];
+    let mut sure = sure.into_iter().filter(|(a, b)| has(a) && has(b));
+    if let Some(shape) = sure.next().and_then(|(_, column)| completed(first, column)) {
+        return Ok(shape);
+    }
+    if has("text") {
+        return Ok(Shape::Text("text".into()));
+    }
+    let completion = COMPLETIONS.into_iter().find(|column| has(column));
+    let shape = completion.and_then(|column| completed(first, column));
+    shape.ok_or_else(|| unknown(first, file))
+}
+
+/// The shape of rows whose completion is in a column.
+fn completed(first: &Map<String, Value>, column: &str) -> Option<Shape> {
+    let has = |column: &str| first.contains_key(column);
+    let is_messages = |column: &str| {
+        let value = first.get(column);
+        value.is_some_and(|value| value.is_array() || value.is_object())
+    };
+    let column = column.to_owned();
+    if let Some(chat) = CHATS.into_iter().find(|chat| has(chat)) {
+        return Some(Shape::ChatCompletion(chat.into(), column));
+    }
+    if has("prompt") {
+        return Some(match is_messages("prompt") || is_messages(&column) {
+            true => Shape::ChatCompletion("prompt".into(), column),
+            false => Shape::PromptCompletion(column),
+        });
+    }
+    has("instruction").then_some(Shape::Instruction(column))
+}
+
+/// Columns of no shape; a pair that looks like a prompt and its completion is named with the way to
+/// say so.
+fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
+    let find = |names: &[&'static str]| {
+        let mut names = names.iter().copied();
+        names.find(|name| first.get(*name).is_some_and(Value::is_string))
+    };
+    let hint = match (find(&PROMPTS), find(&ANSWERS)) {
+        (Some(prompt), Some(answer)) if prompt != answer => format!(
+            "`{prompt}` and `{answer}` look like a prompt and its completion: say so with \
+             data.template = \"{{{prompt}}}\\n\" and data.completion_field = \"{answer}\" (--template \
+             and --completion-field), with what you want around them"
+        ),
+        _ => "name the column of text with data.text_field, or build a prompt with data.template \
+              (and name its completion's column with data.completion_field)"
+            .to_owned(),
+    };
+    DataError::UnknownShape {
+        file: file.into(),
+        columns: first.keys().cloned().collect(),
+        hint,
+    }
+}

@@ -1,0 +1,55 @@
+//! Templates: text with `{column}` where a column's value goes.
+
+use super::text;
+use serde_json::{Map, Value};
+
+/// The pieces of a template: text before a placeholder, and the placeholder's name.
+/// Only `{name}` with a name of letters, digits, `_` and `-` is one; other braces are text.
+fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let mut rest = template;
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        while let Some(open) = rest[from..].find('{').map(|at| from + at) {
+            let name_end = rest[open + 1..]
+                .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'))
+                .map(|at| open + 1 + at)
+                .filter(|&end| end > open + 1 && rest[end..].starts_with('}'));
+            if let Some(end) = name_end {
+                let piece = (&rest[..open], Some(&rest[open + 1..end]));
+                (rest, from) = (&rest[end + 1..], 0);
+                return Some(piece);
+            }
+            from = open + 1;
+        }
+        let tail = std::mem::take(&mut rest);
+        from = 0;
+        (!tail.is_empty()).then_some((tail, None))
+    })
+}
+
+pub(super) fn placeholders(template: &str) -> impl Iterator<Item = &str> {
+    pieces(template).filter_map(|(_, name)| name)
+}
+
+/// A template filled with the values of a row.
+pub(super) fn fill(
+    template: &str,
+    columns: &Map<String, Value>,
+) -> std::result::Result<String, String> {
+    let mut filled = String::new();
+    for (text, name) in pieces(template) {
+        filled += text;
+        if let Some(name) = name {
+            filled += &scalar(columns, name)?;
+        }
+    }
+    Ok(filled)
+}
+
+/// A number, true or false is as good as text inside a template.
+fn scalar(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, String> {
+    match columns.get(column) {
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+        _ => text(columns, column),
+    }
+}

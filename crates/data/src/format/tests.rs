@@ -1,0 +1,431 @@
+use super::*;
+use serde_json::json;
+
+fn detect(value: Value, config: &DataConfig) -> Result<(Shape, Content)> {
+    let columns = value.as_object().cloned().unwrap();
+    let shape = Shape::detect(&columns, "a.jsonl", config)?;
+    let row = Row { number: 7, columns };
+    let content = shape.read(&row, "a.jsonl line 7")?;
+    Ok((shape, content))
+}
+
+fn plain(value: Value) -> Result<(Shape, Content)> {
+    detect(value, &DataConfig::new("a.jsonl"))
+}
+
+fn prompted(prompt: &str, completion: &str) -> Content {
+    Content::Prompted {
+        prompt: prompt.into(),
+        completion: completion.into(),
+    }
+}
+
+#[test]
+fn shapes_follow_from_the_columns() {
+    let (shape, content) = plain(json!({"label": 1, "text": "good"})).unwrap();
+    assert_eq!(shape.to_string(), "text (column `text`)");
+    assert_eq!(content, Content::Text("good".into()));
+
+    let (_, content) = plain(json!({"prompt": "2+2=", "completion": "4"})).unwrap();
+    assert_eq!(content, prompted("2+2=", "4"));
+
+    let row = json!({"instruction": "Add.", "input": "2, 2", "output": "4"});
+    assert_eq!(
+        plain(row).unwrap().1,
+        prompted(
+            "### Instruction:\nAdd.\n\n### Input:\n2, 2\n\n### Response:\n",
+            "4"
+        )
+    );
+    let row = json!({"instruction": "Greet.", "input": "", "output": "Hi."});
+    let expected = prompted("### Instruction:\nGreet.\n\n### Response:\n", "Hi.");
+    assert_eq!(plain(row).unwrap().1, expected);
+    assert_eq!(
+        plain(json!({"instruction": "Greet.", "output": "Hi."}))
+            .unwrap()
+            .1,
+        expected
+    );
+
+    let row = json!({"input_ids": [1, 2, 3], "attention_mask": [1, 1, 0]});
+    let expected = Content::Tokens {
+        input_ids: vec![1, 2],
+        labels: vec![1, 2],
+    };
+    assert_eq!(plain(row).unwrap(), (Shape::Tokenized, expected));
+    let row = json!({"input_ids": [1, 2], "labels": [-100, 2]});
+    let expected = Content::Tokens {
+        input_ids: vec![1, 2],
+        labels: vec![-100, 2],
+    };
+    assert_eq!(plain(row).unwrap().1, expected);
+}
+
+#[test]
+fn chats_come_in_three_shapes() {
+    let user = json!({"role": "user", "content": "Hi"});
+    let assistant = json!({"role": "assistant", "content": "Hello"});
+    let chat = |given| {
+        let messages = vec![user.clone(), assistant.clone()];
+        let extras = Map::new();
+        Content::Chat(Chat {
+            messages,
+            extras,
+            given,
+        })
+    };
+    let (shape, content) = plain(json!({"messages": [user, assistant], "tools": null})).unwrap();
+    assert_eq!(shape.to_string(), "chat (column `messages`)");
+    assert_eq!(content, chat(0));
+    let row = json!({"prompt": [user], "completion": [assistant]});
+    assert_eq!(
+        plain(row).unwrap(),
+        (
+            Shape::ChatCompletion("prompt".into(), "completion".into()),
+            chat(1)
+        )
+    );
+    let row = json!([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]);
+    assert_eq!(plain(json!({"conversations": row})).unwrap().1, chat(0));
+}
+
+#[test]
+fn the_user_may_name_the_text_or_write_a_template() {
+    let row = json!({"review": "fine {x}", "stars": 4, "output": "positive"});
+    let mut config = DataConfig::new("a.jsonl");
+    config.text_field = Some("review".into());
+    assert_eq!(
+        detect(row.clone(), &config).unwrap().1,
+        Content::Text("fine {x}".into())
+    );
+    config.text_field = Some("body".into());
+    assert_eq!(
+        detect(row.clone(), &config).unwrap_err().to_string(),
+        "data.text_field is \"body\", but a.jsonl has the columns review, stars, output"
+    );
+
+    config.text_field = None;
+    config.template = Some("{} {review} has {stars} stars:\n{ }{".into());
+    let (_, content) = detect(row.clone(), &config).unwrap();
+    assert_eq!(
+        content,
+        prompted("{} fine {x} has 4 stars:\n{ }{", "positive")
+    );
+    config.template = Some("{revue}".into());
+    let error = detect(row, &config).unwrap_err().to_string();
+    assert!(
+        error.starts_with("data.template asks for {revue}, but a.jsonl has"),
+        "{error}"
+    );
+}
+
+#[test]
+fn rows_that_do_not_fit_are_errors() {
+    let error = |row| plain(row).unwrap_err().to_string();
+    let message = error(json!({"review": "x", "stars": 4}));
+    assert!(
+        message.contains("review, stars") && message.contains("text_field"),
+        "{message}"
+    );
+    assert_eq!(
+        error(json!({"messages": "hello"})),
+        "a.jsonl line 7 has no list of messages in `messages`"
+    );
+    assert_eq!(
+        error(json!({"messages": [{"content": "hello"}]})),
+        "a.jsonl line 7 has a message without a `role` in `messages`: {\"content\":\"hello\"}"
+    );
+    assert_eq!(
+        error(json!({"text": 3})),
+        "a.jsonl line 7 has a number in `text`, where text is wanted"
+    );
+    assert_eq!(
+        error(json!({"instruction": "x", "output": null})),
+        "a.jsonl line 7 has null in `output`, where text is wanted"
+    );
+    assert_eq!(
+        error(json!({"input_ids": [1, "2"]})),
+        "a.jsonl line 7 has something else than a list of integers in `input_ids`"
+    );
+    assert_eq!(
+        error(json!({"input_ids": [1, 2], "labels": [1]})),
+        "a.jsonl line 7 has 2 `input_ids` and 1 `labels`"
+    );
+}
+
+/// What a shape says of a row beside its content.
+fn said(row: Value, config: &DataConfig) -> Vec<String> {
+    let columns = row.as_object().cloned().unwrap();
+    let shape = Shape::detect(&columns, "a.jsonl", config).unwrap();
+    let row = Row { number: 7, columns };
+    let content = shape.read(&row, "a.jsonl line 7").unwrap();
+    let notes = notes(&shape, &row.columns, &content).into_iter().collect();
+    describe(&notes, &shape)
+}
+
+fn messages(row: Value) -> Vec<(String, String)> {
+    let Content::Chat(chat) = plain(row).unwrap().1 else {
+        panic!("no chat");
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let pair = |message: &Value| (text(&message["role"]), text(&message["content"]));
+    chat.messages.iter().map(pair).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = pairs.iter().map(|&(role, text)| (role.into(), text.into()));
+    pairs.collect()
+}
+
+#[test]
+fn the_systems_words_and_earlier_turns_come_before_the_prompt() {
+    let row = json!({
+        "instruction": "Go on.", "input": "", "output": "yes",
+        "system": "Be brief.", "history": [["Hi", "Hello"], ["Why?", "So."]],
+    });
+    let before = "Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello\n\n\
+                  ### Instruction:\nWhy?\n\n### Response:\nSo.\n\n";
+    let prompt = format!("{before}### Instruction:\nGo on.\n\n### Response:\n");
+    assert_eq!(plain(row.clone()).unwrap().1, prompted(&prompt, "yes"));
+    assert!(said(row, &DataConfig::new("a")).is_empty());
+    // As a CSV file holds them.
+    let row = json!({"instruction": "Go on.", "output": "yes", "system": "", "history": "[[\"Hi\", \"Hello\"]]"});
+    let prompt = "### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nGo on.\n\n### Response:\n";
+    assert_eq!(plain(row).unwrap().1, prompted(prompt, "yes"));
+    let row = json!({"instruction": "Go on.", "output": "yes", "history": ["Hi"]});
+    let error = plain(row).unwrap_err().to_string();
+    assert!(
+        error.contains("list of pairs [user, assistant] in `history`"),
+        "{error}"
+    );
+
+    let row = json!({"system_prompt": "Be brief.", "prompt": "2+2=", "response": "4"});
+    assert_eq!(plain(row).unwrap().1, prompted("Be brief.\n\n2+2=", "4"));
+    let turns = json!([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]);
+    let row = json!({"conversations": turns, "system": "Be brief.", "tools": "[]"});
+    let expected = [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+    ];
+    assert_eq!(messages(row), pairs(&expected));
+    // A message of the system is the nearer word.
+    let turns =
+        json!([{"role": "system", "content": "Be long."}, {"role": "user", "content": "Hi"}]);
+    let row = json!({"messages": turns, "system": "Be brief."});
+    assert_eq!(
+        messages(row),
+        pairs(&[("system", "Be long."), ("user", "Hi")])
+    );
+}
+
+#[test]
+fn roles_have_many_names() {
+    let row = json!({"conversations": [
+        {"from": "system", "value": "s"}, {"from": "human", "value": "weather?"},
+        {"from": "function_call", "value": "CALL"}, {"from": "observation", "value": "sun"},
+        {"from": "gpt", "value": "sunny"},
+    ]});
+    let expected = [
+        ("system", "s"),
+        ("user", "weather?"),
+        ("assistant", "CALL"),
+        ("tool", "sun"),
+        ("assistant", "sunny"),
+    ];
+    assert_eq!(messages(row), pairs(&expected));
+    let row = json!({"messages": [
+        {"role": "User", "content": "a"}, {"role": "ASSISTANT", "content": "b"},
+        {"role": "Human", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+        {"role": "model", "value": "e"},
+    ]});
+    let expected = [
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "cd"),
+        ("assistant", "e"),
+    ];
+    assert_eq!(messages(row), pairs(&expected));
+    let row = json!({"messages": [{"role": "narrator", "content": "a"}, {"role": "user", "content": "b"}]});
+    let said = said(row, &DataConfig::new("a"));
+    assert!(
+        said.len() == 1 && said[0].starts_with("the role `narrator` is none"),
+        "{said:?}"
+    );
+    let row = json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]});
+    let error = plain(row).unwrap_err().to_string();
+    assert!(
+        error.contains("a part of type `image_url` in `messages`; only text is read"),
+        "{error}"
+    );
+}
+
+#[test]
+fn preferences_are_refused_unless_the_answer_is_named() {
+    let chosen = json!({"from": "gpt", "value": "RIGHT"});
+    let turns = json!([{"from": "human", "value": "q1"}]);
+    let row = json!({"conversations": turns, "chosen": chosen, "rejected": {"from": "gpt", "value": "WRONG"}});
+    let error = plain(row.clone()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("a.jsonl holds preferences (`chosen` and `rejected`)"),
+        "{error}"
+    );
+    let alone = json!({"chosen": "a", "rejected": "b"});
+    assert_eq!(plain(alone).unwrap_err().to_string(), error);
+
+    let mut config = DataConfig::new("a.jsonl");
+    config.completion_field = Some("chosen".into());
+    for row in [
+        row,
+        json!({"prompt": "q1", "chosen": [chosen]}),
+        json!({"prompt": "q1", "chosen": [{"role": "user", "content": "q1"}, chosen]}),
+    ] {
+        let Content::Chat(chat) = detect(row, &config).unwrap().1 else {
+            panic!("no chat");
+        };
+        let contents: Vec<_> = chat
+            .messages
+            .iter()
+            .map(|m| m["content"].as_str())
+            .collect();
+        assert_eq!((contents, chat.given), (vec![Some("q1"), Some("RIGHT")], 1));
+    }
+    let row = json!({"prompt": "q1", "chosen": "RIGHT", "rejected": "WRONG"});
+    assert_eq!(
+        detect(row.clone(), &config).unwrap().1,
+        prompted("q1", "RIGHT")
+    );
+    assert!(said(row, &config)[0].starts_with("`rejected` left out"));
+}
+
+#[test]
+fn columns_that_mean_something_are_used_or_named() {
+    let plain = DataConfig::new("a");
+    let masked = |row: Value| {
+        let columns = row.as_object().cloned().unwrap();
+        let shape = Shape::detect(&columns, "a.jsonl", &plain).unwrap();
+        is_masked(&shape, &columns)
+    };
+    for (column, value, is) in [
+        ("weight", json!(0), true),
+        ("weight", json!("0.0"), true),
+        ("loss_weight", json!(0.0), true),
+        ("weight", json!(1), false),
+        ("label", json!(false), true),
+        ("label", json!("False"), true),
+        ("label", json!(true), false),
+        ("label", json!(0), false),
+    ] {
+        let row = json!({"prompt": "a", "completion": "b", column: value});
+        assert_eq!(masked(row.clone()), is, "{row}");
+    }
+    // The label of a text is not a verdict on it.
+    assert!(!masked(json!({"text": "a", "label": false})));
+
+    for (row, words) in [
+        (
+            json!({"text": "a", "label": 1, "id": 3}),
+            "`label` left out",
+        ),
+        (
+            json!({"prompt": "a", "completion": "b", "images": ["x"], "label": 2}),
+            "`images`, `label` left out",
+        ),
+        (
+            json!({"prompt": "a", "completion": "b", "loss_weight": 0.5}),
+            "`loss_weight` is neither 0 nor 1",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": "b", "weight": 0.5}]}),
+            "`weight` is neither",
+        ),
+        (
+            json!({"text": "a", "completion_mask": [1]}),
+            "`completion_mask` left out",
+        ),
+    ] {
+        let said = said(row, &plain);
+        assert!(said.len() == 1 && said[0].starts_with(words), "{said:?}");
+    }
+    for row in [
+        json!({"text": "a", "id": 3, "system": "", "history": [], "images": null}),
+        json!({"messages": [], "tools": "[]", "system": "s", "weight": 1}),
+    ] {
+        assert_eq!(said(row, &plain), [""; 0]);
+    }
+}
+
+#[test]
+fn masks_of_tokens_leave_labels_out() {
+    for mask in ["completion_mask", "assistant_masks"] {
+        let row =
+            json!({"input_ids": [5, 6, 7, 8], mask: [0, 0, 1, 1], "attention_mask": [1, 1, 1, 0]});
+        let expected = Content::Tokens {
+            input_ids: vec![5, 6, 7],
+            labels: vec![-100, -100, 7],
+        };
+        assert_eq!(plain(row).unwrap().1, expected);
+    }
+    let row = json!({"input_ids": [5, 6], "labels": [5, -100], "completion_mask": [0, 1]});
+    let Content::Tokens { labels, .. } = plain(row).unwrap().1 else {
+        panic!("no tokens");
+    };
+    assert_eq!(labels, [-100, -100]);
+    let row = json!({"input_ids": [5, 6], "completion_mask": [1]});
+    let error = plain(row).unwrap_err().to_string();
+    assert!(
+        error.ends_with("has 2 `input_ids` and 1 `completion_mask`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_completion_may_have_any_name() {
+    let mut config = DataConfig::new("a.jsonl");
+    let row = json!({"question": "Why?", "answer": "BECAUSE", "source": "web"});
+    let error = detect(row.clone(), &config).unwrap_err().to_string();
+    let way = "`question` and `answer` look like a prompt and its completion: say so with \
+               data.template = \"{question}\\n\" and data.completion_field = \"answer\"";
+    assert!(error.contains(way), "{error}");
+    config.template = Some("Q: {question} A:".into());
+    assert_eq!(
+        detect(row.clone(), &config).unwrap().1,
+        prompted("Q: Why? A:", "BECAUSE")
+    );
+    assert_eq!(said(row, &config), ["data.template leaves out `source`"]);
+    let row = json!({"question": "Why?", "because": "SO"});
+    assert!(said(row.clone(), &config)[0].starts_with("data.template leaves out `because`; put {"));
+    config.completion_field = Some("because".into());
+    assert_eq!(
+        detect(row.clone(), &config).unwrap().1,
+        prompted("Q: Why? A:", "SO")
+    );
+    config.template = None;
+    let error = detect(row, &config).unwrap_err().to_string();
+    assert!(
+        error.starts_with("data.completion_field is \"because\", and there is neither"),
+        "{error}"
+    );
+    let error = detect(json!({"question": "Why?"}), &config)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("data.completion_field is \"because\", but a.jsonl has"),
+        "{error}"
+    );
+
+    let row = json!({"prompt": "Why?", "response": "SO"});
+    assert_eq!(plain(row).unwrap().1, prompted("Why?", "SO"));
+    // Databricks' Dolly.
+    let row = json!({"instruction": "Add.", "context": "2, 2", "response": "4", "category": "qa"});
+    let prompt = instruction_prompt("Add.", "2, 2");
+    assert_eq!(plain(row).unwrap().1, prompted(&prompt, "4"));
+    // A template that holds the answer itself has no other.
+    config = DataConfig::new("a.jsonl");
+    config.template = Some("{question}{answer}".into());
+    let row = json!({"question": "Why?", "answer": "SO"});
+    assert_eq!(
+        detect(row, &config).unwrap().1,
+        Content::Text("Why?SO".into())
+    );
+}

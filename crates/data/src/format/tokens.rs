@@ -1,0 +1,62 @@
+//! Rows that are tokens already.
+
+use super::Content;
+use crate::example::IGNORE_INDEX;
+use serde_json::{Map, Value};
+
+/// Columns that say of each token whether it is learnt (1) or not (0), as TRL and others name them.
+pub(super) const LOSS_MASKS: [&str; 4] = [
+    "completion_mask",
+    "assistant_masks",
+    "assistant_mask",
+    "loss_mask",
+];
+
+/// Tokens as a row has them: what its masks leave out of the loss has no label, what its
+/// `attention_mask` leaves out is gone.
+pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Content, String> {
+    let list = |column: &str| match columns.get(column) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
+            .map(Some)
+            .ok_or_else(|| format!("has something else than a list of integers in `{column}`")),
+    };
+    let input_ids = list("input_ids")?.ok_or("has no `input_ids`")?;
+    let same_length = |column: &str, values: Vec<i64>| match values.len() == input_ids.len() {
+        true => Ok(values),
+        false => Err(format!(
+            "has {} `input_ids` and {} `{column}`",
+            input_ids.len(),
+            values.len()
+        )),
+    };
+    let labels = match list("labels")? {
+        Some(labels) => same_length("labels", labels)?,
+        None => input_ids.clone(),
+    };
+    let mut labels = labels;
+    for column in LOSS_MASKS {
+        let Some(mask) = list(column)? else { continue };
+        let mask = same_length(column, mask)?;
+        let masked = labels.iter_mut().zip(mask).filter(|(_, mask)| *mask == 0);
+        masked.for_each(|(label, _)| *label = IGNORE_INDEX);
+    }
+    let Some(mask) = list("attention_mask")? else {
+        return Ok(Content::Tokens { input_ids, labels });
+    };
+    // What the mask leaves out is padding; batches are padded anew.
+    let mask = same_length("attention_mask", mask)?;
+    let kept = |values: Vec<i64>| {
+        let pairs = values.into_iter().zip(&mask);
+        pairs
+            .filter(|(_, mask)| **mask != 0)
+            .map(|(value, _)| value)
+            .collect()
+    };
+    Ok(Content::Tokens {
+        labels: kept(labels),
+        input_ids: kept(input_ids),
+    })
+}

@@ -1,0 +1,162 @@
+//! Rows of Parquet files, of the columns that are wanted.
+
+use crate::error::{DataError, Result};
+use crate::format::no_text;
+use crate::source::{Record, Records};
+use burn_peft_files::foreign;
+use chrono::{DateTime, Utc};
+use indicatif::ProgressBar;
+use parquet::basic::{ConvertedType, Repetition, Type as Physical};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
+use parquet::record::{Field, Row};
+use parquet::schema::types::{Type, TypePtr};
+use serde_json::{Map, Number, Value, json};
+use std::fs::File;
+use std::io::Read;
+
+/// The rows of a file; `name` is how errors call it. Only the columns named are read: what nobody
+/// asks for may be of kinds or hold values that this crate cannot read.
+pub(crate) fn records<'a>(
+    name: &str,
+    file: File,
+    bar: ProgressBar,
+    columns: Option<&[String]>,
+) -> Result<Records<'a>> {
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let reader = open(name, file)?;
+    let name = name.to_owned();
+    let bad = move |error: ParquetError| unreadable(&name, &error);
+    let metadata = reader.metadata().file_metadata();
+    let rows = metadata.num_rows().max(1) as u64;
+    let wanted = |column: &&TypePtr| {
+        let is_named = |columns: &[String]| columns.iter().any(|name| name == column.name());
+        can_be_read(column) && columns.is_none_or(is_named)
+    };
+    let schema = metadata.schema();
+    let fields = schema.get_fields().iter().filter(wanted).cloned().collect();
+    let wanted = Type::group_type_builder(schema.name()).with_fields(fields);
+    let wanted = wanted.build().map_err(&bad)?;
+    let before = bar.position();
+    let iter = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
+    let iter = iter.map_err(&bad)?;
+    Ok(Box::new((1..).zip(iter).map(move |(number, row)| {
+        let row = row.map_err(&bad)?;
+        bar.set_position(before + bytes * number as u64 / rows);
+        Ok(Record::columns(number, object(&row)))
+    })))
+}
+
+/// The columns of a file, each with a value of its kind.
+pub(crate) fn schema(name: &str, file: File) -> Result<Map<String, Value>> {
+    let reader = open(name, file)?;
+    let fields = reader.metadata().file_metadata().schema().get_fields();
+    let fields = fields.iter().filter(|column| can_be_read(column));
+    Ok(fields
+        .map(|f| (f.name().into(), value_of_kind(f)))
+        .collect())
+}
+
+fn open(name: &str, mut file: File) -> Result<SerializedFileReader<File>> {
+    let mut first = [0; 64];
+    let read = file.read(&mut first).unwrap_or(0);
+    if let Some(problem) = foreign(&first[..read]) {
+        return Err(DataError::File {
+            file: name.into(),
+            problem: problem.into(),
+        });
+    }
+    SerializedFileReader::new(file).map_err(|error| unreadable(name, &error))
+}
+
+fn unreadable(name: &str, error: &ParquetError) -> DataError {
+    DataError::File {
+        file: name.into(),
+        problem: format!("is no Parquet file that can be read: {error}"),
+    }
+}
+
+/// The `parquet` crate panics on intervals of time.
+fn can_be_read(column: &TypePtr) -> bool {
+    match column.as_ref() {
+        Type::GroupType { fields, .. } => fields.iter().all(can_be_read),
+        Type::PrimitiveType { basic_info, .. } => {
+            basic_info.converted_type() != ConvertedType::INTERVAL
+        }
+    }
+}
+
+fn value_of_kind(column: &Type) -> Value {
+    let basic = column.get_basic_info();
+    match (basic.converted_type(), column.is_group()) {
+        (ConvertedType::LIST, _) => json!([null]),
+        _ if basic.has_repetition() && basic.repetition() == Repetition::REPEATED => json!([null]),
+        (_, true) => json!({"": null}),
+        _ if column.is_primitive() => match column.get_physical_type() {
+            Physical::BOOLEAN => true.into(),
+            Physical::BYTE_ARRAY => "text".into(),
+            _ => 1.into(),
+        },
+        _ => Value::Null,
+    }
+}
+
+fn object(row: &Row) -> Map<String, Value> {
+    let columns = row.get_column_iter();
+    columns
+        .map(|(name, field)| (name.clone(), value(field)))
+        .collect()
+}
+
+/// A value as JSON has it: times as text, null where no calendar has them; bytes as text where they
+/// are that, as writers that know no text leave it.
+fn value(field: &Field) -> Value {
+    let time = |time: Option<DateTime<Utc>>, format| match time {
+        Some(time) => time.format(format).to_string().into(),
+        None => Value::Null,
+    };
+    let float = |number| Number::from_f64(number).map_or(Value::Null, Value::Number);
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => (*value).into(),
+        Field::Byte(number) => (*number).into(),
+        Field::Short(number) => (*number).into(),
+        Field::Int(number) => (*number).into(),
+        Field::Long(number) => (*number).into(),
+        Field::UByte(number) => (*number).into(),
+        Field::UShort(number) => (*number).into(),
+        Field::UInt(number) => (*number).into(),
+        Field::ULong(number) => (*number).into(),
+        Field::Float16(number) => float(f64::from(*number)),
+        Field::Float(number) => float(f64::from(*number)),
+        Field::Double(number) => float(*number),
+        Field::Str(text) => text.clone().into(),
+        Field::Bytes(bytes) => match str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(_) => no_text(bytes.len()),
+        },
+        Field::Decimal(_) | Field::TimeMillis(_) | Field::TimeMicros(_) => field.to_string().into(),
+        Field::Date(days) => time(
+            DateTime::from_timestamp(i64::from(*days) * 24 * 60 * 60, 0),
+            "%Y-%m-%d",
+        ),
+        Field::TimestampMillis(millis) => time(
+            DateTime::from_timestamp_millis(*millis),
+            "%Y-%m-%d %H:%M:%S%.3f %:z",
+        ),
+        Field::TimestampMicros(micros) => time(
+            DateTime::from_timestamp_micros(*micros),
+            "%Y-%m-%d %H:%M:%S%.6f %:z",
+        ),
+        Field::Group(row) => object(row).into(),
+        Field::ListInternal(list) => list.elements().iter().map(value).collect(),
+        Field::MapInternal(map) => {
+            let entry = |(key, field): &(Field, Field)| match value(key) {
+                Value::String(key) => (key, value(field)),
+                key => (key.to_string(), value(field)),
+            };
+            Value::Object(map.entries().iter().map(entry).collect())
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use crate::{DataConfig, Examples, Limits, Result, SampleBy, Source, train_bpe};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::data_type::{
+    ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int64Type,
+};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+type Group<'a> = SerializedRowGroupWriter<'a, File>;
+
+fn column<T: DataType>(group: &mut Group<'_>, values: &[T::T]) {
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<T>().write_batch(values, None, None).unwrap();
+    column.close().unwrap();
+}
+
+fn texts(group: &mut Group<'_>, texts: [&[u8]; 2]) {
+    column::<ByteArrayType>(group, &texts.map(|text| ByteArray::from(text.to_vec())));
+}
+
+/// A file of two rows of these columns.
+fn write(path: &Path, columns: &str, compression: Compression, fill: impl FnOnce(&mut Group<'_>)) {
+    let schema = Arc::new(parse_message_type(&format!("message rows {{ {columns} }}")).unwrap());
+    let properties = WriterProperties::builder().set_compression(compression);
+    let file = File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties.build())).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    fill(&mut group);
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+fn rows(path: &Path) -> Result<Vec<Value>> {
+    let source = Source::open(path.to_str().unwrap(), SampleBy::Line, &|_| Ok(None))?;
+    let rows = source.rows()?;
+    rows.map(|row| Ok(Value::from(row?.columns))).collect()
+}
+
+fn load(path: &Path) -> Result<Examples> {
+    let mut config = DataConfig::new(path.to_str().unwrap());
+    config.cache_dir = Some(path.with_file_name("cache"));
+    let tokenizer = train_bpe(["one two"], 300).unwrap();
+    let limits = Limits {
+        n_positions: 64,
+        vocab_size: tokenizer.vocab_size(),
+        adapter_positions: 0,
+    };
+    Examples::load(&config.train, &config, Some(&tokenizer), limits)
+}
+
+#[test]
+fn reads_text_and_numbers_whatever_they_are_compressed_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::LZ4_RAW,
+        Compression::LZ4,
+    ] {
+        let columns = "required binary text (UTF8); required int64 label;";
+        write(&path, columns, compression, |group| {
+            texts(group, [b"one", b"zwei, drei"]);
+            column::<Int64Type>(group, &[3, 4]);
+        });
+        let expected = [
+            json!({"text": "one", "label": 3}),
+            json!({"text": "zwei, drei", "label": 4}),
+        ];
+        assert_eq!(rows(&path).unwrap(), expected, "{compression}");
+    }
+    std::fs::write(&path, "PAR1 and no more").unwrap();
+    let error = rows(&path).unwrap_err().to_string();
+    assert!(error.contains("is no Parquet file"), "{error}");
+}
+
+#[test]
+fn times_that_no_calendar_has_are_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns =
+        "required int64 millis (TIMESTAMP_MILLIS); required int64 micros (TIMESTAMP_MICROS);";
+    write(&path, columns, Compression::UNCOMPRESSED, |group| {
+        column::<Int64Type>(group, &[86_400_000, i64::MAX]);
+        column::<Int64Type>(group, &[i64::MIN, -1]);
+    });
+    // As the `parquet` crate writes them.
+    let expected = [
+        json!({"millis": "1970-01-02 00:00:00.000 +00:00", "micros": null}),
+        json!({"millis": null, "micros": "1969-12-31 23:59:59.999999 +00:00"}),
+    ];
+    assert_eq!(rows(&path).unwrap(), expected);
+}
+
+#[test]
+fn bytes_are_text_where_they_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    for (second, is_text) in [(&b"zw\xc3\xb6lf"[..], true), (b"\xff\xd8\xff", false)] {
+        write(
+            &path,
+            "required binary text;",
+            Compression::UNCOMPRESSED,
+            |group| {
+                texts(group, [b"one", second]);
+            },
+        );
+        if is_text {
+            assert_eq!(rows(&path).unwrap()[1], json!({"text": "zw\u{f6}lf"}));
+        } else {
+            let error = load(&path).unwrap_err().to_string();
+            let words = "row 2 has bytes that are no UTF-8 in `text`, where text is wanted";
+            assert!(error.ends_with(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn columns_that_nobody_reads_may_hold_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = "required binary text (UTF8); required binary broken (UTF8); \
+                   required fixed_len_byte_array(12) span (INTERVAL);";
+    write(&path, columns, Compression::UNCOMPRESSED, |group| {
+        texts(group, [b"one", b"two"]);
+        texts(group, [b"\xff", b"\xff"]);
+        let span = FixedLenByteArray::from(vec![0; 12]);
+        column::<FixedLenByteArrayType>(group, &[span.clone(), span]);
+    });
+    assert!(rows(&path).is_err(), "the column is read");
+    assert_eq!(load(&path).unwrap().len(), 2);
+}

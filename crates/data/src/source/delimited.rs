@@ -1,0 +1,116 @@
+//! CSV and TSV files.
+
+use super::{Content, Record, Records};
+use crate::error::{DataError, Result};
+use csv::{ErrorKind, Position};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// The rows of a file; `name` is how errors call it.
+pub(super) fn records<'a>(
+    reader: impl Read + 'a,
+    delimiter: u8,
+    name: String,
+) -> Result<Records<'a>> {
+    let starts = Starts::default();
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .from_reader(Watched {
+            reader,
+            starts: starts.clone(),
+            bytes: 0,
+            line: 1,
+            is_line_begun: false,
+        });
+    let lines = starts.clone();
+    let bad = move |error: csv::Error| DataError::File {
+        file: name.clone(),
+        problem: explain(&error, &lines),
+    };
+    let header = reader.headers().map_err(&bad)?.clone();
+    let named = || header.iter().filter(|name| !name.is_empty());
+    if let Some(twice) = named().find(|name| named().filter(|n| n == name).count() > 1) {
+        let problem = format!(
+            "has the column {twice:?} twice; which of them is meant cannot be told, so rename one"
+        );
+        return Err(bad(csv::Error::from(io::Error::other(problem))));
+    }
+    Ok(Box::new(reader.into_records().map(move |record| {
+        let record = record.map_err(&bad)?;
+        let cells = header.iter().zip(record.iter());
+        let columns = cells.map(|(name, cell)| (name.into(), Value::from(cell)));
+        let content = Content::Columns(columns.collect());
+        let number = record.position().map_or(0, |at| line_of(&starts, at));
+        Ok(Record { number, content })
+    })))
+}
+
+/// Where lines with something in them begin: the byte and the number of the line.
+type Starts = Rc<RefCell<VecDeque<(u64, usize)>>>;
+
+/// Counts the lines of what is read: csv's own numbers lag behind where lines end in `\r\n`, as a
+/// record ends with the `\r` for it.
+struct Watched<R> {
+    reader: R,
+    starts: Starts,
+    bytes: u64,
+    line: usize,
+    is_line_begun: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        for &byte in &buffer[..read] {
+            match byte {
+                b'\n' => {
+                    self.line += 1;
+                    self.is_line_begun = false;
+                }
+                b'\r' => self.is_line_begun = false,
+                _ if !self.is_line_begun => {
+                    self.is_line_begun = true;
+                    let start = (self.bytes, self.line);
+                    self.starts.borrow_mut().push_back(start);
+                }
+                _ => {}
+            }
+            self.bytes += 1;
+        }
+        Ok(read)
+    }
+}
+
+/// The line a record begins in. Asked in the order of the file: what lies before is forgotten.
+fn line_of(starts: &Starts, at: &Position) -> usize {
+    let mut starts = starts.borrow_mut();
+    while starts.front().is_some_and(|(byte, _)| *byte < at.byte()) {
+        starts.pop_front();
+    }
+    starts.front().map_or(0, |(_, line)| *line)
+}
+
+fn explain(error: &csv::Error, starts: &Starts) -> String {
+    let line = |at: &Option<Position>| match at {
+        Some(at) => format!(" line {}", line_of(starts, at)),
+        None => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::Io(error) => error.to_string(),
+        ErrorKind::UnequalLengths {
+            pos,
+            expected_len,
+            len,
+        } => format!(
+            "is not CSV:{} has {len} values, and there are {expected_len} columns",
+            line(pos)
+        ),
+        ErrorKind::Utf8 { pos, err } => {
+            format!("is not UTF-8 text:{} holds {err}", line(pos))
+        }
+        _ => format!("is not CSV: {error}"),
+    }
+}

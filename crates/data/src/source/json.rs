@@ -1,0 +1,199 @@
+//! JSON files that are read whole: a list of rows, an object that holds one, or objects over several
+//! lines, one after another.
+
+use super::{Content, Record, Records, begin, open};
+use crate::error::{DataError, Result};
+use crate::format::is_row;
+use serde_json::{Deserializer, Map, Value};
+use std::borrow::Cow;
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+
+/// Keys that say that the list behind them holds rows, whatever stands beside it.
+const LISTS: &[&str] = &[
+    "data",
+    "dataset",
+    "dev",
+    "entries",
+    "eval",
+    "examples",
+    "instances",
+    "items",
+    "records",
+    "rows",
+    "samples",
+    "test",
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+];
+
+/// Whether every line of a file is a value of its own: not if it begins with part of one, or is one
+/// object that holds the rows. A `.json` file (`may_be_list`) may also be a list in one line.
+pub(super) fn is_lines(path: &Path, name: &str, may_be_list: bool) -> Result<bool> {
+    let mut reader = begin(open(path)?, path, name)?;
+    let first = reader.by_ref().bytes().find(is_filled).transpose();
+    let first = match first.map_err(DataError::io(path))? {
+        Some(b'[') | None if may_be_list => return Ok(false),
+        Some(first) => first,
+        None => return Ok(true),
+    };
+    let mut line = vec![first];
+    let read = reader.read_until(b'\n', &mut line);
+    read.map_err(DataError::io(path))?;
+    // What is no text is an error of the line.
+    let Ok(line) = str::from_utf8(&line) else {
+        return Ok(true);
+    };
+    Ok(match parse(line) {
+        Err(error) => !error.is_eof(),
+        Ok(Value::Object(object)) if !is_row(&object) => {
+            lists(&object).is_empty() || reader.bytes().any(|byte| is_filled(&byte))
+        }
+        Ok(_) => true,
+    })
+}
+
+fn is_filled(byte: &io::Result<u8>) -> bool {
+    !byte.as_ref().is_ok_and(u8::is_ascii_whitespace)
+}
+
+/// The rows of a file's text; of several lists in an object those of `list`.
+pub(super) fn records(content: &str, name: &str, list: Option<&str>) -> Result<Records<'static>> {
+    let bad = |problem| DataError::File {
+        file: name.into(),
+        problem,
+    };
+    let mut values: Vec<Value> =
+        parse_all(content).map_err(|error| bad(format!("is not JSON: {error}")))?;
+    if values.len() == 1 {
+        values = match (values.remove(0), list) {
+            (Value::Array(rows), None) => rows,
+            (Value::Object(object), _) => rows(object, name, list).map_err(bad)?,
+            (value, _) => vec![value],
+        };
+    } else if let Some(list) = list {
+        return Err(bad(format!("is no object that holds a list `{list}`")));
+    }
+    let record = |(number, value)| {
+        let content = Content::Value(value);
+        Ok(Record { number, content })
+    };
+    Ok(Box::new((1..).zip(values).map(record)))
+}
+
+/// The rows that a file's only object holds, or is.
+fn rows(
+    mut object: Map<String, Value>,
+    name: &str,
+    list: Option<&str>,
+) -> std::result::Result<Vec<Value>, String> {
+    let found: Vec<String> = lists(&object).into_iter().map(Into::into).collect();
+    let described = || {
+        let length = |key: &str| object[key].as_array().map_or(0, Vec::len);
+        let described = found.iter().map(|key| format!("`{key}` ({})", length(key)));
+        described.collect::<Vec<_>>().join(", ")
+    };
+    let key = match (list, found.as_slice()) {
+        (Some(list), _) if object.get(list).is_some_and(Value::is_array) => list,
+        (Some(list), _) => {
+            return Err(format!(
+                "holds no list `{list}`; the lists of rows it holds are {}",
+                described()
+            ));
+        }
+        (None, _) if is_row(&object) => return Ok(vec![object.into()]),
+        (None, [key])
+            if LISTS.contains(&key.as_str()) || !object.values().any(Value::is_string) =>
+        {
+            key
+        }
+        (None, [] | [_]) => return Ok(vec![object.into()]),
+        (None, [first, ..]) => {
+            return Err(format!(
+                "holds several lists of rows: {}; name the one that is meant, as in {name}:{first}",
+                described()
+            ));
+        }
+    };
+    match object.remove(key) {
+        Some(Value::Array(rows)) => Ok(rows),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The keys of an object that hold lists of objects.
+fn lists(object: &Map<String, Value>) -> Vec<&str> {
+    let holds_rows = |value: &Value| {
+        let list = value.as_array().filter(|list| !list.is_empty());
+        list.is_some_and(|list| list.iter().all(Value::is_object))
+    };
+    let lists = object.iter().filter(|(_, value)| holds_rows(value));
+    lists.map(|(key, _)| key.as_str()).collect()
+}
+
+/// One JSON value, with what Python's `json` writes beyond the standard (see [`repaired`]).
+pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).or_else(|error| match repaired(text) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => serde_json::from_str(&text),
+    })
+}
+
+/// As [`parse`], of any number of values.
+fn parse_all(text: &str) -> serde_json::Result<Vec<Value>> {
+    let parse = |text: &str| {
+        Deserializer::from_str(text)
+            .into_iter()
+            .collect::<serde_json::Result<Vec<_>>>()
+    };
+    parse(text).or_else(|error| match repaired(text) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => parse(&text),
+    })
+}
+
+/// JSON as the standard has it: `NaN` and infinite numbers become null, half a surrogate pair
+/// becomes the character `�`, as where other decoders find it.
+fn repaired(text: &str) -> Cow<'_, str> {
+    let (mut out, mut rest, mut is_string) = (String::new(), text, false);
+    let mut is_changed = false;
+    while let Some(at) = rest.find(['"', '\\', 'N', 'I', '-']) {
+        out += &rest[..at];
+        rest = &rest[at..];
+        let word = ["NaN", "Infinity", "-Infinity"].into_iter();
+        let mut word = word.filter(|word| !is_string && rest.starts_with(word));
+        let (read, written) = if let Some(word) = word.next() {
+            // As long as the word, so that errors name the right column (but for `NaN`).
+            (word.len(), &"null     "[..word.len().max(4)])
+        } else if is_string && rest.starts_with('\\') {
+            match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
+                (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, &rest[..12]),
+                (Some(0xD800..=0xDFFF), _) => (6, "\\ufffd"),
+                // An escaped quote ends nothing.
+                _ => {
+                    let escaped = rest[1..].chars().next().map_or(0, char::len_utf8);
+                    (1 + escaped, &rest[..1 + escaped])
+                }
+            }
+        } else {
+            is_string ^= rest.starts_with('"');
+            (1, &rest[..1])
+        };
+        is_changed |= rest[..read] != *written;
+        out += written;
+        rest = &rest[read..];
+    }
+    if is_changed {
+        Cow::Owned(out + rest)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The code unit of an escape `\uXXXX` that the text begins with.
+fn code_unit(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
+}
