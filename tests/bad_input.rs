@@ -111,6 +111,47 @@ fn truncated_files() {
 }
 
 #[test]
+fn an_adapter_in_pytorchs_format_alone() {
+    let lab = Lab::with_adapter();
+    let from = lab.path("out/adapter_model.safetensors");
+    std::fs::rename(from, lab.path("out/adapter_model.bin")).unwrap();
+    let named = [
+        "out: ",
+        "only PyTorch's adapter_model.bin",
+        "save it as safetensors",
+    ];
+    lab.fails(&MERGE, &named);
+    lab.fails(&["combine", "--adapter", "out", "--output", "both"], &named);
+}
+
+/// As `generate` refuses them.
+#[test]
+fn a_loss_that_is_not_finite_is_no_result() {
+    let lab = Lab::with_adapter();
+    let file = "model/model.safetensors";
+    let mut weights = lab.read(file);
+    // The last row of the last tensor, the embedding, which is the head too.
+    let end = weights.len();
+    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    lab.write(file, weights);
+    let eval = ["eval", "--model", "model", "--data", "train.jsonl"];
+    let named = [
+        "the loss is NaN",
+        "the model's weights, or the adapter's, are broken",
+    ];
+    for more in [
+        &[][..],
+        &["--json"],
+        &["--adapter", "out"],
+        &["--adapter", "out", "--json"],
+    ] {
+        let answer = lab.peft(&[&eval[..], more].concat());
+        assert_eq!(answer.out, "");
+        answer.failed(&named);
+    }
+}
+
+#[test]
 fn a_safetensors_header_that_lies() {
     let lab = Lab::with_adapter();
     let with_header = |header: &str, data: usize| {

@@ -10,7 +10,7 @@ use burn_peft_models::{GPT2LMHeadModel, ModelError};
 use tempfile::TempDir;
 
 use crate::common::device;
-use crate::conformance::fixtures;
+use crate::conformance::{assert_close, fixtures, logits};
 
 type Weights = BTreeMap<String, TensorData>;
 
@@ -72,6 +72,39 @@ fn an_untied_head_comes_back_as_it_was() {
         .unwrap();
     let read = |folder: &Path| read_tensors(&folder.join("model.safetensors")).unwrap();
     assert_eq!(read(written.path()), read(&nano));
+}
+
+/// As transformers 5 does it, whatever config.json says; with a head of twice the embedding the
+/// logits are twice those of the tied model. One that is alone is the embedding too.
+#[test]
+fn a_head_beside_a_tied_embedding_is_kept_where_it_differs() {
+    let inputs = fixtures().join("conformance/cases/gpt2_lora");
+    let (wte, head) = ("transformer.wte.weight", "lm_head.weight");
+    let expected = logits(
+        &load(&fixtures().join("conformance/base-gpt2")).unwrap(),
+        &inputs,
+    );
+    let read = |change: &dyn Fn(&mut Weights)| load(folder(change).path()).unwrap();
+    let equal = read(&|weights| drop(weights.insert(head.into(), weights[wte].clone())));
+    let alone = read(&|weights| {
+        let embedding = weights.remove(wte).unwrap();
+        weights.insert(head.into(), embedding);
+    });
+    for model in [equal, alone] {
+        assert!(model.lm_head.is_none());
+        assert_eq!(logits(&model, &inputs), expected);
+    }
+    let differs = read(&|weights| {
+        let twice: Vec<f32> = weights[wte]
+            .iter::<f32>()
+            .map(|value| 2.0 * value)
+            .collect();
+        let twice = TensorData::new(twice, weights[wte].shape().to_vec());
+        weights.insert(head.into(), twice);
+    });
+    assert!(!differs.config().tie_word_embeddings);
+    let twice: Vec<f32> = expected.iter().map(|logit| 2.0 * logit).collect();
+    assert_close(&inputs, "logits", &logits(&differs, &inputs), &twice);
 }
 
 #[test]

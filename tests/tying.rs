@@ -4,10 +4,14 @@
 use std::path::PathBuf;
 
 use burn::module::Module;
-use burn_peft::{LoraConfig, PeftModel, Slot, get_peft_model, tensor_file};
+use burn::tensor::TensorData;
+use burn_peft::config::{CommonConfig, TargetModules};
+use burn_peft::files::write_adapter;
+use burn_peft::methods::{HiraConfig, IA3Config, LNTuningConfig};
+use burn_peft::{LoraConfig, Method, PeftModel, Slot, get_peft_model, tensor_file};
 use burn_peft_models::GPT2LMHeadModel;
 
-use crate::common::Lab;
+use crate::common::{Lab, device};
 use crate::conformance::{
     adapted, assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
 };
@@ -145,28 +149,128 @@ fn a_failed_adapter_leaves_the_head_tied() {
     assert!(error.to_string().contains("use_dora"), "{error}");
 }
 
-/// What is merged into a tied embedding acts on the head too, which is said.
+/// An adapter of this configuration on the base, with values that change something.
+fn stirred(config: impl Method + 'static) -> PeftModel<GPT2LMHeadModel> {
+    let mut model = get_peft_model(base(), config).unwrap();
+    let tensors = model.adapter_state_dict("default").into_iter();
+    let tensors = tensors.enumerate().map(|(number, (key, data))| {
+        let values = data.iter::<f32>().enumerate();
+        let values: Vec<f32> = values
+            .map(|(at, value)| value + 0.2 * ((7 * number + at) as f32).sin())
+            .collect();
+        (key, TensorData::new(values, data.shape().to_vec()))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let config = model.config("default").unwrap();
+    write_adapter(folder.path(), config.as_ref(), tensors.collect()).unwrap();
+    model.hotswap_adapter(folder.path(), "default").unwrap();
+    model
+}
+
+fn wte(model: &GPT2LMHeadModel) -> TensorData {
+    model.transformer.wte.weight().into_data()
+}
+
+/// What acts on the embedding alone leaves a tied head as it was, merged or not.
 #[test]
-fn merging_into_a_tied_embedding_is_told() {
+fn a_merged_embedding_leaves_the_tied_head_as_it_was() {
+    let lora = || LoraConfig::new().with_target_modules(["c_attn"]);
+    let on_wte = || LoraConfig::new().with_target_modules(["c_attn", "wte"]);
+    let tokens = on_wte().with_target_modules(["c_attn"]);
+    let saved = |mut common: CommonConfig| {
+        common.modules_to_save = Some(vec!["wte".into()]);
+        common
+    };
+    let mut ia3 = IA3Config::default();
+    ia3.common = saved(ia3.common);
+    let mut norms = LNTuningConfig::default();
+    norms.common = saved(norms.common);
+    let mut hira = HiraConfig::default();
+    hira.common.target_modules = Some(TargetModules::list(["wte", "c_attn"]));
+    let cases: [(&str, PeftModel<GPT2LMHeadModel>, bool); 8] = [
+        ("saved", stirred(lora().with_modules_to_save(["wte"])), true),
+        ("LoRA", stirred(on_wte()), true),
+        ("DoRA", stirred(on_wte().with_use_dora(true)), true),
+        ("HiRA", stirred(hira), true),
+        ("IA3 with a copy", stirred(ia3), true),
+        ("LN tuning with a copy", stirred(norms), true),
+        (
+            "tied",
+            stirred(on_wte().with_ensure_weight_tying(true)),
+            false,
+        ),
+        (
+            "tokens",
+            stirred(tokens.with_trainable_token_indices([3, 5])),
+            false,
+        ),
+    ];
+    for (name, model, is_untied) in cases {
+        let expected = logits(&model, &inputs());
+        let close = |what: &str, found: &GPT2LMHeadModel| {
+            let what = format!("{name}: {what}");
+            assert_close(&inputs(), &what, &logits(found, &inputs()), &expected);
+        };
+        let before = wte(&model);
+        let mut merging = model.clone();
+        merging.merge_adapter(true).unwrap();
+        close("in place", &merging);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        // Of a copy nothing is merged, so that the base's own weights are written.
+        if !model.transformer.wte.adapters().is_empty() {
+            let written = merging.get_base_model();
+            written.save_pretrained(path).unwrap();
+            close(
+                "written in place",
+                &GPT2LMHeadModel::from_pretrained(path, &device()).unwrap(),
+            );
+        }
+        merging.unmerge_adapter();
+        assert_eq!(wte(&merging), before, "{name}");
+        assert!(merging.lm_head.is_none(), "{name}");
+        close("unmerged", &merging);
+
+        let merged = model.merge_and_unload(true).unwrap();
+        close("merged", &merged);
+        assert_eq!(merged.lm_head.is_some(), is_untied, "{name}");
+        assert_eq!(merged.config().tie_word_embeddings, !is_untied, "{name}");
+        assert_ne!(wte(&merged), before, "{name}");
+        merged.save_pretrained(path).unwrap();
+        close(
+            "loaded",
+            &GPT2LMHeadModel::from_pretrained(path, &device()).unwrap(),
+        );
+    }
+}
+
+/// The command says so, and the merged model has the adapter's loss.
+#[test]
+fn an_embedding_that_is_merged_alone_unties_the_head() {
     let lab = Lab::new();
-    for (tied, said) in [("false", true), ("true", false)] {
-        let (adapter, merged) = (format!("adapter-{tied}"), format!("merged-{tied}"));
+    let cases = [
+        ("peft.modules_to_save=[\"wte\"]", true),
+        ("peft.target_modules=[\"wte\"]", true),
+        ("peft.target_modules=[\"c_attn\"]", false),
+    ];
+    for (number, (set, said)) in cases.into_iter().enumerate() {
+        let (adapter, merged) = (format!("adapter-{number}"), format!("merged-{number}"));
         let output = format!("training.output_dir={adapter}");
-        let tied = format!("peft.ensure_weight_tying={tied}");
-        let target = "peft.target_modules=[\"wte\"]";
-        lab.ok(&[
-            "train",
-            "train.toml",
-            "--set",
-            &output,
-            "--set",
-            &tied,
-            "--set",
-            target,
-        ]);
+        lab.ok(&["train", "train.toml", "--set", &output, "--set", set]);
         let args = ["merge", "--model", "model", "--adapter", &adapter];
         let answer = lab.peft(&[&args[..], &["--output", &merged]].concat());
         assert_eq!(answer.code, Some(0), "{answer:?}");
-        assert_eq!(answer.err.contains("the merged model is another one"), said);
+        assert_eq!(answer.err.contains("lm_head has a weight of its own"), said);
+        let loss = |args: &[&str]| {
+            let data = ["--data", "train.jsonl", "--json"];
+            lab.ok_json(&[&["eval"], args, &data].concat())["loss"]
+                .as_f64()
+                .unwrap()
+        };
+        let expected = loss(&["--model", "model", "--adapter", &adapter]);
+        let found = loss(&["--model", &merged]);
+        assert!((found - expected).abs() < 1e-4, "{set}: {found} {expected}");
+        let config = lab.json(&format!("{merged}/config.json"));
+        assert_eq!(config["tie_word_embeddings"], !said, "{set}");
     }
 }

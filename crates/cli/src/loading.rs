@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use burn_peft::{Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
+use burn_peft::config::TaskType;
+use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
 use burn_peft_data::{FILE_KINDS, Limits, Tokenizer, folder_and_split};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
@@ -154,7 +155,18 @@ pub fn load_adapter(
     adapter: &Path,
     is_trainable: bool,
 ) -> Result<PeftModel<GPT2LMHeadModel>> {
-    PeftModel::from_pretrained(model, adapter, is_trainable).context("cannot load the adapter")
+    let model = PeftModel::from_pretrained(model, adapter, is_trainable)
+        .context("cannot load the adapter")?;
+    if let Some(task) = model.config(DEFAULT_ADAPTER)?.common().task_type
+        && task != TaskType::CausalLm
+    {
+        tracing::warn!(
+            "{}: task_type = {task}: the adapter was trained for another kind of model, and is \
+             used on a causal language model here (\"CAUSAL_LM\")",
+            adapter.display()
+        );
+    }
+    Ok(model)
 }
 
 /// A model as the user asked for it.

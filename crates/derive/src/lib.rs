@@ -14,7 +14,7 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
 /// architecture, as `config.json` does, and the paths of its input and output embeddings;
 /// `untie = "untie"` names a method of its own that gives a tied output embedding its own weight,
-/// `model_info = "info"` names a method of its own that tells of its openings for methods that act
+/// `resize = "resize"` one that gives the vocabulary another number of rows, `model_info = "info"` names a method of its own that tells of its openings for methods that act
 /// at the model.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
@@ -111,6 +111,16 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
                 });
                 return Ok(());
             }
+            if meta.path.is_ident("resize") {
+                let function: Ident = meta.value()?.parse::<LitStr>()?.parse()?;
+                functions.extend(quote! {
+                    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+                        self.#function(rows);
+                        true
+                    }
+                });
+                return Ok(());
+            }
             let function = if meta.path.is_ident("model_type") {
                 quote! { model_type }
             } else if meta.path.is_ident("input") {
@@ -118,9 +128,9 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
             } else if meta.path.is_ident("output") {
                 quote! { output_embedding }
             } else {
-                return Err(
-                    meta.error("expected model_type, input, output, untie or model_info = \"…\"")
-                );
+                return Err(meta.error(
+                    "expected model_type, input, output, untie, resize or model_info = \"…\"",
+                ));
             };
             let value: LitStr = meta.value()?.parse()?;
             functions.extend(quote! {

@@ -139,6 +139,25 @@ impl Checkpoint {
         }
     }
 
+    /// Whether two tensors have the same shape and values.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn are_equal(&self, a: &str, b: &str) -> Result<bool> {
+        if self.check(a)? != self.check(b)? {
+            return Ok(false);
+        }
+        let bytes = |name: &str| {
+            let (shard, info) = self.entry(name).expect("it was checked");
+            let (start, end) = info.data_offsets;
+            (info.dtype, &shard.data()[start..end])
+        };
+        if bytes(a) == bytes(b) {
+            return Ok(true);
+        }
+        Ok(self.tensor(a)? == self.tensor(b)?)
+    }
+
     fn entry(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
         let shard = &self.shards[*self.tensors.get(name)?];
         Some((shard, shard.metadata.info(name)?))

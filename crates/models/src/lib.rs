@@ -3,6 +3,7 @@
 //! A family is a folder ([`gpt2`]); what all families answer is [`CausalLm`]. Models come from
 //! and go to Hugging Face folders ([`checkpoint`], [`hub`]).
 
+mod attribute_map;
 mod batch;
 mod cache;
 mod causal_lm;

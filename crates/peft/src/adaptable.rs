@@ -76,6 +76,12 @@ pub trait Adaptable {
         false
     }
 
+    /// Gives the vocabulary, and with it input and output embedding, so many rows: the first ones
+    /// stay. False where the model cannot.
+    fn resize_vocabulary(&mut self, _rows: usize) -> bool {
+        false
+    }
+
     /// The openings for methods that act at the model; none where it has none.
     fn model_info(&self) -> Option<ModelInfo> {
         None

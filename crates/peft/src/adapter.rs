@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use burn_peft_kernels::random;
 
+use crate::config::check::allocatable;
 use crate::{
     AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, SharedParam, TensorSpec,
 };
@@ -59,7 +60,18 @@ impl Adapter {
         layer: &Frozen<'_>,
         device: &Device,
     ) -> Result<(Self, Option<Tensor<2>>)> {
-        let mut specs = method.tensors(layer);
+        let specs = method.tensors(layer);
+        Self::with_tensors(name, method, specs, layer, device)
+    }
+
+    /// As [`new`](Self::new) once it is known which tensors there are.
+    pub(crate) fn with_tensors(
+        name: &str,
+        method: Arc<dyn LayerMethod>,
+        mut specs: Vec<TensorSpec>,
+        layer: &Frozen<'_>,
+        device: &Device,
+    ) -> Result<(Self, Option<Tensor<2>>)> {
         let mut weight = None;
         if let Some(split) = method.split(layer)? {
             for (name, values) in split.tensors {
@@ -139,6 +151,7 @@ impl AdapterTensor {
             let tensor = spec.init.draw(shape, device);
             Param::from_tensor(tensor).set_require_grad(spec.trainable)
         }
+        allocatable(&spec.name, &spec.shape)?;
         let value = match spec.shape.len() {
             2 if spec.shared && spec.trainable => {
                 AdapterParam::Shared(SharedParam::new(make(&spec, device)))

@@ -8,11 +8,12 @@ use burn::tensor::TensorData;
 use burn_peft_files::{atomic, read_text};
 use indexmap::IndexMap;
 
+use crate::attach::share;
 use crate::config::{Fields, render_json};
 use crate::methods::config_from_fields;
-use crate::model::{DEFAULT_ADAPTER, share};
+use crate::model::DEFAULT_ADAPTER;
 use crate::tensor_file::{read_tensors, transpose, write_tensors};
-use crate::{AnyParam, BaseModel, LayerKind, PeftError, PeftModel, Result};
+use crate::{BaseModel, PeftError, PeftModel, Result};
 
 /// The name of the file with an adapter's configuration.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -24,7 +25,9 @@ pub const TRAINING_NAME: &str = "adapter_training.safetensors";
 /// What PEFT puts before the path of a layer.
 pub(crate) const PREFIX: &str = "base_model.model.";
 /// What PEFT puts before a tensor that all layers share.
-const SHARED_PREFIX: &str = "base_model.";
+pub(crate) const SHARED_PREFIX: &str = "base_model.";
+/// PyTorch's own format, which is not read: it can hold any program.
+const TORCH_WEIGHTS_NAME: &str = "adapter_model.bin";
 
 impl<M: BaseModel> PeftModel<M> {
     /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
@@ -72,7 +75,7 @@ impl<M: BaseModel> PeftModel<M> {
         directory: impl AsRef<Path>,
         initial: impl AsRef<Path>,
     ) -> Result<()> {
-        let initial = read_tensors(&initial.as_ref().join(WEIGHTS_NAME))?;
+        let initial = read_weights(initial.as_ref())?;
         let now = self.adapter_state_dict(DEFAULT_ADAPTER);
         let config = self.config(DEFAULT_ADAPTER)?;
         let (config, tensors) = config.subtract_initial(now, initial)?;
@@ -93,8 +96,11 @@ impl<M: BaseModel> PeftModel<M> {
     ) -> Result<Self> {
         let directory = directory.as_ref();
         let config = config_to_load(directory, is_trainable)?;
-        let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
-        let mut peft_model = Self::new(model, DEFAULT_ADAPTER, config)?;
+        let tensors = read_weights(directory)?;
+        let mut peft_model = Self::unadapted(model)?;
+        peft_model.fit_vocabulary(&tensors, directory)?;
+        peft_model.add_adapter_within(DEFAULT_ADAPTER, config, numbers_of(&tensors))?;
+        peft_model.set_adapter(&[DEFAULT_ADAPTER])?;
         peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
         peft_model.set_requires_grad(DEFAULT_ADAPTER, is_trainable);
         Ok(peft_model)
@@ -115,7 +121,7 @@ impl<M: BaseModel> PeftModel<M> {
     ) -> Result<()> {
         let directory = directory.as_ref();
         let config = config_to_load(directory, is_trainable)?;
-        let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
+        let tensors = read_weights(directory)?;
         let is_new = !self.peft_config.contains_key(adapter_name);
         let before = self.clone();
         if !is_new {
@@ -123,7 +129,8 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let active: Vec<&str> = before.active.iter().map(String::as_str).collect();
         let loaded = self
-            .add_adapter(adapter_name, config)
+            .fit_vocabulary(&tensors, directory)
+            .and_then(|()| self.add_adapter_within(adapter_name, config, numbers_of(&tensors)))
             .and_then(|()| self.load_state_dict(adapter_name, tensors, directory))
             .and_then(|()| match is_new {
                 true => Ok(()),
@@ -153,7 +160,7 @@ impl<M: BaseModel> PeftModel<M> {
             if self.restore_step_state(&name, directory.as_ref(), &folder)? {
                 continue;
             }
-            let tensors = read_tensors(&folder.join(WEIGHTS_NAME))?;
+            let tensors = read_weights(&folder)?;
             self.load_state_dict(&name, tensors, &folder)?;
         }
         Ok(())
@@ -167,6 +174,7 @@ impl<M: BaseModel> PeftModel<M> {
             tensors.retain(|(key, _)| !makers.contains(key));
             tensors.push((key.to_string(), output));
         }
+        tensors.extend(self.stored_weights(adapter_name));
         tensors
     }
 
@@ -237,15 +245,24 @@ impl<M: BaseModel> PeftModel<M> {
             tensors.extend(read_tensors(&path)?);
         }
         let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
+        let mut biases = (0, Vec::new());
         let mut found = HashMap::new();
         self.clone().visit_adapter(adapter_name, |entry| {
             let key = entry.key;
-            let Some(data) = tensors.swap_remove(key) else {
-                if !entry.repeated {
-                    missing.push(key.to_string());
+            let mut data = tensors.swap_remove(key);
+            if data.is_none() && entry.of_base {
+                // PEFT before 0.6 had no base_layer.
+                data = tensors.swap_remove(&key.replace(".base_layer.", "."));
+            }
+            let Some(data) = data else {
+                match (entry.repeated, entry.of_base) {
+                    (true, _) => {}
+                    (false, true) => biases.1.push(key.to_string()),
+                    (false, false) => missing.push(key.to_string()),
                 }
                 return;
             };
+            biases.0 += usize::from(entry.of_base);
             let mut dims = entry.param.dims();
             if entry.transposed {
                 dims.reverse();
@@ -256,7 +273,6 @@ impl<M: BaseModel> PeftModel<M> {
             }
             found.insert(key.to_string(), data);
         });
-        let unexpected: Vec<&str> = tensors.keys().take(4).map(String::as_str).collect();
         if !mismatched.is_empty() {
             mismatched.truncate(4);
             let list = mismatched.join("; ");
@@ -265,22 +281,21 @@ impl<M: BaseModel> PeftModel<M> {
                 format!("the adapter does not fit the model: {list}"),
             ));
         }
-        if !missing.is_empty() || !unexpected.is_empty() {
-            let first = |names: Vec<&str>| match names.is_empty() {
-                true => String::new(),
-                false => format!(" (first {})", names.join(", ")),
-            };
-            return Err(file_error(
-                &path,
-                format!(
-                    "the adapter does not fit its configuration and the model: {} tensors are \
-                     missing{}, {} are unexpected{}",
-                    missing.len(),
-                    first(missing.iter().take(4).map(String::as_str).collect()),
-                    tensors.len(),
-                    first(unexpected),
-                ),
-            ));
+        match biases {
+            (_, without) if without.is_empty() => {}
+            // PEFT has long not saved those of `lora_only`, and keeps the base's as well.
+            (0, without) => tracing::warn!(
+                "{}: the configuration trains biases of the base, but the file holds none of \
+                 the {} (first {}): those of the model stay",
+                path.display(),
+                without.len(),
+                without[0]
+            ),
+            (_, without) => missing.extend(without),
+        }
+        self.take_stored(adapter_name, &mut tensors, directory)?;
+        if let Some(problem) = unfitting(&missing, &tensors) {
+            return Err(file_error(&path, problem));
         }
         self.visit_adapter(adapter_name, |entry| {
             if let Some(data) = found.remove(entry.key) {
@@ -289,79 +304,6 @@ impl<M: BaseModel> PeftModel<M> {
         });
         self.share_tensors(adapter_name);
         Ok(())
-    }
-
-    /// Calls `visit` with everything that is saved of an adapter.
-    pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
-        use crate::config::Bias;
-        let bias = self
-            .peft_config
-            .get(adapter_name)
-            .map(|config| config.bias());
-        for adapter in &mut self.model_adapters {
-            if adapter.name == adapter_name {
-                adapter.visit(&mut visit);
-            }
-        }
-        let tied = self.tied_layers().map(|(_, output)| output);
-        let mut shared = Vec::new();
-        self.visit_slots_mut(|path, slot| {
-            let is_linear = slot.kind() == LayerKind::Linear;
-            let mut adapted = false;
-            for adapter in slot.adapters_mut() {
-                if adapter.name == adapter_name {
-                    adapted = true;
-                    for tensor in &mut adapter.tensors {
-                        let spec = tensor.spec.clone();
-                        if !spec.saved {
-                            continue;
-                        }
-                        let mut entry = |key: &str, transposed, repeated| {
-                            visit(Entry {
-                                key,
-                                param: tensor.param_mut(),
-                                transposed,
-                                repeated,
-                                tensor: Some((path, &spec.name)),
-                            });
-                        };
-                        if spec.shared && !shared.contains(&spec.name) {
-                            shared.push(spec.name.clone());
-                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false, false);
-                        }
-                        if !spec.shared || spec.in_layers {
-                            entry(&format!("{PREFIX}{path}.{}", spec.key), false, spec.shared);
-                        }
-                        if let (Some(output), Some((key, transposed))) = (&tied, &spec.tied) {
-                            entry(&format!("{PREFIX}{output}.{key}"), *transposed, true);
-                        }
-                    }
-                }
-            }
-            let is_tied = slot.state().is_tied(adapter_name);
-            slot.visit_saved_mut(adapter_name, &mut |name, param| {
-                let key = format!("{PREFIX}{path}.{name}");
-                // torch's Linear keeps its weight the other way round.
-                visit(Entry::new(&key, param, is_linear && name == "weight"));
-                if let Some(output) = tied.as_ref().filter(|_| is_tied) {
-                    let key = format!("{PREFIX}{output}.{name}");
-                    let entry = Entry::new(&key, param, false);
-                    visit(Entry {
-                        repeated: true,
-                        ..entry
-                    });
-                }
-            });
-            if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
-                let base = if adapted { ".base_layer" } else { "" };
-                slot.visit_base_mut(&mut |name, param| {
-                    if name == "bias" {
-                        let key = format!("{PREFIX}{path}{base}.bias");
-                        visit(Entry::new(&key, param, false));
-                    }
-                });
-            }
-        });
     }
 }
 
@@ -381,31 +323,6 @@ pub fn write_adapter(
     write_tensors(&folder.join(WEIGHTS_NAME), tensors)?;
     let path = folder.join(CONFIG_NAME);
     atomic::write(&path, json.as_bytes()).map_err(|source| io_error(&path, source))
-}
-
-/// Something that is saved of an adapter.
-pub(crate) struct Entry<'a> {
-    /// Its key in the file.
-    pub key: &'a str,
-    pub param: &'a mut dyn AnyParam,
-    /// Whether the file holds it transposed.
-    pub transposed: bool,
-    /// Whether it was visited under another key before.
-    pub repeated: bool,
-    /// Of a method's tensor, the path of its layer and its name.
-    pub tensor: Option<(&'a str, &'a str)>,
-}
-
-impl<'a> Entry<'a> {
-    pub fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
-        Self {
-            key,
-            param,
-            transposed,
-            repeated: false,
-            tensor: None,
-        }
-    }
 }
 
 /// The configuration in an adapter's folder.
@@ -446,6 +363,53 @@ fn config_to_load(
     let mut common = config.common().clone();
     common.inference_mode = !(is_trainable && directory.join(TRAINING_NAME).is_file());
     Ok(config.with_common(common))
+}
+
+/// The tensors of an adapter's folder, by key.
+///
+/// # Errors
+/// If the file is missing or broken; the error says so where there is one in PyTorch's format.
+pub(crate) fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorData>> {
+    let path = directory.join(WEIGHTS_NAME);
+    if !path.exists() && directory.join(TORCH_WEIGHTS_NAME).exists() {
+        let reason = "has only PyTorch's adapter_model.bin: save it as safetensors (load it with \
+                      Python's peft and call save_pretrained)";
+        return Err(file_error(directory, reason));
+    }
+    read_tensors(&path)
+}
+
+/// How many numbers an adapter may have whose file holds these tensors: enough for an error that
+/// tells which of them does not fit.
+fn numbers_of(tensors: &IndexMap<String, TensorData>) -> usize {
+    const ROOM: usize = 1 << 20;
+    let numbers: usize = tensors.values().map(TensorData::num_elements).sum();
+    ROOM + 2 * numbers
+}
+
+/// What is wrong where tensors are missing or nothing takes them.
+fn unfitting(missing: &[String], left: &IndexMap<String, TensorData>) -> Option<String> {
+    let list = |count: usize, keys: Vec<&String>, what: &str| {
+        let verb = if count == 1 { "is" } else { "are" };
+        let first = if count > keys.len() { "first " } else { "" };
+        (count > 0).then(|| format!("{count} {verb} {what} ({first}{keys:?})"))
+    };
+    let problems = [
+        list(missing.len(), missing.iter().take(4).collect(), "missing"),
+        list(
+            left.len(),
+            left.keys().take(4).collect(),
+            "more than the configuration asks for",
+        ),
+    ];
+    let problems: Vec<_> = problems.into_iter().flatten().collect();
+    (!problems.is_empty()).then(|| {
+        format!(
+            "the adapter does not fit its configuration and the model: of its tensors {}; it was \
+             made for other layers or keys than its adapter_config.json and this model have",
+            problems.join(", ")
+        )
+    })
 }
 
 pub(crate) fn file_error(path: &Path, reason: impl Into<String>) -> PeftError {

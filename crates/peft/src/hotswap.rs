@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::files::{WEIGHTS_NAME, file_error, read_config};
-use crate::tensor_file::read_tensors;
+use crate::files::{file_error, read_config, read_weights};
 use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
@@ -76,7 +75,7 @@ impl<M: BaseModel> PeftModel<M> {
             None => (new.attached(new.common().clone(), &adapted), None),
         };
 
-        let tensors = read_tensors(&directory.join(WEIGHTS_NAME))?;
+        let tensors = read_weights(directory)?;
         self.load_state_dict(adapter_name, tensors, directory)?;
         self.visit_slots_mut(|path, slot| {
             let adapters = slot.adapters_mut().iter_mut();

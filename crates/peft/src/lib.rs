@@ -13,11 +13,13 @@ extern crate self as burn_peft;
 mod adaptable;
 mod adapter;
 mod any_param;
+mod attach;
 mod base_layer;
 pub mod combine;
 pub mod config;
 mod conv1d;
 mod convert;
+mod entries;
 mod error;
 mod eva;
 pub mod files;
@@ -43,6 +45,7 @@ mod rows;
 mod shared_param;
 mod slot;
 mod steps;
+mod stored;
 mod svd;
 pub mod target;
 pub mod tensor_file;
@@ -75,6 +78,7 @@ pub use shared_param::SharedParam;
 pub use slot::{Slot, SlotState};
 pub use steps::{StepGradients, StepLayer};
 pub use tree::Tree;
+pub use tying::untie_merged;
 
 // What the macros write names it.
 #[doc(hidden)]

@@ -213,19 +213,27 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
-    /// or its copy that is tied too, and what active adapters make of it for both.
+    /// or its copy that is tied too, and what active adapters make of it for both. What is merged
+    /// into the layer's own weight does not change it.
     pub fn tied_weight(&self) -> Tensor<2> {
         let active = self.state.active.iter().filter(|_| !self.state.disabled);
         let active: Vec<&str> = active.map(String::as_str).collect();
-        self.tied_weight_of(&active, &self.acting())
+        self.tied_weight_of(&active)
     }
 
-    /// The same for adapters by name, of which `adapters` act.
-    fn tied_weight_of(&self, names: &[&str], adapters: &[&Adapter]) -> Tensor<2> {
+    /// The same for adapters by name.
+    fn tied_weight_of(&self, names: &[&str]) -> Tensor<2> {
         let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
-        let layer = names.iter().find_map(tied).unwrap_or(&self.base_layer);
-        let adapters = adapters.iter();
-        adapters.fold(layer.stored_weight(), |weight, adapter| {
+        let weight = match (names.iter().find_map(tied), &self.state.unmerged) {
+            (Some(layer), _) => layer.stored_weight(),
+            (None, None) => self.base_layer.stored_weight(),
+            (None, Some(_)) => {
+                let kept = self.base_layer.stored_weight().dtype();
+                self.unmerged_weight().cast(kept)
+            }
+        };
+        let adapters = names.iter().flat_map(|name| self.named(name));
+        adapters.fold(weight, |weight, adapter| {
             adapter.method.tied_weight(&adapter.tensors(), weight)
         })
     }
@@ -237,7 +245,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             |hidden, weight: Tensor<2>| linear(hidden, weight.transpose(), None, None, None);
         match (&self.state.rows, self.state.disabled) {
             (Some(rows), false) => self.by_rows(rows, hidden, |name, part| {
-                project(part, self.tied_weight_of(&[name], &self.named(name)))
+                project(part, self.tied_weight_of(&[name]))
             }),
             _ => project(hidden, self.tied_weight()),
         }

@@ -1,7 +1,6 @@
 //! Adapters into the weights, and out again.
 
-use burn::tensor::Tensor;
-
+use crate::tying::{keep_output, tied_weight};
 use crate::{BaseModel, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
@@ -37,7 +36,6 @@ impl<M: BaseModel> PeftModel<M> {
                  what the model says; merge into the full-precision base instead (peft merge)"
             );
         }
-        self.warn_of_tied_output();
         let mut result = Ok(());
         self.visit_slots_mut(|path, slot| {
             if result.is_ok() {
@@ -50,45 +48,23 @@ impl<M: BaseModel> PeftModel<M> {
         result
     }
 
-    /// In the weight, what acts on an embedding acts on an output layer tied to it too, whether the
-    /// method meant so or not. As in PEFT; but a surprise.
-    fn warn_of_tied_output(&self) {
-        let Some((input, output)) = self.tied_layers() else {
-            return;
-        };
-        self.visit_slots(|path, slot| {
-            let of_slot = slot.adapters().iter().filter(|_| path == input);
-            for adapter in of_slot.filter(|adapter| self.active.contains(&adapter.name)) {
-                let (method, tensors) = (adapter.method(), adapter.tensors());
-                let tied = method.tied_weight(&tensors, slot.weight());
-                let merged = method.merge(&tensors, slot.weight(), None);
-                let differs = |(merged, _): &(Tensor<2>, _)| {
-                    (merged.clone() - tied).abs().max().into_scalar::<f32>() > 0.0
-                };
-                if merged.as_ref().is_some_and(differs) {
-                    tracing::warn!(
-                        "the adapter `{}` acts on {input} alone, and merged into its weight on \
-                         {output} too, which shares it: the merged model is another one; \
-                         ensure_weight_tying = true in training keeps them equal",
-                        adapter.name()
-                    );
-                }
-            }
-        });
-    }
-
     /// Takes merged adapters out of the weights again; the weights are bit for bit as before.
     pub fn unmerge_adapter(&mut self) {
         self.visit_slots_mut(|_, slot| slot.unmerge());
     }
 
-    /// The plain model with the active adapters in its weights.
+    /// The plain model with the active adapters in its weights. An output layer that shares the
+    /// weight of the input embedding gets its own where adapters act on the embedding alone.
     ///
     /// # Errors
-    /// As [`merge_adapter`](Self::merge_adapter).
+    /// As [`merge_adapter`](Self::merge_adapter), and if the model cannot untie such an output layer.
     pub fn merge_and_unload(mut self, safe_merge: bool) -> Result<M> {
         self.merge_adapter(safe_merge)?;
+        let tied = tied_weight(&self.base_model);
         self.visit_slots_mut(|_, slot| slot.unload(true));
+        if let Some(tied) = tied {
+            keep_output(&mut self.base_model, tied)?;
+        }
         Ok(self.base_model)
     }
 

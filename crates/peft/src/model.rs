@@ -1,20 +1,16 @@
 //! A model with adapters: what `get_peft_model` returns.
 
-use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, TensorData};
 use burn_peft_kernels::Quantization;
 use indexmap::IndexMap;
 
 use crate::config::{Bias, CommonConfig};
 use crate::model_adapter::ModelAdapter;
-use crate::{
-    Adaptable, Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerKind, LayerMethod,
-    Method, Path, PeftError, Result, Slot, target,
-};
+use crate::{Adaptable, BaseModel, LayerInfo, Method, Path, PeftError, Result, Slot};
 
 /// The name of an adapter that was given none.
 pub const DEFAULT_ADAPTER: &str = "default";
@@ -82,6 +78,17 @@ impl<M: BaseModel> PeftModel<M> {
     /// # Errors
     /// As [`get_peft_model`].
     pub fn new(model: M, adapter_name: &str, config: Arc<dyn Method>) -> Result<Self> {
+        let mut peft_model = Self::unadapted(model)?;
+        peft_model.add_adapter(adapter_name, config)?;
+        peft_model.set_adapter(&[adapter_name])?;
+        Ok(peft_model)
+    }
+
+    /// A frozen model without adapters.
+    ///
+    /// # Errors
+    /// If it holds adapters already.
+    pub(crate) fn unadapted(model: M) -> Result<Self> {
         let mut wrapped = Vec::new();
         model.visit_slots(&mut Path::default(), &mut |path, slot| {
             if !slot.adapters().is_empty() || !slot.state().saved.is_empty() {
@@ -102,141 +109,7 @@ impl<M: BaseModel> PeftModel<M> {
             disabled: false,
         };
         peft_model.visit_slots_mut(|path, slot| slot.state_mut().path = path.to_string());
-        peft_model.add_adapter(adapter_name, config)?;
-        peft_model.set_adapter(&[adapter_name])?;
         Ok(peft_model)
-    }
-
-    /// Adds a further adapter, which is not active yet.
-    ///
-    /// # Errors
-    /// If the name is taken or unusable, or if the configuration cannot be used or matches no
-    /// layer. The model is as before.
-    pub fn add_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
-        self.check_new_name(adapter_name)?;
-        config.validate()?;
-        if config.bias() != Bias::None
-            && let Some((other, _)) = self
-                .peft_config
-                .iter()
-                .find(|(_, c)| c.bias() != Bias::None)
-        {
-            return Err(PeftError::Config(format!(
-                "the adapter `{other}` already trains the base's biases: of several adapters \
-                 only one can have bias other than \"none\""
-            )));
-        }
-        if config.acts_at_model() {
-            return self.add_model_adapter(adapter_name, config.as_ref());
-        }
-        let (config, untied) = self.tie_or_untie(config)?;
-        let added = self.add_layer_adapter(adapter_name, config);
-        if let (Err(_), Some(before)) = (&added, untied) {
-            self.base_model = before;
-        }
-        added
-    }
-
-    fn add_layer_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
-        let layers = self.layers();
-        let model_type = self.base_model.model_type();
-        let config = config.prepared(model_type, &layers)?.unwrap_or(config);
-        let targets = target::target_layers(config.common(), &layers, config.as_ref(), model_type)?;
-        let further = config.further_layers(&layers)?;
-        let weights = layers.iter().filter(|l| l.kind != LayerKind::Module);
-        let paths: Vec<String> = weights.map(|layer| layer.path.clone()).collect();
-        let mut adapted = targets.paths.clone();
-        for (path, _) in &further {
-            if adapted.contains(path) {
-                return Err(PeftError::Target(format!(
-                    "{path} would get two adapters of one name, one by target_modules and one by \
-                     another key: choose one"
-                )));
-            }
-            adapted.push(path.clone());
-        }
-        let to_save = target::modules_to_save(config.common(), &paths, &adapted)?;
-
-        // First everything that can fail, then the change.
-        let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
-        let targeted = layers
-            .iter()
-            .filter(|layer| targets.paths.contains(&layer.path));
-        let targeted: Vec<&LayerInfo> = targeted.collect();
-        for (layer, method) in targeted.iter().zip(config.layers(&targeted)?) {
-            methods.insert(&layer.path, method);
-        }
-        for (path, method) in &further {
-            methods.insert(path, Arc::clone(method));
-        }
-        let mut adapters = IndexMap::new();
-        let mut weights: IndexMap<String, Tensor<2>> = IndexMap::new();
-        let mut failed = None;
-        self.visit_slots(|path, slot| {
-            if let Some(method) = methods.get(path) {
-                let method = Arc::clone(method);
-                let layer = Frozen {
-                    weight: &|| slot.weight(),
-                    bias: &|| slot.bias(),
-                };
-                let device = slot.device();
-                match Adapter::new(adapter_name, method, &layer, &device) {
-                    Ok((adapter, weight)) => {
-                        adapters.insert(path.to_string(), adapter);
-                        weights.extend(weight.map(|weight| (path.to_string(), weight)));
-                    }
-                    Err(error) => failed = Some(failed.take().unwrap_or(error)),
-                }
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        share(adapters.values_mut());
-        let is_input = |path: &str| {
-            layers
-                .iter()
-                .any(|layer| layer.is_input && layer.path == path)
-        };
-        self.visit_slots_mut(|path, slot| {
-            if let Some(adapter) = adapters.swap_remove(path) {
-                if let Some(weight) = weights.swap_remove(path) {
-                    let before = (adapter_name.to_string(), slot.weight());
-                    slot.set_weight(weight);
-                    slot.state_mut().originals.push(before);
-                }
-                slot.adapters_mut().push(adapter);
-            }
-            if to_save.iter().any(|saved| saved == path) {
-                slot.add_saved(adapter_name);
-                if config.ensure_weight_tying() && is_input(path) {
-                    slot.state_mut().tied.push(adapter_name.to_string());
-                }
-            }
-        });
-        let common = CommonConfig {
-            target_modules: Some(targets.target_modules),
-            ..config.common().clone()
-        };
-        let config = config.attached(common, &targeted);
-        self.peft_config.insert(adapter_name.to_string(), config);
-        self.set_requires_grad(adapter_name, false);
-        Ok(())
-    }
-
-    fn check_new_name(&self, name: &str) -> Result<()> {
-        if self.peft_config.contains_key(name) {
-            return Err(PeftError::Adapter(format!(
-                "there is an adapter `{name}` already: delete_adapter it, or take another name"
-            )));
-        }
-        if name.is_empty() || name.contains(['.', '/', '\\']) {
-            return Err(PeftError::Adapter(format!(
-                "the adapter name {name:?} is not usable: it becomes part of parameter names and \
-                 a folder, so it has to be non-empty and without dots and slashes"
-            )));
-        }
-        Ok(())
     }
 
     /// Makes these adapters the active ones, in this order, and the only trainable ones.
@@ -295,7 +168,9 @@ impl<M: BaseModel> PeftModel<M> {
             slot.visit_saved_mut(adapter_name, &mut |_, param| {
                 param.set_requires_grad(requires_grad);
             });
-            if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
+            // Of a layer with a copy the copy's bias is trained.
+            let trains_all = bias == Some(Bias::All) && !slot.has_saved(adapter_name);
+            if trains_all || (bias == Some(Bias::LoraOnly) && adapted) {
                 slot.visit_base_mut(&mut |name, param| {
                     if name == "bias" {
                         param.set_requires_grad(requires_grad);
@@ -443,21 +318,6 @@ impl<M: BaseModel> PeftModel<M> {
     pub(crate) fn visit_slots_mut(&mut self, mut visit: impl FnMut(&str, &mut dyn Slot)) {
         self.base_model
             .visit_slots_mut(&mut Path::default(), &mut visit);
-    }
-}
-
-/// Makes the tensors that all layers of an adapter share one and the same, the first layer's.
-pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
-    let mut first: IndexMap<Cow<'static, str>, AdapterTensor> = IndexMap::new();
-    for adapter in adapters {
-        for tensor in &mut adapter.tensors {
-            if tensor.spec.shared {
-                match first.get(&tensor.spec.name) {
-                    Some(shared) => *tensor = shared.follower(),
-                    None => drop(first.insert(tensor.spec.name.clone(), tensor.clone())),
-                }
-            }
-        }
     }
 }
 

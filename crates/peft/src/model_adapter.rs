@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::files::Entry;
+use crate::entries::Entry;
 use crate::model_method::no_place;
 use crate::{
     AdapterTensor, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors, Tree, target,

@@ -27,6 +27,13 @@ pub trait Slot {
     /// The bias `[d_out]`, if the layer has one, merged adapters included.
     fn bias(&self) -> Option<Tensor<1>>;
 
+    /// The weight `[vocab, d]` that an output layer tied to this embedding uses, whether adapters
+    /// are merged or not: not all that acts on the embedding is meant for both.
+    fn tied_weight(&self) -> Tensor<2>;
+
+    /// The weight as [`weight`](Self::weight), without what is merged into it.
+    fn unmerged_weight(&self) -> Tensor<2>;
+
     /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
     fn set_weight(&mut self, weight: Tensor<2>);
 
@@ -129,6 +136,8 @@ pub struct SlotState {
     pub(crate) saved: Vec<String>,
     /// The names of the adapters whose copy is that of an output layer tied to this one too.
     pub(crate) tied: Vec<String>,
+    /// The adapters whose files have the layer's own weight too, each with a key it has there.
+    pub(crate) stored: Vec<(String, String)>,
     /// What is shown every input of the layer.
     pub(crate) probe: Option<crate::eva::Probe>,
     /// The adapter of each row of the batch, in place of the active ones.

@@ -3,18 +3,99 @@
 
 use std::sync::Arc;
 
+use burn::tensor::{FloatDType, Tensor};
+
 use crate::config::{CommonConfig, TargetModules};
 use crate::target::{ends_with_name, full_match};
-use crate::{BaseModel, Method, PeftError, PeftModel, Result};
+use crate::{Adaptable, BaseModel, Method, Path, PeftError, PeftModel, Result, Slot, layers};
+
+/// The paths of the input embedding and of the output layer, where they share a weight.
+pub(crate) fn tied_layers(model: &impl Adaptable) -> Option<(String, String)> {
+    let output = model.output_embedding();
+    let layers = layers(model);
+    let is_tied = !output.is_empty() && !layers.iter().any(|layer| layer.is_output);
+    let input = layers.into_iter().find(|layer| layer.is_input && is_tied)?;
+    Some((input.path, output.to_string()))
+}
+
+/// What `ask` says of the slot at `path`.
+pub(crate) fn at_slot<T>(
+    model: &impl Adaptable,
+    path: &str,
+    ask: impl Fn(&dyn Slot) -> T,
+) -> Option<T> {
+    let mut found = None;
+    model.visit_slots(&mut Path::default(), &mut |other, slot| {
+        if other == path {
+            found = Some(ask(slot));
+        }
+    });
+    found
+}
+
+/// The weight `[vocab, d]` of an output layer that shares the one of the input embedding.
+pub(crate) fn tied_weight(model: &impl Adaptable) -> Option<Tensor<2>> {
+    let (input, _) = tied_layers(model)?;
+    at_slot(model, &input, |slot| slot.tied_weight())
+}
+
+/// Gives a tied output layer the weight `tied` `[vocab, d]` as its own, where the input embedding
+/// has come to have another one.
+///
+/// # Errors
+/// If the model cannot untie its output layer.
+pub(crate) fn keep_output(model: &mut impl Adaptable, tied: Tensor<2>) -> Result<()> {
+    let Some((input, output)) = tied_layers(model) else {
+        return Ok(());
+    };
+    let tied = tied.cast(FloatDType::F32);
+    let differs = at_slot(model, &input, |slot| {
+        let differs = slot.weight().not_equal(tied.clone()).any();
+        differs.into_scalar::<bool>()
+    });
+    if differs != Some(true) {
+        return Ok(());
+    }
+    if !model.untie_output() {
+        return Err(PeftError::Target(format!(
+            "{output} shares the weight of {input}, which the adapter changes for {input} alone, \
+             and the model cannot untie them: ensure_weight_tying = true in training keeps them \
+             equal"
+        )));
+    }
+    tracing::warn!(
+        "{output} shares the weight of {input}, which the adapter changes for {input} alone: in \
+         the merged model {output} has a weight of its own (tie_word_embeddings = false)"
+    );
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
+        if path == output {
+            slot.set_weight(tied.clone().transpose());
+        }
+    });
+    Ok(())
+}
+
+/// Gives the output layer of a model with merged adapters a weight of its own, where it is tied to
+/// the input embedding and what is merged there is not meant for it: what a file of the weights
+/// alone has to say.
+///
+/// # Errors
+/// If the model cannot untie its output layer.
+pub fn untie_merged(model: &mut impl Adaptable) -> Result<()> {
+    let merged = tied_layers(model).and_then(|(input, _)| {
+        at_slot(model, &input, |slot| {
+            (!slot.state().merged.is_empty()).then(|| slot.tied_weight())
+        })
+    });
+    merged
+        .flatten()
+        .map_or(Ok(()), |tied| keep_output(model, tied))
+}
 
 impl<M: BaseModel> PeftModel<M> {
     /// The paths of the input embedding and of the output layer, where they share a weight.
     pub(crate) fn tied_layers(&self) -> Option<(String, String)> {
-        let output = self.base_model.output_embedding();
-        let layers = self.layers();
-        let is_tied = !output.is_empty() && !layers.iter().any(|layer| layer.is_output);
-        let input = layers.into_iter().find(|layer| layer.is_input && is_tied)?;
-        Some((input.path, output.to_string()))
+        tied_layers(&self.base_model)
     }
 
     /// The configuration as it is attached to a model whose output layer is tied, as PEFT does it

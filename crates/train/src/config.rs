@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn_peft::config::Fields;
+use burn_peft::config::{Fields, TaskType};
 use burn_peft::methods::{config_of_known_keys, peft_types};
 use burn_peft::{LoraConfig, Method, Quantization};
 use burn_peft_data::DataConfig;
@@ -201,7 +201,17 @@ impl TrainConfig {
         }
         // Another's adapter may hold keys of a newer PEFT; in one's own file they are mistakes.
         let misspelt = |key: &str| Known::new(&peft_type).misspelt("peft", key);
-        Ok(config_of_known_keys(fields, &misspelt)?)
+        let method = config_of_known_keys(fields, &misspelt)?;
+        match method.common().task_type {
+            None | Some(TaskType::CausalLm) => Ok(method),
+            Some(task) => {
+                let problem = format!(
+                    "peft.task_type = {task}: what is trained here is a causal language model; \
+                     leave the key out, or set it to \"CAUSAL_LM\""
+                );
+                Err(TrainError::Config { place, problem })
+            }
+        }
     }
 
     /// The file that repeats this run, with every default written out.
@@ -317,6 +327,15 @@ mod tests {
             message,
             "a.toml [peft]: peft.lora_alfa is no known key; did you mean lora_alpha?"
         );
+        let config = read(FILE, &["peft.task_type=SEQ_CLS"]).unwrap();
+        let message = config.method("a.toml").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "a.toml [peft]: peft.task_type = \"SEQ_CLS\": what is trained here is a causal language \
+             model; leave the key out, or set it to \"CAUSAL_LM\""
+        );
+        let config = read(FILE, &["peft.task_type=CAUSAL_LM"]).unwrap();
+        config.method("a.toml").unwrap();
         assert_eq!(
             error(&["peft.lora_alpha=nan"]),
             "a.toml: peft.lora_alpha = nan: it must be a finite number"

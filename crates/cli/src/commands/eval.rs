@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{DataConfig, Examples, SlicedPath, folder_and_split};
@@ -63,6 +63,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size, &label)?,
             Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size, &label)?,
         };
+        check_finite(name, &result)?;
         results.push((name, result, time));
     }
     if args.json {
@@ -121,6 +122,20 @@ fn held_out(data: &str) -> String {
         }
     }
     data.to_string()
+}
+
+/// What `generate` says of such a model; `adapter` is the folder of its adapter, or empty.
+fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
+    let place = match adapter.is_empty() {
+        true => String::new(),
+        false => format!("{adapter}: "),
+    };
+    ensure!(
+        result.loss.is_finite(),
+        "{place}the loss is {}: the model's weights, or the adapter's, are broken",
+        result.loss
+    );
+    Ok(())
 }
 
 fn json(result: &Evaluation) -> Value {

@@ -7,6 +7,7 @@ use burn_peft_files::plain_words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::attribute_map::with_own_names;
 use crate::error::{ADAPTER_FOLDER, ModelError, Result};
 
 /// The largest model this crate agrees to describe, in parameters (GPT-2's largest has 1.6e9).
@@ -15,6 +16,14 @@ const MAX_PARAMETERS: usize = 100_000_000_000;
 const MAX_SIZE: usize = 1 << 24;
 /// The largest number of blocks.
 const MAX_LAYERS: usize = 1_000;
+
+/// What transformers calls sizes in every family, and GPT-2's own names for them.
+const ATTRIBUTE_MAP: [(&str, &str); 4] = [
+    ("hidden_size", "n_embd"),
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+];
 
 /// transformers' `GPT2Config`: the same keys and defaults. Keys that are not used here are kept
 /// in [`extra`](Self::extra) and written back.
@@ -339,6 +348,8 @@ fn parse(text: &str) -> std::result::Result<Gpt2Config, String> {
     if map.get("add_cross_attention") == Some(&Value::Bool(true)) {
         return Err("add_cross_attention = true is not supported: only decoders without it".into());
     }
+    let mut map = map;
+    with_own_names(&mut map, &ATTRIBUTE_MAP)?;
     let config: Gpt2Config = serde_json::from_value(Value::Object(map.clone()))
         .map_err(|error| culprit(map).unwrap_or_else(|| plain_words(&error.to_string())))?;
     config.check()?;

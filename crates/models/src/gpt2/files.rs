@@ -32,11 +32,10 @@ impl GPT2LMHeadModel {
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        let config = Gpt2Config::from_file(files.get("config.json")?)?;
-        let checkpoint = Checkpoint::open(files)?;
+        let (config, checkpoint) = open(files)?;
         let mut model = Self::new(&config, device);
         model.load(|name| {
-            let found = find(&checkpoint, name);
+            let found = find(&checkpoint, name, &config);
             found.map(|found| checkpoint.tensor(found)).transpose()
         })?;
         model.refuse_others(&checkpoint)?;
@@ -59,11 +58,11 @@ impl GPT2LMHeadModel {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        let config = Gpt2Config::from_file(files.get("config.json")?)?;
-        let checkpoint = Arc::new(Checkpoint::open(files)?);
+        let (config, checkpoint) = open(files)?;
+        let checkpoint = Arc::new(checkpoint);
         let mut model = Self::new(&config, device);
         model.try_weights(|name, param, transposed| {
-            let found = find(&checkpoint, name)
+            let found = find(&checkpoint, name, &config)
                 .ok_or_else(|| missing(name))?
                 .to_string();
             let shape = checkpoint.check(&found)?;
@@ -131,24 +130,27 @@ impl GPT2LMHeadModel {
     }
 
     /// Writes `config.json` and `model.safetensors` so that transformers loads them. Adapters are
-    /// left out unless they are merged.
+    /// left out unless they are merged; a tied head that would change by it is written untied.
     ///
     /// # Errors
     /// If a weight is not finite or a file cannot be written; there are no partial files then.
     pub fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
         let mut shapes = Vec::new();
-        // A clone shares the weights; it only spares a second traversal without `mut`.
-        self.clone().visit_weights(|name, param, transposed| {
+        // A clone shares the weights.
+        let mut model = self.clone();
+        burn_peft::untie_merged(&mut model)?;
+        model.clone().visit_weights(|name, param, transposed| {
             let mut dims = param.dims();
             if transposed {
                 dims.reverse();
             }
             shapes.push((name.to_string(), dims));
         });
-        let tensors = shapes
-            .into_iter()
-            .map(|(name, shape)| NamedTensor::new(name.clone(), shape, move || self.weight(&name)));
-        save_model(directory.as_ref(), &self.config.to_json(), tensors, true)
+        let model = &model;
+        let tensors = shapes.into_iter().map(|(name, shape)| {
+            NamedTensor::new(name.clone(), shape, move || model.weight(&name))
+        });
+        save_model(directory.as_ref(), &model.config.to_json(), tensors, true)
     }
 
     /// One weight as the checkpoint holds it.
@@ -196,10 +198,35 @@ impl GPT2LMHeadModel {
     }
 }
 
-/// The name in the checkpoint of the weight that transformers calls `name`, if it is there.
-fn find<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
+const EMBEDDING: &str = "transformer.wte.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Configuration and weights of a model folder. As in transformers 5, a head beside the embedding
+/// that is another matrix is kept, whatever the configuration says of tying them.
+fn open(files: &ModelFiles) -> Result<(Gpt2Config, Checkpoint)> {
+    let path = files.get("config.json")?;
+    let mut config = Gpt2Config::from_file(&path)?;
+    let checkpoint = Checkpoint::open(files)?;
+    let has_head = config.tie_word_embeddings && checkpoint.shape(HEAD).is_some();
+    if let (true, Some(embedding)) = (has_head, find(&checkpoint, EMBEDDING, &config))
+        && !checkpoint.are_equal(embedding, HEAD)?
+    {
+        tracing::warn!(
+            "{}: tie_word_embeddings = true, but the weights hold a {HEAD} that differs from \
+             {EMBEDDING}: they are not tied; set tie_word_embeddings to false",
+            path.display()
+        );
+        config.tie_word_embeddings = false;
+    }
+    Ok((config, checkpoint))
+}
+
+/// The name in the checkpoint of the weight that transformers calls `name`, if it is there; of a
+/// tied embedding that is not, the head's.
+fn find<'a>(checkpoint: &Checkpoint, name: &'a str, config: &Gpt2Config) -> Option<&'a str> {
     let bare = name.strip_prefix("transformer.").unwrap_or(name);
-    let mut names = [name, bare].into_iter();
+    let tied = (name == EMBEDDING && config.tie_word_embeddings).then_some(HEAD);
+    let mut names = [name, bare].into_iter().chain(tied);
     names.find(|name| checkpoint.shape(name).is_some())
 }
 

@@ -14,7 +14,7 @@ pub use init::init_gpt2;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::nn::{Initializer, LinearConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use burn_peft::{Adaptable, LayerNorm, LoraAdapter, ModelInfo, Slot};
 use burn_peft_kernels::{dropout, dropout_probability, vocabulary_loss};
 
@@ -25,7 +25,7 @@ use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput};
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 #[derive(Module, Adaptable, Debug)]
 #[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
-#[adaptable(model_info = "openings", untie = "untie")]
+#[adaptable(model_info = "openings", untie = "untie", resize = "resize")]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
@@ -171,6 +171,29 @@ impl GPT2LMHeadModel {
         let head = Linear { weight, bias: None };
         self.lm_head = Some(LoraAdapter::new(head));
         self.config.tie_word_embeddings = false;
+    }
+
+    /// Gives the vocabulary so many rows; further ones are the mean of the others, as transformers'
+    /// are but for noise.
+    fn resize(&mut self, rows: usize) {
+        let resized = |weight: Tensor<2>| {
+            let [vocab, d] = weight.dims();
+            if rows <= vocab {
+                return weight.slice([0..rows, 0..d]);
+            }
+            let kept = weight.dtype();
+            let mean = weight.clone().cast(FloatDType::F32).mean_dim(0);
+            let further = mean.expand([rows - vocab, d]).cast(kept);
+            Tensor::cat(vec![weight, further], 0)
+        };
+        let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
+        let wte = &mut self.transformer.wte.base_layer.weight;
+        *wte = frozen(resized(wte.val().detach()));
+        if let Some(head) = &mut self.lm_head {
+            let weight = &mut head.base_layer.weight;
+            *weight = frozen(resized(weight.val().detach().transpose()).transpose());
+        }
+        self.config.vocab_size = rows;
     }
 
     /// What methods that act at the model are told.

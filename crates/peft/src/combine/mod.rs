@@ -17,9 +17,8 @@ pub(crate) use lora::low_rank;
 pub use options::{Combination, CombinationType, MajoritySign};
 
 use crate::config::{Fields, Keys};
-use crate::files::{WEIGHTS_NAME, read_config};
+use crate::files::{read_config, read_weights};
 use crate::methods::IA3Config;
-use crate::tensor_file::read_tensors;
 use crate::{BaseModel, LoraConfig, Method, PeftError, PeftModel, Result};
 
 /// An adapter and its weight in a combination.
@@ -55,7 +54,7 @@ impl WeightedAdapter {
         Ok(Self {
             name: directory.display().to_string(),
             config: read_config(directory)?,
-            tensors: read_tensors(&directory.join(WEIGHTS_NAME))?,
+            tensors: read_weights(directory)?,
             weight,
         })
     }

@@ -1,35 +1,128 @@
-//! Checks of single keys, with errors that name the key and the value.
+//! The ranges of numbers in configurations, and the one error for all that lie outside.
+//!
+//! Nothing a configuration says may reach an allocation or a random generator unchecked, so every
+//! number of every method is held against one of these where it is read.
+
+use std::fmt::Display;
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
 use crate::{PeftError, Result};
 
-/// The largest rank that is taken: wider than any layer, and small enough to be allocated.
-const MAX_RANK: usize = 65_536;
-
-fn fail<T>(key: &str, value: impl std::fmt::Display, reason: &str) -> Result<T> {
-    Err(PeftError::Config(format!("{key} = {value}: {reason}")))
-}
-
-/// A rank: positive, and not beyond any layer's width.
-pub(crate) fn positive(key: &str, value: usize) -> Result<()> {
-    match value {
-        0 => fail(key, value, "must be a positive whole number"),
-        1..=MAX_RANK => Ok(()),
-        _ => fail(key, value, "is larger than any layer: at most 65536"),
-    }
-}
-
+/// A rank, or another side of a tensor: none is wider than the widest layer.
+pub(crate) const SIDE: RangeInclusive<usize> = 1..=65_536;
+/// A side that may be left out with 0.
+pub(crate) const SIDE_OR_NONE: RangeInclusive<usize> = 0..=65_536;
+/// How often something is done.
+pub(crate) const ROUNDS: RangeInclusive<usize> = 1..=10_000;
+/// The values of one layer.
+pub(crate) const VALUES: RangeInclusive<usize> = 1..=1 << 32;
+/// Optimizer steps.
+pub(crate) const STEPS: RangeInclusive<usize> = 0..=1 << 40;
 /// A probability to drop something.
-pub(crate) fn probability(key: &str, value: f64) -> Result<()> {
-    match (0.0..1.0).contains(&value) {
-        true => Ok(()),
-        false => fail(key, value, "must be at least 0 and below 1"),
+pub(crate) const PROBABILITY: Range<f64> = 0.0..1.0;
+/// A factor: what it makes of usual values has to fit 32 bits.
+pub(crate) const FACTOR: RangeInclusive<f64> = -1e12..=1e12;
+/// The width of random values around zero.
+pub(crate) const DEVIATION: RangeInclusive<f64> = 0.0..=1e6;
+
+/// Checks that the `value` of `key` lies in a range.
+///
+/// # Errors
+/// If it does not, or is NaN: the error has key, value and range.
+pub(crate) fn within<T: PartialOrd + Display>(
+    key: &str,
+    value: T,
+    range: impl RangeBounds<T>,
+) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
     }
+    let from = match range.start_bound() {
+        Bound::Included(low) => Some(format!("at least {low}")),
+        Bound::Excluded(low) => Some(format!("above {low}")),
+        Bound::Unbounded => None,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(high) => Some(format!("at most {high}")),
+        Bound::Excluded(high) => Some(format!("below {high}")),
+        Bound::Unbounded => None,
+    };
+    let bounds: Vec<_> = [from, to].into_iter().flatten().collect();
+    let bounds = bounds.join(" and ");
+    Err(PeftError::Config(format!(
+        "{key} = {value}: must be {bounds}"
+    )))
 }
 
-/// A number that is not NaN or infinite.
-pub(crate) fn finite(key: &str, value: f64) -> Result<()> {
-    match value.is_finite() {
-        true => Ok(()),
-        false => fail(key, value, "must be finite"),
+/// As [`within`] for every value of a table by patterns, such as `rank_pattern`.
+///
+/// # Errors
+/// As [`within`], with the pattern.
+pub(crate) fn each_within<'a, T: PartialOrd + Display>(
+    key: &str,
+    values: impl IntoIterator<Item = (&'a String, T)>,
+    range: impl RangeBounds<T> + Clone,
+) -> Result<()> {
+    let mut values = values.into_iter();
+    values.try_for_each(|(name, value)| within(&format!("{key} {name:?}"), value, range.clone()))
+}
+
+/// As [`within`] for a number that a file writes with or without a fraction.
+///
+/// # Errors
+/// As [`within`].
+pub(crate) fn number_within(
+    key: &str,
+    value: &serde_json::Number,
+    range: impl RangeBounds<f64>,
+) -> Result<()> {
+    within(key, value.as_f64().unwrap_or(f64::NAN), range)
+}
+
+/// The most numbers that one tensor may have.
+const NUMBERS: usize = 1 << 31;
+
+/// Checks that a tensor whose sides a configuration decides can be made.
+///
+/// # Errors
+/// If it has more numbers than any; `name` is what it is called.
+pub(crate) fn allocatable(name: &str, shape: &[usize]) -> Result<()> {
+    let numbers = shape
+        .iter()
+        .try_fold(1_usize, |n, &side| n.checked_mul(side));
+    if numbers.is_some_and(|numbers| numbers <= NUMBERS) {
+        return Ok(());
+    }
+    Err(PeftError::Config(format!(
+        "the tensor {name} would have the shape {shape:?}, and at most {NUMBERS} numbers are \
+         possible: choose a smaller rank or size"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_key_value_and_range() {
+        let error = |result: Result<()>| result.unwrap_err().to_string();
+        assert_eq!(
+            error(within("r", 0, SIDE)),
+            "r = 0: must be at least 1 and at most 65536"
+        );
+        assert_eq!(
+            error(within("lora_dropout", 1.0, PROBABILITY)),
+            "lora_dropout = 1: must be at least 0 and below 1"
+        );
+        assert_eq!(
+            error(within("lora_alpha", f64::NAN, FACTOR)),
+            "lora_alpha = NaN: must be at least -1000000000000 and at most 1000000000000"
+        );
+        let above_zero = (Bound::Excluded(0.0), Bound::Unbounded);
+        assert_eq!(
+            error(within("eps", 0.0, above_zero)),
+            "eps = 0: must be above 0"
+        );
+        within("r", 65_536, SIDE).unwrap();
     }
 }

@@ -103,6 +103,13 @@ pub enum TaskType {
     FeatureExtraction,
 }
 
+/// As in a file, with its quotation marks.
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", json!(self))
+    }
+}
+
 /// The keys that all layer methods share, with PEFT's defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommonConfig {

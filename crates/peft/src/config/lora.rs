@@ -1,6 +1,7 @@
 //! LoRA's keys of `adapter_config.json`.
 
-use super::{CommonConfig, check};
+use super::CommonConfig;
+use super::check::{FACTOR, PROBABILITY, ROUNDS, SIDE, each_within, within};
 use crate::methods::TrainableTokenIndices;
 use crate::target::pattern_value;
 use crate::{PeftError, Result};
@@ -100,15 +101,8 @@ impl Default for EvaConfig {
 
 impl EvaConfig {
     fn validate(&self) -> Result<()> {
-        let fail = |key: &str, value: f64, must: &str| {
-            let reason = format!("eva_config.{key} = {value}: must be {must}");
-            Err(PeftError::Config(reason))
-        };
-        match self {
-            Self { rho, .. } if !(*rho >= 1.0 && rho.is_finite()) => fail("rho", *rho, "1 or more"),
-            Self { tau, .. } if !(0.0..=1.0).contains(tau) => fail("tau", *tau, "from 0 to 1"),
-            _ => Ok(()),
-        }
+        within("eva_config.rho", self.rho, 1.0..=1e6)?;
+        within("eva_config.tau", self.tau, 0.0..=1.0)
     }
 }
 
@@ -261,16 +255,24 @@ impl LoraConfig {
     pub fn validate(&self) -> Result<()> {
         let fail = |reason: String| Err(PeftError::Config(reason));
         self.common.validate()?;
-        check::positive("r", self.r)?;
-        for (pattern, rank) in &self.rank_pattern {
-            check::positive(&format!("rank_pattern {pattern:?}"), *rank)?;
-        }
-        check::finite("lora_alpha", self.lora_alpha)?;
-        for (pattern, alpha) in &self.alpha_pattern {
-            check::finite(&format!("alpha_pattern {pattern:?}"), *alpha)?;
-        }
-        check::probability("lora_dropout", self.lora_dropout)?;
+        within("r", self.r, SIDE)?;
+        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
+        each_within("rank_pattern", ranks, SIDE)?;
+        within("lora_alpha", self.lora_alpha, FACTOR)?;
+        let alphas = self
+            .alpha_pattern
+            .iter()
+            .map(|(name, &alpha)| (name, alpha));
+        each_within("alpha_pattern", alphas, FACTOR)?;
+        within("lora_dropout", self.lora_dropout, PROBABILITY)?;
         let init = self.init_lora_weights;
+        if let InitLoraWeights::Pissa { niter: Some(niter) } = init {
+            within(
+                "the number in init_lora_weights = \"pissa_niter_…\"",
+                niter,
+                ROUNDS,
+            )?;
+        }
         if self.lora_bias && !matches!(init, InitLoraWeights::True | InitLoraWeights::False) {
             return fail(format!(
                 "lora_bias = true needs init_lora_weights = true or false, not {}",
@@ -289,9 +291,7 @@ impl LoraConfig {
                     let bits = config.loftq_bits;
                     return fail(format!("loftq_config.loftq_bits = {bits}: must be 4 or 8"));
                 }
-                if config.loftq_iter == 0 {
-                    return fail("loftq_config.loftq_iter = 0: must be positive".to_string());
-                }
+                within("loftq_config.loftq_iter", config.loftq_iter, ROUNDS)?;
             }
             _ => {}
         }

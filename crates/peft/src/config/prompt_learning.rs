@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::check::{SIDE, within};
 use super::{CommonConfig, Fields};
 use crate::model_method::same_size;
 use crate::{ModelInfo, PeftError, Result};
@@ -94,15 +95,9 @@ impl PromptLearning {
     /// Checks what does not depend on the model.
     ///
     /// # Errors
-    /// If there is no virtual token.
+    /// If there is no virtual token, or more than a model has positions.
     pub fn validate(&self) -> Result<()> {
-        match self.num_virtual_tokens {
-            0 => Err(PeftError::Config(
-                "num_virtual_tokens = 0, or missing: must be a positive whole number, such as 20"
-                    .into(),
-            )),
-            _ => Ok(()),
-        }
+        within("num_virtual_tokens", self.num_virtual_tokens, SIDE)
     }
 
     /// The same with what it leaves to the model filled in.

@@ -35,6 +35,18 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         }
     }
 
+    fn tied_weight(&self) -> Tensor<2> {
+        self.tied_weight()
+    }
+
+    fn unmerged_weight(&self) -> Tensor<2> {
+        match &self.state.unmerged {
+            Some((StoredWeight::Dense(weight), _)) => (**weight).clone(),
+            Some((StoredWeight::Quantized(weight), _)) => weight.dequantize(),
+            None => Slot::weight(self),
+        }
+    }
+
     fn bias(&self) -> Option<Tensor<1>> {
         self.base_layer.bias()
     }
@@ -151,6 +163,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             self.state.saved.remove(index);
         }
         self.state.tied.retain(|name| name != adapter);
+        self.state.stored.retain(|(name, _)| name != adapter);
         self.state.active.retain(|name| name != adapter);
     }
 

@@ -2,6 +2,7 @@
 
 mod allocation;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::parts::{dropout, parameter};
-use crate::config::check::{finite, positive, probability};
+use crate::config::check::{FACTOR, PROBABILITY, SIDE, SIDE_OR_NONE, STEPS, number_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, lora_variant_keys};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, StepLayer,
@@ -132,24 +133,23 @@ impl Method for AdaLoraConfig {
 
     fn validate(&self) -> Result<()> {
         let fail = |reason: String| Err(PeftError::Config(reason));
-        positive("init_r", self.init_r)?;
-        positive("deltaT", self.delta_t)?;
-        probability("lora_dropout", self.lora_dropout)?;
-        finite("lora_alpha", self.alpha())?;
+        within("init_r", self.init_r, SIDE)?;
+        within("target_r", self.target_r, SIDE_OR_NONE)?;
+        within("r", self.r, SIDE_OR_NONE)?;
+        within("deltaT", self.delta_t, 1..=*STEPS.end())?;
+        within("tinit", self.tinit, STEPS)?;
+        within("tfinal", self.tfinal, STEPS)?;
+        within("lora_dropout", self.lora_dropout, PROBABILITY)?;
+        number_within("lora_alpha", &self.lora_alpha, FACTOR)?;
+        within("orth_reg_weight", self.orth_reg_weight, 0.0..=*FACTOR.end())?;
+        let inside = (Bound::Excluded(0.0), Bound::Excluded(1.0));
+        within("beta1", self.beta1, inside)?;
+        within("beta2", self.beta2, inside)?;
         if self.target_r > self.init_r {
             return fail(format!(
                 "target_r = {}: must be at most init_r = {}, the rank a layer begins with",
                 self.target_r, self.init_r
             ));
-        }
-        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(value > 0.0 && value < 1.0) {
-                return fail(format!("{key} = {value}: must lie between 0 and 1"));
-            }
-        }
-        if !(self.orth_reg_weight >= 0.0 && self.orth_reg_weight.is_finite()) {
-            let weight = self.orth_reg_weight;
-            return fail(format!("orth_reg_weight = {weight}: must be at least 0"));
         }
         let total = match self.total_step {
             Some(total) if total > 0 => total,
@@ -161,6 +161,7 @@ impl Method for AdaLoraConfig {
                 ));
             }
         };
+        within("total_step", total, STEPS)?;
         if self.tinit + self.tfinal >= total {
             return fail(format!(
                 "tinit = {} and tfinal = {} leave no step of total_step = {total} in which ranks \

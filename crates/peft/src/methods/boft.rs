@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::{cayley, identities, rotate};
 use super::parts::parameter;
-use crate::config::check::{positive, probability};
+use crate::config::check::{PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
@@ -71,8 +71,15 @@ impl Method for BOFTConfig {
                  the other to 0, since their product is the width of the layer"
             )));
         }
-        positive("boft_n_butterfly_factor", self.boft_n_butterfly_factor)?;
-        probability("boft_dropout", self.boft_dropout)?;
+        within("boft_block_size", size, SIDE_OR_NONE)?;
+        within("boft_block_num", number, SIDE_OR_NONE)?;
+        // Each factor mixes twice as many blocks.
+        within(
+            "boft_n_butterfly_factor",
+            self.boft_n_butterfly_factor,
+            1..=32,
+        )?;
+        within("boft_dropout", self.boft_dropout, PROBABILITY)?;
         bias(&self.bias, "boft_only").map(drop)
     }
 

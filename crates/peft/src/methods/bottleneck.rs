@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use serde::{Deserialize, Serialize};
 
-use crate::config::check::finite;
+use crate::config::check::{FACTOR, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
@@ -92,13 +92,9 @@ impl Method for BottleneckConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        if !(self.reduction_factor > 0.0 && self.reduction_factor.is_finite()) {
-            return Err(PeftError::Config(format!(
-                "reduction_factor = {}: must be positive, 16 for a sixteenth of the width",
-                self.reduction_factor
-            )));
-        }
-        finite("scaling", self.scaling)
+        // 16 for a sixteenth of the width.
+        within("reduction_factor", self.reduction_factor, 1e-3..=65_536.0)?;
+        within("scaling", self.scaling, FACTOR)
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::parts::parameter;
-use crate::config::check::finite;
+use crate::config::check::{FACTOR, VALUES, each_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{
@@ -65,17 +65,13 @@ impl Method for FourierFTConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        if self.n_frequency == 0 {
-            return Err(PeftError::Config(
-                "n_frequency = 0: must be a positive whole number".into(),
-            ));
-        }
+        check_frequencies(self.n_frequency, &self.n_frequency_pattern)?;
         if self.random_loc_seed.is_none() {
             return Err(PeftError::Config(
                 "random_loc_seed = null: the places of the values need a seed".into(),
             ));
         }
-        finite("scaling", self.scaling)?;
+        within("scaling", self.scaling, FACTOR)?;
         bias(&self.bias, "fourier_only").map(drop)
     }
 
@@ -104,6 +100,14 @@ impl Method for FourierFTConfig {
             init: self.init_weights,
         }))
     }
+}
+
+/// # Errors
+/// If a number of values cannot be one of any layer.
+pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) -> Result<()> {
+    within("n_frequency", n, VALUES)?;
+    let patterns = patterns.iter().map(|(name, &n)| (name, n));
+    each_within("n_frequency_pattern", patterns, VALUES)
 }
 
 /// The number of values at a layer: what a pattern says, or else `n_frequency`.

@@ -8,7 +8,7 @@ use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
-use crate::config::check::{finite, positive, probability};
+use crate::config::check::{FACTOR, PROBABILITY, SIDE, SIDE_OR_NONE, number_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
@@ -67,10 +67,11 @@ impl Method for GraloraConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        positive("gralora_k", self.gralora_k)?;
-        probability("gralora_dropout", self.gralora_dropout)?;
-        finite("alpha", self.alpha.as_f64().unwrap_or(f64::NAN))?;
+        within("r", self.r, SIDE)?;
+        within("hybrid_r", self.hybrid_r, SIDE_OR_NONE)?;
+        within("gralora_k", self.gralora_k, SIDE)?;
+        within("gralora_dropout", self.gralora_dropout, PROBABILITY)?;
+        number_within("alpha", &self.alpha, FACTOR)?;
         if !self.r.is_multiple_of(self.gralora_k) {
             return Err(PeftError::Config(format!(
                 "r = {}: must be a multiple of gralora_k = {}, among which it is divided",

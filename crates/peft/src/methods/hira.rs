@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init::InitWeights;
 use super::parts::{dropout, parameter};
-use crate::config::check::{positive, probability};
+use crate::config::check::{PROBABILITY, SIDE, each_within, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors,
@@ -60,12 +60,11 @@ impl Method for HiraConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        for (pattern, rank) in &self.rank_pattern {
-            positive(&format!("rank_pattern {pattern:?}"), *rank)?;
-        }
+        within("r", self.r, SIDE)?;
+        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
+        each_within("rank_pattern", ranks, SIDE)?;
         self.init_weights.check(&["gaussian"])?;
-        probability("hira_dropout", self.hira_dropout)
+        within("hira_dropout", self.hira_dropout, PROBABILITY)
     }
 
     fn supports(&self, layer: &LayerInfo) -> bool {

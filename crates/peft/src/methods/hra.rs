@@ -7,7 +7,7 @@ use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
 use super::parts::parameter;
-use crate::config::check::positive;
+use crate::config::check::{SIDE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
@@ -53,7 +53,7 @@ impl Method for HRAConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
+        within("r", self.r, SIDE)?;
         if self.init_weights && self.r % 2 == 1 {
             tracing::warn!(
                 "r = {} is odd: the adapter changes the output before it is trained",

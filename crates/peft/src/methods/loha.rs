@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::lycoris::{Drops, Ranks};
 use super::parts::parameter;
-use crate::config::check::probability;
+use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
@@ -78,8 +78,8 @@ impl Method for LoHaConfig {
 
     fn validate(&self) -> Result<()> {
         self.ranks().validate()?;
-        probability("rank_dropout", self.rank_dropout)?;
-        probability("module_dropout", self.module_dropout)
+        within("rank_dropout", self.rank_dropout, PROBABILITY)?;
+        within("module_dropout", self.module_dropout, PROBABILITY)
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {

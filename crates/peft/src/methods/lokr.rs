@@ -10,11 +10,10 @@ use serde_json::json;
 use super::init::InitWeights;
 use super::lycoris::{Drops, Ranks};
 use super::parts::parameter;
-use crate::config::check::probability;
+use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
-    target,
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
 };
 
 /// The configuration of LoKr: `y = base(x) + α/r · x (w1 ⊗ w2)ᵀ` with `w1` `[l, m]` and `w2`
@@ -90,15 +89,13 @@ impl Method for LoKrConfig {
 
     fn validate(&self) -> Result<()> {
         self.ranks().validate()?;
-        if self.decompose_factor == 0 || self.decompose_factor < -1 {
-            return Err(PeftError::Config(format!(
-                "decompose_factor = {}: must be positive, or -1 for near the square root",
-                self.decompose_factor
-            )));
+        // -1 is for near the square root.
+        if self.decompose_factor != -1 {
+            within("decompose_factor", self.decompose_factor, 1..=65_536)?;
         }
         self.init_weights.check(&["lycoris"])?;
-        probability("rank_dropout", self.rank_dropout)?;
-        probability("module_dropout", self.module_dropout)
+        within("rank_dropout", self.rank_dropout, PROBABILITY)?;
+        within("module_dropout", self.module_dropout, PROBABILITY)
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {

@@ -5,7 +5,7 @@ use burn_peft_kernels::random;
 use indexmap::IndexMap;
 use serde_json::Number;
 
-use crate::config::check::positive;
+use crate::config::check::{FACTOR, SIDE, each_within, number_within, within};
 use crate::{LayerInfo, Result, TensorSpec, target};
 
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
@@ -65,12 +65,15 @@ pub(super) struct Ranks<'a> {
 
 impl Ranks<'_> {
     /// # Errors
-    /// If a rank is zero.
+    /// If a rank or an α is out of its range.
     pub fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        let mut patterns = self.rank_pattern.iter();
-        patterns
-            .try_for_each(|(pattern, rank)| positive(&format!("rank_pattern {pattern:?}"), *rank))
+        within("r", self.r, SIDE)?;
+        number_within("alpha", self.alpha, FACTOR)?;
+        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
+        each_within("rank_pattern", ranks, SIDE)?;
+        let alphas = self.alpha_pattern.iter();
+        let alphas = alphas.map(|(name, alpha)| (name, alpha.as_f64().unwrap_or(f64::NAN)));
+        each_within("alpha_pattern", alphas, FACTOR)
     }
 
     /// The rank at a layer, and its scaling α/r.

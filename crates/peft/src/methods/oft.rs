@@ -1,5 +1,6 @@
 //! OFT (arXiv 2306.07280, 2506.19847): the input is rotated.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::{cayley, identities, rotate};
 use super::parts::parameter;
-use crate::config::check::{positive, probability};
+use crate::config::check::{FACTOR, PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, StepLayer, TensorSpec,
@@ -84,14 +85,13 @@ impl Method for OFTConfig {
                  since their product is the width of the layer"
             )));
         }
-        if !(self.eps > 0.0 && self.eps.is_finite()) {
-            return Err(PeftError::Config(format!(
-                "eps = {}: must be positive, such as 6e-5",
-                self.eps
-            )));
-        }
-        positive("num_cayley_neumann_terms", self.num_cayley_neumann_terms)?;
-        probability("module_dropout", self.module_dropout)?;
+        within("r", r, SIDE_OR_NONE)?;
+        within("oft_block_size", size, SIDE_OR_NONE)?;
+        let above_zero = (Bound::Excluded(0.0), Bound::Included(*FACTOR.end()));
+        within("eps", self.eps, above_zero)?;
+        let terms = self.num_cayley_neumann_terms;
+        within("num_cayley_neumann_terms", terms, 1..=100)?;
+        within("module_dropout", self.module_dropout, PROBABILITY)?;
         bias(&self.bias, "oft_only").map(drop)
     }
 

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::{BiLstm, Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS, Start, VirtualTokens};
-use crate::config::check::{positive, probability};
+use crate::config::check::{PROBABILITY, SIDE, within};
 use crate::config::{Fields, PromptLearning};
 use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
@@ -105,10 +105,10 @@ impl Method for PromptEncoderConfig {
     fn validate(&self) -> Result<()> {
         self.prompt.validate()?;
         if let Some(width) = self.encoder_hidden_size {
-            positive("encoder_hidden_size", width)?;
+            within("encoder_hidden_size", width, SIDE)?;
         }
-        positive("encoder_num_layers", self.encoder_num_layers)?;
-        probability("encoder_dropout", self.encoder_dropout)
+        within("encoder_num_layers", self.encoder_num_layers, 1..=100)?;
+        within("encoder_dropout", self.encoder_dropout, PROBABILITY)
     }
 
     fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {

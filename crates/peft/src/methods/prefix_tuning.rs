@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::{Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS};
-use crate::config::check::positive;
+use crate::config::check::{SIDE, within};
 use crate::config::{Fields, PromptLearning};
 use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
 
@@ -96,7 +96,7 @@ impl Method for PrefixTuningConfig {
     fn validate(&self) -> Result<()> {
         self.prompt.validate()?;
         match self.encoder_hidden_size {
-            Some(width) => positive("encoder_hidden_size", width),
+            Some(width) => within("encoder_hidden_size", width, SIDE),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
-use crate::config::check::{finite, positive, probability};
+use crate::config::check::{FACTOR, PROBABILITY, SIDE, allocatable, number_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{
@@ -110,12 +110,9 @@ impl Method for RandLoraConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        probability("randlora_dropout", self.randlora_dropout)?;
-        finite(
-            "randlora_alpha",
-            self.randlora_alpha.as_f64().unwrap_or(f64::NAN),
-        )?;
+        within("r", self.r, SIDE)?;
+        within("randlora_dropout", self.randlora_dropout, PROBABILITY)?;
+        number_within("randlora_alpha", &self.randlora_alpha, FACTOR)?;
         if !self.save_projection && !self.sparse && !self.very_sparse {
             return Err(PeftError::Config(
                 "save_projection = false: dense bases have to stand in the file, set it to true, or \
@@ -143,6 +140,8 @@ impl Method for RandLoraConfig {
         let max_in = layers.iter().map(|layer| layer.d_in).max().unwrap_or(0);
         let max_out = layers.iter().map(|layer| layer.d_out).max().unwrap_or(0);
         let (smaller, larger) = (max_in.min(max_out), max_in.max(max_out));
+        allocatable("randlora_A", &[self.r, smaller])?;
+        allocatable("randlora_B", &[larger, smaller.div_ceil(self.r), self.r])?;
         let mut bases = Some(self.bases(smaller, larger));
         let alpha = self.randlora_alpha.as_f64().unwrap_or(f64::NAN);
         let layer = |layer: &&LayerInfo| {

@@ -8,7 +8,7 @@ use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
-use crate::config::check::{finite, positive, probability};
+use crate::config::check::{DEVIATION, PROBABILITY, SIDE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
@@ -74,13 +74,17 @@ impl Method for VBLoRAConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        positive("num_vectors", self.num_vectors)?;
-        positive("vector_length", self.vector_length)?;
-        positive("topk", self.topk)?;
-        probability("vblora_dropout", self.vblora_dropout)?;
-        finite("init_vector_bank_bound", self.init_vector_bank_bound)?;
-        finite("init_logits_std", self.init_logits_std)?;
+        within("r", self.r, SIDE)?;
+        within("num_vectors", self.num_vectors, SIDE)?;
+        within("vector_length", self.vector_length, SIDE)?;
+        within("topk", self.topk, SIDE)?;
+        within("vblora_dropout", self.vblora_dropout, PROBABILITY)?;
+        within(
+            "init_vector_bank_bound",
+            self.init_vector_bank_bound,
+            DEVIATION,
+        )?;
+        within("init_logits_std", self.init_logits_std, DEVIATION)?;
         bias(&self.bias, "vblora_only")?;
         let fail = |reason: String| Err(PeftError::Config(reason));
         if self.topk > self.num_vectors {

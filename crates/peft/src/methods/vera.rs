@@ -7,7 +7,7 @@ use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{dropout, parameter};
-use crate::config::check::{self, positive, probability};
+use crate::config::check::{FACTOR, PROBABILITY, SIDE, allocatable, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{
@@ -79,9 +79,9 @@ impl Method for VeraConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        positive("r", self.r)?;
-        probability("vera_dropout", self.vera_dropout)?;
-        check::finite("d_initial", self.d_initial)?;
+        within("r", self.r, SIDE)?;
+        within("vera_dropout", self.vera_dropout, PROBABILITY)?;
+        within("d_initial", self.d_initial, FACTOR)?;
         bias(&self.bias, "vera_only").map(drop)
     }
 
@@ -104,6 +104,8 @@ impl Method for VeraConfig {
             sizes.max().unwrap_or(0)
         };
         let (max_in, max_out) = (largest(|layer| layer.d_in), largest(|layer| layer.d_out));
+        allocatable("vera_A", &[self.r, max_in])?;
+        allocatable("vera_B", &[max_out, self.r])?;
         let mut projections = Some(self.projections(max_in, max_out));
         let layer = |layer: &&LayerInfo| {
             Arc::new(VeraLayer {

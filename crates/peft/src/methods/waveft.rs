@@ -7,9 +7,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::fourierft::frequencies;
+use super::fourierft::{check_frequencies, frequencies};
 use super::parts::parameter;
-use crate::config::check::finite;
+use crate::config::check::{FACTOR, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::torch_random::TorchRandom;
 use crate::{
@@ -80,7 +80,8 @@ impl Method for WaveFTConfig {
                 self.wavelet_family
             )));
         }
-        finite("scaling", self.scaling)?;
+        check_frequencies(self.n_frequency, &self.n_frequency_pattern)?;
+        within("scaling", self.scaling, FACTOR)?;
         bias(&self.bias, "waveft_only").map(drop)
     }
 

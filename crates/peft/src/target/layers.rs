@@ -1,11 +1,14 @@
 //! From a configuration and a model's layers to the layers to adapt.
 
-use super::matching::{Matcher, Verdict};
+use super::matching::{Matcher, Selector, Verdict};
 use super::no_match::{Model, no_match, string_hint};
 use super::paths::{Tree, ends_with_name, short_names};
+use super::pattern::pattern_value;
 use super::suffix::{MIN_TO_SHORTEN, minimal_suffixes};
 use crate::config::{CommonConfig, TargetModules, TaskType};
 use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
 
 /// The layers to adapt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,8 @@ pub fn target_layers(
         let defaults = defaults.as_ref();
         return Err(no_match(&model, common, given, defaults, &verdicts));
     }
-    warn_unused(common, &target_modules, &matcher, &tree, layers)?;
+    warn_unused(common, &target_modules, &tree, layers)?;
+    warn_unused_blocks(common, &matcher, &paths)?;
     Ok(Targets {
         paths,
         target_modules,
@@ -131,7 +135,6 @@ fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
 fn warn_unused(
     common: &CommonConfig,
     target_modules: &TargetModules,
-    matcher: &Matcher,
     tree: &Tree,
     layers: &[LayerInfo],
 ) -> Result<()> {
@@ -144,17 +147,80 @@ fn warn_unused(
             tracing::warn!("target_modules: no layer is called {unused}; the other names are some");
         }
     }
-    if let Some(exclude) = &common.exclude_modules
-        && matcher.has_exclude()
-    {
+    let excluded: Vec<TargetModules> = match &common.exclude_modules {
+        None => Vec::new(),
+        Some(all) if all.is_empty() => Vec::new(),
+        Some(TargetModules::List(names)) => {
+            let each = names.iter().map(|name| TargetModules::list([name]));
+            each.collect()
+        }
+        Some(pattern) => vec![pattern.clone()],
+    };
+    for exclude in excluded {
+        let selector = Selector::new("exclude_modules", &exclude)?;
+        let mut excludes = false;
         for path in tree.all() {
-            if matcher.excludes(path)? {
-                return Ok(());
+            excludes |= selector.names(path)?;
+        }
+        if !excludes {
+            let hint = string_hint(&exclude, tree.all().collect::<Vec<_>>().into_iter());
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            tracing::warn!("exclude_modules {exclude} excludes nothing{hint}");
+        }
+    }
+    Ok(())
+}
+
+/// Indices and names of blocks that choose none of the layers at `paths`, which are adapted.
+fn warn_unused_blocks(common: &CommonConfig, matcher: &Matcher, paths: &[String]) -> Result<()> {
+    if common.layer_indices().is_empty() {
+        return Ok(());
+    }
+    let (mut indices, mut patterns) = (Vec::new(), Vec::new());
+    for path in paths {
+        if let Some((pattern, index)) = matcher.chosen_block(path)? {
+            indices.push(index);
+            patterns.push(pattern);
+        }
+    }
+    let unused = common.layer_indices().iter();
+    let unused: Vec<_> = unused.filter(|index| !indices.contains(index)).collect();
+    if !unused.is_empty() {
+        tracing::warn!("layers_to_transform {unused:?} have no effect: no such block is adapted");
+    }
+    let unused = common.layer_patterns().iter().enumerate();
+    let unused = unused.filter(|(number, _)| !patterns.contains(number));
+    let unused: Vec<_> = unused.map(|(_, pattern)| pattern).collect();
+    if !unused.is_empty() {
+        tracing::warn!("layers_pattern {unused:?} have no effect: no adapted layer lies in such");
+    }
+    Ok(())
+}
+
+/// Entries of `rank_pattern`, `alpha_pattern` and their like among a configuration's keys that
+/// match none of the layers at `paths`, which are adapted.
+///
+/// # Errors
+/// When a pattern is not a regular expression.
+pub(crate) fn warn_unused_patterns(config: &Map<String, Value>, paths: &[String]) -> Result<()> {
+    for (key, value) in config {
+        let Some(entries) = value.as_object().filter(|_| key.ends_with("_pattern")) else {
+            continue;
+        };
+        let mut unused = Vec::new();
+        for (pattern, value) in entries {
+            let one = IndexMap::from([(pattern.clone(), ())]);
+            let mut matches = !value.is_number();
+            for path in paths {
+                matches |= pattern_value(key, &one, path)?.is_some();
+            }
+            if !matches {
+                unused.push(pattern);
             }
         }
-        let hint = string_hint(exclude, tree.all().collect::<Vec<_>>().into_iter());
-        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        tracing::warn!("exclude_modules {exclude} excludes nothing{hint}");
+        if !unused.is_empty() {
+            tracing::warn!("{key} {unused:?} have no effect: they match no adapted layer");
+        }
     }
     Ok(())
 }

@@ -78,34 +78,37 @@ impl<'a> Matcher<'a> {
         if named == Match::Whole || self.indices.is_empty() {
             return Ok(Verdict::Targeted);
         }
-        let index = self.layer_index(path)?;
+        let index = self.block(path)?.map(|(_, index)| index);
         Ok(match index {
             Some(index) if self.indices.contains(&index) => Verdict::Targeted,
             index => Verdict::OtherLayer(index),
         })
     }
 
-    /// Whether `exclude_modules` is given.
-    pub fn has_exclude(&self) -> bool {
-        self.exclude.is_some()
+    /// Of a target: which of `layers_pattern` found the block it lies in, and the block's index,
+    /// where these decide.
+    pub fn chosen_block(&self, path: &str) -> Result<Option<(usize, i64)>> {
+        match self.targets.matches(path)? {
+            Match::End => self.block(path),
+            _ => Ok(None),
+        }
     }
 
     /// Whether `exclude_modules` names the module at `path`.
     pub fn excludes(&self, path: &str) -> Result<bool> {
         match &self.exclude {
-            Some(exclude) => Ok(exclude.matches(path)? != Match::No),
+            Some(exclude) => exclude.names(path),
             None => Ok(false),
         }
     }
 
-    /// The index of the block that `path` lies in.
-    fn layer_index(&self, path: &str) -> Result<Option<i64>> {
-        for pattern in &self.index_patterns {
+    /// Which pattern finds the block that `path` lies in, and the index of the block.
+    fn block(&self, path: &str) -> Result<Option<(usize, i64)>> {
+        for (number, pattern) in self.index_patterns.iter().enumerate() {
             if let Some(captures) = pattern.captures(path)? {
-                let digits = captures
-                    .name("layer_index")
-                    .map_or("", |digits| digits.as_str());
-                return Ok(digits.parse().ok());
+                let digits = captures.name("layer_index");
+                let index = digits.and_then(|digits| digits.as_str().parse().ok());
+                return Ok(index.map(|index| (number, index)));
             }
         }
         Ok(None)
@@ -122,17 +125,24 @@ enum Match {
     Whole,
 }
 
-enum Selector<'a> {
+/// Names of modules: `target_modules` or `exclude_modules`.
+pub(crate) enum Selector<'a> {
     Pattern(Pattern),
     Names(&'a [String]),
 }
 
 impl<'a> Selector<'a> {
-    fn new(key: &str, modules: &'a TargetModules) -> Result<Self> {
+    /// Matches what `modules` says, which stands under `key`.
+    pub fn new(key: &str, modules: &'a TargetModules) -> Result<Self> {
         Ok(match modules {
             TargetModules::Pattern(pattern) => Self::Pattern(Pattern::full(key, pattern)?),
             TargetModules::List(names) => Self::Names(names),
         })
+    }
+
+    /// Whether the module at `path` is named.
+    pub fn names(&self, path: &str) -> Result<bool> {
+        Ok(self.matches(path)? != Match::No)
     }
 
     fn matches(&self, path: &str) -> Result<Match> {

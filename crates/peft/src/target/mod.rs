@@ -16,6 +16,7 @@ mod vectors;
 pub use defaults::{
     fourierft_target_modules, ia3_target_modules, ln_tuning_target_modules, lora_target_modules,
 };
+pub(crate) use layers::warn_unused_patterns;
 pub use layers::{Targets, target_layers};
 pub(crate) use paths::ends_with_name;
 pub(crate) use pattern::escaped;

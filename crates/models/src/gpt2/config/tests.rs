@@ -120,6 +120,33 @@ fn a_wrong_value_is_named() {
     }
 }
 
+/// transformers 5.24: `GPT2Config(hidden_size=128, num_hidden_layers=4, …)` has `n_embd` 128.
+#[test]
+fn the_names_of_every_family_are_read_and_may_not_disagree() {
+    let sizes = r#""model_type": "gpt2", "hidden_size": 128, "num_hidden_layers": 4,
+        "num_attention_heads": 8, "max_position_embeddings": 256"#;
+    let config = Gpt2Config::from_json(&format!("{{{sizes}}}")).unwrap();
+    let found = [
+        config.n_embd,
+        config.n_layer,
+        config.n_head,
+        config.n_positions,
+    ];
+    assert_eq!(found, [128, 4, 8, 256]);
+    let written = config.to_json();
+    assert!(
+        written.contains("\"n_embd\": 128") && !written.contains("hidden_size"),
+        "{written}"
+    );
+    let both = format!(r#"{{{sizes}, "n_embd": 128, "n_layer": null}}"#);
+    assert_eq!(Gpt2Config::from_json(&both).unwrap(), config);
+    assert_eq!(
+        error(&format!(r#"{{{sizes}, "n_embd": 64}}"#)),
+        "n_embd = 64 and hidden_size = 128 are two names of one thing and disagree: keep one of \
+         them"
+    );
+}
+
 #[test]
 fn another_kind_of_file_is_said_to_be_one() {
     assert!(error("[1]").contains("not a JSON object"));

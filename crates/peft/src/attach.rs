@@ -1,0 +1,199 @@
+//! A new adapter: its tensors beside the layers that its configuration names.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use indexmap::IndexMap;
+
+use crate::config::{Bias, CommonConfig};
+use crate::{
+    Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerKind, LayerMethod, Method,
+    PeftError, PeftModel, Result, TensorSpec, target,
+};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Adds a further adapter, which is not active yet.
+    ///
+    /// # Errors
+    /// If the name is taken or unusable, or if the configuration cannot be used or matches no
+    /// layer. The model is as before.
+    pub fn add_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
+        self.add_adapter_within(adapter_name, config, usize::MAX)
+    }
+
+    /// As [`add_adapter`](Self::add_adapter), with at most so many numbers for a file's tensors: a
+    /// file of fewer is another adapter's, which is known before they are made.
+    pub(crate) fn add_adapter_within(
+        &mut self,
+        adapter_name: &str,
+        config: Arc<dyn Method>,
+        numbers: usize,
+    ) -> Result<()> {
+        self.check_new_name(adapter_name)?;
+        config.validate()?;
+        if config.bias() != Bias::None
+            && let Some((other, _)) = self
+                .peft_config
+                .iter()
+                .find(|(_, c)| c.bias() != Bias::None)
+        {
+            return Err(PeftError::Config(format!(
+                "the adapter `{other}` already trains the base's biases: of several adapters \
+                 only one can have bias other than \"none\""
+            )));
+        }
+        if config.acts_at_model() {
+            return self.add_model_adapter(adapter_name, config.as_ref());
+        }
+        let (config, untied) = self.tie_or_untie(config)?;
+        let added = self.add_layer_adapter(adapter_name, config, numbers);
+        if let (Err(_), Some(before)) = (&added, untied) {
+            self.base_model = before;
+        }
+        added
+    }
+
+    fn add_layer_adapter(
+        &mut self,
+        adapter_name: &str,
+        config: Arc<dyn Method>,
+        mut numbers: usize,
+    ) -> Result<()> {
+        let layers = self.layers();
+        let model_type = self.base_model.model_type();
+        let config = config.prepared(model_type, &layers)?.unwrap_or(config);
+        let targets = target::target_layers(config.common(), &layers, config.as_ref(), model_type)?;
+        target::warn_unused_patterns(&config.to_json(), &targets.paths)?;
+        let further = config.further_layers(&layers)?;
+        let weights = layers.iter().filter(|l| l.kind != LayerKind::Module);
+        let paths: Vec<String> = weights.map(|layer| layer.path.clone()).collect();
+        let mut adapted = targets.paths.clone();
+        for (path, _) in &further {
+            if adapted.contains(path) {
+                return Err(PeftError::Target(format!(
+                    "{path} would get two adapters of one name, one by target_modules and one by \
+                     another key: choose one"
+                )));
+            }
+            adapted.push(path.clone());
+        }
+        let to_save = target::modules_to_save(config.common(), &paths, &adapted)?;
+
+        // First everything that can fail, then the change.
+        let mut methods: IndexMap<&str, Arc<dyn LayerMethod>> = IndexMap::new();
+        let targeted = layers
+            .iter()
+            .filter(|layer| targets.paths.contains(&layer.path));
+        let targeted: Vec<&LayerInfo> = targeted.collect();
+        for (layer, method) in targeted.iter().zip(config.layers(&targeted)?) {
+            methods.insert(&layer.path, method);
+        }
+        for (path, method) in &further {
+            methods.insert(path, Arc::clone(method));
+        }
+        let mut adapters = IndexMap::new();
+        let mut weights: IndexMap<String, Tensor<2>> = IndexMap::new();
+        let mut failed = None;
+        self.visit_slots(|path, slot| {
+            if let (Some(method), None) = (methods.get(path), &failed) {
+                let method = Arc::clone(method);
+                let layer = Frozen {
+                    weight: &|| slot.weight(),
+                    bias: &|| slot.bias(),
+                };
+                let device = slot.device();
+                let specs = method.tensors(&layer);
+                let adapter = spend(&mut numbers, path, &specs).and_then(|()| {
+                    Adapter::with_tensors(adapter_name, method, specs, &layer, &device)
+                });
+                match adapter {
+                    Ok((adapter, weight)) => {
+                        adapters.insert(path.to_string(), adapter);
+                        weights.extend(weight.map(|weight| (path.to_string(), weight)));
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        share(adapters.values_mut());
+        let is_input = |path: &str| {
+            layers
+                .iter()
+                .any(|layer| layer.is_input && layer.path == path)
+        };
+        self.visit_slots_mut(|path, slot| {
+            if let Some(adapter) = adapters.swap_remove(path) {
+                if let Some(weight) = weights.swap_remove(path) {
+                    let before = (adapter_name.to_string(), slot.weight());
+                    slot.set_weight(weight);
+                    slot.state_mut().originals.push(before);
+                }
+                slot.adapters_mut().push(adapter);
+            }
+            if to_save.iter().any(|saved| saved == path) {
+                slot.add_saved(adapter_name);
+                if config.ensure_weight_tying() && is_input(path) {
+                    slot.state_mut().tied.push(adapter_name.to_string());
+                }
+            }
+        });
+        let common = CommonConfig {
+            target_modules: Some(targets.target_modules),
+            ..config.common().clone()
+        };
+        let config = config.attached(common, &targeted);
+        self.peft_config.insert(adapter_name.to_string(), config);
+        self.set_requires_grad(adapter_name, false);
+        Ok(())
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<()> {
+        if self.peft_config.contains_key(name) {
+            return Err(PeftError::Adapter(format!(
+                "there is an adapter `{name}` already: delete_adapter it, or take another name"
+            )));
+        }
+        if name.is_empty() || name.contains(['.', '/', '\\']) {
+            return Err(PeftError::Adapter(format!(
+                "the adapter name {name:?} is not usable: it becomes part of parameter names and \
+                 a folder, so it has to be non-empty and without dots and slashes"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Takes what a file's tensors at a layer need from the numbers it has.
+fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Result<()> {
+    for spec in specs.iter().filter(|spec| spec.saved && !spec.shared) {
+        let sides = spec.shape.iter();
+        let needed = sides.fold(1_usize, |needed, &side| needed.saturating_mul(side));
+        *numbers = numbers.checked_sub(needed).ok_or_else(|| {
+            PeftError::Config(format!(
+                "the adapter's file is too small for its configuration: at {path} {} would be \
+                 {:?}; adapter_config.json is not the one it was saved with",
+                spec.key, spec.shape
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the tensors that all layers of an adapter share one and the same, the first layer's.
+pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
+    let mut first: IndexMap<Cow<'static, str>, AdapterTensor> = IndexMap::new();
+    for adapter in adapters {
+        for tensor in &mut adapter.tensors {
+            if tensor.spec.shared {
+                match first.get(&tensor.spec.name) {
+                    Some(shared) => *tensor = shared.follower(),
+                    None => drop(first.insert(tensor.spec.name.clone(), tensor.clone())),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Everything that is saved of an adapter, by its keys in PEFT's file.
+
+use crate::config::Bias;
+use crate::files::{PREFIX, SHARED_PREFIX};
+use crate::{AnyParam, BaseModel, LayerKind, PeftModel};
+
+/// Something that is saved of an adapter.
+pub(crate) struct Entry<'a> {
+    /// Its key in the file.
+    pub key: &'a str,
+    pub param: &'a mut dyn AnyParam,
+    /// Whether the file holds it transposed.
+    pub transposed: bool,
+    /// Whether it was visited under another key before, or may be missing for another reason.
+    pub repeated: bool,
+    /// Whether it is the base's and trained with the adapter.
+    pub of_base: bool,
+    /// Of a method's tensor, the path of its layer and its name.
+    pub tensor: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Entry<'a> {
+    pub fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
+        Self {
+            key,
+            param,
+            transposed,
+            repeated: false,
+            of_base: false,
+            tensor: None,
+        }
+    }
+
+    /// The same parameter under a further key.
+    pub fn repeated(key: &'a str, param: &'a mut dyn AnyParam) -> Self {
+        Self {
+            repeated: true,
+            ..Self::new(key, param, false)
+        }
+    }
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Calls `visit` with everything that is saved of an adapter.
+    pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
+        let bias = self
+            .peft_config
+            .get(adapter_name)
+            .map(|config| config.bias());
+        for adapter in &mut self.model_adapters {
+            if adapter.name == adapter_name {
+                adapter.visit(&mut visit);
+            }
+        }
+        let tied = self.tied_layers().map(|(_, output)| output);
+        let mut shared = Vec::new();
+        self.visit_slots_mut(|path, slot| {
+            let is_linear = slot.kind() == LayerKind::Linear;
+            let mut adapted = false;
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name {
+                    adapted = true;
+                    for tensor in &mut adapter.tensors {
+                        let spec = tensor.spec.clone();
+                        if !spec.saved {
+                            continue;
+                        }
+                        let mut entry = |key: &str, transposed, repeated| {
+                            visit(Entry {
+                                key,
+                                param: tensor.param_mut(),
+                                transposed,
+                                repeated,
+                                of_base: false,
+                                tensor: Some((path, &spec.name)),
+                            });
+                        };
+                        if spec.shared && !shared.contains(&spec.name) {
+                            shared.push(spec.name.clone());
+                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false, false);
+                        }
+                        if !spec.shared || spec.in_layers {
+                            entry(&format!("{PREFIX}{path}.{}", spec.key), false, spec.shared);
+                        }
+                        if let (Some(output), Some((key, transposed))) = (&tied, &spec.tied) {
+                            entry(&format!("{PREFIX}{output}.{key}"), *transposed, true);
+                        }
+                    }
+                }
+            }
+            let is_tied = slot.state().is_tied(adapter_name);
+            slot.visit_saved_mut(adapter_name, &mut |name, param| {
+                let key = format!("{PREFIX}{path}.{name}");
+                // torch's Linear keeps its weight the other way round.
+                visit(Entry::new(&key, param, is_linear && name == "weight"));
+                if name == "bias" && bias == Some(Bias::All) {
+                    // PEFT takes every key that ends so.
+                    let key = format!("{PREFIX}{path}.modules_to_save.bias");
+                    visit(Entry::repeated(&key, param));
+                }
+                if let Some(output) = tied.as_ref().filter(|_| is_tied) {
+                    let key = format!("{PREFIX}{output}.{name}");
+                    visit(Entry::repeated(&key, param));
+                }
+            });
+            if bias == Some(Bias::All) || (bias == Some(Bias::LoraOnly) && adapted) {
+                let is_saved = slot.has_saved(adapter_name);
+                let base = match (adapted, is_saved) {
+                    (true, _) => ".base_layer",
+                    (false, true) => ".original_module",
+                    (false, false) => "",
+                };
+                slot.visit_base_mut(&mut |name, param| {
+                    if name == "bias" {
+                        let key = format!("{PREFIX}{path}{base}.bias");
+                        visit(Entry {
+                            // The copy's is the one that is trained.
+                            repeated: is_saved,
+                            of_base: !is_saved,
+                            ..Entry::new(&key, param, false)
+                        });
+                    }
+                });
+            }
+        });
+    }
+}

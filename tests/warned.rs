@@ -1,0 +1,102 @@
+//! What has no effect, or another than it seems, is said in a warning.
+
+use crate::common::Lab;
+
+/// What `peft train` says with these keys; it has to succeed.
+fn said(lab: &Lab, keys: &[&str]) -> String {
+    let mut args = vec!["train", "train.toml"];
+    for key in keys {
+        args.extend(["--set", key]);
+    }
+    let answer = lab.peft(&args);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    answer.err
+}
+
+#[test]
+fn entries_of_patterns_and_indices_without_effect_are_named() {
+    let lab = Lab::new();
+    let quiet = said(
+        &lab,
+        &[
+            "peft.target_modules=[\"c_attn\"]",
+            "peft.rank_pattern={\"h.1.attn.c_attn\"=2}",
+            "peft.layers_to_transform=[1]",
+            "peft.layers_pattern=\"h\"",
+        ],
+    );
+    assert!(!quiet.contains("no effect"), "{quiet}");
+    let cases = [
+        (
+            "peft.rank_pattern={\"c_attn\"=2,\"q_proj\"=3}",
+            "rank_pattern [\"q_proj\"] have no effect",
+        ),
+        (
+            "peft.alpha_pattern={\"h.7.attn.c_attn\"=2}",
+            "alpha_pattern [\"h.7.attn.c_attn\"] have no effect",
+        ),
+        (
+            "peft.layers_to_transform=[0,7,9]",
+            "layers_to_transform [7, 9] have no effect",
+        ),
+        (
+            "peft.exclude_modules=[\"h.0.attn.c_attn\",\"v_proj\"]",
+            "exclude_modules [\"v_proj\"] excludes nothing",
+        ),
+    ];
+    for (key, expected) in cases {
+        let said = said(&lab, &["peft.target_modules=[\"c_attn\"]", key]);
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+    let patterns = [
+        "peft.target_modules=[\"c_attn\"]",
+        "peft.layers_to_transform=[0]",
+        "peft.layers_pattern=[\"h\",\"layers\"]",
+    ];
+    let said = said(&lab, &patterns);
+    assert!(
+        said.contains("layers_pattern [\"layers\"] have no effect"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_patterns_of_other_methods_too() {
+    let lab = Lab::new();
+    let keys = [
+        "peft.peft_type=FOURIERFT",
+        "peft.n_frequency=10",
+        "peft.n_frequency_pattern={\"c_atn\"=5}",
+    ];
+    let said = said(&lab, &keys);
+    assert!(
+        said.contains("n_frequency_pattern [\"c_atn\"] have no effect"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_adapter_for_another_task_is_named() {
+    let lab = Lab::with_adapter();
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "train.jsonl",
+    ];
+    let mut config = lab.json("out/adapter_config.json");
+    for (task, is_said) in [("SEQ_CLS", true), ("CAUSAL_LM", false)] {
+        config["task_type"] = task.into();
+        lab.write("out/adapter_config.json", config.to_string());
+        let answer = lab.peft(&eval);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert_eq!(
+            answer.err.contains("task_type = \"SEQ_CLS\""),
+            is_said,
+            "{answer:?}"
+        );
+    }
+}
