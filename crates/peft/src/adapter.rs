@@ -134,6 +134,8 @@ impl Init {
             Init::Zeros => Tensor::zeros(shape, device),
             Init::Ones => Tensor::ones(shape, device),
             Init::Constant(value) => Tensor::full(shape, *value, device),
+            // The generator has no empty range.
+            Init::Uniform(bound) if *bound as f32 == 0.0 => Tensor::zeros(shape, device),
             Init::Uniform(bound) => random(shape, Distribution::Uniform(-bound, *bound), device),
             Init::Normal(std) => random(shape, Distribution::Normal(0.0, *std), device),
             Init::Data(data) => {
