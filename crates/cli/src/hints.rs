@@ -132,10 +132,8 @@ pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Comma
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
     };
-    let args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
-    let command = args
-        .filter_map(|arg| commands.find_subcommand(&*arg))
-        .next();
+    let mut args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    let command = args.find_map(|arg| commands.find_subcommand(&*arg));
     let tip = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             text(ContextKind::InvalidSubcommand).and_then(|name| command_tip(&name))
@@ -181,8 +179,8 @@ fn option_tip(option: &str, command: &clap::Command) -> Option<String> {
         names.any(|long| long == name)
     };
     let Some(word) = option.strip_prefix('-') else {
-        let ours = ["--prompt", "--data", "--model"].into_iter();
-        let ours = ours.filter(|ours| has(&ours[2..])).next()?;
+        let mut ours = ["--prompt", "--data", "--model"].into_iter();
+        let ours = ours.find(|ours| has(&ours[2..]))?;
         return Some(format!("did you mean {ours} \"{option}\"?"));
     };
     let (word, value) = word.split_once('=').unwrap_or((word, ""));

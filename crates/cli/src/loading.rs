@@ -96,9 +96,10 @@ impl Dtype {
 /// What rows there can be.
 pub const ROWS: &str = "\
 A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe `input`; or
-a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. Of other
-columns data.text_field (--text-field) names the one of text, and data.template builds a prompt. Of
-prompts and chats only the answers are trained.";
+a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. `response`
+and `answer` complete too. Of other columns data.text_field (--text-field) names the one of text, and
+data.template builds a prompt. Of prompts and chats only the answers are trained. docs/data.md has
+the exact text of each.";
 
 /// The help of an option that takes rows.
 pub fn data_help(what: &str) -> String {
