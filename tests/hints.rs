@@ -84,15 +84,15 @@ fn commands_of_other_tools_are_answered_with_ours() {
         (&["quantize"], "--load-in-4bit"),
         (&["train.toml"], "`peft train train.toml`"),
         (&["config.yaml"], "TOML"),
-        (&["train", "--model", "gpt2"], "--set model=…"),
-        (&["train", "--data", "a.jsonl"], "--set data.train=…"),
+        (&["train", "--model", "gpt2"], "--set model=gpt2"),
+        (&["train", "--data", "a.jsonl"], "--set data.train=a.jsonl"),
         (
             &["train", "train.toml", "--iters=5"],
             "--set training.max_steps=5",
         ),
         (
             &["train", "train.toml", "--lora-rank", "8"],
-            "--set peft.r=…",
+            "--set peft.r=8",
         ),
         (
             &[
@@ -120,6 +120,15 @@ fn commands_of_other_tools_are_answered_with_ours() {
         ),
         (&["eval", "--model", "m", "a.jsonl"], "--data \"a.jsonl\""),
         (&["data", "--file", "a.jsonl"], "`peft data FILE`"),
+        (&["train", "--config", "a.toml"], "`peft train FILE`"),
+        (&["train", "a.toml", "--overwrite"], "--force?"),
+        (&["train", "a.toml", "--dry_run"], "--dry-run?"),
+        (&["train", "a.toml", "--spam"], "--print-config"),
+        (
+            &["--device", "cpu", "train", "a.toml"],
+            "behind the command",
+        ),
+        (&["new", "a", "--device", "cpu"], "no device"),
     ] {
         let text = wrong(&lab, args, &[ours]);
         assert_eq!(lab.peft(args).code, Some(2), "{text}");

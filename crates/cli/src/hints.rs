@@ -123,6 +123,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("torch_dtype precision", "--dtype"),
     ("gpu cuda device_map", "--device"),
     ("batch", "--batch-size"),
+    ("resume_from_checkpoint resume_from continue", "--resume"),
     ("overwrite yes f", "--force"),
 ];
 
@@ -132,15 +133,15 @@ pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Comma
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
     };
-    let mut args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
-    let command = args.find_map(|arg| commands.find_subcommand(&*arg));
+    let mut names = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    let command = names.find_map(|arg| commands.find_subcommand(&*arg));
     let tip = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             text(ContextKind::InvalidSubcommand).and_then(|name| command_tip(&name))
         }
         ErrorKind::UnknownArgument => text(ContextKind::InvalidArg)
             .zip(command)
-            .and_then(|(option, command)| option_tip(&option, command)),
+            .and_then(|(option, command)| option_tip(&option, value_of(&option, args), command)),
         _ => None,
     };
     if let Some(tip) = tip {
@@ -173,7 +174,7 @@ fn command_tip(name: &str) -> Option<String> {
     Some(tip.to_string())
 }
 
-fn option_tip(option: &str, command: &clap::Command) -> Option<String> {
+fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Option<String> {
     let has = |name: &str| {
         let mut names = command.get_arguments().filter_map(clap::Arg::get_long);
         names.any(|long| long == name)
@@ -183,52 +184,72 @@ fn option_tip(option: &str, command: &clap::Command) -> Option<String> {
         let ours = ours.find(|ours| has(&ours[2..]))?;
         return Some(format!("did you mean {ours} \"{option}\"?"));
     };
-    let (word, value) = word.split_once('=').unwrap_or((word, ""));
-    let word = word.trim_start_matches('-');
+    let word = word.trim_start_matches('-').to_lowercase();
+    let word = word.replace('-', "_");
+    let name = command.get_name();
     if word == "device" {
-        let name = command.get_name();
-        return Some(match has(word) {
-            true => format!("--device stands behind the command: `peft {name} … --device cuda`"),
-            false => format!("`peft {name}` computes on no device"),
+        return Some(if has(&word) {
+            format!("--device stands behind the command: `peft {name} … --device cuda`")
+        } else {
+            format!("`peft {name}` computes on no device")
         });
     }
-    if command.get_name() == "train" {
-        return key_tip(word, value);
-    }
-    let word = word.to_lowercase().replace('-', "_");
-    if command.get_name() == "data" && ["data", "file", "dataset", "train"].contains(&&*word) {
-        return Some("the file stands alone: `peft data FILE`".into());
-    }
-    let as_here = word.replace('_', "-");
-    if has(&as_here) {
-        return Some(format!("did you mean --{as_here}?"));
-    }
     let is = |words: &str| words.split_whitespace().any(|other| other == word);
-    let (_, ours) = (OPTIONS.iter()).find(|(words, ours)| is(words) && has(&ours[2..]))?;
-    Some(format!("did you mean {ours}?"))
+    let of_file = FILE_OPTIONS
+        .iter()
+        .any(|(of, words)| *of == name && is(words));
+    if of_file {
+        return Some(format!("the file stands alone: `peft {name} FILE`"));
+    }
+    let as_here = format!("--{}", word.replace('_', "-"));
+    let words = OPTIONS.iter().filter(|(words, _)| is(words));
+    let mut ours: Vec<&str> = words.map(|(_, ours)| *ours).collect();
+    ours.push(&as_here);
+    match ours.into_iter().find(|ours| has(&ours[2..])) {
+        Some(ours) => Some(format!("did you mean {ours}?")),
+        None => (name == "train").then(|| key_tip(&word, value)),
+    }
 }
 
+/// Options of others that name the file of a command.
+const FILE_OPTIONS: [(&str, &str); 2] = [
+    ("train", "config c config_file file f"),
+    ("data", "data dataset data_path file f input train"),
+];
+
 /// What a training file says is no option.
-fn key_tip(word: &str, value: &str) -> Option<String> {
-    let keys = match word.replace('-', "_").to_lowercase().as_str() {
+fn key_tip(word: &str, value: Option<&str>) -> String {
+    let keys = match word {
         // A table of the file.
         "data" => vec!["data.train".to_string()],
         // The keys of the file itself.
-        word @ ("model" | "tokenizer" | "prompt" | "adapter") => vec![word.to_string()],
+        "model" | "tokenizer" | "prompt" | "adapter" => vec![word.to_string()],
         word => keys_meant_by(word),
     };
-    let key = keys.first()?;
-    let value = match value {
-        "" => "…",
-        value => value,
+    let Some(key) = keys.first() else {
+        return "the training file says what a run does: `peft train FILE --print-config` shows \
+                every key"
+            .to_string();
     };
+    let value = value.unwrap_or("…");
     let new = match key.as_str() {
         "model" | "data.train" => "; `peft new NAME --model M --train DATA` writes a file with it",
         _ => "",
     };
-    Some(format!(
-        "the training file says that: `{key}` in it, or --set {key}={value} behind it{new}"
-    ))
+    format!("the training file says that: `{key}` in it, or --set {key}={value} behind it{new}")
+}
+
+/// The value that was given to an option: behind its `=`, or as the argument after it.
+fn value_of<'a>(option: &str, args: &'a [OsString]) -> Option<&'a str> {
+    let mut args = args.iter().filter_map(|arg| arg.to_str());
+    let given = args.by_ref().find(|arg| {
+        let rest = arg.strip_prefix(option);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    })?;
+    match given.split_once('=') {
+        Some((_, value)) => Some(value),
+        None => args.next().filter(|next| !next.starts_with('-')),
+    }
 }
 
 #[cfg(test)]
