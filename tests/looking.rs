@@ -122,6 +122,29 @@ fn rows_are_shown_without_a_model() {
 }
 
 #[test]
+fn paths_that_were_meant_from_the_files_folder_are_found_out() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("project")).unwrap();
+    for name in ["model", "train.jsonl", "train.toml"] {
+        fs::rename(lab.path(name), lab.path(&format!("project/{name}"))).unwrap();
+    }
+    let train = ["train", "project/train.toml"];
+    lab.fails(
+        &train,
+        &[
+            "model = \"model\" is not here",
+            "--set model=project/model",
+            "no such folder here",
+        ],
+    );
+    let with_model = [&train[..], &["--set", "model=project/model"]].concat();
+    lab.fails(
+        &with_model,
+        &["--set data.train=project/train.jsonl", "train.jsonl"],
+    );
+}
+
+#[test]
 fn a_folder_of_splits_is_read() {
     let lab = Lab::new();
     fs::create_dir(lab.path("set")).unwrap();

@@ -107,12 +107,12 @@ impl HubOptions {
         let Some((id, revision)) = parse_id(model) else {
             let here = std::env::current_dir().unwrap_or_default();
             let seen = match path.is_relative() {
-                true => format!(" from here, {}", here.display()),
+                true => format!(" here ({})", here.display()),
                 false => String::new(),
             };
             let reason = format!(
-                "there is no such folder{seen} (and a Hub id is written `name` or \
-                 `organisation/name`, with `@revision` where wanted)"
+                "there is no such folder{seen}, and a Hub id is written `name` or \
+                 `organisation/name`, with `@revision` where wanted"
             );
             return Err(ModelError::file(path, reason));
         };

@@ -23,12 +23,14 @@ use clap::error::ErrorKind;
 
 mod dry_run;
 mod model;
+mod place;
 mod prompt;
 mod resume;
 mod summary;
 
 use self::dry_run::dry_run;
 use self::model::{attach, initial_values, load_base};
+use self::place::beside;
 use self::prompt::prompt;
 use self::resume::{checkpoint, quoted, stopped};
 use self::summary::summary;
@@ -130,7 +132,8 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         check_dashboard()?;
     }
     let resume = checkpoint(&args, &config.training.output_dir)?;
-    let files = find_model(&config.model)?;
+    let from_here = |error| beside(error, file, &config);
+    let files = find_model(&config.model).map_err(from_here)?;
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     let model = load_base(&config, &files, device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());
@@ -150,7 +153,8 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         model.cast_frozen(dtype);
     }
     let limits = model.limits();
-    let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)?;
+    let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data);
+    let data = data.map_err(|error| beside(error.into(), file, &config))?;
 
     if let (Loaded::Adapted(model), None) = (&mut model, &config.adapter) {
         let batch_size = config.training.per_device_train_batch_size;
