@@ -93,20 +93,18 @@ impl Dtype {
     }
 }
 
-/// What rows there can be.
-pub const ROWS: &str = "\
-A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe `input`; or
-a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`. `response`
-and `answer` complete too. Of other columns data.text_field (--text-field) names the one of text, and
-data.template builds a prompt. Of prompts and chats only the answers are trained. docs/data.md has
-the exact text of each.";
-
-/// The help of an option that takes rows.
-pub fn data_help(what: &str) -> String {
+/// Where rows can come from and what they can be, for the end of a help.
+pub fn rows_help() -> String {
     format!(
-        "{what}: a file ({FILE_KINDS}), a folder with a file for each split (train.jsonl, \
-         valid.jsonl, test.jsonl), or a data set on the Hub (organisation/name); with a split \
-         (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where wanted"
+        "\
+Rows come from a file ({FILE_KINDS}),
+a folder with a file for each split (train.jsonl, valid.jsonl, test.jsonl), or a data set on the Hub
+(organisation/name); with a split (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where
+wanted. A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe
+`input`; or a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`.
+`response` and `answer` complete too. Of other columns data.text_field (--text-field) names the one of
+text, and data.template builds a prompt. Of prompts and chats only the answers are trained.
+docs/data.md has the exact text of each."
     )
 }
 

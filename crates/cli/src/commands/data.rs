@@ -11,9 +11,7 @@ use burn_peft_data::{
 use burn_peft_models::Gpt2Config;
 use serde_json::{Value, json};
 
-use crate::loading::{
-    ROWS, RowArgs, data_help, find_data, find_model, find_tokenizer, open_tokenizer,
-};
+use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help};
 use crate::output::{say, say_json};
 
 mod text;
@@ -39,9 +37,10 @@ const SEED: u64 = 42;
 
 /// The command line of `peft data`.
 #[derive(clap::Args)]
-#[command(after_help = format!("{EXAMPLE}\n\n{ROWS}"))]
+#[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
 pub struct Args {
-    #[arg(value_name = "FILE", help = data_help("The rows"))]
+    /// The rows: a file, a folder, or a data set on the Hub (below)
+    #[arg(value_name = "FILE")]
     file: String,
     /// The model whose tokenizer and longest sequence count: a folder or a Hub id
     #[arg(long, value_name = "DIR|ID")]

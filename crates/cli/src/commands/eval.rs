@@ -11,7 +11,7 @@ use burn_peft_train::{Evaluation, clock, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{
-    Loaded, ModelsArgs, ROWS, RowArgs, data_help, find_data, find_model, find_tokenizer,
+    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
@@ -26,11 +26,12 @@ validation, or else of train.";
 
 /// The command line of `peft eval`.
 #[derive(clap::Args)]
-#[command(after_help = format!("{EXAMPLE}\n\n{ROWS}"))]
+#[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
 pub struct Args {
     #[command(flatten)]
     model: ModelsArgs,
-    #[arg(long, value_name = "FILE", help = data_help("The rows to predict"))]
+    /// The rows to predict: a file, a folder, or a data set on the Hub (below)
+    #[arg(long, value_name = "FILE")]
     data: String,
     #[command(flatten)]
     rows: RowArgs,

@@ -10,7 +10,6 @@ use burn_peft_models::hub::HubOptions;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::loading::data_help;
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -33,10 +32,8 @@ pub struct Args {
     /// The model: a folder, or a Hub id
     #[arg(long, value_name = "DIR|ID", default_value = "gpt2")]
     model: String,
-    #[arg(
-        long, value_name = "FILE", default_value = "data.jsonl",
-        help = data_help("The rows to train on")
-    )]
+    /// The rows to train on: a file, a folder, or a data set on the Hub
+    #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
     train: String,
     /// Replace a file of that name
     #[arg(long)]

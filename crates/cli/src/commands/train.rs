@@ -10,7 +10,7 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, FILE_KINDS, Tokenizer};
+use burn_peft_data::{DataSet, Tokenizer};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
@@ -36,7 +36,7 @@ use self::resume::{checkpoint, quoted, stopped};
 use self::summary::summary;
 use super::eval::{describe, measure};
 use crate::interrupt::CtrlC;
-use crate::loading::{Loaded, ROWS, find_data, find_model, find_tokenizer};
+use crate::loading::{Loaded, find_data, find_model, find_tokenizer, rows_help};
 use crate::output::{columns, emit, say, size};
 
 const EXAMPLE: &str = "\
@@ -64,7 +64,7 @@ weights of the model.";
 
 /// What stands below the options.
 fn after_help() -> String {
-    format!("{EXAMPLE}\n\ndata.train takes files ({FILE_KINDS}). {ROWS}")
+    format!("{EXAMPLE}\n\n{}", rows_help())
 }
 
 /// What `peft train` says without a file.
