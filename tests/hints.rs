@@ -121,7 +121,10 @@ fn commands_of_other_tools_are_answered_with_ours() {
         (&["eval", "--model", "m", "a.jsonl"], "--data \"a.jsonl\""),
         (&["data", "--file", "a.jsonl"], "`peft data FILE`"),
         (&["train", "--config", "a.toml"], "`peft train FILE`"),
-        (&["train", "a.toml", "--overwrite"], "--force?"),
+        (
+            &["init", "gpt2", "--output", "a", "--overwrite"],
+            "--force?",
+        ),
         (&["train", "a.toml", "--dry_run"], "--dry-run?"),
         (&["train", "a.toml", "--spam"], "--print-config"),
         (

@@ -184,7 +184,10 @@ fn a_folder_of_splits_is_read() {
     assert_ne!(file, without);
     lab.write("folder.toml", without);
     let out = lab.ok(&["train", "folder.toml"]);
-    assert!(out.contains("valid.jsonl"), "{out}");
+    assert!(
+        out.contains("set/valid.jsonl: 2 examples to evaluate on"),
+        "{out}"
+    );
     let error = lab.fails(&["data", "set:dev2"], &["no file of the split", "set"]);
     assert!(error.contains("valid.jsonl"), "{error}");
 

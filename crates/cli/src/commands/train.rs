@@ -237,6 +237,11 @@ impl Job {
         for line in &self.data.train.left_out {
             say(format!("  {line}"))?;
         }
+        let validation = self.data.validation.iter();
+        for data in validation.filter(|data| data.file != self.data.train.file) {
+            let examples = thousands(data.len());
+            say(format!("{}: {examples} examples to evaluate on", data.file))?;
+        }
         for line in self.data.validation.iter().flat_map(|data| &data.left_out) {
             say(format!("  validation: {line}"))?;
         }
