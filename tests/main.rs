@@ -40,6 +40,7 @@ mod prompts;
 mod quantized;
 mod ranges;
 mod resume;
+mod run_folder;
 mod saved_folders;
 mod seeing;
 mod several;

@@ -20,7 +20,7 @@ const FILES: [&str; 4] = [
 
 /// A run of forty steps with dropout, two batches each, five steps and a half an epoch, saved every
 /// three, evaluated every seven.
-fn lab() -> Lab {
+pub fn lab() -> Lab {
     let lab = Lab::new();
     lab.write("run.toml", RUN);
     let texts = crate::common::TEXTS;
@@ -69,7 +69,7 @@ fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
     text.lines().map(entry).collect()
 }
 
-fn start(lab: &Lab, args: &[&str]) -> Child {
+pub fn start(lab: &Lab, args: &[&str]) -> Child {
     let mut command = lab.command(PEFT);
     command.args(args).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,7 +77,7 @@ fn start(lab: &Lab, args: &[&str]) -> Child {
 }
 
 /// Waits until `metrics.jsonl` has so many lines; false if the run ends before.
-fn wait_for_lines(lab: &Lab, dir: &str, lines: usize, child: &mut Child) -> bool {
+pub fn wait_for_lines(lab: &Lab, dir: &str, lines: usize, child: &mut Child) -> bool {
     let path = lab.path(&format!("{dir}/metrics.jsonl"));
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -209,7 +209,9 @@ fn what_does_not_fit_is_named() {
     let answer = lab.peft(&[&more[..], &["--resume"]].concat());
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(
-        answer.err.contains("goes on to step 6 in place of 3"),
+        answer
+            .err
+            .contains("goes on to step 6 (training.max_steps was 3 and is 6)"),
         "{answer:?}"
     );
     let elsewhere = [
@@ -224,6 +226,98 @@ fn what_does_not_fit_is_named() {
         lab.read("out/adapter_model.safetensors")
     );
     assert_eq!(metrics(&lab, "more"), metrics(&lab, "out"));
+}
+
+#[test]
+fn other_rows_in_the_same_number_are_named() {
+    let lab = lab();
+    let run = ["train", "run.toml", "--set", "training.max_steps=3"];
+    lab.ok(&run);
+    let rows = String::from_utf8(lab.read("rows.jsonl")).unwrap();
+    let turned: String = rows.lines().rev().map(|row| format!("{row}\n")).collect();
+    lab.write("rows.jsonl", turned);
+    let resume = [&run[..], &["--resume"]].concat();
+    lab.fails(
+        &resume,
+        &[
+            "had other rows to train on",
+            "give it the same data, or begin anew without --resume",
+        ],
+    );
+    lab.write("rows.jsonl", rows);
+    lab.ok(&resume);
+}
+
+#[test]
+fn a_broken_checkpoint_is_passed_over() {
+    let lab = lab();
+    let run = ["train", "run.toml", "--set", "training.max_steps=7"];
+    lab.ok(&run);
+    let whole = lab.read("out/adapter_model.safetensors");
+    let newest = "out/checkpoint-7";
+    for name in lab.names(newest) {
+        let path = format!("{newest}/{name}");
+        let content = lab.read(&path);
+        let other = lab.read("model/model.safetensors");
+        for broken in [&[][..], &content[..content.len() / 2], &other] {
+            lab.write(&path, broken);
+            let explicit = [&run[..], &["--resume", newest]].concat();
+            lab.fails(&explicit, &["cannot go on from out/checkpoint-7"]);
+        }
+        let answer = lab.peft(&[&run[..], &["--resume"]].concat());
+        assert_eq!(answer.code, Some(0), "{name}: {answer:?}");
+        assert!(answer.err.contains("is passed over"), "{name}: {answer:?}");
+        assert!(
+            answer
+                .out
+                .starts_with("going on from out/checkpoint-6, step 6 of 7"),
+            "{name}: {answer:?}"
+        );
+        assert_eq!(lab.read("out/adapter_model.safetensors"), whole, "{name}");
+        assert_eq!(lab.read(&path).is_empty(), content.is_empty());
+    }
+}
+
+/// A signal finishes the step, saves, and is the exit code.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_signals_of_schedulers_and_terminals_save_too() {
+    let lab = lab();
+    let long = ["train", "run.toml", "--set", "training.max_steps=100000"];
+    let send = |signal: &str, id: u32| {
+        let id = id.to_string();
+        let sent = lab.command("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    };
+    for (signal, name, code) in [("-TERM", "SIGTERM", 143), ("-HUP", "SIGHUP", 129)] {
+        std::fs::remove_dir_all(lab.path("out")).ok();
+        // The tests may run under `nohup` themselves.
+        let mut command = lab.command("env");
+        command.args(["--default-signal=HUP", PEFT]).args(long);
+        command.args(["--set", "training.save_strategy=no"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        assert!(wait_for_lines(&lab, "out", 5, &mut child));
+        // Schedulers and shells send it more than once.
+        send(signal, child.id());
+        send(signal, child.id());
+        let answer: Answer = child.wait_with_output().unwrap().into();
+        assert_eq!(answer.code, Some(code), "{answer:?}");
+        let said = format!("stopped by {name} after step ");
+        assert!(answer.out.contains(&said), "{answer:?}");
+        let checkpoints = lab.names("out");
+        let checkpoints = checkpoints.iter().filter(|n| n.starts_with("checkpoint-"));
+        assert_eq!(checkpoints.count(), 1, "{answer:?}");
+    }
+
+    // `nohup`: a terminal that is closed is none of the run's business.
+    std::fs::remove_dir_all(lab.path("out")).ok();
+    let mut command = lab.command("sh");
+    let script = "trap '' HUP; exec \"$0\" train run.toml --set training.max_steps=300";
+    let mut child = command.args(["-c", script, PEFT]).spawn().unwrap();
+    assert!(wait_for_lines(&lab, "out", 5, &mut child));
+    send("-HUP", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[cfg(unix)]

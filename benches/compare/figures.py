@@ -43,7 +43,7 @@ class Bench:
         words = ["--set", f"data.train={lab.work / rows}", "--set", f"training.max_steps={steps}"]
         for key, value in settings.items():
             words += ["--set", f"training.{key}={json.dumps(value)}"]
-        done = lab.run([lab.peft, "train", lab.config, *words])
+        done = lab.run([lab.peft, "train", lab.config, "--force", *words])
         lines = (lab.work / "run/metrics.jsonl").read_text().splitlines()
         entries = [entry for line in lines if "tokens_per_second" in (entry := json.loads(line))]
         seen = [0] + [entry["num_input_tokens_seen"] for entry in entries]

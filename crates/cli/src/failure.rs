@@ -21,8 +21,10 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
     std::panic::set_hook(Box::new(note));
     let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) if error.is::<Interrupted>() => return ExitCode::from(Interrupted::CODE),
-        Ok(Err(error)) => describe(&error),
+        Ok(Err(error)) => match error.downcast_ref::<Interrupted>() {
+            Some(interrupted) => return ExitCode::from(interrupted.code()),
+            None => describe(&error),
+        },
         Err(_) => {
             let said = LAST_PANIC
                 .lock()
@@ -41,18 +43,32 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
     ExitCode::FAILURE
 }
 
-/// A job that its user has stopped, who has been told so.
+/// A job that was stopped from outside, after its user has been told so.
 #[derive(Debug)]
-pub struct Interrupted;
+pub struct Interrupted {
+    /// The number of the signal.
+    pub signal: i32,
+}
 
 impl Interrupted {
-    /// The exit code: 128 and the number of SIGINT, as of a process that it ends.
-    pub const CODE: u8 = 130;
+    /// The exit code: 128 and the signal, as a shell shows a process that it ends.
+    pub fn code(&self) -> u8 {
+        128 + self.signal as u8
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self.signal {
+            1 => "SIGHUP",
+            15 => "SIGTERM",
+            _ => "Ctrl-C",
+        }
+    }
 }
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stopped by Ctrl-C")
+        write!(f, "stopped by {}", self.name())
     }
 }
 

@@ -1,41 +1,104 @@
-//! Ctrl-C: once to stop in good order, twice to stop at once.
+//! Ctrl-C, and the signals that end a job (Slurm, Kubernetes, a closed terminal): a run stops in good
+//! order.
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use anyhow::{Context, Result};
-use burn_peft_train::Interrupter;
+use anyhow::Result;
+use burn_peft_train::{Interrupter, above_bar};
 
 use crate::failure::Interrupted;
 
-/// What Ctrl-C does from [`new`](Self::new) on.
-pub struct CtrlC {
-    pressed: Arc<AtomicBool>,
+/// Ctrl-C, on every system.
+const SIGINT: i32 = 2;
+
+/// What signals do from [`new`](Self::new) on.
+pub struct Signals {
+    state: Arc<State>,
 }
 
-impl CtrlC {
-    /// Has the first Ctrl-C stop a run after its current step, and the second end the process.
+struct State {
+    interrupter: Interrupter,
+    /// The first signal; 0 for none.
+    first: AtomicI32,
+    /// Whether the next one ends the process.
+    ended: AtomicBool,
+}
+
+impl Signals {
+    /// Has the first signal stop a run after its current step. A second Ctrl-C ends the process;
+    /// the others often come twice, and their senders end what takes too long.
     pub fn new(interrupter: &Interrupter) -> Result<Self> {
-        let pressed = Arc::new(AtomicBool::new(false));
-        let (before, interrupter) = (Arc::clone(&pressed), interrupter.clone());
-        ctrlc::set_handler(move || {
-            if before.swap(true, Ordering::SeqCst) {
-                std::process::exit(Interrupted::CODE.into());
-            }
-            interrupter.stop(Some("Ctrl-C"));
-            // Where standard error is closed there is nobody to tell.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\nfinishing the step, then saving; Ctrl-C once more stops at once"
-            );
-        })
-        .context("cannot listen for Ctrl-C")?;
-        Ok(Self { pressed })
+        let state = Arc::new(State {
+            interrupter: interrupter.clone(),
+            first: AtomicI32::new(0),
+            ended: AtomicBool::new(false),
+        });
+        listen(Arc::clone(&state))?;
+        Ok(Self { state })
     }
 
-    /// Has the next Ctrl-C end the process; true where there was one before.
-    pub fn end(self) -> bool {
-        self.pressed.swap(true, Ordering::SeqCst)
+    /// Has the next signal end the process; returns the one there was before, if any.
+    pub fn end(self) -> Option<Interrupted> {
+        self.state.ended.store(true, Ordering::SeqCst);
+        let signal = self.state.first.load(Ordering::SeqCst);
+        (signal != 0).then_some(Interrupted { signal })
     }
+}
+
+impl State {
+    fn received(&self, signal: i32) {
+        let before = self
+            .first
+            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        let interrupted = Interrupted { signal };
+        if self.ended.load(Ordering::SeqCst) || (before.is_err() && signal == SIGINT) {
+            std::process::exit(interrupted.code().into());
+        }
+        if before.is_ok() {
+            self.interrupter.stop(Some(interrupted.name()));
+            // Where standard error is closed there is nobody to tell.
+            let _ = above_bar(|out| {
+                writeln!(
+                    out,
+                    "\nfinishing the step, then saving; Ctrl-C once more stops at once"
+                )
+            });
+        }
+    }
+}
+
+#[cfg(unix)]
+fn listen(state: Arc<State>) -> Result<()> {
+    use anyhow::Context;
+    use signal_hook::consts::{SIGHUP, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let mut wanted = vec![SIGINT, SIGTERM];
+    // `nohup` has it ignored, so that the end of a terminal is none of a run.
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
+    std::thread::spawn(move || signals.forever().for_each(|signal| state.received(signal)));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: with no new action the call only writes the present one into `action`, for which zeros
+    // are a value.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+fn listen(state: Arc<State>) -> Result<()> {
+    use anyhow::Context;
+
+    ctrlc::set_handler(move || state.received(SIGINT)).context("cannot listen for Ctrl-C")
 }

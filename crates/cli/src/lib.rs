@@ -29,6 +29,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft_device::DeviceName;
 use burn_peft_files::without_os_errors;
+use burn_peft_train::above_bar;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
@@ -51,8 +52,8 @@ const EXAMPLE: &str = "\
 Example:
   peft train configs/quickstart.toml
 
-Exit status: 0 done, 1 the job failed, 2 wrong usage, 130 stopped by Ctrl-C. Results go to standard output, errors,
-warnings and progress to standard error.";
+Exit status: 0 done, 1 the job failed, 2 wrong usage, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). Results
+go to standard output, errors, warnings and progress to standard error.";
 
 /// A command that computes, and where it does.
 #[derive(clap::Args)]
@@ -130,19 +131,21 @@ pub fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        // A warning that finds its terminal closed must not end a run that is saving.
+        .log_internal_errors(false)
         .init();
     let gpu = cli.command.device();
     let gpu = gpu.filter(|&device| device != DeviceName::CPU);
     failure::run(gpu, || run(cli))
 }
 
-/// Standard error for a logger, which writes a message at once.
+/// Standard error for a logger, above the bar of a run, which writes a message at once.
 struct PlainStderr;
 
 impl Write for PlainStderr {
     fn write(&mut self, message: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(message);
-        std::io::stderr().write_all(without_os_errors(&text).as_bytes())?;
+        above_bar(|out| out.write_all(without_os_errors(&text).as_bytes()))?;
         Ok(message.len())
     }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{DataError, Result};
 use crate::store::VERSION;
-use sha2::{Digest, Sha256};
-use std::fs;
+use blake3::Hasher;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The folder of tokenised files: `BURN_PEFT_CACHE`, else `burn-peft` in `XDG_CACHE_HOME` or in
@@ -23,40 +23,57 @@ pub fn default_cache_dir() -> PathBuf {
 }
 
 /// A hash over all that decides what the tokens are.
-pub(crate) struct Key(Sha256);
+pub(crate) struct Key(Hasher);
 
 impl Key {
     pub fn new() -> Self {
-        let mut key = Self(Sha256::new());
+        let mut key = Self(Hasher::new());
         key.add(&VERSION.to_le_bytes());
         key
     }
 
     /// Adds one thing; its length goes before it, so that two never read as another two.
     pub fn add(&mut self, bytes: &[u8]) {
-        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
     }
 
-    /// Adds a file: its full path, its size and the time of its last change.
+    /// Adds a file: its name, whose end says how it is read, and a hash of its content. Its time
+    /// would not do: a file can be replaced within a tick of the clock, or keep its time (`cp -p`).
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let full = fs::canonicalize(path).map_err(DataError::io(path))?;
-        let metadata = fs::metadata(&full).map_err(DataError::io(path))?;
-        let changed = metadata.modified().map_err(DataError::io(path))?;
-        let changed = changed.duration_since(std::time::UNIX_EPOCH);
-        self.add(full.as_os_str().as_encoded_bytes());
-        self.add(&metadata.len().to_le_bytes());
-        self.add(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+        let mut content = Hasher::new();
+        let file = File::open(path).map_err(DataError::io(path))?;
+        content.update_reader(file).map_err(DataError::io(path))?;
+        self.add(path.file_name().unwrap_or_default().as_encoded_bytes());
+        self.add(content.finalize().as_bytes());
         Ok(())
     }
 
     /// The file of this key.
     pub fn path(self, folder: &Path) -> PathBuf {
-        let hash = self.0.finalize();
-        let name: String = hash[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        folder.join(format!("{name}.tokens"))
+        let hash = self.0.finalize().to_hex();
+        folder.join(format!("{}.tokens", &hash[..32]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_replaced_by_one_of_its_length_and_time_has_another_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let key = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            let mut key = Key::new();
+            key.add_file(&path).unwrap();
+            key.path(dir.path())
+        };
+        let [a, b, again] = ["aaaa", "bbbb", "aaaa"].map(key);
+        assert_ne!(a, b);
+        assert_eq!(a, again);
     }
 }

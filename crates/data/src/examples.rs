@@ -235,6 +235,19 @@ impl Examples {
         }
     }
 
+    /// The BLAKE3 hash of all sequences in hexadecimal: of their tokens and labels, and their order.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.store.hash().as_bytes());
+        for sequence in self.sequences.iter().flat_map(|sequences| sequences.iter()) {
+            hasher.update(&(sequence.len() as u64).to_le_bytes());
+            for index in sequence {
+                hasher.update(&index.to_le_bytes());
+            }
+        }
+        hasher.finalize().to_string()
+    }
+
     /// Some of the sequences.
     ///
     /// # Panics

@@ -5,13 +5,15 @@
 //! examples    ids, then labels, 4 bytes each; the label u32::MAX is "not learnt"
 //! index       of each example: tokens (u32), supervised tokens (u32), row (u64)
 //! meta        JSON
-//! footer      24 bytes: examples (u64), bytes of the meta (u64), the magic word again
+//! footer      56 bytes: BLAKE3 hash of the examples, number of examples (u64), bytes of the meta
+//!             (u64), the magic word again
 //! ```
 //!
 //! All numbers are little-endian. Only the index is read at once: 16 bytes an example.
 
 use crate::error::{DataError, Result};
 use crate::example::{Example, IGNORE_INDEX};
+use blake3::{Hash, Hasher};
 use memmap2::Mmap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,12 +26,14 @@ const MAGIC: &[u8; 8] = b"BPTOKENS";
 /// Changes with the layout, or with how rows become tokens: older files are made anew.
 pub(crate) const VERSION: u64 = 2;
 const HEADER: usize = 16;
-const FOOTER: usize = 24;
+const HASH: usize = 32;
+const FOOTER: usize = HASH + 24;
 const ENTRY: usize = 16;
 
 /// Writes examples as they come; the index, kept in memory, is written last.
 pub(crate) struct StoreWriter<W: Write> {
     out: W,
+    hasher: Hasher,
     index: Vec<u8>,
     examples: u64,
 }
@@ -40,20 +44,22 @@ impl<W: Write> StoreWriter<W> {
         out.write_all(&VERSION.to_le_bytes())?;
         Ok(Self {
             out,
+            hasher: Hasher::new(),
             index: Vec::new(),
             examples: 0,
         })
     }
 
     pub fn push(&mut self, example: &Example) -> io::Result<()> {
-        for id in &example.input_ids {
-            self.out.write_all(&id.to_le_bytes())?;
-        }
-        for &label in &example.labels {
-            let label = u32::try_from(label).unwrap_or(u32::MAX);
-            self.out.write_all(&label.to_le_bytes())?;
-        }
+        let labels = example.labels.iter();
+        let labels = labels.map(|&label| u32::try_from(label).unwrap_or(u32::MAX));
+        let words = example.input_ids.iter().copied().chain(labels);
+        let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        self.out.write_all(&bytes)?;
         let (tokens, supervised) = (example.input_ids.len(), example.supervised_tokens());
+        // The length goes before them, so that two examples never read as another two.
+        self.hasher.update(&(tokens as u64).to_le_bytes());
+        self.hasher.update(&bytes);
         self.index.extend((tokens as u32).to_le_bytes());
         self.index.extend((supervised as u32).to_le_bytes());
         self.index.extend((example.row as u64).to_le_bytes());
@@ -65,6 +71,7 @@ impl<W: Write> StoreWriter<W> {
         let meta = serde_json::to_vec(meta)?;
         self.out.write_all(&self.index)?;
         self.out.write_all(&meta)?;
+        self.out.write_all(self.hasher.finalize().as_bytes())?;
         self.out.write_all(&self.examples.to_le_bytes())?;
         self.out.write_all(&(meta.len() as u64).to_le_bytes())?;
         self.out.write_all(MAGIC)?;
@@ -95,6 +102,7 @@ pub(crate) struct Store {
     bytes: Bytes,
     entries: Vec<Entry>,
     meta: Range<usize>,
+    hash: Hash,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,11 +138,13 @@ impl Store {
         let whole = bytes.len() >= HEADER + FOOTER
             && bytes[..8] == *MAGIC
             && u64_at(&bytes, 8) == VERSION
-            && bytes[footer + 16..] == *MAGIC;
+            && bytes[footer + HASH + 16..] == *MAGIC;
         if !whole {
             return None;
         }
-        let [examples, meta] = [footer, footer + 8].map(|at| u64_at(&bytes, at) as usize);
+        let hash = Hash::from_slice(&bytes[footer..footer + HASH]).ok()?;
+        let [examples, meta] =
+            [footer + HASH, footer + HASH + 8].map(|at| u64_at(&bytes, at) as usize);
         let meta = footer.checked_sub(meta)?..footer;
         let index = meta.start.checked_sub(examples.checked_mul(ENTRY)?)?;
         let mut start = HEADER as u64;
@@ -154,12 +164,18 @@ impl Store {
             bytes,
             entries,
             meta,
+            hash,
         })
     }
 
     /// What was said at the end of writing; `None` where it is something else.
     pub fn meta<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.bytes[self.meta.clone()]).ok()
+    }
+
+    /// The BLAKE3 hash of the tokens and labels of all examples, as they were written.
+    pub fn hash(&self) -> &Hash {
+        &self.hash
     }
 
     pub fn len(&self) -> usize {
@@ -238,6 +254,14 @@ mod tests {
                 (2, 7)
             );
         }
+        assert_eq!(
+            mapped.hash(),
+            Store::memory(&examples()).unwrap().hash(),
+            "the same examples"
+        );
+        let mut other = examples();
+        other.swap(0, 2);
+        assert_ne!(mapped.hash(), Store::memory(&other).unwrap().hash());
         assert_eq!(mapped.meta::<String>().unwrap(), "said");
         assert!(mapped.meta::<u64>().is_none());
     }

@@ -275,13 +275,18 @@ impl TrainingArguments {
                 problem: problem.into(),
             });
         }
-        let warms_up = self.warmup_steps > 0 || self.warmup_ratio > 0.0;
-        if self.lr_scheduler_type == SchedulerType::Constant && warms_up {
-            let problem = "is \"constant\", which has no warm-up, but warmup_steps or \
-                           warmup_ratio is set; use \"constant_with_warmup\", or remove them";
+        let warm_up = match (self.warmup_steps, self.warmup_ratio) {
+            (0, ratio) => (ratio > 0.0).then_some(("warmup_ratio", ratio)),
+            (steps, _) => Some(("warmup_steps", steps as f64)),
+        };
+        if let (SchedulerType::Constant, Some((key, value))) = (self.lr_scheduler_type, warm_up) {
+            let problem = format!(
+                "is \"constant\", which has no warm-up, and {key} is {value}; set \
+                 lr_scheduler_type = \"constant_with_warmup\", or {key} = 0"
+            );
             return Err(TrainError::Argument {
                 key: "lr_scheduler_type",
-                problem: problem.into(),
+                problem,
             });
         }
         let key = "lr_scheduler_kwargs";
@@ -376,6 +381,11 @@ mod tests {
         assert_eq!(
             error(&|a| a.adam_beta2 = 1.0),
             "training.adam_beta2 is 1; it must be 0 or more and below 1"
+        );
+        assert_eq!(
+            error(&|a| (a.lr_scheduler_type, a.warmup_ratio) = (SchedulerType::Constant, 0.03)),
+            "training.lr_scheduler_type is \"constant\", which has no warm-up, and warmup_ratio is \
+             0.03; set lr_scheduler_type = \"constant_with_warmup\", or warmup_ratio = 0"
         );
         for (key, message) in [
             ("output_dir", error(&|a| a.output_dir = PathBuf::new())),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
 use crate::files::{remove_folder, tidy, write_folder};
-use crate::resume::{STATE_NAME, Saved};
+use crate::resume::{OPTIMIZER_NAME, STATE_NAME, Saved};
 
 /// What the name of a checkpoint's folder begins with.
 const PREFIX: &str = "checkpoint-";
@@ -104,7 +104,7 @@ impl Checkpoints {
     }
 }
 
-/// The checkpoints in a folder by their steps, rising.
+/// The checkpoints in a folder by their steps, rising; they may be broken.
 pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let read = || -> std::io::Result<Vec<(usize, PathBuf)>> {
         let mut found = Vec::new();
@@ -116,7 +116,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let step = name.strip_prefix(PREFIX).and_then(|step| step.parse().ok());
             if let Some(step) = step
-                && path.join(STATE_NAME).is_file()
+                && (path.join(STATE_NAME).is_file() || path.join(OPTIMIZER_NAME).is_file())
             {
                 found.push((step, path));
             }
@@ -128,7 +128,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
 }
 
 /// Everything in a folder, relative to it, each folder after what is in it.
-fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     fn list(root: &Path, inside: &Path, entries: &mut Vec<PathBuf>) -> std::io::Result<()> {
         for entry in fs::read_dir(root.join(inside))? {
             let entry = entry?;

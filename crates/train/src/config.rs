@@ -16,9 +16,13 @@ use crate::arguments::TrainingArguments;
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
 use crate::keys::Known;
-use crate::overrides;
+use crate::overrides::Override;
+use crate::peft_table::{self, not_finite};
 use crate::quantization::BitsAndBytesConfig;
 use crate::words::foreign_method;
+
+/// The name of the file in the output folder that repeats the run.
+pub(crate) const CONFIG_NAME: &str = "config.toml";
 
 /// A training file (TOML).
 ///
@@ -67,21 +71,6 @@ pub struct TrainConfig {
     pub training: TrainingArguments,
 }
 
-/// A number that JSON, which `[peft]` becomes, has no word for: it would be read as not given.
-fn not_finite(key: &str, value: &Value) -> Option<String> {
-    match value {
-        Value::Float(number) if !number.is_finite() => {
-            Some(format!("{key} = {value}: it must be a finite number"))
-        }
-        Value::Table(table) => {
-            let mut entries = table.iter();
-            entries.find_map(|(name, value)| not_finite(&format!("{key}.{name}"), value))
-        }
-        Value::Array(values) => values.iter().find_map(|value| not_finite(key, value)),
-        _ => None,
-    }
-}
-
 impl TrainConfig {
     /// Reads a training file, changed by overrides like `training.max_steps=20`.
     ///
@@ -104,39 +93,74 @@ impl TrainConfig {
         };
         let parsed = text.parse::<Table>();
         let mut table = parsed.map_err(|e| error(e.to_string().trim_end().to_string()))?;
-        let peft = table.get("peft").and_then(Value::as_table).cloned();
+        let flag = |text: &str, problem: String| TrainError::Config {
+            place: format!("--set {text}"),
+            problem,
+        };
+        let mut changes = Vec::new();
         for text in overrides.iter().map(AsRef::as_ref) {
-            overrides::apply(&mut table, text).map_err(|problem| TrainError::Config {
-                place: format!("--set {text}"),
-                problem,
-            })?;
+            changes.push(Override::new(text).map_err(|problem| flag(text, problem))?);
         }
-        if let Some(peft) = peft {
-            overrides::drop_keys_of_another_method(&mut table, &peft, overrides);
+        let method = peft_table::peft_type(&table, &changes);
+        let known = Known::new(&method);
+        for change in &changes {
+            let check = |value: &Value| {
+                if change.is_of_peft() {
+                    peft_table::check(&method, change, value)
+                } else {
+                    check_alone(&known, change, value)
+                }
+            };
+            let applied = change.apply_fitting(&mut table, check);
+            applied.map_err(|problem| flag(&change.text, problem))?;
         }
-        if let Some((path, problem)) = Known::of(&table).first_unknown(&table) {
-            let flag = overrides.iter().map(AsRef::as_ref);
-            let flag = flag.rev().find(|text| overrides::sets(text, &path));
-            return Err(match flag {
-                Some(text) => TrainError::Config {
-                    place: format!("--set {text}"),
-                    problem,
-                },
-                None => error(problem),
-            });
-        }
-        if let Some(peft) = table.get("peft")
-            && let Some(problem) = not_finite("peft", peft)
-        {
-            return Err(error(problem));
-        }
-        let config: Self = Value::Table(table)
-            .try_into()
-            .map_err(|e: toml::de::Error| {
-                error(plain_words(&e.to_string()).trim_end().replace('\n', " "))
-            })?;
+        goes_on_with_adapter(&mut table, place, &changes);
+        peft_table::drop_keys_of_other_methods(&mut table, &method, &changes);
+        let config = Self::from_table(table).map_err(error)?;
         config.validate(place)?;
+        config.blame(place, &changes)?;
         Ok(config)
+    }
+
+    /// Reads a whole file.
+    fn from_table(table: Table) -> std::result::Result<Self, String> {
+        if let Some((_, problem)) = Known::of(&table).first_unknown(&table) {
+            return Err(problem);
+        }
+        if let Some(problem) = (table.get("peft")).and_then(|peft| not_finite("peft", peft)) {
+            return Err(problem);
+        }
+        let config = Value::Table(table).try_into();
+        config.map_err(|error: toml::de::Error| {
+            plain_words(&error.to_string())
+                .trim_end()
+                .replace('\n', " ")
+        })
+    }
+
+    /// Finds the `--set` that made a method's configuration one that cannot be, if one did.
+    fn blame(&self, place: &str, changes: &[Override]) -> Result<()> {
+        let changes = changes.iter().filter(|change| change.is_of_peft());
+        let mut changes = changes.filter(|change| change.path.len() > 1).peekable();
+        if changes.peek().is_none() || self.is_full_training() || self.adapter.is_some() {
+            return Ok(());
+        }
+        let Err(error) = self.method(place) else {
+            return Ok(());
+        };
+        let is_to_blame = |change: &&Override| {
+            let mut without = self.clone();
+            let peft = without.peft.get_or_insert_default();
+            peft.remove(&change.path[1]);
+            without.method(place).is_ok()
+        };
+        match changes.find(is_to_blame) {
+            Some(change) => Err(TrainError::Config {
+                place: format!("--set {}", change.text),
+                problem: error.to_string().replace(&format!("{place} [peft]: "), ""),
+            }),
+            None => Err(error),
+        }
     }
 
     fn validate(&self, place: &str) -> Result<()> {
@@ -190,6 +214,11 @@ impl TrainConfig {
         let mut keys = self.peft.clone().unwrap_or_default();
         keys.entry("peft_type")
             .or_insert_with(|| Json::from(LoraConfig::PEFT_TYPE));
+        if peft_table::wants_total_step(&keys) {
+            // What it is shall be known once the data are; any number serves until then.
+            let steps = usize::try_from(self.training.max_steps).unwrap_or(i64::MAX as usize);
+            keys.insert(peft_table::TOTAL_STEP.into(), steps.into());
+        }
         let fields = Fields::new(keys, &place);
         let peft_type: String = fields.peek("peft_type")?.unwrap_or_default();
         let known = peft_types();
@@ -214,6 +243,21 @@ impl TrainConfig {
         }
     }
 
+    /// Whether the adapter's method plans over all steps of the run, and nothing says how many there
+    /// are: not `total_step`, and not `max_steps`.
+    pub fn wants_total_step(&self) -> bool {
+        let peft = self.peft.as_ref();
+        self.training.max_steps < 0 && peft.is_some_and(peft_table::wants_total_step)
+    }
+
+    /// Says how many steps the run has, where its method plans over them and does not know.
+    pub fn set_total_step(&mut self, steps: usize) {
+        let peft = self.peft.as_mut();
+        if let Some(peft) = peft.filter(|peft| peft_table::wants_total_step(peft)) {
+            peft.insert(peft_table::TOTAL_STEP.into(), steps.into());
+        }
+    }
+
     /// The file that repeats this run, with every default written out.
     ///
     /// # Errors
@@ -232,9 +276,40 @@ impl TrainConfig {
     pub fn save(&self) -> Result<PathBuf> {
         let dir = &self.training.output_dir;
         std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
-        let path = dir.join("config.toml");
+        let path = dir.join(CONFIG_NAME);
         write_atomically(&path, self.to_toml()?.as_bytes())?;
         Ok(path)
+    }
+}
+
+/// Checks that a key takes a value, in a file that says nothing else.
+fn check_alone(known: &Known, change: &Override, value: &Value) -> std::result::Result<(), String> {
+    let mut table = Table::new();
+    change.apply(&mut table, value)?;
+    if let Some((_, problem)) = known.first_unknown(&table) {
+        return Err(problem);
+    }
+    table.entry("model").or_insert("".into());
+    for (name, key) in [("data", Some("train")), ("training", None)] {
+        let inner = table.entry(name).or_insert(Value::Table(Table::new()));
+        if let (Value::Table(inner), Some(key)) = (inner, key) {
+            inner.entry(key).or_insert("".into());
+        }
+    }
+    let read = Value::Table(table).try_into::<TrainConfig>();
+    read.map(drop)
+        .map_err(|error| plain_words(error.message().trim_end()))
+}
+
+/// An adapter that `--set` names takes the place of the `[peft]` of the file.
+fn goes_on_with_adapter(table: &mut Table, place: &str, changes: &[Override]) {
+    let adapter = changes.iter().find(|change| change.path == ["adapter"]);
+    if let Some(adapter) = adapter
+        && !changes.iter().any(Override::is_of_peft)
+        && table.remove("peft").is_some()
+    {
+        let text = &adapter.text;
+        tracing::warn!("[peft] of {place} is left out: --set {text} goes on with that adapter");
     }
 }
 
@@ -321,7 +396,11 @@ mod tests {
             "{message}"
         );
         assert!(error(&["data.max_lenght=3"]).ends_with("did you mean max_length?"));
-        let config = read(FILE, &["peft.lora_alfa=3"]).unwrap();
+        assert_eq!(
+            error(&["peft.lora_alfa=3"]),
+            "--set peft.lora_alfa=3: peft.lora_alfa is no known key; did you mean lora_alpha?"
+        );
+        let config = read(&FILE.replace("r = 4", "lora_alfa = 3"), &[]).unwrap();
         let message = config.method("a.toml").unwrap_err().to_string();
         assert_eq!(
             message,
@@ -338,10 +417,15 @@ mod tests {
         config.method("a.toml").unwrap();
         assert_eq!(
             error(&["peft.lora_alpha=nan"]),
-            "a.toml: peft.lora_alpha = nan: it must be a finite number"
+            "--set peft.lora_alpha=nan: lora_alpha = nan: it must be a finite number"
+        );
+        let infinite = read(&FILE.replace("r = 4", "r = inf"), &[]).unwrap_err();
+        assert_eq!(
+            infinite.to_string(),
+            "a.toml: peft.r = inf: it must be a finite number"
         );
         assert!(error(&["training.output_dir="]).contains("training.output_dir is not set"));
-        assert!(error(&["adapter=x"]).contains("both"));
+        assert!(error(&["adapter=x", "peft.r=2"]).contains("both"));
         assert!(error(&["training.max_steps"]).starts_with("--set training.max_steps: "));
         assert!(
             read("model = ", &[])
@@ -361,6 +445,136 @@ mod tests {
                 .to_string()
                 .starts_with("/nowhere/a.toml: ")
         );
+    }
+
+    #[test]
+    fn a_key_takes_its_value_as_people_write_it() {
+        let set = |text: &str| read(FILE, &[text]).unwrap();
+        assert_eq!(set("training.learning_rate=.5").training.learning_rate, 0.5);
+        assert_eq!(set("training.max_steps=1e3").training.max_steps, 1000);
+        assert_eq!(set("training.max_steps=1_000").training.max_steps, 1000);
+        assert!(set("training.bf16=True").training.bf16);
+        assert_eq!(
+            set("training.save_total_limit=05")
+                .training
+                .save_total_limit,
+            Some(5)
+        );
+        for text in [
+            "2024",
+            "5",
+            "true",
+            "1e5",
+            ".5",
+            "{a",
+            "[x",
+            "\"x",
+            "2024-01-02",
+            "",
+            "a = b",
+        ] {
+            assert_eq!(set(&format!("prompt={text}")).prompt.as_deref(), Some(text));
+            let data = set(&format!("data.template={text}")).data;
+            assert_eq!(data.template.as_deref(), Some(text));
+            let dir = PathBuf::from(format!("o{text}"));
+            let found = set(&format!("training.output_dir=o{text}"));
+            assert_eq!(found.training.output_dir, dir);
+        }
+        assert_eq!(set("model=2024").model, "2024");
+        assert_eq!(set("prompt=\"5\"").prompt.as_deref(), Some("5"));
+        let template = set("data.template={prompt}: x").data.template;
+        assert_eq!(template.as_deref(), Some("{prompt}: x"));
+
+        let method = |texts: &[&str]| {
+            let config = read(FILE, texts).unwrap();
+            config.method("a.toml").unwrap().to_json()
+        };
+        assert_eq!(method(&["peft.lora_dropout=.5"])["lora_dropout"], 0.5);
+        assert_eq!(method(&["peft.r=1e1"])["r"], 10);
+        let revision = method(&["peft.revision=2024"]);
+        assert_eq!(revision["revision"], "2024");
+        let texts = [
+            "peft.peft_type=PROMPT_TUNING",
+            "peft.num_virtual_tokens=4",
+            "peft.prompt_tuning_init=TEXT",
+            "peft.prompt_tuning_init_text={x} 5",
+            "peft.tokenizer_name_or_path=2024",
+        ];
+        let prompt = method(&texts);
+        assert_eq!(prompt["prompt_tuning_init_text"], "{x} 5");
+        assert_eq!(prompt["tokenizer_name_or_path"], "2024");
+    }
+
+    #[test]
+    fn an_error_of_a_flag_names_the_flag_and_not_the_file() {
+        for (text, named) in [
+            ("training.learning_rate=fast", "expected a number"),
+            ("training.max_steps=1.5", "expected a whole number"),
+            ("training.bf16=maybe", "expected true or false"),
+            ("training.fsdp=true", "does not support yet"),
+            ("dta.x=1", "did you mean data?"),
+            ("data.max_length=long", "expected a whole number"),
+            (
+                "quantization_config.load_in_4bit=2",
+                "expected true or false",
+            ),
+            ("peft.r=eight", "expected a whole number"),
+            ("peft.r=-3", "r = -3"),
+            ("peft.lora_dropout=2", "lora_dropout"),
+            ("peft.target_modules=[c_attn]", "quote strings"),
+            ("peft=LORA", "peft.r=8"),
+            ("training.max_steps", "no key=value"),
+        ] {
+            let error = read(FILE, &[text]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--set {text}: ")), "{error}");
+            assert!(error.contains(named), "{error}");
+            assert!(!error.contains("a.toml"), "{error}");
+        }
+        // What is wrong in the file stays the file's.
+        let wrong = FILE.replace("r = 4", "r = 0");
+        let error = read(&wrong, &["peft.lora_alpha=3"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("a.toml [peft]: "), "{error}");
+    }
+
+    #[test]
+    fn keys_of_another_method_are_left_out_and_mistakes_are_not() {
+        let file = FILE.replace("r = 4", "peft_type = \"IA3\"\nr = 4\nlora_alpha = 8");
+        let config = read(&file, &[]).unwrap();
+        assert_eq!(config.method("a.toml").unwrap().peft_type(), "IA3");
+        let config = read(FILE, &["peft.peft_type=IA3"]).unwrap();
+        assert_eq!(config.method("a.toml").unwrap().peft_type(), "IA3");
+        let mistake = file.replace("lora_alpha", "lora_alfa");
+        let config = read(&mistake, &[]).unwrap();
+        assert!(config.method("a.toml").is_err());
+        let error = read(FILE, &["peft.peft_type=IA3", "peft.r=4"]).unwrap_err();
+        assert!(error.to_string().starts_with("--set peft.r=4: "), "{error}");
+    }
+
+    #[test]
+    fn an_adapter_that_is_set_takes_the_place_of_the_table() {
+        let config = read(FILE, &["adapter=saved"]).unwrap();
+        assert_eq!(config.adapter.as_deref(), Some("saved"));
+        assert_eq!(config.peft, None);
+    }
+
+    #[test]
+    fn total_step_is_that_of_the_run() {
+        let ada = "peft.peft_type=ADALORA";
+        let total = |config: &TrainConfig| {
+            let json = config.method("a.toml").unwrap().to_json();
+            json["total_step"].as_u64().unwrap()
+        };
+        let config = read(FILE, &[ada, "training.max_steps=90"]).unwrap();
+        assert_eq!((config.wants_total_step(), total(&config)), (false, 90));
+        let config = read(FILE, &[ada, "peft.total_step=50"]).unwrap();
+        assert_eq!((config.wants_total_step(), total(&config)), (false, 50));
+        let mut config = read(FILE, &[ada]).unwrap();
+        assert!(config.wants_total_step());
+        config.set_total_step(70);
+        assert_eq!((config.wants_total_step(), total(&config)), (false, 70));
+        assert!(!read(FILE, &[]).unwrap().wants_total_step());
     }
 
     #[test]

@@ -35,6 +35,18 @@ pub enum TrainError {
         problem: String,
     },
 
+    /// An output folder that another process writes into.
+    #[error(
+        "{} is in use by another run (pid {process}): wait for its end, or name another folder",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The number of the other process.
+        process: String,
+    },
+
     /// A loss or gradient that is not a number any more.
     #[error(
         "the {what} is {value} at step {step}, with rows {rows} of {file}; {saved}. \

@@ -5,9 +5,11 @@
 //! counts optimizer steps, accumulates gradients by tokens, cuts them by their global norm, and
 //! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
 
+mod above_bar;
 mod arguments;
 mod best;
 mod checkpoint;
+mod checkpoint_info;
 mod config;
 mod dashboard;
 mod error;
@@ -23,14 +25,17 @@ mod log;
 mod memory;
 mod metrics;
 mod numbers;
+mod old_run;
 mod optimizer;
 mod optimizer_state;
 mod overrides;
 mod parameter_groups;
+mod peft_table;
 mod quantization;
 mod renderer;
 mod report;
 mod resume;
+mod run_folder;
 mod sample;
 mod schedule;
 mod settings;
@@ -40,15 +45,19 @@ mod strategy;
 mod target;
 mod tensorboard;
 mod train;
+mod values;
+mod whole;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
+pub use above_bar::above_bar;
 pub use arguments::{IntervalStrategy, SamplingStrategy, Steps, TrainingArguments};
 pub use best::{Best, BestCheckpoint, BestMetric};
 pub use burn::train::Interrupter;
 pub use burn::train::renderer::MetricsRenderer;
+pub use checkpoint_info::CheckpointInfo;
 pub use config::TrainConfig;
 pub use dashboard::{check_dashboard, dashboard};
 pub use error::{Result, TrainError};
@@ -59,11 +68,12 @@ pub use keys::keys_meant_by;
 pub use log::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
 pub use memory::peak_memory_bytes;
 pub use numbers::{clock, number, paragraph, perplexity, speed, time_left};
+pub use old_run::OldRun;
 pub use optimizer::{OptimizerName, adamw, optimizer};
 pub use quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
 pub use renderer::ProgressRenderer;
 pub use report::{Assessment, REPORT_NAME, Report};
-pub use resume::CheckpointInfo;
+pub use run_folder::RunFolder;
 pub use sample::{SamplePrompt, Samples};
 pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use settings::{Origin, Setting, settings_toml};

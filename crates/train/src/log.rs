@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn_peft_files::read_text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -106,9 +105,11 @@ impl MetricsFile {
     pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
         let before = from.join(METRICS_NAME);
         let text = match before.exists() {
-            true => read_text(&before)?,
-            false => String::new(),
+            true => std::fs::read(&before).map_err(TrainError::io(&before))?,
+            false => Vec::new(),
         };
+        // A power cut can leave anything behind the last flushed line.
+        let text = String::from_utf8_lossy(&text);
         let (mut kept, mut evaluations) = (String::new(), Vec::new());
         for line in text.lines() {
             // The last line may be half a one.

@@ -12,6 +12,7 @@ use burn::train::renderer::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::above_bar::show;
 use crate::metrics::{EPOCH, GRAD_NORM, LEARNING_RATE, LOSS, PEAK_MEMORY, TOKENS_PER_SECOND};
 use crate::numbers::{clock, number, paragraph, perplexity, speed, time_left};
 use crate::sample::Samples;
@@ -28,6 +29,8 @@ pub struct ProgressRenderer {
     step: usize,
     /// The steps that were done before this run, which may go on with another.
     before: Option<usize>,
+    /// Whether the run is over, so that no time is left.
+    ended: bool,
     validating: bool,
     /// The examples of an evaluation.
     examples: usize,
@@ -51,7 +54,11 @@ impl ProgressRenderer {
             false => ProgressDrawTarget::hidden(),
         };
         let lines = lines.then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send + Sync>);
-        Self::with(target, terminal_columns, lines, logging_steps)
+        let renderer = Self::with(target, terminal_columns, lines, logging_steps);
+        if terminal {
+            show(Some(renderer.bar.clone()));
+        }
+        renderer
     }
 
     /// Shows nothing.
@@ -94,6 +101,7 @@ impl ProgressRenderer {
             total_steps: 0,
             step: 0,
             before: None,
+            ended: false,
             validating: false,
             examples: 0,
             started: now,
@@ -158,7 +166,14 @@ impl ProgressRenderer {
                     String::new()
                 },
             ),
-            (1, self.time_left()),
+            (
+                1,
+                if self.ended {
+                    String::new()
+                } else {
+                    self.time_left()
+                },
+            ),
         ];
         fitted(
             fields
@@ -238,6 +253,16 @@ fn fitted(mut fields: Vec<(u8, String)>, columns: usize) -> String {
     }
 }
 
+impl Drop for ProgressRenderer {
+    fn drop(&mut self) {
+        if !self.bar.is_hidden() {
+            // A run that fails does not come to its end.
+            self.bar.abandon();
+            show(None);
+        }
+    }
+}
+
 impl TrainingProgressLogger for ProgressRenderer {
     fn start(
         &mut self,
@@ -278,10 +303,11 @@ impl TrainingProgressLogger for ProgressRenderer {
     fn update_epoch(&mut self, _epoch: usize) {}
 
     fn end(&mut self) {
-        match self.step == self.total_steps {
-            true => self.bar.finish(),
-            false => self.bar.abandon(),
+        self.ended = true;
+        if self.before.is_some() {
+            self.draw(|room| self.numbers(room));
         }
+        self.bar.abandon();
     }
 
     fn log_event_training(&mut self, _event: String) {}

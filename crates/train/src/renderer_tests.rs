@@ -183,3 +183,19 @@ fn fields_go_one_after_the_other() {
     assert_eq!(fields(20), "loss 1  0:05 left");
     assert_eq!(fields(3), "loss 1");
 }
+
+#[test]
+fn a_run_that_is_over_or_was_stopped_has_no_time_left() {
+    let mut renderer = ProgressRenderer::hidden();
+    renderer.start(1, 0, None, None);
+    renderer.start_split("train", 300);
+    renderer.update_split(1);
+    let during = renderer.numbers(usize::MAX);
+    // Ctrl-C.
+    TrainingProgressLogger::end(&mut renderer);
+    let after = renderer.numbers(usize::MAX);
+    assert!(
+        during.starts_with(&after) && during != after,
+        "{during} {after}"
+    );
+}

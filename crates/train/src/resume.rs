@@ -1,6 +1,7 @@
 //! What a checkpoint says of its run, and whether another run can go on from it.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn_peft_files::read_text;
@@ -9,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::arguments::TrainingArguments;
-use crate::checkpoint::list;
 use crate::error::{Result, TrainError};
 use crate::state::TrainState;
+use crate::whole;
 use burn_peft_data::DataConfig;
 
 /// The file of a checkpoint that says where its run was. TOML, for its floats read back exactly.
@@ -32,13 +33,25 @@ pub(crate) struct Saved {
     pub data: DataIdentity,
     /// The training file of the run, of a run without one the table `training` alone.
     pub config: Table,
+    /// The hashes of the other files of the checkpoint; those of earlier versions have none.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
 }
 
-/// What is known of the training data without reading them all.
+/// The first line of the state's file says what the others are: half a file can be TOML too.
+const HASH_LINE: &str = "# BLAKE3 of the lines below: ";
+
+/// What a run says to do where the data differ.
+const WAYS_OUT: &str = "give it the same data, or begin anew without --resume";
+
+/// Which data a run is trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DataIdentity {
     pub examples: usize,
     pub tokens: usize,
+    /// The hash of all tokens; checkpoints of earlier versions have none.
+    #[serde(default)]
+    pub hash: Option<String>,
 }
 
 /// Keys that do not change what is computed, with everything below them. The adapter's are
@@ -73,12 +86,37 @@ impl Saved {
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_NAME);
         let text = read_text(&path)?;
-        toml::from_str(&text).map_err(|error| cannot(&path, error.to_string().trim_end().into()))
+        let hashed = text.strip_prefix(HASH_LINE);
+        if let Some((hash, lines)) = hashed.and_then(|text| text.split_once('\n'))
+            && hash != blake3::hash(lines.as_bytes()).to_hex().as_str()
+        {
+            let problem = "it is not what the run has written: cut off, or changed";
+            return Err(cannot(&path, problem.into()));
+        }
+        toml::from_str(&text).map_err(|error| {
+            let size = text.len();
+            let problem = error.message().trim_end();
+            cannot(
+                &path,
+                format!("it is no state of a run ({size} bytes): {problem}"),
+            )
+        })
     }
 
     /// The text of the file.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| cannot(Path::new(STATE_NAME), error.to_string()))
+        let lines = toml::to_string(self);
+        let lines = lines.map_err(|error| cannot(Path::new(STATE_NAME), error.to_string()))?;
+        let hash = blake3::hash(lines.as_bytes());
+        Ok(format!("{HASH_LINE}{hash}\n{lines}"))
+    }
+
+    /// Checks that the other files of the checkpoint are those that the run has written.
+    ///
+    /// # Errors
+    /// If one is missing or broken; the error names it.
+    pub fn check_files(&self, checkpoint: &Path) -> Result<()> {
+        whole::check(checkpoint, &self.files)
     }
 
     /// Sets the time of writing to now.
@@ -101,6 +139,29 @@ impl Saved {
             Some(problem) => Err(cannot(checkpoint, problem)),
             None => Ok(()),
         }
+    }
+
+    /// What to tell where another run goes on from this checkpoint to another last step.
+    pub fn other_length(&self, run: &Self, checkpoint: &Path) -> Option<String> {
+        let (then, now) = (self.total_steps, run.total_steps);
+        if then == now {
+            return None;
+        }
+        let (before, after) = (normalised(&self.config), normalised(&run.config));
+        let of = |config: &Table, key| config.get("training")?.get(key).map(Value::to_string);
+        let changed = ["max_steps", "num_train_epochs"]
+            .into_iter()
+            .filter_map(|key| {
+                let (before, after) = (of(&before, key)?, of(&after, key)?);
+                (before != after).then(|| format!("training.{key} was {before} and is {after}"))
+            });
+        let changed: Vec<String> = changed.collect();
+        Some(format!(
+            "{} is of a run of {then} steps, and this one goes on to step {now} ({}): from here on \
+             the learning rate is that of a run of {now} steps",
+            checkpoint.display(),
+            changed.join(", ")
+        ))
     }
 
     fn difference(&self, run: &Self) -> Option<String> {
@@ -147,12 +208,20 @@ impl Saved {
                 show(run)
             ));
         }
-        if self.data != run.data {
-            let (then, now) = (&self.data, &run.data);
+        let (then, now) = (&self.data, &run.data);
+        if (then.examples, then.tokens) != (now.examples, now.tokens) {
             return Some(format!(
                 "its run had {} examples with {} tokens to train on, this one has {} with {}; \
-                 give it the same data",
+                 {WAYS_OUT}",
                 then.examples, then.tokens, now.examples, now.tokens
+            ));
+        }
+        if let (Some(then), Some(now)) = (&self.data.hash, &run.data.hash)
+            && then != now
+        {
+            return Some(format!(
+                "its run had other rows to train on, as many with as many tokens, or the same in \
+                 another order (BLAKE3 {then}, this run's {now}); {WAYS_OUT}"
             ));
         }
         None
@@ -196,67 +265,11 @@ fn flatten(prefix: &str, table: &Table, into: &mut Vec<(String, Value)>) {
     }
 }
 
-/// A checkpoint on the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointInfo {
-    /// Its folder.
-    pub path: PathBuf,
-    /// The optimizer steps that were done.
-    pub step: usize,
-    /// The steps of the whole run.
-    pub total_steps: usize,
-}
-
-impl CheckpointInfo {
-    /// The checkpoint in `path`: a `checkpoint-N` folder, or the output folder of a run, of which
-    /// it is the newest.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn find(path: &Path) -> Result<Self> {
-        if path.join(STATE_NAME).is_file() {
-            return Self::new(path, &Saved::read(path)?);
-        }
-        Self::latest(path)?.ok_or_else(|| {
-            cannot(
-                path,
-                format!("it is no checkpoint: there is no {STATE_NAME} in it"),
-            )
-        })
-    }
-
-    /// The checkpoint in a run's output folder that was written last, if there is one.
-    ///
-    /// # Errors
-    /// If the folder or a checkpoint in it cannot be read.
-    pub fn latest(output_dir: &Path) -> Result<Option<Self>> {
-        let mut latest: Option<(u64, Self)> = None;
-        for (_, path) in list(output_dir)? {
-            let saved = Saved::read(&path)?;
-            if latest
-                .as_ref()
-                .is_none_or(|(time, _)| *time <= saved.saved_at)
-            {
-                latest = Some((saved.saved_at, Self::new(&path, &saved)?));
-            }
-        }
-        Ok(latest.map(|(_, info)| info))
-    }
-
-    fn new(path: &Path, saved: &Saved) -> Result<Self> {
-        Ok(Self {
-            path: path.to_path_buf(),
-            step: saved.state.global_step,
-            total_steps: saved.total_steps,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn saved(config: &str) -> Saved {
+    pub(crate) fn saved(config: &str) -> Saved {
         Saved {
             saved_at: 1,
             total_steps: 40,
@@ -265,8 +278,10 @@ mod tests {
             data: DataIdentity {
                 examples: 3,
                 tokens: 9,
+                hash: Some("123".into()),
             },
             config: config.parse().unwrap(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -321,29 +336,49 @@ mod tests {
         let mut data = saved(CONFIG);
         data.data.examples = 4;
         assert!(then.difference(&data).unwrap().contains("3 examples"));
+        let mut rows = saved(CONFIG);
+        rows.data.hash = Some("456".into());
+        assert_eq!(
+            then.difference(&rows).unwrap(),
+            "its run had other rows to train on, as many with as many tokens, or the same in \
+             another order (BLAKE3 123, this run's 456); give it the same data, or begin anew \
+             without --resume"
+        );
+        // Written before there was a hash.
+        rows.data.hash = None;
+        assert_eq!(then.difference(&rows), None);
     }
 
     #[test]
-    fn the_latest_is_the_one_written_last() {
-        let dir = tempfile::tempdir().unwrap();
+    fn another_last_step_is_told_with_the_key_that_makes_it() {
+        let then = saved(&format!("{CONFIG}max_steps = 40"));
+        let mut now = saved(&format!("{CONFIG}max_steps = 300"));
+        let told = |now: &Saved| then.other_length(now, Path::new("out/checkpoint-5"));
+        assert_eq!(told(&now), None, "the steps are the same");
+        now.total_steps = 300;
         assert_eq!(
-            CheckpointInfo::latest(&dir.path().join("none")).unwrap(),
-            None
+            told(&now).unwrap(),
+            "out/checkpoint-5 is of a run of 40 steps, and this one goes on to step 300 \
+             (training.max_steps was 40 and is 300): from here on the learning rate is that of a \
+             run of 300 steps"
         );
-        for (step, saved_at) in [(10, 5), (20, 9), (40, 2)] {
-            let path = dir.path().join(format!("checkpoint-{step}"));
-            std::fs::create_dir(&path).unwrap();
-            let saved = Saved {
-                saved_at,
-                ..saved(CONFIG)
-            };
-            std::fs::write(path.join(STATE_NAME), saved.to_toml().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_state_that_lost_lines_or_was_changed_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = saved(CONFIG).to_toml().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join(STATE_NAME), text).unwrap();
+            Saved::read(dir.path())
+        };
+        assert_eq!(read(&text).unwrap(), saved(CONFIG));
+        // Whole lines less are still TOML.
+        for (end, _) in text.match_indices('\n').skip(1) {
+            if end + 1 < text.len() {
+                assert!(read(&text[..end]).is_err(), "{}", &text[..end]);
+            }
         }
-        std::fs::create_dir(dir.path().join("checkpoint-50")).unwrap();
-        let latest = CheckpointInfo::latest(dir.path()).unwrap().unwrap();
-        assert_eq!(latest.path, dir.path().join("checkpoint-20"));
-        assert_eq!(CheckpointInfo::find(dir.path()).unwrap(), latest);
-        let error = CheckpointInfo::find(&dir.path().join("checkpoint-50")).unwrap_err();
-        assert!(error.to_string().contains("is no checkpoint"), "{error}");
+        assert!(read(&text.replace("total_steps = 40", "total_steps = 41")).is_err());
     }
 }

@@ -124,6 +124,31 @@ impl Schedule {
         }
     }
 
+    /// What to tell of a warm-up that ends with the run or after it, so that the learning rate never
+    /// arrives.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let Self {
+            learning_rate,
+            warmup_steps,
+            total_steps,
+            ..
+        } = *self;
+        if self.kind == SchedulerType::Constant || warmup_steps < total_steps.max(1) {
+            return None;
+        }
+        let highest = self.learning_rate(total_steps.saturating_sub(1));
+        let highest = if highest == 0.0 {
+            "0".to_string()
+        } else {
+            format!("{highest:.2e}")
+        };
+        Some(format!(
+            "the warm-up takes {warmup_steps} steps and the run {total_steps}: the learning rate \
+             gets to {highest} in place of {learning_rate:e}; set a smaller \
+             training.warmup_steps or warmup_ratio"
+        ))
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn learning_rate(&self, step: usize) -> f64 {
         self.learning_rate * self.multiplier(step)
@@ -259,6 +284,31 @@ mod tests {
             schedule.learning_rate(step)
         };
         assert_eq!([at(10, 9), at(10, 10), at(20, 10)], [0.9, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn a_warm_up_that_never_arrives_is_told() {
+        let warning = |kind, warmup_steps, total_steps| {
+            let schedule = Schedule {
+                kind,
+                learning_rate: 1e-3,
+                warmup_steps,
+                total_steps,
+                ..Schedule::default()
+            };
+            schedule.warning()
+        };
+        assert_eq!(
+            warning(SchedulerType::Linear, 2000, 4).unwrap(),
+            "the warm-up takes 2000 steps and the run 4: the learning rate gets to 1.50e-6 in \
+             place of 1e-3; set a smaller training.warmup_steps or warmup_ratio"
+        );
+        // warmup_ratio = 1 and max_steps = 1: a run with a learning rate of 0.
+        let warned = warning(SchedulerType::ConstantWithWarmup, 1, 1).unwrap();
+        assert!(warned.contains("gets to 0 in place"), "{warned}");
+        assert!(warning(SchedulerType::Cosine, 10, 10).is_some());
+        assert_eq!(warning(SchedulerType::Cosine, 9, 10), None);
+        assert_eq!(warning(SchedulerType::Linear, 0, 1), None);
     }
 
     #[test]

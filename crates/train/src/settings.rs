@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use crate::config::TrainConfig;
 use crate::error::{Result, TrainError};
 use crate::keys::fields_of;
-use crate::overrides::parse_key;
+use crate::peft_table::TOTAL_STEP;
+use crate::values::parse_key;
 use burn_peft_data::DataConfig;
 
 /// Where a value came from.
@@ -59,7 +60,11 @@ impl TrainConfig {
     ) -> Result<Vec<Setting>> {
         let mut shown = self.clone();
         if self.peft.is_some() && !self.is_full_training() {
-            shown.peft = Some(self.method(place)?.to_json());
+            let mut peft = self.method(place)?.to_json();
+            if self.wants_total_step() {
+                peft.insert(TOTAL_STEP.into(), Json::Null);
+            }
+            shown.peft = Some(peft);
         }
         let problem = |problem: String| TrainError::Config {
             place: place.to_string(),

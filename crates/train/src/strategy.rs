@@ -34,6 +34,7 @@ use crate::sample::SamplePrompt;
 use crate::state::{TrainState, Window, step_seed};
 use crate::step::{StepOutput, Trainee, optimizer_record};
 use crate::target::TrainTarget;
+use crate::whole::hashes;
 
 /// What is to be done, and what came of it.
 pub(crate) struct StepStrategy {
@@ -180,20 +181,18 @@ impl<T: TrainTarget> Run<'_, T> {
         self.keep_best();
         identity.state = self.record.state.clone();
         identity.stamp();
-        let state = identity.to_toml()?;
         // Before the checkpoint, so that it never knows more steps than the file.
         self.record.metrics.sync()?;
         self.record.checkpoints.save(step, |folder| {
             model.save(folder)?;
             model.save_step_state(folder)?;
-            for (name, bytes) in [
-                (OPTIMIZER_NAME, &optimizer[..]),
-                (STATE_NAME, state.as_bytes()),
-            ] {
+            let write = |name: &str, bytes: &[u8]| {
                 let path = folder.join(name);
-                std::fs::write(&path, bytes).map_err(TrainError::io(&path))?;
-            }
-            Ok(())
+                std::fs::write(&path, bytes).map_err(TrainError::io(&path))
+            };
+            write(OPTIMIZER_NAME, &optimizer)?;
+            identity.files = hashes(folder)?;
+            write(STATE_NAME, identity.to_toml()?.as_bytes())
         })
     }
 

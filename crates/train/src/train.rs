@@ -1,6 +1,7 @@
 //! Running a training: from a model and examples to a trained model and its files.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +15,7 @@ use toml::Table;
 use crate::arguments::{IntervalStrategy, TrainingArguments};
 use crate::best::Best;
 use crate::checkpoint::Checkpoints;
+use crate::checkpoint_info::CheckpointInfo;
 use crate::config::TrainConfig;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Evaluation;
@@ -25,7 +27,8 @@ use crate::optimizer::{self, OptimizerName};
 use crate::optimizer_state;
 use crate::renderer::ProgressRenderer;
 use crate::report::Assessment;
-use crate::resume::{DataIdentity, OPTIMIZER_NAME, STATE_NAME, Saved};
+use crate::resume::{DataIdentity, OPTIMIZER_NAME, Saved};
+use crate::run_folder::RunFolder;
 use crate::sample::SamplePrompt;
 use crate::state::TrainState;
 use crate::step::Trainee;
@@ -49,6 +52,8 @@ pub struct TrainOptions {
     pub config: Option<TrainConfig>,
     /// The trained model is not saved: the run was for its numbers.
     pub discard: bool,
+    /// The output folder, where it is held already; or else the run holds it.
+    pub folder: Option<Arc<RunFolder>>,
 }
 
 impl Default for TrainOptions {
@@ -62,6 +67,7 @@ impl Default for TrainOptions {
             resume: None,
             config: None,
             discard: false,
+            folder: None,
         }
     }
 }
@@ -103,7 +109,7 @@ pub struct TrainOutcome<T> {
 ///
 /// # Errors
 /// If an argument cannot be, a trainable tensor does not learn, a loss is not finite, a file
-/// cannot be written or the device fails; the error names it.
+/// cannot be written or the device fails; the error names it. If another run writes into the folder.
 pub fn train<T: TrainTarget>(
     model: T,
     train: Examples,
@@ -126,7 +132,10 @@ pub fn train<T: TrainTarget>(
         return Err(DataError::Empty { file, problem }.into());
     }
     let dir = &arguments.output_dir;
-    std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
+    let _folder = match options.folder {
+        Some(folder) => folder,
+        None => Arc::new(RunFolder::hold(dir)?),
+    };
 
     let mut checkpoints = Checkpoints::new(dir, arguments.save_total_limit)?;
     let mut model = model;
@@ -134,6 +143,7 @@ pub fn train<T: TrainTarget>(
     let mut before = None;
     if let Some(checkpoint) = &options.resume {
         let saved = Saved::read(checkpoint)?;
+        saved.check_files(checkpoint)?;
         model.restore(checkpoint)?;
         state = saved.state.clone();
         before = Some((checkpoint, saved));
@@ -155,6 +165,7 @@ pub fn train<T: TrainTarget>(
     let data = DataIdentity {
         examples: train.len(),
         tokens: train.tokens(),
+        hash: Some(train.hash()),
     };
     let train = Arc::new(train);
     // Burn wants a loader in any case; without validation nothing is drawn from it.
@@ -184,7 +195,11 @@ pub fn train<T: TrainTarget>(
         state: state.clone(),
         data,
         config: configuration(options.config.as_ref(), arguments)?,
+        files: BTreeMap::new(),
     };
+    if let Some(warning) = schedule.warning() {
+        tracing::warn!("{warning}");
+    }
     let (metrics, evaluations) = match before {
         None => {
             let mut metrics = MetricsFile::create(dir)?;
@@ -196,26 +211,16 @@ pub fn train<T: TrainTarget>(
         Some((checkpoint, saved)) => {
             identity.base = frozen_hash(&model.model);
             saved.check(&identity, checkpoint)?;
-            if saved.total_steps != steps.total {
-                tracing::warn!(
-                    "the run goes on to step {} in place of {}: from here on the learning rate \
-                     is that of a run of {} steps",
-                    steps.total,
-                    saved.total_steps,
-                    steps.total
-                );
+            if let Some(warning) = saved.other_length(&identity, checkpoint) {
+                tracing::warn!("{warning}");
             }
             let path = checkpoint.join(OPTIMIZER_NAME);
             optimizer = optimizer_state::load(optimizer, &path, &parameters)?;
             checkpoints.adopt(&identity)?;
             if let Some(step) = state.best.checkpoint()
-                && !checkpoints.path(step).join(STATE_NAME).is_file()
+                && let Err(error) = CheckpointInfo::find(&checkpoints.path(step))
             {
-                let path = checkpoints.path(step);
-                tracing::warn!(
-                    "the best checkpoint is gone: there is no {}",
-                    path.display()
-                );
+                tracing::warn!("the best checkpoint is gone: {error}");
                 state.best.best_checkpoint = None;
             }
             let from = checkpoint.parent().unwrap_or(dir);

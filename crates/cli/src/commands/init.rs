@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use burn_peft::parameters::thousands;
 use burn_peft_models::checkpoint::save_model;
 use burn_peft_models::gpt2::{Gpt2Config, init_gpt2};
+use burn_peft_train::RunFolder;
 
 use crate::output::say;
 
@@ -42,6 +43,7 @@ pub fn run(args: Args) -> Result<()> {
         !args.output.is_file(),
         "{place} is a file, --output is a folder"
     );
+    RunFolder::check_not_in_use(&args.output)?;
     let weights = args.output.join("model.safetensors");
     if weights.exists() && !args.force {
         bail!(

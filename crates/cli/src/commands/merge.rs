@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_peft_files::atomic;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+use burn_peft_train::RunFolder;
 use tempfile::TempDir;
 
 use crate::loading::{
@@ -90,6 +91,7 @@ pub fn check_output(output: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     ensure!(output.is_dir(), "{place} is a file, --output is a folder");
+    RunFolder::check_not_in_use(output)?;
     let mut entries = fs::read_dir(output).with_context(|| format!("cannot read {place}"))?;
     if entries.next().is_some() && !force {
         bail!("{place} is not empty: choose another --output, or give --force to write into it");

@@ -1,6 +1,7 @@
 //! `peft train`: what a training file says.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, mem};
 
@@ -15,13 +16,15 @@ use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, ProgressRenderer, Report, SamplePrompt,
-    Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard, clock,
-    dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
+    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard,
+    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
+    train,
 };
 use clap::error::ErrorKind;
 
 mod dry_run;
+mod folder;
 mod model;
 mod place;
 mod prompt;
@@ -29,14 +32,15 @@ mod resume;
 mod summary;
 
 use self::dry_run::dry_run;
+use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
 use self::place::beside;
 use self::prompt::prompt;
 use self::resume::{checkpoint, quoted, stopped};
 use self::summary::summary;
 use super::eval::{describe, measure};
-use crate::interrupt::CtrlC;
-use crate::loading::{Loaded, find_data, find_model, find_tokenizer, rows_help};
+use crate::interrupt::Signals;
+use crate::loading::{Loaded, find_data, find_model, find_tokenizer, limits, rows_help};
 use crate::output::{columns, emit, say, size};
 
 const EXAMPLE: &str = "\
@@ -44,6 +48,7 @@ Examples:
   peft train configs/quickstart.toml
   peft train configs/quickstart.toml --dry-run
   peft train configs/quickstart.toml --resume
+  peft train configs/quickstart.toml --force
   peft train configs/movie-reviews-gpt2.toml --set model=models/gpt2 --set training.max_steps=20
 
 A training file:
@@ -90,6 +95,9 @@ pub struct Args {
     /// Go on from a checkpoint: the one named, or else the newest in training.output_dir
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
     resume: Option<Option<PathBuf>>,
+    /// Begin anew in the folder of an earlier run, whose results are removed
+    #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
+    force: bool,
     /// Show every value and where it came from (default, file or flag), and stop
     #[arg(long)]
     print_config: bool,
@@ -123,21 +131,44 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let Some(file) = &args.file else {
         clap::Error::raw(ErrorKind::MissingRequiredArgument, NO_FILE).exit()
     };
-    let config = TrainConfig::from_file(file, &args.overrides)?;
-    let settings = settings(&config, file, &args.overrides)?;
+    let mut config = TrainConfig::from_file(file, &args.overrides)?;
+    let mut settings = all_settings(&config, file, &args.overrides)?;
     if args.print_config {
         return emit(&settings_toml(&settings)).map(drop);
     }
     if args.tui {
         check_dashboard()?;
     }
-    let resume = checkpoint(&args, &config.training.output_dir)?;
+    let output_dir = &config.training.output_dir;
+    // Before anything that takes time.
+    let folder = match args.dry_run {
+        true => None,
+        false => Some(Arc::new(RunFolder::hold(output_dir)?)),
+    };
+    let resume = checkpoint(&args, output_dir)?;
     let from_here = |error| beside(error, file, &config);
     let files = find_model(&config.model).map_err(from_here)?;
+    check_sources(&config, files.path())?;
+    let old = match args.dry_run {
+        true => None,
+        false => old_run(&args, &config, files.path(), resume.as_ref())?,
+    };
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
     let model = load_base(&config, &files, device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
+    let load = |config: &TrainConfig, limits| {
+        DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)
+    };
+    let mut data = None;
+    if config.wants_total_step() {
+        let loaded = load(&config, limits(model.config()))?;
+        let batch_size = config.training.per_device_train_batch_size;
+        let batches = loaded.train.sequences().div_ceil(batch_size);
+        config.set_total_step(config.training.steps(batches).total);
+        settings = all_settings(&config, file, &args.overrides)?;
+        data = Some(loaded);
+    }
     // Before the data: an adapter may need positions for itself.
     let mut model = match config.is_full_training() {
         true => Loaded::Plain(model),
@@ -153,8 +184,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         model.cast_frozen(dtype);
     }
     let limits = model.limits();
-    let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data);
-    let data = data.map_err(|error| beside(error.into(), file, &config))?;
+    let data = match data {
+        Some(data) => data,
+        None => load(&config, limits)?,
+    };
 
     if let (Loaded::Adapted(model), None) = (&mut model, &config.adapter) {
         let batch_size = config.training.per_device_train_batch_size;
@@ -174,12 +207,17 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         settings,
         options: TrainOptions {
             resume: resume.map(|checkpoint| checkpoint.path),
+            folder,
             ..TrainOptions::default()
         },
+        old,
         dry_run: args.dry_run,
         tui: args.tui,
         initial,
     };
+    if let Some(adapter) = &job.config.adapter {
+        say(format!("going on with the adapter {adapter}"))?;
+    }
     match model {
         Loaded::Plain(model) => {
             let (trainable, all) = count(&named_parameters(&model));
@@ -200,7 +238,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
 }
 
 /// Every value of the run and where it came from.
-fn settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
+fn all_settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
     let text = read_text(file)?;
     Ok(config.settings(&text, &file.display().to_string(), overrides)?)
 }
@@ -213,6 +251,8 @@ struct Job {
     prompt: Option<SamplePrompt>,
     settings: Vec<Setting>,
     options: TrainOptions,
+    /// What an earlier run has left in the folder, to be removed.
+    old: Option<OldRun>,
     dry_run: bool,
     tui: bool,
     /// The adapter's first values, if it is to be saved without what it took from the weights.
@@ -263,6 +303,11 @@ impl Job {
         say("")?;
 
         let arguments = &self.config.training;
+        // Held until everything is written.
+        let _folder = self.options.folder.clone();
+        if let Some(old) = self.old.take() {
+            old.remove()?;
+        }
         let config_file = self.config.save()?;
         let options = TrainOptions {
             sample: self.prompt.clone(),
@@ -279,13 +324,14 @@ impl Job {
             },
             ..mem::take(&mut self.options)
         };
-        let ctrl_c = CtrlC::new(&options.interrupter)?;
+        let signals = Signals::new(&options.interrupter)?;
         let data = self.data.clone();
         let outcome = train(model, data.train, data.validation, arguments, options)?;
-        // A Ctrl-C after the last step has stopped nothing.
+        // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
-        if ctrl_c.end() && !is_whole {
-            return Err(stopped(outcome.steps, &outcome.checkpoints)?.into());
+        if let Some(by) = signals.end().filter(|_| !is_whole) {
+            stopped(&by, outcome.steps, &outcome.checkpoints);
+            return Err(by.into());
         }
         if let Some(reason) = &outcome.interrupted {
             say(format!("stopped early: {reason}"))?;

@@ -149,6 +149,27 @@ pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
     Some(keys.keys().cloned().collect())
 }
 
+/// The configuration of a method with one key, before its values are checked against each other;
+/// nothing where no such method is known.
+///
+/// # Errors
+/// If the key does not take the value.
+pub fn config_with_key(
+    peft_type: &str,
+    key: &str,
+    value: serde_json::Value,
+) -> Option<Result<Arc<dyn Method>>> {
+    let registry = REGISTRY
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let read = registry.get(peft_type)?;
+    let keys = [
+        ("peft_type".to_string(), peft_type.into()),
+        (key.to_string(), value),
+    ];
+    Some(read(Fields::new(keys.into_iter().collect(), "[peft]")))
+}
+
 /// The `peft_type`s of the known methods that can adapt such a layer.
 pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
     let registry = REGISTRY

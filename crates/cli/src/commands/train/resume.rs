@@ -12,21 +12,7 @@ use crate::output::say;
 /// The checkpoint that the run goes on from, if it does.
 pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
     let found = match &args.resume {
-        None => {
-            if let Some(found) = CheckpointInfo::latest(output_dir)?
-                && found.step < found.total_steps
-                && !(args.dry_run || args.print_config)
-            {
-                tracing::warn!(
-                    "{} is of a run that stopped at step {} of {}; this one begins anew, --resume \
-                     goes on with that one",
-                    found.path.display(),
-                    found.step,
-                    found.total_steps
-                );
-            }
-            return Ok(None);
-        }
+        None => return Ok(None),
         Some(None) => CheckpointInfo::latest(output_dir)?,
         Some(Some(path)) => Some(CheckpointInfo::find(path)?),
     };
@@ -47,18 +33,21 @@ pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInf
     Ok(found)
 }
 
-/// Says what there is of a run that Ctrl-C has stopped, and how to go on with it.
-pub fn stopped(steps: usize, checkpoints: &[PathBuf]) -> Result<Interrupted> {
-    let Some(last) = checkpoints.last() else {
-        say("\nstopped by Ctrl-C before the first step was done: there is nothing to go on from")?;
-        return Ok(Interrupted);
+/// Says what there is of a run that was stopped, and how to go on with it.
+pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
+    let name = by.name();
+    let said = match checkpoints.last() {
+        Some(last) => format!(
+            "\nstopped by {name} after step {steps}, which is saved in {}\ngo on with: {}",
+            last.display(),
+            resume_command(std::env::args().skip(1))
+        ),
+        None => format!(
+            "\nstopped by {name} before the first step was done: there is nothing to go on from"
+        ),
     };
-    say(format!(
-        "\nstopped by Ctrl-C after step {steps}, which is saved in {}\ngo on with: {}",
-        last.display(),
-        resume_command(std::env::args().skip(1))
-    ))?;
-    Ok(Interrupted)
+    // A terminal that was closed hears nothing; the exit code is the signal's all the same.
+    say(said).ok();
 }
 
 /// This command with `--resume`, in place of the one it may have.
@@ -67,6 +56,7 @@ fn resume_command(words: impl Iterator<Item = String>) -> String {
     let mut words = words.peekable();
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--force" => {}
             "--resume" => {
                 drop(words.next_if(|next| !next.starts_with('-') && !Path::new(next).is_file()))
             }

@@ -1,0 +1,78 @@
+//! The output folder before a run begins: what is in it that must not be lost.
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use burn_peft_train::{CheckpointInfo, OldRun, TrainConfig};
+
+use super::Args;
+
+/// Checks that a run does not write over what it is made from: the model in `base`.
+pub fn check_sources(config: &TrainConfig, base: &Path) -> Result<()> {
+    let output_dir = &config.training.output_dir;
+    ensure!(
+        !(config.is_full_training() && is_same(output_dir, base)),
+        "training.output_dir is {}, the folder of the model that is trained: the result would \
+         replace its base; name another folder",
+        output_dir.display()
+    );
+    Ok(())
+}
+
+/// The earlier run in the output folder, if there is one that this run takes the place of.
+///
+/// # Errors
+/// If `--force` does not ask for that, or if this run is made from what the earlier one left.
+pub fn old_run(
+    args: &Args,
+    config: &TrainConfig,
+    base: &Path,
+    resume: Option<&CheckpointInfo>,
+) -> Result<Option<OldRun>> {
+    let dir = &config.training.output_dir;
+    if resume.is_some_and(|from| from.path.parent().is_some_and(|of| is_same(of, dir))) {
+        return Ok(None);
+    }
+    let place = dir.display();
+    let Some(old) = OldRun::find(dir)? else {
+        let model = dir.join("model.safetensors");
+        if config.is_full_training() && model.exists() && !args.force {
+            bail!(
+                "{} is there already: name another training.output_dir, or give --force to \
+                 replace it",
+                model.display()
+            );
+        }
+        return Ok(None);
+    };
+    if !args.force {
+        let last = CheckpointInfo::latest(dir).ok().flatten();
+        let what = match last.filter(|last| last.step < last.total_steps) {
+            Some(CheckpointInfo {
+                step, total_steps, ..
+            }) => format!("a run that stopped at step {step} of {total_steps}"),
+            None => "the result of an earlier run".to_string(),
+        };
+        bail!(
+            "{place} has {what}: --resume goes on with it, --force removes it and begins anew; or \
+             name another training.output_dir"
+        );
+    }
+    let adapter = config.adapter.as_ref().map(Path::new);
+    let checkpoint = resume.map(|from| from.path.as_path());
+    for source in [Some(base), adapter, checkpoint].into_iter().flatten() {
+        ensure!(
+            !old.holds(source),
+            "--force would remove {}, which this run is made from: name another \
+             training.output_dir than {place}",
+            source.display()
+        );
+    }
+    Ok(Some(old))
+}
+
+/// Whether two paths name the same folder, whatever links and dots are in them.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let paths = (a.canonicalize(), b.canonicalize());
+    matches!(paths, (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,30 @@
+//! Writing to a terminal that shows the bar of a run.
+
+use std::sync::{Mutex, MutexGuard};
+
+use indicatif::ProgressBar;
+
+/// The bar that is on the terminal now, if one is.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
+    SHOWN
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Says which bar is on the terminal from now on.
+pub(crate) fn show(bar: Option<ProgressBar>) {
+    *shown() = bar;
+}
+
+/// Writes to standard error above the bar of a run, where one is shown: what is written over it
+/// leaves pieces of it on the screen.
+pub fn above_bar<R>(write: impl FnOnce(&mut std::io::Stderr) -> R) -> R {
+    let bar = shown().clone();
+    let write = || write(&mut std::io::stderr());
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
