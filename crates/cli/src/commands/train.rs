@@ -162,7 +162,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     let mut data = None;
     if config.wants_total_step() {
-        let loaded = load(&config, limits(model.config()))?;
+        let loaded = load(&config, limits(&model))?;
         let batch_size = config.training.per_device_train_batch_size;
         let batches = loaded.train.sequences().div_ceil(batch_size);
         config.set_total_step(config.training.steps(batches).total);
