@@ -222,7 +222,7 @@ fn a_config_with_a_wrong_type() {
 #[test]
 fn rank_zero() {
     let lab = Lab::new();
-    train_fails(&lab, "peft.r=0", &["train.toml [peft]", "r = 0"]);
+    train_fails(&lab, "peft.r=0", &["--set peft.r=0: ", "r = 0"]);
     train_fails(&lab, "peft.r=-4", &["r = -4"]);
     lab.write("zero.json", r#"{"peft_type": "LORA", "r": 0}"#);
     lab.fails(

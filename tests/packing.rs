@@ -128,7 +128,13 @@ fn evaluation_is_the_same_packed_or_not() {
 fn a_training_file_packs_and_groups() {
     let lab = Lab::new();
     let last = |sets: &[&str]| {
-        let mut args = vec!["train", "train.toml", "--set", "training.max_steps=1"];
+        let mut args = vec![
+            "train",
+            "train.toml",
+            "--force",
+            "--set",
+            "training.max_steps=1",
+        ];
         args.extend(sets.iter().flat_map(|set| ["--set", set]));
         let out = lab.ok(&args);
         let line = out.lines().find(|line| line.contains("evaluation: loss"));

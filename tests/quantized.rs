@@ -218,7 +218,7 @@ fn a_quantised_run_from_start_to_end() {
     lab.peft(&resumed).failed(&["quantization_config"]);
 
     let quantized = lab.json("out/adapter_config.json");
-    lab.ok(&["train", "train.toml"]);
+    lab.ok(&["train", "train.toml", "--force"]);
     assert_eq!(lab.json("out/adapter_config.json"), quantized);
     std::fs::write(lab.path("out/adapter_model.safetensors"), adapter).unwrap();
     let evaluate = [

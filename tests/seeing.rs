@@ -238,6 +238,7 @@ fn a_dry_run_predicts_the_memory() {
         let rate = "training.learning_rate=1e-3";
         let args = quick_start(&[&fixed[..], &[size, rate, key]].concat());
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        std::fs::remove_dir_all(lab.path("out")).ok();
         lab.ok(&args);
         let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
         let lines = metrics

@@ -101,6 +101,7 @@ impl TrainConfig {
         for text in overrides.iter().map(AsRef::as_ref) {
             changes.push(Override::new(text).map_err(|problem| flag(text, problem))?);
         }
+        let before = peft_table::peft_type(&table, &[]);
         let method = peft_table::peft_type(&table, &changes);
         let known = Known::new(&method);
         for change in &changes {
@@ -115,7 +116,7 @@ impl TrainConfig {
             applied.map_err(|problem| flag(&change.text, problem))?;
         }
         goes_on_with_adapter(&mut table, place, &changes);
-        peft_table::drop_keys_of_other_methods(&mut table, &method, &changes);
+        peft_table::drop_keys_of_another_method(&mut table, &before, &method, &changes);
         let config = Self::from_table(table).map_err(error)?;
         config.validate(place)?;
         config.blame(place, &changes)?;
@@ -548,6 +549,9 @@ mod tests {
         let mistake = file.replace("lora_alpha", "lora_alfa");
         let config = read(&mistake, &[]).unwrap();
         assert!(config.method("a.toml").is_err());
+        // Another method's key is a mistake where nothing was changed.
+        let mistake = FILE.replace("r = 4", "alpha = 4");
+        assert!(read(&mistake, &[]).unwrap().method("a.toml").is_err());
         let error = read(FILE, &["peft.peft_type=IA3", "peft.r=4"]).unwrap_err();
         assert!(error.to_string().starts_with("--set peft.r=4: "), "{error}");
     }

@@ -1,7 +1,7 @@
 //! The `[peft]` table of a training file before it becomes a method's configuration.
 
 use burn_peft::LoraConfig;
-use burn_peft::methods::{config_with_key, known_keys, peft_types};
+use burn_peft::methods::{config_with_key, known_keys};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
@@ -60,20 +60,23 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
     try_value(&value)
 }
 
-/// Takes out of `[peft]` what only other methods know: what is left of one when `peft_type` is
-/// changed. Keys that overrides set stay, and so do keys that no method knows: mistakes.
-pub(crate) fn drop_keys_of_other_methods(table: &mut Table, method: &str, overrides: &[Override]) {
+/// Takes out of `[peft]` what is left of another method when `peft_type` is changed: of LoRA, which
+/// most files begin with, or of the method that the file named `before` overrides. What overrides
+/// set stays, and so does what these do not know either: mistakes.
+pub(crate) fn drop_keys_of_another_method(
+    table: &mut Table,
+    before: &str,
+    method: &str,
+    overrides: &[Override],
+) {
     let Some(known) = known_keys(method) else {
         return;
     };
     let Some(Value::Table(peft)) = table.get_mut("peft") else {
         return;
     };
-    let of_others: Vec<String> = peft_types()
-        .iter()
-        .filter_map(|t| known_keys(t))
-        .flatten()
-        .collect();
+    let others = [LoraConfig::PEFT_TYPE, before].into_iter();
+    let of_others: Vec<String> = others.filter_map(known_keys).flatten().collect();
     let is_set = |key: &str| {
         let mut paths = overrides.iter().map(|change| &change.path);
         paths.any(|path| path.len() > 1 && path[0] == "peft" && path[1] == key)
