@@ -87,12 +87,8 @@ pub(crate) fn drop_keys_of_another_method(
         peft.remove(key);
     }
     if !dropped.is_empty() {
-        let (keys, verb) = (
-            dropped.join(", "),
-            if dropped.len() == 1 { "means" } else { "mean" },
-        );
-        let are = if dropped.len() == 1 { "is" } else { "are" };
-        tracing::warn!("[peft] {keys} {verb} nothing to {method} and {are} left out");
+        let keys = dropped.join(", ");
+        tracing::warn!("[peft] has keys that mean nothing to {method} and are left out: {keys}");
     }
 }
 
