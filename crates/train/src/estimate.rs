@@ -66,6 +66,9 @@ pub fn estimate<T: TrainTarget>(
     }
     let batch_size = arguments.per_device_train_batch_size;
     let steps = arguments.steps(examples.sequences().div_ceil(batch_size));
+    if let Some(warning) = arguments.schedule(steps.total).warning() {
+        tracing::warn!("{warning}");
+    }
     let order = Order::of(arguments, Position::default());
     let batch = largest(&examples, batch_size, order, steps.epochs)?;
     let batches = 2 * arguments.gradient_accumulation_steps;

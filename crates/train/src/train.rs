@@ -197,7 +197,9 @@ pub fn train<T: TrainTarget>(
         config: configuration(options.config.as_ref(), arguments)?,
         files: BTreeMap::new(),
     };
-    if let Some(warning) = schedule.warning() {
+    if !options.discard
+        && let Some(warning) = schedule.warning()
+    {
         tracing::warn!("{warning}");
     }
     let (metrics, evaluations) = match before {
