@@ -158,7 +158,8 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
     let load = |config: &TrainConfig, limits| {
-        DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data)
+        let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data);
+        data.map_err(|error| beside(error.into(), file, config))
     };
     let mut data = None;
     if config.wants_total_step() {
