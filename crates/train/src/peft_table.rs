@@ -1,7 +1,7 @@
 //! The `[peft]` table of a training file before it becomes a method's configuration.
 
 use burn_peft::LoraConfig;
-use burn_peft::methods::{config_with_key, known_keys};
+use burn_peft::methods::{adapts_linear_layers, config_with_key, known_keys};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
@@ -81,7 +81,13 @@ pub(crate) fn drop_keys_of_another_method(
         let mut paths = overrides.iter().map(|change| &change.path);
         paths.any(|path| path.len() > 1 && path[0] == "peft" && path[1] == key)
     };
-    let is_left = |key: &&String| !known.contains(key) && of_others.contains(key) && !is_set(key);
+    // The layers that the file names are linear ones, and this method adapts others.
+    let is_elsewhere = before != method && !adapts_linear_layers(method);
+    let means_nothing = |key: &String| match key.as_str() {
+        "target_modules" if is_elsewhere => true,
+        _ => !known.contains(key) && of_others.contains(key),
+    };
+    let is_left = |key: &&String| means_nothing(key) && !is_set(key);
     let dropped: Vec<String> = peft.keys().filter(is_left).cloned().collect();
     for key in &dropped {
         peft.remove(key);

@@ -59,7 +59,7 @@ pub use vera::VeraConfig;
 pub use waveft::WaveFTConfig;
 
 use crate::config::{Fields, Keys, LoraConfig};
-use crate::{LayerInfo, Method, PeftError, Result};
+use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
 
 /// Reads a method's configuration from the keys of `adapter_config.json`.
 pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
@@ -168,6 +168,21 @@ pub fn config_with_key(
         (key.to_string(), value),
     ];
     Some(read(Fields::new(keys.into_iter().collect(), "[peft]")))
+}
+
+/// Whether a method adapts linear layers, as most do; not if none of that name is known.
+pub fn adapts_linear_layers(peft_type: &str) -> bool {
+    supporting(&LayerInfo {
+        path: String::new(),
+        kind: LayerKind::Linear,
+        d_in: 1,
+        d_out: 1,
+        has_bias: false,
+        is_input: false,
+        is_output: false,
+    })
+    .iter()
+    .any(|name| name == peft_type)
 }
 
 /// The `peft_type`s of the known methods that can adapt such a layer.
