@@ -3,7 +3,9 @@
 //! Documented where it is used: `burn_peft::Adaptable`.
 
 use proc_macro::TokenStream;
-use quote::quote;
+use proc_macro2::Span;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_input};
 
 /// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
@@ -37,18 +39,32 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             "Adaptable needs named fields: their names are the layers' names",
         ));
     };
-    let (mut names, mut around) = (Vec::new(), Vec::new());
+    let mut around = Vec::new();
+    let (mut visits, mut visits_mut, mut trees) = (Vec::new(), Vec::new(), Vec::new());
     for field in &fields.named {
         let marks = Marks::of(field)?;
         let name = field.ident.as_ref().expect("named field");
         if marks.around {
             around.push(name);
         } else if !marks.skip || marks.show {
-            names.push(name);
+            let key = name.to_string().replace("r#", "");
+            // In the place of the field's type, where the compiler then says that it has no slots.
+            let place = Span::call_site().located_at(field.ty.span());
+            visits.push(quote_spanned! { place =>
+                path.within(#key, |path| {
+                    ::burn_peft::Adaptable::visit_slots(&self.#name, path, &mut *visit)
+                });
+            });
+            visits_mut.push(quote_spanned! { place =>
+                path.within(#key, |path| {
+                    ::burn_peft::Adaptable::visit_slots_mut(&mut self.#name, path, &mut *visit)
+                });
+            });
+            trees.push(quote_spanned! { place =>
+                (#key.to_string(), ::burn_peft::Adaptable::tree(&self.#name)),
+            });
         }
     }
-    let keys = names.iter().map(|name| name.to_string().replace("r#", ""));
-    let keys: Vec<_> = keys.collect();
     let root = root_attributes(&input)?;
     let name = &input.ident;
     let type_name = name.to_string();
@@ -62,7 +78,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 visit: &mut dyn FnMut(&str, &dyn ::burn_peft::Slot),
             ) {
                 #( ::burn_peft::Adaptable::visit_slots(&self.#around, path, &mut *visit); )*
-                #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots(&self.#names, path, &mut *visit)); )*
+                #(#visits)*
             }
             fn visit_slots_mut(
                 &mut self,
@@ -70,12 +86,10 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 visit: &mut dyn FnMut(&str, &mut dyn ::burn_peft::Slot),
             ) {
                 #( ::burn_peft::Adaptable::visit_slots_mut(&mut self.#around, path, &mut *visit); )*
-                #( path.within(#keys, |path| ::burn_peft::Adaptable::visit_slots_mut(&mut self.#names, path, &mut *visit)); )*
+                #(#visits_mut)*
             }
             fn tree(&self) -> ::burn_peft::Tree {
-                let tree = ::burn_peft::Tree::node(#type_name, vec![
-                    #( (#keys.to_string(), ::burn_peft::Adaptable::tree(&self.#names)), )*
-                ]);
+                let tree = ::burn_peft::Tree::node(#type_name, vec![ #(#trees)* ]);
                 #( let tree = self.#around.describe_around(tree); )*
                 tree
             }

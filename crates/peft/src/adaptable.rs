@@ -40,7 +40,7 @@ use crate::{ModelInfo, Slot, Tree};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "burn-peft does not know the slots of `{Self}`",
-    label = "this field has a type that does not implement `Adaptable`",
+    label = "does not implement `Adaptable`",
     note = "if `{Self}` has nothing to adapt, mark the field `#[adaptable(skip)]`",
     note = "if it is a layer to adapt (`Linear`, `Embedding`, `LayerNorm`, `Conv1D`), make the field a `LoraAdapter<{Self}>`",
     note = "if it is a struct of yours that holds such layers, derive `Adaptable` for it"

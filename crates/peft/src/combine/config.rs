@@ -21,6 +21,7 @@ pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<L
     config.rank_pattern = IndexMap::new();
     config.alpha_pattern = IndexMap::new();
     config.init_lora_weights = InitLoraWeights::True;
+    (config.eva_config, config.loftq_config) = (None, None);
     config.fan_in_fan_out = adapters.iter().any(|part| part.config.fan_in_fan_out);
     config.common.target_modules = target_modules(adapters)?;
     let base = |part: &Lora| part.config.common.base_model_name_or_path.clone();
