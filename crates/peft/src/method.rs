@@ -40,6 +40,11 @@ pub trait Method: Debug + Send + Sync {
     /// All keys, as `adapter_config.json` holds them.
     fn to_json(&self) -> Map<String, Value>;
 
+    /// The keys that [`to_json`](Self::to_json) leaves out where they are not set.
+    fn optional_keys(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Checks what does not depend on a model.
     ///
     /// # Errors

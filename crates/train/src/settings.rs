@@ -110,6 +110,13 @@ impl TrainConfig {
                 let left_out = left_out.filter(|key| !table.contains_key(**key));
                 values.extend(left_out.map(|key| (*key, None)));
             }
+            if name == "peft" {
+                // A new adapter's keys that nobody set and that are nothing by default.
+                values.retain(|(key, value)| {
+                    let is_set = origin(&[name, key]) != Origin::Default;
+                    is_set || value.as_ref().is_some_and(|value| value != "{}")
+                });
+            }
             settings.extend(values.into_iter().map(|(key, value)| Setting {
                 table: name.clone(),
                 key: key.to_string(),
@@ -202,6 +209,9 @@ mod tests {
         assert_eq!(find("peft", "r"), (some("4"), Origin::File));
         assert_eq!(find("peft", "lora_alpha").1, Origin::Default);
         assert_eq!(find("peft", "alpha_pattern").1, Origin::Flag);
+        for key in ["eva_config", "modules_to_save", "velora_config"] {
+            assert!(!settings.iter().any(|setting| setting.key == key), "{key}");
+        }
         assert_eq!(find("training", "max_steps"), (some("20"), Origin::Flag));
         assert_eq!(find("training", "seed"), (some("42"), Origin::Default));
 

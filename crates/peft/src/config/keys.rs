@@ -158,6 +158,11 @@ macro_rules! method_of_keys {
         fn to_json(&self) -> $crate::serde_json::Map<String, $crate::serde_json::Value> {
             $crate::config::Keys::to_json(self)
         }
+
+        fn optional_keys(&self) -> Vec<&'static str> {
+            let fixed = <Self as $crate::config::Keys>::fixed().into_iter();
+            fixed.map(|(key, _)| key).collect()
+        }
     };
     (fan_in_fan_out) => {
         $crate::method_of_keys!();

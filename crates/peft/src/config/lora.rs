@@ -220,15 +220,7 @@ impl LoraConfig {
                 ("fan_in_fan_out", json!(self.fan_in_fan_out)),
                 ("lora_bias", json!(self.lora_bias)),
                 ("use_dora", json!(self.use_dora)),
-                ("eva_config", json!(self.eva_config)),
                 ("ensure_weight_tying", json!(self.ensure_weight_tying)),
-                (
-                    "loftq_config",
-                    match self.loftq_config {
-                        Some(config) => json!(config),
-                        None => json!({}),
-                    },
-                ),
                 (
                     "trainable_token_indices",
                     json!(self.trainable_token_indices),
@@ -236,6 +228,12 @@ impl LoraConfig {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        if let Some(config) = &self.eva_config {
+            map.insert("eva_config".into(), json!(config));
+        }
+        if let Some(config) = self.loftq_config {
+            map.insert("loftq_config".into(), json!(config));
+        }
         map
     }
 

@@ -1,6 +1,6 @@
 //! Reading LoRA's keys.
 
-use super::{Bias, CommonConfig, Fields, InitLoraWeights, LoftQConfig, LoraConfig};
+use super::{Bias, CommonConfig, EvaConfig, Fields, InitLoraWeights, LoftQConfig, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -30,6 +30,13 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 12] {
         ("use_qalora", json!(false)),
         ("velora_config", Value::Null),
     ]
+}
+
+/// LoRA's keys that are written only where they are set, or where a file has named them.
+pub(super) fn optional_keys() -> Vec<&'static str> {
+    let keys = inert_keys().into_iter().chain(unsupported_keys());
+    let keys = keys.map(|(key, _)| key);
+    keys.chain(["eva_config", "loftq_config"]).collect()
 }
 
 /// LoRA's keys for variants that AdaLoRA does not have.
@@ -71,10 +78,11 @@ impl LoraConfig {
             lora_bias: fields.take("lora_bias", false)?,
             use_dora: fields.take("use_dora", false)?,
             ensure_weight_tying: fields.take("ensure_weight_tying", false)?,
-            loftq_config: loftq_config(&mut fields)?,
-            eva_config: fields.take("eva_config", None)?,
+            loftq_config: None,
+            eva_config: None,
             trainable_token_indices: fields.take("trainable_token_indices", None)?,
         };
+        (config.loftq_config, config.eva_config) = starts(&mut fields, &mut config.common)?;
         let off = &mut config.common.turned_off;
         for (key, default) in inert_keys() {
             if let Some(value) = fields.take_given(key) {
@@ -134,16 +142,23 @@ fn positive(rank: i64) -> Option<usize> {
     usize::try_from(rank).ok().filter(|&rank| rank > 0)
 }
 
-/// `{}` is how PEFT writes that there is none.
-fn loftq_config(fields: &mut Fields) -> Result<Option<LoftQConfig>> {
-    let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
-    match fields.peek::<Value>("loftq_config")? {
-        Some(value) if empty(&value) => {
-            fields.take_value("loftq_config");
-            Ok(None)
+/// What says more of how an adapter starts: LoftQ's table, of which PEFT writes `{}` where there
+/// is none, and EVA's.
+fn starts(
+    fields: &mut Fields,
+    common: &mut CommonConfig,
+) -> Result<(Option<LoftQConfig>, Option<EvaConfig>)> {
+    for (key, none) in [("loftq_config", json!({})), ("eva_config", Value::Null)] {
+        let given = fields.peek::<Value>(key)?;
+        let is_none = given.as_ref().is_none_or(|value| *value == none);
+        if is_none && fields.take_given(key).is_some() {
+            common.turned_off.insert(key.to_string(), none);
         }
-        _ => fields.take("loftq_config", None),
     }
+    Ok((
+        fields.take("loftq_config", None)?,
+        fields.take("eva_config", None)?,
+    ))
 }
 
 const KNOWN_INITS: &str = "not supported; true, false, \"gaussian\", \"pissa\", \

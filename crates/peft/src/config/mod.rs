@@ -17,6 +17,6 @@ pub use fields::Fields;
 pub use json::render_json;
 pub use keys::{Keys, bias};
 pub use lora::{Bias, EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
-pub(crate) use lora_read::lora_variant_keys;
+pub(crate) use lora_read::{lora_variant_keys, optional_keys};
 pub use one_or_many::OneOrMany;
 pub use prompt_learning::PromptLearning;

@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 
 use super::dora::DoraLayer;
 use super::lora_init::{Start, Weight, start};
-use crate::config::{Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules};
+use crate::config::{
+    Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules, optional_keys,
+};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, Split,
     StateDict, TensorSpec, Tensors, target,
@@ -45,6 +47,10 @@ impl Method for LoraConfig {
 
     fn to_json(&self) -> Map<String, Value> {
         LoraConfig::to_json(self)
+    }
+
+    fn optional_keys(&self) -> Vec<&'static str> {
+        optional_keys()
     }
 
     fn validate(&self) -> Result<()> {

@@ -32,7 +32,6 @@ mod waveft;
 use std::sync::{Arc, LazyLock, RwLock};
 
 use indexmap::IndexMap;
-use serde_json::{Map, Value};
 
 pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
@@ -132,21 +131,21 @@ fn smallest(peft_type: &str) -> Fields {
     Fields::new(keys.into_iter().collect(), peft_type)
 }
 
-/// The keys of a method with what they are where a file says nothing of them; nothing where no
-/// such method is known.
-pub fn defaults(peft_type: &str) -> Option<Map<String, Value>> {
+/// The configuration of a method where a file says nothing more; nothing where no such method is
+/// known.
+pub fn default_config(peft_type: &str) -> Option<Arc<dyn Method>> {
     let registry = REGISTRY
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let read = registry.get(peft_type)?;
-    let config = read(smallest(peft_type)).ok()?;
-    Some(config.to_json())
+    read(smallest(peft_type)).ok()
 }
 
 /// Every key that the configuration of a method has; nothing where no such method is known.
 pub fn known_keys(peft_type: &str) -> Option<Vec<String>> {
-    let keys = defaults(peft_type)?;
-    Some(keys.keys().cloned().collect())
+    let config = default_config(peft_type)?;
+    let optional = config.optional_keys().into_iter().map(str::to_string);
+    Some(config.to_json().keys().cloned().chain(optional).collect())
 }
 
 /// The configuration of a method with one key, before its values are checked against each other;

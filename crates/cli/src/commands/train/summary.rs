@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn_peft::config::CommonConfig;
-use burn_peft::methods::defaults;
+use burn_peft::methods::default_config;
 use burn_peft::parameters::thousands;
 use burn_peft::{BaseModel, DEFAULT_ADAPTER, Method, PeftModel};
 use indexmap::IndexMap;
@@ -77,7 +77,8 @@ fn every(path: &str) -> String {
 fn numbers(config: &dyn Method) -> String {
     let peft_type = config.peft_type();
     let shared = CommonConfig::default().to_json(peft_type);
-    let defaults = defaults(peft_type).unwrap_or_default();
+    let defaults = default_config(peft_type).map(|config| config.to_json());
+    let defaults = defaults.unwrap_or_default();
     let keys = config.to_json().into_iter().filter(|(key, value)| {
         // What the layers are says nothing of the method.
         let own = !shared.contains_key(key) && key != "fan_in_fan_out";
