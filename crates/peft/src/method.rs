@@ -40,7 +40,7 @@ pub trait Method: Debug + Send + Sync {
     /// All keys, as `adapter_config.json` holds them.
     fn to_json(&self) -> Map<String, Value>;
 
-    /// The keys that [`to_json`](Self::to_json) leaves out where they are not set.
+    /// Keys that say nothing where nobody sets them: those of variants, which PEFT fills in.
     fn optional_keys(&self) -> Vec<&'static str> {
         Vec::new()
     }

@@ -59,8 +59,11 @@ impl TrainConfig {
         overrides: &[impl AsRef<str>],
     ) -> Result<Vec<Setting>> {
         let mut shown = self.clone();
+        let mut optional = Vec::new();
         if self.peft.is_some() && !self.is_full_training() {
-            let mut peft = self.method(place)?.to_json();
+            let method = self.method(place)?;
+            optional = method.optional_keys();
+            let mut peft = method.to_json();
             if self.wants_total_step() {
                 peft.insert(TOTAL_STEP.into(), Json::Null);
             }
@@ -111,10 +114,11 @@ impl TrainConfig {
                 values.extend(left_out.map(|key| (*key, None)));
             }
             if name == "peft" {
-                // A new adapter's keys that nobody set and that are nothing by default.
+                // Not those that nobody set and that are nothing by default, or of a variant.
                 values.retain(|(key, value)| {
                     let is_set = origin(&[name, key]) != Origin::Default;
-                    is_set || value.as_ref().is_some_and(|value| value != "{}")
+                    let says = value.as_ref().is_some_and(|value| value != "{}");
+                    is_set || says && !optional.contains(key)
                 });
             }
             settings.extend(values.into_iter().map(|(key, value)| Setting {

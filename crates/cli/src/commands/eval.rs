@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{DataConfig, Examples, SlicedPath, folder_and_split};
 use burn_peft_models::CausalLm;
-use burn_peft_train::{Evaluation, clock, evaluate, perplexity};
+use burn_peft_train::{Evaluation, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{
@@ -17,7 +17,7 @@ use crate::output::{emit, evaluation_bar, say, say_json, table};
 
 const EXAMPLE: &str = "\
 Examples:
-  peft eval --model gpt2 --adapter out --data reviews.jsonl     (the model alone, then with it)
+  peft eval --model gpt2 --adapter out --data reviews.jsonl     (with it, and the model alone)
   peft eval --model gpt2 --adapter out-a --adapter out-b --data reviews.jsonl
   peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
 
@@ -60,27 +60,28 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let (result, time) = match model {
+        let (result, _) = match model {
             Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size, &label)?,
             Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size, &label)?,
         };
         check_finite(name, &result)?;
-        results.push((name, result, time));
+        results.push((name, result));
     }
     if args.json {
         return say_json(&json_of(&results, examples.len()));
     }
-    if let [(_, result, time)] = &results[..] {
-        return say(describe(result, Some(*time)));
+    if let [(_, result)] = &results[..] {
+        return say(describe(result));
     }
-    let mut rows = vec![["adapter", "loss", "perplexity", "tokens", "time"].map(String::from)];
-    rows.extend(results.iter().map(|(name, result, time)| {
+    // The base is what the adapters above it are compared with.
+    results.rotate_left(1);
+    let mut rows = vec![["adapter", "loss", "perplexity", "tokens"].map(String::from)];
+    rows.extend(results.iter().map(|(name, result)| {
         [
             name.to_string(),
             format!("{:.4}", result.loss),
             perplexity(result.perplexity),
             thousands(result.tokens),
-            clock(*time),
         ]
     }));
     emit(&table(&rows)).map(drop)
@@ -88,16 +89,16 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
 /// The base's numbers, or those of one adapter with the base's in `base`, or those of several in
 /// `adapters`.
-fn json_of(results: &[(&String, Evaluation, Duration)], examples: usize) -> Value {
+fn json_of(results: &[(&String, Evaluation)], examples: usize) -> Value {
     let mut object = match results {
-        [(_, base, _)] => json(base),
-        [(_, base, _), (_, result, _)] => {
+        [(_, base)] => json(base),
+        [(_, base), (_, result)] => {
             let mut object = json(result);
             object["base"] = json(base);
             object
         }
         [base, adapters @ ..] => {
-            let each = adapters.iter().map(|(name, result, _)| {
+            let each = adapters.iter().map(|(name, result)| {
                 let mut object = json(result);
                 object["adapter"] = name.as_str().into();
                 object
@@ -163,14 +164,12 @@ pub fn measure(
     Ok((result?, begun.elapsed()))
 }
 
-/// `loss 3.2121  perplexity 24.83  (5,120 tokens in 0:12)`.
-pub fn describe(result: &Evaluation, time: Option<Duration>) -> String {
-    let time = time.map(|time| format!(" in {}", clock(time)));
+/// `loss 3.2121  perplexity 24.83  (5,120 tokens)`.
+pub fn describe(result: &Evaluation) -> String {
     format!(
-        "loss {:.4}  perplexity {}  ({} tokens{})",
+        "loss {:.4}  perplexity {}  ({} tokens)",
         result.loss,
         perplexity(result.perplexity),
-        thousands(result.tokens),
-        time.unwrap_or_default()
+        thousands(result.tokens)
     )
 }

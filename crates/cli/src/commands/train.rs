@@ -498,8 +498,10 @@ impl Job {
                 .transpose()?,
         };
         if let Some((result, time)) = known {
-            let result_told = describe(&result, time);
-            say(paragraph("  evaluation: ", &result_told, columns()))?;
+            say(paragraph("  evaluation: ", &describe(&result), columns()))?;
+            if let Some(time) = time {
+                say(format!("  evaluated in {}", clock(time)))?;
+            }
             found.evaluation = Some(result);
             found.runtime = time.map(|time| time.as_secs_f64());
         }

@@ -41,9 +41,9 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
                 absent.insert(key.to_string(), value);
             }
         }
-        let mut common = CommonConfig::from_fields(&mut fields)?;
+        let common = CommonConfig::from_fields(&mut fields)?;
         for (key, only) in Self::fixed() {
-            fields.take_turned_off(key, only, &mut common.turned_off)?;
+            fields.take_turned_off(key, only, &mut Map::new())?;
         }
         let mut config: Self = fields.take_struct()?;
         *config.common_mut() = common;
@@ -52,14 +52,16 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
         Ok(config)
     }
 
-    /// Every key that PEFT writes, without those of variants that no file has named, and the
-    /// unknown ones.
+    /// Every key that PEFT writes and the unknown ones.
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.common().to_json(Self::PEFT_TYPE);
         for key in Self::WITHOUT {
             map.shift_remove(*key);
         }
         map.extend(self.common().unknown.clone());
+        for (key, value) in Self::fixed() {
+            map.insert(key.to_string(), value);
+        }
         map.extend(own_keys(self));
         map
     }

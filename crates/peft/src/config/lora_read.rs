@@ -3,7 +3,7 @@
 use super::{Bias, CommonConfig, EvaConfig, Fields, InitLoraWeights, LoftQConfig, LoraConfig};
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Keys that only mean something beside an unsupported one, with their defaults.
 pub(super) fn inert_keys() -> [(&'static str, Value); 2] {
@@ -33,7 +33,7 @@ pub(super) fn unsupported_keys() -> [(&'static str, Value); 12] {
 }
 
 /// LoRA's keys that are written only where they are set, or where a file has named them.
-pub(super) fn optional_keys() -> Vec<&'static str> {
+pub(crate) fn optional_keys() -> Vec<&'static str> {
     let keys = inert_keys().into_iter().chain(unsupported_keys());
     let keys = keys.map(|(key, _)| key);
     keys.chain(["eva_config", "loftq_config"]).collect()
