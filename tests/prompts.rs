@@ -351,7 +351,8 @@ fn the_commands_take_them_like_any_adapter() {
         ),
     ] {
         let out = run(name, keys);
-        assert!(out.contains("(prompt_encoder): ModuleDict("), "{out}");
+        assert!(out.contains(": num_virtual_tokens = 4"), "{out}");
+        assert!(out.contains("\n  prompt_encoder.default."), "{out}");
         let weights = format!("{name}/adapter_model.safetensors");
         let whole = lab.read(&weights);
         let file = format!("{name}.toml");

@@ -28,11 +28,26 @@ fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// The lines as they are once written: without codes, and without what was drawn over.
-fn lines(screen: &str) -> Vec<String> {
-    let screen = console::strip_ansi_codes(screen).replace("\r\n", "\n");
-    let drawn = screen.split(['\n', '\r']);
-    drawn.map(|line| line.trim_end().to_string()).collect()
+/// The rows of a terminal of so many columns, what was drawn over among them.
+fn rows(screen: &str, columns: usize) -> Vec<String> {
+    let screen = console::strip_ansi_codes(screen);
+    let mut rows = vec![String::new()];
+    let mut width = 0;
+    for c in screen.chars() {
+        if matches!(c, '\n' | '\r') || width == columns {
+            rows.push(String::new());
+            width = 0;
+        }
+        if !c.is_control() {
+            rows.last_mut().unwrap().push(c);
+            width += 1;
+        }
+    }
+    rows.retain_mut(|row| {
+        row.truncate(row.trim_end().len());
+        !row.is_empty()
+    });
+    rows
 }
 
 #[test]
@@ -41,29 +56,35 @@ fn a_run_fits_its_terminal() {
     for columns in [60, 80, 120] {
         let args = "train train.toml --set training.eval_strategy=steps \
                     --set training.eval_steps=2 --set training.output_dir=out";
-        let dir = format!("{args}{columns}");
-        let Some(screen) = on_terminal(&lab, columns, &dir) else {
+        let Some(screen) = on_terminal(&lab, columns, &format!("{args}{columns}")) else {
             return;
         };
-        let lines = lines(&screen);
+        let rows = rows(&screen, columns);
         // Until the run ends; what is written then are paths and commands.
-        let begun = lines.iter().position(|line| line == "before training:");
-        let ended = lines.iter().position(|line| line.starts_with("written:"));
-        for line in &lines[begun.unwrap()..ended.unwrap()] {
-            let width = line.chars().count();
-            assert!(width <= columns, "{width} > {columns}: {line}");
+        let begun = rows.iter().position(|row| row == "before training:");
+        let ended = rows
+            .iter()
+            .position(|row| row.starts_with("after training"));
+        let rows = &rows[begun.unwrap() + 1..ended.unwrap()];
+        // A row that begins in the middle of something is the rest of one that wrapped.
+        for row in rows {
+            let whole = ["  ", "step ", "█", "░", "evaluating "];
+            let is_whole = whole.iter().any(|beginning| row.starts_with(beginning));
+            assert!(is_whole, "{columns}: {row}");
         }
         for beginning in [
-            "step 1/3  ",
+            "  evaluation: ",
             "step 2/3  eval_loss ",
-            "step 3/3  ",
             "  sample: the cat",
         ] {
-            let found = lines.iter().any(|line| line.starts_with(beginning));
-            assert!(found, "{beginning:?} is not in {lines:#?}");
+            let found = rows.iter().any(|row| row.starts_with(beginning));
+            assert!(found, "{beginning:?} is not in {rows:#?}");
         }
-        let loss = |line: &&String| line.starts_with("step ") && line.contains("  loss ");
-        assert_eq!(lines.iter().filter(loss).count(), 3, "{lines:#?}");
+        for step in 1..=3 {
+            let logged = format!("step {step}/3  ");
+            let logged = |row: &&String| row.starts_with(&logged) && row.contains("  loss ");
+            assert_eq!(rows.iter().filter(logged).count(), 1, "{rows:#?}");
+        }
     }
 }
 
@@ -84,8 +105,5 @@ fn a_continuation_stands_behind_its_prompt_on_a_terminal() {
         "the cat",
     ]);
     assert!(!piped.starts_with("the cat"), "{piped}");
-    assert_eq!(
-        lines(&screen).join("\n"),
-        lines(&format!("the cat{piped}")).join("\n")
-    );
+    assert_eq!(rows(&screen, 80), rows(&format!("the cat{piped}"), 80));
 }

@@ -32,6 +32,7 @@ fn an_adapter_is_trained_shown_and_saved() {
         "  transformer.h.*.attn.c_attn  2 layers  512 parameters\n",
         "6 examples",
         "before training:\n  evaluation: loss ",
+        "\n  evaluated in 0:0",
         "after training, 3 steps in 0:0",
         "out/adapter_model.safetensors (",
         "out/checkpoint-3 (",

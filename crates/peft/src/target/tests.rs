@@ -152,7 +152,7 @@ fn errors_name_the_target_and_the_way_out() {
                 .with_modules_to_save(["0.attn"])
         ),
         "target_modules [\"c_attn\"] matches layers of gpt2, but none is left: modules_to_save \
-         [\"0.attn\"] removes 1; layers_to_transform [7] removes 1, whose indices are {1}"
+         0.attn removes 1; layers_to_transform [7] removes 1, whose indices are 1"
     );
     assert_eq!(
         error(

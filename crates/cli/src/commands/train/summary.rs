@@ -26,19 +26,22 @@ pub fn summary<M: BaseModel>(model: &PeftModel<M>) -> Result<String> {
             let rest = name.strip_prefix(path.as_str())?.strip_prefix('.')?;
             Some((path.as_str(), rest))
         });
-        let (layer, what) = match within.max_by_key(|(path, _)| path.len()) {
-            Some((path, rest)) => (path, part(rest)),
-            None => (name, ""),
+        let layer = within.max_by_key(|(path, _)| path.len());
+        let key = match layer {
+            Some((path, rest)) => format!("  {}{}", every(path), part(rest)),
+            None => format!("  {name}"),
         };
-        let key = format!("  {}{what}", every(layer));
         let (layers, parameters) = places.entry(key).or_default();
-        if !layers.contains(&layer) {
+        if let Some((layer, _)) = layer
+            && !layers.contains(&layer)
+        {
             layers.push(layer);
         }
         *parameters += parameter.numel();
     }
     let rows = places.into_iter().map(|(place, (layers, parameters))| {
         let layers = match layers.len() {
+            0 => String::new(),
             1 => "1 layer".to_string(),
             count => format!("{count} layers"),
         };
@@ -72,6 +75,15 @@ fn every(path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
+/// Keys that say what the model is, not what the method does.
+const OF_THE_MODEL: [&str; 5] = [
+    "fan_in_fan_out",
+    "token_dim",
+    "num_transformer_submodules",
+    "num_attention_heads",
+    "num_layers",
+];
+
 /// `LORA: r = 8, lora_alpha = 16, use_dora = true`: the numbers of a method, and the other keys of
 /// its own that are not as they are by default.
 fn numbers(config: &dyn Method) -> String {
@@ -80,8 +92,7 @@ fn numbers(config: &dyn Method) -> String {
     let defaults = default_config(peft_type).map(|config| config.to_json());
     let defaults = defaults.unwrap_or_default();
     let keys = config.to_json().into_iter().filter(|(key, value)| {
-        // What the layers are says nothing of the method.
-        let own = !shared.contains_key(key) && key != "fan_in_fan_out";
+        let own = !shared.contains_key(key) && !OF_THE_MODEL.contains(&key.as_str());
         let told = match value {
             serde_json::Value::Number(number) => number.as_f64() != Some(0.0),
             serde_json::Value::Bool(_) | serde_json::Value::String(_) => {
