@@ -228,3 +228,84 @@ fn a_large_file_is_not_held_in_memory() {
     // In KiB: half of the file would be 45 MiB.
     assert!(large < small + (45 << 10), "{small} {large}");
 }
+
+#[test]
+fn what_a_row_says_beside_its_text_is_used_or_named() {
+    let lab = Lab::new();
+    lab.write("model/chat_template.jinja", CHATML);
+    let message = |role, content| json!({"role": role, "content": content});
+    let mut bad = message("assistant", "BAD");
+    bad["weight"] = 0.into();
+    let messages = [
+        message("user", "hi"),
+        bad,
+        message("User", "so"),
+        message("gpt", "good"),
+    ];
+    let row = json!({"messages": messages, "system": "SYS", "images": ["a.png"]});
+    lab.write("chat.jsonl", lines([row]));
+    for _ in 0..2 {
+        // From the cache it is said again.
+        let answer = lab.peft(&["data", "chat.jsonl", "--model", "model"]);
+        assert!(
+            answer.err.contains("WARN") && answer.err.contains("`images` left out"),
+            "{answer:?}"
+        );
+        let shown =
+            "<system>SYS\n  <user>hi\n  <assistant>BAD\n  <user>so\n  <assistant>[good\n  ]";
+        assert!(answer.out.contains(shown), "{}", answer.out);
+    }
+    lab.write("faq.jsonl", lines([json!({"q": "the cat", "a": " sat"})]));
+    let args = ["data", "faq.jsonl", "--model", "model", "--template", "{q}"];
+    let answer = lab.peft(&args);
+    assert!(
+        answer.err.contains("data.template leaves out `a`"),
+        "{answer:?}"
+    );
+    let out = lab.ok(&[&args[..], &["--completion-field", "a"]].concat());
+    assert!(out.contains("the cat[ sat<|endoftext|>]"), "{out}");
+}
+
+#[test]
+fn rows_that_are_cut_or_dropped_are_counted_with_the_setting() {
+    let lab = Lab::new();
+    let row = |prompt: &str, completion: &str| json!({"prompt": prompt, "completion": completion});
+    let mut masked = row("a", "b");
+    masked["loss_weight"] = 0.0.into();
+    let rows = [
+        row("the cat", " sat"),
+        row("the cat", " sat on the mat and the dog sat on the cat"),
+        row("the cat sat on the mat and the dog", " sat"),
+        row("", ""),
+        masked,
+    ];
+    lab.write("rows.jsonl", lines(rows));
+    let said = [
+        "1 of 5 rows cut to data.max_length = 6",
+        "1 of 5 rows dropped: what is learnt of them lies behind data.max_length = 6",
+        "1 of 5 rows dropped: fewer than 2 tokens",
+        "1 of 5 rows dropped: their weight is 0 or their label false",
+    ];
+    let data = lab.ok(&[
+        "data",
+        "rows.jsonl",
+        "--model",
+        "model",
+        "--max-length",
+        "6",
+    ]);
+    let train = lab.ok(&[
+        "train",
+        "train.toml",
+        "--set",
+        "data.train=rows.jsonl",
+        "--set",
+        "data.max_length=6",
+    ]);
+    for line in said {
+        assert!(
+            data.contains(line) && train.contains(line),
+            "{line}\n{data}\n{train}"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Files that are something else than their name says, and files with a byte order mark.
+
+use crate::common::Lab;
+
+const POINTER: &str =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:248dfc39\nsize 548105171\n";
+const GENERATE: [&str; 7] = [
+    "generate",
+    "--model",
+    "model",
+    "--adapter",
+    "out",
+    "--prompt",
+    "the cat",
+];
+const DATA: [&str; 4] = ["data", "train.jsonl", "--model", "model"];
+const TRAIN: [&str; 2] = ["train", "train.toml"];
+
+/// Text files and the commands that read them.
+const TEXTS: [(&str, &[&str]); 5] = [
+    ("model/config.json", &GENERATE),
+    ("model/tokenizer.json", &GENERATE),
+    ("out/adapter_config.json", &GENERATE),
+    ("train.jsonl", &DATA),
+    ("train.toml", &TRAIN),
+];
+
+#[test]
+fn what_a_file_is_in_truth_is_said_of_all_that_are_read() {
+    let lab = Lab::with_adapter();
+    let weights: [(&str, &[&str]); 2] = [
+        ("model/model.safetensors", &GENERATE),
+        ("out/adapter_model.safetensors", &GENERATE),
+    ];
+    for (name, args) in TEXTS.into_iter().chain(weights) {
+        let content = lab.read(name);
+        lab.write(name, POINTER);
+        let file = name.rsplit('/').next().unwrap();
+        lab.fails(args, &[file, "is a Git LFS pointer", "`git lfs pull`"]);
+        lab.write(name, b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
+        lab.fails(args, &[file, "is compressed by gzip"]);
+        lab.write(name, content);
+    }
+    for (name, args) in TEXTS {
+        let content = lab.read(name);
+        let utf16 = String::from_utf8(content.clone()).unwrap();
+        let utf16 = utf16.encode_utf16().flat_map(u16::to_le_bytes);
+        lab.write(
+            name,
+            [0xff, 0xfe].into_iter().chain(utf16).collect::<Vec<u8>>(),
+        );
+        let file = name.rsplit('/').next().unwrap();
+        lab.fails(args, &[file, "is text in UTF-16: save it as UTF-8"]);
+        lab.write(name, content);
+    }
+    lab.write("a.txt", POINTER);
+    lab.fails(
+        &["data", "a.txt", "--model", "model"],
+        &["a.txt is a Git LFS pointer"],
+    );
+}
+
+#[test]
+fn a_byte_order_mark_changes_nothing() {
+    let lab = Lab::with_adapter();
+    lab.write(
+        "model/tokenizer_config.json",
+        "{\"eos_token\": \"<|endoftext|>\"}",
+    );
+    let (text, data) = (lab.ok(&GENERATE), lab.ok(&DATA));
+    let others = [
+        "model/tokenizer_config.json",
+        "model/generation_config.json",
+    ];
+    lab.write("model/generation_config.json", "{\"eos_token_id\": 0}");
+    for name in TEXTS.map(|(name, _)| name).into_iter().chain(others) {
+        let content = lab.read(name);
+        lab.write(name, [b"\xef\xbb\xbf", &content[..]].concat());
+    }
+    assert_eq!((lab.ok(&GENERATE), lab.ok(&DATA)), (text, data));
+    lab.ok(&["train", "train.toml", "--set", "training.output_dir=again"]);
+}
