@@ -14,6 +14,7 @@ use std::io;
 use std::ops::Range;
 
 mod messages;
+pub(crate) use messages::tool_turns;
 
 /// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
 const BEGIN: char = '\u{f5e51}';

@@ -16,6 +16,9 @@ const ROLES: [&str; 7] = [
     "function",
     "ipython",
 ];
+/// The assistant's calls of tools, where they are turns of their own, and what the tools answer.
+const TOOL_CALLS: [&str; 2] = ["function_call", "tool_call"];
+const TOOL_ANSWERS: [&str; 3] = ["observation", "function_response", "tool_response"];
 /// Keys of a message that say with 0 or false that it is not learnt: OpenAI's and Mistral's,
 /// LLaMA-Factory's, axolotl's.
 const MASKS: [&str; 4] = ["weight", "loss_weight", "train", "training"];
@@ -91,6 +94,19 @@ impl Chat {
     }
 }
 
+/// Turns of tools under other names, which are taken as the assistant's or the tool's.
+pub(crate) fn tool_turns<'a>(
+    row: &'a Map<String, Value>,
+    column: &str,
+) -> impl Iterator<Item = &'a str> {
+    let list = row.get(column).and_then(Value::as_array);
+    let speakers = list.into_iter().flatten().filter_map(|message| {
+        let speaker = message.get("role").or_else(|| message.get("from"));
+        speaker.and_then(Value::as_str)
+    });
+    speakers.filter(|speaker| TOOL_CALLS.contains(speaker) || TOOL_ANSWERS.contains(speaker))
+}
+
 /// The messages of a column: a list, also as JSON in text; or where one `role` speaks in it, one
 /// message or its text.
 fn messages(
@@ -144,9 +160,9 @@ fn role(name: &str) -> String {
     let lower = name.to_lowercase();
     match lower.as_str() {
         "human" => "user",
-        "gpt" | "model" | "chatgpt" | "bing" | "bard" | "bot" | "ai" | "function_call"
-        | "tool_call" => "assistant",
-        "observation" | "function_response" | "tool_response" => "tool",
+        "gpt" | "model" | "chatgpt" | "bing" | "bard" | "bot" | "ai" => "assistant",
+        lower if TOOL_CALLS.contains(&lower) => "assistant",
+        lower if TOOL_ANSWERS.contains(&lower) => "tool",
         lower if ROLES.contains(&lower) => lower,
         _ => name,
     }

@@ -5,6 +5,7 @@ use super::shape::CHATS;
 use super::template::placeholders;
 use super::tokens::LOSS_MASKS;
 use super::{Content, Shape};
+use crate::chat::tool_turns;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -53,6 +54,8 @@ pub(crate) enum Note {
     LeftOut(String),
     /// A role is none of the usual.
     Role(String),
+    /// A turn of a tool has a name that chat templates do not know.
+    ToolTurn(String),
     /// A weight is neither 0 nor 1.
     Weight(String),
 }
@@ -128,6 +131,10 @@ pub(crate) fn is_zero(value: &Value) -> bool {
 pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
     let mut notes = left_out(shape, row);
     if let Content::Chat(chat) = content {
+        for column in CHATS {
+            let turns = tool_turns(row, column).map(|turn| Note::ToolTurn(turn.into()));
+            notes.extend(turns);
+        }
         notes.extend(chat.unknown_roles().map(|role| Note::Role(role.into())));
         notes.extend(chat.odd_weights().map(|key| Note::Weight(key.into())));
     }
@@ -187,6 +194,16 @@ pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
              go to the chat template as they are, and are not learnt"
         )
     });
+    let turns = list(&|note| match note {
+        Note::ToolTurn(name) => Some(name),
+        _ => None,
+    });
+    let turns = turns.map(|names| {
+        format!(
+            "{names}: calls of tools are learnt as the assistant's words, what tools answer goes to \
+             the chat template as the role tool"
+        )
+    });
     let weights = list(&|note| match note {
         Note::Weight(name) => Some(name),
         _ => None,
@@ -194,7 +211,10 @@ pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
     let weights = weights.map(|names| {
         format!("{names} is neither 0 nor 1, and taken as 1: rows and messages are learnt or not")
     });
-    [left_out, roles, weights].into_iter().flatten().collect()
+    [left_out, roles, turns, weights]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -233,7 +233,12 @@ fn roles_have_many_names() {
         ("tool", "sun"),
         ("assistant", "sunny"),
     ];
-    assert_eq!(messages(row), pairs(&expected));
+    assert_eq!(messages(row.clone()), pairs(&expected));
+    let words = said(row, &DataConfig::new("a"));
+    assert!(
+        words[0].starts_with("`function_call`, `observation`: calls of tools are learnt"),
+        "{words:?}"
+    );
     let row = json!({"messages": [
         {"role": "User", "content": "a"}, {"role": "ASSISTANT", "content": "b"},
         {"role": "Human", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
