@@ -35,7 +35,7 @@ fn rows_that_are_too_long_are_counted_and_seen() {
     );
     let out = lab.ok(&["data", "a.jsonl", "--model", "model", "--max-length", "32"]);
     assert!(
-        out.contains("2 rows cut to max_length") && !out.contains("too long"),
+        out.contains("2 of 3 rows cut to data.max_length") && !out.contains("too long"),
         "{out}"
     );
 }
