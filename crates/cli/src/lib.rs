@@ -42,7 +42,7 @@ use commands::{
 #[command(name = "peft", version, propagate_version = true, after_help = EXAMPLE)]
 struct Cli {
     /// Say more on standard error; twice for details
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST - 1)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,
