@@ -16,6 +16,9 @@ use crate::error::ADAPTER_FOLDER;
 use crate::error::{ModelError, Result};
 
 mod dataset;
+mod here;
+
+use here::{no_folder, not_here};
 
 pub use dataset::{dataset, folder_dataset};
 
@@ -105,31 +108,10 @@ impl HubOptions {
             return Err(ModelError::file(path, reason));
         }
         let Some((id, revision)) = parse_id(model) else {
-            let here = std::env::current_dir().unwrap_or_default();
-            let seen = match path.is_relative() {
-                true => format!(" here ({})", here.display()),
-                false => String::new(),
-            };
-            let reason = format!(
-                "there is no such folder{seen}, and a Hub id is written `name` or \
-                 `organisation/name`, with `@revision` where wanted"
-            );
-            return Err(ModelError::file(path, reason));
+            return Err(no_folder(path));
         };
         let found = Hub::new(self, id, revision)?.resolve(required, optional);
         found.map_err(|error| not_here(error, "folder"))
-    }
-}
-
-/// The error that something is not to be had from the Hub, for somebody who meant a path.
-fn not_here(error: ModelError, what: &str) -> ModelError {
-    let here = std::env::current_dir().unwrap_or_default();
-    match error {
-        ModelError::Hub(problem) => ModelError::Hub(format!(
-            "{problem}; and there is no such {what} here ({})",
-            here.display()
-        )),
-        error => error,
     }
 }
 
