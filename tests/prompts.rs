@@ -280,7 +280,7 @@ fn bad_configurations_name_the_key() {
         ),
         (
             r#""peft_type": "P_TUNING", "num_virtual_tokens": 2, "encoder_hidden_size": 0"#,
-            ["encoder_hidden_size = 0", "positive"],
+            ["encoder_hidden_size = 0", "at least 1"],
         ),
         (
             r#""peft_type": "P_TUNING", "num_virtual_tokens": 2, "encoder_dropout": 1.5"#,

@@ -14,6 +14,9 @@ use crate::{BaseModel, LayerKind, PeftModel, Result, Slot};
 /// What trained rows of an embedding are called.
 const ROWS: &str = "trainable_tokens_delta";
 
+/// What DoRA's magnitudes are called.
+const MAGNITUDES: &str = "lora_magnitude_vector";
+
 /// What PEFT's wrappers put between the path of a layer and the name of its own weight.
 const WRAPPERS: [&str; 4] = [
     "weight",
@@ -137,7 +140,14 @@ impl<M: BaseModel> PeftModel<M> {
             let adapter = slot.adapter(adapter_name);
             adapter.is_some_and(|adapter| adapter.tensors().contains(ROWS))
         });
+        let has_magnitudes = ask(path, &|slot| {
+            let adapter = slot.adapter(adapter_name);
+            adapter.is_some_and(|adapter| adapter.tensors().contains(MAGNITUDES))
+        });
         let mut names = Vec::new();
+        if has_magnitudes {
+            names.push(format!("{MAGNITUDES}.weight"));
+        }
         if is_saved {
             names.push("modules_to_save.weight".to_string());
         }

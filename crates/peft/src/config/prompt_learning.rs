@@ -97,7 +97,13 @@ impl PromptLearning {
     /// # Errors
     /// If there is no virtual token, or more than a model has positions.
     pub fn validate(&self) -> Result<()> {
-        within("num_virtual_tokens", self.num_virtual_tokens, SIDE)
+        match self.num_virtual_tokens {
+            0 => Err(PeftError::Config(
+                "num_virtual_tokens = 0, or missing: must be a positive whole number, such as 20"
+                    .into(),
+            )),
+            tokens => within("num_virtual_tokens", tokens, SIDE),
+        }
     }
 
     /// The same with what it leaves to the model filled in.
