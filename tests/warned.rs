@@ -29,15 +29,15 @@ fn entries_of_patterns_and_indices_without_effect_are_named() {
     let cases = [
         (
             "peft.rank_pattern={\"c_attn\"=2,\"q_proj\"=3}",
-            "rank_pattern [\"q_proj\"] have no effect",
+            "rank_pattern: no effect of q_proj:",
         ),
         (
             "peft.alpha_pattern={\"h.7.attn.c_attn\"=2}",
-            "alpha_pattern [\"h.7.attn.c_attn\"] have no effect",
+            "alpha_pattern: no effect of h.7.attn.c_attn:",
         ),
         (
             "peft.layers_to_transform=[0,7,9]",
-            "layers_to_transform [7, 9] have no effect",
+            "layers_to_transform: no effect of 7, 9:",
         ),
         (
             "peft.exclude_modules=[\"h.0.attn.c_attn\",\"v_proj\"]",
@@ -55,7 +55,7 @@ fn entries_of_patterns_and_indices_without_effect_are_named() {
     ];
     let said = said(&lab, &patterns);
     assert!(
-        said.contains("layers_pattern [\"layers\"] have no effect"),
+        said.contains("layers_pattern: no effect of layers:"),
         "{said}"
     );
 }
@@ -70,7 +70,7 @@ fn the_patterns_of_other_methods_too() {
     ];
     let said = said(&lab, &keys);
     assert!(
-        said.contains("n_frequency_pattern [\"c_atn\"] have no effect"),
+        said.contains("n_frequency_pattern: no effect of c_atn:"),
         "{said}"
     );
 }

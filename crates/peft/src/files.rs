@@ -389,16 +389,20 @@ fn numbers_of(tensors: &IndexMap<String, TensorData>) -> usize {
 
 /// What is wrong where tensors are missing or nothing takes them.
 fn unfitting(missing: &[String], left: &IndexMap<String, TensorData>) -> Option<String> {
-    let list = |count: usize, keys: Vec<&String>, what: &str| {
+    let list = |count: usize, keys: Vec<&str>, what: &str| {
         let verb = if count == 1 { "is" } else { "are" };
         let first = if count > keys.len() { "first " } else { "" };
-        (count > 0).then(|| format!("{count} {verb} {what} ({first}{keys:?})"))
+        (count > 0).then(|| format!("{count} {verb} {what} ({first}{})", keys.join(", ")))
     };
     let problems = [
-        list(missing.len(), missing.iter().take(4).collect(), "missing"),
+        list(
+            missing.len(),
+            missing.iter().take(4).map(String::as_str).collect(),
+            "missing",
+        ),
         list(
             left.len(),
-            left.keys().take(4).collect(),
+            left.keys().take(4).map(String::as_str).collect(),
             "more than the configuration asks for",
         ),
     ];

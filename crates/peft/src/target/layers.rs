@@ -184,15 +184,18 @@ fn warn_unused_blocks(common: &CommonConfig, matcher: &Matcher, paths: &[String]
         }
     }
     let unused = common.layer_indices().iter();
-    let unused: Vec<_> = unused.filter(|index| !indices.contains(index)).collect();
+    let unused = unused.filter(|index| !indices.contains(index));
+    let unused: Vec<_> = unused.map(i64::to_string).collect();
     if !unused.is_empty() {
-        tracing::warn!("layers_to_transform {unused:?} have no effect: no such block is adapted");
+        let unused = unused.join(", ");
+        tracing::warn!("layers_to_transform: no effect of {unused}: no such block is adapted");
     }
     let unused = common.layer_patterns().iter().enumerate();
     let unused = unused.filter(|(number, _)| !patterns.contains(number));
-    let unused: Vec<_> = unused.map(|(_, pattern)| pattern).collect();
+    let unused: Vec<_> = unused.map(|(_, pattern)| pattern.as_str()).collect();
     if !unused.is_empty() {
-        tracing::warn!("layers_pattern {unused:?} have no effect: no adapted layer lies in such");
+        let unused = unused.join(", ");
+        tracing::warn!("layers_pattern: no effect of {unused}: no adapted layer lies in such");
     }
     Ok(())
 }
@@ -215,11 +218,12 @@ pub(crate) fn warn_unused_patterns(config: &Map<String, Value>, paths: &[String]
                 matches |= pattern_value(key, &one, path)?.is_some();
             }
             if !matches {
-                unused.push(pattern);
+                unused.push(pattern.as_str());
             }
         }
         if !unused.is_empty() {
-            tracing::warn!("{key} {unused:?} have no effect: they match no adapted layer");
+            let unused = unused.join(", ");
+            tracing::warn!("{key}: no effect of {unused}: no adapted layer is called so");
         }
     }
     Ok(())
