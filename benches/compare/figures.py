@@ -1,11 +1,12 @@
 """The rows of the table: what is measured, against what, and the goal."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from statistics import median
 from typing import Callable
 
-from lab import Failure
+from lab import Failure, Skip
 from products import shapes
 
 # Steps of a run; the first is a warm-up and does not count.
@@ -158,6 +159,37 @@ class Bench:
         return self.pairs(f"products-{dtype}", ours, theirs)
 
 
+    def ours_tokens(self, threads):
+        """The whole command, which reads the rows and writes the tokens too."""
+        lab, rows = self.lab, self.lab.work / "instructions.jsonl"
+        cache = lab.work / "token-cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        environment = lab.environment | {"RAYON_NUM_THREADS": str(threads), "BURN_PEFT_CACHE": str(cache)}
+        done = lab.run([lab.peft, "data", rows, "--tokenizer", lab.model(), "--json"], environment)
+        found = done.json()
+        return {"rows": found["examples"], "tokens": found["tokens"], "tokens_per_second": found["tokens"] / done.seconds}
+
+    def tokens(self):
+        def theirs(ours):
+            lab = self.lab
+            environment = lab.environment | {"TOKENIZERS_PARALLELISM": "true"}
+            words = ["--rows", lab.work / "instructions.jsonl", "--tokenizer", lab.model()]
+            found = lab.rival("tokenise", *words, environment=environment).json()
+            # Ours ends every row with a token of its own.
+            if ours["tokens"] - ours["rows"] != found["tokens"]:
+                raise Failure(f"{ours['tokens']:,} tokens in {ours['rows']:,} rows of ours, {found['tokens']:,} of theirs")
+            ours["same"] = "the same tokens but for each row's end"
+            return found
+
+        return self.pairs("tokens", lambda: self.ours_tokens(self.lab.given.threads), theirs)
+
+    def tokens_by_threads(self):
+        threads = self.lab.given.threads
+        if threads < 2:
+            raise Skip("needs --threads 2 or more")
+        return self.pairs("tokens-threads", lambda: self.ours_tokens(threads), lambda _: self.ours_tokens(1))
+
+
 def compare_losses(ours, theirs, tolerance):
     pairs = list(zip(ours["losses"], theirs["losses"]))
     if not pairs or len(ours["losses"]) > len(theirs["losses"]):
@@ -237,6 +269,8 @@ def note(pairs):
         return "products: " + ", ".join(f"{name} {of(name):.2f} s" for name in theirs["totals"])
     if "loss_error" in ours:
         return f"losses within {max(pair[0]['loss_error'] for pair in pairs):.0e}"
+    if "same" in ours:
+        return ours["same"]
     if "token_ids" in ours:
         same = [a == b for a, b in zip(ours["token_ids"], theirs["token_ids"])]
         return f"the first {(same + [False]).index(False)} of {len(same)} tokens are the same"
@@ -284,5 +318,8 @@ FIGURES = [
            inverse=True, their_value=lambda found: found["product_seconds"]),
     Figure("products-bf16", "a whole step, batch 4 × 256, bf16", "the same", 0.5, lambda b: b.products("bf16"), steady, SECONDS,
            inverse=True, their_value=lambda found: found["product_seconds"]),
+    Figure("tokens", "tokens/s of `peft data`, 220,000 instructions, the whole command", "the call of `tokenizers.encode_batch` alone, on the same texts", 1.0,
+           lambda b: b.tokens(), speed, TOKENS),
+    Figure("tokens-threads", "the same", "the same with one thread", 1.8, lambda b: b.tokens_by_threads(), speed, TOKENS),
     Figure("disk", "disk needed to run at all", "the virtual environment", 0.02, size, lambda found: found["bytes"], GIGABYTES, at_least=False),
 ]  # fmt: skip

@@ -127,9 +127,9 @@ class Lab:
             raise Failure(f"{name} ended with code {process.returncode}, the last command in {self.commands.name}: {' / '.join(said[-3:])}")
         return Done(seconds, usage.ru_maxrss * 1024, out.read_text())
 
-    def rival(self, *words):
+    def rival(self, *words, environment=None):
         """A part of rival.py."""
-        return self.run([self.python, HERE / "rival.py", *words, "--threads", self.given.threads])
+        return self.run([self.python, HERE / "rival.py", *words, "--threads", self.given.threads], environment)
 
     def example(self, name, *words):
         """A program of examples/ beside the command."""
@@ -149,7 +149,7 @@ class Lab:
         self.make_config()
         self.say("data, start adapter, bf16 weights …")
         words = ["--work", self.work, "--tokenizer", self.given.tokenizer.resolve()]
-        for name in ("text", "reviews"):
+        for name in ("text", "reviews", "instructions"):
             if file := getattr(self.given, name):
                 words += [f"--{name}", file.resolve()]
         self.say("  " + self.run([self.python, HERE / "prepare.py", "data", *words]).text.strip().replace("\n", "\n  "))

@@ -1,14 +1,16 @@
 """What both sides start from; run by `run` in the rival's environment.
 
     prepare.py versions --requirements FILE     says what is installed, and what differs from the pins
-    prepare.py data --work DIR --tokenizer DIR [--text FILE] [--reviews FILE]
+    prepare.py data --work DIR --tokenizer DIR [--text FILE] [--reviews FILE] [--instructions FILE]
         rows-256.jsonl, rows-1024.jsonl, reviews.jsonl: rows of token ids and labels; prompt.txt;
+        instructions.jsonl: rows of instruction, input and output;
         adapter/: r 8 on c_attn, both matrices random, so that both count from the first step on
     prepare.py bf16 --work DIR                  model-bf16/ and merged-bf16/ from model/ and merged/
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import platform
 import random
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORIES = ROOT / "data/quickstart/train.jsonl"
 REVIEWS = 96  # of which some 2,465 tokens are expected
 ROWS = {256: 32, 1024: 16}
+INSTRUCTIONS = 220_000
 
 
 def texts(path):
@@ -51,7 +54,19 @@ def mixed_lengths(ids):
     return rows
 
 
+def instructions(given):
+    """Rows as Alpaca's, as often over as it takes; without a file the stories are what is answered."""
+    if given.instructions:
+        rows = json.loads(given.instructions.read_text())
+    else:
+        rows = [{"instruction": text[:40], "input": "", "output": text} for text in texts(STORIES)]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    with (given.work / "instructions.jsonl").open("w") as out:
+        out.writelines(itertools.islice(itertools.cycle(lines), INSTRUCTIONS))
+
+
 def data(given):
+    instructions(given)
     text = given.text.read_text() if given.text else "\n".join(texts(STORIES))
     tokenizer = load_tokenizer(given.tokenizer)
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
@@ -114,7 +129,7 @@ def versions(given):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["versions", "data", "bf16"])
-    for name in ("work", "tokenizer", "text", "reviews", "requirements"):
+    for name in ("work", "tokenizer", "text", "reviews", "instructions", "requirements"):
         parser.add_argument(f"--{name}", type=Path)
     given = parser.parse_args()
     {"versions": versions, "data": data, "bf16": bf16}[given.what](given)

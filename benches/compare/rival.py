@@ -4,6 +4,7 @@
     rival.py trainer CONFIG.toml --rows FILE                     an epoch of transformers' Trainer
     rival.py generate --model DIR --adapter DIR --prompt-ids JSON --new-tokens N [--bf16] [--merge]
     rival.py products --shapes FILE [--bf16]                     matrix products, each measured alone
+    rival.py tokenise --rows FILE --tokenizer DIR                encode_batch of the tokenizers package
 
 CONFIG.toml is the training file of `peft train`. The last line printed is one JSON object. Where
 there is a choice it is the faster one, so that no ratio is won by the rival's bad habits.
@@ -153,17 +154,36 @@ def products(given):
     return {"seconds": seconds}
 
 
+def tokenise(given):
+    """The call alone: neither loading nor making the texts of the rows counts."""
+    from prepare import load_tokenizer
+
+    def text(row):
+        extra = f"### Input:\n{row['input']}\n\n" if row["input"].strip() else ""
+        return f"### Instruction:\n{row['instruction']}\n\n{extra}### Response:\n{row['output']}"
+
+    texts = [text(json.loads(line)) for line in given.rows.read_text().splitlines()]
+    tokenizer = load_tokenizer(given.tokenizer)
+    start = time.perf_counter()
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    seconds = time.perf_counter() - start
+    tokens = sum(len(one.ids) for one in encoded)
+    return {"rows": len(texts), "tokens": tokens, "tokens_per_second": tokens / seconds}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     parts_of = {}
-    for name in ("train", "trainer", "generate", "products"):
+    for name in ("train", "trainer", "generate", "products", "tokenise"):
         parts_of[name] = parts.add_parser(name)
         parts_of[name].add_argument("--threads", type=int, default=2)
         parts_of[name].add_argument("--bf16", action="store_true")
     for name in ("train", "trainer"):
         parts_of[name].add_argument("config", type=Path)
+    for name in ("train", "trainer", "tokenise"):
         parts_of[name].add_argument("--rows", type=Path, required=True)
+    parts_of["tokenise"].add_argument("--tokenizer", type=Path, required=True)
     parts_of["train"].add_argument("--steps", type=int, required=True)
     for name in ("model", "adapter", "prompt-ids"):
         parts_of["generate"].add_argument(f"--{name}", required=True)
@@ -172,7 +192,8 @@ def main():
     parts_of["products"].add_argument("--shapes", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    result = {"train": train, "trainer": trainer, "generate": generate, "products": products}[given.part](given)
+    parts = {"train": train, "trainer": trainer, "generate": generate, "products": products, "tokenise": tokenise}
+    result = parts[given.part](given)
     print(json.dumps(result))
 
 

@@ -1,0 +1,99 @@
+//! Spoils files at random and reads them: nothing may panic, end the process, hang, or take more
+//! memory than twice what the file justifies. `docs/fuzzing.md` says how it is run.
+
+mod allocator;
+mod corpus;
+mod parent;
+mod readers;
+mod spoil;
+mod values;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What the command line asks for.
+pub struct Options {
+    inputs: u64,
+    seconds: Option<Duration>,
+    seed: u64,
+    jobs: usize,
+    reader: Option<String>,
+    output: Option<PathBuf>,
+}
+
+const HELP: &str = "\
+cargo test --release -p burn-peft-cli --test fuzz -- OPTIONS
+
+  --inputs N       inputs to try (2000; with --seconds as many as there is time for)
+  --seconds N      stop after so many seconds
+  --seed N         decides every input (1)
+  --jobs N         processes (as many as there are processors)
+  --reader NAME    this kind of file alone
+  --output FILE    the figures as Markdown
+  --one N          input N again, in this process, which says where it fails
+  --keep DIR       with --one: leave the input's files there
+  --read NAME DIR  read a folder as a reader does
+";
+
+fn main() -> ExitCode {
+    let mut options = Options {
+        inputs: 2000,
+        seconds: None,
+        seed: 1,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        reader: None,
+        output: None,
+    };
+    let (mut one, mut keep, mut read, mut child) = (None, None, None, None);
+    let (mut given, mut args) = (false, std::env::args().skip(1));
+    while let Some(arg) = args.next() {
+        let mut value = || {
+            args.next()
+                .unwrap_or_else(|| usage(&format!("{arg} needs a value")))
+        };
+        match arg.as_str() {
+            "--inputs" => (options.inputs, given) = (number(&value()), true),
+            "--seconds" => options.seconds = Some(Duration::from_secs(number(&value()))),
+            "--seed" => options.seed = number(&value()),
+            "--jobs" => options.jobs = number(&value()).max(1) as usize,
+            "--reader" => options.reader = Some(value()),
+            "--output" => options.output = Some(value().into()),
+            "--one" => one = Some(number(&value())),
+            "--keep" => keep = Some(PathBuf::from(value())),
+            "--read" => read = Some((value(), PathBuf::from(value()))),
+            "--worker" => {
+                child = Some((PathBuf::from(value()), number(&value()), number(&value())))
+            }
+            "--help" => usage(""),
+            // The names of tests that `cargo test` passes on, and its options: this is none of them.
+            "--list" => return ExitCode::SUCCESS,
+            name if !name.starts_with('-') && !"fuzz".contains(name) => return ExitCode::SUCCESS,
+            _ => {}
+        }
+    }
+    if options.seconds.is_some() && !given {
+        options.inputs = u64::MAX;
+    }
+    if let Some((scratch, from, step)) = child {
+        return worker::run(&options, &scratch, from, step);
+    }
+    if let Some((name, folder)) = read {
+        return worker::read(&name, &folder);
+    }
+    match one {
+        Some(index) => worker::one(&options, index, keep),
+        None => parent::run(&options),
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse()
+        .unwrap_or_else(|_| usage(&format!("{text} is no number")))
+}
+
+fn usage(problem: &str) -> ! {
+    eprintln!("{problem}\n{HELP}");
+    std::process::exit(2)
+}
