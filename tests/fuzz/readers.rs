@@ -127,6 +127,7 @@ fn limits() -> Limits {
     Limits {
         n_positions: 64,
         vocab_size: 300,
+        adapter_positions: 0,
     }
 }
 

@@ -131,7 +131,9 @@ fn of_text(bytes: &mut Vec<u8>, values: &Values, rng: &mut ChaCha8Rng) {
             let Some(&start) = digits.choose(rng) else {
                 return of_bytes(bytes, &[], values, rng);
             };
+            // As text, which may be longer than what is none was.
             let end = start + text[start..].bytes().take_while(u8::is_ascii_digit).count();
+            *bytes = text.as_bytes().to_vec();
             bytes.splice(start..end, values.number(rng).into_bytes());
             return;
         }

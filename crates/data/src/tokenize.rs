@@ -140,6 +140,7 @@ impl Tokenize<'_> {
         }
         let source = &*source;
         let bar = bar(source);
+        self.use_here_first();
         let mut records = Chunks::new(part.records(source, &bar)?, CHUNK);
         let mut writer = StoreWriter::new(out).map_err(cannot)?;
         let mut meta = Meta::default();
@@ -177,6 +178,15 @@ impl Tokenize<'_> {
         }
         meta.shape = shape;
         writer.finish(&meta).map_err(cannot)
+    }
+
+    /// The thread that first uses a regular expression owns what it searches with, and marks every
+    /// use by a write that all others wait for. So that none of rayon's threads does, this one is first.
+    fn use_here_first(&self) {
+        if let Some(tokenizer) = self.tokenizer {
+            // An error comes again with the row that makes it, and with its number.
+            let _ = tokenizer.encode_continuation("It's the 1st, \n\n of  all! \n");
+        }
     }
 
     /// The rows of a chunk as tokens; the shape is the first row's. An error is the file's first.
