@@ -115,7 +115,8 @@ fn batches(
         done.fetch_add((next - from) / step, Relaxed);
         if let Ended::Badly(how) = ended {
             let said = fs::read_to_string(folder.path().join("said")).unwrap_or_default();
-            let said: String = said.chars().take(400).collect();
+            let begin = said.char_indices().rev().nth(300).map_or(0, |(at, _)| at);
+            let said = said[begin..].trim();
             let index = last.map_or(from, |last| last - 1);
             eprintln!("input {index}: {how}");
             lock(figures)
@@ -143,6 +144,7 @@ fn begin(options: &Options, folder: &Path, from: u64) -> Child {
     let command = command
         .env("RAYON_NUM_THREADS", "1")
         .env("HF_HUB_OFFLINE", "1")
+        .env("MIMALLOC_PURGE_DELAY", "-1")
         .stdout(Stdio::piped())
         .stderr(said);
     command.spawn().expect("the program starts")

@@ -60,13 +60,13 @@ impl Search {
         };
         // Not before: what panics up to here is no finding, and is told.
         std::panic::set_hook(Box::new(|panic| {
-            let place = match std::env::var_os("RUST_BACKTRACE") {
-                Some(_) => std::backtrace::Backtrace::force_capture().to_string(),
-                None => String::new(),
-            };
             *PANIC
                 .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()) = format!("{panic}{place}");
+                .unwrap_or_else(|poisoned| poisoned.into_inner()) = panic.to_string();
+            eprintln!("{panic}");
+            if std::env::var_os("RUST_BACKTRACE").is_some() {
+                eprintln!("{}", std::backtrace::Backtrace::force_capture());
+            }
         }));
         for number in 0..search.readers.len() {
             let need = |case: &Case| (search.read(number, case).1, size(case));
@@ -158,11 +158,11 @@ pub fn run(options: &Options, scratch: &Path, from: u64, step: u64) -> ExitCode 
         .map(|n| from + n * step)
         .take_while(|index| *index < options.inputs)
     {
-        let (number, case) = search.input(index);
         // Where this is not written, an abort cannot be told either.
         progress
             .write_at(&(index + 1).to_le_bytes(), 0)
             .expect("the progress is written");
+        let (number, case) = search.input(index);
         let start = Instant::now();
         let (outcome, peak) = search.read(number, &case);
         let seconds = start.elapsed().as_secs_f64();

@@ -217,7 +217,7 @@ fn unmark(marked: &str) -> std::result::Result<(String, Vec<Range<usize>>), Stri
 fn mark_generation(source: &str) -> String {
     let (mut marked, mut rest) = (String::new(), source);
     while let Some(open) = rest.find("{%") {
-        let Some(close) = rest[open..].find("%}").map(|close| open + close + 2) else {
+        let Some(close) = rest[open + 2..].find("%}").map(|close| open + close + 4) else {
             break;
         };
         let tag = &rest[open + 2..close - 2];

@@ -12,6 +12,8 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+mod ids;
+
 /// The token that ends a text where nothing else is said; GPT-2's only special token.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
@@ -93,6 +95,9 @@ impl Tokenizer {
                 name,
                 problem: error.to_string(),
             });
+        }
+        if let Some(problem) = ids::far_away(&inner) {
+            return Err(DataError::Tokenizer { name, problem });
         }
         let eos = inner.token_to_id(END_OF_TEXT);
         Ok(Self {

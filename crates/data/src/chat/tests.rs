@@ -112,6 +112,13 @@ fn the_assistants_turns_are_learnt() {
 }
 
 #[test]
+fn a_tag_of_three_signs_is_an_error() {
+    for source in ["{%}", "x{%}{% if true %}", "{%"] {
+        assert!(ChatTemplate::new(source, Map::new()).is_err(), "{source}");
+    }
+}
+
+#[test]
 fn a_template_may_mark_them_itself() {
     let marked = "{% for m in messages %}\n<{{ m.role }}>\n  {% if m.role == 'assistant' %}\n  {%- generation -%}\n  {{ m.content | trim }}.\n  {%- endgeneration %}\n  {% endif %}\n{% endfor %}";
     assert_eq!(learnt(marked, 0).unwrap(), ["Hello.", "So long."]);

@@ -39,13 +39,22 @@ pub(crate) fn records<'a>(
     let wanted = Type::group_type_builder(schema.name()).with_fields(fields);
     let wanted = wanted.build().map_err(&bad)?;
     let before = bar.position();
-    let iter = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
-    let iter = iter.map_err(&bad)?;
-    Ok(Box::new((1..).zip(iter).map(move |(number, row)| {
-        let row = row.map_err(&bad)?;
-        bar.set_position(before + bytes * number as u64 / rows);
-        Ok(Record::columns(number, object(&row)))
-    })))
+    let iter = RowIter::from_file_into(Box::new(reader));
+    let mut iter = Some(guarded(|| iter.project(Some(wanted))).map_err(&bad)?);
+    let columns = std::iter::from_fn(move || {
+        let rows = iter.as_mut()?;
+        let row = guarded(|| rows.next().map(|row| Ok(object(&row?))).transpose());
+        if row.is_err() {
+            iter = None;
+        }
+        row.transpose()
+    });
+    Ok(Box::new((1..).zip(columns).map(
+        move |(number, columns)| {
+            bar.set_position(before + bytes * number as u64 / rows);
+            Ok(Record::columns(number, columns.map_err(&bad)?))
+        },
+    )))
 }
 
 /// The columns of a file, each with a value of its kind.
@@ -67,7 +76,15 @@ fn open(name: &str, mut file: File) -> Result<SerializedFileReader<File>> {
             problem: problem.into(),
         });
     }
-    SerializedFileReader::new(file).map_err(|error| unreadable(name, &error))
+    guarded(|| SerializedFileReader::new(file)).map_err(|error| unreadable(name, &error))
+}
+
+/// The `parquet` crate panics on some files that contradict themselves: that is an error here.
+fn guarded<T>(
+    read: impl FnOnce() -> std::result::Result<T, ParquetError>,
+) -> std::result::Result<T, ParquetError> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    result.unwrap_or_else(|_| Err(ParquetError::General("it contradicts itself".into())))
 }
 
 fn unreadable(name: &str, error: &ParquetError) -> DataError {

@@ -138,3 +138,21 @@ fn columns_that_nobody_reads_may_hold_anything() {
     assert!(rows(&path).is_err(), "the column is read");
     assert_eq!(load(&path).unwrap().len(), 2);
 }
+
+#[test]
+fn a_spoiled_byte_is_an_error_or_another_value_and_never_a_panic() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    for file in ["plain.parquet", "gzip.parquet"] {
+        let whole = std::fs::read(Path::new(corpus).join(file)).unwrap();
+        for at in 0..whole.len() {
+            for bits in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= bits;
+                std::fs::write(&path, bytes).unwrap();
+                let _ = rows(&path);
+            }
+        }
+    }
+}

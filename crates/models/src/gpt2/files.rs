@@ -207,6 +207,11 @@ fn open(files: &ModelFiles) -> Result<(Gpt2Config, Checkpoint)> {
     let path = files.get("config.json")?;
     let mut config = Gpt2Config::from_file(&path)?;
     let checkpoint = Checkpoint::open(files)?;
+    // Before a model of so many blocks is made.
+    let last = format!("transformer.h.{}.ln_1.weight", config.n_layer - 1);
+    if find(&checkpoint, &last, &config).is_none() {
+        return Err(missing(&last));
+    }
     let has_head = config.tie_word_embeddings && checkpoint.shape(HEAD).is_some();
     if let (true, Some(embedding)) = (has_head, find(&checkpoint, EMBEDDING, &config))
         && !checkpoint.are_equal(embedding, HEAD)?
@@ -262,5 +267,36 @@ fn kept_in(device: &Device, name: &str, count: usize, narrow: Option<FloatDType>
             Ok(narrow.into())
         }
         (fits, _) => Ok(fits.map(|()| DType::F32)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_model_is_made_of_blocks_that_the_weights_lack() {
+        let fixture = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/conformance/base-gpt2"
+        );
+        let fixture = Path::new(fixture);
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(fixture.join("config.json")).unwrap();
+        let config = config.replace("\"n_layer\": 2", "\"n_layer\": 1000");
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        std::fs::copy(
+            fixture.join("model.safetensors"),
+            dir.path().join("model.safetensors"),
+        )
+        .unwrap();
+        let files = ModelFiles::folder(dir.path());
+        let error = GPT2LMHeadModel::from_files(&files, &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("has no tensor transformer.h.999.ln_1.weight"),
+            "{error}"
+        );
     }
 }
