@@ -148,7 +148,7 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
-        "method peft_method adapter_type finetuning_type fine_tune_type finetune_type train_type \
+        "method peft_method adapter_type finetuning_type fine_tune_type train_type \
          tuner_type",
         "peft.peft_type",
         "",
@@ -201,8 +201,8 @@ const ROWS: &[Row] = &[
     ("optimizer optimiser optim_name", "training.optim", ""),
     ("adafactor", "training.optim", "\"adafactor\" is one"),
     ("wd decay weightdecay", "training.weight_decay", ""),
-    ("beta1 beta_1 adam_b1", "training.adam_beta1", ""),
-    ("beta2 beta_2 adam_b2", "training.adam_beta2", ""),
+    ("beta1 adam_b1", "training.adam_beta1", ""),
+    ("beta2 adam_b2", "training.adam_beta2", ""),
     ("epsilon eps adam_eps", "training.adam_epsilon", ""),
     (
         "grad_clip gradient_clip gradient_clipping gradient_clip_val clip_grad clip_grad_norm \
@@ -221,7 +221,7 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
-        "warmup lr_warmup warm_up",
+        "warmup lr_warmup",
         "training.warmup_steps training.warmup_ratio",
         "",
     ),
@@ -285,7 +285,7 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
-        "loraplus loraplus_ratio lora_plus loraplus_lr lora_plus_ratio",
+        "loraplus loraplus_ratio loraplus_lr",
         "training.loraplus_lr_ratio",
         "",
     ),
