@@ -158,7 +158,7 @@ impl<T: Adaptable> Adaptable for Option<T> {
 /// ```
 /// # use burn::module::Module;
 /// # use burn_peft::{Adaptable, Tree, no_slots};
-/// #[derive(Module, Clone, Debug)]
+/// #[derive(Module, Debug)]
 /// struct Squared {
 ///     scale: f64,
 /// }

@@ -62,7 +62,17 @@ impl LoraConfig {
     /// # Errors
     /// When `peft_type` is missing or not `LORA`, a value has the wrong type or is out of range
     /// (see [`LoraConfig::validate`]), or a key asks for something that is not supported.
-    pub fn from_fields(mut fields: Fields) -> Result<Self> {
+    pub fn from_fields(fields: Fields) -> Result<Self> {
+        let source = fields.source().to_string();
+        let config = Self::unchecked(fields)?;
+        config
+            .validate()
+            .map_err(|error| PeftError::Config(format!("{source}: {error}")))?;
+        Ok(config)
+    }
+
+    /// As [`from_fields`](Self::from_fields), without checking the keys against each other.
+    pub(crate) fn unchecked(mut fields: Fields) -> Result<Self> {
         check_peft_type(&mut fields)?;
         let mut config = Self {
             common: CommonConfig::from_fields(&mut fields)?,
@@ -92,11 +102,7 @@ impl LoraConfig {
         for (key, default) in unsupported_keys() {
             fields.take_turned_off(key, default, off)?;
         }
-        let source = fields.source().to_string();
         config.common.unknown = fields.rest();
-        config
-            .validate()
-            .map_err(|error| PeftError::Config(format!("{source}: {error}")))?;
         Ok(config)
     }
 }

@@ -66,7 +66,7 @@ pub type ReadConfig = fn(Fields) -> Result<Arc<dyn Method>>;
 /// Every method that files can name; one line each.
 const METHODS: &[(&str, ReadConfig)] = &[
     ("LORA", |fields| {
-        Ok(Arc::new(LoraConfig::from_fields(fields)?))
+        Ok(Arc::new(LoraConfig::unchecked(fields)?))
     }),
     ("IA3", read::<IA3Config>),
     ("LN_TUNING", read::<LNTuningConfig>),
