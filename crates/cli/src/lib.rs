@@ -14,6 +14,7 @@
 //!
 //! `examples/custom_method.rs` is one.
 
+mod beside;
 mod commands;
 mod failure;
 mod hints;
@@ -22,7 +23,7 @@ mod loading;
 mod memory;
 mod output;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -128,7 +129,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(|| PlainStderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(output::coloured(&std::io::stderr()))
         .with_target(false)
         .without_time()
         // A warning that finds its terminal closed must not end a run that is saving.

@@ -14,15 +14,7 @@ use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
 use burn_peft_train::BitsAndBytesConfig;
 
-/// The files that a tokenizer can be: the first alone, or else the second with the third.
-const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
-/// What may lie beside them.
-const TOKENIZER_EXTRAS: [&str; 4] = [
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-];
+use crate::beside;
 
 /// The options that choose a model.
 #[derive(clap::Args)]
@@ -251,7 +243,7 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
     if let Some(given) = given {
         return open_tokenizer(given).map(Some);
     }
-    match tokenizer_files(files)?.is_empty() {
+    match beside::tokenizer_files(files)?.is_empty() {
         true => Ok(None),
         false => read_tokenizer(files.path()).map(Some),
     }
@@ -259,38 +251,10 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
 
 /// A tokenizer on its own: a folder, a file or a Hub id.
 pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
-    given_tokenizer(given).map(|(tokenizer, _)| tokenizer)
-}
-
-/// The paths of the files of a tokenizer on its own, which can be read as one. A file of any name
-/// has to be called as a model's is, to be found in a folder.
-pub fn given_tokenizer_files(given: &str) -> Result<Vec<PathBuf>> {
-    let files = given_tokenizer(given)?.1;
-    let named = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        TOKENIZERS
-            .iter()
-            .chain(&TOKENIZER_EXTRAS)
-            .any(|n| name == *n)
-    };
-    if let Some(other) = files.iter().find(|path| !named(path)) {
-        anyhow::bail!(
-            "{} is not called {}, by which programs find a tokenizer: rename it, or name its folder",
-            other.display(),
-            TOKENIZERS[0]
-        );
+    if Path::new(given).is_file() {
+        return read_tokenizer(Path::new(given));
     }
-    Ok(files)
-}
-
-fn given_tokenizer(given: &str) -> Result<(Tokenizer, Vec<PathBuf>)> {
-    let path = Path::new(given);
-    if path.is_file() {
-        return Ok((read_tokenizer(path)?, vec![path.into()]));
-    }
-    let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
-    let found = tokenizer_files(&files)?;
-    Ok((read_tokenizer(files.path())?, found))
+    read_tokenizer(beside::resolve(given)?.path())
 }
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
@@ -306,40 +270,15 @@ pub fn find_data(name: &str) -> Result<Option<Vec<PathBuf>>, String> {
     found.map_err(|error| error.to_string())
 }
 
-/// The paths of a model's tokenizer files; a Hub model's are fetched. None where it has no
-/// tokenizer.
-pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<PathBuf>> {
-    let find = |names: &[&str]| -> Result<Vec<PathBuf>> {
-        let found = names.iter().map(|name| files.find(name));
-        Ok(found
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?)
-    };
-    let mut found = find(&TOKENIZERS[..1])?;
-    if found.is_empty() {
-        found = find(&TOKENIZERS[1..])?;
-    }
-    if !found.is_empty() {
-        found.extend(find(&TOKENIZER_EXTRAS)?);
-    }
-    Ok(found)
-}
-
 /// As [`find_tokenizer`], where nothing can be done without.
 pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokenizer> {
     find_tokenizer(files, given)?.with_context(|| {
         format!(
             "{} has no {}: name the tokenizer's folder or file with --tokenizer",
             files.path().display(),
-            tokenizer_names()
+            beside::tokenizer_names()
         )
     })
-}
-
-/// The files that a tokenizer can be, in words.
-pub fn tokenizer_names() -> String {
-    let [whole, vocab, merges] = TOKENIZERS;
-    format!("{whole}, nor {vocab} with {merges}")
 }
 
 /// The sequences that a model can take.

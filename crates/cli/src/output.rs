@@ -3,10 +3,18 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 use burn_peft_train::time_left;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
+
+/// Whether what is written there may have colours: on a terminal that knows them, where neither
+/// `NO_COLOR` nor `CLICOLOR=0` says no; `CLICOLOR_FORCE` says yes. clap decides as much for its own.
+pub fn coloured(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != ColorChoice::Never
+}
 
 /// Prints text at once. False if the reader has left (`peft … | head`), which is no failure.
 pub fn emit(text: &str) -> Result<bool> {

@@ -36,7 +36,7 @@ where
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     let mut trainer = TrainerWrapper::BpeTrainer(trainer);
-    let mut inner = byte_level(BPE::default());
+    let mut inner = byte_level(BPE::default(), false);
     let texts: Vec<S> = texts.into_iter().collect();
     inner
         .train(&mut trainer, texts.into_iter())

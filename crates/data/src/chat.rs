@@ -2,19 +2,21 @@
 
 use crate::error::{DataError, Result};
 use crate::tokenizer::Tokenizer;
+use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value as Jinja};
-use minijinja::{Environment, Error, ErrorKind};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use minijinja::value::{Serde, Value as Jinja};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io;
 use std::ops::Range;
 
+mod budget;
+mod json;
 mod messages;
 pub(crate) use messages::tool_turns;
+
+use self::budget::{BYTES, STEPS};
 
 /// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
 const BEGIN: char = '\u{f5e51}';
@@ -35,15 +37,30 @@ pub struct Chat {
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    syntax: SyntaxConfig,
     source: String,
+    /// The source with marks for `{% generation %}`.
+    marked: String,
+    /// Where it was read, for errors.
+    origin: String,
     /// `bos_token`, `eos_token` and so on.
     special_tokens: Map<String, Value>,
 }
 
+/// A template ready to be rendered. It borrows its source, so it lives as long as one chat.
+struct Compiled<'a> {
+    template: &'a ChatTemplate,
+    instructions: Instructions<'a>,
+    /// None: a template with blocks is refused.
+    blocks: BTreeMap<&'a str, Instructions<'a>>,
+}
+
 impl ChatTemplate {
     /// Compiles a template as transformers does: blocks trimmed, Python's methods on strings.
+    /// `origin` is how errors call it.
     pub fn new(
         source: &str,
+        origin: &str,
         special_tokens: Map<String, Value>,
     ) -> std::result::Result<Self, String> {
         let mut environment = Environment::new();
@@ -51,18 +68,20 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
-        environment.set_syntax(syntax.map_err(|error| explain(&error))?);
-        environment.set_unknown_method_callback(unknown_method_callback);
-        environment.add_filter("tojson", to_json);
+        environment.add_filter("tojson", json::to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        let compiled = environment.add_template_owned("chat_template", mark_generation(source));
-        compiled.map_err(|error| explain(&error))?;
-        Ok(Self {
+        budget::limit(&mut environment);
+        let template = Self {
             environment,
+            syntax: syntax.map_err(|error| error.to_string())?,
             source: source.into(),
+            marked: mark_generation(source),
+            origin: origin.into(),
             special_tokens,
-        })
+        };
+        template.compile()?;
+        Ok(template)
     }
 
     /// What the result depends on.
@@ -70,6 +89,52 @@ impl ChatTemplate {
         (&self.source, &self.special_tokens)
     }
 
+    fn compile(&self) -> std::result::Result<Compiled<'_>, String> {
+        let (name, syntax) = ("chat_template", self.syntax.clone());
+        let parsed = machinery::parse(&self.marked, name, syntax);
+        let parsed = parsed.map_err(|error| self.explain(&error))?;
+        let mut generator = CodeGenerator::new(name, &self.marked);
+        generator.compile_stmt(&parsed);
+        let (instructions, _) = generator.finish();
+        let refuse = |what| format!("the chat template ({}) {what}", self.origin);
+        Ok(Compiled {
+            template: self,
+            instructions: budget::exchange(&instructions).map_err(refuse)?,
+            blocks: BTreeMap::new(),
+        })
+    }
+
+    /// The message of an exception the template raises, or what is wrong with the template.
+    fn explain(&self, error: &Error) -> String {
+        let origin = &self.origin;
+        if error.kind() == ErrorKind::OutOfFuel {
+            let megabytes = BYTES >> 20;
+            return format!(
+                "the chat template ({origin}) does more than a chat can need: it may take \
+                 {STEPS} steps and make {megabytes} MiB of text; use another template"
+            );
+        }
+        format!("the chat template ({origin}) fails: {error}")
+    }
+
+    /// Renders messages as text.
+    pub fn render(
+        &self,
+        messages: &[Value],
+        extras: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> std::result::Result<String, String> {
+        self.compile()?
+            .render(messages, extras, add_generation_prompt)
+    }
+
+    /// A chat's text, and the bytes of it that are the assistant's; see [`Compiled::spans`].
+    fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
+        self.compile()?.spans(chat)
+    }
+}
+
+impl Compiled<'_> {
     /// Renders messages; the assistant's parts lie between marks where the template says so.
     fn marked(
         &self,
@@ -77,17 +142,25 @@ impl ChatTemplate {
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
     ) -> std::result::Result<String, String> {
-        let mut context = self.special_tokens.clone();
+        let mut context = self.template.special_tokens.clone();
         context.extend(extras.clone());
         context.insert("messages".into(), messages.into());
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
-        let template = self.environment.get_template("chat_template");
-        let rendered = template.and_then(|template| template.render(Serde(context)));
-        rendered.map_err(|error| explain(&error))
+        let mut text = String::new();
+        let rendered = machinery::eval(
+            &self.template.environment,
+            &self.instructions,
+            Jinja::from(Serde(context)),
+            &self.blocks,
+            &mut machinery::make_string_output(&mut text),
+            AutoEscape::None,
+        );
+        rendered.map_err(|error| self.template.explain(&error))?;
+        Ok(text)
     }
 
     /// Renders messages as text.
-    pub fn render(
+    fn render(
         &self,
         messages: &[Value],
         extras: &Map<String, Value>,
@@ -116,7 +189,6 @@ impl ChatTemplate {
             }
         }
         let whole = marked.replace([BEGIN, END], "");
-        let begins = |text: &String| whole.starts_with(text.as_str());
         let mut spans = Vec::new();
         for (index, message) in chat.messages.iter().enumerate().skip(chat.given) {
             if !Chat::is_learnt(message) {
@@ -127,20 +199,24 @@ impl ChatTemplate {
             // A template may refuse to render nothing, or a chat that ends here.
             let before = [true, false]
                 .into_iter()
-                .filter_map(|prompt| render(index, prompt).ok());
-            let before = before
-                .filter(|text| begins(text))
-                .map(|text| text.len())
+                .filter_map(|prompt| self.common(&render(index, prompt).ok()?, &whole))
+                .map(|(length, _)| length)
                 .next();
             let through = match index + 1 == chat.messages.len() {
-                true => Some(whole.len()),
+                true => Some((whole.len(), false)),
                 false => render(index + 1, false)
                     .ok()
-                    .filter(begins)
-                    .map(|text| text.len()),
+                    .and_then(|text| self.common(&text, &whole)),
             };
+            // Where an end was cut off, the answer has not to go with it.
+            let said = message["content"].as_str().unwrap_or_default().trim();
+            let is_said = |span: Range<usize>| whole.get(span).is_some_and(|t| t.contains(said));
             match (before.or((index == 0).then_some(0)), through) {
-                (Some(start), Some(end)) if start <= end => spans.push(start..end),
+                (Some(start), Some((end, cut)))
+                    if start <= end && (!cut || is_said(start..end)) =>
+                {
+                    spans.push(start..end)
+                }
                 _ => {
                     return Err(format!(
                         "is a chat in which message {} changes the text of those before it, so \
@@ -152,6 +228,30 @@ impl ChatTemplate {
             }
         }
         Ok((whole, spans))
+    }
+
+    /// How much of the text of a chat's first messages stands in the text of all of them. A
+    /// template may end a text behind its last message, whichever that is: such an end is not
+    /// part of it, and true stands beside what is left. None where the two differ in more.
+    fn common(&self, text: &str, whole: &str) -> Option<(usize, bool)> {
+        if whole.starts_with(text) {
+            return Some((text.len(), false));
+        }
+        let same = text.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
+        let mut end: usize = same.map(|(character, _)| character.len_utf8()).sum();
+        // `<|` of the end and of the next turn's `<|user|>` is no text that they share.
+        let special = self.template.special_tokens.values();
+        for token in special
+            .filter_map(Value::as_str)
+            .filter(|token| !token.is_empty())
+        {
+            for text in [text, whole] {
+                let mut found = text.match_indices(token).map(|(start, _)| start);
+                let across = found.find(|&start| start < end && end < start + token.len());
+                end = across.unwrap_or(end);
+            }
+        }
+        whole.ends_with(&text[end..]).then_some((end, true))
     }
 }
 
@@ -238,11 +338,6 @@ fn mark_generation(source: &str) -> String {
     marked + rest
 }
 
-/// The message of an exception the template raises, or what is wrong with the template.
-fn explain(error: &Error) -> String {
-    format!("the chat template fails: {error}")
-}
-
 fn raise_exception(message: String) -> std::result::Result<Jinja, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
@@ -258,54 +353,6 @@ fn strftime_now(format: String) -> std::result::Result<String, Error> {
     };
     write!(text, "{}", chrono::Local::now().format(&format)).map_err(bad)?;
     Ok(text)
-}
-
-/// Python's `json.dumps`, which transformers puts in place of Jinja's own filter: nothing is
-/// escaped for HTML, and a space follows commas and colons.
-fn to_json(value: Jinja, options: Kwargs) -> std::result::Result<String, Error> {
-    let bad = |error: String| Error::new(ErrorKind::InvalidOperation, error);
-    let mut out = Vec::new();
-    match options.get::<Option<usize>>("indent")? {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
-        Some(indent) => {
-            let indent = " ".repeat(indent);
-            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))
-        }
-    }
-    .map_err(|error| bad(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| bad(error.to_string()))
-}
-
-/// A space after commas and colons.
-struct Spaced;
-
-impl Spaced {
-    fn separate<W: ?Sized + io::Write>(out: &mut W, first: bool) -> io::Result<()> {
-        out.write_all(if first { b"" } else { b", " })
-    }
-}
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        Self::separate(out, first)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        Self::separate(out, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
-    }
 }
 
 #[cfg(test)]

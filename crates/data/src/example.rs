@@ -216,11 +216,12 @@ fn learnt(ids: Vec<u32>) -> (Vec<i64>, Vec<i64>) {
 /// Generation starts from the tokens of the prompt alone, so an example must start with them too.
 /// Where a token of the joined text would reach across the border, the two are encoded apart.
 fn join(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<(Vec<u32>, usize)> {
-    let given = tokenizer.encode(prompt)?;
+    let (given, closing) = tokenizer.encode_open(prompt)?;
     let mut ids = tokenizer.encode(&format!("{prompt}{completion}"))?;
     if !ids.starts_with(&given) {
         ids.clone_from(&given);
         ids.extend(tokenizer.encode_continuation(completion)?);
+        ids.extend(closing);
     }
     Ok((with_eos(ids, tokenizer), given.len()))
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that are parsed and tokenised at a time, by all cores.
 const CHUNK: usize = 2048;
@@ -212,9 +213,19 @@ impl Tokenize<'_> {
         };
         let encode = |row: Row| encoder.encode(&row, &source.place(row.number));
         let records: Vec<Record> = records.collect();
-        let rest = records
-            .into_par_iter()
-            .map(|record| encode(source.parse(record)?));
+        // Those behind one that fails are left: a chat template that runs out of its budget takes a
+        // second for each.
+        let failed_at = AtomicUsize::new(usize::MAX);
+        let rest = records.into_par_iter().enumerate().map(|(index, record)| {
+            if index > failed_at.load(Ordering::Relaxed) {
+                return Ok(Encoded::default());
+            }
+            let encoded = source.parse(record).and_then(encode);
+            if encoded.is_err() {
+                failed_at.fetch_min(index, Ordering::Relaxed);
+            }
+            encoded
+        });
         // Collected before the first error is looked for, so that it is the file's first.
         let rest: Vec<Result<Encoded>> = rest.collect();
         first.map(encode).into_iter().chain(rest).collect()

@@ -5,65 +5,14 @@ use std::ops::ControlFlow;
 use burn::tensor::{Int, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::{CausalLm, KvCache, ModelError, ModelInput, Result};
 
-/// How the next token is chosen; keys and order of the steps as in transformers'
-/// `GenerationConfig`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GenerationConfig {
-    /// The number of tokens to add, at most.
-    pub max_new_tokens: usize,
-    /// The logits are divided by it; 0 takes the most likely token always (greedy).
-    pub temperature: f64,
-    /// Only the so many most likely tokens can be chosen; 0 means all.
-    pub top_k: usize,
-    /// Only the most likely tokens that together have this probability can be chosen; 1 means all.
-    pub top_p: f64,
-    /// Logits of tokens seen before are divided by it if positive and multiplied by it if
-    /// negative (arXiv 1909.05858); 1 changes nothing.
-    pub repetition_penalty: f64,
-    /// The tokens that end the text; they are not part of it.
-    pub eos_token_ids: Vec<u32>,
-    /// The seed of the choice.
-    pub seed: u64,
-}
+mod config;
+mod defaults;
 
-impl Default for GenerationConfig {
-    fn default() -> Self {
-        Self {
-            max_new_tokens: 50,
-            temperature: 0.0,
-            top_k: 50,
-            top_p: 1.0,
-            repetition_penalty: 1.0,
-            eos_token_ids: Vec::new(),
-            seed: 0,
-        }
-    }
-}
-
-impl GenerationConfig {
-    fn validate(&self) -> Result<()> {
-        let refuse = |key: &str, value: f64, range: &str| {
-            Err(ModelError::Input(format!(
-                "{key} = {value} is not usable: it has to be {range}"
-            )))
-        };
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return refuse("temperature", self.temperature, "0 (greedy) or greater");
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return refuse("top_p", self.top_p, "above 0 and at most 1");
-        }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
-            return refuse("repetition_penalty", self.repetition_penalty, "above 0");
-        }
-        Ok(())
-    }
-}
+pub use config::GenerationConfig;
+pub use defaults::GenerationDefaults;
 
 /// Continues `prompt` and returns the new tokens. `on_token` sees each as it is chosen, and can
 /// break off.
@@ -124,20 +73,38 @@ fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()>
              is this the model's tokenizer?"
         ));
     }
-    if prompt.len() + new > positions {
+    if prompt.len() >= positions {
+        return refuse(format!(
+            "the prompt has {} tokens, and the model has {}, of which the new text needs one at \
+             least: shorten the prompt by {} tokens",
+            prompt.len(),
+            described(model),
+            prompt.len() + 1 - positions
+        ));
+    }
+    if new > positions - prompt.len() {
         return refuse(format!(
             "a prompt of {} tokens and max_new_tokens {new} need {} positions, the model has \
              {}: shorten the prompt or lower max_new_tokens to {}",
             prompt.len(),
-            prompt.len() + new,
-            match model.adapter_positions() {
-                0 => positions.to_string(),
-                taken => format!("{}, {taken} of them the adapter's", positions + taken),
-            },
-            positions.saturating_sub(prompt.len())
+            prompt.len().saturating_add(new),
+            described(model),
+            positions - prompt.len()
         ));
     }
     Ok(())
+}
+
+/// The positions of a model in words.
+fn described(model: &impl CausalLm) -> String {
+    let positions = model.max_positions();
+    match model.adapter_positions() {
+        0 => format!("{positions} positions"),
+        taken => format!(
+            "{} positions, {taken} of them the adapter's",
+            positions + taken
+        ),
+    }
 }
 
 fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
@@ -150,11 +117,12 @@ fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
     for id in seen {
         if let Some(logit) = logits.get_mut(id as usize) {
             let value = f64::from(*logit);
-            *logit = (if value < 0.0 {
+            let penalised = if value < 0.0 {
                 value * penalty
             } else {
                 value / penalty
-            }) as f32;
+            };
+            *logit = penalised.clamp(f32::MIN.into(), f32::MAX.into()) as f32;
         }
     }
 }

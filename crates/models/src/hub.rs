@@ -7,21 +7,23 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiError;
 use hf_hub::{Cache, Repo, RepoType};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::ADAPTER_FOLDER;
 use crate::error::{ModelError, Result};
 
+mod bar;
 mod dataset;
 mod here;
 
 use here::{no_folder, not_here};
 
+use bar::Bar;
 pub use dataset::{dataset, folder_dataset};
 
+/// The revision where none is said.
+const MAIN: &str = "main";
 /// How often a transfer that breaks off is taken up again.
 const RETRIES: u64 = 3;
 
@@ -117,7 +119,7 @@ impl HubOptions {
 
 /// `id` and `revision` of `id@revision`, or `None` where it looks like a path.
 fn parse_id(model: &str) -> Option<(&str, &str)> {
-    let (id, revision) = model.split_once('@').unwrap_or((model, "main"));
+    let (id, revision) = model.split_once('@').unwrap_or((model, MAIN));
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let is_name = |name: &str| {
         !name.is_empty()
@@ -275,14 +277,35 @@ impl Hub {
     }
 
     fn cached(&self, file: &str) -> Option<PathBuf> {
-        let repo = self.repo();
-        // `huggingface_hub` writes no reference for a revision that is a commit.
-        let snapshots = self.cache.join(repo.folder_name()).join("snapshots");
-        let at_commit = snapshots.join(&self.revision).join(file);
-        let cache = Cache::new(self.cache.clone()).repo(repo);
-        cache
-            .get(file)
-            .or_else(|| at_commit.exists().then_some(at_commit))
+        let path = self.snapshot()?.join(file);
+        path.exists().then_some(path)
+    }
+
+    /// The folder of the revision's files in the cache. Offline, where the cache has lost the name
+    /// of the newest commit (copied without `refs`, say), it is the snapshot that came last.
+    fn snapshot(&self) -> Option<PathBuf> {
+        let folder = self.cache.join(self.repo().folder_name());
+        let snapshots = folder.join("snapshots");
+        let reference = fs::read_to_string(folder.join("refs").join(&self.revision));
+        // An editor, or `echo`, ends it with a line break. `huggingface_hub` writes none for a
+        // revision that is a commit.
+        let named = reference.ok().map(|commit| commit.trim().to_string());
+        for commit in named.as_deref().into_iter().chain([self.revision.as_str()]) {
+            let snapshot = snapshots.join(commit);
+            if !commit.is_empty() && snapshot.is_dir() {
+                return Some(snapshot);
+            }
+        }
+        if !(self.options.offline && self.revision == MAIN) {
+            return None;
+        }
+        let entries = fs::read_dir(snapshots).ok()?.flatten();
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        let newest = folders.max_by_key(|entry| {
+            let time = entry.metadata().and_then(|found| found.modified());
+            (time.ok(), entry.file_name())
+        });
+        newest.map(|entry| entry.path())
     }
 
     /// hf-hub writes to `blobs/ETAG.part`, goes on there after a break, and renames.
@@ -447,42 +470,6 @@ fn is_broken_off(error: &ApiError) -> bool {
             | ErrorKind::ConnectionAborted
             | ErrorKind::TimedOut
     )
-}
-
-/// A progress bar (drawn on a terminal only) that notes how long the file should be.
-struct Bar {
-    bar: ProgressBar,
-    size: Rc<Cell<u64>>,
-}
-
-impl Bar {
-    fn new(size: &Rc<Cell<u64>>) -> Self {
-        let template =
-            "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta_precise} left";
-        let style = ProgressStyle::with_template(template);
-        let bar = ProgressBar::new(0);
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self {
-            bar,
-            size: size.clone(),
-        }
-    }
-}
-
-impl Progress for Bar {
-    fn init(&mut self, size: usize, filename: &str) {
-        self.size.set(size as u64);
-        self.bar.set_length(size as u64);
-        self.bar.set_message(filename.to_string());
-    }
-
-    fn update(&mut self, size: usize) {
-        self.bar.inc(size as u64);
-    }
-
-    fn finish(&mut self) {
-        self.bar.finish();
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use burn_peft_kernels::vocabulary_loss;
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
 pub use error::{ModelError, Result};
-pub use generate::{GenerationConfig, generate};
+pub use generate::{GenerationConfig, GenerationDefaults, generate};
 pub use gpt2::GPT2LMHeadModel;
 pub use gpt2::Gpt2Config;
 pub use peft_model::forward_rows;

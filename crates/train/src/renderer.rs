@@ -44,15 +44,12 @@ pub struct ProgressRenderer {
 }
 
 impl ProgressRenderer {
-    /// A bar on standard error where that is a terminal, with what was logged above it; and lines
-    /// on standard output where one of the two is none.
+    /// A bar on standard error where that is a terminal (and not `TERM=dumb`), with what was logged
+    /// above it; and lines on standard output where one of the two is none.
     pub fn new(logging_steps: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let lines = !terminal || !std::io::stdout().is_terminal();
-        let target = match terminal {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
+        // Hidden where standard error is no terminal, or one that cannot move its cursor.
+        let target = ProgressDrawTarget::stderr();
+        let lines = target.is_hidden() || !std::io::stdout().is_terminal();
         let lines = lines.then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send + Sync>);
         let renderer = Self::with(target, terminal_columns, lines, logging_steps);
         if terminal {

@@ -1,7 +1,5 @@
 //! `peft data`: what a data file holds, as training would see it.
 
-use std::io::IsTerminal;
-
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
@@ -12,7 +10,7 @@ use burn_peft_models::Gpt2Config;
 use serde_json::{Value, json};
 
 use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help};
-use crate::output::{say, say_json};
+use crate::output::{coloured, say, say_json};
 
 mod text;
 
@@ -23,7 +21,7 @@ Examples:
   peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --json
 
 Shows what was detected, how long the examples are, how much of each batch would be padding, and
-three examples, with what is trained on between [ and ] (in colour on a terminal). With neither
+three examples, with what is trained on between [ and ] (in colour on a terminal, unless NO_COLOR is set). With neither
 model nor tokenizer lengths are in characters.";
 
 /// Bars of the histogram, and columns of the longest.
@@ -340,7 +338,7 @@ fn lengths_json(lengths: &[usize]) -> Value {
 
 /// Texts in a row, those that are learnt marked.
 fn marked(pieces: &[(String, bool)]) -> String {
-    let (before, after) = match std::io::stdout().is_terminal() {
+    let (before, after) = match coloured(&std::io::stdout()) {
         true => ("\u{1b}[32m", "\u{1b}[0m"),
         false => ("[", "]"),
     };

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
-use burn_peft_files::atomic;
+use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use burn_peft_train::RunFolder;
 use tempfile::TempDir;
 
-use crate::loading::{
-    find_model, given_tokenizer_files, load_adapter, load_model, model_input, tokenizer_files,
-    tokenizer_names,
-};
+use crate::beside;
+use crate::loading::{find_model, load_adapter, load_model, model_input, open_tokenizer};
 use crate::output::{say, size};
 
 const EXAMPLE: &str = "\
@@ -50,9 +48,10 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     check_output(&args.output, args.force)?;
     let files = find_model(&args.model)?;
-    let tokenizer = match &args.tokenizer {
-        Some(given) => given_tokenizer_files(given)?,
-        None => tokenizer_files(&files)?,
+    let has_tokenizer = match &args.tokenizer {
+        // That it can be read is known before anything is written.
+        Some(given) => open_tokenizer(given).map(|_| true)?,
+        None => !beside::tokenizer_files(&files)?.is_empty(),
     };
     let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
 
@@ -64,21 +63,19 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let after = merged.forward(probe);
     let change = largest_change(before, after)?;
 
-    let beside = files.find("generation_config.json")?;
-    let beside: Vec<PathBuf> = tokenizer.iter().cloned().chain(beside).collect();
-    let written = write(&merged, &beside, &args.output)?;
+    let written = write(&merged, &files, args.tokenizer.as_deref(), &args.output)?;
     say(format!(
         "largest change of a logit by merging: {change:.3e}"
     ))?;
     for (path, bytes) in written {
         say(format!("{} ({})", path.display(), size(bytes)))?;
     }
-    if tokenizer.is_empty() {
+    if !has_tokenizer {
         let (model, output) = (&args.model, args.output.display());
         tracing::warn!(
             "{output} has no tokenizer, because {model} has no {}: --tokenizer names one to put \
              there, or the commands that need one",
-            tokenizer_names()
+            beside::tokenizer_names()
         );
     }
     Ok(())
@@ -122,23 +119,17 @@ fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
     Ok(largest)
 }
 
-/// Writes the model's folder, with these files in it, under a temporary name beside its place, then
-/// moves it there.
+/// Writes the model's folder, with what belongs beside the weights, under a temporary name beside its
+/// place, then moves it there.
 fn write(
     model: &GPT2LMHeadModel,
-    beside: &[PathBuf],
+    files: &ModelFiles,
+    tokenizer: Option<&str>,
     output: &Path,
 ) -> Result<Vec<(PathBuf, u64)>> {
     let folder = folder_beside(output)?;
     model.save_pretrained(folder.path())?;
-    for source in beside {
-        let place = source.display();
-        let bytes = fs::read(source).with_context(|| format!("cannot read {place}"))?;
-        let name = source.file_name().unwrap_or_default();
-        let target = folder.path().join(name);
-        let cannot = || format!("cannot write {}", target.display());
-        atomic::write(&target, &bytes).with_context(cannot)?;
-    }
+    beside::copy(files, tokenizer, folder.path())?;
     put(folder.path(), output).with_context(|| format!("cannot write {}", output.display()))
 }
 
@@ -146,10 +137,7 @@ fn write(
 /// and sizes.
 fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        names.push((entry.file_name(), entry.metadata()?.len()));
-    }
+    list(folder, Path::new(""), &mut names)?;
     names.sort();
     // Fails if there is something in it: then the files are moved one by one.
     if !output.exists() || fs::remove_dir(output).is_ok() {
@@ -159,6 +147,9 @@ fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
         fs::rename(folder, output)?;
     } else {
         for (name, _) in &names {
+            if let Some(parent) = output.join(name).parent() {
+                fs::create_dir_all(parent)?;
+            }
             fs::rename(folder.join(name), output.join(name))?;
         }
     }
@@ -166,6 +157,20 @@ fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
         .into_iter()
         .map(|(name, bytes)| (output.join(name), bytes))
         .collect())
+}
+
+/// The files of a folder and below, named from its top, with their sizes.
+fn list(folder: &Path, below: &Path, names: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder.join(below))? {
+        let entry = entry?;
+        let name = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            list(folder, &name, names)?;
+        } else {
+            names.push((name, entry.metadata()?.len()));
+        }
+    }
+    Ok(())
 }
 
 /// A folder that vanishes again, on the disk of `output`.

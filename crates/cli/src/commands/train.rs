@@ -11,10 +11,11 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, Tokenizer};
+use burn_peft_data::DataSet;
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
+use burn_peft_models::hub::ModelFiles;
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
     SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard,
@@ -38,10 +39,11 @@ use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
 use self::place::beside;
-use self::prompt::prompt;
+use self::prompt::{prompt, warn_of_other_ends};
 use self::resume::{checkpoint, quoted, stopped};
 use self::summary::summary;
 use super::eval::{describe, measure};
+use super::generate::generation_defaults;
 use crate::interrupt::Signals;
 use crate::loading::{Loaded, find_data, find_model, find_tokenizer, limits};
 use crate::output::{columns, emit, say, size};
@@ -125,10 +127,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
         _ => bail!("--save-converted needs a new adapter, whose first values are known"),
     };
-    let prompt = prompt(&config, tokenizer.as_ref(), model.config(), limits)?;
+    let defaults = generation_defaults(&files, tokenizer.as_ref())?;
+    warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
+    let ends = defaults.config.eos_token_ids;
+    let prompt = prompt(&config, tokenizer.as_ref(), ends, limits)?;
     let job = Job {
         config,
-        tokenizer,
+        base: files,
         data,
         prompt,
         settings,
@@ -173,7 +178,8 @@ fn all_settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Resu
 /// What is done with a model, whatever of it is trained.
 struct Job {
     config: TrainConfig,
-    tokenizer: Option<Tokenizer>,
+    /// The files of the model that is trained.
+    base: ModelFiles,
     data: DataSet,
     prompt: Option<SamplePrompt>,
     settings: Vec<Setting>,
@@ -321,10 +327,10 @@ impl Job {
         };
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
         written.retain(|path| path.exists());
-        if let (true, Some(tokenizer)) = (self.config.is_full_training(), &self.tokenizer) {
+        if self.config.is_full_training() {
             // A whole model's folder is to be of use as it is.
-            written.push(dir.join("tokenizer.json"));
-            tokenizer.save(dir.join("tokenizer.json"))?;
+            let tokenizer = self.config.tokenizer.as_deref();
+            written.extend(crate::beside::copy(&self.base, tokenizer, dir)?);
         }
         written.extend([METRICS_NAME, EVENTS_NAME].map(|name| dir.join(name)));
         written.extend([config_file, report.save(dir)?]);

@@ -11,7 +11,12 @@ const CHATML: &str = "{% for message in messages %}
 
 fn template(source: &str) -> ChatTemplate {
     let special = json!({"bos_token": "<s>", "eos_token": "</s>"});
-    ChatTemplate::new(source, special.as_object().cloned().unwrap()).unwrap()
+    ChatTemplate::new(
+        source,
+        "m/chat_template.jinja",
+        special.as_object().cloned().unwrap(),
+    )
+    .unwrap()
 }
 
 fn messages() -> Vec<Value> {
@@ -142,12 +147,12 @@ fn what_cannot_be_told_is_an_error() {
     );
     let error = render("{{ raise_exception('Roles must alternate') }}", messages()).unwrap_err();
     assert!(
-        error.starts_with("the chat template fails: ") && error.contains("Roles must alternate"),
+        error.starts_with("the chat template (m") && error.contains("Roles must alternate"),
         "{error}"
     );
     assert!(!error.contains('\n'), "{error}");
-    let error = ChatTemplate::new("{% if %}", Map::new()).unwrap_err();
-    assert!(error.starts_with("the chat template fails: "), "{error}");
+    let error = ChatTemplate::new("{% if %}", "m", Map::new()).unwrap_err();
+    assert!(error.starts_with("the chat template (m"), "{error}");
 }
 
 #[test]
@@ -219,4 +224,148 @@ fn turns_may_be_left_out_of_the_loss() {
             assert_eq!(learnt, [expected], "{key}");
         }
     }
+}
+
+/// Phi-3.5's way: a text that wants no answer ends behind its last message.
+#[test]
+fn an_end_behind_the_last_message_is_no_part_of_those_before() {
+    let phi = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}";
+    assert_eq!(
+        learnt(phi, 0).unwrap(),
+        [" Hello <|end|>\n", "So long<|end|>\n</s>"]
+    );
+    // An end that begins as the next turn does.
+    let special = json!({"eos_token": "<|endoftext|>"});
+    let special = special.as_object().cloned().unwrap();
+    let template = ChatTemplate::new(phi, "m", special).unwrap();
+    let chat = Chat {
+        messages: messages(),
+        ..Chat::default()
+    };
+    let (text, spans) = template.spans(&chat).unwrap();
+    let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
+    assert_eq!(
+        learnt,
+        [" Hello <|end|>\n", "So long<|end|>\n<|endoftext|>"]
+    );
+    // Without a generation prompt, what comes before an answer has the end too.
+    let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ eos_token }}";
+    assert_eq!(
+        super::tests::learnt(plain, 0).unwrap(),
+        ["assistant:  Hello \n", "assistant: So long\n</s>"]
+    );
+    // The last answer looks like the first: still, the answer itself is what changes.
+    let last_only = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let mut same = messages();
+    same[3]["content"] = same[1]["content"].clone();
+    let chat = Chat {
+        messages: same,
+        ..Chat::default()
+    };
+    let error = super::tests::template(last_only).spans(&chat).unwrap_err();
+    assert!(error.contains("message 2 changes"), "{error}");
+}
+
+/// Templates that would run for ever or fill the memory.
+#[test]
+fn a_template_has_a_budget_of_steps_and_of_text() {
+    let loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}";
+    let grow = |what: &str| {
+        format!(
+            "{{% set ns = namespace(s='ab', l=[1]) %}}{{% for i in range(60) %}}{what}{{% endfor %}}{{{{ ns.s }}}}{{{{ ns.l }}}}"
+        )
+    };
+    let sources = [
+        loops.to_string(),
+        grow("{% set ns.s = ns.s ~ ns.s %}"),
+        grow("{% set ns.s = ns.s + ns.s %}"),
+        grow("{% set ns.s = ns.s * 2 %}"),
+        grow("{% set ns.s = ns.s | replace('a', ns.s) %}"),
+        grow("{% set ns.s = ns.s.replace('a', ns.s) %}"),
+        grow("{% set ns.s = [ns.s, ns.s] | join('') %}"),
+        grow("{% set ns.s = ns.s.join([ns.s, ns.s]) %}"),
+        grow("{% set ns.s = '%s%s' | format(ns.s, ns.s) %}"),
+        grow("{% set ns.s = '{0}{0}'.format(ns.s) %}"),
+        grow("{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}"),
+        grow("{% set ns.l = ns.l + ns.l %}"),
+        grow("{% set ns.l = ns.l * 2 %}"),
+        grow("{% set ns.l = [ns.l, ns.l] %}"),
+        grow("{% set ns.l = (ns.l, ns.l) %}"),
+        grow("{% set ns.l = {'a': ns.l, 'b': ns.l} %}"),
+        format!("{{% for a in range(100000) %}}{{% for b in range(100000) %}}{}{{% endfor %}}{{% endfor %}}", "raw ".repeat(3000)),
+        format!("{{% set x %}}{{% for a in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "raw ".repeat(3000)),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{% if 'c' in s %}{% endif %}{% endfor %}".into(),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{% set x = s[1:] %}{% endfor %}".into(),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{{ s | length }}{% endfor %}".into(),
+        "{% macro f(s, n) %}{% if n %}{{ f(s ~ s, n - 1) }}{% endif %}{% endmacro %}{{ f('ab', 60) }}".into(),
+        "{{ '%999999999d' | format(1) }}".into(),
+        "{{ '{:999999999}'.format(1) }}".into(),
+        "{{ 'a' | indent(999999999999, true) }}".into(),
+        "{{ [1] | batch(999999999999, 'x') }}".into(),
+        "{{ messages | tojson(indent=999999999999) }}".into(),
+        "{% for i in range(100000) %}{{ messages | tojson }}{{ 'a' * 10000 }}{% endfor %}".into(),
+    ];
+    for source in sources {
+        let error = render(&source, messages()).unwrap_err();
+        assert!(
+            error.contains("10000000 steps and make 128 MiB of text")
+                && error.contains("m/chat_template.jinja"),
+            "{source}: {error}"
+        );
+    }
+    // A value in itself, includes, and a macro that calls itself.
+    for source in [
+        "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+        "{% include 'chat_template' %}",
+        "{% include '/etc/passwd' %}",
+        "{% import '/etc/passwd' as x %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ [*messages, *messages] }}",
+    ] {
+        let error = ChatTemplate::new(source, "m", Map::new())
+            .and_then(|template| template.render(&messages(), &Map::new(), false));
+        assert!(error.unwrap_err().contains("the chat template (m)"));
+    }
+    // What templates do to lists, maps and numbers is as it was.
+    for (source, expected) in [
+        (
+            "{{ ([1] + [2, 'a'])[2] ~ 1.5 ~ none ~ true }}",
+            "a1.5NoneTrue",
+        ),
+        (
+            "{{ {'a': 1, 'b': [2]}['b'][0] + 1 }} {{ 1.5 + 1 }} {{ 3 * 4 }} {{ 'ab' * 2 }}",
+            "3 2.5 12 abab",
+        ),
+        (
+            "{{ [1, 2] | join('-') }} {{ 'a,b'.split(',') | list | length }} {{ 'a b' | replace(' ', '_') }}",
+            "1-2 2 a_b",
+        ),
+        (
+            "{{ '%s!' | format('x') }} {{ 'a\nb' | indent(2) }} {{ ([3, 1] | sort)[0] }}",
+            "x! a\n  b 1",
+        ),
+        (
+            "{{ 'b' in 'abc' }} {{ 3 not in [1, 2] }} {{ [1, 2, 3][1:] }} {{ 'abc'[::-1] }} {{ 1 == 1.0 }} {{ 'a' != 'b' }} {{ nothing == none }}",
+            "True True [2, 3] cba True True False",
+        ),
+        (
+            "{% if false %}x{% elif true %}a{% macro f(y) %}<{{ y }}>{% endmacro %}b{{ f(1) }}c{% else %}z{% endif %}{{ 'n' if false else 'y' }}{{ false or 'o' }}{{ true and 'k' }}",
+            "ab<1>cyok",
+        ),
+        ("{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% endfor %}", "12"),
+    ] {
+        assert_eq!(render(source, messages()).unwrap(), expected, "{source}");
+    }
+}
+
+/// A chat of a thousand long messages is far from the limits, even where a template gathers them.
+#[test]
+fn a_long_chat_is_within_the_budget() {
+    let message = |i: usize| {
+        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        json!({"role": role, "content": format!("{i} {}", "word ".repeat(100))})
+    };
+    let messages: Vec<Value> = (0..300).map(message).collect();
+    let gather = "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ '<' + m['role'] + '>' ~ m['content'] | trim %}{% endfor %}{{ ns.s }}";
+    assert!(render(gather, messages).unwrap().len() > 150_000);
 }

@@ -192,12 +192,10 @@ impl Hub {
                 .map(|file| file.rfilename)
                 .collect());
         }
-        let folder = self.cache.join(self.repo().folder_name());
-        let reference = folder.join("refs").join(&self.revision);
-        let commit = fs::read_to_string(reference).unwrap_or_else(|_| self.revision.clone());
-        let snapshot = folder.join("snapshots").join(commit.trim());
         let mut names = Vec::new();
-        walk(&snapshot, "", usize::MAX, &mut names);
+        if let Some(snapshot) = self.snapshot() {
+            walk(&snapshot, "", usize::MAX, &mut names);
+        }
         match names.is_empty() {
             true => Err(self.missing("its list of files")),
             false => Ok(names),

@@ -65,6 +65,36 @@ fn files_are_fetched_once_and_then_come_from_the_cache() {
 }
 
 #[test]
+fn a_cache_whose_reference_is_edited_or_lost_works_offline() {
+    let server = Server::start(&[("config.json", b"{}")]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = options(&server, cache.path());
+    let get = |options: &HubOptions| options.resolve("org/tiny", &["config.json"], &["x.json"]);
+    let whole = get(&options).unwrap();
+    let reference = cache.path().join("models--org--tiny/refs/main");
+    for content in [format!("{COMMIT}\n"), format!(" {COMMIT}\r\n")] {
+        fs::write(&reference, content).unwrap();
+        server.take_requests();
+        // Online too: what is there is not fetched again.
+        let files = options.resolve("org/tiny", &["config.json"], &[]).unwrap();
+        assert_eq!(files.path(), whole.path());
+        assert_eq!(server.take_requests(), Vec::<String>::new());
+    }
+    options.offline = true;
+    for content in ["", "0123456789"] {
+        fs::write(&reference, content).unwrap();
+        assert_eq!(get(&options).unwrap().path(), whole.path(), "{content:?}");
+    }
+    fs::remove_file(&reference).unwrap();
+    assert_eq!(get(&options).unwrap().path(), whole.path());
+    // Another revision is not guessed.
+    let error = message(options.resolve("org/tiny@v2", &["config.json"], &[]));
+    assert!(error.contains("not in the cache"), "{error}");
+    let none = message(options.resolve("org/none", &["config.json"], &[]));
+    assert!(none.contains("not in the cache"), "{none}");
+}
+
+#[test]
 fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
     let bytes: Vec<u8> = (0..50_000u32).map(|i| (i * 7) as u8).collect();
     let server = Server::start(&[("cut.bin", &bytes)]);

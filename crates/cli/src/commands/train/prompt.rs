@@ -2,19 +2,19 @@
 
 use anyhow::{Context, Result, ensure};
 use burn_peft_data::{Limits, Tokenizer};
-use burn_peft_models::{GenerationConfig, Gpt2Config};
+use burn_peft_models::{GenerationConfig, GenerationDefaults};
 use burn_peft_train::{SamplePrompt, Samples, TrainConfig};
 
-use super::super::generate::{encode_prompt, end_tokens};
+use super::super::generate::encode_prompt;
 
 /// The new tokens of the prompt that is continued before and after.
 const NEW_TOKENS: usize = 80;
 
-/// The prompt of the file, if it has one.
+/// The prompt of the file, if it has one; `eos_token_ids` are the tokens that end a text.
 pub fn prompt(
     config: &TrainConfig,
     tokenizer: Option<&Tokenizer>,
-    model: &Gpt2Config,
+    eos_token_ids: Vec<u32>,
     limits: Limits,
 ) -> Result<Option<SamplePrompt>> {
     let Some(text) = &config.prompt else {
@@ -26,13 +26,14 @@ pub fn prompt(
     let ids = encode_prompt(tokenizer, text)?;
     ensure!(
         ids.len() < limits.n_positions,
-        "`prompt` has {} tokens, which leaves no room in {}: shorten it",
+        "`prompt` has {} tokens, which leaves no room in {}: shorten it by {} tokens",
         ids.len(),
-        limits.positions()
+        limits.positions(),
+        (ids.len() + 1).saturating_sub(limits.n_positions)
     );
     let settings = GenerationConfig {
         max_new_tokens: NEW_TOKENS.min(limits.n_positions - ids.len()),
-        eos_token_ids: end_tokens(model, tokenizer),
+        eos_token_ids,
         ..GenerationConfig::default()
     };
     Ok(Some(SamplePrompt {
@@ -42,4 +43,33 @@ pub fn prompt(
         settings,
         samples: Samples::default(),
     }))
+}
+
+/// Says where rows end with another token than those that the model's files name.
+pub fn warn_of_other_ends(
+    defaults: &GenerationDefaults,
+    tokenizer: Option<&Tokenizer>,
+    vocab_size: usize,
+) {
+    let Some((tokenizer, eos)) = tokenizer.and_then(|t| Some((t, t.eos_id()?))) else {
+        return;
+    };
+    // A config may keep GPT-2's 50256 beside a smaller vocabulary.
+    let is_known = |id: &&u32| (**id as usize) < vocab_size;
+    for (file, ids) in &defaults.eos_token_ids {
+        let known: Vec<u32> = ids.iter().filter(is_known).copied().collect();
+        if !known.is_empty() && !known.contains(&eos) {
+            tracing::warn!(
+                "rows end with the tokenizer's eos_token {:?} ({eos}), and {file} has eos_token_id \
+                 {}: peft generate stops at each of them, other programs may not; make both say \
+                 the same",
+                tokenizer.id_to_token(eos).unwrap_or_default(),
+                known
+                    .iter()
+                    .map(u32::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+        }
+    }
 }

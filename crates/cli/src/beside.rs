@@ -1,0 +1,134 @@
+//! What lies beside a model's weights: its tokenizer with chat templates, and how its text is
+//! generated.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use burn_peft_files::atomic;
+use burn_peft_models::hub::{self, ModelFiles};
+
+const GENERATION_CONFIG: &str = "generation_config.json";
+/// The files that a tokenizer can be: the first alone, or else the second with the third.
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
+/// What may lie beside them.
+const TOKENIZER_EXTRAS: [&str; 4] = [
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+/// The folder of chat templates beside the first.
+const TEMPLATES: &str = "additional_chat_templates";
+
+/// The files that a tokenizer can be, in words.
+pub fn tokenizer_names() -> String {
+    let [whole, vocab, merges] = TOKENIZERS;
+    format!("{whole}, nor {vocab} with {merges}")
+}
+
+/// Finds a tokenizer on its own, a folder or a Hub id, with all its files.
+pub fn resolve(given: &str) -> Result<ModelFiles> {
+    let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
+    tokenizer_files(&files)?;
+    Ok(files)
+}
+
+/// The names of a model's tokenizer files; a Hub model's are fetched. None where it has no
+/// tokenizer.
+pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<String>> {
+    let mut found = find(files, &TOKENIZERS[..1])?;
+    if found.is_empty() {
+        found = find(files, &TOKENIZERS[1..])?;
+    }
+    if !found.is_empty() {
+        found.extend(extras(files)?);
+    }
+    Ok(found)
+}
+
+/// Those of some names that are there.
+fn find(files: &ModelFiles, names: &[&str]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in names {
+        if files.find(name)?.is_some() {
+            found.push((*name).to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// The names of what lies beside a tokenizer.
+fn extras(files: &ModelFiles) -> Result<Vec<String>> {
+    let mut found = find(files, &TOKENIZER_EXTRAS)?;
+    found.extend(templates(files.path())?);
+    Ok(found)
+}
+
+/// The names of further chat templates in a folder.
+fn templates(folder: &Path) -> Result<Vec<String>> {
+    let folder = folder.join(TEMPLATES);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let cannot = || format!("cannot read {}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".jinja") {
+            names.push(format!("{TEMPLATES}/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Copies what a model's folder needs beside `config.json` and the weights to be of use as it is:
+/// the tokenizer, which is the model's or the one `given` in its place (a folder, a file or a Hub
+/// id), and the generation settings. Returns the new files.
+pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Vec<PathBuf>> {
+    let mut sources: Vec<(PathBuf, String)> = Vec::new();
+    let (tokenizer, names) = match given {
+        None => (files.clone(), tokenizer_files(files)?),
+        Some(file) if Path::new(file).is_file() => {
+            let file = Path::new(file);
+            let folder = file
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = ModelFiles::folder(folder.unwrap_or(Path::new(".")));
+            let is_pair = TOKENIZERS[1..].iter().any(|name| file.ends_with(name));
+            let mut names = extras(&folder)?;
+            if is_pair {
+                names.extend(find(&folder, &TOKENIZERS[1..])?);
+            } else {
+                // It may have another name here.
+                sources.push((file.into(), TOKENIZERS[0].into()));
+            }
+            (folder, names)
+        }
+        Some(given) => {
+            let tokenizer = resolve(given)?;
+            let names = tokenizer_files(&tokenizer)?;
+            (tokenizer, names)
+        }
+    };
+    let names = names.into_iter();
+    sources.extend(names.map(|name| (tokenizer.path().join(&name), name)));
+    if let Some(path) = files.find(GENERATION_CONFIG)? {
+        sources.push((path, GENERATION_CONFIG.into()));
+    }
+    let mut written = Vec::new();
+    for (source, name) in sources {
+        let path = target.join(name);
+        let bytes =
+            fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let cannot = || format!("cannot write {}", path.display());
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(cannot)?;
+        }
+        atomic::write(&path, &bytes).with_context(cannot)?;
+        written.push(path);
+    }
+    Ok(written)
+}
