@@ -11,7 +11,7 @@ use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, q
 use burn_peft_data::{FILE_KINDS, Limits, Tokenizer, folder_and_split};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, ModelInput};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use burn_peft_train::BitsAndBytesConfig;
 
 use crate::beside;
@@ -218,14 +218,6 @@ impl Loaded {
             each.insert(0, ("base".to_string(), Self::Plain(model)));
         }
         Ok(each)
-    }
-
-    /// The model's `config.json`.
-    pub fn config(&self) -> &Gpt2Config {
-        match self {
-            Self::Plain(model) => model.config(),
-            Self::Adapted(model) => model.get_base_model().config(),
-        }
     }
 
     /// The sequences that it can take: an adapter may need positions for itself.
