@@ -49,7 +49,8 @@ impl ProgressRenderer {
     pub fn new(logging_steps: usize) -> Self {
         // Hidden where standard error is no terminal, or one that cannot move its cursor.
         let target = ProgressDrawTarget::stderr();
-        let lines = target.is_hidden() || !std::io::stdout().is_terminal();
+        let terminal = !target.is_hidden();
+        let lines = !terminal || !std::io::stdout().is_terminal();
         let lines = lines.then(|| Box::new(std::io::stdout()) as Box<dyn Write + Send + Sync>);
         let renderer = Self::with(target, terminal_columns, lines, logging_steps);
         if terminal {
