@@ -374,16 +374,18 @@ mod tests {
             "--set r=4: r is no known key; did you mean peft.r?"
         );
         let method = |flag: &str| {
-            let config = read(FILE, &[flag]).unwrap();
-            config.method("a.toml").unwrap_err().to_string()
+            let method = read(FILE, &[flag]).and_then(|config| config.method("a.toml"));
+            method.map(drop).unwrap_err().to_string()
         };
-        assert_eq!(
-            method("peft.lora_r=4"),
-            "a.toml [peft]: peft.lora_r is no known key; did you mean r?"
+        let message = method("peft.lora_r=4");
+        assert!(
+            message.ends_with(": peft.lora_r is no known key; did you mean r?"),
+            "{message}"
         );
-        assert_eq!(
-            method("peft.peft_type=lora"),
-            "a.toml [peft]: peft_type = \"lora\" is no method; did you mean peft_type = \"LORA\"?"
+        let message = method("peft.peft_type=lora");
+        assert!(
+            message.ends_with("is no method; did you mean peft_type = \"LORA\"?"),
+            "{message}"
         );
         assert!(method("peft.peft_type=DORA").contains("use_dora = true"));
         let message = error(&["training.max_steps=many"]);
