@@ -496,6 +496,14 @@ mod tests {
         assert_eq!(method(&["peft.r=1e1"])["r"], 10);
         let revision = method(&["peft.revision=2024"]);
         assert_eq!(revision["revision"], "2024");
+        // Keys that need each other, in any order.
+        let texts = [
+            "peft.init_lora_weights=loftq",
+            "peft.loftq_config.loftq_bits=4",
+        ];
+        assert_eq!(method(&texts)["init_lora_weights"], "loftq");
+        let texts = ["peft.eva_config.rho=2", "peft.init_lora_weights=eva"];
+        assert_eq!(method(&texts)["init_lora_weights"], "eva");
         let texts = [
             "peft.peft_type=PROMPT_TUNING",
             "peft.num_virtual_tokens=4",

@@ -42,15 +42,22 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
     });
     let try_value = |value: &Value| {
         let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
-        let Some(config) = config_with_key(method, key, value) else {
-            return Ok(());
-        };
-        let config = config.map_err(|error| error.to_string())?;
-        let unknown = &config.common().unknown;
-        if !unknown.contains_key(key) {
-            return Ok(());
+        match config_with_key(method, key, value.clone()) {
+            Some(Ok(config)) if config.common().unknown.contains_key(key) => {
+                Err(Known::new(method).misspelt("peft", key))
+            }
+            Some(Err(error)) => {
+                let said = error.to_string();
+                let said = said.strip_prefix("[peft]: ").unwrap_or(&said);
+                // Whether it lacks another key is seen when all are there.
+                if is_about(said, key, &value.to_string()) {
+                    Err(said.to_string())
+                } else {
+                    Ok(())
+                }
+            }
+            Some(Ok(_)) | None => Ok(()),
         }
-        Err(Known::new(method).misspelt("peft", key))
     };
     // A text with a bracket in front is a text only where no list can be meant.
     let list = Value::Array(vec![Value::String("c_attn".into())]);
@@ -58,6 +65,21 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
         return Err(change.no_toml());
     }
     try_value(&value)
+}
+
+/// Whether an error is about a key's value alone: `r = 0: must be …`, and not `init_lora_weights =
+/// "loftq" needs …`.
+fn is_about(said: &str, key: &str, value: &str) -> bool {
+    let Some(rest) = said.strip_prefix(key) else {
+        return false;
+    };
+    match rest.strip_prefix(" = ") {
+        Some(rest) => rest
+            .strip_prefix(value)
+            .is_none_or(|rest| rest.starts_with(':')),
+        // `loftq_config.loftq_bits = 5: …`, `rank_pattern "x" = 0: …`
+        None => rest.starts_with('.') || rest.starts_with(" \""),
+    }
 }
 
 /// Takes out of `[peft]` what is left of another method when `peft_type` is changed: of LoRA, which
