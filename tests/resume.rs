@@ -314,7 +314,11 @@ fn the_signals_of_schedulers_and_terminals_save_too() {
     std::fs::remove_dir_all(lab.path("out")).ok();
     let mut command = lab.command("sh");
     let script = "trap '' HUP; exec \"$0\" train run.toml --set training.max_steps=300";
-    let mut child = command.args(["-c", script, PEFT]).spawn().unwrap();
+    let mut child = command
+        .args(["-c", script, PEFT])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     assert!(wait_for_lines(&lab, "out", 5, &mut child));
     send("-HUP", child.id());
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -217,7 +217,7 @@ impl TrainConfig {
             .or_insert_with(|| Json::from(LoraConfig::PEFT_TYPE));
         if peft_table::wants_total_step(&keys) {
             // What it is shall be known once the data are; any number serves until then.
-            let steps = usize::try_from(self.training.max_steps).unwrap_or(i64::MAX as usize);
+            let steps = u64::try_from(self.training.max_steps).unwrap_or(1 << 40);
             keys.insert(peft_table::TOTAL_STEP.into(), steps.into());
         }
         let fields = Fields::new(keys, &place);
