@@ -75,7 +75,7 @@ fn positions_that_an_adapter_takes_are_told_apart() {
             "--prompt",
             &prompt,
         ],
-        &["32, 8 of them the adapter's"],
+        &["32 positions", "8 of them the adapter's"],
     );
 }
 
