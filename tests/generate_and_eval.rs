@@ -113,4 +113,13 @@ fn eval_is_the_mean_loss_of_all_tokens() {
         plain.starts_with("loss ") && plain.contains("  perplexity "),
         "{plain}"
     );
+    // With an adapter the base follows on the same line.
+    let eval = ["eval", "--data", "train.jsonl[:2]"];
+    let adapted = lab.ok(&[&eval[..], &model].concat());
+    let [first, base] = adapted.split("  base: ").collect::<Vec<_>>()[..] else {
+        panic!("{adapted}");
+    };
+    let same = plain.split("  (").next().unwrap();
+    assert_eq!(base.trim_end(), same);
+    assert!(first.starts_with("loss ") && !adapted.trim_end().contains('\n'));
 }

@@ -70,8 +70,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     if args.json {
         return say_json(&json_of(&results, examples.len()));
     }
-    if let [(_, result)] = &results[..] {
-        return say(describe(result));
+    match &results[..] {
+        [(_, result)] => return say(describe(result)),
+        // One line as without an adapter, which scripts may read.
+        [(_, base), (_, result)] => {
+            let base = format!("loss {:.4}  perplexity {}", base.loss, perplexity(base.perplexity));
+            return say(format!("{}  base: {base}", describe(result)));
+        }
+        _ => {}
     }
     // The base is what the adapters above it are compared with.
     results.rotate_left(1);
