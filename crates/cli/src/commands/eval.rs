@@ -74,7 +74,11 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         [(_, result)] => return say(describe(result)),
         // One line as without an adapter, which scripts may read.
         [(_, base), (_, result)] => {
-            let base = format!("loss {:.4}  perplexity {}", base.loss, perplexity(base.perplexity));
+            let base = format!(
+                "loss {:.4}  perplexity {}",
+                base.loss,
+                perplexity(base.perplexity)
+            );
             return say(format!("{}  base: {base}", describe(result)));
         }
         _ => {}
