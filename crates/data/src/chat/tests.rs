@@ -119,7 +119,10 @@ fn the_assistants_turns_are_learnt() {
 #[test]
 fn a_tag_of_three_signs_is_an_error() {
     for source in ["{%}", "x{%}{% if true %}", "{%"] {
-        assert!(ChatTemplate::new(source, "m", Map::new()).is_err(), "{source}");
+        assert!(
+            ChatTemplate::new(source, "m", Map::new()).is_err(),
+            "{source}"
+        );
     }
 }
 
