@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
+use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch};
 
 /// What `.ci/run` insists on.
 const LEAST: f64 = 1.5;

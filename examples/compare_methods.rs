@@ -25,7 +25,7 @@ use burn_peft::methods::peft_types;
 use burn_peft::parameters::{count, thousands};
 use burn_peft::{DEFAULT_ADAPTER, PeftModel, set_seed};
 use burn_peft_data::{DataSet, Examples, Limits, Tokenizer};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 use burn_peft_train::{TrainConfig, TrainOptions, TrainTarget, evaluate, peak_memory_bytes, train};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn every_type_is_compared() -> Result<()> {
 /// Measures each method in a process of its own: its peak of memory and its random numbers are.
 fn compare(args: &Args, methods: &[&Method]) -> Result<()> {
     let before = METHODS[0].config(args.steps, 1.0, &args.output)?;
-    let base = GPT2LMHeadModel::from_pretrained(&before.model, &Device::flex())?;
+    let base = AutoModel::from_pretrained(&before.model, &Device::flex())?;
     let before = loss(&base, &data(&base, &before)?.1, &before)?;
     println!(
         "{} steps; evaluation loss without training: {before:.4}\n",
@@ -179,7 +179,7 @@ fn in_child(method: &Method, scale: f64, steps: usize, output: &Path) -> Result<
 /// Trains as a configuration says, in this process.
 fn measure(config: &TrainConfig) -> Result<Value> {
     let device = Device::flex();
-    let base = GPT2LMHeadModel::from_pretrained(&config.model, &device)?;
+    let base = AutoModel::from_pretrained(&config.model, &device)?;
     if config.is_full_training() {
         let (_, _, found) = trained(base, config, "model.safetensors")?;
         return Ok(found);

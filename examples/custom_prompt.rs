@@ -20,7 +20,7 @@ use burn_peft::{
     Extra, Init, Method, ModelInfo, ModelMethod, PeftModel, Result, TensorSpec, Tensors, Tree,
     get_peft_model,
 };
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch};
+use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch};
 use serde_json::{Map, Value, json};
 
 /// The configuration: the keys that methods with virtual tokens have, and a rank.

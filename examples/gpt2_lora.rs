@@ -13,7 +13,8 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use burn_peft::{LoraConfig, PeftModel, get_peft_model};
 use burn_peft_models::{
-    CausalLm, GPT2LMHeadModel, GenerationConfig, Gpt2Config, LmBatch, generate,
+    CausalLm, Decoder, GPT2LMHeadModel, GenerationConfig, Gpt2Config, LmBatch, ModelConfig,
+    Pretrained, generate,
 };
 
 fn main() -> anyhow::Result<()> {

@@ -6,7 +6,7 @@
 
 use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model, parameters::thousands};
-use burn_peft_models::{GPT2LMHeadModel, Gpt2Config};
+use burn_peft_models::{Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
 
 fn main() -> anyhow::Result<()> {
     let device = Device::flex();

@@ -298,7 +298,7 @@ fn f16_and_bf16_files() {
 #[test]
 fn the_loss_goes_through_an_adapted_head() {
     use burn::tensor::activation::log_softmax;
-    use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, ModelInput};
+    use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, ModelInput, Pretrained};
 
     let folder = crate::conformance::fixtures().join("nano-sort");
     let device = device();

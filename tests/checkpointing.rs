@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use burn_peft::PeftModel;
 use burn_peft_kernels::with_seed;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
 
 use crate::common::device;
 use crate::conformance::{batch, fixtures, without_dropout};

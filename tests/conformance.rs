@@ -13,7 +13,7 @@ use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn_peft::{PeftModel, files, tensor_file};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
 use burn_peft_train::{TrainingArguments, adamw};
 use safetensors::SafeTensors;
 

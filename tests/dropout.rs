@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_peft::config::InitLoraWeights;
 use burn_peft::{LoraConfig, get_peft_model, with_seed};
 use burn_peft_kernels::with_plain_bodies;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, LmBatch, ModelInput};
+use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch, ModelInput};
 
 use crate::checkpointing::all;
 use crate::common::device;

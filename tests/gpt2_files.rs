@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::TensorData;
 use burn_peft::tensor_file::{read_tensors, write_tensors};
-use burn_peft_models::{GPT2LMHeadModel, ModelError};
+use burn_peft_models::{Decoder, GPT2LMHeadModel, ModelError, Pretrained};
 use tempfile::TempDir;
 
 use crate::common::device;

@@ -12,10 +12,11 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use burn_peft::get_peft_model;
 use burn_peft::methods::IA3Config;
 use burn_peft_device::max_tensor_bytes;
-use burn_peft_models::checkpoint::save_model;
-use burn_peft_models::gpt2::init_gpt2;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config, KvCache, LmBatch};
+use burn_peft_models::weights::{initial_weights, save_model};
+use burn_peft_models::{
+    CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, KvCache, LmBatch, ModelConfig, Pretrained,
+};
 use serde_json::json;
 
 use crate::checkpointing::all;
@@ -193,7 +194,7 @@ fn the_vocabulary_of_gpt2_fits_in_float16() {
     save_model(
         folder.path(),
         &config.to_json(),
-        init_gpt2(&config, 1),
+        initial_weights(&config, 1),
         true,
     )
     .unwrap();

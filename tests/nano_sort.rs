@@ -7,8 +7,9 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::tensor_file::read_tensors;
-use burn_peft_models::gpt2::AttentionMask;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+use burn_peft_models::decoder::Pass;
+use burn_peft_models::parts::{AttentionMask, scores, split_heads};
+use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, ModelInput, Pretrained};
 
 use crate::common::device;
 use crate::conformance::fixtures;
@@ -39,21 +40,25 @@ fn every_activation() {
     check("tok_emb", transformer.wte.forward_2d(ids).into_data());
     let positions = Tensor::arange(0..11, &device);
     check("pos_emb", transformer.wpe.forward(positions).into_data());
-    let x = transformer.embed(&input, 0);
+    let x = model.embed(&input, 0);
     check("x", x.to_data());
 
     // The single activations are those of the first block.
     let block = &transformer.h[0];
-    let mask = AttentionMask::new(0, 11, None, &device);
+    let pass = Pass {
+        batch: 3,
+        mask: AttentionMask::new(0, 11, None, &device),
+    };
+    let heads = block.attn.heads;
     let normed = block.ln_1.forward(x.clone());
     check("ln1", normed.to_data());
     let qkv = block.attn.c_attn.forward(normed);
     check("qkv", qkv.to_data());
-    let [query, key, value] = block.attn.split_heads(qkv, 3);
+    let [query, key, value] = split_heads(qkv, heads, 3);
     check("q", query.to_data());
     check("k", key.to_data());
     check("v", value.to_data());
-    let scores = block.attn.scores(query, key, &mask);
+    let scores = scores(query, key, heads, &pass.mask);
     check("att", scores.to_data());
     let weights = softmax(scores, 3);
     check("attSm", weights.to_data());
@@ -67,7 +72,7 @@ fn every_activation() {
     check("ln2", normed.to_data());
     let hidden = block.mlp.c_fc.forward(normed);
     check("fc", hidden.to_data());
-    let hidden = block.mlp.activate(hidden);
+    let hidden = block.mlp.act.forward(hidden);
     check("gelu", hidden.to_data());
     let hidden = block.mlp.c_proj.forward(hidden);
     check("mlp", hidden.to_data());
@@ -75,7 +80,7 @@ fn every_activation() {
 
     let mut hidden = x;
     for (layer, block) in transformer.h.iter().enumerate() {
-        hidden = block.forward(hidden, 3, &mask, None);
+        hidden = block.forward(hidden, &pass, None);
         check(&format!("block{layer}"), hidden.to_data());
     }
     let hidden = transformer.ln_f.forward(hidden);

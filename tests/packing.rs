@@ -5,7 +5,7 @@ use std::fs;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
 use burn_peft_train::evaluate;
 
 use crate::common::Lab;

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_models::{
-    CausalLm, GPT2LMHeadModel, GenerationConfig, KvCache, ModelInput, generate, position_ids,
+    CausalLm, GPT2LMHeadModel, GenerationConfig, KvCache, ModelInput, Pretrained, generate,
+    position_ids,
 };
 use std::ops::ControlFlow;
 

@@ -10,7 +10,7 @@ use burn::tensor::TensorData;
 use burn_peft::files::{WEIGHTS_NAME, write_adapter};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{LoraConfig, PeftError, PeftModel, get_peft_model};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, Pretrained};
 
 use crate::common::{Lab, device};
 use crate::conformance::{assert_close, expected, fixtures, logits};

@@ -9,7 +9,7 @@ use burn_peft::config::{CommonConfig, TargetModules};
 use burn_peft::files::write_adapter;
 use burn_peft::methods::{HiraConfig, IA3Config, LNTuningConfig};
 use burn_peft::{LoraConfig, Method, PeftModel, Slot, get_peft_model, tensor_file};
-use burn_peft_models::GPT2LMHeadModel;
+use burn_peft_models::{Decoder, GPT2LMHeadModel, Pretrained};
 
 use crate::common::{Lab, device};
 use crate::conformance::{

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use burn_peft::{LoraConfig, PeftModel, get_peft_model};
 use burn_peft_data::{Example, Examples, Shape, train_bpe};
-use burn_peft_models::checkpoint::save_model;
-use burn_peft_models::gpt2::init_gpt2;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{GPT2LMHeadModel, Gpt2Config};
+use burn_peft_models::weights::{initial_weights, save_model};
+use burn_peft_models::{AutoModel, Gpt2Config, ModelConfig, Pretrained};
 use burn_peft_train::{TrainOptions, TrainingArguments, train};
 use serde_json::{Value, json};
 
@@ -96,7 +95,7 @@ pub fn models(scratch: &Path) -> Vec<Case> {
             tie_word_embeddings: tie,
             ..config.clone()
         };
-        save_model(path, &config.to_json(), init_gpt2(&config, 1), true)
+        save_model(path, &config.to_json(), initial_weights(&config, 1), true)
             .expect("a model is written");
     }
     let whole = folder(&whole, |_| true);
@@ -327,14 +326,14 @@ pub fn examples() -> Examples {
 }
 
 /// What is trained.
-pub fn trainee(base: GPT2LMHeadModel) -> PeftModel<GPT2LMHeadModel> {
+pub fn trainee(base: AutoModel) -> PeftModel<AutoModel> {
     get_peft_model(base, LoraConfig::new().with_r(2)).expect("an adapter")
 }
 
 /// A checkpoint; the paths in it are relative to `scratch`, and the times are fixed, so that every
 /// run of the search spoils the same bytes.
 pub fn checkpoints(scratch: &Path) -> Vec<Case> {
-    let model = GPT2LMHeadModel::from_files(&ModelFiles::folder(scratch.join("whole")), &device())
+    let model = AutoModel::from_files(&ModelFiles::folder(scratch.join("whole")), &device())
         .expect("a model");
     let out = Path::new("run");
     train(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn_peft::PeftModel;
 use burn_peft_data::{DataConfig, Examples, Limits, Tokenizer};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{GPT2LMHeadModel, Gpt2Config};
+use burn_peft_models::{AutoModel, Gpt2Config, ModelConfig, Pretrained};
 use burn_peft_train::{CheckpointInfo, TrainConfig, TrainOptions, train};
 
 use crate::corpus::{self, Case};
@@ -16,8 +16,8 @@ type Answer = Result<(), String>;
 
 /// What is there before a file is read.
 pub struct Given {
-    base: GPT2LMHeadModel,
-    tiny: GPT2LMHeadModel,
+    base: AutoModel,
+    tiny: AutoModel,
     tokenizer: Tokenizer,
 }
 
@@ -31,8 +31,8 @@ impl Given {
         let tiny = ModelFiles::folder(scratch.join("whole"));
         corpus::models(scratch);
         Self {
-            base: GPT2LMHeadModel::from_files(&files, &device).expect("the project's model"),
-            tiny: GPT2LMHeadModel::from_files(&tiny, &device).expect("a model"),
+            base: AutoModel::from_files(&files, &device).expect("the project's model"),
+            tiny: AutoModel::from_files(&tiny, &device).expect("a model"),
             tokenizer: Tokenizer::load(&folder).expect("a tokenizer"),
         }
     }
@@ -106,8 +106,8 @@ fn config(_: &Given, folder: &Path) -> Answer {
 
 fn model(_: &Given, folder: &Path) -> Answer {
     let (files, device) = (ModelFiles::folder(folder), corpus::device());
-    let lazily = GPT2LMHeadModel::from_files_lazily(&files, &device, None).map(drop);
-    let at_once = GPT2LMHeadModel::from_files(&files, &device).map(drop);
+    let lazily = AutoModel::from_files_lazily(&files, &device, None).map(drop);
+    let at_once = AutoModel::from_files(&files, &device).map(drop);
     assert_eq!(lazily.is_ok(), at_once.is_ok(), "{lazily:?}, {at_once:?}");
     at_once.map_err(said)
 }

@@ -11,7 +11,7 @@ use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, q
 use burn_peft_data::{FILE_KINDS, Limits, Tokenizer, folder_and_split};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::BitsAndBytesConfig;
 
 use crate::beside;
@@ -126,8 +126,8 @@ pub fn find_model(model: &str) -> Result<ModelFiles> {
 }
 
 /// A model without adapter.
-pub fn load_model(files: &ModelFiles, device: &Device) -> Result<GPT2LMHeadModel> {
-    GPT2LMHeadModel::from_files(files, device).context("cannot load the model")
+pub fn load_model(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
+    AutoModel::from_files(files, device).context("cannot load the model")
 }
 
 /// A model without adapter of which most will be kept in `narrow`, if that is given, or quantised:
@@ -136,16 +136,16 @@ pub fn load_frozen(
     files: &ModelFiles,
     device: &Device,
     narrow: Option<FloatDType>,
-) -> Result<GPT2LMHeadModel> {
-    GPT2LMHeadModel::from_files_lazily(files, device, narrow).context("cannot load the model")
+) -> Result<AutoModel> {
+    AutoModel::from_files_lazily(files, device, narrow).context("cannot load the model")
 }
 
 /// A model with an adapter.
 pub fn load_adapter(
-    model: GPT2LMHeadModel,
+    model: AutoModel,
     adapter: &Path,
     is_trainable: bool,
-) -> Result<PeftModel<GPT2LMHeadModel>> {
+) -> Result<PeftModel<AutoModel>> {
     let model = PeftModel::from_pretrained(model, adapter, is_trainable)
         .context("cannot load the adapter")?;
     if let Some(task) = model.config(DEFAULT_ADAPTER)?.common().task_type
@@ -163,9 +163,9 @@ pub fn load_adapter(
 /// A model as the user asked for it.
 pub enum Loaded {
     /// Without adapter.
-    Plain(GPT2LMHeadModel),
+    Plain(AutoModel),
     /// With one.
-    Adapted(PeftModel<GPT2LMHeadModel>),
+    Adapted(PeftModel<AutoModel>),
 }
 
 impl Loaded {

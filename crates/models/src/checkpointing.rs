@@ -2,29 +2,47 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Gradients, Tensor};
 use burn_peft::Extra;
 use burn_peft_kernels::{draw_seed, set_seed, with_seed};
 
-use crate::Checkpointed;
+use crate::decoder::{Decoder, Pass};
+use crate::parts::AttentionMask;
+use crate::{CausalLm, Checkpointed, KvCache, LmBatch};
 
-/// A model as a chain: what comes first, blocks that map `[tokens, d]` to the same shape, and the
-/// loss at the end.
-pub(crate) trait Chain {
-    /// The part of the model that a block is.
-    type Block: Module;
+/// A model on one batch, as a chain of blocks that map `[tokens, d]` to the same shape.
+struct Chain<'a, D> {
+    model: D,
+    batch: LmBatch,
+    pass: &'a Pass,
+}
 
+impl<D: Decoder> Chain<'_, D> {
     /// The input of the first block, `[tokens, d]`.
-    fn start(&self) -> Tensor<2>;
+    fn start(&self) -> Tensor<2> {
+        let input = &self.batch.input;
+        self.model.start(input, input.extra.prefix_positions())
+    }
 
-    /// The blocks.
-    fn blocks(&self) -> &[Self::Block];
-
-    /// The block of this number.
-    fn block(&self, index: usize, input: Tensor<2>) -> Tensor<2>;
+    /// The output of the block of this number.
+    fn block(&self, index: usize, input: Tensor<2>) -> Tensor<2> {
+        let [rows, _] = self.batch.input.input_ids.dims();
+        let prefix = &self.batch.input.extra.keys_and_values;
+        // The one layer of a cache of its own.
+        let mut cache = KvCache::default();
+        let cache = prefix.get(index).map(|of_layer| {
+            cache.begin(std::slice::from_ref(of_layer), rows);
+            (&mut cache, 0)
+        });
+        let block = &self.model.blocks()[index];
+        self.model.block(block, input, self.pass, cache)
+    }
 
     /// The loss, `[1]`, of the output of the last block.
-    fn finish(&self, output: Tensor<2>) -> Tensor<1>;
+    fn finish(&self, output: Tensor<2>) -> Tensor<1> {
+        self.model
+            .loss_of(self.model.final_norm(output), &self.batch)
+    }
 }
 
 /// One pass forward and one back: `weight` times the loss, and its gradients.
@@ -33,15 +51,24 @@ pub(crate) trait Chain {
 /// through the blocks from the last to the first, and makes each one's activations again. Every
 /// block begins with the random numbers it began with the first time.
 ///
-/// `extra` comes from outside, and so its gradients are given back: the chain sees leaves of the
-/// same values.
-pub(crate) fn backward<C: Chain, M: Module>(
-    model: &M,
-    extra: &Extra,
-    device: &Device,
-    weight: f64,
-    chain: impl Fn(M, Extra) -> C,
-) -> Checkpointed {
+/// What stands before the texts comes from outside, and so its gradients are given back: the chain
+/// sees leaves of the same values.
+pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, weight: f64) -> Checkpointed {
+    let (extra, device) = (&batch.input.extra, &model.device());
+    let past = extra.prefix_positions();
+    let pass = Pass {
+        batch: batch.input.input_ids.dims()[0],
+        mask: AttentionMask::of(&batch.input, past, past > 0),
+    };
+    let chain = |model, extra| {
+        let mut batch = batch.clone();
+        batch.input.extra = extra;
+        Chain {
+            model,
+            batch,
+            pass: &pass,
+        }
+    };
     let leaves = map(extra, leaf, leaf);
     let recorded = chain(model.clone(), leaves.clone());
     let detached = map(extra, Tensor::detach, Tensor::detach);
@@ -55,7 +82,7 @@ pub(crate) fn backward<C: Chain, M: Module>(
     };
 
     let mut inputs = vec![part(0, &|| forgetful.start()).without_autodiff()];
-    for index in 0..forgetful.blocks().len() {
+    for index in 0..forgetful.model.blocks().len() {
         let input = inputs[index].clone().autodiff();
         let output = part(index + 1, &|| forgetful.block(index, input.clone()));
         inputs.push(output.without_autodiff());
@@ -65,7 +92,7 @@ pub(crate) fn backward<C: Chain, M: Module>(
         collected.accumulate(model, GradientsParams::from_grads(gradients, model));
     };
 
-    let last = recorded.blocks().len();
+    let last = recorded.model.blocks().len();
     let output = inputs.remove(last).autodiff().require_grad();
     let loss = recorded.finish(output.clone()) * weight;
     let mut of_extra = map(extra, |t| zeros(&t), |t| zeros(&t));
@@ -83,7 +110,7 @@ pub(crate) fn backward<C: Chain, M: Module>(
 
     // A block's input needs a gradient if something before it is trained.
     let start = part(0, &|| recorded.start());
-    let mut trained: Vec<bool> = recorded.blocks().iter().map(is_trained).collect();
+    let mut trained: Vec<bool> = recorded.model.blocks().iter().map(is_trained).collect();
     for (trained, (key, value)) in trained.iter_mut().zip(&leaves.keys_and_values) {
         *trained |= key.is_tracked() || value.is_tracked();
     }

@@ -1,29 +1,37 @@
 //! Language models with slots for adapters, defined with Burn.
 //!
-//! A family is a folder ([`gpt2`]); what all families answer is [`CausalLm`]. Models come from
-//! and go to Hugging Face folders ([`checkpoint`], [`hub`]).
+//! A family is a file ([`families`]) and a line in the registry ([`AutoModel`]). What all decoders
+//! do alike is written once ([`decoder`]), from parts that they share ([`parts`]); what all models
+//! answer is [`CausalLm`]. Models come from and go to Hugging Face folders ([`weights`], [`hub`]).
 
 mod attribute_map;
+pub mod auto;
 mod batch;
 mod cache;
 mod causal_lm;
-pub mod checkpoint;
 mod checkpointing;
+pub mod config;
+pub mod decoder;
 mod error;
+pub mod families;
 mod generate;
-pub mod gpt2;
 pub mod hub;
 mod loss;
+pub mod parts;
 mod peft_model;
 mod texts;
 mod unpad;
+pub mod weights;
 
+pub use auto::{AutoConfig, AutoModel};
 pub use batch::{IGNORE_INDEX, LmBatch};
 pub use burn_peft_kernels::vocabulary_loss;
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};
+pub use config::ModelConfig;
+pub use decoder::Decoder;
 pub use error::{ModelError, Result};
+pub use families::gpt2::{GPT2LMHeadModel, Gpt2Config};
 pub use generate::{GenerationConfig, GenerationDefaults, generate};
-pub use gpt2::GPT2LMHeadModel;
-pub use gpt2::Gpt2Config;
 pub use peft_model::forward_rows;
+pub use weights::Pretrained;

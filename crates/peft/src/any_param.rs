@@ -12,6 +12,8 @@ pub trait AnyParam {
     fn id(&self) -> ParamId;
     /// The shape, without initialising a lazy parameter.
     fn dims(&self) -> Vec<usize>;
+    /// The parameter once more, with the same values.
+    fn share(&self) -> Box<dyn AnyParam>;
     /// The values, on the host.
     fn to_data(&self) -> TensorData;
     /// Replaces the values, keeping identity, device and trainable state.
@@ -56,6 +58,10 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn dims(&self) -> Vec<usize> {
         self.lazy_shape().to_vec()
+    }
+
+    fn share(&self) -> Box<dyn AnyParam> {
+        Box::new(self.clone())
     }
 
     fn to_data(&self) -> TensorData {

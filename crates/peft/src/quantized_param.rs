@@ -8,6 +8,7 @@ use crate::AnyParam;
 
 /// The weight of a layer whose own parameter was released: its identity, with the values that the
 /// codes stand for.
+#[derive(Clone)]
 pub(crate) struct QuantizedParam {
     pub(crate) id: ParamId,
     pub(crate) weight: QuantizedWeight,
@@ -20,6 +21,10 @@ impl AnyParam for QuantizedParam {
 
     fn dims(&self) -> Vec<usize> {
         self.weight.dims().to_vec()
+    }
+
+    fn share(&self) -> Box<dyn AnyParam> {
+        Box::new(self.clone())
     }
 
     fn to_data(&self) -> TensorData {

@@ -9,7 +9,7 @@ use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::{NamedParameter, named_parameters};
 use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
 use burn_peft_files::read_text;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::{AutoModel, CausalLm, Pretrained};
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
@@ -130,7 +130,7 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
 }
 
 /// All weights are trained and saved (`peft_type = "NONE"`).
-impl TrainTarget for GPT2LMHeadModel {
+impl TrainTarget for AutoModel {
     fn save(&self, dir: &Path) -> Result<()> {
         Ok(self.save_pretrained(dir)?)
     }

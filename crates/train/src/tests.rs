@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Learner;
 use burn_peft::{LoraConfig, PeftModel, get_peft_model};
 use burn_peft_data::{Example, Examples, Shape};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, Gpt2Config};
+use burn_peft_models::{AutoModel, CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
 use serde_json::Value;
 
 use crate::loader::{Loader, Order};
@@ -27,7 +27,7 @@ fn alone() -> MutexGuard<'static, ()> {
     RUN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn gpt2(dropout: f64) -> GPT2LMHeadModel {
+fn gpt2(dropout: f64) -> AutoModel {
     let config = format!(
         r#"{{"model_type": "gpt2", "vocab_size": 23, "n_positions": 16, "n_embd": 16, "n_layer": 2,
             "n_head": 2, "initializer_range": 0.4, "resid_pdrop": {dropout}, "embd_pdrop": {dropout}, "attn_pdrop": {dropout}}}"#
@@ -35,10 +35,11 @@ fn gpt2(dropout: f64) -> GPT2LMHeadModel {
     let device = Device::flex();
     device.seed(1);
     // Drawn now, not at the first use.
-    GPT2LMHeadModel::new(&Gpt2Config::from_json(&config).unwrap(), &device).valid()
+    let config = Gpt2Config::from_json(&config).unwrap();
+    AutoModel::from(GPT2LMHeadModel::new(&config, &device)).valid()
 }
 
-fn lora(dropout: f64) -> PeftModel<GPT2LMHeadModel> {
+fn lora(dropout: f64) -> PeftModel<AutoModel> {
     let config = LoraConfig::new()
         .with_r(4)
         .with_lora_alpha(16.0)

@@ -6,7 +6,7 @@ use burn_peft_data::{
     DataConfig, DataError, Example, Examples, IGNORE_INDEX, Limits, Overview, Padding, Tokenizer,
     folder_and_split, histogram,
 };
-use burn_peft_models::Gpt2Config;
+use burn_peft_models::AutoConfig;
 use serde_json::{Value, json};
 
 use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help};
@@ -112,9 +112,9 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     let given = args.rows.tokenizer.as_deref();
     if let Some(model) = &args.model {
         let files = find_model(model)?;
-        let config = Gpt2Config::from_file(&files.get("config.json")?)?;
+        let config = AutoConfig::from_file(files.get("config.json")?)?.common();
         let limits = Limits {
-            n_positions: config.n_positions,
+            n_positions: config.max_positions,
             adapter_positions: 0,
             vocab_size: config.vocab_size,
         };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::{Device, TensorData};
 use burn_peft::tensor_file::{explain, write_tensors};
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput, forward_rows};
+use burn_peft_models::{AutoModel, CausalLm, ModelInput, forward_rows};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -91,12 +91,7 @@ fn write(output: &Path, logits: TensorData) -> Result<()> {
 }
 
 /// The logits where each row goes through an adapter of its own.
-fn by_rows(
-    rows: &Rows,
-    model: GPT2LMHeadModel,
-    args: &Args,
-    device: &Device,
-) -> Result<TensorData> {
+fn by_rows(rows: &Rows, model: AutoModel, args: &Args, device: &Device) -> Result<TensorData> {
     let adapters = &args.model.adapter;
     let mut model = load_adapter(model, &adapters[0], false)?;
     // Names cannot hold slashes.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use burn_peft::parameters::thousands;
-use burn_peft_models::checkpoint::save_model;
-use burn_peft_models::gpt2::{Gpt2Config, init_gpt2};
+use burn_peft_models::AutoConfig;
+use burn_peft_models::weights::save_model;
 use burn_peft_train::RunFolder;
 
 use crate::output::say;
@@ -52,29 +52,29 @@ pub fn run(args: Args) -> Result<()> {
             weights.display()
         );
     }
-    let tensors = init_gpt2(&config, args.seed);
+    let tensors = config.initial_weights(args.seed);
     save_model(&args.output, &config.to_json(), tensors, false)?;
     say(format!(
         "{place}: {} with {} random parameters, seed {}",
-        config.model_type,
+        config.common().model_type,
         thousands(config.num_parameters()),
         args.seed
     ))
 }
 
-fn read_config(model: &str) -> Result<Gpt2Config> {
-    if Gpt2Config::PRESETS.contains(&model) {
-        return Ok(Gpt2Config::preset(model)?);
+fn read_config(model: &str) -> Result<AutoConfig> {
+    if AutoConfig::presets().contains(&model) {
+        return Ok(AutoConfig::preset(model)?);
     }
     let path = Path::new(model);
     if path.is_dir() {
-        return Ok(Gpt2Config::from_file(path.join("config.json"))?);
+        return Ok(AutoConfig::from_file(path.join("config.json"))?);
     }
     if !path.exists() && !model.ends_with(".json") {
         bail!(
             "{model:?} is no preset and there is no such file; the presets are {}",
-            Gpt2Config::PRESETS.join(", ")
+            AutoConfig::presets().join(", ")
         );
     }
-    Ok(Gpt2Config::from_file(path)?)
+    Ok(AutoConfig::from_file(path)?)
 }

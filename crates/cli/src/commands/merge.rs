@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
+use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::RunFolder;
 use tempfile::TempDir;
 
@@ -122,7 +122,7 @@ fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
 /// Writes the model's folder, with what belongs beside the weights, under a temporary name beside its
 /// place, then moves it there.
 fn write(
-    model: &GPT2LMHeadModel,
+    model: &AutoModel,
     files: &ModelFiles,
     tokenizer: Option<&str>,
     output: &Path,

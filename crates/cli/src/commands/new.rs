@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use burn_peft_models::Gpt2Config;
+use burn_peft_models::AutoConfig;
 use burn_peft_models::hub::HubOptions;
 use clap::ValueEnum;
 use serde_json::Value;
@@ -71,8 +71,8 @@ fn positions(model: &str) -> Result<Option<usize>> {
     let Ok(files) = hub.resolve(model, &["config.json"], &[]) else {
         return Ok(None);
     };
-    let config = Gpt2Config::from_file(&files.get("config.json")?)?;
-    Ok(Some(config.n_positions))
+    let config = AutoConfig::from_file(files.get("config.json")?)?;
+    Ok(Some(config.common().max_positions))
 }
 
 /// Runs `peft new`.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::GenerationConfig;
-use crate::gpt2::config::TokenIds;
+use crate::config::TokenIds;
 use crate::hub::ModelFiles;
 use crate::{ModelError, Result};
 

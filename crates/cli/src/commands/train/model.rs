@@ -8,7 +8,7 @@ use burn_peft::config::TaskType;
 use burn_peft::{DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+use burn_peft_models::{AutoModel, CausalLm};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
 use crate::loading::{load_adapter, load_frozen, load_model, with_init_text};
@@ -18,7 +18,7 @@ pub(super) fn load_base(
     config: &TrainConfig,
     files: &ModelFiles,
     device: &Device,
-) -> Result<GPT2LMHeadModel> {
+) -> Result<AutoModel> {
     if let Some(quantization) = config.quantization() {
         check_dtype(device, quantization.compute_dtype.into()).context(
             "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
@@ -46,10 +46,10 @@ pub(super) fn load_base(
 
 /// The model with the adapter that is to be trained: a new one, or the saved one.
 pub(super) fn attach(
-    model: GPT2LMHeadModel,
+    model: AutoModel,
     config: &TrainConfig,
     file: &Path,
-) -> Result<PeftModel<GPT2LMHeadModel>> {
+) -> Result<PeftModel<AutoModel>> {
     let mut model = match &config.adapter {
         Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
         None => {
@@ -78,7 +78,7 @@ pub(super) fn attach(
 }
 
 /// The first values of an adapter that took a part of the weights.
-pub(super) fn initial_values(model: &PeftModel<GPT2LMHeadModel>) -> Result<StateDict> {
+pub(super) fn initial_values(model: &PeftModel<AutoModel>) -> Result<StateDict> {
     let initial = model.adapter_state_dict(DEFAULT_ADAPTER);
     // What cannot be converted is known before it is trained.
     let config = model.config(DEFAULT_ADAPTER)?;

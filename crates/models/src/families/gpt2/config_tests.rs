@@ -1,4 +1,5 @@
 use super::*;
+use crate::AutoConfig;
 use std::fs;
 
 /// transformers' file for `../shared/conformance/base/gpt2`.
@@ -34,7 +35,7 @@ fn error(json: &str) -> String {
 #[test]
 fn presets_have_the_published_sizes() {
     let sizes = [124_439_808, 354_823_168, 774_030_080, 1_557_611_200];
-    for (name, size) in Gpt2Config::PRESETS.into_iter().zip(sizes) {
+    for (name, size) in Gpt2Config::PRESETS.iter().copied().zip(sizes) {
         let mut config = Gpt2Config::preset(name).unwrap();
         config.validate().unwrap();
         assert_eq!(config.num_parameters(), size, "{name}");
@@ -42,7 +43,7 @@ fn presets_have_the_published_sizes() {
         let head = config.vocab_size * config.n_embd;
         assert_eq!(config.num_parameters(), size + head, "{name}");
     }
-    let error = Gpt2Config::preset("gpt3").unwrap_err().to_string();
+    let error = AutoConfig::preset("gpt3").unwrap_err().to_string();
     assert!(
         error.contains("`gpt3`") && error.contains("gpt2-xl"),
         "{error}"

@@ -1,43 +1,62 @@
-//! Random weights, drawn as transformers' `GPT2PreTrainedModel._init_weights` draws them.
+//! Random weights, drawn as transformers' `_init_weights` draws them.
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
+use burn_peft::LayerKind;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use crate::checkpoint::NamedTensor;
-use crate::gpt2::config::Gpt2Config;
+use super::NamedTensor;
+use super::load::{is_transposed, shape_in_file};
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
 
-/// The weights of a fresh `GPT2LMHeadModel`, each made when it is asked for.
+/// The weights of a fresh model, each made when it is asked for.
 ///
-/// Linear, Conv1D and embedding weights are normal with `initializer_range` as their standard
-/// deviation, those of the residual projections (`c_proj.weight`) with
-/// `initializer_range / sqrt(2 * n_layer)`; biases are zero, layer norms start at one and zero.
-/// A tensor's numbers depend on `seed` and its name alone.
-pub fn init_gpt2(
-    config: &Gpt2Config,
-    seed: u64,
-) -> impl Iterator<Item = NamedTensor<'static>> + use<> {
-    let std = config.initializer_range;
-    let residual_std = std / (2.0 * config.n_layer as f64).sqrt();
-    config
-        .parameter_shapes()
-        .into_iter()
-        .map(move |(name, shape)| {
-            let start = if name.ends_with(".bias") {
-                Start::Constant(0.0)
-            } else if name.contains(".ln_") {
-                Start::Constant(1.0)
-            } else if name.ends_with("c_proj.weight") {
-                Start::Normal(residual_std)
-            } else {
-                Start::Normal(std)
-            };
-            let stream = hash(&name);
-            NamedTensor::new(name, shape.clone(), move || {
-                Ok(TensorData::new(start.values(&shape, seed, stream), shape))
-            })
+/// Linear and embedding weights are normal with the family's standard deviation
+/// ([`Decoder::initial_std`]); biases are zero, norms start at one and zero. A tensor's numbers
+/// depend on `seed` and its name alone.
+pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor<'static>> {
+    let make = |weight: WeightInfo| {
+        let WeightInfo { name, shape, kind } = weight;
+        let start = if name.ends_with(".bias") {
+            Start::Constant(0.0)
+        } else if kind == LayerKind::LayerNorm {
+            Start::Constant(1.0)
+        } else {
+            Start::Normal(C::Model::initial_std(config, &name))
+        };
+        let stream = hash(&name);
+        NamedTensor::new(name, shape.clone(), move || {
+            Ok(TensorData::new(start.values(&shape, seed, stream), shape))
         })
+    };
+    weights_of(config).into_iter().map(make).collect()
+}
+
+/// A weight that a model of some configuration has.
+pub(crate) struct WeightInfo {
+    /// The name in the checkpoint.
+    pub name: String,
+    /// The shape in the checkpoint.
+    pub shape: Vec<usize>,
+    /// The kind of its layer.
+    pub kind: LayerKind,
+}
+
+/// The weights of a model with this configuration, of which none is made.
+pub(crate) fn weights_of<C: ModelConfig>(config: &C) -> Vec<WeightInfo> {
+    let model = C::Model::new(config, &Device::flex());
+    let mut weights = Vec::new();
+    burn_peft::Adaptable::visit_slots(&model, &mut Default::default(), &mut |path, slot| {
+        let kind = slot.kind();
+        slot.visit_base(&mut |name, param| {
+            let name = format!("{path}.{name}");
+            let shape = shape_in_file(param, is_transposed(&name, kind));
+            weights.push(WeightInfo { name, shape, kind });
+        });
+    });
+    weights
 }
 
 enum Start {
@@ -72,6 +91,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::Gpt2Config;
 
     /// Names and shapes in `../shared/conformance/base/gpt2/model.safetensors`, a block's once.
     const CONFORMANCE: &[(&str, &[usize])] = &[
@@ -105,7 +125,8 @@ mod tests {
     }
 
     fn weights(config: &Gpt2Config, seed: u64) -> BTreeMap<String, Vec<f32>> {
-        init_gpt2(config, seed)
+        initial_weights(config, seed)
+            .into_iter()
             .map(|tensor| {
                 (
                     tensor.name.clone(),
@@ -123,14 +144,19 @@ mod tests {
                 ["0", "1"].map(|layer| (name.replace("{}", layer), shape.to_vec()))
             })
             .collect();
-        let made: BTreeMap<_, _> = init_gpt2(&tiny(), 0).map(|t| (t.name, t.shape)).collect();
+        let made: BTreeMap<_, _> = initial_weights(&tiny(), 0)
+            .into_iter()
+            .map(|t| (t.name, t.shape))
+            .collect();
         assert_eq!(made, expected);
 
         let untied = Gpt2Config {
             tie_word_embeddings: false,
             ..tiny()
         };
-        let head = init_gpt2(&untied, 0).find(|t| t.name == "lm_head.weight");
+        let head = initial_weights(&untied, 0)
+            .into_iter()
+            .find(|t| t.name == "lm_head.weight");
         assert_eq!(head.unwrap().shape, [199, 64]);
     }
 

@@ -1,6 +1,15 @@
-use safetensors::tensor::TensorView;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
 
+use ::safetensors::Dtype;
+use ::safetensors::tensor::TensorView;
+use burn::tensor::TensorData;
+
+use super::save::write_tensors;
 use super::*;
+use crate::ModelError;
+use crate::hub::ModelFiles;
 
 fn data(values: &[f32]) -> TensorData {
     TensorData::new(values.to_vec(), [values.len()])
@@ -78,7 +87,7 @@ fn a_folder_is_written_and_read_back() {
         )
     });
     let format = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let expected = safetensors::serialize(views, Some(format)).unwrap();
+    let expected = ::safetensors::serialize(views, Some(format)).unwrap();
     assert_eq!(fs::read(target.join(WEIGHTS)).unwrap(), expected);
 }
 
@@ -104,7 +113,7 @@ fn narrow_types_are_widened_and_others_refused() {
     ];
     fs::write(
         dir.path().join(WEIGHTS),
-        safetensors::serialize(views, None).unwrap(),
+        ::safetensors::serialize(views, None).unwrap(),
     )
     .unwrap();
     let checkpoint = open(dir.path()).unwrap();
@@ -128,7 +137,11 @@ fn shards_are_found_through_their_index() {
         let bytes = value.to_le_bytes();
         let view = TensorView::new(Dtype::F32, vec![1], &bytes).unwrap();
         let path = dir.path().join(format!("{file}.safetensors"));
-        fs::write(path, safetensors::serialize([(name, view)], None).unwrap()).unwrap();
+        fs::write(
+            path,
+            ::safetensors::serialize([(name, view)], None).unwrap(),
+        )
+        .unwrap();
     }
     let open_with = |map: &str| {
         fs::write(
@@ -260,6 +273,30 @@ fn a_full_disk_is_an_error_with_the_name() {
         .to_string();
     assert!(
         error.contains("model.safetensors: could not be written: No space left"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_model_is_made_of_blocks_that_the_weights_lack() {
+    use burn::tensor::Device;
+
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/conformance/base-gpt2"
+    );
+    let fixture = Path::new(fixture);
+    let dir = folder();
+    let config = fs::read_to_string(fixture.join("config.json")).unwrap();
+    let config = config.replace("\"n_layer\": 2", "\"n_layer\": 1000");
+    fs::write(dir.path().join("config.json"), config).unwrap();
+    fs::copy(fixture.join(WEIGHTS), dir.path().join(WEIGHTS)).unwrap();
+    let files = ModelFiles::folder(dir.path());
+    let error = crate::AutoModel::from_files(&files, &Device::flex())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("has no tensor transformer.h.999.ln_1.weight"),
         "{error}"
     );
 }

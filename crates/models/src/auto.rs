@@ -1,0 +1,234 @@
+//! The families by name: a line each.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_peft::{Adaptable, ModelInfo, Slot, Tree};
+
+use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, read, unsupported};
+use crate::decoder::Decoder;
+use crate::families::gpt2::GPT2LMHeadModel;
+use crate::hub::ModelFiles;
+use crate::weights::{NamedTensor, Pretrained, initial_weights};
+use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
+
+/// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
+macro_rules! families {
+    ($($family:ident: $model:ty),+ $(,)?) => {
+        /// A model of any family (transformers' `AutoModelForCausalLM`).
+        #[derive(Module, Debug)]
+        pub enum AutoModel {
+            $(#[doc = concat!("A `", stringify!($model), "`.")] $family($model),)+
+        }
+
+        /// The configuration of a model of any family (transformers' `AutoConfig`).
+        #[derive(Clone, Debug)]
+        pub enum AutoConfig {
+            $(#[doc = concat!("Of a `", stringify!($model), "`.")]
+            $family(<$model as Decoder>::Config),)+
+        }
+
+        /// Runs an expression on whatever family's model it is.
+        macro_rules! each_model {
+            ($self:expr, $inner:ident => $body:expr) => {
+                match $self { $(AutoModel::$family($inner) => $body,)+ }
+            };
+        }
+
+        /// Runs an expression on whatever family's configuration it is.
+        macro_rules! each_config {
+            ($self:expr, $inner:ident => $body:expr) => {
+                match $self { $(AutoConfig::$family($inner) => $body,)+ }
+            };
+        }
+
+        /// Every `model_type` that is supported.
+        pub fn model_types() -> Vec<&'static str> {
+            let families: &[&[&'static str]] =
+                &[$(<<$model as Decoder>::Config as ModelConfig>::MODEL_TYPES),+];
+            families.concat()
+        }
+
+        $(impl From<$model> for AutoModel {
+            fn from(model: $model) -> Self {
+                Self::$family(model)
+            }
+        })+
+
+        impl AutoConfig {
+            fn parse(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, String> {
+                let family = model_type(&map)?;
+                $(if <<$model as Decoder>::Config as ModelConfig>::MODEL_TYPES.contains(&family) {
+                    return parse(map).map(Self::$family);
+                })+
+                Err(unsupported(family, &model_types()))
+            }
+
+            /// The published models that [`preset`](Self::preset) knows.
+            pub fn presets() -> Vec<&'static str> {
+                let families: &[&[&'static str]] =
+                    &[$(<<$model as Decoder>::Config as ModelConfig>::PRESETS),+];
+                families.concat()
+            }
+
+            /// The configuration of a published model.
+            ///
+            /// # Errors
+            /// A name that is none of [`presets`](Self::presets).
+            pub fn preset(name: &str) -> Result<Self> {
+                $(if let Some(config) = <$model as Decoder>::Config::published(name) {
+                    return Ok(Self::$family(config));
+                })+
+                Err(no_preset(name, &Self::presets()))
+            }
+        }
+
+        impl AutoModel {
+            fn load(
+                files: &ModelFiles,
+                device: &Device,
+                lazily: Option<Option<FloatDType>>,
+            ) -> Result<Self> {
+                match AutoConfig::from_file(files.get("config.json")?)? {
+                    $(AutoConfig::$family(_) => Ok(Self::$family(match lazily {
+                        Some(narrow) => Pretrained::from_files_lazily(files, device, narrow)?,
+                        None => Pretrained::from_files(files, device)?,
+                    })),)+
+                }
+            }
+        }
+    };
+}
+
+families! {
+    Gpt2: GPT2LMHeadModel,
+}
+
+impl AutoConfig {
+    /// Reads a `config.json` of whatever family.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_file`]; a `model_type` that is none of [`model_types`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(read(path)?).map_err(|reason| ModelError::file(path, reason))
+    }
+
+    /// What all families know.
+    pub fn common(&self) -> CommonConfig {
+        each_config!(self, config => config.common())
+    }
+
+    /// The text of a `config.json`; see [`ModelConfig::to_json`].
+    pub fn to_json(&self) -> String {
+        each_config!(self, config => config.to_json())
+    }
+
+    /// Number of parameters, a tied head counted once.
+    pub fn num_parameters(&self) -> usize {
+        each_config!(self, config => config.num_parameters())
+    }
+
+    /// The weights of a fresh model, each made when it is asked for; see [`initial_weights`].
+    pub fn initial_weights(&self, seed: u64) -> Vec<NamedTensor<'static>> {
+        each_config!(self, config => initial_weights(config, seed))
+    }
+}
+
+impl AutoModel {
+    /// What its configuration says.
+    pub fn common(&self) -> CommonConfig {
+        each_model!(self, model => model.config().common())
+    }
+}
+
+impl Pretrained for AutoModel {
+    fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
+        Self::load(files, device, None)
+    }
+
+    fn from_files_lazily(
+        files: &ModelFiles,
+        device: &Device,
+        narrow: Option<FloatDType>,
+    ) -> Result<Self> {
+        Self::load(files, device, Some(narrow))
+    }
+
+    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+        each_model!(self, model => model.save_pretrained(directory))
+    }
+}
+
+impl Adaptable for AutoModel {
+    fn visit_slots(&self, path: &mut burn_peft::Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        each_model!(self, model => model.visit_slots(path, visit))
+    }
+
+    fn visit_slots_mut(
+        &mut self,
+        path: &mut burn_peft::Path,
+        visit: &mut dyn FnMut(&str, &mut dyn Slot),
+    ) {
+        each_model!(self, model => model.visit_slots_mut(path, visit))
+    }
+
+    fn tree(&self) -> Tree {
+        each_model!(self, model => model.tree())
+    }
+
+    fn model_type(&self) -> &str {
+        each_model!(self, model => model.model_type())
+    }
+
+    fn input_embedding(&self) -> &str {
+        each_model!(self, model => model.input_embedding())
+    }
+
+    fn output_embedding(&self) -> &str {
+        each_model!(self, model => model.output_embedding())
+    }
+
+    fn untie_output(&mut self) -> bool {
+        each_model!(self, model => model.untie_output())
+    }
+
+    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+        each_model!(self, model => model.resize_vocabulary(rows))
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        each_model!(self, model => model.model_info())
+    }
+}
+
+impl CausalLm for AutoModel {
+    fn forward(&self, input: ModelInput) -> Tensor<3> {
+        each_model!(self, model => model.forward(input))
+    }
+
+    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
+        each_model!(self, model => model.forward_cached(input, cache))
+    }
+
+    fn loss(&self, batch: &LmBatch) -> Tensor<1> {
+        each_model!(self, model => model.loss(batch))
+    }
+
+    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
+        each_model!(self, model => model.checkpointed_backward(batch, weight))
+    }
+
+    fn max_positions(&self) -> usize {
+        each_model!(self, model => CausalLm::max_positions(model))
+    }
+
+    fn vocab_size(&self) -> usize {
+        each_model!(self, model => CausalLm::vocab_size(model))
+    }
+
+    fn device(&self) -> Device {
+        each_model!(self, model => CausalLm::device(model))
+    }
+}

@@ -1,0 +1,301 @@
+//! What every family's `config.json` answers, and how it is read and written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_peft::ModelInfo;
+use burn_peft_files::{plain_words, read_text};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::attribute_map::with_own_names;
+use crate::decoder::Decoder;
+use crate::error::{ADAPTER_FOLDER, ModelError, Result};
+use crate::weights::weights_of;
+
+/// The largest model this crate agrees to describe, in parameters.
+const MAX_PARAMETERS: usize = 100_000_000_000;
+/// The largest single size (positions, width, vocabulary, …).
+pub(crate) const MAX_SIZE: usize = 1 << 24;
+/// The largest number of blocks.
+pub(crate) const MAX_LAYERS: usize = 1_000;
+
+/// A family's `config.json` as a struct: transformers' keys and defaults. Keys that the family does
+/// not use are kept and written back.
+pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
+    /// The model it describes.
+    type Model: Decoder<Config = Self>;
+
+    /// The values of `model_type` that are this family's.
+    const MODEL_TYPES: &'static [&'static str];
+
+    /// The published models that [`preset`](Self::preset) knows.
+    const PRESETS: &'static [&'static str] = &[];
+
+    /// Pairs of a name that transformers takes in every family and this family's own
+    /// (`attribute_map`), such as `("hidden_size", "n_embd")`.
+    const ATTRIBUTE_MAP: &'static [(&'static str, &'static str)] = &[];
+
+    /// What all families know of a model.
+    fn common(&self) -> CommonConfig;
+
+    /// Sets whether the head's weight is the token embedding.
+    fn set_tie_word_embeddings(&mut self, tied: bool);
+
+    /// Sets the number of tokens.
+    fn set_vocab_size(&mut self, rows: usize);
+
+    /// The same with another number of blocks.
+    fn with_layers(&self, layers: usize) -> Self;
+
+    /// Refuses values that make no model of this family, naming the key; sizes above what
+    /// [`check_sizes`] takes among them.
+    ///
+    /// # Errors
+    /// The first key that cannot be used, with its value.
+    fn check(&self) -> std::result::Result<(), String>;
+
+    /// What [`preset`](Self::preset) gives for a name in [`PRESETS`](Self::PRESETS).
+    fn published(_name: &str) -> Option<Self> {
+        None
+    }
+
+    /// The configuration of a published model of this family.
+    ///
+    /// # Errors
+    /// A name that is none of [`PRESETS`](Self::PRESETS).
+    fn preset(name: &str) -> Result<Self> {
+        Self::published(name).ok_or_else(|| no_preset(name, Self::PRESETS))
+    }
+
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// A file that is missing, is not JSON, is not this family's (an adapter's, another
+    /// `model_type`) or holds values that make no model; the message names the key.
+    fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        parse(read(path)?).map_err(|reason| ModelError::file(path, reason))
+    }
+
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    fn from_json(text: &str) -> Result<Self> {
+        object(text).and_then(parse).map_err(ModelError::Config)
+    }
+
+    /// The text of a `config.json`, keys sorted as transformers sorts them. `dtype`, where the
+    /// file had it, becomes `float32`: the type of the weights this crate writes.
+    fn to_json(&self) -> String {
+        let Ok(Value::Object(map)) = serde_json::to_value(self) else {
+            unreachable!("a struct of plain values is a JSON object");
+        };
+        let mut map: BTreeMap<_, _> = map.into_iter().collect();
+        for key in ["dtype", "torch_dtype"] {
+            if let Some(dtype) = map.get_mut(key) {
+                *dtype = "float32".into();
+            }
+        }
+        format!("{:#}\n", Value::Object(map.into_iter().collect()))
+    }
+
+    /// Checks that the values make a model.
+    ///
+    /// # Errors
+    /// The first key that does not, with its value.
+    fn validate(&self) -> Result<()> {
+        checked(self.clone()).map(drop).map_err(ModelError::Config)
+    }
+
+    /// Every parameter with its shape, in the order of the model and under the names of its
+    /// `model.safetensors` (a tied head is not listed).
+    fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let weights = weights_of(self).into_iter();
+        weights.map(|weight| (weight.name, weight.shape)).collect()
+    }
+
+    /// Number of parameters, a tied head counted once.
+    fn num_parameters(&self) -> usize {
+        let shapes = self.parameter_shapes().into_iter();
+        shapes
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// The tokens that end a text (ids outside the vocabulary left out).
+    fn eos_token_ids(&self) -> Vec<usize> {
+        self.common().eos_token_ids()
+    }
+}
+
+/// What a configuration of any family says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommonConfig {
+    /// The family's name.
+    pub model_type: String,
+    /// Number of tokens.
+    pub vocab_size: usize,
+    /// Longest sequence, in tokens.
+    pub max_positions: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Attention heads per block.
+    pub num_attention_heads: usize,
+    /// Standard deviation of random weights.
+    pub initializer_range: f64,
+    /// Whether the head's weight is the token embedding.
+    pub tie_word_embeddings: bool,
+    /// Tokens that end a text.
+    pub eos_token_id: Option<TokenIds>,
+}
+
+impl CommonConfig {
+    /// The tokens that end a text (ids outside the vocabulary left out).
+    pub fn eos_token_ids(&self) -> Vec<usize> {
+        let ids = match &self.eos_token_id {
+            None => &[][..],
+            Some(TokenIds::One(id)) => std::slice::from_ref(id),
+            Some(TokenIds::Many(ids)) => ids,
+        };
+        ids.iter()
+            .filter_map(|&id| usize::try_from(id).ok())
+            .filter(|&id| id < self.vocab_size)
+            .collect()
+    }
+
+    /// What methods that act at the model are told.
+    pub fn model_info(&self) -> ModelInfo {
+        ModelInfo {
+            token_dim: self.hidden_size,
+            num_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            max_positions: self.max_positions,
+        }
+    }
+}
+
+/// One token id or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected an integer or a list of integers")]
+pub enum TokenIds {
+    /// A single id.
+    One(i64),
+    /// Several ids.
+    Many(Vec<i64>),
+}
+
+/// Refuses a size that is 0 or above its largest; `sizes` are key, value and largest value.
+pub(crate) fn check_sizes(sizes: &[(&str, usize, usize)]) -> std::result::Result<(), String> {
+    for &(key, value, largest) in sizes {
+        if value == 0 || value > largest {
+            return Err(format!("{key} = {value} is not between 1 and {largest}"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a dropout outside of 0 to below 1.
+pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<(), String> {
+    for &(key, value) in dropouts {
+        if !(0.0..1.0).contains(&value) {
+            return Err(format!("{key} = {value} is not a probability below 1"));
+        }
+    }
+    Ok(())
+}
+
+/// The object in a `config.json`.
+pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
+    if !path.exists() && path.with_file_name("adapter_config.json").exists() {
+        let folder = path.parent().unwrap_or(path);
+        return Err(ModelError::file(folder, ADAPTER_FOLDER));
+    }
+    let text = read_text(path)?;
+    object(&text).map_err(|reason| ModelError::file(path, reason))
+}
+
+fn object(text: &str) -> std::result::Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("is not a JSON object: {error}"))
+}
+
+/// The model's family by its own name.
+pub(crate) fn model_type(map: &Map<String, Value>) -> std::result::Result<&str, String> {
+    let supported = || format!("supported: {}", quoted(&crate::auto::model_types()));
+    if let Some(method) = map.get("peft_type") {
+        return Err(format!(
+            "this is the configuration of an adapter (peft_type {method}), not of a model"
+        ));
+    }
+    match map.get("model_type") {
+        Some(Value::String(family)) => Ok(family),
+        Some(family) => Err(format!(
+            "model_type {family} is not supported; {}",
+            supported()
+        )),
+        None => Err(format!("has no model_type; {}", supported())),
+    }
+}
+
+/// What is said of a name that is no preset.
+pub(crate) fn no_preset(name: &str, presets: &[&str]) -> ModelError {
+    let presets = presets.join(", ");
+    ModelError::Config(format!("no preset `{name}`; there are: {presets}"))
+}
+
+/// Why a family is not one of `supported`.
+pub(crate) fn unsupported(family: &str, supported: &[&str]) -> String {
+    format!(
+        "model_type \"{family}\" is not supported; supported: {}",
+        quoted(supported)
+    )
+}
+
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
+}
+
+/// A configuration from the object of its file.
+pub(crate) fn parse<C: ModelConfig>(map: Map<String, Value>) -> std::result::Result<C, String> {
+    let family = model_type(&map)?;
+    if !C::MODEL_TYPES.contains(&family) {
+        return Err(unsupported(family, C::MODEL_TYPES));
+    }
+    let mut map = map;
+    with_own_names(&mut map, C::ATTRIBUTE_MAP)?;
+    let config: C = serde_json::from_value(Value::Object(map.clone()))
+        .map_err(|error| culprit::<C>(map).unwrap_or_else(|| plain_words(&error.to_string())))?;
+    checked(config)
+}
+
+fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
+    config.check()?;
+    // Of two blocks at most: no more is made than the weights turn out to have.
+    let common = config.common();
+    let count = |layers| config.with_layers(layers).num_parameters();
+    let (one, two) = (count(1), count(2));
+    let parameters = one + (common.num_hidden_layers - 1) * (two - one);
+    if parameters > MAX_PARAMETERS {
+        return Err(format!(
+            "these sizes make {parameters} parameters, more than {MAX_PARAMETERS}: check the width \
+             of the hidden states ({}), the number of blocks ({}) and vocab_size ({})",
+            common.hidden_size, common.num_hidden_layers, common.vocab_size
+        ));
+    }
+    Ok(config)
+}
+
+/// serde does not say which key had the wrong type: the one that fails on its own.
+fn culprit<C: ModelConfig>(map: Map<String, Value>) -> Option<String> {
+    map.into_iter().find_map(|(key, value)| {
+        let shown = format!("{key} = {value}");
+        let alone = Value::Object(Map::from_iter([(key, value)]));
+        let error = serde_json::from_value::<C>(alone).err()?;
+        Some(format!("{shown}: {}", plain_words(&error.to_string())))
+    })
+}

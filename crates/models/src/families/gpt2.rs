@@ -1,0 +1,311 @@
+//! GPT-2.
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part};
+use burn_peft_kernels::{FeedForward, dropout, dropout_probability, feed_forward};
+
+use crate::KvCache;
+use crate::decoder::{Decoder, Pass, Positions};
+use crate::parts::{Activation, Heads, attend, project_onto};
+
+mod config;
+
+pub use config::Gpt2Config;
+
+/// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
+#[derive(Module, Adaptable, Debug)]
+#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
+#[adaptable(model_info = "openings", untie = "untie", resize = "resize")]
+pub struct GPT2LMHeadModel {
+    /// Everything but the head.
+    pub transformer: GPT2Model,
+    /// The head, where it is not tied to `transformer.wte`.
+    pub lm_head: Option<LoraAdapter<Linear>>,
+    #[module(skip)]
+    config: Gpt2Config,
+}
+
+/// Embeddings, blocks and the last norm (transformers' `GPT2Model`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2Model {
+    /// The token embeddings, `[vocab, d]`.
+    pub wte: LoraAdapter<Embedding>,
+    /// The position embeddings, `[n_positions, d]`.
+    pub wpe: LoraAdapter<Embedding>,
+    /// Dropout of the embeddings.
+    pub drop: Dropout,
+    /// The blocks.
+    pub h: Vec<GPT2Block>,
+    /// The last norm.
+    pub ln_f: LoraAdapter<LayerNorm>,
+}
+
+/// Attention and feed-forward network, each after a norm and beside a residual connection
+/// (transformers' `GPT2Block`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2Block {
+    /// The norm before the attention.
+    pub ln_1: LoraAdapter<LayerNorm>,
+    /// The attention.
+    pub attn: GPT2Attention,
+    /// The norm before the feed-forward network.
+    pub ln_2: LoraAdapter<LayerNorm>,
+    /// The feed-forward network.
+    pub mlp: GPT2MLP,
+}
+
+/// Causal self-attention with one product for query, key and value (transformers'
+/// `GPT2Attention`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2Attention {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
+    /// From `d` to query, key and value, `3 d`.
+    pub c_attn: LoraAdapter<Conv1D>,
+    /// The output projection.
+    pub c_proj: LoraAdapter<Conv1D>,
+    /// Dropout of the attention weights.
+    pub attn_dropout: Dropout,
+    /// Dropout of the output.
+    pub resid_dropout: Dropout,
+    /// The heads.
+    #[module(skip)]
+    pub heads: Heads,
+}
+
+/// The feed-forward network (transformers' `GPT2MLP`).
+#[derive(Module, Adaptable, Debug)]
+pub struct GPT2MLP {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
+    /// From `d` to the inner size, `4 d` unless the configuration says otherwise.
+    pub c_fc: LoraAdapter<Conv1D>,
+    /// Back to `d`.
+    pub c_proj: LoraAdapter<Conv1D>,
+    /// The activation function.
+    #[module(skip)]
+    #[adaptable(show)]
+    pub act: Activation,
+    /// Dropout of the output.
+    pub dropout: Dropout,
+}
+
+impl Decoder for GPT2LMHeadModel {
+    type Config = Gpt2Config;
+    type Block = GPT2Block;
+    const PREFIX: &'static str = "transformer.";
+
+    fn new(config: &Gpt2Config, device: &Device) -> Self {
+        let initializer = Initializer::Normal {
+            mean: 0.0,
+            std: config.initializer_range,
+        };
+        let embedding = |rows| {
+            let layer = EmbeddingConfig::new(rows, config.n_embd);
+            LoraAdapter::new(layer.with_initializer(initializer.clone()).init(device))
+        };
+        let head = LinearConfig::new(config.n_embd, config.vocab_size)
+            .with_bias(false)
+            .with_initializer(initializer.clone());
+        let blocks = (0..config.n_layer).map(|layer| GPT2Block::new(config, layer, device));
+        Self {
+            transformer: GPT2Model {
+                wte: embedding(config.vocab_size),
+                wpe: embedding(config.n_positions),
+                drop: DropoutConfig::new(config.embd_pdrop).init(),
+                h: blocks.collect(),
+                ln_f: layer_norm(config, device),
+            },
+            lm_head: (!config.tie_word_embeddings).then(|| LoraAdapter::new(head.init(device))),
+            config: config.clone(),
+        }
+    }
+
+    fn config(&self) -> &Gpt2Config {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut Gpt2Config {
+        &mut self.config
+    }
+
+    fn embedding(&self) -> &LoraAdapter<Embedding> {
+        &self.transformer.wte
+    }
+
+    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
+        &mut self.transformer.wte
+    }
+
+    fn head(&self) -> &Option<LoraAdapter<Linear>> {
+        &self.lm_head
+    }
+
+    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
+        &mut self.lm_head
+    }
+
+    fn blocks(&self) -> &[GPT2Block] {
+        &self.transformer.h
+    }
+
+    fn block(
+        &self,
+        block: &GPT2Block,
+        hidden: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        block.forward(hidden, pass, cache)
+    }
+
+    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.transformer.ln_f.forward(hidden)
+    }
+
+    fn add_positions(&self, embedded: Tensor<2>, positions: Positions) -> Tensor<2> {
+        let wpe = &self.transformer.wpe;
+        match positions {
+            Positions::Ids(ids) => embedded + wpe.forward(ids),
+            Positions::Range(range) => {
+                let [tokens, d] = embedded.dims();
+                let seq = range.len();
+                let range = range.start as i64..range.end as i64;
+                let positions = wpe.forward(Tensor::arange(range, &embedded.device()));
+                let sum = embedded.reshape([tokens / seq, seq, d]) + positions.unsqueeze();
+                sum.reshape([tokens, d])
+            }
+        }
+    }
+
+    fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
+        let probability = dropout_probability(&self.transformer.drop, &embedded);
+        dropout(embedded, probability)
+    }
+
+    /// Old checkpoints hold the causal mask.
+    fn is_buffer(name: &str) -> bool {
+        name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+    }
+
+    /// The projections back onto the residual are narrower the deeper the model.
+    fn initial_std(config: &Gpt2Config, name: &str) -> f64 {
+        if name.ends_with("c_proj.weight") {
+            config.initializer_range / (2.0 * config.n_layer as f64).sqrt()
+        } else {
+            config.initializer_range
+        }
+    }
+}
+
+fn layer_norm(config: &Gpt2Config, device: &Device) -> LoraAdapter<LayerNorm> {
+    let norm = LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device);
+    LoraAdapter::new(norm)
+}
+
+impl GPT2Block {
+    fn new(config: &Gpt2Config, layer: usize, device: &Device) -> Self {
+        Self {
+            ln_1: layer_norm(config, device),
+            attn: GPT2Attention::new(config, layer, device),
+            ln_2: layer_norm(config, device),
+            mlp: GPT2MLP::new(config, device),
+        }
+    }
+
+    /// Maps `[batch * seq, d]` to the same shape.
+    pub fn forward(
+        &self,
+        input: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let normed = self.ln_1.forward(input.clone());
+        let hidden = self.attn.forward(normed, input, pass, cache);
+        let normed = self.ln_2.forward(hidden.clone());
+        self.mlp.forward(normed, hidden)
+    }
+}
+
+impl GPT2Attention {
+    fn new(config: &Gpt2Config, layer: usize, device: &Device) -> Self {
+        let d = config.n_embd;
+        let mut scale = 1.0;
+        if config.scale_attn_weights {
+            scale /= ((d / config.n_head) as f64).sqrt();
+        }
+        if config.scale_attn_by_inverse_layer_idx {
+            scale /= (layer + 1) as f64;
+        }
+        Self {
+            around: LoraAdapter::new(Part::new(d, device)),
+            c_attn: LoraAdapter::new(Conv1D::new(d, 3 * d, device)),
+            c_proj: LoraAdapter::new(Conv1D::new(d, d, device)),
+            attn_dropout: DropoutConfig::new(config.attn_pdrop).init(),
+            resid_dropout: DropoutConfig::new(config.resid_pdrop).init(),
+            heads: Heads {
+                count: config.n_head,
+                head_dim: d / config.n_head,
+                scale,
+            },
+        }
+    }
+
+    /// Maps `input` to the same shape, `[batch * seq, d]`, and adds it to `residual`.
+    fn forward(
+        &self,
+        input: Tensor<2>,
+        residual: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let Pass { batch, mask } = pass;
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                let qkv = self.c_attn.forward(input);
+                let output = attend(qkv, self.heads, *batch, mask, &self.attn_dropout, cache);
+                project_onto(&self.c_proj, output, &self.resid_dropout, residual)
+            })
+    }
+}
+
+impl GPT2MLP {
+    fn new(config: &Gpt2Config, device: &Device) -> Self {
+        let (d, inner) = (config.n_embd, config.inner_size());
+        Self {
+            around: LoraAdapter::new(Part::new(d, device)),
+            c_fc: LoraAdapter::new(Conv1D::new(d, inner, device)),
+            c_proj: LoraAdapter::new(Conv1D::new(inner, d, device)),
+            act: config.activation_function,
+            dropout: DropoutConfig::new(config.resid_pdrop).init(),
+        }
+    }
+
+    /// Maps `input` to the same shape, `[tokens, d]`, and adds it to `residual`.
+    fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                if let Some(network) = self.in_one(&input) {
+                    return feed_forward(input, network, residual);
+                }
+                let hidden = self.act.forward(self.c_fc.forward(input));
+                project_onto(&self.c_proj, hidden, &self.dropout, residual)
+            })
+    }
+
+    /// Both layers, where one operation does what they do.
+    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
+        let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
+        let drops = dropout_probability(&self.dropout, input) != 0.0;
+        (self.act.is_gelu_tanh() && !drops).then(|| FeedForward {
+            up: up.stored_weight(),
+            up_bias: up.bias(),
+            down: down.stored_weight(),
+            down_bias: down.bias(),
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! What lies between the layers of a feed-forward network.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, relu};
+use burn_peft::Tree;
+use burn_peft_kernels::gelu_approximate;
+use serde::{Deserialize, Serialize};
+
+/// An activation function, under transformers' name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// GELU by its tanh approximation: `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
+    GeluNew,
+    /// GELU by the error function.
+    Gelu,
+    /// PyTorch's own tanh approximation: the same formula as [`Self::GeluNew`].
+    GeluPytorchTanh,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+impl Activation {
+    /// The function of every value.
+    pub fn forward(self, hidden: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::GeluNew | Self::GeluPytorchTanh => gelu_approximate(hidden),
+            Self::Gelu => gelu(hidden),
+            Self::Relu => relu(hidden),
+        }
+    }
+
+    /// Whether it is GELU by its tanh approximation, which has operations of its own.
+    pub fn is_gelu_tanh(self) -> bool {
+        matches!(self, Self::GeluNew | Self::GeluPytorchTanh)
+    }
+}
+
+burn_peft::no_slots! {
+    Activation => |this| Tree::Leaf(match this {
+        Activation::GeluNew => "NewGELUActivation()",
+        Activation::Gelu => "GELUActivation()",
+        Activation::GeluPytorchTanh => "GELUTanh()",
+        Activation::Relu => "ReLU()",
+    }.to_string()),
+}

@@ -1,0 +1,234 @@
+//! Weights into a model.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, FloatDType, TensorData};
+use burn_peft::{Adaptable, AnyParam, LayerKind, Path};
+use burn_peft_device::{check_size, check_weight};
+
+use super::{Weights, weights_of};
+use crate::CausalLm;
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+
+/// Sets every weight from tensors named as in transformers' checkpoint.
+///
+/// # Errors
+/// If `tensor` fails, has nothing for a weight, or something of another shape.
+pub fn load_weights<D: Decoder>(
+    model: &mut D,
+    mut tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
+) -> Result<()> {
+    let device = model.device();
+    try_weights(model, |name, kind, param| {
+        let data = tensor(name)?.ok_or_else(|| missing(name))?;
+        let transposed = is_transposed(name, kind);
+        check_shape(name, data.shape(), param, transposed)?;
+        check_weight(&device, name, data.as_bytes().len() as u64)?;
+        param.set_data(data, transposed);
+        Ok(())
+    })
+}
+
+/// Reads every weight now.
+pub(super) fn load<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
+    let tied = tied_names(model);
+    load_weights(model, |name| {
+        let found = find::<D>(weights, name, tied.as_ref());
+        found.map(|found| weights.tensor(found)).transpose()
+    })?;
+    refuse_others(model, weights)
+}
+
+/// Has every weight read when it is first used; one that is too large for the device in 32 bits is
+/// `narrow` from the start.
+pub(super) fn load_lazily<D: Decoder>(
+    model: &mut D,
+    weights: &Arc<dyn Weights>,
+    narrow: Option<FloatDType>,
+) -> Result<()> {
+    let device = model.device();
+    let tied = tied_names(model);
+    try_weights(model, |name, kind, param| {
+        let found =
+            find::<D>(weights.as_ref(), name, tied.as_ref()).ok_or_else(|| missing(name))?;
+        let found = found.to_string();
+        let transposed = is_transposed(name, kind);
+        check_shape(name, weights.check(&found)?, param, transposed)?;
+        let kept = narrow.filter(|_| is_castable(name, kind));
+        let kept = kept_in(&device, name, param.num_elements(), kept)?;
+        let weights = Arc::clone(weights);
+        let read = move || {
+            let data = weights.tensor(&found).expect("it was checked");
+            data.convert_dtype(kept)
+        };
+        param.set_lazily(Box::new(read), transposed);
+        Ok(())
+    })?;
+    refuse_others(model, weights.as_ref())
+}
+
+/// Tensors that no weight took are a sign of another architecture.
+fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
+    let bare = |name: &str| name.strip_prefix(D::PREFIX).unwrap_or(name).to_string();
+    let mut known = HashSet::new();
+    visit_weights(model, |name, _, _| {
+        known.insert(bare(name));
+    });
+    // A checkpoint may hold a tied head a second time.
+    let head = format!("{}.weight", model.output_embedding());
+    let others: Vec<&str> = weights
+        .names()
+        .filter(|name| !(known.contains(&bare(name)) || D::is_buffer(name) || *name == head))
+        .take(4)
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(ModelError::Weights(format!(
+        "the checkpoint holds tensors that {} with this config.json does not have (first {})",
+        model.model_type(),
+        others.join(", ")
+    )))
+}
+
+/// As [`visit_weights`], until one fails.
+fn try_weights(
+    model: &mut impl Adaptable,
+    mut visit: impl FnMut(&str, LayerKind, &mut dyn AnyParam) -> Result<()>,
+) -> Result<()> {
+    let mut result = Ok(());
+    visit_weights(model, |name, kind, param| {
+        if result.is_ok() {
+            result = visit(name, kind, param);
+        }
+    });
+    result
+}
+
+/// Calls `visit` with every weight, its name in the checkpoint and the kind of its layer.
+fn visit_weights(
+    model: &mut impl Adaptable,
+    mut visit: impl FnMut(&str, LayerKind, &mut dyn AnyParam),
+) {
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
+        let kind = slot.kind();
+        slot.visit_base_mut(&mut |name, param| visit(&format!("{path}.{name}"), kind, param));
+    });
+}
+
+/// Whether the checkpoint holds a weight the other way round.
+pub(super) fn is_transposed(name: &str, kind: LayerKind) -> bool {
+    kind == LayerKind::Linear && name.ends_with(".weight")
+}
+
+/// The shape of a weight in the checkpoint.
+pub(super) fn shape_in_file(param: &dyn AnyParam, transposed: bool) -> Vec<usize> {
+    let mut dims = param.dims();
+    if transposed {
+        dims.reverse();
+    }
+    dims
+}
+
+/// The weights of input and output embedding where they are tied.
+fn tied_names<D: Decoder>(model: &D) -> Option<[String; 2]> {
+    let names = [model.input_embedding(), model.output_embedding()];
+    let tied = model.config().common().tie_word_embeddings;
+    tied.then(|| names.map(|name| format!("{name}.weight")))
+}
+
+/// The name in the checkpoint of the weight that transformers calls `name`, if it is there; of a
+/// tied embedding that is not, the head's.
+fn find<'a, D: Decoder>(
+    weights: &dyn Weights,
+    name: &'a str,
+    tied: Option<&'a [String; 2]>,
+) -> Option<&'a str> {
+    let bare = name.strip_prefix(D::PREFIX).unwrap_or(name);
+    let head = tied.filter(|[embedding, _]| embedding == name);
+    let head = head.map(|[_, head]| head.as_str());
+    let mut names = [name, bare].into_iter().chain(head);
+    names.find(|name| weights.shape(name).is_some())
+}
+
+/// Refuses weights that lack the last block, before a model of so many blocks is made.
+pub(super) fn check_last_block<D: Decoder>(
+    config: &D::Config,
+    weights: &dyn Weights,
+) -> Result<()> {
+    let names = |layers| {
+        weights_of(&config.with_layers(layers))
+            .into_iter()
+            .map(|w| w.name)
+    };
+    let first: HashSet<String> = names(1).collect();
+    let Some(second) = names(2).find(|name| !first.contains(name)) else {
+        return Ok(());
+    };
+    let last = format!(".{}.", config.common().num_hidden_layers - 1);
+    let last = second.replacen(".1.", &last, 1);
+    if find::<D>(weights, &last, None).is_some() {
+        return Ok(());
+    }
+    Err(missing(&last))
+}
+
+/// Unties the head in a configuration that ties it beside weights of another one, as transformers 5
+/// does, whatever the configuration says.
+pub(super) fn untie_other_head<D: Decoder>(
+    config: &mut D::Config,
+    weights: &dyn Weights,
+    path: &std::path::Path,
+) -> Result<()> {
+    let Some(tied) = tied_names(&D::new(&config.with_layers(1), &Device::flex())) else {
+        return Ok(());
+    };
+    let [embedding, head] = &tied;
+    if weights.shape(head).is_some()
+        && let Some(found) = find::<D>(weights, embedding, Some(&tied))
+        && !weights.are_equal(found, head)?
+    {
+        tracing::warn!(
+            "{}: tie_word_embeddings = true, but the weights hold a {head} that differs from \
+             {embedding}: they are not tied; set tie_word_embeddings to false",
+            path.display()
+        );
+        config.set_tie_word_embeddings(false);
+    }
+    Ok(())
+}
+
+fn missing(name: &str) -> ModelError {
+    ModelError::Weights(format!("the checkpoint has no tensor {name}"))
+}
+
+fn check_shape(name: &str, found: &[usize], param: &dyn AnyParam, transposed: bool) -> Result<()> {
+    let dims = shape_in_file(param, transposed);
+    if found == dims {
+        return Ok(());
+    }
+    Err(ModelError::Weights(format!(
+        "the checkpoint's {name} is {found:?}, config.json asks for {dims:?}"
+    )))
+}
+
+/// Whether [`burn_peft::cast_frozen`] takes the weight: biases and norms stay in 32 bits.
+fn is_castable(name: &str, kind: LayerKind) -> bool {
+    kind != LayerKind::LayerNorm && name.ends_with(".weight")
+}
+
+/// The type in which a weight of so many numbers comes to the device: 32 bits where they fit, or
+/// else `narrow`.
+fn kept_in(device: &Device, name: &str, count: usize, narrow: Option<FloatDType>) -> Result<DType> {
+    let fits = check_weight(device, name, 4 * count as u64);
+    match (fits, narrow) {
+        (Err(_), Some(narrow)) => {
+            check_size(device, name, 2 * count as u64)?;
+            Ok(narrow.into())
+        }
+        (fits, _) => Ok(fits.map(|()| DType::F32)?),
+    }
+}

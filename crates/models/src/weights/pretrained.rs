@@ -1,0 +1,115 @@
+//! Models from and to Hugging Face folders.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType};
+use burn_peft::tensor_file::transpose;
+
+use super::load::{
+    check_last_block, is_transposed, load, load_lazily, shape_in_file, untie_other_head,
+};
+use super::{CONFIG, NamedTensor, Weights, open, save_model};
+use crate::Result;
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::hub::{self, ModelFiles};
+
+/// A model that comes from and goes to a Hugging Face folder; every [`Decoder`] does.
+pub trait Pretrained: Sized {
+    /// Loads a model from a folder or from the Hub: `config.json` and its weights, with or without
+    /// the prefix of all names (`transformer.`), in F32, F16 or BF16.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or if a tensor is missing, left over, or of another shape
+    /// than the configuration says.
+    fn from_pretrained(model: &str, device: &Device) -> Result<Self> {
+        Self::from_files(&hub::resolve(model, &[CONFIG], &[])?, device)
+    }
+
+    /// As [`from_pretrained`](Self::from_pretrained) from files that are there already.
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained).
+    fn from_files(files: &ModelFiles, device: &Device) -> Result<Self>;
+
+    /// As [`from_files`](Self::from_files), for a model of which most will be kept in 16 bits or
+    /// fewer ([`burn_peft::cast_frozen`], [`burn_peft::quantize_frozen`]): each weight is read when
+    /// it is first used, so that few are ever there in 32 bits. One that is too large for the device
+    /// in 32 bits, and will be frozen in `narrow`, is so from the start: who trains a copy of it
+    /// (`modules_to_save`) checks the size.
+    ///
+    /// As with Burn's own parameters before their first use, clones share the reading, and whether
+    /// it makes them trainable.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files), at once.
+    fn from_files_lazily(
+        files: &ModelFiles,
+        device: &Device,
+        narrow: Option<FloatDType>,
+    ) -> Result<Self>;
+
+    /// Writes `config.json` and `model.safetensors` so that transformers loads them. Adapters are
+    /// left out unless they are merged; a tied head that would change by it is written untied.
+    ///
+    /// # Errors
+    /// If a weight is not finite or a file cannot be written; there are no partial files then.
+    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()>;
+}
+
+impl<D: Decoder> Pretrained for D {
+    fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let (mut model, weights) = open_model(files, device)?;
+        load(&mut model, weights.as_ref())?;
+        Ok(model)
+    }
+
+    fn from_files_lazily(
+        files: &ModelFiles,
+        device: &Device,
+        narrow: Option<FloatDType>,
+    ) -> Result<Self> {
+        let (mut model, weights) = open_model(files, device)?;
+        load_lazily(&mut model, &Arc::from(weights), narrow)?;
+        Ok(model)
+    }
+
+    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+        // A clone shares the weights.
+        let mut model = self.clone();
+        burn_peft::untie_merged(&mut model)?;
+        let config = model.config().to_json();
+        save_model(directory.as_ref(), &config, tensors(&model), true)
+    }
+}
+
+/// The model that `config.json` describes, before its weights, and these.
+fn open_model<D: Decoder>(files: &ModelFiles, device: &Device) -> Result<(D, Box<dyn Weights>)> {
+    let path = files.get(CONFIG)?;
+    let mut config = D::Config::from_file(&path)?;
+    let weights = open(files)?;
+    check_last_block::<D>(&config, weights.as_ref())?;
+    untie_other_head::<D>(&mut config, weights.as_ref(), &path)?;
+    Ok((D::new(&config, device), weights))
+}
+
+/// Every weight as the checkpoint holds it, fetched when it is written.
+pub(super) fn tensors<D: Decoder>(model: &D) -> Vec<NamedTensor<'static>> {
+    let mut tensors = Vec::new();
+    model.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {
+        let kind = slot.kind();
+        slot.visit_base(&mut |name, param| {
+            let name = format!("{path}.{name}");
+            let transposed = is_transposed(&name, kind);
+            let shape = shape_in_file(param, transposed);
+            let param = param.share();
+            let load = move || {
+                let data = param.to_data().convert::<f32>();
+                Ok(if transposed { transpose(data) } else { data })
+            };
+            tensors.push(NamedTensor::new(name, shape, load));
+        });
+    });
+    tensors
+}

@@ -1,0 +1,193 @@
+//! Weights in safetensors files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use burn_peft::tensor_file::{explain, to_f32};
+use burn_peft_files::read_text;
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::{INDEX, WEIGHTS, Weights};
+use crate::error::{ModelError, Result};
+use crate::hub::ModelFiles;
+
+/// The weights of a model folder, mapped into memory: `model.safetensors`, or the shards that
+/// `model.safetensors.index.json` lists.
+#[derive(Debug)]
+pub struct Checkpoint {
+    shards: Vec<Shard>,
+    /// Tensor name to its shard.
+    tensors: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens the weights and checks every header against its file; no tensor is read yet.
+    ///
+    /// # Errors
+    /// No weights, a file that is truncated or whose header lies, an index that does not fit its
+    /// shards. Each names the file.
+    pub fn open(files: &ModelFiles) -> Result<Self> {
+        if let Some(path) = files.find(WEIGHTS)? {
+            let shard = Shard::open(path)?;
+            let tensors = shard.names().map(|name| (name, 0)).collect();
+            return Ok(Self {
+                shards: vec![shard],
+                tensors,
+            });
+        }
+        match files.find(INDEX)? {
+            Some(index) => Self::open_shards(files, &index),
+            None => Err(files.missing(WEIGHTS)),
+        }
+    }
+
+    fn open_shards(files: &ModelFiles, index: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = read_text(index)?;
+        let Index { weight_map } = serde_json::from_str(&text).map_err(|error| {
+            ModelError::file(
+                index,
+                format!("is not an index of safetensors shards: {error}"),
+            )
+        })?;
+        let mut checkpoint = Self {
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        let mut opened = HashMap::new();
+        for (name, file) in weight_map {
+            let number = match opened.get(&file) {
+                Some(&number) => number,
+                None => {
+                    if file.contains(['/', '\\']) {
+                        let reason = format!("names a shard outside its folder: {file:?}");
+                        return Err(ModelError::file(index, reason));
+                    }
+                    checkpoint.shards.push(Shard::open(files.get(&file)?)?);
+                    opened.insert(file, checkpoint.shards.len() - 1);
+                    checkpoint.shards.len() - 1
+                }
+            };
+            let shard = &checkpoint.shards[number];
+            if shard.metadata.info(&name).is_none() {
+                let reason = format!("has no tensor `{name}`, though {} says so", index.display());
+                return Err(ModelError::file(&shard.path, reason));
+            }
+            checkpoint.tensors.insert(name, number);
+        }
+        Ok(checkpoint)
+    }
+
+    fn entry(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+        let shard = &self.shards[*self.tensors.get(name)?];
+        Some((shard, shard.metadata.info(name)?))
+    }
+}
+
+impl Weights for Checkpoint {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.tensors.keys().map(String::as_str))
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        let (_, info) = self.entry(name)?;
+        Some(&info.shape)
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorData> {
+        self.check(name)?;
+        let (shard, info) = self.entry(name).expect("it was checked");
+        let bytes = &shard.data()[info.data_offsets.0..info.data_offsets.1];
+        let values = to_f32(info.dtype, bytes).expect("it was checked");
+        shard.forget(info.data_offsets);
+        Ok(TensorData::new(values, info.shape.clone()))
+    }
+
+    fn are_equal(&self, a: &str, b: &str) -> Result<bool> {
+        if self.check(a)? != self.check(b)? {
+            return Ok(false);
+        }
+        let bytes = |name: &str| {
+            let (shard, info) = self.entry(name).expect("it was checked");
+            let (start, end) = info.data_offsets;
+            (info.dtype, &shard.data()[start..end])
+        };
+        if bytes(a) == bytes(b) {
+            return Ok(true);
+        }
+        Ok(self.tensor(a)? == self.tensor(b)?)
+    }
+
+    fn check(&self, name: &str) -> Result<&[usize]> {
+        let (shard, info) = self.entry(name).ok_or_else(|| {
+            let files: Vec<_> = self
+                .shards
+                .iter()
+                .map(|s| s.path.display().to_string())
+                .collect();
+            ModelError::Weights(format!("{}: no tensor `{name}`", files.join(", ")))
+        })?;
+        match to_f32(info.dtype, &[]) {
+            Some(_) => Ok(&info.shape),
+            None => {
+                let dtype = info.dtype;
+                let reason =
+                    format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
+                Err(ModelError::file(&shard.path, reason))
+            }
+        }
+    }
+}
+
+/// One safetensors file.
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    /// Where the tensors begin.
+    start: usize,
+    metadata: Metadata,
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(ModelError::io(&path))?;
+        // SAFETY: the map is only read. Who shortens the file meanwhile stops the process, as
+        // with every program that maps weights; this crate replaces files, it never shortens one.
+        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(&path))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|error| ModelError::file(&path, explain(&map, &error)))?;
+        Ok(Self {
+            path,
+            map,
+            start: 8 + header,
+            metadata,
+        })
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.map[self.start..]
+    }
+
+    /// Gives the memory of a tensor that was copied back, lest the file lie there beside the copy.
+    fn forget(&self, (start, end): (usize, usize)) {
+        #[cfg(unix)]
+        // SAFETY: the map is of a file and never written to: what is read again comes from it.
+        let _advice_only = unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            self.map
+                .unchecked_advise_range(advice, self.start + start, end - start)
+        };
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.metadata.offset_keys().into_iter()
+    }
+}
