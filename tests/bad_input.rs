@@ -466,3 +466,23 @@ fn a_disk_that_fills_up() {
     let files = ["config.toml", "events.out.tfevents.peft", "metrics.jsonl"];
     assert_eq!(lab.names("new"), files);
 }
+
+#[test]
+fn an_adapter_of_larger_sizes_than_its_file_is_not_made() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("adapter")).unwrap();
+    for entry in std::fs::read_dir(format!("{fixtures}/prompt/p_tuning_mlp")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), lab.path("adapter").join(entry.file_name())).unwrap();
+    }
+    edit(&lab, "adapter/adapter_config.json", |config| {
+        config["encoder_hidden_size"] = json!(14096);
+    });
+    let base = format!("{fixtures}/conformance/base-gpt2");
+    let inspect = ["inspect", "--model", &base, "--adapter", "adapter"];
+    lab.fails(
+        &inspect,
+        &["too small for its configuration", "prompt_encoder"],
+    );
+}

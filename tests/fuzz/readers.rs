@@ -48,8 +48,7 @@ pub struct Reader {
     pub cases: Vec<Case>,
     /// Reads a folder.
     pub read: fn(&Given, &Path) -> Answer,
-    /// What is granted however small the file is, in bytes: a training file is no container, but
-    /// says what is to be made.
+    /// What is granted however small the file is, in bytes; `docs/fuzzing.md` says why so much.
     pub granted: usize,
 }
 
@@ -63,15 +62,21 @@ pub fn readers(scratch: &Path) -> Vec<Reader> {
         granted: 1 << 20,
     };
     vec![
-        reader("adapter", 6, corpus::adapters(), adapter),
+        Reader {
+            granted: 4 << 20,
+            ..reader("adapter", 6, corpus::adapters(), adapter)
+        },
         reader("config", 2, corpus::configs(), config),
         reader("model", 4, corpus::models(scratch), model),
         reader("tokenizer", 3, corpus::tokenizers(scratch), tokenizer),
-        reader("template", 3, corpus::templates(), template),
+        Reader {
+            granted: 128 << 20,
+            ..reader("template", 3, corpus::templates(), template)
+        },
         reader("rows", 6, corpus::rows(), rows),
         reader("parquet", 4, corpus::parquet(), rows),
         Reader {
-            granted: 32 << 20,
+            granted: 128 << 20,
             ..reader("training-file", 5, corpus::training_files(), training_file)
         },
         reader("checkpoint", 1, corpus::checkpoints(scratch), checkpoint),

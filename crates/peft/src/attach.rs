@@ -44,7 +44,7 @@ impl<M: BaseModel> PeftModel<M> {
             )));
         }
         if config.acts_at_model() {
-            return self.add_model_adapter(adapter_name, config.as_ref());
+            return self.add_model_adapter(adapter_name, config.as_ref(), numbers);
         }
         let (config, untied) = self.tie_or_untie(config)?;
         let added = self.add_layer_adapter(adapter_name, config, numbers);
@@ -168,7 +168,7 @@ impl<M: BaseModel> PeftModel<M> {
 }
 
 /// Takes what a file's tensors at a layer need from the numbers it has.
-fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Result<()> {
+pub(crate) fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Result<()> {
     for spec in specs.iter().filter(|spec| spec.saved && !spec.shared) {
         let sides = spec.shape.iter();
         let needed = sides.fold(1_usize, |needed, &side| needed.saturating_mul(side));

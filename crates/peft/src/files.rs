@@ -99,7 +99,7 @@ impl<M: BaseModel> PeftModel<M> {
         let tensors = read_weights(directory)?;
         let mut peft_model = Self::unadapted(model)?;
         peft_model.fit_vocabulary(&tensors, directory)?;
-        peft_model.add_adapter_within(DEFAULT_ADAPTER, config, numbers_of(&tensors))?;
+        peft_model.add_adapter_within(DEFAULT_ADAPTER, config, numbers_of(directory, &tensors))?;
         peft_model.set_adapter(&[DEFAULT_ADAPTER])?;
         peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
         peft_model.set_requires_grad(DEFAULT_ADAPTER, is_trainable);
@@ -130,7 +130,9 @@ impl<M: BaseModel> PeftModel<M> {
         let active: Vec<&str> = before.active.iter().map(String::as_str).collect();
         let loaded = self
             .fit_vocabulary(&tensors, directory)
-            .and_then(|()| self.add_adapter_within(adapter_name, config, numbers_of(&tensors)))
+            .and_then(|()| {
+                self.add_adapter_within(adapter_name, config, numbers_of(directory, &tensors))
+            })
             .and_then(|()| self.load_state_dict(adapter_name, tensors, directory))
             .and_then(|()| match is_new {
                 true => Ok(()),
@@ -381,10 +383,12 @@ pub(crate) fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorDa
 
 /// How many numbers an adapter may have whose file holds these tensors: enough for an error that
 /// tells which of them does not fit.
-fn numbers_of(tensors: &IndexMap<String, TensorData>) -> usize {
+fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize {
     const ROOM: usize = 1 << 20;
     let numbers: usize = tensors.values().map(TensorData::num_elements).sum();
-    ROOM + 2 * numbers
+    let training = fs::metadata(directory.join(TRAINING_NAME));
+    let training = training.map_or(0, |file| file.len() as usize / size_of::<f32>());
+    ROOM + 2 * (numbers + training)
 }
 
 /// What is wrong where tensors are missing or nothing takes them.

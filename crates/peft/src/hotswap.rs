@@ -69,7 +69,8 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let (config, at_model) = match self.model_adapter(adapter_name) {
             Some(_) => {
-                let (config, adapter) = self.new_model_adapter(adapter_name, new.as_ref())?;
+                let (config, adapter) =
+                    self.new_model_adapter(adapter_name, new.as_ref(), usize::MAX)?;
                 (config, Some(adapter.method))
             }
             None => (new.attached(new.common().clone(), &adapted), None),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::attach::spend;
 use crate::entries::Entry;
 use crate::model_method::no_place;
 use crate::{
@@ -27,9 +28,13 @@ impl ModelAdapter {
         method: Arc<dyn ModelMethod>,
         embeddings: &dyn Fn() -> Tensor<2>,
         device: &Device,
+        mut numbers: usize,
     ) -> Result<Self> {
-        let tensors = method.tensors(embeddings).into_iter();
-        let tensors = tensors.map(|spec| AdapterTensor::new(spec, device));
+        let specs = method.tensors(embeddings);
+        spend(&mut numbers, "the model", &specs)?;
+        let tensors = specs
+            .into_iter()
+            .map(|spec| AdapterTensor::new(spec, device));
         Ok(Self {
             name: name.to_string(),
             tensors: tensors.collect::<Result<_>>()?,
@@ -68,10 +73,11 @@ impl<M: BaseModel> PeftModel<M> {
         &mut self,
         adapter_name: &str,
         config: &dyn Method,
+        numbers: usize,
     ) -> Result<()> {
         let paths: Vec<String> = self.layers().into_iter().map(|layer| layer.path).collect();
         let to_save = target::modules_to_save(config.common(), &paths, &[])?;
-        let (config, adapter) = self.new_model_adapter(adapter_name, config)?;
+        let (config, adapter) = self.new_model_adapter(adapter_name, config, numbers)?;
         self.model_adapters.push(adapter);
         self.visit_slots_mut(|path, slot| {
             if to_save.iter().any(|saved| saved == path) {
@@ -89,6 +95,7 @@ impl<M: BaseModel> PeftModel<M> {
         &self,
         adapter_name: &str,
         config: &dyn Method,
+        numbers: usize,
     ) -> Result<(Arc<dyn Method>, ModelAdapter)> {
         let no_place = || no_place(config.peft_type(), self.base_model.model_type());
         let info = self.base_model.model_info().ok_or_else(no_place)?;
@@ -98,7 +105,8 @@ impl<M: BaseModel> PeftModel<M> {
             if path == self.base_model.input_embedding() {
                 let (table, device) = (|| slot.weight(), slot.device());
                 let method = Arc::clone(&method);
-                adapter = Some(ModelAdapter::new(adapter_name, method, &table, &device));
+                let made = ModelAdapter::new(adapter_name, method, &table, &device, numbers);
+                adapter = Some(made);
             }
         });
         Ok((config, adapter.ok_or_else(no_place)??))
