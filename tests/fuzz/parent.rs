@@ -144,6 +144,7 @@ fn begin(options: &Options, folder: &Path, from: u64) -> Child {
     let command = command
         .env("RAYON_NUM_THREADS", "1")
         .env("HF_HUB_OFFLINE", "1")
+        .env_remove("RUST_BACKTRACE")
         .env("MIMALLOC_PURGE_DELAY", "-1")
         .stdout(Stdio::piped())
         .stderr(said);

@@ -18,6 +18,9 @@ pub(crate) use messages::tool_turns;
 
 use self::budget::{BYTES, STEPS};
 
+/// The longest text of a chat, in bytes, some two million tokens: tokenising takes many times as much.
+const TEXT: usize = 8 << 20;
+
 /// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
 const BEGIN: char = '\u{f5e51}';
 const END: char = '\u{f5e52}';
@@ -156,7 +159,13 @@ impl Compiled<'_> {
             AutoEscape::None,
         );
         rendered.map_err(|error| self.template.explain(&error))?;
-        Ok(text)
+        match text.len() {
+            0..=TEXT => Ok(text),
+            bytes => Err(format!(
+                "the chat template fails: it makes {bytes} bytes of text of one chat, and at most \
+                 {TEXT} can become tokens"
+            )),
+        }
     }
 
     /// Renders messages as text.

@@ -372,3 +372,16 @@ fn a_long_chat_is_within_the_budget() {
     let gather = "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ '<' + m['role'] + '>' ~ m['content'] | trim %}{% endfor %}{{ ns.s }}";
     assert!(render(gather, messages).unwrap().len() > 150_000);
 }
+
+#[test]
+fn a_text_too_long_to_be_tokenised_is_an_error() {
+    let error = render("{{ 'x' * 9000000 }}", messages()).unwrap_err();
+    assert!(
+        error.contains("9000000 bytes of text of one chat, and at most 8388608"),
+        "{error}"
+    );
+    assert_eq!(
+        render("{{ 'x' * 8000000 }}", messages()).unwrap().len(),
+        8_000_000
+    );
+}
