@@ -187,8 +187,14 @@ fn a_safetensors_header_that_lies() {
 #[test]
 fn a_tensor_of_another_type() {
     let lab = Lab::new();
-    lab.write_integers("model/model.safetensors", &[("wte.weight", &[1], &[3])]);
-    lab.fails(&INSPECT, &["wte.weight"]);
+    let mut weights = lab.read("model/model.safetensors");
+    let wte = b"\"transformer.wte.weight\":{\"dtype\":\"";
+    let at = weights.windows(wte.len()).position(|bytes| bytes == wte);
+    let at = at.unwrap() + wte.len();
+    assert_eq!(&weights[at..at + 3], b"F32");
+    weights[at] = b'I';
+    lab.write("model/model.safetensors", weights);
+    lab.fails(&INSPECT, &["wte.weight", "I32"]);
     let header = r#"{"input_ids":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#;
     let length = (header.len() as u64).to_le_bytes();
     let file = [&length[..], header.as_bytes(), &[0; 8]].concat();

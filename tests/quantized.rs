@@ -179,7 +179,8 @@ fn two_hundred_steps_end_near_those_in_32_bits() {
             "training.per_device_train_batch_size=2",
             "training.eval_strategy=no",
         ];
-        let args = quick_start(&[&fixed[..], keys].concat());
+        let mut args = quick_start(&[&fixed[..], keys].concat());
+        args.push("--force".to_owned());
         let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
         let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
         let word = line.unwrap().split_whitespace().nth(2).unwrap();

@@ -4,7 +4,7 @@ use crate::common::Lab;
 
 /// What `peft train` says with these keys; it has to succeed.
 fn said(lab: &Lab, keys: &[&str]) -> String {
-    let mut args = vec!["train", "train.toml"];
+    let mut args = vec!["train", "train.toml", "--force"];
     for key in keys {
         args.extend(["--set", key]);
     }

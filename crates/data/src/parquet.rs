@@ -1,6 +1,8 @@
 //! Parquet files, where the crate is built with the feature `parquet`.
 
 #[cfg(feature = "parquet")]
+mod pages;
+#[cfg(feature = "parquet")]
 mod read;
 #[cfg(feature = "parquet")]
 pub(crate) use read::{records, schema};

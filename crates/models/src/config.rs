@@ -281,10 +281,20 @@ fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
     let (one, two) = (count(1), count(2));
     let parameters = one + (common.num_hidden_layers - 1) * (two - one);
     if parameters > MAX_PARAMETERS {
+        let own = |name: &'static str| {
+            let mut names = C::ATTRIBUTE_MAP.iter();
+            names
+                .find(|(other, _)| *other == name)
+                .map_or(name, |&(_, own)| own)
+        };
         return Err(format!(
-            "these sizes make {parameters} parameters, more than {MAX_PARAMETERS}: check the width \
-             of the hidden states ({}), the number of blocks ({}) and vocab_size ({})",
-            common.hidden_size, common.num_hidden_layers, common.vocab_size
+            "these sizes make {parameters} parameters, more than {MAX_PARAMETERS}: check {} = {}, \
+             {} = {} and vocab_size = {}",
+            own("hidden_size"),
+            common.hidden_size,
+            own("num_hidden_layers"),
+            common.num_hidden_layers,
+            common.vocab_size
         ));
     }
     Ok(config)

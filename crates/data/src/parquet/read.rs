@@ -1,5 +1,6 @@
 //! Rows of Parquet files, of the columns that are wanted.
 
+use super::pages;
 use crate::error::{DataError, Result};
 use crate::format::no_text;
 use crate::source::{Record, Records};
@@ -8,6 +9,7 @@ use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
 use parquet::basic::{ConvertedType, Repetition, Type as Physical};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
@@ -25,6 +27,7 @@ pub(crate) fn records<'a>(
     columns: Option<&[String]>,
 ) -> Result<Records<'a>> {
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let heads = file.try_clone();
     let reader = open(name, file)?;
     let name = name.to_owned();
     let bad = move |error: ParquetError| unreadable(&name, &error);
@@ -34,6 +37,20 @@ pub(crate) fn records<'a>(
         let is_named = |columns: &[String]| columns.iter().any(|name| name == column.name());
         can_be_read(column) && columns.is_none_or(is_named)
     };
+    guarded(|| {
+        let heads = heads?;
+        let groups = reader.metadata().row_groups().iter();
+        let chunks = groups.flat_map(|group| group.columns());
+        let is_read = |chunk: &&ColumnChunkMetaData| {
+            let top = chunk.column_path().parts().first();
+            let named = |columns: &[String]| columns.iter().any(|name| Some(name) == top);
+            columns.is_none_or(named)
+        };
+        chunks
+            .filter(is_read)
+            .try_for_each(|chunk| pages::check(&heads, chunk))
+    })
+    .map_err(&bad)?;
     let schema = metadata.schema();
     let fields = schema.get_fields().iter().filter(wanted).cloned().collect();
     let wanted = Type::group_type_builder(schema.name()).with_fields(fields);

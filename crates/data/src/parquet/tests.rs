@@ -156,3 +156,29 @@ fn a_spoiled_byte_is_an_error_or_another_value_and_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn a_page_that_claims_far_more_than_its_bytes_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let long = "one two ".repeat(300_000);
+    write(
+        &path,
+        "required binary text (UTF8);",
+        Compression::SNAPPY,
+        |group| {
+            texts(group, [long.as_bytes(), b"one"]);
+        },
+    );
+    assert_eq!(rows(&path).unwrap()[0]["text"], long.as_str());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The head of the first page: its kind, and its size in four bytes, which becomes 128 MiB.
+    assert_eq!((bytes[4], bytes[6], bytes[10] < 0x80), (0x15, 0x15, true));
+    bytes[7..11].copy_from_slice(&[0xfe, 0xff, 0xff, 0x7f]);
+    std::fs::write(&path, bytes).unwrap();
+    let error = rows(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("a page of `\"text\"`") && error.contains("claims to hold 134217727"),
+        "{error}"
+    );
+}
