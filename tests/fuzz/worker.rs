@@ -194,7 +194,7 @@ pub fn run(options: &Options, scratch: &Path, from: u64, step: u64) -> ExitCode 
             finding("slow", format!("{seconds:.1} s"));
         }
         // Not at the end alone: this process is ended when the time is over.
-        if index / step % 50 == 0 {
+        if (index / step).is_multiple_of(50) {
             told(&mut counts, &mut tell);
         }
     }

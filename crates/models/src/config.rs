@@ -49,8 +49,8 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
     /// The same with another number of blocks.
     fn with_layers(&self, layers: usize) -> Self;
 
-    /// Refuses values that make no model of this family, naming the key; sizes above what
-    /// [`check_sizes`] takes among them.
+    /// Refuses values that make no model of this family, naming the key; sizes that no model has
+    /// among them.
     ///
     /// # Errors
     /// The first key that cannot be used, with its value.

@@ -219,6 +219,8 @@ pub struct Pass {
 
 /// The positions of embeddings.
 #[derive(Clone, Debug)]
+// A tensor is large, and made once a pass: a box would gain nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Positions {
     /// Those of each token, `[rows * seq]`.
     Ids(Tensor<1, Int>),
