@@ -117,12 +117,17 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
         weights.map(|weight| (weight.name, weight.shape)).collect()
     }
 
-    /// Number of parameters, a tied head counted once.
+    /// Number of parameters, a tied head counted once; of a model whose blocks are alike, of which
+    /// two are enough to know.
     fn num_parameters(&self) -> usize {
-        let shapes = self.parameter_shapes().into_iter();
-        shapes
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum()
+        let count = |layers| -> usize {
+            let weights = weights_of(&self.with_layers(layers)).into_iter();
+            weights
+                .map(|weight| weight.shape.iter().product::<usize>())
+                .sum()
+        };
+        let (one, two) = (count(1), count(2));
+        one + self.common().num_hidden_layers.saturating_sub(1) * (two - one)
     }
 
     /// The tokens that end a text (ids outside the vocabulary left out).
@@ -275,11 +280,7 @@ pub(crate) fn parse<C: ModelConfig>(map: Map<String, Value>) -> std::result::Res
 
 fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
     config.check()?;
-    // Of two blocks at most: no more is made than the weights turn out to have.
-    let common = config.common();
-    let count = |layers| config.with_layers(layers).num_parameters();
-    let (one, two) = (count(1), count(2));
-    let parameters = one + (common.num_hidden_layers - 1) * (two - one);
+    let (common, parameters) = (config.common(), config.num_parameters());
     if parameters > MAX_PARAMETERS {
         let own = |name: &'static str| {
             let mut names = C::ATTRIBUTE_MAP.iter();

@@ -365,7 +365,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
 #[test]
 fn a_long_chat_is_within_the_budget() {
     let message = |i: usize| {
-        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        let role = ["user", "assistant"][i % 2];
         json!({"role": role, "content": format!("{i} {}", "word ".repeat(100))})
     };
     let messages: Vec<Value> = (0..300).map(message).collect();
