@@ -32,16 +32,18 @@ impl Net {
     }
 }
 
-fn main() -> burn_peft::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex();
-    // Its weights: from the record of a Net without slots, `Net::new(&device).load_file("net.bpk")`.
     let net = Net::new(&device);
+    // An adapter is of no use without its base, which is not saved with it.
+    net.clone().save_file("net.bpk")?;
 
-    // Everything but the adapter is frozen.
+    // Everything but the adapter is frozen; without `.train()` Burn keeps no gradients.
     let config = LoraConfig::new()
         .with_r(4)
+        .with_lora_alpha(8)
         .with_target_modules(["fc1", "fc2"]);
-    let mut model = get_peft_model(net.clone(), config)?.train();
+    let mut model = get_peft_model(net, config)?.train();
     model.print_trainable_parameters(); // trainable params: 220 || all params: 545 || …
 
     let input = Tensor::random([8, 10], Distribution::Default, &device);
@@ -59,9 +61,17 @@ fn main() -> burn_peft::Result<()> {
     }
 
     // adapter_config.json and adapter_model.safetensors, as PEFT writes them.
-    model.valid().save_pretrained("adapter")?;
-    let model = PeftModel::from_pretrained(net, "adapter", false)?;
-    let merged: Net = model.merge_and_unload(true)?; // a plain model again
+    let trained = model.valid();
+    trained.save_pretrained("adapter")?;
+
+    // In the next process: the base from its record, the adapter from its folder.
+    let net = Net::new(&device).try_load_file("net.bpk")?;
+    let loaded = PeftModel::from_pretrained(net, "adapter", false)?; // is_trainable
+    let outputs = [trained.forward(input.clone()), loaded.forward(input)];
+    let [trained, again] = outputs.map(|output| output.into_data());
+    println!("the loaded model is the trained one: {}", trained == again);
+
+    let merged: Net = loaded.merge_and_unload(true)?; // safe_merge; a plain model again
     println!("{merged}");
     Ok(())
 }

@@ -76,6 +76,10 @@ fn own_model() {
     let counts = "trainable params: 220 || all params: 545 || trainable%: 40.3670";
     assert!(output.contains(counts), "{output}");
     assert!(output.contains("step 50: loss 0."), "{output}");
+    assert!(
+        output.contains("the loaded model is the trained one: true"),
+        "{output}"
+    );
     let written = folder.path().join("adapter/adapter_model.safetensors");
     assert!(written.exists());
 }

@@ -158,3 +158,14 @@ fn fuse_is_merge() {
     );
     assert!(lab.ok(&["--help"]).contains("fuse"));
 }
+
+#[test]
+fn a_method_that_is_taken_for_a_template_is_told_as_a_key() {
+    let lab = Lab::new();
+    for (template, method) in [("ia3", "IA3"), ("ln-tuning", "LN_TUNING")] {
+        let key = format!("`peft train FILE --set peft.peft_type={method}`");
+        wrong(&lab, &["new", "run", "--template", template], &[&key]);
+    }
+    let text = wrong(&lab, &["new", "run", "--template", "fulll"], &["full"]);
+    assert!(!text.contains("peft_type"), "{text}");
+}

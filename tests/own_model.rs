@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_peft::{Adaptable, LoraAdapter, LoraConfig, get_peft_model};
+use burn_peft::{
+    Adaptable, HRAConfig, IA3Config, LoraAdapter, LoraConfig, VeraConfig, get_peft_model,
+};
 
 use crate::common::device;
 
@@ -153,6 +156,50 @@ fn a_model_prints_its_layers_and_a_line_for_each_adapter() {
     for word in ["SlotState", "LoraConfig", "Some(", "quantized"] {
         assert!(!shown.contains(word), "{word} in {shown}");
     }
+}
+
+#[test]
+fn every_method_at_layers_is_made_in_one_line() {
+    let config = IA3Config {
+        feedforward_modules: Some([""; 0].into()),
+        ..IA3Config::new().with_target_modules(["fc"])
+    };
+    let model = get_peft_model(Net::new(), config).unwrap();
+    assert_eq!(model.get_nb_trainable_parameters().0, 12);
+
+    let config = HRAConfig::new()
+        .with_target_modules("all-linear")
+        .with_exclude_modules(["blocks.0.fc"])
+        .with_modules_to_save(["norm"]);
+    let model = get_peft_model(Net::new(), config).unwrap();
+    let names: Vec<String> = (model.named_parameters().into_iter())
+        .filter(|parameter| parameter.requires_grad)
+        .map(|parameter| parameter.name)
+        .collect();
+    assert!(names.iter().any(|name| name.contains("norm")), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("blocks.0.fc")));
+    assert!(names.iter().any(|name| name.contains("blocks.1.fc")));
+}
+
+#[test]
+fn a_key_that_the_methods_file_would_lose_is_an_error() {
+    let config = VeraConfig::new()
+        .with_target_modules("all-linear")
+        .with_exclude_modules(["blocks.0.fc"]);
+    let error = get_peft_model(Net::new(), config).unwrap_err().to_string();
+    let said = "exclude_modules = [\"blocks.0.fc\"]: VERA has no such key";
+    assert!(error.contains(said), "{error}");
+}
+
+#[test]
+fn a_model_that_is_not_in_training_is_told_to_be_put_there() {
+    let config = LoraConfig::new().with_target_modules(["fc"]);
+    let model = get_peft_model(Net::new(), config).unwrap();
+    let none = GradientsParams::new();
+    let error = model.check_gradients(&none).unwrap_err().to_string();
+    assert!(error.contains("call .train() on it"), "{error}");
+    let error = model.train().check_gradients(&none).unwrap_err();
+    assert!(error.to_string().contains("(no gradient)"), "{error}");
 }
 
 #[test]

@@ -113,6 +113,19 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
         "IA3\n  transformer.h.*.attn.c_attn  2 layers   96 parameters\n  \
          transformer.h.*.mlp.c_proj   2 layers  128 parameters\n"
     );
+    // The model's default, in the form in which PEFT reads it back, is nothing that was set.
+    let all = "peft.target_modules=[\"c_attn\", \"c_proj\"]";
+    let ia3 = told(&["peft.peft_type=IA3", all]);
+    assert!(
+        ia3.starts_with("IA3\n  transformer.h.*.attn.c_attn"),
+        "{ia3}"
+    );
+    let set = r#"peft.feedforward_modules=".*\\.mlp\\.c_proj""#;
+    let ia3 = told(&["peft.peft_type=IA3", all, set]);
+    assert!(
+        ia3.starts_with(r"IA3: feedforward_modules = '.*\.mlp\.c_proj'"),
+        "{ia3}"
+    );
     assert_eq!(
         told(&[
             "peft.bias=lora_only",

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use burn_peft::methods::peft_types;
 use burn_peft_train::keys_meant_by;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -142,6 +143,9 @@ pub fn explain(mut error: clap::Error, args: &[OsString], commands: &clap::Comma
         ErrorKind::UnknownArgument => text(ContextKind::InvalidArg)
             .zip(command)
             .and_then(|(option, command)| option_tip(&option, value_of(&option, args), command)),
+        ErrorKind::InvalidValue => text(ContextKind::InvalidArg)
+            .zip(text(ContextKind::InvalidValue))
+            .and_then(|(option, value)| template_tip(&option, &value)),
         _ => None,
     };
     if let Some(tip) = tip {
@@ -172,6 +176,18 @@ fn command_tip(name: &str) -> Option<String> {
     let is = |words: &str| words.split_whitespace().any(|word| word == plain);
     let (_, tip) = COMMANDS.iter().find(|(words, _)| is(words))?;
     Some(tip.to_string())
+}
+
+/// A method is no template: a key of the file names it.
+fn template_tip(option: &str, value: &str) -> Option<String> {
+    let method = value.to_uppercase().replace('-', "_");
+    let is_method = option.starts_with("--template") && peft_types().contains(&method);
+    is_method.then(|| {
+        format!(
+            "the file of the template lora is for every method: `peft train FILE --set \
+             peft.peft_type={method}`, or peft_type = \"{method}\" in it"
+        )
+    })
 }
 
 fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Option<String> {

@@ -12,6 +12,29 @@ use crate::{
     PeftError, PeftModel, Result, TensorSpec, target,
 };
 
+/// The shared keys that not every method's file has.
+const LAYER_KEYS: [&str; 5] = [
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "modules_to_save",
+];
+
+/// A key that the method's file does not have would be lost when the adapter is saved.
+fn check_layer_keys(config: &dyn Method) -> Result<()> {
+    let peft_type = config.peft_type();
+    let (given, written) = (config.common().to_json(peft_type), config.to_json());
+    let is_lost = |key: &&str| !given[*key].is_null() && !written.contains_key(*key);
+    match LAYER_KEYS.into_iter().find(is_lost) {
+        None => Ok(()),
+        Some(key) => Err(PeftError::Config(format!(
+            "{key} = {}: {peft_type} has no such key, in PEFT neither: leave it out",
+            given[key]
+        ))),
+    }
+}
+
 impl<M: BaseModel> PeftModel<M> {
     /// Adds a further adapter, which is not active yet.
     ///
@@ -32,6 +55,7 @@ impl<M: BaseModel> PeftModel<M> {
     ) -> Result<()> {
         self.check_new_name(adapter_name)?;
         config.validate()?;
+        check_layer_keys(config.as_ref())?;
         if config.bias() != Bias::None
             && let Some((other, _)) = self
                 .peft_config

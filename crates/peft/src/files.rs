@@ -37,7 +37,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// tensors into [`TRAINING_NAME`] beside it, so that its training can go on.
     ///
     /// Each file is written under a temporary name and renamed, so that no reader ever sees half
-    /// of one.
+    /// of one. An adapter that is in the folder already is replaced without a question, as PEFT does.
     ///
     /// # Errors
     /// If a file cannot be written.

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 
 use crate::parameters::{NamedParameter, named_parameters};
@@ -50,7 +50,8 @@ impl<M: BaseModel> PeftModel<M> {
 /// Reads each gradient once; meant for the first step of a run.
 ///
 /// # Errors
-/// If a tensor has no such gradient: training it would have no effect. The error names all.
+/// If a tensor has no such gradient: training it would have no effect. The error names all. If
+/// `.train()` was never called on the model, the error says that.
 pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
     let waiting = waiting_tensors(model);
     check(model, &waiting, named_parameters(model), gradients)
@@ -80,6 +81,13 @@ fn check(
     }
     if lost.is_empty() {
         return Ok(());
+    }
+    if norms.found.is_empty() && !model.devices().iter().any(Device::is_autodiff) {
+        return Err(PeftError::Adapter(
+            "the model keeps no gradients, since it is not in training: call .train() on it before \
+             its forward pass, as in get_peft_model(model, config)?.train()"
+                .into(),
+        ));
     }
     let count = lost.len();
     lost.truncate(8);

@@ -3,7 +3,7 @@
 //!
 //! - A model holds its adaptable layers in slots, [`LoraAdapter<M>`], and derives [`Adaptable`].
 //! - [`get_peft_model`] wraps it with the adapter that a configuration describes
-//!   ([`config::LoraConfig`], or any [`Method`]); everything else is frozen.
+//!   ([`LoraConfig`], [`IA3Config`], or any other [`Method`]); everything else is frozen.
 //! - [`PeftModel`] counts, prints, switches, merges, saves and loads adapters.
 //!
 //! A method of your own is one file: see `examples/custom_method.rs`.
@@ -69,6 +69,12 @@ pub use layer_norm::LayerNorm;
 pub use lora_adapter::LoraAdapter;
 pub use lora_fa::LoraFa;
 pub use method::{Base, Frozen, Init, LayerMethod, Method, Split, StateDict, TensorSpec};
+pub use methods::{
+    AdaLoraConfig, BOFTConfig, BottleneckConfig, FourierFTConfig, GraloraConfig, HRAConfig,
+    HiraConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, OFTConfig, PrefixTuningConfig,
+    PromptEncoderConfig, PromptTuningConfig, RandLoraConfig, TrainableTokensConfig, VBLoRAConfig,
+    VeraConfig, WaveFTConfig,
+};
 pub use model::{DEFAULT_ADAPTER, PeftModel, get_peft_model, layers};
 pub use model_method::{Extra, ModelInfo, ModelMethod};
 pub use part::{Part, PartInput};

@@ -106,7 +106,8 @@ pub fn bias(value: &str, only: &str) -> Result<Bias> {
     }
 }
 
-/// Implements [`Keys`] for a struct with a field `common: CommonConfig` that serde skips:
+/// Implements [`Keys`] for a struct with a field `common: CommonConfig` that serde skips, and gives
+/// it `new` and the setters that every layer method has:
 /// `peft_config!(IA3Config, "IA3", "IA3", without: ["layers_pattern"])`.
 #[macro_export]
 macro_rules! peft_config {
@@ -127,6 +128,43 @@ macro_rules! peft_config {
             $(fn fixed() -> Vec<(&'static str, $crate::serde_json::Value)> {
                 $fixed
             })?
+        }
+
+        #[allow(dead_code)]
+        impl $config {
+            /// The defaults, PEFT's where it has such a method.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            /// Sets the layers to adapt: a list of names, a regular expression for their whole
+            /// paths, or `all-linear`.
+            pub fn with_target_modules(
+                mut self,
+                modules: impl Into<$crate::config::TargetModules>,
+            ) -> Self {
+                self.common.target_modules = Some(modules.into());
+                self
+            }
+
+            /// Sets the layers not to adapt: a list of names, or a regular expression for their
+            /// whole paths.
+            pub fn with_exclude_modules(
+                mut self,
+                modules: impl Into<$crate::config::TargetModules>,
+            ) -> Self {
+                self.common.exclude_modules = Some(modules.into());
+                self
+            }
+
+            /// Sets the modules to copy, train and save in full.
+            pub fn with_modules_to_save<S: Into<String>>(
+                mut self,
+                names: impl IntoIterator<Item = S>,
+            ) -> Self {
+                self.common.modules_to_save = Some(names.into_iter().map(Into::into).collect());
+                self
+            }
         }
     };
 }

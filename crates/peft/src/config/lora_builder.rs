@@ -11,15 +11,21 @@ impl LoraConfig {
         self
     }
 
-    /// Sets α.
-    pub fn with_lora_alpha(mut self, lora_alpha: f64) -> Self {
-        self.lora_alpha = lora_alpha;
+    /// Sets α, a whole number or not.
+    ///
+    /// ```
+    /// # use burn_peft::LoraConfig;
+    /// let config = LoraConfig::new().with_r(8).with_lora_alpha(16);
+    /// assert_eq!(config, LoraConfig::new().with_r(8).with_lora_alpha(16.0));
+    /// ```
+    pub fn with_lora_alpha(mut self, lora_alpha: impl Into<f64>) -> Self {
+        self.lora_alpha = lora_alpha.into();
         self
     }
 
     /// Sets the dropout probability.
-    pub fn with_lora_dropout(mut self, lora_dropout: f64) -> Self {
-        self.lora_dropout = lora_dropout;
+    pub fn with_lora_dropout(mut self, lora_dropout: impl Into<f64>) -> Self {
+        self.lora_dropout = lora_dropout.into();
         self
     }
 
@@ -76,11 +82,17 @@ impl LoraConfig {
     }
 
     /// Sets the α of single layers, by pattern.
-    pub fn with_alpha_pattern<S: Into<String>>(
+    ///
+    /// ```
+    /// # use burn_peft::LoraConfig;
+    /// LoraConfig::new().with_alpha_pattern([("c_fc", 32)]);
+    /// ```
+    pub fn with_alpha_pattern<S: Into<String>, A: Into<f64>>(
         mut self,
-        alphas: impl IntoIterator<Item = (S, f64)>,
+        alphas: impl IntoIterator<Item = (S, A)>,
     ) -> Self {
-        self.alpha_pattern = alphas.into_iter().map(|(k, a)| (k.into(), a)).collect();
+        let alphas = alphas.into_iter().map(|(k, a)| (k.into(), a.into()));
+        self.alpha_pattern = alphas.collect();
         self
     }
 

@@ -4,8 +4,9 @@ use anyhow::Result;
 use burn_peft::config::CommonConfig;
 use burn_peft::methods::default_config;
 use burn_peft::parameters::thousands;
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, Method, PeftModel};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, Method, Path, PeftModel};
 use indexmap::IndexMap;
+use serde_json::{Map, Value};
 
 use crate::output::table;
 
@@ -53,7 +54,11 @@ pub fn summary<M: BaseModel>(model: &PeftModel<M>) -> Result<String> {
     });
     let config = model.config(DEFAULT_ADAPTER)?;
     let rows: Vec<_> = rows.collect();
-    Ok(format!("{}\n{}", numbers(config.as_ref()), table(&rows)))
+    Ok(format!(
+        "{}\n{}",
+        numbers(config.as_ref(), &unset(model, config.as_ref())),
+        table(&rows)
+    ))
 }
 
 /// What a trained parameter of a layer is, where it is none of the adapter's own.
@@ -84,26 +89,48 @@ const OF_THE_MODEL: [&str; 5] = [
     "num_layers",
 ];
 
+/// The keys of a method as they are on this model where nobody sets them.
+fn unset<M: BaseModel>(model: &PeftModel<M>, config: &dyn Method) -> Map<String, Value> {
+    let Some(default) = default_config(config.peft_type()) else {
+        return Map::new();
+    };
+    let layers = model.layers();
+    let mut adapted = Vec::new();
+    model
+        .get_base_model()
+        .visit_slots(&mut Path::default(), &mut |path, slot| {
+            if slot.adapter(DEFAULT_ADAPTER).is_some() {
+                adapted.extend(layers.iter().filter(|layer| layer.path == path));
+            }
+        });
+    let default = default.with_common(config.common().clone());
+    let prepared = default.prepared(model.get_base_model().model_type(), &layers);
+    // A model without an answer has no defaults to compare with.
+    let default = prepared.ok().flatten().unwrap_or(default);
+    default
+        .attached(config.common().clone(), &adapted)
+        .to_json()
+}
+
 /// `LORA: r = 8, lora_alpha = 16, use_dora = true`: the numbers of a method, and the other keys of
-/// its own that are not as they are by default.
-fn numbers(config: &dyn Method) -> String {
+/// its own that are not as they are by default, as they stand in a training file.
+fn numbers(config: &dyn Method, unset: &Map<String, Value>) -> String {
     let peft_type = config.peft_type();
     let shared = CommonConfig::default().to_json(peft_type);
-    let defaults = default_config(peft_type).map(|config| config.to_json());
-    let defaults = defaults.unwrap_or_default();
     let keys = config.to_json().into_iter().filter(|(key, value)| {
         let own = !shared.contains_key(key) && !OF_THE_MODEL.contains(&key.as_str());
         let told = match value {
-            serde_json::Value::Number(number) => number.as_f64() != Some(0.0),
-            serde_json::Value::Bool(_) | serde_json::Value::String(_) => {
-                defaults.get(key) != Some(value)
-            }
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::Bool(_) | Value::String(_) => unset.get(key) != Some(value),
             _ => false,
         };
         own && told
     });
     let keys: Vec<String> = keys
-        .map(|(key, value)| format!("{key} = {value}"))
+        .map(|(key, value)| match &value {
+            Value::String(text) => format!("{key} = {}", toml::Value::from(text.as_str())),
+            _ => format!("{key} = {value}"),
+        })
         .collect();
     match keys.is_empty() {
         true => peft_type.to_string(),
