@@ -61,7 +61,7 @@ fn shapes_are_detected_and_the_trained_tokens_marked() {
         lab.write(file, content);
         let out = lab.ok(&["data", file, "--tokenizer", "model"]);
         assert!(
-            out.starts_with(&format!("{file}: {shape}\n1 examples")),
+            out.starts_with(&format!("{file}: {shape}\n1 example, ")),
             "{out}"
         );
         assert!(out.contains(shown), "{out}");

@@ -210,6 +210,12 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
             format!("`peft {name}` computes on no device")
         });
     }
+    if name == "generate" && word.starts_with("template") {
+        return Some(
+            "--prompt takes the whole prompt, as the template of the training would have filled it"
+                .to_string(),
+        );
+    }
     let is = |words: &str| words.split_whitespace().any(|other| other == word);
     let of_file = FILE_OPTIONS
         .iter()

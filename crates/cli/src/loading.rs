@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
-use burn_peft_data::{FILE_KINDS, Limits, Tokenizer, folder_and_split};
+use burn_peft_data::{DataConfig, FILE_KINDS, Limits, Tokenizer, folder_and_split};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
@@ -94,8 +94,10 @@ a folder with a file for each split (train.jsonl, valid.jsonl, test.jsonl), or a
 (organisation/name); with a split (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where
 wanted. A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe
 `input`; or a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`.
-`response` and `answer` complete too. Of other columns data.text_field (--text-field) names the one of
-text, and data.template builds a prompt. Of prompts and chats only the answers are trained.
+Beside `prompt` or `instruction` the answer may also be called `response` or `answer`. Of other columns
+data.text_field (--text-field) names the one of text; or data.template (--template) writes the prompt,
+and data.completion_field (--completion-field) names the answer: rows of `question` and `answer` need
+a template such as --template $'{{question}}\\n'. Of prompts and chats only the answers are trained.
 docs/data.md has the exact text of each."
     )
 }
@@ -109,6 +111,9 @@ pub struct RowArgs {
     /// Cut every row to this many tokens (data.max_length in a training file)
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// The prompt of a row, with {column} for a column's value (data.template in a training file)
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
     /// The column of text (data.text_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub text_field: Option<String>,
@@ -118,6 +123,26 @@ pub struct RowArgs {
     /// Rows of one batch
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
+}
+
+impl RowArgs {
+    /// The `[data]` table that says the same, for the rows of `data`.
+    pub fn config(&self, data: &str) -> DataConfig {
+        DataConfig {
+            max_length: self.max_length,
+            text_field: self.text_field.clone(),
+            template: self.template.clone(),
+            completion_field: self.completion_field.clone(),
+            ..DataConfig::new(data)
+        }
+    }
+}
+
+/// Says what of the settings may not be what was meant.
+pub fn warn_of_template(config: &DataConfig) {
+    if let Some(warning) = config.template_warning() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// A model's files, of which `config.json` is known to be there.

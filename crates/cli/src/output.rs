@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
+use burn_peft::parameters::thousands;
 use burn_peft_train::time_left;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
@@ -103,6 +104,12 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
         cells.collect::<String>().trim_end().to_string() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// A number of things: `1 example`, `1,200 examples`.
+pub fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", thousands(number))
 }
 
 /// A file's size as people read it: `1.2 MB`.

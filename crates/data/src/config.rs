@@ -2,7 +2,8 @@
 
 use crate::error::{DataError, Result};
 use crate::example::Limits;
-use serde::{Deserialize, Serialize};
+use crate::format::unread_escape;
+use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
 /// How a plain text file becomes rows; named as in Hugging Face `datasets`.
@@ -36,7 +37,11 @@ pub struct DataConfig {
     pub validation: Option<String>,
     /// Rows of `train` to evaluate on in place of a `validation` file, drawn by the seed: a share
     /// of the rows when below 1, else their number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "whole_or_share"
+    )]
     pub validation_split: Option<f64>,
     /// Train on this many rows at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +79,19 @@ pub struct DataConfig {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// A number of rows is written as one: 12, not 12.0.
+fn whole_or_share<S: Serializer>(
+    split: &Option<f64>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match split {
+        Some(rows) if *rows >= 1.0 && rows.fract() == 0.0 && *rows < 1e15 => {
+            to.serialize_u64(*rows as u64)
+        }
+        split => split.serialize(to),
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -96,6 +114,11 @@ impl DataConfig {
             completion_only_loss: true,
             cache_dir: None,
         }
+    }
+
+    /// What is to be said of the template, where it may not be what was meant.
+    pub fn template_warning(&self) -> Option<String> {
+        self.template.as_deref().and_then(unread_escape)
     }
 
     /// Checks the numbers, against the model's limits where they depend on them.
@@ -157,6 +180,8 @@ mod tests {
         assert!(config.completion_only_loss);
         let again: DataConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
+        let written = toml::to_string(&config).unwrap();
+        assert!(written.contains("validation_split = 20\n"), "{written}");
 
         let error = toml::from_str::<DataConfig>("train = 'a'\nmaxlength = 3").unwrap_err();
         assert!(error.to_string().contains("maxlength"), "{error}");

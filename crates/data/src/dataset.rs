@@ -20,6 +20,13 @@ pub struct DataSet {
 }
 
 impl DataSet {
+    /// Whether a `[data]` table names something to evaluate on. Of rows nothing is read.
+    pub fn has_validation(config: &DataConfig, find: Finder<'_>) -> bool {
+        config.validation.is_some()
+            || config.validation_split.is_some()
+            || folder::validation(&config.train, find).is_some()
+    }
+
     /// Loads what a `[data]` table names. The seed draws the rows of a `validation_split`.
     ///
     /// # Errors

@@ -17,8 +17,10 @@ mod tokens;
 pub(crate) use columns::{Note, describe, is_masked, is_zero, left_out, notes};
 pub use prompt::instruction_prompt;
 pub(crate) use prompt::{SYSTEM, first_text};
-pub(crate) use shape::is_row;
+pub(crate) use shape::{is_row, question_and_answer};
+pub use template::example_prompt;
 use template::fill;
+pub(crate) use template::unread_escape;
 
 /// The shape of a file's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

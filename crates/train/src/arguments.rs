@@ -187,6 +187,22 @@ impl TrainingArguments {
         }
     }
 
+    /// Checks that there is something to evaluate on, if evaluations are asked for.
+    ///
+    /// # Errors
+    /// [`TrainError::Argument`] names `eval_strategy`, and what to set.
+    pub fn check_validation(&self, has_validation: bool) -> Result<()> {
+        if self.eval_strategy == IntervalStrategy::No || has_validation {
+            return Ok(());
+        }
+        let problem = "asks for evaluations, but there is nothing to evaluate on; set \
+                       data.validation or data.validation_split, or eval_strategy = \"no\"";
+        Err(TrainError::Argument {
+            key: "eval_strategy",
+            problem: problem.into(),
+        })
+    }
+
     /// Checks every value.
     ///
     /// # Errors

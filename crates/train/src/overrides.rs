@@ -17,6 +17,9 @@ pub(crate) struct Override {
     pub is_broken: bool,
 }
 
+/// Keys whose values are text as it stands, with the spaces and line breaks at its ends.
+const TEXTS: [&str; 2] = ["prompt", "data.template"];
+
 impl Override {
     /// Reads `a.b=value`.
     ///
@@ -25,12 +28,20 @@ impl Override {
     pub fn new(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("is no key=value")?;
         let path = parse_key(key.trim()).filter(|path| !path.is_empty());
-        let value = value.trim();
+        let path = path.ok_or_else(|| format!("has no key before the `=`: {key:?}"))?;
+        let mut readings = readings(value.trim());
+        if TEXTS.contains(&path.join(".").as_str()) {
+            // Of `key = value` the space belongs to the `=`.
+            let is_spaced = key.ends_with(char::is_whitespace);
+            let text = if is_spaced { value.trim_start() } else { value };
+            readings.pop();
+            readings.push(Value::String(text.to_string()));
+        }
         Ok(Self {
             text: text.to_string(),
-            path: path.ok_or_else(|| format!("has no key before the `=`: {key:?}"))?,
-            readings: readings(value),
-            is_broken: is_broken(value),
+            path,
+            readings,
+            is_broken: is_broken(value.trim()),
         })
     }
 
@@ -128,6 +139,19 @@ mod tests {
         assert!(after("peft.r=8").unwrap().contains("[peft]\nr = 8"));
         let table = after("peft.rank_pattern.\"h.0.attn\"=4").unwrap();
         assert!(table.contains("\"h.0.attn\" = 4"), "{table}");
+        // The end of a prompt counts, that of a name does not.
+        for (given, text) in [
+            ("prompt=The film was ", "The film was "),
+            ("prompt = The film ", "The film "),
+            ("data.template={question}\n", "{question}\n"),
+            ("data.template=\"{question}\\n\"", "{question}\n"),
+            ("model=gpt2 ", "gpt2"),
+        ] {
+            let table: Table = after(given).unwrap().parse().unwrap();
+            let value = (table.get("data").and_then(|data| data.get("template")))
+                .or_else(|| table.get(&given[..given.find(['=', ' ']).unwrap()]));
+            assert_eq!(value.and_then(Value::as_str), Some(text), "{given}");
+        }
         // A value cannot smuggle in a second key.
         let table: Table = after("prompt=1\nx = 2").unwrap().parse().unwrap();
         assert_eq!(table["prompt"].as_str(), Some("1\nx = 2"), "no second key");

@@ -119,14 +119,7 @@ pub fn train<T: TrainTarget>(
 ) -> Result<TrainOutcome<T>> {
     let started = Instant::now();
     arguments.validate()?;
-    if arguments.eval_strategy != IntervalStrategy::No && validation.is_none() {
-        let problem = "asks for evaluations, but there is nothing to evaluate on; set \
-                       data.validation or data.validation_split, or eval_strategy = \"no\"";
-        return Err(TrainError::Argument {
-            key: "eval_strategy",
-            problem: problem.into(),
-        });
-    }
+    arguments.check_validation(validation.is_some())?;
     if train.is_empty() {
         let (file, problem) = (train.file, "nothing to train on".to_string());
         return Err(DataError::Empty { file, problem }.into());

@@ -3,14 +3,16 @@
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
-    DataConfig, DataError, Example, Examples, IGNORE_INDEX, Limits, Overview, Padding, Tokenizer,
+    DataError, Example, Examples, IGNORE_INDEX, Limits, Overview, Padding, Tokenizer,
     folder_and_split, histogram,
 };
 use burn_peft_models::AutoConfig;
 use serde_json::{Value, json};
 
-use crate::loading::{RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help};
-use crate::output::{coloured, say, say_json};
+use crate::loading::{
+    RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help, warn_of_template,
+};
+use crate::output::{coloured, counted, say, say_json};
 
 mod text;
 
@@ -43,9 +45,6 @@ pub struct Args {
     /// The model whose tokenizer and longest sequence count: a folder or a Hub id
     #[arg(long, value_name = "DIR|ID")]
     model: Option<String>,
-    /// The prompt of a row, with {column} for a column's value (data.template in a training file)
-    #[arg(long, value_name = "TEXT")]
-    template: Option<String>,
     #[command(flatten)]
     rows: RowArgs,
     /// Print one JSON object
@@ -56,13 +55,8 @@ pub struct Args {
 /// Runs `peft data`.
 pub fn run(args: Args) -> Result<()> {
     let (tokenizer, limits) = tokenizer(&args)?;
-    let config = DataConfig {
-        max_length: args.rows.max_length,
-        text_field: args.rows.text_field,
-        template: args.template,
-        completion_field: args.rows.completion_field,
-        ..DataConfig::new(&args.file)
-    };
+    let config = args.rows.config(&args.file);
+    warn_of_template(&config);
     let file = &args.file;
     if tokenizer.is_none()
         && let Some(seen) = Overview::read(file, &config, &find_data)?
@@ -182,9 +176,9 @@ impl Report<'_> {
         let (tokens, trained) = (examples.tokens(), examples.supervised_tokens());
         let share = 100.0 * trained as f64 / tokens as f64;
         say(format!(
-            "{} examples, {} tokens, {} of them trained on ({share:.1} %)",
-            thousands(examples.len()),
-            thousands(tokens),
+            "{}, {}, {} of them trained on ({share:.1} %)",
+            counted(examples.len(), "example"),
+            counted(tokens, "token"),
             thousands(trained)
         ))?;
         for line in &examples.left_out {
@@ -314,13 +308,18 @@ fn show_lengths(what: &str, lengths: &[usize]) -> Result<()> {
     let digits = bars
         .last()
         .map_or(1, |(range, _)| range.end().to_string().len());
+    // One length is no range, and takes no more room where no bar is one.
+    let has_ranges = bars.iter().any(|(range, _)| range.start() < range.end());
+    let width = if has_ranges { 2 * digits + 4 } else { digits };
     for (range, count) in bars {
         let bar = "█".repeat((count * WIDTH).div_ceil(most));
         let (first, last) = range.into_inner();
-        say(format!(
-            "  {first:>digits$} to {last:>digits$}  {bar} {}",
-            thousands(count)
-        ))?;
+        let lengths = if first == last {
+            format!("{first:>digits$}")
+        } else {
+            format!("{first:>digits$} to {last:>digits$}")
+        };
+        say(format!("  {lengths:<width$}  {bar} {}", thousands(count)))?;
     }
     Ok(())
 }

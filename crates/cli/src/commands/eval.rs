@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{DataConfig, Examples, SlicedPath, folder_and_split};
+use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::CausalLm;
 use burn_peft_train::{Evaluation, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{
-    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help,
+    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
@@ -46,12 +46,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let models = Loaded::open_each(&files, &args.model, true, device)?;
     let data = held_out(&args.data);
-    let config = DataConfig {
-        max_length: args.rows.max_length,
-        text_field: args.rows.text_field,
-        completion_field: args.rows.completion_field,
-        ..DataConfig::new(&data)
-    };
+    let config = args.rows.config(&data);
+    warn_of_template(&config);
     // Of several the smallest, so that all predict the same tokens.
     let limits = models.iter().map(|(_, model)| model.limits());
     let limits = limits.min_by_key(|limits| limits.n_positions);

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_peft_data::{DataConfig, SlicedPath, folder_and_split, suggest_columns};
 use burn_peft_models::AutoConfig;
 use burn_peft_models::hub::HubOptions;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::loading::find_data;
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -75,6 +77,32 @@ fn positions(model: &str) -> Result<Option<usize>> {
     Ok(Some(config.common().max_positions))
 }
 
+/// What the file says of the columns of `train`. A file that is not there may come later, and
+/// nothing is fetched.
+fn columns(train: &str) -> String {
+    let mut config = DataConfig::new(train);
+    let is_here = |path: &str| Path::new(path).exists();
+    if is_here(train) || is_here(SlicedPath::new(train).path) {
+        // The file is of use all the same: what is wrong with the rows can be mended meanwhile.
+        if let Err(error) = suggest_columns(&mut config, &|name| {
+            folder_and_split(name).map_or(Ok(None), |_| find_data(name))
+        }) {
+            tracing::warn!("{error}");
+        }
+    }
+    match (config.template, config.completion_field) {
+        (Some(template), Some(column)) => format!(
+            "# The prompt of a row, with {{column}} for a column's value, and the column of the answer to it.\n\
+             template = {}\ncompletion_field = {}",
+            quoted(template),
+            quoted(column)
+        ),
+        _ => "# Rows with other columns need two keys more, such as template = \"{question}\\n\" for the prompt\n\
+              # and completion_field = \"answer\" for the column that answers it."
+            .to_string(),
+    }
+}
+
 /// Runs `peft new`.
 pub fn run(args: Args) -> Result<()> {
     let is_toml = args.name.extension().is_some_and(|end| end == "toml");
@@ -95,8 +123,9 @@ pub fn run(args: Args) -> Result<()> {
         ("{file}", place.clone()),
         ("{max_length}", max_length.to_string()),
         ("{model}", quoted(args.model)),
-        ("{train}", quoted(args.train)),
         ("{output_dir}", quoted(output_dir)),
+        ("{columns}", columns(&args.train)),
+        ("{train}", quoted(args.train)),
     ]
     .iter()
     .fold(args.template.text().to_string(), |text, (key, value)| {

@@ -11,7 +11,7 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::DataSet;
+use burn_peft_data::{DataSet, SlicedPath};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::CausalLm;
@@ -25,6 +25,7 @@ use burn_peft_train::{
 use clap::error::ErrorKind;
 
 mod args;
+mod commands;
 mod dry_run;
 mod folder;
 mod model;
@@ -35,18 +36,19 @@ mod summary;
 
 pub use self::args::Args;
 use self::args::NO_FILE;
+use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
 use self::place::beside;
 use self::prompt::{prompt, warn_of_other_ends};
-use self::resume::{checkpoint, quoted, stopped};
+use self::resume::{checkpoint, stopped};
 use self::summary::summary;
 use super::eval::{describe, measure};
 use super::generate::generation_defaults;
 use crate::interrupt::Signals;
-use crate::loading::{Loaded, find_data, find_model, find_tokenizer, limits};
-use crate::output::{columns, emit, say, size};
+use crate::loading::{Loaded, find_data, find_model, find_tokenizer, limits, warn_of_template};
+use crate::output::{columns, counted, emit, say, size};
 
 /// Runs `peft train`.
 pub fn run(mut args: Args, device: &Device) -> Result<()> {
@@ -67,6 +69,9 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if args.tui {
         check_dashboard()?;
     }
+    let has_validation = DataSet::has_validation(&config.data, &find_data);
+    config.training.check_validation(has_validation)?;
+    warn_of_template(&config.data);
     let output_dir = &config.training.output_dir;
     // Before anything that takes time.
     let folder = match args.dry_run {
@@ -202,18 +207,35 @@ impl Job {
         parameters: (usize, usize),
     ) -> Result<()> {
         say(format!(
-            "\n{}: {} examples, {} tokens",
-            self.data.train.file,
-            thousands(self.data.train.len()),
-            thousands(self.data.train.tokens())
+            "\n{}: {}, {}",
+            with_slice(&self.data.train.file, &self.config.data.train),
+            counted(self.data.train.len(), "example"),
+            counted(self.data.train.tokens(), "token")
         ))?;
         for line in &self.data.train.left_out {
             say(format!("  {line}"))?;
         }
-        let validation = self.data.validation.iter();
-        for data in validation.filter(|data| data.file != self.data.train.file) {
-            let examples = thousands(data.len());
-            say(format!("{}: {examples} examples to evaluate on", data.file))?;
+        if let Some(data) = &self.data.validation {
+            let is_drawn = self.config.data.validation_split.is_some();
+            let spec = self.config.data.validation.as_deref();
+            let spec = spec.unwrap_or(if is_drawn {
+                &self.config.data.train
+            } else {
+                ""
+            });
+            let (what, drawn) = if is_drawn {
+                (
+                    "other example",
+                    ", drawn by the seed (data.validation_split)",
+                )
+            } else {
+                ("example", "")
+            };
+            say(format!(
+                "{}: {} to evaluate on{drawn}",
+                with_slice(&data.file, spec),
+                counted(data.len(), what)
+            ))?;
         }
         for line in self.data.validation.iter().flat_map(|data| &data.left_out) {
             say(format!("  validation: {line}"))?;
@@ -323,7 +345,7 @@ impl Job {
                 _ => outcome.steps,
             },
             settings: mem::take(&mut self.settings),
-            commands: self.commands(&config_file),
+            commands: commands(&self.config, &config_file),
         };
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
         written.retain(|path| path.exists());
@@ -338,7 +360,7 @@ impl Job {
         for path in written.into_iter().chain(outcome.checkpoints) {
             say(format!("  {} ({})", path.display(), size(bytes_of(&path)?)))?;
         }
-        say(format!("\ntry it: {}", self.generate_command()))
+        say(format!("\ntry it: {}", generate_command(&self.config)))
     }
 
     /// The numbers of a run that its report shows.
@@ -368,43 +390,6 @@ impl Job {
         counts
             .map(|(name, value)| (name.to_string(), value))
             .collect()
-    }
-
-    /// What a report says to do: in words, and the command.
-    fn commands(&self, config_file: &Path) -> Vec<(String, String)> {
-        let given = std::env::args().skip(1).map(|word| quoted(&word));
-        let given: Vec<String> = given.collect();
-        let dir = quoted(&self.config.training.output_dir.display().to_string());
-        let again = quoted(&config_file.display().to_string());
-        [
-            ("this run", format!("peft {}", given.join(" "))),
-            (
-                "the same run, with every value written out",
-                format!("peft train {again}"),
-            ),
-            ("use the result", self.generate_command()),
-            (
-                "the curves in TensorBoard",
-                format!("tensorboard --logdir {dir}"),
-            ),
-        ]
-        .map(|(words, command)| (words.to_string(), command))
-        .to_vec()
-    }
-
-    /// How the result is used.
-    fn generate_command(&self) -> String {
-        let dir = quoted(&self.config.training.output_dir.display().to_string());
-        if self.config.is_full_training() {
-            return format!("peft generate --model {dir} --prompt TEXT");
-        }
-        let tokenizer = self.config.tokenizer.as_ref();
-        let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
-        format!(
-            "peft generate --model {} --adapter {dir}{} --prompt TEXT",
-            quoted(&self.config.model),
-            tokenizer.unwrap_or_default()
-        )
     }
 
     /// Whether [`assess`](Self::assess) has something to say.
@@ -455,6 +440,15 @@ enum Evaluate {
     Now(&'static str),
     /// The run has ended with it.
     Known(Evaluation),
+}
+
+/// How the rows of a file are called: with the slice of them that `spec` asks for.
+fn with_slice(file: &str, spec: &str) -> String {
+    let slice = &spec[SlicedPath::new(spec).path.len()..];
+    match file.ends_with(slice) {
+        true => file.to_string(),
+        false => format!("{file}{slice}"),
+    }
 }
 
 /// How a run is called: by its folder.

@@ -1,7 +1,7 @@
 //! Which shape columns have.
 
 use super::Shape;
-use super::template::placeholders;
+use super::template::{placeholders, shell_quoted};
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
 use serde_json::{Map, Value};
@@ -132,18 +132,36 @@ fn completed(first: &Map<String, Value>, column: &str) -> Option<Shape> {
     has("instruction").then_some(Shape::Instruction(column))
 }
 
+/// Two columns that look like a prompt and its completion, whatever the case of their letters.
+pub(crate) fn question_and_answer(first: &Map<String, Value>) -> Option<(&str, &str)> {
+    let find = |names: &[&'static str]| {
+        names.iter().find_map(|name| {
+            let mut columns = first.iter().filter(|(_, value)| value.is_string());
+            let (column, _) = columns.find(|(column, _)| column.eq_ignore_ascii_case(name))?;
+            Some(column.as_str())
+        })
+    };
+    let (prompt, answer) = (find(&PROMPTS)?, find(&ANSWERS)?);
+    (prompt != answer).then_some((prompt, answer))
+}
+
 /// Columns of no shape; a pair that looks like a prompt and its completion is named with the way to
 /// say so.
 fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
-    let find = |names: &[&'static str]| {
-        let mut names = names.iter().copied();
-        names.find(|name| first.get(*name).is_some_and(Value::is_string))
-    };
-    let hint = match (find(&PROMPTS), find(&ANSWERS)) {
-        (Some(prompt), Some(answer)) if prompt != answer => format!(
-            "`{prompt}` and `{answer}` look like a prompt and its completion: say so with \
-             data.template = \"{{{prompt}}}\\n\" and data.completion_field = \"{answer}\" (--template \
-             and --completion-field), with what you want around them"
+    let text = first.keys().find(|name| name.eq_ignore_ascii_case("text"));
+    let hint = match (question_and_answer(first), text) {
+        (Some((prompt, answer)), _) => {
+            let template = format!("{{{prompt}}}\\n");
+            format!(
+                "`{prompt}` and `{answer}` look like a prompt and its completion: say so with \
+                 data.template = \"{template}\" and data.completion_field = \"{answer}\" \
+                 (--template {} --completion-field {answer} behind peft data and peft eval), with \
+                 what you want around them",
+                shell_quoted(&template)
+            )
+        }
+        (None, Some(text)) => format!(
+            "`{text}` looks like text: say so with data.text_field = \"{text}\" (--text-field {text})"
         ),
         _ => "name the column of text with data.text_field, or build a prompt with data.template \
               (and name its completion's column with data.completion_field)"

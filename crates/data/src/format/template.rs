@@ -27,6 +27,34 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
+/// What a template holds that is more often a slip of a shell's quotes than meant: a line break or a
+/// tab written as a backslash and a letter, and not read as one.
+pub(crate) fn unread_escape(template: &str) -> Option<String> {
+    let escapes = [("\\n", "line break"), ("\\t", "tab"), ("\\r", "line break")];
+    let (escape, meant) = escapes
+        .into_iter()
+        .find(|(escape, _)| template.contains(escape))?;
+    // As a shell, and as TOML, reads it.
+    let once = template.replace(&format!("\\{escape}"), escape);
+    let (shell, toml) = (shell_quoted(&once), once.replace('"', "\\\""));
+    Some(format!(
+        "data.template holds a backslash and a letter, {escape}, and no {meant}: they are part \
+         of the text as they stand. Where a {meant} is meant, write --template {shell} or --set \
+         data.template={shell} in a shell, and template = \"{toml}\" in a training file"
+    ))
+}
+
+/// What a row's prompt looks like: the template with `…` for each column.
+pub fn example_prompt(template: &str) -> String {
+    let pieces = pieces(template).map(|(text, name)| format!("{text}{}", name.map_or("", |_| "…")));
+    pieces.collect()
+}
+
+/// A text with escapes such as `\n` in the quotes in which a shell reads them.
+pub(super) fn shell_quoted(escaped: &str) -> String {
+    format!("$'{}'", escaped.replace('\'', r"\'"))
+}
+
 pub(super) fn placeholders(template: &str) -> impl Iterator<Item = &str> {
     pieces(template).filter_map(|(_, name)| name)
 }

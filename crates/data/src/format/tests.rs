@@ -392,6 +392,8 @@ fn the_completion_may_have_any_name() {
     let way = "`question` and `answer` look like a prompt and its completion: say so with \
                data.template = \"{question}\\n\" and data.completion_field = \"answer\"";
     assert!(error.contains(way), "{error}");
+    let shell = "--template $'{question}\\n' --completion-field answer";
+    assert!(error.contains(shell), "{error}");
     config.template = Some("Q: {question} A:".into());
     assert_eq!(
         detect(row.clone(), &config).unwrap().1,
@@ -433,4 +435,41 @@ fn the_completion_may_have_any_name() {
         detect(row, &config).unwrap().1,
         Content::Text("Why?SO".into())
     );
+}
+
+#[test]
+fn columns_in_capitals_get_the_hint_of_those_without() {
+    let error = plain(json!({"Question": "Why?", "ANSWER": "SO"})).unwrap_err();
+    let way = "data.template = \"{Question}\\n\" and data.completion_field = \"ANSWER\"";
+    assert!(error.to_string().contains(way), "{error}");
+    let error = plain(json!({"Text": "a", "n": 1})).unwrap_err();
+    assert!(
+        error.to_string().contains("data.text_field = \"Text\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_escape_that_nobody_has_read_is_named() {
+    let warning = |template: &str| {
+        let mut config = DataConfig::new("a.jsonl");
+        config.template = Some(template.into());
+        config.template_warning()
+    };
+    for template in [r"{question}\n", r"{question}\\n", r"{a}\t", r"{a}\r\n"] {
+        let said = warning(template).unwrap();
+        assert!(
+            said.starts_with("data.template holds a backslash"),
+            "{said}"
+        );
+    }
+    let said = warning(r#"Who's "{question}"\n"#).unwrap();
+    for way in [
+        r#"--template $'Who\'s "{question}"\n'"#,
+        r#"template = "Who's \"{question}\"\n""#,
+    ] {
+        assert!(said.contains(way), "{said}");
+    }
+    assert_eq!(warning("{question}\n"), None);
+    assert_eq!(warning(r"C:\data {question}"), None);
 }

@@ -31,6 +31,18 @@ pub(super) fn records<'a>(
         problem: explain(&error, &lines),
     };
     let header = reader.headers().map_err(&bad)?.clone();
+    if let (1, Some(column)) = (header.len(), header.get(0))
+        && let Some(other) = [b';', b'\t', b'|', b',']
+            .into_iter()
+            .find(|other| *other != delimiter && column.contains(char::from(*other)))
+    {
+        let problem = format!(
+            "has one column, {column:?}: is {} what stands between its columns? Here that is a comma \
+             in .csv and a tab in .tsv; save it as one of them",
+            called(other)
+        );
+        return Err(bad(csv::Error::from(io::Error::other(problem))));
+    }
     let named = || header.iter().filter(|name| !name.is_empty());
     if let Some(twice) = named().find(|name| named().filter(|n| n == name).count() > 1) {
         let problem = format!(
@@ -46,6 +58,16 @@ pub(super) fn records<'a>(
         let number = record.position().map_or(0, |at| line_of(&starts, at));
         Ok(Record { number, content })
     })))
+}
+
+/// A separator in words.
+fn called(separator: u8) -> &'static str {
+    match separator {
+        b'\t' => "a tab",
+        b';' => "a semicolon (;)",
+        b'|' => "a bar (|)",
+        _ => "a comma",
+    }
 }
 
 /// Where lines with something in them begin: the byte and the number of the line.

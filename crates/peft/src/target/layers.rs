@@ -144,7 +144,10 @@ fn warn_unused(
             .collect();
         if !unused.is_empty() {
             let unused = unused.join(", ");
-            tracing::warn!("target_modules: no layer is called {unused}; the other names are some");
+            tracing::warn!(
+                "target_modules: no layer is called {unused}, so nothing is adapted for it; layers are \
+                 found for the other names"
+            );
         }
     }
     let excluded: Vec<TargetModules> = match &common.exclude_modules {

@@ -1,12 +1,11 @@
 //! A data file without a tokenizer: rows, columns, texts and their lengths in characters.
 
 use anyhow::Result;
-use burn_peft::parameters::thousands;
 use burn_peft_data::Overview;
 use serde_json::{Value, json};
 
 use super::{lengths_json, marked, show_lengths};
-use crate::output::say;
+use crate::output::{counted, say};
 
 /// Characters of a row that are shown.
 const CHARACTERS: usize = 600;
@@ -17,9 +16,9 @@ pub fn show(seen: &Overview) -> Result<()> {
     let columns: Vec<String> = seen.columns.iter().map(|c| format!("`{c}`")).collect();
     say(format!("columns: {}", columns.join(", ")))?;
     say(format!(
-        "{} rows, {} characters; --model M, or --tokenizer M, counts them in tokens",
-        thousands(seen.lengths.len()),
-        thousands(seen.lengths.iter().sum())
+        "{}, {}; --model M, or --tokenizer M, counts them in tokens",
+        counted(seen.lengths.len(), "row"),
+        counted(seen.lengths.iter().sum(), "character")
     ))?;
     show_lengths("characters of a row", &seen.lengths)?;
     say("")?;

@@ -68,9 +68,19 @@ fn resume_command(words: impl Iterator<Item = String>) -> String {
     command.join(" ")
 }
 
-/// A word as a shell takes it.
+/// A word as a shell takes it, in one line.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if word.contains(char::is_control) {
+        let escaped = word.chars().map(|c| match c {
+            '\n' => r"\n".to_string(),
+            '\t' => r"\t".to_string(),
+            '\\' | '\'' => format!("\\{c}"),
+            c if c.is_control() => format!("\\u{:04x}", c as u32),
+            c => c.to_string(),
+        });
+        return format!("$'{}'", escaped.collect::<String>());
+    }
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),

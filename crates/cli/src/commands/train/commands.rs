@@ -1,0 +1,48 @@
+//! The commands that a run ends with and its report shows.
+
+use std::path::Path;
+
+use burn_peft_data::example_prompt;
+use burn_peft_train::TrainConfig;
+
+use super::resume::quoted;
+
+/// What a report says to do: in words, and the command.
+pub fn commands(config: &TrainConfig, config_file: &Path) -> Vec<(String, String)> {
+    let given = std::env::args().skip(1).map(|word| quoted(&word));
+    let given: Vec<String> = given.collect();
+    let dir = quoted(&config.training.output_dir.display().to_string());
+    let again = quoted(&config_file.display().to_string());
+    [
+        ("this run", format!("peft {}", given.join(" "))),
+        (
+            "the same run, with every value written out",
+            format!("peft train {again}"),
+        ),
+        ("use the result", generate_command(config)),
+        (
+            "the curves in TensorBoard",
+            format!("tensorboard --logdir {dir}"),
+        ),
+    ]
+    .map(|(words, command)| (words.to_string(), command))
+    .to_vec()
+}
+
+/// How the result is used.
+pub fn generate_command(config: &TrainConfig) -> String {
+    let dir = quoted(&config.training.output_dir.display().to_string());
+    let template = config.data.template.as_deref();
+    let prompt = template.map(example_prompt);
+    let prompt = prompt.map_or("TEXT".to_string(), |prompt| quoted(&prompt));
+    if config.is_full_training() {
+        return format!("peft generate --model {dir} --prompt {prompt}");
+    }
+    let tokenizer = config.tokenizer.as_ref();
+    let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
+    format!(
+        "peft generate --model {} --adapter {dir}{} --prompt {prompt}",
+        quoted(&config.model),
+        tokenizer.unwrap_or_default()
+    )
+}
