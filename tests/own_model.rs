@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft::methods::peft_types;
 use burn_peft::{
     Adaptable, HRAConfig, IA3Config, LoraAdapter, LoraConfig, VeraConfig, get_peft_model,
 };
@@ -200,6 +201,17 @@ fn a_model_that_is_not_in_training_is_told_to_be_put_there() {
     assert!(error.contains("call .train() on it"), "{error}");
     let error = model.train().check_gradients(&none).unwrap_err();
     assert!(error.to_string().contains("(no gradient)"), "{error}");
+}
+
+#[test]
+fn the_librarys_page_has_the_configuration_of_every_method() {
+    let page = include_str!("../docs/library.md");
+    for peft_type in peft_types() {
+        assert!(
+            page.contains(&format!("| `{peft_type}` | `")),
+            "{peft_type}"
+        );
+    }
 }
 
 #[test]

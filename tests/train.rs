@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::Lab;
+use crate::common::{Lab, quick_start};
 use serde_json::Value;
 
 /// The numbers of the two `evaluation: loss …` lines.
@@ -113,6 +113,17 @@ fn what_every_method_adapts_is_told_in_a_few_lines() {
         "IA3\n  transformer.h.*.attn.c_attn  2 layers   96 parameters\n  \
          transformer.h.*.mlp.c_proj   2 layers  128 parameters\n"
     );
+    // A table takes the place of the file's, whose target_modules go with it.
+    for (set, parameters) in [
+        ("peft.peft_type=IA3", "trainable params: 6,144 "),
+        ("peft={peft_type=\"IA3\"}", "trainable params: 3,584 "),
+    ] {
+        let args = quick_start(&[set]);
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.push("--dry-run");
+        let out = lab.ok(&args);
+        assert!(out.contains(parameters), "{out}");
+    }
     // The model's default, in the form in which PEFT reads it back, is nothing that was set.
     let all = "peft.target_modules=[\"c_attn\", \"c_proj\"]";
     let ia3 = told(&["peft.peft_type=IA3", all]);
