@@ -11,6 +11,13 @@ pub const PEFT_VERSION: &str = "0.21.2";
 
 /// Which layers: a regular expression or a list of names (PEFT's `target_modules` and
 /// `exclude_modules`).
+///
+/// ```
+/// # use burn_peft::{IA3Config, LoraConfig};
+/// LoraConfig::new().with_target_modules(["q_proj", "v_proj"]);
+/// LoraConfig::new().with_target_modules(r".*\.layers\.[0-3]\..*_proj");
+/// IA3Config::new().with_target_modules("all-linear").with_exclude_modules(["head"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum TargetModules {

@@ -137,34 +137,43 @@ macro_rules! peft_config {
                 Self::default()
             }
 
-            /// Sets the layers to adapt: a list of names, a regular expression for their whole
-            /// paths, or `all-linear`.
-            pub fn with_target_modules(
-                mut self,
-                modules: impl Into<$crate::config::TargetModules>,
-            ) -> Self {
-                self.common.target_modules = Some(modules.into());
-                self
-            }
+            $crate::layer_setters!();
+        }
+    };
+}
 
-            /// Sets the layers not to adapt: a list of names, or a regular expression for their
-            /// whole paths.
-            pub fn with_exclude_modules(
-                mut self,
-                modules: impl Into<$crate::config::TargetModules>,
-            ) -> Self {
-                self.common.exclude_modules = Some(modules.into());
-                self
-            }
+/// The setters that the configurations of all layer methods have.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! layer_setters {
+    () => {
+        /// Sets the layers to adapt: a list of names, a regular expression for their whole
+        /// paths, or `all-linear`.
+        pub fn with_target_modules(
+            mut self,
+            modules: impl Into<$crate::config::TargetModules>,
+        ) -> Self {
+            self.common.target_modules = Some(modules.into());
+            self
+        }
 
-            /// Sets the modules to copy, train and save in full.
-            pub fn with_modules_to_save<S: Into<String>>(
-                mut self,
-                names: impl IntoIterator<Item = S>,
-            ) -> Self {
-                self.common.modules_to_save = Some(names.into_iter().map(Into::into).collect());
-                self
-            }
+        /// Sets the layers not to adapt: a list of names, or a regular expression for their
+        /// whole paths.
+        pub fn with_exclude_modules(
+            mut self,
+            modules: impl Into<$crate::config::TargetModules>,
+        ) -> Self {
+            self.common.exclude_modules = Some(modules.into());
+            self
+        }
+
+        /// Sets the modules to copy, train and save in full.
+        pub fn with_modules_to_save<S: Into<String>>(
+            mut self,
+            names: impl IntoIterator<Item = S>,
+        ) -> Self {
+            self.common.modules_to_save = Some(names.into_iter().map(Into::into).collect());
+            self
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Setting LoRA's keys one by one.
 
-use super::{Bias, InitLoraWeights, LoraConfig, OneOrMany, TargetModules, TaskType};
+use super::{Bias, InitLoraWeights, LoraConfig, OneOrMany, TaskType};
 use crate::methods::TrainableTokenIndices;
 
 /// Every method sets one key and returns the configuration; the fields say what they mean.
@@ -96,25 +96,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets the layers to adapt: a list of names, a regular expression for their whole paths, or
-    /// `all-linear`.
-    ///
-    /// ```
-    /// # use burn_peft::LoraConfig;
-    /// LoraConfig::new().with_target_modules(["q_proj", "v_proj"]);
-    /// LoraConfig::new().with_target_modules(r".*\.layers\.[0-3]\..*_proj");
-    /// LoraConfig::new().with_target_modules("all-linear");
-    /// ```
-    pub fn with_target_modules(mut self, modules: impl Into<TargetModules>) -> Self {
-        self.common.target_modules = Some(modules.into());
-        self
-    }
-
-    /// Sets the layers not to adapt: a list of names, or a regular expression for their whole paths.
-    pub fn with_exclude_modules(mut self, modules: impl Into<TargetModules>) -> Self {
-        self.common.exclude_modules = Some(modules.into());
-        self
-    }
+    crate::layer_setters!();
 
     /// Sets the blocks to adapt, by index.
     pub fn with_layers_to_transform(mut self, indices: impl IntoIterator<Item = i64>) -> Self {
@@ -125,15 +107,6 @@ impl LoraConfig {
     /// Sets what the list of blocks is called.
     pub fn with_layers_pattern(mut self, pattern: impl Into<String>) -> Self {
         self.common.layers_pattern = Some(OneOrMany::One(pattern.into()));
-        self
-    }
-
-    /// Sets the modules to copy, train and save in full.
-    pub fn with_modules_to_save<S: Into<String>>(
-        mut self,
-        names: impl IntoIterator<Item = S>,
-    ) -> Self {
-        self.common.modules_to_save = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
