@@ -176,6 +176,12 @@ fn a_new_file_has_the_keys_that_its_rows_need() {
         "training.max_steps=1",
     ];
     lab.ok(&[&["train", "a7.toml"], &sets[..]].concat());
+    // The first question is what a run continues.
+    let (file, _) = new("e", "faq.csv");
+    assert!(
+        file.contains("\nprompt = \"the cat sat 0?\\n\"\n"),
+        "{file}"
+    );
     // Nothing is needed, or nothing known yet.
     for (name, train) in [("b", "train.jsonl"), ("c", "later.csv")] {
         let (file, said) = new(name, train);
@@ -250,4 +256,21 @@ fn the_help_says_which_columns_need_a_template() {
         answer.err.contains("--prompt takes the whole prompt"),
         "{answer:?}"
     );
+}
+
+#[test]
+fn a_template_that_ends_with_a_space_is_named() {
+    let lab = lab();
+    let said = |template: &str| {
+        let columns = ["--template", template, "--completion-field", "answer"];
+        let ways = [["data", "faq.csv"], ["eval", "--data=faq.csv"]].map(|way| {
+            let answer = lab.peft(&[&way[..], &["--model", "model"], &columns].concat());
+            assert_eq!(answer.code, Some(0), "{answer:?}");
+            answer.err.contains("data.template ends with a space")
+        });
+        assert_eq!(ways[0], ways[1]);
+        ways[0]
+    };
+    assert!(said("{question} "));
+    assert!(!said("{question}\n") && !said("{question}"));
 }

@@ -8,7 +8,9 @@ use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
-use burn_peft_data::{DataConfig, FILE_KINDS, Limits, Tokenizer, folder_and_split};
+use burn_peft_data::{
+    DataConfig, Examples, FILE_KINDS, Limits, Shape, Tokenizer, folder_and_split,
+};
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
@@ -142,6 +144,24 @@ impl RowArgs {
 pub fn warn_of_template(config: &DataConfig) {
     if let Some(warning) = config.template_warning() {
         tracing::warn!("{warning}");
+    }
+}
+
+/// Says where the answers of a template begin with tokens that are rare there.
+pub fn warn_of_space(examples: &Examples, tokenizer: Option<&Tokenizer>) {
+    let Shape::Template(template, Some(_)) = &examples.shape else {
+        return;
+    };
+    let has_spaced_words = |tokenizer: &Tokenizer| {
+        let last = tokenizer.encode("a a").ok()?.last().copied()?;
+        Some(tokenizer.decode(&[last]).ok()? == " a")
+    };
+    if template.ends_with(' ') && tokenizer.and_then(has_spaced_words) == Some(true) {
+        tracing::warn!(
+            "data.template ends with a space, and this tokenizer's words begin with theirs (\" a\"): the \
+             space becomes a token of its own, which a model has rarely seen before a word; end the \
+             template with a line break, or leave the space out there and begin every answer with one"
+        );
     }
 }
 

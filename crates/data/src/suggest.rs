@@ -6,41 +6,29 @@ use crate::format::{Shape, question_and_answer};
 use crate::part::Part;
 use crate::source::{Finder, Source};
 use indicatif::ProgressBar;
-use serde_json::{Map, Value};
 
 /// Sets `template` and `completion_field` where the first row of `config.train` has columns that are
-/// no shape, but look like a prompt and its completion; what is no file is looked for by `find`.
-/// What says nothing of a shape yet, an empty file, is left as it is.
+/// no shape, but look like a prompt and its completion, and returns the prompt of that row; what is
+/// no file is looked for by `find`. A file without rows says nothing.
 ///
 /// # Errors
 /// As [`Overview::read`](crate::Overview::read), of the first row alone.
-pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<()> {
+pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<Option<String>> {
     let source = Source::open(&config.train, config.sample_by, find)?;
-    let Some(first) = first_row(&source)? else {
-        return Ok(());
+    let bar = ProgressBar::hidden();
+    let Some(first) = Part::default().records(&source, &bar)?.next() else {
+        return Ok(None);
     };
+    let first = source.parse(first?)?.columns;
     match Shape::detect(&first, &source.name, config) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(None),
         Err(error @ DataError::UnknownShape { .. }) => {
             let (prompt, answer) = question_and_answer(&first).ok_or(error)?;
+            let sample = first[prompt].as_str().map(|text| format!("{text}\n"));
             config.template = Some(format!("{{{prompt}}}\n"));
             config.completion_field = Some(answer.into());
-            Ok(())
+            Ok(sample)
         }
         Err(error) => Err(error),
     }
-}
-
-/// The columns of the first row, or of the file where it names them itself.
-fn first_row(source: &Source) -> Result<Option<Map<String, Value>>> {
-    if let Some(columns) = source.schema()? {
-        return Ok(Some(columns));
-    }
-    let bar = ProgressBar::hidden();
-    let mut records = Part::default().records(source, &bar)?;
-    let first = records.next().transpose()?;
-    Ok(first
-        .map(|record| source.parse(record))
-        .transpose()?
-        .map(|row| row.columns))
 }

@@ -10,7 +10,8 @@ use burn_peft_models::AutoConfig;
 use serde_json::{Value, json};
 
 use crate::loading::{
-    RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help, warn_of_template,
+    RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help, warn_of_space,
+    warn_of_template,
 };
 use crate::output::{coloured, counted, say, say_json};
 
@@ -75,6 +76,7 @@ pub fn run(args: Args) -> Result<()> {
         }),
         loaded => loaded,
     }?;
+    warn_of_space(&examples, tokenizer.as_ref());
     let lengths = examples.lengths();
     let longest = examples.longest();
     // Rows are packed to what the model can take, or else to the longest there is.

@@ -11,7 +11,8 @@ use burn_peft_train::{Evaluation, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{
-    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help, warn_of_template,
+    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help, warn_of_space,
+    warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
@@ -53,6 +54,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = limits.min_by_key(|limits| limits.n_positions);
     let limits = limits.context("there is no model")?;
     let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
+    warn_of_space(&examples, tokenizer.as_ref());
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");

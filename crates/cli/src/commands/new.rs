@@ -77,20 +77,21 @@ fn positions(model: &str) -> Result<Option<usize>> {
     Ok(Some(config.common().max_positions))
 }
 
-/// What the file says of the columns of `train`. A file that is not there may come later, and
+/// What the file says of the columns of `train`, and the text that a run continues. A file that is not there may come later, and
 /// nothing is fetched.
-fn columns(train: &str) -> String {
+fn columns(train: &str) -> (String, String) {
     let mut config = DataConfig::new(train);
+    let mut sample = None;
     let is_here = |path: &str| Path::new(path).exists();
     if is_here(train) || is_here(SlicedPath::new(train).path) {
         // The file is of use all the same: what is wrong with the rows can be mended meanwhile.
-        if let Err(error) = suggest_columns(&mut config, &|name| {
-            folder_and_split(name).map_or(Ok(None), |_| find_data(name))
-        }) {
-            tracing::warn!("{error}");
+        let find = |name: &str| folder_and_split(name).map_or(Ok(None), |_| find_data(name));
+        match suggest_columns(&mut config, &find) {
+            Ok(found) => sample = found,
+            Err(error) => tracing::warn!("{error}"),
         }
     }
-    match (config.template, config.completion_field) {
+    let columns = match (config.template, config.completion_field) {
         (Some(template), Some(column)) => format!(
             "# The prompt of a row, with {{column}} for a column's value, and the column of the answer to it.\n\
              template = {}\ncompletion_field = {}",
@@ -100,7 +101,9 @@ fn columns(train: &str) -> String {
         _ => "# Rows with other columns need two keys more, such as template = \"{question}\\n\" for the prompt\n\
               # and completion_field = \"answer\" for the column that answers it."
             .to_string(),
-    }
+    };
+    let sample = sample.unwrap_or_else(|| "Once upon a time".to_string());
+    (columns, sample)
 }
 
 /// Runs `peft new`.
@@ -119,13 +122,15 @@ pub fn run(args: Args) -> Result<()> {
     let max_length = positions(&args.model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
+    let (columns, sample) = columns(&args.train);
     let text = [
         ("{file}", place.clone()),
         ("{max_length}", max_length.to_string()),
         ("{model}", quoted(args.model)),
         ("{output_dir}", quoted(output_dir)),
-        ("{columns}", columns(&args.train)),
+        ("{columns}", columns),
         ("{train}", quoted(args.train)),
+        ("{sample}", quoted(sample)),
     ]
     .iter()
     .fold(args.template.text().to_string(), |text, (key, value)| {

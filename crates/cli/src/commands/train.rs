@@ -47,7 +47,9 @@ use self::summary::summary;
 use super::eval::{describe, measure};
 use super::generate::generation_defaults;
 use crate::interrupt::Signals;
-use crate::loading::{Loaded, find_data, find_model, find_tokenizer, limits, warn_of_template};
+use crate::loading::{
+    Loaded, find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
+};
 use crate::output::{columns, counted, emit, say, size};
 
 /// Runs `peft train`.
@@ -132,6 +134,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
         _ => bail!("--save-converted needs a new adapter, whose first values are known"),
     };
+    warn_of_space(&data.train, tokenizer.as_ref());
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
     warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
     let ends = defaults.config.eos_token_ids;

@@ -34,11 +34,11 @@ pub(super) fn records<'a>(
     if let (1, Some(column)) = (header.len(), header.get(0))
         && let Some(other) = [b';', b'\t', b'|', b',']
             .into_iter()
-            .find(|other| *other != delimiter && column.contains(char::from(*other)))
+            .find(|other| *other != delimiter && are_names(column, *other))
     {
         let problem = format!(
             "has one column, {column:?}: is {} what stands between its columns? Here that is a comma \
-             in .csv and a tab in .tsv; save it as one of them",
+             in .csv and a tab in .tsv; save it as one of them, or rename the column",
             called(other)
         );
         return Err(bad(csv::Error::from(io::Error::other(problem))));
@@ -58,6 +58,13 @@ pub(super) fn records<'a>(
         let number = record.position().map_or(0, |at| line_of(&starts, at));
         Ok(Record { number, content })
     })))
+}
+
+/// Whether the name of a column is several names, as a separator parts them.
+fn are_names(column: &str, separator: u8) -> bool {
+    let mut names = column.split(char::from(separator));
+    let is_name = |name: &str| !name.is_empty() && !name.starts_with(' ');
+    column.contains(char::from(separator)) && names.all(is_name)
 }
 
 /// A separator in words.
