@@ -131,3 +131,71 @@ fn a_merged_model_without_a_tokenizer_is_told_of_and_can_be_given_one() {
     assert_eq!(merge(&["c", "--tokenizer", "odd.json"]).code, Some(0));
     assert_eq!(lab.read("c/tokenizer.json"), tokenizer);
 }
+
+#[test]
+fn logits_that_are_no_numbers_are_written_and_told() {
+    let lab = lab();
+    let file = "model/model.safetensors";
+    let mut weights = lab.read(file);
+    let end = weights.len();
+    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    lab.write(file, weights);
+    let args = [
+        "forward",
+        "--input",
+        "in.safetensors",
+        "--output",
+        "out.safetensors",
+    ];
+    let answer = lab.peft(&[&args[..], &["--model", "model"]].concat());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.err.contains("logits are not finite"), "{answer:?}");
+    let (_, values) = lab.floats("out.safetensors", "logits");
+    assert!(values.iter().any(|logit| logit.is_nan()));
+}
+
+/// Polls for the folder that the model is written into, and ends the process then.
+#[cfg(unix)]
+#[test]
+fn a_merge_that_a_signal_ends_leaves_nothing() {
+    let lab = Lab::with_adapter();
+    let mut config = lab.config();
+    config["vocab_size"] = 200_000.into();
+    lab.write("config.json", config.to_string());
+    lab.ok(&["init", "config.json", "--output", "wide"]);
+    let hidden = |lab: &Lab| {
+        let names = lab.names(".").into_iter();
+        names
+            .filter(|name| name.starts_with(".peft-merge-"))
+            .count()
+    };
+    for _ in 0..20 {
+        std::fs::remove_dir_all(lab.path("merged")).ok();
+        let mut command = lab.command(crate::common::PEFT);
+        command.args([
+            "merge",
+            "--model",
+            "wide",
+            "--adapter",
+            "out",
+            "--output",
+            "merged",
+        ]);
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while hidden(&lab) == 0 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let id = child.id().to_string();
+        lab.command("kill").args(["-TERM", &id]).output().unwrap();
+        let code = child.wait().unwrap().code();
+        assert_eq!(hidden(&lab), 0, "{code:?}");
+        if code == Some(143) && !lab.path("merged").exists() {
+            return;
+        }
+    }
+    panic!("no signal came in time");
+}

@@ -369,3 +369,39 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
     );
     assert_eq!(metrics(&lab, "out"), metrics(&lab, "whole"));
 }
+
+#[test]
+fn another_configuration_of_the_base_is_named() {
+    let lab = lab();
+    let run = ["train", "run.toml", "--set", "training.max_steps=3"];
+    lab.ok(&run);
+    let resume = [&run[..], &["--resume"]].concat();
+    let mut config = lab.json("model/config.json");
+    config["transformers_version"] = "9.9.9".into();
+    lab.write("model/config.json", config.to_string());
+    lab.ok(&resume);
+    config["layer_norm_epsilon"] = 0.1.into();
+    lab.write("model/config.json", config.to_string());
+    lab.fails(
+        &resume,
+        &["out/checkpoint-3: its model's config.json had layer_norm_epsilon = 0.00001, this run's has 0.1"],
+    );
+}
+
+#[test]
+fn a_file_in_the_place_of_a_checkpoint_stops_no_run() {
+    let lab = lab();
+    let run = ["train", "run.toml", "--set", "training.max_steps=3"];
+    lab.ok(&run);
+    lab.write("out/checkpoint-6", "mine");
+    let out = lab.ok(&[
+        "train",
+        "run.toml",
+        "--set",
+        "training.max_steps=6",
+        "--resume",
+    ]);
+    assert!(out.starts_with("going on from out/checkpoint-3"), "{out}");
+    assert_eq!(lab.read("out/checkpoint-6/checkpoint-6"), b"mine");
+    assert!(lab.path("out/checkpoint-6/optimizer.bpk").exists());
+}

@@ -88,6 +88,19 @@ fn all_weights_are_not_trained_into_the_folder_of_their_base() {
             &["would replace its base"],
         );
     }
+    // A folder whose files are links to the base's.
+    fs::create_dir(lab.path("links")).unwrap();
+    for name in lab.names("model") {
+        let link = lab.path("links").join(&name);
+        std::os::unix::fs::symlink(lab.path("model").join(&name), link).unwrap();
+    }
+    let full = ["--set", "peft.peft_type=NONE", "--set", "model=links"];
+    let into = ["--set", "training.output_dir=model", "--force"];
+    let train = [&["train", "train.toml"][..], &full, &into].concat();
+    lab.fails(
+        &train,
+        &["model.safetensors: the result would replace its base"],
+    );
     assert_eq!(lab.read("model/model.safetensors"), base);
     // Nor over another model, unless that is asked for.
     fs::create_dir_all(lab.path("other")).unwrap();

@@ -255,3 +255,17 @@ fn a_grown_vocabulary_works_in_the_commands() {
     assert_eq!(rows, lab.vocab_size + 2);
     assert!(fs::exists(lab.path("merged/tokenizer.json")).unwrap());
 }
+
+#[test]
+fn a_converted_adapter_has_the_embeddings_that_the_adapter_has() {
+    // The exact change is of no more than these ranks.
+    for name in ["targeted", "grown", "shrunk", "grown_head", "grown_dora"] {
+        let case = case(name);
+        let converted = load(&case).unwrap().convert_to_lora("default", 8);
+        let converted = converted.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let folder = tempfile::tempdir().unwrap();
+        write_adapter(folder.path(), &converted.config, converted.tensors).unwrap();
+        let found = logits(&load(folder.path()).unwrap(), &case);
+        assert_close(&case, "converted", &found, &expected(&case, "logits"));
+    }
+}

@@ -61,6 +61,24 @@ fn entries_of_patterns_and_indices_without_effect_are_named() {
 }
 
 #[test]
+fn first_values_without_effect_are_named() {
+    let lab = Lab::new();
+    let loftq = "peft.loftq_config={loftq_bits=4}";
+    let on_loftq = "peft.init_lora_weights=\"loftq\"";
+    let both = "peft.target_modules=[\"c_attn\",\"wte\"]";
+    let named = "loftq_config has no effect with init_lora_weights = true";
+    assert!(said(&lab, &[loftq]).contains(named));
+    assert!(!said(&lab, &[loftq, on_loftq]).contains("no effect"));
+    for init in ["pissa", "olora"] {
+        let key = format!("peft.init_lora_weights=\"{init}\"");
+        let said_of_both = said(&lab, &[&key, both]);
+        let named = format!("init_lora_weights = \"{init}\" has no effect on transformer.wte:");
+        assert!(said_of_both.contains(&named), "{said_of_both}");
+        assert!(!said(&lab, &[&key]).contains("no effect"));
+    }
+}
+
+#[test]
 fn the_patterns_of_other_methods_too() {
     let lab = Lab::new();
     let keys = [

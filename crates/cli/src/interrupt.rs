@@ -2,8 +2,9 @@
 //! order.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use burn_peft_train::{Interrupter, above_bar};
@@ -35,7 +36,8 @@ impl Signals {
             first: AtomicI32::new(0),
             ended: AtomicBool::new(false),
         });
-        listen(Arc::clone(&state))?;
+        let listener = Arc::clone(&state);
+        listen(move |signal| listener.received(signal))?;
         Ok(Self { state })
     }
 
@@ -69,8 +71,38 @@ impl State {
     }
 }
 
+/// A folder that goes when a signal ends the process, until it is [`kept`](Self::kept).
+pub struct Unfinished(Arc<Mutex<Option<PathBuf>>>);
+
+impl Unfinished {
+    /// Has a signal remove the folder, and then end the process.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let unfinished = Arc::new(Mutex::new(Some(folder.to_path_buf())));
+        let of_signal = Arc::clone(&unfinished);
+        listen(move |signal| {
+            let folder = of_signal.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(folder) = folder.as_deref() {
+                // A file may be made in it meanwhile.
+                let mut rounds = 0..100;
+                while folder.exists() && rounds.next().is_some() {
+                    std::fs::remove_dir_all(folder).ok();
+                }
+            }
+            std::process::exit(Interrupted { signal }.code().into());
+        })?;
+        Ok(Self(unfinished))
+    }
+
+    /// Does what makes the folder one that stays; a signal meanwhile ends the process after that.
+    pub fn kept<T>(self, finish: impl FnOnce() -> T) -> T {
+        let mut folder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *folder = None;
+        finish()
+    }
+}
+
 #[cfg(unix)]
-fn listen(state: Arc<State>) -> Result<()> {
+fn listen(received: impl Fn(i32) + Send + 'static) -> Result<()> {
     use anyhow::Context;
     use signal_hook::consts::{SIGHUP, SIGTERM};
     use signal_hook::iterator::Signals;
@@ -81,7 +113,7 @@ fn listen(state: Arc<State>) -> Result<()> {
         wanted.push(SIGHUP);
     }
     let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
-    std::thread::spawn(move || signals.forever().for_each(|signal| state.received(signal)));
+    std::thread::spawn(move || signals.forever().for_each(received));
     Ok(())
 }
 
@@ -97,8 +129,8 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(not(unix))]
-fn listen(state: Arc<State>) -> Result<()> {
+fn listen(received: impl Fn(i32) + Send + 'static) -> Result<()> {
     use anyhow::Context;
 
-    ctrlc::set_handler(move || state.received(SIGINT)).context("cannot listen for Ctrl-C")
+    ctrlc::set_handler(move || received(SIGINT)).context("cannot listen for Ctrl-C")
 }

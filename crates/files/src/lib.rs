@@ -8,10 +8,12 @@
 pub mod atomic;
 mod error;
 mod foreign;
+mod json;
 mod text;
 mod words;
 
 pub use error::FileError;
 pub use foreign::{begin_text, foreign, foreign_to_text};
+pub use json::json_problem;
 pub use text::read_text;
 pub use words::{plain_words, without_os_errors};

@@ -228,6 +228,10 @@ impl CausalLm for AutoModel {
         each_model!(self, model => CausalLm::vocab_size(model))
     }
 
+    fn config_json(&self) -> Option<String> {
+        each_model!(self, model => model.config_json())
+    }
+
     fn device(&self) -> Device {
         each_model!(self, model => CausalLm::device(model))
     }

@@ -129,6 +129,11 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The number of tokens the model knows.
     fn vocab_size(&self) -> usize;
 
+    /// The text of its `config.json`, where it has one: what a run is based on beside the weights.
+    fn config_json(&self) -> Option<String> {
+        None
+    }
+
     /// The device of the weights.
     fn device(&self) -> Device;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn_peft::ModelInfo;
-use burn_peft_files::{plain_words, read_text};
+use burn_peft_files::{json_problem, plain_words, read_text};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -225,7 +225,8 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
 }
 
 fn object(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("is not a JSON object: {error}"))
+    serde_json::from_str(text)
+        .map_err(|error| format!("is not a JSON object: {}", json_problem(text, &error)))
 }
 
 /// The model's family by its own name.

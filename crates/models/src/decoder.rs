@@ -262,6 +262,10 @@ impl<D: Decoder> CausalLm for D {
         self.config().common().vocab_size
     }
 
+    fn config_json(&self) -> Option<String> {
+        Some(self.config().to_json())
+    }
+
     fn device(&self) -> Device {
         burn_peft::Slot::device(self.embedding())
     }

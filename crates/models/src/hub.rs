@@ -16,8 +16,10 @@ use crate::error::{ModelError, Result};
 mod bar;
 mod dataset;
 mod here;
+mod other_weights;
 
 use here::{no_folder, not_here};
+use other_weights::other_weights;
 
 use bar::Bar;
 pub use dataset::{dataset, folder_dataset};
@@ -196,10 +198,13 @@ impl ModelFiles {
         {
             return ModelError::file(&self.folder, ADAPTER_FOLDER);
         }
-        let reason = if self.folder.join("pytorch_model.bin").exists() {
-            format!("has no {file}, only PyTorch's pytorch_model.bin: save it as safetensors")
-        } else {
-            format!("the folder has no {file}")
+        let reason = match file.starts_with("model.") {
+            true => other_weights(&self.folder),
+            false => None,
+        };
+        let reason = match reason {
+            Some(reason) => format!("has no {file}, only {reason}"),
+            None => format!("the folder has no {file}"),
         };
         ModelError::file(&self.folder, reason)
     }

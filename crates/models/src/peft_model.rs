@@ -126,6 +126,10 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         self.get_base_model().vocab_size()
     }
 
+    fn config_json(&self) -> Option<String> {
+        self.get_base_model().config_json()
+    }
+
     fn device(&self) -> Device {
         self.get_base_model().device()
     }

@@ -28,7 +28,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// `B A` is the beginning of the singular value decomposition of the change.
     ///
     /// Works for every method that can be merged, with copies of layers (`modules_to_save`) taken
-    /// over. Costs a decomposition for each layer.
+    /// over, and the base's embeddings that the adapter's file has. Costs a decomposition for each layer.
     ///
     /// # Errors
     /// If there is no adapter of this name, it cannot be merged or changes biases or other
@@ -98,6 +98,8 @@ impl<M: BaseModel> PeftModel<M> {
                 tensors.push((format!("{PREFIX}{path}.{name}"), data));
             });
         });
+        // The changes above are of the base that the adapter's file gave these embeddings.
+        tensors.extend(self.stored_weights(adapter_name));
         let share = |lost: f64, all: f64| match all > 0.0 {
             true => (lost / all).sqrt(),
             false => 0.0,

@@ -373,12 +373,18 @@ fn config_to_load(
 /// If the file is missing or broken; the error says so where there is one in PyTorch's format.
 pub(crate) fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorData>> {
     let path = directory.join(WEIGHTS_NAME);
-    if !path.exists() && directory.join(TORCH_WEIGHTS_NAME).exists() {
-        let reason = "has only PyTorch's adapter_model.bin: save it as safetensors (load it with \
-                      Python's peft and call save_pretrained)";
-        return Err(file_error(directory, reason));
+    if path.exists() {
+        return read_tensors(&path);
     }
-    read_tensors(&path)
+    let torch = [TORCH_WEIGHTS_NAME, "pytorch_model.bin"].into_iter();
+    let reason = match torch.into_iter().find(|name| directory.join(name).exists()) {
+        Some(name) => format!(
+            "has only PyTorch's {name}: save it as safetensors (load it with Python's peft and \
+             call save_pretrained)"
+        ),
+        None => format!("the folder has {CONFIG_NAME}, but no {WEIGHTS_NAME}"),
+    };
+    Err(file_error(directory, reason))
 }
 
 /// How many numbers an adapter may have whose file holds these tensors: enough for an error that

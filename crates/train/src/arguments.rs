@@ -217,12 +217,8 @@ impl TrainingArguments {
         };
         let one_or_more = |key, value: usize| check(value > 0, key, &value, "it must be 1 or more");
         let not_negative = |key, value: f64| {
-            check(
-                value >= 0.0 && value.is_finite(),
-                key,
-                &value,
-                "it must be 0 or more",
-            )
+            check(value.is_finite(), key, &value, "it must be a finite number")?;
+            check(value >= 0.0, key, &value, "it must be 0 or more")
         };
         let below_one = |key, value: f64| {
             check(
@@ -247,7 +243,13 @@ impl TrainingArguments {
             "give a number of steps, or -1 to go by num_train_epochs",
         )?;
         check(
-            self.num_train_epochs > 0.0 && self.num_train_epochs.is_finite(),
+            self.num_train_epochs.is_finite(),
+            "num_train_epochs",
+            &self.num_train_epochs,
+            "it must be a finite number",
+        )?;
+        check(
+            self.num_train_epochs > 0.0,
             "num_train_epochs",
             &self.num_train_epochs,
             "it must be more than 0",
@@ -403,6 +405,10 @@ mod tests {
             "training.lr_scheduler_type is \"constant\", which has no warm-up, and warmup_ratio is \
              0.03; set lr_scheduler_type = \"constant_with_warmup\", or warmup_ratio = 0"
         );
+        assert_eq!(
+            error(&|a| a.learning_rate = f64::INFINITY),
+            "training.learning_rate is inf; it must be a finite number"
+        );
         for (key, message) in [
             ("output_dir", error(&|a| a.output_dir = PathBuf::new())),
             ("max_steps", error(&|a| a.max_steps = -2)),
@@ -423,7 +429,7 @@ mod tests {
                 error(&|a| a.gradient_accumulation_steps = 0),
             ),
             ("learning_rate", error(&|a| a.learning_rate = -1e-4)),
-            ("learning_rate", error(&|a| a.learning_rate = f64::INFINITY)),
+            ("learning_rate", error(&|a| a.learning_rate = f64::NAN)),
             ("max_grad_norm", error(&|a| a.max_grad_norm = f64::NAN)),
             ("warmup_ratio", error(&|a| a.warmup_ratio = 1.5)),
             ("logging_steps", error(&|a| a.logging_steps = 0)),

@@ -131,11 +131,13 @@ impl TrainConfig {
         if let Some(problem) = (table.get("peft")).and_then(|peft| not_finite("peft", peft)) {
             return Err(problem);
         }
-        let config = Value::Table(table).try_into();
+        let config = Value::Table(table.clone()).try_into();
         config.map_err(|error: toml::de::Error| {
-            plain_words(&error.to_string())
-                .trim_end()
-                .replace('\n', " ")
+            no_word(&table, &error).unwrap_or_else(|| {
+                plain_words(&error.to_string())
+                    .trim_end()
+                    .replace('\n', " ")
+            })
         })
     }
 
@@ -297,9 +299,38 @@ fn check_alone(known: &Known, change: &Override, value: &Value) -> std::result::
             inner.entry(key).or_insert("".into());
         }
     }
-    let read = Value::Table(table).try_into::<TrainConfig>();
-    read.map(drop)
-        .map_err(|error| plain_words(error.message().trim_end()))
+    let read = Value::Table(table.clone()).try_into::<TrainConfig>();
+    read.map(drop).map_err(|error| {
+        let said = no_word(&table, &error);
+        said.unwrap_or_else(|| plain_words(error.message().trim_end()))
+    })
+}
+
+/// What to say of a value that is no text where one of some words has to be: the error names
+/// neither it nor them. The words are in the error that a wrong text makes in its place.
+fn no_word(table: &Table, error: &toml::de::Error) -> Option<String> {
+    if !error.message().contains("unit variant") {
+        return None;
+    }
+    let inner = ["training", "data", "quantization_config"];
+    inner.into_iter().find_map(|name| {
+        let mut keys = table.get(name)?.as_table()?.iter();
+        keys.find_map(|(key, value)| {
+            if value.is_str() {
+                return None;
+            }
+            let mut other = table.clone();
+            let entry = other.get_mut(name)?.get_mut(key)?;
+            *entry = Value::String(value.to_string());
+            let error = Value::Table(other).try_into::<TrainConfig>().err()?;
+            let (_, words) = error.message().split_once("unknown variant")?;
+            let (_, words) = words.split_once("expected ")?;
+            Some(format!(
+                "{name}.{key} = {value}: expected {}",
+                words.trim_end()
+            ))
+        })
+    })
 }
 
 /// An adapter that `--set` names takes the place of the `[peft]` of the file.

@@ -204,6 +204,14 @@ fn an_error_of_a_flag_names_the_flag_and_not_the_file() {
         ("training.max_steps=1.5", "expected a whole number"),
         ("training.bf16=maybe", "expected true or false"),
         ("training.fsdp=true", "does not support yet"),
+        (
+            "training.lr_scheduler_type=5",
+            "training.lr_scheduler_type = 5: expected one of `linear`, `cosine`",
+        ),
+        (
+            "training.optim=true",
+            "training.optim = true: expected one of `adamw_torch`",
+        ),
         ("dta.x=1", "did you mean data?"),
         ("data.max_length=long", "expected a whole number"),
         (
@@ -222,6 +230,10 @@ fn an_error_of_a_flag_names_the_flag_and_not_the_file() {
         assert!(error.contains(named), "{error}");
         assert!(!error.contains("a.toml"), "{error}");
     }
+    let wrong = FILE.replace("[training]", "[training]\noptim = 1.5");
+    let error = read(&wrong, &[]).unwrap_err().to_string();
+    let named = "a.toml: training.optim = 1.5: expected one of `adamw_torch`";
+    assert!(error.starts_with(named), "{error}");
     // What is wrong in the file stays the file's.
     let wrong = FILE.replace("r = 4", "r = 0");
     let error = read(&wrong, &["peft.lora_alpha=3"])
@@ -236,6 +248,9 @@ fn keys_of_another_method_are_left_out_and_mistakes_are_not() {
     let config = read(&file, &[]).unwrap();
     assert_eq!(config.method("a.toml").unwrap().peft_type(), "IA3");
     let config = read(FILE, &["peft.peft_type=IA3"]).unwrap();
+    assert_eq!(config.method("a.toml").unwrap().peft_type(), "IA3");
+    let quoted = ["peft.peft_type=\"IA3\"", "peft.target_modules=[\"c_attn\"]"];
+    let config = read(FILE, &quoted).unwrap();
     assert_eq!(config.method("a.toml").unwrap().peft_type(), "IA3");
     let mistake = file.replace("lora_alpha", "lora_alfa");
     let config = read(&mistake, &[]).unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
         let publish = || {
             sync_tree(&temporary)?;
             let old = aside(path, OLD);
-            if path.exists() {
+            if is_there(path) {
                 remove(&old)?;
                 fs::rename(path, &old)?;
             }
@@ -93,8 +93,13 @@ const OLD: &str = ".old";
 
 /// Moves what the folder `to` does not have into it, and removes `from` with the rest.
 fn move_rest(from: &Path, to: &Path) -> IoResult<()> {
-    if !from.exists() {
+    if !is_there(from) {
         return Ok(());
+    }
+    if !from.symlink_metadata()?.is_dir() {
+        // A file, or a link, that had the folder's name.
+        let name = to.file_name().unwrap_or_default();
+        return fs::rename(from, to.join(name));
     }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -109,10 +114,16 @@ fn move_rest(from: &Path, to: &Path) -> IoResult<()> {
 }
 
 fn remove(path: &Path) -> IoResult<()> {
-    match path.exists() {
-        true => fs::remove_dir_all(path),
-        false => Ok(()),
+    match path.symlink_metadata() {
+        Ok(entry) if entry.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
     }
+}
+
+/// Whether there is anything of this name, a link to nothing included.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Flushes all files of a folder, and the folder, to the disk.
@@ -171,6 +182,13 @@ mod tests {
         assert_eq!(fs::read_to_string(path.join("sub/a")).unwrap(), "new");
         assert_eq!(names(&path), ["mine", "sub"]);
         assert_eq!(names(&path.join("sub")), ["a", "mine"]);
+
+        let path = dir.path().join("checkpoint-3");
+        fs::write(&path, "mine").unwrap();
+        write_folder(&path, fill("new")).unwrap();
+        assert_eq!(names(&path), ["checkpoint-3", "sub"]);
+        remove_folder(&path).unwrap();
+        let path = dir.path().join("checkpoint-1");
 
         let failing = |folder: &Path| {
             fs::write(folder.join("half"), "").unwrap();

@@ -80,6 +80,10 @@ impl OldRun {
         let mut folders = checkpoints.filter_map(|folder| folder.canonicalize().ok());
         let has = |name: &&str| path.join(name).exists();
         let result = ADAPTER.iter().chain(MODEL.iter().filter(|_| self.is_full));
+        if let (true, Some(of), Some(name)) = (path.is_file(), path.parent(), path.file_name()) {
+            return folders.any(|folder| folder == of)
+                || dir == of && result.clone().any(|removed| name == *removed);
+        }
         folders.any(|folder| folder == path) || dir == path && result.clone().any(has)
     }
 
@@ -166,6 +170,7 @@ mod tests {
         let found = OldRun::find(dir.path()).unwrap().unwrap();
         assert!(found.holds(dir.path()));
         assert!(found.holds(&dir.path().join("checkpoint-4/../checkpoint-4")));
+        assert!(found.holds(&dir.path().join("checkpoint-2/mine")));
         assert!(!found.holds(&dir.path().join("checkpoint-notes")));
         found.remove().unwrap();
         let names = |folder: &str| {

@@ -12,7 +12,8 @@ use crate::overrides::Override;
 pub(crate) fn peft_type(table: &Table, overrides: &[Override]) -> String {
     let is_type = |change: &&Override| change.path == ["peft", "peft_type"];
     let changed = overrides.iter().rev().find(is_type);
-    let changed = changed.and_then(|change| change.readings.last());
+    // In quotes it is TOML's string first, and the text with its quotes last.
+    let changed = changed.and_then(|change| change.readings.iter().find(|value| value.is_str()));
     let in_file = || table.get("peft")?.get("peft_type");
     let name = changed.or_else(in_file).and_then(Value::as_str);
     name.unwrap_or(LoraConfig::PEFT_TYPE).to_string()

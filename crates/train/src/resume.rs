@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use burn_peft_files::read_text;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
 use crate::arguments::TrainingArguments;
@@ -29,6 +30,9 @@ pub(crate) struct Saved {
     pub total_steps: usize,
     /// The hash of the weights that training does not change, where there are any.
     pub base: Option<String>,
+    /// The model's `config.json`; checkpoints of earlier versions have none.
+    #[serde(default)]
+    pub model: Option<String>,
     pub state: TrainState,
     pub data: DataIdentity,
     /// The training file of the run, of a run without one the table `training` alone.
@@ -79,6 +83,18 @@ const FREE_BEGINNINGS: &[&str] = &[
     "training.load_best_model",
     "training.metric_for_best",
     "training.greater_is_better",
+];
+
+/// Keys of the model's `config.json` that no step of training reads, and endings of such keys.
+const FREE_OF_MODEL: &[&str] = &[
+    "architectures",
+    "dtype",
+    "initializer_range",
+    "name_or_path",
+    "token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
 ];
 
 impl Saved {
@@ -208,6 +224,11 @@ impl Saved {
                 show(run)
             ));
         }
+        if let (Some(then), Some(now)) = (&self.model, &run.model)
+            && let Some(problem) = other_model(then, now)
+        {
+            return Some(problem);
+        }
         let (then, now) = (&self.data, &run.data);
         if (then.examples, then.tokens) != (now.examples, now.tokens) {
             return Some(format!(
@@ -226,6 +247,22 @@ impl Saved {
         }
         None
     }
+}
+
+/// What differs of two `config.json` files that training reads.
+fn other_model(then: &str, now: &str) -> Option<String> {
+    let read = |text| serde_json::from_str::<Map<String, Json>>(text).unwrap_or_default();
+    let (then, now) = (read(then), read(now));
+    let is_free = |key: &str| FREE_OF_MODEL.iter().any(|free| key.ends_with(free));
+    let mut keys = then.keys().chain(now.keys());
+    let key = keys.find(|key| !is_free(key) && then.get(*key) != now.get(*key))?;
+    let show = |map: &Map<String, Json>| map.get(key).map_or("nothing".into(), Json::to_string);
+    Some(format!(
+        "its model's config.json had {key} = {}, this run's has {}, and the result would be \
+         neither's; set it back, or begin anew",
+        show(&then),
+        show(&now)
+    ))
 }
 
 fn cannot(place: &Path, problem: String) -> TrainError {
@@ -274,6 +311,7 @@ pub(crate) mod tests {
             saved_at: 1,
             total_steps: 40,
             base: Some("abc".into()),
+            model: Some(r#"{"n_head": 2, "eos_token_id": 1}"#.into()),
             state: TrainState::default(),
             data: DataIdentity {
                 examples: 3,
@@ -333,6 +371,15 @@ pub(crate) mod tests {
             problem.contains("abc") && problem.contains("def"),
             "{problem}"
         );
+        let mut model = saved(CONFIG);
+        model.model = Some(r#"{"n_head": 4, "eos_token_id": 1}"#.into());
+        let problem = then.difference(&model).unwrap();
+        let named = "its model's config.json had n_head = 2, this run's has 4";
+        assert!(problem.starts_with(named), "{problem}");
+        for same in [Some(r#"{"n_head": 2, "eos_token_id": 3}"#.into()), None] {
+            model.model = same;
+            assert_eq!(then.difference(&model), None);
+        }
         let mut data = saved(CONFIG);
         data.data.examples = 4;
         assert!(then.difference(&data).unwrap().contains("3 examples"));

@@ -185,6 +185,7 @@ pub fn train<T: TrainTarget>(
         saved_at: 0,
         total_steps: steps.total,
         base: None,
+        model: model.model.config_json(),
         state: state.clone(),
         data,
         config: configuration(options.config.as_ref(), arguments)?,

@@ -145,6 +145,12 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
         "{place}the loss is {}: the model's weights, or the adapter's, are broken",
         result.loss
     );
+    if !result.perplexity.is_finite() {
+        tracing::warn!(
+            "{place}the perplexity of a loss of {:.1} is more than a number can hold (null in JSON)",
+            result.loss
+        );
+    }
     Ok(())
 }
 

@@ -86,6 +86,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
 fn write(output: &Path, logits: TensorData) -> Result<()> {
     let shape = logits.shape().to_vec();
+    let broken = logits.iter::<f32>().filter(|logit| !logit.is_finite());
+    let broken = broken.count();
+    if broken > 0 {
+        tracing::warn!(
+            "{broken} of {} logits are not finite: the model's weights, or the adapter's, are broken",
+            logits.num_elements()
+        );
+    }
     write_tensors(output, vec![("logits".to_string(), logits)])?;
     say(format!("{}: logits {shape:?}", output.display()))
 }

@@ -11,6 +11,7 @@ use burn_peft_train::RunFolder;
 use tempfile::TempDir;
 
 use crate::beside;
+use crate::interrupt::Unfinished;
 use crate::loading::{find_model, load_adapter, load_model, model_input, open_tokenizer};
 use crate::output::{say, size};
 
@@ -128,9 +129,11 @@ fn write(
     output: &Path,
 ) -> Result<Vec<(PathBuf, u64)>> {
     let folder = folder_beside(output)?;
+    let unfinished = Unfinished::new(folder.path())?;
     model.save_pretrained(folder.path())?;
     beside::copy(files, tokenizer, folder.path())?;
-    put(folder.path(), output).with_context(|| format!("cannot write {}", output.display()))
+    let written = unfinished.kept(|| put(folder.path(), output));
+    written.with_context(|| format!("cannot write {}", output.display()))
 }
 
 /// Moves a folder, or where there is one already, the files in it. Returns the files' new places

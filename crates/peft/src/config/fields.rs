@@ -2,7 +2,7 @@
 
 use super::keys::{is_truthy, own_keys};
 use crate::{PeftError, Result};
-use burn_peft_files::plain_words;
+use burn_peft_files::{json_problem, plain_words};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -38,7 +38,10 @@ impl Fields {
                 "{source}: expected a JSON object, found {}",
                 shown(&other)
             ))),
-            Err(error) => Err(PeftError::Config(format!("{source}: not JSON: {error}"))),
+            Err(error) => Err(PeftError::Config(format!(
+                "{source}: not JSON: {}",
+                json_problem(text, &error)
+            ))),
         }
     }
 

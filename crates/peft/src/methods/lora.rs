@@ -18,6 +18,29 @@ use crate::{
     StateDict, TensorSpec, Tensors, target,
 };
 
+impl LoraConfig {
+    /// Names what of the first values' keys has no effect on these layers, which it adapts.
+    fn warn_of_start(&self, layers: &[&LayerInfo]) {
+        let init = self.init_lora_weights;
+        if self.loftq_config.is_some() && init != InitLoraWeights::Loftq {
+            tracing::warn!(
+                "loftq_config has no effect with init_lora_weights = {}: it is for \"loftq\"",
+                init.to_json()
+            );
+        }
+        let embeddings = layers.iter();
+        let embeddings = embeddings.filter(|layer| layer.kind == LayerKind::Embedding);
+        let paths: Vec<&str> = embeddings.map(|layer| layer.path.as_str()).collect();
+        if init.splits() && !paths.is_empty() {
+            tracing::warn!(
+                "init_lora_weights = {} has no effect on {}: an embedding begins as with true",
+                init.to_json(),
+                paths.join(", ")
+            );
+        }
+    }
+}
+
 impl Method for LoraConfig {
     fn peft_type(&self) -> &str {
         "LORA"
@@ -42,6 +65,9 @@ impl Method for LoraConfig {
         config.common = common;
         // PEFT corrects the flag to what the layers are, so a file it reads has to say so.
         config.fan_in_fan_out |= layers.iter().any(|layer| layer.kind == LayerKind::Conv1D);
+        if !config.common.inference_mode {
+            config.warn_of_start(layers);
+        }
         Arc::new(config)
     }
 

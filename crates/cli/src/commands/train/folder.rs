@@ -1,6 +1,6 @@
 //! The output folder before a run begins: what is in it that must not be lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use burn_peft_train::{CheckpointInfo, OldRun, TrainConfig};
@@ -16,7 +16,25 @@ pub fn check_sources(config: &TrainConfig, base: &Path) -> Result<()> {
          replace its base; name another folder",
         output_dir.display()
     );
+    if config.is_full_training()
+        && let Some(file) =
+            weights(base).find(|file| file.parent().is_some_and(|of| is_same(of, output_dir)))
+    {
+        bail!(
+            "training.output_dir is {}, and the model that is trained has a link to {}: the result \
+             would replace its base; name another folder",
+            output_dir.display(),
+            file.display()
+        );
+    }
     Ok(())
+}
+
+/// The files of a model's weights, where they lie in truth.
+fn weights(base: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = base.read_dir().into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.path().canonicalize().ok());
+    files.filter(|file| file.extension().is_some_and(|end| end == "safetensors"))
 }
 
 /// The earlier run in the output folder, if there is one that this run takes the place of.
@@ -60,7 +78,13 @@ pub fn old_run(
     }
     let adapter = config.adapter.as_ref().map(Path::new);
     let checkpoint = resume.map(|from| from.path.as_path());
-    for source in [Some(base), adapter, checkpoint].into_iter().flatten() {
+    let linked: Vec<PathBuf> = weights(base).collect();
+    let linked = linked.iter().map(PathBuf::as_path);
+    for source in [Some(base), adapter, checkpoint]
+        .into_iter()
+        .flatten()
+        .chain(linked)
+    {
         ensure!(
             !old.holds(source),
             "--force would remove {}, which this run is made from: name another \

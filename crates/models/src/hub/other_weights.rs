@@ -1,0 +1,47 @@
+//! Weights in files that are not read here.
+
+use std::path::Path;
+
+/// The weights of a model folder that are not read here, and the way out; named by their file.
+pub(super) fn other_weights(folder: &Path) -> Option<String> {
+    const LOAD: &str = "load it with Python's transformers and call save_pretrained";
+    let mut names: Vec<String> = (folder.read_dir().ok()?.flatten())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let first = |of: &dyn Fn(&str) -> bool| names.iter().find(|name| of(name));
+    let torch = |name: &str| name.starts_with("pytorch_model") && name.contains(".bin");
+    let shard = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
+    let tensorflow = |name: &str| name == "tf_model.h5";
+    let flax = |name: &str| name == "flax_model.msgpack";
+    let gguf = |name: &str| name.ends_with(".gguf");
+    let other = |name: &str| name.ends_with(".safetensors") && !name.starts_with("adapter_");
+    if let Some(name) = first(&torch) {
+        return Some(format!("PyTorch's {name}: save it as safetensors ({LOAD})"));
+    }
+    if let Some(name) = first(&shard) {
+        return Some(format!(
+            "the shard {name} without model.safetensors.index.json, which says what is in which: \
+             get that file from where the model is from"
+        ));
+    }
+    let kinds: [(&dyn Fn(&str) -> bool, &str, &str); 2] = [
+        (&tensorflow, "TensorFlow's", "from_tf=True"),
+        (&flax, "Flax's", "from_flax=True"),
+    ];
+    for (is_kind, whose, with) in kinds {
+        if let Some(name) = first(is_kind) {
+            return Some(format!(
+                "{whose} {name}: save it as safetensors ({LOAD}; from_pretrained takes {with})"
+            ));
+        }
+    }
+    if let Some(name) = first(&gguf) {
+        return Some(format!(
+            "{name} in llama.cpp's format, which is not read: get the model's safetensors, of which \
+             it was made"
+        ));
+    }
+    let name = first(&other)?;
+    Some(format!("{name}: rename it if it is the model"))
+}
