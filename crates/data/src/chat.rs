@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+mod bounds;
 mod budget;
 mod json;
 mod messages;
@@ -93,18 +95,37 @@ impl ChatTemplate {
     }
 
     fn compile(&self) -> std::result::Result<Compiled<'_>, String> {
-        let (name, syntax) = ("chat_template", self.syntax.clone());
-        let parsed = machinery::parse(&self.marked, name, syntax);
-        let parsed = parsed.map_err(|error| self.explain(&error))?;
-        let mut generator = CodeGenerator::new(name, &self.marked);
-        generator.compile_stmt(&parsed);
-        let (instructions, _) = generator.finish();
-        let refuse = |what| format!("the chat template ({}) {what}", self.origin);
+        let refuse = |what: &str| format!("the chat template ({}) {what}", self.origin);
+        if let Some(problem) = bounds::exceeded(&self.marked, &self.syntax) {
+            return Err(refuse(&problem));
+        }
+        let instructions = self.guarded(|| {
+            let (name, syntax) = ("chat_template", self.syntax.clone());
+            let parsed = machinery::parse(&self.marked, name, syntax)?;
+            let mut generator = CodeGenerator::new(name, &self.marked);
+            generator.compile_stmt(&parsed);
+            Ok(generator.finish().0)
+        })?;
         Ok(Compiled {
             template: self,
             instructions: budget::exchange(&instructions).map_err(refuse)?,
             blocks: BTreeMap::new(),
         })
+    }
+
+    /// What minijinja makes of the template; it may panic on one that is fine.
+    fn guarded<T>(
+        &self,
+        job: impl FnOnce() -> std::result::Result<T, Error>,
+    ) -> std::result::Result<T, String> {
+        match catch_unwind(AssertUnwindSafe(job)) {
+            Ok(done) => done.map_err(|error| self.explain(&error)),
+            Err(_) => Err(format!(
+                "the chat template ({}) has something that minijinja, which renders it, fails on; \
+                 write it in another way",
+                self.origin
+            )),
+        }
     }
 
     /// The message of an exception the template raises, or what is wrong with the template.
@@ -150,15 +171,17 @@ impl Compiled<'_> {
         context.insert("messages".into(), messages.into());
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
         let mut text = String::new();
-        let rendered = machinery::eval(
-            &self.template.environment,
-            &self.instructions,
-            Jinja::from(Serde(context)),
-            &self.blocks,
-            &mut machinery::make_string_output(&mut text),
-            AutoEscape::None,
-        );
-        rendered.map_err(|error| self.template.explain(&error))?;
+        self.template.guarded(|| {
+            let rendered = machinery::eval(
+                &self.template.environment,
+                &self.instructions,
+                Jinja::from(Serde(context)),
+                &self.blocks,
+                &mut machinery::make_string_output(&mut text),
+                AutoEscape::None,
+            );
+            rendered.map(drop)
+        })?;
         match text.len() {
             0..=TEXT => Ok(text),
             bytes => Err(format!(

@@ -147,7 +147,10 @@ mod tests {
         );
 
         let message = |role, content| format!("{{\"role\": \"{role}\", \"content\": {content}}}");
-        let (user, answer) = (message("user", "\"Hi\""), message("assistant", "null"));
+        let (user, answer) = (
+            message("user", "\"Hi\""),
+            message("assistant", "null, \"tool_calls\": [{}]"),
+        );
         let seen = read(&format!("{{\"messages\": [{user}, {answer}]}}"))
             .unwrap()
             .unwrap();

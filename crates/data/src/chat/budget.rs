@@ -74,11 +74,7 @@ pub(super) fn limit(environment: &mut Environment<'static>) {
     });
     environment.add_filter(
         SLICE,
-        |state: &mut State, a: Value, b: Value, c: Value, d: Value| {
-            charge(state, size(&a))?;
-            let expression = state.env().compile_expression("a[b:c:d]")?;
-            expression.eval(context! { a, b, c, d })
-        },
+        |state: &mut State, a: Value, b: Value, c: Value, d: Value| slice(state, &a, [b, c, d]),
     );
     environment.add_filter(LIST, |state: &mut State, Rest(items): Rest<Value>| {
         charge_all(state, &items)?;
@@ -304,6 +300,54 @@ fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> {
         // Python's methods.
         _ => this.len(),
     })
+}
+
+/// What Python's `value[start:stop:step]` is. minijinja's own fails for an empty value and a
+/// negative step, and keeps an index out of range as the nearest.
+fn slice(state: &mut State, value: &Value, [start, stop, step]: [Value; 3]) -> Result<Value> {
+    let number = |value: &Value| match value.is_none() {
+        true => Ok(None),
+        false => i64::try_from(value.clone()).map(Some),
+    };
+    let (start, stop, step) = (number(&start)?, number(&stop)?, number(&step)?.unwrap_or(1));
+    if step == 0 {
+        let problem = "cannot slice by step size of 0";
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
+    charge(state, size(value))?;
+    let within = |length: usize| {
+        let length = length as i64;
+        let (low, high) = if step > 0 {
+            (0, length)
+        } else {
+            (-1, length - 1)
+        };
+        let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+        let place = |at: i64| (if at < 0 { at + length } else { at }).clamp(low, high);
+        let (start, stop) = (start.map_or(first, place), stop.map_or(last, place));
+        let places = std::iter::successors(Some(start), move |at| at.checked_add(step));
+        let places = places.take_while(move |&at| if step > 0 { at < stop } else { at > stop });
+        places.map(|at| at as usize)
+    };
+    if let Some(text) = value.as_str() {
+        let characters: Vec<char> = text.chars().collect();
+        let some = within(characters.len()).map(|at| characters[at]);
+        return Ok(some.collect::<String>().into());
+    }
+    let items: Vec<Value> = match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.collect(),
+        ValueKind::Undefined | ValueKind::None => Vec::new(),
+        kind => {
+            let problem = format!("value of type {kind} cannot be sliced");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+    };
+    charge(state, items.len() * ENTRY)?;
+    let some: Vec<Value> = within(items.len()).map(|at| items[at].clone()).collect();
+    match value.is_tuple() {
+        true => Ok(Value::from(Tuple::from(some))),
+        false => Ok(Value::from(some)),
+    }
 }
 
 /// minijinja's own operation.

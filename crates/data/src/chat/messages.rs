@@ -19,6 +19,14 @@ const ROLES: [&str; 7] = [
 /// The assistant's calls of tools, where they are turns of their own, and what the tools answer.
 const TOOL_CALLS: [&str; 2] = ["function_call", "tool_call"];
 const TOOL_ANSWERS: [&str; 3] = ["observation", "function_response", "tool_response"];
+/// What a message without `content` may say instead.
+const MORE: [&str; 5] = [
+    "tool_calls",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+];
 /// Keys of a message that say with 0 or false that it is not learnt: OpenAI's and Mistral's,
 /// LLaMA-Factory's, axolotl's.
 const MASKS: [&str; 4] = ["weight", "loss_weight", "train", "training"];
@@ -169,8 +177,26 @@ fn role(name: &str) -> String {
     .into()
 }
 
+/// Whether a value of a message is there in name only.
+fn is_nothing(value: &Value) -> bool {
+    let is_empty = value.as_array().is_some_and(Vec::is_empty) || value == "";
+    is_empty || value.is_null()
+}
+
 /// The message with its content as one text, where that is a list of parts.
 fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, String> {
+    let says_more = |key: &str| message.get(key).is_some_and(|more| !is_nothing(more));
+    match message.get("content") {
+        Some(Value::Null) if MORE.iter().any(|key| says_more(key)) => {
+            message.insert("content".into(), "".into());
+        }
+        Some(content @ (Value::Null | Value::Bool(_) | Value::Object(_))) => {
+            return Err(format!(
+                "has a message whose `content` is {content} in `{column}`: it has to be a text"
+            ));
+        }
+        _ => {}
+    }
     if let Some(Value::Array(parts)) = message.get("content") {
         let mut content = String::new();
         for part in parts {

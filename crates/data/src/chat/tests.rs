@@ -385,3 +385,93 @@ fn a_text_too_long_to_be_tokenised_is_an_error() {
         8_000_000
     );
 }
+
+/// The expected values are Python's.
+#[test]
+fn a_slice_is_pythons() {
+    for (source, expected) in [
+        ("{{ [][::-1] }}", "[]"),
+        ("{{ ''[::-1] }}", ""),
+        ("{{ ()[::-1] }}", "()"),
+        ("{{ messages[9:][::-1] }}", "[]"),
+        ("{{ messages[:0][1:][::-1] | length }}", "0"),
+        (
+            "{% for m in messages[1:][::-1] %}{{ m.content }},{% endfor %}",
+            "So long,Bye, Hello ,",
+        ),
+        ("{{ 'abc'[2:0:-1] }}", "cb"),
+        ("{{ 'abc'[-10::-1] }}|{{ 'abc'[0:5:-1] }}", "|"),
+        ("{{ (1, 2, 3)[::-2] }}", "(3, 1)"),
+        ("{{ [1, 2, 3][-2:] }}{{ [1, 2, 3][:-1] }}", "[2, 3][1, 2]"),
+        (
+            "{{ 'abcdef'[1:-1:2] }}{{ 'abc'[5:] }}{{ 'abc'[-9:2] }}",
+            "bdab",
+        ),
+    ] {
+        assert_eq!(render(source, messages()).unwrap(), expected, "{source}");
+    }
+    // Qwen 3 walks the messages from the last to the first, also of none.
+    let walk = "{% for m in messages[::-1] %}{{ m.role }}{% endfor %}";
+    assert_eq!(render(walk, Vec::new()).unwrap(), "");
+    assert!(render("{{ messages[::0] }}", messages()).is_err());
+}
+
+#[test]
+fn what_minijinja_fails_on_is_an_error_that_names_the_template() {
+    let template = template("");
+    let error = template.guarded::<()>(|| panic!("an index")).unwrap_err();
+    assert!(error.contains("(m/chat_template.jinja)"), "{error}");
+}
+
+#[test]
+fn a_template_too_long_or_too_deep_is_an_error() {
+    let sources = |count: usize| {
+        let elif = "{% elif x %}a".repeat(count);
+        [
+            format!("{{{{ 1{} }}}}", "+1".repeat(count)),
+            format!("{{{{ 1{} }}}}", "~'a'".repeat(count)),
+            format!("{{{{ 'a'{} }}}}", "|upper".repeat(count)),
+            format!("{{{{ x{} is defined }}}}", "[0]".repeat(count)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(count)),
+            format!("{{{{ {}1 }}}}", "-".repeat(count)),
+            format!("{{{{ 1{} }}}}", " and 1".repeat(count)),
+            format!("{{{{ 1{} }}}}", " if 1 else 1".repeat(count / 2)),
+            format!("{{% if x %}}{elif}{{% endif %}}"),
+        ]
+    };
+    // Half of what a thread has.
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let all = small.spawn(move || {
+        for source in sources(190) {
+            // Some are refused, as nested too deep; none overflows.
+            let compiled = ChatTemplate::new(&source, "m", Map::new());
+            let _ = compiled.map(|t| t.render(&messages(), &Map::new(), false));
+        }
+        for count in [1200, 10_000, 200_000] {
+            for source in sources(count) {
+                let error = ChatTemplate::new(&source, "m", Map::new()).unwrap_err();
+                let is_told = ["operators in one tag", "elif", "bytes"];
+                assert!(is_told.iter().any(|t| error.contains(t)), "{error}");
+            }
+        }
+    });
+    all.unwrap().join().unwrap();
+}
+
+#[test]
+fn a_content_that_is_no_text_is_not_trained_as_its_name() {
+    let chat = |message: Value| {
+        let row = json!({"messages": [message]});
+        Chat::new(row.as_object().unwrap(), &["messages"], 0)
+    };
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]});
+    assert_eq!(chat(called).unwrap().messages[0]["content"], "");
+    for content in [json!(null), json!(true), json!({"a": 1})] {
+        let message = json!({"role": "assistant", "content": content, "tool_calls": []});
+        let error = chat(message).unwrap_err();
+        assert!(
+            error.contains(&format!("`content` is {content} in `messages`")),
+            "{error}"
+        );
+    }
+}

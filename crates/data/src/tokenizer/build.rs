@@ -14,11 +14,24 @@ use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, Tokenizer as In
 
 type Result<T> = std::result::Result<T, String>;
 
+/// Classes other than [`GPT2`] in which transformers heeds `add_prefix_space` over `tokenizer.json`.
+const SPACED: [&str; 8] = [
+    "GPTNeoXTokenizer",
+    "CodeGenTokenizer",
+    "CohereTokenizer",
+    "Qwen2Tokenizer",
+    "BartTokenizer",
+    "RobertaTokenizer",
+    "LEDTokenizer",
+    "BlenderbotTokenizer",
+];
+
 /// The tokenizer of `tokenizer.json`.
 pub(super) fn from_json(file: &Path, said: &mut Declared) -> Result<Inner> {
     let text = read_text(file).map_err(|error| error.to_string())?;
     let inner = guarded(|| Inner::from_bytes(text))
         .map_err(|error| format!("{} is no tokenizer: {error}", file.display()))?;
+    let inner = without_dropout(inner, said);
     let prefix_space = prefix_space(&inner);
     let inner = match (prefix_space, said.is_gpt2(), inner.get_model()) {
         (Some(_), true, ModelWrapper::BPE(model)) => {
@@ -33,9 +46,37 @@ pub(super) fn from_json(file: &Path, said: &mut Declared) -> Result<Inner> {
         }
         _ => inner,
     };
+    if said.add_prefix_space == Some(true)
+        && prefix_space != Some(true)
+        && let Some(class) = said.class.as_deref()
+        && SPACED.contains(&class)
+    {
+        return Err(format!(
+            "add_prefix_space is true in tokenizer_config.json and not in tokenizer.json, and \
+             transformers' tokenizer_class {class:?} puts that space: make both say the same"
+        ));
+    }
     let inner = added(inner, said)?;
     said.compare_with(&inner, prefix_space);
     Ok(inner)
+}
+
+/// The same text always has the same tokens.
+fn without_dropout(mut inner: Inner, said: &mut Declared) -> Inner {
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && let Some(dropout) = model.dropout
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
+        if dropout > 0.0 {
+            said.disagreements.push(format!(
+                "dropout is {dropout} in tokenizer.json, which would split a text at random: it is \
+                 left out"
+            ));
+        }
+    }
+    inner
 }
 
 /// GPT-2's two files.
@@ -79,6 +120,9 @@ pub(super) fn from_pair(vocab: &Path, merges: &Path, said: &mut Declared) -> Res
 fn bpe(vocab: &Path, merges: &Path) -> tokenizers::Result<BPE> {
     let vocab: HashMap<String, u32> = serde_json::from_str(&read_text(vocab)?)?;
     let merges = read_text(merges)?;
+    if merges.trim().is_empty() {
+        return Err("merges.txt is empty, so that every text would fall into single bytes".into());
+    }
     let merges = merges.lines().filter(|line| !line.starts_with("#version"));
     let pair = |line: &str| {
         let (first, second) = line.split_once(' ').filter(|(_, b)| !b.contains(' '))?;

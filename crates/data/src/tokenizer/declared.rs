@@ -150,6 +150,19 @@ impl Declared {
         }
         for (fields, file) in [(config, CONFIG), (map, SPECIAL_TOKENS_MAP)] {
             for key in ["extra_special_tokens", "additional_special_tokens"] {
+                // transformers reads those of the map where the other file has none.
+                let other = config.get(key).filter(|other| !other.is_null());
+                if let (SPECIAL_TOKENS_MAP, "additional_special_tokens", Some(other)) =
+                    (file, key, other)
+                {
+                    if map.get(key).is_some_and(|here| here != other) {
+                        self.disagreements.push(format!(
+                            "{key} is another list in {CONFIG} than in {SPECIAL_TOKENS_MAP}: that \
+                             of {CONFIG} counts, as in transformers; make both say the same"
+                        ));
+                    }
+                    continue;
+                }
                 for value in fields
                     .get(key)
                     .and_then(Value::as_array)

@@ -321,3 +321,65 @@ fn a_prompt_is_opened_and_not_closed() {
     assert_eq!(both.encode_prompt("the").unwrap(), [vec![0], the].concat());
     assert_eq!(both.encode_prompt("").unwrap(), [0]);
 }
+
+#[test]
+fn dropout_is_off_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut json: Value = serde_json::from_str(&tiny().inner.to_string(false).unwrap()).unwrap();
+    json["model"]["dropout"] = json!(0.9);
+    fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let (tokenizer, told) = Tokenizer::read(dir.path()).unwrap();
+    assert!(told[0].contains("dropout is 0.9"), "{told:?}");
+    let the = tiny().encode("the the").unwrap();
+    assert!((0..50).all(|_| tokenizer.encode("the the").unwrap() == the));
+}
+
+#[test]
+fn a_class_that_puts_a_space_the_file_does_not_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny().save(dir.path().join("tokenizer.json")).unwrap();
+    let load = |class: &str| {
+        let config = json!({"tokenizer_class": class, "add_prefix_space": true});
+        fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        Tokenizer::load(dir.path())
+    };
+    for class in ["GPTNeoXTokenizer", "Qwen2Tokenizer", "RobertaTokenizer"] {
+        let error = load(&format!("{class}Fast")).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("tokenizer_class {class:?}")),
+            "{error}"
+        );
+    }
+    // transformers, too, leaves the file's here.
+    assert!(load("PreTrainedTokenizerFast").is_ok());
+}
+
+#[test]
+fn additional_special_tokens_of_the_configuration_count_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny().save(dir.path().join("tokenizer.json")).unwrap();
+    for (file, token) in [("tokenizer_config", "<a>"), ("special_tokens_map", "<b>")] {
+        let fields = json!({"additional_special_tokens": [token]});
+        fs::write(dir.path().join(format!("{file}.json")), fields.to_string()).unwrap();
+    }
+    let (tokenizer, told) = Tokenizer::read(dir.path()).unwrap();
+    assert!(
+        told[0].contains("additional_special_tokens is another list"),
+        "{told:?}"
+    );
+    assert_eq!(tokenizer.token_to_id("<a>"), Some(260));
+    assert_eq!(tokenizer.token_to_id("<b>"), None);
+}
+
+#[test]
+fn an_empty_merges_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("vocab.json"),
+        r#"{"a": 0, "b": 1, "ab": 2}"#,
+    )
+    .unwrap();
+    fs::write(dir.path().join("merges.txt"), "\n").unwrap();
+    let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("merges.txt is empty"), "{error}");
+}
