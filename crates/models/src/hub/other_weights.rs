@@ -12,8 +12,6 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
     let first = |of: &dyn Fn(&str) -> bool| names.iter().find(|name| of(name));
     let torch = |name: &str| name.starts_with("pytorch_model") && name.contains(".bin");
     let shard = |name: &str| name.starts_with("model-") && name.ends_with(".safetensors");
-    let tensorflow = |name: &str| name == "tf_model.h5";
-    let flax = |name: &str| name == "flax_model.msgpack";
     let gguf = |name: &str| name.ends_with(".gguf");
     let other = |name: &str| name.ends_with(".safetensors") && !name.starts_with("adapter_");
     if let Some(name) = first(&torch) {
@@ -25,12 +23,11 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
              get that file from where the model is from"
         ));
     }
-    let kinds: [(&dyn Fn(&str) -> bool, &str, &str); 2] = [
-        (&tensorflow, "TensorFlow's", "from_tf=True"),
-        (&flax, "Flax's", "from_flax=True"),
-    ];
-    for (is_kind, whose, with) in kinds {
-        if let Some(name) = first(is_kind) {
+    for (name, whose, with) in [
+        ("tf_model.h5", "TensorFlow's", "from_tf=True"),
+        ("flax_model.msgpack", "Flax's", "from_flax=True"),
+    ] {
+        if first(&|other| other == name).is_some() {
             return Some(format!(
                 "{whose} {name}: save it as safetensors ({LOAD}; from_pretrained takes {with})"
             ));
