@@ -123,3 +123,31 @@ fn eval_is_the_mean_loss_of_all_tokens() {
     assert_eq!(base.trim_end(), same);
     assert!(first.starts_with("loss ") && !adapted.trim_end().contains('\n'));
 }
+
+#[test]
+fn eval_says_which_rows_are_left_out() {
+    let lab = Lab::with_adapter();
+    let rows = "{\"input_ids\": [1, 2, 3, 4]}\n{\"input_ids\": [1, 2], \"weight\": 0}\n{\"input_ids\": [1]}\n";
+    lab.write("ids.jsonl", rows);
+    let eval = [
+        "eval",
+        "--data",
+        "ids.jsonl",
+        "--model",
+        "model",
+        "--max-length",
+        "3",
+        "--json",
+    ];
+    let answer = lab.peft(&eval);
+    let lines = [
+        "1 of 3 rows cut to data.max_length = 3",
+        "1 of 3 rows dropped: fewer than 2 tokens",
+        "1 of 3 rows dropped: their weight is 0 or their label false",
+    ];
+    let found: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+    assert_eq!(found["left_out"], serde_json::json!(lines));
+    for line in lines {
+        assert!(answer.err.contains(line), "{}", answer.err);
+    }
+}

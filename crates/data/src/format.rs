@@ -14,7 +14,7 @@ mod shape;
 mod template;
 mod tokens;
 
-pub(crate) use columns::{Note, describe, is_masked, is_zero, left_out, notes};
+pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
 pub use prompt::instruction_prompt;
 pub(crate) use prompt::{SYSTEM, first_text};
 pub(crate) use shape::{is_row, question_and_answer};
@@ -140,18 +140,27 @@ fn kind(value: Option<&Value>) -> &'static str {
         Some(Value::Number(_)) => "a number",
         Some(Value::String(_)) => "text",
         Some(Value::Array(_)) => "a list",
-        Some(Value::Object(object)) if object.contains_key(BYTES) => "bytes that are no UTF-8",
+        Some(Value::Object(object)) if object.contains_key(BYTES) => BYTES,
+        Some(Value::Object(object)) if object.contains_key(TIME) => TIME,
         Some(Value::Object(_)) => "an object",
     }
 }
 
 /// The only key of what stands for bytes that are no text, so that errors can say so.
 const BYTES: &str = "bytes that are no UTF-8";
+/// And of what stands for a time that is in no calendar.
+const TIME: &str = "a time out of range";
 
 /// What stands for bytes that are no text: JSON has nothing for them.
 #[cfg_attr(not(feature = "parquet"), expect(dead_code))]
 pub(crate) fn no_text(length: usize) -> Value {
     Value::Object(Map::from_iter([(BYTES.to_owned(), length.into())]))
+}
+
+/// What stands for a time that is in no calendar: so many units since 1970.
+#[cfg_attr(not(feature = "parquet"), expect(dead_code))]
+pub(crate) fn no_time(units: i64) -> Value {
+    Value::Object(Map::from_iter([(TIME.to_owned(), units.into())]))
 }
 
 #[cfg(test)]

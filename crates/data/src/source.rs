@@ -208,7 +208,13 @@ impl Source {
                 let content = Content::Json(line);
                 Ok(Record { number, content })
             })),
-            (Kind::Json, _) => json::records(&lines.rest()?, &self.name, self.list.as_deref())?,
+            (Kind::Json, _) => {
+                let may_hold_rows = path
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case("json"));
+                let content = lines.rest()?;
+                json::records(&content, &self.name, self.list.as_deref(), may_hold_rows)?
+            }
             (Kind::Csv(delimiter), _) => {
                 delimited::records(lines.reader, delimiter, self.name.clone())?
             }
@@ -245,7 +251,16 @@ impl Source {
         };
         match value {
             Value::Object(columns) => Ok(Row { number, columns }),
-            _ => Err(bad("is not a JSON object: {…}".into())),
+            value => {
+                let text = value.to_string();
+                let (shown, more) = match text.char_indices().nth(40) {
+                    Some((end, _)) => (&text[..end], "…"),
+                    None => (text.as_str(), ""),
+                };
+                Err(bad(format!(
+                    "is {shown}{more}, and not a JSON object {{…}}"
+                )))
+            }
         }
     }
 }
@@ -257,6 +272,11 @@ impl Record {
         let content = Content::Columns(columns);
         Self { number, content }
     }
+}
+
+/// What is wrong with a file that has two columns of one name.
+pub(crate) fn two_columns(name: &str) -> String {
+    format!("has the column {name:?} twice; which of them is meant cannot be told, so rename one")
 }
 
 /// A path that is there may itself end in brackets.

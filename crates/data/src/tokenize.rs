@@ -169,9 +169,12 @@ impl Tokenize<'_> {
         write(done)?;
         bar.finish_and_clear();
         let Some(shape) = shape else {
-            return Err(empty(source, "the file is empty".into()));
+            return Err(empty(source, NO_ROWS.into()));
         };
         meta.notes = describe(&notes, &shape);
+        if meta.rows.total == 0 {
+            return Err(empty(source, NO_ROWS.into()));
+        }
         if meta.rows.skipped() == meta.rows.total {
             let mut problem = meta.rows.describe(self.config.max_length, None);
             problem.append(&mut meta.notes);
@@ -242,6 +245,8 @@ impl Tokenize<'_> {
         }
     }
 }
+
+const NO_ROWS: &str = "it has no rows";
 
 fn empty(source: &Source, problem: String) -> DataError {
     let file = source.name.clone();

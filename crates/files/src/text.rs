@@ -24,8 +24,10 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String, FileError> {
     if let Some(problem) = foreign_to_text(&bytes) {
         return Err(content(problem.into()));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| content(format!("is not UTF-8 text: {}", error.utf8_error())))
+    String::from_utf8(bytes).map_err(|error| {
+        let error = error.utf8_error();
+        content(format!("is not UTF-8 text: {error}; save it as UTF-8"))
+    })
 }
 
 #[cfg(test)]

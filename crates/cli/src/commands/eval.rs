@@ -55,6 +55,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = limits.context("there is no model")?;
     let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
     warn_of_space(&examples, tokenizer.as_ref());
+    for line in &examples.left_out {
+        tracing::warn!("{}: {line}", examples.file);
+    }
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
@@ -66,7 +69,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         results.push((name, result));
     }
     if args.json {
-        return say_json(&json_of(&results, examples.len()));
+        let mut object = json_of(&results, examples.len());
+        object["left_out"] = json!(examples.left_out);
+        return say_json(&object);
     }
     match &results[..] {
         [(_, result)] => return say(describe(result)),

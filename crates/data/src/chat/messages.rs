@@ -1,8 +1,7 @@
 //! A row's messages, as the many tools that write such files name their parts.
 
 use super::Chat;
-use crate::format::is_zero;
-use crate::format::{SYSTEM, first_text};
+use crate::format::{SYSTEM, as_flag, first_text};
 use serde_json::{Map, Value, json};
 use std::result::Result;
 
@@ -28,8 +27,17 @@ const MORE: [&str; 5] = [
     "thinking",
 ];
 /// Keys of a message that say with 0 or false that it is not learnt: OpenAI's and Mistral's,
-/// LLaMA-Factory's, axolotl's.
-const MASKS: [&str; 4] = ["weight", "loss_weight", "train", "training"];
+/// LLaMA-Factory's, axolotl's, ms-swift's.
+const MASKS: [&str; 6] = [
+    "weight",
+    "loss_weight",
+    "train",
+    "training",
+    "train_on_turn",
+    "loss",
+];
+/// Keys that say more of a message's loss than whether it is learnt.
+const DETAILS: [&str; 3] = ["train_detail", "training_detail", "loss_scale"];
 
 impl Chat {
     /// The chat of a row whose messages are in these columns, the first `given` of which are not
@@ -82,12 +90,21 @@ impl Chat {
 
     /// Keys of messages with a weight that is neither 0 nor 1.
     pub(crate) fn odd_weights(&self) -> impl Iterator<Item = &'static str> {
-        let is_odd = |weight: f64| weight != 0.0 && weight != 1.0;
-        let keys = MASKS.into_iter();
-        keys.filter(move |key| {
-            let mut weights = self.messages.iter().filter_map(|m| m[*key].as_f64());
-            weights.any(is_odd)
-        })
+        let is_odd = |value: &Value| as_flag(value).is_none();
+        MASKS.into_iter().filter(move |key| self.has(key, is_odd))
+    }
+
+    /// Keys of messages about the loss that are not read.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = &'static str> {
+        let details = DETAILS.into_iter().filter(|key| self.has(key, |_| true));
+        let is_odd = |value: &Value| mask(value).is_none();
+        details.chain(self.has("mask", is_odd).then_some("mask"))
+    }
+
+    /// Whether a message has a key with such a value.
+    fn has(&self, key: &str, is: impl Fn(&Value) -> bool) -> bool {
+        let values = self.messages.iter().filter_map(|m| m.get(key));
+        values.filter(|value| !value.is_null()).any(is)
     }
 
     /// Whether a message is the assistant's, and not left out of the loss by its own word.
@@ -98,8 +115,15 @@ impl Chat {
     /// Whether a message is left out of the loss by its own word.
     pub(super) fn is_masked(message: &Value) -> bool {
         let mut masks = MASKS.iter().filter_map(|key| message.get(key));
-        masks.any(is_zero)
+        masks.any(|value| as_flag(value) == Some(false))
+            || message.get("mask").and_then(mask) == Some(true)
     }
+}
+
+/// What `mask` says: that a message is hidden from the loss. Of a number it cannot be told whether
+/// it is that or a weight.
+fn mask(value: &Value) -> Option<bool> {
+    as_flag(value).filter(|_| !value.is_number())
 }
 
 /// Turns of tools under other names, which are taken as the assistant's or the tool's.

@@ -214,6 +214,12 @@ fn turns_may_be_left_out_of_the_loss() {
         ("loss_weight", json!(0.0)),
         ("train", json!(false)),
         ("training", json!(false)),
+        ("training", json!("no")),
+        ("train_on_turn", json!(false)),
+        ("loss", json!(false)),
+        ("loss", json!("False")),
+        ("mask", json!(true)),
+        ("mask", json!("yes")),
     ] {
         let mut chat = Chat {
             messages: messages(),

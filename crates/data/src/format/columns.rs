@@ -1,6 +1,6 @@
 //! Which columns a shape reads, and which it leaves out though they mean something.
 
-use super::prompt::{INPUT, SYSTEM};
+use super::prompt::{INPUT, SYSTEM, first_text};
 use super::shape::CHATS;
 use super::template::placeholders;
 use super::tokens::LOSS_MASKS;
@@ -11,14 +11,18 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Columns that say with 0 that a row is not learnt.
-const WEIGHTS: [&str; 2] = ["weight", "loss_weight"];
+const WEIGHTS: [&str; 3] = ["weight", "loss_weight", "sample_weight"];
+/// Columns that say with false that the answer is a bad one, as in the files of KTO.
+const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// What else is no mere remark on a row: a column of these names that is not read is named.
 const MEANT: &[&str] = &[
     "answer",
     "attention_mask",
     "audio",
     "audios",
+    "chat_template_kwargs",
     "chosen",
+    "chosen_response",
     "completion",
     "context",
     "documents",
@@ -29,18 +33,25 @@ const MEANT: &[&str] = &[
     "input",
     "input_ids",
     "instruction",
+    "kto_tag",
     "label",
     "labels",
+    "loss",
     "loss_weight",
+    "mask",
     "output",
     "prompt",
     "rejected",
+    "rejected_response",
     "response",
+    "sample_weight",
     "system",
+    "system_message",
     "system_prompt",
     "text",
     "tools",
     "train",
+    "train_on_turn",
     "training",
     "video",
     "videos",
@@ -100,13 +111,12 @@ impl Shape {
         }
     }
 
-    /// The columns by which a row is not learnt: a weight of 0, and `label` false beside an answer,
-    /// which says that the answer is a bad one (as in the files of KTO).
+    /// The columns by which a row is not learnt: a weight of 0, and `label` false beside an answer.
     fn masks(&self) -> Vec<&'static str> {
         let is_answered = !matches!(self, Self::Text(_) | Self::Template(..) | Self::Tokenized);
         let contents = self.contents();
         let mut masks = WEIGHTS.to_vec();
-        masks.extend(is_answered.then_some("label"));
+        masks.extend(LABELS.into_iter().filter(|_| is_answered));
         masks.retain(|mask| !contents.contains(mask));
         masks
     }
@@ -116,20 +126,26 @@ impl Shape {
 pub(crate) fn is_masked(shape: &Shape, row: &Map<String, Value>) -> bool {
     let mut masks = shape.masks().into_iter();
     masks.any(|mask| match (mask, row.get(mask)) {
-        ("label", Some(value)) => as_bool(value) == Some(false),
-        (_, Some(value)) => is_zero(value),
         (_, None) => false,
+        (label, Some(value)) if LABELS.contains(&label) => as_bool(value) == Some(false),
+        (_, Some(value)) => as_flag(value) == Some(false),
     })
 }
 
-/// Whether a weight says that something is not learnt.
-pub(crate) fn is_zero(value: &Value) -> bool {
-    as_number(value) == Some(0.0) || as_bool(value) == Some(false)
+/// What a weight of 0 or 1, true or false, yes or no says.
+pub(crate) fn as_flag(value: &Value) -> Option<bool> {
+    let word = value.as_str().map(|text| text.trim().to_lowercase());
+    match (as_number(value), word.as_deref()) {
+        (Some(0.0), _) | (_, Some("no")) => Some(false),
+        (Some(1.0), _) | (_, Some("yes")) => Some(true),
+        _ => as_bool(value),
+    }
 }
 
 /// What is to be said of a row.
 pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
     let mut notes = left_out(shape, row);
+    notes.extend(unused(shape, row, content));
     if let Content::Chat(chat) = content {
         for column in CHATS {
             let turns = tool_turns(row, column).map(|turn| Note::ToolTurn(turn.into()));
@@ -137,8 +153,28 @@ pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) 
         }
         notes.extend(chat.unknown_roles().map(|role| Note::Role(role.into())));
         notes.extend(chat.odd_weights().map(|key| Note::Weight(key.into())));
+        notes.extend(chat.left_out().map(|key| Note::LeftOut(key.into())));
     }
     notes
+}
+
+/// Columns that give way to another of the same meaning.
+fn unused(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
+    let first = |names: &[&str]| first_text(row, names).ok().flatten();
+    let system = match (shape, content) {
+        (_, Content::Chat(chat)) => chat.messages.first().and_then(|m| m["content"].as_str()),
+        (Shape::PromptCompletion(_) | Shape::Instruction(_), _) => first(&SYSTEM),
+        _ => return Vec::new(),
+    };
+    let mut pairs: Vec<_> = SYSTEM.map(|name| (name, system)).into();
+    if matches!(shape, Shape::Instruction(_)) {
+        pairs.extend(INPUT.map(|name| (name, first(&INPUT))));
+    }
+    let unused = pairs.into_iter().filter(|(name, used)| {
+        let value = row.get(*name).filter(|value| !is_empty(value));
+        value.is_some_and(|value| value.as_str() != *used)
+    });
+    unused.map(|(name, _)| Note::LeftOut(name.into())).collect()
 }
 
 /// What is to be said of a row's columns.
@@ -150,15 +186,14 @@ pub(crate) fn left_out(shape: &Shape, row: &Map<String, Value>) -> Vec<Note> {
         if contents.contains(&column) {
             continue;
         }
-        let (is_mask, is_flag) = (masks.contains(&column), as_bool(value).is_some());
+        let is_mask = masks.contains(&column);
         let is_template = matches!(shape, Shape::Template(..)) && value.is_string();
         let is_meant = [MEANT, &CHATS, &LOSS_MASKS]
             .iter()
             .any(|names| names.contains(&column));
-        if is_mask && column != "label" {
-            let is_weight = is_flag || matches!(as_number(value), Some(0.0 | 1.0));
-            notes.extend((!is_weight).then(|| Note::Weight(name.clone())));
-        } else if (is_template || is_meant) && !(is_mask && is_flag) {
+        if is_mask && !LABELS.contains(&column) {
+            notes.extend(as_flag(value).is_none().then(|| Note::Weight(name.clone())));
+        } else if (is_template || is_meant) && !(is_mask && as_bool(value).is_some()) {
             notes.push(Note::LeftOut(name.clone()));
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use std::result::Result;
 
 /// Columns for the system's words.
-pub(crate) const SYSTEM: [&str; 2] = ["system", "system_prompt"];
+pub(crate) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
 /// Columns for what an instruction is about.
 pub(super) const INPUT: [&str; 2] = ["input", "context"];
 

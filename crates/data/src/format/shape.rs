@@ -51,6 +51,12 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
             columns().join(", ")
         ),
     };
+    if first.is_empty() {
+        return Err(DataError::File {
+            file: file.into(),
+            problem: "has a first row without columns: {}".into(),
+        });
+    }
     let named = config.completion_field.as_deref();
     if let Some(column) = named.filter(|column| !has(column)) {
         return Err(missing("completion_field", format!("is {column:?}")));

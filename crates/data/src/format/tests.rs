@@ -315,6 +315,12 @@ fn columns_that_mean_something_are_used_or_named() {
         ("weight", json!(0), true),
         ("weight", json!("0.0"), true),
         ("loss_weight", json!(0.0), true),
+        ("sample_weight", json!(0), true),
+        ("sample_weight", json!("no"), true),
+        ("kto_tag", json!(false), true),
+        ("kto_tag", json!(true), false),
+        // A class of two, in a CSV file.
+        ("label", json!("no"), false),
         ("weight", json!(1), false),
         ("label", json!(false), true),
         ("label", json!("False"), true),
@@ -348,6 +354,31 @@ fn columns_that_mean_something_are_used_or_named() {
             json!({"text": "a", "completion_mask": [1]}),
             "`completion_mask` left out",
         ),
+        (
+            json!({"prompt": "a", "completion": "b", "rejected_response": "c", "mask": "User"}),
+            "`mask`, `rejected_response` left out",
+        ),
+        (
+            json!({"prompt": "a", "completion": "b", "system": "s", "system_prompt": "t"}),
+            "`system_prompt` left out",
+        ),
+        (
+            json!({"instruction": "a", "output": "b", "input": "c", "context": "d"}),
+            "`context` left out",
+        ),
+        (
+            json!({"messages": [{"role": "system", "content": "b"}], "system": "other",
+                "chat_template_kwargs": {"a": 1}}),
+            "`chat_template_kwargs`, `system` left out",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": "b", "train_detail": [1], "mask": 1}]}),
+            "`mask`, `train_detail` left out",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": "b", "training": "later"}]}),
+            "`training` is neither",
+        ),
     ] {
         let said = said(row, &plain);
         assert!(said.len() == 1 && said[0].starts_with(words), "{said:?}");
@@ -355,6 +386,9 @@ fn columns_that_mean_something_are_used_or_named() {
     for row in [
         json!({"text": "a", "id": 3, "system": "", "history": [], "images": null}),
         json!({"messages": [], "tools": "[]", "system": "s", "weight": 1}),
+        json!({"messages": [], "system_message": "s", "system": "s"}),
+        json!({"messages": [{"role": "user", "content": "b", "loss": null, "mask": false}]}),
+        json!({"prompt": "a", "completion": "b", "kto_tag": true, "sample_weight": "1.0"}),
     ] {
         assert_eq!(said(row, &plain), [""; 0]);
     }
@@ -376,6 +410,26 @@ fn masks_of_tokens_leave_labels_out() {
         panic!("no tokens");
     };
     assert_eq!(labels, [-100, -100]);
+    for mask in [json!([false, true]), json!([0.0, 1.0]), json!([0, 1])] {
+        let row =
+            json!({"input_ids": [5, 6], "completion_mask": mask, "attention_mask": [true, 1.0]});
+        let Content::Tokens { labels, .. } = plain(row).unwrap().1 else {
+            panic!("no tokens");
+        };
+        assert_eq!(labels, [-100, 6]);
+    }
+    for (mask, value) in [
+        (json!([0, 2]), "2"),
+        (json!([0.5, 1]), "0.5"),
+        (json!([0, "1"]), "\"1\""),
+    ] {
+        for column in ["loss_mask", "attention_mask"] {
+            let row = json!({"input_ids": [5, 6], column: mask});
+            let error = plain(row).unwrap_err().to_string();
+            let words = format!("has {value} in `{column}`, where each token wants 0 or 1");
+            assert!(error.contains(&words), "{error}");
+        }
+    }
     let row = json!({"input_ids": [5, 6], "completion_mask": [1]});
     let error = plain(row).unwrap_err().to_string();
     assert!(
@@ -472,4 +526,20 @@ fn an_escape_that_nobody_has_read_is_named() {
     }
     assert_eq!(warning("{question}\n"), None);
     assert_eq!(warning(r"C:\data {question}"), None);
+}
+
+#[test]
+fn the_words_of_the_system_have_three_names() {
+    for name in ["system", "system_prompt", "system_message"] {
+        let row = json!({"prompt": "a", "completion": "b", name: "Be brief."});
+        assert_eq!(plain(row).unwrap().1, prompted("Be brief.\n\na", "b"));
+        let row = json!({"messages": [{"role": "user", "content": "a"}], name: "Be brief."});
+        assert_eq!(messages(row)[0], ("system".into(), "Be brief.".into()));
+    }
+}
+
+#[test]
+fn a_row_without_columns_is_named() {
+    let error = plain(json!({})).unwrap_err().to_string();
+    assert_eq!(error, "a.jsonl has a first row without columns: {}");
 }

@@ -24,6 +24,19 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
             .ok_or_else(|| format!("has something else than a list of integers in `{column}`")),
     };
     let input_ids = list("input_ids")?.ok_or("has no `input_ids`")?;
+    // Parquet has masks of true and false, data frames those of 0.0 and 1.0.
+    let mask = |column: &str| match columns.get(column) {
+        Some(Value::Array(list)) => {
+            let odd = list.iter().find(|value| as_mask(value).is_none());
+            match odd {
+                None => Ok(Some(list.iter().filter_map(as_mask).collect())),
+                Some(odd) => Err(format!(
+                    "has {odd} in `{column}`, where each token wants 0 or 1, or false or true"
+                )),
+            }
+        }
+        _ => list(column),
+    };
     let same_length = |column: &str, values: Vec<i64>| match values.len() == input_ids.len() {
         true => Ok(values),
         false => Err(format!(
@@ -38,12 +51,12 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
     };
     let mut labels = labels;
     for column in LOSS_MASKS {
-        let Some(mask) = list(column)? else { continue };
+        let Some(mask) = mask(column)? else { continue };
         let mask = same_length(column, mask)?;
         let masked = labels.iter_mut().zip(mask).filter(|(_, mask)| *mask == 0);
         masked.for_each(|(label, _)| *label = IGNORE_INDEX);
     }
-    let Some(mask) = list("attention_mask")? else {
+    let Some(mask) = mask("attention_mask")? else {
         return Ok(Content::Tokens { input_ids, labels });
     };
     // What the mask leaves out is padding; batches are padded anew.
@@ -59,4 +72,9 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
         labels: kept(labels),
         input_ids: kept(input_ids),
     })
+}
+
+fn as_mask(value: &Value) -> Option<i64> {
+    let number = value.as_bool().map(f64::from).or_else(|| value.as_f64())?;
+    [0, 1].into_iter().find(|mask| *mask as f64 == number)
 }

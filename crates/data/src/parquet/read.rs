@@ -2,12 +2,12 @@
 
 use super::pages;
 use crate::error::{DataError, Result};
-use crate::format::no_text;
-use crate::source::{Record, Records};
+use crate::format::{no_text, no_time};
+use crate::source::{Record, Records, two_columns};
 use burn_peft_files::foreign;
 use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
-use parquet::basic::{ConvertedType, Repetition, Type as Physical};
+use parquet::basic::{ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -15,6 +15,7 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Number, Value, json};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 
@@ -52,6 +53,8 @@ pub(crate) fn records<'a>(
     })
     .map_err(&bad)?;
     let schema = metadata.schema();
+    let nanos = schema.get_fields().iter().filter(|column| is_nanos(column));
+    let nanos: Vec<String> = nanos.map(|column| column.name().into()).collect();
     let fields = schema.get_fields().iter().filter(wanted).cloned().collect();
     let wanted = Type::group_type_builder(schema.name()).with_fields(fields);
     let wanted = wanted.build().map_err(&bad)?;
@@ -60,7 +63,7 @@ pub(crate) fn records<'a>(
     let mut iter = Some(guarded(|| iter.project(Some(wanted))).map_err(&bad)?);
     let columns = std::iter::from_fn(move || {
         let rows = iter.as_mut()?;
-        let row = guarded(|| rows.next().map(|row| Ok(object(&row?))).transpose());
+        let row = guarded(|| rows.next().map(|row| Ok(timed(&row?, &nanos))).transpose());
         if row.is_err() {
             iter = None;
         }
@@ -93,7 +96,17 @@ fn open(name: &str, mut file: File) -> Result<SerializedFileReader<File>> {
             problem: problem.into(),
         });
     }
-    guarded(|| SerializedFileReader::new(file)).map_err(|error| unreadable(name, &error))
+    let reader =
+        guarded(|| SerializedFileReader::new(file)).map_err(|error| unreadable(name, &error))?;
+    let columns = reader.metadata().file_metadata().schema().get_fields();
+    let mut names = HashSet::new();
+    match columns.iter().find(|column| !names.insert(column.name())) {
+        Some(twice) => Err(DataError::File {
+            file: name.into(),
+            problem: two_columns(twice.name()),
+        }),
+        None => Ok(reader),
+    }
 }
 
 /// The `parquet` crate panics on some files that contradict themselves: that is an error here.
@@ -136,6 +149,29 @@ fn value_of_kind(column: &Type) -> Value {
     }
 }
 
+/// Whether a column holds nanoseconds since 1970, which the `parquet` crate gives as plain numbers.
+fn is_nanos(column: &TypePtr) -> bool {
+    let basic = column.get_basic_info();
+    let time = basic.logical_type_ref();
+    matches!(time, Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS)
+}
+
+/// The columns of a row; those of `nanos` are times.
+fn timed(row: &Row, nanos: &[String]) -> Map<String, Value> {
+    let columns = row.get_column_iter();
+    let columns = columns.map(|(name, field)| match field {
+        Field::Long(time) if nanos.contains(name) => {
+            let time = DateTime::from_timestamp_nanos(*time);
+            (
+                name.clone(),
+                time.format("%Y-%m-%d %H:%M:%S%.9f %:z").to_string().into(),
+            )
+        }
+        field => (name.clone(), value(field)),
+    });
+    columns.collect()
+}
+
 fn object(row: &Row) -> Map<String, Value> {
     let columns = row.get_column_iter();
     columns
@@ -143,12 +179,12 @@ fn object(row: &Row) -> Map<String, Value> {
         .collect()
 }
 
-/// A value as JSON has it: times as text, null where no calendar has them; bytes as text where they
-/// are that, as writers that know no text leave it.
+/// A value as JSON has it: times as text, but for those in no calendar; bytes as text where they are
+/// that, as writers that know no text leave it.
 fn value(field: &Field) -> Value {
-    let time = |time: Option<DateTime<Utc>>, format| match time {
+    let time = |time: Option<DateTime<Utc>>, units, format| match time {
         Some(time) => time.format(format).to_string().into(),
-        None => Value::Null,
+        None => no_time(units),
     };
     let float = |number| Number::from_f64(number).map_or(Value::Null, Value::Number);
     match field {
@@ -173,14 +209,17 @@ fn value(field: &Field) -> Value {
         Field::Decimal(_) | Field::TimeMillis(_) | Field::TimeMicros(_) => field.to_string().into(),
         Field::Date(days) => time(
             DateTime::from_timestamp(i64::from(*days) * 24 * 60 * 60, 0),
+            (*days).into(),
             "%Y-%m-%d",
         ),
         Field::TimestampMillis(millis) => time(
             DateTime::from_timestamp_millis(*millis),
+            *millis,
             "%Y-%m-%d %H:%M:%S%.3f %:z",
         ),
         Field::TimestampMicros(micros) => time(
             DateTime::from_timestamp_micros(*micros),
+            *micros,
             "%Y-%m-%d %H:%M:%S%.6f %:z",
         ),
         Field::Group(row) => object(row).into(),

@@ -1,4 +1,5 @@
-use crate::{DataConfig, Examples, Limits, Result, SampleBy, Source, train_bpe};
+use crate::source::Row;
+use crate::{DataConfig, Examples, Limits, Result, SampleBy, Shape, Source, train_bpe};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{
     ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int64Type,
@@ -83,7 +84,7 @@ fn reads_text_and_numbers_whatever_they_are_compressed_by() {
 }
 
 #[test]
-fn times_that_no_calendar_has_are_null() {
+fn times_that_no_calendar_has_are_named_where_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     let columns =
@@ -94,10 +95,82 @@ fn times_that_no_calendar_has_are_null() {
     });
     // As the `parquet` crate writes them.
     let expected = [
-        json!({"millis": "1970-01-02 00:00:00.000 +00:00", "micros": null}),
-        json!({"millis": null, "micros": "1969-12-31 23:59:59.999999 +00:00"}),
+        json!({"millis": "1970-01-02 00:00:00.000 +00:00", "micros": {"a time out of range": i64::MAX}}),
+        json!({"millis": {"a time out of range": i64::MIN}, "micros": "1969-12-31 23:59:59.999999 +00:00"}),
     ];
     assert_eq!(rows(&path).unwrap(), expected);
+    let mut config = DataConfig::new("a.parquet");
+    config.template = Some("{micros}".into());
+    let shape = Shape::detect(expected[0].as_object().unwrap(), "a.parquet", &config).unwrap();
+    let columns = expected[0].as_object().unwrap().clone();
+    let error = shape.read(&Row { number: 1, columns }, "a.parquet row 1");
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "a.parquet row 1 has a time out of range in `micros`, where text is wanted"
+    );
+}
+
+#[test]
+fn nanoseconds_are_times_as_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = "required int64 when (TIMESTAMP(NANOS,true)); required int64 local \
+                   (TIMESTAMP(NANOS,false)); required int64 number;";
+    write(&path, columns, Compression::UNCOMPRESSED, |group| {
+        column::<Int64Type>(group, &[1_700_000_000_000_000_000, -1]);
+        column::<Int64Type>(group, &[1, i64::MAX]);
+        column::<Int64Type>(group, &[5, 6]);
+    });
+    // date -u -d @1700000000; 2262-04-11 is where pandas.Timestamp.max lies.
+    let expected = [
+        json!({
+            "when": "2023-11-14 22:13:20.000000000 +00:00",
+            "local": "1970-01-01 00:00:00.000000001 +00:00",
+            "number": 5
+        }),
+        json!({
+            "when": "1969-12-31 23:59:59.999999999 +00:00",
+            "local": "2262-04-11 23:47:16.854775807 +00:00",
+            "number": 6
+        }),
+    ];
+    assert_eq!(rows(&path).unwrap(), expected);
+}
+
+#[test]
+fn two_columns_of_one_name_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = "required binary text (UTF8); required binary text (UTF8);";
+    write(&path, columns, Compression::UNCOMPRESSED, |group| {
+        texts(group, [b"one", b"two"]);
+        texts(group, [b"three", b"four"]);
+    });
+    for error in [rows(&path).unwrap_err(), load(&path).unwrap_err()] {
+        let error = error.to_string();
+        assert!(
+            error.ends_with(
+                "a.parquet has the column \"text\" twice; which of them is meant cannot be told, so \
+                 rename one"
+            ),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_without_rows_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = "required binary text (UTF8);";
+    write(&path, columns, Compression::UNCOMPRESSED, |group| {
+        column::<ByteArrayType>(group, &[]);
+    });
+    let error = load(&path).unwrap_err().to_string();
+    assert!(
+        error.ends_with("has no usable row: it has no rows"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! CSV and TSV files.
 
-use super::{Content, Record, Records};
+use super::{Content, Record, Records, two_columns};
 use crate::error::{DataError, Result};
 use csv::{ErrorKind, Position};
 use serde_json::Value;
@@ -45,10 +45,7 @@ pub(super) fn records<'a>(
     }
     let named = || header.iter().filter(|name| !name.is_empty());
     if let Some(twice) = named().find(|name| named().filter(|n| n == name).count() > 1) {
-        let problem = format!(
-            "has the column {twice:?} twice; which of them is meant cannot be told, so rename one"
-        );
-        return Err(bad(csv::Error::from(io::Error::other(problem))));
+        return Err(bad(csv::Error::from(io::Error::other(two_columns(twice)))));
     }
     Ok(Box::new(reader.into_records().map(move |record| {
         let record = record.map_err(&bad)?;
@@ -138,7 +135,10 @@ fn explain(error: &csv::Error, starts: &Starts) -> String {
             line(pos)
         ),
         ErrorKind::Utf8 { pos, err } => {
-            format!("is not UTF-8 text:{} holds {err}", line(pos))
+            format!(
+                "is not UTF-8 text:{} holds {err}; save it as UTF-8",
+                line(pos)
+            )
         }
         _ => format!("is not CSV: {error}"),
     }

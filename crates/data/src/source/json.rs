@@ -31,12 +31,12 @@ const LISTS: &[&str] = &[
 ];
 
 /// Whether every line of a file is a value of its own: not if it begins with part of one, or is one
-/// object that holds the rows. A `.json` file (`may_be_list`) may also be a list in one line.
-pub(super) fn is_lines(path: &Path, name: &str, may_be_list: bool) -> Result<bool> {
+/// object that holds the rows or a list of them, as it may be in a `.json` file (`is_json`).
+pub(super) fn is_lines(path: &Path, name: &str, is_json: bool) -> Result<bool> {
     let mut reader = begin(open(path)?, path, name)?;
     let first = reader.by_ref().bytes().find(is_filled).transpose();
     let first = match first.map_err(DataError::io(path))? {
-        Some(b'[') | None if may_be_list => return Ok(false),
+        Some(b'[') | None if is_json => return Ok(false),
         Some(first) => first,
         None => return Ok(true),
     };
@@ -49,7 +49,7 @@ pub(super) fn is_lines(path: &Path, name: &str, may_be_list: bool) -> Result<boo
     };
     Ok(match parse(line) {
         Err(error) => !error.is_eof(),
-        Ok(Value::Object(object)) if !is_row(&object) => {
+        Ok(Value::Object(object)) if is_json && !is_row(&object) => {
             lists(&object).is_empty() || reader.bytes().any(|byte| is_filled(&byte))
         }
         Ok(_) => true,
@@ -60,8 +60,14 @@ fn is_filled(byte: &io::Result<u8>) -> bool {
     !byte.as_ref().is_ok_and(u8::is_ascii_whitespace)
 }
 
-/// The rows of a file's text; of several lists in an object those of `list`.
-pub(super) fn records(content: &str, name: &str, list: Option<&str>) -> Result<Records<'static>> {
+/// The rows of a file's text; of several lists in an object those of `list`. Its only object may
+/// hold the rows in a `.json` file (`is_json`); in others it is a row.
+pub(super) fn records(
+    content: &str,
+    name: &str,
+    list: Option<&str>,
+    is_json: bool,
+) -> Result<Records<'static>> {
     let bad = |problem| DataError::File {
         file: name.into(),
         problem,
@@ -71,7 +77,7 @@ pub(super) fn records(content: &str, name: &str, list: Option<&str>) -> Result<R
     if values.len() == 1 {
         values = match (values.remove(0), list) {
             (Value::Array(rows), None) => rows,
-            (Value::Object(object), _) => rows(object, name, list).map_err(bad)?,
+            (Value::Object(object), _) if is_json => rows(object, name, list).map_err(bad)?,
             (value, _) => vec![value],
         };
     } else if let Some(list) = list {
@@ -124,13 +130,20 @@ fn rows(
     }
 }
 
-/// The keys of an object that hold lists of objects.
+/// The keys of an object that hold lists of objects; where none of them is known for rows, the known
+/// ones that hold other lists, such as empty ones, as well.
 fn lists(object: &Map<String, Value>) -> Vec<&str> {
     let holds_rows = |value: &Value| {
         let list = value.as_array().filter(|list| !list.is_empty());
         list.is_some_and(|list| list.iter().all(Value::is_object))
     };
-    let lists = object.iter().filter(|(_, value)| holds_rows(value));
+    let is_known = |key: &str| LISTS.contains(&key);
+    let has_known = object
+        .iter()
+        .any(|(key, value)| is_known(key) && holds_rows(value));
+    let lists = object.iter().filter(|(key, value)| {
+        holds_rows(value) || (!has_known && is_known(key) && value.is_array())
+    });
     lists.map(|(key, _)| key.as_str()).collect()
 }
 
@@ -155,16 +168,18 @@ fn parse_all(text: &str) -> serde_json::Result<Vec<Value>> {
     })
 }
 
-/// JSON as the standard has it: `NaN` and infinite numbers become null, half a surrogate pair
-/// becomes the character `�`, as where other decoders find it.
+/// JSON as the standard has it: `NaN` and numbers that are infinite or as good as that (`1e999`)
+/// become null, half a surrogate pair becomes the character `�`, as where other decoders find it.
 fn repaired(text: &str) -> Cow<'_, str> {
     let (mut out, mut rest, mut is_string) = (String::new(), text, false);
     let mut is_changed = false;
-    while let Some(at) = rest.find(['"', '\\', 'N', 'I', '-']) {
+    let is_of_note = |c: char| matches!(c, '"' | '\\' | 'N' | 'I' | '-' | '0'..='9');
+    while let Some(at) = rest.find(is_of_note) {
         out += &rest[..at];
         rest = &rest[at..];
-        let word = ["NaN", "Infinity", "-Infinity"].into_iter();
+        let word = ["NaN", "-NaN", "Infinity", "-Infinity"].into_iter();
         let mut word = word.filter(|word| !is_string && rest.starts_with(word));
+        let null;
         let (read, written) = if let Some(word) = word.next() {
             // As long as the word, so that errors name the right column (but for `NaN`).
             (word.len(), &"null     "[..word.len().max(4)])
@@ -177,6 +192,18 @@ fn repaired(text: &str) -> Cow<'_, str> {
                     let escaped = rest[1..].chars().next().map_or(0, char::len_utf8);
                     (1 + escaped, &rest[..1 + escaped])
                 }
+            }
+        } else if !is_string
+            && rest.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        {
+            let is_part = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
+            let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            let number = rest[..length].parse::<f64>();
+            if number.is_ok_and(f64::is_infinite) {
+                null = format!("{:length$}", "null");
+                (length, null.as_str())
+            } else {
+                (length, &rest[..length])
             }
         } else {
             is_string ^= rest.starts_with('"');

@@ -31,7 +31,10 @@ impl<R: BufRead> Lines<R> {
     fn utf8(&self, bytes: Vec<u8>, place: &str) -> Result<String> {
         String::from_utf8(bytes).map_err(|error| DataError::File {
             file: self.name.clone(),
-            problem: format!("is not UTF-8 text: {}{place}", error.utf8_error()),
+            problem: format!(
+                "is not UTF-8 text: {}{place}; save it as UTF-8",
+                error.utf8_error()
+            ),
         })
     }
 }

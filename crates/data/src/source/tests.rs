@@ -108,11 +108,11 @@ fn bad_files_are_named_with_the_row() {
     );
     assert_eq!(
         error("a.jsonl", "[1]"),
-        "a.jsonl line 1 is not a JSON object: {…}"
+        "a.jsonl line 1 is [1], and not a JSON object {…}"
     );
     assert_eq!(
         error("a.json", "[{}, 3]"),
-        "a.json row 2 is not a JSON object: {…}"
+        "a.json row 2 is 3, and not a JSON object {…}"
     );
     assert!(error("a.json", "[{\"text\": \"cut o").starts_with("a.json is not JSON: EOF"));
     for end in ["\n", "\r\n", "\n\n\n", "\r\n\r\n"] {
@@ -124,7 +124,17 @@ fn bad_files_are_named_with_the_row() {
         );
     }
     assert!(error("a.jsonl", b"{\"text\": \"\xff\"}").starts_with("a.jsonl is not UTF-8 text"));
-    assert!(error("a.jsonl", b"{}\n\xff").ends_with("of line 2"));
+    assert!(error("a.jsonl", b"{}\n\xff").ends_with("of line 2; save it as UTF-8"));
+    assert!(error("a.csv", b"text\ncaf\xe9\n").ends_with("; save it as UTF-8"));
+    assert!(error("a.json", b"[\"caf\xe9\"]").ends_with("; save it as UTF-8"));
+    let long = format!("\"{}\"", "é".repeat(50));
+    assert_eq!(
+        error("a.jsonl", long),
+        format!(
+            "a.jsonl line 1 is \"{}…, and not a JSON object {{…}}",
+            "é".repeat(39)
+        )
+    );
     assert!(error("a.parquet", "PAR1").starts_with("a.parquet is "));
     assert!(error("a.docx", "").starts_with("a.docx ends in \"docx\""));
 }
@@ -315,4 +325,64 @@ fn what_is_no_text_is_named() {
     }
     assert!(error("a.jsonl", b"\x1f\x8b\x08\0").starts_with("a.jsonl is compressed by gzip"));
     assert!(error("a.csv", b"\xff\xfet\0e\0").starts_with("a.csv is text in UTF-16"));
+}
+
+#[test]
+fn a_row_of_jsonl_is_no_file_of_rows() {
+    let row = "{\"id\": 1, \"turns\": [{\"text\": \"A\"}, {\"text\": \"B\"}]}";
+    let over_lines = row.replace(", ", ",\n");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content, found) in [
+        ("a.jsonl", row, 1),
+        ("a.ndjson", row, 1),
+        ("a.jsonl", &over_lines, 1),
+        ("a.json", row, 2),
+        ("a.json", &over_lines, 2),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        let source = open(path.to_str().unwrap(), SampleBy::Line).unwrap();
+        let rows: Vec<Row> = source.rows().unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), found, "{name} {content}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_rows_is_none_of_another_name() {
+    let lists = error("a.json", "{\"authors\": [{\"name\": \"x\"}], \"rows\": []}");
+    assert!(
+        lists.contains("holds several lists of rows: `authors` (1), `rows` (0); name the one"),
+        "{lists}"
+    );
+    // Beside a list that is known for rows, an empty one is none to choose.
+    let content = "{\"train\": [{\"text\": \"one\"}], \"test\": []}";
+    let rows = read("a.json", content, SampleBy::Line).unwrap();
+    assert_eq!(rows, numbered(&[(1, "one")]));
+    assert_eq!(
+        read("a.json", "{\"data\": []}", SampleBy::Line).unwrap(),
+        []
+    );
+    assert_eq!(
+        error("a.json", "{\"data\": [\"a\"]}"),
+        "a.json row 1 is \"a\", and not a JSON object {…}"
+    );
+}
+
+#[test]
+fn numbers_that_nothing_can_hold_are_null() {
+    let digits = "9".repeat(400);
+    let line = format!(
+        r#"{{"a": 1e999, "b": -1E+400, "c": -NaN, "d": {digits}, "e": [-2.5, 3e2], "text": "1e999 -NaN"}}"#
+    );
+    let path = tempfile::tempdir().unwrap();
+    for (name, content) in [("a.jsonl", line.clone()), ("a.json", format!("[{line}]"))] {
+        let path = path.path().join(name);
+        fs::write(&path, content).unwrap();
+        let source = open(path.to_str().unwrap(), SampleBy::Line).unwrap();
+        let row = source.rows().unwrap().next().unwrap().unwrap();
+        let expected = serde_json::json!({
+            "a": null, "b": null, "c": null, "d": null, "e": [-2.5, 300.0], "text": "1e999 -NaN"
+        });
+        assert_eq!(Value::from(row.columns), expected);
+    }
 }
