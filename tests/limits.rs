@@ -13,7 +13,7 @@ use burn_peft::get_peft_model;
 use burn_peft::methods::IA3Config;
 use burn_peft_device::max_tensor_bytes;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::weights::{initial_weights, save_model};
+use burn_peft_models::weights::{initial_weights, load_weights, save_model};
 use burn_peft_models::{
     CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, KvCache, LmBatch, ModelConfig, Pretrained,
 };
@@ -117,7 +117,7 @@ fn loss(device: &Device) -> f32 {
     let vocab_size = (128 << 20) / (768 * 4);
     let mut model = gpt2(vocab_size, device);
     let weight = |name: &str| Ok(Some(values(&shape(name, vocab_size))));
-    model.load(weight).unwrap();
+    load_weights(&mut model, weight).unwrap();
     let batch = batch(vocab_size, device);
     (model.loss(&batch) / batch.count as f32).into_scalar::<f32>()
 }
@@ -131,7 +131,9 @@ fn what_fits_is_computed_and_what_does_not_is_named() {
     assert_eq!(max_tensor_bytes(&device), Some(128 << 20));
 
     // GPT-2's own embedding: 154 MB.
-    let error = gpt2(50257, &device).load(|_| Ok(Some(values(&[50257, 768]))));
+    let error = load_weights(&mut gpt2(50257, &device), |_| {
+        Ok(Some(values(&[50257, 768])))
+    });
     let error = error.unwrap_err().to_string();
     for part in [
         "transformer.wte.weight",
