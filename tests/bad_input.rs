@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Lab, N_POSITIONS, PEFT, tree};
+use crate::common::{Answer, Lab, MERGE, N_POSITIONS, PEFT, tree};
 
 const INSPECT: [&str; 3] = ["inspect", "--model", "model"];
 const FORWARD: [&str; 7] = [
@@ -14,16 +14,6 @@ const FORWARD: [&str; 7] = [
     "--output",
     "out.safetensors",
 ];
-const MERGE: [&str; 7] = [
-    "merge",
-    "--model",
-    "model",
-    "--adapter",
-    "out",
-    "--output",
-    "merged",
-];
-
 /// Trains with one key set to something bad: it has to fail, and to leave no output folder.
 #[track_caller]
 fn train_fails(lab: &Lab, set: &str, named: &[&str]) {
@@ -108,119 +98,6 @@ fn truncated_files() {
         lab.write(file, whole);
     }
     assert!(!lab.path("merged").exists());
-}
-
-#[test]
-fn an_adapter_in_pytorchs_format_alone() {
-    let lab = Lab::with_adapter();
-    let from = lab.path("out/adapter_model.safetensors");
-    std::fs::rename(from, lab.path("out/adapter_model.bin")).unwrap();
-    let named = [
-        "out: ",
-        "only PyTorch's adapter_model.bin",
-        "save it as safetensors",
-    ];
-    lab.fails(&MERGE, &named);
-    lab.fails(&["combine", "--adapter", "out", "--output", "both"], &named);
-}
-
-/// As `generate` refuses them.
-#[test]
-fn a_loss_that_is_not_finite_is_no_result() {
-    let lab = Lab::with_adapter();
-    let file = "model/model.safetensors";
-    let mut weights = lab.read(file);
-    // The last row of the last tensor, the embedding, which is the head too.
-    let end = weights.len();
-    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    lab.write(file, weights);
-    let eval = ["eval", "--model", "model", "--data", "train.jsonl"];
-    let named = [
-        "the loss is NaN",
-        "the model's weights, or the adapter's, are broken",
-    ];
-    for more in [
-        &[][..],
-        &["--json"],
-        &["--adapter", "out"],
-        &["--adapter", "out", "--json"],
-    ] {
-        let answer = lab.peft(&[&eval[..], more].concat());
-        assert_eq!(answer.out, "");
-        answer.failed(&named);
-    }
-}
-
-#[test]
-fn a_perplexity_that_no_number_holds_is_told() {
-    let lab = Lab::new();
-    let file = "model/model.safetensors";
-    let mut weights = lab.read(file);
-    let end = weights.len();
-    // Of the embedding, which is the head too: the row of a token that all texts lack.
-    weights[end - 4..].copy_from_slice(&1e6_f32.to_le_bytes());
-    lab.write(file, weights);
-    let eval = [
-        "eval",
-        "--model",
-        "model",
-        "--data",
-        "train.jsonl",
-        "--json",
-    ];
-    let answer = lab.peft(&eval);
-    assert_eq!(answer.code, Some(0), "{answer:?}");
-    let said = "is more than a number can hold (null in JSON)";
-    assert!(answer.err.contains(said), "{answer:?}");
-}
-
-#[test]
-fn weights_of_other_kinds_are_named_with_the_way_out() {
-    let lab = Lab::with_adapter();
-    let from = lab.path("model/model.safetensors");
-    std::fs::rename(from, lab.path("weights")).unwrap();
-    for (name, way) in [
-        ("pytorch_model.bin", "save_pretrained"),
-        ("pytorch_model.bin.index.json", "save_pretrained"),
-        ("tf_model.h5", "from_tf=True"),
-        ("flax_model.msgpack", "from_flax=True"),
-        ("model-q4.gguf", "llama.cpp's format"),
-        (
-            "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json",
-        ),
-        ("other.safetensors", "rename it"),
-    ] {
-        let path = lab.path("model").join(name);
-        std::fs::write(&path, "x").unwrap();
-        lab.fails(
-            &MERGE,
-            &["model: has no model.safetensors, only", name, way],
-        );
-        std::fs::remove_file(path).unwrap();
-    }
-    std::fs::rename(lab.path("weights"), lab.path("model/model.safetensors")).unwrap();
-
-    std::fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
-    lab.fails(
-        &MERGE,
-        &["out: the folder has adapter_config.json, but no adapter_model.safetensors"],
-    );
-    lab.write("out/pytorch_model.bin", "x");
-    lab.fails(&MERGE, &["out: has only PyTorch's pytorch_model.bin"]);
-}
-
-#[test]
-fn numbers_that_only_python_writes_are_named() {
-    let lab = Lab::with_adapter();
-    for (file, word) in [
-        ("out/adapter_config.json", "NaN"),
-        ("model/config.json", "Infinity"),
-    ] {
-        lab.write(file, format!("{{\n \"a\": {word}\n}}"));
-        let said = format!("{word} in line 2 is no number of JSON, though Python writes it");
-        lab.fails(&MERGE, &[file, &said]);
-    }
 }
 
 #[test]

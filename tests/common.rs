@@ -215,6 +215,17 @@ impl From<Output> for Answer {
     }
 }
 
+/// Merges the adapter of [`Lab::with_adapter`] into its model.
+pub const MERGE: [&str; 7] = [
+    "merge",
+    "--model",
+    "model",
+    "--adapter",
+    "out",
+    "--output",
+    "merged",
+];
+
 /// The built command.
 pub const PEFT: &str = env!("CARGO_BIN_EXE_peft");
 

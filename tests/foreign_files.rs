@@ -1,6 +1,6 @@
 //! Files that are something else than their name says, and files with a byte order mark.
 
-use crate::common::Lab;
+use crate::common::{Lab, MERGE};
 
 const POINTER: &str =
     "version https://git-lfs.github.com/spec/v1\noid sha256:248dfc39\nsize 548105171\n";
@@ -79,4 +79,67 @@ fn a_byte_order_mark_changes_nothing() {
     }
     assert_eq!((lab.ok(&GENERATE), lab.ok(&DATA)), (text, data));
     lab.ok(&["train", "train.toml", "--set", "training.output_dir=again"]);
+}
+
+#[test]
+fn an_adapter_in_pytorchs_format_alone() {
+    let lab = Lab::with_adapter();
+    let from = lab.path("out/adapter_model.safetensors");
+    std::fs::rename(from, lab.path("out/adapter_model.bin")).unwrap();
+    let named = [
+        "out: ",
+        "only PyTorch's adapter_model.bin",
+        "save it as safetensors",
+    ];
+    lab.fails(&MERGE, &named);
+    lab.fails(&["combine", "--adapter", "out", "--output", "both"], &named);
+}
+
+#[test]
+fn weights_of_other_kinds_are_named_with_the_way_out() {
+    let lab = Lab::with_adapter();
+    let from = lab.path("model/model.safetensors");
+    std::fs::rename(from, lab.path("weights")).unwrap();
+    for (name, way) in [
+        ("pytorch_model.bin", "save_pretrained"),
+        ("pytorch_model.bin.index.json", "save_pretrained"),
+        ("tf_model.h5", "from_tf=True"),
+        ("flax_model.msgpack", "from_flax=True"),
+        ("model-q4.gguf", "llama.cpp's format"),
+        (
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+        ),
+        ("other.safetensors", "rename it"),
+    ] {
+        let path = lab.path("model").join(name);
+        std::fs::write(&path, "x").unwrap();
+        lab.fails(
+            &MERGE,
+            &["model: has no model.safetensors, only", name, way],
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+    std::fs::rename(lab.path("weights"), lab.path("model/model.safetensors")).unwrap();
+
+    std::fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
+    lab.fails(
+        &MERGE,
+        &["out: the folder has adapter_config.json, but no adapter_model.safetensors"],
+    );
+    lab.write("out/pytorch_model.bin", "x");
+    lab.fails(&MERGE, &["out: has only PyTorch's pytorch_model.bin"]);
+}
+
+#[test]
+fn numbers_that_only_python_writes_are_named() {
+    let lab = Lab::with_adapter();
+    for (file, word) in [
+        ("out/adapter_config.json", "NaN"),
+        ("model/config.json", "Infinity"),
+    ] {
+        lab.write(file, format!("{{\n \"a\": {word}\n}}"));
+        let said = format!("{word} in line 2 is no number of JSON, though Python writes it");
+        lab.fails(&MERGE, &[file, &said]);
+    }
 }

@@ -151,3 +151,53 @@ fn eval_says_which_rows_are_left_out() {
         assert!(answer.err.contains(line), "{}", answer.err);
     }
 }
+
+/// As `generate` refuses them.
+#[test]
+fn a_loss_that_is_not_finite_is_no_result() {
+    let lab = Lab::with_adapter();
+    let file = "model/model.safetensors";
+    let mut weights = lab.read(file);
+    // The last row of the last tensor, the embedding, which is the head too.
+    let end = weights.len();
+    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    lab.write(file, weights);
+    let eval = ["eval", "--model", "model", "--data", "train.jsonl"];
+    let named = [
+        "the loss is NaN",
+        "the model's weights, or the adapter's, are broken",
+    ];
+    for more in [
+        &[][..],
+        &["--json"],
+        &["--adapter", "out"],
+        &["--adapter", "out", "--json"],
+    ] {
+        let answer = lab.peft(&[&eval[..], more].concat());
+        assert_eq!(answer.out, "");
+        answer.failed(&named);
+    }
+}
+
+#[test]
+fn a_perplexity_that_no_number_holds_is_told() {
+    let lab = Lab::new();
+    let file = "model/model.safetensors";
+    let mut weights = lab.read(file);
+    let end = weights.len();
+    // Of the embedding, which is the head too: the row of a token that all texts lack.
+    weights[end - 4..].copy_from_slice(&1e6_f32.to_le_bytes());
+    lab.write(file, weights);
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--data",
+        "train.jsonl",
+        "--json",
+    ];
+    let answer = lab.peft(&eval);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let said = "is more than a number can hold (null in JSON)";
+    assert!(answer.err.contains(said), "{answer:?}");
+}

@@ -164,4 +164,6 @@ pub(crate) fn no_time(units: i64) -> Value {
 }
 
 #[cfg(test)]
+mod columns_tests;
+#[cfg(test)]
 mod tests;

@@ -15,9 +15,9 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 /// `LoraAdapter<Part>`, is the slot of the struct itself and not of a part of it. On the model itself,
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
 /// architecture, as `config.json` does, and the paths of its input and output embeddings;
-/// `untie = "untie"` names a method of its own that gives a tied output embedding its own weight,
-/// `resize = "resize"` one that gives the vocabulary another number of rows, `model_info = "info"` names a method of its own that tells of its openings for methods that act
-/// at the model.
+/// three keys name methods of the model: `untie = "untie"` gives a tied output embedding its own
+/// weight, `resize = "resize"` gives the vocabulary another number of rows, and
+/// `model_info = "info"` tells of the openings for methods that act at the model.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

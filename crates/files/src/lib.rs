@@ -2,8 +2,8 @@
 //!
 //! [`read_text`] reads a text file, without the byte order mark some editors put before it, and
 //! says in plain words what a file is that is no text: a Git LFS pointer, compressed bytes, UTF-16.
-//! [`foreign`] says the same of bytes that are at hand, [`begin_text`] of a stream. [`atomic`] writes files that are whole or
-//! not there.
+//! [`foreign`] says the same of bytes that are at hand, [`begin_text`] of a stream. [`atomic`] writes
+//! files that are whole or not there.
 
 pub mod atomic;
 mod error;

@@ -28,7 +28,8 @@ impl<M: BaseModel> PeftModel<M> {
     /// `B A` is the beginning of the singular value decomposition of the change.
     ///
     /// Works for every method that can be merged, with copies of layers (`modules_to_save`) taken
-    /// over, and the base's embeddings that the adapter's file has. Costs a decomposition for each layer.
+    /// over, and the base's embeddings that the adapter's file has. Costs a decomposition for each
+    /// layer.
     ///
     /// # Errors
     /// If there is no adapter of this name, it cannot be merged or changes biases or other

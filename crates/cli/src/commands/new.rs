@@ -77,8 +77,8 @@ fn positions(model: &str) -> Result<Option<usize>> {
     Ok(Some(config.common().max_positions))
 }
 
-/// What the file says of the columns of `train`, and the text that a run continues. A file that is not there may come later, and
-/// nothing is fetched.
+/// What the file says of the columns of `train`, and the text that a run continues. A file that is
+/// not there may come later, and nothing is fetched.
 fn columns(train: &str) -> (String, String) {
     let mut config = DataConfig::new(train);
     let mut sample = None;
