@@ -54,6 +54,17 @@ pub struct Answer {
     pub err: String,
 }
 
+/// Variables that change what a command prints or where it looks.
+const SETTINGS: [&str; 7] = [
+    "CI",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "NO_COLOR",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+];
+
 impl Lab {
     /// `model/` (GPT-2 with two narrow blocks, random), `train.jsonl` and `train.toml`.
     pub fn new() -> Self {
@@ -115,9 +126,13 @@ impl Lab {
         names
     }
 
-    /// The command, in this folder, cut off from the Hub and the user's settings.
+    /// The command, in this folder, cut off from the Hub, the user's settings and what a CI sets
+    /// (with `CI`, anstream takes any terminal for one with colours).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        for name in SETTINGS {
+            command.env_remove(name);
+        }
         command
             .current_dir(self.dir.path())
             .env("HF_HUB_OFFLINE", "1")

@@ -60,7 +60,12 @@ fn a_type_that_a_device_cannot_compute_in_is_an_error() {
         "training.bf16=true",
     ]);
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    for part in ["training.bf16 = true", "BF16", "float32", "peft devices"] {
+    for part in [
+        "training.bf16 = true",
+        "bfloat16",
+        "float32",
+        "peft devices",
+    ] {
         assert!(answer.err.contains(part), "{answer:?}");
     }
     assert!(!lab.path("out").exists(), "nothing was begun");
