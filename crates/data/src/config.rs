@@ -1,8 +1,8 @@
 //! The `[data]` table of a training file.
 
 use crate::error::{DataError, Result};
-use crate::example::Limits;
 use crate::format::unread_escape;
+use crate::tokens::example::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 

@@ -2,13 +2,13 @@
 
 use crate::config::DataConfig;
 use crate::error::Result;
-use crate::example::Limits;
-use crate::examples::Examples;
-use crate::folder;
-use crate::part::{Part, Split};
 use crate::source::Finder;
-use crate::tokenize::Tokenize;
+use crate::source::folder;
+use crate::source::part::{Part, Split};
 use crate::tokenizer::Tokenizer;
+use crate::tokens::example::Limits;
+use crate::tokens::examples::Examples;
+use crate::tokens::tokenize::Tokenize;
 
 /// What to train on, and what to evaluate on.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl DataSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpe::tiny;
+    use crate::tokenizer::bpe::tiny;
 
     const LIMITS: Limits = Limits {
         n_positions: 16,

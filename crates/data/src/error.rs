@@ -1,7 +1,7 @@
 //! What can go wrong between a file and a batch.
 
 use crate::config::FILE_KINDS;
-use crate::example::Limits;
+use crate::tokens::example::Limits;
 use burn_peft_files::FileError;
 use std::path::PathBuf;
 

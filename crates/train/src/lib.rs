@@ -5,81 +5,44 @@
 //! counts optimizer steps, accumulates gradients by tokens, cuts them by their global norm, and
 //! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
 
-mod above_bar;
-mod arguments;
-mod best;
 mod checkpoint;
-mod checkpoint_info;
-mod config;
-mod dashboard;
+mod configuration;
 mod error;
-mod estimate;
-mod eva;
-mod evaluate;
-mod files;
-mod grads;
-mod identity;
-mod keys;
-mod loader;
-mod log;
-mod memory;
-mod metrics;
-mod numbers;
-mod old_run;
 mod optimizer;
-mod optimizer_state;
-mod overrides;
-mod parameter_groups;
-mod peft_table;
-mod quantization;
-mod renderer;
-mod report;
-mod resume;
-mod run_folder;
-mod sample;
-mod schedule;
-mod settings;
-mod state;
-mod step;
-mod strategy;
-mod target;
-mod tensorboard;
-mod train;
-mod values;
-mod whole;
-mod words;
+mod run;
+mod seeing;
 
 #[cfg(test)]
 mod tests;
 
-pub use above_bar::above_bar;
-pub use arguments::{IntervalStrategy, SamplingStrategy, Steps, TrainingArguments};
-pub use best::{Best, BestCheckpoint, BestMetric};
 pub use burn::train::Interrupter;
 pub use burn::train::renderer::MetricsRenderer;
-pub use checkpoint_info::CheckpointInfo;
-pub use config::TrainConfig;
-pub use dashboard::{check_dashboard, dashboard};
+pub use checkpoint::best::{Best, BestCheckpoint, BestMetric};
+pub use checkpoint::info::CheckpointInfo;
+pub use checkpoint::old_run::OldRun;
+pub use checkpoint::run_folder::RunFolder;
+pub use configuration::arguments::{IntervalStrategy, SamplingStrategy, Steps, TrainingArguments};
+pub use configuration::config::TrainConfig;
+pub use configuration::keys::keys_meant_by;
+pub use configuration::quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
+pub use configuration::settings::{Origin, Setting, settings_toml};
 pub use error::{Result, TrainError};
-pub use estimate::{Estimate, estimate};
-pub use eva::initialize_lora_eva_weights;
-pub use evaluate::{Evaluation, evaluate};
-pub use keys::keys_meant_by;
-pub use log::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
-pub use memory::peak_memory_bytes;
-pub use numbers::{clock, number, paragraph, perplexity, speed, time_left};
-pub use old_run::OldRun;
+pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use optimizer::{OptimizerName, adamw, optimizer};
-pub use quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
-pub use renderer::ProgressRenderer;
-pub use report::{Assessment, REPORT_NAME, Report};
-pub use run_folder::RunFolder;
-pub use sample::{SamplePrompt, Samples};
-pub use schedule::{Schedule, SchedulerKwargs, SchedulerType};
-pub use settings::{Origin, Setting, settings_toml};
-pub use target::TrainTarget;
-pub use tensorboard::EVENTS_NAME;
-pub use train::{TrainOptions, TrainOutcome, train};
+pub use run::estimate::{Estimate, estimate};
+pub use run::eva::initialize_lora_eva_weights;
+pub use run::evaluate::{Evaluation, evaluate};
+pub use run::target::TrainTarget;
+pub use run::train::{TrainOptions, TrainOutcome, train};
+pub use seeing::above_bar::above_bar;
+pub use seeing::dashboard::{check_dashboard, dashboard};
+pub use seeing::log::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
+pub use seeing::memory::peak_memory_bytes;
+pub use seeing::numbers::{clock, number, paragraph, perplexity, speed, time_left};
+pub use seeing::renderer::ProgressRenderer;
+pub use seeing::report::{Assessment, REPORT_NAME, Report};
+pub use seeing::sample::{SamplePrompt, Samples};
+pub use seeing::tensorboard::EVENTS_NAME;
 
 // It is compiled and run here because this crate has Burn's `train`.
 #[cfg(doctest)]

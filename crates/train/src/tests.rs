@@ -14,10 +14,10 @@ use burn_peft_data::{Example, Examples, Shape};
 use burn_peft_models::{AutoModel, CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
 use serde_json::Value;
 
-use crate::loader::{Loader, Order};
-use crate::state::Position;
-use crate::step::Trainee;
-use crate::strategy::backward;
+use crate::run::loader::{Loader, Order};
+use crate::run::state::Position;
+use crate::run::step::Trainee;
+use crate::run::strategy::backward;
 use crate::*;
 use burn::data::dataloader::DataLoader;
 

@@ -5,7 +5,7 @@ use super::shape::CHATS;
 use super::template::placeholders;
 use super::tokens::LOSS_MASKS;
 use super::{Content, Shape};
-use crate::chat::tool_turns;
+use crate::tokenizer::chat::tool_turns;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

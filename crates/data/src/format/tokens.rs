@@ -1,7 +1,7 @@
 //! Rows that are tokens already.
 
 use super::Content;
-use crate::example::IGNORE_INDEX;
+use crate::tokens::example::IGNORE_INDEX;
 use serde_json::{Map, Value};
 
 /// Columns that say of each token whether it is learnt (1) or not (0), as TRL and others name them.

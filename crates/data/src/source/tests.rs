@@ -1,5 +1,5 @@
 use super::*;
-use crate::part::Part;
+use crate::source::part::Part;
 use std::fs;
 
 fn open(spec: &str, sample_by: SampleBy) -> Result<Source> {

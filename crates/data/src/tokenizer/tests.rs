@@ -1,5 +1,5 @@
 use super::*;
-use crate::bpe::tiny;
+use crate::tokenizer::bpe::tiny;
 use serde_json::json;
 use std::fs;
 

@@ -1,0 +1,171 @@
+//! The shape of a file's rows, told from its columns, and what a row of it holds.
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use crate::source::Row;
+use crate::tokenizer::chat::Chat;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fmt;
+
+mod columns;
+pub(crate) mod overview;
+mod prompt;
+mod shape;
+pub(crate) mod suggest;
+mod template;
+mod tokens;
+
+pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
+pub use prompt::instruction_prompt;
+pub(crate) use prompt::{SYSTEM, first_text};
+pub(crate) use shape::{is_row, question_and_answer};
+pub use template::example_prompt;
+use template::fill;
+pub(crate) use template::unread_escape;
+
+/// The shape of a file's rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// A column of text.
+    Text(String),
+    /// `prompt`, and the column of its completion.
+    PromptCompletion(String),
+    /// `instruction`, `input` or `context` (which may be absent or empty), and the column of the
+    /// output.
+    Instruction(String),
+    /// A template, and the column of the completion if there is one.
+    Template(String, Option<String>),
+    /// A chat: `messages` (or ShareGPT's `conversations`), with optional `tools`.
+    Messages(String),
+    /// Two columns of messages, or of one text each: what is given, and what is to be learnt.
+    ChatCompletion(String, String),
+    #[default]
+    /// `input_ids`, with optional `labels` and masks: used as they are.
+    Tokenized,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(column) => write!(f, "text (column `{column}`)"),
+            Self::PromptCompletion(column) => write!(f, "prompt/{column}"),
+            Self::Instruction(column) => write!(f, "instruction/input/{column}"),
+            Self::Template(_, Some(column)) => write!(f, "template, completion in `{column}`"),
+            Self::Template(_, None) => write!(f, "template"),
+            Self::Messages(column) => write!(f, "chat (column `{column}`)"),
+            Self::ChatCompletion(prompt, column) => write!(f, "{prompt}/{column} of messages"),
+            Self::Tokenized => write!(f, "input_ids (already tokenised)"),
+        }
+    }
+}
+
+/// What one row holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A text, all of it to be learnt.
+    Text(String),
+    /// A text of which the second part is the answer to the first.
+    Prompted {
+        /// What is given.
+        prompt: String,
+        /// What is to be learnt.
+        completion: String,
+    },
+    /// A conversation, for the tokenizer's template.
+    Chat(Chat),
+    /// Tokens, not yet checked against a vocabulary.
+    Tokens {
+        /// The token ids.
+        input_ids: Vec<i64>,
+        /// What is to be learnt at each; -100 is nothing.
+        labels: Vec<i64>,
+    },
+}
+
+impl Shape {
+    /// Tells the shape from the columns of the first row of `file` and from what the user said.
+    ///
+    /// # Errors
+    /// Columns that are no shape, or a setting that names a column that is not there.
+    pub fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Self> {
+        shape::detect(first, file, config)
+    }
+
+    /// What a row holds, `place` being how errors call the row.
+    ///
+    /// # Errors
+    /// A column that is missing from this row or holds something else.
+    pub fn read(&self, row: &Row, place: &str) -> Result<Content> {
+        let content = self.content(&row.columns);
+        content.map_err(|problem| DataError::Row {
+            place: place.into(),
+            problem,
+        })
+    }
+
+    fn content(&self, row: &Map<String, Value>) -> std::result::Result<Content, String> {
+        let prompted = |prompt, column: &str| {
+            let completion = text(row, column)?;
+            Ok(Content::Prompted { prompt, completion })
+        };
+        match self {
+            Self::Text(column) => Ok(Content::Text(text(row, column)?)),
+            Self::PromptCompletion(column) => prompted(prompt::plain(row)?, column),
+            Self::Instruction(column) => prompted(prompt::instruction(row)?, column),
+            Self::Template(template, Some(column)) => prompted(fill(template, row)?, column),
+            Self::Template(template, None) => Ok(Content::Text(fill(template, row)?)),
+            Self::Messages(column) => Ok(Content::Chat(Chat::new(row, &[column], 0)?)),
+            Self::ChatCompletion(prompt, column) => {
+                Ok(Content::Chat(Chat::new(row, &[prompt, column], 1)?))
+            }
+            Self::Tokenized => tokens::tokens(row),
+        }
+    }
+}
+
+fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, String> {
+    match columns.get(column) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        other => Err(format!(
+            "has {} in `{column}`, where text is wanted",
+            kind(other)
+        )),
+    }
+}
+
+fn kind(value: Option<&Value>) -> &'static str {
+    match value {
+        None => "nothing",
+        Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "true or false",
+        Some(Value::Number(_)) => "a number",
+        Some(Value::String(_)) => "text",
+        Some(Value::Array(_)) => "a list",
+        Some(Value::Object(object)) if object.contains_key(BYTES) => BYTES,
+        Some(Value::Object(object)) if object.contains_key(TIME) => TIME,
+        Some(Value::Object(_)) => "an object",
+    }
+}
+
+/// The only key of what stands for bytes that are no text, so that errors can say so.
+const BYTES: &str = "bytes that are no UTF-8";
+/// And of what stands for a time that is in no calendar.
+const TIME: &str = "a time out of range";
+
+/// What stands for bytes that are no text: JSON has nothing for them.
+#[cfg_attr(not(feature = "parquet"), expect(dead_code))]
+pub(crate) fn no_text(length: usize) -> Value {
+    Value::Object(Map::from_iter([(BYTES.to_owned(), length.into())]))
+}
+
+/// What stands for a time that is in no calendar: so many units since 1970.
+#[cfg_attr(not(feature = "parquet"), expect(dead_code))]
+pub(crate) fn no_time(units: i64) -> Value {
+    Value::Object(Map::from_iter([(TIME.to_owned(), units.into())]))
+}
+
+#[cfg(test)]
+mod columns_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What a file of rows holds, as far as it can be seen without a tokenizer.
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use crate::format::{Content, Shape};
+use crate::source::part::Part;
+use crate::source::{Finder, Row, Source};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+/// A file of rows without tokens.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The file.
+    pub file: String,
+    /// The shape of its rows.
+    pub shape: Shape,
+    /// The columns of its first row.
+    pub columns: Vec<String>,
+    /// The characters of what each row holds: of a chat, of all messages.
+    pub lengths: Vec<usize>,
+    /// The first row, the one in the middle and the last, with their numbers.
+    pub samples: Vec<(usize, Vec<Piece>)>,
+}
+
+impl Overview {
+    /// Reads a file; what is no file is looked for by `find`. `None` where the rows are tokens
+    /// already.
+    ///
+    /// # Errors
+    /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
+    pub fn read(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<Option<Self>> {
+        let mut source = Source::open(spec, config.sample_by, find)?;
+        let schema = source.schema()?;
+        if let Some(columns) = &schema {
+            source.read_only(&Shape::detect(columns, &source.name, config)?);
+        }
+        let bar = ProgressBar::hidden();
+        let rows = || -> Result<_> {
+            let records = Part::default().records(&source, &bar)?;
+            Ok(records.map(|record| source.parse(record?)))
+        };
+        let Some(first) = rows()?.next().transpose()? else {
+            return Err(DataError::Empty {
+                file: source.name.clone(),
+                problem: "the file is empty".into(),
+            });
+        };
+        let shape = Shape::detect(&first.columns, &source.name, config)?;
+        if shape == Shape::Tokenized {
+            return Ok(None);
+        }
+        let content = |row: &Row| shape.read(row, &source.place(row.number));
+        let mut lengths = Vec::new();
+        for row in rows()? {
+            lengths.push(characters(&content(&row?)?));
+        }
+        // They are read again: which are shown is known when all were counted.
+        let last = lengths.len() - 1;
+        let shown = [0, last / 2, last];
+        let mut samples = Vec::new();
+        for (index, row) in rows()?.enumerate() {
+            if shown.contains(&index) {
+                let row = row?;
+                samples.push((row.number, pieces(&content(&row)?, config)));
+            }
+        }
+        Ok(Some(Self {
+            columns: schema.unwrap_or(first.columns).keys().cloned().collect(),
+            file: source.name.clone(),
+            shape,
+            lengths,
+            samples,
+        }))
+    }
+}
+
+/// Text, and whether it is learnt.
+pub type Piece = (String, bool);
+
+/// A row as text; before each message of a chat stands its role.
+fn pieces(content: &Content, config: &DataConfig) -> Vec<Piece> {
+    let all = !config.completion_only_loss;
+    match content {
+        Content::Text(text) => vec![(text.clone(), true)],
+        Content::Prompted { prompt, completion } => {
+            vec![(prompt.clone(), all), (completion.clone(), true)]
+        }
+        Content::Chat(chat) => {
+            let messages = chat.messages.iter().enumerate();
+            let pieces = messages.flat_map(|(index, message)| {
+                let (role, text) = said(message);
+                let learnt = all || (role == "assistant" && index >= chat.given);
+                let label = if index == 0 { "" } else { "\n" };
+                [(format!("{label}{role}: "), false), (text, learnt)]
+            });
+            pieces.collect()
+        }
+        Content::Tokens { .. } => Vec::new(),
+    }
+}
+
+fn characters(content: &Content) -> usize {
+    let count = |text: &str| text.chars().count();
+    match content {
+        Content::Text(text) => count(text),
+        Content::Prompted { prompt, completion } => count(prompt) + count(completion),
+        Content::Chat(chat) => chat.messages.iter().map(|m| count(&said(m).1)).sum(),
+        Content::Tokens { .. } => 0,
+    }
+}
+
+/// The role and the text of a message; what is no text, such as a call of a tool, is JSON.
+fn said(message: &Value) -> (&str, String) {
+    let role = message.get("role").and_then(Value::as_str);
+    let text = match message.get("content") {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+    };
+    (role.unwrap_or_default(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &str) -> Result<Option<Overview>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, content).unwrap();
+        let spec = path.to_str().unwrap();
+        Overview::read(spec, &DataConfig::new(spec), &|_| Ok(None))
+    }
+
+    #[test]
+    fn rows_of_text_are_counted_in_characters() {
+        let rows = "{\"prompt\": \"é\", \"completion\": \"ab\"}\n".repeat(3);
+        let seen = read(&rows).unwrap().unwrap();
+        assert_eq!(seen.columns, ["prompt", "completion"]);
+        assert_eq!(seen.lengths, [3, 3, 3]);
+        let numbers: Vec<usize> = seen.samples.iter().map(|(row, _)| *row).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        assert_eq!(
+            seen.samples[0].1,
+            [("é".into(), false), ("ab".into(), true)]
+        );
+
+        let message = |role, content| format!("{{\"role\": \"{role}\", \"content\": {content}}}");
+        let (user, answer) = (
+            message("user", "\"Hi\""),
+            message("assistant", "null, \"tool_calls\": [{}]"),
+        );
+        let seen = read(&format!("{{\"messages\": [{user}, {answer}]}}"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(seen.lengths, [2]);
+        let text: String = seen.samples[0]
+            .1
+            .iter()
+            .map(|(text, _)| text.as_str())
+            .collect();
+        assert_eq!(text, "user: Hi\nassistant: ");
+    }
+
+    #[test]
+    fn tokens_have_no_characters_and_bad_rows_are_errors() {
+        assert!(read("{\"input_ids\": [1, 2]}").unwrap().is_none());
+        let error = read("{\"text\": \"a\"}\n{\"text\": 3}")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("a.jsonl line 2 has a number"), "{error}");
+        assert!(read("").unwrap_err().to_string().contains("empty"));
+    }
+}

@@ -1,0 +1,34 @@
+//! What a file of rows needs said of its columns.
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use crate::format::{Shape, question_and_answer};
+use crate::source::part::Part;
+use crate::source::{Finder, Source};
+use indicatif::ProgressBar;
+
+/// Sets `template` and `completion_field` where the first row of `config.train` has columns that are
+/// no shape, but look like a prompt and its completion, and returns the prompt of that row; what is
+/// no file is looked for by `find`. A file without rows says nothing.
+///
+/// # Errors
+/// As [`Overview::read`](crate::Overview::read), of the first row alone.
+pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<Option<String>> {
+    let source = Source::open(&config.train, config.sample_by, find)?;
+    let bar = ProgressBar::hidden();
+    let Some(first) = Part::default().records(&source, &bar)?.next() else {
+        return Ok(None);
+    };
+    let first = source.parse(first?)?.columns;
+    match Shape::detect(&first, &source.name, config) {
+        Ok(_) => Ok(None),
+        Err(error @ DataError::UnknownShape { .. }) => {
+            let (prompt, answer) = question_and_answer(&first).ok_or(error)?;
+            let sample = first[prompt].as_str().map(|text| format!("{text}\n"));
+            config.template = Some(format!("{{{prompt}}}\n"));
+            config.completion_field = Some(answer.into());
+            Ok(sample)
+        }
+        Err(error) => Err(error),
+    }
+}

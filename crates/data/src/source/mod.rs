@@ -1,0 +1,361 @@
+//! Files of rows, most of them read as a stream: JSONL, JSON, CSV, plain text, Parquet.
+
+use crate::config::{FILE_KINDS, SampleBy};
+use crate::error::{DataError, Result};
+use crate::format::Shape;
+use crate::source::folder::folder_and_split;
+use crate::source::slice::SlicedPath;
+use burn_peft_files::begin_text;
+use indicatif::ProgressBar;
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+mod delimited;
+pub(crate) mod folder;
+mod json;
+mod lines;
+pub(crate) mod parquet;
+pub(crate) mod part;
+pub(crate) mod slice;
+
+use lines::{Lines, paragraphs, text};
+
+/// One row: named values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Where it stands in its file, counted from 1: a line, or a row where there are no lines.
+    pub number: usize,
+    /// Its values by column.
+    pub columns: Map<String, Value>,
+}
+
+/// Finds the files of a data set that is no path, such as one on the Hub: `None` where the name
+/// cannot be one. The error is to be read on its own.
+pub type Finder<'a> =
+    &'a (dyn Fn(&str) -> std::result::Result<Option<Vec<PathBuf>>, String> + Sync);
+
+/// A file of rows, or several that are read one after the other.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// How errors call it: the path or name without its slice.
+    pub name: String,
+    /// What [`Row::number`] counts: `line` or `row`.
+    pub unit: &'static str,
+    /// Whether the one row is a long text, to be cut into windows.
+    pub document: bool,
+    /// The name with its slice.
+    spec: String,
+    files: Vec<(PathBuf, Kind)>,
+    /// Of an object that holds several lists of rows, the key of the one that is meant.
+    list: Option<String>,
+    /// The columns that are read of a file that need not be read whole; all unless set.
+    columns: Option<Vec<String>>,
+    sample_by: SampleBy,
+}
+
+/// A row that may still have to be parsed, which is the other threads' work.
+pub(crate) struct Record {
+    number: usize,
+    content: Content,
+}
+
+enum Content {
+    Json(String),
+    Value(Value),
+    Columns(Map<String, Value>),
+}
+
+/// Rows as they come from a file.
+pub(crate) type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
+
+impl Source {
+    /// Opens a file; `spec` is its path with an optional slice such as `[:500]`, and where a `.json`
+    /// file is an object that holds several lists of rows, the key of one: `reviews.json:train`.
+    /// What is no file is left to `find`.
+    ///
+    /// # Errors
+    /// A file that is missing or of an unknown kind.
+    pub fn open(spec: &str, sample_by: SampleBy, find: Finder<'_>) -> Result<Self> {
+        let sliced = sliced(spec);
+        let name = sliced.path;
+        let in_folder = folder_and_split(name).is_some();
+        let in_file = name.rsplit_once(':');
+        let in_file = in_file.filter(|(path, _)| Path::new(path).is_file());
+        let mut list = None;
+        let paths = if Path::new(name).exists() && !in_folder {
+            vec![name.into()]
+        } else if let Some((path, key)) = in_file {
+            list = Some(key.to_owned());
+            vec![path.into()]
+        } else {
+            find(name)
+                .map_err(DataError::Hub)?
+                .ok_or_else(|| DataError::NotFound(name.into()))?
+        };
+        let kind = |path: PathBuf| {
+            let kind = Kind::of(&path, name, list.is_some());
+            kind.map(|kind| (path, kind))
+        };
+        // Of a folder's files errors name the one that it is.
+        let called = match &paths[..] {
+            [path] if in_folder => path.display().to_string(),
+            _ => name.to_string(),
+        };
+        let files: Vec<_> = paths.into_iter().map(kind).collect::<Result<_>>()?;
+        let only = |kind| files.iter().all(|(_, k)| *k == kind);
+        if sample_by != SampleBy::Line && !only(Kind::Text) {
+            let problem = format!("is for plain text (.txt) only, and data is {name}");
+            return Err(DataError::Setting {
+                key: "sample_by",
+                problem,
+            });
+        }
+        let has_lines = files.len() == 1 && !only(Kind::Json) && !only(Kind::Parquet);
+        Ok(Self {
+            name: called,
+            unit: if has_lines { "line" } else { "row" },
+            document: sample_by == SampleBy::Document,
+            spec: spec.into(),
+            files,
+            list,
+            columns: None,
+            sample_by,
+        })
+    }
+
+    /// The files, in the order they are read in.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The columns of files that say so before a row is read, each with a value of its kind.
+    pub(crate) fn schema(&self) -> Result<Option<Map<String, Value>>> {
+        match self.files.first() {
+            Some((path, Kind::Parquet)) => {
+                crate::source::parquet::schema(&self.name, open(path)?).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Leaves out the columns that a shape does not read, where a file need not be read whole.
+    pub(crate) fn read_only(&mut self, shape: &Shape) {
+        let columns = shape.columns().into_iter().map(Into::into);
+        self.columns = Some(columns.collect());
+    }
+
+    /// The slice of the rows that is wanted.
+    pub(crate) fn slice(&self) -> SlicedPath<'_> {
+        sliced(&self.spec)
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        self.paths().map(bytes).sum()
+    }
+
+    /// How an error calls a row: `reviews.jsonl line 17`.
+    pub fn place(&self, row: usize) -> String {
+        format!("{} {} {row}", self.name, self.unit)
+    }
+
+    /// All rows, parsed.
+    ///
+    /// # Errors
+    /// An unreadable file, and a row that is not one, with its number.
+    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row>> + '_> {
+        let records = self.records(&ProgressBar::hidden())?;
+        Ok(records.map(|record| self.parse(record?)))
+    }
+
+    /// All rows as they come; `bar` hears of the bytes read.
+    pub(crate) fn records(&self, bar: &ProgressBar) -> Result<Records<'_>> {
+        let open = |(path, kind): &(PathBuf, Kind)| self.read(path, *kind, bar.clone());
+        let mut files = self.files.iter().map(open);
+        if self.files.len() == 1 {
+            return files
+                .next()
+                .unwrap_or_else(|| Ok(Box::new(std::iter::empty())));
+        }
+        let bar = bar.clone();
+        let each = self.files.iter().flat_map(move |(path, kind)| {
+            match self.read(path, *kind, bar.clone()) {
+                Ok(records) => records,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
+        });
+        Ok(Box::new(
+            (1..)
+                .zip(each)
+                .map(|(number, record)| Ok(Record { number, ..record? })),
+        ))
+    }
+
+    fn read(&self, path: &Path, kind: Kind, bar: ProgressBar) -> Result<Records<'_>> {
+        let file = open(path)?;
+        if kind == Kind::Parquet {
+            return crate::source::parquet::records(&self.name, file, bar, self.columns.as_deref());
+        }
+        let name = self.name.clone();
+        let lines = Lines {
+            reader: begin(bar.wrap_read(file), path, &name)?,
+            path: path.into(),
+            name,
+            number: 0,
+        };
+        Ok(match (kind, self.sample_by) {
+            (Kind::Lines, _) => Box::new(lines.filled().map(|line| {
+                let (number, line) = line?;
+                let content = Content::Json(line);
+                Ok(Record { number, content })
+            })),
+            (Kind::Json, _) => {
+                let may_hold_rows = path
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case("json"));
+                let content = lines.rest()?;
+                json::records(&content, &self.name, self.list.as_deref(), may_hold_rows)?
+            }
+            (Kind::Csv(delimiter), _) => {
+                delimited::records(lines.reader, delimiter, self.name.clone())?
+            }
+            (_, SampleBy::Line) => Box::new(lines.filled().map(|line| {
+                let (number, line) = line?;
+                Ok(text(number, line))
+            })),
+            (_, SampleBy::Paragraph) => Box::new(paragraphs(lines)),
+            (_, SampleBy::Document) => {
+                let whole = lines.rest()?;
+                let filled = !whole.trim().is_empty();
+                Box::new(filled.then(|| Ok(text(1, whole))).into_iter())
+            }
+        })
+    }
+
+    /// The columns of a row.
+    pub(crate) fn parse(&self, record: Record) -> Result<Row> {
+        let number = record.number;
+        let bad = |problem| DataError::Row {
+            place: self.place(number),
+            problem,
+        };
+        let value = match record.content {
+            Content::Columns(columns) => return Ok(Row { number, columns }),
+            Content::Value(value) => value,
+            Content::Json(line) => json::parse(&line).map_err(|error| {
+                // serde_json counts lines within the line; only its column helps.
+                let text = error.to_string();
+                let what = text.rsplit_once(" at line ");
+                let what = what.map_or(text.as_str(), |(what, _)| what);
+                bad(format!("is not JSON: {what} at column {}", error.column()))
+            })?,
+        };
+        match value {
+            Value::Object(columns) => Ok(Row { number, columns }),
+            value => {
+                let text = value.to_string();
+                let (shown, more) = match text.char_indices().nth(40) {
+                    Some((end, _)) => (&text[..end], "…"),
+                    None => (text.as_str(), ""),
+                };
+                Err(bad(format!(
+                    "is {shown}{more}, and not a JSON object {{…}}"
+                )))
+            }
+        }
+    }
+}
+
+impl Record {
+    /// A row that needs no parsing.
+    #[cfg(feature = "parquet")]
+    pub fn columns(number: usize, columns: Map<String, Value>) -> Self {
+        let content = Content::Columns(columns);
+        Self { number, content }
+    }
+}
+
+/// What is wrong with a file that has two columns of one name.
+pub(crate) fn two_columns(name: &str) -> String {
+    format!("has the column {name:?} twice; which of them is meant cannot be told, so rename one")
+}
+
+/// A path that is there may itself end in brackets.
+fn sliced(spec: &str) -> SlicedPath<'_> {
+    match Path::new(spec).exists() {
+        true => SlicedPath::whole(spec),
+        false => SlicedPath::new(spec),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Lines,
+    Json,
+    Csv(u8),
+    Text,
+    Parquet,
+}
+
+impl Kind {
+    /// The kind of a file, which of JSON shows in its first line; `is_list` where a list in it is
+    /// asked for.
+    fn of(path: &Path, name: &str, is_list: bool) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default();
+        let extension = extension.to_string_lossy().to_lowercase();
+        if is_list && extension != "json" {
+            let problem = "asks for a list in a file; only a .json file holds lists to choose from";
+            return Err(DataError::File {
+                file: name.into(),
+                problem: problem.into(),
+            });
+        }
+        Ok(match extension.as_str() {
+            "json" if is_list => Self::Json,
+            "json" | "jsonl" | "ndjson" => match json::is_lines(path, name, extension == "json")? {
+                true => Self::Lines,
+                false => Self::Json,
+            },
+            "csv" => Self::Csv(b','),
+            "tsv" => Self::Csv(b'\t'),
+            "txt" | "text" | "md" => Self::Text,
+            "parquet" => Self::Parquet,
+            other => {
+                let problem = format!(
+                    "ends in {other:?}, a kind of file that is not read; \
+                     read are {FILE_KINDS}"
+                );
+                return Err(DataError::File {
+                    file: name.into(),
+                    problem,
+                });
+            }
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => DataError::NotFound(path.display().to_string()),
+        _ => DataError::io(path)(source),
+    })
+}
+
+/// A text file from behind its byte order mark; what is no text is an error.
+fn begin<R: Read>(reader: R, path: &Path, name: &str) -> Result<BufReader<R>> {
+    let mut reader = BufReader::new(reader);
+    let problem = begin_text(&mut reader).map_err(DataError::io(path))?;
+    match problem {
+        None => Ok(reader),
+        Some(problem) => Err(DataError::File {
+            file: name.into(),
+            problem: problem.into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,483 @@
+use super::*;
+use crate::tokenizer::bpe::tiny;
+use serde_json::json;
+
+const CHATML: &str = "{% for message in messages %}
+    {{- '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}";
+
+fn template(source: &str) -> ChatTemplate {
+    let special = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    ChatTemplate::new(
+        source,
+        "m/chat_template.jinja",
+        special.as_object().cloned().unwrap(),
+    )
+    .unwrap()
+}
+
+fn messages() -> Vec<Value> {
+    let message = |role, content| json!({"role": role, "content": content});
+    vec![
+        message("user", "Hi"),
+        message("assistant", " Hello "),
+        message("user", "Bye"),
+        message("assistant", "So long"),
+    ]
+}
+
+fn render(source: &str, messages: Vec<Value>) -> std::result::Result<String, String> {
+    template(source).render(&messages, &Map::new(), false)
+}
+
+/// The parts of a chat's text that are learnt.
+fn learnt(source: &str, given: usize) -> std::result::Result<Vec<String>, String> {
+    let chat = Chat {
+        messages: messages(),
+        given,
+        ..Chat::default()
+    };
+    let (text, spans) = template(source).spans(&chat)?;
+    assert_eq!(
+        text,
+        template(source).render(&chat.messages, &chat.extras, false)?
+    );
+    Ok(spans
+        .into_iter()
+        .map(|span| text[span].to_string())
+        .collect())
+}
+
+#[test]
+fn renders_as_transformers_does() {
+    assert_eq!(
+        template(CHATML)
+            .render(&messages()[..2], &Map::new(), true)
+            .unwrap(),
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>assistant\n"
+    );
+    // What models' templates use beyond plain Jinja.
+    for (source, expected) in [
+        (
+            "{{ bos_token }}\n  {% if true %}\n  a\n  {% endif %}\nb",
+            "<s>\n  a\nb",
+        ),
+        (
+            "{{ messages[0] | tojson }}",
+            r#"{"role": "user", "content": "<é>"}"#,
+        ),
+        (
+            "{{ [1, {'a': none}] | tojson(indent=2) }}",
+            "[\n  1,\n  {\n    \"a\": null\n  }\n]",
+        ),
+        (
+            "{{ messages[0].content.strip('<>').upper().startswith('É') }}",
+            "True",
+        ),
+        (
+            "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "1",
+        ),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "1",
+        ),
+        (
+            "{% for m in messages[::-1] %}{{ loop.previtem is defined }}{{ m.tool_calls is defined }}{% endfor %}",
+            "FalseFalse",
+        ),
+        (
+            "{%- macro say(x) -%} {{ x }}! {%- endmacro -%} {{ say('a') }}",
+            "a!",
+        ),
+        (
+            "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}",
+            "role=user;content=<é>;",
+        ),
+        ("{{ strftime_now('%Y') | int > 2020 }}", "True"),
+    ] {
+        let found = render(source, vec![json!({"role": "user", "content": "<é>"})]);
+        assert_eq!(found.unwrap(), expected, "{source}");
+    }
+}
+
+#[test]
+fn the_assistants_turns_are_learnt() {
+    assert_eq!(
+        learnt(CHATML, 0).unwrap(),
+        ["Hello<|im_end|>\n", "So long<|im_end|>\n"]
+    );
+    assert_eq!(learnt(CHATML, 2).unwrap(), ["So long<|im_end|>\n"]);
+    // Without a generation prompt: Llama 2's way.
+    let llama = "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token ~ '[INST] ' ~ m.content ~ ' [/INST]' }}{% else %}{{ ' ' ~ m.content | trim ~ ' ' ~ eos_token }}{% endif %}{% endfor %}";
+    assert_eq!(learnt(llama, 0).unwrap(), [" Hello </s>", " So long </s>"]);
+}
+
+#[test]
+fn a_tag_of_three_signs_is_an_error() {
+    for source in ["{%}", "x{%}{% if true %}", "{%"] {
+        assert!(
+            ChatTemplate::new(source, "m", Map::new()).is_err(),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_template_may_mark_them_itself() {
+    let marked = "{% for m in messages %}\n<{{ m.role }}>\n  {% if m.role == 'assistant' %}\n  {%- generation -%}\n  {{ m.content | trim }}.\n  {%- endgeneration %}\n  {% endif %}\n{% endfor %}";
+    assert_eq!(learnt(marked, 0).unwrap(), ["Hello.", "So long."]);
+    // The signs for white space mean what they mean without the marks.
+    let plain = marked
+        .replace("{%- generation -%}", "{%- if true -%}")
+        .replace("endgeneration", "endif");
+    assert_eq!(
+        render(marked, messages()).unwrap(),
+        render(&plain, messages()).unwrap()
+    );
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error() {
+    let last_only = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let error = learnt(last_only, 0).unwrap_err();
+    assert!(
+        error.contains("message 2 changes") && error.contains("{% generation %}"),
+        "{error}"
+    );
+    let error = render("{{ raise_exception('Roles must alternate') }}", messages()).unwrap_err();
+    assert!(
+        error.starts_with("the chat template (m") && error.contains("Roles must alternate"),
+        "{error}"
+    );
+    assert!(!error.contains('\n'), "{error}");
+    let error = ChatTemplate::new("{% if %}", "m", Map::new()).unwrap_err();
+    assert!(error.starts_with("the chat template (m"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_reads_its_template() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny().save(dir.path().join("tokenizer.json")).unwrap();
+    let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    let load = || Tokenizer::load(dir.path()).unwrap();
+    let error = load()
+        .apply_chat_template(&messages(), false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("it has no chat_template") && error.contains("tokenizer"),
+        "{error}"
+    );
+
+    let text = "{{ messages[0].content }}{{ eos_token }}";
+    write(
+        "tokenizer_config.json",
+        json!({"chat_template": text}).to_string(),
+    );
+    let render = || load().apply_chat_template(&messages(), false).unwrap();
+    assert_eq!(render(), "Hi<|endoftext|>");
+    let named =
+        json!([{"name": "tool_use", "template": "no"}, {"name": "default", "template": text}]);
+    let config = json!({"chat_template": named, "eos_token": {"content": "t"}});
+    write("tokenizer_config.json", config.to_string());
+    assert_eq!(render(), "Hit");
+    write("chat_template.jinja", CHATML.into());
+    assert!(render().starts_with("<|im_start|>user"));
+
+    let chat = Chat {
+        messages: messages(),
+        ..Chat::default()
+    };
+    let (ids, trained) = load().encode_chat(&chat, "line 1").unwrap();
+    let learnt: Vec<u32> = ids
+        .iter()
+        .zip(&trained)
+        .filter(|(_, t)| **t)
+        .map(|(id, _)| *id)
+        .collect();
+    assert_eq!(
+        load().decode(&learnt).unwrap(),
+        "Hello<|im_end|>\nSo long<|im_end|>\n"
+    );
+    assert_eq!(load().decode(&ids).unwrap(), render());
+}
+
+#[test]
+fn turns_may_be_left_out_of_the_loss() {
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    for (key, value) in [
+        ("weight", json!(0)),
+        ("loss_weight", json!(0.0)),
+        ("train", json!(false)),
+        ("training", json!(false)),
+        ("training", json!("no")),
+        ("train_on_turn", json!(false)),
+        ("loss", json!(false)),
+        ("loss", json!("False")),
+        ("mask", json!(true)),
+        ("mask", json!("yes")),
+    ] {
+        let mut chat = Chat {
+            messages: messages(),
+            ..Chat::default()
+        };
+        chat.messages[1][key] = value;
+        chat.messages[3]["weight"] = json!(1);
+        for (source, expected) in [(CHATML, "So long<|im_end|>\n"), (marked, "So long")] {
+            let (text, spans) = template(source).spans(&chat).unwrap();
+            let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
+            assert_eq!(learnt, [expected], "{key}");
+        }
+    }
+}
+
+/// Phi-3.5's way: a text that wants no answer ends behind its last message.
+#[test]
+fn an_end_behind_the_last_message_is_no_part_of_those_before() {
+    let phi = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}";
+    assert_eq!(
+        learnt(phi, 0).unwrap(),
+        [" Hello <|end|>\n", "So long<|end|>\n</s>"]
+    );
+    // An end that begins as the next turn does.
+    let special = json!({"eos_token": "<|endoftext|>"});
+    let special = special.as_object().cloned().unwrap();
+    let template = ChatTemplate::new(phi, "m", special).unwrap();
+    let chat = Chat {
+        messages: messages(),
+        ..Chat::default()
+    };
+    let (text, spans) = template.spans(&chat).unwrap();
+    let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
+    assert_eq!(
+        learnt,
+        [" Hello <|end|>\n", "So long<|end|>\n<|endoftext|>"]
+    );
+    // Without a generation prompt, what comes before an answer has the end too.
+    let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ eos_token }}";
+    assert_eq!(
+        super::tests::learnt(plain, 0).unwrap(),
+        ["assistant:  Hello \n", "assistant: So long\n</s>"]
+    );
+    // The last answer looks like the first: still, the answer itself is what changes.
+    let last_only = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let mut same = messages();
+    same[3]["content"] = same[1]["content"].clone();
+    let chat = Chat {
+        messages: same,
+        ..Chat::default()
+    };
+    let error = super::tests::template(last_only).spans(&chat).unwrap_err();
+    assert!(error.contains("message 2 changes"), "{error}");
+}
+
+/// Templates that would run for ever or fill the memory.
+#[test]
+fn a_template_has_a_budget_of_steps_and_of_text() {
+    let loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}";
+    let grow = |what: &str| {
+        format!(
+            "{{% set ns = namespace(s='ab', l=[1]) %}}{{% for i in range(60) %}}{what}{{% endfor %}}{{{{ ns.s }}}}{{{{ ns.l }}}}"
+        )
+    };
+    let sources = [
+        loops.to_string(),
+        grow("{% set ns.s = ns.s ~ ns.s %}"),
+        grow("{% set ns.s = ns.s + ns.s %}"),
+        grow("{% set ns.s = ns.s * 2 %}"),
+        grow("{% set ns.s = ns.s | replace('a', ns.s) %}"),
+        grow("{% set ns.s = ns.s.replace('a', ns.s) %}"),
+        grow("{% set ns.s = [ns.s, ns.s] | join('') %}"),
+        grow("{% set ns.s = ns.s.join([ns.s, ns.s]) %}"),
+        grow("{% set ns.s = '%s%s' | format(ns.s, ns.s) %}"),
+        grow("{% set ns.s = '{0}{0}'.format(ns.s) %}"),
+        grow("{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}"),
+        grow("{% set ns.l = ns.l + ns.l %}"),
+        grow("{% set ns.l = ns.l * 2 %}"),
+        grow("{% set ns.l = [ns.l, ns.l] %}"),
+        grow("{% set ns.l = (ns.l, ns.l) %}"),
+        grow("{% set ns.l = {'a': ns.l, 'b': ns.l} %}"),
+        format!("{{% for a in range(100000) %}}{{% for b in range(100000) %}}{}{{% endfor %}}{{% endfor %}}", "raw ".repeat(3000)),
+        format!("{{% set x %}}{{% for a in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "raw ".repeat(3000)),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{% if 'c' in s %}{% endif %}{% endfor %}".into(),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{% set x = s[1:] %}{% endfor %}".into(),
+        "{% set s = 'ab' * 30000000 %}{% for a in range(100000) %}{{ s | length }}{% endfor %}".into(),
+        "{% macro f(s, n) %}{% if n %}{{ f(s ~ s, n - 1) }}{% endif %}{% endmacro %}{{ f('ab', 60) }}".into(),
+        "{{ '%999999999d' | format(1) }}".into(),
+        "{{ '{:999999999}'.format(1) }}".into(),
+        "{{ 'a' | indent(999999999999, true) }}".into(),
+        "{{ [1] | batch(999999999999, 'x') }}".into(),
+        "{{ messages | tojson(indent=999999999999) }}".into(),
+        "{% for i in range(100000) %}{{ messages | tojson }}{{ 'a' * 10000 }}{% endfor %}".into(),
+    ];
+    for source in sources {
+        let error = render(&source, messages()).unwrap_err();
+        assert!(
+            error.contains("10000000 steps and make 128 MiB of text")
+                && error.contains("m/chat_template.jinja"),
+            "{source}: {error}"
+        );
+    }
+    // A value in itself, includes, and a macro that calls itself.
+    for source in [
+        "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+        "{% include 'chat_template' %}",
+        "{% include '/etc/passwd' %}",
+        "{% import '/etc/passwd' as x %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ [*messages, *messages] }}",
+    ] {
+        let error = ChatTemplate::new(source, "m", Map::new())
+            .and_then(|template| template.render(&messages(), &Map::new(), false));
+        assert!(error.unwrap_err().contains("the chat template (m)"));
+    }
+    // What templates do to lists, maps and numbers is as it was.
+    for (source, expected) in [
+        (
+            "{{ ([1] + [2, 'a'])[2] ~ 1.5 ~ none ~ true }}",
+            "a1.5NoneTrue",
+        ),
+        (
+            "{{ {'a': 1, 'b': [2]}['b'][0] + 1 }} {{ 1.5 + 1 }} {{ 3 * 4 }} {{ 'ab' * 2 }}",
+            "3 2.5 12 abab",
+        ),
+        (
+            "{{ [1, 2] | join('-') }} {{ 'a,b'.split(',') | list | length }} {{ 'a b' | replace(' ', '_') }}",
+            "1-2 2 a_b",
+        ),
+        (
+            "{{ '%s!' | format('x') }} {{ 'a\nb' | indent(2) }} {{ ([3, 1] | sort)[0] }}",
+            "x! a\n  b 1",
+        ),
+        (
+            "{{ 'b' in 'abc' }} {{ 3 not in [1, 2] }} {{ [1, 2, 3][1:] }} {{ 'abc'[::-1] }} {{ 1 == 1.0 }} {{ 'a' != 'b' }} {{ nothing == none }}",
+            "True True [2, 3] cba True True False",
+        ),
+        (
+            "{% if false %}x{% elif true %}a{% macro f(y) %}<{{ y }}>{% endmacro %}b{{ f(1) }}c{% else %}z{% endif %}{{ 'n' if false else 'y' }}{{ false or 'o' }}{{ true and 'k' }}",
+            "ab<1>cyok",
+        ),
+        ("{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% endfor %}", "12"),
+    ] {
+        assert_eq!(render(source, messages()).unwrap(), expected, "{source}");
+    }
+}
+
+/// A chat of a thousand long messages is far from the limits, even where a template gathers them.
+#[test]
+fn a_long_chat_is_within_the_budget() {
+    let message = |i: usize| {
+        let role = ["user", "assistant"][i % 2];
+        json!({"role": role, "content": format!("{i} {}", "word ".repeat(100))})
+    };
+    let messages: Vec<Value> = (0..300).map(message).collect();
+    let gather = "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ '<' + m['role'] + '>' ~ m['content'] | trim %}{% endfor %}{{ ns.s }}";
+    assert!(render(gather, messages).unwrap().len() > 150_000);
+}
+
+#[test]
+fn a_text_too_long_to_be_tokenised_is_an_error() {
+    let error = render("{{ 'x' * 9000000 }}", messages()).unwrap_err();
+    assert!(
+        error.contains("9000000 bytes of text of one chat, and at most 8388608"),
+        "{error}"
+    );
+    assert_eq!(
+        render("{{ 'x' * 8000000 }}", messages()).unwrap().len(),
+        8_000_000
+    );
+}
+
+/// The expected values are Python's.
+#[test]
+fn a_slice_is_pythons() {
+    for (source, expected) in [
+        ("{{ [][::-1] }}", "[]"),
+        ("{{ ''[::-1] }}", ""),
+        ("{{ ()[::-1] }}", "()"),
+        ("{{ messages[9:][::-1] }}", "[]"),
+        ("{{ messages[:0][1:][::-1] | length }}", "0"),
+        (
+            "{% for m in messages[1:][::-1] %}{{ m.content }},{% endfor %}",
+            "So long,Bye, Hello ,",
+        ),
+        ("{{ 'abc'[2:0:-1] }}", "cb"),
+        ("{{ 'abc'[-10::-1] }}|{{ 'abc'[0:5:-1] }}", "|"),
+        ("{{ (1, 2, 3)[::-2] }}", "(3, 1)"),
+        ("{{ [1, 2, 3][-2:] }}{{ [1, 2, 3][:-1] }}", "[2, 3][1, 2]"),
+        (
+            "{{ 'abcdef'[1:-1:2] }}{{ 'abc'[5:] }}{{ 'abc'[-9:2] }}",
+            "bdab",
+        ),
+    ] {
+        assert_eq!(render(source, messages()).unwrap(), expected, "{source}");
+    }
+    // Qwen 3 walks the messages from the last to the first, also of none.
+    let walk = "{% for m in messages[::-1] %}{{ m.role }}{% endfor %}";
+    assert_eq!(render(walk, Vec::new()).unwrap(), "");
+    assert!(render("{{ messages[::0] }}", messages()).is_err());
+}
+
+#[test]
+fn what_minijinja_fails_on_is_an_error_that_names_the_template() {
+    let template = template("");
+    let error = template.guarded::<()>(|| panic!("an index")).unwrap_err();
+    assert!(error.contains("(m/chat_template.jinja)"), "{error}");
+}
+
+#[test]
+fn a_template_too_long_or_too_deep_is_an_error() {
+    let sources = |count: usize| {
+        let elif = "{% elif x %}a".repeat(count);
+        [
+            format!("{{{{ 1{} }}}}", "+1".repeat(count)),
+            format!("{{{{ 1{} }}}}", "~'a'".repeat(count)),
+            format!("{{{{ 'a'{} }}}}", "|upper".repeat(count)),
+            format!("{{{{ x{} is defined }}}}", "[0]".repeat(count)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(count)),
+            format!("{{{{ {}1 }}}}", "-".repeat(count)),
+            format!("{{{{ 1{} }}}}", " and 1".repeat(count)),
+            format!("{{{{ 1{} }}}}", " if 1 else 1".repeat(count / 2)),
+            format!("{{% if x %}}{elif}{{% endif %}}"),
+        ]
+    };
+    // Half of what a thread has.
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let all = small.spawn(move || {
+        for source in sources(190) {
+            // Some are refused, as nested too deep; none overflows.
+            let compiled = ChatTemplate::new(&source, "m", Map::new());
+            let _ = compiled.map(|t| t.render(&messages(), &Map::new(), false));
+        }
+        for count in [1200, 10_000, 200_000] {
+            for source in sources(count) {
+                let error = ChatTemplate::new(&source, "m", Map::new()).unwrap_err();
+                let is_told = ["operators in one tag", "elif", "bytes"];
+                assert!(is_told.iter().any(|t| error.contains(t)), "{error}");
+            }
+        }
+    });
+    all.unwrap().join().unwrap();
+}
+
+#[test]
+fn a_content_that_is_no_text_is_not_trained_as_its_name() {
+    let chat = |message: Value| {
+        let row = json!({"messages": [message]});
+        Chat::new(row.as_object().unwrap(), &["messages"], 0)
+    };
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]});
+    assert_eq!(chat(called).unwrap().messages[0]["content"], "");
+    for content in [json!(null), json!(true), json!({"a": 1})] {
+        let message = json!({"role": "assistant", "content": content, "tool_calls": []});
+        let error = chat(message).unwrap_err();
+        assert!(
+            error.contains(&format!("`content` is {content} in `messages`")),
+            "{error}"
+        );
+    }
+}

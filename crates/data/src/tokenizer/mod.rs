@@ -1,0 +1,311 @@
+//! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
+
+use crate::error::{DataError, Result};
+use crate::tokenizer::chat::ChatTemplate;
+use crate::tokenizer::declared::Declared;
+use crate::tokens::cache::Key;
+use burn_peft_files::{atomic, read_text};
+use serde_json::{Map, Value};
+use std::ops::Range;
+use std::path::Path;
+use tokenizers::Tokenizer as Inner;
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::models::bpe::BPE;
+
+pub(crate) mod bpe;
+mod build;
+pub(crate) mod chat;
+mod declared;
+pub(crate) mod stream;
+
+mod ids;
+
+/// The token that ends a text where nothing else is said; GPT-2's only special token.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A tokenizer and what a causal language model needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Inner,
+    name: String,
+    eos: Option<u32>,
+    /// Whether special tokens in a text are read as any other text.
+    splits_special_tokens: bool,
+    /// Its chat template, or what is wrong with it: of no matter until a chat comes.
+    chat: std::result::Result<ChatTemplate, String>,
+}
+
+/// Why a tokenizer can do without.
+const NO_TEMPLATE: &str = "it has no chat_template (in tokenizer_config.json or \
+    chat_template.jinja), and the data are chats; name the tokenizer of a chat model with \
+    `tokenizer`, or write rows of `prompt` and `completion`";
+
+impl Tokenizer {
+    /// Loads a tokenizer from a folder with `tokenizer.json`, or with GPT-2's `vocab.json` and
+    /// `merges.txt`; or from one of these files.
+    ///
+    /// What the files beside them say of special and added tokens and of what stands around a text
+    /// is read as transformers 5 reads it: the `added_tokens_decoder` of `tokenizer_config.json`
+    /// where there is one, else `special_tokens_map.json` before `tokenizer_config.json`, and
+    /// `added_tokens.json`. Where files disagree, a warning is logged.
+    ///
+    /// The end-of-sequence token is the `eos_token` of these files, else GPT-2's `<|endoftext|>`
+    /// for a model of its family, else the `eos_token_id` of `config.json`, else `<|endoftext|>`,
+    /// else none.
+    ///
+    /// # Errors
+    /// Missing or malformed files, and settings that cannot be honoured, by name.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let (tokenizer, disagreements) = Self::read(path.as_ref())?;
+        for disagreement in disagreements {
+            tracing::warn!("tokenizer {}: {disagreement}", tokenizer.name);
+        }
+        Ok(tokenizer)
+    }
+
+    /// As [`load`](Self::load), with what files disagree on.
+    fn read(path: &Path) -> Result<(Self, Vec<String>)> {
+        let name = path.display().to_string();
+        let bad = |problem: String| DataError::Tokenizer {
+            name: name.clone(),
+            problem,
+        };
+        if !path.exists() {
+            return Err(bad("there is no such folder or file".into()));
+        }
+        let folder = match path.is_dir() {
+            true => path,
+            false => path.parent().unwrap_or(Path::new("")),
+        };
+        let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        let one_of_two = [&vocab, &merges].iter().any(|file| file.as_path() == path);
+        let json = match path.is_dir() {
+            true => path.join("tokenizer.json"),
+            false => path.to_path_buf(),
+        };
+        let mut said = Declared::read(folder).map_err(bad)?;
+        let inner = if json.is_file() && !one_of_two {
+            build::from_json(&json, &mut said).map_err(bad)?
+        } else if vocab.is_file() && merges.is_file() {
+            build::from_pair(&vocab, &merges, &mut said).map_err(bad)?
+        } else {
+            return Err(bad(
+                "has neither tokenizer.json nor vocab.json with merges.txt".into(),
+            ));
+        };
+        let mut tokenizer = Self::from_inner(inner, name.clone())?;
+        let id = |token: &str| tokenizer.inner.token_to_id(token);
+        let of_family = || said.is_gpt2().then(|| id(END_OF_TEXT)).flatten();
+        // A config may keep GPT-2's 50256 beside a smaller vocabulary.
+        let is_known = |id: &u32| tokenizer.inner.id_to_token(*id).is_some();
+        let of_model = || said.eos_token_id.filter(is_known);
+        let eos = said.special_token("eos_token").and_then(id);
+        let eos = eos.or_else(of_family).or_else(of_model).or(tokenizer.eos);
+        tokenizer.eos = eos;
+        tokenizer.splits_special_tokens = said.split_special_tokens;
+        let eos = eos.and_then(|eos| tokenizer.id_to_token(eos));
+        tokenizer.chat = declared_chat(folder, &said, eos);
+        Ok((tokenizer, said.disagreements))
+    }
+
+    /// Wraps a tokenizer, `name` being how errors call it.
+    pub(crate) fn from_inner(mut inner: Inner, name: String) -> Result<Self> {
+        // Cutting and padding are this crate's own, and said in the training file.
+        inner.with_padding(None);
+        if let Err(error) = inner.with_truncation(None) {
+            return Err(DataError::Tokenizer {
+                name,
+                problem: error.to_string(),
+            });
+        }
+        if let Some(problem) = ids::far_away(&inner) {
+            return Err(DataError::Tokenizer { name, problem });
+        }
+        let eos = inner.token_to_id(END_OF_TEXT);
+        Ok(Self {
+            inner,
+            name,
+            eos,
+            splits_special_tokens: false,
+            chat: Err(NO_TEMPLATE.into()),
+        })
+    }
+
+    /// Token ids of a text, with the special tokens this tokenizer puts around one (GPT-2: none).
+    ///
+    /// # Errors
+    /// When the tokenizer cannot encode the text, as one without a token for unknown characters.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_as(text, true)
+    }
+
+    /// Token ids of a text that is to go on, and the special tokens that would close it: those that
+    /// this tokenizer puts behind every text (GPT-2: none).
+    pub(crate) fn encode_open(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        let encode = |text: &str| {
+            let encoding = self.inner.encode_fast(text, true);
+            let encoding = encoding.map_err(|error| self.error(error))?;
+            let mask = encoding.get_special_tokens_mask();
+            let closing = mask.iter().rev().take_while(|&&added| added == 1);
+            let (ids, closing) = (encoding.get_ids().to_vec(), closing.count());
+            Ok::<_, DataError>((ids, closing))
+        };
+        let (mut ids, mut closing) = encode(text)?;
+        if closing == ids.len() && closing > 0 {
+            // Of an empty text, those that open it are not told from those that close it.
+            let of_another = encode("a").map_or(0, |(_, closing)| closing);
+            closing = closing.min(of_another);
+        }
+        let closing = ids.split_off(ids.len() - closing);
+        Ok((ids, closing))
+    }
+
+    /// Token ids of a text that a model is to go on with: with the special tokens that open a text,
+    /// without those that close one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.encode_open(text)?.0)
+    }
+
+    /// Token ids of a text that goes on from another: without special tokens around it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_as(text, false)
+    }
+
+    fn encode_as(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, special_tokens);
+        Ok(encoding
+            .map_err(|error| self.error(error))?
+            .get_ids()
+            .to_vec())
+    }
+
+    /// The text of token ids, special tokens included. An id beyond the vocabulary has no text.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner
+            .decode(ids, false)
+            .map_err(|error| self.error(error))
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The id of the end-of-sequence token.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// A token as the vocabulary spells it (byte-level BPE spells a space `Ġ`).
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The chat template, or why there is none.
+    pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, String> {
+        self.chat.as_ref().map_err(Clone::clone)
+    }
+
+    /// Token ids of a text that has its special tokens already, and the bytes each is made of.
+    pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = self.inner.encode(text, false);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        let offsets = encoding.get_offsets().iter();
+        let offsets = offsets.map(|&(start, end)| start..end).collect();
+        Ok((encoding.get_ids().to_vec(), offsets))
+    }
+
+    /// Adds all that decides what a text's tokens are.
+    pub(crate) fn hash_into(&self, key: &mut Key) -> Result<()> {
+        let text = self.inner.to_string(false);
+        key.add(text.map_err(|error| self.error(error))?.as_bytes());
+        key.add(&self.eos.map_or(-1, i64::from).to_le_bytes());
+        key.add(&[u8::from(self.splits_special_tokens)]);
+        if let Ok(template) = &self.chat {
+            let (source, special_tokens) = template.identity();
+            key.add(source.as_bytes());
+            key.add(Value::from(special_tokens.clone()).to_string().as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Writes `tokenizer.json`; the same tokenizer always gives the same bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be written; nothing half-written stays behind.
+    pub fn save(&self, file: impl AsRef<Path>) -> Result<()> {
+        let file = file.as_ref();
+        let text = self
+            .inner
+            .to_string(true)
+            .map_err(|error| self.error(error))?;
+        atomic::write(file, text.as_bytes()).map_err(DataError::io(file))
+    }
+
+    fn error(&self, error: tokenizers::Error) -> DataError {
+        self.problem(error.to_string())
+    }
+
+    pub(crate) fn problem(&self, problem: String) -> DataError {
+        let name = self.name.clone();
+        DataError::Tokenizer { name, problem }
+    }
+}
+
+/// A BPE model between GPT-2's splitting into bytes, with a space before a text or without, and its
+/// inverse.
+pub(crate) fn byte_level(model: BPE, add_prefix_space: bool) -> Inner {
+    let mut inner = Inner::new(model);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)));
+    inner.with_decoder(Some(ByteLevel::new(false, true, true)));
+    inner
+}
+
+/// The chat template of the files beside a tokenizer: `chat_template.jinja`, else the
+/// `chat_template` of `tokenizer_config.json` (of several the one named `default`).
+fn declared_chat(
+    folder: &Path,
+    said: &Declared,
+    eos: Option<String>,
+) -> std::result::Result<ChatTemplate, String> {
+    let file = folder.join("chat_template.jinja");
+    let config = folder.join("tokenizer_config.json");
+    let origin = if file.is_file() { &file } else { &config };
+    let template = match (file.is_file(), &said.chat_template) {
+        (true, _) => read_text(&file).map_err(|error| error.to_string())?,
+        (false, Value::String(template)) => template.clone(),
+        (false, Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            let template = default.and_then(|entry| entry["template"].as_str());
+            template
+                .ok_or("tokenizer_config.json names no default chat_template")?
+                .into()
+        }
+        _ => return Err(NO_TEMPLATE.into()),
+    };
+    let mut special_tokens = Map::new();
+    if let Some(eos) = eos {
+        special_tokens.insert("eos_token".into(), eos.into());
+    }
+    for (name, token) in &said.named {
+        special_tokens.insert(name.clone(), token.content.clone().into());
+    }
+    ChatTemplate::new(&template, &origin.display().to_string(), special_tokens)
+}
+
+#[cfg(test)]
+mod tests;

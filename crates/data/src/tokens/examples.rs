@@ -1,0 +1,288 @@
+//! The examples of one file, and the sequences that batches are made of.
+
+use crate::batches::batch::Batch;
+use crate::batches::packing::pack;
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use crate::format::Shape;
+use crate::source::Finder;
+use crate::source::part::Part;
+use crate::tokenizer::Tokenizer;
+use crate::tokens::example::{Example, Limits};
+use crate::tokens::store::Store;
+use crate::tokens::tokenize::Tokenize;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The examples of one file: tokens that are mapped from the cache, not held in memory.
+///
+/// Batches are made of *sequences*: an example each, or with packing several.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    /// The file they are from.
+    pub file: String,
+    /// The shape of its rows.
+    pub shape: Shape,
+    /// Rows that give no example: [`left_out`](Self::left_out) says why.
+    pub skipped: usize,
+    /// Rows cut to `max_length`.
+    pub truncated: usize,
+    /// What was cut and dropped: how many rows, and by which setting, in words.
+    pub left_out: Vec<String>,
+    /// What batches are padded with: the tokenizer's end of sequence, else 0.
+    pub pad_id: u32,
+    /// What the width of a batch is rounded up to.
+    pub pad_to_multiple_of: Option<usize>,
+    /// Where the tokens are.
+    pub cache_file: Option<PathBuf>,
+    store: Arc<Store>,
+    /// The examples of each sequence, where that is not one each.
+    sequences: Option<Arc<Vec<Vec<u32>>>>,
+    packed: bool,
+}
+
+impl Examples {
+    /// Examples that are there already; `file` is how errors call where they are from.
+    ///
+    /// # Errors
+    /// If memory does not suffice.
+    pub fn new(file: &str, shape: Shape, examples: &[Example]) -> Result<Self> {
+        let store = Store::memory(examples).map_err(DataError::io(file.as_ref()))?;
+        Ok(Self::from_store(file, shape, store))
+    }
+
+    pub(crate) fn from_store(file: &str, shape: Shape, store: Store) -> Self {
+        Self {
+            file: file.into(),
+            shape,
+            skipped: 0,
+            truncated: 0,
+            left_out: Vec::new(),
+            pad_id: 0,
+            pad_to_multiple_of: None,
+            cache_file: None,
+            store: Arc::new(store),
+            sequences: None,
+            packed: false,
+        }
+    }
+
+    /// Reads a file and tokenises it on all cores, or maps what was tokenised before. `spec` is its
+    /// path with an optional slice; without a tokenizer only rows of `input_ids` can be read.
+    ///
+    /// # Errors
+    /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
+    pub fn load(
+        spec: &str,
+        config: &DataConfig,
+        tokenizer: Option<&Tokenizer>,
+        limits: Limits,
+    ) -> Result<Self> {
+        Self::load_with(spec, config, tokenizer, limits, &|_| Ok(None))
+    }
+
+    /// As [`load`](Self::load); what is no file is looked for by `find`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and what `find` says.
+    pub fn load_with(
+        spec: &str,
+        config: &DataConfig,
+        tokenizer: Option<&Tokenizer>,
+        limits: Limits,
+        find: Finder<'_>,
+    ) -> Result<Self> {
+        config.validate(limits)?;
+        let tokenize = Tokenize {
+            config,
+            tokenizer,
+            limits,
+            find,
+        };
+        Self::prepare(&tokenize, spec, Part::default())
+    }
+
+    pub(crate) fn prepare(tokenize: &Tokenize<'_>, spec: &str, part: Part) -> Result<Self> {
+        let mut examples = tokenize.examples(spec, part)?;
+        let (config, limits) = (tokenize.config, tokenize.limits);
+        let eos = tokenize.tokenizer.and_then(Tokenizer::eos_id);
+        examples.pad_id = eos
+            .filter(|&eos| (eos as usize) < limits.vocab_size)
+            .unwrap_or(0);
+        examples.pad_to_multiple_of = config.pad_to_multiple_of;
+        if config.packing {
+            examples = examples.packed(config.max_length.unwrap_or(limits.n_positions));
+        }
+        examples.check_padding(limits)?;
+        tracing::info!(
+            "{}: {} examples of shape {}, {} tokens",
+            examples.file,
+            examples.len(),
+            examples.shape,
+            examples.tokens(),
+        );
+        Ok(examples)
+    }
+
+    /// The same examples with several in a sequence of up to `max` tokens, each as if alone.
+    pub fn packed(mut self, max: usize) -> Self {
+        let lengths: Vec<usize> = self.store.lengths().collect();
+        self.sequences = Some(Arc::new(pack(&lengths, max)));
+        self.packed = true;
+        self
+    }
+
+    /// Padding must not reach beyond the model's positions either.
+    fn check_padding(&self, limits: Limits) -> Result<()> {
+        let multiple = self.pad_to_multiple_of.unwrap_or(1);
+        let longest = self.longest_sequence();
+        let width = longest.next_multiple_of(multiple);
+        if width <= limits.n_positions {
+            return Ok(());
+        }
+        let problem = format!(
+            "is {multiple}, which pads {longest} tokens of {} to {width}, more than {}",
+            self.file,
+            limits.positions()
+        );
+        Err(DataError::Setting {
+            key: "pad_to_multiple_of",
+            problem,
+        })
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        match &self.sequences {
+            Some(sequences) => sequences.iter().map(Vec::len).sum(),
+            None => self.store.len(),
+        }
+    }
+
+    /// Whether there are none; loading never gives this.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of sequences: what a [`Sampler`](crate::Sampler) draws from.
+    pub fn sequences(&self) -> usize {
+        match &self.sequences {
+            Some(sequences) => sequences.len(),
+            None => self.store.len(),
+        }
+    }
+
+    /// The tokens of each sequence.
+    pub fn lengths(&self) -> Vec<usize> {
+        let examples: Vec<usize> = self.store.lengths().collect();
+        match &self.sequences {
+            Some(sequences) => {
+                let tokens = |row: &Vec<u32>| row.iter().map(|&i| examples[i as usize]).sum();
+                sequences.iter().map(tokens).collect()
+            }
+            None => examples,
+        }
+    }
+
+    /// Tokens of all examples.
+    pub fn tokens(&self) -> usize {
+        self.lengths().into_iter().sum()
+    }
+
+    /// Tokens the loss is taken over.
+    pub fn supervised_tokens(&self) -> usize {
+        match &self.sequences {
+            Some(sequences) => {
+                let examples = sequences.iter().flatten();
+                examples
+                    .map(|&i| self.store.supervised_tokens(i as usize))
+                    .sum()
+            }
+            None => {
+                let examples = 0..self.store.len();
+                examples.map(|i| self.store.supervised_tokens(i)).sum()
+            }
+        }
+    }
+
+    /// Tokens of the longest example.
+    pub fn longest(&self) -> usize {
+        self.store.lengths().max().unwrap_or(0)
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn longest_sequence(&self) -> usize {
+        self.lengths().into_iter().max().unwrap_or(0)
+    }
+
+    /// All examples, in the order of the sequences; without packing that of the file.
+    pub fn iter(&self) -> impl Iterator<Item = Example> + '_ {
+        (0..self.sequences()).flat_map(|index| self.sequence(index))
+    }
+
+    /// The examples of a sequence.
+    ///
+    /// # Panics
+    /// When the index is not below [`sequences`](Self::sequences).
+    pub fn sequence(&self, index: usize) -> Vec<Example> {
+        match &self.sequences {
+            Some(sequences) => {
+                let examples = sequences[index].iter();
+                examples.map(|&i| self.store.get(i as usize)).collect()
+            }
+            None => vec![self.store.get(index)],
+        }
+    }
+
+    /// The BLAKE3 hash of all sequences in hexadecimal: of their tokens and labels, and their order.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.store.hash().as_bytes());
+        for sequence in self.sequences.iter().flat_map(|sequences| sequences.iter()) {
+            hasher.update(&(sequence.len() as u64).to_le_bytes());
+            for index in sequence {
+                hasher.update(&index.to_le_bytes());
+            }
+        }
+        hasher.finalize().to_string()
+    }
+
+    /// Some of the sequences.
+    ///
+    /// # Panics
+    /// When the range reaches beyond [`sequences`](Self::sequences).
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        self.select(&range.collect::<Vec<usize>>())
+    }
+
+    /// The sequences at these indices, in this order and as often as they are named.
+    ///
+    /// # Panics
+    /// When an index is not below [`sequences`](Self::sequences).
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let indices = indices.iter();
+        let part = match &self.sequences {
+            Some(sequences) => indices.map(|&index| sequences[index].clone()).collect(),
+            None => indices.map(|&index| vec![index as u32]).collect(),
+        };
+        Self {
+            sequences: Some(Arc::new(part)),
+            ..self.clone()
+        }
+    }
+
+    /// The sequences at these indices as a batch.
+    ///
+    /// # Panics
+    /// When an index is not below [`sequences`](Self::sequences).
+    pub fn batch(&self, indices: &[usize]) -> Batch {
+        let rows = indices.iter().map(|&index| self.sequence(index));
+        if self.packed {
+            let rows: Vec<Vec<Example>> = rows.collect();
+            return Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of);
+        }
+        let examples: Vec<Example> = rows.flatten().collect();
+        Batch::collate(&examples, self.pad_id, self.pad_to_multiple_of)
+    }
+}

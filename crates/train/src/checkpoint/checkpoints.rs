@@ -1,0 +1,198 @@
+//! `checkpoint-N` folders: whole or not there, and no more of them than wanted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::files::{remove_folder, tidy, write_folder};
+use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
+use crate::error::{Result, TrainError};
+
+/// What the name of a checkpoint's folder begins with.
+const PREFIX: &str = "checkpoint-";
+
+/// The checkpoints a run has written.
+pub(crate) struct Checkpoints {
+    dir: PathBuf,
+    limit: usize,
+    /// Steps, rising.
+    written: Vec<usize>,
+    /// The step of the best checkpoint, which is kept whatever its age.
+    pub best: Option<usize>,
+}
+
+impl Checkpoints {
+    /// For a folder, in which this run keeps at most `limit` checkpoints, and the best.
+    pub fn new(dir: &Path, limit: Option<usize>) -> Result<Self> {
+        tidy(dir, PREFIX)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            limit: limit.unwrap_or(usize::MAX),
+            written: Vec::new(),
+            best: None,
+        })
+    }
+
+    /// Takes over those in the folder that the run, which goes on, has written before.
+    pub fn adopt(&mut self, saved: &Saved) -> Result<()> {
+        for (step, path) in list(&self.dir)? {
+            let before = step <= saved.state.global_step;
+            if before && Saved::read(&path).is_ok_and(|other| other.is_same_run(saved)) {
+                self.written.push(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint of a step, then removes the oldest if there are too many.
+    pub fn save(&mut self, step: usize, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let path = self.path(step);
+        let mut entries = Vec::new();
+        write_folder(&path, |folder| {
+            fill(folder)?;
+            entries = entries_of(folder)?;
+            Ok(())
+        })?;
+        self.written.retain(|&other| other != step);
+        self.written.push(step);
+        while self.written.len() > self.limit {
+            let last = self.written.len() - 1;
+            let best = self.best;
+            let removable = |&i: &usize| Some(self.written[i]) != best;
+            let Some(oldest) = (0..last).find(removable) else {
+                break;
+            };
+            let oldest = self.written.remove(oldest);
+            self.remove(&self.path(oldest), &entries)?;
+        }
+        Ok(())
+    }
+
+    /// The step of the last checkpoint.
+    pub fn last(&self) -> Option<usize> {
+        self.written.last().copied()
+    }
+
+    /// The folder of a step's checkpoint.
+    pub fn path(&self, step: usize) -> PathBuf {
+        self.dir.join(format!("{PREFIX}{step}"))
+    }
+
+    /// The folders there are, the oldest first.
+    pub fn paths(&self) -> impl DoubleEndedIterator<Item = PathBuf> {
+        self.written.iter().map(|&step| self.path(step))
+    }
+
+    /// Removes what the run puts into a checkpoint. A folder with anything else in it stays.
+    fn remove(&self, path: &Path, entries: &[PathBuf]) -> Result<()> {
+        if entries_of(path)?
+            .iter()
+            .all(|entry| entries.contains(entry))
+        {
+            return remove_folder(path);
+        }
+        // First what makes it a checkpoint.
+        let state = Path::new(STATE_NAME);
+        for entry in std::iter::once(state).chain(entries.iter().map(PathBuf::as_path)) {
+            let path = path.join(entry);
+            match path.is_dir() {
+                true => drop(fs::remove_dir(&path)),
+                false if !path.exists() => {}
+                false => fs::remove_file(&path).map_err(TrainError::io(&path))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The checkpoints in a folder by their steps, rising; they may be broken.
+pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let read = || -> std::io::Result<Vec<(usize, PathBuf)>> {
+        let mut found = Vec::new();
+        if !dir.is_dir() {
+            return Ok(found);
+        }
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let step = name.strip_prefix(PREFIX).and_then(|step| step.parse().ok());
+            if let Some(step) = step
+                && (path.join(STATE_NAME).is_file() || path.join(OPTIMIZER_NAME).is_file())
+            {
+                found.push((step, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    read().map_err(TrainError::io(dir))
+}
+
+/// Everything in a folder, relative to it, each folder after what is in it.
+pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    fn list(root: &Path, inside: &Path, entries: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        for entry in fs::read_dir(root.join(inside))? {
+            let entry = entry?;
+            let path = inside.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                list(root, &path, entries)?;
+            }
+            entries.push(path);
+        }
+        Ok(())
+    }
+    let mut entries = Vec::new();
+    list(folder, Path::new(""), &mut entries).map_err(TrainError::io(folder))?;
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(folder: &Path) -> Result<()> {
+        fs::create_dir(folder.join("other")).unwrap();
+        fs::write(folder.join("other/adapter"), "").unwrap();
+        fs::write(folder.join(STATE_NAME), "").unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn the_oldest_goes_and_a_strangers_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut checkpoints = Checkpoints::new(dir.path(), Some(2)).unwrap();
+        for step in 1..=4 {
+            checkpoints.save(step, fill).unwrap();
+            if step == 1 {
+                fs::write(dir.path().join("checkpoint-1/notes"), "mine").unwrap();
+            }
+        }
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(there("checkpoint-1/notes") && !there("checkpoint-1/other"));
+        assert!(!there("checkpoint-2"));
+        assert!(there("checkpoint-3/other/adapter") && there("checkpoint-4/other/adapter"));
+        assert_eq!(checkpoints.last(), Some(4));
+        // The one with the stranger's file is no checkpoint any more.
+        let steps: Vec<usize> = list(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|(s, _)| s)
+            .collect();
+        assert_eq!(steps, [3, 4]);
+    }
+
+    #[test]
+    fn the_best_stays_and_so_does_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut checkpoints = Checkpoints::new(dir.path(), Some(1)).unwrap();
+        for step in 1..=4 {
+            checkpoints.save(step, fill).unwrap();
+            checkpoints.best = Some(2);
+        }
+        let steps: Vec<usize> = list(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|(s, _)| s)
+            .collect();
+        assert_eq!(steps, [2, 4]);
+    }
+}

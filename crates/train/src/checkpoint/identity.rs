@@ -1,0 +1,49 @@
+//! Which weights a run is based on, by hash.
+
+use std::collections::HashSet;
+
+use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::run::target::TrainTarget;
+
+/// The BLAKE3 hash of all parameters of a model in training that training does not change, with
+/// their shapes, in hexadecimal. None where it changes all. Buffers of adapters are no parameters.
+pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
+    let parameters = model.parameters().into_iter();
+    let mut visitor = Frozen {
+        known: parameters.map(|parameter| parameter.id).collect(),
+        hasher: blake3::Hasher::new(),
+        any: false,
+    };
+    model.visit(&mut visitor);
+    visitor.any.then(|| visitor.hasher.finalize().to_string())
+}
+
+struct Frozen {
+    known: HashSet<ParamId>,
+    hasher: blake3::Hasher,
+    any: bool,
+}
+
+impl Frozen {
+    fn add(&mut self, data: &TensorData) {
+        self.any = true;
+        self.hasher
+            .update(format!("{:?}", data.shape().to_vec()).as_bytes());
+        self.hasher.update(data.as_bytes());
+    }
+}
+
+impl ModuleVisitor for Frozen {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        if !tensor.is_require_grad() && self.known.contains(&param.id) {
+            self.add(&tensor.into_data());
+        }
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.add(&param.val().into_data());
+    }
+}

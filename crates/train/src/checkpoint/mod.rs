@@ -1,0 +1,11 @@
+//! What a run leaves in its folder, and how another goes on from it.
+
+pub(crate) mod best;
+pub(crate) mod checkpoints;
+pub(crate) mod files;
+pub(crate) mod identity;
+pub(crate) mod info;
+pub(crate) mod old_run;
+pub(crate) mod run_folder;
+pub(crate) mod saved;
+pub(crate) mod whole;

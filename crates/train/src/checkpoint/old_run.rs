@@ -1,0 +1,204 @@
+//! What an earlier run has left in the folder of a new one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn_peft::files::{CONFIG_NAME as ADAPTER_CONFIG, TRAINING_NAME, WEIGHTS_NAME};
+use toml::{Table, Value};
+
+use crate::checkpoint::checkpoints::list;
+use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME};
+use crate::configuration::config::CONFIG_NAME;
+use crate::error::{Result, TrainError};
+use crate::seeing::log::METRICS_NAME;
+use crate::seeing::report::REPORT_NAME;
+use crate::seeing::tensorboard::EVENTS_NAME;
+
+/// What every run writes beside its result.
+const RECORDS: [&str; 4] = [METRICS_NAME, EVENTS_NAME, REPORT_NAME, CONFIG_NAME];
+/// What a run of an adapter ends with.
+const ADAPTER: [&str; 3] = [ADAPTER_CONFIG, WEIGHTS_NAME, TRAINING_NAME];
+/// What a run of all weights ends with, and what it takes along from its base.
+const MODEL: [&str; 11] = [
+    "config.json",
+    "model.safetensors",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+/// What is in a checkpoint, of whatever is trained.
+const CHECKPOINT: [&str; 8] = [
+    STATE_NAME,
+    OPTIMIZER_NAME,
+    ADAPTER_CONFIG,
+    WEIGHTS_NAME,
+    TRAINING_NAME,
+    "adapter_state.safetensors",
+    "config.json",
+    "model.safetensors",
+];
+
+/// The results of an earlier run.
+#[derive(Debug)]
+pub struct OldRun {
+    dir: PathBuf,
+    /// Whether all weights of a model were trained.
+    is_full: bool,
+    checkpoints: Vec<PathBuf>,
+}
+
+impl OldRun {
+    /// Looks for results in a folder: an adapter, a trained model, or checkpoints. None where there
+    /// is nothing that a new run could take away from anybody.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn find(dir: &Path) -> Result<Option<Self>> {
+        let checkpoints = list(dir)?.into_iter().map(|(_, path)| path);
+        let found = Self {
+            dir: dir.to_path_buf(),
+            is_full: is_full_training(&dir.join(CONFIG_NAME)),
+            checkpoints: checkpoints.collect(),
+        };
+        let has = |name: &str| dir.join(name).exists();
+        let has_result = has(WEIGHTS_NAME) || has(MODEL[1]) && found.is_full;
+        Ok((has_result || !found.checkpoints.is_empty()).then_some(found))
+    }
+
+    /// Whether `path`, which a new run reads, is among what [`remove`](Self::remove) takes away.
+    pub fn holds(&self, path: &Path) -> bool {
+        let (Ok(dir), Ok(path)) = (self.dir.canonicalize(), path.canonicalize()) else {
+            return false;
+        };
+        let checkpoints = self.checkpoints.iter();
+        let mut folders = checkpoints.filter_map(|folder| folder.canonicalize().ok());
+        let has = |name: &&str| path.join(name).exists();
+        let result = ADAPTER.iter().chain(MODEL.iter().filter(|_| self.is_full));
+        if let (true, Some(of), Some(name)) = (path.is_file(), path.parent(), path.file_name()) {
+            return folders.any(|folder| folder == of)
+                || dir == of && result.clone().any(|removed| name == *removed);
+        }
+        folders.any(|folder| folder == path) || dir == path && result.clone().any(has)
+    }
+
+    /// Removes what runs write, and nothing else: a file of another name stays, and so does a
+    /// folder with one in it.
+    ///
+    /// # Errors
+    /// If a file cannot be removed; the error names it.
+    pub fn remove(self) -> Result<()> {
+        for folder in &self.checkpoints {
+            // The state first: without it, and the next, it is no checkpoint any more.
+            CHECKPOINT
+                .iter()
+                .try_for_each(|name| remove(&folder.join(name)))?;
+            if is_empty(folder)? {
+                fs::remove_dir(folder).map_err(TrainError::io(folder))?;
+            }
+        }
+        let model = MODEL.iter().filter(|_| self.is_full);
+        let names = ADAPTER.iter().chain(model).chain(&RECORDS);
+        names
+            .copied()
+            .try_for_each(|name| remove(&self.dir.join(name)))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.is_file() {
+        fs::remove_file(path).map_err(TrainError::io(path))?;
+    }
+    Ok(())
+}
+
+fn is_empty(folder: &Path) -> Result<bool> {
+    let mut entries = fs::read_dir(folder).map_err(TrainError::io(folder))?;
+    Ok(entries.next().is_none())
+}
+
+/// Whether this is the `config.toml` of a run that trains all weights.
+fn is_full_training(path: &Path) -> bool {
+    let text = fs::read_to_string(path).ok();
+    let table = text.and_then(|text| text.parse::<Table>().ok());
+    let peft_type = table
+        .as_ref()
+        .and_then(|table| table.get("peft")?.get("peft_type"));
+    let peft_type = peft_type.and_then(Value::as_str);
+    peft_type.is_some_and(|name| name.eq_ignore_ascii_case("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_write_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        // A folder with the user's own, and a run that came to nothing.
+        for name in [
+            "notes.txt",
+            "checkpoint-notes/a",
+            METRICS_NAME,
+            "model.safetensors",
+        ] {
+            write(name);
+        }
+        assert!(OldRun::find(dir.path()).unwrap().is_none());
+        assert!(OldRun::find(&dir.path().join("none")).unwrap().is_none());
+
+        for name in ADAPTER.iter().chain(&RECORDS) {
+            write(name);
+        }
+        for step in [2, 4] {
+            let files = CHECKPOINT
+                .iter()
+                .map(|name| format!("checkpoint-{step}/{name}"));
+            files.for_each(|name| write(&name));
+        }
+        write("checkpoint-2/mine");
+        let found = OldRun::find(dir.path()).unwrap().unwrap();
+        assert!(found.holds(dir.path()));
+        assert!(found.holds(&dir.path().join("checkpoint-4/../checkpoint-4")));
+        assert!(found.holds(&dir.path().join("checkpoint-2/mine")));
+        assert!(!found.holds(&dir.path().join("checkpoint-notes")));
+        found.remove().unwrap();
+        let names = |folder: &str| {
+            let entries = fs::read_dir(dir.path().join(folder)).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let left = [
+            "checkpoint-2",
+            "checkpoint-notes",
+            "model.safetensors",
+            "notes.txt",
+        ];
+        assert_eq!(names(""), left);
+        assert_eq!(names("checkpoint-2"), ["mine"]);
+        assert!(OldRun::find(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_trained_model_is_a_result_where_the_run_says_that_it_made_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join(CONFIG_NAME);
+        fs::write(&config, "[peft]\npeft_type = 'none'\n").unwrap();
+        fs::write(dir.path().join("model.safetensors"), "").unwrap();
+        let found = OldRun::find(dir.path()).unwrap().unwrap();
+        assert!(found.holds(dir.path()));
+        found.remove().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,431 @@
+//! What a checkpoint says of its run, and whether another run can go on from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use burn_peft_files::read_text;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use toml::{Table, Value};
+
+use crate::checkpoint::whole;
+use crate::configuration::arguments::TrainingArguments;
+use crate::error::{Result, TrainError};
+use crate::run::state::TrainState;
+use burn_peft_data::DataConfig;
+
+/// The file of a checkpoint that says where its run was. TOML, for its floats read back exactly.
+pub(crate) const STATE_NAME: &str = "trainer_state.toml";
+/// The file of a checkpoint with the optimizer's state.
+pub(crate) const OPTIMIZER_NAME: &str = "optimizer.bpk";
+
+/// What a checkpoint holds beside weights and moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    /// When it was written, in milliseconds since 1970.
+    pub saved_at: u64,
+    /// The steps of the whole run.
+    pub total_steps: usize,
+    /// The hash of the weights that training does not change, where there are any.
+    pub base: Option<String>,
+    /// The model's `config.json`; checkpoints of earlier versions have none.
+    #[serde(default)]
+    pub model: Option<String>,
+    pub state: TrainState,
+    pub data: DataIdentity,
+    /// The training file of the run, of a run without one the table `training` alone.
+    pub config: Table,
+    /// The hashes of the other files of the checkpoint; those of earlier versions have none.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// The first line of the state's file says what the others are: half a file can be TOML too.
+const HASH_LINE: &str = "# BLAKE3 of the lines below: ";
+
+/// What a run says to do where the data differ.
+const WAYS_OUT: &str = "give it the same data, or begin anew without --resume";
+
+/// Which data a run is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DataIdentity {
+    pub examples: usize,
+    pub tokens: usize,
+    /// The hash of all tokens; checkpoints of earlier versions have none.
+    #[serde(default)]
+    pub hash: Option<String>,
+}
+
+/// Keys that do not change what is computed, with everything below them. The adapter's are
+/// compared by `TrainTarget::restore`, the model by its hash.
+const FREE: &[&str] = &[
+    "model",
+    "tokenizer",
+    "prompt",
+    "adapter",
+    "peft",
+    "data.validation",
+    "training.output_dir",
+    "training.num_train_epochs",
+    "training.max_steps",
+    "training.per_device_eval_batch_size",
+];
+/// Beginnings of such keys.
+const FREE_BEGINNINGS: &[&str] = &[
+    "data.cache",
+    "training.eval_",
+    "training.save_",
+    "training.logging_",
+    "training.report_",
+    "training.early_stopping_",
+    "training.load_best_model",
+    "training.metric_for_best",
+    "training.greater_is_better",
+];
+
+/// Keys of the model's `config.json` that no step of training reads, and endings of such keys.
+const FREE_OF_MODEL: &[&str] = &[
+    "architectures",
+    "dtype",
+    "initializer_range",
+    "name_or_path",
+    "token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
+impl Saved {
+    /// Reads the state in a checkpoint's folder.
+    pub fn read(checkpoint: &Path) -> Result<Self> {
+        let path = checkpoint.join(STATE_NAME);
+        let text = read_text(&path)?;
+        let hashed = text.strip_prefix(HASH_LINE);
+        if let Some((hash, lines)) = hashed.and_then(|text| text.split_once('\n'))
+            && hash != blake3::hash(lines.as_bytes()).to_hex().as_str()
+        {
+            let problem = "it is not what the run has written: cut off, or changed";
+            return Err(cannot(&path, problem.into()));
+        }
+        toml::from_str(&text).map_err(|error| {
+            let size = text.len();
+            let problem = error.message().trim_end();
+            cannot(
+                &path,
+                format!("it is no state of a run ({size} bytes): {problem}"),
+            )
+        })
+    }
+
+    /// The text of the file.
+    pub fn to_toml(&self) -> Result<String> {
+        let lines = toml::to_string(self);
+        let lines = lines.map_err(|error| cannot(Path::new(STATE_NAME), error.to_string()))?;
+        let hash = blake3::hash(lines.as_bytes());
+        Ok(format!("{HASH_LINE}{hash}\n{lines}"))
+    }
+
+    /// Checks that the other files of the checkpoint are those that the run has written.
+    ///
+    /// # Errors
+    /// If one is missing or broken; the error names it.
+    pub fn check_files(&self, checkpoint: &Path) -> Result<()> {
+        whole::check(checkpoint, &self.files)
+    }
+
+    /// Sets the time of writing to now.
+    pub fn stamp(&mut self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.saved_at = since.map_or(0, |time| time.as_millis() as u64);
+    }
+
+    /// Whether another run computes the same as the one that has written this.
+    pub fn is_same_run(&self, other: &Self) -> bool {
+        self.difference(other).is_none()
+    }
+
+    /// Checks that a run goes on from this checkpoint as if it had never stopped.
+    ///
+    /// # Errors
+    /// If weights, data or a key that changes what is computed differ; the error names it.
+    pub fn check(&self, run: &Self, checkpoint: &Path) -> Result<()> {
+        match self.difference(run) {
+            Some(problem) => Err(cannot(checkpoint, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// What to tell where another run goes on from this checkpoint to another last step.
+    pub fn other_length(&self, run: &Self, checkpoint: &Path) -> Option<String> {
+        let (then, now) = (self.total_steps, run.total_steps);
+        if then == now {
+            return None;
+        }
+        let (before, after) = (normalised(&self.config), normalised(&run.config));
+        let of = |config: &Table, key| config.get("training")?.get(key).map(Value::to_string);
+        let changed = ["max_steps", "num_train_epochs"]
+            .into_iter()
+            .filter_map(|key| {
+                let (before, after) = (of(&before, key)?, of(&after, key)?);
+                (before != after).then(|| format!("training.{key} was {before} and is {after}"))
+            });
+        let changed: Vec<String> = changed.collect();
+        Some(format!(
+            "{} is of a run of {then} steps, and this one goes on to step {now} ({}): from here on \
+             the learning rate is that of a run of {now} steps",
+            checkpoint.display(),
+            changed.join(", ")
+        ))
+    }
+
+    fn difference(&self, run: &Self) -> Option<String> {
+        let (then, now) = (normalised(&self.config), normalised(&run.config));
+        let mut keys = Vec::new();
+        flatten("", &then, &mut keys);
+        flatten("", &now, &mut keys);
+        for (key, _) in &keys {
+            let below = |free: &&str| key == *free || key.starts_with(&format!("{free}."));
+            if FREE.iter().any(below) || FREE_BEGINNINGS.iter().any(|free| key.starts_with(free)) {
+                continue;
+            }
+            let of = |table: &Table| {
+                let mut values = Vec::new();
+                flatten("", table, &mut values);
+                let found = values.into_iter().find(|(other, _)| other == key);
+                found.map(|(_, value)| value)
+            };
+            let (then, now) = (of(&then), of(&now));
+            if then != now {
+                let show = |value: Option<Value>| {
+                    value.map_or("nothing".to_string(), |value| value.to_string())
+                };
+                return Some(format!(
+                    "its run had {key} = {}, this one has {}, and the result would be neither's; \
+                     set it back, or begin anew",
+                    show(then),
+                    show(now)
+                ));
+            }
+        }
+        if self.base != run.base {
+            let show = |saved: &Self| {
+                let model = saved.config.get("model").and_then(Value::as_str);
+                let hash = saved.base.as_deref().unwrap_or("none");
+                format!(
+                    "{} (BLAKE3 of the weights {hash})",
+                    model.unwrap_or("a model")
+                )
+            };
+            return Some(format!(
+                "its base was {}, this run's is {}; give it the same weights",
+                show(self),
+                show(run)
+            ));
+        }
+        if let (Some(then), Some(now)) = (&self.model, &run.model)
+            && let Some(problem) = other_model(then, now)
+        {
+            return Some(problem);
+        }
+        let (then, now) = (&self.data, &run.data);
+        if (then.examples, then.tokens) != (now.examples, now.tokens) {
+            return Some(format!(
+                "its run had {} examples with {} tokens to train on, this one has {} with {}; \
+                 {WAYS_OUT}",
+                then.examples, then.tokens, now.examples, now.tokens
+            ));
+        }
+        if let (Some(then), Some(now)) = (&self.data.hash, &run.data.hash)
+            && then != now
+        {
+            return Some(format!(
+                "its run had other rows to train on, as many with as many tokens, or the same in \
+                 another order (BLAKE3 {then}, this run's {now}); {WAYS_OUT}"
+            ));
+        }
+        None
+    }
+}
+
+/// What differs of two `config.json` files that training reads.
+fn other_model(then: &str, now: &str) -> Option<String> {
+    let read = |text| serde_json::from_str::<Map<String, Json>>(text).unwrap_or_default();
+    let (then, now) = (read(then), read(now));
+    let is_free = |key: &str| FREE_OF_MODEL.iter().any(|free| key.ends_with(free));
+    let mut keys = then.keys().chain(now.keys());
+    let key = keys.find(|key| !is_free(key) && then.get(*key) != now.get(*key))?;
+    let show = |map: &Map<String, Json>| map.get(key).map_or("nothing".into(), Json::to_string);
+    Some(format!(
+        "its model's config.json had {key} = {}, this run's has {}, and the result would be \
+         neither's; set it back, or begin anew",
+        show(&then),
+        show(&now)
+    ))
+}
+
+fn cannot(place: &Path, problem: String) -> TrainError {
+    TrainError::Resume {
+        checkpoint: place.to_path_buf(),
+        problem,
+    }
+}
+
+/// The same configuration with the defaults of keys that came later.
+fn normalised(config: &Table) -> Table {
+    fn with_defaults<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
+        Value::try_from(value.clone().try_into::<T>().ok()?).ok()
+    }
+    let mut config = config.clone();
+    for (key, value) in config.iter_mut() {
+        let full = match key.as_str() {
+            "training" => with_defaults::<TrainingArguments>(value),
+            "data" => with_defaults::<DataConfig>(value),
+            _ => None,
+        };
+        if let Some(full) = full {
+            *value = full;
+        }
+    }
+    config
+}
+
+/// The values of a table under their dotted keys.
+fn flatten(prefix: &str, table: &Table, into: &mut Vec<(String, Value)>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            Value::Table(inner) => flatten(&format!("{key}."), inner, into),
+            value => into.push((key, value.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn saved(config: &str) -> Saved {
+        Saved {
+            saved_at: 1,
+            total_steps: 40,
+            base: Some("abc".into()),
+            model: Some(r#"{"n_head": 2, "eos_token_id": 1}"#.into()),
+            state: TrainState::default(),
+            data: DataIdentity {
+                examples: 3,
+                tokens: 9,
+                hash: Some("123".into()),
+            },
+            config: config.parse().unwrap(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    const CONFIG: &str = "model = 'm'\n[data]\ntrain = 'a'\n[training]\noutput_dir = 'o'\n";
+
+    #[test]
+    fn floats_read_back_bit_for_bit() {
+        let mut state = saved(CONFIG);
+        let mut value = 0.1_f64;
+        for i in 0..2000 {
+            value = (value * 1.618_033_988_749_895).fract() + 1e-9 / f64::from(i + 1);
+            state.state.total_loss = value * 10_f64.powi(i % 40 - 20);
+            let read: Saved = toml::from_str(&state.to_toml().unwrap()).unwrap();
+            assert_eq!(read, state);
+        }
+    }
+
+    #[test]
+    fn a_difference_that_matters_is_named_and_others_are_not() {
+        let then = saved(CONFIG);
+        let with = |line: &str| then.difference(&saved(&format!("{CONFIG}{line}")));
+        for fine in [
+            "",
+            "learning_rate = 5e-5",
+            "max_steps = 80",
+            "save_steps = 3",
+            "eval_strategy = 'steps'",
+            "logging_steps = 1",
+        ] {
+            assert_eq!(with(fine), None, "{fine}");
+        }
+        let problem = with("learning_rate = 0.5").unwrap();
+        assert!(
+            problem.contains("its run had training.learning_rate = 0.00005, this one has 0.5"),
+            "{problem}"
+        );
+        assert!(with("seed = 1").unwrap().contains("training.seed"));
+        let other = CONFIG.replace("'a'", "'a'\nmax_length = 7");
+        let problem = then.difference(&saved(&other)).unwrap();
+        assert!(
+            problem.contains("data.max_length = nothing, this one has 7"),
+            "{problem}"
+        );
+
+        let mut base = saved(CONFIG);
+        base.base = Some("def".into());
+        let problem = then.difference(&base).unwrap();
+        assert!(
+            problem.contains("abc") && problem.contains("def"),
+            "{problem}"
+        );
+        let mut model = saved(CONFIG);
+        model.model = Some(r#"{"n_head": 4, "eos_token_id": 1}"#.into());
+        let problem = then.difference(&model).unwrap();
+        let named = "its model's config.json had n_head = 2, this run's has 4";
+        assert!(problem.starts_with(named), "{problem}");
+        for same in [Some(r#"{"n_head": 2, "eos_token_id": 3}"#.into()), None] {
+            model.model = same;
+            assert_eq!(then.difference(&model), None);
+        }
+        let mut data = saved(CONFIG);
+        data.data.examples = 4;
+        assert!(then.difference(&data).unwrap().contains("3 examples"));
+        let mut rows = saved(CONFIG);
+        rows.data.hash = Some("456".into());
+        assert_eq!(
+            then.difference(&rows).unwrap(),
+            "its run had other rows to train on, as many with as many tokens, or the same in \
+             another order (BLAKE3 123, this run's 456); give it the same data, or begin anew \
+             without --resume"
+        );
+        // Written before there was a hash.
+        rows.data.hash = None;
+        assert_eq!(then.difference(&rows), None);
+    }
+
+    #[test]
+    fn another_last_step_is_told_with_the_key_that_makes_it() {
+        let then = saved(&format!("{CONFIG}max_steps = 40"));
+        let mut now = saved(&format!("{CONFIG}max_steps = 300"));
+        let told = |now: &Saved| then.other_length(now, Path::new("out/checkpoint-5"));
+        assert_eq!(told(&now), None, "the steps are the same");
+        now.total_steps = 300;
+        assert_eq!(
+            told(&now).unwrap(),
+            "out/checkpoint-5 is of a run of 40 steps, and this one goes on to step 300 \
+             (training.max_steps was 40 and is 300): from here on the learning rate is that of a \
+             run of 300 steps"
+        );
+    }
+
+    #[test]
+    fn a_state_that_lost_lines_or_was_changed_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = saved(CONFIG).to_toml().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join(STATE_NAME), text).unwrap();
+            Saved::read(dir.path())
+        };
+        assert_eq!(read(&text).unwrap(), saved(CONFIG));
+        // Whole lines less are still TOML.
+        for (end, _) in text.match_indices('\n').skip(1) {
+            if end + 1 < text.len() {
+                assert!(read(&text[..end]).is_err(), "{}", &text[..end]);
+            }
+        }
+        assert!(read(&text.replace("total_steps = 40", "total_steps = 41")).is_err());
+    }
+}

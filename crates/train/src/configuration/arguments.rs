@@ -1,0 +1,500 @@
+//! The `[training]` table: transformers' `TrainingArguments`, with its keys and defaults.
+
+use std::path::PathBuf;
+
+use burn::tensor::FloatDType;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::best::{self, BestMetric};
+use crate::error::{Result, TrainError};
+use crate::optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
+use crate::optimizer::{self, OptimizerName};
+
+/// When something is done in the course of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntervalStrategy {
+    /// Never.
+    #[default]
+    No,
+    /// Every so many optimizer steps.
+    Steps,
+    /// At the end of every epoch.
+    Epoch,
+}
+
+impl IntervalStrategy {
+    /// As it is written in a file.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Steps => "steps",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// `train_sampling_strategy`: the order of the examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplingStrategy {
+    /// Shuffled by the seed, anew in every epoch.
+    #[default]
+    Random,
+    /// As in the file, the same in every epoch.
+    Sequential,
+    /// Shuffled, with examples of about the same length in a batch.
+    GroupByLength,
+}
+
+/// How a model is trained: keys and defaults are those of transformers' `TrainingArguments`,
+/// except `logging_steps` (500 there) and `eval_on_start` (false there).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingArguments {
+    /// The folder that gets the adapter, `metrics.jsonl`, `config.toml` and the checkpoints.
+    pub output_dir: PathBuf,
+    /// Passes over the data; parts of one are fine. Not used where `max_steps` is set.
+    pub num_train_epochs: f64,
+    /// Optimizer steps in all; -1 leaves it to `num_train_epochs`.
+    pub max_steps: i64,
+    /// Examples of one forward pass.
+    pub per_device_train_batch_size: usize,
+    /// Examples of one forward pass in evaluation.
+    pub per_device_eval_batch_size: usize,
+    /// Forward passes of one optimizer step; its loss is the mean over all their tokens.
+    pub gradient_accumulation_steps: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The optimizer.
+    pub optim: OptimizerName,
+    /// Weight decay, on every trained tensor but biases and norms.
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment.
+    pub adam_beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub adam_beta2: f64,
+    /// AdamW's term against division by zero.
+    pub adam_epsilon: f64,
+    /// LoRA+: how many times faster `lora_B` learns than `lora_A` (PEFT's
+    /// `create_loraplus_optimizer`, which takes `weight_decay` by the name `loraplus_weight_decay`).
+    pub loraplus_lr_ratio: Option<f64>,
+    /// LoRA+: the learning rate of adapters of embeddings; 1e-6 where it is not set.
+    pub loraplus_lr_embedding: Option<f64>,
+    /// The norm that all gradients together are cut to; 0 leaves them as they are.
+    pub max_grad_norm: f64,
+    /// How the learning rate runs after the warm-up.
+    pub lr_scheduler_type: SchedulerType,
+    /// What shapes the schedule: `num_cycles`, `power`, `lr_end`, …
+    pub lr_scheduler_kwargs: Option<SchedulerKwargs>,
+    /// Steps of the warm-up; goes before `warmup_ratio`.
+    pub warmup_steps: usize,
+    /// The warm-up as a share of all steps.
+    pub warmup_ratio: f64,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub logging_steps: usize,
+    /// When to evaluate.
+    pub eval_strategy: IntervalStrategy,
+    /// Steps between two evaluations; `logging_steps` where it is not set.
+    pub eval_steps: Option<usize>,
+    /// Whether the model is evaluated before training too, where there is something to evaluate on.
+    pub eval_on_start: bool,
+    /// When to write a checkpoint.
+    pub save_strategy: IntervalStrategy,
+    /// Steps between two checkpoints.
+    pub save_steps: usize,
+    /// Checkpoints kept of this run, the oldest going first; all where it is not set. With
+    /// `load_best_model_at_end` the best one stays.
+    pub save_total_limit: Option<usize>,
+    /// End with the weights of the best checkpoint, not of the last step.
+    pub load_best_model_at_end: bool,
+    /// What says which is the best: `loss` or `perplexity` of an evaluation.
+    pub metric_for_best_model: BestMetric,
+    /// Whether more of it is better. (transformers takes more of anything that is not called
+    /// `loss` to be better by default, perplexity too.)
+    pub greater_is_better: bool,
+    /// Stop after so many evaluations in a row that are no better than the best before.
+    pub early_stopping_patience: Option<usize>,
+    /// By how much an evaluation must be better to count for `early_stopping_patience`.
+    pub early_stopping_threshold: f64,
+    /// The order of the examples.
+    pub train_sampling_strategy: SamplingStrategy,
+    /// The same as `train_sampling_strategy = "group_by_length"`, by its older name.
+    pub group_by_length: bool,
+    /// Keep the frozen weights in bfloat16 and make their products with it; adapters, optimizer,
+    /// norms, softmax and loss stay in 32 bits.
+    pub bf16: bool,
+    /// Keep the frozen weights in float16, for devices without bfloat16. GPUs make their products
+    /// with it, row by row at a size of its own, so no loss is scaled; the CPU's are in 32 bits.
+    pub fp16: bool,
+    /// Make activations again in the backward pass, one block at a time, in place of keeping them:
+    /// far less memory for another forward pass.
+    pub gradient_checkpointing: bool,
+    /// The seed of the order of the data, of dropout and of new adapters.
+    pub seed: u64,
+}
+
+impl Default for TrainingArguments {
+    fn default() -> Self {
+        Self {
+            output_dir: PathBuf::new(),
+            num_train_epochs: 3.0,
+            max_steps: -1,
+            per_device_train_batch_size: 8,
+            per_device_eval_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            learning_rate: 5e-5,
+            optim: OptimizerName::AdamwTorch,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            loraplus_lr_ratio: None,
+            loraplus_lr_embedding: None,
+            max_grad_norm: 1.0,
+            lr_scheduler_type: SchedulerType::Linear,
+            lr_scheduler_kwargs: None,
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            logging_steps: 10,
+            eval_strategy: IntervalStrategy::No,
+            eval_steps: None,
+            eval_on_start: true,
+            save_strategy: IntervalStrategy::Steps,
+            save_steps: 500,
+            save_total_limit: None,
+            load_best_model_at_end: false,
+            metric_for_best_model: BestMetric::Loss,
+            greater_is_better: false,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0,
+            train_sampling_strategy: SamplingStrategy::Random,
+            group_by_length: false,
+            bf16: false,
+            fp16: false,
+            gradient_checkpointing: false,
+            seed: 42,
+        }
+    }
+}
+
+impl TrainingArguments {
+    /// The defaults, for a folder.
+    pub fn new(output_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            output_dir: output_dir.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks that there is something to evaluate on, if evaluations are asked for.
+    ///
+    /// # Errors
+    /// [`TrainError::Argument`] names `eval_strategy`, and what to set.
+    pub fn check_validation(&self, has_validation: bool) -> Result<()> {
+        if self.eval_strategy == IntervalStrategy::No || has_validation {
+            return Ok(());
+        }
+        let problem = "asks for evaluations, but there is nothing to evaluate on; set \
+                       data.validation or data.validation_split, or eval_strategy = \"no\"";
+        Err(TrainError::Argument {
+            key: "eval_strategy",
+            problem: problem.into(),
+        })
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`TrainError::Argument`] names the first key that cannot be, with its value.
+    pub fn validate(&self) -> Result<()> {
+        let check = |fine: bool, key, value: &dyn std::fmt::Display, must: &str| match fine {
+            true => Ok(()),
+            false => Err(TrainError::Argument {
+                key,
+                problem: format!("is {value}; {must}"),
+            }),
+        };
+        let one_or_more = |key, value: usize| check(value > 0, key, &value, "it must be 1 or more");
+        let not_negative = |key, value: f64| {
+            check(value.is_finite(), key, &value, "it must be a finite number")?;
+            check(value >= 0.0, key, &value, "it must be 0 or more")
+        };
+        let below_one = |key, value: f64| {
+            check(
+                (0.0..1.0).contains(&value),
+                key,
+                &value,
+                "it must be 0 or more and below 1",
+            )
+        };
+
+        if self.output_dir.as_os_str().is_empty() {
+            let problem = "is not set; name the folder that gets the results".to_string();
+            return Err(TrainError::Argument {
+                key: "output_dir",
+                problem,
+            });
+        }
+        check(
+            self.max_steps > 0 || self.max_steps == -1,
+            "max_steps",
+            &self.max_steps,
+            "give a number of steps, or -1 to go by num_train_epochs",
+        )?;
+        check(
+            self.num_train_epochs.is_finite(),
+            "num_train_epochs",
+            &self.num_train_epochs,
+            "it must be a finite number",
+        )?;
+        check(
+            self.num_train_epochs > 0.0,
+            "num_train_epochs",
+            &self.num_train_epochs,
+            "it must be more than 0",
+        )?;
+        one_or_more(
+            "per_device_train_batch_size",
+            self.per_device_train_batch_size,
+        )?;
+        one_or_more(
+            "per_device_eval_batch_size",
+            self.per_device_eval_batch_size,
+        )?;
+        one_or_more(
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+        )?;
+        not_negative("learning_rate", self.learning_rate)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        below_one("adam_beta1", self.adam_beta1)?;
+        below_one("adam_beta2", self.adam_beta2)?;
+        not_negative("adam_epsilon", self.adam_epsilon)?;
+        not_negative("max_grad_norm", self.max_grad_norm)?;
+        check(
+            (0.0..=1.0).contains(&self.warmup_ratio),
+            "warmup_ratio",
+            &self.warmup_ratio,
+            "it must be between 0 and 1",
+        )?;
+        one_or_more("logging_steps", self.logging_steps)?;
+        one_or_more("eval_steps", self.eval_steps())?;
+        one_or_more("save_steps", self.save_steps)?;
+        one_or_more(
+            "save_total_limit",
+            self.save_total_limit.unwrap_or(usize::MAX),
+        )?;
+        if self.bf16 && self.fp16 {
+            let problem =
+                "is true, and so is bf16: keep one of the two, bf16 where the device has it";
+            return Err(TrainError::Argument {
+                key: "fp16",
+                problem: problem.into(),
+            });
+        }
+        let warm_up = match (self.warmup_steps, self.warmup_ratio) {
+            (0, ratio) => (ratio > 0.0).then_some(("warmup_ratio", ratio)),
+            (steps, _) => Some(("warmup_steps", steps as f64)),
+        };
+        if let (SchedulerType::Constant, Some((key, value))) = (self.lr_scheduler_type, warm_up) {
+            let problem = format!(
+                "is \"constant\", which has no warm-up, and {key} is {value}; set \
+                 lr_scheduler_type = \"constant_with_warmup\", or {key} = 0"
+            );
+            return Err(TrainError::Argument {
+                key: "lr_scheduler_type",
+                problem,
+            });
+        }
+        let key = "lr_scheduler_kwargs";
+        let kwargs = self.schedule(1).validate();
+        kwargs.map_err(|problem| TrainError::Argument { key, problem })?;
+        optimizer::validate(self)?;
+        best::validate(self)
+    }
+
+    /// The type that frozen weights are kept in, where it is not 32 bits.
+    pub fn frozen_dtype(&self) -> Option<FloatDType> {
+        match (self.bf16, self.fp16) {
+            (true, _) => Some(FloatDType::BF16),
+            (_, true) => Some(FloatDType::F16),
+            _ => None,
+        }
+    }
+
+    /// The order of the examples.
+    pub fn sampling_strategy(&self) -> SamplingStrategy {
+        match self.group_by_length {
+            true => SamplingStrategy::GroupByLength,
+            false => self.train_sampling_strategy,
+        }
+    }
+
+    /// Steps between two evaluations.
+    pub fn eval_steps(&self) -> usize {
+        self.eval_steps.unwrap_or(self.logging_steps)
+    }
+
+    /// The number of steps of a run over so many batches an epoch, counted as transformers does:
+    /// the last step of an epoch accumulates what batches are left.
+    pub fn steps(&self, batches_per_epoch: usize) -> Steps {
+        let per_epoch = batches_per_epoch
+            .div_ceil(self.gradient_accumulation_steps)
+            .max(1);
+        let total = match usize::try_from(self.max_steps) {
+            Ok(steps) if steps > 0 => steps,
+            _ => (self.num_train_epochs * per_epoch as f64).ceil() as usize,
+        };
+        Steps {
+            per_epoch,
+            total,
+            epochs: total.div_ceil(per_epoch),
+        }
+    }
+
+    /// The learning rate over a run of so many steps.
+    pub fn schedule(&self, total_steps: usize) -> Schedule {
+        let warmup_steps = match self.warmup_steps {
+            0 => (total_steps as f64 * self.warmup_ratio).ceil() as usize,
+            steps => steps,
+        };
+        Schedule {
+            kind: self.lr_scheduler_type,
+            kwargs: self.lr_scheduler_kwargs.unwrap_or_default(),
+            learning_rate: self.learning_rate,
+            warmup_steps,
+            total_steps,
+        }
+    }
+}
+
+/// The optimizer steps of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Of one epoch.
+    pub per_epoch: usize,
+    /// Of the run.
+    pub total: usize,
+    /// Epochs the run begins, the last one perhaps not finished.
+    pub epochs: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_every_bad_value_is_named() {
+        assert!(TrainingArguments::new("out").validate().is_ok());
+        let error = |change: &dyn Fn(&mut TrainingArguments)| {
+            let mut arguments = TrainingArguments::new("out");
+            change(&mut arguments);
+            arguments.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&|a| a.max_steps = 0),
+            "training.max_steps is 0; give a number of steps, or -1 to go by num_train_epochs"
+        );
+        assert_eq!(
+            error(&|a| a.adam_beta2 = 1.0),
+            "training.adam_beta2 is 1; it must be 0 or more and below 1"
+        );
+        assert_eq!(
+            error(&|a| (a.lr_scheduler_type, a.warmup_ratio) = (SchedulerType::Constant, 0.03)),
+            "training.lr_scheduler_type is \"constant\", which has no warm-up, and warmup_ratio is \
+             0.03; set lr_scheduler_type = \"constant_with_warmup\", or warmup_ratio = 0"
+        );
+        assert_eq!(
+            error(&|a| a.learning_rate = f64::INFINITY),
+            "training.learning_rate is inf; it must be a finite number"
+        );
+        for (key, message) in [
+            ("output_dir", error(&|a| a.output_dir = PathBuf::new())),
+            ("max_steps", error(&|a| a.max_steps = -2)),
+            (
+                "num_train_epochs",
+                error(&|a| a.num_train_epochs = f64::NAN),
+            ),
+            (
+                "per_device_train_batch_size",
+                error(&|a| a.per_device_train_batch_size = 0),
+            ),
+            (
+                "per_device_eval_batch_size",
+                error(&|a| a.per_device_eval_batch_size = 0),
+            ),
+            (
+                "gradient_accumulation_steps",
+                error(&|a| a.gradient_accumulation_steps = 0),
+            ),
+            ("learning_rate", error(&|a| a.learning_rate = -1e-4)),
+            ("learning_rate", error(&|a| a.learning_rate = f64::NAN)),
+            ("max_grad_norm", error(&|a| a.max_grad_norm = f64::NAN)),
+            ("warmup_ratio", error(&|a| a.warmup_ratio = 1.5)),
+            ("logging_steps", error(&|a| a.logging_steps = 0)),
+            ("eval_steps", error(&|a| a.eval_steps = Some(0))),
+            (
+                "lr_scheduler_type",
+                error(&|a| {
+                    (a.lr_scheduler_type, a.warmup_steps) = (SchedulerType::Constant, 5);
+                }),
+            ),
+            ("fp16", error(&|a| (a.bf16, a.fp16) = (true, true))),
+            ("save_steps", error(&|a| a.save_steps = 0)),
+            ("save_total_limit", error(&|a| a.save_total_limit = Some(0))),
+        ] {
+            assert!(
+                message.starts_with(&format!("training.{key} is ")),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn steps_and_warmup_are_counted_as_transformers_counts_them() {
+        let mut arguments = TrainingArguments::new("out");
+        // 500 rows in batches of 4, the published walk-through: 125 batches, 375 steps.
+        assert_eq!(
+            arguments.steps(125),
+            Steps {
+                per_epoch: 125,
+                total: 375,
+                epochs: 3
+            }
+        );
+        arguments.gradient_accumulation_steps = 4;
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 9,
+                epochs: 3
+            }
+        );
+        arguments.num_train_epochs = 0.5;
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 2,
+                epochs: 1
+            }
+        );
+        arguments.max_steps = 7;
+        assert_eq!(
+            arguments.steps(10),
+            Steps {
+                per_epoch: 3,
+                total: 7,
+                epochs: 3
+            }
+        );
+
+        arguments.warmup_ratio = 0.03;
+        assert_eq!(arguments.schedule(100).warmup_steps, 3);
+        assert_eq!(arguments.schedule(101).warmup_steps, 4);
+        arguments.warmup_steps = 9;
+        assert_eq!(arguments.schedule(100).warmup_steps, 9);
+    }
+}

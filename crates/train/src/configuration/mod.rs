@@ -1,0 +1,11 @@
+//! What a run is told: the training file, its tables, their keys and values.
+
+pub(crate) mod arguments;
+pub(crate) mod config;
+pub(crate) mod keys;
+pub(crate) mod overrides;
+pub(crate) mod peft_table;
+pub(crate) mod quantization;
+pub(crate) mod settings;
+pub(crate) mod values;
+pub(crate) mod words;

@@ -1,0 +1,170 @@
+//! `--set a.b=value`: changes to a training file before it is read.
+
+use toml::{Table, Value};
+
+use crate::configuration::values::{is_broken, parse_key, readings};
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) struct Override {
+    /// As it was given.
+    pub text: String,
+    /// The key, name by name; at least one.
+    pub path: Vec<String>,
+    /// What the value can mean, the likeliest first.
+    pub readings: Vec<Value>,
+    /// Whether the value looks like a list, a table or a quoted text and is none.
+    pub is_broken: bool,
+}
+
+/// Keys whose values are text as it stands, with the spaces and line breaks at its ends.
+const TEXTS: [&str; 2] = ["prompt", "data.template"];
+
+impl Override {
+    /// Reads `a.b=value`.
+    ///
+    /// # Errors
+    /// What is wrong, without the text of the override.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("is no key=value")?;
+        let path = parse_key(key.trim()).filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| format!("has no key before the `=`: {key:?}"))?;
+        let mut readings = readings(value.trim());
+        if TEXTS.contains(&path.join(".").as_str()) {
+            // Of `key = value` the space belongs to the `=`.
+            let is_spaced = key.ends_with(char::is_whitespace);
+            let text = if is_spaced { value.trim_start() } else { value };
+            readings.pop();
+            readings.push(Value::String(text.to_string()));
+        }
+        Ok(Self {
+            text: text.to_string(),
+            path,
+            readings,
+            is_broken: is_broken(value.trim()),
+        })
+    }
+
+    /// Whether this sets a key of the table `[peft]`, or all of it.
+    pub fn is_of_peft(&self) -> bool {
+        self.path[0] == "peft"
+    }
+
+    /// Puts one of the readings into a table.
+    ///
+    /// # Errors
+    /// What is wrong, without the text of the override.
+    pub fn apply(&self, table: &mut Table, value: &Value) -> Result<(), String> {
+        let (last, path) = self.path.split_last().ok_or("has no key")?;
+        let mut table = table;
+        for name in path {
+            let entry = table
+                .entry(name)
+                .or_insert_with(|| Value::Table(Table::new()));
+            table = match entry {
+                Value::Table(inner) => inner,
+                other => {
+                    let kind = other.type_str();
+                    return Err(format!(
+                        "goes into `{name}`, which is a {kind} and has no keys"
+                    ));
+                }
+            };
+        }
+        table.insert(last.clone(), value.clone());
+        Ok(())
+    }
+
+    /// The first reading that `check` takes, put into a table.
+    ///
+    /// # Errors
+    /// Why none fits.
+    pub fn apply_fitting(
+        &self,
+        table: &mut Table,
+        check: impl Fn(&Value) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut first = None;
+        for value in &self.readings {
+            match check(value) {
+                Ok(()) => return self.apply(table, value),
+                Err(problem) => first = first.or(Some(problem)),
+            }
+        }
+        if self.is_broken {
+            return Err(self.no_toml());
+        }
+        Err(first.unwrap_or_default())
+    }
+
+    /// That the value is no TOML.
+    pub fn no_toml(&self) -> String {
+        "the value is no TOML: quote strings inside of it, and all of it for the shell, as in \
+         --set 'peft.target_modules=[\"c_attn\"]'"
+            .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(text: &str) -> Result<String, String> {
+        let mut table = "model = 'a'\n[training]\nmax_steps = 5\n"
+            .parse::<Table>()
+            .unwrap();
+        Override::new(text)?.apply_fitting(&mut table, |_| Ok(()))?;
+        Ok(table.to_string())
+    }
+
+    #[test]
+    fn values_are_toml_or_else_strings() {
+        let training = |line: &str| format!("model = \"a\"\n\n[training]\n{line}\n");
+        assert_eq!(
+            after("training.max_steps=20").unwrap(),
+            training("max_steps = 20")
+        );
+        let table = after("training.learning_rate = 1e-4").unwrap();
+        assert!(table.contains("learning_rate = 0.0001\n"), "{table}");
+        assert!(
+            after("model=openai-community/gpt2")
+                .unwrap()
+                .contains("openai-community/gpt2")
+        );
+        assert!(
+            after("peft.target_modules=[\"c_attn\"]")
+                .unwrap()
+                .contains("[peft]\ntarget")
+        );
+        assert!(after("peft.r=8").unwrap().contains("[peft]\nr = 8"));
+        let table = after("peft.rank_pattern.\"h.0.attn\"=4").unwrap();
+        assert!(table.contains("\"h.0.attn\" = 4"), "{table}");
+        // The end of a prompt counts, that of a name does not.
+        for (given, text) in [
+            ("prompt=The film was ", "The film was "),
+            ("prompt = The film ", "The film "),
+            ("data.template={question}\n", "{question}\n"),
+            ("data.template=\"{question}\\n\"", "{question}\n"),
+            ("model=gpt2 ", "gpt2"),
+        ] {
+            let table: Table = after(given).unwrap().parse().unwrap();
+            let value = (table.get("data").and_then(|data| data.get("template")))
+                .or_else(|| table.get(&given[..given.find(['=', ' ']).unwrap()]));
+            assert_eq!(value.and_then(Value::as_str), Some(text), "{given}");
+        }
+        // A value cannot smuggle in a second key.
+        let table: Table = after("prompt=1\nx = 2").unwrap().parse().unwrap();
+        assert_eq!(table["prompt"].as_str(), Some("1\nx = 2"), "no second key");
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        assert_eq!(after("training.max_steps").unwrap_err(), "is no key=value");
+        assert!(after("=5").unwrap_err().contains("no key"));
+        assert!(after("a..b=5").unwrap_err().contains("no key"));
+        assert_eq!(
+            after("model.name=5").unwrap_err(),
+            "goes into `model`, which is a string and has no keys"
+        );
+    }
+}

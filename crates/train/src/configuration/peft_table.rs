@@ -1,0 +1,149 @@
+//! The `[peft]` table of a training file before it becomes a method's configuration.
+
+use burn_peft::LoraConfig;
+use burn_peft::methods::{adapts_linear_layers, config_with_key, known_keys};
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use crate::configuration::keys::Known;
+use crate::configuration::overrides::Override;
+
+/// The method that a file with these changes names; LoRA where it names none.
+pub(crate) fn peft_type(table: &Table, overrides: &[Override]) -> String {
+    let is_type = |change: &&Override| change.path == ["peft", "peft_type"];
+    let changed = overrides.iter().rev().find(is_type);
+    // In quotes it is TOML's string first, and the text with its quotes last.
+    let changed = changed.and_then(|change| change.readings.iter().find(|value| value.is_str()));
+    let in_file = || table.get("peft")?.get("peft_type");
+    let name = changed.or_else(in_file).and_then(Value::as_str);
+    name.unwrap_or(LoraConfig::PEFT_TYPE).to_string()
+}
+
+/// Checks that a method's key takes a value that `--set` gives it; a method that is not known is
+/// another's mistake.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<(), String> {
+    let path = &change.path[1..];
+    let Some((key, inner)) = path.split_first() else {
+        return match value {
+            Value::Table(_) => Ok(()),
+            _ => Err("[peft] is a table of keys: set one of them, such as peft.r=8".into()),
+        };
+    };
+    if let Some(problem) = not_finite(&path.join("."), value) {
+        return Err(problem);
+    }
+    if key == "peft_type" {
+        return Ok(());
+    }
+    let value = inner.iter().rev().fold(value.clone(), |value, name| {
+        Value::Table([(name.clone(), value)].into_iter().collect())
+    });
+    let try_value = |value: &Value| {
+        let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
+        match config_with_key(method, key, value.clone()) {
+            Some(Ok(config)) if config.common().unknown.contains_key(key) => {
+                Err(Known::new(method).misspelt("peft", key))
+            }
+            Some(Err(error)) => {
+                let said = error.to_string();
+                let said = said.strip_prefix("[peft]: ").unwrap_or(&said);
+                // Whether it lacks another key is seen when all are there.
+                if is_about(said, key, &value.to_string()) {
+                    Err(said.to_string())
+                } else {
+                    Ok(())
+                }
+            }
+            Some(Ok(_)) | None => Ok(()),
+        }
+    };
+    // A text with a bracket in front is a text only where no list can be meant.
+    let list = Value::Array(vec![Value::String("c_attn".into())]);
+    if change.is_broken && inner.is_empty() && try_value(&list).is_ok() {
+        return Err(change.no_toml());
+    }
+    try_value(&value)
+}
+
+/// Whether an error is about a key's value alone: `r = 0: must be …`, and not `init_lora_weights =
+/// "loftq" needs …`.
+fn is_about(said: &str, key: &str, value: &str) -> bool {
+    let Some(rest) = said.strip_prefix(key) else {
+        return false;
+    };
+    match rest.strip_prefix(" = ") {
+        Some(rest) => rest
+            .strip_prefix(value)
+            .is_none_or(|rest| rest.starts_with(':')),
+        // `loftq_config.loftq_bits = 5: …`, `rank_pattern "x" = 0: …`
+        None => rest.starts_with('.') || rest.starts_with(" \""),
+    }
+}
+
+/// Takes out of `[peft]` what is left of another method when `peft_type` is changed: of LoRA, which
+/// most files begin with, or of the method that the file named `before` overrides. What overrides
+/// set stays, and so does what these do not know either: mistakes.
+pub(crate) fn drop_keys_of_another_method(
+    table: &mut Table,
+    before: &str,
+    method: &str,
+    overrides: &[Override],
+) {
+    let Some(known) = known_keys(method) else {
+        return;
+    };
+    let Some(Value::Table(peft)) = table.get_mut("peft") else {
+        return;
+    };
+    let others = [LoraConfig::PEFT_TYPE, before].into_iter();
+    let of_others: Vec<String> = others.filter_map(known_keys).flatten().collect();
+    let is_set = |key: &str| {
+        let mut paths = overrides.iter().map(|change| &change.path);
+        paths.any(|path| path.len() > 1 && path[0] == "peft" && path[1] == key)
+    };
+    // The layers that the file names are linear ones, and this method adapts others.
+    let is_elsewhere = before != method && !adapts_linear_layers(method);
+    let means_nothing = |key: &String| match key.as_str() {
+        "target_modules" if is_elsewhere => true,
+        _ => !known.contains(key) && of_others.contains(key),
+    };
+    let is_left = |key: &&String| means_nothing(key) && !is_set(key);
+    let dropped: Vec<String> = peft.keys().filter(is_left).cloned().collect();
+    for key in &dropped {
+        peft.remove(key);
+    }
+    if !dropped.is_empty() {
+        let keys = dropped.join(", ");
+        tracing::warn!("[peft] has keys that mean nothing to {method} and are left out: {keys}");
+    }
+}
+
+/// A number that JSON, which `[peft]` becomes, has no word for: it would be read as not given.
+pub(crate) fn not_finite(key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Float(number) if !number.is_finite() => {
+            Some(format!("{key} = {value}: it must be a finite number"))
+        }
+        Value::Table(table) => {
+            let mut entries = table.iter();
+            entries.find_map(|(name, value)| not_finite(&format!("{key}.{name}"), value))
+        }
+        Value::Array(values) => values.iter().find_map(|value| not_finite(key, value)),
+        _ => None,
+    }
+}
+
+/// Whether a method plans over all steps of a run (AdaLoRA's `total_step`) and its keys do not say
+/// how many there are.
+pub(crate) fn wants_total_step(peft: &serde_json::Map<String, Json>) -> bool {
+    let method = peft.get("peft_type").and_then(Json::as_str);
+    let known = known_keys(method.unwrap_or(LoraConfig::PEFT_TYPE)).unwrap_or_default();
+    let is_missing = peft.get(TOTAL_STEP).is_none_or(Json::is_null);
+    is_missing && known.iter().any(|key| key == TOTAL_STEP)
+}
+
+/// The key of [`wants_total_step`].
+pub(crate) const TOTAL_STEP: &str = "total_step";

@@ -1,0 +1,255 @@
+//! Burn's optimizers by transformers' names, with groups of parameters.
+
+pub(crate) mod grads;
+pub(crate) mod parameter_groups;
+pub(crate) mod schedule;
+pub(crate) mod state_file;
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::module::ParamGroup;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{
+    AdafactorConfig, AdamW, AdamWConfig, AdjustLrFn, LionConfig, ModuleOptimizer, MuonConfig,
+    Optimizer, SgdConfig,
+};
+use burn_peft::parameters::NamedParameter;
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::arguments::TrainingArguments;
+use crate::error::{Result, TrainError};
+use crate::optimizer::parameter_groups::{
+    LoraPlusGroup, decays, ids, is_embedding, loraplus_group,
+};
+use crate::optimizer::schedule::{Schedule, ScheduleCursor};
+
+/// `optim`: the optimizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// AdamW as PyTorch has it, with `adam_beta1`, `adam_beta2` and `adam_epsilon`.
+    #[default]
+    #[serde(alias = "adamw_torch_fused")]
+    AdamwTorch,
+    /// Plain gradient descent, as `torch.optim.SGD` without momentum: weight decay is added to the
+    /// gradient.
+    Sgd,
+    /// Lion with `adam_beta1` and `adam_beta2`, as `lion_32bit` of transformers. Lion's paper has
+    /// `adam_beta2 = 0.99`, and a learning rate a third to a tenth of AdamW's.
+    #[serde(alias = "lion_32bit")]
+    Lion,
+    /// Adafactor as transformers' `Trainer` sets it up: the learning rate of the schedule, neither
+    /// relative steps nor scaling by the parameter, no first moment.
+    Adafactor,
+    /// Muon for matrices, AdamW for vectors and for embeddings. As `torch.optim.Muon` with
+    /// `adjust_lr_fn = "match_rms_adamw"` (so that both take one learning rate), except that Burn
+    /// iterates in the gradient's own precision where PyTorch does in bfloat16.
+    Muon,
+    /// LoRA-FA, PEFT's `create_lorafa_optimizer`: `lora_A` is frozen, the gradient of `lora_B` is
+    /// corrected for it after clipping, and AdamW makes the step. PEFT's has
+    /// `adam_epsilon = 1e-6`, and adds it before the second moment is corrected.
+    Lorafa,
+}
+
+impl OptimizerName {
+    /// The Adam keys it has no use for.
+    fn unused(self) -> &'static [&'static str] {
+        match self {
+            Self::AdamwTorch | Self::Muon | Self::Lorafa => &[],
+            Self::Lion => &["adam_epsilon"],
+            Self::Sgd | Self::Adafactor => &["adam_beta1", "adam_beta2", "adam_epsilon"],
+        }
+    }
+
+    /// As it is written in a file.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::AdamwTorch => "adamw_torch",
+            Self::Sgd => "sgd",
+            Self::Lion => "lion",
+            Self::Adafactor => "adafactor",
+            Self::Muon => "muon",
+            Self::Lorafa => "lorafa",
+        }
+    }
+}
+
+/// Checks that every key about the optimizer has an effect.
+///
+/// # Errors
+/// [`TrainError::Argument`] names the first that has none.
+pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
+    let defaults = TrainingArguments::default();
+    let optim = arguments.optim;
+    for (key, value, default) in [
+        ("adam_beta1", arguments.adam_beta1, defaults.adam_beta1),
+        ("adam_beta2", arguments.adam_beta2, defaults.adam_beta2),
+        (
+            "adam_epsilon",
+            arguments.adam_epsilon,
+            defaults.adam_epsilon,
+        ),
+    ] {
+        if value != default && optim.unused().contains(&key) {
+            let problem = format!(
+                "is {value}, but optim = \"{}\" does not use it; remove it",
+                optim.as_str()
+            );
+            return Err(TrainError::Argument { key, problem });
+        }
+    }
+    let (ratio, embedding) = (arguments.loraplus_lr_ratio, arguments.loraplus_lr_embedding);
+    let bad = |value: Option<f64>| value.is_some_and(|value| !(value > 0.0 && value.is_finite()));
+    let (key, problem) = match (ratio, embedding) {
+        (Some(ratio), _) if bad(Some(ratio)) => (
+            "loraplus_lr_ratio",
+            format!("is {ratio}; it must be more than 0"),
+        ),
+        (_, Some(rate)) if bad(Some(rate)) => (
+            "loraplus_lr_embedding",
+            format!("is {rate}; it must be more than 0"),
+        ),
+        (None, Some(rate)) => {
+            let problem =
+                format!("is {rate}, but is used with loraplus_lr_ratio only; set that too");
+            ("loraplus_lr_embedding", problem)
+        }
+        _ => return Ok(()),
+    };
+    Err(TrainError::Argument { key, problem })
+}
+
+/// The optimizer of the `[training]` table. Weight decay leaves out biases and norms, as
+/// transformers' `Trainer` does.
+///
+/// # Errors
+/// If `muon` has no matrix to train.
+pub fn optimizer(
+    arguments: &TrainingArguments,
+    parameters: &[NamedParameter],
+) -> Result<ModuleOptimizer> {
+    Ok(match arguments.optim {
+        OptimizerName::AdamwTorch | OptimizerName::Lorafa => {
+            grouped(arguments, parameters, |decay| adamw_with(arguments, decay))
+        }
+        OptimizerName::Sgd => grouped(arguments, parameters, |decay| {
+            let decay = (decay > 0.0).then(|| WeightDecayConfig::new(decay));
+            SgdConfig::new().with_weight_decay(decay).build()
+        }),
+        OptimizerName::Lion => grouped(arguments, parameters, |decay| {
+            LionConfig::new()
+                .with_beta_1(arguments.adam_beta1 as f32)
+                .with_beta_2(arguments.adam_beta2 as f32)
+                .with_weight_decay(decay)
+                .build()
+        }),
+        OptimizerName::Adafactor => grouped(arguments, parameters, |decay| {
+            AdafactorConfig::new()
+                .with_relative_step(false)
+                .with_scale_parameter(false)
+                .with_weight_decay(decay)
+                .build()
+        }),
+        OptimizerName::Muon => {
+            let matrices = ids(parameters, |p| p.shape.len() == 2 && !is_embedding(&p.name));
+            if matrices.is_empty() {
+                return Err(TrainError::Argument {
+                    key: "optim",
+                    problem: "is \"muon\", which is for matrices, and none is trained; use \
+                              \"adamw_torch\""
+                        .into(),
+                });
+            }
+            let decay = (arguments.weight_decay > 0.0)
+                .then(|| WeightDecayConfig::new(arguments.weight_decay as f32));
+            let muon = MuonConfig::new()
+                .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
+                .with_weight_decay(decay)
+                .build();
+            grouped(arguments, parameters, |decay| adamw_with(arguments, decay)).with_group(
+                ParamGroup::from_ids(matrices),
+                muon,
+                None,
+            )
+        }
+    })
+}
+
+/// The same optimizer with weight decay and without, each for its parameters.
+fn grouped<O: Optimizer>(
+    arguments: &TrainingArguments,
+    parameters: &[NamedParameter],
+    build: impl Fn(f32) -> O,
+) -> ModuleOptimizer {
+    let all = ModuleOptimizer::from(build(arguments.weight_decay as f32));
+    let without = ids(parameters, |parameter| !decays(&parameter.name));
+    match arguments.weight_decay == 0.0 || without.is_empty() {
+        true => all,
+        false => all.with_group(ParamGroup::from_ids(without), build(0.0), None),
+    }
+}
+
+/// AdamW with the values of the `[training]` table, for all parameters alike.
+///
+/// Burn's is PyTorch's: weight decay apart from the gradient, `p ← p·(1 − lr·wd)`, and epsilon
+/// added to the root of the corrected second moment. Its defaults are not, so all are given.
+pub fn adamw(arguments: &TrainingArguments) -> ModuleOptimizer {
+    adamw_with(arguments, arguments.weight_decay as f32).into()
+}
+
+fn adamw_with(arguments: &TrainingArguments, weight_decay: f32) -> AdamW {
+    AdamWConfig::new()
+        .with_beta_1(arguments.adam_beta1 as f32)
+        .with_beta_2(arguments.adam_beta2 as f32)
+        .with_epsilon(arguments.adam_epsilon as f32)
+        .with_weight_decay(weight_decay)
+        .build()
+}
+
+/// The learning rates from a step on, with those of LoRA+ where `loraplus_lr_ratio` is set.
+///
+/// # Errors
+/// If LoRA+ is asked for and no `lora_B` is trained.
+pub(crate) fn scheduler(
+    arguments: &TrainingArguments,
+    parameters: &[NamedParameter],
+    schedule: Schedule,
+    step: usize,
+) -> Result<ModuleLrScheduler> {
+    let cursor = |ratio| ScheduleCursor {
+        schedule,
+        step,
+        ratio,
+    };
+    let mut scheduler = ModuleLrScheduler::new(cursor(1.0));
+    let Some(ratio) = arguments.loraplus_lr_ratio else {
+        return Ok(scheduler);
+    };
+    if !parameters
+        .iter()
+        .any(|p| p.requires_grad && p.name.contains("lora_"))
+    {
+        return Err(TrainError::Argument {
+            key: "loraplus_lr_ratio",
+            problem: format!("is {ratio}, but no lora_B is trained; remove it"),
+        });
+    }
+    let embedding = match arguments.learning_rate {
+        // Nothing learns then.
+        0.0 => 0.0,
+        rate => arguments.loraplus_lr_embedding.unwrap_or(1e-6) / rate,
+    };
+    for (group, ratio) in [
+        (LoraPlusGroup::B, ratio),
+        // It has a learning rate of its own; the schedule's shape is for all.
+        (LoraPlusGroup::Embedding, embedding),
+    ] {
+        let members = ids(parameters, |parameter| loraplus_group(parameter) == group);
+        if !members.is_empty() {
+            scheduler = scheduler.with_group(ParamGroup::from_ids(members), cursor(ratio));
+        }
+    }
+    Ok(scheduler)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! An optimizer's state as a file: Burn's record with the names of parameters in place of Burn's
+//! identities, which are drawn anew in every process.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn_pack::{Bytes, Reader, Tensor, Writer};
+use burn_peft::parameters::NamedParameter;
+
+use crate::error::{Result, TrainError};
+
+/// Between a parameter's name and the name of a part of its state.
+const SEPARATOR: char = '/';
+
+/// The bytes of the file.
+pub(crate) fn to_bytes(record: OptimizerRecord, parameters: &[NamedParameter]) -> Result<Bytes> {
+    let names: HashMap<String, &str> = parameters
+        .iter()
+        .map(|parameter| (parameter.id.val().to_string(), parameter.name.as_str()))
+        .collect();
+    let lost = |id: &str| failed(format!("it has a state for {id}, which is no parameter"));
+    let rename = |key: &str| {
+        let (id, part) = key.split_once('.').unwrap_or((key, ""));
+        let name = names.get(id).ok_or_else(|| lost(id))?;
+        Ok(format!("{name}{SEPARATOR}{part}"))
+    };
+    let bytes = record.into_bytes().map_err(failed)?;
+    rewritten(bytes, rename, |_| None)?
+        .into_bytes()
+        .map_err(failed)
+}
+
+/// An optimizer with the state of the file.
+///
+/// # Errors
+/// If the file is broken or holds a state of other parameters, or of another optimizer.
+pub(crate) fn load(
+    optimizer: ModuleOptimizer,
+    path: &Path,
+    parameters: &[NamedParameter],
+) -> Result<ModuleOptimizer> {
+    let ids: HashMap<&str, u64> = parameters
+        .iter()
+        .map(|parameter| (parameter.name.as_str(), parameter.id.val()))
+        .collect();
+    let id = |key: &str| {
+        let name = key.rsplit_once(SEPARATOR).map_or(key, |(name, _)| name);
+        ids.get(name).copied()
+    };
+    let rename = |key: &str| {
+        let (name, part) = key.rsplit_once(SEPARATOR).unwrap_or((key, ""));
+        let id = ids.get(name).ok_or_else(|| {
+            failed(format!(
+                "it has a state for {name}, which is no parameter of the model"
+            ))
+        })?;
+        Ok(match part {
+            "" => id.to_string(),
+            part => format!("{id}.{part}"),
+        })
+    };
+    let load = || {
+        // Read whole: a mapped file would keep the checkpoint from being replaced.
+        let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
+        let bytes = rewritten(Bytes::from_bytes_vec(bytes), rename, id)?;
+        let record = OptimizerRecord::from_bytes(bytes.into_bytes().map_err(failed)?);
+        let record = record.map_err(failed)?;
+        let tensors = record.len();
+        let optimizer = optimizer.load_record(record);
+        // Burn leaves out what it cannot use.
+        match optimizer.to_record().len() {
+            loaded if loaded == tensors => Ok(optimizer),
+            loaded => Err(failed(format!(
+                "the optimizer takes {loaded} of its {tensors} tensors"
+            ))),
+        }
+    };
+    load().map_err(|error| match error {
+        TrainError::Optimizer { problem, .. } => TrainError::Optimizer {
+            path: path.to_path_buf(),
+            problem,
+        },
+        other => other,
+    })
+}
+
+/// The same record with other keys; `id` is the parameter that a key belongs to.
+fn rewritten(
+    bytes: Bytes,
+    rename: impl Fn(&str) -> Result<String>,
+    id: impl Fn(&str) -> Option<u64>,
+) -> Result<Writer> {
+    let reader = Reader::from_bytes(bytes).map_err(failed)?;
+    let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
+    let mut tensors = Vec::new();
+    for tensor in reader.into_tensors().map_err(failed)? {
+        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(failed)?;
+        let id = id(&name);
+        tensors.push(Tensor::new(rename(&name)?, dtype, shape, id, bytes));
+    }
+    // Burn's order is that of a hash map.
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut writer = Writer::new(tensors);
+    for (key, value) in scalars {
+        writer = writer.with_scalar(&rename(&key)?, value);
+    }
+    for (key, value) in paths {
+        writer = writer.with_metadata(&rename(&key)?, &value);
+    }
+    Ok(writer)
+}
+
+fn failed(problem: impl ToString) -> TrainError {
+    TrainError::Optimizer {
+        path: crate::checkpoint::saved::OPTIMIZER_NAME.into(),
+        problem: problem.to_string(),
+    }
+}

@@ -1,0 +1,131 @@
+//! What a run will take, from two steps of it: `peft train --dry-run`.
+
+use burn_peft_data::Examples;
+use burn_peft_files::read_text;
+
+use crate::configuration::arguments::{IntervalStrategy, SamplingStrategy, TrainingArguments};
+use crate::error::{Result, TrainError};
+use crate::run::evaluate::evaluate;
+use crate::run::loader::{Loader, Order};
+use crate::run::state::Position;
+use crate::run::target::TrainTarget;
+use crate::run::train::{TrainOptions, train};
+use crate::seeing::log::{METRICS_NAME, TrainLog};
+use crate::seeing::memory::peak_memory_bytes;
+
+/// A step as it was, and what all of a run will take if the others are like it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// The loss of the step.
+    pub loss: f64,
+    /// Its tokens, padding left out.
+    pub step_tokens: usize,
+    /// The time it took, in seconds.
+    pub step_seconds: f64,
+    /// Its speed.
+    pub tokens_per_second: f64,
+    /// The optimizer steps of a run.
+    pub steps: usize,
+    /// The tokens of all of them.
+    pub tokens: usize,
+    /// The time of a run with its evaluations, in seconds.
+    pub seconds: f64,
+    /// The part of that time for the evaluations. They are taken to cost a third of training for a
+    /// token: the forward pass, and not the backward pass, which costs two of it.
+    pub eval_seconds: f64,
+    /// The most memory that was held, in bytes; none where the system does not tell.
+    pub memory: Option<u64>,
+}
+
+/// Runs two steps of a training on the batch with the most tokens, and leaves nothing on the disk.
+/// The second one finds everything in memory that later ones do (the optimizer's moments), and what
+/// is made once (a GPU's kernels) is not in its time. The largest batch of an evaluation and, where
+/// the run saves any, a checkpoint come with them.
+///
+/// # Errors
+/// As [`train`].
+pub fn estimate<T: TrainTarget>(
+    model: T,
+    examples: Examples,
+    validation: Option<&Examples>,
+    arguments: &TrainingArguments,
+) -> Result<Estimate> {
+    arguments.validate()?;
+    let device = model.device();
+    let all_tokens = examples.tokens();
+    let eval_tokens = validation.map_or(0, Examples::tokens);
+    let largest = |examples: &Examples, batch_size, order, epochs| -> Result<Examples> {
+        let of = std::sync::Arc::new(examples.clone());
+        let loader = Loader::new(of, batch_size, order, device.clone())?;
+        Ok(examples.select(&loader.largest_batch(epochs)))
+    };
+    if let Some(validation) = validation {
+        let batch_size = arguments.per_device_eval_batch_size;
+        let batch = largest(validation, batch_size, Order::File, 1)?;
+        evaluate(&model, &batch, batch_size, |_, _| ())?;
+    }
+    let batch_size = arguments.per_device_train_batch_size;
+    let steps = arguments.steps(examples.sequences().div_ceil(batch_size));
+    if let Some(warning) = arguments.schedule(steps.total).warning() {
+        tracing::warn!("{warning}");
+    }
+    let order = Order::of(arguments, Position::default());
+    let batch = largest(&examples, batch_size, order, steps.epochs)?;
+    let batches = 2 * arguments.gradient_accumulation_steps;
+    let rows: Vec<usize> = (0..batches).flat_map(|_| 0..batch.sequences()).collect();
+
+    let dir = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
+    let first = TrainingArguments {
+        output_dir: dir.path().to_path_buf(),
+        max_steps: 2,
+        per_device_train_batch_size: batch.sequences().max(1),
+        train_sampling_strategy: SamplingStrategy::Sequential,
+        group_by_length: false,
+        logging_steps: 1,
+        eval_strategy: IntervalStrategy::No,
+        save_strategy: match arguments.save_strategy {
+            IntervalStrategy::No => IntervalStrategy::No,
+            _ => IntervalStrategy::Steps,
+        },
+        // Both need evaluations.
+        load_best_model_at_end: false,
+        early_stopping_patience: None,
+        early_stopping_threshold: 0.0,
+        ..arguments.clone()
+    };
+    let options = TrainOptions {
+        discard: true,
+        ..TrainOptions::default()
+    };
+    train(model, batch.select(&rows), None, &first, options)?;
+    let memory = peak_memory_bytes(&device);
+
+    let path = dir.path().join(METRICS_NAME);
+    let text = read_text(&path)?;
+    let log: TrainLog = serde_json::from_str(text.lines().nth(1).unwrap_or_default())
+        .map_err(std::io::Error::from)
+        .map_err(TrainError::io(&path))?;
+    let step_tokens = batch.tokens() * arguments.gradient_accumulation_steps;
+    let step_seconds = step_tokens as f64 / log.tokens_per_second;
+
+    let epochs = steps.total as f64 / steps.per_epoch as f64;
+    let tokens = epochs * all_tokens as f64;
+    // One before, and one after unless the run itself ends with it.
+    let evaluations = 1 + match arguments.eval_strategy {
+        IntervalStrategy::No => 1,
+        IntervalStrategy::Steps => steps.total.div_ceil(arguments.eval_steps()),
+        IntervalStrategy::Epoch => epochs.ceil() as usize,
+    };
+    let eval_seconds = (evaluations * eval_tokens) as f64 / (3.0 * log.tokens_per_second);
+    Ok(Estimate {
+        loss: log.loss,
+        step_tokens,
+        step_seconds,
+        tokens_per_second: log.tokens_per_second,
+        steps: steps.total,
+        tokens: tokens as usize,
+        seconds: tokens / log.tokens_per_second + eval_seconds,
+        eval_seconds,
+        memory,
+    })
+}

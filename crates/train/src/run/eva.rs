@@ -1,0 +1,60 @@
+//! EVA's first values from the examples of a training.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::config::{EvaConfig, Fields, InitLoraWeights};
+use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraConfig, PeftModel};
+use burn_peft_data::{Batch, Examples};
+use burn_peft_models::{CausalLm, LmBatch};
+
+use crate::error::Result;
+use crate::run::loader::to_device;
+
+/// The most batches that are looked at; they are gone over again if that is not enough.
+const MAX_BATCHES: usize = 256;
+
+/// Lets a new adapter with `init_lora_weights = "eva"` look at the first batches of the examples
+/// ([`PeftModel::initialize_lora_eva_weights`]); any other is left as it is. False where it is.
+///
+/// # Errors
+/// As that function.
+pub fn initialize_lora_eva_weights<M: CausalLm + BaseModel + 'static>(
+    model: &mut PeftModel<M>,
+    examples: &Examples,
+    batch_size: usize,
+) -> Result<bool> {
+    let config = model.config(DEFAULT_ADAPTER)?;
+    if config.peft_type() != LoraConfig::PEFT_TYPE {
+        return Ok(false);
+    }
+    let config = LoraConfig::from_fields(Fields::new(config.to_json(), DEFAULT_ADAPTER))?;
+    if config.init_lora_weights != InitLoraWeights::Eva {
+        return Ok(false);
+    }
+    let (eva, device) = (config.eva_config.unwrap_or_default(), model.device());
+    let indices: Vec<usize> = (0..examples.len()).collect();
+    let mut batches = Vec::new();
+    for indices in indices.chunks(batch_size.max(1)).take(MAX_BATCHES) {
+        let host = examples.batch(indices);
+        let chosen = chosen(&host, &eva, &device);
+        batches.push((to_device(&host, &device)?, chosen));
+    }
+    model.initialize_lora_eva_weights(
+        DEFAULT_ADAPTER,
+        &batches,
+        |model, (batch, _): &(LmBatch, _)| drop(model.forward(batch.input.clone())),
+        |(_, chosen)| chosen.clone(),
+    )?;
+    Ok(true)
+}
+
+/// The positions that count, in the flattened `[batch * seq]`.
+fn chosen(host: &Batch, eva: &EvaConfig, device: &Device) -> Tensor<1, Int> {
+    let is_chosen = |position: usize| {
+        host.attention_mask[position] != 0
+            && !(eva.use_label_mask && host.labels[position] == eva.label_mask_value)
+    };
+    let chosen = (0..host.input_ids.len()).filter(|&position| is_chosen(position));
+    let chosen: Vec<i64> = chosen.map(|position| position as i64).collect();
+    let count = chosen.len();
+    Tensor::from_data(TensorData::new(chosen, [count]), device)
+}

@@ -1,0 +1,215 @@
+//! Our sampler as one of Burn's data loaders: batches on the device that know where they are from.
+
+use std::sync::Arc;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+use burn_peft_data::{Batch, Examples, Sampler};
+use burn_peft_models::{LmBatch, ModelError};
+
+use crate::configuration::arguments::{SamplingStrategy, TrainingArguments};
+use crate::error::Result;
+use crate::run::state::Position;
+
+/// The most examples that are drawn to look for the largest batch.
+const DRAWS: usize = 10_000_000;
+
+/// One forward pass: a batch on the device.
+#[derive(Clone, Debug)]
+pub struct MicroBatch {
+    /// The tokens.
+    pub batch: LmBatch,
+    /// What the sum of the losses is multiplied with: one over the supervised tokens of the whole
+    /// optimizer step, so that accumulated gradients are those of one big batch.
+    pub weight: f64,
+    /// The row numbers of its examples in their file.
+    pub rows: Vec<usize>,
+    /// Where the data go on after it.
+    pub next: Position,
+}
+
+/// Draws batches on a device.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    examples: Arc<Examples>,
+    sampler: Sampler,
+    batch_size: usize,
+    order: Order,
+    device: Device,
+}
+
+/// In which order a [`Loader`] draws, and how long.
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    /// Every example once, in the order of the file.
+    File,
+    /// Shuffled by the seed, epoch after epoch without end, beginning anywhere.
+    Shuffled { seed: u64, start: Position },
+    /// As `Shuffled`, with batches of about the same length.
+    Grouped { seed: u64, start: Position },
+    /// As `Shuffled`, with every epoch in the order of the file.
+    Sequential { start: Position },
+}
+
+impl Order {
+    /// The order that a run draws its training data in, from `start` on.
+    pub fn of(arguments: &TrainingArguments, start: Position) -> Self {
+        let seed = arguments.seed;
+        match arguments.sampling_strategy() {
+            SamplingStrategy::Random => Self::Shuffled { seed, start },
+            SamplingStrategy::GroupByLength => Self::Grouped { seed, start },
+            SamplingStrategy::Sequential => Self::Sequential { start },
+        }
+    }
+}
+
+impl Loader {
+    pub fn new(
+        examples: Arc<Examples>,
+        batch_size: usize,
+        order: Order,
+        device: Device,
+    ) -> Result<Self> {
+        let (seed, shuffle) = match order {
+            Order::File | Order::Sequential { .. } => (0, false),
+            Order::Shuffled { seed, .. } | Order::Grouped { seed, .. } => (seed, true),
+        };
+        let mut sampler = Sampler::new(examples.sequences(), batch_size, seed, shuffle)?;
+        if let Order::Grouped { .. } = order {
+            sampler = sampler.group_by_length(examples.lengths());
+        }
+        Ok(Self {
+            examples,
+            sampler,
+            batch_size,
+            order,
+            device,
+        })
+    }
+
+    pub fn batches_per_epoch(&self) -> usize {
+        self.sampler.batches_per_epoch()
+    }
+
+    /// The sequences of the batch with the most tokens in so many epochs: the one that takes the
+    /// most memory.
+    pub fn largest_batch(&self, epochs: usize) -> Vec<usize> {
+        let lengths = self.examples.lengths();
+        let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i]).sum::<usize>();
+        let epochs = match self.order {
+            Order::File | Order::Sequential { .. } => 1,
+            // Of very many, some say how large a batch becomes.
+            _ => epochs.min(DRAWS.div_ceil(lengths.len().max(1))),
+        };
+        let batches = (0..epochs as u64).flat_map(|epoch| self.sampler.batches(epoch));
+        batches.max_by_key(tokens).unwrap_or_default()
+    }
+
+    fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch, DatasetError>> {
+        let (start, last) = match self.order {
+            Order::File => (Position::default(), 0),
+            Order::Shuffled { start, .. }
+            | Order::Grouped { start, .. }
+            | Order::Sequential { start } => (start, u64::MAX),
+        };
+        (start.epoch..=last).flat_map(move |epoch| {
+            let first = if epoch == start.epoch { start.batch } else { 0 };
+            let batches = (first..).zip(self.sampler.batches_from(epoch, first));
+            batches.map(move |(batch, indices)| self.load(Position { epoch, batch }, &indices))
+        })
+    }
+
+    fn load(
+        &self,
+        at: Position,
+        indices: &[usize],
+    ) -> std::result::Result<MicroBatch, DatasetError> {
+        let host = self.examples.batch(indices);
+        let batch = to_device(&host, &self.device);
+        let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
+            true => Position {
+                epoch: at.epoch + 1,
+                batch: 0,
+            },
+            false => Position {
+                epoch: at.epoch,
+                batch: at.batch + 1,
+            },
+        };
+        Ok(MicroBatch {
+            batch: batch.map_err(DatasetError::new)?,
+            weight: 1.0,
+            rows: host.rows,
+            next,
+        })
+    }
+}
+
+/// A batch on a device.
+pub(crate) fn to_device(host: &Batch, device: &Device) -> std::result::Result<LmBatch, ModelError> {
+    let shape = [host.batch, host.seq];
+    match &host.segment_ids {
+        Some(segments) => LmBatch::packed(&host.input_ids, segments, &host.labels, shape, device),
+        None => LmBatch::new(
+            &host.input_ids,
+            &host.attention_mask,
+            &host.labels,
+            shape,
+            device,
+        ),
+    }
+}
+
+impl DataLoader<MicroBatch> for Loader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
+        Box::new(Batches {
+            inner: Box::new(self.batches()),
+            progress: Progress::new(0, self.num_items(), Some("examples".into())),
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<MicroBatch>> {
+        Arc::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch>> {
+        let part = Self::new(
+            Arc::new(self.examples.slice(start..end)),
+            self.batch_size,
+            self.order,
+            self.device.clone(),
+        );
+        Arc::new(part.expect("the batch size is the same, and was fine"))
+    }
+}
+
+struct Batches<'a> {
+    inner: Box<dyn Iterator<Item = std::result::Result<MicroBatch, DatasetError>> + 'a>,
+    progress: Progress,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = std::result::Result<MicroBatch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.inner.next()?;
+        if let Ok(batch) = &batch {
+            self.progress.items_processed += batch.rows.len();
+        }
+        Some(batch)
+    }
+}
+
+impl DataLoaderIterator<MicroBatch> for Batches<'_> {
+    fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+}

@@ -1,0 +1,11 @@
+//! The run itself: the loop, a step of it, the batches it draws, what is trained.
+
+pub(crate) mod estimate;
+pub(crate) mod eva;
+pub(crate) mod evaluate;
+pub(crate) mod loader;
+pub(crate) mod state;
+pub(crate) mod step;
+pub(crate) mod strategy;
+pub(crate) mod target;
+pub(crate) mod train;

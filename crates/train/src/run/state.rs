@@ -1,0 +1,175 @@
+//! Where a run is: all that has to survive for it to go on, beside weights and moments.
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::best::Best;
+
+/// Where a run is. The order of the data, the learning rate and all randomness are pure functions
+/// of this and of the arguments.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainState {
+    /// Optimizer steps done.
+    pub global_step: usize,
+    /// The batch that comes next.
+    pub next: Position,
+    /// Tokens seen, padding left out.
+    pub num_input_tokens_seen: usize,
+    /// The losses of all steps together.
+    pub total_loss: f64,
+    /// What was measured since the last log entry.
+    pub since_log: Window,
+    /// How the loss has gone lately.
+    #[serde(default)]
+    pub trend: Trend,
+    /// What the evaluations so far say.
+    #[serde(default)]
+    pub best: Best,
+    /// The step after which the last evaluation was finished, 0 for none.
+    #[serde(default)]
+    pub evaluated: usize,
+}
+
+/// A running mean and variance of the loss, over some fifty steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// Steps seen.
+    pub steps: usize,
+    /// The mean.
+    pub mean: f64,
+    /// The variance.
+    pub variance: f64,
+}
+
+impl Trend {
+    /// Takes in the loss of a step. Tells by how many standard deviations it lies above the mean,
+    /// if those are more than three.
+    pub fn observe(&mut self, loss: f64) -> Option<f64> {
+        const FIRST: usize = 20;
+        const SHARE: f64 = 0.02;
+        let distance = loss - self.mean;
+        let deviations = distance / self.variance.sqrt();
+        let spike = self.steps >= FIRST && deviations > 3.0;
+        self.steps += 1;
+        let share = SHARE.max(1.0 / self.steps as f64);
+        self.mean += share * distance;
+        self.variance = (1.0 - share) * (self.variance + share * distance * distance);
+        spike.then_some(deviations)
+    }
+}
+
+/// A place in the order of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The epoch, counted from 0.
+    pub epoch: u64,
+    /// The batch within it, counted from 0.
+    pub batch: usize,
+}
+
+/// Sums over some steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Steps.
+    pub steps: usize,
+    /// Their losses together.
+    pub loss: f64,
+    /// Their tokens, padding left out.
+    pub tokens: usize,
+    /// The time they took.
+    pub seconds: f64,
+}
+
+impl Window {
+    /// The mean loss of the steps.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.steps.max(1) as f64
+    }
+
+    /// Tokens a second.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+impl TrainState {
+    /// Counts a step with this mean loss.
+    pub fn advance(&mut self, loss: f64, tokens: usize, seconds: f64, next: Position) {
+        self.global_step += 1;
+        self.next = next;
+        self.num_input_tokens_seen += tokens;
+        self.total_loss += loss;
+        self.since_log.steps += 1;
+        self.since_log.loss += loss;
+        self.since_log.tokens += tokens;
+        self.since_log.seconds += seconds;
+    }
+
+    /// Whether the last step was the last of its epoch.
+    pub fn epoch_ended(&self) -> bool {
+        self.global_step > 0 && self.next.batch == 0
+    }
+
+    /// Epochs done, counted by batches as transformers does.
+    pub fn epoch(&self, batches_per_epoch: usize) -> f64 {
+        self.next.epoch as f64 + self.next.batch as f64 / batches_per_epoch.max(1) as f64
+    }
+}
+
+/// The seed of the randomness (dropout) within one forward pass of a run.
+pub(crate) fn step_seed(seed: u64, step: usize, micro_batch: usize) -> u64 {
+    // The finaliser of SplitMix64 spreads neighbouring numbers over all bits.
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    };
+    mix(mix(mix(seed) ^ step as u64) ^ micro_batch as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_passes_of_a_run_share_a_seed() {
+        let passes = (0..100).flat_map(|step| (0..8).map(move |micro| (step, micro)));
+        let seeds = passes.map(|(step, micro)| step_seed(42, step, micro));
+        assert_eq!(seeds.collect::<std::collections::HashSet<_>>().len(), 800);
+        assert_ne!(step_seed(42, 0, 0), step_seed(43, 0, 0));
+    }
+
+    #[test]
+    fn a_spike_is_seen_and_noise_and_progress_are_not() {
+        let mut trend = Trend::default();
+        let loss = |step: usize| 4.0 - 0.002 * step as f64 + 0.1 * (step as f64 * 1.7).sin();
+        for step in 0..200 {
+            assert_eq!(trend.observe(loss(step)), None, "{step}");
+        }
+        assert!(trend.observe(loss(200) + 1.0).unwrap() > 3.0);
+        assert_eq!(trend.observe(loss(201)), None);
+    }
+
+    #[test]
+    fn means_are_over_the_window_and_epochs_are_counted_in_batches() {
+        let mut state = TrainState::default();
+        state.advance(2.0, 30, 0.5, Position { epoch: 0, batch: 2 });
+        state.advance(4.0, 10, 0.5, Position { epoch: 1, batch: 1 });
+        assert_eq!(
+            (
+                state.since_log.mean_loss(),
+                state.since_log.tokens_per_second()
+            ),
+            (3.0, 40.0)
+        );
+        assert_eq!(
+            (
+                state.epoch(4),
+                state.num_input_tokens_seen,
+                state.global_step
+            ),
+            (1.25, 40, 2)
+        );
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<TrainState>(&text).unwrap(), state);
+    }
+}

@@ -1,0 +1,171 @@
+//! A model as Burn's `Learner` sees it: one forward and backward pass over a batch.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{ExecutionError, Tensor};
+use burn::train::metric::Adaptor;
+use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
+use burn_peft::LoraFa;
+
+use crate::run::loader::MicroBatch;
+use crate::run::target::TrainTarget;
+use crate::seeing::metrics::StepMetrics;
+
+/// A model in training.
+#[derive(Module, Debug)]
+pub struct Trainee<T: Module> {
+    /// The model.
+    pub model: T,
+    /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
+    #[module(skip)]
+    optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+    #[module(skip)]
+    gradient_checkpointing: bool,
+    /// What corrects gradients before a step, with `optim = "lorafa"`.
+    #[module(skip)]
+    lora_fa: Option<Arc<LoraFa>>,
+    /// The number of the optimizer step that comes next, from 1.
+    #[module(skip)]
+    next_step: Arc<AtomicUsize>,
+}
+
+impl<T: Module> Trainee<T> {
+    /// For a model that is in training (`Module::train`).
+    pub fn new(model: T, gradient_checkpointing: bool) -> Self {
+        Self {
+            model,
+            optimizer: Arc::default(),
+            gradient_checkpointing,
+            lora_fa: None,
+            next_step: Arc::default(),
+        }
+    }
+
+    /// Corrects gradients before every step.
+    pub(crate) fn with_lora_fa(mut self, lora_fa: LoraFa) -> Self {
+        self.lora_fa = Some(Arc::new(lora_fa));
+        self
+    }
+
+    /// Says which optimizer step comes next, from 1.
+    pub(crate) fn set_next_step(&self, step: usize) {
+        self.next_step.store(step, Ordering::Relaxed);
+    }
+}
+
+/// The state of a learner's optimizer. Burn's `Learner` keeps it to itself, but it hands the
+/// optimizer to the model at every step: one without gradients changes nothing and reads it.
+pub(crate) fn optimizer_record<T: TrainTarget>(
+    learner: &mut Learner<Trainee<T>>,
+) -> OptimizerRecord {
+    learner.optimizer_step(GradientsParams::new());
+    let slot = learner.model().optimizer;
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.take().unwrap_or_default()
+}
+
+/// What a pass gives; the strategy adds what Burn's metrics show.
+#[derive(Debug)]
+pub struct StepOutput {
+    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph.
+    pub loss: Tensor<1>,
+    /// What is shown of an optimizer step, or of a batch of an evaluation.
+    pub metrics: StepMetrics,
+}
+
+impl<T: TrainTarget> TrainStep for Trainee<T> {
+    type Input = MicroBatch;
+    type Output = StepOutput;
+
+    fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
+        // Over all batches of a step, the weights of their tokens sum up to one.
+        let share = item.weight * item.batch.count as f64;
+        let regularizer = self.model.regularizer().map(|term| term * share);
+        if self.gradient_checkpointing
+            && let Some(result) = self.model.checkpointed_backward(&item.batch, item.weight)
+        {
+            let (mut loss, mut grads) = (result.loss, result.gradients);
+            if let Some(term) = regularizer {
+                loss = loss + term.clone().inner();
+                let mut sum = GradientsAccumulator::new();
+                sum.accumulate(self, grads);
+                sum.accumulate(self, GradientsParams::from_grads(term.backward(), self));
+                grads = sum.grads();
+            }
+            let metrics = StepMetrics::default();
+            let item = StepOutput { loss, metrics };
+            return TrainOutput { grads, item };
+        }
+        let mut loss = self.model.loss(&item.batch) * item.weight;
+        if let Some(term) = regularizer {
+            loss = loss + term;
+        }
+        let output = StepOutput {
+            loss: loss.clone().inner(),
+            metrics: StepMetrics::default(),
+        };
+        if !loss.is_tracked() {
+            // It depends on nothing that is trained, which the guard of the first step reports.
+            return TrainOutput {
+                grads: GradientsParams::new(),
+                item: output,
+            };
+        }
+        TrainOutput::new(self, loss.backward(), output)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        learning_rate: ModuleLearningRate,
+        mut gradients: GradientsParams,
+    ) -> Self {
+        if gradients.is_empty() {
+            let mut slot = self
+                .optimizer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(optimizer.to_record());
+            drop(slot);
+            return self;
+        }
+        if let Some(lora_fa) = &self.lora_fa {
+            lora_fa.correct(&mut gradients);
+        }
+        let seen = self.model.step_gradients(&gradients);
+        let mut next = optimizer.step(learning_rate, self, gradients);
+        let step = next.next_step.load(Ordering::Relaxed);
+        next.model.after_step(step, &seen);
+        next
+    }
+}
+
+impl<T: TrainTarget> InferenceStep for Trainee<T> {
+    type Input = MicroBatch;
+    type Output = StepOutput;
+
+    fn step(&self, item: MicroBatch) -> StepOutput {
+        let loss = self.model.loss(&item.batch) * item.weight;
+        StepOutput {
+            loss,
+            metrics: StepMetrics::default(),
+        }
+    }
+}
+
+impl ItemLazy for StepOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        // The strategy has read what the metrics need.
+        Ok(self)
+    }
+}
+
+impl Adaptor<StepMetrics> for StepOutput {
+    fn adapt(&self) -> StepMetrics {
+        self.metrics
+    }
+}

@@ -1,0 +1,448 @@
+//! The training loop: a strategy of ours for Burn's `SupervisedTraining`.
+//!
+//! It counts optimizer steps, where Burn's own strategies count epochs. Each step draws as many
+//! batches as it accumulates, reads one pair of numbers (loss and gradient norm) from the device,
+//! and then evaluates, logs and saves as the arguments say.
+
+use std::cell::{RefCell, RefMut};
+use std::time::Instant;
+
+use burn::data::dataloader::{DataLoaderIterator, Progress};
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Tensor;
+use burn::train::{
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
+    TrainingItem, ValidLoader,
+};
+use burn_peft::{set_seed, with_seed};
+
+use crate::checkpoint::checkpoints::Checkpoints;
+use crate::checkpoint::identity::frozen_hash;
+use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
+use crate::checkpoint::whole::hashes;
+use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
+use crate::error::{Result, TrainError};
+use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
+use crate::optimizer::state_file;
+use crate::run::evaluate::{Evaluation, LossSum, read};
+use crate::run::loader::MicroBatch;
+use crate::run::state::{TrainState, Window, step_seed};
+use crate::run::step::{StepOutput, Trainee, optimizer_record};
+use crate::run::target::TrainTarget;
+use crate::seeing::log::{EvalLog, MetricsFile, SampleLog, TrainLog};
+use crate::seeing::memory::peak_memory_bytes;
+use crate::seeing::metrics::StepMetrics;
+use crate::seeing::sample::SamplePrompt;
+
+/// What is to be done, and what came of it.
+pub(crate) struct StepStrategy {
+    pub arguments: TrainingArguments,
+    pub steps: Steps,
+    pub batches_per_epoch: usize,
+    /// The file the rows are from.
+    pub file: String,
+    /// What is continued after every evaluation.
+    pub sample: Option<SamplePrompt>,
+    /// What a checkpoint says beside the run's state.
+    pub identity: RefCell<Saved>,
+    pub record: RefCell<Record>,
+    /// Why the run stopped too early.
+    pub error: RefCell<Option<TrainError>>,
+}
+
+/// What a run leaves.
+pub(crate) struct Record {
+    pub state: TrainState,
+    pub metrics: MetricsFile,
+    pub checkpoints: Checkpoints,
+    pub evaluations: Vec<EvalLog>,
+    /// The last of them, with its step.
+    pub evaluation: Option<(usize, Evaluation)>,
+}
+
+impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy {
+    fn fit(
+        &self,
+        components: TrainingComponents<Trainee<T>>,
+        learner: Learner<Trainee<T>>,
+        train: TrainLoader<Trainee<T>>,
+        valid: ValidLoader<Trainee<T>>,
+        _starting_epoch: usize,
+    ) -> (Trainee<T>, SupervisedTrainingEventProcessor<Trainee<T>>) {
+        let mut run = Run {
+            arguments: &self.arguments,
+            steps: self.steps,
+            strategy: self,
+            record: self.record.borrow_mut(),
+            learner,
+            valid,
+            events: components.event_processor,
+            interrupter: components.interrupter,
+            guarded: false,
+        };
+        if let Err(error) = run.all(train.iter()) {
+            run.interrupter.stop(Some("error"));
+            *self.error.borrow_mut() = Some(error);
+        }
+        (run.learner.model(), run.events)
+    }
+}
+
+struct Run<'a, T: TrainTarget> {
+    arguments: &'a TrainingArguments,
+    steps: Steps,
+    strategy: &'a StepStrategy,
+    record: RefMut<'a, Record>,
+    learner: Learner<Trainee<T>>,
+    valid: ValidLoader<Trainee<T>>,
+    events: SupervisedTrainingEventProcessor<Trainee<T>>,
+    interrupter: Interrupter,
+    /// Whether the gradients of the first step were checked.
+    guarded: bool,
+}
+
+impl<T: TrainTarget> Run<'_, T> {
+    /// All steps that are left, until someone interrupts.
+    fn all<'b>(&mut self, mut batches: Box<dyn DataLoaderIterator<MicroBatch> + 'b>) -> Result<()> {
+        self.keep_best();
+        self.start_training();
+        if self.evaluation_is_due() {
+            // The run was interrupted in the middle of it.
+            self.evaluate(self.record.state.next.epoch as usize)?;
+            self.start_training();
+        }
+        while self.record.state.global_step < self.steps.total
+            && !self.record.state.best.is_final(self.arguments)
+            && !self.interrupter.should_stop()
+        {
+            let epoch = self.record.state.next.epoch;
+            self.step(&mut *batches)?;
+
+            let last = self.record.state.global_step == self.steps.total;
+            let epoch_ended = self.record.state.epoch_ended();
+            let evaluates = self.evaluation_is_due();
+            if epoch_ended || last {
+                self.emit(LearnerEvent::EndSplit(epoch as usize + 1));
+            }
+            if evaluates {
+                self.evaluate(epoch as usize + 1)?;
+            }
+            // As transformers does, the last step is saved too where steps are.
+            let arguments = self.arguments;
+            let ends_saved = last && arguments.save_strategy == IntervalStrategy::Steps;
+            if self.is_due(arguments.save_strategy, arguments.save_steps) || ends_saved {
+                self.save()?;
+            }
+            let last = last || self.record.state.best.is_final(arguments);
+            if epoch_ended || last {
+                self.emit(LearnerEvent::EndEpoch(epoch as usize + 1));
+            }
+            if (epoch_ended || evaluates) && !last {
+                self.start_training();
+            }
+        }
+        let step = self.record.state.global_step;
+        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
+        match self.interrupter.interruption() {
+            Some(_) if !is_saved => self.save(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something is to be done after the step that was done last.
+    fn is_due(&self, strategy: IntervalStrategy, steps: usize) -> bool {
+        let state = &self.record.state;
+        match strategy {
+            IntervalStrategy::No => false,
+            IntervalStrategy::Steps => state.global_step.is_multiple_of(steps),
+            IntervalStrategy::Epoch => state.epoch_ended(),
+        }
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        let state = &self.record.state;
+        state.evaluated < state.global_step
+            && self.is_due(self.arguments.eval_strategy, self.arguments.eval_steps())
+    }
+
+    /// Writes the checkpoint of the step that was done last.
+    fn save(&mut self) -> Result<()> {
+        let model = self.learner.model().model;
+        let optimizer = optimizer_record(&mut self.learner);
+        let optimizer = state_file::to_bytes(optimizer, &model.parameters())?;
+        let mut identity = self.strategy.identity.borrow_mut();
+        if identity.base.is_none() {
+            identity.base = frozen_hash(&model);
+        }
+        let step = self.record.state.global_step;
+        self.record.state.best.saved(self.arguments, step);
+        self.keep_best();
+        identity.state = self.record.state.clone();
+        identity.stamp();
+        // Before the checkpoint, so that it never knows more steps than the file.
+        self.record.metrics.sync()?;
+        self.record.checkpoints.save(step, |folder| {
+            model.save(folder)?;
+            model.save_step_state(folder)?;
+            let write = |name: &str, bytes: &[u8]| {
+                let path = folder.join(name);
+                std::fs::write(&path, bytes).map_err(TrainError::io(&path))
+            };
+            write(OPTIMIZER_NAME, &optimizer)?;
+            identity.files = hashes(folder)?;
+            write(STATE_NAME, identity.to_toml()?.as_bytes())
+        })
+    }
+
+    /// Names the checkpoint that stays whatever its age.
+    fn keep_best(&mut self) {
+        if self.arguments.load_best_model_at_end {
+            self.record.checkpoints.best = self.record.state.best.checkpoint();
+        }
+    }
+
+    /// One optimizer step.
+    fn step(&mut self, batches: &mut dyn DataLoaderIterator<MicroBatch>) -> Result<()> {
+        let started = Instant::now();
+        let window = self.draw(batches)?;
+        let Some(next) = window.last().map(|batch| batch.next) else {
+            self.interrupter.stop(Some("there are no more batches"));
+            return Ok(());
+        };
+        let tokens: usize = window.iter().map(|batch| batch.batch.tokens).sum();
+        let rows: Vec<usize> = window.iter().flat_map(|batch| batch.rows.clone()).collect();
+
+        let (mean_loss, mut gradients) = backward(
+            &self.learner,
+            window,
+            self.arguments.seed,
+            self.record.state.global_step,
+        );
+        let model = self.learner.model();
+        if !self.guarded {
+            model.model.check_gradients(&gradients)?;
+            self.guarded = true;
+        }
+        let (loss, grad_norm) = match global_norm(&model, &gradients) {
+            // Both in one read: the only time in a step that the host waits for the device.
+            Some(norm) => {
+                let both = Tensor::cat(vec![mean_loss.clone(), norm], 0).try_into_data();
+                let both = both.map_err(|error| TrainError::Device(error.to_string()))?;
+                let mut both = both.iter::<f64>();
+                (
+                    both.next().unwrap_or(f64::NAN),
+                    both.next().unwrap_or(f64::NAN),
+                )
+            }
+            None => (read(mean_loss.clone())?, 0.0),
+        };
+        self.check_finite("loss", loss, &rows)?;
+        self.check_finite("gradient norm", grad_norm, &rows)?;
+        let factor = clip_coefficient(grad_norm, self.arguments.max_grad_norm);
+        if factor < 1.0 {
+            scale(&model, &mut gradients, factor);
+        }
+        model.set_next_step(self.record.state.global_step + 1);
+        drop(model);
+        self.learner.lr_step();
+        self.learner.optimizer_step(gradients);
+
+        self.record
+            .state
+            .advance(loss, tokens, started.elapsed().as_secs_f64(), next);
+        if let Some(deviations) = self.record.state.trend.observe(loss) {
+            tracing::warn!(
+                "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
+                 running mean; rows {} of {}",
+                self.record.state.global_step,
+                list(&rows),
+                self.strategy.file
+            );
+        }
+        self.log(mean_loss, grad_norm)
+    }
+
+    /// The batches of one step: fewer at the end of an epoch.
+    fn draw(&self, batches: &mut dyn DataLoaderIterator<MicroBatch>) -> Result<Vec<MicroBatch>> {
+        let epoch = self.record.state.next.epoch;
+        let mut window: Vec<MicroBatch> = Vec::new();
+        while window.len() < self.arguments.gradient_accumulation_steps
+            && window.last().is_none_or(|batch| batch.next.epoch == epoch)
+        {
+            match batches.next() {
+                Some(batch) => window.push(batch?),
+                None => break,
+            }
+        }
+        Ok(window)
+    }
+
+    fn check_finite(&self, what: &'static str, value: f64, rows: &[usize]) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite {
+            what,
+            value,
+            step: self.record.state.global_step + 1,
+            rows: list(rows),
+            file: self.strategy.file.clone(),
+            saved: match self.record.checkpoints.paths().next_back() {
+                Some(path) => format!("the last good checkpoint is {}", path.display()),
+                None => "no checkpoint was saved before".to_string(),
+            },
+        })
+    }
+
+    /// Shows the step that was done, and writes it down if it is one to log.
+    fn log(&mut self, loss: Tensor<1>, grad_norm: f64) -> Result<()> {
+        let state = &self.record.state;
+        let step = state.global_step;
+        let learning_rate = self.learner.lr_current();
+        let entry = TrainLog {
+            step,
+            epoch: state.epoch(self.strategy.batches_per_epoch),
+            loss: state.since_log.mean_loss(),
+            learning_rate: learning_rate.base(),
+            grad_norm,
+            tokens_per_second: state.since_log.tokens_per_second(),
+            num_input_tokens_seen: state.num_input_tokens_seen,
+            peak_memory_bytes: peak_memory_bytes(&loss.device()),
+        };
+        let metrics = StepMetrics {
+            loss: entry.loss,
+            count: 1,
+            epoch: entry.epoch,
+            grad_norm,
+            tokens_per_second: entry.tokens_per_second,
+            peak_memory: entry
+                .peak_memory_bytes
+                .map_or(f64::NAN, |bytes| bytes as f64),
+        };
+        if step.is_multiple_of(self.arguments.logging_steps) || step == self.steps.total {
+            self.record.metrics.write(&entry)?;
+            self.record.state.since_log = Window::default();
+        }
+        let progress = Progress::new(step, self.steps.total, Some("steps".into()));
+        self.emit(LearnerEvent::ProcessedItem(TrainingItem::new(
+            StepOutput { loss, metrics },
+            progress,
+            Some(step),
+            Some(learning_rate),
+        )));
+        Ok(())
+    }
+
+    /// Goes over the validation data.
+    fn evaluate(&mut self, epoch: usize) -> Result<()> {
+        let started = Instant::now();
+        let model = self.learner.model().valid();
+        let valid = self.valid.clone();
+        self.emit_valid(LearnerEvent::StartSplit {
+            epoch_number: epoch,
+            total_items: valid.num_items(),
+        });
+        let mut sum = LossSum::default();
+        let mut batches = valid.iter();
+        while let Some(batch) = batches.next() {
+            let batch = batch?;
+            let count = batch.batch.count;
+            let mut output = InferenceStep::step(&model, batch);
+            let loss = read(output.loss.clone())?;
+            sum.add(loss, count);
+            output.metrics.loss = loss / count.max(1) as f64;
+            output.metrics.count = count;
+            let item = TrainingItem::new(output, batches.progress(), None, None);
+            self.emit_valid(LearnerEvent::ProcessedItem(item));
+            if self.interrupter.should_stop() {
+                return Ok(());
+            }
+        }
+        let evaluation = sum.evaluation();
+        let state = &self.record.state;
+        let entry = EvalLog {
+            step: state.global_step,
+            epoch: state.epoch(self.strategy.batches_per_epoch),
+            eval_loss: evaluation.loss,
+            eval_perplexity: evaluation.perplexity,
+            eval_runtime: started.elapsed().as_secs_f64(),
+        };
+        self.record.metrics.write(&entry)?;
+        if let Some(prompt) = &self.strategy.sample {
+            let sample = prompt.continued(&model.model)?;
+            prompt.samples.push(format!("{}{sample}", prompt.text));
+            let (step, epoch) = (entry.step, entry.epoch);
+            let entry = SampleLog {
+                step,
+                epoch,
+                sample,
+            };
+            self.record.metrics.write(&entry)?;
+        }
+        let saved = self.record.checkpoints.last();
+        let best = &mut self.record.state.best;
+        best.evaluated(self.arguments, &entry);
+        if saved == Some(entry.step) {
+            // The run was interrupted in the middle of this evaluation, and saved.
+            best.saved(self.arguments, entry.step);
+        }
+        self.record.state.evaluated = entry.step;
+        self.record.evaluation = Some((entry.step, evaluation));
+        self.record.evaluations.push(entry);
+        self.emit_valid(LearnerEvent::EndSplit(epoch));
+        Ok(())
+    }
+
+    /// Tells Burn that an epoch begins, or that training goes on after an evaluation.
+    fn start_training(&mut self) {
+        self.emit(LearnerEvent::StartSplit {
+            epoch_number: self.record.state.next.epoch as usize + 1,
+            total_items: self.steps.total,
+        });
+    }
+
+    fn emit(&mut self, event: LearnerEvent<StepOutput>) {
+        self.interrupter
+            .fail_on_error(self.events.process_train(event));
+    }
+
+    fn emit_valid(&mut self, event: LearnerEvent<StepOutput>) {
+        self.interrupter
+            .fail_on_error(self.events.process_valid(event));
+    }
+}
+
+/// Forward and backward over the batches of a step: the mean loss over all their supervised
+/// tokens, `[1]`, and its gradients.
+pub(crate) fn backward<T: TrainTarget>(
+    learner: &Learner<Trainee<T>>,
+    window: Vec<MicroBatch>,
+    seed: u64,
+    step: usize,
+) -> (Tensor<1>, GradientsParams) {
+    let supervised: usize = window.iter().map(|batch| batch.batch.count).sum();
+    let mut accumulator = GradientsAccumulator::new();
+    let mut losses = Vec::new();
+    let model = learner.model();
+    for (index, mut batch) in window.into_iter().enumerate() {
+        let seed = step_seed(seed, step, index);
+        // For Burn's own dropout and random tensors too, where a method has them.
+        set_seed(seed, &model.model.device());
+        batch.weight = 1.0 / supervised.max(1) as f64;
+        let output = with_seed(seed, || learner.train_step(batch));
+        losses.push(output.item.loss);
+        accumulator.accumulate(&model, output.grads);
+    }
+    (Tensor::cat(losses, 0).sum(), accumulator.grads())
+}
+
+/// Row numbers for an error: the first sixteen of them.
+fn list(rows: &[usize]) -> String {
+    let shown: Vec<String> = rows.iter().take(16).map(ToString::to_string).collect();
+    match rows.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,325 @@
+//! Running a training: from a model and examples to a trained model and its files.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::train::metric::LearningRateMetric;
+use burn::train::renderer::MetricsRenderer;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn_peft_data::{DataError, Examples};
+use toml::Table;
+
+use crate::checkpoint::best::Best;
+use crate::checkpoint::checkpoints::Checkpoints;
+use crate::checkpoint::identity::frozen_hash;
+use crate::checkpoint::info::CheckpointInfo;
+use crate::checkpoint::run_folder::RunFolder;
+use crate::checkpoint::saved::{DataIdentity, OPTIMIZER_NAME, Saved};
+use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
+use crate::configuration::config::TrainConfig;
+use crate::error::{Result, TrainError};
+use crate::optimizer::state_file;
+use crate::optimizer::{self, OptimizerName};
+use crate::run::evaluate::Evaluation;
+use crate::run::loader::{Loader, Order};
+use crate::run::state::TrainState;
+use crate::run::step::Trainee;
+use crate::run::strategy::{Record, StepStrategy};
+use crate::run::target::TrainTarget;
+use crate::seeing::log::{EvalLog, MetricsFile};
+use crate::seeing::metrics::{NoFiles, StepMetric};
+use crate::seeing::renderer::ProgressRenderer;
+use crate::seeing::report::Assessment;
+use crate::seeing::sample::SamplePrompt;
+
+/// How a run is watched and stopped.
+pub struct TrainOptions {
+    /// What shows the run: a [`ProgressRenderer`], or any other renderer of Burn's.
+    pub renderer: Box<dyn MetricsRenderer>,
+    /// Stops the run after its current step, from any thread.
+    pub interrupter: Interrupter,
+    /// Continued after every evaluation, into `metrics.jsonl`.
+    pub sample: Option<SamplePrompt>,
+    /// What the model was before training; step 0 of `metrics.jsonl` in a run with evaluations.
+    pub before: Assessment,
+    /// The folder of a checkpoint to go on from.
+    pub resume: Option<PathBuf>,
+    /// The training file, which checkpoints record: a run goes on only where no key differs that
+    /// changes what is computed.
+    pub config: Option<TrainConfig>,
+    /// The trained model is not saved: the run was for its numbers.
+    pub discard: bool,
+    /// The output folder, where it is held already; or else the run holds it.
+    pub folder: Option<Arc<RunFolder>>,
+}
+
+impl Default for TrainOptions {
+    /// Nothing is shown, and nobody stops the run.
+    fn default() -> Self {
+        Self {
+            renderer: Box::new(ProgressRenderer::hidden()),
+            interrupter: Interrupter::new(),
+            sample: None,
+            before: Assessment::default(),
+            resume: None,
+            config: None,
+            discard: false,
+            folder: None,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct TrainOutcome<T> {
+    /// The trained model, without dropout and gradients (`Module::valid`).
+    pub model: T,
+    /// Optimizer steps done.
+    pub steps: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The mean of the losses of all steps.
+    pub train_loss: f64,
+    /// The time the run took, in seconds.
+    pub train_runtime: f64,
+    /// Tokens seen, padding left out.
+    pub tokens: usize,
+    /// The evaluations in the course of the run.
+    pub evaluations: Vec<EvalLog>,
+    /// The evaluation of `model`, where the run has made it.
+    pub evaluation: Option<Evaluation>,
+    /// Which evaluation was the best, and which checkpoint.
+    pub best: Best,
+    /// Whether `early_stopping_patience` ended the run.
+    pub early_stopped: bool,
+    /// The checkpoints there are, the oldest first.
+    pub checkpoints: Vec<PathBuf>,
+    /// Why the run stopped before its last step, if someone stopped it.
+    pub interrupted: Option<String>,
+}
+
+/// Trains a model and writes into `output_dir`: what training changes (an adapter's two files),
+/// `metrics.jsonl`, and `checkpoint-N` folders. Files of those names are replaced, others stay.
+///
+/// A run that is interrupted still writes what it has, and a checkpoint to go on from
+/// ([`TrainOptions::resume`]). It goes on as if it had never stopped: on the CPU bit for bit.
+///
+/// # Errors
+/// If an argument cannot be, a trainable tensor does not learn, a loss is not finite, a file
+/// cannot be written or the device fails; the error names it. If another run writes into the folder.
+pub fn train<T: TrainTarget>(
+    model: T,
+    train: Examples,
+    validation: Option<Examples>,
+    arguments: &TrainingArguments,
+    options: TrainOptions,
+) -> Result<TrainOutcome<T>> {
+    let started = Instant::now();
+    arguments.validate()?;
+    arguments.check_validation(validation.is_some())?;
+    if train.is_empty() {
+        let (file, problem) = (train.file, "nothing to train on".to_string());
+        return Err(DataError::Empty { file, problem }.into());
+    }
+    let dir = &arguments.output_dir;
+    let _folder = match options.folder {
+        Some(folder) => folder,
+        None => Arc::new(RunFolder::hold(dir)?),
+    };
+
+    let mut checkpoints = Checkpoints::new(dir, arguments.save_total_limit)?;
+    let mut model = model;
+    let mut state = TrainState::default();
+    let mut before = None;
+    if let Some(checkpoint) = &options.resume {
+        let saved = Saved::read(checkpoint)?;
+        saved.check_files(checkpoint)?;
+        model.restore(checkpoint)?;
+        state = saved.state.clone();
+        before = Some((checkpoint, saved));
+    }
+    if let Some(dtype) = arguments.frozen_dtype() {
+        model.cast_frozen(dtype);
+    }
+    let lora_fa = match arguments.optim {
+        OptimizerName::Lorafa => Some(model.lora_fa()?),
+        _ => None,
+    };
+    let mut model = Trainee::new(model.train(), arguments.gradient_checkpointing);
+    if let Some(lora_fa) = lora_fa {
+        model = model.with_lora_fa(lora_fa);
+    }
+    let device = model.model.device();
+    let first_step = state.global_step;
+    let file = train.file.clone();
+    let data = DataIdentity {
+        examples: train.len(),
+        tokens: train.tokens(),
+        hash: Some(train.hash()),
+    };
+    let train = Arc::new(train);
+    // Burn wants a loader in any case; without validation nothing is drawn from it.
+    let validation = validation.map_or_else(|| Arc::clone(&train), Arc::new);
+    let train = Loader::new(
+        train,
+        arguments.per_device_train_batch_size,
+        Order::of(arguments, state.next),
+        device.clone(),
+    )?;
+    let validation = Loader::new(
+        validation,
+        arguments.per_device_eval_batch_size,
+        Order::File,
+        device.without_autodiff(),
+    )?;
+    let batches_per_epoch = train.batches_per_epoch();
+    let steps = arguments.steps(batches_per_epoch);
+    let schedule = arguments.schedule(steps.total);
+    let parameters = model.model.parameters();
+    let mut optimizer = optimizer::optimizer(arguments, &parameters)?;
+    let scheduler = optimizer::scheduler(arguments, &parameters, schedule, first_step)?;
+    let mut identity = Saved {
+        saved_at: 0,
+        total_steps: steps.total,
+        base: None,
+        model: model.model.config_json(),
+        state: state.clone(),
+        data,
+        config: configuration(options.config.as_ref(), arguments)?,
+        files: BTreeMap::new(),
+    };
+    if !options.discard
+        && let Some(warning) = schedule.warning()
+    {
+        tracing::warn!("{warning}");
+    }
+    let (metrics, evaluations) = match before {
+        None => {
+            let mut metrics = MetricsFile::create(dir)?;
+            if arguments.eval_strategy != IntervalStrategy::No {
+                metrics.write_before(&options.before)?;
+            }
+            (metrics, Vec::new())
+        }
+        Some((checkpoint, saved)) => {
+            identity.base = frozen_hash(&model.model);
+            saved.check(&identity, checkpoint)?;
+            if let Some(warning) = saved.other_length(&identity, checkpoint) {
+                tracing::warn!("{warning}");
+            }
+            let path = checkpoint.join(OPTIMIZER_NAME);
+            optimizer = state_file::load(optimizer, &path, &parameters)?;
+            checkpoints.adopt(&identity)?;
+            if let Some(step) = state.best.checkpoint()
+                && let Err(error) = CheckpointInfo::find(&checkpoints.path(step))
+            {
+                tracing::warn!("the best checkpoint is gone: {error}");
+                state.best.best_checkpoint = None;
+            }
+            let from = checkpoint.parent().unwrap_or(dir);
+            MetricsFile::resume(dir, from, first_step)?
+        }
+    };
+    #[expect(
+        clippy::arc_with_non_send_sync,
+        reason = "Burn takes an `Arc`; this stays here"
+    )]
+    let strategy = Arc::new(StepStrategy {
+        arguments: arguments.clone(),
+        steps,
+        batches_per_epoch,
+        file,
+        sample: options.sample,
+        identity: RefCell::new(identity),
+        record: RefCell::new(Record {
+            metrics,
+            checkpoints,
+            evaluations,
+            evaluation: None,
+            state,
+        }),
+        error: RefCell::new(None),
+    });
+
+    let result = SupervisedTraining::<Trainee<T>>::new(dir, Arc::new(train), Arc::new(validation))
+        .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
+        .with_application_logger(None)
+        .with_metric_logger(NoFiles)
+        .with_interrupter(options.interrupter)
+        .renderer(options.renderer)
+        .num_epochs(steps.epochs)
+        .metric_train_numeric(StepMetric::loss())
+        .metric_train_numeric(StepMetric::epoch())
+        .metric_train_numeric(StepMetric::grad_norm())
+        .metric_train_numeric(StepMetric::tokens_per_second())
+        .metric_train_numeric(StepMetric::peak_memory())
+        .metric_train_numeric(LearningRateMetric::new())
+        .metric_valid_numeric(StepMetric::loss())
+        .launch(Learner::new(model, optimizer, scheduler));
+
+    if let Some(error) = strategy.error.take() {
+        return Err(error);
+    }
+    if let Some(error) = result.error {
+        return Err(TrainError::Burn(error));
+    }
+    let mut model = result.model.model;
+    let record = strategy.record.borrow();
+    let state = &record.state;
+    let mut step_of_model = state.global_step;
+    if arguments.load_best_model_at_end && result.interrupted.is_none() {
+        match state.best.checkpoint() {
+            Some(step) => {
+                model.restore(&record.checkpoints.path(step))?;
+                model = model.valid();
+                step_of_model = step;
+            }
+            None => tracing::warn!(
+                "load_best_model_at_end has nothing to load: no checkpoint was evaluated in {} \
+                 steps; the weights are those of the last step",
+                state.global_step
+            ),
+        }
+    }
+    if !options.discard {
+        model.save(dir)?;
+    }
+    Ok(TrainOutcome {
+        model,
+        steps: state.global_step,
+        epoch: state.epoch(batches_per_epoch),
+        train_loss: state.total_loss / state.global_step.max(1) as f64,
+        train_runtime: started.elapsed().as_secs_f64(),
+        tokens: state.num_input_tokens_seen,
+        evaluations: record.evaluations.clone(),
+        evaluation: record
+            .evaluation
+            .filter(|(step, _)| *step == step_of_model)
+            .map(|(_, evaluation)| evaluation),
+        best: state.best.clone(),
+        early_stopped: state.best.is_final(arguments),
+        checkpoints: record.checkpoints.paths().collect(),
+        interrupted: result
+            .interrupted
+            .map(|stop| stop.reason.unwrap_or_default()),
+    })
+}
+
+/// What a checkpoint records of the configuration: the training file, its `[training]` as it is
+/// used.
+fn configuration(config: Option<&TrainConfig>, arguments: &TrainingArguments) -> Result<Table> {
+    let error = |problem: toml::ser::Error| TrainError::Config {
+        place: "the configuration".into(),
+        problem: format!("cannot be written as TOML: {problem}"),
+    };
+    let mut table = match config {
+        Some(config) => Table::try_from(config).map_err(error)?,
+        None => Table::new(),
+    };
+    let training = Table::try_from(arguments).map_err(error)?;
+    table.insert("training".into(), training.into());
+    Ok(table)
+}

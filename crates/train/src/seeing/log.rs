@@ -1,0 +1,167 @@
+//! `metrics.jsonl`: one JSON object per logged step or evaluation.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::checkpoint::files::write_atomically;
+use crate::error::{Result, TrainError};
+use crate::seeing::report::Assessment;
+use crate::seeing::tensorboard::EventFile;
+
+/// The name of the file in the output folder.
+pub const METRICS_NAME: &str = "metrics.jsonl";
+
+/// A logged step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainLog {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The mean of the losses of the steps since the last entry.
+    pub loss: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// The norm of the step's gradients together, before it was cut.
+    pub grad_norm: f64,
+    /// Tokens a second since the last entry, padding left out.
+    pub tokens_per_second: f64,
+    /// Tokens seen in the run, padding left out.
+    pub num_input_tokens_seen: usize,
+    /// The most memory the process has held, in bytes; null where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// An evaluation in the course of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalLog {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The mean loss over all supervised tokens.
+    pub eval_loss: f64,
+    /// Its exponential.
+    pub eval_perplexity: f64,
+    /// The time the evaluation took, in seconds.
+    pub eval_runtime: f64,
+}
+
+/// What the model went on with after the prompt, at an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleLog {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: f64,
+    /// The text, without the prompt.
+    pub sample: String,
+}
+
+/// The open file, with TensorBoard's beside it.
+pub(crate) struct MetricsFile {
+    file: File,
+    path: PathBuf,
+    events: EventFile,
+}
+
+impl MetricsFile {
+    /// A new file in the folder, in place of one that is there.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let path = dir.join(METRICS_NAME);
+        let file = File::create(&path).map_err(TrainError::io(&path))?;
+        let events = EventFile::create(dir)?;
+        Ok(Self { file, path, events })
+    }
+
+    /// Writes what the model was before the first step.
+    pub fn write_before(&mut self, before: &Assessment) -> Result<()> {
+        let (step, epoch) = (0, 0.0);
+        if let Some(evaluation) = &before.evaluation {
+            self.write(&EvalLog {
+                step,
+                epoch,
+                eval_loss: evaluation.loss,
+                eval_perplexity: evaluation.perplexity,
+                eval_runtime: before.runtime.unwrap_or_default(),
+            })?;
+        }
+        match before.sample.clone() {
+            None => Ok(()),
+            Some(sample) => self.write(&SampleLog {
+                step,
+                epoch,
+                sample,
+            }),
+        }
+    }
+
+    /// The file of a run that goes on after `step` in the folder `dir`: what it had written into
+    /// the folder `from` until then, and the evaluations among that.
+    pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
+        let before = from.join(METRICS_NAME);
+        let text = match before.exists() {
+            true => std::fs::read(&before).map_err(TrainError::io(&before))?,
+            false => Vec::new(),
+        };
+        // A power cut can leave anything behind the last flushed line.
+        let text = String::from_utf8_lossy(&text);
+        let (mut kept, mut evaluations) = (String::new(), Vec::new());
+        for line in text.lines() {
+            // The last line may be half a one.
+            let Ok(entry) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            if entry["step"].as_u64().is_some_and(|at| at <= step as u64) {
+                kept.push_str(line);
+                kept.push('\n');
+                evaluations.extend(serde_json::from_value::<EvalLog>(entry).ok());
+            }
+        }
+        let path = dir.join(METRICS_NAME);
+        write_atomically(&path, kept.as_bytes())?;
+        let file = File::options().append(true).open(&path);
+        let file = file.map_err(TrainError::io(&path))?;
+        let events = EventFile::resume(dir, from, step)?;
+        Ok((Self { file, path, events }, evaluations))
+    }
+
+    /// Flushes all lines to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(TrainError::io(&self.path))
+    }
+
+    /// Writes one line.
+    pub fn write(&mut self, entry: &impl Serialize) -> Result<()> {
+        let entry = serde_json::to_value(entry).map_err(std::io::Error::from);
+        let written = entry.and_then(|entry| {
+            // In one call, so that a reader never sees half a line.
+            self.file.write_all(format!("{entry}\n").as_bytes())?;
+            self.file.flush()?;
+            Ok(entry)
+        });
+        match written.map_err(TrainError::io(&self.path))? {
+            Value::Object(entry) => self.events.write(&entry),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_an_error_with_the_files_name() {
+        let path = PathBuf::from("/dev/full");
+        let file = File::options().write(true).open(&path).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let events = EventFile::create(dir.path()).unwrap();
+        let error = MetricsFile { file, path, events }.write(&1).unwrap_err();
+        assert!(error.to_string().starts_with("/dev/full: "), "{error}");
+    }
+}

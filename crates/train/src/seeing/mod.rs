@@ -1,0 +1,12 @@
+//! What a run shows: terminal, `metrics.jsonl`, TensorBoard, the report.
+
+pub(crate) mod above_bar;
+pub(crate) mod dashboard;
+pub(crate) mod log;
+pub(crate) mod memory;
+pub(crate) mod metrics;
+pub(crate) mod numbers;
+pub(crate) mod renderer;
+pub(crate) mod report;
+pub(crate) mod sample;
+pub(crate) mod tensorboard;

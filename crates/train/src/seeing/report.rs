@@ -1,0 +1,474 @@
+//! `report.html`: a run on one page, without scripts and without anything from elsewhere.
+
+mod chart;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use burn_peft_files::read_text;
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::files::write_atomically;
+use crate::configuration::settings::{Origin, Setting, settings_toml};
+use crate::error::{Result, TrainError};
+use crate::run::evaluate::Evaluation;
+use crate::seeing::log::METRICS_NAME;
+use crate::seeing::numbers::{number as number_of, perplexity};
+use chart::{Chart, Series};
+
+/// The name of the file in the output folder.
+pub const REPORT_NAME: &str = "report.html";
+
+/// What was found of a model before or after training.
+#[derive(Clone, Debug, Default)]
+pub struct Assessment {
+    /// How well it predicts the validation data, where there are any.
+    pub evaluation: Option<Evaluation>,
+    /// The time that took, in seconds, where it is known.
+    pub runtime: Option<f64>,
+    /// What it goes on with after the prompt, where there is one.
+    pub sample: Option<String>,
+}
+
+/// All that a report says beside the curves, which are read from `metrics.jsonl`.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The heading.
+    pub title: String,
+    /// A line below it.
+    pub subtitle: String,
+    /// When, with which version and on which machine the run was made.
+    pub made: String,
+    /// Numbers that matter: what they are, and how people read them.
+    pub counts: Vec<(String, String)>,
+    /// The text that the samples continue.
+    pub prompt: Option<String>,
+    /// The model before training.
+    pub before: Assessment,
+    /// The model after training.
+    pub after: Assessment,
+    /// The step that model is of: the last one, or that of the best checkpoint.
+    pub after_step: usize,
+    /// Every value of the run.
+    pub settings: Vec<Setting>,
+    /// What to do with it: in words, and the command.
+    pub commands: Vec<(String, String)>,
+}
+
+impl Report {
+    /// Writes the report into an output folder, with the curves of its `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// If `metrics.jsonl` cannot be read or the report not written; the error names the file.
+    pub fn save(&self, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join(METRICS_NAME);
+        let metrics = read_text(&path)?;
+        let entries = metrics
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<std::result::Result<Vec<_>, _>>();
+        let entries = entries.map_err(std::io::Error::from);
+        let entries = entries.map_err(TrainError::io(&path))?;
+        let path = dir.join(REPORT_NAME);
+        write_atomically(&path, self.html(&entries).as_bytes())?;
+        Ok(path)
+    }
+
+    /// The page, with the entries of `metrics.jsonl`.
+    fn html(&self, entries: &[Map<String, Value>]) -> String {
+        let title = escape(&self.title);
+        let mut page = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+             <style>\n{}</style>\n<h1>{title}</h1>\n<p class=\"dim\">{}</p>\n\
+             <p class=\"dim\">{}</p>\n",
+            include_str!("report/page.css"),
+            escape(&self.subtitle),
+            escape(&self.made)
+        );
+        let entries = self.with_ends(entries);
+        self.tiles(&mut page, &entries);
+        curves(&mut page, &entries);
+        self.samples(&mut page, &entries);
+        evaluations(&mut page, &entries);
+        self.configuration(&mut page);
+        self.reproduce(&mut page);
+        page
+    }
+
+    /// The entries with what is known of the model before and after training, where they lack it.
+    fn with_ends(&self, entries: &[Map<String, Value>]) -> Vec<Map<String, Value>> {
+        let mut all = entries.to_vec();
+        let has = |step: usize, key: &str| {
+            let mut entries = entries.iter();
+            entries.any(|entry| is_of(entry, step) && entry.contains_key(key))
+        };
+        let ends = [(0, &self.before), (self.after_step, &self.after)];
+        for (step, assessment) in ends {
+            let epoch = entries.iter().find(|entry| is_of(entry, step));
+            let epoch = epoch.and_then(|entry| entry.get("epoch")).cloned();
+            let epoch = epoch.or((step == 0).then(|| 0.0.into()));
+            let mut add = |values: Value| {
+                let Value::Object(mut values) = values else {
+                    return;
+                };
+                values.insert("step".into(), step.into());
+                values.extend(epoch.clone().map(|epoch| ("epoch".to_string(), epoch)));
+                match step {
+                    0 => all.insert(0, values),
+                    _ => all.push(values),
+                }
+            };
+            if let (Some(sample), false) = (&assessment.sample, has(step, "sample")) {
+                add(json!({ "sample": sample }));
+            }
+            if let (Some(evaluation), false) = (&assessment.evaluation, has(step, "eval_loss")) {
+                add(json!({
+                    "eval_loss": evaluation.loss,
+                    "eval_perplexity": evaluation.perplexity,
+                    "eval_runtime": assessment.runtime,
+                }));
+            }
+        }
+        all
+    }
+
+    fn tiles(&self, page: &mut String, entries: &[Map<String, Value>]) {
+        let mut tiles = Vec::new();
+        let of = |step: usize, key: &str| {
+            let points = points(entries, key).into_iter();
+            let mut points = points.filter(|&(at, _)| at == step as f64);
+            points.next().map(|(_, value)| value)
+        };
+        for (name, key, text) in [
+            (
+                "evaluation loss",
+                "eval_loss",
+                (|loss| number_of(loss, 3)) as fn(f64) -> String,
+            ),
+            ("perplexity", "eval_perplexity", perplexity),
+        ] {
+            let text = match (of(0, key).map(text), of(self.after_step, key).map(text)) {
+                (Some(before), Some(after)) => format!("{before} → {after}"),
+                (None, Some(one)) | (Some(one), None) => one,
+                (None, None) => continue,
+            };
+            tiles.push((name.to_string(), text));
+        }
+        tiles.extend(self.counts.iter().cloned());
+        page.push_str("<div class=\"tiles\">");
+        for (name, value) in tiles {
+            let (name, value) = (escape(&name), escape(&value));
+            let _ = write!(
+                page,
+                "<div class=\"tile\"><b>{value}</b><small>{name}</small></div>"
+            );
+        }
+        page.push_str("</div>\n");
+    }
+
+    fn samples(&self, page: &mut String, entries: &[Map<String, Value>]) {
+        let samples = entries.iter().filter_map(|entry| {
+            let text = entry.get("sample")?.as_str()?;
+            let step = entry.get("step")?.as_u64()?;
+            let when = match step {
+                0 => "before training".to_string(),
+                step if step == self.after_step as u64 => format!("step {step}, after training"),
+                step => format!("step {step}"),
+            };
+            Some((when, text))
+        });
+        let samples: Vec<(String, &str)> = samples.collect();
+        let Some(prompt) = self.prompt.as_ref().filter(|_| !samples.is_empty()) else {
+            return;
+        };
+        let _ = write!(
+            page,
+            "<h2>Samples</h2>\n<p class=\"dim\">The prompt goes on in \
+             <span class=\"new\">the model's words</span>.</p>\n<div class=\"table\"><table>"
+        );
+        for (when, text) in samples {
+            let (prompt, text) = (escape(prompt), escape(text));
+            let _ = write!(
+                page,
+                "<tr><th class=\"key\">{when}<td class=\"wide\">{prompt}<span class=\"new\">{text}</span>"
+            );
+        }
+        page.push_str("</table></div>\n");
+    }
+
+    fn configuration(&self, page: &mut String) {
+        if self.settings.is_empty() {
+            return;
+        }
+        page.push_str("<h2>Configuration</h2>\n<div class=\"table\"><table>");
+        let mut table = "";
+        for setting in self.settings.iter().filter(|s| s.origin != Origin::Default) {
+            if setting.table != table {
+                table = &setting.table;
+                let _ = write!(
+                    page,
+                    "<tr class=\"head\"><td colspan=\"3\">[{}]",
+                    escape(table)
+                );
+            }
+            let value = setting.value.as_deref().unwrap_or("not set");
+            let _ = write!(
+                page,
+                "<tr><td class=\"key\"><code>{}</code><td class=\"wide\"><code>{}</code>\
+                 <td class=\"dim\">{}",
+                escape(&setting.key),
+                escape(value),
+                setting.origin
+            );
+        }
+        let all = escape(&settings_toml(&self.settings));
+        let _ = write!(
+            page,
+            "</table></div>\n<details><summary>Every value, with the defaults</summary>\
+             <pre>{all}</pre></details>\n"
+        );
+    }
+
+    fn reproduce(&self, page: &mut String) {
+        if self.commands.is_empty() {
+            return;
+        }
+        page.push_str("<h2>Do it again</h2>\n<pre>");
+        for (index, (words, command)) in self.commands.iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n\n" };
+            let (words, command) = (escape(words), escape(command));
+            let _ = write!(page, "{gap}<span class=\"dim\"># {words}</span>\n{command}");
+        }
+        page.push_str("</pre>\n");
+    }
+}
+
+/// The numbers of the run over its steps.
+fn curves(page: &mut String, entries: &[Map<String, Value>]) {
+    let train = Series {
+        name: "loss",
+        class: "one",
+        points: points(entries, "loss"),
+    };
+    let eval = Series {
+        name: "eval_loss",
+        class: "two",
+        points: points(entries, "eval_loss"),
+    };
+    if train.points.is_empty() && eval.points.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Curves</h2>\n<p class=\"dim\">Over the optimizer steps.</p>\n");
+    let loss = Chart {
+        title: "Loss",
+        series: vec![train, eval],
+        size: (980.0, 300.0),
+        from_zero: false,
+    };
+    page.push_str(&loss.render());
+    page.push_str("<div class=\"charts\">\n");
+    for (title, key) in [
+        ("Learning rate", "learning_rate"),
+        ("Gradient norm, before clipping", "grad_norm"),
+        ("Tokens per second", "tokens_per_second"),
+        ("Peak memory, bytes", "peak_memory_bytes"),
+    ] {
+        let series = Series {
+            name: key,
+            class: "one",
+            points: points(entries, key),
+        };
+        let chart = Chart {
+            title,
+            series: vec![series],
+            size: (480.0, 190.0),
+            from_zero: true,
+        };
+        page.push_str(&chart.render());
+    }
+    page.push_str("</div>\n");
+}
+
+/// The evaluations in the course of the run as a table.
+fn evaluations(page: &mut String, entries: &[Map<String, Value>]) {
+    let found: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.contains_key("eval_loss"))
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Evaluations</h2>\n<div class=\"table\"><table><tr>");
+    // What a column is called, with its unit.
+    let columns = [
+        ("step", "step"),
+        ("epoch", "epoch"),
+        ("eval_loss", "loss (nats per token)"),
+        ("eval_perplexity", "perplexity"),
+        ("eval_runtime", "time (s)"),
+    ];
+    for (_, heading) in columns {
+        let _ = write!(page, "<th class=\"number\">{heading}");
+    }
+    for entry in found {
+        page.push_str("<tr>");
+        for (key, _) in columns {
+            let value = entry.get(key).and_then(Value::as_f64);
+            let value = value.map_or("–".to_string(), |value| match key {
+                "step" => value.to_string(),
+                "epoch" => format!("{value:.2}"),
+                "eval_perplexity" => perplexity(value),
+                "eval_loss" => format!("{value:.4}"),
+                _ => number_of(value, 3),
+            });
+            let _ = write!(page, "<td class=\"number\">{value}");
+        }
+    }
+    page.push_str("</table></div>\n");
+}
+
+/// Whether an entry is of this step.
+fn is_of(entry: &Map<String, Value>, step: usize) -> bool {
+    entry.get("step").and_then(Value::as_u64) == Some(step as u64)
+}
+
+/// The steps that have a number under this key, with the number.
+fn points(entries: &[Map<String, Value>], key: &str) -> Vec<(f64, f64)> {
+    let number = |entry: &Map<String, Value>, key: &str| {
+        let number = entry.get(key).and_then(Value::as_f64);
+        number.filter(|number| number.is_finite())
+    };
+    let points = entries
+        .iter()
+        .filter_map(|entry| Some((number(entry, "step")?, number(entry, key)?)));
+    points.collect()
+}
+
+/// Text as it has to be in HTML, in an attribute too.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // Not allowed in a page; a model may write anything.
+            c if c.is_control() && !matches!(c, '\n' | '\t') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_the_curves_and_no_text_of_others_as_markup() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = [
+            json!({ "step": 1, "loss": 3.0, "learning_rate": 1e-4, "grad_norm": 2.0,
+                    "tokens_per_second": 50.0, "peak_memory_bytes": null }),
+            json!({ "step": 1, "eval_loss": 2.5, "eval_perplexity": 12.18 }),
+            json!({ "step": 1, "sample": "</td><script>x\u{0}" }),
+            json!({ "step": 2, "loss": 2.0, "learning_rate": 5e-5, "grad_norm": null,
+                    "tokens_per_second": 51.0 }),
+        ];
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(dir.path().join(METRICS_NAME), text).unwrap();
+        let evil = "<b onload='a'>&\"".to_string();
+        let evaluation = |loss: f64| {
+            Some(Evaluation {
+                loss,
+                perplexity: loss.exp(),
+                tokens: 9,
+            })
+        };
+        let report = Report {
+            title: evil.clone(),
+            subtitle: evil.clone(),
+            made: evil.clone(),
+            after_step: 2,
+            counts: vec![(evil.clone(), evil.clone())],
+            prompt: Some(evil.clone()),
+            before: Assessment {
+                runtime: Some(0.25),
+                evaluation: evaluation(4.0),
+                sample: Some(evil.clone()),
+            },
+            after: Assessment {
+                runtime: None,
+                evaluation: evaluation(2.0),
+                sample: Some(evil.clone()),
+            },
+            settings: vec![Setting {
+                table: "data".into(),
+                key: evil.clone(),
+                value: Some(evil.clone()),
+                origin: Origin::File,
+            }],
+            commands: vec![(evil.clone(), evil.clone())],
+        };
+        let path = report.save(dir.path()).unwrap();
+        let page = std::fs::read_to_string(path).unwrap();
+        for bad in ["<b ", "<script", "http:", "https:", "src=", "url(", "\u{0}"] {
+            assert!(!page.contains(bad), "{bad} in {page}");
+        }
+        for part in [
+            "4 → 2",
+            "54.60 → 7.39",
+            "aria-label=\"Loss: loss 3 to 2; eval_loss 4 to 2\"",
+            "<th class=\"number\">time (s)",
+            "<tr><td class=\"number\">0<td class=\"number\">0.00<td class=\"number\">4.0000",
+            "<td class=\"number\">54.60<td class=\"number\">0.25",
+            "<th class=\"key\">before training<td",
+            "<th class=\"key\">step 2, after training<td",
+            "aria-label=\"Learning rate: learning_rate 1e-4 to 5e-5\"",
+            "aria-label=\"Tokens per second: ",
+            "step 1<td class=\"wide\">&lt;b onload=&#39;a&#39;&gt;&amp;&quot;<span class=\"new\">&lt;/td&gt;",
+            "prefers-color-scheme: dark",
+        ] {
+            assert!(page.contains(part), "{part} is not in {page}");
+        }
+        assert!(
+            !page.contains("Peak memory"),
+            "no curve of what is not known"
+        );
+    }
+
+    #[test]
+    fn a_sample_and_an_evaluation_of_the_last_step_are_shown_once() {
+        let entries = [
+            json!({ "step": 0, "epoch": 0.0, "eval_loss": 4.0, "eval_perplexity": 54.6 }),
+            json!({ "step": 0, "epoch": 0.0, "sample": "first" }),
+            json!({ "step": 2, "epoch": 1.0, "loss": 2.0 }),
+            json!({ "step": 2, "epoch": 1.0, "eval_loss": 2.0, "eval_perplexity": 7.39 }),
+            json!({ "step": 2, "epoch": 1.0, "sample": "last" }),
+        ];
+        let entries = entries.map(|entry| entry.as_object().cloned().unwrap());
+        let report = Report {
+            prompt: Some("The".into()),
+            after: Assessment {
+                sample: Some("last".into()),
+                ..Assessment::default()
+            },
+            after_step: 2,
+            // A run that went on has its beginning in `metrics.jsonl` alone.
+            ..Report::default()
+        };
+        let page = report.html(&entries);
+        assert_eq!(page.matches(">last<").count(), 1, "{page}");
+        assert_eq!(page.matches("<th class=\"key\">").count(), 2, "{page}");
+        assert!(page.contains("<b>4 → 2</b>"), "{page}");
+    }
+
+    #[test]
+    fn a_run_without_anything_has_a_page_without_headings() {
+        let page = Report::default().html(&[]);
+        assert!(!page.contains("<h2>") && !page.contains("<svg"));
+    }
+}
