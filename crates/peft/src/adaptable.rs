@@ -201,9 +201,9 @@ no_slots! {
     nn::Dropout => |this| Tree::Leaf(format!("Dropout(p={:?}, inplace=False)", this.prob)),
     nn::Gelu => |_this| Tree::Leaf("GELUActivation()".into()),
     nn::Relu => |_this| Tree::Leaf("ReLU()".into()),
-    nn::Linear => |this| crate::base_layer::BaseLayer::describe(this),
-    nn::Embedding => |this| crate::base_layer::BaseLayer::describe(this),
-    nn::LayerNorm => |this| crate::base_layer::BaseLayer::describe(this),
+    nn::Linear => |this| crate::BaseLayer::describe(this),
+    nn::Embedding => |this| crate::BaseLayer::describe(this),
+    nn::LayerNorm => |this| crate::BaseLayer::describe(this),
 }
 
 macro_rules! parameters {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::arithmetic::{Mask, sum};
 use super::{Combination, CombinationType, Combined, WeightedAdapter, config};
 use crate::files::PREFIX;
-use crate::svd::svd;
+use crate::maths::svd::svd;
 use crate::{LoraConfig, PeftError, Result};
 
 pub(super) type Lora = WeightedAdapter<LoraConfig>;

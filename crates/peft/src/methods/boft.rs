@@ -6,8 +6,8 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{cayley, identities, rotate};
-use super::parts::parameter;
+use super::shared::blocks::{cayley, identities, rotate};
+use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{

@@ -7,10 +7,10 @@ use burn::tensor::{Device, Int, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::parts::parameter;
+use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, VALUES, each_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
-use crate::torch_random::TorchRandom;
+use crate::maths::torch_random::TorchRandom;
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
     Tensors, target,

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{dropout, parameter};
+use super::shared::parts::{dropout, parameter};
 use crate::config::check::{FACTOR, PROBABILITY, SIDE, SIDE_OR_NONE, number_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{

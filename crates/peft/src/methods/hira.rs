@@ -8,8 +8,8 @@ use burn_peft_kernels::apply_dropout;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::init::InitWeights;
-use super::parts::{dropout, parameter};
+use super::shared::init_weights::InitWeights;
+use super::shared::parts::{dropout, parameter};
 use crate::config::check::{PROBABILITY, SIDE, each_within, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{

@@ -6,7 +6,7 @@ use burn::tensor::{Distribution, Tensor};
 use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
-use super::parts::parameter;
+use super::shared::parts::parameter;
 use crate::config::check::{SIDE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::lycoris::{Drops, Ranks};
-use super::parts::parameter;
+use super::shared::lycoris::{Drops, Ranks};
+use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{

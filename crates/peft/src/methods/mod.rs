@@ -1,29 +1,21 @@
 //! The methods, and the registry that finds one by its `peft_type`.
 
 mod adalora;
-mod blocks;
 mod boft;
 mod bottleneck;
-mod dora;
-mod encoder;
 mod fourierft;
 mod gralora;
 mod hira;
 mod hra;
 mod ia3;
-mod init;
 mod ln_tuning;
 mod loha;
 mod lokr;
-mod lora;
-mod lora_init;
-mod lycoris;
+pub(crate) mod lora;
 mod oft;
-mod p_tuning;
-mod parts;
-mod prefix_tuning;
-mod prompt_tuning;
+pub(crate) mod prompt;
 mod randlora;
+mod shared;
 mod trainable_tokens;
 mod vblora;
 mod vera;
@@ -42,16 +34,17 @@ pub use hira::HiraConfig;
 pub use hra::HRAConfig;
 pub use ia3::IA3Config;
 pub(crate) use ia3::feedforward_pattern;
-pub use init::InitWeights;
 pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
-pub(crate) use lora_init::{Weight, largest};
+pub use lora::LoraFa;
 pub use oft::OFTConfig;
-pub use p_tuning::{PromptEncoderConfig, Reparameterization};
-pub use prefix_tuning::{PrefixInit, PrefixTuningConfig};
-pub use prompt_tuning::{PromptTuningConfig, PromptTuningInit};
+pub use prompt::{
+    PrefixInit, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, PromptTuningInit,
+    Reparameterization,
+};
 pub use randlora::RandLoraConfig;
+pub use shared::init_weights::InitWeights;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{cayley, identities, rotate};
-use super::parts::parameter;
+use super::shared::blocks::{cayley, identities, rotate};
+use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{

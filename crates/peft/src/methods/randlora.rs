@@ -7,10 +7,10 @@ use burn::tensor::{Tensor, TensorData};
 use burn_peft_kernels::apply_dropout;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{dropout, parameter};
+use super::shared::parts::{dropout, parameter};
 use crate::config::check::{FACTOR, PROBABILITY, SIDE, allocatable, number_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
-use crate::torch_random::TorchRandom;
+use crate::maths::torch_random::TorchRandom;
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
     target,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::parts::parameter;
+use super::shared::parts::parameter;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,

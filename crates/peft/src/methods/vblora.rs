@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{dropout, parameter};
+use super::shared::parts::{dropout, parameter};
 use crate::config::check::{DEVIATION, PROBABILITY, SIDE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::fourierft::{check_frequencies, frequencies};
-use super::parts::parameter;
+use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
-use crate::torch_random::TorchRandom;
+use crate::maths::torch_random::TorchRandom;
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
     Tensors, target,

@@ -1,0 +1,83 @@
+//! PyTorch's `LayerNorm`, with its epsilon in sight.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+use burn_peft_kernels::layer_norm;
+
+use crate::layers::base_layer::{replace, weight_and_bias};
+use crate::{AnyParam, BaseLayer, LayerKind, Tree};
+
+/// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis
+/// (arXiv 1607.06450). Burn's own `LayerNorm` tells nobody its epsilon, which PEFT prints and
+/// the one-pass kernel needs.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// The scale, `[d]`.
+    pub weight: Param<Tensor<1>>,
+    /// The shift, `[d]`.
+    pub bias: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// The norm of rows of `d` values that changes neither scale nor mean yet.
+    pub fn new(d: usize, epsilon: f64, device: &Device) -> Self {
+        Self {
+            weight: Initializer::Ones.init([d], device),
+            bias: Initializer::Zeros.init([d], device),
+            epsilon,
+        }
+    }
+}
+
+impl BaseLayer for LayerNorm {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::LayerNorm
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        let [d] = self.weight.lazy_shape().dims();
+        [d, d]
+    }
+
+    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        layer_norm(input, weight, Some(bias), self.epsilon)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        layer_norm(input, weight.squeeze_dim(0), bias, self.epsilon)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val().unsqueeze()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight.squeeze_dim(0));
+        if let Some(bias) = bias {
+            replace(&mut self.bias, bias);
+        }
+    }
+
+    weight_and_bias!();
+
+    fn describe(&self) -> Tree {
+        let [d, _] = self.dims();
+        // As Python prints 0.00001 and 0.000001.
+        let epsilon = match format!("{:e}", self.epsilon).split_once("e-") {
+            Some((digits, exponent)) if self.epsilon < 1e-4 => format!("{digits}e-{exponent:0>2}"),
+            _ => format!("{:?}", self.epsilon),
+        };
+        Tree::Leaf(format!(
+            "LayerNorm(({d},), eps={epsilon}, elementwise_affine=True)"
+        ))
+    }
+}

@@ -1,0 +1,422 @@
+//! LoRA (arXiv 2106.09685), as PEFT computes it (peft/tuners/lora/layer.py).
+
+use std::sync::Arc;
+
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
+use burn_peft_kernels::{Lora, apply_dropout};
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use super::dora::DoraLayer;
+use super::init::{Start, Weight, start};
+use super::read::optional_keys;
+use crate::config::{Bias, CommonConfig, InitLoraWeights, LoftQConfig, LoraConfig, TargetModules};
+use crate::{
+    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, Split,
+    StateDict, TensorSpec, Tensors, target,
+};
+
+impl LoraConfig {
+    /// Names what of the first values' keys has no effect on these layers, which it adapts.
+    fn warn_of_start(&self, layers: &[&LayerInfo]) {
+        let init = self.init_lora_weights;
+        if self.loftq_config.is_some() && init != InitLoraWeights::Loftq {
+            tracing::warn!(
+                "loftq_config has no effect with init_lora_weights = {}: it is for \"loftq\"",
+                init.to_json()
+            );
+        }
+        let embeddings = layers.iter();
+        let embeddings = embeddings.filter(|layer| layer.kind == LayerKind::Embedding);
+        let paths: Vec<&str> = embeddings.map(|layer| layer.path.as_str()).collect();
+        if init.splits() && !paths.is_empty() {
+            tracing::warn!(
+                "init_lora_weights = {} has no effect on {}: an embedding begins as with true",
+                init.to_json(),
+                paths.join(", ")
+            );
+        }
+    }
+}
+
+impl Method for LoraConfig {
+    fn peft_type(&self) -> &str {
+        "LORA"
+    }
+
+    fn class_name(&self) -> &str {
+        "Lora"
+    }
+
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn with_common(&self, common: CommonConfig) -> Arc<dyn Method> {
+        let mut config = self.clone();
+        config.common = common;
+        Arc::new(config)
+    }
+
+    fn attached(&self, common: CommonConfig, layers: &[&LayerInfo]) -> Arc<dyn Method> {
+        let mut config = self.clone();
+        config.common = common;
+        // PEFT corrects the flag to what the layers are, so a file it reads has to say so.
+        config.fan_in_fan_out |= layers.iter().any(|layer| layer.kind == LayerKind::Conv1D);
+        if !config.common.inference_mode {
+            config.warn_of_start(layers);
+        }
+        Arc::new(config)
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        LoraConfig::to_json(self)
+    }
+
+    fn optional_keys(&self) -> Vec<&'static str> {
+        optional_keys()
+    }
+
+    fn validate(&self) -> Result<()> {
+        LoraConfig::validate(self)
+    }
+
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        use LayerKind::{Conv1D, Embedding, Linear};
+        matches!(layer.kind, Linear | Conv1D | Embedding)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        target::lora_target_modules(model_type)
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
+    }
+
+    fn ensure_weight_tying(&self) -> bool {
+        self.ensure_weight_tying
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let is_tied = self.ensure_weight_tying && layer.is_input;
+        if is_tied && self.use_dora {
+            return Err(PeftError::Config(format!(
+                "ensure_weight_tying = true cannot be used with use_dora = true on {}: the \
+                 magnitudes of an embedding are not those of the output layer",
+                layer.path
+            )));
+        }
+        let lora = LoraLayer {
+            kind: layer.kind,
+            d_in: layer.d_in,
+            d_out: layer.d_out,
+            r: self.rank(&layer.path)?,
+            scaling: self.scaling(&layer.path)?,
+            dropout: DropoutConfig::new(self.lora_dropout).init(),
+            init: self.init_lora_weights,
+            loftq: self.loftq_config.unwrap_or_default(),
+            lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
+            is_tied,
+        };
+        Ok(match self.use_dora {
+            true => Arc::new(DoraLayer { lora }),
+            false => Arc::new(lora),
+        })
+    }
+
+    /// PEFT's `subtract_mutated_init`: `B A - B₀ A₀` is `[B, -B₀] [A; A₀]`, of twice the rank.
+    fn subtract_initial(
+        &self,
+        now: StateDict,
+        mut initial: IndexMap<String, TensorData>,
+    ) -> Result<(Arc<dyn Method>, StateDict)> {
+        if !self.init_lora_weights.splits() || self.use_dora {
+            return Err(PeftError::Adapter(format!(
+                "only an adapter that took a part of the base's weights can be converted, and no \
+                 DoRA: this one has init_lora_weights = {} and use_dora = {}",
+                self.init_lora_weights.to_json(),
+                self.use_dora
+            )));
+        }
+        let mut converted = Vec::new();
+        for (key, data) in now {
+            let data = match (key.contains("lora_A"), key.contains("lora_B")) {
+                (false, false) => data,
+                (is_a, _) => {
+                    let first = initial.swap_remove(&key);
+                    let first = first.filter(|first| first.shape() == data.shape());
+                    let first = first.ok_or_else(|| {
+                        PeftError::Adapter(format!(
+                            "the initial adapter has no {key} of shape {:?}: it is another's",
+                            data.shape().to_vec()
+                        ))
+                    })?;
+                    match is_a {
+                        true => stacked(&data, &first),
+                        false => beside(&data, &first),
+                    }
+                }
+            };
+            converted.push((key, data));
+        }
+        let mut config = self.clone();
+        let twice = if self.use_rslora { 2.0_f64.sqrt() } else { 2.0 };
+        config.r *= 2;
+        config.lora_alpha *= twice;
+        config.rank_pattern.values_mut().for_each(|rank| *rank *= 2);
+        config
+            .alpha_pattern
+            .values_mut()
+            .for_each(|alpha| *alpha *= twice);
+        config.init_lora_weights = InitLoraWeights::True;
+        config.loftq_config = None;
+        Ok((Arc::new(config), converted))
+    }
+
+    fn further_layers(&self, layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
+        match &self.trainable_token_indices {
+            Some(indices) => indices.layers(layers),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// `[a; b]` of two matrices of one shape.
+fn stacked(a: &TensorData, b: &TensorData) -> TensorData {
+    let values: Vec<f32> = a.iter::<f32>().chain(b.iter::<f32>()).collect();
+    TensorData::new(values, [2 * a.shape()[0], a.shape()[1]])
+}
+
+/// `[a, -b]` of two matrices of one shape.
+fn beside(a: &TensorData, b: &TensorData) -> TensorData {
+    let [rows, columns] = [a.shape()[0], a.shape()[1]];
+    let (a, b): (Vec<f32>, Vec<f32>) = (a.iter::<f32>().collect(), b.iter::<f32>().collect());
+    let rows_of = a.chunks(columns).zip(b.chunks(columns));
+    let values = rows_of.flat_map(|(a, b)| a.iter().copied().chain(b.iter().map(|b| -b)));
+    TensorData::new(values.collect::<Vec<f32>>(), [rows, 2 * columns])
+}
+
+/// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
+/// `[d_out, r]` kept as the file holds them.
+#[derive(Debug)]
+pub(super) struct LoraLayer {
+    pub kind: LayerKind,
+    d_in: usize,
+    pub d_out: usize,
+    r: usize,
+    scaling: f64,
+    pub dropout: Dropout,
+    init: InitLoraWeights,
+    loftq: LoftQConfig,
+    lora_bias: bool,
+    /// Whether a tied output layer gets the change of this embedding too.
+    is_tied: bool,
+}
+
+impl LoraLayer {
+    /// The change of the weight, `[d_in, d_out]`: `scaling · (B A)ᵀ`.
+    pub fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+        let [a, b] = self.names().map(|name| tensors.matrix(name));
+        self.delta_of(a, b)
+    }
+
+    /// [`delta_weight`](Self::delta_weight) for any `A` and `B`.
+    pub fn delta_of(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+        a.transpose().matmul(b.transpose()) * self.scaling
+    }
+
+    /// What `A` and `B` are called here.
+    pub fn names(&self) -> [&'static str; 2] {
+        match self.kind {
+            LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
+            _ => ["lora_A", "lora_B"],
+        }
+    }
+
+    /// Whether `A` and `B` start from the weight.
+    pub fn splits(&self) -> bool {
+        self.kind != LayerKind::Embedding && self.init.splits()
+    }
+
+    /// Whether training drops elements of such an input.
+    pub fn drops(&self, input: &Tensor<2>) -> bool {
+        self.dropout.prob > 0.0 && input.is_autodiff()
+    }
+
+    /// `scaling · B(A(x))` of an input after dropout, `[tokens, d_out]`.
+    pub fn change(&self, tensors: &Tensors<'_>, dropped: Tensor<2>) -> Tensor<2> {
+        // Scaling the [tokens, r] product is d_out / r times cheaper than scaling the result.
+        let hidden = dropped.matmul(tensors.matrix("lora_A").transpose()) * self.scaling;
+        hidden.matmul(tensors.matrix("lora_B").transpose())
+    }
+}
+
+impl LayerMethod for LoraLayer {
+    fn prefix(&self) -> &str {
+        "lora"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        if self.kind == LayerKind::Embedding {
+            // PEFT starts embeddings the other way round: A is zero, B is not.
+            let a = TensorSpec::new("lora_embedding_A", "lora_embedding_A", [r, d_in])
+                .waiting_for("lora_embedding_B");
+            let b = TensorSpec::new("lora_embedding_B", "lora_embedding_B", [d_out, r])
+                .with_init(Init::Normal(1.0))
+                .waiting_for("lora_embedding_A");
+            return match self.is_tied {
+                // The output layer is the same matrix the other way round, and so its factors.
+                true => vec![
+                    a.tied_transposed("lora_B.weight"),
+                    b.tied_transposed("lora_A.weight"),
+                ],
+                false => vec![a, b],
+            };
+        }
+        let (a, b) = match self.init {
+            InitLoraWeights::True | InitLoraWeights::Eva => {
+                (Init::kaiming_uniform(d_in), Init::Zeros)
+            }
+            InitLoraWeights::False => (Init::kaiming_uniform(d_in), Init::kaiming_uniform(r)),
+            InitLoraWeights::Gaussian => (Init::Normal(1.0 / r as f64), Init::Zeros),
+            // Replaced by those of `split`.
+            _ => (Init::Zeros, Init::Zeros),
+        };
+        let mut tensors = vec![
+            TensorSpec::new("lora_A", "lora_A.weight", [r, d_in])
+                .with_init(a)
+                .waiting_for("lora_B"),
+            TensorSpec::new("lora_B", "lora_B.weight", [d_out, r])
+                .with_init(b)
+                .waiting_for("lora_A"),
+        ];
+        if self.lora_bias {
+            let bias = TensorSpec::new("lora_B.bias", "lora_B.bias", [d_out]);
+            tensors.push(match self.init {
+                InitLoraWeights::False => bias.with_init(Init::kaiming_uniform(r)),
+                _ => bias,
+            });
+        }
+        tensors
+    }
+
+    /// Unlike a linear layer's, this change is made as a matrix of the size of the embedding, in
+    /// every step; and `lora_dropout` leaves the input of the output layer alone.
+    fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
+        match self.is_tied {
+            true => weight.cast(FloatDType::F32) + self.delta_weight(tensors),
+            false => weight,
+        }
+    }
+
+    fn takes_weight(&self) -> bool {
+        self.splits() && self.init != InitLoraWeights::Orthogonal
+    }
+
+    fn split(&self, layer: &Frozen<'_>) -> Result<Option<Split>> {
+        if !self.splits() {
+            return Ok(None);
+        }
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        let weight = layer.weight();
+        let device = weight.device().without_autodiff();
+        let weight = Weight::new(weight);
+        let Start { a, b, weight } = start(self.init, self.loftq, weight, r, self.scaling)?;
+        let weight = weight.map(|values| {
+            let weight = TensorData::new(values, [d_out, d_in]);
+            Tensor::<2>::from_data(weight, &device).transpose()
+        });
+        Ok(Some(Split {
+            tensors: vec![
+                ("lora_A", TensorData::new(a, [r, d_in])),
+                ("lora_B", TensorData::new(b, [d_out, r])),
+            ],
+            weight,
+        }))
+    }
+
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        let output = base.forward(input.clone());
+        let output = output + self.change(tensors, apply_dropout(&self.dropout, input));
+        match self.lora_bias {
+            true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
+            false => output,
+        }
+    }
+
+    fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
+        let is_all = !self.lora_bias && self.kind != LayerKind::Embedding;
+        is_all.then(|| Lora {
+            a: tensors.matrix("lora_A"),
+            b: tensors.matrix("lora_B"),
+            scaling: self.scaling,
+            dropout: self.dropout.prob,
+        })
+    }
+
+    fn embed(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<1, Int>,
+        base: &Base<'_, Tensor<1, Int>>,
+    ) -> Tensor<2> {
+        let output = base.forward(input.clone());
+        let rows = tensors.matrix("lora_embedding_A").transpose();
+        let hidden = rows.select(0, input) * self.scaling;
+        output + hidden.matmul(tensors.matrix("lora_embedding_B").transpose())
+    }
+
+    fn merge(
+        &self,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+        let weight = weight + self.delta_weight(tensors);
+        if !self.lora_bias {
+            return Some((weight, bias));
+        }
+        // As in PEFT, a bias of the adapter needs one of the layer to go into.
+        let bias = bias? + tensors.vector("lora_B.bias") * self.scaling;
+        Some((weight, Some(bias)))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        let dropout = match self.dropout.prob > 0.0 {
+            true => format!("Dropout(p={:?}, inplace=False)", self.dropout.prob),
+            false => "Identity()".to_string(),
+        };
+        let parameter = |rows, columns| {
+            format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]")
+        };
+        let linear = |d_in, d_out, bias| {
+            let bias = if bias { "True" } else { "False" };
+            format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
+        };
+        let parts = match self.kind {
+            LayerKind::Embedding => vec![
+                ("lora_dropout", dropout),
+                ("lora_embedding_A", parameter(r, d_in)),
+                ("lora_embedding_B", parameter(d_out, r)),
+            ],
+            _ => vec![
+                ("lora_dropout", dropout),
+                ("lora_A", linear(d_in, r, false)),
+                ("lora_B", linear(r, d_out, self.lora_bias)),
+            ],
+        };
+        let parts = parts.into_iter();
+        parts
+            .map(|(name, module)| (name.to_string(), module))
+            .collect()
+    }
+}

@@ -1,0 +1,15 @@
+//! LoRA and its variants: all that LoRA alone has.
+
+mod builder;
+mod config;
+mod dora;
+pub(crate) mod eva;
+mod fa;
+mod init;
+mod layer;
+mod read;
+
+pub use config::{Bias, EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
+pub use fa::LoraFa;
+pub(crate) use init::{Weight, largest};
+pub(crate) use read::lora_variant_keys;

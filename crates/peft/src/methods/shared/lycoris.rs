@@ -1,0 +1,90 @@
+//! What LoHa and LoKr share: a dense change of the weight, dropped by rows or as a whole.
+
+use burn::tensor::{Distribution, Tensor};
+use burn_peft_kernels::random;
+use indexmap::IndexMap;
+use serde_json::Number;
+
+use crate::config::check::{FACTOR, SIDE, each_within, number_within, within};
+use crate::{LayerInfo, Result, TensorSpec, target};
+
+/// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
+#[derive(Debug)]
+pub(in crate::methods) struct Drops {
+    /// The probability with which an output feature gets no change in a step.
+    pub rank: f64,
+    /// Whether the others are scaled up for it.
+    pub scaled: bool,
+    /// The probability with which the layer is not adapted in a step.
+    pub module: f64,
+}
+
+impl Drops {
+    /// The tensors of a layer, which a step that drops the whole of it leaves without a gradient.
+    pub fn resting(&self, tensors: Vec<TensorSpec>) -> Vec<TensorSpec> {
+        match self.module > 0.0 {
+            true => tensors.into_iter().map(TensorSpec::may_rest).collect(),
+            false => tensors,
+        }
+    }
+
+    /// The change `[d_in, d_out]` that acts on `input`: all of it but in training.
+    pub fn apply(&self, delta: Tensor<2>, input: &Tensor<2>) -> Tensor<2> {
+        if !input.is_autodiff() {
+            return delta;
+        }
+        let device = delta.device();
+        let kept = |size: usize, p: f64| {
+            let bernoulli = Distribution::Bernoulli(1.0 - p);
+            random::<2>([1, size], bernoulli, &device)
+        };
+        let mut delta = delta;
+        if self.rank > 0.0 {
+            let mut kept = kept(delta.dims()[1], self.rank);
+            if self.scaled {
+                // At least one in spirit: all dropped is a change of zero, not of 0 / 0.
+                let mean = kept.clone().mean_dim(1).clamp_min(1e-6);
+                kept = kept / mean;
+            }
+            delta = delta * kept;
+        }
+        if self.module > 0.0 {
+            delta = delta * kept(1, self.module);
+        }
+        delta
+    }
+}
+
+/// Rank and α, and what patterns say of them for single layers.
+pub(in crate::methods) struct Ranks<'a> {
+    pub r: usize,
+    pub alpha: &'a Number,
+    pub rank_pattern: &'a IndexMap<String, usize>,
+    pub alpha_pattern: &'a IndexMap<String, Number>,
+}
+
+impl Ranks<'_> {
+    /// # Errors
+    /// If a rank or an α is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        within("r", self.r, SIDE)?;
+        number_within("alpha", self.alpha, FACTOR)?;
+        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
+        each_within("rank_pattern", ranks, SIDE)?;
+        let alphas = self.alpha_pattern.iter();
+        let alphas = alphas.map(|(name, alpha)| (name, alpha.as_f64().unwrap_or(f64::NAN)));
+        each_within("alpha_pattern", alphas, FACTOR)
+    }
+
+    /// The rank at a layer, and its scaling α/r.
+    ///
+    /// # Errors
+    /// If a pattern is none.
+    pub fn at(&self, layer: &LayerInfo) -> Result<(usize, f64)> {
+        let rank = target::pattern_value("rank_pattern", self.rank_pattern, &layer.path)?;
+        let r = rank.copied().unwrap_or(self.r);
+        let alpha = target::pattern_value("alpha_pattern", self.alpha_pattern, &layer.path)?;
+        let alpha = alpha.unwrap_or(self.alpha).as_f64().unwrap_or(f64::NAN);
+        Ok((r, alpha / r as f64))
+    }
+}

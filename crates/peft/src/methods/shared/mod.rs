@@ -1,0 +1,6 @@
+//! What several methods are made of.
+
+pub(super) mod blocks;
+pub(super) mod init_weights;
+pub(super) mod lycoris;
+pub(super) mod parts;

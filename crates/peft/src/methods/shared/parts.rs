@@ -1,0 +1,20 @@
+//! The modules of an adapter in PyTorch's words, for [`LayerMethod::parts`](crate::LayerMethod).
+
+/// A parameter without a module around it, of this shape as in the file.
+pub(in crate::methods) fn parameter<const D: usize>(
+    name: &str,
+    shape: [usize; D],
+) -> (String, String) {
+    let shape = shape.map(|size| size.to_string()).join("x");
+    let text = format!("Parameter containing: [torch.FloatTensor of size {shape}]");
+    (name.to_string(), text)
+}
+
+/// A dropout, or what PEFT puts in its place where it drops nothing.
+pub(in crate::methods) fn dropout(name: &str, p: f64) -> (String, String) {
+    let text = match p > 0.0 {
+        true => format!("Dropout(p={p:?}, inplace=False)"),
+        false => "Identity()".to_string(),
+    };
+    (name.to_string(), text)
+}

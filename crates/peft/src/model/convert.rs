@@ -1,0 +1,202 @@
+//! An adapter of another method as a LoRA adapter (PEFT's `convert_to_lora`).
+
+use burn::tensor::{Tensor, TensorData};
+
+use crate::combine::low_rank;
+use crate::config::Bias;
+use crate::files::PREFIX;
+use crate::files::tensor_file::transpose;
+use crate::target::target_layers;
+use crate::{AnyParam, BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
+
+/// A LoRA adapter that comes near another one.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    /// Its configuration; α = r.
+    pub config: LoraConfig,
+    /// Its tensors, by their keys in the file.
+    pub tensors: Vec<(String, TensorData)>,
+    /// What is lost: the Frobenius norm of the difference of all changes of weights, as a share
+    /// of that of the changes.
+    pub error: f64,
+    /// The same of each layer, in the order of the model.
+    pub layers: Vec<(String, f64)>,
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// The LoRA adapter of rank `r` that is nearest to what an adapter changes of the weights:
+    /// `B A` is the beginning of the singular value decomposition of the change.
+    ///
+    /// Works for every method that can be merged, with copies of layers (`modules_to_save`) taken
+    /// over, and the base's embeddings that the adapter's file has. Costs a decomposition for each
+    /// layer.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name, it cannot be merged or changes biases or other
+    /// layers than LoRA can, is merged now, or if `r` is 0 or more than a layer has.
+    pub fn convert_to_lora(&self, adapter_name: &str, r: usize) -> Result<Conversion> {
+        let old = self.config(adapter_name)?;
+        let refuse = |reason: String| {
+            Err(PeftError::Adapter(format!(
+                "the adapter `{adapter_name}` ({}) cannot be converted to LoRA: {reason}",
+                old.peft_type()
+            )))
+        };
+        if old.bias() != Bias::None {
+            return refuse("it trains biases of the base".into());
+        }
+        if self.model_adapter(adapter_name).is_some() {
+            return refuse("it acts at the model and changes no weight".into());
+        }
+        let mut config = LoraConfig::new().with_r(r).with_lora_alpha(r as f64);
+        config.common = old.common().clone();
+        config.common.unknown.clear();
+        config.common.turned_off.clear();
+        config.validate()?;
+        let (mut layers, mut tensors) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        self.visit_slots(|path, slot| {
+            let Some(adapter) = slot.adapter(adapter_name).filter(|_| failed.is_none()) else {
+                return;
+            };
+            let info = slot.info(path, &self.base_model);
+            let converted = match config.supports(&info) {
+                true => layer(adapter, slot, r).map(|layer| (info.kind, layer)),
+                false => Err(format!("LoRA takes no {}", info.kind)),
+            };
+            match converted {
+                Ok((kind, layer)) => {
+                    config.fan_in_fan_out |= kind == LayerKind::Conv1D;
+                    layers.push((path.to_string(), layer.lost, layer.all));
+                    let ends = match kind {
+                        LayerKind::Embedding => ["lora_embedding_A", "lora_embedding_B"],
+                        _ => ["lora_A.weight", "lora_B.weight"],
+                    };
+                    for (end, data) in ends.into_iter().zip(layer.factors) {
+                        tensors.push((format!("{PREFIX}{path}.{end}"), data));
+                    }
+                }
+                Err(reason) => failed = Some(format!("{path}: {reason}")),
+            }
+        });
+        if let Some(reason) = failed {
+            return refuse(reason);
+        }
+        if layers.is_empty() {
+            return refuse("it changes no layer's weight".into());
+        }
+        let model_type = self.base_model.model_type();
+        let named = target_layers(&config.common, &self.layers(), &config, model_type)?.paths;
+        if let Some((path, ..)) = layers.iter().find(|(path, ..)| !named.contains(path)) {
+            return refuse(format!(
+                "it changes {path} too, which its target_modules do not name"
+            ));
+        }
+        self.visit_slots(|path, slot| {
+            let is_linear = slot.kind() == LayerKind::Linear;
+            slot.visit_saved(adapter_name, &mut |name, param| {
+                let data = saved(param, is_linear && name == "weight");
+                tensors.push((format!("{PREFIX}{path}.{name}"), data));
+            });
+        });
+        // The changes above are of the base that the adapter's file gave these embeddings.
+        tensors.extend(self.stored_weights(adapter_name));
+        let share = |lost: f64, all: f64| match all > 0.0 {
+            true => (lost / all).sqrt(),
+            false => 0.0,
+        };
+        let sums = layers.iter();
+        let (lost, all) = sums.fold((0.0, 0.0), |(lost, all), (_, l, a)| (lost + l, all + a));
+        let layers = layers.into_iter();
+        Ok(Conversion {
+            config,
+            tensors,
+            error: share(lost, all),
+            layers: layers.map(|(path, l, a)| (path, share(l, a))).collect(),
+        })
+    }
+}
+
+/// A parameter as the file holds it.
+fn saved(param: &dyn AnyParam, transposed: bool) -> TensorData {
+    let data = param.to_data().convert::<f32>();
+    match transposed {
+        true => transpose(data),
+        false => data,
+    }
+}
+
+/// The part of the layer's weight that an adapter took, `[d_in, d_out]`.
+fn taken(slot: &dyn crate::Slot, adapter: &str) -> Option<Tensor<2>> {
+    let originals = &slot.state().originals;
+    let index = originals.iter().position(|(name, _)| name == adapter)?;
+    let left = match originals.get(index + 1) {
+        Some((_, weight)) => weight.clone(),
+        None => slot.weight(),
+    };
+    Some(originals[index].1.clone() - left)
+}
+
+/// A layer's factors and the squared norms of what they lack, and of all.
+struct Layer {
+    factors: [TensorData; 2],
+    lost: f64,
+    all: f64,
+}
+
+fn layer(
+    adapter: &crate::Adapter,
+    slot: &dyn crate::Slot,
+    r: usize,
+) -> std::result::Result<Layer, String> {
+    let [d_in, d_out] = slot.dims();
+    if r > d_in.min(d_out) {
+        return Err(format!(
+            "r = {r} is more than its {} singular values",
+            d_in.min(d_out)
+        ));
+    }
+    if slot
+        .state()
+        .merged
+        .iter()
+        .any(|name| name == adapter.name())
+    {
+        return Err("it is merged: unmerge it first".into());
+    }
+    let mut bias = None;
+    slot.visit_base(&mut |name, param| {
+        if name == "bias" {
+            bias = Some(param.to_data().convert::<f32>());
+        }
+    });
+    let device = slot.device().without_autodiff();
+    let before = bias.map(|data| Tensor::<1>::from_data(data, &device));
+    let weight = slot.weight().without_autodiff();
+    let (merged, after) = adapter
+        .method()
+        .merge(&adapter.tensors(), weight.clone(), before.clone())
+        .ok_or("the method has no equal weight")?;
+    if let (Some(before), Some(after)) = (before, after)
+        && before.to_data() != after.without_autodiff().to_data()
+    {
+        return Err("it changes the layer's bias, which LoRA cannot".into());
+    }
+    // Of what it took from the weight when it was attached, the base has nothing in it.
+    let delta = match taken(slot, adapter.name()) {
+        Some(taken) => merged.without_autodiff() - weight - taken.without_autodiff(),
+        None => merged.without_autodiff() - weight,
+    };
+    let delta = delta.transpose();
+    let delta: Vec<f32> = delta.into_data().convert::<f32>().iter::<f32>().collect();
+    let (a, b, singular) = low_rank(&delta, d_out, d_in, r).map_err(|error| error.to_string())?;
+    let squares = |values: &[f32]| values.iter().map(|&s| f64::from(s).powi(2)).sum();
+    Ok(Layer {
+        factors: [
+            TensorData::new(a, [r, d_in]),
+            TensorData::new(b, [d_out, r]),
+        ],
+        lost: squares(&singular[r..]),
+        all: squares(&singular),
+    })
+}

@@ -1,0 +1,142 @@
+//! The guard of the first training step: every trainable tensor learns.
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use std::collections::HashMap;
+
+use crate::files::tensor_file::transpose;
+use crate::model::parameters::{NamedParameter, named_parameters};
+use crate::{BaseModel, Path, PeftError, PeftModel, Result, Tensors};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// [`check_gradients`] with the names that PEFT gives the parameters.
+    ///
+    /// # Errors
+    /// As [`check_gradients`].
+    pub fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
+        let mut waiting = waiting_tensors(&self.base_model);
+        for adapter in &self.model_adapters {
+            waiting.extend(waiting_of(&adapter.tensors()));
+        }
+        check(self, &waiting, self.named_parameters(), gradients)
+    }
+
+    /// The gradients of one adapter's trainable tensors after a backward pass, under their keys
+    /// in PEFT's file.
+    pub fn adapter_gradients(
+        &self,
+        adapter_name: &str,
+        gradients: &Gradients,
+    ) -> Vec<(String, Option<TensorData>)> {
+        let mut found = Vec::new();
+        self.clone().visit_adapter(adapter_name, |entry| {
+            if entry.param.requires_grad() && !entry.repeated {
+                let gradient = entry.param.gradient(gradients);
+                let gradient = gradient.map(|data| match entry.transposed {
+                    true => transpose(data),
+                    false => data,
+                });
+                found.push((entry.key.to_string(), gradient));
+            }
+        });
+        found
+    }
+}
+
+/// Checks that every trainable tensor of a model has a gradient, and one that is not all zero
+/// where the maths says so: of LoRA, `lora_A` has none as long as `lora_B` is zero.
+///
+/// Reads each gradient once; meant for the first step of a run.
+///
+/// # Errors
+/// If a tensor has no such gradient: training it would have no effect. The error names all. If
+/// `.train()` was never called on the model, the error says that.
+pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
+    let waiting = waiting_tensors(model);
+    check(model, &waiting, named_parameters(model), gradients)
+}
+
+fn check(
+    model: &impl Module,
+    waiting: &[ParamId],
+    parameters: Vec<NamedParameter>,
+    gradients: &GradientsParams,
+) -> Result<()> {
+    let mut norms = Norms {
+        gradients,
+        found: HashMap::new(),
+    };
+    model.visit(&mut norms);
+    let mut lost = Vec::new();
+    for parameter in parameters {
+        if !parameter.requires_grad || waiting.contains(&parameter.id) {
+            continue;
+        }
+        match norms.found.get(&parameter.id) {
+            None => lost.push(format!("{} (no gradient)", parameter.name)),
+            Some(norm) if *norm == 0.0 => lost.push(format!("{} (all zero)", parameter.name)),
+            Some(_) => {}
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    if norms.found.is_empty() && !model.devices().iter().any(Device::is_autodiff) {
+        return Err(PeftError::Adapter(
+            "the model keeps no gradients, since it is not in training: call .train() on it before \
+             its forward pass, as in get_peft_model(model, config)?.train()"
+                .into(),
+        ));
+    }
+    let count = lost.len();
+    lost.truncate(8);
+    Err(PeftError::Adapter(format!(
+        "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
+        lost.join(", ")
+    )))
+}
+
+/// The tensors that wait for another one to leave zero, or for a batch that needs them.
+fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
+    let mut waiting = Vec::new();
+    model.visit_slots(&mut Path::default(), &mut |_, slot| {
+        for adapter in slot.adapters() {
+            waiting.extend(waiting_of(&adapter.tensors()));
+        }
+    });
+    waiting
+}
+
+/// Those of one adapter.
+fn waiting_of(tensors: &Tensors<'_>) -> Vec<ParamId> {
+    let mut waiting = Vec::new();
+    for tensor in tensors.iter() {
+        let partner = tensor.spec().waits_for;
+        let partner =
+            partner.and_then(|name| tensors.iter().find(|other| other.spec().name == name));
+        let is_zero = partner.is_some_and(|partner| {
+            let data = partner.param().to_data().convert::<f32>();
+            data.iter::<f32>().all(|value| value == 0.0)
+        });
+        if is_zero || tensor.spec().may_rest {
+            waiting.push(tensor.param().id());
+        }
+    }
+    waiting
+}
+
+/// The largest absolute value of each parameter's gradient.
+struct Norms<'a> {
+    gradients: &'a GradientsParams,
+    found: HashMap<ParamId, f32>,
+}
+
+impl ModuleVisitor for Norms<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let largest = gradient.abs().max().into_scalar::<f32>();
+            self.found.insert(param.id, largest);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Adapters into the weights, and out again.
+
+use crate::model::tying::{keep_output, tied_weight};
+use crate::{BaseModel, PeftError, PeftModel, Result};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Whether adapters are in the weights now.
+    pub fn is_merged(&self) -> bool {
+        let mut merged = false;
+        self.visit_slots(|_, slot| merged |= !slot.state().merged.is_empty());
+        merged
+    }
+
+    /// Puts the active adapters into the weights, so that they cost nothing to run.
+    ///
+    /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
+    /// `safe_merge`, merged weights have to be finite. The weights of a quantised base are quantised
+    /// again, as PEFT does, which rounds what is merged: merge into the full-precision base for a
+    /// model that says what was trained.
+    ///
+    /// # Errors
+    /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
+    pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
+        let mut active = self.active.iter();
+        if let Some(name) = active.find(|name| self.model_adapter(name).is_some()) {
+            return Err(PeftError::Adapter(format!(
+                "the adapter `{name}` cannot be merged: {} acts at the model, not at its weights",
+                self.config(name)?.peft_type()
+            )));
+        }
+        let mut quantized = false;
+        self.visit_slots(|_, slot| quantized |= slot.quantized().is_some());
+        if quantized {
+            tracing::warn!(
+                "the base is quantised: merged weights are rounded to codes again, which changes \
+                 what the model says; merge into the full-precision base instead (peft merge)"
+            );
+        }
+        let mut result = Ok(());
+        self.visit_slots_mut(|path, slot| {
+            if result.is_ok() {
+                result = slot.merge(path, safe_merge);
+            }
+        });
+        if result.is_err() {
+            self.unmerge_adapter();
+        }
+        result
+    }
+
+    /// Takes merged adapters out of the weights again; the weights are bit for bit as before.
+    pub fn unmerge_adapter(&mut self) {
+        self.visit_slots_mut(|_, slot| slot.unmerge());
+    }
+
+    /// The plain model with the active adapters in its weights. An output layer that shares the
+    /// weight of the input embedding gets its own where adapters act on the embedding alone.
+    ///
+    /// # Errors
+    /// As [`merge_adapter`](Self::merge_adapter), and if the model cannot untie such an output layer.
+    pub fn merge_and_unload(mut self, safe_merge: bool) -> Result<M> {
+        self.merge_adapter(safe_merge)?;
+        let tied = tied_weight(&self.base_model);
+        self.visit_slots_mut(|_, slot| slot.unload(true));
+        if let Some(tied) = tied {
+            keep_output(&mut self.base_model, tied)?;
+        }
+        Ok(self.base_model)
+    }
+
+    /// The plain model without any adapter.
+    pub fn unload(mut self) -> M {
+        self.unmerge_adapter();
+        self.visit_slots_mut(|_, slot| slot.unload(false));
+        self.base_model
+    }
+}

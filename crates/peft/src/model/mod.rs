@@ -1,0 +1,353 @@
+//! A model with adapters: what `get_peft_model` returns.
+
+mod attach;
+mod convert;
+mod entries;
+mod guard;
+mod hotswap;
+mod merging;
+mod model_adapter;
+pub mod parameters;
+mod precision;
+mod record;
+mod shown;
+mod steps;
+mod stored;
+mod tying;
+
+pub(crate) use attach::share;
+pub use convert::Conversion;
+pub use guard::check_gradients;
+pub use precision::{cast_frozen, quantize_frozen};
+pub use steps::{StepGradients, StepLayer};
+pub use tying::untie_merged;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{FloatDType, TensorData};
+use burn_peft_kernels::Quantization;
+use indexmap::IndexMap;
+
+use crate::config::{Bias, CommonConfig};
+use crate::model::model_adapter::ModelAdapter;
+use crate::{Adaptable, BaseModel, LayerInfo, Method, Path, PeftError, Result, Slot};
+
+/// The name of an adapter that was given none.
+pub const DEFAULT_ADAPTER: &str = "default";
+
+/// Wraps a model so that only the adapter that `config` describes is trained.
+///
+/// # Errors
+/// If the configuration cannot be used, matches no layer of the model, or if the model already
+/// holds adapters (`unload` them, or use [`PeftModel::add_adapter`]).
+///
+/// ```
+/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// # use burn_peft::{Adaptable, LoraAdapter, config::LoraConfig, get_peft_model};
+/// #[derive(Module, Adaptable, Debug)]
+/// struct Net {
+///     fc1: LoraAdapter<Linear>,
+///     fc2: LoraAdapter<Linear>,
+/// }
+/// # let device = Device::flex();
+/// let net = Net {
+///     fc1: LoraAdapter::new(LinearConfig::new(10, 20).init(&device)),
+///     fc2: LoraAdapter::new(LinearConfig::new(20, 5).init(&device)),
+/// };
+/// let config = LoraConfig::new().with_r(4).with_target_modules(["fc1", "fc2"]);
+/// let model = get_peft_model(net, config)?;
+/// assert_eq!(model.get_nb_trainable_parameters(), (220, 545));
+/// # Ok::<(), burn_peft::PeftError>(())
+/// ```
+pub fn get_peft_model<M: BaseModel>(
+    model: M,
+    config: impl Method + 'static,
+) -> Result<PeftModel<M>> {
+    PeftModel::new(model, DEFAULT_ADAPTER, Arc::new(config))
+}
+
+/// A model whose own weights are frozen, with adapters in its slots.
+///
+/// It dereferences to the model, so `peft_model.forward(…)` is the model's. It is no
+/// [`Adaptable`] itself: wrapping it a second time does not compile.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct PeftModel<M: Module> {
+    pub(crate) base_model: M,
+    /// The adapters that act at the model and not at its layers.
+    pub(crate) model_adapters: Vec<ModelAdapter>,
+    #[module(skip)]
+    pub(crate) peft_config: IndexMap<String, Arc<dyn Method>>,
+    #[module(skip)]
+    pub(crate) active: Vec<String>,
+    #[module(skip)]
+    pub(crate) disabled: bool,
+}
+
+impl<M: Module> Deref for PeftModel<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.base_model
+    }
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Wraps a model with an adapter of the given name, which is active and trainable.
+    ///
+    /// # Errors
+    /// As [`get_peft_model`].
+    pub fn new(model: M, adapter_name: &str, config: Arc<dyn Method>) -> Result<Self> {
+        let mut peft_model = Self::unadapted(model)?;
+        peft_model.add_adapter(adapter_name, config)?;
+        peft_model.set_adapter(&[adapter_name])?;
+        Ok(peft_model)
+    }
+
+    /// A frozen model without adapters.
+    ///
+    /// # Errors
+    /// If it holds adapters already.
+    pub(crate) fn unadapted(model: M) -> Result<Self> {
+        let mut wrapped = Vec::new();
+        model.visit_slots(&mut Path::default(), &mut |path, slot| {
+            if !slot.adapters().is_empty() || !slot.state().saved.is_empty() {
+                wrapped.push(path.to_string());
+            }
+        });
+        if let Some(path) = wrapped.first() {
+            return Err(PeftError::Adapter(format!(
+                "the model already holds adapters (first at {path}): unload them, or add one \
+                 more with PeftModel::add_adapter"
+            )));
+        }
+        let mut peft_model = Self {
+            base_model: model.no_grad(),
+            model_adapters: Vec::new(),
+            peft_config: IndexMap::new(),
+            active: Vec::new(),
+            disabled: false,
+        };
+        peft_model.visit_slots_mut(|path, slot| slot.state_mut().path = path.to_string());
+        Ok(peft_model)
+    }
+
+    /// Makes these adapters the active ones, in this order, and the only trainable ones.
+    ///
+    /// # Errors
+    /// If there is no adapter of one of these names, or if several of them act at the model:
+    /// there only one can.
+    pub fn set_adapter(&mut self, names: &[&str]) -> Result<()> {
+        for name in names {
+            self.config(name)?;
+        }
+        let at_model: Vec<&str> = (names.iter().copied())
+            .filter(|name| self.model_adapter(name).is_some())
+            .collect();
+        if at_model.len() > 1 {
+            return Err(PeftError::Adapter(format!(
+                "the adapters {} act at the model, each before the text, and only one of them can \
+                 be active: choose one",
+                at_model.join(" and ")
+            )));
+        }
+        self.unmerge_adapter();
+        self.active = names.iter().map(|name| name.to_string()).collect();
+        let active = self.active.clone();
+        self.visit_slots_mut(|_, slot| slot.state_mut().active = active.clone());
+        let all: Vec<String> = self.peft_config.keys().cloned().collect();
+        for name in all.iter().filter(|name| !active.contains(name)) {
+            self.set_requires_grad(name, false);
+        }
+        for name in &active {
+            self.set_requires_grad(name, true);
+        }
+        Ok(())
+    }
+
+    /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of
+    /// layers, and the base's biases where its configuration says so.
+    pub fn set_requires_grad(&mut self, adapter_name: &str, requires_grad: bool) {
+        let bias = self
+            .peft_config
+            .get(adapter_name)
+            .map(|config| config.bias());
+        for adapter in &mut self.model_adapters {
+            if adapter.name == adapter_name {
+                adapter.set_requires_grad(requires_grad);
+            }
+        }
+        self.visit_slots_mut(|_, slot| {
+            let mut adapted = false;
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name {
+                    adapter.set_requires_grad(requires_grad);
+                    adapted = true;
+                }
+            }
+            slot.visit_saved_mut(adapter_name, &mut |_, param| {
+                param.set_requires_grad(requires_grad);
+            });
+            // Of a layer with a copy the copy's bias is trained.
+            let trains_all = bias == Some(Bias::All) && !slot.has_saved(adapter_name);
+            if trains_all || (bias == Some(Bias::LoraOnly) && adapted) {
+                slot.visit_base_mut(&mut |name, param| {
+                    if name == "bias" {
+                        param.set_requires_grad(requires_grad);
+                    }
+                });
+            }
+        });
+        // Each layer has made its own of a tensor that all share.
+        self.share_tensors(adapter_name);
+    }
+
+    /// The names of the active adapters.
+    pub fn active_adapters(&self) -> &[String] {
+        &self.active
+    }
+
+    /// The configurations of all adapters, by name.
+    pub fn peft_config(&self) -> &IndexMap<String, Arc<dyn Method>> {
+        &self.peft_config
+    }
+
+    /// Changes the keys that are no part of the maths, such as `base_model_name_or_path`.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name.
+    pub fn update_config(
+        &mut self,
+        adapter_name: &str,
+        change: impl FnOnce(&mut CommonConfig),
+    ) -> Result<()> {
+        let config = self.config(adapter_name)?;
+        let mut common = config.common().clone();
+        change(&mut common);
+        let config = config.with_common(common);
+        self.peft_config.insert(adapter_name.to_string(), config);
+        Ok(())
+    }
+
+    /// The configuration of one adapter.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name; the error lists those there are.
+    pub fn config(&self, adapter_name: &str) -> Result<&Arc<dyn Method>> {
+        self.peft_config.get(adapter_name).ok_or_else(|| {
+            let names: Vec<&str> = self.peft_config.keys().map(String::as_str).collect();
+            PeftError::Adapter(format!(
+                "there is no adapter `{adapter_name}`; the model has {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// Runs `inside` with all adapters switched off.
+    ///
+    /// It sees a copy that shares the weights, so the model itself cannot be left switched off,
+    /// whatever happens inside. Biases that were trained (`bias` other than `none`) stay trained,
+    /// as in PEFT.
+    pub fn disable_adapter<T>(&self, inside: impl FnOnce(&Self) -> T) -> T {
+        let mut without = self.clone();
+        without.disable_adapter_layers();
+        inside(&without)
+    }
+
+    /// Switches all adapters off; merged ones are taken out of the weights.
+    pub fn disable_adapter_layers(&mut self) {
+        self.unmerge_adapter();
+        self.disabled = true;
+        self.visit_slots_mut(|_, slot| slot.state_mut().disabled = true);
+    }
+
+    /// Switches the active adapters on again.
+    pub fn enable_adapter_layers(&mut self) {
+        self.disabled = false;
+        self.visit_slots_mut(|_, slot| slot.state_mut().disabled = false);
+    }
+
+    /// Removes an adapter. If it was the active one, the first of the others becomes active.
+    ///
+    /// # Errors
+    /// If there is no adapter of this name.
+    pub fn delete_adapter(&mut self, adapter_name: &str) -> Result<()> {
+        self.config(adapter_name)?;
+        self.unmerge_adapter();
+        self.visit_slots_mut(|_, slot| slot.remove(adapter_name));
+        self.model_adapters
+            .retain(|adapter| adapter.name != adapter_name);
+        self.peft_config.shift_remove(adapter_name);
+        self.active.retain(|name| name != adapter_name);
+        if self.active.is_empty()
+            && let Some(first) = self.peft_config.keys().next().cloned()
+        {
+            self.set_adapter(&[&first])?;
+        }
+        Ok(())
+    }
+
+    /// The values of one tensor of an adapter at the layer `path`, by the method's own name for
+    /// it; nothing where there is none.
+    pub fn adapter_tensor(&self, path: &str, adapter: &str, name: &str) -> Option<TensorData> {
+        let mut found = None;
+        self.visit_slots(|slot_path, slot| {
+            if slot_path == path
+                && let Some(adapter) = slot.adapter(adapter)
+            {
+                let tensors = adapter.tensors();
+                let mut tensors = tensors.iter();
+                let tensor = tensors.find(|tensor| tensor.spec().name == name);
+                found = tensor.map(|tensor| tensor.param().to_data());
+            }
+        });
+        found
+    }
+
+    /// Keeps the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
+    pub fn cast_frozen(&mut self, dtype: FloatDType) {
+        self.visit_slots_mut(|_, slot| crate::model::precision::cast_slot(slot, dtype));
+    }
+
+    /// Keeps the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
+    pub fn quantize_frozen(&mut self, quantization: Quantization) {
+        crate::quantize_frozen(&mut self.base_model, quantization);
+    }
+
+    /// The wrapped model.
+    pub fn get_base_model(&self) -> &M {
+        &self.base_model
+    }
+
+    /// What targeting sees of the model: its slots in order.
+    pub fn layers(&self) -> Vec<LayerInfo> {
+        layers(&self.base_model)
+    }
+
+    /// Whether an adapter acts at layers, or could: whether the model stands in one of PEFT's
+    /// wrappers, which shows in names.
+    pub(crate) fn acts_at_layers(&self) -> bool {
+        self.model_adapters.len() < self.peft_config.len() || self.peft_config.is_empty()
+    }
+
+    pub(crate) fn visit_slots(&self, mut visit: impl FnMut(&str, &dyn Slot)) {
+        self.base_model
+            .visit_slots(&mut Path::default(), &mut visit);
+    }
+
+    pub(crate) fn visit_slots_mut(&mut self, mut visit: impl FnMut(&str, &mut dyn Slot)) {
+        self.base_model
+            .visit_slots_mut(&mut Path::default(), &mut visit);
+    }
+}
+
+/// The adaptable layers of a model, in order.
+pub fn layers(model: &impl Adaptable) -> Vec<LayerInfo> {
+    let mut layers = Vec::new();
+    model.visit_slots(&mut Path::default(), &mut |path, slot| {
+        layers.push(slot.info(path, model));
+    });
+    layers
+}

@@ -1,0 +1,281 @@
+//! What a method does around training steps: a term added to the loss, and a look at the adapter
+//! after each optimizer step.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::module::ParamId;
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::files::tensor_file::{read_tensors, write_tensors};
+use crate::files::{file_error, read_config};
+use crate::{Adapter, AdapterParam, AdapterTensor, BaseModel, PeftModel, Result, Tensors};
+
+/// The file of a checkpoint with everything that adapters need to go on, beside what PEFT saves.
+const STATE_NAME: &str = "adapter_state.safetensors";
+
+/// The gradients of one optimizer step, flattened, of adapters whose method asks for them.
+#[derive(Debug, Default)]
+pub struct StepGradients(HashMap<ParamId, Tensor<1>>);
+
+/// An adapted layer after an optimizer step.
+#[derive(Debug)]
+pub struct StepLayer<'a> {
+    path: String,
+    tensors: Vec<AdapterTensor>,
+    gradients: &'a StepGradients,
+}
+
+impl StepLayer<'_> {
+    /// The path of the layer.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn find(&self, name: &str) -> &AdapterTensor {
+        let tensor = self.tensors.iter().find(|tensor| tensor.spec.name == name);
+        tensor.unwrap_or_else(|| panic!("LayerMethod::tensors names no tensor `{name}`"))
+    }
+
+    /// The shape of a tensor of the adapter.
+    ///
+    /// # Panics
+    /// If the method has no such tensor.
+    pub fn dims(&self, name: &str) -> Vec<usize> {
+        self.find(name).param().dims()
+    }
+
+    /// The values of a tensor of the adapter, flattened and without a graph.
+    ///
+    /// # Panics
+    /// If the method has no such tensor.
+    pub fn values(&self, name: &str) -> Tensor<1> {
+        match &self.find(name).value {
+            AdapterParam::D1(param) => param.val().without_autodiff(),
+            AdapterParam::D2(param) => param.val().without_autodiff().flatten(0, 1),
+            AdapterParam::Shared(shared) => shared.param().val().without_autodiff().flatten(0, 1),
+            AdapterParam::D3(param) => param.val().without_autodiff().flatten(0, 2),
+            AdapterParam::D4(param) => param.val().without_autodiff().flatten(0, 3),
+        }
+    }
+
+    /// The gradient of the step, flattened, of a tensor that had one.
+    ///
+    /// # Panics
+    /// If the method has no such tensor.
+    pub fn gradient(&self, name: &str) -> Option<Tensor<1>> {
+        let id = self.find(name).param().id();
+        self.gradients.0.get(&id).cloned()
+    }
+
+    /// Replaces the values of a tensor of the adapter by as many others.
+    ///
+    /// # Panics
+    /// If the method has no such tensor, or the number of values differs.
+    pub fn set_values(&mut self, name: &str, values: Tensor<1>) {
+        let found = self
+            .tensors
+            .iter_mut()
+            .find(|other| other.spec.name == name);
+        let tensor = found.unwrap_or_else(|| panic!("there is no tensor `{name}`"));
+        tensor.value.set(values);
+    }
+}
+
+impl AdapterParam {
+    fn set(&mut self, values: Tensor<1>) {
+        macro_rules! set {
+            ($param:expr) => {
+                *$param = $param.clone().map(|old| {
+                    let value = values.reshape(old.dims());
+                    let value = match old.is_autodiff() {
+                        true => value.autodiff(),
+                        false => value,
+                    };
+                    value.set_require_grad(old.is_require_grad())
+                })
+            };
+        }
+        match self {
+            AdapterParam::D1(param) => set!(param),
+            AdapterParam::D2(param) => set!(param),
+            AdapterParam::D3(param) => set!(param),
+            AdapterParam::D4(param) => set!(param),
+            AdapterParam::Shared(shared) => {
+                let param = shared.param_mut();
+                set!(param)
+            }
+        }
+    }
+
+    fn gradient_of(&self, gradients: &GradientsParams) -> Option<Tensor<1>> {
+        match self {
+            AdapterParam::D1(param) => gradients.get::<1>(param.id),
+            AdapterParam::D2(param) => gradients.get::<2>(param.id).map(|g| g.flatten(0, 1)),
+            AdapterParam::D3(param) => gradients.get::<3>(param.id).map(|g| g.flatten(0, 2)),
+            AdapterParam::D4(param) => gradients.get::<4>(param.id).map(|g| g.flatten(0, 3)),
+            AdapterParam::Shared(shared) => {
+                let gradient = gradients.get::<2>(shared.param().id);
+                gradient.map(|g| g.flatten(0, 1))
+            }
+        }
+    }
+}
+
+impl<M: BaseModel> PeftModel<M> {
+    /// What the active adapters' methods add to the mean loss in training, `[1]`, such as
+    /// AdaLoRA's penalty.
+    pub fn regularizer(&self) -> Option<Tensor<1>> {
+        let mut sum: Option<Tensor<1>> = None;
+        for name in &self.active {
+            let mut adapters: Vec<Adapter> = Vec::new();
+            self.visit_slots(|_, slot| adapters.extend(slot.adapter(name).cloned()));
+            let tensors: Vec<Tensors<'_>> = adapters.iter().map(Adapter::tensors).collect();
+            if let Some(term) = self.peft_config[name].regularizer(&tensors) {
+                sum = Some(match sum {
+                    Some(sum) => sum + term,
+                    None => term,
+                });
+            }
+        }
+        sum
+    }
+
+    fn stepped(&self) -> Vec<String> {
+        let names = self.active.iter();
+        let names = names.filter(|name| self.peft_config[*name].has_steps());
+        names.cloned().collect()
+    }
+
+    /// What [`after_step`](Self::after_step) needs of the gradients that an optimizer will use up;
+    /// nothing where no active adapter looks at its steps.
+    pub fn step_gradients(&self, gradients: &GradientsParams) -> StepGradients {
+        let mut found = StepGradients::default();
+        for name in self.stepped() {
+            self.visit_slots(|_, slot| {
+                for tensor in slot
+                    .adapter(&name)
+                    .iter()
+                    .flat_map(|adapter| &adapter.tensors)
+                {
+                    if let Some(gradient) = tensor.value.gradient_of(gradients) {
+                        let gradient = gradient.without_autodiff();
+                        found.0.insert(tensor.param().id(), gradient);
+                    }
+                }
+            });
+        }
+        found
+    }
+
+    /// Lets the active adapters' methods look at the optimizer step that was done, the `step`th
+    /// (from 1), as PEFT's `update_and_allocate` does for AdaLoRA.
+    pub fn after_step(&mut self, step: usize, gradients: &StepGradients) {
+        for name in self.stepped() {
+            let mut layers = Vec::new();
+            self.visit_slots_mut(|path, slot| {
+                for adapter in slot.adapters_mut() {
+                    if adapter.name == name {
+                        layers.push(StepLayer {
+                            path: path.to_string(),
+                            tensors: std::mem::take(&mut adapter.tensors),
+                            gradients,
+                        });
+                    }
+                }
+            });
+            let changed = self.peft_config[&name].after_step(step, &mut layers);
+            let mut layers = layers.into_iter();
+            self.visit_slots_mut(|_, slot| {
+                for adapter in slot.adapters_mut() {
+                    if adapter.name == name
+                        && let Some(layer) = layers.next()
+                    {
+                        adapter.tensors = layer.tensors;
+                    }
+                }
+            });
+            if let Some(config) = changed {
+                self.peft_config.insert(name, config);
+            }
+        }
+    }
+
+    /// Writes into a checkpoint what [`save_pretrained`](Self::save_pretrained) leaves out of
+    /// adapters that look at their steps; nothing where there are none.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_step_state(&self, directory: &Path) -> Result<()> {
+        let mut tensors = Vec::new();
+        for name in self.stepped() {
+            self.visit_slots(|path, slot| {
+                for tensor in slot
+                    .adapter(&name)
+                    .iter()
+                    .flat_map(|adapter| &adapter.tensors)
+                {
+                    let key = format!("{name}.{path}.{}", tensor.spec.name);
+                    tensors.push((key, tensor.param().to_data().convert::<f32>()));
+                }
+            });
+        }
+        match tensors.is_empty() {
+            true => Ok(()),
+            false => write_tensors(&directory.join(STATE_NAME), tensors),
+        }
+    }
+
+    /// Sets one adapter, and what its configuration has learnt, to what
+    /// [`save_step_state`](Self::save_step_state) has written. False where `directory` holds no
+    /// such file.
+    pub(crate) fn restore_step_state(
+        &mut self,
+        adapter_name: &str,
+        directory: &Path,
+        folder: &Path,
+    ) -> Result<bool> {
+        let path = directory.join(STATE_NAME);
+        if !self.config(adapter_name)?.has_steps() || !path.is_file() {
+            return Ok(false);
+        }
+        let config = read_config(folder)?;
+        let mut tensors = read_tensors(&path)?;
+        let mut found: HashMap<ParamId, TensorData> = HashMap::new();
+        let mut wrong = None;
+        self.visit_slots(|layer, slot| {
+            for tensor in slot
+                .adapter(adapter_name)
+                .iter()
+                .flat_map(|adapter| &adapter.tensors)
+            {
+                let key = format!("{adapter_name}.{layer}.{}", tensor.spec.name);
+                match tensors.swap_remove(&key) {
+                    Some(data) if data.shape().to_vec() == tensor.param().dims() => {
+                        found.insert(tensor.param().id(), data);
+                    }
+                    _ => wrong = Some(key),
+                }
+            }
+        });
+        if let Some(key) = wrong {
+            let reason = format!("{key} is missing, or of another shape than the model's");
+            return Err(file_error(&path, reason));
+        }
+        self.visit_slots_mut(|_, slot| {
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name {
+                    for tensor in &mut adapter.tensors {
+                        let id = tensor.param().id();
+                        if let Some(data) = found.remove(&id) {
+                            tensor.param_mut().set_data(data, false);
+                        }
+                    }
+                }
+            }
+        });
+        self.peft_config.insert(adapter_name.to_string(), config);
+        Ok(true)
+    }
+}

@@ -1,0 +1,253 @@
+//! The decorated layer as a slot.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_peft_kernels::{Quantization, QuantizedWeight};
+
+use super::{FreshIds, LoraAdapter};
+use crate::slot::StoredWeight;
+use crate::slot::quantized_param::QuantizedParam;
+use crate::{Adapter, AnyParam, BaseLayer, LayerKind, PeftError, Result, Slot, SlotState, Tree};
+
+impl<M: BaseLayer> Slot for LoraAdapter<M> {
+    fn kind(&self) -> LayerKind {
+        self.base_layer.kind()
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.base_layer.dims()
+    }
+
+    fn has_bias(&self) -> bool {
+        let mut has_bias = false;
+        self.visit_base(&mut |name, _| has_bias |= name == "bias");
+        has_bias
+    }
+
+    fn device(&self) -> Device {
+        self.base_layer.device()
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        match &self.quantized {
+            Some(weight) => weight.dequantize(),
+            None => self.base_layer.weight(),
+        }
+    }
+
+    fn tied_weight(&self) -> Tensor<2> {
+        self.tied_weight()
+    }
+
+    fn unmerged_weight(&self) -> Tensor<2> {
+        match &self.state.unmerged {
+            Some((StoredWeight::Dense(weight), _)) => (**weight).clone(),
+            Some((StoredWeight::Quantized(weight), _)) => weight.dequantize(),
+            None => Slot::weight(self),
+        }
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.base_layer.bias()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>) {
+        match &mut self.quantized {
+            Some(quantized) => *quantized = quantized.requantized(weight),
+            None => {
+                let bias = self.base_layer.bias();
+                self.base_layer.set_weight(weight, bias);
+            }
+        }
+    }
+
+    fn quantize(&mut self, quantization: Quantization) {
+        let is_linear = matches!(self.kind(), LayerKind::Linear | LayerKind::Conv1D);
+        let mut is_trained = false;
+        self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
+        if !is_linear || is_trained || self.quantized.is_some() {
+            return;
+        }
+        let weight = self.base_layer.weight();
+        let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
+        self.quantized = Some(match weight.is_autodiff() {
+            true => quantized.train(),
+            false => quantized,
+        });
+        self.base_layer.visit_params_mut(&mut |name, param| {
+            if name == "weight" {
+                param.release();
+            }
+        });
+    }
+
+    fn quantized(&self) -> Option<&QuantizedWeight> {
+        self.quantized.as_ref()
+    }
+
+    fn adapters(&self) -> &[Adapter] {
+        &self.adapters
+    }
+
+    fn adapters_mut(&mut self) -> &mut Vec<Adapter> {
+        &mut self.adapters
+    }
+
+    fn state(&self) -> &SlotState {
+        &self.state
+    }
+
+    fn state_mut(&mut self) -> &mut SlotState {
+        &mut self.state
+    }
+
+    fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        let quantized = &self.quantized;
+        self.base_layer
+            .visit_params(&mut |name, param| match (name, quantized) {
+                ("weight", Some(weight)) => {
+                    let (id, weight) = (param.id(), weight.clone());
+                    visit(name, &QuantizedParam { id, weight });
+                }
+                _ => visit(name, param),
+            });
+    }
+
+    fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        let quantized = &mut self.quantized;
+        self.base_layer
+            .visit_params_mut(&mut |name, param| match (name, quantized.take()) {
+                ("weight", Some(weight)) => {
+                    let id = param.id();
+                    let mut param = QuantizedParam { id, weight };
+                    visit(name, &mut param);
+                    *quantized = Some(param.weight);
+                }
+                (_, other) => {
+                    *quantized = other;
+                    visit(name, param);
+                }
+            });
+    }
+
+    fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        if let Some(layer) = self.saved(adapter) {
+            layer.visit_params(visit);
+        }
+    }
+
+    fn visit_saved_mut(&mut self, adapter: &str, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        if let Some(index) = self.state.saved.iter().position(|name| name == adapter) {
+            self.modules_to_save[index].visit_params_mut(visit);
+        }
+    }
+
+    fn add_saved(&mut self, adapter: &str) {
+        let mut copy = self.base_layer.clone();
+        if let Some(weight) = &self.quantized {
+            copy.set_weight(weight.dequantize(), copy.bias());
+        }
+        // A copy with identities of its own: the optimizer keeps its state by identity.
+        let mut fresh = FreshIds;
+        copy = copy.map(&mut fresh);
+        copy.visit_params_mut(&mut |_, param| param.set_requires_grad(true));
+        self.modules_to_save.push(copy);
+        self.state.saved.push(adapter.to_string());
+    }
+
+    fn remove(&mut self, adapter: &str) {
+        self.adapters.retain(|other| other.name != adapter);
+        self.restore_from(adapter);
+        if let Some(index) = self.state.saved.iter().position(|name| name == adapter) {
+            self.modules_to_save.remove(index);
+            self.state.saved.remove(index);
+        }
+        self.state.tied.retain(|name| name != adapter);
+        self.state.stored.retain(|(name, _)| name != adapter);
+        self.state.active.retain(|name| name != adapter);
+    }
+
+    fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()> {
+        let names = self.state.active.iter();
+        let to_merge: Vec<&Adapter> = names
+            .filter(|name| !self.state.merged.contains(name))
+            .flat_map(|name| self.named(name))
+            .collect();
+        let cannot = |adapter: &Adapter| {
+            PeftError::Adapter(format!(
+                "the adapter `{}` cannot be merged into {path}: what it does there is no change of \
+                 the layer's weight",
+                adapter.name
+            ))
+        };
+        match to_merge.first() {
+            None => return Ok(()),
+            Some(adapter) if self.kind() == LayerKind::Module => return Err(cannot(adapter)),
+            Some(_) => {}
+        }
+        let (mut weight, mut bias) = (self.weight(), self.base_layer.bias());
+        let original = match &self.quantized {
+            Some(quantized) => StoredWeight::Quantized(Box::new(quantized.clone())),
+            None => StoredWeight::Dense(Box::new(weight.clone())),
+        };
+        let original = (original, bias.clone());
+        let mut merged = Vec::new();
+        for adapter in to_merge {
+            let after = adapter.method.merge(&adapter.tensors(), weight, bias);
+            (weight, bias) = after.ok_or_else(|| cannot(adapter))?;
+            merged.push(adapter.name.clone());
+        }
+        let finite = |all: Tensor<1, burn::tensor::Bool>| all.into_scalar::<bool>();
+        if safe_merge
+            && !(finite(weight.clone().is_finite().all())
+                && bias
+                    .clone()
+                    .is_none_or(|bias| finite(bias.is_finite().all())))
+        {
+            return Err(PeftError::Adapter(format!(
+                "NaN or infinite values in the weight of {path} merged with {}: \
+                 the adapter is broken, nothing was merged",
+                merged.join(", ")
+            )));
+        }
+        self.set_merged(weight, bias);
+        self.state.unmerged.get_or_insert(original);
+        self.state.merged.extend(merged);
+        Ok(())
+    }
+
+    fn unmerge(&mut self) {
+        match self.state.unmerged.take() {
+            Some((StoredWeight::Dense(weight), bias)) => self.base_layer.set_weight(*weight, bias),
+            Some((StoredWeight::Quantized(weight), bias)) => {
+                self.quantized = Some(*weight);
+                self.set_bias(bias);
+            }
+            None => (),
+        }
+        self.state.merged.clear();
+    }
+
+    fn unload(&mut self, keep_saved: bool) {
+        if keep_saved && !self.state.saved.is_empty() {
+            self.base_layer = self.active_layer().clone();
+            self.quantized = None;
+        }
+        // A merged adapter has put back what it took; one that is dropped gives it back here.
+        if self.state.merged.is_empty()
+            && let Some((_, weight)) = self.state.originals.first()
+        {
+            self.set_weight(weight.clone());
+        }
+        self.adapters.clear();
+        self.modules_to_save.clear();
+        self.state = SlotState {
+            path: std::mem::take(&mut self.state.path),
+            ..SlotState::default()
+        };
+    }
+
+    fn describe(&self) -> Tree {
+        self.describe_around(self.base_layer.describe())
+    }
+}

@@ -1,0 +1,178 @@
+//! A slot seen from outside, whatever layer it holds.
+
+mod adapter;
+mod any_param;
+mod lora_adapter;
+mod part;
+mod quantized_param;
+mod rows;
+mod shared_param;
+
+pub use adapter::{Adapter, AdapterParam, AdapterTensor, Tensors};
+pub use any_param::{AnyParam, LazyData};
+pub use lora_adapter::LoraAdapter;
+pub use part::{Part, PartInput};
+pub use rows::BASE_ROW;
+pub use shared_param::SharedParam;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use burn_peft_kernels::{Quantization, QuantizedWeight};
+
+use crate::{Adaptable, LayerInfo, LayerKind, Result, Tree};
+
+/// A place of the model where a layer can be adapted, with its kind of layer erased.
+pub trait Slot {
+    /// The kind of the layer.
+    fn kind(&self) -> LayerKind;
+
+    /// `[d_in, d_out]` of the layer.
+    fn dims(&self) -> [usize; 2];
+
+    /// Whether the layer has a bias.
+    fn has_bias(&self) -> bool;
+
+    /// The device of the layer.
+    fn device(&self) -> Device;
+
+    /// The weight as `[d_in, d_out]`, merged adapters included.
+    fn weight(&self) -> Tensor<2>;
+
+    /// The bias `[d_out]`, if the layer has one, merged adapters included.
+    fn bias(&self) -> Option<Tensor<1>>;
+
+    /// The weight `[vocab, d]` that an output layer tied to this embedding uses, whether adapters
+    /// are merged or not: not all that acts on the embedding is meant for both.
+    fn tied_weight(&self) -> Tensor<2>;
+
+    /// The weight as [`weight`](Self::weight), without what is merged into it.
+    fn unmerged_weight(&self) -> Tensor<2>;
+
+    /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
+    fn set_weight(&mut self, weight: Tensor<2>);
+
+    /// Keeps the frozen weight of a linear layer quantised from here on; what else is set as the
+    /// weight is quantised the same way. Nothing happens to layers of other kinds, and where the
+    /// weight is quantised already.
+    fn quantize(&mut self, quantization: Quantization);
+
+    /// The weight, if it is kept quantised.
+    fn quantized(&self) -> Option<&QuantizedWeight>;
+
+    /// The adapters in the slot, active or not.
+    fn adapters(&self) -> &[Adapter];
+
+    /// The adapters in the slot, to change them.
+    fn adapters_mut(&mut self) -> &mut Vec<Adapter>;
+
+    /// Which adapters act.
+    fn state(&self) -> &SlotState;
+
+    /// Which adapters act, to change it.
+    fn state_mut(&mut self) -> &mut SlotState;
+
+    /// Calls `visit` with the layer's own parameters, by their names in the checkpoint.
+    fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam));
+
+    /// As [`visit_base`](Self::visit_base), to change the parameters.
+    fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
+
+    /// Calls `visit` with the parameters of the layer's copy that belongs to an adapter
+    /// (`modules_to_save`), if there is one.
+    fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam));
+
+    /// As [`visit_saved`](Self::visit_saved), to change the parameters.
+    fn visit_saved_mut(&mut self, adapter: &str, visit: &mut dyn FnMut(&str, &mut dyn AnyParam));
+
+    /// Gives an adapter a copy of the layer that is trained in the layer's place.
+    fn add_saved(&mut self, adapter: &str);
+
+    /// Removes an adapter and its copy of the layer.
+    fn remove(&mut self, adapter: &str);
+
+    /// Puts the active adapters into the weight; with `safe_merge`, only if the result is finite.
+    ///
+    /// # Errors
+    /// If a method cannot be merged, or if the merged weight is not finite. The slot is as before.
+    fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()>;
+
+    /// Takes merged adapters out of the weight again, exactly.
+    fn unmerge(&mut self);
+
+    /// Removes every adapter; what is merged stays in the weight, and the active adapter's copy
+    /// of the layer takes its place if `keep_saved`.
+    fn unload(&mut self, keep_saved: bool);
+
+    /// The slot as PEFT prints it.
+    fn describe(&self) -> Tree;
+}
+
+impl dyn Slot + '_ {
+    /// What targeting and methods see of the slot.
+    pub fn info(&self, path: &str, model: &impl Adaptable) -> LayerInfo {
+        let [d_in, d_out] = self.dims();
+        LayerInfo {
+            path: path.to_string(),
+            kind: self.kind(),
+            d_in,
+            d_out,
+            has_bias: self.has_bias(),
+            is_input: path == model.input_embedding(),
+            is_output: path == model.output_embedding(),
+        }
+    }
+
+    /// The adapter of this name.
+    pub fn adapter(&self, name: &str) -> Option<&Adapter> {
+        self.adapters()
+            .iter()
+            .find(|adapter| adapter.name() == name)
+    }
+
+    /// Whether the adapter has a copy of the layer.
+    pub fn has_saved(&self, adapter: &str) -> bool {
+        self.state().saved.iter().any(|name| name == adapter)
+    }
+}
+
+/// Which of a slot's adapters act.
+#[derive(Clone, Debug, Default)]
+pub struct SlotState {
+    /// The path of the slot, for messages; empty in a model that was never wrapped.
+    pub(crate) path: String,
+    /// The names of the active adapters, in the order they act.
+    pub active: Vec<String>,
+    /// Whether all adapters are switched off for now.
+    pub disabled: bool,
+    /// The names of the adapters in the weight.
+    pub merged: Vec<String>,
+    /// The names of the adapters that have a copy of the layer.
+    pub(crate) saved: Vec<String>,
+    /// The names of the adapters whose copy is that of an output layer tied to this one too.
+    pub(crate) tied: Vec<String>,
+    /// The adapters whose files have the layer's own weight too, each with a key it has there.
+    pub(crate) stored: Vec<(String, String)>,
+    /// What is shown every input of the layer.
+    pub(crate) probe: Option<crate::methods::lora::eva::Probe>,
+    /// The adapter of each row of the batch, in place of the active ones.
+    pub(crate) rows: Option<Arc<[String]>>,
+    /// The weight before adapters took a part of it, each with its name.
+    pub(crate) originals: Vec<(String, Tensor<2>)>,
+    /// Weight and bias before merging.
+    pub(crate) unmerged: Option<(StoredWeight, Option<Tensor<1>>)>,
+}
+
+/// A layer's weight in the form it is kept in.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredWeight {
+    Dense(Box<Tensor<2>>),
+    Quantized(Box<QuantizedWeight>),
+}
+
+impl SlotState {
+    /// Whether an adapter's copy of the layer is that of the tied output layer too.
+    pub(crate) fn is_tied(&self, adapter: &str) -> bool {
+        self.tied.iter().any(|name| name == adapter)
+    }
+}
