@@ -1,6 +1,7 @@
 //! PyTorch's `LayerNorm`, with its epsilon in sight.
 
 use burn::module::{Initializer, Module, Param};
+use burn::nn;
 use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::layer_norm;
 
@@ -79,5 +80,55 @@ impl BaseLayer for LayerNorm {
         Tree::Leaf(format!(
             "LayerNorm(({d},), eps={epsilon}, elementwise_affine=True)"
         ))
+    }
+}
+
+impl BaseLayer for nn::LayerNorm {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::LayerNorm
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        let [d] = self.gamma.lazy_shape().dims();
+        [d, d]
+    }
+
+    fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+        self.forward(input)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        let mut layer = self.clone();
+        // The norm keeps its epsilon to itself; its parameters may be any tensors.
+        layer.gamma = Param::initialized(self.gamma.id, weight.squeeze_dim(0));
+        if let (Some(beta), Some(bias)) = (&mut layer.beta, bias) {
+            *beta = Param::initialized(beta.id, bias);
+        }
+        layer.forward(input)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.gamma.val().unsqueeze()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.gamma, weight.squeeze_dim(0));
+        if let (Some(param), Some(bias)) = (&mut self.beta, bias) {
+            replace(param, bias);
+        }
+    }
+
+    weight_and_bias!(gamma, beta);
+
+    fn describe(&self) -> Tree {
+        let [d, _] = self.dims();
+        Tree::Leaf(format!("LayerNorm(({d},), elementwise_affine=True)"))
     }
 }

@@ -2,8 +2,10 @@
 
 mod base_layer;
 mod conv1d;
+mod embedding;
 mod info;
 mod layer_norm;
+mod linear;
 
 pub use base_layer::{BaseLayer, LayerInput};
 pub use conv1d::Conv1D;

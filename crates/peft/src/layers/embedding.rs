@@ -1,0 +1,61 @@
+//! The embedding of tokens or positions.
+
+use burn::nn::Embedding;
+use burn::tensor::{Device, FloatDType, Int, Tensor};
+
+use super::base_layer::replace;
+use crate::{AnyParam, BaseLayer, LayerKind, Tree};
+
+impl BaseLayer for Embedding {
+    type Input = Tensor<1, Int>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Embedding
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    fn forward_base(&self, input: Tensor<1, Int>) -> Tensor<2> {
+        self.weight.val().select(0, input).cast(FloatDType::F32)
+    }
+
+    fn forward_with(
+        &self,
+        input: Tensor<1, Int>,
+        weight: Tensor<2>,
+        _: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        weight.select(0, input)
+    }
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, _: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+    }
+
+    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+        visit("weight", &self.weight);
+    }
+
+    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+        visit("weight", &mut self.weight);
+    }
+
+    fn device(&self) -> Device {
+        self.weight.lazy_device()
+    }
+
+    fn describe(&self) -> Tree {
+        let [rows, d] = self.dims();
+        Tree::Leaf(format!("Embedding({rows}, {d})"))
+    }
+}

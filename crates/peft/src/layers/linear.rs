@@ -1,0 +1,118 @@
+//! Linear layers: torch's, and GPT-2's `Conv1D`.
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_peft_kernels::{Lora, linear};
+
+use super::base_layer::{replace, weight_and_bias};
+use crate::{AnyParam, BaseLayer, Conv1D, LayerKind, Tree};
+
+/// What a linear layer computes, whatever it calls its parameters.
+macro_rules! linear_layer {
+    () => {
+        fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
+            linear(input, self.weight.val(), self.bias(), None, None)
+        }
+
+        fn forward_fused(
+            &self,
+            input: &Tensor<2>,
+            residual: Option<&Tensor<2>>,
+            lora: Option<Lora>,
+        ) -> Option<Tensor<2>> {
+            let (input, residual) = (input.clone(), residual.cloned());
+            Some(linear(
+                input,
+                self.weight.val(),
+                self.bias(),
+                residual,
+                lora,
+            ))
+        }
+
+        fn forward_with(
+            &self,
+            input: Tensor<2>,
+            weight: Tensor<2>,
+            bias: Option<Tensor<1>>,
+        ) -> Tensor<2> {
+            linear(input, weight, bias, None, None)
+        }
+    };
+}
+
+impl BaseLayer for Linear {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Linear
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    linear_layer!();
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+        if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
+            replace(param, bias);
+        }
+    }
+
+    weight_and_bias!(weight, bias);
+
+    fn describe(&self) -> Tree {
+        let [d_in, d_out] = self.dims();
+        let bias = if self.bias.is_some() { "True" } else { "False" };
+        Tree::Leaf(format!(
+            "Linear(in_features={d_in}, out_features={d_out}, bias={bias})"
+        ))
+    }
+}
+
+impl BaseLayer for Conv1D {
+    type Input = Tensor<2>;
+
+    fn kind(&self) -> LayerKind {
+        LayerKind::Conv1D
+    }
+
+    fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    linear_layer!();
+
+    fn weight(&self) -> Tensor<2> {
+        self.weight.val().cast(FloatDType::F32)
+    }
+
+    fn stored_weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
+        replace(&mut self.weight, weight);
+        if let Some(bias) = bias {
+            replace(&mut self.bias, bias);
+        }
+    }
+
+    weight_and_bias!();
+
+    fn describe(&self) -> Tree {
+        let [d_in, d_out] = self.dims();
+        Tree::Leaf(format!("Conv1D(nf={d_out}, nx={d_in})"))
+    }
+}
