@@ -7,8 +7,10 @@
 mod pairs;
 
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
-use burn_peft_kernels::{AttentionShape, Lora, Span, Texts, attend_cached, attention};
-use burn_peft_kernels::{dropout, gelu_approximate, layer_norm, linear, vocabulary_loss};
+use burn_peft_kernels::{
+    ActivationKind, AttentionShape, Lora, Span, Texts, attend_cached, attention,
+};
+use burn_peft_kernels::{activate, dropout, layer_norm, linear, vocabulary_loss};
 use pairs::compare;
 
 const TOKENS: usize = 1024;
@@ -70,7 +72,9 @@ fn main() {
     });
     let wide = random([TOKENS, 4 * D]);
     run("GELU", 9, &|| {
-        gelu_approximate(on_tape(&wide)).sum().backward();
+        activate(on_tape(&wide), ActivationKind::GeluTanh)
+            .sum()
+            .backward();
     });
     run("dropout", 9, &|| {
         dropout(on_tape(&x), 0.1).sum().backward();

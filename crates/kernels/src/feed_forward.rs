@@ -15,7 +15,7 @@ use crate::flex::{
     OnTape, Optional, contiguous, is_trained, matrix, or_constant, readable, takes, takes_weight,
     tensor_of, values, weight as view,
 };
-use crate::{gelu_approximate, linear};
+use crate::{ActivationKind, activate, linear};
 
 /// Two linear layers.
 #[derive(Clone, Debug)]
@@ -43,10 +43,10 @@ impl FeedForward {
 }
 
 /// `residual + gelu(x · up + up_bias) · down + down_bias`: `x`, `residual` and result are
-/// `[tokens, d]`, GELU is [`gelu_approximate`].
+/// `[tokens, d]`, GELU is its tanh approximation.
 ///
 /// The specialised body, for a frozen network in bf16, keeps GELU's input in 16 bits and nothing
-/// else. Where there is none, the body is two [`linear`] layers with [`gelu_approximate`] between.
+/// else. Where there is none, the body is two [`linear`] layers with [`activate`] between.
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
     let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_TOKENS;
@@ -69,7 +69,8 @@ pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<
 const FEW_TOKENS: usize = 4;
 
 fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
-    let hidden = gelu_approximate(linear(x, network.up, network.up_bias, None, None));
+    let hidden = linear(x, network.up, network.up_bias, None, None);
+    let hidden = activate(hidden, ActivationKind::GeluTanh);
     linear(hidden, network.down, network.down_bias, residual, None)
 }
 

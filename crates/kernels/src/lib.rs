@@ -8,33 +8,39 @@
 //!
 //! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
 
+mod activation;
 mod attention;
 pub mod cpu;
 mod decode;
 mod dropout;
 mod feed_forward;
 mod flex;
-mod gelu;
+mod glu;
 mod layer_norm;
 mod linear;
 mod product;
 mod quantized;
+mod rms_norm;
+mod rope;
 mod rows;
 mod seed;
 #[cfg(test)]
 mod testing;
 mod vocabulary_loss;
 
+pub use activation::activate;
 pub use attention::{AttentionShape, Span, Texts, attention};
-pub use cpu::QuantType;
+pub use cpu::{ActivationKind, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability};
 pub use feed_forward::{FeedForward, feed_forward};
 pub use flex::{cpu_device, is_specialised, with_plain_bodies};
-pub use gelu::gelu_approximate;
+pub use glu::{glu, packed_glu};
 pub use layer_norm::layer_norm;
 pub use linear::{Lora, linear, quantized_linear};
 pub use quantized::{Quantization, QuantizedWeight};
+pub use rms_norm::rms_norm;
+pub use rope::rope;
 pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_seed};
 pub use vocabulary_loss::vocabulary_loss;

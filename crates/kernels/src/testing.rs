@@ -1,10 +1,26 @@
 //! What the operations' tests share.
 
+use crate::cpu::ActivationKind;
 use burn::tensor::{Device, Distribution, FloatDType, Gradients, Tensor, Tolerance};
 
 /// Normal values around zero.
 pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     Tensor::random(shape, Distribution::Normal(0.0, deviation), &Device::flex())
+}
+
+/// All of them.
+pub(crate) const ACTIVATIONS: [ActivationKind; 5] = [
+    ActivationKind::Silu,
+    ActivationKind::Gelu,
+    ActivationKind::GeluTanh,
+    ActivationKind::Relu,
+    ActivationKind::ReluSquared,
+];
+
+/// Normal values, none of them so near to zero that a small step takes it to the other side.
+pub(crate) fn away_from_zero(shape: [usize; 2]) -> Tensor<2> {
+    let x = random(shape, 3.0);
+    x.clone() + x.sign() * 0.01
 }
 
 /// Asserts that two functions of the inputs have the same value, and, weighted by random numbers,

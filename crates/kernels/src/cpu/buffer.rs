@@ -34,6 +34,27 @@ pub fn for_rows(out: &mut [f32], width: usize, body: impl Fn(usize, &mut [f32]) 
         .for_each(|(piece, out)| body(piece * rows, out));
 }
 
+/// As [`for_rows`], with pieces of two outputs of one size.
+pub fn for_row_pairs(
+    [a, b]: [&mut [f32]; 2],
+    width: usize,
+    body: impl Fn(usize, [&mut [f32]; 2]) + Sync,
+) {
+    assert_eq!(a.len(), b.len());
+    if width == 0 || a.is_empty() {
+        return;
+    }
+    if a.len() < WORTH_SHARING {
+        return body(0, [a, b]);
+    }
+    let rows = (WORTH_SHARING / 2).div_ceil(width);
+    let pieces = a.par_chunks_mut(rows * width);
+    pieces
+        .zip(b.par_chunks_mut(rows * width))
+        .enumerate()
+        .for_each(|(piece, (a, b))| body(piece * rows, [a, b]));
+}
+
 /// Calls `body` with pieces of `0..rows`, of `size` each but the last, in parallel.
 pub fn for_pieces(rows: usize, size: usize, body: impl Fn(Range<usize>) + Sync) {
     (0..rows.div_ceil(size)).into_par_iter().for_each(|piece| {

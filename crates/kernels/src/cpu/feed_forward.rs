@@ -4,8 +4,9 @@
 //! product in 32 bits once and is read once: GELU's input is kept, and its output given to the
 //! next product, in 16 bits, as torch's autocast has them.
 
+use super::activation::{ActivationKind::GeluTanh, activate_into, slopes_into};
 use super::buffer::{filled, for_pieces};
-use super::elementwise::{add_rows, gelu_of, gelu_slopes};
+use super::elementwise::add_rows;
 use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight};
 
 /// Rows that a thread takes at a time.
@@ -44,7 +45,7 @@ impl Network<'_> {
         for_pieces(tokens, ROWS, |rows| {
             let (first, rows) = (rows.start, rows.len());
             let hidden = &hidden[first * inner..][..rows * inner];
-            let values = filled(hidden.len(), |out| gelu_of(hidden, out));
+            let values = filled(hidden.len(), |out| activate_into(GeluTanh, hidden, out));
             // SAFETY: pieces do not overlap.
             unsafe {
                 if let Some(keep) = &keep {
@@ -82,7 +83,7 @@ impl Network<'_> {
                     kept.read_row(first + row, out);
                 }
             });
-            let values = filled(grad.len(), |out| gelu_slopes(&hidden, grad, out));
+            let values = filled(grad.len(), |out| slopes_into(GeluTanh, &hidden, grad, out));
             // SAFETY: pieces do not overlap.
             unsafe { write.write(first, Matrix::new(&values, rows, inner)) };
         });

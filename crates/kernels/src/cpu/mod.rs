@@ -2,6 +2,7 @@
 //!
 //! Every result is the same, bit for bit, whatever the number of threads.
 
+pub mod activation;
 pub mod attention;
 pub mod buffer;
 pub mod dropout;
@@ -12,7 +13,11 @@ pub mod norm;
 pub mod product;
 pub mod quantize;
 pub mod random;
+pub mod rms_norm;
+pub mod rope;
 pub mod vocabulary;
 
+pub use activation::ActivationKind;
 pub use product::{Matrix, MatrixMut, Onto, Weight};
 pub use quantize::QuantType;
+pub use rope::Pairing;

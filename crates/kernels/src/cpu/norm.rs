@@ -6,7 +6,7 @@ const LANES: usize = 16;
 
 /// The sum of `value(index)` in sixteen partial sums, which the compiler keeps in one register.
 #[inline(always)]
-fn sum(length: usize, value: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum(length: usize, value: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let whole = length / LANES * LANES;
     for start in (0..whole).step_by(LANES) {

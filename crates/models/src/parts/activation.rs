@@ -1,9 +1,8 @@
 //! What lies between the layers of a feed-forward network.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, relu};
 use burn_peft::Tree;
-use burn_peft_kernels::gelu_approximate;
+use burn_peft_kernels::{ActivationKind, activate};
 use serde::{Deserialize, Serialize};
 
 /// An activation function, under transformers' name.
@@ -23,10 +22,15 @@ pub enum Activation {
 impl Activation {
     /// The function of every value.
     pub fn forward(self, hidden: Tensor<2>) -> Tensor<2> {
+        activate(hidden, self.kind())
+    }
+
+    /// What it computes.
+    pub fn kind(self) -> ActivationKind {
         match self {
-            Self::GeluNew | Self::GeluPytorchTanh => gelu_approximate(hidden),
-            Self::Gelu => gelu(hidden),
-            Self::Relu => relu(hidden),
+            Self::GeluNew | Self::GeluPytorchTanh => ActivationKind::GeluTanh,
+            Self::Gelu => ActivationKind::Gelu,
+            Self::Relu => ActivationKind::Relu,
         }
     }
 

@@ -1,0 +1,127 @@
+//! Activation functions by kind.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Tensor, activation};
+
+use crate::cpu::ActivationKind;
+use crate::cpu::activation as cpu;
+use crate::flex::{contiguous, takes, tensor_of, values};
+
+/// The function of every value, `[tokens, d]`.
+///
+/// The specialised body keeps its input only.
+pub fn activate(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
+    if !takes(&x) {
+        return plain(x, kind);
+    }
+    Tensor::from_dispatch(Dispatch::activation_kernel(x.into_dispatch(), kind))
+}
+
+pub(crate) fn plain(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
+    match kind {
+        ActivationKind::Silu => activation::silu(x),
+        ActivationKind::Gelu => activation::gelu(x),
+        ActivationKind::GeluTanh => activation::gelu_approximate(x),
+        ActivationKind::Relu => activation::relu(x),
+        ActivationKind::ReluSquared => activation::relu(x).square(),
+    }
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait ActivationKernel: Backend {
+    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self>;
+}
+
+impl ActivationKernel for Flex {
+    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self> {
+        let [rows, d] = x.shape().dims();
+        let x = contiguous(x);
+        tensor_of(cpu::activate(kind, values(&x)), [rows, d])
+    }
+}
+
+impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
+    fn activation_kernel(x: FloatTensor<Self>, kind: ActivationKind) -> FloatTensor<Self> {
+        match ActivationBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => {
+                let x = contiguous(x.into_primitive());
+                let output = Flex::activation_kernel(x.clone(), kind);
+                prepared.finish((x, kind), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(Flex::activation_kernel(x.into_primitive(), kind))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ActivationBackward;
+
+impl Backward<Flex, 1> for ActivationBackward {
+    type State = (FloatTensor<Flex>, ActivationKind);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x] = ops.parents;
+        let grad = contiguous(grads.consume::<Flex>(&ops.node));
+        if let Some(node) = of_x {
+            let (x, kind) = ops.state;
+            let [rows, d] = x.shape().dims();
+            let gradient = cpu::activate_backward(kind, values(&x), values(&grad));
+            grads.register::<Flex>(node.id, tensor_of(gradient, [rows, d]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ACTIVATIONS, assert_same_gradients, away_from_zero};
+
+    #[test]
+    fn equals_the_plain_body() {
+        for kind in ACTIVATIONS {
+            for shape in [[1, 1], [3, 7], [33, 129], [70, 300]] {
+                assert_same_gradients(
+                    &[away_from_zero(shape)],
+                    |[x]| activate(x, kind),
+                    |[x]| plain(x, kind),
+                );
+            }
+        }
+    }
+
+    /// Far from zero nothing overflows, and what is no number stays none.
+    #[test]
+    fn takes_any_value() {
+        let device = burn::tensor::Device::flex();
+        for kind in ACTIVATIONS {
+            let x = Tensor::<2>::from_data([[-1e4, -200.0, 0.0, 200.0, 1e4]], &device).autodiff();
+            let x = x.require_grad();
+            let (found, wanted) = (activate(x.clone(), kind), plain(x.clone(), kind));
+            let gradients = [found.clone(), wanted.clone()].map(|y| y.sum().backward());
+            let [of_found, of_wanted] = gradients.map(|gradients| x.grad(&gradients).unwrap());
+            for (found, wanted) in [(found.inner(), wanted.inner()), (of_found, of_wanted)] {
+                let wanted = wanted.into_data().try_to_vec::<f32>().unwrap();
+                let found = found.into_data().try_to_vec::<f32>().unwrap();
+                for (found, wanted) in found.into_iter().zip(wanted) {
+                    let near = (found - wanted).abs() <= 1e-5 * wanted.abs() + 1e-30;
+                    assert!(near, "{kind:?}: {found} is not {wanted}");
+                }
+            }
+            let not = Tensor::<2>::from_data([[f32::NAN]], &device);
+            assert!(
+                activate(not, kind).into_scalar::<f32>().is_nan(),
+                "{kind:?}"
+            );
+        }
+    }
+}

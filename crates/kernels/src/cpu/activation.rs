@@ -1,0 +1,356 @@
+//! Activation functions, alone and as the gate of a feed-forward network, in one pass over memory.
+
+use super::buffer::{filled, for_row_pairs, for_rows, vectorised};
+use super::exp::exp_one as exp;
+
+/// A function of single values that stands between the layers of a feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationKind {
+    /// `x · sigmoid(x)` (arXiv 1702.03118).
+    Silu,
+    /// GELU by the error function, `x Φ(x)` (arXiv 1606.08415).
+    Gelu,
+    /// GELU by its approximation, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))` (transformers'
+    /// `gelu_new` and `gelu_pytorch_tanh`).
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²`.
+    ReluSquared,
+}
+
+/// A function and its slope.
+trait Curve {
+    fn value(x: f32) -> f32;
+    /// Value and slope, which share their costly part.
+    fn both(x: f32) -> (f32, f32);
+    fn slope(x: f32) -> f32;
+}
+
+struct Silu;
+
+impl Curve for Silu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x / (1.0 + exp(-x))
+    }
+
+    #[inline(always)]
+    fn both(x: f32) -> (f32, f32) {
+        let sigmoid = 1.0 / (1.0 + exp(-x));
+        let value = x * sigmoid;
+        (value, sigmoid + value * (1.0 - sigmoid))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        Self::both(x).1
+    }
+}
+
+struct Gelu;
+
+impl Gelu {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    /// `Φ(-x) exp(x²/2)` for x in 0..13.3 as a polynomial of `1 / (1 + SHRINK x)`, a minimax fit
+    /// (relative error 8e-9). Further out the exponential is 0.
+    const COEFFICIENTS: [f32; 10] = [
+        7.467_728e-6,
+        0.131_454_27,
+        0.133_902_95,
+        0.102_579_14,
+        0.149_445_47,
+        -0.113_868_915,
+        0.300_701_44,
+        -0.329_549_8,
+        0.151_830_45,
+        -0.026_502_501,
+    ];
+    const SHRINK: f32 = 0.33;
+
+    /// The normal distribution's share below `x`, and `exp(-x²/2)`.
+    #[inline(always)]
+    fn below(x: f32) -> (f32, f32) {
+        let t = 1.0 / (1.0 + Self::SHRINK * x.abs());
+        let mut sum = 0.0;
+        for coefficient in Self::COEFFICIENTS.into_iter().rev() {
+            sum = sum * t + coefficient;
+        }
+        let bell = exp(-0.5 * x * x);
+        let tail = sum * bell;
+        (if x > 0.0 { 1.0 - tail } else { tail }, bell)
+    }
+}
+
+impl Curve for Gelu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * Self::below(x).0
+    }
+
+    #[inline(always)]
+    fn both(x: f32) -> (f32, f32) {
+        let (share, bell) = Self::below(x);
+        (x * share, share + x * bell * Self::FRAC_1_SQRT_2PI)
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        Self::both(x).1
+    }
+}
+
+struct GeluTanh;
+
+impl GeluTanh {
+    /// √(2/π)
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    const CUBIC: f32 = 0.044_715;
+
+    /// `sigmoid(2 u)` with `u = √(2/π) (x + 0.044715 x³)`: `(1 + tanh u) / 2`.
+    #[inline(always)]
+    fn gate(x: f32) -> f32 {
+        let u = Self::SQRT_2_OVER_PI * (x + Self::CUBIC * x * x * x);
+        1.0 / (1.0 + exp(-2.0 * u))
+    }
+
+    #[inline(always)]
+    fn slope_of(x: f32, gate: f32) -> f32 {
+        let slope = Self::SQRT_2_OVER_PI * (1.0 + 3.0 * Self::CUBIC * x * x);
+        gate + 2.0 * x * gate * (1.0 - gate) * slope
+    }
+}
+
+impl Curve for GeluTanh {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * Self::gate(x)
+    }
+
+    #[inline(always)]
+    fn both(x: f32) -> (f32, f32) {
+        let gate = Self::gate(x);
+        (x * gate, Self::slope_of(x, gate))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        Self::slope_of(x, Self::gate(x))
+    }
+}
+
+struct Relu;
+
+impl Curve for Relu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        // `f32::max` would make 0 of a NaN.
+        if x < 0.0 { 0.0 } else { x }
+    }
+
+    #[inline(always)]
+    fn both(x: f32) -> (f32, f32) {
+        (Self::value(x), Self::slope(x))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        if x > 0.0 { 1.0 } else { 0.0 }
+    }
+}
+
+struct ReluSquared;
+
+impl Curve for ReluSquared {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        Relu::value(x) * x
+    }
+
+    #[inline(always)]
+    fn both(x: f32) -> (f32, f32) {
+        (Self::value(x), Self::slope(x))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        2.0 * Relu::value(x)
+    }
+}
+
+/// Runs `$body` with `$curve` being the type of the function.
+macro_rules! with_curve {
+    ($kind:expr, $curve:ident => $body:expr) => {
+        match $kind {
+            ActivationKind::Silu => {
+                type $curve = Silu;
+                $body
+            }
+            ActivationKind::Gelu => {
+                type $curve = Gelu;
+                $body
+            }
+            ActivationKind::GeluTanh => {
+                type $curve = GeluTanh;
+                $body
+            }
+            ActivationKind::Relu => {
+                type $curve = Relu;
+                $body
+            }
+            ActivationKind::ReluSquared => {
+                type $curve = ReluSquared;
+                $body
+            }
+        }
+    };
+}
+
+#[inline(always)]
+fn each<C: Curve>(x: &[f32], out: &mut [f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = C::value(x);
+    }
+}
+
+#[inline(always)]
+fn each_slope<C: Curve>(x: &[f32], grad: &[f32], out: &mut [f32]) {
+    for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
+        *out = grad * C::slope(x);
+    }
+}
+
+#[inline(always)]
+fn each_gated<C: Curve>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = C::value(gate) * up;
+    }
+}
+
+#[inline(always)]
+fn each_gated_slope<C: Curve>(
+    [gate, up]: [&[f32]; 2],
+    grad: &[f32],
+    [of_gate, of_up]: [&mut [f32]; 2],
+) {
+    let inputs = gate.iter().zip(up).zip(grad);
+    let outputs = of_gate.iter_mut().zip(of_up);
+    for (((&gate, up), grad), (of_gate, of_up)) in inputs.zip(outputs) {
+        let (value, slope) = C::both(gate);
+        *of_gate = grad * up * slope;
+        *of_up = grad * value;
+    }
+}
+
+vectorised! {
+    /// The function of each value.
+    pub(super) fn activate_into<'a>(kind: ActivationKind, x: &'a [f32], out: &'a mut [f32]) {
+        with_curve!(kind, C => each::<C>(x, out))
+    }
+
+    /// The gradients of `x`, given those of the function.
+    pub(super) fn slopes_into<'a>(
+        kind: ActivationKind,
+        x: &'a [f32],
+        grad: &'a [f32],
+        out: &'a mut [f32],
+    ) {
+        with_curve!(kind, C => each_slope::<C>(x, grad, out))
+    }
+
+    /// The function of each value of `gate`, times that of `up`.
+    pub(super) fn gated_into<'a>(
+        kind: ActivationKind,
+        gate: &'a [f32],
+        up: &'a [f32],
+        out: &'a mut [f32],
+    ) {
+        with_curve!(kind, C => each_gated::<C>(gate, up, out))
+    }
+
+    /// The gradients of `gate` and `up`, given those of their product.
+    pub(super) fn gated_slopes_into<'a>(
+        kind: ActivationKind,
+        inputs: [&'a [f32]; 2],
+        grad: &'a [f32],
+        outputs: [&'a mut [f32]; 2],
+    ) {
+        with_curve!(kind, C => each_gated_slope::<C>(inputs, grad, outputs))
+    }
+}
+
+/// The function of each value.
+pub fn activate(kind: ActivationKind, x: &[f32]) -> Vec<f32> {
+    filled(x.len(), |out| {
+        for_rows(out, 1, |first, out| {
+            activate_into(kind, &x[first..][..out.len()], out);
+        });
+    })
+}
+
+/// The gradient of `x`, given that of [`activate`]'s output.
+pub fn activate_backward(kind: ActivationKind, x: &[f32], grad: &[f32]) -> Vec<f32> {
+    filled(x.len(), |out| {
+        for_rows(out, 1, |first, out| {
+            let piece = first..first + out.len();
+            slopes_into(kind, &x[piece.clone()], &grad[piece], out);
+        });
+    })
+}
+
+/// The function of `gate`, times `up`.
+pub fn glu(kind: ActivationKind, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    filled(gate.len(), |out| {
+        for_rows(out, 1, |first, out| {
+            let piece = first..first + out.len();
+            gated_into(kind, &gate[piece.clone()], &up[piece], out);
+        });
+    })
+}
+
+/// The gradients of `gate` and `up`, given that of [`glu`]'s output.
+pub fn glu_backward(kind: ActivationKind, gate: &[f32], up: &[f32], grad: &[f32]) -> [Vec<f32>; 2] {
+    let mut of_up = Vec::new();
+    let of_gate = filled(gate.len(), |of_gate| {
+        of_up = filled(up.len(), |of_up| {
+            for_row_pairs([of_gate, of_up], 1, |first, outputs| {
+                let piece = first..first + outputs[0].len();
+                let inputs = [&gate[piece.clone()], &up[piece.clone()]];
+                gated_slopes_into(kind, inputs, &grad[piece], outputs);
+            });
+        });
+    });
+    [of_gate, of_up]
+}
+
+/// As [`glu`], with rows of `gate` and `up` side by side, `inner` values of each.
+pub fn packed_glu(kind: ActivationKind, gate_up: &[f32], inner: usize) -> Vec<f32> {
+    filled(gate_up.len() / 2, |out| {
+        for_rows(out, inner, |first, out| {
+            let rows = gate_up[2 * first * inner..].chunks_exact(2 * inner);
+            for (row, out) in rows.zip(out.chunks_exact_mut(inner)) {
+                let (gate, up) = row.split_at(inner);
+                gated_into(kind, gate, up, out);
+            }
+        });
+    })
+}
+
+/// The gradient of `gate_up`, given that of [`packed_glu`]'s output.
+pub fn packed_glu_backward(
+    kind: ActivationKind,
+    gate_up: &[f32],
+    grad: &[f32],
+    inner: usize,
+) -> Vec<f32> {
+    filled(gate_up.len(), |out| {
+        for_rows(out, 2 * inner, |first, out| {
+            let rows = gate_up[2 * first * inner..].chunks_exact(2 * inner);
+            let grads = grad[first * inner..].chunks_exact(inner);
+            for ((row, grad), out) in rows.zip(grads).zip(out.chunks_exact_mut(2 * inner)) {
+                let inputs: [&[f32]; 2] = row.split_at(inner).into();
+                gated_slopes_into(kind, inputs, grad, out.split_at_mut(inner).into());
+            }
+        });
+    })
+}

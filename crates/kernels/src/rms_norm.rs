@@ -1,0 +1,136 @@
+//! The root-mean-square norm.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+
+use crate::cpu::rms_norm as cpu;
+use crate::flex::{contiguous, takes, tensor_of, values};
+
+/// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` over the last axis (arXiv 1910.07467): `x` is
+/// `[rows, d]`, `weight` is `[d]`. `offset` is 0, or 1 where a model keeps its norms' distance from
+/// one (Gemma).
+///
+/// A row is a token's activations, or one head of them: `[tokens * heads, head_dim]`.
+///
+/// The specialised body keeps its input only, and makes the mean square again for the gradient.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
+    if !(takes(&x) && takes(&weight)) {
+        return plain(x, weight, epsilon, offset);
+    }
+    Tensor::from_dispatch(Dispatch::rms_norm_kernel(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        epsilon as f32,
+        offset as f32,
+    ))
+}
+
+fn plain(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
+    let square = x.clone().square().mean_dim(1);
+    let normed = x / (square + epsilon).sqrt();
+    normed * (weight + offset).unsqueeze()
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait RmsNormKernel: Backend {
+    fn rms_norm_kernel(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        offset: f32,
+    ) -> FloatTensor<Self>;
+}
+
+/// What the rows are multiplied by.
+fn factor(weight: &FloatTensor<Flex>, offset: f32) -> Vec<f32> {
+    let weight = contiguous(weight.clone());
+    values(&weight).iter().map(|w| offset + w).collect()
+}
+
+impl RmsNormKernel for Flex {
+    fn rms_norm_kernel(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        offset: f32,
+    ) -> FloatTensor<Self> {
+        let [rows, d] = x.shape().dims();
+        let x = contiguous(x);
+        let output = cpu::rms_norm(values(&x), &factor(&weight, offset), epsilon);
+        tensor_of(output, [rows, d])
+    }
+}
+
+impl<C: CheckpointStrategy> RmsNormKernel for Autodiff<Flex, C> {
+    fn rms_norm_kernel(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f32,
+        offset: f32,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let (x, weight) = (contiguous(x.into_primitive()), weight.into_primitive());
+        let output = Flex::rms_norm_kernel(x.clone(), weight.clone(), epsilon, offset);
+        match RmsNormBackward
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => prepared.finish((x, weight, epsilon, offset), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RmsNormBackward;
+
+impl Backward<Flex, 2> for RmsNormBackward {
+    /// `x`, `weight`, `epsilon` and `offset`.
+    type State = (FloatTensor<Flex>, FloatTensor<Flex>, f32, f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x, of_weight] = ops.parents;
+        let grad = contiguous(grads.consume::<Flex>(&ops.node));
+        let (x, weight, epsilon, offset) = ops.state;
+        let [rows, d] = x.shape().dims();
+        let (x, grad) = (values(&x), values(&grad));
+        if let Some(node) = of_weight {
+            let gradient = cpu::rms_norm_weight(x, d, grad, epsilon);
+            grads.register::<Flex>(node.id, tensor_of(gradient, [d]));
+        }
+        if let Some(node) = of_x {
+            let gradient = cpu::rms_norm_backward(x, &factor(&weight, offset), grad, epsilon);
+            grads.register::<Flex>(node.id, tensor_of(gradient, [rows, d]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_same_gradients, random};
+
+    #[test]
+    fn equals_the_plain_body() {
+        for ([rows, d], offset) in [
+            ([1, 2], 0.0),
+            ([3, 7], 1.0),
+            ([33, 129], 0.0),
+            ([900, 64], 1.0),
+            ([70, 576], 0.0),
+        ] {
+            let inputs = [random([rows, d], 2.0), random([1, d], 1.0)];
+            let vector = |row: Tensor<2>| row.squeeze_dim(0);
+            assert_same_gradients(
+                &inputs,
+                |[x, weight]| rms_norm(x, vector(weight), 1e-5, offset),
+                |[x, weight]| plain(x, vector(weight), 1e-5, offset),
+            );
+        }
+    }
+}
