@@ -1,6 +1,6 @@
 //! The errors of this crate: what was wrong, with which value, and the way out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn_peft_files::FileError;
 
@@ -46,6 +46,24 @@ impl From<FileError> for PeftError {
                 path,
                 reason: problem,
             },
+        }
+    }
+}
+
+impl PeftError {
+    /// What is wrong with the content of a file or folder.
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
+        Self::File {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Why a file or folder could not be read or written.
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_path_buf(),
+            source,
         }
     }
 }

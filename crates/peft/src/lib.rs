@@ -33,7 +33,7 @@ pub use files::tensor_file;
 pub use layers::{BaseLayer, Conv1D, LayerInfo, LayerInput, LayerKind, LayerNorm};
 pub use method::{
     Base, Extra, Frozen, Init, LayerMethod, Method, ModelInfo, ModelMethod, Split, StateDict,
-    TensorSpec,
+    StepGradients, StepLayer, TensorSpec,
 };
 pub use methods::{
     AdaLoraConfig, BOFTConfig, BottleneckConfig, FourierFTConfig, GraloraConfig, HRAConfig,
@@ -42,8 +42,8 @@ pub use methods::{
     TrainableTokensConfig, VBLoRAConfig, VeraConfig, WaveFTConfig,
 };
 pub use model::{
-    Conversion, DEFAULT_ADAPTER, PeftModel, StepGradients, StepLayer, cast_frozen, check_gradients,
-    get_peft_model, layers, parameters, quantize_frozen, untie_merged,
+    Conversion, DEFAULT_ADAPTER, PeftModel, cast_frozen, check_gradients, get_peft_model, layers,
+    parameters, quantize_frozen, untie_merged,
 };
 pub use slot::{
     Adapter, AdapterParam, AdapterTensor, AnyParam, BASE_ROW, LazyData, LoraAdapter, Part,

@@ -11,23 +11,22 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use burn_peft_files::{atomic, foreign};
 
-use crate::Result;
-use crate::files::{file_error, io_error};
+use crate::{PeftError, Result};
 
 /// The tensors of a safetensors file as 32-bit floats, by key.
 ///
 /// # Errors
 /// If the file is missing, truncated, lies in its header, or holds anything but F32, F16 or BF16.
 pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
-    let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+    let bytes = fs::read(path).map_err(|source| PeftError::io(path, source))?;
     let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| file_error(path, explain(&bytes, &error)))?;
+        .map_err(|error| PeftError::file(path, explain(&bytes, &error)))?;
     let mut tensors = IndexMap::new();
     for (key, view) in file.iter() {
         let values = to_f32(view.dtype(), view.data()).ok_or_else(|| {
             let dtype = view.dtype();
             let reason = format!("the tensor {key} is {dtype:?}; supported are F32, F16 and BF16");
-            file_error(path, reason)
+            PeftError::file(path, reason)
         })?;
         tensors.insert(
             key.to_string(),
@@ -63,13 +62,13 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
     for (key, data) in &tensors {
         debug_assert_eq!(data.dtype(), DType::F32);
         let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
-        let view = view.map_err(|error| file_error(path, format!("{key}: {error}")))?;
+        let view = view.map_err(|error| PeftError::file(path, format!("{key}: {error}")))?;
         views.push((key.as_str(), view));
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| file_error(path, error.to_string()))?;
-    atomic::write(path, &bytes).map_err(|source| io_error(path, source))
+        .map_err(|error| PeftError::file(path, error.to_string()))?;
+    atomic::write(path, &bytes).map_err(|source| PeftError::io(path, source))
 }
 
 /// The transposed of a matrix of 32-bit floats.

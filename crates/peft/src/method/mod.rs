@@ -1,8 +1,10 @@
 //! What a method of fine-tuning answers; everything else is written once.
 
 pub(crate) mod model_method;
+mod steps;
 
 pub use model_method::{Extra, ModelInfo, ModelMethod};
+pub use steps::{StepGradients, StepLayer};
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -14,7 +16,6 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::config::{Bias, CommonConfig, TargetModules};
-use crate::model::StepLayer;
 use crate::{LayerInfo, LayerKind, PeftError, Result, Tensors};
 
 /// A method with its configuration: LoRA, IA³, one of your own.

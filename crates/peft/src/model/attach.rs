@@ -175,6 +175,23 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
+    /// Makes the tensors that an adapter's layers share one again, after the first was loaded.
+    pub(crate) fn share_tensors(&mut self, adapter_name: &str) {
+        let mut adapters = Vec::new();
+        self.visit_slots(|_, slot| adapters.extend(slot.adapter(adapter_name).cloned()));
+        share(adapters.iter_mut());
+        let mut shared = adapters.into_iter();
+        self.visit_slots_mut(|_, slot| {
+            for adapter in slot.adapters_mut() {
+                if adapter.name == adapter_name
+                    && let Some(other) = shared.next()
+                {
+                    *adapter = other;
+                }
+            }
+        });
+    }
+
     fn check_new_name(&self, name: &str) -> Result<()> {
         if self.peft_config.contains_key(name) {
             return Err(PeftError::Adapter(format!(

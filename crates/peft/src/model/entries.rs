@@ -1,44 +1,8 @@
 //! Everything that is saved of an adapter, by its keys in PEFT's file.
 
 use crate::config::Bias;
-use crate::files::{PREFIX, SHARED_PREFIX};
-use crate::{AnyParam, BaseModel, LayerKind, PeftModel};
-
-/// Something that is saved of an adapter.
-pub(crate) struct Entry<'a> {
-    /// Its key in the file.
-    pub key: &'a str,
-    pub param: &'a mut dyn AnyParam,
-    /// Whether the file holds it transposed.
-    pub transposed: bool,
-    /// Whether it was visited under another key before, or may be missing for another reason.
-    pub repeated: bool,
-    /// Whether it is the base's and trained with the adapter.
-    pub of_base: bool,
-    /// Of a method's tensor, the path of its layer and its name.
-    pub tensor: Option<(&'a str, &'a str)>,
-}
-
-impl<'a> Entry<'a> {
-    pub fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
-        Self {
-            key,
-            param,
-            transposed,
-            repeated: false,
-            of_base: false,
-            tensor: None,
-        }
-    }
-
-    /// The same parameter under a further key.
-    pub fn repeated(key: &'a str, param: &'a mut dyn AnyParam) -> Self {
-        Self {
-            repeated: true,
-            ..Self::new(key, param, false)
-        }
-    }
-}
+use crate::files::{Entry, PREFIX, SHARED_PREFIX};
+use crate::{BaseModel, LayerKind, PeftModel};
 
 impl<M: BaseModel> PeftModel<M> {
     /// Calls `visit` with everything that is saved of an adapter.

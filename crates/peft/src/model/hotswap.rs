@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::files::{file_error, read_config, read_weights};
+use crate::files::{read_config, read_weights};
 use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
@@ -36,7 +36,7 @@ impl<M: BaseModel> PeftModel<M> {
                 new.peft_type(),
                 old.peft_type()
             );
-            return Err(file_error(directory, reason));
+            return Err(PeftError::file(directory, reason));
         }
         let mut merged = false;
         self.visit_slots(|_, slot| {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::files::Entry;
 use crate::method::model_method::no_place;
 use crate::model::attach::spend;
-use crate::model::entries::Entry;
 use crate::{
     AdapterTensor, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors, Tree, target,
 };

@@ -1,4 +1,4 @@
-//! What a method does around training steps: a term added to the loss, and a look at the adapter
+//! What methods do around training steps: a term added to the loss, and a look at the adapter
 //! after each optimizer step.
 
 use std::collections::HashMap;
@@ -8,120 +8,12 @@ use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
+use crate::files::read_config;
 use crate::files::tensor_file::{read_tensors, write_tensors};
-use crate::files::{file_error, read_config};
-use crate::{Adapter, AdapterParam, AdapterTensor, BaseModel, PeftModel, Result, Tensors};
+use crate::{Adapter, BaseModel, PeftError, PeftModel, Result, StepGradients, StepLayer, Tensors};
 
 /// The file of a checkpoint with everything that adapters need to go on, beside what PEFT saves.
 const STATE_NAME: &str = "adapter_state.safetensors";
-
-/// The gradients of one optimizer step, flattened, of adapters whose method asks for them.
-#[derive(Debug, Default)]
-pub struct StepGradients(HashMap<ParamId, Tensor<1>>);
-
-/// An adapted layer after an optimizer step.
-#[derive(Debug)]
-pub struct StepLayer<'a> {
-    path: String,
-    tensors: Vec<AdapterTensor>,
-    gradients: &'a StepGradients,
-}
-
-impl StepLayer<'_> {
-    /// The path of the layer.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn find(&self, name: &str) -> &AdapterTensor {
-        let tensor = self.tensors.iter().find(|tensor| tensor.spec.name == name);
-        tensor.unwrap_or_else(|| panic!("LayerMethod::tensors names no tensor `{name}`"))
-    }
-
-    /// The shape of a tensor of the adapter.
-    ///
-    /// # Panics
-    /// If the method has no such tensor.
-    pub fn dims(&self, name: &str) -> Vec<usize> {
-        self.find(name).param().dims()
-    }
-
-    /// The values of a tensor of the adapter, flattened and without a graph.
-    ///
-    /// # Panics
-    /// If the method has no such tensor.
-    pub fn values(&self, name: &str) -> Tensor<1> {
-        match &self.find(name).value {
-            AdapterParam::D1(param) => param.val().without_autodiff(),
-            AdapterParam::D2(param) => param.val().without_autodiff().flatten(0, 1),
-            AdapterParam::Shared(shared) => shared.param().val().without_autodiff().flatten(0, 1),
-            AdapterParam::D3(param) => param.val().without_autodiff().flatten(0, 2),
-            AdapterParam::D4(param) => param.val().without_autodiff().flatten(0, 3),
-        }
-    }
-
-    /// The gradient of the step, flattened, of a tensor that had one.
-    ///
-    /// # Panics
-    /// If the method has no such tensor.
-    pub fn gradient(&self, name: &str) -> Option<Tensor<1>> {
-        let id = self.find(name).param().id();
-        self.gradients.0.get(&id).cloned()
-    }
-
-    /// Replaces the values of a tensor of the adapter by as many others.
-    ///
-    /// # Panics
-    /// If the method has no such tensor, or the number of values differs.
-    pub fn set_values(&mut self, name: &str, values: Tensor<1>) {
-        let found = self
-            .tensors
-            .iter_mut()
-            .find(|other| other.spec.name == name);
-        let tensor = found.unwrap_or_else(|| panic!("there is no tensor `{name}`"));
-        tensor.value.set(values);
-    }
-}
-
-impl AdapterParam {
-    fn set(&mut self, values: Tensor<1>) {
-        macro_rules! set {
-            ($param:expr) => {
-                *$param = $param.clone().map(|old| {
-                    let value = values.reshape(old.dims());
-                    let value = match old.is_autodiff() {
-                        true => value.autodiff(),
-                        false => value,
-                    };
-                    value.set_require_grad(old.is_require_grad())
-                })
-            };
-        }
-        match self {
-            AdapterParam::D1(param) => set!(param),
-            AdapterParam::D2(param) => set!(param),
-            AdapterParam::D3(param) => set!(param),
-            AdapterParam::D4(param) => set!(param),
-            AdapterParam::Shared(shared) => {
-                let param = shared.param_mut();
-                set!(param)
-            }
-        }
-    }
-
-    fn gradient_of(&self, gradients: &GradientsParams) -> Option<Tensor<1>> {
-        match self {
-            AdapterParam::D1(param) => gradients.get::<1>(param.id),
-            AdapterParam::D2(param) => gradients.get::<2>(param.id).map(|g| g.flatten(0, 1)),
-            AdapterParam::D3(param) => gradients.get::<3>(param.id).map(|g| g.flatten(0, 2)),
-            AdapterParam::D4(param) => gradients.get::<4>(param.id).map(|g| g.flatten(0, 3)),
-            AdapterParam::Shared(shared) => {
-                let gradient = gradients.get::<2>(shared.param().id);
-                gradient.map(|g| g.flatten(0, 1))
-            }
-        }
-    }
-}
 
 impl<M: BaseModel> PeftModel<M> {
     /// What the active adapters' methods add to the mean loss in training, `[1]`, such as
@@ -261,7 +153,7 @@ impl<M: BaseModel> PeftModel<M> {
         });
         if let Some(key) = wrong {
             let reason = format!("{key} is missing, or of another shape than the model's");
-            return Err(file_error(&path, reason));
+            return Err(PeftError::file(&path, reason));
         }
         self.visit_slots_mut(|_, slot| {
             for adapter in slot.adapters_mut() {

@@ -7,9 +7,9 @@ use burn::tensor::{Tensor, TensorData};
 use indexmap::IndexMap;
 
 use crate::files::tensor_file::transpose;
-use crate::files::{PREFIX, SHARED_PREFIX, WEIGHTS_NAME, file_error};
+use crate::files::{PREFIX, SHARED_PREFIX, WEIGHTS_NAME};
 use crate::model::tying::at_slot;
-use crate::{BaseModel, LayerKind, PeftModel, Result, Slot};
+use crate::{BaseModel, LayerKind, PeftError, PeftModel, Result, Slot};
 
 /// What trained rows of an embedding are called.
 const ROWS: &str = "trainable_tokens_delta";
@@ -53,7 +53,7 @@ impl<M: BaseModel> PeftModel<M> {
             let reason = format!(
                 "the adapter is for a vocabulary of {wanted} rows, the model has {rows}: {reason}"
             );
-            Err(file_error(&directory.join(WEIGHTS_NAME), reason))
+            Err(PeftError::file(&directory.join(WEIGHTS_NAME), reason))
         };
         if wanted == 0 {
             return refuse("there is no row at all");
@@ -101,7 +101,7 @@ impl<M: BaseModel> PeftModel<M> {
                         "the adapter does not fit the model: {key} is {found:?}, the model needs \
                          {shape:?}"
                     );
-                    return Err(file_error(&directory.join(WEIGHTS_NAME), reason));
+                    return Err(PeftError::file(&directory.join(WEIGHTS_NAME), reason));
                 }
                 found.push((key, path.clone(), data));
             }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use burn_peft_kernels::random;
 
 use crate::config::check::allocatable;
 use crate::{
-    AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, SharedParam, TensorSpec,
+    AnyParam, Base, Frozen, Init, LayerMethod, PeftError, Result, SharedParam, TensorSpec, Tensors,
 };
 
 /// One named adapter in one slot.
@@ -43,9 +44,6 @@ pub enum AdapterParam {
     /// A trained matrix that all layers of the adapter share.
     Shared(SharedParam),
 }
-
-/// The tensors of an adapter by name, as its method reads them.
-pub struct Tensors<'a>(&'a [AdapterTensor]);
 
 impl Adapter {
     /// An adapter with its first values, and what it leaves of the layer's weight, if it takes a
@@ -103,7 +101,7 @@ impl Adapter {
 
     /// The adapter's tensors.
     pub fn tensors(&self) -> Tensors<'_> {
-        Tensors(&self.tensors)
+        Tensors::new(&self.tensors)
     }
 
     /// The adapted output `[tokens, d_out]` of a layer with the input `[tokens, d_in]`.
@@ -217,70 +215,42 @@ impl AdapterTensor {
     }
 }
 
-impl<'a> Tensors<'a> {
-    pub(crate) fn new(tensors: &'a [AdapterTensor]) -> Self {
-        Self(tensors)
-    }
-
-    /// All tensors, in the method's order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a AdapterTensor> {
-        self.0.iter()
-    }
-
-    fn find(&self, name: &str) -> &'a AdapterParam {
-        let tensor = self.0.iter().find(|tensor| tensor.spec.name == name);
-        &tensor
-            .unwrap_or_else(|| panic!("LayerMethod::tensors names no tensor `{name}`"))
-            .value
-    }
-
-    /// Whether there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|tensor| tensor.spec.name == name)
-    }
-
-    /// The tensor of this name with one axis.
-    ///
-    /// # Panics
-    /// If the method did not ask for such a tensor.
-    pub fn vector(&self, name: &str) -> Tensor<1> {
-        match self.find(name) {
-            AdapterParam::D1(param) => param.val(),
-            _ => panic!("the tensor `{name}` is no vector"),
+impl AdapterParam {
+    pub(crate) fn set(&mut self, values: Tensor<1>) {
+        macro_rules! set {
+            ($param:expr) => {
+                *$param = $param.clone().map(|old| {
+                    let value = values.reshape(old.dims());
+                    let value = match old.is_autodiff() {
+                        true => value.autodiff(),
+                        false => value,
+                    };
+                    value.set_require_grad(old.is_require_grad())
+                })
+            };
+        }
+        match self {
+            AdapterParam::D1(param) => set!(param),
+            AdapterParam::D2(param) => set!(param),
+            AdapterParam::D3(param) => set!(param),
+            AdapterParam::D4(param) => set!(param),
+            AdapterParam::Shared(shared) => {
+                let param = shared.param_mut();
+                set!(param)
+            }
         }
     }
 
-    /// The tensor of this name with two axes.
-    ///
-    /// # Panics
-    /// If the method did not ask for such a tensor.
-    pub fn matrix(&self, name: &str) -> Tensor<2> {
-        match self.find(name) {
-            AdapterParam::D2(param) => param.val(),
-            AdapterParam::Shared(shared) => shared.param().val(),
-            _ => panic!("the tensor `{name}` is no matrix"),
-        }
-    }
-
-    /// The tensor of this name with three axes.
-    ///
-    /// # Panics
-    /// If the method did not ask for such a tensor.
-    pub fn tensor3(&self, name: &str) -> Tensor<3> {
-        match self.find(name) {
-            AdapterParam::D3(param) => param.val(),
-            _ => panic!("the tensor `{name}` has not three axes"),
-        }
-    }
-
-    /// The tensor of this name with four axes.
-    ///
-    /// # Panics
-    /// If the method did not ask for such a tensor.
-    pub fn tensor4(&self, name: &str) -> Tensor<4> {
-        match self.find(name) {
-            AdapterParam::D4(param) => param.val(),
-            _ => panic!("the tensor `{name}` has not four axes"),
+    pub(crate) fn gradient_of(&self, gradients: &GradientsParams) -> Option<Tensor<1>> {
+        match self {
+            AdapterParam::D1(param) => gradients.get::<1>(param.id),
+            AdapterParam::D2(param) => gradients.get::<2>(param.id).map(|g| g.flatten(0, 1)),
+            AdapterParam::D3(param) => gradients.get::<3>(param.id).map(|g| g.flatten(0, 2)),
+            AdapterParam::D4(param) => gradients.get::<4>(param.id).map(|g| g.flatten(0, 3)),
+            AdapterParam::Shared(shared) => {
+                let gradient = gradients.get::<2>(shared.param().id);
+                gradient.map(|g| g.flatten(0, 1))
+            }
         }
     }
 }

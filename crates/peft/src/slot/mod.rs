@@ -4,16 +4,18 @@ mod adapter;
 mod any_param;
 mod lora_adapter;
 mod part;
+mod probe;
 mod quantized_param;
-mod rows;
 mod shared_param;
+mod tensors;
 
-pub use adapter::{Adapter, AdapterParam, AdapterTensor, Tensors};
+pub use adapter::{Adapter, AdapterParam, AdapterTensor};
 pub use any_param::{AnyParam, LazyData};
-pub use lora_adapter::LoraAdapter;
+pub use lora_adapter::{BASE_ROW, LoraAdapter};
 pub use part::{Part, PartInput};
-pub use rows::BASE_ROW;
+pub(crate) use probe::Probe;
 pub use shared_param::SharedParam;
+pub use tensors::Tensors;
 
 use std::sync::Arc;
 
@@ -154,7 +156,7 @@ pub struct SlotState {
     /// The adapters whose files have the layer's own weight too, each with a key it has there.
     pub(crate) stored: Vec<(String, String)>,
     /// What is shown every input of the layer.
-    pub(crate) probe: Option<crate::methods::lora::eva::Probe>,
+    pub(crate) probe: Option<Probe>,
     /// The adapter of each row of the batch, in place of the active ones.
     pub(crate) rows: Option<Arc<[String]>>,
     /// The weight before adapters took a part of it, each with its name.

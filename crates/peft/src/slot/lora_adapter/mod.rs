@@ -1,7 +1,10 @@
 //! The decorator: a layer with adapters beside it.
 
 mod module;
+mod rows;
 mod slot;
+
+pub use rows::BASE_ROW;
 
 use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::{QuantizedWeight, linear, quantized_linear};

@@ -4,7 +4,6 @@
 mod pca;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,27 +11,11 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use self::pca::IncrementalPca;
 use crate::config::{EvaConfig, Fields, InitLoraWeights, TargetModules};
+use crate::slot::Probe;
 use crate::{BaseModel, LoraConfig, PeftError, PeftModel, Result};
 
 /// The most batches that are seen before it is given up.
 const MAX_BATCHES: usize = 2000;
-
-/// What sees the inputs of a layer, `[tokens, d_in]`.
-#[derive(Clone)]
-pub(crate) struct Probe(Arc<dyn Fn(Tensor<2>) + Send + Sync>);
-
-impl Probe {
-    /// Shows it an input.
-    pub fn see(&self, input: Tensor<2>) {
-        (self.0)(input);
-    }
-}
-
-impl fmt::Debug for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Probe")
-    }
-}
 
 /// A layer whose inputs are decomposed.
 struct Layer {
@@ -152,11 +135,11 @@ impl<M: BaseModel> PeftModel<M> {
         let hashes = Arc::new(Mutex::new(vec![0; layers.len()]));
         let probe = |index: usize| {
             let hashes = Arc::clone(&hashes);
-            Probe(Arc::new(move |input| {
+            Probe::new(move |input| {
                 let mut hasher = DefaultHasher::new();
                 input.into_data().bytes().hash(&mut hasher);
                 hashes.lock().unwrap_or_else(PoisonError::into_inner)[index] = hasher.finish();
-            }))
+            })
         };
         let probes = layers.iter().enumerate();
         let probes = probes.map(|(index, layer)| (layer.path.clone(), probe(index)));
@@ -188,13 +171,13 @@ impl<M: BaseModel> PeftModel<M> {
                 }
                 let (found, error) = (Arc::clone(&found), Arc::clone(&error));
                 let chosen = positions(batch);
-                let probe = Probe(Arc::new(move |input| {
+                let probe = Probe::new(move |input| {
                     let rows = input.without_autodiff().select(0, chosen.clone());
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(problem) = found[index].partial_fit(rows) {
                         *error.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
                     }
-                }));
+                });
                 open.insert(layer.path.clone(), probe);
             }
             if open.is_empty() {

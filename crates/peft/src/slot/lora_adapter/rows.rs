@@ -1,59 +1,12 @@
-//! One batch whose rows go through different adapters (PEFT's `adapter_names`).
-
-use std::sync::Arc;
+//! A layer whose rows go through different adapters.
 
 use burn::tensor::{Int, Tensor};
 
-use crate::{BaseLayer, BaseModel, LayerInput, LoraAdapter, PeftError, PeftModel, Result, Slot};
+use super::LoraAdapter;
+use crate::{BaseLayer, LayerInput, Slot};
 
 /// The name, among those of adapters, of a row without any.
 pub const BASE_ROW: &str = "__base__";
-
-impl<M: BaseModel> PeftModel<M> {
-    /// The model for a batch whose rows go through the adapters of these names, [`BASE_ROW`] for
-    /// none, in one forward pass. It shares the weights with this one.
-    ///
-    /// Every layer has to be called with the positions of all rows, row after row: `burn-peft`'s
-    /// models see to it in `forward_rows`.
-    ///
-    /// # Errors
-    /// If a name is none of the model's, acts at the model, or if adapters are merged or hold a part
-    /// of the weights.
-    pub fn for_rows(&self, adapter_names: &[&str]) -> Result<Self> {
-        for name in adapter_names.iter().filter(|name| **name != BASE_ROW) {
-            let config = self.config(name)?;
-            if self.model_adapter(name).is_some() {
-                return Err(PeftError::Adapter(format!(
-                    "the adapter `{name}` cannot be used for single rows: {} acts at the model, \
-                     and its positions would be every row's",
-                    config.peft_type()
-                )));
-            }
-        }
-        if self.is_merged() {
-            return Err(PeftError::Adapter(
-                "adapters are merged into the weights, which all rows share: unmerge_adapter first"
-                    .into(),
-            ));
-        }
-        let mut taken = false;
-        self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
-        if taken {
-            return Err(PeftError::Adapter(
-                "an adapter holds a part of the weights (its initialisation took it), which rows \
-                 without it would lack: convert_to_lora makes one that does not"
-                    .into(),
-            ));
-        }
-        let names: Arc<[String]> = adapter_names.iter().map(ToString::to_string).collect();
-        let mut model = self.clone();
-        model
-            .active
-            .retain(|name| self.model_adapter(name).is_none());
-        model.visit_slots_mut(|_, slot| slot.state_mut().rows = Some(Arc::clone(&names)));
-        Ok(model)
-    }
-}
 
 impl<M: BaseLayer> LoraAdapter<M> {
     /// The output where every row goes through an adapter of its own: `of(name, part)` gives it

@@ -1,0 +1,39 @@
+//! An adapter's tensors as its file has them: what stands under which key.
+
+use crate::AnyParam;
+
+/// Something that is saved of an adapter.
+pub(crate) struct Entry<'a> {
+    /// Its key in the file.
+    pub key: &'a str,
+    pub param: &'a mut dyn AnyParam,
+    /// Whether the file holds it transposed.
+    pub transposed: bool,
+    /// Whether it was visited under another key before, or may be missing for another reason.
+    pub repeated: bool,
+    /// Whether it is the base's and trained with the adapter.
+    pub of_base: bool,
+    /// Of a method's tensor, the path of its layer and its name.
+    pub tensor: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Entry<'a> {
+    pub fn new(key: &'a str, param: &'a mut dyn AnyParam, transposed: bool) -> Self {
+        Self {
+            key,
+            param,
+            transposed,
+            repeated: false,
+            of_base: false,
+            tensor: None,
+        }
+    }
+
+    /// The same parameter under a further key.
+    pub fn repeated(key: &'a str, param: &'a mut dyn AnyParam) -> Self {
+        Self {
+            repeated: true,
+            ..Self::new(key, param, false)
+        }
+    }
+}

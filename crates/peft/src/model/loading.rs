@@ -1,0 +1,229 @@
+//! Adapters from PEFT's files.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::TensorData;
+use indexmap::IndexMap;
+
+use super::DEFAULT_ADAPTER;
+use crate::files::tensor_file::read_tensors;
+use crate::files::{TRAINING_NAME, WEIGHTS_NAME, read_config, read_weights};
+use crate::{BaseModel, Method, PeftError, PeftModel, Result};
+
+impl<M: BaseModel> PeftModel<M> {
+    /// Loads an adapter that PEFT, or [`save_pretrained`](Self::save_pretrained), has written.
+    ///
+    /// It is active; its tensors are trained further only if `is_trainable`.
+    ///
+    /// # Errors
+    /// If the files are missing or broken, if a tensor is missing, left over or of another shape
+    /// than the model's, or as [`get_peft_model`](crate::get_peft_model).
+    pub fn from_pretrained(
+        model: M,
+        directory: impl AsRef<Path>,
+        is_trainable: bool,
+    ) -> Result<Self> {
+        let directory = directory.as_ref();
+        let config = config_to_load(directory, is_trainable)?;
+        let tensors = read_weights(directory)?;
+        let mut peft_model = Self::unadapted(model)?;
+        peft_model.fit_vocabulary(&tensors, directory)?;
+        peft_model.add_adapter_within(DEFAULT_ADAPTER, config, numbers_of(directory, &tensors))?;
+        peft_model.set_adapter(&[DEFAULT_ADAPTER])?;
+        peft_model.load_state_dict(DEFAULT_ADAPTER, tensors, directory)?;
+        peft_model.set_requires_grad(DEFAULT_ADAPTER, is_trainable);
+        Ok(peft_model)
+    }
+
+    /// Loads a further adapter under a name of its own; it is not active yet.
+    ///
+    /// If there is an adapter of that name, its tensors are replaced, so loading into a model
+    /// that was wrapped before never trains to no effect (PEFT issue 2115).
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained). The model is as before.
+    pub fn load_adapter(
+        &mut self,
+        directory: impl AsRef<Path>,
+        adapter_name: &str,
+        is_trainable: bool,
+    ) -> Result<()> {
+        let directory = directory.as_ref();
+        let config = config_to_load(directory, is_trainable)?;
+        let tensors = read_weights(directory)?;
+        let is_new = !self.peft_config.contains_key(adapter_name);
+        let before = self.clone();
+        if !is_new {
+            self.delete_adapter(adapter_name)?;
+        }
+        let active: Vec<&str> = before.active.iter().map(String::as_str).collect();
+        let loaded = self
+            .fit_vocabulary(&tensors, directory)
+            .and_then(|()| {
+                self.add_adapter_within(adapter_name, config, numbers_of(directory, &tensors))
+            })
+            .and_then(|()| self.load_state_dict(adapter_name, tensors, directory))
+            .and_then(|()| match is_new {
+                true => Ok(()),
+                false => self.set_adapter(&active),
+            });
+        if let Err(error) = loaded {
+            *self = before;
+            return Err(error);
+        }
+        self.set_requires_grad(adapter_name, is_trainable);
+        Ok(())
+    }
+
+    /// Sets the tensors of every adapter to those that [`save_pretrained`](Self::save_pretrained)
+    /// has written of this model before. Their configurations, which of them act and what is
+    /// trained stay as they are.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or does not fit its adapter.
+    pub fn restore_pretrained(&mut self, directory: impl AsRef<Path>) -> Result<()> {
+        let names: Vec<String> = self.peft_config.keys().cloned().collect();
+        for name in names {
+            let folder = match name.as_str() {
+                DEFAULT_ADAPTER => directory.as_ref().to_path_buf(),
+                name => directory.as_ref().join(name),
+            };
+            if self.restore_step_state(&name, directory.as_ref(), &folder)? {
+                continue;
+            }
+            let tensors = read_weights(&folder)?;
+            self.load_state_dict(&name, tensors, &folder)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the tensors of one adapter from those of a file.
+    pub(crate) fn load_state_dict(
+        &mut self,
+        adapter_name: &str,
+        mut tensors: IndexMap<String, TensorData>,
+        directory: &Path,
+    ) -> Result<()> {
+        let mut path = directory.join(WEIGHTS_NAME);
+        if let Some((key, _)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
+            // What makes the output lies in a file of its own.
+            tensors.swap_remove(key);
+            path = directory.join(TRAINING_NAME);
+            tensors.extend(read_tensors(&path)?);
+        }
+        let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
+        let mut biases = (0, Vec::new());
+        let mut found = HashMap::new();
+        self.clone().visit_adapter(adapter_name, |entry| {
+            let key = entry.key;
+            let mut data = tensors.swap_remove(key);
+            if data.is_none() && entry.of_base {
+                // PEFT before 0.6 had no base_layer.
+                data = tensors.swap_remove(&key.replace(".base_layer.", "."));
+            }
+            let Some(data) = data else {
+                match (entry.repeated, entry.of_base) {
+                    (true, _) => {}
+                    (false, true) => biases.1.push(key.to_string()),
+                    (false, false) => missing.push(key.to_string()),
+                }
+                return;
+            };
+            biases.0 += usize::from(entry.of_base);
+            let mut dims = entry.param.dims();
+            if entry.transposed {
+                dims.reverse();
+            }
+            let shape = data.shape().to_vec();
+            if shape != dims {
+                mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+            }
+            found.insert(key.to_string(), data);
+        });
+        if !mismatched.is_empty() {
+            mismatched.truncate(4);
+            let list = mismatched.join("; ");
+            return Err(PeftError::file(
+                &path,
+                format!("the adapter does not fit the model: {list}"),
+            ));
+        }
+        match biases {
+            (_, without) if without.is_empty() => {}
+            // PEFT has long not saved those of `lora_only`, and keeps the base's as well.
+            (0, without) => tracing::warn!(
+                "{}: the configuration trains biases of the base, but the file holds none of \
+                 the {} (first {}): those of the model stay",
+                path.display(),
+                without.len(),
+                without[0]
+            ),
+            (_, without) => missing.extend(without),
+        }
+        self.take_stored(adapter_name, &mut tensors, directory)?;
+        if let Some(problem) = unfitting(&missing, &tensors) {
+            return Err(PeftError::file(&path, problem));
+        }
+        self.visit_adapter(adapter_name, |entry| {
+            if let Some(data) = found.remove(entry.key) {
+                entry.param.set_data(data, entry.transposed);
+            }
+        });
+        self.share_tensors(adapter_name);
+        Ok(())
+    }
+}
+
+/// The configuration of an adapter that is loaded: one that acts at the model is made as it was
+/// trained only if it is to be trained and the folder holds what it takes.
+fn config_to_load(directory: &Path, is_trainable: bool) -> Result<Arc<dyn Method>> {
+    let config = read_config(directory)?;
+    if !config.acts_at_model() {
+        return Ok(config);
+    }
+    let mut common = config.common().clone();
+    common.inference_mode = !(is_trainable && directory.join(TRAINING_NAME).is_file());
+    Ok(config.with_common(common))
+}
+
+/// How many numbers an adapter may have whose file holds these tensors: enough for an error that
+/// tells which of them does not fit.
+fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize {
+    const ROOM: usize = 1 << 20;
+    let numbers: usize = tensors.values().map(TensorData::num_elements).sum();
+    let training = fs::metadata(directory.join(TRAINING_NAME));
+    let training = training.map_or(0, |file| file.len() as usize / size_of::<f32>());
+    ROOM + 2 * (numbers + training)
+}
+
+/// What is wrong where tensors are missing or nothing takes them.
+fn unfitting(missing: &[String], left: &IndexMap<String, TensorData>) -> Option<String> {
+    let list = |count: usize, keys: Vec<&str>, what: &str| {
+        let verb = if count == 1 { "is" } else { "are" };
+        let first = if count > keys.len() { "first " } else { "" };
+        (count > 0).then(|| format!("{count} {verb} {what} ({first}{})", keys.join(", ")))
+    };
+    let problems = [
+        list(
+            missing.len(),
+            missing.iter().take(4).map(String::as_str).collect(),
+            "missing",
+        ),
+        list(
+            left.len(),
+            left.keys().take(4).map(String::as_str).collect(),
+            "more than the configuration asks for",
+        ),
+    ];
+    let problems: Vec<_> = problems.into_iter().flatten().collect();
+    (!problems.is_empty()).then(|| {
+        format!(
+            "the adapter does not fit its configuration and the model: of its tensors {}; it was \
+             made for other layers or keys than its adapter_config.json and this model have",
+            problems.join(", ")
+        )
+    })
+}
