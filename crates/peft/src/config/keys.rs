@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Bias, CommonConfig, Fields};
-use crate::{PeftError, Result};
+use super::{CommonConfig, Fields};
+use crate::Result;
 
 /// A configuration whose own keys serde reads and writes; [`peft_config!`](crate::peft_config)
 /// implements it. The default has PEFT's defaults.
@@ -87,22 +87,6 @@ pub(super) fn is_truthy(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(values) => !values.is_empty(),
         Value::Object(map) => !map.is_empty(),
-    }
-}
-
-/// The meaning of a key `bias`: `none`, `all`, or the method's own word for the biases of the
-/// adapted layers, such as `vera_only`.
-///
-/// # Errors
-/// If it is another word.
-pub fn bias(value: &str, only: &str) -> Result<Bias> {
-    match value {
-        "none" => Ok(Bias::None),
-        "all" => Ok(Bias::All),
-        value if value == only => Ok(Bias::LoraOnly),
-        value => Err(PeftError::Config(format!(
-            "bias = {value:?}: must be \"none\", \"all\" or \"{only}\""
-        ))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an `adapter_config.json` says: the keys all methods share, those of each method, and
 //! how the file is read and written.
 
+mod bias;
 pub(crate) mod check;
 mod common;
 mod fields;
@@ -8,10 +9,11 @@ mod json;
 mod keys;
 mod one_or_many;
 
-pub use crate::methods::lora::{Bias, EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
+pub use crate::methods::lora::{EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
 pub use crate::methods::prompt::PromptLearning;
+pub use bias::{Bias, bias};
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
-pub use keys::{Keys, bias};
+pub use keys::Keys;
 pub use one_or_many::OneOrMany;

@@ -1,26 +1,13 @@
 //! LoRA's keys of `adapter_config.json`.
 
-use crate::config::CommonConfig;
 use crate::config::check::{FACTOR, PROBABILITY, ROUNDS, SIDE, each_within, within};
+use crate::config::{Bias, CommonConfig};
 use crate::methods::TrainableTokenIndices;
 use crate::target::pattern_value;
 use crate::{PeftError, Result};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-
-/// Which biases of the base model are trained and saved with the adapter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bias {
-    /// None.
-    #[default]
-    None,
-    /// Every bias of the model.
-    All,
-    /// The biases of the adapted layers.
-    LoraOnly,
-}
 
 /// How a new adapter starts (PEFT's `init_lora_weights`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

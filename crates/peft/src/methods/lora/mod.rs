@@ -7,9 +7,10 @@ pub(crate) mod eva;
 mod fa;
 mod init;
 mod layer;
+mod method;
 mod read;
 
-pub use config::{Bias, EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
+pub use config::{EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
 pub use fa::LoraFa;
 pub(crate) use init::{Weight, largest};
 pub(crate) use read::lora_variant_keys;

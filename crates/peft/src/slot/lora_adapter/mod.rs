@@ -1,13 +1,16 @@
 //! The decorator: a layer with adapters beside it.
 
+mod describe;
 mod module;
 mod rows;
 mod slot;
+mod tied;
+mod weight;
 
 pub use rows::BASE_ROW;
 
 use burn::tensor::{Int, Tensor};
-use burn_peft_kernels::{QuantizedWeight, linear, quantized_linear};
+use burn_peft_kernels::{QuantizedWeight, quantized_linear};
 
 use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot, SlotState, Tree};
 
@@ -215,129 +218,11 @@ impl<M: BaseLayer> LoraAdapter<M> {
         self.modules_to_save.get(index)
     }
 
-    /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
-    /// or its copy that is tied too, and what active adapters make of it for both. What is merged
-    /// into the layer's own weight does not change it.
-    pub fn tied_weight(&self) -> Tensor<2> {
-        let active = self.state.active.iter().filter(|_| !self.state.disabled);
-        let active: Vec<&str> = active.map(String::as_str).collect();
-        self.tied_weight_of(&active)
-    }
-
-    /// The same for adapters by name.
-    fn tied_weight_of(&self, names: &[&str]) -> Tensor<2> {
-        let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
-        let weight = match (names.iter().find_map(tied), &self.state.unmerged) {
-            (Some(layer), _) => layer.stored_weight(),
-            (None, None) => self.base_layer.stored_weight(),
-            (None, Some(_)) => {
-                let kept = self.base_layer.stored_weight().dtype();
-                self.unmerged_weight().cast(kept)
-            }
-        };
-        let adapters = names.iter().flat_map(|name| self.named(name));
-        adapters.fold(weight, |weight, adapter| {
-            adapter.method.tied_weight(&adapter.tensors(), weight)
-        })
-    }
-
-    /// The output `[tokens, vocab]` of an output layer tied to this embedding for hidden states
-    /// `[tokens, d]`.
-    pub fn tied_output(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let project =
-            |hidden, weight: Tensor<2>| linear(hidden, weight.transpose(), None, None, None);
-        match (&self.state.rows, self.state.disabled) {
-            (Some(rows), false) => self.by_rows(rows, hidden, |name, part| {
-                project(part, self.tied_weight_of(&[name]))
-            }),
-            _ => project(hidden, self.tied_weight()),
-        }
-    }
-
     /// The weight of the layer, or of the active adapter's copy of it.
     pub fn active_weight(&self) -> Tensor<2> {
         match self.state.disabled {
             true => self.base_layer.stored_weight(),
             false => self.active_layer().stored_weight(),
-        }
-    }
-}
-
-impl<M: BaseLayer> LoraAdapter<M> {
-    /// Puts a merged weight and bias into the layer; a quantised weight stays one.
-    fn set_merged(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
-        match &mut self.quantized {
-            Some(quantized) => {
-                *quantized = quantized.requantized(weight);
-                self.set_bias(bias);
-            }
-            None => self.base_layer.set_weight(weight, bias),
-        }
-    }
-
-    fn set_bias(&mut self, bias: Option<Tensor<1>>) {
-        let Some(bias) = bias.map(Tensor::into_data) else {
-            return;
-        };
-        self.base_layer.visit_params_mut(&mut |name, param| {
-            if name == "bias" {
-                param.set_data(bias.clone(), false);
-            }
-        });
-    }
-
-    /// Gives the layer back what an adapter took of its weight when it was attached.
-    fn restore_from(&mut self, adapter: &str) {
-        let originals = &mut self.state.originals;
-        let Some(index) = originals.iter().position(|(name, _)| name == adapter) else {
-            return;
-        };
-        let (_, before) = originals.remove(index);
-        match originals.get_mut(index) {
-            // A later adapter took its part from what this one had left.
-            Some((_, later)) => {
-                let taken = before - later.clone();
-                *later = later.clone() + taken.clone();
-                let weight = self.weight() + taken;
-                Slot::set_weight(self, weight);
-            }
-            None => Slot::set_weight(self, before),
-        }
-    }
-}
-
-impl<M: BaseLayer> LoraAdapter<M> {
-    /// The slot as PEFT prints it, with `base` for what it holds.
-    pub fn describe_around(&self, base: Tree) -> Tree {
-        let mut children = vec![("base_layer".to_string(), base.clone())];
-        for adapter in &self.adapters {
-            for (part, module) in adapter.method.parts() {
-                let kind = match module.starts_with("Parameter ") {
-                    true => "ParameterDict",
-                    false => "ModuleDict",
-                };
-                let entry = (adapter.name.clone(), Tree::Leaf(module));
-                match children.iter_mut().find(|(name, _)| *name == part) {
-                    Some((_, Tree::Node { children, .. })) => children.push(entry),
-                    _ => children.push((part, Tree::node(kind, vec![entry]))),
-                }
-            }
-        }
-        let copies = self.state.saved.iter();
-        let copies: Vec<_> = copies.map(|name| (name.clone(), base.clone())).collect();
-        match (self.adapters.first(), copies.is_empty()) {
-            (None, true) => base,
-            (None, false) => Tree::node(
-                "ModulesToSaveWrapper",
-                vec![
-                    ("original_module".to_string(), base),
-                    (
-                        "modules_to_save".to_string(),
-                        Tree::node("ModuleDict", copies),
-                    ),
-                ],
-            ),
-            (Some(adapter), _) => Tree::node(adapter.method.layer_name(self.kind()), children),
         }
     }
 }

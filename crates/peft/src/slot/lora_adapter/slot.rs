@@ -36,7 +36,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn tied_weight(&self) -> Tensor<2> {
-        self.tied_weight()
+        self.active_tied_weight()
     }
 
     fn unmerged_weight(&self) -> Tensor<2> {
