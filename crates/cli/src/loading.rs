@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization, cast_frozen, quantize_frozen};
+use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization};
 use burn_peft_data::{
     DataConfig, Examples, FILE_KINDS, Limits, Shape, Tokenizer, folder_and_split,
 };
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained};
 use burn_peft_train::BitsAndBytesConfig;
 
 use crate::beside;
@@ -205,73 +205,55 @@ pub fn load_adapter(
     Ok(model)
 }
 
-/// A model as the user asked for it.
-pub enum Loaded {
-    /// Without adapter.
-    Plain(AutoModel),
-    /// With one.
-    Adapted(PeftModel<AutoModel>),
+/// The model that the options name, with an adapter or without.
+pub fn open(
+    files: &ModelFiles,
+    adapter: Option<&Path>,
+    device: &Device,
+) -> Result<LanguageModel> {
+    let model = load_model(files, device)?;
+    Ok(match adapter {
+        Some(adapter) => load_adapter(model, adapter, false)?.into(),
+        None => model.into(),
+    })
 }
 
-impl Loaded {
-    /// Loads what the options name.
-    pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<Self> {
-        let model = load_model(files, device)?;
-        Ok(match adapter {
-            Some(adapter) => Self::Adapted(load_adapter(model, adapter, false)?),
-            None => Self::Plain(model),
-        })
+/// The model with each of the adapters in turn; before them, where there are none or `with_base`
+/// says so, the model alone. The model's weights are there once, unless they are quantised: that
+/// comes after an adapter took its part of them. The name is the adapter's folder, or `base`.
+pub fn open_each(
+    files: &ModelFiles,
+    args: &ModelsArgs,
+    with_base: bool,
+    device: &Device,
+) -> Result<Vec<(String, LanguageModel)>> {
+    let quantization = args.quantization();
+    let dtype = args.dtype.narrow();
+    if let Some(dtype) = dtype {
+        check_dtype(device, dtype.into()).context("--dtype")?;
     }
-
-    /// Loads the model with each of the adapters in turn; before them, where there are none or
-    /// `with_base` says so, the model alone. The model's weights are there once, unless they are
-    /// quantised: that comes after an adapter took its part of them. The name is the adapter's
-    /// folder, or `base`.
-    pub fn open_each(
-        files: &ModelFiles,
-        args: &ModelsArgs,
-        with_base: bool,
-        device: &Device,
-    ) -> Result<Vec<(String, Self)>> {
-        let quantization = args.quantization();
-        let dtype = args.dtype.narrow();
-        if let Some(dtype) = dtype {
-            check_dtype(device, dtype.into()).context("--dtype")?;
-        }
-        let mut model = load_frozen(files, device, dtype)?.no_grad();
-        if let (Some(dtype), None) = (dtype, quantization) {
-            cast_frozen(&mut model, dtype);
-        }
-        let mut each = Vec::new();
-        for adapter in &args.adapter {
-            let mut loaded = load_adapter(model.clone(), adapter, false)?;
-            if let Some(quantization) = quantization {
-                loaded.quantize_frozen(quantization);
-                if let Some(dtype) = dtype {
-                    loaded.cast_frozen(dtype);
-                }
+    let mut base = LanguageModel::from(load_frozen(files, device, dtype)?.no_grad());
+    if let (Some(dtype), None) = (dtype, quantization) {
+        base.cast_frozen(dtype);
+    }
+    let quantized = |mut model: LanguageModel| {
+        if let Some(quantization) = quantization {
+            model.quantize_frozen(quantization);
+            if let Some(dtype) = dtype {
+                model.cast_frozen(dtype);
             }
-            each.push((adapter.display().to_string(), Self::Adapted(loaded)));
         }
-        if with_base || each.is_empty() {
-            if let Some(quantization) = quantization {
-                quantize_frozen(&mut model, quantization);
-                if let Some(dtype) = dtype {
-                    cast_frozen(&mut model, dtype);
-                }
-            }
-            each.insert(0, ("base".to_string(), Self::Plain(model)));
-        }
-        Ok(each)
+        model
+    };
+    let mut each = Vec::new();
+    for adapter in &args.adapter {
+        let loaded = load_adapter(base.get_base_model().clone(), adapter, false)?;
+        each.push((adapter.display().to_string(), quantized(loaded.into())));
     }
-
-    /// The sequences that it can take: an adapter may need positions for itself.
-    pub fn limits(&self) -> Limits {
-        match self {
-            Self::Plain(model) => limits(model),
-            Self::Adapted(model) => limits(model),
-        }
+    if with_base || each.is_empty() {
+        each.insert(0, ("base".to_string(), quantized(base)));
     }
+    Ok(each)
 }
 
 /// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
-use burn_peft_models::CausalLm;
+use burn_peft_models::LanguageModel;
 use burn_peft_train::{Evaluation, evaluate, perplexity};
 use serde_json::{Value, json};
 
 use crate::loading::{
-    Loaded, ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, rows_help, warn_of_space,
-    warn_of_template,
+    ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open_each, rows_help,
+    warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
@@ -45,12 +45,12 @@ pub struct Args {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let models = Loaded::open_each(&files, &args.model, true, device)?;
+    let models = open_each(&files, &args.model, true, device)?;
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
     warn_of_template(&config);
     // Of several the smallest, so that all predict the same tokens.
-    let limits = models.iter().map(|(_, model)| model.limits());
+    let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.n_positions);
     let limits = limits.context("there is no model")?;
     let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
@@ -61,10 +61,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let (result, _) = match model {
-            Loaded::Plain(model) => measure(model, &examples, args.rows.batch_size, &label)?,
-            Loaded::Adapted(model) => measure(model, &examples, args.rows.batch_size, &label)?,
-        };
+        let (result, _) = measure(model, &examples, args.rows.batch_size, &label)?;
         check_finite(name, &result)?;
         results.push((name, result));
     }
@@ -169,7 +166,7 @@ fn json(result: &Evaluation) -> Value {
 
 /// The loss over all examples and the time that took, with a bar on standard error meanwhile.
 pub fn measure(
-    model: &impl CausalLm,
+    model: &LanguageModel,
     examples: &Examples,
     batch_size: usize,
     label: &str,

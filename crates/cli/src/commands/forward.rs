@@ -6,12 +6,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::{Device, TensorData};
 use burn_peft::tensor_file::{explain, write_tensors};
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
-use burn_peft_models::{AutoModel, CausalLm, ModelInput, forward_rows};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, forward_rows};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::loading::{
-    Loaded, ModelsArgs, find_model, limits, load_adapter, load_model, model_input,
+    ModelsArgs, find_model, limits, load_adapter, load_model, model_input, open,
 };
 use crate::output::say;
 
@@ -68,8 +68,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         adapters.len() < 2,
         "several adapters are given: say with --adapter-names which row goes through which"
     );
-    let mut model = Loaded::open(&files, adapters.first().map(PathBuf::as_path), device)?;
-    if let Loaded::Adapted(model) = &mut model {
+    let mut model = open(&files, adapters.first().map(PathBuf::as_path), device)?;
+    if let Some(model) = model.as_peft_mut() {
         if args.merge {
             model.merge_adapter(false)?;
         }
@@ -77,11 +77,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             model.disable_adapter_layers();
         }
     }
-    let logits = match &model {
-        Loaded::Plain(model) => rows.logits(model, device)?,
-        Loaded::Adapted(model) => rows.logits(model, device)?,
-    };
-    write(&args.output, logits)
+    write(&args.output, rows.logits(&model, device)?)
 }
 
 fn write(output: &Path, logits: TensorData) -> Result<()> {
@@ -184,7 +180,7 @@ impl Rows {
     }
 
     /// The model's logits, `[batch, seq, vocab]`.
-    fn logits(&self, model: &impl CausalLm, device: &Device) -> Result<TensorData> {
+    fn logits(&self, model: &LanguageModel, device: &Device) -> Result<TensorData> {
         let logits = model.forward(self.input(model, device)?);
         Ok(logits.into_data().convert::<f32>())
     }

@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{CausalLm, GenerationConfig, GenerationDefaults, generate};
+use burn_peft_models::{CausalLm, GenerationConfig, GenerationDefaults, LanguageModel, generate};
 use serde_json::{Value, json};
 
-use crate::loading::{Loaded, ModelsArgs, find_model, load_tokenizer};
+use crate::loading::{ModelsArgs, find_model, load_tokenizer, open_each};
 use crate::output::{emit, say, say_json};
 
 const EXAMPLE: &str = "\
@@ -106,7 +106,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
     let defaults = generation_defaults(&files, Some(&tokenizer))?;
     args.warn(&defaults);
-    let models = Loaded::open_each(&files, &args.model, false, device)?;
+    let models = open_each(&files, &args.model, false, device)?;
     let request = Request { args, defaults };
     let args = &request.args;
     // A continuation may begin within a word; what reads a pipe has the prompt.
@@ -117,7 +117,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     if let [(_, model)] = &models[..] {
         emit(echo)?;
         let mut show = |text: &str| if args.json { Ok(true) } else { emit(text) };
-        let answer = model.answer(&tokenizer, &request, &mut show)?;
+        let answer = answer(model, &tokenizer, &request, &mut show)?;
         return match args.json {
             true => say_json(&answer.json),
             false => say(""),
@@ -125,7 +125,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     }
     let mut answers = Vec::new();
     for (adapter, model) in &models {
-        let mut answer = model.answer(&tokenizer, &request, &mut |_| Ok(true))?;
+        let mut answer = answer(model, &tokenizer, &request, &mut |_| Ok(true))?;
         answer.json["adapter"] = adapter.as_str().into();
         answers.push((adapter, answer));
     }
@@ -204,22 +204,8 @@ struct Answer {
     json: Value,
 }
 
-impl Loaded {
-    fn answer(
-        &self,
-        tokenizer: &Tokenizer,
-        request: &Request,
-        show: &mut dyn FnMut(&str) -> Result<bool>,
-    ) -> Result<Answer> {
-        match self {
-            Self::Plain(model) => answer(model, tokenizer, request, show),
-            Self::Adapted(model) => answer(model, tokenizer, request, show),
-        }
-    }
-}
-
 fn answer(
-    model: &impl CausalLm,
+    model: &LanguageModel,
     tokenizer: &Tokenizer,
     request: &Request,
     show: &mut dyn FnMut(&str) -> Result<bool>,
@@ -263,8 +249,8 @@ pub fn generation_defaults(
 
 /// Continues a prompt; `show` gets the text piece by piece and says whether to go on. Returns the
 /// new tokens and their text.
-pub fn stream(
-    model: &impl CausalLm,
+fn stream(
+    model: &LanguageModel,
     tokenizer: &Tokenizer,
     prompt: &[u32],
     settings: &GenerationConfig,

@@ -6,9 +6,10 @@ use anyhow::Result;
 use burn::tensor::Device;
 use burn_peft::config::Fields;
 use burn_peft::methods::config_from_fields;
-use burn_peft::parameters::{NamedParameter, count, named_parameters, trainable_parameters_line};
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, PeftModel};
+use burn_peft::parameters::{NamedParameter, count, trainable_parameters_line};
+use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_files::read_text;
+use burn_peft_models::{AutoModel, LanguageModel};
 use serde_json::json;
 
 use crate::loading::{ModelArgs, find_model, load_adapter, load_model, with_init_text};
@@ -39,17 +40,12 @@ pub struct Args {
 /// Runs `peft inspect`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let model = load_model(&find_model(&args.model.model)?, device)?;
-    let (tree, parameters) = match (&args.model.adapter, &args.config) {
-        (None, None) => (model.tree(), named_parameters(&model)),
-        (Some(adapter), _) => {
-            let model = load_adapter(model, adapter, true)?;
-            (model.tree(), model.named_parameters())
-        }
-        (None, Some(config)) => {
-            let model = preview(model, config)?;
-            (model.tree(), model.named_parameters())
-        }
+    let model: LanguageModel = match (&args.model.adapter, &args.config) {
+        (None, None) => model.into(),
+        (Some(adapter), _) => load_adapter(model, adapter, true)?.into(),
+        (None, Some(config)) => preview(model, config)?.into(),
     };
+    let (tree, parameters) = (model.tree(), model.named_parameters());
     let (trainable, all) = count(&parameters);
     if !args.json {
         emit(&format!("{tree}\n"))?;
@@ -77,7 +73,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 }
 
 /// The model with the new adapter that a configuration describes.
-fn preview<M: burn_peft::BaseModel>(model: M, path: &Path) -> Result<PeftModel<M>> {
+fn preview(model: AutoModel, path: &Path) -> Result<PeftModel<AutoModel>> {
     let place = path.display();
     let text = read_text(path)?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
+use burn_peft::PeftModel;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::RunFolder;
@@ -98,7 +99,7 @@ pub fn check_output(output: &Path, force: bool) -> Result<()> {
 }
 
 /// Two rows of token ids from all over the vocabulary, the same every time.
-fn probe(model: &impl CausalLm, device: &Device) -> ModelInput {
+fn probe(model: &PeftModel<AutoModel>, device: &Device) -> ModelInput {
     let seq = model.max_positions().min(32);
     let vocab_size = model.vocab_size() as u64;
     // A multiplicative hash (Knuth's): spread out, without a seed.

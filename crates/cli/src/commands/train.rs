@@ -8,17 +8,17 @@ use std::{fs, mem};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
-use burn_peft::parameters::{count, named_parameters, thousands, trainable_parameters_line};
+use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
 use burn_peft_data::{DataSet, SlicedPath};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
-use burn_peft_models::CausalLm;
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
-    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, TrainTarget, check_dashboard,
+    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
     clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
     train,
 };
@@ -48,7 +48,7 @@ use super::eval::{describe, measure};
 use super::generate::generation_defaults;
 use crate::interrupt::Signals;
 use crate::loading::{
-    Loaded, find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
+    find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
 };
 use crate::output::{columns, counted, emit, say, size};
 
@@ -107,31 +107,33 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     }
     // Before the data: an adapter may need positions for itself.
     let mut model = match config.is_full_training() {
-        true => Loaded::Plain(model),
+        true => LanguageModel::from(model),
         false => {
             set_seed(seed, device);
-            Loaded::Adapted(attach(model, &config, file)?)
+            attach(model, &config, file)?.into()
         }
     };
-    if let (Loaded::Adapted(model), Some(quantization)) = (&mut model, config.quantization()) {
-        model.quantize_frozen(quantization);
+    if let Some(model) = model.as_peft_mut() {
+        if let Some(quantization) = config.quantization() {
+            model.quantize_frozen(quantization);
+        }
+        if let Some(dtype) = config.training.frozen_dtype() {
+            model.cast_frozen(dtype);
+        }
     }
-    if let (Loaded::Adapted(model), Some(dtype)) = (&mut model, config.training.frozen_dtype()) {
-        model.cast_frozen(dtype);
-    }
-    let limits = model.limits();
+    let limits = limits(&model);
     let data = match data {
         Some(data) => data,
         None => load(&config, limits)?,
     };
 
-    if let (Loaded::Adapted(model), None) = (&mut model, &config.adapter) {
+    if let (Some(model), None) = (model.as_peft_mut(), &config.adapter) {
         let batch_size = config.training.per_device_train_batch_size;
         initialize_lora_eva_weights(model, &data.train, batch_size)?;
     }
-    let initial = match &model {
+    let initial = match model.as_peft() {
         _ if !args.save_converted => None,
-        Loaded::Adapted(model) if config.adapter.is_none() => Some(initial_values(model)?),
+        Some(model) if config.adapter.is_none() => Some(initial_values(model)?),
         _ => bail!("--save-converted needs a new adapter, whose first values are known"),
     };
     warn_of_space(&data.train, tokenizer.as_ref());
@@ -158,23 +160,16 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if let Some(adapter) = &job.config.adapter {
         say(format!("going on with the adapter {adapter}"))?;
     }
-    match model {
-        Loaded::Plain(model) => {
-            let (trainable, all) = count(&named_parameters(&model));
-            say(format!("all weights of {} are trained", job.config.model))?;
-            say(trainable_parameters_line(trainable, all))?;
-            let files = ["config.json", "model.safetensors"];
-            job.run(model, &files, (trainable, all))
-        }
-        Loaded::Adapted(model) => {
+    match model.as_peft() {
+        None => say(format!("all weights of {} are trained", job.config.model))?,
+        Some(model) => {
             tracing::info!("with the adapter:\n{}", model.tree());
-            emit(&summary(&model)?)?;
-            say(model.trainable_parameters())?;
-            let parameters = model.get_nb_trainable_parameters();
-            let files = [CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME];
-            job.run(model, &files, parameters)
+            emit(&summary(model)?)?;
         }
     }
+    let (trainable, all) = count(&model.named_parameters());
+    say(trainable_parameters_line(trainable, all))?;
+    job.run(model, (trainable, all))
 }
 
 /// Every value of the run and where it came from.
@@ -201,14 +196,8 @@ struct Job {
 }
 
 impl Job {
-    /// Trains; `files` are those that the model itself is saved in, if they are there,
-    /// `parameters` those that are trained, and all.
-    fn run<T: TrainTarget>(
-        mut self,
-        model: T,
-        files: &[&str],
-        parameters: (usize, usize),
-    ) -> Result<()> {
+    /// Trains; `parameters` are the numbers of those that are trained, and of all.
+    fn run(mut self, model: LanguageModel, parameters: (usize, usize)) -> Result<()> {
         say(format!(
             "\n{}: {}, {}",
             with_slice(&self.data.train.file, &self.config.data.train),
@@ -350,6 +339,11 @@ impl Job {
             settings: mem::take(&mut self.settings),
             commands: commands(&self.config, &config_file),
         };
+        let files: &[&str] = if self.config.is_full_training() {
+            &["config.json", "model.safetensors"]
+        } else {
+            &[CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME]
+        };
         let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
         written.retain(|path| path.exists());
         if self.config.is_full_training() {
@@ -367,9 +361,9 @@ impl Job {
     }
 
     /// The numbers of a run that its report shows.
-    fn counts<T: TrainTarget>(
+    fn counts(
         &self,
-        outcome: &TrainOutcome<T>,
+        outcome: &TrainOutcome<LanguageModel>,
         (trainable, all): (usize, usize),
     ) -> Vec<(String, String)> {
         let share = 100.0 * trainable as f64 / all.max(1) as f64;
@@ -401,7 +395,7 @@ impl Job {
     }
 
     /// Prints the loss on the validation data and how the prompt goes on, where there are any.
-    fn assess(&self, model: &impl CausalLm, evaluate: Evaluate) -> Result<Assessment> {
+    fn assess(&self, model: &LanguageModel, evaluate: Evaluate) -> Result<Assessment> {
         let mut found = Assessment::default();
         let known = match evaluate {
             Evaluate::No => None,

@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::DataSet;
-use burn_peft_train::{TrainTarget, TrainingArguments, clock, estimate, speed};
+use burn_peft_models::LanguageModel;
+use burn_peft_train::{TrainingArguments, clock, estimate, speed};
 
 use crate::output::{say, size};
 
 /// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
 /// tokens of the data, which the run then finds in the cache.
-pub fn dry_run<T: TrainTarget>(
-    model: T,
+pub fn dry_run(
+    model: LanguageModel,
     data: DataSet,
     arguments: &TrainingArguments,
 ) -> Result<()> {

@@ -4,7 +4,8 @@ use anyhow::Result;
 use burn_peft::config::CommonConfig;
 use burn_peft::methods::default_config;
 use burn_peft::parameters::thousands;
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, Method, Path, PeftModel};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, Method, Path, PeftModel};
+use burn_peft_models::AutoModel;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
@@ -16,7 +17,7 @@ use crate::output::table;
 /// LORA: r = 8, lora_alpha = 16
 ///   transformer.h.*.attn.c_attn  4 layers  16,384 parameters
 /// ```
-pub fn summary<M: BaseModel>(model: &PeftModel<M>) -> Result<String> {
+pub fn summary(model: &PeftModel<AutoModel>) -> Result<String> {
     let layers: Vec<String> = model.layers().into_iter().map(|layer| layer.path).collect();
     let mut places: IndexMap<String, (Vec<&str>, usize)> = IndexMap::new();
     let parameters = model.named_parameters();
@@ -90,7 +91,7 @@ const OF_THE_MODEL: [&str; 5] = [
 ];
 
 /// The keys of a method as they are on this model where nobody sets them.
-fn unset<M: BaseModel>(model: &PeftModel<M>, config: &dyn Method) -> Map<String, Value> {
+fn unset(model: &PeftModel<AutoModel>, config: &dyn Method) -> Map<String, Value> {
     let Some(default) = default_config(config.peft_type()) else {
         return Map::new();
     };

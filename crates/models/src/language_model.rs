@@ -1,0 +1,133 @@
+//! A model of any family, with adapters or without.
+
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_peft::parameters::{NamedParameter, named_parameters};
+use burn_peft::{Adaptable, PeftModel, Quantization, Tree, cast_frozen, quantize_frozen};
+
+use crate::{AutoModel, CausalLm, Checkpointed, KvCache, LmBatch, ModelInput};
+
+/// A model of any family alone, or with adapters: the one type for programs that take both.
+#[derive(Module, Debug)]
+pub enum LanguageModel {
+    /// The model alone.
+    Base(AutoModel),
+    /// The model with adapters.
+    Peft(PeftModel<AutoModel>),
+}
+
+/// Runs an expression on whichever it is.
+macro_rules! either {
+    ($self:expr, $model:ident => $body:expr) => {
+        match $self {
+            LanguageModel::Base($model) => $body,
+            LanguageModel::Peft($model) => $body,
+        }
+    };
+}
+
+impl LanguageModel {
+    /// The model without its adapters.
+    pub fn get_base_model(&self) -> &AutoModel {
+        match self {
+            Self::Base(model) => model,
+            Self::Peft(model) => model.get_base_model(),
+        }
+    }
+
+    /// The model with its adapters, if it has any.
+    pub fn as_peft(&self) -> Option<&PeftModel<AutoModel>> {
+        match self {
+            Self::Base(_) => None,
+            Self::Peft(model) => Some(model),
+        }
+    }
+
+    /// The model with its adapters, if it has any, to change it.
+    pub fn as_peft_mut(&mut self) -> Option<&mut PeftModel<AutoModel>> {
+        match self {
+            Self::Base(_) => None,
+            Self::Peft(model) => Some(model),
+        }
+    }
+
+    /// The model as transformers or PEFT prints it.
+    pub fn tree(&self) -> Tree {
+        either!(self, model => model.tree())
+    }
+
+    /// Every parameter, called as in transformers, or with adapters as in PEFT.
+    pub fn named_parameters(&self) -> Vec<NamedParameter> {
+        match self {
+            Self::Base(model) => named_parameters(model),
+            Self::Peft(model) => model.named_parameters(),
+        }
+    }
+
+    /// Keeps what is frozen of linear layers and embeddings in `dtype`; see
+    /// [`burn_peft::cast_frozen`].
+    pub fn cast_frozen(&mut self, dtype: FloatDType) {
+        match self {
+            Self::Base(model) => cast_frozen(model, dtype),
+            Self::Peft(model) => model.cast_frozen(dtype),
+        }
+    }
+
+    /// Keeps what is frozen of linear layers in 4 or 8 bits; see [`burn_peft::quantize_frozen`].
+    pub fn quantize_frozen(&mut self, quantization: Quantization) {
+        match self {
+            Self::Base(model) => quantize_frozen(model, quantization),
+            Self::Peft(model) => model.quantize_frozen(quantization),
+        }
+    }
+}
+
+impl From<AutoModel> for LanguageModel {
+    fn from(model: AutoModel) -> Self {
+        Self::Base(model)
+    }
+}
+
+impl From<PeftModel<AutoModel>> for LanguageModel {
+    fn from(model: PeftModel<AutoModel>) -> Self {
+        Self::Peft(model)
+    }
+}
+
+impl CausalLm for LanguageModel {
+    fn forward(&self, input: ModelInput) -> Tensor<3> {
+        either!(self, model => CausalLm::forward(model, input))
+    }
+
+    fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
+        either!(self, model => model.forward_cached(input, cache))
+    }
+
+    fn loss(&self, batch: &LmBatch) -> Tensor<1> {
+        either!(self, model => model.loss(batch))
+    }
+
+    fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
+        either!(self, model => model.checkpointed_backward(batch, weight))
+    }
+
+    fn max_positions(&self) -> usize {
+        either!(self, model => model.max_positions())
+    }
+
+    fn adapter_positions(&self) -> usize {
+        either!(self, model => model.adapter_positions())
+    }
+
+    fn vocab_size(&self) -> usize {
+        either!(self, model => model.vocab_size())
+    }
+
+    fn config_json(&self) -> Option<String> {
+        either!(self, model => model.config_json())
+    }
+
+    fn device(&self) -> Device {
+        either!(self, model => CausalLm::device(model))
+    }
+}
