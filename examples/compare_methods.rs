@@ -25,8 +25,8 @@ use burn_peft::methods::peft_types;
 use burn_peft::parameters::{count, thousands};
 use burn_peft::{DEFAULT_ADAPTER, PeftModel, set_seed};
 use burn_peft_data::{DataSet, Examples, Limits, Tokenizer};
-use burn_peft_models::{AutoModel, CausalLm, Pretrained};
-use burn_peft_train::{TrainConfig, TrainOptions, TrainTarget, evaluate, peak_memory_bytes, train};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, Pretrained};
+use burn_peft_train::{TrainConfig, TrainOptions, evaluate, peak_memory_bytes, train};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -181,12 +181,15 @@ fn measure(config: &TrainConfig) -> Result<Value> {
     let device = Device::flex();
     let base = AutoModel::from_pretrained(&config.model, &device)?;
     if config.is_full_training() {
-        let (_, _, found) = trained(base, config, "model.safetensors")?;
+        let (_, _, found) = trained(base.into(), config, "model.safetensors")?;
         return Ok(found);
     }
     set_seed(config.training.seed, &device);
     let model = PeftModel::new(base, DEFAULT_ADAPTER, config.method(QUICKSTART)?)?;
-    let (model, validation, mut found) = trained(model, config, WEIGHTS_NAME)?;
+    let (model, validation, mut found) = trained(model.into(), config, WEIGHTS_NAME)?;
+    let LanguageModel::Peft(model) = model else {
+        bail!("training took the adapter away");
+    };
     found["merges"] = match model.merge_and_unload(true) {
         Err(_) => json!(false),
         Ok(merged) => {
@@ -202,12 +205,12 @@ fn measure(config: &TrainConfig) -> Result<Value> {
 }
 
 /// The trained model, what it was evaluated on, and what was measured; `file` is what it saves.
-fn trained<T: TrainTarget>(
-    model: T,
+fn trained(
+    model: LanguageModel,
     config: &TrainConfig,
     file: &str,
-) -> Result<(T, Examples, Value)> {
-    let (trainable, _) = count(&model.parameters());
+) -> Result<(LanguageModel, Examples, Value)> {
+    let (trainable, _) = count(&model.named_parameters());
     let (examples, validation) = data(&model, config)?;
     let arguments = &config.training;
     let outcome = train(model, examples, None, arguments, TrainOptions::default())?;
@@ -228,7 +231,8 @@ fn trained<T: TrainTarget>(
 fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Examples)> {
     let tokenizer = Tokenizer::load(&config.model)?;
     let limits = Limits {
-        n_positions: model.max_positions(),
+        max_positions: model.max_positions(),
+        positions_key: model.positions_key(),
         adapter_positions: model.adapter_positions(),
         vocab_size: model.vocab_size(),
     };

@@ -131,7 +131,8 @@ fn tokenizer(_: &Given, folder: &Path) -> Answer {
 
 fn limits() -> Limits {
     Limits {
-        n_positions: 64,
+        max_positions: 64,
+        positions_key: "n_positions",
         vocab_size: 300,
         adapter_positions: 0,
     }

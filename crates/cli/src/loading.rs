@@ -206,11 +206,7 @@ pub fn load_adapter(
 }
 
 /// The model that the options name, with an adapter or without.
-pub fn open(
-    files: &ModelFiles,
-    adapter: Option<&Path>,
-    device: &Device,
-) -> Result<LanguageModel> {
+pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<LanguageModel> {
     let model = load_model(files, device)?;
     Ok(match adapter {
         Some(adapter) => load_adapter(model, adapter, false)?.into(),
@@ -303,7 +299,8 @@ pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokeniz
 /// The sequences that a model can take.
 pub fn limits(model: &impl CausalLm) -> Limits {
     Limits {
-        n_positions: model.max_positions(),
+        max_positions: model.max_positions(),
+        positions_key: model.positions_key(),
         adapter_positions: model.adapter_positions(),
         vocab_size: model.vocab_size(),
     }

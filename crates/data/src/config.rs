@@ -15,8 +15,8 @@ pub enum SampleBy {
     Line,
     /// Every block between blank lines is a row.
     Paragraph,
-    /// The file is one text, cut into windows of `max_length` tokens (or of the model's
-    /// `n_positions`), so that nothing of it is lost.
+    /// The file is one text, cut into windows of `max_length` tokens (or as many as
+    /// the model has positions for), so that nothing of it is lost.
     Document,
 }
 
@@ -52,7 +52,7 @@ pub struct DataConfig {
     /// Pad every batch to a multiple of this many tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to_multiple_of: Option<usize>,
-    /// Put several rows into one, up to `max_length` tokens (or the model's `n_positions`): each
+    /// Put several rows into one, up to `max_length` tokens (or all the model's positions): each
     /// attends to itself only, its positions counted from 0.
     #[serde(default)]
     pub packing: bool,
@@ -131,7 +131,7 @@ impl DataConfig {
             if max < 2 {
                 return bad("max_length", format!("is {max}; it must be 2 or more"));
             }
-            if max > limits.n_positions {
+            if max > limits.max_positions {
                 let problem = format!("is {max}, more than {}", limits.positions());
                 return bad("max_length", problem);
             }
@@ -193,7 +193,8 @@ mod tests {
             let mut config = DataConfig::new("a.jsonl");
             change(&mut config);
             let limits = Limits {
-                n_positions: 1024,
+                max_positions: 1024,
+                positions_key: "n_positions",
                 adapter_positions: 0,
                 vocab_size: 50257,
             };

@@ -89,7 +89,8 @@ mod tests {
     use crate::tokenizer::bpe::tiny;
 
     const LIMITS: Limits = Limits {
-        n_positions: 16,
+        max_positions: 16,
+        positions_key: "n_positions",
         adapter_positions: 0,
         vocab_size: 270,
     };

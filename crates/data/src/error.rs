@@ -65,7 +65,7 @@ pub enum DataError {
     /// More tokens than the model has positions for, and nobody said to cut.
     #[error(
         "{place} has {length} tokens, more than {}; set data.max_length to {} or less to cut such \
-         rows", limits.positions(), limits.n_positions
+         rows", limits.positions(), limits.max_positions
     )]
     TooLong {
         /// File and row.

@@ -15,7 +15,12 @@
 //! let mut config = DataConfig::new(file.display().to_string());
 //! config.cache_dir = Some(dir.join("burn-peft-data-example"));
 //! let tokenizer = train_bpe(["one two three"], 300)?;
-//! let limits = Limits { n_positions: 64, adapter_positions: 0, vocab_size: tokenizer.vocab_size() };
+//! let limits = Limits {
+//!     max_positions: 64,
+//!     positions_key: "max_position_embeddings",
+//!     adapter_positions: 0,
+//!     vocab_size: tokenizer.vocab_size(),
+//! };
 //! let data = DataSet::load(&config, Some(&tokenizer), limits, 42)?;
 //! assert_eq!(data.train.len(), 2);
 //!

@@ -120,6 +120,14 @@ impl AutoConfig {
         each_config!(self, config => config.common())
     }
 
+    /// What its `config.json` calls the longest sequence.
+    pub fn positions_key(&self) -> &'static str {
+        fn own<C: ModelConfig>(_: &C) -> &'static str {
+            C::own_name("max_position_embeddings")
+        }
+        each_config!(self, config => own(config))
+    }
+
     /// The text of a `config.json`; see [`ModelConfig::to_json`].
     pub fn to_json(&self) -> String {
         each_config!(self, config => config.to_json())
@@ -222,6 +230,10 @@ impl CausalLm for AutoModel {
 
     fn max_positions(&self) -> usize {
         each_model!(self, model => CausalLm::max_positions(model))
+    }
+
+    fn positions_key(&self) -> &'static str {
+        each_model!(self, model => model.positions_key())
     }
 
     fn vocab_size(&self) -> usize {

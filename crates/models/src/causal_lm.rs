@@ -120,6 +120,11 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 
+    /// What its `config.json` calls [`max_positions`](Self::max_positions).
+    fn positions_key(&self) -> &'static str {
+        "max_position_embeddings"
+    }
+
     /// The positions that an adapter takes, which are not among
     /// [`max_positions`](Self::max_positions).
     fn adapter_positions(&self) -> usize {

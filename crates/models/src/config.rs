@@ -37,6 +37,13 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
     /// (`attribute_map`), such as `("hidden_size", "n_embd")`.
     const ATTRIBUTE_MAP: &'static [(&'static str, &'static str)] = &[];
 
+    /// This family's own name of a key that transformers takes in every family.
+    fn own_name(name: &'static str) -> &'static str {
+        let mut names = Self::ATTRIBUTE_MAP.iter();
+        let own = names.find(|(other, _)| *other == name);
+        own.map_or(name, |&(_, own)| own)
+    }
+
     /// What all families know of a model.
     fn common(&self) -> CommonConfig;
 
@@ -283,18 +290,12 @@ fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
     config.check()?;
     let (common, parameters) = (config.common(), config.num_parameters());
     if parameters > MAX_PARAMETERS {
-        let own = |name: &'static str| {
-            let mut names = C::ATTRIBUTE_MAP.iter();
-            names
-                .find(|(other, _)| *other == name)
-                .map_or(name, |&(_, own)| own)
-        };
         return Err(format!(
             "these sizes make {parameters} parameters, more than {MAX_PARAMETERS}: check {} = {}, \
              {} = {} and vocab_size = {}",
-            own("hidden_size"),
+            C::own_name("hidden_size"),
             common.hidden_size,
-            own("num_hidden_layers"),
+            C::own_name("num_hidden_layers"),
             common.num_hidden_layers,
             common.vocab_size
         ));

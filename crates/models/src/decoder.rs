@@ -258,6 +258,10 @@ impl<D: Decoder> CausalLm for D {
         self.config().common().max_positions
     }
 
+    fn positions_key(&self) -> &'static str {
+        D::Config::own_name("max_position_embeddings")
+    }
+
     fn vocab_size(&self) -> usize {
         self.config().common().vocab_size
     }

@@ -115,6 +115,10 @@ impl CausalLm for LanguageModel {
         either!(self, model => model.max_positions())
     }
 
+    fn positions_key(&self) -> &'static str {
+        either!(self, model => model.positions_key())
+    }
+
     fn adapter_positions(&self) -> usize {
         either!(self, model => model.adapter_positions())
     }

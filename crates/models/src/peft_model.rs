@@ -122,6 +122,10 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         positions.saturating_sub(self.extra_positions())
     }
 
+    fn positions_key(&self) -> &'static str {
+        self.get_base_model().positions_key()
+    }
+
     fn vocab_size(&self) -> usize {
         self.get_base_model().vocab_size()
     }

@@ -11,7 +11,9 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Learner;
 use burn_peft::{LoraConfig, PeftModel, get_peft_model};
 use burn_peft_data::{Example, Examples, Shape};
-use burn_peft_models::{AutoModel, CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, ModelConfig};
+use burn_peft_models::{
+    AutoModel, CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LanguageModel, ModelConfig,
+};
 use serde_json::Value;
 
 use crate::run::loader::{Loader, Order};
@@ -378,7 +380,7 @@ fn all_weights_can_be_trained_and_are_saved() {
         ..arguments(dir.path())
     };
     let data = examples(8);
-    let model = gpt2(0.0);
+    let model = LanguageModel::from(gpt2(0.0));
     let before = evaluate(&model, &data, 8, |_, _| ()).unwrap();
     let outcome = train(
         model,

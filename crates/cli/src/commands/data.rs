@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
     let examples = match load(limits) {
         // All of them are to be seen.
         Err(DataError::TooLong { .. }) => load(Limits {
-            n_positions: usize::MAX,
+            max_positions: usize::MAX,
             ..limits
         }),
         loaded => loaded,
@@ -80,12 +80,12 @@ pub fn run(args: Args) -> Result<()> {
     let lengths = examples.lengths();
     let longest = examples.longest();
     // Rows are packed to what the model can take, or else to the longest there is.
-    let packed_to = args.rows.max_length.unwrap_or(match limits.n_positions {
+    let packed_to = args.rows.max_length.unwrap_or(match limits.max_positions {
         usize::MAX => longest,
-        n_positions => n_positions,
+        max_positions => max_positions,
     });
     let cut: Vec<usize> = (lengths.iter())
-        .map(|length| *length.min(&limits.n_positions))
+        .map(|length| *length.min(&limits.max_positions))
         .collect();
     let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
@@ -108,9 +108,12 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     let given = args.rows.tokenizer.as_deref();
     if let Some(model) = &args.model {
         let files = find_model(model)?;
-        let config = AutoConfig::from_file(files.get("config.json")?)?.common();
+        let config = AutoConfig::from_file(files.get("config.json")?)?;
+        let positions_key = config.positions_key();
+        let config = config.common();
         let limits = Limits {
-            n_positions: config.max_positions,
+            max_positions: config.max_positions,
+            positions_key,
             adapter_positions: 0,
             vocab_size: config.vocab_size,
         };
@@ -118,7 +121,8 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     }
     let tokenizer = given.map(open_tokenizer).transpose()?;
     let limits = Limits {
-        n_positions: usize::MAX,
+        max_positions: usize::MAX,
+        positions_key: "max_position_embeddings",
         adapter_positions: 0,
         // Token ids of a file are fine whatever they are, where no model is named.
         vocab_size: u32::MAX as usize,
@@ -168,7 +172,7 @@ impl Report<'_> {
     fn too_long(&self) -> usize {
         let lengths = self.lengths.iter();
         lengths
-            .filter(|length| **length > self.limits.n_positions)
+            .filter(|length| **length > self.limits.max_positions)
             .count()
     }
 
@@ -193,7 +197,7 @@ impl Report<'_> {
                  data.max_length = {} cuts them",
                 thousands(too_long),
                 self.limits.positions(),
-                self.limits.n_positions
+                self.limits.max_positions
             ))?;
         }
         show_lengths("tokens of an example", &self.lengths)?;

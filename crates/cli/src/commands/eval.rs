@@ -51,7 +51,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     warn_of_template(&config);
     // Of several the smallest, so that all predict the same tokens.
     let limits = models.iter().map(|(_, model)| limits(model));
-    let limits = limits.min_by_key(|limits| limits.n_positions);
+    let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
     let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
     warn_of_space(&examples, tokenizer.as_ref());

@@ -10,9 +10,7 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, forward_r
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::loading::{
-    ModelsArgs, find_model, limits, load_adapter, load_model, model_input, open,
-};
+use crate::loading::{ModelsArgs, find_model, limits, load_adapter, load_model, model_input, open};
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -189,7 +187,7 @@ impl Rows {
     fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
         let (place, limits) = (self.file.display(), limits(model));
         ensure!(
-            self.seq <= limits.n_positions,
+            self.seq <= limits.max_positions,
             "{place}: input_ids has rows of {} tokens, more than {}",
             self.seq,
             limits.positions()

@@ -18,9 +18,8 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
-    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
-    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
-    train,
+    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard, clock,
+    dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml, train,
 };
 use clap::error::ErrorKind;
 

@@ -35,7 +35,9 @@ impl Example {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest sequence.
-    pub n_positions: usize,
+    pub max_positions: usize,
+    /// What the model's `config.json` calls the longest sequence.
+    pub positions_key: &'static str,
     /// The positions of the model that an adapter takes, which are not among these.
     pub adapter_positions: usize,
     /// The number of embeddings.
@@ -43,14 +45,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How errors call the longest sequence: `the model's n_positions 128`.
+    /// How errors call the longest sequence: `the model's max_position_embeddings 128`.
     pub fn positions(&self) -> String {
-        let (left, taken) = (self.n_positions, self.adapter_positions);
+        let (left, taken) = (self.max_positions, self.adapter_positions);
+        let key = self.positions_key;
         match taken {
-            0 => format!("the model's n_positions {left}"),
+            0 => format!("the model's {key} {left}"),
             taken => format!(
-                "the {left} positions for text: the model's n_positions is {}, and {taken} of them \
-                 are the adapter's",
+                "the {left} positions for text: the model's {key} is {}, and {taken} of them are the \
+                 adapter's",
                 left.saturating_add(taken)
             ),
         }
@@ -120,7 +123,7 @@ impl Encoder<'_> {
             Content::Tokens { input_ids, labels } => (input_ids, labels),
         };
 
-        let max = self.max_length.unwrap_or(self.limits.n_positions);
+        let max = self.max_length.unwrap_or(self.limits.max_positions);
         let truncated = input_ids.len() > max && !self.document;
         if truncated && self.max_length.is_none() {
             let (place, length) = (place.into(), input_ids.len());
@@ -244,7 +247,8 @@ mod tests {
             shape: &shape,
             tokenizer: Some(&tokenizer),
             limits: Limits {
-                n_positions: 16,
+                max_positions: 16,
+                positions_key: "n_positions",
                 adapter_positions: 0,
                 vocab_size: 270,
             },

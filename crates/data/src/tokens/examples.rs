@@ -112,7 +112,7 @@ impl Examples {
             .unwrap_or(0);
         examples.pad_to_multiple_of = config.pad_to_multiple_of;
         if config.packing {
-            examples = examples.packed(config.max_length.unwrap_or(limits.n_positions));
+            examples = examples.packed(config.max_length.unwrap_or(limits.max_positions));
         }
         examples.check_padding(limits)?;
         tracing::info!(
@@ -138,7 +138,7 @@ impl Examples {
         let multiple = self.pad_to_multiple_of.unwrap_or(1);
         let longest = self.longest_sequence();
         let width = longest.next_multiple_of(multiple);
-        if width <= limits.n_positions {
+        if width <= limits.max_positions {
             return Ok(());
         }
         let problem = format!(

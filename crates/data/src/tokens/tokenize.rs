@@ -103,11 +103,11 @@ impl Tokenize<'_> {
         let mut key = Key::new();
         key.add(&serde_json::to_vec(&(config, part)).map_err(|error| self.unhashable(&error))?);
         let Limits {
-            n_positions,
+            max_positions,
             vocab_size,
             ..
         } = self.limits;
-        for number in [n_positions, vocab_size] {
+        for number in [max_positions, vocab_size] {
             key.add(&number.to_le_bytes());
         }
         if let Some(tokenizer) = self.tokenizer {

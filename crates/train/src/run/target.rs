@@ -6,10 +6,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
-use burn_peft::parameters::{NamedParameter, named_parameters};
+use burn_peft::parameters::NamedParameter;
 use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
 use burn_peft_files::read_text;
-use burn_peft_models::{AutoModel, CausalLm, Pretrained};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, Pretrained};
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
@@ -129,27 +129,74 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
     }
 }
 
-/// All weights are trained and saved (`peft_type = "NONE"`).
-impl TrainTarget for AutoModel {
+/// With adapters, these are trained and saved; without, all weights (`peft_type = "NONE"`).
+impl TrainTarget for LanguageModel {
     fn save(&self, dir: &Path) -> Result<()> {
-        Ok(self.save_pretrained(dir)?)
+        match self {
+            Self::Base(model) => Ok(model.save_pretrained(dir)?),
+            Self::Peft(model) => model.save(dir),
+        }
     }
 
     fn restore(&mut self, dir: &Path) -> Result<()> {
-        *self = Self::from_pretrained(&dir.to_string_lossy(), &self.device())?;
-        Ok(())
+        match self {
+            Self::Base(model) => {
+                *model = AutoModel::from_pretrained(&dir.to_string_lossy(), &model.device())?;
+                Ok(())
+            }
+            Self::Peft(model) => model.restore(dir),
+        }
     }
 
     fn parameters(&self) -> Vec<NamedParameter> {
-        named_parameters(self)
+        self.named_parameters()
     }
 
     fn cast_frozen(&mut self, dtype: FloatDType) {
-        burn_peft::cast_frozen(self, dtype);
+        LanguageModel::cast_frozen(self, dtype);
     }
 
     fn check_gradients(&self, gradients: &GradientsParams) -> Result<()> {
-        Ok(burn_peft::check_gradients(self, gradients)?)
+        match self {
+            Self::Base(model) => Ok(burn_peft::check_gradients(model, gradients)?),
+            Self::Peft(model) => TrainTarget::check_gradients(model, gradients),
+        }
+    }
+
+    fn lora_fa(&mut self) -> Result<LoraFa> {
+        let Self::Peft(model) = self else {
+            let problem = "is \"lorafa\", which is for LoRA, and the whole model is trained; use \
+                           \"adamw_torch\"";
+            return Err(TrainError::Argument {
+                key: "optim",
+                problem: problem.into(),
+            });
+        };
+        model.lora_fa()
+    }
+
+    fn regularizer(&self) -> Option<Tensor<1>> {
+        self.as_peft()?.regularizer()
+    }
+
+    fn step_gradients(&self, gradients: &GradientsParams) -> StepGradients {
+        let model = self.as_peft();
+        model.map_or_else(StepGradients::default, |model| {
+            model.step_gradients(gradients)
+        })
+    }
+
+    fn after_step(&mut self, step: usize, gradients: &StepGradients) {
+        if let Some(model) = self.as_peft_mut() {
+            model.after_step(step, gradients);
+        }
+    }
+
+    fn save_step_state(&self, dir: &Path) -> Result<()> {
+        let Some(model) = self.as_peft() else {
+            return Ok(());
+        };
+        TrainTarget::save_step_state(model, dir)
     }
 }
 

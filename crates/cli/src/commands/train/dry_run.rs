@@ -12,11 +12,7 @@ use crate::output::{say, size};
 
 /// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
 /// tokens of the data, which the run then finds in the cache.
-pub fn dry_run(
-    model: LanguageModel,
-    data: DataSet,
-    arguments: &TrainingArguments,
-) -> Result<()> {
+pub fn dry_run(model: LanguageModel, data: DataSet, arguments: &TrainingArguments) -> Result<()> {
     let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
     say("\ndry run: two steps were done, the output folder was not touched")?;
     say(format!(

@@ -25,14 +25,14 @@ pub fn prompt(
     )?;
     let ids = encode_prompt(tokenizer, text)?;
     ensure!(
-        ids.len() < limits.n_positions,
+        ids.len() < limits.max_positions,
         "`prompt` has {} tokens, which leaves no room in {}: shorten it by {} tokens",
         ids.len(),
         limits.positions(),
-        (ids.len() + 1).saturating_sub(limits.n_positions)
+        (ids.len() + 1).saturating_sub(limits.max_positions)
     );
     let settings = GenerationConfig {
-        max_new_tokens: NEW_TOKENS.min(limits.n_positions - ids.len()),
+        max_new_tokens: NEW_TOKENS.min(limits.max_positions - ids.len()),
         eos_token_ids,
         ..GenerationConfig::default()
     };

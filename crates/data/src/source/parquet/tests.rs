@@ -47,7 +47,8 @@ fn load(path: &Path) -> Result<Examples> {
     config.cache_dir = Some(path.with_file_name("cache"));
     let tokenizer = train_bpe(["one two"], 300).unwrap();
     let limits = Limits {
-        n_positions: 64,
+        max_positions: 64,
+        positions_key: "n_positions",
         vocab_size: tokenizer.vocab_size(),
         adapter_positions: 0,
     };
