@@ -8,7 +8,7 @@ mod pairs;
 
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use burn_peft_kernels::{
-    ActivationKind, AttentionShape, Lora, Span, Texts, attend_cached, attention,
+    ActivationKind, AttentionOptions, Lora, Span, Texts, attend_cached, attention,
 };
 use burn_peft_kernels::{activate, dropout, layer_norm, linear, vocabulary_loss};
 use pairs::compare;
@@ -80,12 +80,7 @@ fn main() {
         dropout(on_tape(&x), 0.1).sum().backward();
     });
 
-    let shape = AttentionShape {
-        heads: 12,
-        kv_heads: 12,
-        head_dim: 64,
-        scale: 0.125,
-    };
+    let heads = AttentionOptions::new(12, 12, 64);
     for (texts, length, rounds) in [(4, 256, 7), (4, 1024, 3), (40, 25, 9)] {
         let qkv = random([texts * length, 3 * D]);
         let spans = (0..texts).map(|text| Span {
@@ -95,13 +90,13 @@ fn main() {
         });
         let all = Texts::new(spans.collect());
         run(&format!("attention, {texts} x {length}"), rounds, &|| {
-            attention(on_tape(&qkv), &all, shape, 0.0).sum().backward();
+            attention(on_tape(&qkv), &all, heads, 0.0).sum().backward();
         });
     }
     let cache = Tensor::<4>::random([1, 12, 512, 64], Distribution::Default, &Device::flex());
     let query = random([1, 3 * D]);
     run("decoding over 512 positions", 21, &|| {
-        attend_cached(query.clone(), cache.clone(), cache.clone(), shape);
+        attend_cached(query.clone(), cache.clone(), cache.clone(), None, heads);
     });
 
     let words = random([50_257, D]);

@@ -5,10 +5,11 @@
 //! Its linear weights were transposed into Conv1D's orientation for the fixture.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 use burn_peft::tensor_file::read_tensors;
+use burn_peft_kernels::{HiddenKeys, Qkv, attention_scores};
 use burn_peft_models::decoder::Pass;
-use burn_peft_models::parts::{AttentionMask, scores, split_heads};
+use burn_peft_models::parts::AttentionMask;
 use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, ModelInput, Pretrained};
 
 use crate::common::device;
@@ -54,11 +55,16 @@ fn every_activation() {
     check("ln1", normed.to_data());
     let qkv = block.attn.c_attn.forward(normed);
     check("qkv", qkv.to_data());
-    let [query, key, value] = split_heads(qkv, heads, 3);
+    let [query, key, value] = Qkv::from(qkv).heads(&heads, 3);
     check("q", query.to_data());
     check("k", key.to_data());
     check("v", value.to_data());
-    let scores = scores(query, key, heads, &pass.mask);
+    let later = Tensor::<2, Bool>::tril_mask([11, 11], 0, &device).unsqueeze();
+    let hidden = HiddenKeys {
+        mask: Some(later),
+        only_later: true,
+    };
+    let scores = attention_scores(query, key, &hidden, &heads);
     check("att", scores.to_data());
     let weights = softmax(scores, 3);
     check("attSm", weights.to_data());

@@ -68,6 +68,33 @@ fn the_cache_gives_the_logits_of_the_whole_row() {
 }
 
 #[test]
+fn rows_of_different_lengths_decode_in_one_pass() {
+    let model = model();
+    let other = [5, 6, 7, 8, 9, 10, 11];
+    let mut cache = KvCache::default();
+    // The first tokens of both rows, then one more each, as many times as there are.
+    for seen in 3..=5 {
+        let total = seen + 2;
+        let new = total - cache.len();
+        let padded = [&[0, 0], &ROW[..seen]].concat();
+        let tokens = [&padded[total - new..], &other[total - new..total]].concat();
+        let mask = [&[0, 0][..], &vec![1; seen], &vec![1; total]].concat();
+        let mask = ids(&mask, 2);
+        let input = ModelInput {
+            attention_mask: Some(mask.clone()),
+            position_ids: Some(position_ids(mask).narrow(1, total - new, new)),
+            ..ModelInput::new(ids(&tokens, 2))
+        };
+        let logits = model.forward_cached(input, &mut cache);
+        for (row, text) in [&ROW[..seen], &other[..total]].into_iter().enumerate() {
+            let alone = model.forward(ModelInput::new(ids(text, 1)));
+            let last: Tensor<2> = alone.narrow(1, text.len() - 1, 1).squeeze_dim(1);
+            assert_close(logits.clone().narrow(0, row, 1), last);
+        }
+    }
+}
+
+#[test]
 fn greedy_generation_takes_the_largest_logit_and_stops_at_eos() {
     let model = model();
     let mut expected = ROW.to_vec();

@@ -1,5 +1,7 @@
 //! Causal self-attention of texts that lie one after the other.
 
+mod masked;
+mod options;
 mod plain;
 mod texts;
 
@@ -11,48 +13,19 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::Tensor;
 
 use self::plain::plain;
-use crate::cpu::attention::Gradients as Parts;
-use crate::cpu::attention::{Columns, ColumnsMut, Dims, Input, Saved, backward, forward};
+use crate::cpu::attention::Gradients as OfParts;
+use crate::cpu::attention::{Columns, ColumnsMut, Input, Saved, backward, forward};
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout;
 use crate::draw_seed;
-use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::flex::{OnTape, Optional, contiguous, or_constant, takes, tensor_of, values};
 
+pub use self::masked::{HiddenKeys, attend_masked, attention_scores};
+pub use self::options::{AttentionOptions, Qkv};
 pub use self::texts::Texts;
 pub use crate::cpu::attention::Span;
 
-/// The sizes of an attention.
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionShape {
-    /// The heads of the queries.
-    pub heads: usize,
-    /// The heads of the keys and values, a divisor of `heads`.
-    pub kv_heads: usize,
-    /// The width of a head.
-    pub head_dim: usize,
-    /// What the scores are multiplied by, `1/√head_dim` as a rule.
-    pub scale: f64,
-}
-
-impl AttentionShape {
-    pub(crate) fn dims(&self) -> Dims {
-        Dims {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            scale: self.scale as f32,
-        }
-    }
-
-    /// The columns of queries, keys and values.
-    fn widths(&self) -> [usize; 3] {
-        let keys = self.kv_heads * self.head_dim;
-        [self.heads * self.head_dim, keys, keys]
-    }
-}
-
-/// Causal self-attention of each text of a batch, `[tokens, heads · head_dim]`, from queries, keys
-/// and values side by side, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
+/// Causal self-attention of each text of a batch, `[tokens, heads · head_dim]`.
 ///
 /// A token of no text gets zeros. A share `dropout` of the weights is set to zero on devices that
 /// record gradients.
@@ -62,58 +35,146 @@ impl AttentionShape {
 /// length side by side.
 ///
 /// # Panics
-/// If texts overlap or go beyond the tokens, or if the width is another.
-pub fn attention(qkv: Tensor<2>, texts: &Texts, shape: AttentionShape, dropout: f64) -> Tensor<2> {
+/// If texts overlap or go beyond the tokens, or if the widths are others.
+pub fn attention(
+    qkv: impl Into<Qkv>,
+    texts: &Texts,
+    options: AttentionOptions,
+    dropout: f64,
+) -> Tensor<2> {
+    let qkv = qkv.into();
     let dropout = if qkv.is_autodiff() { dropout } else { 0.0 };
-    if !takes(&qkv) {
-        return plain(qkv, texts, shape, dropout);
+    let fits = options.window.is_none() && options.softcap.is_none();
+    if !fits || !qkv.tensors().iter().all(takes) {
+        return plain(qkv, texts, options, dropout);
     }
     let seed = match dropout > 0.0 {
-        true => draw_seed(&qkv.device()),
+        true => draw_seed(&qkv.queries().device()),
         false => 0,
     };
     let call = Call {
         texts: texts.clone(),
-        shape,
+        options,
         dropout,
         seed,
     };
-    Tensor::from_dispatch(Dispatch::attention_kernel(qkv.into_dispatch(), call))
+    let (q, k, v) = match qkv {
+        Qkv::Packed(packed) => (packed, None, None),
+        Qkv::Apart([q, k, v]) => (q, Some(k), Some(v)),
+    };
+    let (k, v) = (Optional::of(k), Optional::of(v));
+    Tensor::from_dispatch(Dispatch::attention_kernel(q.into_dispatch(), k, v, call))
 }
 
 /// What is not a tensor.
 #[derive(Clone, Debug)]
 struct Call {
     texts: Texts,
-    shape: AttentionShape,
+    options: AttentionOptions,
     dropout: f64,
     seed: u64,
 }
 
+/// The tensors as the CPU reads them: all in one, or apart.
+#[derive(Clone, Debug)]
+enum Parts {
+    Packed(FloatTensor<Flex>),
+    Apart([FloatTensor<Flex>; 3]),
+}
+
+impl Parts {
+    fn new(
+        q: FloatTensor<Flex>,
+        k: Option<FloatTensor<Flex>>,
+        v: Option<FloatTensor<Flex>>,
+    ) -> Self {
+        match (k, v) {
+            (Some(k), Some(v)) => Self::Apart([q, k, v].map(with_rows)),
+            _ => Self::Packed(with_rows(q)),
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        let (Self::Packed(first) | Self::Apart([first, ..])) = self;
+        first.shape()[0]
+    }
+
+    fn columns(&self, widths: [usize; 3]) -> [Columns<'_>; 3] {
+        match self {
+            Self::Packed(packed) => {
+                let [queries, keys, values] = widths;
+                let width = queries + keys + values;
+                assert_eq!(
+                    packed.shape()[1],
+                    width,
+                    "queries, keys and values side by side"
+                );
+                [0, queries, queries + keys].map(|offset| columns(packed, offset))
+            }
+            Self::Apart(apart) => {
+                let tokens = self.tokens();
+                for (part, width) in apart.iter().zip(widths) {
+                    assert_eq!(
+                        part.shape().dims(),
+                        [tokens, width],
+                        "queries, keys or values"
+                    );
+                }
+                apart.each_ref().map(|part| columns(part, 0))
+            }
+        }
+    }
+}
+
+/// The same tensor with the values of each row side by side, which [`columns`] can read.
+fn with_rows(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let (strides, width) = (tensor.layout().strides(), tensor.shape()[1]);
+    match strides[1] == 1 && strides[0] >= width as isize {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// The columns of a tensor from `offset` on.
+fn columns(tensor: &FloatTensor<Flex>, offset: usize) -> Columns<'_> {
+    let layout = tensor.layout();
+    let stride = layout.strides()[0] as usize;
+    Columns::new(
+        &tensor.storage::<f32>()[layout.start_offset()..],
+        stride,
+        offset,
+    )
+}
+
 impl Call {
-    /// The parts of `qkv` as the CPU reads them.
-    fn input<'a>(&'a self, qkv: &'a FloatTensor<Flex>) -> Input<'a> {
-        let [tokens, width] = qkv.shape().dims();
-        let [queries, keys, _] = self.shape.widths();
-        let columns = |offset| Columns::new(values(qkv), width, offset);
+    /// What the CPU works on.
+    fn input<'a>(&'a self, parts: &'a Parts) -> Input<'a> {
+        let [q, k, v] = parts.columns(self.options.widths());
         Input {
-            dims: self.shape.dims(),
-            tokens,
+            dims: self.options.dims(),
+            tokens: parts.tokens(),
             spans: self.texts.spans(),
-            q: columns(0),
-            k: columns(queries),
-            v: columns(queries + keys),
+            q,
+            k,
+            v,
             dropout: dropout::new(self.dropout, self.seed),
         }
     }
 
     /// The output and, for a backward pass, the log-sum-exp of the scores, `[tokens, heads]`.
-    fn forward(&self, qkv: &FloatTensor<Flex>, trains: bool) -> (FloatTensor<Flex>, Vec<f32>) {
-        let [tokens, _] = qkv.shape().dims();
-        let [width, ..] = self.shape.widths();
-        let mut lse = vec![0.0; if trains { tokens * self.shape.heads } else { 0 }];
+    fn forward(&self, parts: &Parts, trains: bool) -> (FloatTensor<Flex>, Vec<f32>) {
+        let tokens = parts.tokens();
+        let [width, ..] = self.options.widths();
+        let mut lse = vec![
+            0.0;
+            if trains {
+                tokens * self.options.heads
+            } else {
+                0
+            }
+        ];
         let output = filled(tokens * width, |out| {
-            forward(&self.input(qkv), out, trains.then_some(&mut lse[..]));
+            forward(&self.input(parts), out, trains.then_some(&mut lse[..]));
         });
         (tensor_of(output, [tokens, width]), lse)
     }
@@ -121,38 +182,59 @@ impl Call {
 
 #[backend_extension(Flex, Autodiff)]
 trait AttentionKernel: Backend {
-    fn attention_kernel(qkv: FloatTensor<Self>, call: Call) -> FloatTensor<Self>;
+    /// `q` is all three, or else both others are there.
+    fn attention_kernel(
+        q: FloatTensor<Self>,
+        #[extension_type] k: Optional<Self>,
+        #[extension_type] v: Optional<Self>,
+        call: Call,
+    ) -> FloatTensor<Self>;
 }
 
 impl AttentionKernel for Flex {
-    fn attention_kernel(qkv: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
-        call.forward(&contiguous(qkv), false).0
+    fn attention_kernel(
+        q: FloatTensor<Self>,
+        k: Optional<Self>,
+        v: Optional<Self>,
+        call: Call,
+    ) -> FloatTensor<Self> {
+        let parts = Parts::new(q, k.given(), v.given());
+        call.forward(&parts, false).0
     }
 }
 
 impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
-    fn attention_kernel(qkv: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
-        let prepared = AttentionBackward.prepare::<C>([qkv.node()]);
-        let qkv = contiguous(qkv.into_primitive());
+    fn attention_kernel(
+        q: FloatTensor<Self>,
+        k: Optional<Self>,
+        v: Optional<Self>,
+        call: Call,
+    ) -> FloatTensor<Self> {
+        let (k, v) = (k.given(), v.given());
+        let nodes =
+            [Some(q.clone()), k.clone(), v.clone()].map(|tensor| or_constant::<C>(tensor).node());
+        let prepared = AttentionBackward.prepare::<C>(nodes);
+        let inner = |tensor: OnTape<C>| tensor.into_primitive();
+        let parts = Parts::new(inner(q), k.map(inner), v.map(inner));
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (output, lse) = call.forward(&qkv, true);
+                let (output, lse) = call.forward(&parts, true);
                 let state = State {
-                    qkv,
+                    parts,
                     output: output.clone(),
                     lse,
                     call,
                 };
                 prepared.finish(state, output)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(call.forward(&qkv, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(call.forward(&parts, false).0),
         }
     }
 }
 
 #[derive(Clone, Debug)]
 struct State {
-    qkv: FloatTensor<Flex>,
+    parts: Parts,
     output: FloatTensor<Flex>,
     lse: Vec<f32>,
     call: Call,
@@ -161,31 +243,56 @@ struct State {
 #[derive(Debug)]
 struct AttentionBackward;
 
-impl Backward<Flex, 1> for AttentionBackward {
+impl Backward<Flex, 3> for AttentionBackward {
     type State = State;
 
-    fn backward(self, ops: Ops<State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_qkv] = ops.parents;
+    fn backward(self, ops: Ops<State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
-        let Some(node) = of_qkv else { return };
         let State {
-            qkv,
+            parts,
             output,
             lse,
             call,
         } = ops.state;
-        let [tokens, width] = qkv.shape().dims();
-        let widths = call.shape.widths();
+        let tokens = parts.tokens();
+        let widths @ [q_width, kv_width, _] = call.options.widths();
         let saved = Saved {
-            out: Columns::new(values(&output), widths[0], 0),
+            out: Columns::new(values(&output), q_width, 0),
             lse: &lse,
-            grad_out: Columns::new(values(&grad), widths[0], 0),
+            grad_out: Columns::new(values(&grad), q_width, 0),
         };
-        let gradient = filled(tokens * width, |out| {
-            let [q, k, v] = ColumnsMut::split(out, widths);
-            backward(&call.input(&qkv), &saved, Parts { q, k, v });
-        });
-        grads.register::<Flex>(node.id, tensor_of(gradient, [tokens, width]));
+        let run = |grads: OfParts<'_>| backward(&call.input(&parts), &saved, grads);
+        let gradients = match &parts {
+            Parts::Packed(_) => {
+                let width = widths.iter().sum::<usize>();
+                let all = filled(tokens * width, |out| {
+                    let [q, k, v] = ColumnsMut::split(out, widths);
+                    run(OfParts { q, k, v });
+                });
+                vec![tensor_of(all, [tokens, width])]
+            }
+            Parts::Apart(_) => {
+                let [mut k, mut v] = [Vec::new(), Vec::new()];
+                let q = filled(tokens * q_width, |q| {
+                    k = filled(tokens * kv_width, |k| {
+                        v = filled(tokens * kv_width, |v| {
+                            run(OfParts {
+                                q: ColumnsMut::new(q, q_width),
+                                k: ColumnsMut::new(k, kv_width),
+                                v: ColumnsMut::new(v, kv_width),
+                            });
+                        });
+                    });
+                });
+                let of = |gradient, width| tensor_of(gradient, [tokens, width]);
+                vec![of(q, q_width), of(k, kv_width), of(v, kv_width)]
+            }
+        };
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
     }
 }
 
@@ -204,37 +311,57 @@ mod tests {
 
     #[test]
     fn equals_the_plain_body() {
-        let shape = AttentionShape {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 16,
+        let own = AttentionOptions {
             scale: 0.3,
+            ..AttentionOptions::new(4, 4, 16)
         };
-        let same_heads = AttentionShape {
-            kv_heads: 4,
-            ..shape
+        let grouped = AttentionOptions { kv_heads: 2, ..own };
+        let of_all = |window, softcap| AttentionOptions {
+            kv_heads: 1,
+            window,
+            softcap,
+            ..own
         };
         // Texts side by side, gaps, and padding that attends to its text.
         let mixed = Texts::new(vec![span(0, 7, 7), span(9, 130, 121), span(139, 1, 1)]);
         let alike = Texts::new(vec![span(0, 29, 29), span(29, 29, 29)]);
         let cases = [
-            (&mixed, 145, shape),
-            (&mixed, 145, same_heads),
-            (&alike, 58, shape),
+            (&mixed, 145, grouped),
+            (&mixed, 145, own),
+            (&alike, 58, grouped),
+            (&mixed, 145, of_all(Some(5), None)),
+            (&mixed, 145, of_all(None, Some(2.0))),
+            (&alike, 58, of_all(Some(20), Some(2.0))),
+            (&alike, 58, of_all(Some(29), None)),
         ];
-        for (texts, tokens, shape) in cases {
-            let width = shape.widths().iter().sum();
-            assert_same_gradients(
-                &[random([tokens, width], 1.0)],
-                |[qkv]| attention(qkv, texts, shape, 0.0),
-                |[qkv]| plain(qkv, texts, shape, 0.0),
-            );
-            // Of the same seed, the same weights are dropped.
-            assert_same_gradients(
-                &[random([tokens, width], 1.0)],
-                |[qkv]| crate::with_seed(5, || attention(qkv, texts, shape, 0.3)),
-                |[qkv]| crate::with_seed(5, || plain(qkv, texts, shape, 0.3)),
-            );
+        for (texts, tokens, options) in cases {
+            let widths = options.widths();
+            let packed = random([tokens, widths.iter().sum()], 1.0);
+            let apart = widths.map(|width| random([tokens, width], 1.0));
+            for dropout in [0.0, 0.3] {
+                // Of the same seed, the same weights are dropped.
+                let ours =
+                    |qkv: Qkv| crate::with_seed(5, || attention(qkv, texts, options, dropout));
+                let other = |qkv: Qkv| crate::with_seed(5, || plain(qkv, texts, options, dropout));
+                assert_same_gradients(
+                    std::slice::from_ref(&packed),
+                    |[qkv]| ours(qkv.into()),
+                    |[qkv]| other(qkv.into()),
+                );
+                assert_same_gradients(&apart, |qkv| ours(qkv.into()), |qkv| other(qkv.into()));
+            }
         }
+    }
+
+    #[test]
+    fn views_are_read_where_they_lie() {
+        let options = AttentionOptions::new(4, 2, 8);
+        let texts = Texts::new(vec![span(1, 9, 9)]);
+        let wide = random([12, 64 + 5], 1.0);
+        let packed = wide.clone().slice([0..11, 3..67]);
+        let apart = Qkv::from(packed.clone()).parts(&options);
+        let expected = plain(packed.into(), &texts, options, 0.0).into_data();
+        let found = attention(apart, &texts, options, 0.0).into_data();
+        found.assert_approx_eq(&expected, burn::tensor::Tolerance::<f32>::absolute(1e-5));
     }
 }

@@ -2,43 +2,84 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::{Tensor, TensorData, activation::softmax};
 
-use crate::AttentionShape;
+use crate::AttentionOptions;
+use crate::attention::{HiddenKeys, attention_scores};
 use crate::cpu::attention::{Cache, Columns, decode};
 use crate::cpu::buffer::filled;
 use crate::flex::{contiguous, takes, tensor_of, values};
 
 /// What each row's new token makes of the keys and values `[batch, kv_heads, positions,
-/// head_dim]`, its own included: `[batch, heads · head_dim]`. `query` holds the queries in its
-/// first `heads · head_dim` columns, `[batch, …]`. Only for tensors that record no gradients.
+/// head_dim]`, its own the last of them: `[batch, heads · head_dim]`. `query` holds the queries in
+/// its first `heads · head_dim` columns, `[batch, …]`. The positions before `first`, one for each
+/// row, are padding. Only for tensors that record no gradients.
 ///
 /// The specialised body reads keys and values where they lie in a larger buffer.
+///
+/// # Panics
+/// If `first` leaves a row nothing, or has another number of rows.
 pub fn attend_cached(
     query: Tensor<2>,
     keys: Tensor<4>,
     values: Tensor<4>,
-    shape: AttentionShape,
+    first: Option<&[usize]>,
+    options: AttentionOptions,
 ) -> Tensor<2> {
-    if query.is_autodiff() || !(takes(&query) && takes(&keys) && takes(&values)) {
-        return plain(query, keys, values, shape);
+    let [batch, _, positions, _] = keys.dims();
+    let within = positions - options.window.unwrap_or(positions).min(positions);
+    let first: Vec<_> = match first {
+        Some(first) => first.iter().map(|&first| first.max(within)).collect(),
+        None => vec![within; batch],
+    };
+    assert_eq!(first.len(), batch, "a first position for each row");
+    assert!(
+        first.iter().all(|&first| first < positions),
+        "{first:?} of {positions}"
+    );
+    let fits = options.softcap.is_none() && first.iter().all(|&first| first == 0);
+    if !fits || query.is_autodiff() || !(takes(&query) && takes(&keys) && takes(&values)) {
+        return plain(query, keys, values, &first, options);
     }
     Tensor::from_dispatch(Dispatch::decode_kernel(
         query.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
-        shape,
+        options,
     ))
 }
 
-fn plain(query: Tensor<2>, keys: Tensor<4>, values: Tensor<4>, shape: AttentionShape) -> Tensor<2> {
-    let [batch, _] = query.dims();
-    let (heads, head_dim) = (shape.heads, shape.head_dim);
-    let query = query.slice([0..batch, 0..heads * head_dim]);
-    let group = heads / shape.kv_heads;
-    let query = query.reshape([batch, shape.kv_heads, group, head_dim]);
-    let weights = softmax(query.matmul(keys.swap_dims(2, 3)) * shape.scale, 3);
-    weights.matmul(values).reshape([batch, heads * head_dim])
+fn plain(
+    query: Tensor<2>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    first: &[usize],
+    options: AttentionOptions,
+) -> Tensor<2> {
+    let [batch, kv_heads, positions, head_dim] = keys.dims();
+    let query = query.slice([0..batch, 0..options.heads * head_dim]);
+    let query = query.reshape([batch, options.heads, 1, head_dim]);
+    // What no row sees is left out.
+    let from = first.iter().copied().min().unwrap_or(0);
+    let seen =
+        |cache: Tensor<4>| cache.slice([0..batch, 0..kv_heads, from..positions, 0..head_dim]);
+    let is_hidden = first
+        .iter()
+        .flat_map(|&first| (from..positions).map(move |at| at < first));
+    let mask = first.iter().any(|&first| first > from).then(|| {
+        let shape = [batch, 1, 1, positions - from];
+        Tensor::from_data(TensorData::new(is_hidden.collect(), shape), &query.device())
+    });
+    let hidden = HiddenKeys {
+        mask,
+        only_later: false,
+    };
+    let scores = attention_scores(query, seen(keys), &hidden, &options);
+    let grouped = [batch, kv_heads, options.heads / kv_heads, positions - from];
+    let weights = softmax(scores, 3).reshape(grouped);
+    weights
+        .matmul(seen(values))
+        .reshape([batch, options.heads * head_dim])
 }
 
 #[backend_extension(Flex)]
@@ -47,7 +88,7 @@ trait DecodeKernel: Backend {
         query: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        shape: AttentionShape,
+        options: AttentionOptions,
     ) -> FloatTensor<Self>;
 }
 
@@ -77,7 +118,7 @@ impl DecodeKernel for Flex {
         query: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values_tensor: FloatTensor<Self>,
-        shape: AttentionShape,
+        options: AttentionOptions,
     ) -> FloatTensor<Self> {
         let query = contiguous(query);
         let [batch, columns] = query.shape().dims();
@@ -95,10 +136,10 @@ impl DecodeKernel for Flex {
             capacity,
             lengths: &lengths,
         };
-        let width = shape.heads * shape.head_dim;
+        let width = options.heads * options.head_dim;
         let output = filled(batch * width, |out| {
             let query = Columns::new(values(&query), columns, 0);
-            decode(shape.dims(), query, cache, out);
+            decode(options.dims(), query, cache, out);
         });
         tensor_of(output, [batch, width])
     }
@@ -107,30 +148,93 @@ impl DecodeKernel for Flex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution, Tolerance};
+    use burn::tensor::{Device, Distribution};
+
+    const BATCH: usize = 3;
+    const CAPACITY: usize = 40;
+
+    /// One after the other, in 64 bits.
+    fn loops(
+        [query, keys, values]: [&[f32]; 3],
+        positions: usize,
+        first: [usize; BATCH],
+        options: AttentionOptions,
+    ) -> Vec<f64> {
+        let (heads, width) = (options.heads, options.head_dim);
+        let mut out = vec![0.0; BATCH * heads * width];
+        for (at, out) in out.chunks_exact_mut(width).enumerate() {
+            let (row, head) = (at / heads, at % heads);
+            let of_keys = row * options.kv_heads + head * options.kv_heads / heads;
+            let cached = |position| (of_keys * CAPACITY + position) * width;
+            let query = &query[row * query.len() / BATCH + head * width..][..width];
+            let window = options.window.unwrap_or(positions).min(positions);
+            let seen = first[row].max(positions - window)..positions;
+            let weights = seen.clone().map(|position| {
+                let pairs = query.iter().zip(&keys[cached(position)..]);
+                let score: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let score = score * options.scale;
+                let capped = options.softcap.map(|cap| cap * (score / cap).tanh());
+                capped.unwrap_or(score).exp()
+            });
+            let weights: Vec<f64> = weights.collect();
+            let sum: f64 = weights.iter().sum();
+            for (weight, position) in weights.iter().zip(seen) {
+                for (out, &value) in out.iter_mut().zip(&values[cached(position)..]) {
+                    *out += weight / sum * f64::from(value);
+                }
+            }
+        }
+        out
+    }
 
     #[test]
-    fn equals_the_plain_body() {
-        let shape = AttentionShape {
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 16,
-            scale: 0.3,
+    fn both_bodies_equal_plain_loops() {
+        let random = |dims: [usize; 4]| {
+            Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex())
         };
-        let device = Device::flex();
-        let random =
-            |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &device);
-        let query: Tensor<2> = random([3, 1, 1, 96]).reshape([3, 96]);
-        let (keys, values) = (random([3, 2, 40, 16]), random([3, 2, 40, 16]));
-        for positions in [1, 7, 40] {
-            let part = |cache: &Tensor<4>| cache.clone().slice([0..3, 0..2, 0..positions, 0..16]);
-            let (keys, values) = (part(&keys), part(&values));
-            let found = attend_cached(query.clone(), keys.clone(), values.clone(), shape);
-            let expected = plain(query.clone(), keys, values, shape);
-            let tolerance = Tolerance::<f32>::absolute(1e-5);
-            found
-                .into_data()
-                .assert_approx_eq(&expected.into_data(), tolerance);
+        let host = |tensor: &Tensor<4>| tensor.clone().try_into_vec_as::<f32>().unwrap();
+        for (heads, kv_heads, head_dim) in [(4, 2, 16), (3, 1, 23), (2, 2, 96)] {
+            let base = AttentionOptions::new(heads, kv_heads, head_dim);
+            let width: usize = base.widths().iter().sum();
+            let query = random([1, 1, BATCH, width]);
+            let keys = random([BATCH, kv_heads, CAPACITY, head_dim]);
+            let values = random([BATCH, kv_heads, CAPACITY, head_dim]);
+            let on_host = [&query, &keys, &values].map(host);
+            let query: Tensor<2> = query.reshape([BATCH, width]);
+            let cases = [1, 7, CAPACITY].into_iter().flat_map(|positions| {
+                let first = [[0; BATCH], [positions / 2, positions - 1, 0]];
+                let options = [(None, None), (Some(5), None), (Some(60), Some(0.5))];
+                first.into_iter().flat_map(move |first| {
+                    options.map(|(window, softcap)| {
+                        let options = AttentionOptions {
+                            window,
+                            softcap,
+                            ..base
+                        };
+                        (positions, first, options)
+                    })
+                })
+            });
+            for (positions, first, options) in cases {
+                let expected = loops(
+                    on_host.each_ref().map(|v| &v[..]),
+                    positions,
+                    first,
+                    options,
+                );
+                let run = || {
+                    let cached = |cache: &Tensor<4>| cache.clone().slice_dim(2, 0..positions);
+                    let (keys, values) = (cached(&keys), cached(&values));
+                    attend_cached(query.clone(), keys, values, Some(&first), options)
+                };
+                for found in [run(), crate::with_plain_bodies(run)] {
+                    let found = found.try_into_vec_as::<f32>().unwrap();
+                    for (found, expected) in found.iter().zip(&expected) {
+                        let error = (f64::from(*found) - expected).abs();
+                        assert!(error < 1e-5, "{found}, {expected}: {options:?}");
+                    }
+                }
+            }
         }
     }
 }

@@ -29,7 +29,9 @@ mod testing;
 mod vocabulary_loss;
 
 pub use activation::activate;
-pub use attention::{AttentionShape, Span, Texts, attention};
+pub use attention::{
+    AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
+};
 pub use cpu::{ActivationKind, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability};

@@ -31,6 +31,18 @@ fn host(tensor: &Tensor<2, Int>) -> Vec<i64> {
     tensor.clone().into_data().iter::<i64>().collect()
 }
 
+/// The first key of each row of a mask `[batch, positions]`, unless a row is all padding or has some
+/// after its first token.
+pub(crate) fn first_keys(mask: &Tensor<2, Int>) -> Option<Vec<usize>> {
+    let [_, positions] = mask.dims();
+    let mask = host(mask);
+    let rows = mask.chunks_exact(positions).map(|row| {
+        let first = row.iter().position(|&value| value != 0)?;
+        (!row[first..].contains(&0)).then_some(first)
+    });
+    rows.collect()
+}
+
 /// The texts of rows of one each, `mask` being 0 at padding, `[batch, seq]`.
 pub(crate) fn rows(mask: Option<&[i64]>, [batch, seq]: [usize; 2]) -> Option<Texts> {
     let starts = (0..batch).map(|row| row * seq);

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
-use super::Span;
+use super::{HiddenKeys, Span};
 use crate::MovedRows;
+use crate::dropout::numbers;
 
 /// The texts of a batch, in the order of their tokens.
 #[derive(Clone, Debug)]
@@ -55,10 +56,10 @@ pub(super) struct Group {
     pub rows: Range<usize>,
     pub texts: usize,
     pub longest: usize,
-    /// The keys that a query does not see, `[texts, 1, longest, longest]` or the same for all.
-    pub hidden: Tensor<4, Bool>,
-    /// Whether these are the later ones alone.
-    pub only_causal: bool,
+    /// The last key that each query sees, `[texts, 1, longest, 1]` or the same for all.
+    last: Tensor<4, Int>,
+    /// The keys that a query does not see, without a window.
+    hidden: HiddenKeys,
     /// The token that each query is, `[texts, 1, longest, 1]`.
     pub tokens: Tensor<4, Int>,
 }
@@ -113,7 +114,7 @@ impl Groups {
 impl Group {
     fn new(texts: &[Span], longest: usize, rows: Range<usize>, device: &Device) -> Self {
         let count = texts.len();
-        let numbers = |values: Vec<u32>, shape: [usize; 4]| {
+        let of_host = |values: Vec<u32>, shape: [usize; 4]| {
             Tensor::<4, Int>::from_data(TensorData::new(values, shape), (device, DType::U32))
         };
         let tokens = texts.iter().flat_map(|span| {
@@ -121,29 +122,55 @@ impl Group {
             let tokens = span.start..span.start + longest;
             tokens.map(|token| token as u32)
         });
-        let later = Tensor::<2, Bool>::tril_mask([longest, longest], 0, device).unsqueeze();
-        let only_causal = texts.iter().all(|span| span.keys == span.queries);
-        let hidden = match only_causal {
-            true => later,
+        let only_later = texts.iter().all(|span| span.keys == span.queries);
+        let last = match only_later {
+            true => of_host((0..longest as u32).collect(), [1, 1, longest, 1]),
             false => {
-                let shape = [count, 1, longest, longest];
-                let keys = texts.iter().map(|span| span.keys as u32).collect();
-                let keys = numbers(keys, [count, 1, 1, 1]).expand(shape);
-                let key = numbers((0..longest as u32).collect(), [1, 1, 1, longest]);
-                later
-                    .expand(shape)
-                    .bool_or(key.expand(shape).greater_equal(keys))
+                let last = texts.iter().flat_map(|span| {
+                    let of_query = move |query: usize| query.min(span.keys - 1) as u32;
+                    (0..longest).map(of_query)
+                });
+                of_host(last.collect(), [count, 1, longest, 1])
             }
+        };
+        let hidden = HiddenKeys {
+            mask: Some(keys_where(&last, |keys, last| keys.greater(last))),
+            only_later,
         };
         Self {
             rows,
             texts: count,
             longest,
+            last,
             hidden,
-            only_causal,
-            tokens: numbers(tokens.collect(), [count, 1, longest, 1]),
+            tokens: of_host(tokens.collect(), [count, 1, longest, 1]),
         }
     }
+
+    /// The keys that a query does not see. Padding on the right sees what the last token does.
+    pub fn hidden(&self, window: Option<usize>) -> HiddenKeys {
+        let Some(window) = window.filter(|&window| window < self.longest) else {
+            return self.hidden.clone();
+        };
+        let early = keys_where(&self.last, |keys, last| {
+            keys.add_scalar(window as u32).lower_equal(last)
+        });
+        HiddenKeys {
+            mask: self.hidden.mask.clone().map(|mask| mask.bool_or(early)),
+            only_later: false,
+        }
+    }
+}
+
+/// Which keys stand so to the last that each query sees, `[texts, 1, longest, 1]`.
+fn keys_where(
+    last: &Tensor<4, Int>,
+    compare: impl FnOnce(Tensor<4, Int>, Tensor<4, Int>) -> Tensor<4, Bool>,
+) -> Tensor<4, Bool> {
+    let [texts, _, longest, _] = last.dims();
+    let shape = [texts, 1, longest, longest];
+    let keys = numbers(longest, &last.device()).reshape([1, 1, 1, longest]);
+    compare(keys.expand(shape), last.clone().expand(shape))
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part};
-use burn_peft_kernels::{FeedForward, dropout, dropout_probability, feed_forward};
+use burn_peft_kernels::{
+    AttentionOptions, FeedForward, dropout, dropout_probability, feed_forward,
+};
 
 use crate::KvCache;
 use crate::decoder::{Decoder, Pass, Positions};
-use crate::parts::{Activation, Heads, attend, project_onto};
+use crate::parts::{Activation, attend, project_onto};
 
 mod config;
 
@@ -73,7 +75,7 @@ pub struct GPT2Attention {
     pub resid_dropout: Dropout,
     /// The heads.
     #[module(skip)]
-    pub heads: Heads,
+    pub heads: AttentionOptions,
 }
 
 /// The feed-forward network (transformers' `GPT2MLP`).
@@ -247,10 +249,9 @@ impl GPT2Attention {
             c_proj: LoraAdapter::new(Conv1D::new(d, d, device)),
             attn_dropout: DropoutConfig::new(config.attn_pdrop).init(),
             resid_dropout: DropoutConfig::new(config.resid_pdrop).init(),
-            heads: Heads {
-                count: config.n_head,
-                head_dim: d / config.n_head,
+            heads: AttentionOptions {
                 scale,
+                ..AttentionOptions::new(config.n_head, config.n_head, d / config.n_head)
             },
         }
     }

@@ -1,43 +1,64 @@
 //! What each position attends to.
 
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_peft_kernels::Texts;
+use burn_peft_kernels::{HiddenKeys, Texts, is_specialised};
 
 use crate::ModelInput;
-use crate::texts::texts;
+use crate::texts::{first_keys, texts};
 
 /// What a row of the batch attends to.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
-    /// The positions *not* attended to, `[batch, 1, seq, past + seq]`; none where a single new
-    /// position attends to everything.
-    pub(crate) masked: Option<Tensor<4, Bool>>,
-    /// Whether the mask says no more than "not to later positions".
-    pub(crate) only_causal: bool,
+    /// The keys that are *not* attended to.
+    pub(crate) hidden: HiddenKeys,
     /// The texts, in place of the mask, where they say it all.
     pub(crate) texts: Option<Texts>,
+    /// The first key of each row, in place of the mask, where a single new position attends to all
+    /// from there on.
+    pub(crate) first: Option<Vec<usize>>,
 }
 
 impl AttentionMask {
-    /// The mask of an input after `past` positions, which are `cached`: the texts themselves
-    /// where that is all the attention needs to know.
+    /// The mask of an input after `past` positions, which are `cached`: the texts themselves, or
+    /// where they begin, if that is all the attention needs to know.
     pub fn of(input: &ModelInput, past: usize, cached: bool) -> Self {
         let device = input.input_ids.device();
         let [_, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
-        if let Some(texts) = (!cached).then(|| texts(input)).flatten() {
+        let from_start = !cached || past == 0;
+        if let Some(texts) = from_start.then(|| texts(input)).flatten() {
             return Self {
-                masked: None,
-                only_causal: false,
                 texts: Some(texts),
+                ..Self::nothing_hidden()
             };
         }
-        match &input.segment_ids {
-            Some(segment_ids) => Self::packed(segment_ids.clone(), past, seq),
-            None => {
-                let mask = input.full_attention_mask(past + seq);
-                Self::new(past, seq, mask, &device)
-            }
+        if let Some(segment_ids) = &input.segment_ids {
+            return Self::packed(segment_ids.clone(), past, seq);
+        }
+        let mask = input.full_attention_mask(past + seq);
+        // Elsewhere than on the CPU, reading the mask costs more than applying it.
+        if let Some(mask) = mask
+            .as_ref()
+            .filter(|_| seq == 1 && is_specialised(&device))
+            && let Some(first) = first_keys(mask)
+        {
+            return Self {
+                first: Some(first),
+                ..Self::nothing_hidden()
+            };
+        }
+        Self::new(past, seq, mask, &device)
+    }
+
+    fn nothing_hidden() -> Self {
+        Self::hiding(None, false)
+    }
+
+    fn hiding(mask: Option<Tensor<4, Bool>>, only_later: bool) -> Self {
+        Self {
+            hidden: HiddenKeys { mask, only_later },
+            texts: None,
+            first: None,
         }
     }
 
@@ -53,11 +74,7 @@ impl AttentionMask {
         // `tril_mask` is false on and below the diagonal.
         let later = Tensor::<2, Bool>::tril_mask([seq, total], past as i64, device);
         let Some(mask) = attention_mask else {
-            return Self {
-                masked: (seq > 1).then(|| later.unsqueeze()),
-                only_causal: past == 0,
-                texts: None,
-            };
+            return Self::hiding((seq > 1).then(|| later.unsqueeze()), past == 0);
         };
         let [batch, _] = mask.dims();
         let is_padding = mask.clone().equal_elem(0);
@@ -72,11 +89,7 @@ impl AttentionMask {
         let no_token_yet = no_token_yet.slice([0..batch, past..total]);
         let no_token_yet = no_token_yet.reshape([batch, 1, seq, 1]);
         let masked = masked.bool_and(no_token_yet.bool_not().expand([batch, 1, seq, total]));
-        Self {
-            masked: Some(masked),
-            only_causal: false,
-            texts: None,
-        }
+        Self::hiding(Some(masked), false)
     }
 
     /// The mask of rows that hold several texts, `[batch, tokens]` being the number of the text
@@ -101,11 +114,7 @@ impl AttentionMask {
         let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
         let other_text = other_text.bool_and(before.bool_not());
         let later = later.unsqueeze::<4>().expand(shape);
-        Self {
-            masked: Some(later.bool_or(other_text)),
-            only_causal: false,
-            texts: None,
-        }
+        Self::hiding(Some(later.bool_or(other_text)), false)
     }
 }
 

@@ -6,6 +6,6 @@ mod mask;
 mod projection;
 
 pub use activation::Activation;
-pub use attention::{Heads, attend, scores, split_heads};
+pub use attention::attend;
 pub use mask::AttentionMask;
 pub(crate) use projection::project_onto;

@@ -28,11 +28,12 @@ impl<'a> Columns<'a> {
 
     pub(crate) fn check(&self, tokens: usize, width: usize) {
         assert!(
-            self.offset + width <= self.stride,
+            tokens < 2 || width <= self.stride,
             "columns beyond the end of a row"
         );
+        let end = tokens.saturating_sub(1) * self.stride + self.offset + width;
         assert!(
-            self.data.len() >= tokens * self.stride,
+            tokens == 0 || self.data.len() >= end,
             "a matrix of fewer than {tokens} rows"
         );
     }

@@ -1,0 +1,109 @@
+//! Attention under a mask, in plain tensors.
+
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, Device, Tensor, activation::softmax, module};
+
+use super::AttentionOptions;
+
+/// The keys that queries do not see.
+#[derive(Clone, Debug)]
+pub struct HiddenKeys {
+    /// `[batch, 1, queries, keys]`, or one row for the whole batch; none where all are seen.
+    pub mask: Option<Tensor<4, Bool>>,
+    /// Whether these are no more than the later ones.
+    pub only_later: bool,
+}
+
+impl HiddenKeys {
+    /// With those that lie before the window of `queries` queries, which are the last of `keys`
+    /// positions.
+    pub fn within(&self, window: Option<usize>, queries: usize, keys: usize, on: &Device) -> Self {
+        let Some(window) = window.filter(|&window| window < keys) else {
+            return self.clone();
+        };
+        // `triu_mask` is true below the diagonal of this number.
+        let first = (keys - queries) as i64 + 1 - window as i64;
+        let early = Tensor::<2, Bool>::triu_mask([queries, keys], first, on);
+        let early = early.unsqueeze::<4>();
+        let mask = match &self.mask {
+            Some(mask) => mask.clone().bool_or(early.expand(mask.dims())),
+            None => early,
+        };
+        Self {
+            mask: Some(mask),
+            only_later: false,
+        }
+    }
+}
+
+/// The scaled and capped scores `[batch, heads, queries, keys]`; those of hidden keys are negative
+/// infinity. The window is left to `hidden`.
+pub fn attention_scores(
+    query: Tensor<4>,
+    keys: Tensor<4>,
+    hidden: &HiddenKeys,
+    options: &AttentionOptions,
+) -> Tensor<4> {
+    let [batch, heads, queries, _] = query.dims();
+    let total = keys.dims()[2];
+    let scores = by_group(query, options).matmul(keys.swap_dims(2, 3)) * options.scale;
+    let scores = scores.reshape([batch, heads, queries, total]);
+    let scores = match options.softcap {
+        Some(cap) => (scores / cap).tanh() * cap,
+        None => scores,
+    };
+    match &hidden.mask {
+        Some(mask) => {
+            let shape = scores.dims();
+            scores.mask_fill(mask.clone().expand(shape), f32::NEG_INFINITY)
+        }
+        None => scores,
+    }
+}
+
+/// What queries `[batch, heads, queries, head_dim]` make of keys and values `[batch, kv_heads,
+/// keys, head_dim]`, of which each sees at least one; `drop` drops some of the weights. The window
+/// is left to `hidden`.
+pub fn attend_masked(
+    query: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    hidden: &HiddenKeys,
+    options: &AttentionOptions,
+    drop: Option<impl FnOnce(Tensor<4>) -> Tensor<4>>,
+) -> Tensor<4> {
+    let shape @ [batch, heads, queries, _] = query.dims();
+    let total = keys.dims()[2];
+    let records = [&query, &keys, &values]
+        .iter()
+        .any(|tensor| tensor.is_autodiff());
+    // Burn's own takes as many heads of keys as of queries on every device.
+    if !records && drop.is_none() && options.kv_heads == heads {
+        let causal = hidden.only_later && queries > 1;
+        let mask = hidden.mask.clone().filter(|_| !hidden.only_later);
+        let mask = mask.map(|mask| mask.expand([batch, heads, queries, total]));
+        let of_module = AttentionModuleOptions {
+            scale: Some(options.scale),
+            softcap: options.softcap,
+            is_causal: causal,
+        };
+        return module::attention(query, keys, values, mask, None, of_module);
+    }
+    let weights = softmax(attention_scores(query, keys, hidden, options), 3);
+    let weights = match drop {
+        Some(drop) => drop(weights),
+        None => weights,
+    };
+    by_group(weights, options).matmul(values).reshape(shape)
+}
+
+/// From `[batch, heads, queries, n]` to `[batch, kv_heads, heads / kv_heads · queries, n]`: the
+/// heads that share keys are rows of one product.
+fn by_group(of_heads: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
+    let [batch, heads, queries, n] = of_heads.dims();
+    if options.kv_heads == heads {
+        return of_heads;
+    }
+    let group = heads / options.kv_heads;
+    of_heads.reshape([batch, options.kv_heads, group * queries, n])
+}
