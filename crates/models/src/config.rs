@@ -158,6 +158,10 @@ pub struct CommonConfig {
     pub num_hidden_layers: usize,
     /// Attention heads per block.
     pub num_attention_heads: usize,
+    /// Heads of keys and values: fewer where queries are grouped.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
     /// Whether the head's weight is the token embedding.
@@ -186,6 +190,8 @@ impl CommonConfig {
             token_dim: self.hidden_size,
             num_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
             max_positions: self.max_positions,
         }
     }

@@ -30,7 +30,7 @@ pub use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight, set_seed, 
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};
 pub use files::tensor_file;
-pub use layers::{BaseLayer, Conv1D, LayerInfo, LayerInput, LayerKind, LayerNorm};
+pub use layers::{BaseLayer, Conv1D, LayerInfo, LayerInput, LayerKind, LayerNorm, RmsNorm};
 pub use method::{
     Base, Extra, Frozen, Init, LayerMethod, Method, ModelInfo, ModelMethod, Split, StateDict,
     StepGradients, StepLayer, TensorSpec,

@@ -1,7 +1,6 @@
 //! Random weights, drawn as transformers' `_init_weights` draws them.
 
 use burn::tensor::{Device, TensorData};
-use burn_peft::LayerKind;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -14,17 +13,15 @@ use crate::decoder::Decoder;
 /// The weights of a fresh model, each made when it is asked for.
 ///
 /// Linear and embedding weights are normal with the family's standard deviation
-/// ([`Decoder::initial_std`]); biases are zero, norms start at one and zero. A tensor's numbers
+/// ([`Decoder::initial_std`]); biases are zero, norms start as their layers make them. A tensor's numbers
 /// depend on `seed` and its name alone.
 pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor<'static>> {
     let make = |weight: WeightInfo| {
-        let WeightInfo { name, shape, kind } = weight;
-        let start = if name.ends_with(".bias") {
-            Start::Constant(0.0)
-        } else if kind == LayerKind::LayerNorm {
-            Start::Constant(1.0)
-        } else {
-            Start::Normal(C::Model::initial_std(config, &name))
+        let WeightInfo { name, shape, start } = weight;
+        let start = match start {
+            Some(value) => Start::Constant(value),
+            None if name.ends_with(".bias") => Start::Constant(0.0),
+            None => Start::Normal(C::Model::initial_std(config, &name)),
         };
         let stream = hash(&name);
         NamedTensor::new(name, shape.clone(), move || {
@@ -40,8 +37,8 @@ pub(crate) struct WeightInfo {
     pub name: String,
     /// The shape in the checkpoint.
     pub shape: Vec<usize>,
-    /// The kind of its layer.
-    pub kind: LayerKind,
+    /// What all values of a norm's weight start at.
+    pub start: Option<f32>,
 }
 
 /// The weights of a model with this configuration, of which none is made.
@@ -53,7 +50,12 @@ pub(crate) fn weights_of<C: ModelConfig>(config: &C) -> Vec<WeightInfo> {
         slot.visit_base(&mut |name, param| {
             let name = format!("{path}.{name}");
             let shape = shape_in_file(param, is_transposed(&name, kind));
-            weights.push(WeightInfo { name, shape, kind });
+            let start = kind.is_norm().then(|| param.to_data().iter::<f32>().next());
+            weights.push(WeightInfo {
+                name,
+                shape,
+                start: start.flatten(),
+            });
         });
     });
     weights

@@ -217,7 +217,7 @@ fn check_shape(name: &str, found: &[usize], param: &dyn AnyParam, transposed: bo
 
 /// Whether [`burn_peft::cast_frozen`] takes the weight: biases and norms stay in 32 bits.
 fn is_castable(name: &str, kind: LayerKind) -> bool {
-    kind != LayerKind::LayerNorm && name.ends_with(".weight")
+    !kind.is_norm() && name.ends_with(".weight")
 }
 
 /// The type in which a weight of so many numbers comes to the device: 32 bits where they fit, or

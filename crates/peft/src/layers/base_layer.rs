@@ -190,4 +190,21 @@ macro_rules! weight_and_bias {
     };
 }
 
-pub(crate) use weight_and_bias;
+/// The same of layers that have a `weight` and no more.
+macro_rules! weight_alone {
+    () => {
+        fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
+            visit("weight", &self.weight);
+        }
+
+        fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
+            visit("weight", &mut self.weight);
+        }
+
+        fn device(&self) -> Device {
+            self.weight.lazy_device()
+        }
+    };
+}
+
+pub(crate) use {weight_alone, weight_and_bias};

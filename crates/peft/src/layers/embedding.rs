@@ -3,7 +3,7 @@
 use burn::nn::Embedding;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-use super::base_layer::replace;
+use super::base_layer::{replace, weight_alone};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 impl BaseLayer for Embedding {
@@ -42,17 +42,7 @@ impl BaseLayer for Embedding {
         replace(&mut self.weight, weight);
     }
 
-    fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        visit("weight", &self.weight);
-    }
-
-    fn visit_params_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        visit("weight", &mut self.weight);
-    }
-
-    fn device(&self) -> Device {
-        self.weight.lazy_device()
-    }
+    weight_alone!();
 
     fn describe(&self) -> Tree {
         let [rows, d] = self.dims();

@@ -13,14 +13,26 @@ pub enum LayerKind {
     Embedding,
     /// `torch.nn.LayerNorm`.
     LayerNorm,
+    /// A root-mean-square norm, whose class has another name in every family.
+    RmsNorm,
     /// A whole part of a model that holds layers: attention, feed-forward network. It has no
     /// weight.
     Module,
 }
 
+impl LayerKind {
+    /// Whether it is a norm: its weight is a vector, which stays in 32 bits.
+    pub fn is_norm(self) -> bool {
+        matches!(self, Self::LayerNorm | Self::RmsNorm)
+    }
+}
+
 impl fmt::Display for LayerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        match self {
+            Self::RmsNorm => f.write_str("RMSNorm"),
+            kind => fmt::Debug::fmt(kind, f),
+        }
     }
 }
 

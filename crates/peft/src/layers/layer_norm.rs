@@ -15,9 +15,23 @@ use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 pub struct LayerNorm {
     /// The scale, `[d]`.
     pub weight: Param<Tensor<1>>,
-    /// The shift, `[d]`.
-    pub bias: Param<Tensor<1>>,
+    /// The shift, `[d]`, if there is one.
+    pub bias: Option<Param<Tensor<1>>>,
     epsilon: f64,
+    /// transformers' name for it.
+    #[module(skip)]
+    class: &'static str,
+}
+
+/// torch's own.
+const CLASS: &str = "LayerNorm";
+
+/// A small number as Python prints it: 0.00001 is `1e-05`.
+pub(super) fn printed(epsilon: f64) -> String {
+    match format!("{epsilon:e}").split_once("e-") {
+        Some((digits, exponent)) if epsilon < 1e-4 => format!("{digits}e-{exponent:0>2}"),
+        _ => format!("{epsilon:?}"),
+    }
 }
 
 impl LayerNorm {
@@ -25,8 +39,18 @@ impl LayerNorm {
     pub fn new(d: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: Initializer::Ones.init([d], device),
-            bias: Initializer::Zeros.init([d], device),
+            bias: Some(Initializer::Zeros.init([d], device)),
             epsilon,
+            class: CLASS,
+        }
+    }
+
+    /// The same without a shift, under a family's own name for it (Cohere's `CohereLayerNorm`).
+    pub fn without_bias(class: &'static str, d: usize, epsilon: f64, device: &Device) -> Self {
+        Self {
+            bias: None,
+            class,
+            ..Self::new(d, epsilon, device)
         }
     }
 }
@@ -44,8 +68,7 @@ impl BaseLayer for LayerNorm {
     }
 
     fn forward_base(&self, input: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = (self.weight.val(), self.bias.val());
-        layer_norm(input, weight, Some(bias), self.epsilon)
+        layer_norm(input, self.weight.val(), self.bias(), self.epsilon)
     }
 
     fn forward_with(
@@ -63,22 +86,20 @@ impl BaseLayer for LayerNorm {
 
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight.squeeze_dim(0));
-        if let Some(bias) = bias {
-            replace(&mut self.bias, bias);
+        if let (Some(param), Some(bias)) = (&mut self.bias, bias) {
+            replace(param, bias);
         }
     }
 
-    weight_and_bias!();
+    weight_and_bias!(weight, bias);
 
     fn describe(&self) -> Tree {
-        let [d, _] = self.dims();
-        // As Python prints 0.00001 and 0.000001.
-        let epsilon = match format!("{:e}", self.epsilon).split_once("e-") {
-            Some((digits, exponent)) if self.epsilon < 1e-4 => format!("{digits}e-{exponent:0>2}"),
-            _ => format!("{:?}", self.epsilon),
-        };
+        if self.class != CLASS {
+            return Tree::Leaf(format!("{}()", self.class));
+        }
+        let ([d, _], epsilon) = (self.dims(), printed(self.epsilon));
         Tree::Leaf(format!(
-            "LayerNorm(({d},), eps={epsilon}, elementwise_affine=True)"
+            "{CLASS}(({d},), eps={epsilon}, elementwise_affine=True)"
         ))
     }
 }

@@ -6,8 +6,10 @@ mod embedding;
 mod info;
 mod layer_norm;
 mod linear;
+mod rms_norm;
 
 pub use base_layer::{BaseLayer, LayerInput};
 pub use conv1d::Conv1D;
 pub use info::{LayerInfo, LayerKind};
 pub use layer_norm::LayerNorm;
+pub use rms_norm::RmsNorm;

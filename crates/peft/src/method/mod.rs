@@ -283,9 +283,13 @@ pub trait LayerMethod: Debug + Send + Sync {
     }
 
     /// What PEFT prints of the adapter beside `base_layer`: the name of each part (`lora_A`) and
-    /// the module it holds for this adapter (`Linear(in_features=…)`).
+    /// the module it holds for this adapter (`Linear(in_features=…)`), or
+    /// [`AS_THE_LAYER`] for a copy of the layer.
     fn parts(&self) -> Vec<(String, String)>;
 }
+
+/// In the place of a printed module: the layer, as it prints itself.
+pub const AS_THE_LAYER: &str = "a copy of the layer";
 
 /// First values made from a layer's weight.
 #[derive(Clone, Debug)]

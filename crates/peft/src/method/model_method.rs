@@ -13,8 +13,12 @@ pub struct ModelInfo {
     pub token_dim: usize,
     /// The number of blocks with an attention.
     pub num_layers: usize,
-    /// The number of heads that keys and values have.
+    /// The number of heads that queries have.
     pub num_attention_heads: usize,
+    /// The number of heads that keys and values have: fewer where queries are grouped.
+    pub num_key_value_heads: usize,
+    /// The width of a head.
+    pub head_dim: usize,
     /// The number of positions the model knows.
     pub max_positions: usize,
 }
@@ -28,7 +32,7 @@ pub struct Extra {
     /// Extra positions before the embeddings, `[positions, token_dim]`.
     pub embeddings: Option<Tensor<2>>,
     /// For each layer the keys and values of extra positions,
-    /// `[num_attention_heads, positions, head_dim]`; empty where there are none. They stand
+    /// `[num_key_value_heads, positions, head_dim]`; empty where there are none. They stand
     /// before the extra embeddings.
     pub keys_and_values: Vec<(Tensor<3>, Tensor<3>)>,
 }

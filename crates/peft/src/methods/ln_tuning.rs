@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CommonConfig, TargetModules};
+use crate::method::AS_THE_LAYER;
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors,
     target,
@@ -33,7 +34,7 @@ impl Method for LNTuningConfig {
     crate::method_of_keys!();
 
     fn supports(&self, layer: &LayerInfo) -> bool {
-        layer.kind == LayerKind::LayerNorm
+        layer.kind.is_norm()
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
@@ -99,7 +100,6 @@ impl LayerMethod for NormLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        let norm = format!("LayerNorm(({},), elementwise_affine=True)", self.d);
-        vec![("ln_tuning_layers".into(), norm)]
+        vec![("ln_tuning_layers".into(), AS_THE_LAYER.into())]
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::FloatDType;
 use burn_peft_kernels::Quantization;
 
-use crate::{Adaptable, LayerKind, Path, Slot};
+use crate::{Adaptable, Path, Slot};
 
 /// Keeps the frozen weights of linear layers and embeddings in `dtype`: their products and
 /// look-ups give 32-bit values as before. Norms, biases, adapters and whatever is trained stay as
@@ -16,7 +16,7 @@ pub fn cast_frozen<M: Adaptable>(model: &mut M, dtype: FloatDType) {
 }
 
 pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
-    if slot.kind() == LayerKind::LayerNorm {
+    if slot.kind().is_norm() {
         return;
     }
     slot.visit_base_mut(&mut |name, param| {

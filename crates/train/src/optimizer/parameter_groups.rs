@@ -63,6 +63,8 @@ mod tests {
             "model.layers.0.input_layernorm.weight",
             "model.layers.0.self_attn.q_norm.weight",
             "model.norm.weight",
+            "gpt_neox.final_layer_norm.weight",
+            "model.layers.0.post_feedforward_layernorm.weight",
         ] {
             assert!(!decays(name), "{name}");
         }

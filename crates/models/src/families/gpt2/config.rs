@@ -133,6 +133,8 @@ impl ModelConfig for Gpt2Config {
             hidden_size: self.n_embd,
             num_hidden_layers: self.n_layer,
             num_attention_heads: self.n_head,
+            num_key_value_heads: self.n_head,
+            head_dim: self.n_embd / self.n_head,
             initializer_range: self.initializer_range,
             tie_word_embeddings: self.tie_word_embeddings,
             eos_token_id: self.eos_token_id.clone(),

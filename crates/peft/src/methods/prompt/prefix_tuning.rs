@@ -6,8 +6,8 @@
 //! projected: [K_1; V_1; K_2; …] = W2 tanh(W1 p + b1) + b2       P [T, d]
 //! ```
 //!
-//! `T` is `num_virtual_tokens`, `d` `token_dim`; K and V are split into heads as the layer's own
-//! keys and values are. It costs `T · layers · 2 · d` parameters (368,640 for 10 tokens of GPT-2,
+//! `T` is `num_virtual_tokens`, `d` `token_dim`, which here is the width of a layer's keys; K and V
+//! are split into heads as the layer's own keys and values are. It costs `T · layers · 2 · d` parameters (368,640 for 10 tokens of GPT-2,
 //! more than LoRA of rank 8) and `T` positions; the projection, of width `encoder_hidden_size`,
 //! costs `2 · layers · d · encoder_hidden_size` more in training, and is not saved. It cannot be
 //! merged. The prefix is the first content of the cache in generation.
@@ -103,10 +103,17 @@ impl Method for PrefixTuningConfig {
 
     fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         self.validate()?;
-        let d = model.token_dim;
+        // Under grouped queries, sizes are those of keys and values.
+        let heads = model.num_key_value_heads;
+        let d = heads * model.head_dim;
+        let model = ModelInfo {
+            token_dim: d,
+            num_attention_heads: heads,
+            ..model.clone()
+        };
         let hidden = self.encoder_hidden_size.unwrap_or(d);
         let config = Self {
-            prompt: self.prompt.fitted(model)?,
+            prompt: self.prompt.fitted(&model)?,
             encoder_hidden_size: Some(hidden),
             ..self.clone()
         };
@@ -115,7 +122,7 @@ impl Method for PrefixTuningConfig {
         let encoder = PrefixEncoder {
             positions: self.prompt.num_virtual_tokens,
             layers: model.num_layers,
-            heads: model.num_attention_heads,
+            heads,
             token_dim: d,
             transform: is_projected.then(|| {
                 [

@@ -1,6 +1,7 @@
 //! The decorated layer as PEFT prints it.
 
 use super::LoraAdapter;
+use crate::method::AS_THE_LAYER;
 use crate::{BaseLayer, Slot, Tree};
 
 impl<M: BaseLayer> LoraAdapter<M> {
@@ -13,7 +14,11 @@ impl<M: BaseLayer> LoraAdapter<M> {
                     true => "ParameterDict",
                     false => "ModuleDict",
                 };
-                let entry = (adapter.name.clone(), Tree::Leaf(module));
+                let module = match module.as_str() {
+                    AS_THE_LAYER => base.clone(),
+                    _ => Tree::Leaf(module),
+                };
+                let entry = (adapter.name.clone(), module);
                 match children.iter_mut().find(|(name, _)| *name == part) {
                     Some((_, Tree::Node { children, .. })) => children.push(entry),
                     _ => children.push((part, Tree::node(kind, vec![entry]))),
