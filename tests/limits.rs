@@ -13,7 +13,7 @@ use burn_peft::get_peft_model;
 use burn_peft::methods::IA3Config;
 use burn_peft_device::max_tensor_bytes;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::weights::{initial_weights, load_weights, save_model};
+use burn_peft_models::weights::{SaveOptions, initial_weights, load_weights, save_model};
 use burn_peft_models::{
     CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, KvCache, LmBatch, ModelConfig, Pretrained,
 };
@@ -197,7 +197,7 @@ fn the_vocabulary_of_gpt2_fits_in_float16() {
         folder.path(),
         &config.to_json(),
         initial_weights(&config, 1),
-        true,
+        &SaveOptions::default(),
     )
     .unwrap();
     let files = ModelFiles::folder(folder.path());

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_peft::{LoraConfig, PeftModel, get_peft_model};
 use burn_peft_data::{Example, Examples, Shape, train_bpe};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::weights::{initial_weights, save_model};
+use burn_peft_models::weights::{SaveOptions, initial_weights, save_model};
 use burn_peft_models::{AutoModel, Gpt2Config, ModelConfig, Pretrained};
 use burn_peft_train::{TrainOptions, TrainingArguments, train};
 use serde_json::{Value, json};
@@ -95,8 +95,13 @@ pub fn models(scratch: &Path) -> Vec<Case> {
             tie_word_embeddings: tie,
             ..config.clone()
         };
-        save_model(path, &config.to_json(), initial_weights(&config, 1), true)
-            .expect("a model is written");
+        save_model(
+            path,
+            &config.to_json(),
+            initial_weights(&config, 1),
+            &SaveOptions::default(),
+        )
+        .expect("a model is written");
     }
     let whole = folder(&whole, |_| true);
     let mut halved = folder(&halved, |_| true);

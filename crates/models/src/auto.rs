@@ -10,7 +10,7 @@ use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, rea
 use crate::decoder::Decoder;
 use crate::families::gpt2::GPT2LMHeadModel;
 use crate::hub::ModelFiles;
-use crate::weights::{NamedTensor, Pretrained, initial_weights};
+use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights};
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
 
 /// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
@@ -164,8 +164,16 @@ impl Pretrained for AutoModel {
         Self::load(files, device, Some(narrow))
     }
 
-    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
-        each_model!(self, model => model.save_pretrained(directory))
+    fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
+        each_model!(self, model => model.reload(directory))
+    }
+
+    fn dtype(&self) -> FloatDType {
+        each_model!(self, model => Pretrained::dtype(model))
+    }
+
+    fn save_with(&self, directory: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        each_model!(self, model => model.save_with(directory, options))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::FloatDType;
 use burn_peft::ModelInfo;
 use burn_peft_files::{json_problem, plain_words, read_text};
 use serde::de::DeserializeOwned;
@@ -94,19 +95,39 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
         object(text).and_then(parse).map_err(ModelError::Config)
     }
 
-    /// The text of a `config.json`, keys sorted as transformers sorts them. `dtype`, where the
-    /// file had it, becomes `float32`: the type of the weights this crate writes.
+    /// The text of a `config.json` beside weights in 32 bits, keys sorted as transformers sorts
+    /// them.
     fn to_json(&self) -> String {
+        self.to_json_with(FloatDType::F32)
+    }
+
+    /// The text of a `config.json` beside weights of this type, which `dtype` says: where it is
+    /// `F32`, only if the file had the key.
+    fn to_json_with(&self, dtype: FloatDType) -> String {
+        let mut map = self.to_map();
+        set_dtype(&mut map, dtype);
+        let map: BTreeMap<_, _> = map.into_iter().collect();
+        format!("{:#}\n", Value::Object(map.into_iter().collect()))
+    }
+
+    /// The keys of a `config.json`.
+    fn to_map(&self) -> Map<String, Value> {
         let Ok(Value::Object(map)) = serde_json::to_value(self) else {
             unreachable!("a struct of plain values is a JSON object");
         };
-        let mut map: BTreeMap<_, _> = map.into_iter().collect();
-        for key in ["dtype", "torch_dtype"] {
-            if let Some(dtype) = map.get_mut(key) {
-                *dtype = "float32".into();
-            }
+        map
+    }
+
+    /// The type of the weights that the file lies beside: what its `dtype` (or `torch_dtype`) says,
+    /// if that is one of 16 bits.
+    fn dtype(&self) -> FloatDType {
+        let map = self.to_map();
+        let mut named = DTYPE_KEYS.iter().filter_map(|key| map.get(*key)?.as_str());
+        match named.next() {
+            Some("float16") => FloatDType::F16,
+            Some("bfloat16") => FloatDType::BF16,
+            _ => FloatDType::F32,
         }
-        format!("{:#}\n", Value::Object(map.into_iter().collect()))
     }
 
     /// Checks that the values make a model.
@@ -194,6 +215,26 @@ impl CommonConfig {
             head_dim: self.head_dim,
             max_positions: self.max_positions,
         }
+    }
+}
+
+/// The keys that name the type of the weights, in transformers 5 and 4.
+const DTYPE_KEYS: [&str; 2] = ["dtype", "torch_dtype"];
+
+/// Sets the type of the weights in a `config.json`.
+pub(crate) fn set_dtype(map: &mut Map<String, Value>, dtype: FloatDType) {
+    let name = match dtype {
+        FloatDType::F16 => "float16",
+        FloatDType::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    for key in DTYPE_KEYS {
+        if let Some(found) = map.get_mut(key) {
+            *found = name.into();
+        }
+    }
+    if name != "float32" && !DTYPE_KEYS.iter().any(|key| map.contains_key(*key)) {
+        map.insert(DTYPE_KEYS[0].into(), name.into());
     }
 }
 

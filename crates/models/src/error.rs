@@ -45,6 +45,19 @@ pub enum ModelError {
     /// Weights that do not fit the model or cannot be used, with the reason.
     #[error("{0}")]
     Weights(String),
+    /// A weight that the type it is to be written in cannot hold.
+    #[error(
+        "{}: tensor `{name}` holds {value}, which is beyond float16's largest number, 65504",
+        path.display()
+    )]
+    OutOfRange {
+        /// The tensor.
+        name: String,
+        /// The value.
+        value: f32,
+        /// The file.
+        path: PathBuf,
+    },
     /// An input the model cannot take, with the reason.
     #[error("{0}")]
     Input(String),

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn_peft::parameters::thousands;
 use burn_peft_models::AutoConfig;
-use burn_peft_models::weights::save_model;
+use burn_peft_models::weights::{SaveOptions, save_model, weight_files};
 use burn_peft_train::RunFolder;
 
 use crate::output::say;
@@ -24,7 +24,7 @@ pub struct Args {
     /// gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a config.json (or its folder)
     #[arg(value_name = "PRESET|CONFIG.JSON")]
     model: String,
-    /// The folder that gets config.json and model.safetensors
+    /// The folder that gets config.json and model.safetensors (of a large model, its shards)
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Seed of the random numbers
@@ -44,8 +44,10 @@ pub fn run(args: Args) -> Result<()> {
         "{place} is a file, --output is a folder"
     );
     RunFolder::check_not_in_use(&args.output)?;
-    let weights = args.output.join("model.safetensors");
-    if weights.exists() && !args.force {
+    let there = weight_files(&args.output).with_context(|| format!("cannot read {place}"))?;
+    if let Some(weights) = there.first()
+        && !args.force
+    {
         bail!(
             "{} is there already: choose another --output, or give --force to replace it with \
              random weights",
@@ -53,7 +55,11 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     let tensors = config.initial_weights(args.seed);
-    save_model(&args.output, &config.to_json(), tensors, false)?;
+    let options = SaveOptions {
+        finite: false,
+        ..SaveOptions::default()
+    };
+    save_model(&args.output, &config.to_json(), tensors, &options)?;
     say(format!(
         "{place}: {} with {} random parameters, seed {}",
         config.common().model_type,

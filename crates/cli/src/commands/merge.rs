@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_peft::PeftModel;
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::weight_files;
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::RunFolder;
 use tempfile::TempDir;
@@ -20,8 +21,9 @@ const EXAMPLE: &str = "\
 Example:
   peft merge --model gpt2 --adapter out --output gpt2-merged
 
-The output is a model folder as transformers reads it: config.json, model.safetensors (float32)
-and the model's tokenizer. It needs no adapter any more. A model without tokenizer files is merged
+The output is a model folder as transformers reads it: config.json, model.safetensors (in the type of
+the model's own: float32, bfloat16 or float16; above 5 GB several files with an index) and the
+model's tokenizer. It needs no adapter any more. A model without tokenizer files is merged
 without, and it is said; --tokenizer names one.";
 
 /// The command line of `peft merge`.
@@ -155,6 +157,12 @@ fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
                 fs::create_dir_all(parent)?;
             }
             fs::rename(folder.join(name), output.join(name))?;
+        }
+        // Weights of an earlier model must not be taken for this one's.
+        for old in weight_files(output)? {
+            if !names.iter().any(|(name, _)| output.join(name) == old) {
+                fs::remove_file(old)?;
+            }
         }
     }
     Ok(names

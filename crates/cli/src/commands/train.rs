@@ -15,6 +15,7 @@ use burn_peft_data::{DataSet, SlicedPath};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
@@ -338,14 +339,14 @@ impl Job {
             settings: mem::take(&mut self.settings),
             commands: commands(&self.config, &config_file),
         };
-        let files: &[&str] = if self.config.is_full_training() {
-            &["config.json", "model.safetensors"]
+        let mut written: Vec<PathBuf> = Vec::new();
+        if !self.config.is_full_training() {
+            let files = [CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME].map(|name| dir.join(name));
+            written.extend(files.into_iter().filter(|path| path.exists()));
         } else {
-            &[CONFIG_NAME, WEIGHTS_NAME, TRAINING_NAME]
-        };
-        let mut written: Vec<PathBuf> = files.iter().map(|name| dir.join(name)).collect();
-        written.retain(|path| path.exists());
-        if self.config.is_full_training() {
+            written.push(dir.join("config.json"));
+            let weights = weight_files(dir);
+            written.extend(weights.with_context(|| format!("cannot read {}", dir.display()))?);
             // A whole model's folder is to be of use as it is.
             let tokenizer = self.config.tokenizer.as_deref();
             written.extend(crate::beside::copy(&self.base, tokenizer, dir)?);

@@ -1,6 +1,7 @@
 //! Model folders as named tensors on the host: what every family is loaded from and written to.
 //!
-//! A file format is one file here, an implementation of [`Weights`].
+//! A file format is one file here (`safetensors`): an implementation of [`Weights`] to read it, a
+//! function that writes [`NamedTensor`]s.
 
 mod init;
 mod load;
@@ -8,6 +9,7 @@ mod named;
 mod pretrained;
 mod safetensors;
 mod save;
+mod shards;
 
 pub use init::initial_weights;
 pub(crate) use init::weights_of;
@@ -15,9 +17,11 @@ pub use load::load_weights;
 pub use named::NamedTensor;
 pub use pretrained::Pretrained;
 pub use safetensors::Checkpoint;
-pub use save::save_model;
+use save::size_of;
+pub use save::{SaveOptions, save_model};
+pub use shards::weight_files;
 
-use burn::tensor::TensorData;
+use burn::tensor::{FloatDType, TensorData};
 
 use crate::Result;
 use crate::hub::ModelFiles;
@@ -30,6 +34,9 @@ const CONFIG: &str = "config.json";
 pub trait Weights: Send + Sync {
     /// The names of all tensors, sorted.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// The type that most of them are kept in: `F32`, `F16` or `BF16`.
+    fn dtype(&self) -> FloatDType;
 
     /// The shape of a tensor, if there is one of this name.
     fn shape(&self, name: &str) -> Option<&[usize]>;

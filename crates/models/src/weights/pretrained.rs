@@ -9,10 +9,11 @@ use burn_peft::tensor_file::transpose;
 use super::load::{
     check_last_block, is_transposed, load, load_lazily, shape_in_file, untie_other_head,
 };
-use super::{CONFIG, NamedTensor, Weights, open, save_model};
-use crate::Result;
-use crate::config::ModelConfig;
+use super::{CONFIG, NamedTensor, SaveOptions, Weights, open, save_model};
+use crate::CausalLm;
+use crate::config::{ModelConfig, parse, read, set_dtype};
 use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
 use crate::hub::{self, ModelFiles};
 
 /// A model that comes from and goes to a Hugging Face folder; every [`Decoder`] does.
@@ -50,12 +51,43 @@ pub trait Pretrained: Sized {
         narrow: Option<FloatDType>,
     ) -> Result<Self>;
 
-    /// Writes `config.json` and `model.safetensors` so that transformers loads them. Adapters are
-    /// left out unless they are merged; a tied head that would change by it is written untied.
+    /// Sets the weights to those that this model has written, with [`save_with`](Self::save_with)
+    /// or [`save_pretrained`](Self::save_pretrained); the rest, its [`dtype`](Self::dtype) among
+    /// it, stays.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or another model's.
+    fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()>;
+
+    /// The type of the weights in the files that it comes from; `F32` of a new model.
+    fn dtype(&self) -> FloatDType;
+
+    /// Writes `config.json` and `model.safetensors`, or its shards, so that transformers loads them,
+    /// in the [`dtype`](Self::dtype) the model was read from; in 32 bits where a weight has left
+    /// the range of float16. Adapters are left out unless they are merged; a tied head that would
+    /// change by it is written untied.
     ///
     /// # Errors
     /// If a weight is not finite or a file cannot be written; there are no partial files then.
-    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()>;
+    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let options = SaveOptions {
+            dtype: self.dtype(),
+            ..SaveOptions::default()
+        };
+        match self.save_with(&directory, &options) {
+            Err(error @ ModelError::OutOfRange { .. }) => {
+                tracing::warn!("{error}: all weights are saved in float32");
+                self.save_with(directory, &SaveOptions::default())
+            }
+            saved => saved,
+        }
+    }
+
+    /// As [`save_pretrained`](Self::save_pretrained), in another type or in files of another size.
+    ///
+    /// # Errors
+    /// As [`save_pretrained`](Self::save_pretrained); a weight that is out of the type's range.
+    fn save_with(&self, directory: impl AsRef<Path>, options: &SaveOptions) -> Result<()>;
 }
 
 impl<D: Decoder> Pretrained for D {
@@ -75,20 +107,37 @@ impl<D: Decoder> Pretrained for D {
         Ok(model)
     }
 
-    fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
+    fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
+        let weights = open(&ModelFiles::folder(directory.as_ref()))?;
+        let mut model = D::new(self.config(), &self.device());
+        load(&mut model, weights.as_ref())?;
+        *self = model;
+        Ok(())
+    }
+
+    fn dtype(&self) -> FloatDType {
+        self.config().dtype()
+    }
+
+    fn save_with(&self, directory: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
         // A clone shares the weights.
         let mut model = self.clone();
         burn_peft::untie_merged(&mut model)?;
-        let config = model.config().to_json();
-        save_model(directory.as_ref(), &config, tensors(&model), true)
+        let config = model.config().to_json_with(options.dtype);
+        save_model(directory.as_ref(), &config, tensors(&model), options)
     }
 }
 
 /// The model that `config.json` describes, before its weights, and these.
 fn open_model<D: Decoder>(files: &ModelFiles, device: &Device) -> Result<(D, Box<dyn Weights>)> {
     let path = files.get(CONFIG)?;
-    let mut config = D::Config::from_file(&path)?;
+    let mut keys = read(&path)?;
+    let parsed = |keys| parse(keys).map_err(|reason| ModelError::file(&path, reason));
+    parsed(keys.clone()).map(drop::<D::Config>)?;
     let weights = open(files)?;
+    // What it is saved in again, whatever the file says.
+    set_dtype(&mut keys, weights.dtype());
+    let mut config: D::Config = parsed(keys)?;
     check_last_block::<D>(&config, weights.as_ref())?;
     untie_other_head::<D>(&mut config, weights.as_ref(), &path)?;
     Ok((D::new(&config, device), weights))

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::TensorData;
+use burn::tensor::{FloatDType, TensorData};
 use burn_peft::tensor_file::{explain, to_f32};
 use burn_peft_files::read_text;
 use memmap2::Mmap;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
 
 use super::{INDEX, WEIGHTS, Weights};
 use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
+
+mod write;
+
+pub(super) use write::write;
 
 /// The weights of a model folder, mapped into memory: `model.safetensors`, or the shards that
 /// `model.safetensors.index.json` lists.
@@ -94,6 +98,29 @@ impl Checkpoint {
 impl Weights for Checkpoint {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.tensors.keys().map(String::as_str))
+    }
+
+    fn dtype(&self) -> FloatDType {
+        let mut bytes = [
+            (FloatDType::F32, 0),
+            (FloatDType::BF16, 0),
+            (FloatDType::F16, 0),
+        ];
+        for (_, info) in self.tensors.keys().filter_map(|name| self.entry(name)) {
+            let dtype = match info.dtype {
+                Dtype::F32 => FloatDType::F32,
+                Dtype::BF16 => FloatDType::BF16,
+                Dtype::F16 => FloatDType::F16,
+                _ => continue,
+            };
+            let (start, end) = info.data_offsets;
+            let of_type = bytes.iter_mut().find(|(other, _)| *other == dtype);
+            of_type.expect("all three are there").1 += end - start;
+        }
+        // The first of equals, which is the widest.
+        let [first, others @ ..] = bytes;
+        let most = |a: (FloatDType, usize), b: (FloatDType, usize)| if b.1 > a.1 { b } else { a };
+        others.into_iter().fold(first, most).0
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {

@@ -6,7 +6,6 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
 use burn::tensor::TensorData;
 
-use super::save::write_tensors;
 use super::*;
 use crate::ModelError;
 use crate::hub::ModelFiles;
@@ -54,7 +53,7 @@ fn a_folder_is_written_and_read_back() {
         ),
         ("a".to_string(), data(&[-0.5])),
     ];
-    save_model(&target, "{}\n", tensors, true).unwrap();
+    save_model(&target, "{}\n", tensors, &SaveOptions::default()).unwrap();
 
     let mut files: Vec<_> = fs::read_dir(&target)
         .unwrap()
@@ -226,7 +225,7 @@ fn a_failure_leaves_nothing_behind() {
     let dir = folder();
     let target = dir.path().join("deep/model");
     let save = |tensors: Vec<NamedTensor>| {
-        save_model(&target, "{}", tensors, true)
+        save_model(&target, "{}", tensors, &SaveOptions::default())
             .unwrap_err()
             .to_string()
     };
@@ -249,7 +248,7 @@ fn a_failure_leaves_nothing_behind() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
     // What was there stays as it was.
-    save_model(&target, "old", [good()], true).unwrap();
+    save_model(&target, "old", [good()], &SaveOptions::default()).unwrap();
     let before = fs::read(target.join(WEIGHTS)).unwrap();
     save(vec![("b".to_string(), data(&[f32::INFINITY])).into()]);
     assert_eq!(fs::read(target.join(WEIGHTS)).unwrap(), before);
@@ -258,7 +257,7 @@ fn a_failure_leaves_nothing_behind() {
 
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(save_model(&file, "{}", [good()], true).is_err());
+    assert!(save_model(&file, "{}", [good()], &SaveOptions::default()).is_err());
     assert!(file.exists());
 }
 
@@ -268,9 +267,14 @@ fn a_failure_leaves_nothing_behind() {
 fn a_full_disk_is_an_error_with_the_name() {
     let mut full = File::options().write(true).open("/dev/full").unwrap();
     let tensors = vec![NamedTensor::from(("a".to_string(), data(&[1.0])))];
-    let error = write_tensors(&mut full, Path::new(WEIGHTS), tensors, true)
-        .unwrap_err()
-        .to_string();
+    let error = safetensors::write(
+        &mut full,
+        Path::new(WEIGHTS),
+        tensors,
+        &SaveOptions::default(),
+    )
+    .unwrap_err()
+    .to_string();
     assert!(
         error.contains("model.safetensors: could not be written: No space left"),
         "{error}"

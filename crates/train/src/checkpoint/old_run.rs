@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn_peft::files::{CONFIG_NAME as ADAPTER_CONFIG, TRAINING_NAME, WEIGHTS_NAME};
+use burn_peft_models::weights::weight_files;
 use toml::{Table, Value};
 
 use crate::checkpoint::checkpoints::list;
@@ -18,10 +19,9 @@ use crate::seeing::tensorboard::EVENTS_NAME;
 const RECORDS: [&str; 4] = [METRICS_NAME, EVENTS_NAME, REPORT_NAME, CONFIG_NAME];
 /// What a run of an adapter ends with.
 const ADAPTER: [&str; 3] = [ADAPTER_CONFIG, WEIGHTS_NAME, TRAINING_NAME];
-/// What a run of all weights ends with, and what it takes along from its base.
-const MODEL: [&str; 11] = [
+/// What a run of all weights ends with beside these, and what it takes along from its base.
+const MODEL: [&str; 10] = [
     "config.json",
-    "model.safetensors",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -32,8 +32,8 @@ const MODEL: [&str; 11] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
-/// What is in a checkpoint, of whatever is trained.
-const CHECKPOINT: [&str; 8] = [
+/// What is in a checkpoint, of whatever is trained, beside a model's weights.
+const CHECKPOINT: [&str; 7] = [
     STATE_NAME,
     OPTIMIZER_NAME,
     ADAPTER_CONFIG,
@@ -41,15 +41,14 @@ const CHECKPOINT: [&str; 8] = [
     TRAINING_NAME,
     "adapter_state.safetensors",
     "config.json",
-    "model.safetensors",
 ];
 
 /// The results of an earlier run.
 #[derive(Debug)]
 pub struct OldRun {
     dir: PathBuf,
-    /// Whether all weights of a model were trained.
-    is_full: bool,
+    /// The names of the files that such a run ends with, there or not.
+    result: Vec<PathBuf>,
     checkpoints: Vec<PathBuf>,
 }
 
@@ -61,13 +60,19 @@ impl OldRun {
     /// If the folder cannot be read.
     pub fn find(dir: &Path) -> Result<Option<Self>> {
         let checkpoints = list(dir)?.into_iter().map(|(_, path)| path);
-        let found = Self {
+        let mut found = Self {
             dir: dir.to_path_buf(),
-            is_full: is_full_training(&dir.join(CONFIG_NAME)),
+            result: ADAPTER.map(PathBuf::from).to_vec(),
             checkpoints: checkpoints.collect(),
         };
-        let has = |name: &str| dir.join(name).exists();
-        let has_result = has(WEIGHTS_NAME) || has(MODEL[1]) && found.is_full;
+        let mut has_result = dir.join(WEIGHTS_NAME).exists();
+        if is_full_training(&dir.join(CONFIG_NAME)) {
+            let weights = weights(dir)?;
+            has_result |= !weights.is_empty();
+            found.result.extend(MODEL.map(PathBuf::from));
+            let names = weights.iter().filter_map(|path| path.file_name());
+            found.result.extend(names.map(PathBuf::from));
+        }
         Ok((has_result || !found.checkpoints.is_empty()).then_some(found))
     }
 
@@ -78,13 +83,12 @@ impl OldRun {
         };
         let checkpoints = self.checkpoints.iter();
         let mut folders = checkpoints.filter_map(|folder| folder.canonicalize().ok());
-        let has = |name: &&str| path.join(name).exists();
-        let result = ADAPTER.iter().chain(MODEL.iter().filter(|_| self.is_full));
-        if let (true, Some(of), Some(name)) = (path.is_file(), path.parent(), path.file_name()) {
-            return folders.any(|folder| folder == of)
-                || dir == of && result.clone().any(|removed| name == *removed);
+        let mut result = self.result.iter().map(|name| dir.join(name));
+        if path.is_file() {
+            return folders.any(|folder| path.parent() == Some(&folder))
+                || result.any(|file| file == path);
         }
-        folders.any(|folder| folder == path) || dir == path && result.clone().any(has)
+        folders.any(|folder| folder == path) || dir == path && result.any(|file| file.exists())
     }
 
     /// Removes what runs write, and nothing else: a file of another name stays, and so does a
@@ -98,16 +102,19 @@ impl OldRun {
             CHECKPOINT
                 .iter()
                 .try_for_each(|name| remove(&folder.join(name)))?;
+            weights(folder)?.iter().try_for_each(|path| remove(path))?;
             if is_empty(folder)? {
                 fs::remove_dir(folder).map_err(TrainError::io(folder))?;
             }
         }
-        let model = MODEL.iter().filter(|_| self.is_full);
-        let names = ADAPTER.iter().chain(model).chain(&RECORDS);
-        names
-            .copied()
-            .try_for_each(|name| remove(&self.dir.join(name)))
+        let mut files = self.result.into_iter().chain(RECORDS.map(PathBuf::from));
+        files.try_for_each(|name| remove(&self.dir.join(name)))
     }
+}
+
+/// The files of a model's weights in a folder.
+fn weights(folder: &Path) -> Result<Vec<PathBuf>> {
+    weight_files(folder).map_err(TrainError::io(folder))
 }
 
 fn remove(path: &Path) -> Result<()> {

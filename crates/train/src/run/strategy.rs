@@ -184,8 +184,7 @@ impl<T: TrainTarget> Run<'_, T> {
         // Before the checkpoint, so that it never knows more steps than the file.
         self.record.metrics.sync()?;
         self.record.checkpoints.save(step, |folder| {
-            model.save(folder)?;
-            model.save_step_state(folder)?;
+            model.save_checkpoint(folder)?;
             let write = |name: &str, bytes: &[u8]| {
                 let path = folder.join(name);
                 std::fs::write(&path, bytes).map_err(TrainError::io(&path))

@@ -9,7 +9,8 @@ use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::NamedParameter;
 use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
 use burn_peft_files::read_text;
-use burn_peft_models::{AutoModel, CausalLm, LanguageModel, Pretrained};
+use burn_peft_models::weights::SaveOptions;
+use burn_peft_models::{CausalLm, LanguageModel, Pretrained};
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
@@ -22,7 +23,8 @@ pub trait TrainTarget: CausalLm + 'static {
     /// If a file cannot be written.
     fn save(&self, dir: &Path) -> Result<()>;
 
-    /// Sets what training changes to what [`save`](Self::save) has written of this very model.
+    /// Sets what training changes to what [`save_checkpoint`](Self::save_checkpoint) has written of
+    /// this very model.
     ///
     /// # Errors
     /// If a file is missing or broken, or if it is another model's.
@@ -68,13 +70,12 @@ pub trait TrainTarget: CausalLm + 'static {
     /// Runs after the `step`th optimizer step, from 1.
     fn after_step(&mut self, _step: usize, _gradients: &StepGradients) {}
 
-    /// Writes into a checkpoint what [`save`](Self::save) leaves out and
-    /// [`restore`](Self::restore) needs to go on.
+    /// Writes into a folder all that [`restore`](Self::restore) needs to go on, to the last bit.
     ///
     /// # Errors
     /// If a file cannot be written.
-    fn save_step_state(&self, _dir: &Path) -> Result<()> {
-        Ok(())
+    fn save_checkpoint(&self, dir: &Path) -> Result<()> {
+        self.save(dir)
     }
 }
 
@@ -124,8 +125,9 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
         PeftModel::after_step(self, step, gradients);
     }
 
-    fn save_step_state(&self, dir: &Path) -> Result<()> {
-        Ok(PeftModel::save_step_state(self, dir)?)
+    fn save_checkpoint(&self, dir: &Path) -> Result<()> {
+        self.save(dir)?;
+        Ok(self.save_step_state(dir)?)
     }
 }
 
@@ -140,10 +142,7 @@ impl TrainTarget for LanguageModel {
 
     fn restore(&mut self, dir: &Path) -> Result<()> {
         match self {
-            Self::Base(model) => {
-                *model = AutoModel::from_pretrained(&dir.to_string_lossy(), &model.device())?;
-                Ok(())
-            }
+            Self::Base(model) => Ok(model.reload(dir)?),
             Self::Peft(model) => model.restore(dir),
         }
     }
@@ -192,11 +191,12 @@ impl TrainTarget for LanguageModel {
         }
     }
 
-    fn save_step_state(&self, dir: &Path) -> Result<()> {
-        let Some(model) = self.as_peft() else {
-            return Ok(());
-        };
-        TrainTarget::save_step_state(model, dir)
+    fn save_checkpoint(&self, dir: &Path) -> Result<()> {
+        match self {
+            // In 32 bits, as it is trained, whatever its base was in.
+            Self::Base(model) => Ok(model.save_with(dir, &SaveOptions::default())?),
+            Self::Peft(model) => model.save_checkpoint(dir),
+        }
     }
 }
 

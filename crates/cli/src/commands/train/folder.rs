@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use burn_peft_models::weights::weight_files;
 use burn_peft_train::{CheckpointInfo, OldRun, TrainConfig};
 
 use super::Args;
@@ -53,12 +54,15 @@ pub fn old_run(
     }
     let place = dir.display();
     let Some(old) = OldRun::find(dir)? else {
-        let model = dir.join("model.safetensors");
-        if config.is_full_training() && model.exists() && !args.force {
+        let there = weight_files(dir).with_context(|| format!("cannot read {place}"))?;
+        if let Some(weights) = there.first()
+            && config.is_full_training()
+            && !args.force
+        {
             bail!(
                 "{} is there already: name another training.output_dir, or give --force to \
                  replace it",
-                model.display()
+                weights.display()
             );
         }
         return Ok(None);
