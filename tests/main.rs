@@ -34,6 +34,7 @@ mod looking;
 mod lora_fa;
 mod lora_init;
 mod methods;
+mod model_folders;
 mod nano_sort;
 mod optimizers;
 mod own_model;
