@@ -25,6 +25,17 @@ impl LayerKind {
     pub fn is_norm(self) -> bool {
         matches!(self, Self::LayerNorm | Self::RmsNorm)
     }
+
+    /// Whether files hold the layer's parameter `name` transposed: `torch.nn.Linear` has its weight
+    /// as `[d_out, d_in]`, a layer in memory as `[d_in, d_out]`.
+    pub fn is_transposed(self, name: &str) -> bool {
+        self == Self::Linear && name == "weight"
+    }
+
+    /// Whether the layer multiplies its input with a weight `[d_in, d_out]`.
+    pub fn is_linear(self) -> bool {
+        matches!(self, Self::Linear | Self::Conv1D)
+    }
 }
 
 impl fmt::Display for LayerKind {

@@ -60,7 +60,7 @@ pub trait Method: Debug + Send + Sync {
 
     /// Whether the method can adapt this layer.
     fn supports(&self, layer: &LayerInfo) -> bool {
-        matches!(layer.kind, LayerKind::Linear | LayerKind::Conv1D)
+        layer.kind.is_linear()
     }
 
     /// The configuration with what it leaves to the model filled in, before it is attached to one
@@ -239,23 +239,43 @@ pub trait LayerMethod: Debug + Send + Sync {
         weight
     }
 
-    /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
-    ///
-    /// `base` is the layer without this adapter: the method may change its input, scale its
-    /// output or add beside it. Only what lies on the way of a gradient is recorded, so a
-    /// method that leaves the base weight alone never causes a gradient of its size.
-    fn forward(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2>;
-
     /// The method as `scaling · dropout(x) aᵀ bᵀ` beside the layer, where that is all it does:
     /// a linear layer then makes it in one operation with its own product, and
     /// [`forward`](Self::forward) is not asked.
     fn low_rank(&self, _tensors: &Tensors<'_>) -> Option<Lora> {
         None
+    }
+
+    /// What the method adds to the weight of `layer`, `[d_in, d_out]`; nothing where it does
+    /// something else. By default that of [`low_rank`](Self::low_rank).
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        self.low_rank(tensors).map(|lora| lora.delta_weight())
+    }
+
+    /// The adapted output `[tokens, d_out]` for the input `[tokens, d_in]`.
+    ///
+    /// `base` is the layer without this adapter: the method may change its input, scale its
+    /// output or add beside it. Only what lies on the way of a gradient is recorded, so a
+    /// method that leaves the base weight alone never causes a gradient of its size.
+    ///
+    /// By default [`low_rank`](Self::low_rank), or else the input times
+    /// [`delta_weight`](Self::delta_weight), is added to the output of `base`.
+    ///
+    /// # Panics
+    /// If a method has none of the three.
+    fn forward(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<2>,
+        base: &Base<'_, Tensor<2>>,
+    ) -> Tensor<2> {
+        if let Some(lora) = self.low_rank(tensors) {
+            return base.forward(input.clone()) + lora.forward(input);
+        }
+        let Some(delta) = self.delta_weight(tensors, &base.frozen) else {
+            panic!("{self:?} has neither LayerMethod::forward nor low_rank nor delta_weight");
+        };
+        base.forward(input.clone()) + input.matmul(delta)
     }
 
     /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
@@ -272,14 +292,20 @@ pub trait LayerMethod: Debug + Send + Sync {
     }
 
     /// The weight `[d_in, d_out]` and bias `[d_out]` that compute the same without the adapter,
-    /// or nothing where the method cannot be merged.
+    /// or nothing where the method cannot be merged. By default
+    /// [`delta_weight`](Self::delta_weight) is added to the weight.
     fn merge(
         &self,
-        _tensors: &Tensors<'_>,
-        _weight: Tensor<2>,
-        _bias: Option<Tensor<1>>,
+        tensors: &Tensors<'_>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        None
+        let layer = Frozen {
+            weight: &|| weight.clone(),
+            bias: &|| bias.clone(),
+        };
+        let delta = self.delta_weight(tensors, &layer)?;
+        Some((weight + delta, bias))
     }
 
     /// What PEFT prints of the adapter beside `base_layer`: the name of each part (`lora_A`) and

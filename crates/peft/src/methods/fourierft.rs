@@ -204,14 +204,9 @@ impl LayerMethod for FourierLayer {
         base.forward(input.clone()) + input.matmul(a).matmul(b)
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let (a, b) = self.factors(tensors);
-        Some((weight + a.matmul(b), bias))
+        Some(a.matmul(b))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

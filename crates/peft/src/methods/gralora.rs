@@ -191,14 +191,9 @@ impl LayerMethod for GraloraLayer {
         output + self.change(tensors, apply_dropout(&self.dropout, input))
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        let identity = Tensor::eye(self.d_in, &weight.device());
-        Some((weight + self.change(tensors, identity), bias))
+    fn delta_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        let identity = Tensor::eye(self.d_in, &layer.weight().device());
+        Some(self.change(tensors, identity))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -106,7 +106,7 @@ struct HiraLayer {
 
 impl HiraLayer {
     /// `W ⊙ (B A)ᵀ`, `[d_in, d_out]`.
-    fn delta_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
+    fn change(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         let [a, b] = self.names.map(|name| tensors.matrix(name));
         weight * a.transpose().matmul(b.transpose())
     }
@@ -144,7 +144,7 @@ impl LayerMethod for HiraLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.delta_weight(tensors, base.weight());
+        let delta = self.change(tensors, base.weight());
         base.forward(input.clone()) + apply_dropout(&self.dropout, input).matmul(delta)
     }
 
@@ -159,13 +159,8 @@ impl LayerMethod for HiraLayer {
         base.forward(input.clone()) + base.weight().select(0, input) * factors
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight.clone() + self.delta_weight(tensors, weight), bias))
+    fn delta_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        Some(self.change(tensors, layer.weight()))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

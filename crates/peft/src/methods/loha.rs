@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::shared::lycoris::{Drops, Ranks};
+use super::shared::lycoris::{Drops, Ranks, ranks};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
@@ -62,22 +62,11 @@ crate::peft_config!(LoHaConfig, "LOHA", "LoHa", without: [], fixed: {
     vec![("use_effective_conv2d", json!(false))]
 });
 
-impl LoHaConfig {
-    fn ranks(&self) -> Ranks<'_> {
-        Ranks {
-            r: self.r,
-            alpha: &self.alpha,
-            rank_pattern: &self.rank_pattern,
-            alpha_pattern: &self.alpha_pattern,
-        }
-    }
-}
-
 impl Method for LoHaConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        self.ranks().validate()?;
+        ranks!(self).validate()?;
         within("rank_dropout", self.rank_dropout, PROBABILITY)?;
         within("module_dropout", self.module_dropout, PROBABILITY)
     }
@@ -87,7 +76,7 @@ impl Method for LoHaConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let (r, scaling) = self.ranks().at(layer)?;
+        let (r, scaling) = ranks!(self).at(layer)?;
         Ok(Arc::new(LoHaLayer {
             r,
             d_in: layer.d_in,
@@ -116,7 +105,7 @@ struct LoHaLayer {
 
 impl LoHaLayer {
     /// The change of the weight, `[d_in, d_out]`.
-    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+    fn change(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let product = |a, b| tensors.matrix(a).matmul(tensors.matrix(b));
         let (first, second) = (
             product("hada_w1_a", "hada_w1_b"),
@@ -158,17 +147,12 @@ impl LayerMethod for LoHaLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.drops.apply(self.delta_weight(tensors), &input);
+        let delta = self.drops.apply(self.change(tensors), &input);
         base.forward(input.clone()) + input.matmul(delta)
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight + self.delta_weight(tensors), bias))
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        Some(self.change(tensors))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::shared::init_weights::InitWeights;
-use super::shared::lycoris::{Drops, Ranks};
+use super::shared::lycoris::{Drops, Ranks, ranks};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
@@ -73,22 +73,11 @@ crate::peft_config!(LoKrConfig, "LOKR", "LoKr", without: [], fixed: {
     vec![("use_effective_conv2d", json!(false))]
 });
 
-impl LoKrConfig {
-    fn ranks(&self) -> Ranks<'_> {
-        Ranks {
-            r: self.r,
-            alpha: &self.alpha,
-            rank_pattern: &self.rank_pattern,
-            alpha_pattern: &self.alpha_pattern,
-        }
-    }
-}
-
 impl Method for LoKrConfig {
     crate::method_of_keys!();
 
     fn validate(&self) -> Result<()> {
-        self.ranks().validate()?;
+        ranks!(self).validate()?;
         // -1 is for near the square root.
         if self.decompose_factor != -1 {
             within("decompose_factor", self.decompose_factor, 1..=65_536)?;
@@ -103,7 +92,7 @@ impl Method for LoKrConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let (r, scaling) = self.ranks().at(layer)?;
+        let (r, scaling) = ranks!(self).at(layer)?;
         let (m, n) = factorization(layer.d_in, self.decompose_factor);
         let (l, k) = factorization(layer.d_out, self.decompose_factor);
         Ok(Arc::new(LoKrLayer {
@@ -206,7 +195,7 @@ struct LoKrLayer {
 
 impl LoKrLayer {
     /// The change of the weight, `[d_in, d_out]`.
-    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+    fn change(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let ([l, m], [k, n]) = (self.w1.shape, self.w2.shape);
         let w1 = self.w1.value(tensors).reshape([l, 1, m, 1]);
         let w2 = self.w2.value(tensors).reshape([1, k, 1, n]);
@@ -253,17 +242,12 @@ impl LayerMethod for LoKrLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.drops.apply(self.delta_weight(tensors), &input);
+        let delta = self.drops.apply(self.change(tensors), &input);
         base.forward(input.clone()) + input.matmul(delta)
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight + self.delta_weight(tensors), bias))
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        Some(self.change(tensors))
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -256,14 +256,9 @@ impl LayerMethod for RandLoraLayer {
         base.forward(input) + hidden.matmul(b) * self.scaling
     }
 
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let (a, b) = self.factors(tensors);
-        Some((weight + a.matmul(b) * self.scaling, bias))
+        Some(a.matmul(b) * self.scaling)
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -11,8 +11,7 @@ use super::shared::parts::{dropout, parameter};
 use crate::config::check::{DEVIATION, PROBABILITY, SIDE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors,
-    target,
+    Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors, target,
 };
 
 /// The configuration of VB-LoRA: `y = base(x) + B(A(dropout(x)))`, where every piece of
@@ -165,21 +164,6 @@ impl VBLoRALayer {
             .sum_dim(1)
             .reshape([pieces, v])
     }
-
-    /// `A` `[r, d_in]` and `B` `[d_out, r]`, put together from the bank.
-    fn factors(&self, tensors: &Tensors<'_>) -> Lora {
-        let (r, v) = (self.config.r, self.config.vector_length);
-        let bank = tensors.matrix(BANK);
-        let a = self.mixed(tensors.tensor3(LOGITS_A), bank.clone());
-        let b = self.mixed(tensors.tensor3(LOGITS_B), bank);
-        let b = b.reshape([self.d_out / v, r, v]).swap_dims(0, 1);
-        Lora {
-            a: a.reshape([r, self.d_in]),
-            b: b.reshape([r, self.d_out]).transpose(),
-            scaling: 1.0,
-            dropout: self.config.vblora_dropout,
-        }
-    }
 }
 
 impl LayerMethod for VBLoRALayer {
@@ -209,26 +193,19 @@ impl LayerMethod for VBLoRALayer {
         ]
     }
 
-    fn forward(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        base.forward(input.clone()) + self.factors(tensors).forward(input)
-    }
-
+    /// `A` `[r, d_in]` and `B` `[d_out, r]`, put together from the bank.
     fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
-        Some(self.factors(tensors))
-    }
-
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight + self.factors(tensors).delta_weight(), bias))
+        let (r, v) = (self.config.r, self.config.vector_length);
+        let bank = tensors.matrix(BANK);
+        let a = self.mixed(tensors.tensor3(LOGITS_A), bank.clone());
+        let b = self.mixed(tensors.tensor3(LOGITS_B), bank);
+        let b = b.reshape([self.d_out / v, r, v]).swap_dims(0, 1);
+        Some(Lora {
+            a: a.reshape([r, self.d_in]),
+            b: b.reshape([r, self.d_out]).transpose(),
+            scaling: 1.0,
+            dropout: self.config.vblora_dropout,
+        })
     }
 
     fn parts(&self) -> Vec<(String, String)> {

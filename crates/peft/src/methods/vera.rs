@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::TensorData;
 use burn_peft_kernels::Lora;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,7 @@ use super::shared::parts::{dropout, parameter};
 use crate::config::check::{FACTOR, PROBABILITY, SIDE, allocatable, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::maths::torch_random::TorchRandom;
-use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
-};
+use crate::{Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target};
 
 /// The configuration of VeRA: `y = base(x) + λ_b ⊙ B (λ_d ⊙ A dropout(x))` with trained `λ_d`
 /// `[r]` and `λ_b` `[d_out]`, and random `A` `[r, d_in]` and `B` `[d_out, r]` that are cut for
@@ -133,25 +131,6 @@ struct VeraLayer {
     projections: Option<[TensorData; 2]>,
 }
 
-impl VeraLayer {
-    /// `A` with its rows scaled by `λ_d`, `[r, d_in]`, and `B` with its own by `λ_b`, `[d_out, r]`.
-    fn factors(&self, tensors: &Tensors<'_>) -> Lora {
-        let r = self.config.r;
-        let a = tensors.matrix("vera_A").slice([0..r, 0..self.d_in]);
-        let b = tensors.matrix("vera_B").slice([0..self.d_out, 0..r]);
-        let (d, scale) = (
-            tensors.vector("vera_lambda_d"),
-            tensors.vector("vera_lambda_b"),
-        );
-        Lora {
-            a: a * d.unsqueeze_dim(1),
-            b: b * scale.unsqueeze_dim(1),
-            scaling: 1.0,
-            dropout: self.config.vera_dropout,
-        }
-    }
-}
-
 impl LayerMethod for VeraLayer {
     fn prefix(&self) -> &str {
         "vera"
@@ -186,26 +165,21 @@ impl LayerMethod for VeraLayer {
         ]
     }
 
-    fn forward(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        base.forward(input.clone()) + self.factors(tensors).forward(input)
-    }
-
+    /// `A` with its rows scaled by `λ_d`, `[r, d_in]`, and `B` with its own by `λ_b`, `[d_out, r]`.
     fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
-        Some(self.factors(tensors))
-    }
-
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight + self.factors(tensors).delta_weight(), bias))
+        let r = self.config.r;
+        let a = tensors.matrix("vera_A").slice([0..r, 0..self.d_in]);
+        let b = tensors.matrix("vera_B").slice([0..self.d_out, 0..r]);
+        let (d, scale) = (
+            tensors.vector("vera_lambda_d"),
+            tensors.vector("vera_lambda_b"),
+        );
+        Some(Lora {
+            a: a * d.unsqueeze_dim(1),
+            b: b * scale.unsqueeze_dim(1),
+            scaling: 1.0,
+            dropout: self.config.vera_dropout,
+        })
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -13,7 +13,7 @@ use crate::config::check::{FACTOR, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::maths::torch_random::TorchRandom;
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
+    Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
     Tensors, target,
 };
 
@@ -168,26 +168,6 @@ struct WaveLayer {
     init: bool,
 }
 
-impl WaveLayer {
-    /// The change of the weight, `[d_in, d_out]`.
-    fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
-        let values = tensors.vector("waveft_spectrum");
-        let device = values.device();
-        let index = |of: fn(&Entry, usize) -> usize| {
-            let places = self.entries.iter();
-            let places: Vec<i64> = places.map(|entry| of(entry, self.d_out) as i64).collect();
-            Tensor::<1, Int>::from_data(places.as_slice(), &device)
-        };
-        let places = index(|entry, d_out| entry.column * d_out + entry.row);
-        let factors: Vec<f32> = self.entries.iter().map(|entry| entry.factor).collect();
-        let factors = Tensor::<1>::from_data(factors.as_slice(), &device);
-        let entries = values.select(0, index(|entry, _| entry.value)) * factors;
-        let flat = Tensor::<1>::zeros([self.d_in * self.d_out], &device);
-        let flat = flat.select_assign(0, places, entries, IndexingUpdateOp::Add);
-        flat.reshape([self.d_in, self.d_out]) * self.scaling
-    }
-}
-
 impl LayerMethod for WaveLayer {
     fn prefix(&self) -> &str {
         "waveft"
@@ -205,22 +185,21 @@ impl LayerMethod for WaveLayer {
         vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.n]).with_init(init)]
     }
 
-    fn forward(
-        &self,
-        tensors: &Tensors<'_>,
-        input: Tensor<2>,
-        base: &Base<'_, Tensor<2>>,
-    ) -> Tensor<2> {
-        base.forward(input.clone()) + input.matmul(self.delta_weight(tensors))
-    }
-
-    fn merge(
-        &self,
-        tensors: &Tensors<'_>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-    ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        Some((weight + self.delta_weight(tensors), bias))
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        let values = tensors.vector("waveft_spectrum");
+        let device = values.device();
+        let index = |of: fn(&Entry, usize) -> usize| {
+            let places = self.entries.iter();
+            let places: Vec<i64> = places.map(|entry| of(entry, self.d_out) as i64).collect();
+            Tensor::<1, Int>::from_data(places.as_slice(), &device)
+        };
+        let places = index(|entry, d_out| entry.column * d_out + entry.row);
+        let factors: Vec<f32> = self.entries.iter().map(|entry| entry.factor).collect();
+        let factors = Tensor::<1>::from_data(factors.as_slice(), &device);
+        let entries = values.select(0, index(|entry, _| entry.value)) * factors;
+        let flat = Tensor::<1>::zeros([self.d_in * self.d_out], &device);
+        let flat = flat.select_assign(0, places, entries, IndexingUpdateOp::Add);
+        Some(flat.reshape([self.d_in, self.d_out]) * self.scaling)
     }
 
     fn parts(&self) -> Vec<(String, String)> {

@@ -93,9 +93,9 @@ impl<M: BaseModel> PeftModel<M> {
             ));
         }
         self.visit_slots(|path, slot| {
-            let is_linear = slot.kind() == LayerKind::Linear;
+            let kind = slot.kind();
             slot.visit_saved(adapter_name, &mut |name, param| {
-                let data = saved(param, is_linear && name == "weight");
+                let data = saved(param, kind.is_transposed(name));
                 tensors.push((format!("{PREFIX}{path}.{name}"), data));
             });
         });

@@ -2,7 +2,7 @@
 
 use crate::config::Bias;
 use crate::files::{Entry, PREFIX, SHARED_PREFIX};
-use crate::{BaseModel, LayerKind, PeftModel};
+use crate::{BaseModel, PeftModel};
 
 impl<M: BaseModel> PeftModel<M> {
     /// Calls `visit` with everything that is saved of an adapter.
@@ -19,7 +19,7 @@ impl<M: BaseModel> PeftModel<M> {
         let tied = self.tied_layers().map(|(_, output)| output);
         let mut shared = Vec::new();
         self.visit_slots_mut(|path, slot| {
-            let is_linear = slot.kind() == LayerKind::Linear;
+            let kind = slot.kind();
             let mut adapted = false;
             for adapter in slot.adapters_mut() {
                 if adapter.name == adapter_name {
@@ -55,8 +55,7 @@ impl<M: BaseModel> PeftModel<M> {
             let is_tied = slot.state().is_tied(adapter_name);
             slot.visit_saved_mut(adapter_name, &mut |name, param| {
                 let key = format!("{PREFIX}{path}.{name}");
-                // torch's Linear keeps its weight the other way round.
-                visit(Entry::new(&key, param, is_linear && name == "weight"));
+                visit(Entry::new(&key, param, kind.is_transposed(name)));
                 if name == "bias" && bias == Some(Bias::All) {
                     // PEFT takes every key that ends so.
                     let key = format!("{PREFIX}{path}.modules_to_save.bias");

@@ -190,9 +190,10 @@ impl<M: BaseModel> PeftModel<M> {
                 if path == wanted {
                     let weight =
                         Tensor::<2>::from_data(data.clone(), &slot.device().without_autodiff());
-                    slot.set_weight(match slot.kind() {
-                        LayerKind::Linear => weight.transpose(),
-                        _ => weight,
+                    slot.set_weight(if slot.kind().is_transposed("weight") {
+                        weight.transpose()
+                    } else {
+                        weight
                     });
                 }
             });
@@ -217,9 +218,10 @@ impl<M: BaseModel> PeftModel<M> {
             let stored = slot.state().stored.iter();
             for (_, key) in stored.filter(|(name, _)| name == adapter_name) {
                 let data = slot.unmerged_weight().into_data().convert::<f32>();
-                let data = match slot.kind() {
-                    LayerKind::Linear => transpose(data),
-                    _ => data,
+                let data = if slot.kind().is_transposed("weight") {
+                    transpose(data)
+                } else {
+                    data
                 };
                 weights.push((key.clone(), data));
             }

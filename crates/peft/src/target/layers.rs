@@ -6,7 +6,7 @@ use super::paths::{Tree, ends_with_name, short_names};
 use super::pattern::pattern_value;
 use super::suffix::{MIN_TO_SHORTEN, minimal_suffixes};
 use crate::config::{CommonConfig, TargetModules, TaskType};
-use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
+use crate::{LayerInfo, Method, PeftError, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
@@ -124,7 +124,7 @@ fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
     };
     layers
         .iter()
-        .filter(|layer| matches!(layer.kind, LayerKind::Linear | LayerKind::Conv1D))
+        .filter(|layer| layer.kind.is_linear())
         .filter(|layer| !is_head(layer))
         .map(|layer| layer.path.clone())
         .collect()

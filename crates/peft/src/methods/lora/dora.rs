@@ -28,7 +28,7 @@ fn norms(weight: Tensor<2>) -> Tensor<2> {
 impl DoraLayer {
     /// `m / ‖W + ΔW‖`, `[1, d_out]`, with a gradient to `m` alone.
     fn factors(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        let changed = weight + self.lora.delta_weight(tensors);
+        let changed = weight + self.lora.delta(tensors);
         tensors.vector(MAGNITUDE).unsqueeze() / norms(changed).detach()
     }
 }
@@ -115,7 +115,7 @@ impl LayerMethod for DoraLayer {
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
         let factors = self.factors(tensors, weight.clone());
-        Some(((weight + self.lora.delta_weight(tensors)) * factors, bias))
+        Some(((weight + self.lora.delta(tensors)) * factors, bias))
     }
 
     fn layer_name(&self, kind: LayerKind) -> String {

@@ -27,12 +27,12 @@ pub(super) struct LoraLayer {
 
 impl LoraLayer {
     /// The change of the weight, `[d_in, d_out]`: `scaling · (B A)ᵀ`.
-    pub fn delta_weight(&self, tensors: &Tensors<'_>) -> Tensor<2> {
+    pub fn delta(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let [a, b] = self.names().map(|name| tensors.matrix(name));
         self.delta_of(a, b)
     }
 
-    /// [`delta_weight`](Self::delta_weight) for any `A` and `B`.
+    /// [`delta`](Self::delta) for any `A` and `B`.
     pub fn delta_of(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
         a.transpose().matmul(b.transpose()) * self.scaling
     }
@@ -117,7 +117,7 @@ impl LayerMethod for LoraLayer {
     /// every step; and `lora_dropout` leaves the input of the output layer alone.
     fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         match self.is_tied {
-            true => weight.cast(FloatDType::F32) + self.delta_weight(tensors),
+            true => weight.cast(FloatDType::F32) + self.delta(tensors),
             false => weight,
         }
     }
@@ -184,13 +184,17 @@ impl LayerMethod for LoraLayer {
         output + hidden.matmul(tensors.matrix("lora_embedding_B").transpose())
     }
 
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        Some(self.delta(tensors))
+    }
+
     fn merge(
         &self,
         tensors: &Tensors<'_>,
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
-        let weight = weight + self.delta_weight(tensors);
+        let weight = weight + self.delta(tensors);
         if !self.lora_bias {
             return Some((weight, bias));
         }

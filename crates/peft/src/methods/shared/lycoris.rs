@@ -55,6 +55,20 @@ impl Drops {
     }
 }
 
+/// The [`Ranks`] of a configuration that has PEFT's four keys of them.
+macro_rules! ranks {
+    ($config:expr) => {
+        Ranks {
+            r: $config.r,
+            alpha: &$config.alpha,
+            rank_pattern: &$config.rank_pattern,
+            alpha_pattern: &$config.alpha_pattern,
+        }
+    };
+}
+
+pub(in crate::methods) use ranks;
+
 /// Rank and α, and what patterns say of them for single layers.
 pub(in crate::methods) struct Ranks<'a> {
     pub r: usize,

@@ -62,10 +62,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn quantize(&mut self, quantization: Quantization) {
-        let is_linear = matches!(self.kind(), LayerKind::Linear | LayerKind::Conv1D);
         let mut is_trained = false;
         self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
-        if !is_linear || is_trained || self.quantized.is_some() {
+        if !self.kind().is_linear() || is_trained || self.quantized.is_some() {
             return;
         }
         let weight = self.base_layer.weight();
