@@ -17,8 +17,8 @@ use burn::tensor::{Device, Tensor};
 use burn_peft::config::{Fields, PromptLearning};
 use burn_peft::methods::register_method;
 use burn_peft::{
-    Extra, Init, Method, ModelInfo, ModelMethod, PeftModel, Result, TensorSpec, Tensors, Tree,
-    get_peft_model,
+    AtModel, Extra, Init, Method, ModelInfo, ModelMethod, PeftModel, Result, TensorSpec, Tensors,
+    Tree, get_peft_model,
 };
 use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, Gpt2Config, LmBatch};
 use serde_json::{Map, Value, json};
@@ -49,8 +49,10 @@ impl Method for LowRankPromptConfig {
         map.insert("r".into(), json!(self.r));
         map
     }
+}
 
-    fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
+impl AtModel for LowRankPromptConfig {
+    fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         let prompt = self.prompt.fitted(model)?;
         let method = LowRankPrompt {
             tokens: prompt.num_virtual_tokens,

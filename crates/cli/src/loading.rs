@@ -308,12 +308,16 @@ pub fn limits(model: &impl CausalLm) -> Limits {
 
 /// The configuration of a new adapter, with the tokens of the text it starts from, if it does.
 pub fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
-    let Some((tokenizer, text)) = method.init_text() else {
+    let Some(at_model) = method.at_model() else {
+        return Ok(method);
+    };
+    let Some((tokenizer, text)) = at_model.init_text() else {
         return Ok(method);
     };
     let ids = open_tokenizer(tokenizer)?.encode(text)?;
     let ids = ids.into_iter().map(i64::from).collect();
-    Ok(method.with_init_token_ids(ids).unwrap_or(method))
+    let with_ids = at_model.with_init_token_ids(ids);
+    Ok(with_ids.unwrap_or(method))
 }
 
 /// Rows of token ids for a forward pass: `input_ids` and `attention_mask` are `[batch, seq]`, row

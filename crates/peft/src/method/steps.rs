@@ -1,11 +1,35 @@
-//! What a method sees of an adapted layer after an optimizer step.
+//! What a method does around training steps, and what it sees of an adapted layer then.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use burn::module::ParamId;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
-use crate::{AdapterParam, AdapterTensor};
+use crate::{AdapterParam, AdapterTensor, Method, Tensors};
+
+/// A method that takes part in training steps: what [`Method::steps`] answers.
+pub trait Steps: Method {
+    /// What training adds to the mean loss, `[1]`, from the tensors of all adapted layers.
+    fn regularizer(&self, _layers: &[Tensors<'_>]) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// The keys of the configuration that [`after_step`](Self::after_step) may change.
+    fn learnt_keys(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Runs after the `step`th optimizer step (from 1), with all adapted layers and the gradients
+    /// of the step. Gives the configuration from now on, if the step has changed it.
+    fn after_step(&self, step: usize, layers: &mut [StepLayer<'_>]) -> Option<Arc<dyn Method>>;
+
+    /// The part of a tensor that the file holds, where steps have left less of it: `tensor` is
+    /// called `name` in the method, and belongs to the layer `path`.
+    fn to_file(&self, _path: &str, _name: &str, tensor: TensorData) -> TensorData {
+        tensor
+    }
+}
 
 /// The gradients of one optimizer step, flattened, of adapters whose method asks for them.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, StepLayer, TensorSpec,
-    Tensors, target,
+    Base, Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, StepLayer, Steps,
+    TensorSpec, Tensors, target,
 };
 
 /// The configuration of OFT: `y = base(x R)` with `R` `[d_in, d_in]` of `n` rotations `[b, b]` on
@@ -130,12 +130,14 @@ impl Method for OFTConfig {
         }))
     }
 
-    fn has_steps(&self) -> bool {
-        self.coft
+    fn steps(&self) -> Option<&dyn Steps> {
+        self.coft.then_some(self)
     }
+}
 
+impl Steps for OFTConfig {
     fn after_step(&self, _step: usize, layers: &mut [StepLayer<'_>]) -> Option<Arc<dyn Method>> {
-        for layer in layers.iter_mut().filter(|_| self.coft) {
+        for layer in layers {
             let [rows, columns] = layer.dims(NAME).try_into().expect("two axes");
             let values = layer.values(NAME).reshape([rows, columns]);
             layer.set_values(NAME, shortened(values, self.eps).flatten(0, 1));

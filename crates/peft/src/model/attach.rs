@@ -67,8 +67,8 @@ impl<M: BaseModel> PeftModel<M> {
                  only one can have bias other than \"none\""
             )));
         }
-        if config.acts_at_model() {
-            return self.add_model_adapter(adapter_name, config.as_ref(), numbers);
+        if let Some(config) = config.at_model() {
+            return self.add_model_adapter(adapter_name, config, numbers);
         }
         let (config, untied) = self.tie_or_untie(config)?;
         let added = self.add_layer_adapter(adapter_name, config, numbers);

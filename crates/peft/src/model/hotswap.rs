@@ -67,10 +67,9 @@ impl<M: BaseModel> PeftModel<M> {
         if new.with_common(old.common().clone()).to_json() != old.to_json() {
             self.check_residuals(adapter_name, &methods)?;
         }
-        let (config, at_model) = match self.model_adapter(adapter_name) {
-            Some(_) => {
-                let (config, adapter) =
-                    self.new_model_adapter(adapter_name, new.as_ref(), usize::MAX)?;
+        let (config, at_model) = match new.at_model() {
+            Some(new) => {
+                let (config, adapter) = self.new_model_adapter(adapter_name, new, usize::MAX)?;
                 (config, Some(adapter.method))
             }
             None => (new.attached(new.common().clone(), &adapted), None),

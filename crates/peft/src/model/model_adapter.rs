@@ -6,10 +6,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::files::Entry;
-use crate::method::model_method::no_place;
+use crate::method::no_place;
 use crate::model::attach::spend;
 use crate::{
-    AdapterTensor, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors, Tree, target,
+    AdapterTensor, AtModel, BaseModel, Extra, Method, ModelMethod, PeftModel, Result, Tensors,
+    Tree, target,
 };
 
 /// One named adapter at the model itself.
@@ -72,7 +73,7 @@ impl<M: BaseModel> PeftModel<M> {
     pub(crate) fn add_model_adapter(
         &mut self,
         adapter_name: &str,
-        config: &dyn Method,
+        config: &dyn AtModel,
         numbers: usize,
     ) -> Result<()> {
         let paths: Vec<String> = self.layers().into_iter().map(|layer| layer.path).collect();
@@ -94,12 +95,12 @@ impl<M: BaseModel> PeftModel<M> {
     pub(crate) fn new_model_adapter(
         &self,
         adapter_name: &str,
-        config: &dyn Method,
+        config: &dyn AtModel,
         numbers: usize,
     ) -> Result<(Arc<dyn Method>, ModelAdapter)> {
         let no_place = || no_place(config.peft_type(), self.base_model.model_type());
         let info = self.base_model.model_info().ok_or_else(no_place)?;
-        let (config, method) = config.at_model(&info)?;
+        let (config, method) = config.model_method(&info)?;
         let mut adapter = None;
         self.visit_slots(|path, slot| {
             if path == self.base_model.input_embedding() {

@@ -97,12 +97,12 @@ impl<M: BaseModel> PeftModel<M> {
     fn all_tensors(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         // A clone shares the tensors; it only spares a second traversal without `mut`.
-        let config = self.peft_config.get(adapter_name);
+        let steps = self.peft_config.get(adapter_name).and_then(|c| c.steps());
         self.clone().visit_adapter(adapter_name, |entry| {
             let data = entry.param.to_data().convert::<f32>();
-            let data = match (entry.transposed, entry.tensor, config) {
+            let data = match (entry.transposed, entry.tensor, steps) {
                 (true, ..) => transpose(data),
-                (false, Some((path, name)), Some(config)) => config.to_file(path, name, data),
+                (false, Some((path, name)), Some(steps)) => steps.to_file(path, name, data),
                 _ => data,
             };
             tensors.push((entry.key.to_string(), data));

@@ -21,10 +21,13 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn regularizer(&self) -> Option<Tensor<1>> {
         let mut sum: Option<Tensor<1>> = None;
         for name in &self.active {
+            let Some(steps) = self.peft_config[name].steps() else {
+                continue;
+            };
             let mut adapters: Vec<Adapter> = Vec::new();
             self.visit_slots(|_, slot| adapters.extend(slot.adapter(name).cloned()));
             let tensors: Vec<Tensors<'_>> = adapters.iter().map(Adapter::tensors).collect();
-            if let Some(term) = self.peft_config[name].regularizer(&tensors) {
+            if let Some(term) = steps.regularizer(&tensors) {
                 sum = Some(match sum {
                     Some(sum) => sum + term,
                     None => term,
@@ -36,7 +39,7 @@ impl<M: BaseModel> PeftModel<M> {
 
     fn stepped(&self) -> Vec<String> {
         let names = self.active.iter();
-        let names = names.filter(|name| self.peft_config[*name].has_steps());
+        let names = names.filter(|name| self.peft_config[*name].steps().is_some());
         names.cloned().collect()
     }
 
@@ -77,7 +80,8 @@ impl<M: BaseModel> PeftModel<M> {
                     }
                 }
             });
-            let changed = self.peft_config[&name].after_step(step, &mut layers);
+            let steps = self.peft_config[&name].steps();
+            let changed = steps.and_then(|steps| steps.after_step(step, &mut layers));
             let mut layers = layers.into_iter();
             self.visit_slots_mut(|_, slot| {
                 for adapter in slot.adapters_mut() {
@@ -129,7 +133,7 @@ impl<M: BaseModel> PeftModel<M> {
         folder: &Path,
     ) -> Result<bool> {
         let path = directory.join(STATE_NAME);
-        if !self.config(adapter_name)?.has_steps() || !path.is_file() {
+        if !self.config(adapter_name)?.steps().is_some() || !path.is_file() {
             return Ok(false);
         }
         let config = read_config(folder)?;

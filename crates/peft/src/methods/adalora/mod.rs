@@ -18,7 +18,7 @@ use crate::config::check::{FACTOR, PROBABILITY, SIDE, SIDE_OR_NONE, STEPS, numbe
 use crate::config::{Bias, CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, StepLayer,
-    TensorSpec, Tensors, target,
+    Steps, TensorSpec, Tensors, target,
 };
 
 /// The configuration of AdaLoRA: `y = base(x) + α / (init_r + 1e-5) · B (A ⊙ E) dropout(x)` with
@@ -195,6 +195,12 @@ impl Method for AdaLoraConfig {
         }))
     }
 
+    fn steps(&self) -> Option<&dyn Steps> {
+        Some(self)
+    }
+}
+
+impl Steps for AdaLoraConfig {
     fn regularizer(&self, layers: &[Tensors<'_>]) -> Option<Tensor<1>> {
         let distance = |square: Tensor<2>| {
             let [r, _] = square.dims();
@@ -213,10 +219,6 @@ impl Method for AdaLoraConfig {
             return None;
         }
         Some(Tensor::cat(penalties, 0).mean() * self.orth_reg_weight)
-    }
-
-    fn has_steps(&self) -> bool {
-        true
     }
 
     fn learnt_keys(&self) -> &[&str] {

@@ -11,7 +11,10 @@ use super::dora::DoraLayer;
 use super::layer::LoraLayer;
 use super::read::optional_keys;
 use crate::config::{Bias, CommonConfig, InitLoraWeights, LoraConfig, TargetModules};
-use crate::{LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, StateDict, target};
+use crate::{
+    AtEmbeddings, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, StateDict,
+    TakesWeight, target,
+};
 
 impl LoraConfig {
     /// Names what of the first values' keys has no effect on these layers, which it adapts.
@@ -91,10 +94,6 @@ impl Method for LoraConfig {
         self.bias
     }
 
-    fn ensure_weight_tying(&self) -> bool {
-        self.ensure_weight_tying
-    }
-
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         let is_tied = self.ensure_weight_tying && layer.is_input;
         if is_tied && self.use_dora {
@@ -122,6 +121,29 @@ impl Method for LoraConfig {
         })
     }
 
+    fn at_embeddings(&self) -> Option<&dyn AtEmbeddings> {
+        Some(self)
+    }
+
+    fn takes_weight(&self) -> Option<&dyn TakesWeight> {
+        Some(self)
+    }
+}
+
+impl AtEmbeddings for LoraConfig {
+    fn ensure_weight_tying(&self) -> bool {
+        self.ensure_weight_tying
+    }
+
+    fn further_layers(&self, layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
+        match &self.trainable_token_indices {
+            Some(indices) => indices.layers(layers),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl TakesWeight for LoraConfig {
     /// PEFT's `subtract_mutated_init`: `B A - B₀ A₀` is `[B, -B₀] [A; A₀]`, of twice the rank.
     fn subtract_initial(
         &self,
@@ -169,13 +191,6 @@ impl Method for LoraConfig {
         config.init_lora_weights = InitLoraWeights::True;
         config.loftq_config = None;
         Ok((Arc::new(config), converted))
-    }
-
-    fn further_layers(&self, layers: &[LayerInfo]) -> Result<Vec<(String, Arc<dyn LayerMethod>)>> {
-        match &self.trainable_token_indices {
-            Some(indices) => indices.layers(layers),
-            None => Ok(Vec::new()),
-        }
     }
 }
 

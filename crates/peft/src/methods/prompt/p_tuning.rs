@@ -23,7 +23,9 @@ use super::encoder::{BiLstm, Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS, Start, VirtualTokens};
 use crate::config::check::{PROBABILITY, SIDE, within};
 use crate::config::{Fields, PromptLearning};
-use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
+use crate::{
+    AtModel, Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree,
+};
 
 /// The network that makes the virtual tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,8 +112,10 @@ impl Method for PromptEncoderConfig {
         within("encoder_num_layers", self.encoder_num_layers, 1..=100)?;
         within("encoder_dropout", self.encoder_dropout, PROBABILITY)
     }
+}
 
-    fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
+impl AtModel for PromptEncoderConfig {
+    fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         self.validate()?;
         let d = model.token_dim;
         let hidden = self.encoder_hidden_size.unwrap_or(d);

@@ -23,7 +23,9 @@ use super::encoder::{Linear, spec};
 use super::prompt_tuning::{EMBEDDING, PROMPT_EMBEDDINGS};
 use crate::config::check::{SIDE, within};
 use crate::config::{Fields, PromptLearning};
-use crate::{Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree};
+use crate::{
+    AtModel, Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree,
+};
 
 /// How a prefix starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,8 +102,10 @@ impl Method for PrefixTuningConfig {
             None => Ok(()),
         }
     }
+}
 
-    fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
+impl AtModel for PrefixTuningConfig {
+    fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         self.validate()?;
         // Under grouped queries, sizes are those of keys and values.
         let heads = model.num_key_value_heads;

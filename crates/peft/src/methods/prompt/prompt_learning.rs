@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::check::{SIDE, within};
 use crate::config::{CommonConfig, Fields};
-use crate::method::model_method::same_size;
+use crate::method::same_size;
 use crate::{ModelInfo, PeftError, Result};
 
 /// The keys of methods with virtual tokens, which act at the model (PEFT's
@@ -137,7 +137,7 @@ impl PromptLearning {
 }
 
 /// The functions of [`Method`](crate::Method) that do not differ between configurations with a
-/// field `prompt: PromptLearning` and a constant `PEFT_TYPE`.
+/// field `prompt: PromptLearning` and a constant `PEFT_TYPE`, which are [`AtModel`](crate::AtModel).
 #[macro_export]
 macro_rules! method_of_prompt {
     ($class:literal) => {
@@ -162,8 +162,8 @@ macro_rules! method_of_prompt {
             std::sync::Arc::new(config)
         }
 
-        fn acts_at_model(&self) -> bool {
-            true
+        fn at_model(&self) -> Option<&dyn $crate::AtModel> {
+            Some(self)
         }
     };
 }

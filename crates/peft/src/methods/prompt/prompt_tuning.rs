@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Fields, PromptLearning};
 use crate::{
-    Extra, Init, Method, ModelInfo, ModelMethod, PeftError, Result, TensorSpec, Tensors, Tree,
+    AtModel, Extra, Init, Method, ModelInfo, ModelMethod, PeftError, Result, TensorSpec, Tensors,
+    Tree,
 };
 
 /// What prompt tuning starts from.
@@ -142,23 +143,10 @@ impl Method for PromptTuningConfig {
         }
         Ok(())
     }
+}
 
-    fn init_text(&self) -> Option<(&str, &str)> {
-        let is_new = !self.common().inference_mode && self.init_token_ids.is_none();
-        if self.prompt_tuning_init != PromptTuningInit::Text || !is_new {
-            return None;
-        }
-        let tokenizer = self.tokenizer_name_or_path.as_deref()?;
-        Some((tokenizer, self.prompt_tuning_init_text.as_deref()?))
-    }
-
-    fn with_init_token_ids(&self, ids: Vec<i64>) -> Option<Arc<dyn Method>> {
-        let mut config = self.clone();
-        config.init_token_ids = Some(ids);
-        Some(Arc::new(config))
-    }
-
-    fn at_model(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
+impl AtModel for PromptTuningConfig {
+    fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         let config = Self {
             prompt: self.prompt.fitted(model)?,
             ..self.clone()
@@ -187,6 +175,21 @@ impl Method for PromptTuningConfig {
             init,
         };
         Ok((Arc::new(config), Arc::new(method)))
+    }
+
+    fn init_text(&self) -> Option<(&str, &str)> {
+        let is_new = !self.common().inference_mode && self.init_token_ids.is_none();
+        if self.prompt_tuning_init != PromptTuningInit::Text || !is_new {
+            return None;
+        }
+        let tokenizer = self.tokenizer_name_or_path.as_deref()?;
+        Some((tokenizer, self.prompt_tuning_init_text.as_deref()?))
+    }
+
+    fn with_init_token_ids(&self, ids: Vec<i64>) -> Option<Arc<dyn Method>> {
+        let mut config = self.clone();
+        config.init_token_ids = Some(ids);
+        Some(Arc::new(config))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Methods that act at the model and not at a layer: virtual tokens, prefixes.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::{PeftError, Result, TensorSpec, Tensors, Tree};
+use crate::{Method, PeftError, Result, TensorSpec, Tensors, Tree};
 
 /// What a method is told of the model that it acts at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,29 @@ impl Extra {
     }
 }
 
-/// A method at a model: what [`Method::at_model`](crate::Method::at_model) answers.
+/// A method that acts at the model: what [`Method::at_model`] answers.
+pub trait AtModel: Method {
+    /// What the method does at a model, and the configuration with what it leaves to the model
+    /// filled in.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the model.
+    fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)>;
+
+    /// The tokenizer (a folder or Hub id) and the text whose tokens a new adapter starts from, as
+    /// long as their ids are not known: this crate has no tokenizers.
+    fn init_text(&self) -> Option<(&str, &str)> {
+        None
+    }
+
+    /// The same configuration with the ids of that text's tokens, for a method that has an
+    /// [`init_text`](Self::init_text).
+    fn with_init_token_ids(&self, _ids: Vec<i64>) -> Option<Arc<dyn Method>> {
+        None
+    }
+}
+
+/// A method at one model: what [`AtModel::model_method`] gives.
 pub trait ModelMethod: Debug + Send + Sync {
     /// The tensors the method adds. A key of theirs is a whole key of `adapter_model.safetensors`.
     /// `embeddings` gives the table of the model's token embeddings, `[vocab, token_dim]`.
@@ -75,7 +98,7 @@ pub trait ModelMethod: Debug + Send + Sync {
 
     /// The one tensor that the file holds in the place of all of them, under its key, for a
     /// method whose tensors only serve to make it (PEFT saves an encoder's output, not the
-    /// encoder). [`Method::at_model`](crate::Method::at_model) with `inference_mode` is then a
+    /// encoder). [`AtModel::model_method`] with `inference_mode` is then a
     /// method with that tensor.
     fn output(&self, _tensors: &Tensors<'_>) -> Option<(&'static str, Tensor<2>)> {
         None

@@ -1,0 +1,28 @@
+//! Adapters that took a part of the base's weights (PiSSA, OLoRA), for the untouched base.
+
+use std::sync::Arc;
+
+use burn::tensor::TensorData;
+use indexmap::IndexMap;
+
+use crate::{Method, Result};
+
+/// The tensors of an adapter by their keys in the file, in the order of the layers.
+pub type StateDict = Vec<(String, TensorData)>;
+
+/// A method that can take a part of the base's weights ([`LayerMethod::split`]): what
+/// [`Method::takes_weight`] answers.
+///
+/// [`LayerMethod::split`]: crate::LayerMethod::split
+pub trait TakesWeight: Method {
+    /// An adapter that does on the untouched base what `now` does on one that gave a part of its
+    /// weights to the adapter `initial`, both by the keys of the file; with its configuration.
+    ///
+    /// # Errors
+    /// If the two do not fit, or this adapter has taken nothing.
+    fn subtract_initial(
+        &self,
+        now: StateDict,
+        initial: IndexMap<String, TensorData>,
+    ) -> Result<(Arc<dyn Method>, StateDict)>;
+}

@@ -1,0 +1,149 @@
+//! A tensor of an adapter, described before it exists.
+
+use std::borrow::Cow;
+
+use burn::tensor::TensorData;
+
+/// One tensor of an adapter, before it exists.
+#[derive(Clone, Debug)]
+pub struct TensorSpec {
+    /// How the method calls it: `lora_A`.
+    pub name: Cow<'static, str>,
+    /// Its key in `adapter_model.safetensors`, after the path of the layer: `lora_A.weight`.
+    pub key: Cow<'static, str>,
+    /// Its shape, as in the file; one to four axes.
+    pub shape: Vec<usize>,
+    /// Its first values.
+    pub init: Init,
+    /// Whether it is trained.
+    pub trainable: bool,
+    /// Whether it is a parameter, which is counted, and no buffer.
+    pub parameter: bool,
+    /// Whether it is one and the same tensor in all layers of the adapter. In the file it stands
+    /// once, under `base_model.` and its key.
+    pub shared: bool,
+    /// Whether a shared tensor stands in the file under every layer too, as PEFT writes some.
+    pub in_layers: bool,
+    /// Whether it stands in the file at all.
+    pub saved: bool,
+    /// The key under which the file holds it a second time, at the output layer tied to this
+    /// embedding, and whether transposed.
+    pub tied: Option<(Cow<'static, str>, bool)>,
+    /// Whether a batch may leave it without a gradient: rows of tokens that are not in it.
+    pub may_rest: bool,
+    /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
+    /// for `lora_B`, which starts at zero.
+    pub waits_for: Option<&'static str>,
+}
+
+impl TensorSpec {
+    /// A trainable tensor.
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        key: impl Into<Cow<'static, str>>,
+        shape: impl Into<Vec<usize>>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            key: key.into(),
+            shape: shape.into(),
+            init: Init::Zeros,
+            trainable: true,
+            parameter: true,
+            shared: false,
+            in_layers: false,
+            saved: true,
+            tied: None,
+            may_rest: false,
+            waits_for: None,
+        }
+    }
+
+    /// The same, never trained; it is still counted.
+    pub fn frozen(mut self) -> Self {
+        self.trainable = false;
+        self
+    }
+
+    /// The same as a buffer: never trained and never counted.
+    pub fn buffer(mut self) -> Self {
+        self.trainable = false;
+        self.parameter = false;
+        self
+    }
+
+    /// The same as one tensor for all layers of the adapter; a trained one has two axes.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// The same, in the file under every layer too.
+    pub fn in_layers(mut self) -> Self {
+        self.in_layers = true;
+        self
+    }
+
+    /// The same, left out of the file.
+    pub fn unsaved(mut self) -> Self {
+        self.saved = false;
+        self
+    }
+
+    /// The same, in the file a second time under the tied output layer.
+    pub fn tied(mut self) -> Self {
+        self.tied = Some((self.key.clone(), false));
+        self
+    }
+
+    /// The same, in the file a second time under the tied output layer, transposed and by another
+    /// key.
+    pub fn tied_transposed(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.tied = Some((key.into(), true));
+        self
+    }
+
+    /// The same, which a batch may leave without a gradient.
+    pub fn may_rest(mut self) -> Self {
+        self.may_rest = true;
+        self
+    }
+
+    /// The same with other first values.
+    pub fn with_init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The same, without a gradient as long as the tensor `name` is zero.
+    pub fn waiting_for(mut self, name: &'static str) -> Self {
+        self.waits_for = Some(name);
+        self
+    }
+}
+
+/// First values of a tensor. Random ones are drawn from Burn's generator of the device:
+/// `device.seed(…)` makes them repeatable.
+#[derive(Clone, Debug)]
+pub enum Init {
+    /// Zeros.
+    Zeros,
+    /// Ones.
+    Ones,
+    /// This number.
+    Constant(f64),
+    /// Uniform between minus and plus this bound.
+    Uniform(f64),
+    /// Normal around zero with this standard deviation.
+    Normal(f64),
+    /// These values.
+    Data(TensorData),
+}
+
+impl Init {
+    /// PyTorch's `kaiming_uniform_(a=√5)` for a weight with this many inputs: uniform within
+    /// `1/√fan_in`. It is what PEFT gives `lora_A` (peft/tuners/lora/layer.py).
+    pub fn kaiming_uniform(fan_in: usize) -> Self {
+        Init::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+}
