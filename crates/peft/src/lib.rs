@@ -32,8 +32,8 @@ pub use error::{PeftError, Result};
 pub use files::tensor_file;
 pub use layers::{BaseLayer, Conv1D, LayerInfo, LayerInput, LayerKind, LayerNorm, RmsNorm};
 pub use method::{
-    AtEmbeddings, AtModel, Base, Extra, Frozen, Init, LayerMethod, Method, ModelInfo, ModelMethod,
-    Split, StateDict, StepGradients, StepLayer, Steps, TakesWeight, TensorSpec,
+    AS_THE_LAYER, AtEmbeddings, AtModel, Base, Extra, Frozen, Init, LayerMethod, Method, ModelInfo,
+    ModelMethod, Split, StateDict, StepGradients, StepLayer, Steps, TakesWeight, TensorSpec,
 };
 pub use methods::{
     AdaLoraConfig, BOFTConfig, BottleneckConfig, FourierFTConfig, GraloraConfig, HRAConfig,
