@@ -1,52 +1,64 @@
-//! A feed-forward network with the approximate GELU.
+//! A feed-forward network.
 
-use std::sync::Arc;
+mod on_cpu;
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 
-use crate::cpu::feed_forward::Network;
+use self::on_cpu::{FeedForwardKernel, Layers};
 use crate::cpu::product::PackedLeft;
-use crate::flex::{
-    OnTape, Optional, contiguous, is_trained, matrix, or_constant, readable, takes, takes_weight,
-    tensor_of, values, weight as view,
-};
-use crate::{ActivationKind, activate, linear};
+use crate::flex::{Optional, is_trained, takes, takes_weight};
+use crate::{ActivationKind, activate, glu, linear};
 
-/// Two linear layers.
+/// A weight `[d_in, d_out]` and a bias `[d_out]`.
 #[derive(Clone, Debug)]
-pub struct FeedForward {
-    /// `[d, inner]`.
-    pub up: Tensor<2>,
-    /// `[inner]`.
-    pub up_bias: Option<Tensor<1>>,
-    /// `[inner, d]`.
-    pub down: Tensor<2>,
-    /// `[d]`.
-    pub down_bias: Option<Tensor<1>>,
+pub struct Projection {
+    /// The weight; columns of a wider one will do.
+    pub weight: Tensor<2>,
+    /// The bias, if there is one.
+    pub bias: Option<Tensor<1>>,
 }
 
-impl FeedForward {
-    /// Whether the specialised body is for it: weights in bf16, and nothing of it trained.
+impl Projection {
+    fn forward(self, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+        linear(x, self.weight, self.bias, residual, None)
+    }
+
+    /// Whether the specialised body is for it: in bf16, and nothing of it trained.
     fn is_frozen_bf16(&self) -> bool {
-        let narrow = |weight: &Tensor<2>| {
-            weight.dtype() == DType::BF16 && takes_weight(weight) && !is_trained(weight)
-        };
-        let bias =
-            |bias: &Option<Tensor<1>>| bias.iter().all(|bias| takes(bias) && !is_trained(bias));
-        narrow(&self.up) && narrow(&self.down) && bias(&self.up_bias) && bias(&self.down_bias)
+        let weight = &self.weight;
+        let narrow = weight.dtype() == DType::BF16 && takes_weight(weight) && !is_trained(weight);
+        let mut bias = self.bias.iter();
+        narrow && bias.all(|bias| takes(bias) && !is_trained(bias))
     }
 }
 
-/// `residual + gelu(x · up + up_bias) · down + down_bias`: `x`, `residual` and result are
-/// `[tokens, d]`, GELU is its tanh approximation.
+/// Two linear layers with an activation between them, which may have a gate.
+#[derive(Clone, Debug)]
+pub struct FeedForward {
+    /// From `d` to `inner`: what goes through the activation, where there is a gate.
+    pub gate: Option<Projection>,
+    /// From `d` to `inner`.
+    pub up: Projection,
+    /// From `inner` to `d`.
+    pub down: Projection,
+    /// The activation.
+    pub activation: ActivationKind,
+}
+
+impl FeedForward {
+    fn is_frozen_bf16(&self) -> bool {
+        let mut layers = [&self.up, &self.down].into_iter().chain(&self.gate);
+        layers.all(Projection::is_frozen_bf16)
+    }
+}
+
+/// `residual + down(activation(gate(x)) · up(x))`, or without a gate
+/// `residual + down(activation(up(x)))`: `x`, `residual` and result are `[tokens, d]`.
 ///
-/// The specialised body, for a frozen network in bf16, keeps GELU's input in 16 bits and nothing
-/// else. Where there is none, the body is two [`linear`] layers with [`activate`] between.
+/// The specialised body, for a frozen network in bf16, keeps what the first layers made in 16 bits
+/// and nothing else. Where there is none, the body is [`linear`] layers with [`glu`] or
+/// [`activate`] between.
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
     let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_TOKENS;
@@ -54,14 +66,22 @@ pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<
     if !specialised {
         return plain(x, network, residual);
     }
-    let constant = |bias: Option<Tensor<1>>| Optional::of(bias.map(Tensor::without_autodiff));
+    let weight = |layer: &Projection| layer.weight.clone().without_autodiff();
+    let bias = |layer: &Projection| layer.bias.clone().map(Tensor::without_autodiff);
+    let FeedForward { gate, up, down, .. } = &network;
+    let layers = Layers {
+        gate: Optional::of(gate.as_ref().map(weight)),
+        gate_bias: Optional::of(gate.as_ref().and_then(bias)),
+        up: weight(up).into_dispatch(),
+        up_bias: Optional::of(bias(up)),
+        down: weight(down).into_dispatch(),
+        down_bias: Optional::of(bias(down)),
+        activation: network.activation,
+    };
     Tensor::from_dispatch(Dispatch::feed_forward_kernel(
         x.into_dispatch(),
         Optional::of(residual),
-        network.up.without_autodiff().into_dispatch(),
-        constant(network.up_bias),
-        network.down.without_autodiff().into_dispatch(),
-        constant(network.down_bias),
+        layers,
     ))
 }
 
@@ -69,131 +89,21 @@ pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<
 const FEW_TOKENS: usize = 4;
 
 fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
-    let hidden = linear(x, network.up, network.up_bias, None, None);
-    let hidden = activate(hidden, ActivationKind::GeluTanh);
-    linear(hidden, network.down, network.down_bias, residual, None)
-}
-
-#[backend_extension(Flex, Autodiff)]
-trait FeedForwardKernel: Backend {
-    fn feed_forward_kernel(
-        x: FloatTensor<Self>,
-        #[extension_type] residual: Optional<Self>,
-        up: FloatTensor<Self>,
-        #[extension_type] up_bias: Optional<Self>,
-        down: FloatTensor<Self>,
-        #[extension_type] down_bias: Optional<Self>,
-    ) -> FloatTensor<Self>;
-}
-
-/// What a backward pass needs.
-#[derive(Clone, Debug)]
-struct State {
-    up: FloatTensor<Flex>,
-    down: FloatTensor<Flex>,
-    kept: Arc<PackedLeft>,
-}
-
-/// A layer's weight and bias.
-type Layer = (FloatTensor<Flex>, Option<FloatTensor<Flex>>);
-
-fn on_cpu(
-    x: FloatTensor<Flex>,
-    residual: Option<FloatTensor<Flex>>,
-    (up, up_bias): Layer,
-    (down, down_bias): Layer,
-    trains: bool,
-) -> (FloatTensor<Flex>, Option<State>) {
-    let (x, residual) = (contiguous(x), residual.map(contiguous));
-    let (up, down) = (readable(up), readable(down));
-    let (up_bias, down_bias) = (up_bias.map(contiguous), down_bias.map(contiguous));
-    let network = Network {
-        up: view(&up),
-        up_bias: up_bias.as_ref().map(values),
-        down: view(&down),
-        down_bias: down_bias.as_ref().map(values),
-    };
-    let shape: [usize; 2] = [x.shape().dims::<2>()[0], network.down.cols()];
-    let (output, kept) = network.forward(matrix(&x), residual.as_ref().map(values), trains);
-    let state = kept.map(|kept| State {
-        kept: Arc::new(kept),
+    let FeedForward {
+        gate,
         up,
         down,
-    });
-    (tensor_of(output, shape), state)
-}
-
-impl FeedForwardKernel for Flex {
-    fn feed_forward_kernel(
-        x: FloatTensor<Self>,
-        residual: Optional<Self>,
-        up: FloatTensor<Self>,
-        up_bias: Optional<Self>,
-        down: FloatTensor<Self>,
-        down_bias: Optional<Self>,
-    ) -> FloatTensor<Self> {
-        let (up, down) = ((up, up_bias.given()), (down, down_bias.given()));
-        on_cpu(x, residual.given(), up, down, false).0
-    }
-}
-
-impl<C: CheckpointStrategy> FeedForwardKernel for Autodiff<Flex, C> {
-    fn feed_forward_kernel(
-        x: FloatTensor<Self>,
-        residual: Optional<Self>,
-        up: FloatTensor<Self>,
-        up_bias: Optional<Self>,
-        down: FloatTensor<Self>,
-        down_bias: Optional<Self>,
-    ) -> FloatTensor<Self> {
-        let residual = residual.given();
-        let inner = |tensor: OnTape<C>| tensor.into_primitive();
-        let inner_residual = residual.clone().map(inner);
-        let up = (inner(up), up_bias.given().map(inner));
-        let down = (inner(down), down_bias.given().map(inner));
-        let nodes = [x.node(), or_constant::<C>(residual).node()];
-        let x = inner(x);
-        match FeedForwardBackward
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prepared) => {
-                let (output, state) = on_cpu(x, inner_residual, up, down, true);
-                prepared.finish(state.expect("asked for"), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(on_cpu(x, inner_residual, up, down, false).0)
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct FeedForwardBackward;
-
-impl Backward<Flex, 2> for FeedForwardBackward {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_x, of_residual] = ops.parents;
-        let grad = contiguous(grads.consume::<Flex>(&ops.node));
-        if let Some(node) = of_x {
-            let State { up, down, kept } = &ops.state;
-            let network = Network {
-                up: view(up),
-                up_bias: None,
-                down: view(down),
-                down_bias: None,
-            };
-            let shape = [kept.rows(), network.up.rows()];
-            let gradient = network.backward(kept, matrix(&grad));
-            grads.register::<Flex>(node.id, tensor_of(gradient, shape));
-        }
-        if let Some(node) = of_residual {
-            grads.register::<Flex>(node.id, grad);
-        }
-    }
+        activation,
+    } = network;
+    let hidden = match gate {
+        Some(gate) => glu(
+            gate.forward(x.clone(), None),
+            up.forward(x, None),
+            activation,
+        ),
+        None => activate(up.forward(x, None), activation),
+    };
+    down.forward(hidden, residual)
 }
 
 #[cfg(test)]
@@ -212,29 +122,54 @@ mod tests {
                 random(shape, deviation).cast(FloatDType::BF16)
             };
             let vector = |length| random([1, length], 0.5).squeeze_dim::<1>(0);
-            let network = FeedForward {
-                up: narrow([d, inner]),
-                up_bias: Some(vector(inner)),
-                down: narrow([inner, d]),
-                down_bias: Some(vector(d)),
+            let layer = |d_in, d_out| Projection {
+                weight: narrow([d_in, d_out]),
+                bias: Some(vector(d_out)),
             };
-            let inputs = || [random([tokens, d], 1.0), random([tokens, d], 1.0)];
-            let [x, residual] = inputs().map(|input| input.autodiff().require_grad());
-            let [weights, _] = inputs();
-            let run = |body: &dyn Fn(Tensor<2>, FeedForward, Option<Tensor<2>>) -> Tensor<2>| {
-                let output = body(x.clone(), network.clone(), Some(residual.clone()));
-                let gradients = (output.clone() * weights.clone().autodiff())
-                    .sum()
-                    .backward();
-                let of = |input: &Tensor<2>| input.grad(&gradients).unwrap();
-                [output.inner(), of(&x), of(&residual)]
+            // Gate and up as columns of one weight, which Phi-3 has them in.
+            let both = narrow([d, 2 * inner]);
+            let half = |start| Projection {
+                weight: both.clone().slice([0..d, start..start + inner]),
+                bias: None,
             };
-            let pairs = run(&feed_forward).into_iter().zip(run(&plain));
-            for (number, (found, wanted)) in pairs.enumerate() {
-                let size = wanted.clone().abs().max().into_scalar::<f32>();
-                let difference = (found - wanted).abs().max().into_scalar::<f32>();
-                // A few roundings, each of 2⁻⁹ at most, of parts no larger than the largest sum.
-                assert!(difference < size / 64.0, "{number}: {difference} of {size}");
+            let plain_network = |activation| FeedForward {
+                gate: None,
+                up: layer(d, inner),
+                down: layer(inner, d),
+                activation,
+            };
+            for network in [
+                plain_network(ActivationKind::GeluTanh),
+                plain_network(ActivationKind::ReluSquared),
+                FeedForward {
+                    gate: Some(layer(d, inner)),
+                    ..plain_network(ActivationKind::Silu)
+                },
+                FeedForward {
+                    gate: Some(half(0)),
+                    up: half(inner),
+                    ..plain_network(ActivationKind::GeluTanh)
+                },
+            ] {
+                let inputs = || [random([tokens, d], 1.0), random([tokens, d], 1.0)];
+                let [x, residual] = inputs().map(|input| input.autodiff().require_grad());
+                let [weights, _] = inputs();
+                let run =
+                    |body: &dyn Fn(Tensor<2>, FeedForward, Option<Tensor<2>>) -> Tensor<2>| {
+                        let output = body(x.clone(), network.clone(), Some(residual.clone()));
+                        let gradients = (output.clone() * weights.clone().autodiff())
+                            .sum()
+                            .backward();
+                        let of = |input: &Tensor<2>| input.grad(&gradients).unwrap();
+                        [output.inner(), of(&x), of(&residual)]
+                    };
+                let pairs = run(&feed_forward).into_iter().zip(run(&plain));
+                for (number, (found, wanted)) in pairs.enumerate() {
+                    let size = wanted.clone().abs().max().into_scalar::<f32>();
+                    let difference = (found - wanted).abs().max().into_scalar::<f32>();
+                    // A few roundings, each of 2⁻⁹ at most, of parts no larger than the largest sum.
+                    assert!(difference < size / 64.0, "{number}: {difference} of {size}");
+                }
             }
         }
     }

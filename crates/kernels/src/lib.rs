@@ -35,7 +35,7 @@ pub use attention::{
 pub use cpu::{ActivationKind, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability};
-pub use feed_forward::{FeedForward, feed_forward};
+pub use feed_forward::{FeedForward, Projection, feed_forward};
 pub use flex::{cpu_device, is_specialised, with_plain_bodies};
 pub use glu::{glu, packed_glu};
 pub use layer_norm::layer_norm;

@@ -1,10 +1,12 @@
 //! A frozen feed-forward network with weights in bf16.
 //!
-//! What lies between its two products is as large as the rest of a block together. It leaves the
-//! product in 32 bits once and is read once: GELU's input is kept, and its output given to the
-//! next product, in 16 bits, as torch's autocast has them.
+//! What lies between its products is as large as the rest of a block together. It leaves a product
+//! in 32 bits once and is read once: what goes into the activation is kept, and what comes out of
+//! it given to the next product, in 16 bits, as torch's autocast has them.
 
-use super::activation::{ActivationKind::GeluTanh, activate_into, slopes_into};
+use super::activation::{
+    ActivationKind, activate_into, gated_into, gated_slopes_into, slopes_into,
+};
 use super::buffer::{filled, for_pieces};
 use super::elementwise::add_rows;
 use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight};
@@ -12,22 +14,52 @@ use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight};
 /// Rows that a thread takes at a time.
 const ROWS: usize = 8;
 
-/// The weights, `[d, inner]` and `[inner, d]`, both in bf16, and their biases, `[inner]` and `[d]`.
+/// A weight in bf16, `[d_in, d_out]`, and its bias, `[d_out]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// The weight.
+    pub weight: Weight<'a>,
+    /// The bias.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Layer<'_> {
+    fn times(&self, x: &PackedLeft) -> Vec<f32> {
+        let onto = self.bias.map_or(Onto::Zero, Onto::Row);
+        self.weight.times(Left::Packed(x), onto)
+    }
+}
+
+/// The layers, from `d` to `inner` and back.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'a> {
-    /// Of the first layer.
-    pub up: Weight<'a>,
-    /// Of the first layer.
-    pub up_bias: Option<&'a [f32]>,
-    /// Of the second layer.
-    pub down: Weight<'a>,
-    /// Of the second layer.
-    pub down_bias: Option<&'a [f32]>,
+    /// What goes through the activation; without it, `up` does.
+    pub gate: Option<Layer<'a>>,
+    /// To the inner width.
+    pub up: Layer<'a>,
+    /// Back.
+    pub down: Layer<'a>,
+    /// What lies between.
+    pub activation: ActivationKind,
+}
+
+/// What the first layers made, `[tokens, inner]` each.
+#[derive(Debug)]
+pub struct Kept {
+    gate: Option<PackedLeft>,
+    up: PackedLeft,
+}
+
+impl Kept {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.up.rows()
+    }
 }
 
 impl Network<'_> {
-    /// `gelu(x · up + up_bias) · down + down_bias + residual`, `[tokens, d]`, and, if it is to be
-    /// kept, GELU's input, `[tokens, inner]`.
+    /// `down(activation(gate(x)) · up(x)) + residual`, `[tokens, d]`, or without a gate
+    /// `down(activation(up(x))) + residual`; and what is to be kept of it.
     ///
     /// # Panics
     /// If the shapes do not fit each other, or if nothing can be [packed](PackedLeft::is_available).
@@ -36,59 +68,104 @@ impl Network<'_> {
         x: Matrix<'_, f32>,
         residual: Option<&[f32]>,
         keeps: bool,
-    ) -> (Vec<f32>, Option<PackedLeft>) {
-        let (tokens, inner, d) = (x.rows(), self.up.cols(), self.down.cols());
-        let hidden = self.up.times(x, self.up_bias.map_or(Onto::Zero, Onto::Row));
-        let mut kept = keeps.then(|| room(tokens, inner));
+    ) -> (Vec<f32>, Option<Kept>) {
+        let (tokens, inner, d) = (x.rows(), self.up.weight.cols(), self.down.weight.cols());
+        let x = PackedLeft::new(x).expect("the caller asked whether there is any");
+        let gate = self.gate.map(|gate| gate.times(&x));
+        let up = self.up.times(&x);
+        drop(x);
+        let mut kept = keeps.then(|| Kept {
+            gate: gate.as_ref().map(|_| room(tokens, inner)),
+            up: room(tokens, inner),
+        });
         let mut activated = room(tokens, inner);
-        let (keep, write) = (kept.as_mut().map(PackedLeft::writer), activated.writer());
+        let keep = kept
+            .as_mut()
+            .map(|kept| (kept.gate.as_mut().map(PackedLeft::writer), kept.up.writer()));
+        let write = activated.writer();
         for_pieces(tokens, ROWS, |rows| {
             let (first, rows) = (rows.start, rows.len());
-            let hidden = &hidden[first * inner..][..rows * inner];
-            let values = filled(hidden.len(), |out| activate_into(GeluTanh, hidden, out));
+            let piece = first * inner..(first + rows) * inner;
+            let up = &up[piece.clone()];
+            let gate = gate.as_ref().map(|gate| &gate[piece]);
+            let values = filled(up.len(), |out| match gate {
+                Some(gate) => gated_into(self.activation, gate, up, out),
+                None => activate_into(self.activation, up, out),
+            });
+            let matrix = |values| Matrix::new(values, rows, inner);
             // SAFETY: pieces do not overlap.
             unsafe {
-                if let Some(keep) = &keep {
-                    keep.write(first, Matrix::new(hidden, rows, inner));
+                if let Some((keep_gate, keep_up)) = &keep {
+                    if let (Some(keep), Some(gate)) = (keep_gate, gate) {
+                        keep.write(first, matrix(gate));
+                    }
+                    keep_up.write(first, matrix(up));
                 }
-                write.write(first, Matrix::new(&values, rows, inner));
+                write.write(first, matrix(&values));
             }
         });
         let output = filled(tokens * d, |out| {
-            let mut onto = self.down_bias.map_or(Onto::Zero, Onto::Row);
+            let mut onto = self.down.bias.map_or(Onto::Zero, Onto::Row);
             if let Some(residual) = residual {
-                add_rows(out, residual, self.down_bias, d);
+                add_rows(out, residual, self.down.bias, d);
                 onto = Onto::Current;
             }
             let mut out = MatrixMut::new(out, tokens, d);
-            self.down.product(Left::Packed(&activated), onto, &mut out);
+            let activated = Left::Packed(&activated);
+            self.down.weight.product(activated, onto, &mut out);
         });
         (output, kept)
     }
 
-    /// The gradient of `x`, given GELU's input and the gradient of the output.
+    /// The gradient of `x`, given what was kept and the gradient of the output.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
-    pub fn backward(&self, kept: &PackedLeft, grad: Matrix<'_, f32>) -> Vec<f32> {
-        let (tokens, inner) = (kept.rows(), kept.cols());
-        let of_activated = self.down.transposed().times(grad, Onto::Zero);
-        let mut of_hidden = room(tokens, inner);
-        let write = of_hidden.writer();
+    pub fn backward(&self, kept: &Kept, grad: Matrix<'_, f32>) -> Vec<f32> {
+        let (tokens, inner, d) = (kept.rows(), kept.up.cols(), self.up.weight.rows());
+        let of_activated = self.down.weight.transposed().times(grad, Onto::Zero);
+        let mut of_gate = kept.gate.as_ref().map(|_| room(tokens, inner));
+        let mut of_up = room(tokens, inner);
+        let write_gate = of_gate.as_mut().map(PackedLeft::writer);
+        let write_up = of_up.writer();
         for_pieces(tokens, ROWS, |rows| {
             let (first, rows) = (rows.start, rows.len());
             let grad = &of_activated[first * inner..][..rows * inner];
-            let hidden = filled(grad.len(), |out| {
-                for (row, out) in out.chunks_exact_mut(inner).enumerate() {
-                    kept.read_row(first + row, out);
+            let read = |kept: &PackedLeft| {
+                filled(grad.len(), |out| {
+                    for (row, out) in out.chunks_exact_mut(inner).enumerate() {
+                        kept.read_row(first + row, out);
+                    }
+                })
+            };
+            let up = read(&kept.up);
+            let mut gate_slopes = Vec::new();
+            let up_slopes = filled(grad.len(), |of_up| match &kept.gate {
+                Some(gate) => {
+                    let gate = read(gate);
+                    gate_slopes = filled(grad.len(), |of_gate| {
+                        gated_slopes_into(self.activation, [&gate, &up], grad, [of_gate, of_up]);
+                    });
                 }
+                None => slopes_into(self.activation, &up, grad, of_up),
             });
-            let values = filled(grad.len(), |out| slopes_into(GeluTanh, &hidden, grad, out));
             // SAFETY: pieces do not overlap.
-            unsafe { write.write(first, Matrix::new(&values, rows, inner)) };
+            unsafe {
+                if let Some(write) = &write_gate {
+                    write.write(first, Matrix::new(&gate_slopes, rows, inner));
+                }
+                write_up.write(first, Matrix::new(&up_slopes, rows, inner));
+            }
         });
-        let up = self.up.transposed();
-        up.times(Left::Packed(&of_hidden), Onto::Zero)
+        filled(tokens * d, |out| {
+            let mut out = MatrixMut::new(out, tokens, d);
+            let up = self.up.weight.transposed();
+            up.product(Left::Packed(&of_up), Onto::Zero, &mut out);
+            if let (Some(gate), Some(of_gate)) = (self.gate, &of_gate) {
+                let gate = gate.weight.transposed();
+                gate.product(Left::Packed(of_gate), Onto::Current, &mut out);
+            }
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, Linea
 use burn::tensor::{Device, Tensor};
 use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part};
 use burn_peft_kernels::{
-    AttentionOptions, FeedForward, dropout, dropout_probability, feed_forward,
+    AttentionOptions, FeedForward, Projection, dropout, dropout_probability, feed_forward,
 };
 
 use crate::KvCache;
@@ -302,11 +302,15 @@ impl GPT2MLP {
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
         let drops = dropout_probability(&self.dropout, input) != 0.0;
-        (self.act.is_gelu_tanh() && !drops).then(|| FeedForward {
-            up: up.stored_weight(),
-            up_bias: up.bias(),
-            down: down.stored_weight(),
-            down_bias: down.bias(),
+        let layer = |layer: &Conv1D| Projection {
+            weight: layer.stored_weight(),
+            bias: layer.bias(),
+        };
+        (!drops).then(|| FeedForward {
+            gate: None,
+            up: layer(up),
+            down: layer(down),
+            activation: self.act.kind(),
         })
     }
 }

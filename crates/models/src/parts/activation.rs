@@ -33,11 +33,6 @@ impl Activation {
             Self::Relu => ActivationKind::Relu,
         }
     }
-
-    /// Whether it is GELU by its tanh approximation, which has operations of its own.
-    pub fn is_gelu_tanh(self) -> bool {
-        matches!(self, Self::GeluNew | Self::GeluPytorchTanh)
-    }
 }
 
 burn_peft::no_slots! {
