@@ -246,7 +246,7 @@ fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Exampl
 
 fn loss(model: &impl CausalLm, examples: &Examples, config: &TrainConfig) -> Result<f64> {
     let batch_size = config.training.per_device_eval_batch_size;
-    Ok(evaluate(model, examples, batch_size, |_, _| ())?.loss)
+    Ok(evaluate(model, examples, batch_size, |_, _| ())?.loss())
 }
 
 fn number(found: &Value, key: &str) -> Result<f64> {

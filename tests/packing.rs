@@ -5,7 +5,7 @@ use std::fs;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use burn_peft_data::{Batch, Example, Examples, IGNORE_INDEX, Shape};
-use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained};
+use burn_peft_models::{CausalLm, GPT2LMHeadModel, LmBatch, Pretrained, Ragged};
 use burn_peft_train::evaluate;
 
 use crate::common::Lab;
@@ -46,15 +46,15 @@ fn examples() -> Examples {
 }
 
 fn to_device(host: &Batch, device: &Device) -> LmBatch {
-    let shape = [host.batch, host.seq];
-    match &host.segment_ids {
-        Some(ids) => LmBatch::packed(&host.input_ids, ids, &host.labels, shape, device),
-        None => {
-            let mask = &host.attention_mask;
-            LmBatch::new(&host.input_ids, mask, &host.labels, shape, device)
-        }
-    }
-    .unwrap()
+    let ragged = Ragged {
+        input_ids: &host.input_ids,
+        labels: &host.labels,
+        texts: &host.spans,
+        packed: host.packed.as_deref(),
+        width: host.width,
+        pad_id: host.pad_id,
+    };
+    LmBatch::ragged(&ragged, device)
 }
 
 /// The loss of every token with a label: its example's row, its place in it, and the loss.
@@ -67,17 +67,13 @@ fn losses(model: &GPT2LMHeadModel, host: &Batch, device: &Device) -> Vec<(usize,
     let picked = picked.gather(1, batch.targets.clone().unsqueeze_dim(1));
     let values: Vec<f32> = picked.neg().into_data().iter::<f32>().collect();
 
-    let one_each = vec![1; host.input_ids.len()];
-    let segments = host.segment_ids.as_ref().unwrap_or(&one_each);
-    let (mut found, mut example, mut start) = (Vec::new(), 0, 0);
+    let mut found = Vec::new();
     let mut values = values.into_iter();
-    for at in 0..segments.len() {
-        let begins = at % seq == 0 || segments[at] != segments[at - 1];
-        if begins && host.attention_mask[at] == 1 {
-            (example, start) = (example + 1, at);
-        } else if host.labels[at] != IGNORE_INDEX {
-            let row = host.rows[example - 1];
-            found.push((row, at - start, values.next().unwrap()));
+    for (span, &row) in host.spans.iter().zip(&host.rows) {
+        for (place, at) in span.clone().enumerate().skip(1) {
+            if host.labels[at] != IGNORE_INDEX {
+                found.push((row, place, values.next().unwrap()));
+            }
         }
     }
     assert_eq!(values.next(), None);
@@ -99,7 +95,7 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
         let alone: Vec<_> = alone.collect();
         let host = packed.batch(&all(&packed));
         let together = losses(&model, &host, &device);
-        assert_eq!(alone.len(), plain.supervised_tokens());
+        assert_eq!(alone.len(), plain.supervised());
         assert_eq!(alone.len(), together.len());
         for (a, b) in alone.iter().zip(&together) {
             assert_eq!((a.0, a.1), (b.0, b.1));
@@ -107,7 +103,7 @@ fn losses_per_token_are_those_of_the_unpacked_rows() {
         }
         // The loss that is trained on, too.
         let batch = to_device(&host, &device);
-        assert_eq!(batch.count, host.supervised_tokens());
+        assert_eq!(batch.count, plain.supervised());
         assert_eq!(batch.tokens, plain.tokens());
         let loss = model.loss(&batch).into_scalar::<f32>() / batch.count as f32;
         let mean = alone.iter().map(|token| token.2).sum::<f32>() / alone.len() as f32;
@@ -120,8 +116,8 @@ fn evaluation_is_the_same_packed_or_not() {
     let model = model(&device());
     let run = |examples: &Examples| evaluate(&model, examples, 4, |_, _| ()).unwrap();
     let (plain, packed) = (run(&examples()), run(&examples().packed(PACKED_TO)));
-    assert_eq!(plain.tokens, packed.tokens);
-    assert!((plain.loss - packed.loss).abs() < 1e-5);
+    assert_eq!(plain.count(), packed.count());
+    assert!((plain.loss() - packed.loss()).abs() < 1e-5);
 }
 
 #[test]

@@ -88,22 +88,22 @@ pub fn evaluation_bar(label: &str, examples: usize) -> ProgressBar {
 }
 
 /// Lines of cells in columns, the first flush left and the others flush right.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+pub fn table(rows: &[impl AsRef<[String]>]) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, |row| row.as_ref().len())];
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).enumerate();
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).enumerate();
         let cells = cells.map(|(index, (cell, width))| match index {
             0 => format!("{cell:width$}"),
             _ => format!("  {cell:>width$}"),
         });
         cells.collect::<String>().trim_end().to_string() + "\n"
     };
-    rows.iter().map(line).collect()
+    rows.iter().map(|row| line(row.as_ref())).collect()
 }
 
 /// A number of things: `1 example`, `1,200 examples`.

@@ -8,6 +8,8 @@ use crate::source::part::{Part, Split};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::Limits;
 use crate::tokens::examples::Examples;
+use crate::tokens::lm::Lm;
+use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 
 /// What to train on, and what to evaluate on.
@@ -37,10 +39,11 @@ impl DataSet {
         limits: Limits,
         seed: u64,
     ) -> Result<Self> {
-        Self::load_with(config, tokenizer, limits, seed, &|_| Ok(None))
+        Self::load_with(config, tokenizer, limits, seed, &|_| Ok(None), &Lm)
     }
 
-    /// As [`load`](Self::load); what is no file is looked for by `find`.
+    /// As [`load`](Self::load); what is no file is looked for by `find`, and rows become what
+    /// `task` makes of them.
     ///
     /// # Errors
     /// As [`Examples::load_with`].
@@ -50,6 +53,7 @@ impl DataSet {
         limits: Limits,
         seed: u64,
         find: Finder<'_>,
+        task: &dyn Task,
     ) -> Result<Self> {
         config.validate(limits)?;
         let tokenize = Tokenize {
@@ -57,6 +61,7 @@ impl DataSet {
             tokenizer,
             limits,
             find,
+            task,
         };
         let side = |validation| {
             config.validation_split.map(|size| Split {
@@ -121,15 +126,15 @@ mod tests {
         assert!(data.validation.is_none());
         assert_eq!(rows(&data.train), (1..=50).collect::<Vec<_>>());
         let batch = data.train.batch(&[9, 2]);
-        assert_eq!((batch.batch, &batch.rows[..]), (2, &[10, 3][..]));
-        let text: Vec<u32> = batch.input_ids[..batch.seq]
+        assert_eq!((batch.len(), &batch.rows[..]), (2, &[10, 3][..]));
+        let text: Vec<u32> = batch.input_ids[batch.spans[0].clone()]
             .iter()
             .map(|&id| id as u32)
             .collect();
         assert_eq!(tiny().decode(&text).unwrap(), "row 9<|endoftext|>");
         assert_eq!(
             data.train.tokens() - data.train.len(),
-            data.train.supervised_tokens()
+            data.train.supervised()
         );
     }
 
@@ -193,7 +198,7 @@ mod tests {
             "{error}"
         );
         let data = load(&numbers(3), |c| c.pad_to_multiple_of = Some(8)).unwrap();
-        assert_eq!(data.train.batch(&[0]).seq, 8);
+        assert_eq!(data.train.batch(&[0]).width, 8);
     }
 
     #[test]
@@ -207,13 +212,17 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, (1..=50).collect::<Vec<_>>());
         let batch = data.batch(&[0, 1]);
-        assert!(batch.batch == 2 && batch.rows.len() > 2 && batch.segment_ids.is_some());
+        assert!(batch.len() == 2 && batch.rows.len() > 2 && batch.packed.is_some());
         let part = data.slice(1..3);
         assert_eq!(part.batch(&[0]), data.batch(&[1]));
         assert_eq!(plain.slice(4..6).batch(&[1]), plain.batch(&[5]));
         assert_eq!(
-            plain.slice(4..6).supervised_tokens(),
-            plain.batch(&[4, 5]).supervised_tokens()
+            plain.slice(4..6).supervised(),
+            plain
+                .batch(&[4, 5])
+                .example_labels()
+                .map(|labels| Lm.supervised(labels))
+                .sum::<usize>()
         );
     }
 

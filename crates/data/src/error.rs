@@ -139,6 +139,14 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A row, `place`, that a [`Task`](crate::Task) cannot use; `problem` is read after the place.
+    pub fn row(place: &str, problem: impl Into<String>) -> Self {
+        Self::Row {
+            place: place.into(),
+            problem: problem.into(),
+        }
+    }
+
     /// Adds the file's name to an error of the operating system.
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

@@ -1,7 +1,7 @@
 //! From text files to batches of tokens.
 //!
 //! Each step is a plain type that can be looked at: a file is a [`Source`], a row holds a [`Content`]
-//! according to the file's [`Shape`], a [`Tokenizer`] makes it an [`Example`], a [`Sampler`] says
+//! according to the file's [`Shape`], a [`Task`] and a [`Tokenizer`] make it an [`Example`], a [`Sampler`] says
 //! which come next, and some of them are a [`Batch`]. [`DataSet::load`] does it all, from the
 //! `[data]` table of a training file:
 //!
@@ -27,7 +27,7 @@
 //! let sampler = Sampler::new(data.train.sequences(), 2, 42, true)?;
 //! for indices in sampler.batches(0) {
 //!     let batch = data.train.batch(&indices);
-//!     assert_eq!(batch.input_ids.len(), batch.batch * batch.seq);
+//!     assert!(batch.tokens() <= batch.len() * batch.width);
 //! }
 //! # std::fs::remove_file(file)?;
 //! # std::fs::remove_dir_all(dir.join("burn-peft-data-example"))?;
@@ -51,14 +51,15 @@ pub use dataset::DataSet;
 pub use error::{DataError, Result};
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
-pub use format::{Content, Shape, example_prompt, instruction_prompt};
+pub use format::{Chat, Content, Shape, example_prompt, instruction_prompt};
 pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
 pub use source::{Finder, Row, Source};
 pub use tokenizer::bpe::train_bpe;
-pub use tokenizer::chat::Chat;
 pub use tokenizer::stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};
 pub use tokens::cache::default_cache_dir;
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
+pub use tokens::lm::Lm;
+pub use tokens::task::{Encoder, Labelled, Task};

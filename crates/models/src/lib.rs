@@ -21,11 +21,10 @@ mod loss;
 pub mod parts;
 mod peft_model;
 mod texts;
-mod unpad;
 pub mod weights;
 
 pub use auto::{AutoConfig, AutoModel};
-pub use batch::{IGNORE_INDEX, LmBatch};
+pub use batch::{IGNORE_INDEX, LmBatch, Ragged};
 pub use burn_peft_kernels::vocabulary_loss;
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, Checkpointed, ModelInput, position_ids};

@@ -75,23 +75,18 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         if self.extra_positions() == 0 {
             return self.get_base_model().loss(batch);
         }
-        let input = with_extra(self, &batch.input, false);
-        self.get_base_model().loss(&LmBatch {
-            input,
-            ..batch.clone()
-        })
+        let mut batch = batch.as_matrix().clone();
+        batch.input = with_extra(self, &batch.input, false);
+        self.get_base_model().loss(&batch)
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
         if self.extra_positions() == 0 {
             return self.get_base_model().checkpointed_backward(batch, weight);
         }
-        let input = with_extra(self, &batch.input, false);
-        let extra = input.extra.clone();
-        let batch = LmBatch {
-            input,
-            ..batch.clone()
-        };
+        let mut batch = batch.as_matrix().clone();
+        batch.input = with_extra(self, &batch.input, false);
+        let extra = batch.input.extra.clone();
         let base = self
             .get_base_model()
             .checkpointed_backward(&batch, weight)?;

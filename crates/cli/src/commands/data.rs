@@ -3,8 +3,8 @@
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
-    DataError, Example, Examples, IGNORE_INDEX, Limits, Overview, Padding, Tokenizer,
-    folder_and_split, histogram,
+    DataError, Example, Examples, Limits, Lm, Overview, Padding, Task, Tokenizer, folder_and_split,
+    histogram,
 };
 use burn_peft_models::AutoConfig;
 use serde_json::{Value, json};
@@ -67,7 +67,10 @@ pub fn run(args: Args) -> Result<()> {
             false => text::show(&seen).and_then(|()| show_splits(file)),
         };
     }
-    let load = |limits| Examples::load_with(file, &config, tokenizer.as_ref(), limits, &find_data);
+    let load = |limits| {
+        let tokenizer = tokenizer.as_ref();
+        Examples::load_with(file, &config, tokenizer, limits, &find_data, &Lm)
+    };
     let examples = match load(limits) {
         // All of them are to be seen.
         Err(DataError::TooLong { .. }) => load(Limits {
@@ -89,6 +92,7 @@ pub fn run(args: Args) -> Result<()> {
         .collect();
     let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
+        task: &Lm,
         examples: &examples,
         lengths,
         limits,
@@ -147,6 +151,7 @@ fn show_splits(file: &str) -> Result<()> {
 }
 
 struct Report<'a> {
+    task: &'a dyn Task,
     examples: &'a Examples,
     lengths: Vec<usize>,
     limits: Limits,
@@ -179,7 +184,7 @@ impl Report<'_> {
     fn show(&self) -> Result<()> {
         let examples = self.examples;
         say(format!("{}: {}", examples.file, examples.shape))?;
-        let (tokens, trained) = (examples.tokens(), examples.supervised_tokens());
+        let (tokens, trained) = (examples.tokens(), examples.supervised());
         let share = 100.0 * trained as f64 / tokens as f64;
         say(format!(
             "{}, {}, {} of them trained on ({share:.1} %)",
@@ -240,12 +245,9 @@ impl Report<'_> {
     /// An example's text with the parts that are trained on marked, cut where it is long.
     fn render(&self, example: &Example) -> Result<String> {
         let shown = example.input_ids.len().min(TOKENS);
-        let tokens = example.input_ids[..shown].iter().zip(&example.labels);
-        // The first token has nothing before it to be predicted from.
-        let mut tokens: Vec<_> = tokens
-            .map(|(id, label)| (*id, *label != IGNORE_INDEX))
-            .collect();
-        tokens[0].1 = false;
+        let trained = self.task.is_trained(&example.labels);
+        let tokens = example.input_ids[..shown].iter().copied();
+        let tokens: Vec<(u32, bool)> = tokens.zip(trained).collect();
         let mut pieces = Vec::new();
         for part in tokens.chunk_by(|a, b| a.1 == b.1) {
             let ids: Vec<u32> = part.iter().map(|(id, _)| *id).collect();
@@ -282,7 +284,7 @@ impl Report<'_> {
             "shape": examples.shape.to_string(),
             "examples": examples.len(),
             "tokens": examples.tokens(),
-            "supervised_tokens": examples.supervised_tokens(),
+            "supervised_tokens": examples.supervised(),
             "skipped": examples.skipped,
             "truncated": examples.truncated,
             "too_long": self.too_long(),

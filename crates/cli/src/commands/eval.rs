@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{Examples, SlicedPath, folder_and_split};
+use burn_peft_data::{Examples, Lm, SlicedPath, folder_and_split};
 use burn_peft_models::LanguageModel;
-use burn_peft_train::{Evaluation, evaluate, perplexity};
+use burn_peft_train::{Evaluation, evaluate};
 use serde_json::{Value, json};
 
 use crate::loading::{
@@ -53,7 +53,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
-    let examples = Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data)?;
+    let examples =
+        Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data, &Lm)?;
     warn_of_space(&examples, tokenizer.as_ref());
     for line in &examples.left_out {
         tracing::warn!("{}: {line}", examples.file);
@@ -71,29 +72,28 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return say_json(&object);
     }
     match &results[..] {
-        [(_, result)] => return say(describe(result)),
+        [(_, result)] => return say(result.to_string()),
         // One line as without an adapter, which scripts may read.
         [(_, base), (_, result)] => {
-            let base = format!(
-                "loss {:.4}  perplexity {}",
-                base.loss,
-                perplexity(base.perplexity)
-            );
-            return say(format!("{}  base: {base}", describe(result)));
+            return say(format!("{result}  base: {}", base.numbers()));
         }
         _ => {}
     }
     // The base is what the adapters above it are compared with.
     results.rotate_left(1);
-    let mut rows = vec![["adapter", "loss", "perplexity", "tokens"].map(String::from)];
-    rows.extend(results.iter().map(|(name, result)| {
-        [
-            name.to_string(),
-            format!("{:.4}", result.loss),
-            perplexity(result.perplexity),
-            thousands(result.tokens),
-        ]
-    }));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (name, result) in &results {
+        let metrics = result.metrics();
+        let (names, values): (Vec<_>, Vec<_>) = metrics
+            .map(|(metric, value)| (metric.name.to_string(), (metric.text)(value)))
+            .unzip();
+        if rows.is_empty() {
+            let unit = format!("{}s", result.measures.unit);
+            rows.push([vec!["adapter".into()], names, vec![unit]].concat());
+        }
+        let count = thousands(result.count());
+        rows.push([vec![name.to_string()], values, vec![count]].concat());
+    }
     emit(&table(&rows)).map(drop)
 }
 
@@ -143,25 +143,22 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
         false => format!("{adapter}: "),
     };
     ensure!(
-        result.loss.is_finite(),
+        result.loss().is_finite(),
         "{place}the loss is {}: the model's weights, or the adapter's, are broken",
-        result.loss
+        result.loss()
     );
-    if !result.perplexity.is_finite() {
+    for (metric, _) in result.metrics().filter(|(_, value)| !value.is_finite()) {
         tracing::warn!(
-            "{place}the perplexity of a loss of {:.1} is more than a number can hold (null in JSON)",
-            result.loss
+            "{place}the {} of a loss of {:.1} is more than a number can hold (null in JSON)",
+            metric.name,
+            result.loss()
         );
     }
     Ok(())
 }
 
 fn json(result: &Evaluation) -> Value {
-    json!({
-        "loss": result.loss,
-        "perplexity": result.perplexity,
-        "tokens": result.tokens,
-    })
+    Value::Object(result.to_json())
 }
 
 /// The loss over all examples and the time that took, with a bar on standard error meanwhile.
@@ -178,14 +175,4 @@ pub fn measure(
     });
     bar.finish_and_clear();
     Ok((result?, begun.elapsed()))
-}
-
-/// `loss 3.2121  perplexity 24.83  (5,120 tokens)`.
-pub fn describe(result: &Evaluation) -> String {
-    format!(
-        "loss {:.4}  perplexity {}  ({} tokens)",
-        result.loss,
-        perplexity(result.perplexity),
-        thousands(result.tokens)
-    )
 }

@@ -11,16 +11,17 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, SlicedPath};
+use burn_peft_data::{DataSet, Lm, SlicedPath};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, OldRun, ProgressRenderer, Report, RunFolder,
-    SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard, clock,
-    dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml, train,
+    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
+    RunFolder, SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
+    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
+    train,
 };
 use clap::error::ErrorKind;
 
@@ -44,7 +45,7 @@ use self::place::beside;
 use self::prompt::{prompt, warn_of_other_ends};
 use self::resume::{checkpoint, stopped};
 use self::summary::summary;
-use super::eval::{describe, measure};
+use super::eval::measure;
 use super::generate::generation_defaults;
 use crate::interrupt::Signals;
 use crate::loading::{
@@ -93,7 +94,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
     let load = |config: &TrainConfig, limits| {
-        let data = DataSet::load_with(&config.data, tokenizer.as_ref(), limits, seed, &find_data);
+        let data = {
+            let tokenizer = tokenizer.as_ref();
+            DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &Lm)
+        };
         data.map_err(|error| beside(error.into(), file, config))
     };
     let mut data = None;
@@ -297,7 +301,7 @@ impl Job {
             say(format!(
                 "the result is the best checkpoint, of step {} ({} {:.4})",
                 best.step,
-                arguments.metric_for_best_model.as_str(),
+                arguments.metric_for_best_model.metric().key(),
                 best.metric
             ))?;
         }
@@ -311,7 +315,8 @@ impl Job {
         );
         say(format!("\n{}", paragraph("", &told, columns())))?;
         let evaluate = Evaluate::Now("evaluating the result");
-        let evaluate = outcome.evaluation.map_or(evaluate, Evaluate::Known);
+        let known = outcome.evaluation.clone();
+        let evaluate = known.map_or(evaluate, Evaluate::Known);
         let after = self.assess(&outcome.model, evaluate)?;
 
         let dir = &arguments.output_dir;
@@ -329,6 +334,7 @@ impl Job {
             subtitle: format!("{} on {}", self.config.model, self.data.train.file),
             made: made(&outcome.model.device()),
             counts: self.counts(&outcome, parameters),
+            measures: Objective::<LanguageModel>::measures(&Lm),
             prompt: self.config.prompt.clone(),
             before,
             after,
@@ -412,7 +418,7 @@ impl Job {
                 .transpose()?,
         };
         if let Some((result, time)) = known {
-            say(paragraph("  evaluation: ", &describe(&result), columns()))?;
+            say(paragraph("  evaluation: ", &result.to_string(), columns()))?;
             if let Some(time) = time {
                 say(format!("  evaluated in {}", clock(time)))?;
             }

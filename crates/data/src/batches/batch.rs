@@ -1,104 +1,113 @@
-//! Several examples as one rectangle of tokens.
+//! Several examples together: ragged, as they are, one after the other.
 
 use crate::tokens::example::{Example, IGNORE_INDEX};
+use std::ops::Range;
 
-/// A batch, row-major `[batch, seq]`, padded on the right to its longest row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Examples of different lengths, one after the other and without padding.
+///
+/// What a batch is on a device is made from this: as one row without padding, or as a matrix of
+/// [`width`](Self::width) columns, padded with [`pad_id`](Self::pad_id), where one is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Token ids `[batch, seq]`.
+    /// The token ids of all examples, `[tokens]`.
     pub input_ids: Vec<i64>,
-    /// 1 for a token, 0 for padding, `[batch, seq]`.
-    pub attention_mask: Vec<i64>,
-    /// What is to be learnt at each token, `[batch, seq]`; [`IGNORE_INDEX`] is nothing.
+    /// What is to be learnt at each token, `[tokens]`; [`IGNORE_INDEX`] is nothing.
     pub labels: Vec<i64>,
-    /// With packing, which example of its row a token belongs to, counted from 1; 0 is padding.
-    /// `[batch, seq]`
-    pub segment_ids: Option<Vec<i64>>,
-    /// Number of rows.
-    pub batch: usize,
-    /// Tokens of each, padding included.
-    pub seq: usize,
-    /// The row numbers of all examples in their file.
+    /// Which of the tokens each example has.
+    pub spans: Vec<Range<usize>>,
+    /// With packing, which of the examples each row of the batch has; else each is a row.
+    pub packed: Option<Vec<Range<usize>>>,
+    /// The columns of a matrix of the rows: the tokens of the longest, or a multiple above.
+    pub width: usize,
+    /// What such a matrix is padded with.
+    pub pad_id: i64,
+    /// The row number of each example in its file.
     pub rows: Vec<usize>,
 }
 
 impl Batch {
-    /// Lays examples out side by side, the width rounded up to `pad_to_multiple_of`.
+    /// A batch with an example in each row, the width rounded up to `pad_to_multiple_of`.
     pub fn collate(examples: &[Example], pad_id: u32, pad_to_multiple_of: Option<usize>) -> Self {
-        let rows: Vec<&[Example]> = examples.chunks(1).collect();
-        Self::lay_out(&rows, pad_id, pad_to_multiple_of)
+        let mut batch = Self {
+            pad_id: pad_id.into(),
+            ..Self::default()
+        };
+        for example in examples {
+            batch.push(example);
+        }
+        batch.set_width(pad_to_multiple_of);
+        batch
     }
 
     /// As [`collate`](Self::collate), with all examples of an element in one row. The first token
     /// of each is not predicted from the example before.
     pub fn pack(rows: &[Vec<Example>], pad_id: u32, pad_to_multiple_of: Option<usize>) -> Self {
-        let rows: Vec<&[Example]> = rows.iter().map(Vec::as_slice).collect();
-        let mut batch = Self::lay_out(&rows, pad_id, pad_to_multiple_of);
-        let mut segments = Vec::with_capacity(batch.input_ids.len());
-        for (end, row) in (1..).map(|i| i * batch.seq).zip(&rows) {
-            for (number, example) in (1..).zip(*row) {
-                if let Some(first) = batch.labels.get_mut(segments.len()) {
-                    *first = IGNORE_INDEX;
-                }
-                segments.extend(example.input_ids.iter().map(|_| number));
-            }
-            segments.resize(end, 0);
-        }
-        batch.segment_ids = Some(segments);
-        batch
-    }
-
-    fn lay_out(rows: &[&[Example]], pad_id: u32, pad_to_multiple_of: Option<usize>) -> Self {
-        let width = |row: &&[Example]| row.iter().map(|example| example.input_ids.len()).sum();
-        let longest: usize = rows.iter().map(width).max().unwrap_or(0);
-        let seq = longest.next_multiple_of(pad_to_multiple_of.unwrap_or(1).max(1));
-        let cells = rows.len() * seq;
         let mut batch = Self {
-            input_ids: Vec::with_capacity(cells),
-            attention_mask: Vec::with_capacity(cells),
-            labels: Vec::with_capacity(cells),
-            segment_ids: None,
-            batch: rows.len(),
-            seq,
-            rows: rows
-                .iter()
-                .copied()
-                .flatten()
-                .map(|example| example.row)
-                .collect(),
+            pad_id: pad_id.into(),
+            ..Self::default()
         };
-        for (end, row) in (1..).map(|i| i * seq).zip(rows) {
-            for example in *row {
-                let ids = example.input_ids.iter().map(|&id| i64::from(id));
-                batch.input_ids.extend(ids);
-                batch.labels.extend(&example.labels);
+        let mut packed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let first = batch.spans.len();
+            for example in row {
+                let start = batch.input_ids.len();
+                batch.push(example);
+                if let Some(label) = batch.labels.get_mut(start) {
+                    *label = IGNORE_INDEX;
+                }
             }
-            batch.attention_mask.resize(batch.input_ids.len(), 1);
-            batch.attention_mask.resize(end, 0);
-            batch.input_ids.resize(end, i64::from(pad_id));
-            batch.labels.resize(end, IGNORE_INDEX);
+            packed.push(first..batch.spans.len());
         }
+        batch.packed = Some(packed);
+        batch.set_width(pad_to_multiple_of);
         batch
     }
 
-    /// Labels the loss is taken over: those that are not ignored after the shift, `labels[:, 1:]`.
-    pub fn supervised_tokens(&self) -> usize {
-        let rows = self.labels.chunks(self.seq.max(1));
-        rows.map(|row| {
-            row.iter()
-                .skip(1)
-                .filter(|&&label| label != IGNORE_INDEX)
-                .count()
-        })
-        .sum()
+    fn push(&mut self, example: &Example) {
+        let start = self.input_ids.len();
+        let ids = example.input_ids.iter().map(|&id| i64::from(id));
+        self.input_ids.extend(ids);
+        self.labels.extend(&example.labels);
+        self.spans.push(start..self.input_ids.len());
+        self.rows.push(example.row);
     }
 
-    /// Tokens that are not padding.
+    fn set_width(&mut self, pad_to_multiple_of: Option<usize>) {
+        let longest = self.row_spans().map(|row| row.len()).max().unwrap_or(0);
+        self.width = longest.next_multiple_of(pad_to_multiple_of.unwrap_or(1).max(1));
+    }
+
+    /// Which of the tokens each row of the batch has.
+    pub fn row_spans(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        (0..self.len()).map(|row| match &self.packed {
+            None => self.spans[row].clone(),
+            Some(rows) => {
+                let spans = &self.spans[rows[row].clone()];
+                let start = spans.first().map_or(0, |span| span.start);
+                start..spans.last().map_or(start, |span| span.end)
+            }
+        })
+    }
+
+    /// The rows of the batch.
+    pub fn len(&self) -> usize {
+        self.packed.as_ref().map_or(self.spans.len(), Vec::len)
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its tokens.
     pub fn tokens(&self) -> usize {
-        self.attention_mask
-            .iter()
-            .filter(|&&mask| mask == 1)
-            .count()
+        self.input_ids.len()
+    }
+
+    /// The labels of each example.
+    pub fn example_labels(&self) -> impl Iterator<Item = &[i64]> {
+        let spans = self.spans.iter();
+        spans.map(|span| &self.labels[span.clone()])
     }
 }
 
@@ -123,34 +132,29 @@ mod tests {
     }
 
     #[test]
-    fn pads_on_the_right_and_learns_no_padding() {
+    fn examples_lie_one_after_the_other() {
         let batch = Batch::collate(&[long(), short()], 1, None);
-        assert_eq!((batch.batch, batch.seq), (2, 3));
-        assert_eq!(batch.input_ids, [5, 6, 7, 8, 9, 1]);
-        assert_eq!(batch.attention_mask, [1, 1, 1, 1, 1, 0]);
-        assert_eq!(batch.labels, [-100, 6, 7, 8, 9, -100]);
-        assert_eq!((&batch.rows[..], &batch.segment_ids), (&[4, 2][..], &None));
-        // 6, 7 and 9: the 8 has nothing before it.
-        assert_eq!((batch.supervised_tokens(), batch.tokens()), (3, 5));
+        assert_eq!((batch.len(), batch.width, batch.tokens()), (2, 3, 5));
+        assert_eq!(batch.input_ids, [5, 6, 7, 8, 9]);
+        assert_eq!(batch.labels, [-100, 6, 7, 8, 9]);
+        assert_eq!(batch.spans, [0..3, 3..5]);
+        assert_eq!((&batch.rows[..], &batch.packed), (&[4, 2][..], &None));
+        assert!(batch.example_labels().eq([&[-100, 6, 7][..], &[8, 9]]));
 
         let wide = Batch::collate(&[long(), short()], 1, Some(4));
-        assert_eq!((wide.seq, wide.supervised_tokens()), (4, 3));
-        assert_eq!(wide.input_ids[4..], [8, 9, 1, 1]);
-        assert_eq!(Batch::collate(&[], 0, None).supervised_tokens(), 0);
+        assert_eq!((wide.width, wide.tokens()), (4, 5));
+        assert!(Batch::collate(&[], 0, None).is_empty());
     }
 
     #[test]
     fn packed_examples_stay_apart() {
         let batch = Batch::pack(&[vec![long(), short()], vec![short()]], 1, None);
-        assert_eq!((batch.batch, batch.seq), (2, 5));
-        assert_eq!(batch.input_ids, [5, 6, 7, 8, 9, 8, 9, 1, 1, 1]);
-        assert_eq!(
-            batch.segment_ids.as_deref().unwrap(),
-            [1, 1, 1, 2, 2, 1, 1, 0, 0, 0]
-        );
+        assert_eq!((batch.len(), batch.width), (2, 5));
+        assert_eq!(batch.input_ids, [5, 6, 7, 8, 9, 8, 9]);
+        assert_eq!(batch.spans, [0..3, 3..5, 5..7]);
+        assert_eq!(batch.row_spans().collect::<Vec<_>>(), [0..5, 5..7]);
         // The 8 is not predicted from the 7 before it.
         assert_eq!(batch.labels[..5], [-100, 6, 7, -100, 9]);
         assert_eq!(batch.rows, [4, 2, 2]);
-        assert_eq!((batch.supervised_tokens(), batch.tokens()), (4, 7));
     }
 }

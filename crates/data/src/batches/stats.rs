@@ -101,7 +101,7 @@ mod tests {
         let (mut cells, mut tokens) = (0, 0);
         for indices in sampler.batches(0) {
             let batch = examples.batch(&indices);
-            cells += batch.input_ids.len();
+            cells += batch.len() * batch.width;
             tokens += batch.tokens();
         }
         assert_eq!(found.longest, 1.0 - tokens as f64 / cells as f64);

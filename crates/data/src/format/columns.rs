@@ -1,11 +1,11 @@
 //! Which columns a shape reads, and which it leaves out though they mean something.
 
+use super::messages::tool_turns;
 use super::prompt::{INPUT, SYSTEM, first_text};
 use super::shape::CHATS;
 use super::template::placeholders;
 use super::tokens::LOSS_MASKS;
 use super::{Content, Shape};
-use crate::tokenizer::chat::tool_turns;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

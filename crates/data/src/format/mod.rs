@@ -3,12 +3,13 @@
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
 use crate::source::Row;
-use crate::tokenizer::chat::Chat;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
+mod chat;
 mod columns;
+mod messages;
 pub(crate) mod overview;
 mod prompt;
 mod shape;
@@ -16,6 +17,7 @@ pub(crate) mod suggest;
 mod template;
 mod tokens;
 
+pub use chat::Chat;
 pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
 pub use prompt::instruction_prompt;
 pub(crate) use prompt::{SYSTEM, first_text};

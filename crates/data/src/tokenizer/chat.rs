@@ -1,7 +1,6 @@
-//! Chats: a tokenizer's own Jinja template, and which of its text the assistant says.
+//! A tokenizer's own Jinja template of chats, and which of its text the assistant says.
 
-use crate::error::{DataError, Result};
-use crate::tokenizer::Tokenizer;
+use crate::format::Chat;
 use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as Jinja};
@@ -15,8 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod bounds;
 mod budget;
 mod json;
-mod messages;
-pub(crate) use messages::tool_turns;
 
 use self::budget::{BYTES, STEPS};
 
@@ -26,17 +23,6 @@ const TEXT: usize = 8 << 20;
 /// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
 const BEGIN: char = '\u{f5e51}';
 const END: char = '\u{f5e52}';
-
-/// A conversation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chat {
-    /// The messages: objects with `role` and, mostly, `content`.
-    pub messages: Vec<Value>,
-    /// What else a template may ask for: `tools`, `documents`.
-    pub extras: Map<String, Value>,
-    /// This many messages, at the start, are not learnt.
-    pub given: usize,
-}
 
 /// A tokenizer's `chat_template`.
 #[derive(Clone, Debug)]
@@ -153,7 +139,7 @@ impl ChatTemplate {
     }
 
     /// A chat's text, and the bytes of it that are the assistant's; see [`Compiled::spans`].
-    fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
+    pub fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
         self.compile()?.spans(chat)
     }
 }
@@ -284,44 +270,6 @@ impl Compiled<'_> {
             }
         }
         whole.ends_with(&text[end..]).then_some((end, true))
-    }
-}
-
-impl Tokenizer {
-    /// Renders messages (objects with `role` and `content`) with the tokenizer's own template, as
-    /// transformers' `apply_chat_template` does; with `add_generation_prompt` up to where the
-    /// assistant's answer begins.
-    ///
-    /// # Errors
-    /// A tokenizer without a template, and what the template refuses.
-    pub fn apply_chat_template(
-        &self,
-        messages: &[Value],
-        add_generation_prompt: bool,
-    ) -> Result<String> {
-        let rendered = self
-            .chat_template()
-            .and_then(|template| template.render(messages, &Map::new(), add_generation_prompt));
-        rendered.map_err(|problem| self.problem(problem))
-    }
-
-    /// The tokens of a chat, and which of them are the assistant's. A token that is only in part
-    /// the assistant's is.
-    pub(crate) fn encode_chat(&self, chat: &Chat, place: &str) -> Result<(Vec<u32>, Vec<bool>)> {
-        let bad = |problem| DataError::Row {
-            place: place.into(),
-            problem,
-        };
-        let template = self
-            .chat_template()
-            .map_err(|problem| self.problem(problem))?;
-        let (text, spans) = template.spans(chat).map_err(bad)?;
-        let (ids, offsets) = self.encode_with_offsets(&text)?;
-        let is_trained = |token: &Range<usize>| {
-            let overlaps = |span: &Range<usize>| span.start < token.end && token.start < span.end;
-            spans.iter().any(overlaps)
-        };
-        Ok((ids, offsets.iter().map(is_trained).collect()))
     }
 }
 

@@ -15,6 +15,7 @@ use tokenizers::models::bpe::BPE;
 pub(crate) mod bpe;
 mod build;
 pub(crate) mod chat;
+mod chat_tokens;
 mod declared;
 pub(crate) mod stream;
 

@@ -9,7 +9,9 @@ use crate::source::Finder;
 use crate::source::part::Part;
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
+use crate::tokens::lm::Lm;
 use crate::tokens::store::Store;
+use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -43,13 +45,27 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// Examples that are there already; `file` is how errors call where they are from.
+    /// Examples of a language model that are there already; `file` is how errors call where they
+    /// are from.
     ///
     /// # Errors
     /// If memory does not suffice.
     pub fn new(file: &str, shape: Shape, examples: &[Example]) -> Result<Self> {
-        let store = Store::memory(examples).map_err(DataError::io(file.as_ref()))?;
-        Ok(Self::from_store(file, shape, store))
+        Self::of_task(&Lm, file, shape, examples)
+    }
+
+    /// As [`new`](Self::new), for a task.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_task(
+        task: &dyn Task,
+        file: &str,
+        shape: Shape,
+        examples: &[Example],
+    ) -> Result<Self> {
+        let store = Store::memory(task, examples).map_err(DataError::io(file.as_ref()))?;
+        Ok(Self::from_store(file, shape, store).together(task.examples_per_row()))
     }
 
     pub(crate) fn from_store(file: &str, shape: Shape, store: Store) -> Self {
@@ -68,6 +84,16 @@ impl Examples {
         }
     }
 
+    /// The same with so many examples, one after the other, in each sequence.
+    fn together(mut self, examples: usize) -> Self {
+        if examples > 1 {
+            let all: Vec<u32> = (0..self.store.len() as u32).collect();
+            let sequences = all.chunks(examples).map(<[u32]>::to_vec);
+            self.sequences = Some(Arc::new(sequences.collect()));
+        }
+        self
+    }
+
     /// Reads a file and tokenises it on all cores, or maps what was tokenised before. `spec` is its
     /// path with an optional slice; without a tokenizer only rows of `input_ids` can be read.
     ///
@@ -79,10 +105,11 @@ impl Examples {
         tokenizer: Option<&Tokenizer>,
         limits: Limits,
     ) -> Result<Self> {
-        Self::load_with(spec, config, tokenizer, limits, &|_| Ok(None))
+        Self::load_with(spec, config, tokenizer, limits, &|_| Ok(None), &Lm)
     }
 
-    /// As [`load`](Self::load); what is no file is looked for by `find`.
+    /// As [`load`](Self::load); what is no file is looked for by `find`, and rows become what
+    /// `task` makes of them.
     ///
     /// # Errors
     /// As [`load`](Self::load), and what `find` says.
@@ -92,6 +119,7 @@ impl Examples {
         tokenizer: Option<&Tokenizer>,
         limits: Limits,
         find: Finder<'_>,
+        task: &dyn Task,
     ) -> Result<Self> {
         config.validate(limits)?;
         let tokenize = Tokenize {
@@ -99,6 +127,7 @@ impl Examples {
             tokenizer,
             limits,
             find,
+            task,
         };
         Self::prepare(&tokenize, spec, Part::default())
     }
@@ -111,6 +140,13 @@ impl Examples {
             .filter(|&eos| (eos as usize) < limits.vocab_size)
             .unwrap_or(0);
         examples.pad_to_multiple_of = config.pad_to_multiple_of;
+        let per_row = tokenize.task.examples_per_row();
+        examples = examples.together(per_row);
+        if config.packing && per_row > 1 {
+            let key = "packing";
+            let problem = format!("is true, but the {per_row} examples of a row stay together");
+            return Err(DataError::Setting { key, problem });
+        }
         if config.packing {
             examples = examples.packed(config.max_length.unwrap_or(limits.max_positions));
         }
@@ -190,18 +226,16 @@ impl Examples {
         self.lengths().into_iter().sum()
     }
 
-    /// Tokens the loss is taken over.
-    pub fn supervised_tokens(&self) -> usize {
+    /// Labels that count, of all examples: tokens the loss is taken over, for a language model.
+    pub fn supervised(&self) -> usize {
         match &self.sequences {
             Some(sequences) => {
                 let examples = sequences.iter().flatten();
-                examples
-                    .map(|&i| self.store.supervised_tokens(i as usize))
-                    .sum()
+                examples.map(|&i| self.store.supervised(i as usize)).sum()
             }
             None => {
                 let examples = 0..self.store.len();
-                examples.map(|i| self.store.supervised_tokens(i)).sum()
+                examples.map(|i| self.store.supervised(i)).sum()
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Rows as tokens with labels: made once, kept in a file, and read from there.
 
 pub(crate) mod cache;
+pub(crate) mod encode;
 pub(crate) mod example;
 pub(crate) mod examples;
+pub(crate) mod lm;
 pub(crate) mod pipeline;
 pub(crate) mod rows;
 pub(crate) mod store;
+pub(crate) mod task;
 pub(crate) mod tokenize;

@@ -3,7 +3,7 @@
 //! ```text
 //! header      16 bytes: a magic word and the version of this layout
 //! examples    ids, then labels, 4 bytes each; the label u32::MAX is "not learnt"
-//! index       of each example: tokens (u32), supervised tokens (u32), row (u64)
+//! index       of each example: tokens (u32), labels that count (u32), row (u64)
 //! meta        JSON
 //! footer      56 bytes: BLAKE3 hash of the examples, number of examples (u64), bytes of the meta
 //!             (u64), the magic word again
@@ -13,6 +13,7 @@
 
 use crate::error::{DataError, Result};
 use crate::tokens::example::{Example, IGNORE_INDEX};
+use crate::tokens::task::Task;
 use blake3::{Hash, Hasher};
 use memmap2::Mmap;
 use serde::Serialize;
@@ -50,13 +51,14 @@ impl<W: Write> StoreWriter<W> {
         })
     }
 
-    pub fn push(&mut self, example: &Example) -> io::Result<()> {
+    /// Adds an example, of which so many labels count.
+    pub fn push(&mut self, example: &Example, supervised: usize) -> io::Result<()> {
         let labels = example.labels.iter();
         let labels = labels.map(|&label| u32::try_from(label).unwrap_or(u32::MAX));
         let words = example.input_ids.iter().copied().chain(labels);
         let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
         self.out.write_all(&bytes)?;
-        let (tokens, supervised) = (example.input_ids.len(), example.supervised_tokens());
+        let tokens = example.input_ids.len();
         // The length goes before them, so that two examples never read as another two.
         self.hasher.update(&(tokens as u64).to_le_bytes());
         self.hasher.update(&bytes);
@@ -116,10 +118,10 @@ struct Entry {
 
 impl Store {
     /// Examples in memory.
-    pub fn memory(examples: &[Example]) -> io::Result<Self> {
+    pub fn memory(task: &dyn Task, examples: &[Example]) -> io::Result<Self> {
         let mut writer = StoreWriter::new(Vec::new())?;
         for example in examples {
-            writer.push(example)?;
+            writer.push(example, task.supervised(&example.labels))?;
         }
         let bytes = writer.finish(&())?;
         Self::new(Bytes::Memory(bytes)).ok_or_else(|| io::Error::other("is not whole"))
@@ -187,8 +189,8 @@ impl Store {
         self.entries.iter().map(|entry| entry.tokens as usize)
     }
 
-    /// The supervised tokens of an example.
-    pub fn supervised_tokens(&self, index: usize) -> usize {
+    /// The labels of an example that count.
+    pub fn supervised(&self, index: usize) -> usize {
         self.entries[index].supervised as usize
     }
 
@@ -225,6 +227,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::lm::Lm;
 
     fn examples() -> Vec<Example> {
         let example = |n: u32| Example {
@@ -242,26 +245,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let mut writer = StoreWriter::new(File::create(&path).unwrap()).unwrap();
-        examples().iter().for_each(|e| writer.push(e).unwrap());
+        for example in examples() {
+            let supervised = Lm.supervised(&example.labels);
+            writer.push(&example, supervised).unwrap();
+        }
         writer.finish(&"said").unwrap();
         let mapped = Store::open(&path).unwrap().unwrap();
-        for store in [&mapped, &Store::memory(&examples()).unwrap()] {
+        for store in [&mapped, &Store::memory(&Lm, &examples()).unwrap()] {
             let found: Vec<Example> = (0..store.len()).map(|i| store.get(i)).collect();
             assert_eq!(found, examples());
             assert_eq!(store.lengths().collect::<Vec<_>>(), [4, 0, 9]);
-            assert_eq!(
-                (store.supervised_tokens(0), store.supervised_tokens(2)),
-                (2, 7)
-            );
+            assert_eq!((store.supervised(0), store.supervised(2)), (2, 7));
         }
         assert_eq!(
             mapped.hash(),
-            Store::memory(&examples()).unwrap().hash(),
+            Store::memory(&Lm, &examples()).unwrap().hash(),
             "the same examples"
         );
         let mut other = examples();
         other.swap(0, 2);
-        assert_ne!(mapped.hash(), Store::memory(&other).unwrap().hash());
+        assert_ne!(mapped.hash(), Store::memory(&Lm, &other).unwrap().hash());
         assert_eq!(mapped.meta::<String>().unwrap(), "said");
         assert!(mapped.meta::<u64>().is_none());
     }
@@ -271,7 +274,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let mut writer = StoreWriter::new(Vec::new()).unwrap();
-        examples().iter().for_each(|e| writer.push(e).unwrap());
+        for example in examples() {
+            let supervised = Lm.supervised(&example.labels);
+            writer.push(&example, supervised).unwrap();
+        }
         let bytes = writer.finish(&"said").unwrap();
         for length in 1..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();

@@ -7,11 +7,13 @@ use crate::source::part::Part;
 use crate::source::{Finder, Record, Row, Source};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::cache::{Key, default_cache_dir};
-use crate::tokens::example::{Encoded, Encoder, Limits};
+use crate::tokens::encode::{Encoded, RowEncoder};
+use crate::tokens::example::Limits;
 use crate::tokens::examples::Examples;
 use crate::tokens::pipeline::{Chunks, beside};
 use crate::tokens::rows::RowCounts;
 use crate::tokens::store::{Store, StoreWriter};
+use crate::tokens::task::Task;
 use burn_peft_files::atomic::{put, temporary_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -31,6 +33,7 @@ pub(crate) struct Tokenize<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     pub limits: Limits,
     pub find: Finder<'a>,
+    pub task: &'a dyn Task,
 }
 
 /// What is kept beside the tokens.
@@ -113,6 +116,9 @@ impl Tokenize<'_> {
         if let Some(tokenizer) = self.tokenizer {
             tokenizer.hash_into(&mut key)?;
         }
+        if let Some(task) = self.task.cache_key() {
+            key.add(task.as_bytes());
+        }
         for path in source.paths() {
             key.add_file(path)?;
         }
@@ -154,7 +160,8 @@ impl Tokenize<'_> {
                 meta.rows.add(encoded.dropped, encoded.truncated);
                 notes.extend(encoded.notes);
                 for example in &encoded.examples {
-                    writer.push(example).map_err(cannot)?;
+                    let supervised = self.task.supervised(&example.labels);
+                    writer.push(example, supervised).map_err(cannot)?;
                 }
             }
             Ok(())
@@ -234,8 +241,9 @@ impl Tokenize<'_> {
         first.map(encode).into_iter().chain(rest).collect()
     }
 
-    fn encoder<'b>(&'b self, shape: &'b Shape, source: &Source) -> Encoder<'b> {
-        Encoder {
+    fn encoder<'b>(&'b self, shape: &'b Shape, source: &Source) -> RowEncoder<'b> {
+        RowEncoder {
+            task: self.task,
             shape,
             tokenizer: self.tokenizer,
             limits: self.limits,

@@ -6,35 +6,6 @@ use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::error::{Result, TrainError};
 use crate::seeing::log::EvalLog;
 
-/// `metric_for_best_model`: what an evaluation is judged by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BestMetric {
-    /// The mean loss over the supervised tokens.
-    #[default]
-    #[serde(rename = "loss", alias = "eval_loss")]
-    Loss,
-    /// Its exponential.
-    #[serde(rename = "perplexity", alias = "eval_perplexity")]
-    Perplexity,
-}
-
-impl BestMetric {
-    /// Its name in `metrics.jsonl`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Loss => "eval_loss",
-            Self::Perplexity => "eval_perplexity",
-        }
-    }
-
-    fn of(self, evaluation: &EvalLog) -> f64 {
-        match self {
-            Self::Loss => evaluation.eval_loss,
-            Self::Perplexity => evaluation.eval_perplexity,
-        }
-    }
-}
-
 /// What the evaluations so far say; part of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,11 +34,12 @@ pub struct BestCheckpoint {
 impl Best {
     /// Takes in an evaluation, as transformers' `EarlyStoppingCallback` and `Trainer` do.
     pub(crate) fn evaluated(&mut self, arguments: &TrainingArguments, evaluation: &EvalLog) {
-        let metric = arguments.metric_for_best_model.of(evaluation);
+        let metric = arguments.metric_for_best_model.metric();
+        let metric = evaluation.get(metric.name).unwrap_or(f64::NAN);
         let step = evaluation.step;
         let better = |than: Option<f64>, by: f64| match than {
             None => !metric.is_nan(),
-            Some(best) if arguments.greater_is_better => metric - best > by,
+            Some(best) if arguments.greater_is_better() => metric - best > by,
             Some(best) => best - metric > by,
         };
         match better(self.best_metric, arguments.early_stopping_threshold) {
@@ -102,7 +74,7 @@ impl Best {
         };
         let better = self
             .best_checkpoint
-            .is_none_or(|best| match arguments.greater_is_better {
+            .is_none_or(|best| match arguments.greater_is_better() {
                 true => latest.metric > best.metric,
                 false => latest.metric < best.metric,
             });
@@ -165,6 +137,9 @@ pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::lm;
+    use crate::objective::metric::Sums;
+    use crate::run::evaluate::Evaluation;
 
     fn arguments() -> TrainingArguments {
         TrainingArguments {
@@ -179,13 +154,13 @@ mod tests {
     }
 
     fn evaluation(step: usize, eval_loss: f64) -> EvalLog {
-        EvalLog {
-            step,
-            epoch: 0.0,
-            eval_loss,
-            eval_perplexity: eval_loss.exp(),
-            eval_runtime: 0.0,
-        }
+        let sums = Sums {
+            loss: eval_loss,
+            count: 1,
+            sums: Vec::new(),
+        };
+        let measures = &lm::MEASURES;
+        EvalLog::new(step, 0.0, &Evaluation { measures, sums }, 0.0)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::files::{remove_folder, tidy, write_folder};
+use crate::checkpoint::files::{entries_of, remove_folder, tidy, write_folder};
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::error::{Result, TrainError};
 
@@ -125,24 +125,6 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
         Ok(found)
     };
     read().map_err(TrainError::io(dir))
-}
-
-/// Everything in a folder, relative to it, each folder after what is in it.
-pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
-    fn list(root: &Path, inside: &Path, entries: &mut Vec<PathBuf>) -> std::io::Result<()> {
-        for entry in fs::read_dir(root.join(inside))? {
-            let entry = entry?;
-            let path = inside.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                list(root, &path, entries)?;
-            }
-            entries.push(path);
-        }
-        Ok(())
-    }
-    let mut entries = Vec::new();
-    list(folder, Path::new(""), &mut entries).map_err(TrainError::io(folder))?;
-    Ok(entries)
 }
 
 #[cfg(test)]

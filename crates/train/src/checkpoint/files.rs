@@ -151,6 +151,24 @@ fn aside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(format!(".{name}{suffix}"))
 }
 
+/// Everything in a folder, relative to it, each folder after what is in it.
+pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    fn list(root: &Path, inside: &Path, entries: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        for entry in fs::read_dir(root.join(inside))? {
+            let entry = entry?;
+            let path = inside.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                list(root, &path, entries)?;
+            }
+            entries.push(path);
+        }
+        Ok(())
+    }
+    let mut entries = Vec::new();
+    list(folder, Path::new(""), &mut entries).map_err(TrainError::io(folder))?;
+    Ok(entries)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

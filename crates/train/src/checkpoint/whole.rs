@@ -7,7 +7,7 @@ use std::path::Path;
 
 use blake3::Hasher;
 
-use crate::checkpoint::checkpoints::entries_of;
+use crate::checkpoint::files::entries_of;
 use crate::error::{Result, TrainError};
 
 /// The BLAKE3 hashes of all files in a folder by their paths in it, in hexadecimal.

@@ -7,5 +7,6 @@ pub(crate) mod overrides;
 pub(crate) mod peft_table;
 pub(crate) mod quantization;
 pub(crate) mod settings;
+pub(crate) mod validate;
 pub(crate) mod values;
 pub(crate) mod words;

@@ -1,15 +1,18 @@
 //! What a run will take, from two steps of it: `peft train --dry-run`.
 
-use burn_peft_data::Examples;
+use std::sync::Arc;
+
+use burn_peft_data::{Examples, Lm};
 use burn_peft_files::read_text;
 
 use crate::configuration::arguments::{IntervalStrategy, SamplingStrategy, TrainingArguments};
 use crate::error::{Result, TrainError};
-use crate::run::evaluate::evaluate;
+use crate::objective::Objective;
+use crate::run::evaluate::evaluate_with;
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::target::TrainTarget;
-use crate::run::train::{TrainOptions, train};
+use crate::run::train::{TrainOptions, train_with};
 use crate::seeing::log::{METRICS_NAME, TrainLog};
 use crate::seeing::memory::peak_memory_bytes;
 
@@ -43,8 +46,22 @@ pub struct Estimate {
 /// the run saves any, a checkpoint come with them.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`train`](crate::train).
 pub fn estimate<T: TrainTarget>(
+    model: T,
+    examples: Examples,
+    validation: Option<&Examples>,
+    arguments: &TrainingArguments,
+) -> Result<Estimate> {
+    estimate_with(Arc::new(Lm), model, examples, validation, arguments)
+}
+
+/// As [`estimate`], for an objective.
+///
+/// # Errors
+/// As [`train_with`].
+pub fn estimate_with<T: TrainTarget>(
+    objective: Arc<dyn Objective<T>>,
     model: T,
     examples: Examples,
     validation: Option<&Examples>,
@@ -55,14 +72,18 @@ pub fn estimate<T: TrainTarget>(
     let all_tokens = examples.tokens();
     let eval_tokens = validation.map_or(0, Examples::tokens);
     let largest = |examples: &Examples, batch_size, order, epochs| -> Result<Examples> {
-        let of = std::sync::Arc::new(examples.clone());
-        let loader = Loader::new(of, batch_size, order, device.clone())?;
+        let loader = Loader::new(
+            Arc::clone(&objective),
+            Arc::new(examples.clone()),
+            batch_size,
+            order,
+        )?;
         Ok(examples.select(&loader.largest_batch(epochs)))
     };
     if let Some(validation) = validation {
         let batch_size = arguments.per_device_eval_batch_size;
         let batch = largest(validation, batch_size, Order::File, 1)?;
-        evaluate(&model, &batch, batch_size, |_, _| ())?;
+        evaluate_with(&*objective, &model, &batch, batch_size, |_, _| ())?;
     }
     let batch_size = arguments.per_device_train_batch_size;
     let steps = arguments.steps(examples.sequences().div_ceil(batch_size));
@@ -97,7 +118,8 @@ pub fn estimate<T: TrainTarget>(
         discard: true,
         ..TrainOptions::default()
     };
-    train(model, batch.select(&rows), None, &first, options)?;
+    let rows = batch.select(&rows);
+    train_with(objective, model, rows, None, &first, options)?;
     let memory = peak_memory_bytes(&device);
 
     let path = dir.path().join(METRICS_NAME);

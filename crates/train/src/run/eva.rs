@@ -7,7 +7,8 @@ use burn_peft_data::{Batch, Examples};
 use burn_peft_models::{CausalLm, LmBatch};
 
 use crate::error::Result;
-use crate::run::loader::to_device;
+use crate::objective::lm::on_device;
+use crate::run::evaluate::batch;
 
 /// The most batches that are looked at; they are gone over again if that is not enough.
 const MAX_BATCHES: usize = 256;
@@ -31,12 +32,12 @@ pub fn initialize_lora_eva_weights<M: CausalLm + BaseModel + 'static>(
         return Ok(false);
     }
     let (eva, device) = (config.eva_config.unwrap_or_default(), model.device());
-    let indices: Vec<usize> = (0..examples.len()).collect();
+    let indices: Vec<usize> = (0..examples.sequences()).collect();
     let mut batches = Vec::new();
     for indices in indices.chunks(batch_size.max(1)).take(MAX_BATCHES) {
-        let host = examples.batch(indices);
+        let host = batch(examples, indices)?;
         let chosen = chosen(&host, &eva, &device);
-        batches.push((to_device(&host, &device)?, chosen));
+        batches.push((on_device(&host, &device).as_matrix().clone(), chosen));
     }
     model.initialize_lora_eva_weights(
         DEFAULT_ADAPTER,
@@ -47,14 +48,16 @@ pub fn initialize_lora_eva_weights<M: CausalLm + BaseModel + 'static>(
     Ok(true)
 }
 
-/// The positions that count, in the flattened `[batch * seq]`.
+/// The positions that count, in the flattened matrix `[batch * seq]`.
 fn chosen(host: &Batch, eva: &EvaConfig, device: &Device) -> Tensor<1, Int> {
-    let is_chosen = |position: usize| {
-        host.attention_mask[position] != 0
-            && !(eva.use_label_mask && host.labels[position] == eva.label_mask_value)
-    };
-    let chosen = (0..host.input_ids.len()).filter(|&position| is_chosen(position));
-    let chosen: Vec<i64> = chosen.map(|position| position as i64).collect();
+    let mut chosen: Vec<i64> = Vec::new();
+    for (row, span) in host.row_spans().enumerate() {
+        let start = row * host.width;
+        let labels = host.labels[span].iter().enumerate();
+        let labels =
+            labels.filter(|(_, label)| !(eva.use_label_mask && **label == eva.label_mask_value));
+        chosen.extend(labels.map(|(column, _)| (start + column) as i64));
+    }
     let count = chosen.len();
     Tensor::from_data(TensorData::new(chosen, [count]), device)
 }

@@ -1,4 +1,4 @@
-//! Our sampler as one of Burn's data loaders: batches on the device that know where they are from.
+//! Our sampler as one of Burn's data loaders: batches that know where they are from.
 
 use std::sync::Arc;
 
@@ -6,37 +6,37 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use burn_peft_data::{Batch, Examples, Sampler};
-use burn_peft_models::{LmBatch, ModelError};
 
 use crate::configuration::arguments::{SamplingStrategy, TrainingArguments};
 use crate::error::Result;
+use crate::objective::Objective;
+use crate::run::evaluate::batch;
 use crate::run::state::Position;
 
 /// The most examples that are drawn to look for the largest batch.
 const DRAWS: usize = 10_000_000;
 
-/// One forward pass: a batch on the device.
+/// One forward pass: a batch, on the host until the objective wants it elsewhere.
 #[derive(Clone, Debug)]
-pub struct MicroBatch {
-    /// The tokens.
-    pub batch: LmBatch,
-    /// What the sum of the losses is multiplied with: one over the supervised tokens of the whole
-    /// optimizer step, so that accumulated gradients are those of one big batch.
+pub struct MicroBatch<M> {
+    /// What the model is trained for.
+    pub objective: Arc<dyn Objective<M>>,
+    /// The examples.
+    pub batch: Batch,
+    /// What the sum of the losses is multiplied with: one over what the losses of the whole
+    /// optimizer step count for, so that accumulated gradients are those of one big batch.
     pub weight: f64,
-    /// The row numbers of its examples in their file.
-    pub rows: Vec<usize>,
     /// Where the data go on after it.
     pub next: Position,
 }
 
-/// Draws batches on a device.
-#[derive(Clone)]
-pub(crate) struct Loader {
+/// Draws batches.
+pub(crate) struct Loader<M> {
+    objective: Arc<dyn Objective<M>>,
     examples: Arc<Examples>,
     sampler: Sampler,
     batch_size: usize,
     order: Order,
-    device: Device,
 }
 
 /// In which order a [`Loader`] draws, and how long.
@@ -64,12 +64,12 @@ impl Order {
     }
 }
 
-impl Loader {
+impl<M: 'static> Loader<M> {
     pub fn new(
+        objective: Arc<dyn Objective<M>>,
         examples: Arc<Examples>,
         batch_size: usize,
         order: Order,
-        device: Device,
     ) -> Result<Self> {
         let (seed, shuffle) = match order {
             Order::File | Order::Sequential { .. } => (0, false),
@@ -80,11 +80,11 @@ impl Loader {
             sampler = sampler.group_by_length(examples.lengths());
         }
         Ok(Self {
+            objective,
             examples,
             sampler,
             batch_size,
             order,
-            device,
         })
     }
 
@@ -106,7 +106,7 @@ impl Loader {
         batches.max_by_key(tokens).unwrap_or_default()
     }
 
-    fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch, DatasetError>> {
+    fn batches(&self) -> impl Iterator<Item = std::result::Result<MicroBatch<M>, DatasetError>> {
         let (start, last) = match self.order {
             Order::File => (Position::default(), 0),
             Order::Shuffled { start, .. }
@@ -124,9 +124,8 @@ impl Loader {
         &self,
         at: Position,
         indices: &[usize],
-    ) -> std::result::Result<MicroBatch, DatasetError> {
-        let host = self.examples.batch(indices);
-        let batch = to_device(&host, &self.device);
+    ) -> std::result::Result<MicroBatch<M>, DatasetError> {
+        let batch = batch(&self.examples, indices).map_err(DatasetError::new)?;
         let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
             true => Position {
                 epoch: at.epoch + 1,
@@ -138,31 +137,16 @@ impl Loader {
             },
         };
         Ok(MicroBatch {
-            batch: batch.map_err(DatasetError::new)?,
+            objective: Arc::clone(&self.objective),
+            batch,
             weight: 1.0,
-            rows: host.rows,
             next,
         })
     }
 }
 
-/// A batch on a device.
-pub(crate) fn to_device(host: &Batch, device: &Device) -> std::result::Result<LmBatch, ModelError> {
-    let shape = [host.batch, host.seq];
-    match &host.segment_ids {
-        Some(segments) => LmBatch::packed(&host.input_ids, segments, &host.labels, shape, device),
-        None => LmBatch::new(
-            &host.input_ids,
-            &host.attention_mask,
-            &host.labels,
-            shape,
-            device,
-        ),
-    }
-}
-
-impl DataLoader<MicroBatch> for Loader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
+impl<M: 'static> DataLoader<MicroBatch<M>> for Loader<M> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch<M>> + 'a> {
         Box::new(Batches {
             inner: Box::new(self.batches()),
             progress: Progress::new(0, self.num_items(), Some("examples".into())),
@@ -173,42 +157,44 @@ impl DataLoader<MicroBatch> for Loader {
         self.examples.len()
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<MicroBatch>> {
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<MicroBatch<M>>> {
         Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
+            objective: Arc::clone(&self.objective),
+            examples: Arc::clone(&self.examples),
+            sampler: self.sampler.clone(),
+            ..*self
         })
     }
 
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch>> {
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<MicroBatch<M>>> {
         let part = Self::new(
+            Arc::clone(&self.objective),
             Arc::new(self.examples.slice(start..end)),
             self.batch_size,
             self.order,
-            self.device.clone(),
         );
         Arc::new(part.expect("the batch size is the same, and was fine"))
     }
 }
 
-struct Batches<'a> {
-    inner: Box<dyn Iterator<Item = std::result::Result<MicroBatch, DatasetError>> + 'a>,
+struct Batches<'a, M> {
+    inner: Box<dyn Iterator<Item = std::result::Result<MicroBatch<M>, DatasetError>> + 'a>,
     progress: Progress,
 }
 
-impl Iterator for Batches<'_> {
-    type Item = std::result::Result<MicroBatch, DatasetError>;
+impl<M> Iterator for Batches<'_, M> {
+    type Item = std::result::Result<MicroBatch<M>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.inner.next()?;
         if let Ok(batch) = &batch {
-            self.progress.items_processed += batch.rows.len();
+            self.progress.items_processed += batch.batch.rows.len();
         }
         Some(batch)
     }
 }
 
-impl DataLoaderIterator<MicroBatch> for Batches<'_> {
+impl<M> DataLoaderIterator<MicroBatch<M>> for Batches<'_, M> {
     fn progress(&self) -> Progress {
         self.progress.clone()
     }

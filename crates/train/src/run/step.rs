@@ -71,22 +71,25 @@ pub(crate) fn optimizer_record<T: TrainTarget>(
 /// What a pass gives; the strategy adds what Burn's metrics show.
 #[derive(Debug)]
 pub struct StepOutput {
-    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph.
-    pub loss: Tensor<1>,
+    /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph. None
+    /// of what is shown alone.
+    pub loss: Option<Tensor<1>>,
     /// What is shown of an optimizer step, or of a batch of an evaluation.
     pub metrics: StepMetrics,
 }
 
 impl<T: TrainTarget> TrainStep for Trainee<T> {
-    type Input = MicroBatch;
+    type Input = MicroBatch<T>;
     type Output = StepOutput;
 
-    fn step(&self, item: MicroBatch) -> TrainOutput<StepOutput> {
-        // Over all batches of a step, the weights of their tokens sum up to one.
-        let share = item.weight * item.batch.count as f64;
+    fn step(&self, item: MicroBatch<T>) -> TrainOutput<StepOutput> {
+        // Over all batches of a step, these sum up to one.
+        let share = item.weight * item.objective.count(&item.batch) as f64;
         let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
-            && let Some(result) = self.model.checkpointed_backward(&item.batch, item.weight)
+            && let Some(result) =
+                item.objective
+                    .checkpointed_backward(&self.model, &item.batch, item.weight)
         {
             let (mut loss, mut grads) = (result.loss, result.gradients);
             if let Some(term) = regularizer {
@@ -97,15 +100,16 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
                 grads = sum.grads();
             }
             let metrics = StepMetrics::default();
+            let loss = Some(loss);
             let item = StepOutput { loss, metrics };
             return TrainOutput { grads, item };
         }
-        let mut loss = self.model.loss(&item.batch) * item.weight;
+        let mut loss = item.objective.loss(&self.model, &item.batch) * item.weight;
         if let Some(term) = regularizer {
             loss = loss + term;
         }
         let output = StepOutput {
-            loss: loss.clone().inner(),
+            loss: Some(loss.clone().inner()),
             metrics: StepMetrics::default(),
         };
         if !loss.is_tracked() {
@@ -145,13 +149,13 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
 }
 
 impl<T: TrainTarget> InferenceStep for Trainee<T> {
-    type Input = MicroBatch;
+    type Input = MicroBatch<T>;
     type Output = StepOutput;
 
-    fn step(&self, item: MicroBatch) -> StepOutput {
-        let loss = self.model.loss(&item.batch) * item.weight;
+    fn step(&self, item: MicroBatch<T>) -> StepOutput {
+        let loss = item.objective.loss(&self.model, &item.batch) * item.weight;
         StepOutput {
-            loss,
+            loss: Some(loss),
             metrics: StepMetrics::default(),
         }
     }
@@ -166,6 +170,6 @@ impl ItemLazy for StepOutput {
 
 impl Adaptor<StepMetrics> for StepOutput {
     fn adapt(&self) -> StepMetrics {
-        self.metrics
+        self.metrics.clone()
     }
 }

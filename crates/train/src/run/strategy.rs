@@ -5,6 +5,7 @@
 //! and then evaluates, logs and saves as the arguments say.
 
 use std::cell::{RefCell, RefMut};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
@@ -12,9 +13,8 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use burn::train::{
-    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
-    TrainingItem, ValidLoader,
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use burn_peft::{set_seed, with_seed};
 
@@ -24,9 +24,11 @@ use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::checkpoint::whole::hashes;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
+use crate::objective::metric::Sums;
+use crate::objective::{Objective, read};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
-use crate::run::evaluate::{Evaluation, LossSum, read};
+use crate::run::evaluate::Evaluation;
 use crate::run::loader::MicroBatch;
 use crate::run::state::{TrainState, Window, step_seed};
 use crate::run::step::{StepOutput, Trainee, optimizer_record};
@@ -37,7 +39,8 @@ use crate::seeing::metrics::StepMetrics;
 use crate::seeing::sample::SamplePrompt;
 
 /// What is to be done, and what came of it.
-pub(crate) struct StepStrategy {
+pub(crate) struct StepStrategy<T> {
+    pub objective: Arc<dyn Objective<T>>,
     pub arguments: TrainingArguments,
     pub steps: Steps,
     pub batches_per_epoch: usize,
@@ -62,7 +65,7 @@ pub(crate) struct Record {
     pub evaluation: Option<(usize, Evaluation)>,
 }
 
-impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy {
+impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> {
     fn fit(
         &self,
         components: TrainingComponents<Trainee<T>>,
@@ -93,7 +96,7 @@ impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy {
 struct Run<'a, T: TrainTarget> {
     arguments: &'a TrainingArguments,
     steps: Steps,
-    strategy: &'a StepStrategy,
+    strategy: &'a StepStrategy<T>,
     record: RefMut<'a, Record>,
     learner: Learner<Trainee<T>>,
     valid: ValidLoader<Trainee<T>>,
@@ -105,7 +108,10 @@ struct Run<'a, T: TrainTarget> {
 
 impl<T: TrainTarget> Run<'_, T> {
     /// All steps that are left, until someone interrupts.
-    fn all<'b>(&mut self, mut batches: Box<dyn DataLoaderIterator<MicroBatch> + 'b>) -> Result<()> {
+    fn all<'b>(
+        &mut self,
+        mut batches: Box<dyn DataLoaderIterator<MicroBatch<T>> + 'b>,
+    ) -> Result<()> {
         self.keep_best();
         self.start_training();
         if self.evaluation_is_due() {
@@ -203,15 +209,16 @@ impl<T: TrainTarget> Run<'_, T> {
     }
 
     /// One optimizer step.
-    fn step(&mut self, batches: &mut dyn DataLoaderIterator<MicroBatch>) -> Result<()> {
+    fn step(&mut self, batches: &mut dyn DataLoaderIterator<MicroBatch<T>>) -> Result<()> {
         let started = Instant::now();
         let window = self.draw(batches)?;
         let Some(next) = window.last().map(|batch| batch.next) else {
             self.interrupter.stop(Some("there are no more batches"));
             return Ok(());
         };
-        let tokens: usize = window.iter().map(|batch| batch.batch.tokens).sum();
-        let rows: Vec<usize> = window.iter().flat_map(|batch| batch.rows.clone()).collect();
+        let tokens: usize = window.iter().map(|batch| batch.batch.tokens()).sum();
+        let rows = window.iter().flat_map(|batch| &batch.batch.rows);
+        let rows: Vec<usize> = rows.copied().collect();
 
         let (mean_loss, mut gradients) = backward(
             &self.learner,
@@ -264,9 +271,12 @@ impl<T: TrainTarget> Run<'_, T> {
     }
 
     /// The batches of one step: fewer at the end of an epoch.
-    fn draw(&self, batches: &mut dyn DataLoaderIterator<MicroBatch>) -> Result<Vec<MicroBatch>> {
+    fn draw(
+        &self,
+        batches: &mut dyn DataLoaderIterator<MicroBatch<T>>,
+    ) -> Result<Vec<MicroBatch<T>>> {
         let epoch = self.record.state.next.epoch;
-        let mut window: Vec<MicroBatch> = Vec::new();
+        let mut window: Vec<MicroBatch<T>> = Vec::new();
         while window.len() < self.arguments.gradient_accumulation_steps
             && window.last().is_none_or(|batch| batch.next.epoch == epoch)
         {
@@ -313,6 +323,7 @@ impl<T: TrainTarget> Run<'_, T> {
         let metrics = StepMetrics {
             loss: entry.loss,
             count: 1,
+            means: Vec::new(),
             epoch: entry.epoch,
             grad_norm,
             tokens_per_second: entry.tokens_per_second,
@@ -326,7 +337,10 @@ impl<T: TrainTarget> Run<'_, T> {
         }
         let progress = Progress::new(step, self.steps.total, Some("steps".into()));
         self.emit(LearnerEvent::ProcessedItem(TrainingItem::new(
-            StepOutput { loss, metrics },
+            StepOutput {
+                loss: Some(loss),
+                metrics,
+            },
             progress,
             Some(step),
             Some(learning_rate),
@@ -343,31 +357,41 @@ impl<T: TrainTarget> Run<'_, T> {
             epoch_number: epoch,
             total_items: valid.num_items(),
         });
-        let mut sum = LossSum::default();
+        let mut sums = Sums::default();
         let mut batches = valid.iter();
         while let Some(batch) = batches.next() {
-            let batch = batch?;
-            let count = batch.batch.count;
-            let mut output = InferenceStep::step(&model, batch);
-            let loss = read(output.loss.clone())?;
-            sum.add(loss, count);
-            output.metrics.loss = loss / count.max(1) as f64;
-            output.metrics.count = count;
+            let objective = &self.strategy.objective;
+            let of_batch = objective.measure(&model.model, &batch?.batch)?;
+            sums.add(&of_batch);
+            let metrics = StepMetrics {
+                loss: of_batch.mean_loss(),
+                count: of_batch.count,
+                means: of_batch
+                    .sums
+                    .iter()
+                    .map(|&sum| of_batch.mean(sum))
+                    .collect(),
+                ..StepMetrics::default()
+            };
+            let output = StepOutput {
+                loss: None,
+                metrics,
+            };
             let item = TrainingItem::new(output, batches.progress(), None, None);
             self.emit_valid(LearnerEvent::ProcessedItem(item));
             if self.interrupter.should_stop() {
                 return Ok(());
             }
         }
-        let evaluation = sum.evaluation();
+        let measures = self.strategy.objective.measures();
+        let evaluation = Evaluation { measures, sums };
         let state = &self.record.state;
-        let entry = EvalLog {
-            step: state.global_step,
-            epoch: state.epoch(self.strategy.batches_per_epoch),
-            eval_loss: evaluation.loss,
-            eval_perplexity: evaluation.perplexity,
-            eval_runtime: started.elapsed().as_secs_f64(),
-        };
+        let entry = EvalLog::new(
+            state.global_step,
+            state.epoch(self.strategy.batches_per_epoch),
+            &evaluation,
+            started.elapsed().as_secs_f64(),
+        );
         self.record.metrics.write(&entry)?;
         if let Some(prompt) = &self.strategy.sample {
             let sample = prompt.continued(&model.model)?;
@@ -413,25 +437,26 @@ impl<T: TrainTarget> Run<'_, T> {
     }
 }
 
-/// Forward and backward over the batches of a step: the mean loss over all their supervised
-/// tokens, `[1]`, and its gradients.
+/// Forward and backward over the batches of a step: the mean loss over all they count for, `[1]`,
+/// and its gradients.
 pub(crate) fn backward<T: TrainTarget>(
     learner: &Learner<Trainee<T>>,
-    window: Vec<MicroBatch>,
+    window: Vec<MicroBatch<T>>,
     seed: u64,
     step: usize,
 ) -> (Tensor<1>, GradientsParams) {
-    let supervised: usize = window.iter().map(|batch| batch.batch.count).sum();
     let mut accumulator = GradientsAccumulator::new();
     let mut losses = Vec::new();
     let model = learner.model();
+    let counts = window.iter().map(|item| item.objective.count(&item.batch));
+    let count: usize = counts.sum();
     for (index, mut batch) in window.into_iter().enumerate() {
         let seed = step_seed(seed, step, index);
         // For Burn's own dropout and random tensors too, where a method has them.
         set_seed(seed, &model.model.device());
-        batch.weight = 1.0 / supervised.max(1) as f64;
+        batch.weight = 1.0 / count.max(1) as f64;
         let output = with_seed(seed, || learner.train_step(batch));
-        losses.push(output.item.loss);
+        losses.extend(output.item.loss);
         accumulator.accumulate(&model, output.grads);
     }
     (Tensor::cat(losses, 0).sum(), accumulator.grads())

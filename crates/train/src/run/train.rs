@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use burn_peft_data::{DataError, Examples};
+use burn_peft_data::{DataError, Examples, Lm};
 use toml::Table;
 
 use crate::checkpoint::best::Best;
@@ -21,18 +21,20 @@ use crate::checkpoint::saved::{DataIdentity, OPTIMIZER_NAME, Saved};
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::configuration::config::TrainConfig;
 use crate::error::{Result, TrainError};
+use crate::objective::Objective;
+use crate::optimizer;
+use crate::optimizer::name::OptimizerName;
 use crate::optimizer::state_file;
-use crate::optimizer::{self, OptimizerName};
 use crate::run::evaluate::Evaluation;
 use crate::run::loader::{Loader, Order};
 use crate::run::state::TrainState;
 use crate::run::step::Trainee;
 use crate::run::strategy::{Record, StepStrategy};
 use crate::run::target::TrainTarget;
+use crate::seeing::assessment::Assessment;
 use crate::seeing::log::{EvalLog, MetricsFile};
 use crate::seeing::metrics::{NoFiles, StepMetric};
 use crate::seeing::renderer::ProgressRenderer;
-use crate::seeing::report::Assessment;
 use crate::seeing::sample::SamplePrompt;
 
 /// How a run is watched and stopped.
@@ -101,7 +103,7 @@ pub struct TrainOutcome<T> {
     pub interrupted: Option<String>,
 }
 
-/// Trains a model and writes into `output_dir`: what training changes (an adapter's two files),
+/// Trains a language model and writes into `output_dir`: what training changes (an adapter's two files),
 /// `metrics.jsonl`, and `checkpoint-N` folders. Files of those names are replaced, others stay.
 ///
 /// A run that is interrupted still writes what it has, and a checkpoint to go on from
@@ -117,9 +119,26 @@ pub fn train<T: TrainTarget>(
     arguments: &TrainingArguments,
     options: TrainOptions,
 ) -> Result<TrainOutcome<T>> {
+    train_with(Arc::new(Lm), model, train, validation, arguments, options)
+}
+
+/// As [`train`], for an objective.
+///
+/// # Errors
+/// As [`train`]; or if the objective has no such metric as `metric_for_best_model`.
+pub fn train_with<T: TrainTarget>(
+    objective: Arc<dyn Objective<T>>,
+    model: T,
+    train: Examples,
+    validation: Option<Examples>,
+    arguments: &TrainingArguments,
+    options: TrainOptions,
+) -> Result<TrainOutcome<T>> {
     let started = Instant::now();
     arguments.validate()?;
     arguments.check_validation(validation.is_some())?;
+    let measures = objective.measures();
+    arguments.check_metric(measures)?;
     if train.is_empty() {
         let (file, problem) = (train.file, "nothing to train on".to_string());
         return Err(DataError::Empty { file, problem }.into());
@@ -148,11 +167,11 @@ pub fn train<T: TrainTarget>(
         OptimizerName::Lorafa => Some(model.lora_fa()?),
         _ => None,
     };
-    let mut model = Trainee::new(model.train(), arguments.gradient_checkpointing);
+    let checkpointing = arguments.gradient_checkpointing;
+    let mut model = Trainee::new(model.train(), checkpointing);
     if let Some(lora_fa) = lora_fa {
         model = model.with_lora_fa(lora_fa);
     }
-    let device = model.model.device();
     let first_step = state.global_step;
     let file = train.file.clone();
     let data = DataIdentity {
@@ -164,16 +183,16 @@ pub fn train<T: TrainTarget>(
     // Burn wants a loader in any case; without validation nothing is drawn from it.
     let validation = validation.map_or_else(|| Arc::clone(&train), Arc::new);
     let train = Loader::new(
+        Arc::clone(&objective),
         train,
         arguments.per_device_train_batch_size,
         Order::of(arguments, state.next),
-        device.clone(),
     )?;
     let validation = Loader::new(
+        Arc::clone(&objective),
         validation,
         arguments.per_device_eval_batch_size,
         Order::File,
-        device.without_autodiff(),
     )?;
     let batches_per_epoch = train.batches_per_epoch();
     let steps = arguments.steps(batches_per_epoch);
@@ -228,6 +247,7 @@ pub fn train<T: TrainTarget>(
         reason = "Burn takes an `Arc`; this stays here"
     )]
     let strategy = Arc::new(StepStrategy {
+        objective,
         arguments: arguments.clone(),
         steps,
         batches_per_epoch,
@@ -244,21 +264,25 @@ pub fn train<T: TrainTarget>(
         error: RefCell::new(None),
     });
 
-    let result = SupervisedTraining::<Trainee<T>>::new(dir, Arc::new(train), Arc::new(validation))
-        .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
-        .with_application_logger(None)
-        .with_metric_logger(NoFiles)
-        .with_interrupter(options.interrupter)
-        .renderer(options.renderer)
-        .num_epochs(steps.epochs)
-        .metric_train_numeric(StepMetric::loss())
-        .metric_train_numeric(StepMetric::epoch())
-        .metric_train_numeric(StepMetric::grad_norm())
-        .metric_train_numeric(StepMetric::tokens_per_second())
-        .metric_train_numeric(StepMetric::peak_memory())
-        .metric_train_numeric(LearningRateMetric::new())
-        .metric_valid_numeric(StepMetric::loss())
-        .launch(Learner::new(model, optimizer, scheduler));
+    let mut training =
+        SupervisedTraining::<Trainee<T>>::new(dir, Arc::new(train), Arc::new(validation))
+            .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
+            .with_application_logger(None)
+            .with_metric_logger(NoFiles)
+            .with_interrupter(options.interrupter)
+            .renderer(options.renderer)
+            .num_epochs(steps.epochs)
+            .metric_train_numeric(StepMetric::loss())
+            .metric_train_numeric(StepMetric::epoch())
+            .metric_train_numeric(StepMetric::grad_norm())
+            .metric_train_numeric(StepMetric::tokens_per_second())
+            .metric_train_numeric(StepMetric::peak_memory())
+            .metric_train_numeric(LearningRateMetric::new())
+            .metric_valid_numeric(StepMetric::loss());
+    for (index, name) in measures.sums.iter().enumerate() {
+        training = training.metric_valid_numeric(StepMetric::mean(name, index));
+    }
+    let result = training.launch(Learner::new(model, optimizer, scheduler));
 
     if let Some(error) = strategy.error.take() {
         return Err(error);
@@ -297,6 +321,7 @@ pub fn train<T: TrainTarget>(
         evaluations: record.evaluations.clone(),
         evaluation: record
             .evaluation
+            .clone()
             .filter(|(step, _)| *step == step_of_model)
             .map(|(_, evaluation)| evaluation),
         best: state.best.clone(),

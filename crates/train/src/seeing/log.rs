@@ -1,5 +1,6 @@
 //! `metrics.jsonl`: one JSON object per logged step or evaluation.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use serde_json::Value;
 
 use crate::checkpoint::files::write_atomically;
 use crate::error::{Result, TrainError};
-use crate::seeing::report::Assessment;
+use crate::run::evaluate::Evaluation;
+use crate::seeing::assessment::Assessment;
 use crate::seeing::tensorboard::EventFile;
 
 /// The name of the file in the output folder.
@@ -43,12 +45,31 @@ pub struct EvalLog {
     pub step: usize,
     /// Epochs done.
     pub epoch: f64,
-    /// The mean loss over all supervised tokens.
-    pub eval_loss: f64,
-    /// Its exponential.
-    pub eval_perplexity: f64,
+    /// The metrics, each by its name behind `eval_`.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
     /// The time the evaluation took, in seconds.
     pub eval_runtime: f64,
+}
+
+impl EvalLog {
+    /// The entry of an evaluation that took so many seconds.
+    pub(crate) fn new(step: usize, epoch: f64, evaluation: &Evaluation, eval_runtime: f64) -> Self {
+        let metrics = evaluation.metrics();
+        Self {
+            step,
+            epoch,
+            metrics: metrics
+                .map(|(metric, value)| (metric.key(), value))
+                .collect(),
+            eval_runtime,
+        }
+    }
+
+    /// The value of a metric, by its name without `eval_`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.metrics.get(&format!("eval_{name}")).copied()
+    }
 }
 
 /// What the model went on with after the prompt, at an evaluation.
@@ -82,13 +103,8 @@ impl MetricsFile {
     pub fn write_before(&mut self, before: &Assessment) -> Result<()> {
         let (step, epoch) = (0, 0.0);
         if let Some(evaluation) = &before.evaluation {
-            self.write(&EvalLog {
-                step,
-                epoch,
-                eval_loss: evaluation.loss,
-                eval_perplexity: evaluation.perplexity,
-                eval_runtime: before.runtime.unwrap_or_default(),
-            })?;
+            let runtime = before.runtime.unwrap_or_default();
+            self.write(&EvalLog::new(step, epoch, evaluation, runtime))?;
         }
         match before.sample.clone() {
             None => Ok(()),

@@ -12,13 +12,15 @@ use burn::train::metric::{
 };
 
 /// What the metrics of a step, or of a batch of an evaluation, show.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StepMetrics {
-    /// The mean loss over the supervised tokens; in training that of the steps since the last log
-    /// entry, as transformers logs it.
+    /// The mean loss; in training that of the steps since the last log entry, as transformers logs
+    /// it.
     pub loss: f64,
-    /// The supervised tokens the loss counts for.
+    /// What the loss counts for.
     pub count: usize,
+    /// The means of what an evaluation adds up beside the loss.
+    pub means: Vec<f64>,
     /// Epochs done.
     pub epoch: f64,
     /// The norm of all gradients together, before it was cut.
@@ -33,7 +35,7 @@ pub struct StepMetrics {
 #[derive(Clone)]
 pub struct StepMetric {
     name: MetricName,
-    value: fn(&StepMetrics) -> f64,
+    value: Arc<dyn Fn(&StepMetrics) -> f64 + Send + Sync>,
     higher_is_better: bool,
     state: NumericMetricState,
 }
@@ -52,19 +54,29 @@ pub const TOKENS_PER_SECOND: &str = "Tokens per Second";
 pub const PEAK_MEMORY: &str = "Peak Memory (GB)";
 
 impl StepMetric {
-    fn new(name: &str, higher_is_better: bool, value: fn(&StepMetrics) -> f64) -> Self {
+    fn new(
+        name: &str,
+        higher_is_better: bool,
+        value: impl Fn(&StepMetrics) -> f64 + Send + Sync + 'static,
+    ) -> Self {
         let state = NumericMetricState::new();
         Self {
             name: Arc::new(name.to_string()),
-            value,
+            value: Arc::new(value),
             higher_is_better,
             state,
         }
     }
 
-    /// The mean loss over the supervised tokens.
+    /// The mean loss.
     pub fn loss() -> Self {
         Self::new(LOSS, false, |step| step.loss)
+    }
+
+    /// The mean of one of the sums of an evaluation.
+    pub fn mean(name: &str, index: usize) -> Self {
+        let mean = move |step: &StepMetrics| step.means.get(index).copied();
+        Self::new(name, true, move |step| mean(step).unwrap_or(f64::NAN))
     }
 
     /// Epochs done.

@@ -1,6 +1,7 @@
 //! What a run shows: terminal, `metrics.jsonl`, TensorBoard, the report.
 
 pub(crate) mod above_bar;
+pub(crate) mod assessment;
 pub(crate) mod dashboard;
 pub(crate) mod log;
 pub(crate) mod memory;

@@ -12,11 +12,12 @@ use burn::train::renderer::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::objective::metric::{Measures, Sums};
 use crate::seeing::above_bar::show;
 use crate::seeing::metrics::{
     EPOCH, GRAD_NORM, LEARNING_RATE, LOSS, PEAK_MEMORY, TOKENS_PER_SECOND,
 };
-use crate::seeing::numbers::{clock, number, paragraph, perplexity, speed, time_left};
+use crate::seeing::numbers::{clock, number, paragraph, speed, time_left};
 use crate::seeing::sample::Samples;
 
 /// Shows Burn's training events.
@@ -37,7 +38,9 @@ pub struct ProgressRenderer {
     /// The examples of an evaluation.
     examples: usize,
     started: Instant,
-    eval_loss: f64,
+    /// What an evaluation measures, and the means it has found so far.
+    measures: &'static Measures,
+    means: Sums,
     /// When the evaluation began, and the time it took until its last batch.
     evaluation: (Instant, Duration),
     names: HashMap<MetricId, String>,
@@ -80,6 +83,13 @@ impl ProgressRenderer {
         self
     }
 
+    /// Shows the metrics of another objective than a language model's.
+    #[must_use]
+    pub fn with_measures(mut self, measures: &'static Measures) -> Self {
+        self.measures = measures;
+        self
+    }
+
     fn with(
         target: ProgressDrawTarget,
         columns: fn() -> usize,
@@ -105,7 +115,8 @@ impl ProgressRenderer {
             validating: false,
             examples: 0,
             started: now,
-            eval_loss: f64::NAN,
+            measures: Default::default(),
+            means: unknown(),
             evaluation: (now, Duration::ZERO),
             names: HashMap::new(),
             values: HashMap::new(),
@@ -210,13 +221,13 @@ impl ProgressRenderer {
     }
 
     fn evaluated(&mut self) {
-        let loss = self.eval_loss;
         let label = format!("step {}/{}  ", self.step, self.total_steps);
-        let fields = vec![
-            (0, format!("eval_loss {loss:.4}")),
-            (1, format!("eval_perplexity {}", perplexity(loss.exp()))),
-            (2, format!("in {}", clock(self.evaluation.1))),
-        ];
+        let metrics = self.measures.metrics.iter().map(|metric| {
+            let value = (metric.text)((metric.of)(&self.means));
+            format!("{} {value}", metric.key())
+        });
+        let fields = metrics.chain([format!("in {}", clock(self.evaluation.1))]);
+        let fields = (0..).zip(fields).collect();
         let room = self.line_columns().unwrap_or(usize::MAX);
         let numbers = fitted(fields, room.saturating_sub(label.len()));
         self.print(&(label + &numbers));
@@ -226,6 +237,15 @@ impl ProgressRenderer {
             let sample = paragraph("  sample: ", &sample, self.line_columns());
             self.print(&sample);
         }
+    }
+}
+
+/// The means of an evaluation of which nothing is known yet.
+fn unknown() -> Sums {
+    Sums {
+        loss: f64::NAN,
+        count: 1,
+        sums: Vec::new(),
     }
 }
 
@@ -319,9 +339,17 @@ impl MetricsRendererTraining for ProgressRenderer {
     }
 
     fn update_valid(&mut self, state: MetricState) {
-        // The loss is all that an evaluation measures.
-        if let MetricState::Numeric(_, Some(value)) = state {
-            self.eval_loss = value.current();
+        let MetricState::Numeric(entry, Some(value)) = state else {
+            return;
+        };
+        let name = self.names.get(&entry.metric_id).map(String::as_str);
+        let mut sums = self.measures.sums.iter();
+        match sums.position(|sum| Some(*sum) == name) {
+            Some(index) => {
+                self.means.sums.resize(self.measures.sums.len(), f64::NAN);
+                self.means.sums[index] = value.current();
+            }
+            None => self.means.loss = value.current(),
         }
     }
 }

@@ -11,24 +11,14 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::files::write_atomically;
 use crate::configuration::settings::{Origin, Setting, settings_toml};
 use crate::error::{Result, TrainError};
-use crate::run::evaluate::Evaluation;
+use crate::objective::metric::Measures;
+use crate::seeing::assessment::Assessment;
 use crate::seeing::log::METRICS_NAME;
-use crate::seeing::numbers::{number as number_of, perplexity};
+use crate::seeing::numbers::number as number_of;
 use chart::{Chart, Series};
 
 /// The name of the file in the output folder.
 pub const REPORT_NAME: &str = "report.html";
-
-/// What was found of a model before or after training.
-#[derive(Clone, Debug, Default)]
-pub struct Assessment {
-    /// How well it predicts the validation data, where there are any.
-    pub evaluation: Option<Evaluation>,
-    /// The time that took, in seconds, where it is known.
-    pub runtime: Option<f64>,
-    /// What it goes on with after the prompt, where there is one.
-    pub sample: Option<String>,
-}
 
 /// All that a report says beside the curves, which are read from `metrics.jsonl`.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +31,8 @@ pub struct Report {
     pub made: String,
     /// Numbers that matter: what they are, and how people read them.
     pub counts: Vec<(String, String)>,
+    /// What the evaluations measure.
+    pub measures: &'static Measures,
     /// The text that the samples continue.
     pub prompt: Option<String>,
     /// The model before training.
@@ -90,7 +82,7 @@ impl Report {
         self.tiles(&mut page, &entries);
         curves(&mut page, &entries);
         self.samples(&mut page, &entries);
-        evaluations(&mut page, &entries);
+        self.evaluations(&mut page, &entries);
         self.configuration(&mut page);
         self.reproduce(&mut page);
         page
@@ -123,11 +115,10 @@ impl Report {
                 add(json!({ "sample": sample }));
             }
             if let (Some(evaluation), false) = (&assessment.evaluation, has(step, "eval_loss")) {
-                add(json!({
-                    "eval_loss": evaluation.loss,
-                    "eval_perplexity": evaluation.perplexity,
-                    "eval_runtime": assessment.runtime,
-                }));
+                let metrics = evaluation.metrics();
+                let metrics = metrics.map(|(metric, value)| (metric.key(), json!(value)));
+                let runtime = ("eval_runtime".to_string(), json!(assessment.runtime));
+                add(metrics.chain([runtime]).collect());
             }
         }
         all
@@ -140,20 +131,14 @@ impl Report {
             let mut points = points.filter(|&(at, _)| at == step as f64);
             points.next().map(|(_, value)| value)
         };
-        for (name, key, text) in [
-            (
-                "evaluation loss",
-                "eval_loss",
-                (|loss| number_of(loss, 3)) as fn(f64) -> String,
-            ),
-            ("perplexity", "eval_perplexity", perplexity),
-        ] {
-            let text = match (of(0, key).map(text), of(self.after_step, key).map(text)) {
+        for metric in self.measures.metrics {
+            let of = |step| of(step, &metric.key()).map(metric.short);
+            let text = match (of(0), of(self.after_step)) {
                 (Some(before), Some(after)) => format!("{before} → {after}"),
                 (None, Some(one)) | (Some(one), None) => one,
                 (None, None) => continue,
             };
-            tiles.push((name.to_string(), text));
+            tiles.push((metric.title.to_string(), text));
         }
         tiles.extend(self.counts.iter().cloned());
         page.push_str("<div class=\"tiles\">");
@@ -193,6 +178,41 @@ impl Report {
                 page,
                 "<tr><th class=\"key\">{when}<td class=\"wide\">{prompt}<span class=\"new\">{text}</span>"
             );
+        }
+        page.push_str("</table></div>\n");
+    }
+
+    /// The evaluations in the course of the run as a table.
+    fn evaluations(&self, page: &mut String, entries: &[Map<String, Value>]) {
+        let found: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.contains_key("eval_loss"))
+            .collect();
+        if found.is_empty() {
+            return;
+        }
+        page.push_str("<h2>Evaluations</h2>\n<div class=\"table\"><table><tr>");
+        // What a column is called, with its unit, and how its numbers are written.
+        type Column = (String, &'static str, fn(f64) -> String);
+        let mut columns: Vec<Column> = vec![
+            ("step".into(), "step", |value| value.to_string()),
+            ("epoch".into(), "epoch", |value| format!("{value:.2}")),
+        ];
+        let metrics = self.measures.metrics.iter();
+        columns.extend(metrics.map(|metric| (metric.key(), metric.heading, metric.text)));
+        columns.push(("eval_runtime".into(), "time (s)", |value| {
+            number_of(value, 3)
+        }));
+        for (_, heading, _) in &columns {
+            let _ = write!(page, "<th class=\"number\">{heading}");
+        }
+        for entry in found {
+            page.push_str("<tr>");
+            for (key, _, text) in &columns {
+                let value = entry.get(key).and_then(Value::as_f64);
+                let value = value.map_or("–".to_string(), text);
+                let _ = write!(page, "<td class=\"number\">{value}");
+            }
         }
         page.push_str("</table></div>\n");
     }
@@ -290,44 +310,6 @@ fn curves(page: &mut String, entries: &[Map<String, Value>]) {
     page.push_str("</div>\n");
 }
 
-/// The evaluations in the course of the run as a table.
-fn evaluations(page: &mut String, entries: &[Map<String, Value>]) {
-    let found: Vec<_> = entries
-        .iter()
-        .filter(|entry| entry.contains_key("eval_loss"))
-        .collect();
-    if found.is_empty() {
-        return;
-    }
-    page.push_str("<h2>Evaluations</h2>\n<div class=\"table\"><table><tr>");
-    // What a column is called, with its unit.
-    let columns = [
-        ("step", "step"),
-        ("epoch", "epoch"),
-        ("eval_loss", "loss (nats per token)"),
-        ("eval_perplexity", "perplexity"),
-        ("eval_runtime", "time (s)"),
-    ];
-    for (_, heading) in columns {
-        let _ = write!(page, "<th class=\"number\">{heading}");
-    }
-    for entry in found {
-        page.push_str("<tr>");
-        for (key, _) in columns {
-            let value = entry.get(key).and_then(Value::as_f64);
-            let value = value.map_or("–".to_string(), |value| match key {
-                "step" => value.to_string(),
-                "epoch" => format!("{value:.2}"),
-                "eval_perplexity" => perplexity(value),
-                "eval_loss" => format!("{value:.4}"),
-                _ => number_of(value, 3),
-            });
-            let _ = write!(page, "<td class=\"number\">{value}");
-        }
-    }
-    page.push_str("</table></div>\n");
-}
-
 /// Whether an entry is of this step.
 fn is_of(entry: &Map<String, Value>, step: usize) -> bool {
     entry.get("step").and_then(Value::as_u64) == Some(step as u64)
@@ -366,6 +348,9 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::lm;
+    use crate::objective::metric::Sums;
+    use crate::run::evaluate::Evaluation;
 
     #[test]
     fn a_page_has_the_curves_and_no_text_of_others_as_markup() {
@@ -382,11 +367,13 @@ mod tests {
         std::fs::write(dir.path().join(METRICS_NAME), text).unwrap();
         let evil = "<b onload='a'>&\"".to_string();
         let evaluation = |loss: f64| {
-            Some(Evaluation {
-                loss,
-                perplexity: loss.exp(),
-                tokens: 9,
-            })
+            let sums = Sums {
+                loss: 9.0 * loss,
+                count: 9,
+                sums: Vec::new(),
+            };
+            let measures = &lm::MEASURES;
+            Some(Evaluation { measures, sums })
         };
         let report = Report {
             title: evil.clone(),
@@ -394,6 +381,7 @@ mod tests {
             made: evil.clone(),
             after_step: 2,
             counts: vec![(evil.clone(), evil.clone())],
+            measures: &lm::MEASURES,
             prompt: Some(evil.clone()),
             before: Assessment {
                 runtime: Some(0.25),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tokenizer::Tokenizer;
 use crate::tokenizer::bpe::tiny;
 use serde_json::json;
 

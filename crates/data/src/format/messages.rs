@@ -1,7 +1,7 @@
 //! A row's messages, as the many tools that write such files name their parts.
 
-use super::Chat;
-use crate::format::{SYSTEM, as_flag, first_text};
+use super::chat::Chat;
+use super::{SYSTEM, as_flag, first_text};
 use serde_json::{Map, Value, json};
 use std::result::Result;
 
@@ -108,12 +108,12 @@ impl Chat {
     }
 
     /// Whether a message is the assistant's, and not left out of the loss by its own word.
-    pub(super) fn is_learnt(message: &Value) -> bool {
+    pub(crate) fn is_learnt(message: &Value) -> bool {
         message["role"] == "assistant" && !Self::is_masked(message)
     }
 
     /// Whether a message is left out of the loss by its own word.
-    pub(super) fn is_masked(message: &Value) -> bool {
+    pub(crate) fn is_masked(message: &Value) -> bool {
         let mut masks = MASKS.iter().filter_map(|key| message.get(key));
         masks.any(|value| as_flag(value) == Some(false))
             || message.get("mask").and_then(mask) == Some(true)

@@ -1,0 +1,286 @@
+//! From a row of a file to examples.
+
+use crate::error::{DataError, Result};
+use crate::format::{Note, Shape, is_masked, notes};
+use crate::source::Row;
+use crate::tokenizer::Tokenizer;
+use crate::tokens::example::{Example, Limits};
+use crate::tokens::rows::Dropped;
+use crate::tokens::task::{Encoder, Labelled, Task};
+
+/// Turns rows of one file into examples.
+pub(crate) struct RowEncoder<'a> {
+    pub task: &'a dyn Task,
+    pub shape: &'a Shape,
+    pub tokenizer: Option<&'a Tokenizer>,
+    pub limits: Limits,
+    pub max_length: Option<usize>,
+    pub completion_only_loss: bool,
+    /// Cut a text into windows, not off.
+    pub document: bool,
+}
+
+/// What one row became.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    /// As many as the task makes of a row, more of a document; none where nothing is to be learnt.
+    pub examples: Vec<Example>,
+    pub truncated: bool,
+    /// Why there is no example.
+    pub dropped: Option<Dropped>,
+    pub notes: Vec<Note>,
+}
+
+impl RowEncoder<'_> {
+    /// The examples of a row, `place` being how errors call it.
+    pub fn encode(&self, row: &Row, place: &str) -> Result<Encoded> {
+        let content = self.shape.read(row, place)?;
+        let notes = notes(self.shape, &row.columns, &content);
+        let mut encoded = Encoded {
+            notes,
+            ..Encoded::default()
+        };
+        if is_masked(self.shape, &row.columns) {
+            encoded.dropped = Some(Dropped::Masked);
+            return Ok(encoded);
+        }
+        let encoder = Encoder {
+            tokenizer: self.tokenizer,
+            completion_only_loss: self.completion_only_loss,
+            place,
+        };
+        for labelled in self.task.encode(content, &encoder)? {
+            self.add(labelled, row.number, place, &mut encoded)?;
+        }
+        if encoded.dropped.is_some() {
+            // The examples of a row stay together, and what was dropped is not counted as cut too.
+            encoded.examples.clear();
+            encoded.truncated = false;
+        }
+        Ok(encoded)
+    }
+
+    /// Adds an example, cut to what the model can take.
+    fn add(
+        &self,
+        labelled: Labelled,
+        row: usize,
+        place: &str,
+        encoded: &mut Encoded,
+    ) -> Result<()> {
+        let Labelled {
+            mut input_ids,
+            mut labels,
+        } = labelled;
+        let max = self.max_length.unwrap_or(self.limits.max_positions);
+        let truncated = input_ids.len() > max && !self.document;
+        if truncated && self.max_length.is_none() {
+            let (place, length) = (place.into(), input_ids.len());
+            return Err(DataError::TooLong {
+                place,
+                length,
+                limits: self.limits,
+            });
+        }
+        let dropped = match (input_ids.len(), self.task.supervised(&labels)) {
+            (0 | 1, 0) => Dropped::Short,
+            (_, 0) => Dropped::Unlearnt,
+            _ => Dropped::Cut,
+        };
+        if truncated {
+            input_ids.truncate(max);
+            labels.truncate(max);
+        }
+        let input_ids = self.checked(input_ids, &labels, place)?;
+        let before = encoded.examples.len();
+        // One chunk, except of a document.
+        let chunks = input_ids.chunks(max).zip(labels.chunks(max));
+        let learnt = chunks.filter(|(_, labels)| self.task.supervised(labels) > 0);
+        encoded.examples.extend(learnt.map(|(ids, labels)| Example {
+            input_ids: ids.to_vec(),
+            labels: labels.to_vec(),
+            row,
+        }));
+        if encoded.examples.len() == before {
+            encoded.dropped.get_or_insert(dropped);
+        }
+        encoded.truncated |= truncated;
+        Ok(())
+    }
+
+    /// The ids, all known to be in the model's vocabulary, with labels that the task knows.
+    fn checked(&self, ids: Vec<i64>, labels: &[i64], place: &str) -> Result<Vec<u32>> {
+        let vocab_size = self.limits.vocab_size;
+        let known = |id: i64| {
+            let id = u32::try_from(id).ok();
+            id.filter(|&id| (id as usize) < vocab_size)
+        };
+        let unknown = |id| DataError::TokenId {
+            place: place.into(),
+            id,
+            vocab_size,
+        };
+        if let Some(label) = self.task.unknown_label(labels, self.limits) {
+            return Err(unknown(label));
+        }
+        ids.into_iter()
+            .map(|id| known(id).ok_or_else(|| unknown(id)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::bpe::tiny;
+    use crate::tokens::example::IGNORE_INDEX;
+    use crate::tokens::lm::Lm;
+    use serde_json::{Value, json};
+
+    fn encode(row: Value, change: impl FnOnce(&mut RowEncoder)) -> Result<Vec<Example>> {
+        let columns = row.as_object().cloned().unwrap();
+        let shape = match columns.contains_key("input_ids") {
+            true => Shape::Tokenized,
+            false if columns.contains_key("prompt") => Shape::PromptCompletion("completion".into()),
+            false => Shape::Text("text".into()),
+        };
+        let tokenizer = tiny();
+        let mut encoder = RowEncoder {
+            task: &Lm,
+            shape: &shape,
+            tokenizer: Some(&tokenizer),
+            limits: Limits {
+                max_positions: 16,
+                positions_key: "n_positions",
+                adapter_positions: 0,
+                vocab_size: 270,
+            },
+            max_length: None,
+            completion_only_loss: true,
+            document: false,
+        };
+        change(&mut encoder);
+        let encoded = encoder.encode(&Row { number: 7, columns }, "a.jsonl line 7")?;
+        Ok(encoded.examples)
+    }
+
+    fn ids(text: &str) -> Vec<u32> {
+        tiny().encode(text).unwrap()
+    }
+
+    #[test]
+    fn text_ends_with_eos_and_is_all_learnt() {
+        let example = encode(json!({"text": "the cat"}), |_| ())
+            .unwrap()
+            .remove(0);
+        assert_eq!(example.input_ids, [ids("the cat"), vec![0]].concat());
+        assert!(
+            example
+                .labels
+                .iter()
+                .zip(&example.input_ids)
+                .all(|(l, i)| *l == i64::from(*i))
+        );
+        assert_eq!(Lm.supervised(&example.labels), example.input_ids.len() - 1);
+        assert_eq!(example.row, 7);
+    }
+
+    #[test]
+    fn prompts_are_not_learnt() {
+        let row = json!({"prompt": "the cat", "completion": " sat"});
+        let example = encode(row.clone(), |_| ()).unwrap().remove(0);
+        assert_eq!(example.input_ids, [ids("the cat sat"), vec![0]].concat());
+        let given = ids("the cat").len();
+        assert!(
+            example.labels[..given]
+                .iter()
+                .all(|&label| label == IGNORE_INDEX)
+        );
+        assert!(example.labels[given..].iter().all(|&label| label >= 0));
+        let example = encode(row, |e| e.completion_only_loss = false)
+            .unwrap()
+            .remove(0);
+        assert!(example.labels.iter().all(|&label| label >= 0));
+    }
+
+    #[test]
+    fn an_example_starts_with_the_tokens_of_its_prompt() {
+        // "the" is one token, but nobody can generate it from the prompt "th".
+        assert_eq!(ids("the").len(), 1);
+        let row = json!({"prompt": "th", "completion": "e"});
+        let example = encode(row, |_| ()).unwrap().remove(0);
+        assert_eq!(example.input_ids, [ids("th"), ids("e"), vec![0]].concat());
+    }
+
+    #[test]
+    fn long_rows_are_cut_only_when_asked() {
+        let row = json!({"text": "xyzxyzxyzxyzxyzxyz"});
+        let error = encode(row.clone(), |_| ()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a.jsonl line 7 has 19 tokens, more than the model's n_positions 16; \
+             set data.max_length to 16 or less to cut such rows"
+        );
+        let error = encode(row.clone(), |e| e.limits.adapter_positions = 8).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a.jsonl line 7 has 19 tokens, more than the 16 positions for text: the model's \
+             n_positions is 24, and 8 of them are the adapter's; set data.max_length to 16 or less \
+             to cut such rows"
+        );
+        let cut = encode(row.clone(), |e| e.max_length = Some(5))
+            .unwrap()
+            .remove(0);
+        assert_eq!((cut.input_ids, cut.labels.len()), (ids("xyzxy"), 5));
+        let windows = encode(row, |e| e.document = true).unwrap();
+        let lengths: Vec<usize> = windows
+            .iter()
+            .map(|window| window.input_ids.len())
+            .collect();
+        assert_eq!(lengths, [16, 3]);
+    }
+
+    #[test]
+    fn rows_with_nothing_to_learn_give_no_example() {
+        assert!(encode(json!({"text": ""}), |_| ()).unwrap().is_empty());
+        assert!(
+            encode(json!({"input_ids": [5]}), |_| ())
+                .unwrap()
+                .is_empty()
+        );
+        assert!(encode(json!({"input_ids": []}), |_| ()).unwrap().is_empty());
+        let row = json!({"input_ids": [5, 6], "labels": [5, -100]});
+        assert!(encode(row, |_| ()).unwrap().is_empty());
+        let row = json!({"prompt": "xyzxyz", "completion": "x"});
+        assert!(encode(row, |e| e.max_length = Some(6)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn tokens_beyond_the_vocabulary_are_errors() {
+        for row in [
+            json!({"input_ids": [1, 270]}),
+            json!({"input_ids": [1, 2], "labels": [-100, 270]}),
+        ] {
+            let error = encode(row, |_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("a.jsonl line 7 has the token id 270, which is not below"));
+        }
+        assert!(encode(json!({"input_ids": [-1, 2]}), |_| ()).is_err());
+        let error = encode(json!({"text": "the"}), |e| e.limits.vocab_size = 200).unwrap_err();
+        assert!(error.to_string().contains("vocab_size 200"), "{error}");
+    }
+
+    #[test]
+    fn only_text_needs_a_tokenizer() {
+        assert_eq!(
+            encode(json!({"input_ids": [1, 2]}), |e| e.tokenizer = None)
+                .unwrap()
+                .len(),
+            1
+        );
+        let error = encode(json!({"text": "the"}), |e| e.tokenizer = None).unwrap_err();
+        assert!(
+            error.to_string().contains("there is no tokenizer"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! The task of a language model: each token is predicted from those before it.
+
+use crate::error::Result;
+use crate::format::Content;
+use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::task::{Encoder, Labelled, Task};
+
+/// The task of a language model. The label of a token is its own id, or [`IGNORE_INDEX`] where it is
+/// not learnt; the first token of an example has nothing that it could be predicted from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lm;
+
+impl Task for Lm {
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
+        let labelled = match content {
+            Content::Text(text) => encoder.text(&text)?,
+            Content::Prompted { prompt, completion } => encoder.prompted(&prompt, &completion)?,
+            Content::Chat(chat) => encoder.chat(&chat)?,
+            Content::Tokens { input_ids, labels } => Labelled { input_ids, labels },
+        };
+        Ok(vec![labelled])
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        let predicted = labels.iter().skip(1);
+        predicted.filter(|&&label| label != IGNORE_INDEX).count()
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        let labels = labels.iter().enumerate();
+        labels
+            .map(|(at, &label)| at > 0 && label != IGNORE_INDEX)
+            .collect()
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        let known = 0..limits.vocab_size as i64;
+        let mut labels = labels.iter().copied();
+        labels.find(|label| *label != IGNORE_INDEX && !known.contains(label))
+    }
+}

@@ -1,0 +1,224 @@
+//! What an objective makes of the rows of a file, as far as no model is needed for it.
+
+use crate::error::{DataError, Result};
+use crate::format::{Chat, Content};
+use crate::tokenizer::Tokenizer;
+use crate::tokens::example::{IGNORE_INDEX, Limits};
+use std::fmt::Debug;
+
+/// What an objective makes of the rows of a file. An example is tokens with a label for each; what
+/// the labels say is the task's own business: `data` keeps them, cuts them with their tokens, and
+/// never looks at them.
+///
+/// [`Lm`](crate::Lm) is the task of a language model.
+pub trait Task: Debug + Send + Sync {
+    /// What a row becomes: [`examples_per_row`](Self::examples_per_row) examples.
+    ///
+    /// # Errors
+    /// If the row holds nothing that the task can use.
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>>;
+
+    /// How many of an example's labels count. An example of which none does is left out.
+    fn supervised(&self, labels: &[i64]) -> usize;
+
+    /// Which tokens of an example are shown as trained on, `[seq]`.
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool>;
+
+    /// A label that cannot be.
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64>;
+
+    /// The examples of a row, which are always in the same batch, one after the other.
+    fn examples_per_row(&self) -> usize {
+        1
+    }
+
+    /// What sets the tokens apart from those of other tasks, in the cache of tokenised files.
+    fn cache_key(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Tokens with what is to be learnt of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labelled {
+    /// The token ids, not yet checked against a vocabulary, `[seq]`.
+    pub input_ids: Vec<i64>,
+    /// A label for each, `[seq]`.
+    pub labels: Vec<i64>,
+}
+
+/// What a [`Task`] has to make tokens of a row with.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoder<'a> {
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    /// Only what answers is learnt, not what is given.
+    pub completion_only_loss: bool,
+    /// How errors call the row.
+    pub place: &'a str,
+}
+
+impl Encoder<'_> {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.ok_or_else(|| DataError::Row {
+            place: self.place.into(),
+            problem:
+                "holds text, and there is no tokenizer with the model; name one with `tokenizer` (on \
+                 the command line --tokenizer)"
+                    .into(),
+        })
+    }
+
+    /// A text and the end of a sequence, every token labelled with itself.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or if it fails.
+    pub fn text(&self, text: &str) -> Result<Labelled> {
+        let tokenizer = self.tokenizer()?;
+        Ok(learnt(with_eos(tokenizer.encode(text)?, tokenizer)))
+    }
+
+    /// A prompt and what follows it. The prompt's tokens are labelled [`IGNORE_INDEX`] where only
+    /// what answers is learnt.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or if it fails.
+    pub fn prompted(&self, prompt: &str, completion: &str) -> Result<Labelled> {
+        let (ids, given) = join(self.tokenizer()?, prompt, completion)?;
+        let mut labelled = learnt(ids);
+        if self.completion_only_loss {
+            labelled.labels[..given].fill(IGNORE_INDEX);
+        }
+        Ok(labelled)
+    }
+
+    /// A conversation in the tokenizer's own template. What the assistant does not say is labelled
+    /// [`IGNORE_INDEX`] where only what answers is learnt.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or if its template refuses the chat.
+    pub fn chat(&self, chat: &Chat) -> Result<Labelled> {
+        let (ids, trained) = self.tokenizer()?.encode_chat(chat, self.place)?;
+        let mut labelled = learnt(ids);
+        if self.completion_only_loss {
+            let labels = labelled.labels.iter_mut().zip(trained);
+            let given = labels.filter(|(_, trained)| !trained);
+            given.for_each(|(label, _)| *label = IGNORE_INDEX);
+        }
+        Ok(labelled)
+    }
+}
+
+fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
+    if let Some(eos) = tokenizer.eos_id().filter(|eos| ids.last() != Some(eos)) {
+        ids.push(eos);
+    }
+    ids
+}
+
+/// Tokens that are all to be learnt.
+fn learnt(ids: Vec<u32>) -> Labelled {
+    let input_ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+    Labelled {
+        labels: input_ids.clone(),
+        input_ids,
+    }
+}
+
+/// The tokens of a prompt and its completion, and how many are the prompt's.
+///
+/// Generation starts from the tokens of the prompt alone, so an example must start with them too.
+/// Where a token of the joined text would reach across the border, the two are encoded apart.
+fn join(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<(Vec<u32>, usize)> {
+    let (given, closing) = tokenizer.encode_open(prompt)?;
+    let mut ids = tokenizer.encode(&format!("{prompt}{completion}"))?;
+    if !ids.starts_with(&given) {
+        ids.clone_from(&given);
+        ids.extend(tokenizer.encode_continuation(completion)?);
+        ids.extend(closing);
+    }
+    Ok((with_eos(ids, tokenizer), given.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DataConfig;
+    use crate::dataset::DataSet;
+    use crate::tokenizer::bpe::tiny;
+
+    /// A prompt and its completion as two texts that belong together.
+    #[derive(Debug)]
+    struct Pairs;
+
+    impl Task for Pairs {
+        fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
+            let Content::Prompted { prompt, completion } = content else {
+                return Err(DataError::row(encoder.place, "is no pair"));
+            };
+            Ok(vec![encoder.text(&prompt)?, encoder.text(&completion)?])
+        }
+
+        fn supervised(&self, labels: &[i64]) -> usize {
+            // The end of a sequence is in every text.
+            labels.len().saturating_sub(1)
+        }
+
+        fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+            vec![true; labels.len()]
+        }
+
+        fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
+            None
+        }
+
+        fn examples_per_row(&self) -> usize {
+            2
+        }
+
+        fn cache_key(&self) -> Option<String> {
+            Some("pairs".into())
+        }
+    }
+
+    #[test]
+    fn the_examples_of_a_row_stay_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let row = |prompt, completion| {
+            format!("{{\"prompt\": \"{prompt}\", \"completion\": \"{completion}\"}}\n")
+        };
+        let rows = [row("x", "yy"), row("xx", ""), row("xxx", "y")].concat();
+        std::fs::write(&path, rows).unwrap();
+        let mut config = DataConfig::new(path.to_str().unwrap());
+        config.cache_dir = Some(dir.path().join("cache"));
+        let limits = Limits {
+            max_positions: 16,
+            positions_key: "n_positions",
+            adapter_positions: 0,
+            vocab_size: 270,
+        };
+        let load = |config: &DataConfig, task: &dyn Task| {
+            DataSet::load_with(config, Some(&tiny()), limits, 42, &|_| Ok(None), task)
+        };
+        let data = load(&config, &Pairs).unwrap().train;
+        // Of the second row nothing is left, since its completion is empty.
+        assert_eq!((data.sequences(), data.len(), data.skipped), (2, 4, 1));
+        let batch = data.batch(&[1, 0]);
+        assert_eq!(batch.rows, [3, 3, 1, 1]);
+        assert_eq!(batch.spans, [0..4, 4..6, 6..8, 8..11]);
+        assert_eq!(data.lengths(), [5, 6]);
+        // Another task has other tokens of the same file.
+        assert_eq!(load(&config, &crate::Lm).unwrap().train.len(), 3);
+
+        config.packing = true;
+        let error = load(&config, &Pairs).unwrap_err().to_string();
+        assert!(
+            error.starts_with("data.packing is true, but the 2 examples"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! A batch on the device, with what the loss needs of its labels.
+
+mod rows;
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft_kernels::MovedRows;
+
+use self::rows::Rows;
+use crate::{ModelError, ModelInput, Result, texts};
+
+/// The label of a token that is not predicted.
+pub const IGNORE_INDEX: i64 = -100;
+
+/// A batch of rows with labels.
+///
+/// Which positions are supervised and where the texts are is worked out on the host, where the rows
+/// are, so that the device is never asked. So is padding: it is left out before the first layer,
+/// and put in for a model that needs a matrix. Make a new batch rather than change one.
+#[derive(Clone, Debug)]
+pub struct LmBatch {
+    /// The rows: as a matrix, or without padding as one row of several texts.
+    pub input: ModelInput,
+    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`.
+    pub supervised: MovedRows,
+    /// The token each supervised position has to predict, `[count]`.
+    pub targets: Tensor<1, Int>,
+    /// The number of supervised positions.
+    pub count: usize,
+    /// The number of tokens that are no padding.
+    pub tokens: usize,
+    /// What else it can be.
+    other: Other,
+}
+
+/// Rows of texts on the host, of different lengths, one after the other without padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Ragged<'a> {
+    /// The token ids, `[tokens]`.
+    pub input_ids: &'a [i64],
+    /// What is to be predicted at each token, `[tokens]`: [`IGNORE_INDEX`] is nothing.
+    pub labels: &'a [i64],
+    /// Which of the tokens each text has.
+    pub texts: &'a [Range<usize>],
+    /// Which of the texts each row has; none where that is one each.
+    pub packed: Option<&'a [Range<usize>]>,
+    /// The columns of a matrix of the rows.
+    pub width: usize,
+    /// The token that such a matrix is padded with.
+    pub pad_id: i64,
+}
+
+/// The other form of a batch, made when it is asked for.
+#[derive(Clone, Debug)]
+enum Other {
+    /// There is none: nothing is padding, or what is has its place.
+    None,
+    /// The same without padding.
+    Unpadded(Arc<Form>),
+    /// The same as a matrix.
+    Matrix(Arc<Form>),
+}
+
+#[derive(Debug)]
+struct Form {
+    rows: Rows,
+    device: Device,
+    made: OnceLock<Option<LmBatch>>,
+}
+
+impl Form {
+    fn new(rows: Rows, device: &Device) -> Arc<Self> {
+        Arc::new(Self {
+            rows,
+            device: device.clone(),
+            made: OnceLock::new(),
+        })
+    }
+}
+
+impl LmBatch {
+    /// A batch from rows of equal length: `input_ids`, `attention_mask` and `labels` are
+    /// `[batch, seq]`, row after row. The label of a position is predicted from the positions
+    /// before it; -100 is not predicted.
+    ///
+    /// # Errors
+    /// If the lengths do not fit `batch` and `seq`.
+    pub fn new(
+        input_ids: &[i64],
+        attention_mask: &[i64],
+        labels: &[i64],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        check_lengths([input_ids, attention_mask, labels], shape)?;
+        let labelled = Labelled::of(labels, |position| position.is_multiple_of(shape[1]));
+        let mut batch = Self::of(input_ids, &labelled, shape, device);
+        batch.input.texts = texts::rows(Some(attention_mask), shape);
+        if attention_mask.contains(&0) {
+            batch.input.attention_mask = Some(matrix(attention_mask, shape, device));
+            let rows = Rows::of_matrix(input_ids, attention_mask, labelled, shape);
+            batch.tokens = rows.tokens();
+            batch.other = Other::Unpadded(Form::new(rows, device));
+        }
+        Ok(batch)
+    }
+
+    /// A batch of packed rows: as [`new`](Self::new), with the number of the text that each token
+    /// belongs to, `[batch, seq]`, in place of the mask; 0 is padding. Positions count from the
+    /// start of each text, and its first token is not predicted.
+    ///
+    /// # Errors
+    /// If the lengths do not fit `batch` and `seq`.
+    pub fn packed(
+        input_ids: &[i64],
+        segment_ids: &[i64],
+        labels: &[i64],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self> {
+        check_lengths([input_ids, segment_ids, labels], shape)?;
+        Ok(Self::of_packed(
+            input_ids,
+            segment_ids,
+            labels,
+            shape,
+            device,
+        ))
+    }
+
+    fn of_packed(
+        input_ids: &[i64],
+        segment_ids: &[i64],
+        labels: &[i64],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let seq = shape[1];
+        let starts = |position: usize| {
+            position.is_multiple_of(seq) || segment_ids[position] != segment_ids[position - 1]
+        };
+        let mut position_ids = Vec::with_capacity(input_ids.len());
+        for position in 0..input_ids.len() {
+            let next = position_ids.last().map_or(0, |last| last + 1);
+            position_ids.push(if starts(position) { 0 } else { next });
+        }
+        let mut batch = Self::of(input_ids, &Labelled::of(labels, starts), shape, device);
+        batch.tokens = segment_ids.iter().filter(|&&value| value != 0).count();
+        batch.input.position_ids = Some(matrix(&position_ids, shape, device));
+        batch.input.segment_ids = Some(matrix(segment_ids, shape, device));
+        batch.input.texts = texts::packed(segment_ids, shape);
+        batch
+    }
+
+    /// A batch from rows of different lengths. Rows of one text each are put one after the other
+    /// into a single row, unless they are of equal length; packed rows make a matrix.
+    ///
+    /// # Panics
+    /// If there are no tokens, or not as many labels.
+    pub fn ragged(ragged: &Ragged<'_>, device: &Device) -> Self {
+        let [tokens, labels] = [ragged.input_ids, ragged.labels].map(<[i64]>::len);
+        assert!(
+            tokens > 0 && labels == tokens,
+            "{labels} labels of {tokens} tokens"
+        );
+        let rows = Rows::of_ragged(ragged);
+        if let Some(segment_ids) = rows.segment_ids() {
+            let (input_ids, labels) = (rows.in_matrix(), rows.labels_in_matrix(ragged.labels));
+            return Self::of_packed(&input_ids, &segment_ids, &labels, rows.shape(), device);
+        }
+        let unpadded = rows.has_padding().then(|| rows.unpadded(device));
+        match unpadded.flatten() {
+            Some(mut batch) => {
+                batch.other = Other::Matrix(Form::new(rows, device));
+                batch
+            }
+            None => rows.as_matrix(device),
+        }
+    }
+
+    /// A batch in which everything is a token.
+    fn of(input_ids: &[i64], labelled: &Labelled, shape: [usize; 2], device: &Device) -> Self {
+        let count = labelled.positions.len();
+        let positions: Vec<_> = labelled.positions.iter().copied().map(Some).collect();
+        let targets = TensorData::new(labelled.targets.clone(), [count]);
+        Self {
+            input: ModelInput::new(matrix(input_ids, shape, device)),
+            supervised: MovedRows::new(&positions, input_ids.len(), device),
+            targets: Tensor::from_data(targets, device),
+            count,
+            tokens: input_ids.len(),
+            other: Other::None,
+        }
+    }
+
+    /// The batch without its padding, unless it has none or something stands before its texts:
+    /// those of one packed row would share it.
+    pub(crate) fn unpadded(&self) -> &Self {
+        let stands_alone = self.input.extra.is_empty() && self.input.position_ids.is_none();
+        match &self.other {
+            Other::Unpadded(form) if stands_alone => {
+                let made = form.made.get_or_init(|| form.rows.unpadded(&form.device));
+                made.as_ref().unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+
+    /// The batch as a matrix, `[batch, seq]`, padded where its rows differ in length.
+    pub fn as_matrix(&self) -> &Self {
+        match &self.other {
+            Other::Matrix(form) => {
+                let made = || Some(form.rows.as_matrix(&form.device));
+                form.made.get_or_init(made).as_ref().unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+}
+
+/// The supervised positions in the flattened `[batch * seq]`, and what they have to predict.
+#[derive(Debug)]
+struct Labelled {
+    positions: Vec<usize>,
+    targets: Vec<i64>,
+}
+
+impl Labelled {
+    /// What these labels ask for; `starts` tells the first positions of texts.
+    fn of(labels: &[i64], starts: impl Fn(usize) -> bool) -> Self {
+        let labelled = labels.iter().enumerate();
+        let labelled = labelled.filter(|&(at, &label)| label != IGNORE_INDEX && !starts(at));
+        let (positions, targets) = labelled.map(|(at, &label)| (at - 1, label)).unzip();
+        Self { positions, targets }
+    }
+}
+
+fn matrix(values: &[i64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+fn check_lengths(parts: [&[i64]; 3], [batch, seq]: [usize; 2]) -> Result<()> {
+    let size = batch * seq;
+    let [ids, marks, labels] = parts.map(<[i64]>::len);
+    if size == 0 || [ids, marks, labels].iter().any(|&length| length != size) {
+        return Err(ModelError::Input(format!(
+            "a batch of {batch} rows of {seq} tokens needs {size} ids, mask values and labels, \
+             not {ids}, {marks} and {labels}"
+        )));
+    }
+    Ok(())
+}

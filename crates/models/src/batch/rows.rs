@@ -1,0 +1,215 @@
+//! The rows of a batch on the host: without padding, and where each token is in a matrix.
+
+use burn::tensor::Device;
+
+use super::{IGNORE_INDEX, Labelled, LmBatch, Ragged, matrix};
+use crate::texts;
+
+/// Tokens without padding, with their places in the flattened matrix `[batch, seq]`.
+#[derive(Debug)]
+pub(super) struct Rows {
+    input_ids: Vec<i64>,
+    /// The place of each token, rising.
+    places: Vec<usize>,
+    /// By places in the matrix.
+    labelled: Labelled,
+    shape: [usize; 2],
+    pad_id: i64,
+    /// With packing, the number of the text that each token belongs to, counted in its row from 1.
+    texts: Option<Vec<i64>>,
+}
+
+impl Rows {
+    /// The tokens of a matrix, those that `mask` does not leave out.
+    pub fn of_matrix(ids: &[i64], mask: &[i64], labelled: Labelled, shape: [usize; 2]) -> Self {
+        let places: Vec<usize> = (0..mask.len()).filter(|&at| mask[at] != 0).collect();
+        Self {
+            input_ids: places.iter().map(|&at| ids[at]).collect(),
+            places,
+            labelled,
+            shape,
+            pad_id: 0,
+            texts: None,
+        }
+    }
+
+    /// The rows one below the other, each from the first column on.
+    pub fn of_ragged(ragged: &Ragged<'_>) -> Self {
+        let each: Vec<_> = (0..ragged.texts.len()).map(|text| text..text + 1).collect();
+        let rows = ragged.packed.unwrap_or(&each);
+        let (mut places, mut texts) = (Vec::new(), Vec::new());
+        for (row, of_row) in rows.iter().enumerate() {
+            let start = row * ragged.width;
+            for (number, text) in (1..).zip(&ragged.texts[of_row.clone()]) {
+                texts.extend(text.clone().map(|_| number));
+            }
+            let tokens: usize = ragged.texts[of_row.clone()].iter().map(|t| t.len()).sum();
+            places.extend(start..start + tokens);
+        }
+        let labels = places.iter().zip(ragged.labels);
+        let labels = labels
+            .filter(|(at, label)| **label != IGNORE_INDEX && !at.is_multiple_of(ragged.width));
+        let (positions, targets) = labels.map(|(at, label)| (at - 1, *label)).unzip();
+        Self {
+            input_ids: ragged.input_ids.to_vec(),
+            places,
+            labelled: Labelled { positions, targets },
+            shape: [rows.len(), ragged.width],
+            pad_id: ragged.pad_id,
+            texts: ragged.packed.map(|_| texts),
+        }
+    }
+
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.input_ids.len()
+    }
+
+    pub fn has_padding(&self) -> bool {
+        self.input_ids.len() < self.shape[0] * self.shape[1]
+    }
+
+    /// The token ids in the matrix, with padding.
+    pub fn in_matrix(&self) -> Vec<i64> {
+        self.placed(&self.input_ids, self.pad_id)
+    }
+
+    /// The labels of the tokens in the matrix.
+    pub fn labels_in_matrix(&self, labels: &[i64]) -> Vec<i64> {
+        self.placed(labels, IGNORE_INDEX)
+    }
+
+    /// With packing, the numbers of the texts in the matrix; 0 is padding.
+    pub fn segment_ids(&self) -> Option<Vec<i64>> {
+        let texts = self.texts.as_ref();
+        texts.map(|texts| self.placed(texts, 0))
+    }
+
+    fn placed(&self, values: &[i64], padding: i64) -> Vec<i64> {
+        let mut all = vec![padding; self.shape[0] * self.shape[1]];
+        for (&place, &value) in self.places.iter().zip(values) {
+            all[place] = value;
+        }
+        all
+    }
+
+    /// The rows as a matrix, padded.
+    pub fn as_matrix(&self, device: &Device) -> LmBatch {
+        let mut batch = LmBatch::of(&self.in_matrix(), &self.labelled, self.shape, device);
+        batch.tokens = self.tokens();
+        let mask = self.placed(&vec![1; self.tokens()], 0);
+        if self.has_padding() {
+            batch.input.attention_mask = Some(matrix(&mask, self.shape, device));
+        }
+        batch.input.texts = texts::rows(Some(&mask), self.shape);
+        batch
+    }
+
+    /// The rows one after the other in a single row, each a text of its own: padding would cost as
+    /// much as tokens do. None where nothing is predicted, or where a token is predicted from
+    /// padding on its left.
+    pub fn unpadded(&self, device: &Device) -> Option<LmBatch> {
+        if self.labelled.positions.is_empty() {
+            return None;
+        }
+        let mut at_place = vec![None; self.shape[0] * self.shape[1]];
+        for (index, &place) in self.places.iter().enumerate() {
+            at_place[place] = Some(index);
+        }
+        let positions = self.labelled.positions.iter().map(|&at| at_place[at]);
+        let labelled = Labelled {
+            positions: positions.collect::<Option<_>>()?,
+            targets: self.labelled.targets.clone(),
+        };
+        let seq = self.shape[1];
+        let numbers = |of: fn(usize, usize) -> usize| -> Vec<i64> {
+            let places = self.places.iter();
+            places.map(|&place| of(place, seq) as i64).collect()
+        };
+        let position_ids = numbers(|place, seq| place % seq);
+        let segment_ids = numbers(|place, seq| place / seq + 1);
+        let shape = [1, self.tokens()];
+        let mut batch = LmBatch::of(&self.input_ids, &labelled, shape, device);
+        batch.input.position_ids = Some(matrix(&position_ids, shape, device));
+        batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
+        batch.input.texts = texts::packed(&segment_ids, shape);
+        Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Int, Tensor};
+
+    fn numbers(tensor: Tensor<2, Int>) -> Vec<i64> {
+        tensor.into_data().iter::<i64>().collect()
+    }
+
+    /// The rows that the supervised positions are in.
+    fn positions(batch: &LmBatch) -> Vec<i64> {
+        let cells = batch.input.input_ids.dims().iter().product::<usize>();
+        let all = Tensor::<1, Int>::arange(0..cells as i64, &Device::flex());
+        let found = batch.supervised.there(all.float().unsqueeze_dim(1));
+        found.int().into_data().iter::<i64>().collect()
+    }
+
+    fn unpadded(mask: [i64; 6], labels: [i64; 6]) -> [Vec<i64>; 2] {
+        let ids = [5, 6, 7, 8, 9, 10];
+        let batch = LmBatch::new(&ids, &mask, &labels, [2, 3], &Device::flex()).unwrap();
+        let batch = batch.unpadded();
+        [numbers(batch.input.input_ids.clone()), positions(batch)]
+    }
+
+    #[test]
+    fn every_supervised_position_keeps_its_token() {
+        let [ids, positions] = unpadded([1, 1, 0, 1, 1, 1], [5, 6, -100, 8, 9, 10]);
+        assert_eq!(ids, [5, 6, 8, 9, 10]);
+        assert_eq!(positions, [0, 2, 3]);
+        let unchanged = |mask, labels| unpadded(mask, labels)[0].len() == 6;
+        // 6 is predicted from the padding before it.
+        assert!(unchanged([0, 1, 1, 1, 1, 1], [-100, 6, 7, 8, 9, 10]));
+        assert!(!unchanged([0, 1, 1, 1, 1, 1], [-100, -100, 7, 8, 9, 10]));
+        // Nothing to leave out.
+        assert!(unchanged([1; 6], [5, 6, 7, 8, 9, 10]));
+    }
+
+    #[test]
+    fn ragged_rows_are_what_a_padded_matrix_of_them_is() {
+        let device = Device::flex();
+        let ragged = |packed: Option<&[std::ops::Range<usize>]>, width| {
+            let ragged = Ragged {
+                input_ids: &[5, 6, 8, 9, 10],
+                labels: &[5, 6, 8, 9, 10],
+                texts: &[0..2, 2..5],
+                packed,
+                width,
+                pad_id: 1,
+            };
+            LmBatch::ragged(&ragged, &device)
+        };
+        let (ids, mask) = ([5, 6, 1, 8, 9, 10], [1, 1, 0, 1, 1, 1]);
+        let labels = [5, 6, -100, 8, 9, 10];
+        let padded = LmBatch::new(&ids, &mask, &labels, [2, 3], &device).unwrap();
+        let batch = ragged(None, 3);
+        assert_eq!((batch.count, batch.tokens), (3, 5));
+        for (found, expected) in [(&batch, padded.unpadded()), (batch.as_matrix(), &padded)] {
+            let (found_ids, ids) = (&found.input.input_ids, &expected.input.input_ids);
+            assert_eq!(found_ids.dims(), ids.dims());
+            assert_eq!(numbers(found_ids.clone()), numbers(ids.clone()));
+            assert_eq!(positions(found), positions(expected));
+            assert_eq!(found.tokens, expected.tokens);
+            let spans = |batch: &LmBatch| batch.input.texts.as_ref().unwrap().spans().to_vec();
+            assert_eq!(spans(found), spans(expected));
+        }
+        // Both texts in one row, with a column of padding.
+        let packed = ragged(Some(std::slice::from_ref(&(0..2))), 6);
+        assert_eq!(packed.input.input_ids.dims(), [1, 6]);
+        let segments = packed.input.segment_ids.clone().unwrap();
+        assert_eq!(numbers(segments), [1, 1, 2, 2, 2, 0]);
+        assert_eq!(positions(&packed), [0, 2, 3]);
+    }
+}

@@ -1,0 +1,14 @@
+//! What was found of a model at either end of a run.
+
+use crate::run::evaluate::Evaluation;
+
+/// What was found of a model before or after training.
+#[derive(Clone, Debug, Default)]
+pub struct Assessment {
+    /// How it does on the validation data, where there are any.
+    pub evaluation: Option<Evaluation>,
+    /// The time that took, in seconds, where it is known.
+    pub runtime: Option<f64>,
+    /// What it goes on with after the prompt, where there is one.
+    pub sample: Option<String>,
+}
