@@ -14,6 +14,7 @@ mod dropout;
 mod eva;
 mod examples;
 mod exit_codes;
+mod families;
 mod first_steps;
 mod foreign_files;
 mod forward_and_merge;

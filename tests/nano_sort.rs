@@ -8,8 +8,6 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft_kernels::{HiddenKeys, Qkv, attention_scores};
-use burn_peft_models::decoder::Pass;
-use burn_peft_models::parts::AttentionMask;
 use burn_peft_models::{CausalLm, Decoder, GPT2LMHeadModel, ModelInput, Pretrained};
 
 use crate::common::device;
@@ -46,10 +44,7 @@ fn every_activation() {
 
     // The single activations are those of the first block.
     let block = &transformer.h[0];
-    let pass = Pass {
-        batch: 3,
-        mask: AttentionMask::new(0, 11, None, &device),
-    };
+    let pass = model.pass(&input, 0, true);
     let heads = block.attn.heads;
     let normed = block.ln_1.forward(x.clone());
     check("ln1", normed.to_data());

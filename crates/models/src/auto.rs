@@ -8,7 +8,9 @@ use burn_peft::{Adaptable, ModelInfo, Slot, Tree};
 
 use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, read, unsupported};
 use crate::decoder::Decoder;
+use crate::dense::{DenseForCausalLM, Family};
 use crate::families::gpt2::GPT2LMHeadModel;
+use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights};
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
@@ -45,9 +47,7 @@ macro_rules! families {
 
         /// Every `model_type` that is supported.
         pub fn model_types() -> Vec<&'static str> {
-            let families: &[&[&'static str]] =
-                &[$(<<$model as Decoder>::Config as ModelConfig>::MODEL_TYPES),+];
-            families.concat()
+            [$(<<$model as Decoder>::Config as ModelConfig>::model_types()),+].concat()
         }
 
         $(impl From<$model> for AutoModel {
@@ -59,7 +59,7 @@ macro_rules! families {
         impl AutoConfig {
             fn parse(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, String> {
                 let family = model_type(&map)?;
-                $(if <<$model as Decoder>::Config as ModelConfig>::MODEL_TYPES.contains(&family) {
+                $(if <<$model as Decoder>::Config as ModelConfig>::model_types().contains(&family) {
                     return parse(map).map(Self::$family);
                 })+
                 Err(unsupported(family, &model_types()))
@@ -67,9 +67,7 @@ macro_rules! families {
 
             /// The published models that [`preset`](Self::preset) knows.
             pub fn presets() -> Vec<&'static str> {
-                let families: &[&[&'static str]] =
-                    &[$(<<$model as Decoder>::Config as ModelConfig>::PRESETS),+];
-                families.concat()
+                [$(<<$model as Decoder>::Config as ModelConfig>::presets()),+].concat()
             }
 
             /// The configuration of a published model.
@@ -103,7 +101,38 @@ macro_rules! families {
 
 families! {
     Gpt2: GPT2LMHeadModel,
+    Dense: DenseForCausalLM,
 }
+
+/// The families that are one decoder with other switches: a line each.
+pub(crate) const FAMILIES: &[&Family] = &[
+    &apertus::FAMILY,
+    &arcee::FAMILY,
+    &cohere2::FAMILY,
+    &ernie4_5::FAMILY,
+    &exaone4::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3_text::FAMILY,
+    &glm4::FAMILY,
+    &gpt_neox::FAMILY,
+    &granite::FAMILY,
+    &hunyuan_v1_dense::FAMILY,
+    &llama::FAMILY,
+    &ministral::FAMILY,
+    &ministral3::FAMILY,
+    &mistral::FAMILY,
+    &olmo2::FAMILY,
+    &olmo3::FAMILY,
+    &phi::FAMILY,
+    &phi3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &seed_oss::FAMILY,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+];
 
 impl AutoConfig {
     /// Reads a `config.json` of whatever family.

@@ -7,7 +7,6 @@ use burn_peft::Extra;
 use burn_peft_kernels::{draw_seed, set_seed, with_seed};
 
 use crate::decoder::{Decoder, Pass};
-use crate::parts::AttentionMask;
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch};
 
 /// A model on one batch, as a chain of blocks that map `[tokens, d]` to the same shape.
@@ -56,10 +55,7 @@ impl<D: Decoder> Chain<'_, D> {
 pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, weight: f64) -> Checkpointed {
     let (extra, device) = (&batch.input.extra, &model.device());
     let past = extra.prefix_positions();
-    let pass = Pass {
-        batch: batch.input.input_ids.dims()[0],
-        mask: AttentionMask::of(&batch.input, past, past > 0),
-    };
+    let pass = model.pass(&batch.input, past, past > 0);
     let chain = |model, extra| {
         let mut batch = batch.clone();
         batch.input.extra = extra;

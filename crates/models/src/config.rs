@@ -1,5 +1,6 @@
 //! What every family's `config.json` answers, and how it is read and written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -24,15 +25,17 @@ pub(crate) const MAX_LAYERS: usize = 1_000;
 
 /// A family's `config.json` as a struct: transformers' keys and defaults. Keys that the family does
 /// not use are kept and written back.
-pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
+pub trait ModelConfig: Clone {
     /// The model it describes.
     type Model: Decoder<Config = Self>;
 
-    /// The values of `model_type` that are this family's.
-    const MODEL_TYPES: &'static [&'static str];
+    /// The values of `model_type` that it reads.
+    fn model_types() -> Vec<&'static str>;
 
     /// The published models that [`preset`](Self::preset) knows.
-    const PRESETS: &'static [&'static str] = &[];
+    fn presets() -> Vec<&'static str> {
+        Vec::new()
+    }
 
     /// Pairs of a name that transformers takes in every family and this family's own
     /// (`attribute_map`), such as `("hidden_size", "n_embd")`.
@@ -43,6 +46,32 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
         let mut names = Self::ATTRIBUTE_MAP.iter();
         let own = names.find(|(other, _)| *other == name);
         own.map_or(name, |&(_, own)| own)
+    }
+
+    /// Reads the object of a `config.json` whose `model_type` is one of
+    /// [`model_types`](Self::model_types); a serde struct does so by [`from_keys`].
+    ///
+    /// # Errors
+    /// The first key that cannot be used, with its value.
+    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, String>;
+
+    /// The object of a `config.json`; of a serde struct, [`keys_of`].
+    fn to_map(&self) -> Map<String, Value>;
+
+    /// What checkpoints put before the names of all weights but the head's, and may leave out:
+    /// transformers' `base_model_prefix`, with a dot.
+    fn prefix(&self) -> Cow<'static, str>;
+
+    /// The names that a weight may have in a checkpoint, by its name in the model; it is written
+    /// under the first.
+    fn names_in_file(&self, name: &str) -> Vec<String> {
+        let bare = name.strip_prefix(&*self.prefix());
+        [Some(name), bare].into_iter().flatten().map(str::to_string).collect()
+    }
+
+    /// Whether a tensor in a checkpoint is no weight, and left out: a stored mask, say.
+    fn is_buffer(&self, _name: &str) -> bool {
+        false
     }
 
     /// What all families know of a model.
@@ -64,7 +93,7 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
     /// The first key that cannot be used, with its value.
     fn check(&self) -> std::result::Result<(), String>;
 
-    /// What [`preset`](Self::preset) gives for a name in [`PRESETS`](Self::PRESETS).
+    /// What [`preset`](Self::preset) gives for a name in [`presets`](Self::presets).
     fn published(_name: &str) -> Option<Self> {
         None
     }
@@ -72,9 +101,9 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
     /// The configuration of a published model of this family.
     ///
     /// # Errors
-    /// A name that is none of [`PRESETS`](Self::PRESETS).
+    /// A name that is none of [`presets`](Self::presets).
     fn preset(name: &str) -> Result<Self> {
-        Self::published(name).ok_or_else(|| no_preset(name, Self::PRESETS))
+        Self::published(name).ok_or_else(|| no_preset(name, &Self::presets()))
     }
 
     /// Reads a `config.json`.
@@ -108,14 +137,6 @@ pub trait ModelConfig: Serialize + DeserializeOwned + Clone {
         set_dtype(&mut map, dtype);
         let map: BTreeMap<_, _> = map.into_iter().collect();
         format!("{:#}\n", Value::Object(map.into_iter().collect()))
-    }
-
-    /// The keys of a `config.json`.
-    fn to_map(&self) -> Map<String, Value> {
-        let Ok(Value::Object(map)) = serde_json::to_value(self) else {
-            unreachable!("a struct of plain values is a JSON object");
-        };
-        map
     }
 
     /// The type of the weights that the file lies beside: what its `dtype` (or `torch_dtype`) says,
@@ -179,10 +200,12 @@ pub struct CommonConfig {
     pub num_hidden_layers: usize,
     /// Attention heads per block.
     pub num_attention_heads: usize,
-    /// Heads of keys and values: fewer where queries are grouped.
+    /// Of which so many have keys and values of their own.
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Whether `max_positions` is a hard end, as with learnt positions.
+    pub has_last_position: bool,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
     /// Whether the head's weight is the token embedding.
@@ -323,14 +346,32 @@ fn quoted(names: &[&str]) -> String {
 /// A configuration from the object of its file.
 pub(crate) fn parse<C: ModelConfig>(map: Map<String, Value>) -> std::result::Result<C, String> {
     let family = model_type(&map)?;
-    if !C::MODEL_TYPES.contains(&family) {
-        return Err(unsupported(family, C::MODEL_TYPES));
+    let known = C::model_types();
+    if !known.contains(&family) {
+        return Err(unsupported(family, &known));
     }
     let mut map = map;
     with_own_names(&mut map, C::ATTRIBUTE_MAP)?;
-    let config: C = serde_json::from_value(Value::Object(map.clone()))
-        .map_err(|error| culprit::<C>(map).unwrap_or_else(|| plain_words(&error.to_string())))?;
-    checked(config)
+    checked(C::from_map(map)?)
+}
+
+/// A configuration from the keys of its file, for a serde struct.
+///
+/// # Errors
+/// The key that has a value of the wrong type, with the value.
+pub fn from_keys<C: DeserializeOwned>(
+    keys: Map<String, Value>,
+) -> std::result::Result<C, String> {
+    serde_json::from_value(Value::Object(keys.clone()))
+        .map_err(|error| culprit::<C>(keys).unwrap_or_else(|| plain_words(&error.to_string())))
+}
+
+/// The keys of a configuration that is a serde struct.
+pub fn keys_of(config: &impl Serialize) -> Map<String, Value> {
+    let Ok(Value::Object(keys)) = serde_json::to_value(config) else {
+        unreachable!("a struct of plain values is a JSON object");
+    };
+    keys
 }
 
 fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
@@ -351,7 +392,7 @@ fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
 }
 
 /// serde does not say which key had the wrong type: the one that fails on its own.
-fn culprit<C: ModelConfig>(map: Map<String, Value>) -> Option<String> {
+fn culprit<C: DeserializeOwned>(map: Map<String, Value>) -> Option<String> {
     map.into_iter().find_map(|(key, value)| {
         let shown = format!("{key} = {value}");
         let alone = Value::Object(Map::from_iter([(key, value)]));

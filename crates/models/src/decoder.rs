@@ -3,15 +3,16 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
-use burn::tensor::{Device, FloatDType, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use burn_peft::{BaseModel, LoraAdapter, ModelInfo};
 use burn_peft_kernels::vocabulary_loss;
 
 use crate::checkpointing;
 use crate::config::ModelConfig;
 use crate::loss::cross_entropy_sum_of;
-use crate::parts::AttentionMask;
-use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput};
+use crate::parts::{AttentionMask, RopeTable};
+use crate::weights::NamedTensor;
+use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput, Result};
 
 /// A decoder with a language-model head: what a family says of itself.
 ///
@@ -22,10 +23,6 @@ pub trait Decoder: BaseModel {
     type Config: ModelConfig;
     /// One of the blocks.
     type Block: Module;
-
-    /// What checkpoints put before the names of all weights but the head's, and may leave out:
-    /// transformers' `base_model_prefix`, with a dot.
-    const PREFIX: &'static str;
 
     /// The model with random weights, which are made when they are first used.
     fn new(config: &Self::Config, device: &Device) -> Self;
@@ -74,15 +71,55 @@ pub trait Decoder: BaseModel {
         embedded
     }
 
-    /// Whether a tensor in a checkpoint is no weight, and left out: a stored mask, say.
-    fn is_buffer(_name: &str) -> bool {
-        false
-    }
-
     /// The standard deviation of a linear layer's or embedding's random weight, by the name of the
     /// tensor (transformers' `_init_weights`).
     fn initial_std(config: &Self::Config, _name: &str) -> f64 {
         config.common().initializer_range
+    }
+
+    /// The value that all numbers of a weight start with, where it is none that all families have
+    /// (biases zero, norms one).
+    fn initial_value(_config: &Self::Config, _name: &str) -> Option<f32> {
+        None
+    }
+
+    /// The row of a weight that starts at zero, by the name of the tensor.
+    fn empty_row(_config: &Self::Config, _name: &str) -> Option<usize> {
+        None
+    }
+
+    /// What a checkpoint holds beside weights, to be written with them.
+    fn buffers(&self) -> Vec<NamedTensor<'static>> {
+        Vec::new()
+    }
+
+    /// Takes what a checkpoint holds beside weights; `read` gives a tensor by its name.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    fn set_buffers(&mut self, _read: &dyn Fn(&str) -> Result<Option<TensorData>>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The embeddings of tokens, `[tokens]`, as the first block or positions take them,
+    /// `[tokens, d]`.
+    fn embed_tokens(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.embedding().forward(ids)
+    }
+
+    /// What all blocks are told of a pass over an input after `past` positions, which are `cached`.
+    fn pass(&self, input: &ModelInput, past: usize, cached: bool) -> Pass {
+        Pass::new(input, past, cached)
+    }
+
+    /// What the product of hidden states and the head's weight is multiplied by.
+    fn logit_scale(&self) -> f64 {
+        1.0
+    }
+
+    /// The soft cap of logits, `cap · tanh(logits / cap)`, if they have one.
+    fn logit_cap(&self) -> Option<f64> {
+        None
     }
 
     /// Gives a tied head a weight of its own, equal to the embedding's.
@@ -113,8 +150,13 @@ pub trait Decoder: BaseModel {
         let embedding = &mut self.embedding_mut().base_layer.weight;
         *embedding = frozen(resized(embedding.val().detach()));
         if let Some(head) = self.head_mut() {
-            let weight = &mut head.base_layer.weight;
+            let Linear { weight, bias } = &mut head.base_layer;
             *weight = frozen(resized(weight.val().detach().transpose()).transpose());
+            if let Some(bias) = bias {
+                let column = bias.val().detach().unsqueeze_dim(1);
+                let resized = resized(column).squeeze_dim(1);
+                *bias = Param::from_tensor(resized).set_require_grad(false);
+            }
         }
         self.config_mut().set_vocab_size(rows);
     }
@@ -150,7 +192,7 @@ pub trait Decoder: BaseModel {
             Some(ids) => Positions::Ids(ids.clone().reshape([batch * seq])),
             None => Positions::Range(past..past + seq),
         };
-        self.add_positions(self.embedding().forward(ids), positions)
+        self.add_positions(self.embed_tokens(ids), positions)
     }
 
     /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
@@ -165,10 +207,7 @@ pub trait Decoder: BaseModel {
             cache.begin(&input.extra.keys_and_values, batch);
         }
         let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let pass = Pass {
-            batch,
-            mask: AttentionMask::of(input, past, cache.is_some()),
-        };
+        let pass = self.pass(input, past, cache.is_some());
         let mut hidden = self.start(input, past);
         for (layer, block) in self.blocks().iter().enumerate() {
             let cache = cache.as_mut().map(|cache| (&mut **cache, layer));
@@ -182,10 +221,21 @@ pub trait Decoder: BaseModel {
 
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match self.head() {
+        let hidden = self.scaled(hidden);
+        let logits = match self.head() {
             Some(head) => head.forward(hidden),
             None => self.embedding().tied_output(hidden),
+        };
+        match self.logit_cap() {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
         }
+    }
+
+    /// Hidden states multiplied by what logits are, which is the same before a product.
+    fn scaled(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let scale = self.logit_scale();
+        if scale == 1.0 { hidden } else { hidden * scale }
     }
 
     /// The sum of the cross-entropy, `[1]`, of hidden states after the last norm,
@@ -194,12 +244,15 @@ pub trait Decoder: BaseModel {
         let hidden = batch.input.of_text(hidden);
         let hidden = batch.supervised.there(hidden);
         let targets = batch.targets.clone();
-        let weight = match self.head() {
-            // What an adapter makes of the head is no product with one weight.
-            Some(head) if head.is_adapted() => {
-                let logits = |rows| head.forward(rows);
-                return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
-            }
+        // What an adapter, a bias or a cap makes of it is no product with one weight.
+        let head = self.head().as_ref();
+        let more = head.is_some_and(|head| head.is_adapted() || head.base_layer.bias.is_some());
+        if more || self.logit_cap().is_some() {
+            let logits = |rows| self.logits(rows);
+            return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
+        }
+        let hidden = self.scaled(hidden);
+        let weight = match head {
             Some(head) => head.active_weight().transpose(),
             // As in PEFT, most adapters on the embedding act on the embedding only.
             None => self.embedding().tied_weight(),
@@ -215,6 +268,73 @@ pub struct Pass {
     pub batch: usize,
     /// What each position attends to.
     pub mask: AttentionMask,
+    /// What turns queries and keys, for each kind of rotary embedding that the model has.
+    pub ropes: Vec<RopeTable>,
+    /// What queries are multiplied by, `[batch * seq, 1]`, where they grow with their position.
+    pub query_growth: Option<Tensor<2>>,
+}
+
+impl Pass {
+    /// A pass over an input after `past` positions, which are `cached`.
+    pub fn new(input: &ModelInput, past: usize, cached: bool) -> Self {
+        Self {
+            batch: input.input_ids.dims()[0],
+            mask: AttentionMask::of(input, past, cached),
+            ropes: Vec::new(),
+            query_growth: None,
+        }
+    }
+}
+
+/// The positions of all that runs through the blocks: those of a row, which all rows share, or
+/// those of every row.
+#[derive(Clone, Debug)]
+pub struct Places {
+    rows: usize,
+    first: usize,
+    extra: usize,
+    seq: usize,
+    ids: Option<Tensor<2, Int>>,
+    device: Device,
+}
+
+impl Places {
+    /// The positions of an input after `past` ones.
+    pub fn of(input: &ModelInput, past: usize) -> Self {
+        let [rows, seq] = input.input_ids.dims();
+        Self {
+            rows,
+            first: past,
+            extra: input.extra.embedded_positions(),
+            seq,
+            ids: input.position_ids.clone(),
+            device: input.input_ids.device(),
+        }
+    }
+
+    /// The number of positions that the longest row has come to. Positions that were given are
+    /// read back from the device.
+    pub fn length(&self) -> usize {
+        match &self.ids {
+            Some(ids) => ids.clone().max().into_scalar::<i64>().max(0) as usize + 1,
+            None => self.first + self.extra + self.seq,
+        }
+    }
+
+    /// The position of every token, row after row, `[rows * (extra + seq)]`.
+    pub fn of_tokens(&self) -> Tensor<1> {
+        let range = |first: usize, count| {
+            let range = first as i64..(first + count) as i64;
+            let range = Tensor::<1, Int>::arange(range, &self.device).unsqueeze::<2>();
+            range.expand([self.rows, count])
+        };
+        let positions = match &self.ids {
+            None => range(self.first, self.extra + self.seq),
+            Some(ids) if self.extra == 0 => ids.clone(),
+            Some(ids) => Tensor::cat(vec![range(self.first, self.extra), ids.clone()], 1),
+        };
+        positions.reshape([-1]).float()
+    }
 }
 
 /// The positions of embeddings.

@@ -99,7 +99,6 @@ pub struct GPT2MLP {
 impl Decoder for GPT2LMHeadModel {
     type Config = Gpt2Config;
     type Block = GPT2Block;
-    const PREFIX: &'static str = "transformer.";
 
     fn new(config: &Gpt2Config, device: &Device) -> Self {
         let initializer = Initializer::Normal {
@@ -189,11 +188,6 @@ impl Decoder for GPT2LMHeadModel {
         dropout(embedded, probability)
     }
 
-    /// Old checkpoints hold the causal mask.
-    fn is_buffer(name: &str) -> bool {
-        name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
-    }
-
     /// The projections back onto the residual are narrower the deeper the model.
     fn initial_std(config: &Gpt2Config, name: &str) -> f64 {
         if name.ends_with("c_proj.weight") {
@@ -264,9 +258,9 @@ impl GPT2Attention {
         pass: &Pass,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Tensor<2> {
-        let Pass { batch, mask } = pass;
+        let Pass { batch, mask, .. } = pass;
         self.around
-            .forward_around(input, residual, |input, residual| {
+            .forward_around(input, Some(residual), |input, residual| {
                 let qkv = self.c_attn.forward(input);
                 let output = attend(qkv, self.heads, *batch, mask, &self.attn_dropout, cache);
                 project_onto(&self.c_proj, output, &self.resid_dropout, residual)
@@ -289,7 +283,7 @@ impl GPT2MLP {
     /// Maps `input` to the same shape, `[tokens, d]`, and adds it to `residual`.
     fn forward(&self, input: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         self.around
-            .forward_around(input, residual, |input, residual| {
+            .forward_around(input, Some(residual), |input, residual| {
                 if let Some(network) = self.in_one(&input) {
                     return feed_forward(input, network, residual);
                 }

@@ -17,6 +17,14 @@ pub enum Activation {
     GeluPytorchTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `max(x, 0)²`.
+    Relu2,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// Another name of [`Self::Silu`].
+    Swish,
+    /// [`Xielu`](super::Xielu), which is learnt.
+    Xielu,
 }
 
 impl Activation {
@@ -31,6 +39,9 @@ impl Activation {
             Self::GeluNew | Self::GeluPytorchTanh => ActivationKind::GeluTanh,
             Self::Gelu => ActivationKind::Gelu,
             Self::Relu => ActivationKind::Relu,
+            Self::Relu2 => ActivationKind::ReluSquared,
+            // What is learnt is a layer of its own.
+            Self::Silu | Self::Swish | Self::Xielu => ActivationKind::Silu,
         }
     }
 }
@@ -41,5 +52,9 @@ burn_peft::no_slots! {
         Activation::Gelu => "GELUActivation()",
         Activation::GeluPytorchTanh => "GELUTanh()",
         Activation::Relu => "ReLU()",
+        Activation::Relu2 => "ReLUSquaredActivation()",
+        Activation::Silu => "SiLUActivation()",
+        Activation::Swish => "SiLU()",
+        Activation::Xielu => "XIELUActivation()",
     }.to_string()),
 }

@@ -3,9 +3,15 @@
 mod activation;
 mod attention;
 mod mask;
+mod norm;
 mod projection;
+mod rope;
+mod xielu;
 
 pub use activation::Activation;
 pub use attention::attend;
 pub use mask::AttentionMask;
+pub use norm::{Norm, NormKind};
 pub(crate) use projection::project_onto;
+pub use rope::{Rope, RopeTable, Scaling};
+pub use xielu::Xielu;

@@ -18,17 +18,26 @@ use crate::decoder::Decoder;
 pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor<'static>> {
     let make = |weight: WeightInfo| {
         let WeightInfo { name, shape, start } = weight;
-        let start = match start {
+        let start = match start.or_else(|| C::Model::initial_value(config, &name)) {
             Some(value) => Start::Constant(value),
             None if name.ends_with(".bias") => Start::Constant(0.0),
             None => Start::Normal(C::Model::initial_std(config, &name)),
         };
         let stream = hash(&name);
+        let empty = C::Model::empty_row(config, &name);
+        let name = config.names_in_file(&name).swap_remove(0);
         NamedTensor::new(name, shape.clone(), move || {
-            Ok(TensorData::new(start.values(&shape, seed, stream), shape))
+            let mut values = start.values(&shape, seed, stream);
+            if let Some(row) = empty {
+                let width = values.len() / shape[0];
+                values[row * width..(row + 1) * width].fill(0.0);
+            }
+            Ok(TensorData::new(values, shape))
         })
     };
-    weights_of(config).into_iter().map(make).collect()
+    let weights = weights_of(config).into_iter().map(make);
+    let model = C::Model::new(config, &Device::flex());
+    weights.chain(model.buffers()).collect()
 }
 
 /// A weight that a model of some configuration has.

@@ -34,10 +34,12 @@ pub fn load_weights<D: Decoder>(
 
 /// Reads every weight now.
 pub(super) fn load<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
+    load_buffers(model, weights)?;
     let tied = tied_names(model);
+    let config = model.config().clone();
     load_weights(model, |name| {
-        let found = find::<D>(weights, name, tied.as_ref());
-        found.map(|found| weights.tensor(found)).transpose()
+        let found = find(&config, weights, name, tied.as_ref());
+        found.map(|found| weights.tensor(&found)).transpose()
     })?;
     refuse_others(model, weights)
 }
@@ -49,12 +51,13 @@ pub(super) fn load_lazily<D: Decoder>(
     weights: &Arc<dyn Weights>,
     narrow: Option<FloatDType>,
 ) -> Result<()> {
+    load_buffers(model, weights.as_ref())?;
     let device = model.device();
     let tied = tied_names(model);
+    let config = model.config().clone();
     try_weights(model, |name, kind, param| {
-        let found =
-            find::<D>(weights.as_ref(), name, tied.as_ref()).ok_or_else(|| missing(name))?;
-        let found = found.to_string();
+        let found = find(&config, weights.as_ref(), name, tied.as_ref());
+        let found = found.ok_or_else(|| missing(name))?;
         let transposed = is_transposed(name, kind);
         check_shape(name, weights.check(&found)?, param, transposed)?;
         let kept = narrow.filter(|_| is_castable(name, kind));
@@ -70,18 +73,24 @@ pub(super) fn load_lazily<D: Decoder>(
     refuse_others(model, weights.as_ref())
 }
 
+/// Reads what is no weight.
+fn load_buffers<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
+    model.set_buffers(&|name| {
+        let is_there = weights.shape(name).is_some();
+        is_there.then(|| weights.tensor(name)).transpose()
+    })
+}
+
 /// Tensors that no weight took are a sign of another architecture.
 fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
-    let bare = |name: &str| name.strip_prefix(D::PREFIX).unwrap_or(name).to_string();
-    let mut known = HashSet::new();
-    visit_weights(model, |name, _, _| {
-        known.insert(bare(name));
-    });
+    let config = model.config().clone();
     // A checkpoint may hold a tied head a second time.
     let head = format!("{}.weight", model.output_embedding());
+    let mut known: HashSet<String> = config.names_in_file(&head).into_iter().collect();
+    visit_weights(model, |name, _, _| known.extend(config.names_in_file(name)));
     let others: Vec<&str> = weights
         .names()
-        .filter(|name| !(known.contains(&bare(name)) || D::is_buffer(name) || *name == head))
+        .filter(|name| !(known.contains(*name) || config.is_buffer(name)))
         .take(4)
         .collect();
     if others.is_empty() {
@@ -142,15 +151,16 @@ fn tied_names<D: Decoder>(model: &D) -> Option<[String; 2]> {
 
 /// The name in the checkpoint of the weight that transformers calls `name`, if it is there; of a
 /// tied embedding that is not, the head's.
-fn find<'a, D: Decoder>(
+fn find(
+    config: &impl ModelConfig,
     weights: &dyn Weights,
-    name: &'a str,
-    tied: Option<&'a [String; 2]>,
-) -> Option<&'a str> {
-    let bare = name.strip_prefix(D::PREFIX).unwrap_or(name);
+    name: &str,
+    tied: Option<&[String; 2]>,
+) -> Option<String> {
     let head = tied.filter(|[embedding, _]| embedding == name);
-    let head = head.map(|[_, head]| head.as_str());
-    let mut names = [name, bare].into_iter().chain(head);
+    let head = head.map(|[_, head]| config.names_in_file(head));
+    let names = config.names_in_file(name).into_iter();
+    let mut names = names.chain(head.into_iter().flatten());
     names.find(|name| weights.shape(name).is_some())
 }
 
@@ -170,7 +180,7 @@ pub(super) fn check_last_block<D: Decoder>(
     };
     let last = format!(".{}.", config.common().num_hidden_layers - 1);
     let last = second.replacen(".1.", &last, 1);
-    if find::<D>(weights, &last, None).is_some() {
+    if find(config, weights, &last, None).is_some() {
         return Ok(());
     }
     Err(missing(&last))
@@ -187,9 +197,9 @@ pub(super) fn untie_other_head<D: Decoder>(
         return Ok(());
     };
     let [embedding, head] = &tied;
-    if weights.shape(head).is_some()
-        && let Some(found) = find::<D>(weights, embedding, Some(&tied))
-        && !weights.are_equal(found, head)?
+    if let Some(stored) = find(config, weights, head, None)
+        && let Some(found) = find(config, weights, embedding, Some(&tied))
+        && !weights.are_equal(&found, &stored)?
     {
         tracing::warn!(
             "{}: tie_word_embeddings = true, but the weights hold a {head} that differs from \

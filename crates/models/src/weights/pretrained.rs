@@ -152,6 +152,7 @@ pub(super) fn tensors<D: Decoder>(model: &D) -> Vec<NamedTensor<'static>> {
             let name = format!("{path}.{name}");
             let transposed = is_transposed(&name, kind);
             let shape = shape_in_file(param, transposed);
+            let name = model.config().names_in_file(&name).swap_remove(0);
             let param = param.share();
             let load = move || {
                 let data = param.to_data().convert::<f32>();
@@ -160,5 +161,6 @@ pub(super) fn tensors<D: Decoder>(model: &D) -> Vec<NamedTensor<'static>> {
             tensors.push(NamedTensor::new(name, shape, load));
         });
     });
+    tensors.extend(model.buffers());
     tensors
 }

@@ -116,20 +116,20 @@ impl BaseLayer for Part {
 }
 
 impl LoraAdapter<Part> {
-    /// The output of the part and the adapters around it, added to `residual`; all are
-    /// `[tokens, d]`. `part` maps an input and, if there is one, adds the residual, so that it can
+    /// The output of the part and the adapters around it, added to `residual` where there is one;
+    /// all are `[tokens, d]`. `part` maps an input and, if there is one, adds the residual, so that it can
     /// do both in one operation where no adapter acts.
     pub fn forward_around(
         &self,
         input: Tensor<2>,
-        residual: Tensor<2>,
+        residual: Option<Tensor<2>>,
         part: impl FnOnce(Tensor<2>, Option<Tensor<2>>) -> Tensor<2>,
     ) -> Tensor<2> {
         if !self.is_adapted() && self.state().rows.is_none() {
-            return part(input, Some(residual));
+            return part(input, residual);
         }
         let output = part(input.clone(), None);
-        self.forward_onto(PartInput { input, output }, Some(residual))
+        self.forward_onto(PartInput { input, output }, residual)
     }
 }
 

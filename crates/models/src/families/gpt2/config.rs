@@ -1,11 +1,14 @@
 //! GPT-2's `config.json`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::GPT2LMHeadModel;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
+    from_keys, keys_of,
 };
 use crate::parts::Activation;
 
@@ -96,15 +99,37 @@ impl Gpt2Config {
 impl ModelConfig for Gpt2Config {
     type Model = GPT2LMHeadModel;
 
-    const MODEL_TYPES: &'static [&'static str] = &["gpt2"];
+    fn model_types() -> Vec<&'static str> {
+        vec!["gpt2"]
+    }
+
+    fn presets() -> Vec<&'static str> {
+        vec!["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
+    }
+
+    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, String> {
+        from_keys(keys)
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        keys_of(self)
+    }
+
+    fn prefix(&self) -> Cow<'static, str> {
+        "transformer.".into()
+    }
+
+    /// Old checkpoints hold the causal mask.
+    fn is_buffer(&self, name: &str) -> bool {
+        name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+    }
+
     const ATTRIBUTE_MAP: &'static [(&'static str, &'static str)] = &[
         ("hidden_size", "n_embd"),
         ("max_position_embeddings", "n_positions"),
         ("num_attention_heads", "n_head"),
         ("num_hidden_layers", "n_layer"),
     ];
-
-    const PRESETS: &'static [&'static str] = &["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 
     fn published(name: &str) -> Option<Self> {
         let (n_embd, n_layer, n_head) = match name {
@@ -134,7 +159,8 @@ impl ModelConfig for Gpt2Config {
             num_hidden_layers: self.n_layer,
             num_attention_heads: self.n_head,
             num_key_value_heads: self.n_head,
-            head_dim: self.n_embd / self.n_head,
+            head_dim: self.n_embd / self.n_head.max(1),
+            has_last_position: true,
             initializer_range: self.initializer_range,
             tie_word_embeddings: self.tie_word_embeddings,
             eos_token_id: self.eos_token_id.clone(),

@@ -1,0 +1,146 @@
+//! The configuration of a dense decoder: a `config.json` and what it means.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{DenseForCausalLM, Family, Keys, Switches};
+use crate::auto::FAMILIES;
+use crate::config::{CommonConfig, ModelConfig};
+
+/// The `config.json` of a model of any of the families that are one decoder with other switches.
+/// Keys are kept as they were and written back.
+#[derive(Clone, Debug)]
+pub struct DenseConfig {
+    keys: Map<String, Value>,
+    family: &'static str,
+    switches: Arc<Switches>,
+}
+
+impl DenseConfig {
+    /// What the keys mean.
+    pub fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    pub(super) fn shared_switches(&self) -> Arc<Switches> {
+        Arc::clone(&self.switches)
+    }
+
+    pub(super) fn family(&self) -> &'static str {
+        self.family
+    }
+
+    fn change(&mut self, key: &str, value: Value, change: impl FnOnce(&mut Switches)) {
+        self.keys.insert(key.to_string(), value);
+        change(Arc::make_mut(&mut self.switches));
+    }
+
+    fn of(family: &Family, keys: Map<String, Value>) -> Result<Self, String> {
+        let read = Keys::new(&keys, family.defaults);
+        let mut switches = Switches::llama(&read)?;
+        (family.switches)(&read, &mut switches)?;
+        Ok(Self {
+            family: family.model_type,
+            switches: Arc::new(switches),
+            keys,
+        })
+    }
+}
+
+impl ModelConfig for DenseConfig {
+    type Model = DenseForCausalLM;
+
+    fn model_types() -> Vec<&'static str> {
+        FAMILIES.iter().map(|family| family.model_type).collect()
+    }
+
+    fn presets() -> Vec<&'static str> {
+        let presets = FAMILIES.iter().flat_map(|family| family.presets);
+        presets.map(|(name, _)| *name).collect()
+    }
+
+    fn from_map(keys: Map<String, Value>) -> Result<Self, String> {
+        let model_type = crate::config::model_type(&keys)?;
+        let family = FAMILIES.iter().find(|family| family.model_type == model_type);
+        match family {
+            Some(family) => Self::of(family, keys),
+            None => Err(crate::config::unsupported(model_type, &Self::model_types())),
+        }
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        self.keys.clone()
+    }
+
+    fn published(name: &str) -> Option<Self> {
+        let presets = FAMILIES.iter().flat_map(|family| family.presets);
+        let (_, text) = presets.into_iter().find(|(preset, _)| *preset == name)?;
+        let keys = serde_json::from_str(text).expect("a preset is an object");
+        Some(Self::from_map(keys).expect("a preset makes a model"))
+    }
+
+    fn common(&self) -> CommonConfig {
+        let switches = self.switches();
+        CommonConfig {
+            model_type: self.family.into(),
+            vocab_size: switches.vocab_size,
+            max_positions: switches.max_positions,
+            hidden_size: switches.hidden_size,
+            num_hidden_layers: switches.layers.len(),
+            num_attention_heads: switches.heads,
+            num_key_value_heads: switches.kv_heads,
+            head_dim: switches.head_dim,
+            has_last_position: false,
+            initializer_range: switches.initializer_range,
+            tie_word_embeddings: switches.tied,
+            eos_token_id: switches.eos_token_id.clone(),
+        }
+    }
+
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.change("tie_word_embeddings", tied.into(), |switches| {
+            switches.tied = tied;
+        });
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.change("vocab_size", rows.into(), |switches| {
+            switches.vocab_size = rows;
+        });
+    }
+
+    fn with_layers(&self, layers: usize) -> Self {
+        let mut config = self.clone();
+        config.change("num_hidden_layers", layers.into(), |switches| {
+            let known = std::mem::take(&mut switches.layers);
+            switches.layers = known.into_iter().cycle().take(layers).collect();
+        });
+        config
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let switches = self.switches();
+        match switches.ropes.iter().find(|rope| rope.dim > switches.head_dim) {
+            Some(rope) => Err(format!("{} values of a head cannot be rotated", rope.dim)),
+            None => Ok(()),
+        }
+    }
+
+    fn prefix(&self) -> Cow<'static, str> {
+        format!("{}.", self.switches.layout.base).into()
+    }
+
+    fn names_in_file(&self, name: &str) -> Vec<String> {
+        let mut names = self.switches.layout.names_in_file(name);
+        let bare = name.strip_prefix(&*self.prefix());
+        names.extend(bare.map(str::to_string));
+        names
+    }
+
+    fn is_buffer(&self, name: &str) -> bool {
+        let mut parts = self.switches.layout.left_out.iter();
+        parts.any(|part| name.contains(part))
+    }
+}

@@ -1,0 +1,243 @@
+//! What a family calls the parts of its blocks, in the order in which they are printed.
+
+use crate::parts::NormKind;
+
+/// A part of the model beside the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelPart {
+    /// The token embeddings.
+    Embedding,
+    /// Dropout of the embeddings.
+    EmbeddingDropout,
+    /// The blocks.
+    Blocks,
+    /// The norm after them.
+    Norm,
+    /// The rotary embedding, which has no weights.
+    Rotary,
+}
+
+/// A part of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPart {
+    /// The attention.
+    Attention,
+    /// The feed-forward network.
+    Mlp,
+    /// The norm of the attention's input.
+    BeforeAttention,
+    /// The norm of the attention's output.
+    AfterAttention,
+    /// The norm of the feed-forward network's input.
+    BeforeMlp,
+    /// The norm of the feed-forward network's output.
+    AfterMlp,
+    /// Dropout of an output, which is printed here.
+    Dropout,
+}
+
+/// A layer of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionPart {
+    /// From hidden states to queries.
+    Query,
+    /// To keys.
+    Key,
+    /// To values.
+    Value,
+    /// To queries, keys and values in one product.
+    Fused,
+    /// From the heads back to hidden states.
+    Output,
+    /// The norm of the queries.
+    QueryNorm,
+    /// The norm of the keys.
+    KeyNorm,
+}
+
+/// A layer of a feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlpPart {
+    /// To the gate.
+    Gate,
+    /// To the inner values.
+    Up,
+    /// To gate and inner values in one product.
+    GateUp,
+    /// Back to hidden states.
+    Down,
+    /// What lies between.
+    Activation,
+}
+
+/// The names of a family's parts: those of the checkpoint and of transformers' classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The start of the names of all classes.
+    pub class: &'static str,
+    /// The path of all but the head.
+    pub base: &'static str,
+    /// The end of its class.
+    pub base_class: &'static str,
+    /// The path of the head.
+    pub head: &'static str,
+    /// The parts beside the head.
+    pub model: &'static [(&'static str, ModelPart)],
+    /// The class of the token embeddings.
+    pub embedding_class: &'static str,
+    /// Whether the token embeddings know which token fills up rows.
+    pub embedding_pads: bool,
+    /// The end of the model's class.
+    pub model_class: &'static str,
+    /// The end of a block's class.
+    pub block_class: &'static str,
+    /// The norms.
+    pub norm: NormKind,
+    /// The parts of a block.
+    pub block: &'static [(&'static str, BlockPart)],
+    /// The layers of the attention.
+    pub attention: &'static [(&'static str, AttentionPart)],
+    /// The layers of the feed-forward network.
+    pub mlp: &'static [(&'static str, MlpPart)],
+    /// What checkpoints call otherwise than the model does.
+    pub renamed: &'static [Renamed],
+    /// Parts of the names of tensors in checkpoints that are no weights of this model.
+    pub left_out: &'static [&'static str],
+}
+
+/// A name of the model and another one that checkpoints have for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Renamed {
+    /// How the names in the model begin.
+    pub here: &'static str,
+    /// How they begin in checkpoints.
+    pub there: &'static str,
+    /// Whether they are written so.
+    pub written: bool,
+}
+
+/// What Llama calls its parts.
+pub const LLAMA: Layout = Layout {
+    class: "Llama",
+    base: "model",
+    base_class: "Model",
+    head: "lm_head",
+    model: &[
+        ("embed_tokens", ModelPart::Embedding),
+        ("layers", ModelPart::Blocks),
+        ("norm", ModelPart::Norm),
+        ("rotary_emb", ModelPart::Rotary),
+    ],
+    embedding_class: "Embedding",
+    embedding_pads: true,
+    model_class: "ForCausalLM",
+    block_class: "DecoderLayer",
+    norm: NormKind::Rms("LlamaRMSNorm"),
+    block: &[
+        ("self_attn", BlockPart::Attention),
+        ("mlp", BlockPart::Mlp),
+        ("input_layernorm", BlockPart::BeforeAttention),
+        ("post_attention_layernorm", BlockPart::BeforeMlp),
+    ],
+    attention: &[
+        ("q_proj", AttentionPart::Query),
+        ("k_proj", AttentionPart::Key),
+        ("v_proj", AttentionPart::Value),
+        ("o_proj", AttentionPart::Output),
+    ],
+    mlp: &[
+        ("gate_proj", MlpPart::Gate),
+        ("up_proj", MlpPart::Up),
+        ("down_proj", MlpPart::Down),
+        ("act_fn", MlpPart::Activation),
+    ],
+    renamed: &[],
+    left_out: &["rotary_emb.inv_freq"],
+};
+
+/// Llama's attention with norms of queries and keys.
+pub const NORMED_ATTENTION: &[(&str, AttentionPart)] = &[
+    ("q_proj", AttentionPart::Query),
+    ("k_proj", AttentionPart::Key),
+    ("v_proj", AttentionPart::Value),
+    ("o_proj", AttentionPart::Output),
+    ("q_norm", AttentionPart::QueryNorm),
+    ("k_norm", AttentionPart::KeyNorm),
+];
+
+/// A block with norms after its parts and none before.
+pub const NORMS_AFTER: &[(&str, BlockPart)] = &[
+    ("self_attn", BlockPart::Attention),
+    ("mlp", BlockPart::Mlp),
+    ("post_attention_layernorm", BlockPart::AfterAttention),
+    ("post_feedforward_layernorm", BlockPart::AfterMlp),
+];
+
+/// A block with norms before and after its parts.
+pub const NORMS_AROUND: &[(&str, BlockPart)] = &[
+    ("self_attn", BlockPart::Attention),
+    ("mlp", BlockPart::Mlp),
+    ("input_layernorm", BlockPart::BeforeAttention),
+    ("post_attention_layernorm", BlockPart::AfterAttention),
+    ("pre_feedforward_layernorm", BlockPart::BeforeMlp),
+    ("post_feedforward_layernorm", BlockPart::AfterMlp),
+];
+
+/// A feed-forward network without a gate, under Llama's names.
+pub const UNGATED: &[(&str, MlpPart)] = &[
+    ("up_proj", MlpPart::Up),
+    ("down_proj", MlpPart::Down),
+    ("act_fn", MlpPart::Activation),
+];
+
+/// A feed-forward network whose gate and inner values come of one product.
+pub const FUSED_GATE: &[(&str, MlpPart)] = &[
+    ("gate_up_proj", MlpPart::GateUp),
+    ("down_proj", MlpPart::Down),
+    ("activation_fn", MlpPart::Activation),
+];
+
+impl Layout {
+    /// The names that a weight may have in a checkpoint; it is written under the first.
+    pub(crate) fn names_in_file(&self, name: &str) -> Vec<String> {
+        let other = |renamed: &Renamed| {
+            let rest = name.strip_prefix(renamed.here)?;
+            Some((format!("{}{rest}", renamed.there), renamed.written))
+        };
+        let mut names = vec![(name.to_string(), false)];
+        names.extend(self.renamed.iter().filter_map(other));
+        names.sort_by_key(|(_, written)| !written);
+        names.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// What the family calls a part of its model.
+    pub(crate) fn model_name(&self, part: ModelPart) -> &'static str {
+        let mut parts = self.model.iter();
+        parts.find(|(_, other)| *other == part).map_or("", |(name, _)| name)
+    }
+
+    /// The path of what lies between the layers of a block's feed-forward network.
+    pub(crate) fn activation(&self, block: usize) -> String {
+        let blocks = self.model_name(ModelPart::Blocks);
+        let mlp = self.block.iter().find(|(_, part)| *part == BlockPart::Mlp);
+        let act = self.mlp.iter().find(|(_, part)| *part == MlpPart::Activation);
+        let mlp = mlp.map_or("", |(name, _)| name);
+        let act = act.map_or("", |(name, _)| name);
+        format!("{}.{blocks}.{block}.{mlp}.{act}", self.base)
+    }
+
+    /// Whether a block has a part.
+    pub(crate) fn has(&self, part: BlockPart) -> bool {
+        self.block.iter().any(|(_, other)| *other == part)
+    }
+
+    /// Whether the attention has a layer.
+    pub(crate) fn attention_has(&self, part: AttentionPart) -> bool {
+        self.attention.iter().any(|(_, other)| *other == part)
+    }
+
+    /// Whether the feed-forward network has a layer.
+    pub(crate) fn mlp_has(&self, part: MlpPart) -> bool {
+        self.mlp.iter().any(|(_, other)| *other == part)
+    }
+}

@@ -1,0 +1,273 @@
+//! The whole of a dense decoder.
+
+use std::sync::Arc;
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::{Adaptable, BaseLayer, LoraAdapter, ModelInfo, Path, Slot, Tree};
+use burn_peft_kernels::{dropout, dropout_probability};
+
+use super::layout::ModelPart;
+use super::walk::{Shown, linear, named_parts};
+use super::{Block, DenseConfig, Switches};
+use crate::decoder::{Decoder, Pass, Places};
+use crate::parts::{Norm, Xielu};
+use crate::weights::NamedTensor;
+use crate::{KvCache, ModelInput, Result};
+
+/// A decoder of any of the families that differ by switches, with its language-model head
+/// (transformers' `LlamaForCausalLM` and its kin).
+#[derive(Module, Debug)]
+pub struct DenseForCausalLM {
+    base: DenseModel,
+    head: Option<LoraAdapter<Linear>>,
+    #[module(skip)]
+    config: DenseConfig,
+    #[module(skip)]
+    embedding_path: String,
+}
+
+/// Embeddings, blocks and the last norm (`LlamaModel` and its kin).
+#[derive(Module, Debug)]
+pub struct DenseModel {
+    embedding: LoraAdapter<Embedding>,
+    dropout: Dropout,
+    blocks: Vec<Block>,
+    norm: Norm,
+    rotary: Rotary,
+    #[module(skip)]
+    switches: Arc<Switches>,
+}
+
+/// The rotary embedding, which is printed and has no weights.
+#[derive(Module, Debug)]
+pub struct Rotary {}
+
+burn_peft::no_slots! {
+    Rotary => |_this| Tree::Empty,
+}
+
+named_parts! {
+    DenseModel, |layout| layout.base_class, ModelPart, model, [],
+    Embedding => embedding, EmbeddingDropout => dropout, Blocks => blocks, Norm => norm,
+    Rotary => rotary,
+}
+
+impl DenseForCausalLM {
+    fn switches(&self) -> &Switches {
+        &self.base.switches
+    }
+}
+
+impl Adaptable for DenseForCausalLM {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        let layout = self.switches().layout;
+        path.within(layout.base, |path| self.base.visit_slots(path, &mut *visit));
+        path.within(layout.head, |path| self.head.visit_slots(path, visit));
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        let layout = self.switches().layout;
+        let base = &mut self.base;
+        path.within(layout.base, |path| base.visit_slots_mut(path, &mut *visit));
+        path.within(layout.head, |path| self.head.visit_slots_mut(path, visit));
+    }
+
+    fn tree(&self) -> Tree {
+        let layout = self.switches().layout;
+        let tied = || {
+            let [rows, d] = self.base.embedding.base_layer.dims();
+            Tree::Leaf(format!("Linear(in_features={d}, out_features={rows}, bias=False)"))
+        };
+        let head = self.head.as_ref().map_or_else(tied, Adaptable::tree);
+        let children = vec![
+            (layout.base.to_string(), self.base.tree()),
+            (layout.head.to_string(), head),
+        ];
+        Tree::node(format!("{}{}", layout.class, layout.model_class), children)
+    }
+
+    fn model_type(&self) -> &str {
+        self.config.family()
+    }
+
+    fn input_embedding(&self) -> &str {
+        &self.embedding_path
+    }
+
+    fn output_embedding(&self) -> &str {
+        self.switches().layout.head
+    }
+
+    fn untie_output(&mut self) -> bool {
+        self.untie();
+        true
+    }
+
+    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+        self.resize(rows);
+        true
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        Some(self.openings())
+    }
+}
+
+impl Decoder for DenseForCausalLM {
+    type Config = DenseConfig;
+    type Block = Block;
+
+    fn new(config: &DenseConfig, device: &Device) -> Self {
+        let switches = config.shared_switches();
+        let initializer = Initializer::Normal {
+            mean: 0.0,
+            std: switches.initializer_range,
+        };
+        let d = switches.hidden_size;
+        let embedding = EmbeddingConfig::new(switches.vocab_size, d);
+        let embedding = embedding.with_initializer(initializer).init(device);
+        let blocks = switches.layers.iter();
+        let blocks = blocks.map(|&layer| Block::new(&switches, layer, device));
+        let head = || linear([d, switches.vocab_size], switches.head_bias, &switches, device);
+        let layout = &switches.layout;
+        let embedding_path = format!("{}.{}", layout.base, layout.model_name(ModelPart::Embedding));
+        Self {
+            head: (!switches.tied).then(head),
+            embedding_path,
+            config: config.clone(),
+            base: DenseModel {
+                embedding: LoraAdapter::new(embedding),
+                dropout: DropoutConfig::new(switches.embedding_dropout).init(),
+                blocks: blocks.collect(),
+                norm: switches.new_norm(d, device),
+                rotary: Rotary {},
+                switches,
+            },
+        }
+    }
+
+    fn config(&self) -> &DenseConfig {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut DenseConfig {
+        &mut self.config
+    }
+
+    fn embedding(&self) -> &LoraAdapter<Embedding> {
+        &self.base.embedding
+    }
+
+    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
+        &mut self.base.embedding
+    }
+
+    fn head(&self) -> &Option<LoraAdapter<Linear>> {
+        &self.head
+    }
+
+    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
+        &mut self.head
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.base.blocks
+    }
+
+    fn block(
+        &self,
+        block: &Block,
+        hidden: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        block.forward(hidden, pass, cache)
+    }
+
+    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.base.norm.forward(hidden)
+    }
+
+    fn embed_tokens(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        scaled(self.base.embedding.forward(ids), self.switches().embedding_scale)
+    }
+
+    fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
+        let embedded = scaled(embedded, self.switches().input_scale);
+        let probability = dropout_probability(&self.base.dropout, &embedded);
+        dropout(embedded, probability)
+    }
+
+    fn pass(&self, input: &ModelInput, past: usize, cached: bool) -> Pass {
+        let places = Places::of(input, past);
+        let switches = self.switches();
+        let needs_length = switches.ropes.iter().any(|rope| rope.depends_on_length());
+        let length = if needs_length { places.length() } else { 0 };
+        let positions = places.of_tokens();
+        let ropes = switches.ropes.iter();
+        Pass {
+            ropes: ropes.map(|rope| rope.table(&positions, length)).collect(),
+            query_growth: switches.query_growth.map(|growth| growth.of(positions)),
+            ..Pass::new(input, past, cached)
+        }
+    }
+
+    fn logit_scale(&self) -> f64 {
+        self.switches().logit_scale
+    }
+
+    fn logit_cap(&self) -> Option<f64> {
+        self.switches().logit_cap
+    }
+
+    fn initial_value(_: &DenseConfig, name: &str) -> Option<f32> {
+        let is_learnt = name.ends_with(".alpha_p") || name.ends_with(".alpha_n");
+        is_learnt.then(|| Xielu::initial(name))
+    }
+
+    fn empty_row(config: &DenseConfig, name: &str) -> Option<usize> {
+        let layout = &config.switches().layout;
+        let embedding = layout.model_name(ModelPart::Embedding);
+        let is_embedding = name == format!("{}.{embedding}.weight", layout.base);
+        config.switches().empty_row().filter(|_| is_embedding)
+    }
+
+    /// transformers keeps the constants of xIELU beside its parameters.
+    fn buffers(&self) -> Vec<NamedTensor<'static>> {
+        let of_block = |(index, block): (usize, &Block)| {
+            let path = self.switches().layout.activation(index);
+            let learnt = block.mlp.learnt().map(|act| (act.beta, act.eps));
+            learnt.map(|(beta, eps)| {
+                [("beta", beta), ("eps", eps)].map(|(name, value)| {
+                    let data = TensorData::new(vec![value as f32], [0usize; 0]);
+                    NamedTensor::from((format!("{path}.{name}"), data))
+                })
+            })
+        };
+        let blocks = self.blocks().iter().enumerate();
+        blocks.filter_map(of_block).flatten().collect()
+    }
+
+    fn set_buffers(&mut self, read: &dyn Fn(&str) -> Result<Option<TensorData>>) -> Result<()> {
+        let layout = self.switches().layout;
+        for (index, block) in self.base.blocks.iter_mut().enumerate() {
+            let Some(act) = block.mlp.learnt_mut() else {
+                continue;
+            };
+            let path = layout.activation(index);
+            for (name, place) in [("beta", &mut act.beta), ("eps", &mut act.eps)] {
+                let data = read(&format!("{path}.{name}"))?;
+                if let Some(value) = data.and_then(|data| data.iter::<f64>().next()) {
+                    *place = value;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scaled(hidden: Tensor<2>, scale: f64) -> Tensor<2> {
+    if scale == 1.0 { hidden } else { hidden * scale }
+}

@@ -1,0 +1,188 @@
+//! What a `config.json` says of rotary positions: `rope_parameters` as transformers 5 writes it,
+//! `rope_theta` with `rope_scaling` as 4 did.
+
+use serde_json::{Map, Value};
+
+use super::Keys;
+use crate::parts::{Rope, Scaling};
+
+type Result<T> = std::result::Result<T, String>;
+
+/// The layer types that `rope_parameters` may have a table for.
+const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+
+/// The rotary embedding of heads `head_dim` wide in layers of a kind, which says what to take where
+/// the file has a table for each.
+///
+/// # Errors
+/// A key with a value of the wrong type or that makes no sense; an unknown `rope_type`.
+pub fn rope(keys: &Keys, kind: &str, head_dim: usize) -> Result<Rope> {
+    rope_with(keys, kind, head_dim, true, "rope_theta")
+}
+
+/// As [`rope`], for families that scale some layers only (`scaled` says whether these are) or have
+/// another key for the base of some.
+///
+/// # Errors
+/// As [`rope`].
+pub fn rope_with(
+    keys: &Keys,
+    kind: &str,
+    head_dim: usize,
+    scaled: bool,
+    theta_key: &str,
+) -> Result<Rope> {
+    let empty = Map::new();
+    let old = keys.object_if("rope_scaling")?.filter(|_| scaled);
+    let given = keys.object_if("rope_parameters")?;
+    let nested = match &given {
+        Some(given) if KINDS.iter().any(|kind| given.get(kind).is_some()) => {
+            Some(given.object_if(kind)?)
+        }
+        _ => None,
+    };
+    let new = match &nested {
+        Some(own) => own.as_ref(),
+        None => given.as_ref(),
+    };
+    let none = Keys::new(&empty, "{}");
+    let table = old.as_ref().or(new).unwrap_or(&none);
+    read(keys, table, head_dim, theta_key).map_err(|reason| match table.has("rope_type") {
+        true if old.is_none() => format!("rope_parameters: {reason}"),
+        _ => reason,
+    })
+}
+
+fn read(keys: &Keys, table: &Keys, head_dim: usize, theta_key: &str) -> Result<Rope> {
+    let theta = match table.number_if("rope_theta")? {
+        Some(theta) => theta,
+        None => keys.number_or(theta_key, 10_000.0)?,
+    };
+    let share = match table.number_if("partial_rotary_factor")? {
+        Some(share) => share,
+        None => keys.number_or("partial_rotary_factor", 1.0)?,
+    };
+    let dim = (head_dim as f64 * share) as usize;
+    let dim = dim + dim % 2;
+    if dim == 0 || dim > head_dim {
+        return Err(format!(
+            "partial_rotary_factor = {share} of heads {head_dim} wide rotates {dim} values: \
+             expected an even number from 2 to {head_dim}"
+        ));
+    }
+    if theta <= 1.0 {
+        return Err(format!("rope_theta = {theta} is not above 1"));
+    }
+    let name = match table.get("rope_type").or_else(|| table.get("type")) {
+        None => "default",
+        Some(Value::String(name)) => name,
+        Some(other) => return Err(format!("rope_type = {other}: expected a text")),
+    };
+    let max_positions = keys.size("max_position_embeddings")?;
+    let original = match keys.size_if("original_max_position_embeddings")? {
+        Some(original) => original,
+        None => table
+            .size_if("original_max_position_embeddings")?
+            .unwrap_or(max_positions),
+    };
+    let factor = || positive(table, "factor");
+    let mut attention_factor = 1.0;
+    let scaling = match name {
+        "default" => Scaling::None,
+        "linear" => Scaling::Linear { factor: factor()? },
+        "dynamic" | "ntk_alpha" if dim <= 2 => {
+            return Err(format!("rope_type = {name:?} needs more than {dim} rotated values"));
+        }
+        "dynamic" if table.number_if("alpha")?.is_some_and(|alpha| alpha != 0.0) => {
+            Scaling::Alpha { alpha: positive(table, "alpha")? }
+        }
+        "dynamic" => Scaling::Dynamic {
+            factor: factor()?,
+            max_positions,
+        },
+        "llama3" => Scaling::Llama3 {
+            factor: factor()?,
+            low: positive(table, "low_freq_factor")?,
+            high: positive(table, "high_freq_factor")?,
+            original: original as f64,
+        },
+        "yarn" => {
+            let factor = match table.number_if("factor")? {
+                Some(_) => factor()?,
+                None => max_positions as f64 / original as f64,
+            };
+            attention_factor = yarn_attention(table, factor)?;
+            Scaling::Yarn {
+                factor,
+                beta_fast: table.number_or("beta_fast", 32.0)?,
+                beta_slow: table.number_or("beta_slow", 1.0)?,
+                original: original as f64,
+                truncate: table.get("truncate") != Some(&Value::Bool(false)),
+            }
+        }
+        "longrope" | "su" => {
+            let factor = match table.number_if("factor")? {
+                Some(_) => factor()?,
+                None => max_positions as f64 / original as f64,
+            };
+            attention_factor = match table.number_if("attention_factor")? {
+                Some(given) => given,
+                None if factor <= 1.0 => 1.0,
+                None => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+            };
+            Scaling::LongRope {
+                short: factors(table, "short_factor", dim)?,
+                long: factors(table, "long_factor", dim)?,
+                original,
+            }
+        }
+        other => {
+            return Err(format!(
+                "rope_type = {other:?} is not supported; supported: \"default\", \"linear\", \
+                 \"dynamic\", \"llama3\", \"yarn\", \"longrope\""
+            ));
+        }
+    };
+    Ok(Rope {
+        dim,
+        theta,
+        scaling,
+        attention_factor,
+    })
+}
+
+fn positive(table: &Keys, key: &str) -> Result<f64> {
+    match table.number_if(key)? {
+        Some(value) if value > 0.0 => Ok(value),
+        Some(value) => Err(format!("{key} = {value} is not above 0")),
+        None => Err(format!("{key} is missing beside rope_type")),
+    }
+}
+
+fn yarn_attention(table: &Keys, factor: f64) -> Result<f64> {
+    if let Some(given) = table.number_if("attention_factor")? {
+        return Ok(given);
+    }
+    let scale = |mscale: f64| match factor <= 1.0 {
+        true => 1.0,
+        false => 0.1 * mscale * factor.ln() + 1.0,
+    };
+    let mscale = table.number_or("mscale", 0.0)?;
+    let all = table.number_or("mscale_all_dim", 0.0)?;
+    Ok(match mscale != 0.0 && all != 0.0 {
+        true => scale(mscale) / scale(all),
+        false => scale(1.0),
+    })
+}
+
+fn factors(table: &Keys, key: &str, dim: usize) -> Result<Vec<f32>> {
+    let factors = table.numbers_if(key)?.unwrap_or_default();
+    if factors.len() != dim / 2 || factors.contains(&0.0) {
+        let count = factors.len();
+        return Err(format!(
+            "{key} has {count} numbers: expected {} that are not 0",
+            dim / 2
+        ));
+    }
+    Ok(factors.into_iter().map(|factor| factor as f32).collect())
+}

@@ -1,0 +1,82 @@
+//! Gemma 3, its text part.
+
+use super::gemma2::scores;
+use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND};
+use crate::dense::{Family, Keys, Switches, rope_with};
+use crate::parts::NormKind;
+
+/// `model_type = "gemma3_text"`: norms of queries and keys, a base of its own for the rotary
+/// positions of layers with a window.
+pub const FAMILY: Family = Family {
+    model_type: "gemma3_text",
+    defaults: r#"{
+        "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216,
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+        "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "pad_token_id": 0,
+        "eos_token_id": 1
+    }"#,
+    switches: |keys, switches| {
+        switches.layout = Layout {
+            class: "Gemma3",
+            norm: NormKind::RmsAroundOne("Gemma3RMSNorm"),
+            base_class: "TextModel",
+            embedding_class: "Gemma3TextScaledWordEmbedding",
+            block: NORMS_AROUND,
+            attention: NORMED_ATTENTION,
+            ..LLAMA
+        };
+        text(keys, switches)
+    },
+    presets: &[
+        (
+            "gemma-3-270m",
+            r#"{
+                "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+                "vocab_size": 262144, "hidden_size": 640, "intermediate_size": 2048,
+                "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1,
+                "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+                "max_position_embeddings": 32768, "initializer_range": 0.02,
+                "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256, "sliding_window": 512,
+                "sliding_window_pattern": 6, "rope_theta": 1000000.0,
+                "rope_local_base_freq": 10000.0, "attention_bias": false,
+                "attention_dropout": 0.0, "tie_word_embeddings": true, "bos_token_id": 2,
+                "eos_token_id": 1, "pad_token_id": 0
+            }"#,
+        ),
+        (
+            "gemma-3-1b",
+            r#"{
+                "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+                "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912,
+                "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1,
+                "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+                "max_position_embeddings": 32768, "initializer_range": 0.02,
+                "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256, "sliding_window": 512,
+                "sliding_window_pattern": 6, "rope_theta": 1000000.0,
+                "rope_local_base_freq": 10000.0, "attention_bias": false,
+                "attention_dropout": 0.0, "tie_word_embeddings": true, "bos_token_id": 2,
+                "eos_token_id": 1, "pad_token_id": 0
+            }"#,
+        ),
+    ],
+};
+
+/// The switches of the text part.
+pub(super) fn text(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
+    scores(keys, switches)?;
+    let pattern = keys.size("sliding_window_pattern")?;
+    switches.slide(keys, Switches::all_but_every(pattern))?;
+    let head_dim = switches.head_dim;
+    let local = "rope_local_base_freq";
+    switches.ropes = vec![
+        rope_with(keys, "full_attention", head_dim, true, "rope_theta")?,
+        rope_with(keys, "sliding_attention", head_dim, false, local)?,
+    ];
+    for layer in &mut switches.layers {
+        layer.rope = Some(layer.window.is_some().into());
+    }
+    Ok(())
+}

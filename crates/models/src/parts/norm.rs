@@ -1,0 +1,81 @@
+//! The norms of blocks.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Path, RmsNorm, Slot, Tree};
+
+/// A norm with a slot.
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// LayerNorm.
+    Layer(LoraAdapter<LayerNorm>),
+    /// RMSNorm.
+    Rms(LoraAdapter<RmsNorm>),
+}
+
+/// The norms that a family can have, those of its own under transformers' name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// RMSNorm.
+    Rms(&'static str),
+    /// RMSNorm that multiplies by one more than its weight.
+    RmsAroundOne(&'static str),
+    /// LayerNorm.
+    Layer,
+    /// LayerNorm without a bias.
+    LayerWithoutBias(&'static str),
+}
+
+impl Norm {
+    /// The norm of rows of `d` values that scales nothing yet.
+    pub fn new(kind: NormKind, d: usize, epsilon: f64, device: &Device) -> Self {
+        let rms = |norm| Self::Rms(LoraAdapter::new(norm));
+        let layer = |norm| Self::Layer(LoraAdapter::new(norm));
+        match kind {
+            NormKind::Rms(class) => rms(RmsNorm::new(class, d, epsilon, device)),
+            NormKind::RmsAroundOne(class) => rms(RmsNorm::around_one(class, d, epsilon, device)),
+            NormKind::Layer => layer(LayerNorm::new(d, epsilon, device)),
+            NormKind::LayerWithoutBias(class) => {
+                layer(LayerNorm::without_bias(class, d, epsilon, device))
+            }
+        }
+    }
+
+    /// The norm of every row, `[rows, d]`.
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Layer(norm) => norm.forward(input),
+            Self::Rms(norm) => norm.forward(input),
+        }
+    }
+
+    /// The norm of each of the heads that lie side by side, `[tokens, heads · d]`.
+    pub fn forward_heads(&self, input: Tensor<2>, d: usize) -> Tensor<2> {
+        let [tokens, width] = input.dims();
+        let heads = input.reshape([tokens * width / d, d]);
+        self.forward(heads).reshape([tokens, width])
+    }
+}
+
+impl Adaptable for Norm {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        match self {
+            Self::Layer(norm) => norm.visit_slots(path, visit),
+            Self::Rms(norm) => norm.visit_slots(path, visit),
+        }
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        match self {
+            Self::Layer(norm) => norm.visit_slots_mut(path, visit),
+            Self::Rms(norm) => norm.visit_slots_mut(path, visit),
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        match self {
+            Self::Layer(norm) => norm.tree(),
+            Self::Rms(norm) => norm.tree(),
+        }
+    }
+}

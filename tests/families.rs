@@ -1,0 +1,312 @@
+//! What transformers and PEFT compute for a tiny model of each family (`fixtures/families`), as
+//! `conformance.rs` has it for GPT-2: a base, an adapter on all linear layers, and what comes of them.
+//!
+//! `BURN_PEFT_FAMILIES` names another folder of the same form.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft::{Adaptable, PeftModel, files, tensor_file};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{
+    AutoConfig, AutoModel, CausalLm, KvCache, ModelInput, Pretrained, position_ids,
+};
+use burn_peft_train::{TrainingArguments, adamw};
+use serde_json::Value;
+
+use crate::common::device;
+use crate::conformance::{batch, fixtures, ints, without_dropout};
+
+const TOLERANCE: f32 = 1e-4;
+
+/// What comes later: the error names the family.
+const LATER: [&str; 4] = ["lfm2", "qwen3_5_text", "qwen3_moe", "gemma4_text"];
+
+struct Case {
+    name: String,
+    base: PathBuf,
+    folder: PathBuf,
+}
+
+impl Case {
+    fn expected(&self, name: &str) -> Vec<f32> {
+        let file = self.folder.join("expected.safetensors");
+        let tensors = tensor_file::read_tensors(&file).unwrap();
+        tensors[name].try_to_vec().unwrap()
+    }
+
+    fn config(&self) -> Value {
+        let text = fs::read_to_string(self.base.join("config.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn model(&self) -> AutoModel {
+        let base = ModelFiles::folder(&self.base);
+        AutoModel::from_files(&base, &device()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn adapted(&self) -> PeftModel<AutoModel> {
+        PeftModel::from_pretrained(self.model(), &self.folder, true).unwrap()
+    }
+
+    fn left(&self) -> ModelInput {
+        let tensor = |name: &str| {
+            let (values, shape) = ints(&self.folder, name);
+            Tensor::<2, Int>::from_data(TensorData::new(values, shape), &device())
+        };
+        let mask = tensor("left_attention_mask");
+        ModelInput {
+            position_ids: Some(position_ids(mask.clone())),
+            attention_mask: Some(mask),
+            ..ModelInput::new(tensor("left_input_ids"))
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    std::env::var_os("BURN_PEFT_FAMILIES").map_or_else(|| fixtures().join("families"), Into::into)
+}
+
+/// The cases, or those that `FAMILY` names.
+fn all_cases() -> Vec<Case> {
+    let mut names: Vec<_> = fs::read_dir(root().join("cases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    if let Ok(only) = std::env::var("FAMILY") {
+        names.retain(|name| only.split(',').any(|part| part == name));
+    }
+    let case = |name: String| Case {
+        base: root().join("base").join(&name),
+        folder: root().join("cases").join(&name),
+        name,
+    };
+    names.into_iter().map(case).collect()
+}
+
+/// Runs a check on every case of a family that is supported, and tells of all that fail.
+fn each(check: impl Fn(&Case) -> Result<(), String>) {
+    let mut failed = Vec::new();
+    for case in all_cases() {
+        let family = case.config()["model_type"].as_str().unwrap().to_string();
+        if LATER.contains(&family.as_str()) {
+            continue;
+        }
+        if let Err(reason) = AutoConfig::from_file(case.base.join("config.json")) {
+            failed.push(format!("{}: {reason}", case.name));
+            continue;
+        }
+        if let Err(reason) = check(&case) {
+            failed.push(format!("{}: {reason}", case.name));
+        }
+    }
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
+
+fn close(what: &str, found: &[f32], expected: &[f32]) -> Result<(), String> {
+    // The fixtures hold some of the columns only.
+    let step = found.len().div_ceil(expected.len());
+    let found: Vec<f32> = found.iter().copied().step_by(step).collect();
+    if found.len() != expected.len() {
+        let (found, expected) = (found.len(), expected.len());
+        return Err(format!("{what}: {found} numbers in place of {expected}"));
+    }
+    let far = |(a, b): &(&f32, &f32)| {
+        let near = (*a - *b).abs() <= TOLERANCE * b.abs().max(1.0);
+        !near
+    };
+    let pairs = || found.iter().zip(expected);
+    match pairs().enumerate().find(|(_, pair)| far(pair)) {
+        None => Ok(()),
+        Some((at, (a, b))) => {
+            let off = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            Err(format!("{what}[{at}] is {a} in place of {b}; at most {off} off"))
+        }
+    }
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.without_autodiff().into_data().try_to_vec().unwrap()
+}
+
+fn logits(model: &impl CausalLm, case: &Case) -> Vec<f32> {
+    numbers(model.forward(batch(&case.folder).input))
+}
+
+#[test]
+fn logits_with_without_and_merged() {
+    each(|case| {
+        let mut model = case.adapted();
+        let expected = case.expected("logits");
+        close("logits", &logits(&model, case), &expected)?;
+        let training = without_dropout(model.clone().train());
+        close("logits in training", &logits(&training, case), &expected)?;
+        let base = model.disable_adapter(|model| logits(model, case));
+        close("base_logits", &base, &case.expected("base_logits"))?;
+        model.merge_adapter(true).unwrap();
+        let merged = case.expected("merged_logits");
+        close("merged_logits", &logits(&model, case), &merged)
+    });
+}
+
+#[test]
+fn rows_padded_on_the_left() {
+    each(|case| {
+        let (mask, [rows, seq]) = ints(&case.folder, "left_attention_mask");
+        let found = numbers(case.adapted().forward(case.left()));
+        let expected = case.expected("left_logits");
+        let (there, here) = (expected.len() / (rows * seq), found.len() / (rows * seq));
+        for at in (0..mask.len()).filter(|&at| mask[at] != 0) {
+            let expected = &expected[at * there..(at + 1) * there];
+            let found = &found[at * here..(at + 1) * here];
+            close(&format!("position {at}"), found, expected)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn gradients_and_eight_training_losses() {
+    each(|case| {
+        let mut model = without_dropout(case.adapted().train());
+        let batch = batch(&case.folder);
+        let arguments = TrainingArguments {
+            weight_decay: 0.01,
+            ..Default::default()
+        };
+        let mut optimizer = adamw(&arguments);
+        let mut losses = Vec::new();
+        for step in 0..8 {
+            let loss = model.loss(&batch) / batch.count as f32;
+            losses.push(loss.clone().inner().into_scalar::<f32>());
+            let gradients = loss.backward();
+            if step == 0 {
+                let found = model.adapter_gradients("default", &gradients);
+                assert!(!found.is_empty());
+                for (key, gradient) in found {
+                    let expected = case.expected(&format!("grad.{key}"));
+                    let found: Vec<f32> = gradient.expect(&key).try_to_vec().unwrap();
+                    close(&key, &found, &expected)?;
+                }
+            }
+            let gradients = GradientsParams::from_grads(gradients, &model);
+            model = optimizer.step(1e-3, model, gradients);
+        }
+        close("train_losses", &losses, &case.expected("train_losses"))
+    });
+}
+
+#[test]
+fn greedy_decoding_with_a_cache() {
+    each(|case| {
+        let model = case.adapted();
+        let mut input = case.left();
+        let expected = case.expected("greedy");
+        let [rows, _] = input.input_ids.dims();
+        let new = expected.len() / rows;
+        let (mut cache, mut found) = (KvCache::default(), vec![Vec::new(); rows]);
+        for _ in 0..new {
+            let logits = model.forward_cached(input.clone(), &mut cache);
+            let next = logits.argmax(1);
+            let ids: Vec<i64> = next.clone().into_data().iter::<i64>().collect();
+            found.iter_mut().zip(&ids).for_each(|(row, &id)| row.push(id as f32));
+            let mask = input.attention_mask.unwrap();
+            let mask = Tensor::cat(vec![mask, Tensor::ones([rows, 1], &device())], 1);
+            let positions = position_ids(mask.clone());
+            let last = positions.dims()[1] - 1;
+            input = ModelInput {
+                position_ids: Some(positions.slice_dim(1, last..last + 1)),
+                attention_mask: Some(mask),
+                ..ModelInput::new(next)
+            };
+        }
+        close("greedy", &found.concat(), &expected)
+    });
+}
+
+/// Every tensor of a folder, with its shape.
+fn weights(folder: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut weights = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "safetensors") {
+            for (name, data) in tensor_file::read_tensors(&path).unwrap() {
+                let shape = data.shape().to_vec();
+                weights.insert(name, (shape, data.try_into_vec().unwrap()));
+            }
+        }
+    }
+    weights
+}
+
+#[test]
+fn files_are_written_back_as_they_were() {
+    each(|case| {
+        let folder = tempfile::tempdir().unwrap();
+        case.adapted().save_pretrained(folder.path()).unwrap();
+        for name in [files::WEIGHTS_NAME, files::CONFIG_NAME] {
+            let bytes = |folder: &Path| fs::read(folder.join(name)).unwrap();
+            if bytes(folder.path()) != bytes(&case.folder) {
+                return Err(format!("{name} differs"));
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        case.model().save_pretrained(folder.path()).unwrap();
+        let (written, original) = (weights(folder.path()), weights(&case.base));
+        let names = |weights: &BTreeMap<_, _>| weights.keys().cloned().collect::<Vec<String>>();
+        if names(&written) != names(&original) {
+            return Err(format!("tensors {:?}", names(&written)));
+        }
+        if let Some((name, _)) = written.iter().find(|(name, data)| original[*name] != **data) {
+            return Err(format!("{name} differs"));
+        }
+        let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["dtype"] = case.config()["dtype"].clone();
+        match config == case.config() {
+            true => Ok(()),
+            false => Err(format!("config.json is {config}")),
+        }
+    });
+}
+
+#[test]
+fn counts_and_the_printed_tree() {
+    each(|case| {
+        let text = fs::read_to_string(case.folder.join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&text).unwrap();
+        let count = |key: &str| manifest[key].as_u64().unwrap() as usize;
+        let counts = case.adapted().get_nb_trainable_parameters();
+        if counts != (count("trainable"), count("total")) {
+            return Err(format!("{counts:?} parameters"));
+        }
+        let Ok(expected) = fs::read_to_string(case.folder.join("tree.txt")) else {
+            return Ok(());
+        };
+        // PyTorch 2.15 says of a LayerNorm that it has a bias.
+        let expected = expected.replace("_affine=True, bias=True)", "_affine=True)");
+        let found = format!("{}\n", case.model().tree());
+        let differs = found.lines().zip(expected.lines()).find(|(a, b)| a != b);
+        match differs {
+            None if found == expected => Ok(()),
+            Some((found, expected)) => Err(format!("{found} in place of {expected}")),
+            None => Err(format!("the tree is {found}")),
+        }
+    });
+}
+
+#[test]
+fn families_that_come_later_are_named() {
+    for (folder, family) in ["lfm2", "qwen3_5", "qwen3_moe", "gemma4"].iter().zip(LATER) {
+        let config = root().join("base").join(folder).join("config.json");
+        let error = AutoConfig::from_file(config).unwrap_err().to_string();
+        for part in [family, "not supported", "\"llama\"", "\"gpt2\""] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
