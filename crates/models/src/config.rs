@@ -66,7 +66,11 @@ pub trait ModelConfig: Clone {
     /// under the first.
     fn names_in_file(&self, name: &str) -> Vec<String> {
         let bare = name.strip_prefix(&*self.prefix());
-        [Some(name), bare].into_iter().flatten().map(str::to_string).collect()
+        [Some(name), bare]
+            .into_iter()
+            .flatten()
+            .map(str::to_string)
+            .collect()
     }
 
     /// Whether a tensor in a checkpoint is no weight, and left out: a stored mask, say.
@@ -359,9 +363,7 @@ pub(crate) fn parse<C: ModelConfig>(map: Map<String, Value>) -> std::result::Res
 ///
 /// # Errors
 /// The key that has a value of the wrong type, with the value.
-pub fn from_keys<C: DeserializeOwned>(
-    keys: Map<String, Value>,
-) -> std::result::Result<C, String> {
+pub fn from_keys<C: DeserializeOwned>(keys: Map<String, Value>) -> std::result::Result<C, String> {
     serde_json::from_value(Value::Object(keys.clone()))
         .map_err(|error| culprit::<C>(keys).unwrap_or_else(|| plain_words(&error.to_string())))
 }

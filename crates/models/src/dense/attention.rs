@@ -55,7 +55,11 @@ impl Attention {
             has(part).then(|| linear([d, width], switches.qkv_bias, switches, device))
         };
         let norm = |part, width| {
-            let width = if switches.norm_all_heads { width } else { head_dim };
+            let width = if switches.norm_all_heads {
+                width
+            } else {
+                head_dim
+            };
             has(part).then(|| switches.new_norm(width, device))
         };
         Self {
@@ -143,13 +147,7 @@ impl Attention {
     }
 
     /// Queries or keys with norm and position.
-    fn turned(
-        &self,
-        part: Tensor<2>,
-        norm: Option<&Norm>,
-        heads: usize,
-        pass: &Pass,
-    ) -> Tensor<2> {
+    fn turned(&self, part: Tensor<2>, norm: Option<&Norm>, heads: usize, pass: &Pass) -> Tensor<2> {
         let turn = |part| {
             let Some(table) = self.layer.rope.map(|index| &pass.ropes[index]) else {
                 return part;

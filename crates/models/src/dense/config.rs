@@ -63,7 +63,9 @@ impl ModelConfig for DenseConfig {
 
     fn from_map(keys: Map<String, Value>) -> Result<Self, String> {
         let model_type = crate::config::model_type(&keys)?;
-        let family = FAMILIES.iter().find(|family| family.model_type == model_type);
+        let family = FAMILIES
+            .iter()
+            .find(|family| family.model_type == model_type);
         match family {
             Some(family) => Self::of(family, keys),
             None => Err(crate::config::unsupported(model_type, &Self::model_types())),
@@ -122,7 +124,11 @@ impl ModelConfig for DenseConfig {
 
     fn check(&self) -> Result<(), String> {
         let switches = self.switches();
-        match switches.ropes.iter().find(|rope| rope.dim > switches.head_dim) {
+        match switches
+            .ropes
+            .iter()
+            .find(|rope| rope.dim > switches.head_dim)
+        {
             Some(rope) => Err(format!("{} values of a head cannot be rotated", rope.dim)),
             None => Ok(()),
         }

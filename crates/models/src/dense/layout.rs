@@ -213,14 +213,19 @@ impl Layout {
     /// What the family calls a part of its model.
     pub(crate) fn model_name(&self, part: ModelPart) -> &'static str {
         let mut parts = self.model.iter();
-        parts.find(|(_, other)| *other == part).map_or("", |(name, _)| name)
+        parts
+            .find(|(_, other)| *other == part)
+            .map_or("", |(name, _)| name)
     }
 
     /// The path of what lies between the layers of a block's feed-forward network.
     pub(crate) fn activation(&self, block: usize) -> String {
         let blocks = self.model_name(ModelPart::Blocks);
         let mlp = self.block.iter().find(|(_, part)| *part == BlockPart::Mlp);
-        let act = self.mlp.iter().find(|(_, part)| *part == MlpPart::Activation);
+        let act = self
+            .mlp
+            .iter()
+            .find(|(_, part)| *part == MlpPart::Activation);
         let mlp = mlp.map_or("", |(name, _)| name);
         let act = act.map_or("", |(name, _)| name);
         format!("{}.{blocks}.{block}.{mlp}.{act}", self.base)

@@ -78,7 +78,9 @@ impl Adaptable for DenseForCausalLM {
         let layout = self.switches().layout;
         let tied = || {
             let [rows, d] = self.base.embedding.base_layer.dims();
-            Tree::Leaf(format!("Linear(in_features={d}, out_features={rows}, bias=False)"))
+            Tree::Leaf(format!(
+                "Linear(in_features={d}, out_features={rows}, bias=False)"
+            ))
         };
         let head = self.head.as_ref().map_or_else(tied, Adaptable::tree);
         let children = vec![
@@ -130,9 +132,20 @@ impl Decoder for DenseForCausalLM {
         let embedding = embedding.with_initializer(initializer).init(device);
         let blocks = switches.layers.iter();
         let blocks = blocks.map(|&layer| Block::new(&switches, layer, device));
-        let head = || linear([d, switches.vocab_size], switches.head_bias, &switches, device);
+        let head = || {
+            linear(
+                [d, switches.vocab_size],
+                switches.head_bias,
+                &switches,
+                device,
+            )
+        };
         let layout = &switches.layout;
-        let embedding_path = format!("{}.{}", layout.base, layout.model_name(ModelPart::Embedding));
+        let embedding_path = format!(
+            "{}.{}",
+            layout.base,
+            layout.model_name(ModelPart::Embedding)
+        );
         Self {
             head: (!switches.tied).then(head),
             embedding_path,
@@ -191,7 +204,10 @@ impl Decoder for DenseForCausalLM {
     }
 
     fn embed_tokens(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        scaled(self.base.embedding.forward(ids), self.switches().embedding_scale)
+        scaled(
+            self.base.embedding.forward(ids),
+            self.switches().embedding_scale,
+        )
     }
 
     fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {

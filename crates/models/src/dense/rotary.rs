@@ -91,10 +91,14 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, theta_key: &str) -> Result<R
         "default" => Scaling::None,
         "linear" => Scaling::Linear { factor: factor()? },
         "dynamic" | "ntk_alpha" if dim <= 2 => {
-            return Err(format!("rope_type = {name:?} needs more than {dim} rotated values"));
+            return Err(format!(
+                "rope_type = {name:?} needs more than {dim} rotated values"
+            ));
         }
         "dynamic" if table.number_if("alpha")?.is_some_and(|alpha| alpha != 0.0) => {
-            Scaling::Alpha { alpha: positive(table, "alpha")? }
+            Scaling::Alpha {
+                alpha: positive(table, "alpha")?,
+            }
         }
         "dynamic" => Scaling::Dynamic {
             factor: factor()?,

@@ -208,7 +208,10 @@ impl Switches {
     pub fn slide(&mut self, keys: &Keys, slides: impl Fn(usize) -> bool) -> Result<()> {
         let window = keys.size_if("sliding_window")?;
         let given = keys.texts_if("layer_types")?;
-        if let Some(types) = given.as_ref().filter(|types| types.len() < self.layers.len()) {
+        if let Some(types) = given
+            .as_ref()
+            .filter(|types| types.len() < self.layers.len())
+        {
             let (types, layers) = (types.len(), self.layers.len());
             return Err(format!(
                 "layer_types has {types} entries and num_hidden_layers is {layers}"
@@ -227,7 +230,8 @@ impl Switches {
                 }
             };
             if slides {
-                let missing = "layer_types has \"sliding_attention\", but sliding_window is missing";
+                let missing =
+                    "layer_types has \"sliding_attention\", but sliding_window is missing";
                 layer.window = Some(window.ok_or(missing)?);
             }
         }
@@ -240,7 +244,9 @@ impl Switches {
     /// A window that is no size.
     pub fn slide_all(&mut self, keys: &Keys) -> Result<()> {
         let window = keys.size_if("sliding_window")?;
-        self.layers.iter_mut().for_each(|layer| layer.window = window);
+        self.layers
+            .iter_mut()
+            .for_each(|layer| layer.window = window);
         Ok(())
     }
 

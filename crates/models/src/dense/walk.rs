@@ -92,7 +92,14 @@ macro_rules! shown_as_they_are {
     )*};
 }
 
-shown_as_they_are!(Attention, Mlp, Norm, Vec<Block>, Dropout, LoraAdapter<Linear>);
+shown_as_they_are!(
+    Attention,
+    Mlp,
+    Norm,
+    Vec<Block>,
+    Dropout,
+    LoraAdapter<Linear>
+);
 
 impl Shown for LoraAdapter<Xielu> {
     fn shown(&self, _: &Switches) -> Tree {
@@ -114,7 +121,9 @@ impl Shown for LoraAdapter<Embedding> {
     fn shown(&self, switches: &Switches) -> Tree {
         let [rows, d] = self.base_layer.dims();
         let class = switches.layout.embedding_class;
-        let padding = switches.empty_row().map(|row| format!(", padding_idx={row}"));
+        let padding = switches
+            .empty_row()
+            .map(|row| format!(", padding_idx={row}"));
         let padding = padding.unwrap_or_default();
         self.describe_around(Tree::Leaf(format!("{class}({rows}, {d}{padding})")))
     }

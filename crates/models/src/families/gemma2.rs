@@ -38,10 +38,7 @@ pub(super) fn scores(keys: &Keys, switches: &mut Switches) -> Result<(), String>
         return Err(format!("query_pre_attn_scalar = {scalar} is not above 0"));
     }
     switches.score_scale = 1.0 / scalar.sqrt();
-    let cap = |key| {
-        keys.number_if(key)
-            .map(|cap| cap.filter(|&cap| cap != 0.0))
-    };
+    let cap = |key| keys.number_if(key).map(|cap| cap.filter(|&cap| cap != 0.0));
     switches.score_cap = cap("attn_logit_softcapping")?;
     switches.logit_cap = cap("final_logit_softcapping")?;
     common(keys, switches)

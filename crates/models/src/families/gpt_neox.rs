@@ -51,7 +51,11 @@ pub const FAMILY: Family = Family {
                 there: "embed_out.",
                 written: true,
             }],
-            left_out: &["attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"],
+            left_out: &[
+                "attention.bias",
+                "attention.masked_bias",
+                "rotary_emb.inv_freq",
+            ],
             ..LLAMA
         };
         switches.mlp_bias = true;

@@ -1,7 +1,7 @@
 //! Mistral 7B, Nemo.
 
-use crate::dense::layout::{LLAMA, Layout};
 use crate::dense::Family;
+use crate::dense::layout::{LLAMA, Layout};
 use crate::parts::NormKind;
 
 /// `model_type = "mistral"`: Llama with a sliding window in every layer.

@@ -134,7 +134,9 @@ impl Rope {
             } => {
                 let factors = if length > *original { long } else { short };
                 let powers = powers(self.theta).into_iter().zip(factors);
-                powers.map(|(power, factor)| 1.0 / (factor * power)).collect()
+                powers
+                    .map(|(power, factor)| 1.0 / (factor * power))
+                    .collect()
             }
         }
     }
