@@ -1,5 +1,7 @@
 //! Activation functions by kind.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -10,6 +12,7 @@ use burn::tensor::{Tensor, activation};
 use crate::cpu::ActivationKind;
 use crate::cpu::activation as cpu;
 use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::remade::{Remade, can_remake};
 
 /// The function of every value, `[tokens, d]`.
 ///
@@ -54,7 +57,13 @@ impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
             OpsKind::Tracked(prepared) => {
                 let x = contiguous(x.into_primitive());
                 let output = Flex::activation_kernel(x.clone(), kind);
-                prepared.finish((x, kind), output)
+                let again = Remade::new({
+                    let x = x.clone();
+                    move || cpu::activate(kind, values(&x))
+                });
+                let output = prepared.finish((x, kind, again.clone()), output);
+                can_remake::<C>(&output, &again);
+                output
             }
             OpsKind::UnTracked(prepared) => {
                 prepared.finish(Flex::activation_kernel(x.into_primitive(), kind))
@@ -67,13 +76,14 @@ impl<C: CheckpointStrategy> ActivationKernel for Autodiff<Flex, C> {
 struct ActivationBackward;
 
 impl Backward<Flex, 1> for ActivationBackward {
-    type State = (FloatTensor<Flex>, ActivationKind);
+    /// `x`, the kind, and what makes the output again.
+    type State = (FloatTensor<Flex>, ActivationKind, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_x] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         if let Some(node) = of_x {
-            let (x, kind) = ops.state;
+            let (x, kind, _) = ops.state;
             let [rows, d] = x.shape().dims();
             let gradient = cpu::activate_backward(kind, values(&x), values(&grad));
             grads.register::<Flex>(node.id, tensor_of(gradient, [rows, d]));

@@ -1,5 +1,7 @@
 //! The gate of a feed-forward network.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -11,6 +13,7 @@ use crate::activation;
 use crate::cpu::ActivationKind;
 use crate::cpu::activation as cpu;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, takes, tensor_of, values};
+use crate::remade::{Remade, can_remake};
 
 /// `activation(gate) · up`, value by value (SwiGLU and its kin, arXiv 2002.05202): all are
 /// `[tokens, inner]`.
@@ -54,25 +57,29 @@ trait GluKernel: Backend {
     ) -> FloatTensor<Self>;
 }
 
+/// The output's values, of contiguous inputs.
+fn output(
+    gate: &FloatTensor<Flex>,
+    up: Option<&FloatTensor<Flex>>,
+    activation: ActivationKind,
+) -> Vec<f32> {
+    let [_, width] = gate.shape().dims();
+    match up {
+        Some(up) => cpu::glu(activation, values(gate), values(up)),
+        None => cpu::packed_glu(activation, values(gate), width / 2),
+    }
+}
+
 impl GluKernel for Flex {
     fn glu_kernel(
         gate: FloatTensor<Self>,
         up: Optional<Self>,
         activation: ActivationKind,
     ) -> FloatTensor<Self> {
-        let gate = contiguous(gate);
+        let (gate, up) = (contiguous(gate), up.given().map(contiguous));
         let [rows, width] = gate.shape().dims();
-        match up.given().map(contiguous) {
-            Some(up) => {
-                let output = cpu::glu(activation, values(&gate), values(&up));
-                tensor_of(output, [rows, width])
-            }
-            None => {
-                let inner = width / 2;
-                let output = cpu::packed_glu(activation, values(&gate), inner);
-                tensor_of(output, [rows, inner])
-            }
-        }
+        let inner = if up.is_some() { width } else { width / 2 };
+        tensor_of(output(&gate, up.as_ref(), activation), [rows, inner])
     }
 }
 
@@ -86,10 +93,19 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
         let inner_up = up.as_ref().map(|up| contiguous(up.primitive().clone()));
         let nodes = [gate.node(), or_constant::<C>(up).node()];
         let gate = contiguous(gate.into_primitive());
-        let output = Flex::glu_kernel(gate.clone(), Optional::new(inner_up.clone()), activation);
+        let made = Flex::glu_kernel(gate.clone(), Optional::new(inner_up.clone()), activation);
         match GluBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((gate, inner_up, activation), output),
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
+            OpsKind::Tracked(prepared) => {
+                let again = Remade::new({
+                    let (gate, up) = (gate.clone(), inner_up.clone());
+                    move || output(&gate, up.as_ref(), activation)
+                });
+                let state = (gate, inner_up, activation, again.clone());
+                let made = prepared.finish(state, made);
+                can_remake::<C>(&made, &again);
+                made
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(made),
         }
     }
 }
@@ -98,13 +114,18 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
 struct GluBackward;
 
 impl Backward<Flex, 2> for GluBackward {
-    /// `gate`, `up` and the kind of the activation.
-    type State = (FloatTensor<Flex>, Option<FloatTensor<Flex>>, ActivationKind);
+    /// `gate`, `up`, the kind of the activation, and what makes the output again.
+    type State = (
+        FloatTensor<Flex>,
+        Option<FloatTensor<Flex>>,
+        ActivationKind,
+        Arc<Remade>,
+    );
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_gate, of_up] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
-        let (gate, up, activation) = ops.state;
+        let (gate, up, activation, _) = ops.state;
         let [rows, width] = gate.shape().dims();
         let (gate, grad) = (values(&gate), values(&grad));
         let gradients = match up {

@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod product;
 mod quantized;
+mod remade;
 mod rms_norm;
 mod rope;
 mod rows;

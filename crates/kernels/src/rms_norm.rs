@@ -1,5 +1,7 @@
 //! The root-mean-square norm.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -9,6 +11,7 @@ use burn::tensor::Tensor;
 
 use crate::cpu::rms_norm as cpu;
 use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::remade::{Remade, can_remake};
 
 /// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` over the last axis (arXiv 1910.07467): `x` is
 /// `[rows, d]`, `weight` is `[d]`. `offset` is 0, or 1 where a model keeps its norms' distance from
@@ -80,7 +83,16 @@ impl<C: CheckpointStrategy> RmsNormKernel for Autodiff<Flex, C> {
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prepared) => prepared.finish((x, weight, epsilon, offset), output),
+            OpsKind::Tracked(prepared) => {
+                let again = Remade::new({
+                    let (x, weight) = (x.clone(), weight.clone());
+                    move || cpu::rms_norm(values(&x), &factor(&weight, offset), epsilon)
+                });
+                let state = (x, weight, epsilon, offset, again.clone());
+                let output = prepared.finish(state, output);
+                can_remake::<C>(&output, &again);
+                output
+            }
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
@@ -90,13 +102,13 @@ impl<C: CheckpointStrategy> RmsNormKernel for Autodiff<Flex, C> {
 struct RmsNormBackward;
 
 impl Backward<Flex, 2> for RmsNormBackward {
-    /// `x`, `weight`, `epsilon` and `offset`.
-    type State = (FloatTensor<Flex>, FloatTensor<Flex>, f32, f32);
+    /// `x`, `weight`, `epsilon`, `offset`, and what makes the output again.
+    type State = (FloatTensor<Flex>, FloatTensor<Flex>, f32, f32, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_x, of_weight] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
-        let (x, weight, epsilon, offset) = ops.state;
+        let (x, weight, epsilon, offset, _) = ops.state;
         let [rows, d] = x.shape().dims();
         let (x, grad) = (values(&x), values(&grad));
         if let Some(node) = of_weight {

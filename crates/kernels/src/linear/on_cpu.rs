@@ -1,5 +1,7 @@
 //! The specialised body of a linear layer and its backward pass.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
@@ -18,6 +20,7 @@ use crate::flex::{
     widened,
 };
 use crate::quantized::{Form, Packed};
+use crate::remade::{Remade, remade};
 
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait LinearKernel: Backend {
@@ -103,11 +106,27 @@ pub(super) struct Factors {
     pub dropout: Option<Dropout>,
 }
 
+/// A layer's input, row after row.
+#[derive(Clone, Debug)]
+enum Input {
+    Kept(FloatTensor<Flex>),
+    Remade(Arc<Remade>),
+}
+
+impl Input {
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::Kept(x) => values(x),
+            Self::Remade(x) => x.values(),
+        }
+    }
+}
+
 /// The parts of a layer as the CPU reads them.
 #[derive(Clone, Debug)]
 struct State {
     /// The input, as long as a gradient needs it, and its size.
-    x: Option<FloatTensor<Flex>>,
+    x: Option<Input>,
     tokens: usize,
     weight: Readable,
     lora: Option<LoraState>,
@@ -180,7 +199,7 @@ impl State {
             lora
         });
         let state = Self {
-            x: Some(x),
+            x: Some(Input::Kept(x)),
             tokens,
             weight,
             lora,
@@ -194,7 +213,7 @@ impl State {
         bias: Option<FloatTensor<Flex>>,
         residual: Option<FloatTensor<Flex>>,
     ) -> FloatTensor<Flex> {
-        let [_, d_out] = self.weight.dims();
+        let [d_in, d_out] = self.weight.dims();
         let (bias, residual) = (bias.map(contiguous), residual.map(contiguous));
         let x = self.x.as_ref().expect("there in the forward pass");
         let output = filled(self.tokens * d_out, |out| {
@@ -208,7 +227,8 @@ impl State {
                 }
             };
             let mut out = MatrixMut::new(out, self.tokens, d_out);
-            let x = Left::new(packed.as_ref(), matrix(x));
+            let x = Matrix::new(x.values(), self.tokens, d_in);
+            let x = Left::new(packed.as_ref(), x);
             self.weight.with(|weight| weight.product(x, onto, &mut out));
             if let Some(lora) = &self.lora {
                 let hidden = Matrix::new(&lora.hidden, self.tokens, lora.r);
@@ -306,11 +326,14 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
             node(a),
             node(b),
         ];
+        let again = remade::<C>(&x);
         let x = x.into_primitive();
         let (mut state, packed) = State::new(x, weight.into(), inner_a.zip(inner_b), factors);
         let output = state.forward(packed, inner_bias, inner_residual);
-        if !needs_x {
-            state.x = None;
+        match again {
+            _ if !needs_x => state.x = None,
+            Some(again) => state.x = Some(Input::Remade(again)),
+            None => {}
         }
         match LinearBackward
             .prepare::<C>(nodes)
@@ -350,7 +373,7 @@ impl Backward<Flex, 6> for LinearBackward {
             (of_a, &state.lora, &of_hidden, &state.x)
         {
             let hidden = Matrix::new(hidden, state.tokens, lora.r).transposed();
-            let gradient = dropped(values(x), d_in, lora.factors.dropout, |x| {
+            let gradient = dropped(x.values(), d_in, lora.factors.dropout, |x| {
                 times(hidden, Matrix::new(x, state.tokens, d_in))
             });
             grads.register::<Flex>(node.id, tensor_of(gradient, [lora.r, d_in]));
@@ -359,7 +382,8 @@ impl Backward<Flex, 6> for LinearBackward {
             grads.register::<Flex>(node.id, state.x_gradient(left, of_hidden.as_deref()));
         }
         if let (Some(node), Some(x)) = (of_weight, &state.x) {
-            let gradient = times(matrix(x).transposed(), grad);
+            let x = Matrix::new(x.values(), state.tokens, d_in);
+            let gradient = times(x.transposed(), grad);
             grads.register::<Flex>(node.id, tensor_of(gradient, [d_in, d_out]));
         }
         if let Some(node) = of_bias {

@@ -1,0 +1,122 @@
+//! Outputs that are made again for a gradient, since that costs less than keeping them.
+//!
+//! A norm and an activation keep their inputs, and a linear layer after them would keep its own for
+//! the gradients of its weight or of LoRA. It asks here first: what is made from tensors that are
+//! kept anyway need not be kept once more. The values are the same to the bit.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+
+use crate::flex::OnTape;
+
+/// The values of an output, made when they are first asked for and then there for all who hold it.
+pub(crate) struct Remade {
+    make: Box<dyn Fn() -> Vec<f32> + Send + Sync>,
+    made: OnceLock<Vec<f32>>,
+}
+
+impl Remade {
+    /// `make` makes the values, row after row, as the forward pass did.
+    pub(crate) fn new(make: impl Fn() -> Vec<f32> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            make: Box::new(make),
+            made: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        self.made.get_or_init(|| (self.make)())
+    }
+}
+
+impl fmt::Debug for Remade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remade").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// Of outputs whose operation may still have a backward pass.
+    static KNOWN: RefCell<HashMap<NodeId, Weak<Remade>>> = RefCell::default();
+}
+
+/// Says how an output is made again. Whoever says it holds `remade` until its own backward pass.
+pub(crate) fn can_remake<C: CheckpointStrategy>(output: &OnTape<C>, remade: &Arc<Remade>) {
+    KNOWN.with_borrow_mut(|known| {
+        known.retain(|_, remade| remade.strong_count() > 0);
+        known.insert(output.id(), Arc::downgrade(remade));
+    });
+}
+
+/// How a tensor is made again, if it is known.
+pub(crate) fn remade<C: CheckpointStrategy>(tensor: &OnTape<C>) -> Option<Arc<Remade>> {
+    KNOWN.with_borrow(|known| known.get(&tensor.id())?.upgrade())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::TensorMetadata;
+    use burn::tensor::Tensor;
+
+    use crate::cpu::ActivationKind::{GeluTanh, Silu};
+    use crate::testing::random;
+    use crate::{Lora, activate, glu, layer_norm, linear, rms_norm};
+
+    const SHAPE: [usize; 2] = [30, 20];
+
+    fn on_tape(tensor: &Tensor<2>) -> Tensor<2> {
+        tensor.clone().autodiff().require_grad()
+    }
+
+    fn outputs(x: &Tensor<2>, y: &Tensor<2>) -> [Tensor<2>; 4] {
+        let weight = random([1, SHAPE[1]], 1.0).squeeze_dim::<1>(0);
+        let [x, y] = [on_tape(x), on_tape(y)];
+        [
+            layer_norm(x.clone(), weight.clone(), None, 1e-5),
+            rms_norm(x.clone(), weight, 1e-5, 1.0),
+            activate(x.clone(), GeluTanh),
+            glu(x, y, Silu),
+        ]
+    }
+
+    fn layer(x: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+        let lora = Lora {
+            a: a.clone(),
+            b: b.clone(),
+            scaling: 1.0,
+            dropout: 0.0,
+        };
+        let weight = Tensor::ones([SHAPE[1], 10], &x.device());
+        linear(x, weight, None, None, Some(lora))
+    }
+
+    /// Nobody keeps the output, and the gradients are those of a layer that keeps it, bit for bit.
+    #[test]
+    fn is_not_kept_and_gives_the_same_gradients() {
+        let (x, y) = (random(SHAPE, 1.0), random(SHAPE, 1.0));
+        let (a, b) = (random([4, SHAPE[1]], 1.0), random([10, 4], 1.0));
+        for output in outputs(&x, &y) {
+            let [a, b] = [on_tape(&a), on_tape(&b)];
+            let kept = on_tape(&output.clone().inner().mul_scalar(1.0));
+            let gradient = |x: Tensor<2>| {
+                let gradients = layer(x, &a, &b).sum().backward();
+                a.grad(&gradients).unwrap().into_data()
+            };
+            let wanted = gradient(kept.clone());
+            let result = layer(output.clone(), &a, &b);
+            assert!(output.into_dispatch().can_mut());
+            let gradients = result.sum().backward();
+            let found = a.grad(&gradients).unwrap().into_data();
+            found.assert_eq(&wanted, true);
+            // What nobody can make again is kept.
+            let result = layer(kept.clone(), &a, &b);
+            assert!(!kept.into_dispatch().can_mut());
+            drop(result);
+        }
+    }
+}
