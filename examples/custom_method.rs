@@ -59,10 +59,8 @@ impl Method for GainConfig {
         if self.max_gain > 0.0 && self.max_gain.is_finite() {
             return Ok(());
         }
-        Err(PeftError::Config(format!(
-            "max_gain = {}: must be above 0",
-            self.max_gain
-        )))
+        let problem = "must be above 0";
+        Err(PeftError::value("max_gain", self.max_gain, problem))
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {

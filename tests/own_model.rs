@@ -215,6 +215,20 @@ fn the_librarys_page_has_the_configuration_of_every_method() {
 }
 
 #[test]
+fn the_page_on_methods_shows_lines_of_the_registry() {
+    let page = include_str!("../docs/adding-a-method.md");
+    let registry = include_str!("../crates/peft/src/methods/mod.rs");
+    let diffs: Vec<&str> = page.split("```diff\n").skip(1).collect();
+    assert_eq!(diffs.len(), 3);
+    for diff in diffs {
+        let (diff, _) = diff.split_once("```").unwrap();
+        let before = diff.lines().filter_map(|line| line.strip_prefix(' '));
+        let before: Vec<&str> = before.collect();
+        assert!(registry.contains(&before.join("\n")), "{before:?}");
+    }
+}
+
+#[test]
 fn the_readme_shows_the_program_of_the_example() {
     let readme = include_str!("../README.md");
     let example = include_str!("../examples/own_model.rs");

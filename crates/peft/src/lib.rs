@@ -6,7 +6,22 @@
 //!   ([`LoraConfig`], [`IA3Config`], or any other [`Method`]); everything else is frozen.
 //! - [`PeftModel`] counts, prints, switches, merges, saves and loads adapters.
 //!
-//! A method of your own is one file: see `examples/custom_method.rs`.
+//! A method of your own is one file: see `examples/custom_method.rs` and docs/adding-a-method.md.
+//!
+//! Where a line lives:
+//!
+//! | folder | what is in it |
+//! | --- | --- |
+//! | `slot` | a layer with adapters beside it: [`LoraAdapter`], [`Adapter`], [`Slot`] |
+//! | `layers` | the kinds of layers, a file for each: [`BaseLayer`] |
+//! | `method` | what a method answers: [`Method`], [`LayerMethod`], and the traits of few methods |
+//! | `methods` | the methods, a file for each, and the registry; `lora` and `prompt` are folders |
+//! | `model` | [`PeftModel`]: attaching, switching, merging, saving, loading, tying, steps |
+//! | `config` | the keys that methods share, how `adapter_config.json` is read and written |
+//! | `target` | which layers names and patterns choose |
+//! | `files` | PEFT's folders, safetensors files, the keys of a state dict |
+//! | `combine` | several adapters as one |
+//! | `maths` | decompositions, and PyTorch's random numbers |
 
 extern crate self as burn_peft;
 
@@ -26,7 +41,7 @@ mod tree;
 
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
-pub use burn_peft_kernels::{QuantType, Quantization, QuantizedWeight, set_seed, with_seed};
+pub use burn_peft_kernels::{Lora, QuantType, Quantization, QuantizedWeight, set_seed, with_seed};
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};
 pub use files::tensor_file;
@@ -50,6 +65,11 @@ pub use slot::{
     PartInput, SharedParam, Slot, SlotState, Tensors,
 };
 pub use tree::Tree;
+
+// Its program is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-method.md")]
+struct AddingAMethodPage;
 
 // What the macros write names it.
 #[doc(hidden)]

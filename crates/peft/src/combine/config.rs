@@ -41,7 +41,7 @@ pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<L
 /// Whether an adapter has no copies of layers.
 pub(super) fn no_copies(name: &str, common: &CommonConfig) -> Result<()> {
     match common.modules_to_save.as_ref().filter(|n| !n.is_empty()) {
-        Some(names) => Err(PeftError::Adapter(format!(
+        Some(names) => Err(PeftError::not_combinable(format!(
             "{name}: modules_to_save = {}: copies of layers cannot be combined",
             names.join(", ")
         ))),
@@ -52,7 +52,12 @@ pub(super) fn no_copies(name: &str, common: &CommonConfig) -> Result<()> {
 /// Whether an adapter is made of factors alone and chooses layers as the first does.
 fn check(part: &Lora, first: &Lora) -> Result<()> {
     let (common, other) = (&part.config.common, &first.config.common);
-    let refuse = |reason: String| Err(PeftError::Adapter(format!("{}: {reason}", part.name)));
+    let refuse = |reason: String| {
+        Err(PeftError::not_combinable(format!(
+            "{}: {reason}",
+            part.name
+        )))
+    };
     no_copies(&part.name, common)?;
     if part.config.bias != Bias::None || part.config.lora_bias {
         return refuse("trained biases (bias, lora_bias) cannot be combined".into());
@@ -94,7 +99,7 @@ fn rank(adapters: &[Lora], combination: &Combination) -> Result<usize> {
     match combination.combination_type {
         CombinationType::Cat => Ok(ranks.iter().sum()),
         _ if combination.is_by_svd() => Ok(combination.svd_rank.unwrap_or(most)),
-        kind if ranks.iter().any(|&rank| rank != most) => Err(PeftError::Adapter(format!(
+        kind if ranks.iter().any(|&rank| rank != most) => Err(PeftError::not_combinable(format!(
             "combination_type {kind} needs adapters of one rank, these have {}: use cat, svd or a \
              type that ends with _svd",
             (ranks.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", ")
@@ -130,7 +135,7 @@ pub(super) fn united(key: &str, all: Vec<&TargetModules>) -> Result<Option<Targe
         }
     }
     match (names.is_empty(), patterns.is_empty()) {
-        (false, false) => Err(PeftError::Adapter(format!(
+        (false, false) => Err(PeftError::not_combinable(format!(
             "the adapters' {key} are a list in one and a pattern in another: they cannot be \
              combined"
         ))),

@@ -20,7 +20,7 @@ pub(super) fn combine(
     adapters: &[WeightedAdapter<IA3Config>],
     combination: &Combination,
 ) -> Result<Combined> {
-    let refuse = |reason: String| Err(PeftError::Adapter(reason));
+    let refuse = |reason: String| Err(PeftError::not_combinable(reason));
     let kind = combination.combination_type;
     if kind != CombinationType::Linear {
         return refuse(format!(

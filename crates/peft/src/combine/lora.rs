@@ -57,7 +57,7 @@ pub(super) fn combine_with(
     for (path, parts) in &layers {
         let first = &parts[0];
         if let Some(other) = parts.iter().find(|other| !other.fits(first)) {
-            return Err(PeftError::Adapter(format!(
+            return Err(PeftError::not_combinable(format!(
                 "the adapters are of different models: at {path}, {} goes from {} to {} features \
                  and {} from {} to {}",
                 first.adapter, first.d_in, first.d_out, other.adapter, other.d_in, other.d_out
@@ -116,7 +116,7 @@ const KEYS: [[&str; 2]; 2] = [
 /// The factors of every layer of an adapter, by the layer's path.
 pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
     let name = &part.name;
-    let refuse = |reason: String| Err(PeftError::Adapter(format!("{name} {reason}")));
+    let refuse = |reason: String| Err(PeftError::not_combinable(format!("{name} {reason}")));
     let mut found = Vec::new();
     for (key, a) in &part.tensors {
         let path = key.strip_prefix(PREFIX).unwrap_or(key);
@@ -201,7 +201,7 @@ fn combined_factors(
     }
     let rank = parts[0].r;
     if let Some(other) = parts.iter().find(|other| other.r != rank) {
-        return Err(PeftError::Adapter(format!(
+        return Err(PeftError::not_combinable(format!(
             "at {path}, {} has rank {rank} and {} rank {}: combine them with cat, svd or a type \
              that ends with _svd",
             parts[0].adapter, other.adapter, other.r

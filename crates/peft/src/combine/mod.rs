@@ -111,7 +111,7 @@ impl<M: BaseModel> PeftModel<M> {
 /// fit each other, hold more than their method's tensors, or if an option of the combination is
 /// missing or out of range.
 pub fn combine(adapters: Vec<WeightedAdapter>, combination: &Combination) -> Result<Combined> {
-    let refuse = |reason: String| Err(PeftError::Adapter(reason));
+    let refuse = |reason: String| Err(PeftError::not_combinable(reason));
     let Some(first) = adapters.first() else {
         return refuse("there is no adapter to combine: name at least one".into());
     };

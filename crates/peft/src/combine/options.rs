@@ -143,7 +143,7 @@ impl Combination {
 
     pub(super) fn validate(&self) -> Result<()> {
         let kind = self.combination_type;
-        let fail = |reason: String| Err(PeftError::Adapter(reason));
+        let fail = |reason: String| Err(PeftError::not_combinable(reason));
         let prunes = self
             .arithmetic()
             .is_some_and(|(arithmetic, _)| arithmetic != Arithmetic::Linear);

@@ -27,8 +27,10 @@ pub fn bias(value: &str, only: &str) -> Result<Bias> {
         "none" => Ok(Bias::None),
         "all" => Ok(Bias::All),
         value if value == only => Ok(Bias::LoraOnly),
-        value => Err(PeftError::Config(format!(
-            "bias = {value:?}: must be \"none\", \"all\" or \"{only}\""
-        ))),
+        value => Err(PeftError::value(
+            "bias",
+            format!("{value:?}"),
+            format!("must be \"none\", \"all\" or \"{only}\""),
+        )),
     }
 }

@@ -49,9 +49,7 @@ pub(crate) fn within<T: PartialOrd + Display>(
     };
     let bounds: Vec<_> = [from, to].into_iter().flatten().collect();
     let bounds = bounds.join(" and ");
-    Err(PeftError::Config(format!(
-        "{key} = {value}: must be {bounds}"
-    )))
+    Err(PeftError::value(key, value, format!("must be {bounds}")))
 }
 
 /// As [`within`] for every value of a table by patterns, such as `rank_pattern`.
@@ -93,10 +91,11 @@ pub(crate) fn allocatable(name: &str, shape: &[usize]) -> Result<()> {
     if numbers.is_some_and(|numbers| numbers <= NUMBERS) {
         return Ok(());
     }
-    Err(PeftError::Config(format!(
-        "the tensor {name} would have the shape {shape:?}, and at most {NUMBERS} numbers are \
-         possible: choose a smaller rank or size"
-    )))
+    Err(PeftError::TooLarge {
+        tensor: name.to_string(),
+        shape: shape.to_vec(),
+        most: NUMBERS,
+    })
 }
 
 #[cfg(test)]

@@ -222,20 +222,34 @@ impl CommonConfig {
     pub fn validate(&self) -> Result<()> {
         let (indices, patterns) = (self.layer_indices(), self.layer_patterns());
         if let Some(target @ TargetModules::Pattern(_)) = &self.target_modules {
-            let (key, value) = match (indices, patterns) {
+            let (keys, value): (&[_], _) = match (indices, patterns) {
                 ([], []) => return Ok(()),
-                ([], patterns) => ("layers_pattern", format!("{patterns:?}")),
-                (indices, _) => ("layers_to_transform", format!("{indices:?}")),
+                ([], patterns) => (
+                    &["layers_pattern", "target_modules"],
+                    format!("{patterns:?}"),
+                ),
+                (indices, _) => (
+                    &["layers_to_transform", "target_modules"],
+                    format!("{indices:?}"),
+                ),
             };
-            return Err(PeftError::Config(format!(
-                "{key} = {value} cannot be used with a pattern, target_modules = {target}: list \
-                 the names of the layers, or write the indices into the pattern"
-            )));
+            return Err(PeftError::conflict(
+                keys,
+                format!(
+                    "{} = {value} cannot be used with a pattern, target_modules = \
+                     {target}: list the names of the layers, or write the indices into the \
+                     pattern",
+                    keys[0]
+                ),
+            ));
         }
         if indices.is_empty() && !patterns.is_empty() {
-            return Err(PeftError::Config(format!(
-                "layers_pattern = {patterns:?} needs layers_to_transform, the indices to adapt"
-            )));
+            return Err(PeftError::conflict(
+                &["layers_pattern", "layers_to_transform"],
+                format!(
+                    "layers_pattern = {patterns:?} needs layers_to_transform, the indices to adapt"
+                ),
+            ));
         }
         Ok(())
     }

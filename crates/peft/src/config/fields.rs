@@ -34,14 +34,14 @@ impl Fields {
         let source = source.into();
         match serde_json::from_str(text) {
             Ok(Value::Object(map)) => Ok(Self { map, source }),
-            Ok(other) => Err(PeftError::Config(format!(
-                "{source}: expected a JSON object, found {}",
-                shown(&other)
-            ))),
-            Err(error) => Err(PeftError::Config(format!(
-                "{source}: not JSON: {}",
-                json_problem(text, &error)
-            ))),
+            Ok(other) => Err(PeftError::Syntax {
+                problem: format!("expected a JSON object, found {}", shown(&other)),
+                place: source,
+            }),
+            Err(error) => Err(PeftError::Syntax {
+                problem: format!("not JSON: {}", json_problem(text, &error)),
+                place: source,
+            }),
         }
     }
 
@@ -124,12 +124,9 @@ impl Fields {
                 return Err(self.error(&key, &value, &plain_words(&error.to_string())));
             }
         }
-        T::deserialize(Value::Object(values)).map_err(|error| {
-            PeftError::Config(format!(
-                "{}: {}",
-                self.source,
-                plain_words(&error.to_string())
-            ))
+        T::deserialize(Value::Object(values)).map_err(|error| PeftError::Syntax {
+            place: self.source.clone(),
+            problem: plain_words(&error.to_string()),
         })
     }
 
@@ -145,8 +142,7 @@ impl Fields {
 
     /// An error about the `value` of `key`: `SOURCE: KEY = VALUE: reason`.
     pub fn error(&self, key: &str, value: &Value, reason: &str) -> PeftError {
-        let source = &self.source;
-        PeftError::Config(format!("{source}: {key} = {}: {reason}", shown(value)))
+        PeftError::value(key, shown(value), reason).within(&self.source)
     }
 }
 

@@ -26,10 +26,12 @@ pub(crate) fn svd(
 ) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
     assert_eq!(matrix.len(), rows * cols, "a matrix of {rows} rows");
     if let Some(value) = matrix.iter().find(|value| !value.is_finite()) {
-        return Err(PeftError::Adapter(format!(
-            "a matrix of {rows} x {cols} holds {value}: it has no singular values; the weights \
-             it comes from are broken"
-        )));
+        return Err(PeftError::NotFinite {
+            problem: format!(
+                "a matrix of {rows} x {cols} holds {value}: it has no singular values; the \
+                 weights it comes from are broken"
+            ),
+        });
     }
     let values: Vec<f64> = matrix.iter().map(|&value| value.into()).collect();
     let device = cpu_device();

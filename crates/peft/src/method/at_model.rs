@@ -114,19 +114,24 @@ pub(crate) fn no_place(peft_type: &str, model_type: &str) -> PeftError {
         "" => "this model".to_string(),
         name => format!("this model ({name})"),
     };
-    PeftError::Config(format!(
-        "peft_type = {peft_type:?} acts at the model, with extra positions before a text, and \
-         {model} offers none (Adaptable::model_info): choose a method that acts at layers, such \
-         as \"LORA\""
-    ))
+    PeftError::AtModel {
+        names: vec![peft_type.to_string()],
+        problem: format!(
+            "peft_type = {peft_type:?} acts at the model, with extra positions before a \
+             text, and {model} offers none (Adaptable::model_info): choose a method that \
+             acts at layers, such as \"LORA\""
+        ),
+    }
 }
 
 /// Checks that a method and the model mean the same size.
 pub(crate) fn same_size(key: &str, given: Option<usize>, model: usize) -> Result<usize> {
     match given {
-        Some(given) if given != model => Err(PeftError::Config(format!(
-            "{key} = {given}: the model's is {model}; leave the key out, it is filled in"
-        ))),
+        Some(given) if given != model => Err(PeftError::value(
+            key,
+            given,
+            format!("the model's is {model}; leave the key out, it is filled in"),
+        )),
         _ => Ok(model),
     }
 }

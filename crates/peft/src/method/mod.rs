@@ -101,11 +101,14 @@ pub trait Method: Debug + Send + Sync {
     /// If the configuration does not fit the layer; the error names it. By default always, for
     /// methods that act at the model.
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        Err(PeftError::Config(format!(
-            "peft_type = {:?} does nothing at a layer such as {}",
-            self.peft_type(),
-            layer.path
-        )))
+        Err(PeftError::unfit(
+            &layer.path,
+            format!(
+                "peft_type = {:?} does nothing at a layer such as {}",
+                self.peft_type(),
+                layer.path
+            ),
+        ))
     }
 
     /// What the method does at each of its layers, for a method whose layers depend on each
@@ -179,13 +182,15 @@ impl dyn Method + '_ {
         now: StateDict,
         initial: IndexMap<String, TensorData>,
     ) -> Result<(Arc<dyn Method>, StateDict)> {
-        let method = self.takes_weight().ok_or_else(|| {
-            PeftError::Adapter(format!(
-                "a {} adapter takes nothing from the base, so there is nothing to convert: use \
-                 save_pretrained",
-                self.peft_type()
-            ))
-        })?;
+        let method = self
+            .takes_weight()
+            .ok_or_else(|| PeftError::NotConvertible {
+                problem: format!(
+                    "a {} adapter takes nothing from the base, so there is nothing to \
+                     convert: use save_pretrained",
+                    self.peft_type()
+                ),
+            })?;
         method.subtract_initial(now, initial)
     }
 }

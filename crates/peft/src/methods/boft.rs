@@ -66,10 +66,14 @@ impl Method for BOFTConfig {
     fn validate(&self) -> Result<()> {
         let (size, number) = (self.boft_block_size, self.boft_block_num);
         if (size == 0) == (number == 0) {
-            return Err(PeftError::Config(format!(
-                "boft_block_size = {size} and boft_block_num = {number}: give one of them and set \
-                 the other to 0, since their product is the width of the layer"
-            )));
+            return Err(PeftError::conflict(
+                &["boft_block_size", "boft_block_num"],
+                format!(
+                    "boft_block_size = {size} and boft_block_num = {number}: give one of \
+                     them and set the other to 0, since their product is the width of the \
+                     layer"
+                ),
+            ));
         }
         within("boft_block_size", size, SIDE_OR_NONE)?;
         within("boft_block_num", number, SIDE_OR_NONE)?;
@@ -98,9 +102,10 @@ impl Method for BOFTConfig {
         );
         let fail = |reason: String| {
             let (path, d_in) = (&layer.path, layer.d_in);
-            Err(PeftError::Config(format!(
-                "{path} has {d_in} inputs: {reason}"
-            )))
+            Err(PeftError::unfit(
+                path,
+                format!("{path} has {d_in} inputs: {reason}"),
+            ))
         };
         if !layer.d_in.is_multiple_of(given) {
             let key = match self.boft_block_size {

@@ -122,11 +122,14 @@ impl Method for BottleneckConfig {
         let d = if is_parallel { layer.d_in } else { layer.d_out };
         let m = (d as f64 / self.reduction_factor) as usize;
         if m > 16 * d {
-            return Err(PeftError::Config(format!(
-                "reduction_factor = {} makes {m} features of the {d} of {}: a bottleneck is \
-                 narrower than its layer",
-                self.reduction_factor, layer.path
-            )));
+            return Err(PeftError::unfit(
+                &layer.path,
+                format!(
+                    "reduction_factor = {} makes {m} features of the {d} of {}: a \
+                     bottleneck is narrower than its layer",
+                    self.reduction_factor, layer.path
+                ),
+            ));
         }
         Ok(Arc::new(BottleneckLayer {
             is_parallel,

@@ -67,8 +67,10 @@ impl Method for FourierFTConfig {
     fn validate(&self) -> Result<()> {
         check_frequencies(self.n_frequency, &self.n_frequency_pattern)?;
         if self.random_loc_seed.is_none() {
-            return Err(PeftError::Config(
-                "random_loc_seed = null: the places of the values need a seed".into(),
+            return Err(PeftError::value(
+                "random_loc_seed",
+                "null",
+                "the places of the values need a seed",
             ));
         }
         within("scaling", self.scaling, FACTOR)?;
@@ -124,12 +126,15 @@ pub(super) fn frequencies(
     let (d_in, d_out) = (layer.d_in, layer.d_out);
     match (1..=d_in * d_out).contains(&n) {
         true => Ok(n),
-        false => Err(PeftError::Config(format!(
-            "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} = {}, \
-             the number of its weights",
-            layer.path,
-            d_in * d_out
-        ))),
+        false => Err(PeftError::unfit(
+            &layer.path,
+            format!(
+                "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} \
+                 = {}, the number of its weights",
+                layer.path,
+                d_in * d_out
+            ),
+        )),
     }
 }
 

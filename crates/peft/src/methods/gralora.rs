@@ -73,10 +73,14 @@ impl Method for GraloraConfig {
         within("gralora_dropout", self.gralora_dropout, PROBABILITY)?;
         number_within("alpha", &self.alpha, FACTOR)?;
         if !self.r.is_multiple_of(self.gralora_k) {
-            return Err(PeftError::Config(format!(
-                "r = {}: must be a multiple of gralora_k = {}, among which it is divided",
-                self.r, self.gralora_k
-            )));
+            return Err(PeftError::value(
+                "r",
+                self.r,
+                format!(
+                    "must be a multiple of gralora_k = {}, among which it is divided",
+                    self.gralora_k
+                ),
+            ));
         }
         bias(&self.bias, "gralora_only").map(drop)
     }
@@ -92,11 +96,14 @@ impl Method for GraloraConfig {
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         let (d_in, d_out, k) = (layer.d_in, layer.d_out, self.gralora_k);
         if !d_in.is_multiple_of(k) || !d_out.is_multiple_of(k) {
-            return Err(PeftError::Config(format!(
-                "gralora_k = {k} divides not both sides of {}, which has {d_in} inputs and {d_out} \
-                 outputs",
-                layer.path
-            )));
+            return Err(PeftError::unfit(
+                &layer.path,
+                format!(
+                    "gralora_k = {k} divides not both sides of {}, which has {d_in} inputs \
+                     and {d_out} outputs",
+                    layer.path
+                ),
+            ));
         }
         let alpha = self.alpha.as_f64().unwrap_or(f64::NAN);
         Ok(Arc::new(GraloraLayer {

@@ -101,10 +101,13 @@ impl Method for IA3Config {
         };
         match feedforward.iter().find(|name| !is_adapted(name)) {
             None => Ok(()),
-            Some(name) => Err(PeftError::Config(format!(
-                "feedforward_modules names {name:?}, which is not in target_modules {targets:?}: \
-                 name only layers that are adapted, or none with []"
-            ))),
+            Some(name) => Err(PeftError::conflict(
+                &["feedforward_modules", "target_modules"],
+                format!(
+                    "feedforward_modules names {name:?}, which is not in target_modules \
+                     {targets:?}: name only layers that are adapted, or none with []"
+                ),
+            )),
         }
     }
 
@@ -113,10 +116,13 @@ impl Method for IA3Config {
             return Ok(None);
         }
         let Some((_, feedforward)) = target::ia3_target_modules(model_type) else {
-            return Err(PeftError::Config(format!(
-                "feedforward_modules is not given and has no default for the model type \
-                 {model_type:?}: name the feed-forward layers, or none with []"
-            )));
+            return Err(PeftError::target(
+                "feedforward_modules",
+                format!(
+                    "is not given and has no default for the model type {model_type:?}: \
+                     name the feed-forward layers, or none with []"
+                ),
+            ));
         };
         let mut config = self.clone();
         config.feedforward_modules = Some(feedforward);

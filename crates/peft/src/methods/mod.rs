@@ -218,7 +218,11 @@ pub fn config_of_known_keys(
     let source = fields.source().to_string();
     let config = read_fields(fields)?;
     match config.common().unknown.keys().next() {
-        Some(key) => Err(PeftError::Config(format!("{source}: {}", problem(key)))),
+        Some(key) => Err(PeftError::UnknownKey {
+            key: key.clone(),
+            problem: problem(key),
+        }
+        .within(source)),
         None => checked(config, &source),
     }
 }
@@ -229,25 +233,26 @@ fn read_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     let registry = REGISTRY
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let known = registry.keys().map(String::as_str).collect::<Vec<_>>();
+    let known: Vec<String> = registry.keys().cloned().collect();
     let Some(peft_type) = peft_type else {
-        return Err(PeftError::Config(format!(
-            "{source}: the key `peft_type` is missing; it names the method, one of {}",
-            known.join(", ")
-        )));
+        return Err(PeftError::MissingKey {
+            key: "peft_type",
+            problem: format!(
+                "the key `peft_type` is missing; it names the method, one of {}",
+                known.join(", ")
+            ),
+        }
+        .within(source));
     };
     let Some(read) = registry.get(&peft_type) else {
-        let known = known.join(", ");
-        return Err(PeftError::Config(format!(
-            "{source}: peft_type \"{peft_type}\" is not supported; supported are {known}"
-        )));
+        return Err(PeftError::UnknownMethod { peft_type, known }.within(source));
     };
     read(fields)
 }
 
 /// A configuration whose keys go together.
 fn checked(config: Arc<dyn Method>, source: &str) -> Result<Arc<dyn Method>> {
-    let placed = |error| PeftError::Config(format!("{source}: {error}"));
+    let placed = |error: PeftError| error.within(source);
     config.common().validate().map_err(placed)?;
     config.validate().map_err(placed)?;
     Ok(config)

@@ -80,10 +80,13 @@ impl Method for OFTConfig {
     fn validate(&self) -> Result<()> {
         let (r, size) = (self.r, self.oft_block_size);
         if (r == 0) == (size == 0) {
-            return Err(PeftError::Config(format!(
-                "r = {r} and oft_block_size = {size}: give one of them and set the other to 0, \
-                 since their product is the width of the layer"
-            )));
+            return Err(PeftError::conflict(
+                &["r", "oft_block_size"],
+                format!(
+                    "r = {r} and oft_block_size = {size}: give one of them and set the \
+                     other to 0, since their product is the width of the layer"
+                ),
+            ));
         }
         within("r", r, SIDE_OR_NONE)?;
         within("oft_block_size", size, SIDE_OR_NONE)?;

@@ -114,10 +114,10 @@ impl Method for RandLoraConfig {
         within("randlora_dropout", self.randlora_dropout, PROBABILITY)?;
         number_within("randlora_alpha", &self.randlora_alpha, FACTOR)?;
         if !self.save_projection && !self.sparse && !self.very_sparse {
-            return Err(PeftError::Config(
-                "save_projection = false: dense bases have to stand in the file, set it to true, or \
-                 sparse or very_sparse"
-                    .into(),
+            return Err(PeftError::value(
+                "save_projection",
+                false,
+                "dense bases have to stand in the file, set it to true, or sparse or very_sparse",
             ));
         }
         bias(&self.bias, "randlora_only").map(drop)

@@ -81,14 +81,17 @@ impl Method for TrainableTokensConfig {
 fn check_indices(key: &str, indices: &[usize]) -> Result<()> {
     let mut seen = HashSet::new();
     if indices.is_empty() {
-        return Err(PeftError::Config(format!(
-            "{key} = []: name the ids of the tokens to train"
-        )));
+        return Err(PeftError::value(
+            key,
+            "[]",
+            "name the ids of the tokens to train",
+        ));
     }
     match indices.iter().find(|index| !seen.insert(**index)) {
-        Some(twice) => Err(PeftError::Config(format!(
-            "{key} names the token {twice} twice"
-        ))),
+        Some(twice) => Err(PeftError::target(
+            key,
+            format!("names the token {twice} twice"),
+        )),
         None => Ok(()),
     }
 }
@@ -96,9 +99,10 @@ fn check_indices(key: &str, indices: &[usize]) -> Result<()> {
 /// The model's input embedding; `key` is what would name it otherwise.
 fn input_embedding<'a>(key: &str, layers: &'a [LayerInfo]) -> Result<&'a LayerInfo> {
     layers.iter().find(|layer| layer.is_input).ok_or_else(|| {
-        PeftError::Target(format!(
-            "{key} names no embedding, and the model does not say which is its input embedding"
-        ))
+        PeftError::target(
+            key,
+            "names no embedding, and the model does not say which is its input embedding",
+        )
     })
 }
 
@@ -150,10 +154,10 @@ impl TrainableTokenIndices {
             let named = layers.iter().filter(|layer| layer.path.ends_with(name));
             let named: Vec<_> = named.collect();
             if named.is_empty() {
-                return Err(PeftError::Target(format!(
-                    "{} names {name:?}, which is no layer of the model",
-                    Self::KEY
-                )));
+                return Err(PeftError::target(
+                    Self::KEY,
+                    format!("names {name:?}, which is no layer of the model"),
+                ));
             }
             for layer in named {
                 found.push(method(layer, indices)?);
@@ -186,17 +190,23 @@ impl TokensLayer {
         key: &'static str,
     ) -> Result<Self> {
         if layer.kind != LayerKind::Embedding {
-            return Err(PeftError::Target(format!(
-                "{config_key} names {}, a {} layer: only rows of an embedding can be trained",
-                layer.path, layer.kind
-            )));
+            return Err(PeftError::target(
+                config_key,
+                format!(
+                    "names {}, a {} layer: only rows of an embedding can be trained",
+                    layer.path, layer.kind
+                ),
+            ));
         }
         if let Some(index) = indices.iter().find(|index| **index >= layer.d_in) {
-            return Err(PeftError::Config(format!(
-                "{config_key} names the token {index}, but {} has rows 0 to {}",
-                layer.path,
-                layer.d_in - 1
-            )));
+            return Err(PeftError::unfit(
+                &layer.path,
+                format!(
+                    "{config_key} names the token {index}, but {} has rows 0 to {}",
+                    layer.path,
+                    layer.d_in - 1
+                ),
+            ));
         }
         Ok(Self {
             prefix,

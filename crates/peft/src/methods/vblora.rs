@@ -85,19 +85,19 @@ impl Method for VBLoRAConfig {
         )?;
         within("init_logits_std", self.init_logits_std, DEVIATION)?;
         bias(&self.bias, "vblora_only")?;
-        let fail = |reason: String| Err(PeftError::Config(reason));
         if self.topk > self.num_vectors {
-            return fail(format!(
-                "topk = {}: the bank has no more than num_vectors = {}",
-                self.topk, self.num_vectors
-            ));
+            let problem = format!(
+                "the bank has no more than num_vectors = {}",
+                self.num_vectors
+            );
+            return Err(PeftError::value("topk", self.topk, problem));
         }
         if self.save_only_topk_weights {
-            return fail(
+            return Err(PeftError::conflict(
+                &["save_only_topk_weights"],
                 "save_only_topk_weights = true is not supported: set it to false, and the files \
-                 hold the logits"
-                    .into(),
-            );
+                 hold the logits",
+            ));
         }
         Ok(())
     }
@@ -113,10 +113,13 @@ impl Method for VBLoRAConfig {
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         for (what, size) in [("inputs", layer.d_in), ("outputs", layer.d_out)] {
             if !size.is_multiple_of(self.vector_length) {
-                return Err(PeftError::Config(format!(
-                    "vector_length = {} does not divide the {size} {what} of {}",
-                    self.vector_length, layer.path
-                )));
+                return Err(PeftError::unfit(
+                    &layer.path,
+                    format!(
+                        "vector_length = {} does not divide the {size} {what} of {}",
+                        self.vector_length, layer.path
+                    ),
+                ));
             }
         }
         Ok(Arc::new(VBLoRALayer {

@@ -75,10 +75,11 @@ impl Method for WaveFTConfig {
 
     fn validate(&self) -> Result<()> {
         if !["db1", "haar"].contains(&self.wavelet_family.as_str()) {
-            return Err(PeftError::Config(format!(
-                "wavelet_family = {:?}: not supported; \"db1\" is",
-                self.wavelet_family
-            )));
+            return Err(PeftError::value(
+                "wavelet_family",
+                format!("{:?}", self.wavelet_family),
+                "not supported; \"db1\" is",
+            ));
         }
         check_frequencies(self.n_frequency, &self.n_frequency_pattern)?;
         within("scaling", self.scaling, FACTOR)?;

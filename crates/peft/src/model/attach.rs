@@ -28,10 +28,11 @@ fn check_layer_keys(config: &dyn Method) -> Result<()> {
     let is_lost = |key: &&str| !given[*key].is_null() && !written.contains_key(*key);
     match LAYER_KEYS.into_iter().find(is_lost) {
         None => Ok(()),
-        Some(key) => Err(PeftError::Config(format!(
-            "{key} = {}: {peft_type} has no such key, in PEFT neither: leave it out",
-            given[key]
-        ))),
+        Some(key) => Err(PeftError::value(
+            key,
+            &given[key],
+            format!("{peft_type} has no such key, in PEFT neither: leave it out"),
+        )),
     }
 }
 
@@ -62,10 +63,9 @@ impl<M: BaseModel> PeftModel<M> {
                 .iter()
                 .find(|(_, c)| c.bias() != Bias::None)
         {
-            return Err(PeftError::Config(format!(
-                "the adapter `{other}` already trains the base's biases: of several adapters \
-                 only one can have bias other than \"none\""
-            )));
+            return Err(PeftError::BiasTaken {
+                adapter: other.clone(),
+            });
         }
         if let Some(config) = config.at_model() {
             return self.add_model_adapter(adapter_name, config, numbers);
@@ -95,10 +95,9 @@ impl<M: BaseModel> PeftModel<M> {
         let mut adapted = targets.paths.clone();
         for (path, _) in &further {
             if adapted.contains(path) {
-                return Err(PeftError::Target(format!(
-                    "{path} would get two adapters of one name, one by target_modules and one by \
-                     another key: choose one"
-                )));
+                return Err(PeftError::AdaptedTwice {
+                    layer: path.clone(),
+                });
             }
             adapted.push(path.clone());
         }
@@ -194,15 +193,14 @@ impl<M: BaseModel> PeftModel<M> {
 
     fn check_new_name(&self, name: &str) -> Result<()> {
         if self.peft_config.contains_key(name) {
-            return Err(PeftError::Adapter(format!(
-                "there is an adapter `{name}` already: delete_adapter it, or take another name"
-            )));
+            return Err(PeftError::NameTaken {
+                name: name.to_string(),
+            });
         }
         if name.is_empty() || name.contains(['.', '/', '\\']) {
-            return Err(PeftError::Adapter(format!(
-                "the adapter name {name:?} is not usable: it becomes part of parameter names and \
-                 a folder, so it has to be non-empty and without dots and slashes"
-            )));
+            return Err(PeftError::BadName {
+                name: name.to_string(),
+            });
         }
         Ok(())
     }
@@ -213,13 +211,13 @@ pub(crate) fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Re
     for spec in specs.iter().filter(|spec| spec.saved && !spec.shared) {
         let sides = spec.shape.iter();
         let needed = sides.fold(1_usize, |needed, &side| needed.saturating_mul(side));
-        *numbers = numbers.checked_sub(needed).ok_or_else(|| {
-            PeftError::Config(format!(
-                "the adapter's file is too small for its configuration: at {path} {} would be \
-                 {:?}; adapter_config.json is not the one it was saved with",
-                spec.key, spec.shape
-            ))
-        })?;
+        *numbers = numbers
+            .checked_sub(needed)
+            .ok_or_else(|| PeftError::TooSmall {
+                layer: path.to_string(),
+                tensor: spec.key.to_string(),
+                shape: spec.shape.clone(),
+            })?;
     }
     Ok(())
 }

@@ -37,10 +37,12 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn convert_to_lora(&self, adapter_name: &str, r: usize) -> Result<Conversion> {
         let old = self.config(adapter_name)?;
         let refuse = |reason: String| {
-            Err(PeftError::Adapter(format!(
-                "the adapter `{adapter_name}` ({}) cannot be converted to LoRA: {reason}",
-                old.peft_type()
-            )))
+            Err(PeftError::NotConvertible {
+                problem: format!(
+                    "the adapter `{adapter_name}` ({}) cannot be converted to LoRA: {reason}",
+                    old.peft_type()
+                ),
+            })
         };
         if old.bias() != Bias::None {
             return refuse("it trains biases of the base".into());

@@ -83,18 +83,11 @@ fn check(
         return Ok(());
     }
     if norms.found.is_empty() && !model.devices().iter().any(Device::is_autodiff) {
-        return Err(PeftError::Adapter(
-            "the model keeps no gradients, since it is not in training: call .train() on it before \
-             its forward pass, as in get_peft_model(model, config)?.train()"
-                .into(),
-        ));
+        return Err(PeftError::NotTraining);
     }
     let count = lost.len();
     lost.truncate(8);
-    Err(PeftError::Adapter(format!(
-        "{count} trainable tensors would not learn, since the loss does not depend on them: {}",
-        lost.join(", ")
-    )))
+    Err(PeftError::NoGradient { count, first: lost })
 }
 
 /// The tensors that wait for another one to leave zero, or for a batch that needs them.

@@ -43,9 +43,11 @@ impl<M: BaseModel> PeftModel<M> {
             merged |= slot.state().merged.iter().any(|name| name == adapter_name);
         });
         if merged {
-            return Err(PeftError::Adapter(format!(
-                "the adapter `{adapter_name}` is merged into the weights: unmerge it first"
-            )));
+            return Err(PeftError::Merged {
+                problem: format!(
+                    "the adapter `{adapter_name}` is merged into the weights: unmerge it first"
+                ),
+            });
         }
         let layers: Vec<LayerInfo> = self.layers();
         let model_type = self.base_model.model_type();
@@ -110,10 +112,12 @@ impl<M: BaseModel> PeftModel<M> {
         });
         match taken {
             false => Ok(()),
-            true => Err(PeftError::Adapter(format!(
-                "the adapter `{adapter_name}`, or what would replace it, holds a part of the \
-                 weights (its initialisation took it): load_adapter replaces it"
-            ))),
+            true => Err(PeftError::HoldsWeight {
+                problem: format!(
+                    "the adapter `{adapter_name}`, or what would replace it, holds a part \
+                     of the weights (its initialisation took it): load_adapter replaces it"
+                ),
+            }),
         }
     }
 }

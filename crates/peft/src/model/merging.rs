@@ -23,10 +23,13 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
         let mut active = self.active.iter();
         if let Some(name) = active.find(|name| self.model_adapter(name).is_some()) {
-            return Err(PeftError::Adapter(format!(
-                "the adapter `{name}` cannot be merged: {} acts at the model, not at its weights",
-                self.config(name)?.peft_type()
-            )));
+            return Err(PeftError::NotMergeable {
+                adapter: name.clone(),
+                problem: format!(
+                    ": {} acts at the model, not at its weights",
+                    self.config(name)?.peft_type()
+                ),
+            });
         }
         let mut quantized = false;
         self.visit_slots(|_, slot| quantized |= slot.quantized().is_some());

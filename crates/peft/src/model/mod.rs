@@ -120,10 +120,9 @@ impl<M: BaseModel> PeftModel<M> {
             }
         });
         if let Some(path) = wrapped.first() {
-            return Err(PeftError::Adapter(format!(
-                "the model already holds adapters (first at {path}): unload them, or add one \
-                 more with PeftModel::add_adapter"
-            )));
+            return Err(PeftError::AlreadyWrapped {
+                layer: path.clone(),
+            });
         }
         let mut peft_model = Self {
             base_model: model.no_grad(),
@@ -168,13 +167,12 @@ impl<M: BaseModel> PeftModel<M> {
     /// # Errors
     /// If there is no adapter of this name; the error lists those there are.
     pub fn config(&self, adapter_name: &str) -> Result<&Arc<dyn Method>> {
-        self.peft_config.get(adapter_name).ok_or_else(|| {
-            let names: Vec<&str> = self.peft_config.keys().map(String::as_str).collect();
-            PeftError::Adapter(format!(
-                "there is no adapter `{adapter_name}`; the model has {}",
-                names.join(", ")
-            ))
-        })
+        self.peft_config
+            .get(adapter_name)
+            .ok_or_else(|| PeftError::NoAdapter {
+                name: adapter_name.to_string(),
+                known: self.peft_config.keys().cloned().collect(),
+            })
     }
 
     /// The values of one tensor of an adapter at the layer `path`, by the method's own name for

@@ -28,10 +28,7 @@ impl<M: BaseModel> PeftModel<M> {
             quantized = quantized.take().or(found);
         });
         if let Some(layer) = quantized {
-            return Err(PeftError::Adapter(format!(
-                "the weight of {layer} is quantised, and a Burn record cannot hold its codes: save \
-                 the record of the full-precision base"
-            )));
+            return Err(PeftError::Quantized { layer });
         }
         let adapters = self.adapter_ids();
         let all = self

@@ -18,27 +18,31 @@ impl<M: BaseModel> PeftModel<M> {
         for name in adapter_names.iter().filter(|name| **name != BASE_ROW) {
             let config = self.config(name)?;
             if self.model_adapter(name).is_some() {
-                return Err(PeftError::Adapter(format!(
-                    "the adapter `{name}` cannot be used for single rows: {} acts at the model, \
-                     and its positions would be every row's",
-                    config.peft_type()
-                )));
+                return Err(PeftError::AtModel {
+                    names: vec![name.to_string()],
+                    problem: format!(
+                        "the adapter `{name}` cannot be used for single rows: {} acts at \
+                         the model, and its positions would be every row's",
+                        config.peft_type()
+                    ),
+                });
             }
         }
         if self.is_merged() {
-            return Err(PeftError::Adapter(
-                "adapters are merged into the weights, which all rows share: unmerge_adapter first"
+            return Err(PeftError::Merged {
+                problem: "adapters are merged into the weights, which all rows share: \
+                          unmerge_adapter first"
                     .into(),
-            ));
+            });
         }
         let mut taken = false;
         self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
         if taken {
-            return Err(PeftError::Adapter(
-                "an adapter holds a part of the weights (its initialisation took it), which rows \
-                 without it would lack: convert_to_lora makes one that does not"
+            return Err(PeftError::HoldsWeight {
+                problem: "an adapter holds a part of the weights (its initialisation took it), \
+                          which rows without it would lack: convert_to_lora makes one that does not"
                     .into(),
-            ));
+            });
         }
         let names: Arc<[String]> = adapter_names.iter().map(ToString::to_string).collect();
         let mut model = self.clone();

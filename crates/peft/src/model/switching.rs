@@ -17,11 +17,14 @@ impl<M: BaseModel> PeftModel<M> {
             .filter(|name| self.model_adapter(name).is_some())
             .collect();
         if at_model.len() > 1 {
-            return Err(PeftError::Adapter(format!(
-                "the adapters {} act at the model, each before the text, and only one of them can \
-                 be active: choose one",
-                at_model.join(" and ")
-            )));
+            return Err(PeftError::AtModel {
+                problem: format!(
+                    "the adapters {} act at the model, each before the text, and only one \
+                     of them can be active: choose one",
+                    at_model.join(" and ")
+                ),
+                names: at_model.into_iter().map(str::to_string).collect(),
+            });
         }
         self.unmerge_adapter();
         self.active = names.iter().map(|name| name.to_string()).collect();

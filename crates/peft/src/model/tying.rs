@@ -57,11 +57,14 @@ pub(crate) fn keep_output(model: &mut impl Adaptable, tied: Tensor<2>) -> Result
         return Ok(());
     }
     if !model.untie_output() {
-        return Err(PeftError::Target(format!(
-            "{output} shares the weight of {input}, which the adapter changes for {input} alone, \
-             and the model cannot untie them: ensure_weight_tying = true in training keeps them \
-             equal"
-        )));
+        return Err(PeftError::Tied {
+            problem: format!(
+                ", which the adapter changes for {input} alone, and the model cannot untie \
+                 them: ensure_weight_tying = true in training keeps them equal"
+            ),
+            output,
+            input,
+        });
     }
     tracing::warn!(
         "{output} shares the weight of {input}, which the adapter changes for {input} alone: in \
@@ -141,10 +144,14 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let before = self.base_model.clone();
         if !self.base_model.untie_output() {
-            return Err(PeftError::Target(format!(
-                "{output} shares the weight of {input} and cannot be adapted by itself: name \
-                 {input}, or set ensure_weight_tying = true"
-            )));
+            return Err(PeftError::Tied {
+                problem: format!(
+                    " and cannot be adapted by itself: name {input}, or set \
+                     ensure_weight_tying = true"
+                ),
+                output,
+                input,
+            });
         }
         tracing::warn!(
             "{output} shares the weight of {input} and is adapted by itself: it is untied from \

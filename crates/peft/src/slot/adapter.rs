@@ -157,22 +157,23 @@ impl AdapterTensor {
                 AdapterParam::Shared(SharedParam::new(make(&spec, device)))
             }
             _ if spec.shared && spec.trainable => {
-                return Err(PeftError::Adapter(format!(
-                    "the tensor {} is trained and shared by all layers, and has {} axes: it needs \
-                     two",
-                    spec.name,
-                    spec.shape.len()
-                )));
+                return Err(PeftError::Axes {
+                    problem: format!(
+                        "is trained and shared by all layers, and has {} axes: it needs two",
+                        spec.shape.len()
+                    ),
+                    tensor: spec.name.to_string(),
+                });
             }
             1 => AdapterParam::D1(make(&spec, device)),
             2 => AdapterParam::D2(make(&spec, device)),
             3 => AdapterParam::D3(make(&spec, device)),
             4 => AdapterParam::D4(make(&spec, device)),
             axes => {
-                return Err(PeftError::Adapter(format!(
-                    "the tensor {} has {axes} axes; an adapter's tensors have one to four",
-                    spec.name
-                )));
+                return Err(PeftError::Axes {
+                    problem: format!("has {axes} axes; an adapter's tensors have one to four"),
+                    tensor: spec.name.to_string(),
+                });
             }
         };
         Ok(Self { spec, value })

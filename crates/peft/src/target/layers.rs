@@ -43,11 +43,14 @@ pub fn target_layers(
         model_type,
     };
     let Some(given) = common.target_modules.as_ref().or(defaults.as_ref()) else {
-        return Err(PeftError::Target(format!(
-            "target_modules is not given and has no default for {}; {}",
-            model.name(),
-            model.adaptable()
-        )));
+        return Err(PeftError::target(
+            "target_modules",
+            format!(
+                "is not given and has no default for {}; {}",
+                model.name(),
+                model.adaptable()
+            ),
+        ));
     };
     let tree = Tree::new(layers.iter().map(|layer| layer.path.as_str()));
     let target_modules = resolve(given, common, layers, &tree);
@@ -60,10 +63,13 @@ pub fn target_layers(
     for container in tree.containers().filter(|path| !is_supported(path)) {
         if matcher.verdict(container)? == Verdict::Targeted {
             let inner = short_names(tree.leaves_of(container));
-            return Err(PeftError::Target(format!(
-                "target_modules {given} matches {container}, which is no layer but holds layers; \
-                 name those: {inner}"
-            )));
+            return Err(PeftError::target(
+                "target_modules",
+                format!(
+                    "{given} matches {container}, which is no layer but holds layers; name \
+                     those: {inner}"
+                ),
+            ));
         }
     }
     let mut paths = Vec::new();
@@ -145,8 +151,8 @@ fn warn_unused(
         if !unused.is_empty() {
             let unused = unused.join(", ");
             tracing::warn!(
-                "target_modules: no layer is called {unused}, so nothing is adapted for it; layers are \
-                 found for the other names"
+                "target_modules: no layer is called {unused}, so nothing is adapted for \
+                 it; layers are found for the other names"
             );
         }
     }

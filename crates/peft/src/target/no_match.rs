@@ -45,13 +45,16 @@ impl Model<'_> {
         };
         let method = self.method.peft_type();
         let others = methods::supporting(layer).join(", ");
-        PeftError::Target(format!(
-            "target_modules {given} matches {}, a {} layer, which {method} cannot adapt; in {} it \
-             adapts {can} (methods for such a layer: {others})",
-            layer.path,
-            layer.kind,
-            self.name()
-        ))
+        PeftError::target(
+            "target_modules",
+            format!(
+                "{given} matches {}, a {} layer, which {method} cannot adapt; in {} it \
+                 adapts {can} (methods for such a layer: {others})",
+                layer.path,
+                layer.kind,
+                self.name()
+            ),
+        )
     }
 
     fn supported_layers(&self) -> impl Iterator<Item = &LayerInfo> + Clone {
@@ -72,12 +75,15 @@ pub(crate) fn no_match(
     let name = model.name();
     let removed = removals(common, verdicts);
     if !removed.is_empty() {
-        return PeftError::Target(format!(
-            "target_modules {given} matches layers of {name}, but none is left: {}",
-            removed.join("; ")
-        ));
+        return PeftError::target(
+            "target_modules",
+            format!(
+                "{given} matches layers of {name}, but none is left: {}",
+                removed.join("; ")
+            ),
+        );
     }
-    let mut message = format!("target_modules {given} matches no layer of {name}");
+    let mut message = format!("{given} matches no layer of {name}");
     if given.is_all_linear() {
         message += ", which has no linear layer besides its output layer";
     }
@@ -90,7 +96,7 @@ pub(crate) fn no_match(
     if let Some(defaults) = defaults.filter(|defaults| *defaults != given) {
         message += &format!(" (the default for {name} is {defaults})");
     }
-    PeftError::Target(message)
+    PeftError::target("target_modules", message)
 }
 
 /// What to write in place of a string that is meant as names, or as the end of paths: PEFT takes a

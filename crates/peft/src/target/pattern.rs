@@ -7,7 +7,8 @@ use std::fmt::Debug;
 
 /// A regular expression of a configuration, and the words that errors name it by.
 pub(crate) struct Pattern {
-    name: String,
+    key: String,
+    pattern: String,
     regex: Regex,
 }
 
@@ -20,15 +21,20 @@ impl Pattern {
     /// Python's `re.fullmatch(before + pattern + after, …)`, where `pattern` must be a regular
     /// expression by itself.
     pub fn new(key: &str, pattern: &str, before: &str, after: &str) -> Result<Self> {
-        let name = format!("{key} {pattern:?}");
         let compile = |regex: &str| {
-            Regex::new(regex).map_err(|error| {
-                PeftError::Target(format!("{name} is not a regular expression: {error}"))
+            Regex::new(regex).map_err(|error| PeftError::Pattern {
+                key: key.to_string(),
+                pattern: pattern.to_string(),
+                problem: format!("is not a regular expression: {error}"),
             })
         };
         compile(pattern)?;
         let regex = compile(&format!(r"\A(?:{before}{pattern}{after})\z"))?;
-        Ok(Self { name, regex })
+        Ok(Self {
+            key: key.to_string(),
+            pattern: pattern.to_string(),
+            regex,
+        })
     }
 
     /// Whether `path` matches.
@@ -43,10 +49,11 @@ impl Pattern {
 
     /// Look-around and back-references can take for ever; the engine stops them.
     fn gave_up(&self, path: &str, error: &fancy_regex::Error) -> PeftError {
-        PeftError::Target(format!(
-            "{} could not be matched to {path}: {error}",
-            self.name
-        ))
+        PeftError::Pattern {
+            key: self.key.clone(),
+            pattern: self.pattern.clone(),
+            problem: format!("could not be matched to {path}: {error}"),
+        }
     }
 }
 

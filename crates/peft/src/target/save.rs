@@ -19,9 +19,10 @@ pub fn modules_to_save(
     targeted: &[String],
 ) -> Result<Vec<String>> {
     let fail = |name: &str, reason: String| {
-        Err(PeftError::Target(format!(
-            "modules_to_save {name:?} {reason}"
-        )))
+        Err(PeftError::target(
+            "modules_to_save",
+            format!("{name:?} {reason}"),
+        ))
     };
     let tree = Tree::new(layers.iter().map(String::as_str));
     let mut saved = Vec::new();

@@ -133,7 +133,6 @@ impl Method for AdaLoraConfig {
     crate::method_of_keys!(fan_in_fan_out);
 
     fn validate(&self) -> Result<()> {
-        let fail = |reason: String| Err(PeftError::Config(reason));
         within("init_r", self.init_r, SIDE)?;
         within("target_r", self.target_r, SIDE_OR_NONE)?;
         within("r", self.r, SIDE_OR_NONE)?;
@@ -147,27 +146,32 @@ impl Method for AdaLoraConfig {
         within("beta1", self.beta1, inside)?;
         within("beta2", self.beta2, inside)?;
         if self.target_r > self.init_r {
-            return fail(format!(
-                "target_r = {}: must be at most init_r = {}, the rank a layer begins with",
-                self.target_r, self.init_r
-            ));
+            let problem = format!(
+                "must be at most init_r = {}, the rank a layer begins with",
+                self.init_r
+            );
+            return Err(PeftError::value("target_r", self.target_r, problem));
         }
         let total = match self.total_step {
             Some(total) if total > 0 => total,
             given => {
-                return fail(format!(
-                    "total_step = {}: AdaLoRA plans its ranks ahead and has to know the optimizer \
-                     steps of the whole training, such as total_step = 1000",
-                    given.map_or("null".to_string(), |total| total.to_string())
+                return Err(PeftError::value(
+                    "total_step",
+                    given.map_or("null".to_string(), |total| total.to_string()),
+                    "AdaLoRA plans its ranks ahead and has to know the optimizer steps of the \
+                     whole training, such as total_step = 1000",
                 ));
             }
         };
         within("total_step", total, STEPS)?;
         if self.tinit + self.tfinal >= total {
-            return fail(format!(
-                "tinit = {} and tfinal = {} leave no step of total_step = {total} in which ranks \
-                 are given up",
-                self.tinit, self.tfinal
+            return Err(PeftError::conflict(
+                &["tinit", "tfinal", "total_step"],
+                format!(
+                    "tinit = {} and tfinal = {} leave no step of total_step = {total} in \
+                     which ranks are given up",
+                    self.tinit, self.tfinal
+                ),
             ));
         }
         Ok(())

@@ -238,7 +238,7 @@ impl LoraConfig {
     /// about layers do not go together ([`CommonConfig::validate`]) or `lora_bias` stands beside
     /// an initialisation other than true or false.
     pub fn validate(&self) -> Result<()> {
-        let fail = |reason: String| Err(PeftError::Config(reason));
+        let conflict = |keys, problem: String| Err(PeftError::conflict(keys, problem));
         self.common.validate()?;
         within("r", self.r, SIDE)?;
         let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
@@ -259,14 +259,18 @@ impl LoraConfig {
             )?;
         }
         if self.lora_bias && !matches!(init, InitLoraWeights::True | InitLoraWeights::False) {
-            return fail(format!(
-                "lora_bias = true needs init_lora_weights = true or false, not {}",
-                init.to_json()
-            ));
+            return conflict(
+                &["lora_bias", "init_lora_weights"],
+                format!(
+                    "lora_bias = true needs init_lora_weights = true or false, not {}",
+                    init.to_json()
+                ),
+            );
         }
         match (init, self.loftq_config) {
             (InitLoraWeights::Loftq, None) => {
-                return fail(
+                return conflict(
+                    &["init_lora_weights", "loftq_config"],
                     "init_lora_weights = \"loftq\" needs loftq_config, such as { loftq_bits = 4 }"
                         .to_string(),
                 );
@@ -274,7 +278,11 @@ impl LoraConfig {
             (InitLoraWeights::Loftq, Some(config)) => {
                 if ![4, 8].contains(&config.loftq_bits) {
                     let bits = config.loftq_bits;
-                    return fail(format!("loftq_config.loftq_bits = {bits}: must be 4 or 8"));
+                    return Err(PeftError::value(
+                        "loftq_config.loftq_bits",
+                        bits,
+                        "must be 4 or 8",
+                    ));
                 }
                 within("loftq_config.loftq_iter", config.loftq_iter, ROUNDS)?;
             }
@@ -283,14 +291,20 @@ impl LoraConfig {
         if let Some(eva) = &self.eva_config {
             eva.validate()?;
             if init != InitLoraWeights::Eva {
-                return fail(format!(
-                    "eva_config needs init_lora_weights = \"eva\", not {}",
-                    init.to_json()
-                ));
+                return conflict(
+                    &["eva_config", "init_lora_weights"],
+                    format!(
+                        "eva_config needs init_lora_weights = \"eva\", not {}",
+                        init.to_json()
+                    ),
+                );
             }
         }
         if self.lora_bias && self.use_dora {
-            return fail("lora_bias = true cannot be used with use_dora = true".to_string());
+            return conflict(
+                &["lora_bias", "use_dora"],
+                "lora_bias = true cannot be used with use_dora = true".to_string(),
+            );
         }
         match &self.trainable_token_indices {
             Some(indices) => indices.validate(),

@@ -38,9 +38,10 @@ impl LoraFa {
         });
         result?;
         if found.is_empty() {
-            return Err(PeftError::Adapter(
-                "LoRA-FA needs LoRA on linear layers, and no active adapter has lora_A".into(),
-            ));
+            return Err(PeftError::LoraFa {
+                problem: "LoRA-FA needs LoRA on linear layers, and no active adapter has lora_A"
+                    .into(),
+            });
         }
         model.visit_slots_mut(|_, slot| {
             for adapter in slot.adapters_mut() {
@@ -66,7 +67,11 @@ impl LoraFa {
 
 /// The parameter `lora_B` of an adapter and `1/s² · (A Aᵀ + 1e-8 I)⁺`, `[r, r]`.
 fn correction(path: &str, adapter: &Adapter) -> Result<(ParamId, Tensor<2>)> {
-    let refuse = |reason: &str| Err(PeftError::Adapter(format!("LoRA-FA at {path}: {reason}")));
+    let refuse = |reason: &str| {
+        Err(PeftError::LoraFa {
+            problem: format!("LoRA-FA at {path}: {reason}"),
+        })
+    };
     let tensors = adapter.tensors();
     let b = tensors.iter().find(|tensor| tensor.spec().name == "lora_B");
     let (Some(lora), Some(b)) = (adapter.method.low_rank(&tensors), b) else {

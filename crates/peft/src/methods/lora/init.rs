@@ -68,13 +68,16 @@ pub(super) fn start(
 ) -> Result<Start> {
     let smallest = weight.d_in.min(weight.d_out);
     if r > smallest && !matches!(init, InitLoraWeights::Orthogonal) {
-        return Err(PeftError::Config(format!(
-            "init_lora_weights = {} needs a rank of at most {smallest}, the smaller side of a \
-             weight of {} x {}, and r = {r}",
-            init.to_json(),
-            weight.d_out,
-            weight.d_in
-        )));
+        return Err(PeftError::conflict(
+            &["init_lora_weights", "r"],
+            format!(
+                "init_lora_weights = {} needs a rank of at most {smallest}, the smaller \
+                 side of a weight of {} x {}, and r = {r}",
+                init.to_json(),
+                weight.d_out,
+                weight.d_in
+            ),
+        ));
     }
     match init {
         InitLoraWeights::Olora => olora(weight, r, scaling),
@@ -158,9 +161,11 @@ pub(crate) fn largest(
 fn olora(weight: Weight, r: usize, scaling: f64) -> Result<Start> {
     let (d_out, d_in) = (weight.d_out, weight.d_in);
     if weight.values.iter().any(|value| !value.is_finite()) {
-        return Err(PeftError::Adapter(format!(
-            "a weight of {d_out} x {d_in} is not finite, so it has no factors to start from"
-        )));
+        return Err(PeftError::NotFinite {
+            problem: format!(
+                "a weight of {d_out} x {d_in} is not finite, so it has no factors to start from"
+            ),
+        });
     }
     let columns = weight
         .values
@@ -213,9 +218,10 @@ fn orthonormalised(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
 /// odd and even rows of one random orthogonal matrix, so that `B A` is zero though neither is.
 fn orthogonal(weight: &Weight, r: usize) -> Result<Start> {
     if r % 2 == 1 {
-        return Err(PeftError::Config(format!(
-            "init_lora_weights = \"orthogonal\" needs an even rank, and r = {r}"
-        )));
+        return Err(PeftError::conflict(
+            &["init_lora_weights", "r"],
+            format!("init_lora_weights = \"orthogonal\" needs an even rank, and r = {r}"),
+        ));
     }
     let device = burn_peft_kernels::cpu_device();
     let random =
@@ -258,7 +264,7 @@ fn loft_q(weight: Weight, r: usize, config: LoftQConfig) -> Result<Start> {
             weight: Some(quantised),
         });
     }
-    start.ok_or_else(|| PeftError::Config("loftq_iter = 0: must be positive".into()))
+    start.ok_or_else(|| PeftError::value("loftq_iter", 0, "must be positive"))
 }
 
 /// Values `[d_out, d_in]` to the nearest of NF4 (QLoRA, arXiv 2305.14314), in blocks of 64 with a

@@ -97,11 +97,14 @@ impl Method for LoraConfig {
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         let is_tied = self.ensure_weight_tying && layer.is_input;
         if is_tied && self.use_dora {
-            return Err(PeftError::Config(format!(
-                "ensure_weight_tying = true cannot be used with use_dora = true on {}: the \
-                 magnitudes of an embedding are not those of the output layer",
-                layer.path
-            )));
+            return Err(PeftError::conflict(
+                &["ensure_weight_tying", "use_dora"],
+                format!(
+                    "ensure_weight_tying = true cannot be used with use_dora = true on {}: \
+                     the magnitudes of an embedding are not those of the output layer",
+                    layer.path
+                ),
+            ));
         }
         let lora = LoraLayer {
             kind: layer.kind,
@@ -151,12 +154,15 @@ impl TakesWeight for LoraConfig {
         mut initial: IndexMap<String, TensorData>,
     ) -> Result<(Arc<dyn Method>, StateDict)> {
         if !self.init_lora_weights.splits() || self.use_dora {
-            return Err(PeftError::Adapter(format!(
-                "only an adapter that took a part of the base's weights can be converted, and no \
-                 DoRA: this one has init_lora_weights = {} and use_dora = {}",
-                self.init_lora_weights.to_json(),
-                self.use_dora
-            )));
+            return Err(PeftError::NotConvertible {
+                problem: format!(
+                    "only an adapter that took a part of the base's weights can be \
+                     converted, and no DoRA: this one has init_lora_weights = {} and \
+                     use_dora = {}",
+                    self.init_lora_weights.to_json(),
+                    self.use_dora
+                ),
+            });
         }
         let mut converted = Vec::new();
         for (key, data) in now {
@@ -165,11 +171,11 @@ impl TakesWeight for LoraConfig {
                 (is_a, _) => {
                     let first = initial.swap_remove(&key);
                     let first = first.filter(|first| first.shape() == data.shape());
-                    let first = first.ok_or_else(|| {
-                        PeftError::Adapter(format!(
+                    let first = first.ok_or_else(|| PeftError::NotConvertible {
+                        problem: format!(
                             "the initial adapter has no {key} of shape {:?}: it is another's",
                             data.shape().to_vec()
-                        ))
+                        ),
                     })?;
                     match is_a {
                         true => stacked(&data, &first),

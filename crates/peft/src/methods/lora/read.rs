@@ -67,9 +67,7 @@ impl LoraConfig {
     pub fn from_fields(fields: Fields) -> Result<Self> {
         let source = fields.source().to_string();
         let config = Self::unchecked(fields)?;
-        config
-            .validate()
-            .map_err(|error| PeftError::Config(format!("{source}: {error}")))?;
+        config.validate().map_err(|error| error.within(source))?;
         Ok(config)
     }
 
@@ -118,10 +116,11 @@ fn check_peft_type(fields: &mut Fields) -> Result<()> {
             &other,
             &format!("this is not a LoRA adapter, whose peft_type is \"{expected}\""),
         )),
-        None => Err(PeftError::Config(format!(
-            "{}: peft_type is missing; a LoRA adapter says \"{expected}\"",
-            fields.source()
-        ))),
+        None => Err(PeftError::MissingKey {
+            key: "peft_type",
+            problem: format!("peft_type is missing; a LoRA adapter says \"{expected}\""),
+        }
+        .within(fields.source())),
     }
 }
 
@@ -170,7 +169,8 @@ fn starts(
 }
 
 const KNOWN_INITS: &str = "not supported; true, false, \"gaussian\", \"pissa\", \
-    \"pissa_niter_4\" (or another number), \"olora\", \"orthogonal\", \"loftq\" and \"eva\" are";
+                           \"pissa_niter_4\" (or another number), \"olora\", \
+                           \"orthogonal\", \"loftq\" and \"eva\" are";
 
 fn init(fields: &mut Fields) -> Result<InitLoraWeights> {
     match fields.take_value("init_lora_weights") {

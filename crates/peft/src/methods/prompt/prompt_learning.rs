@@ -98,10 +98,12 @@ impl PromptLearning {
     /// If there is no virtual token, or more than a model has positions.
     pub fn validate(&self) -> Result<()> {
         match self.num_virtual_tokens {
-            0 => Err(PeftError::Config(
-                "num_virtual_tokens = 0, or missing: must be a positive whole number, such as 20"
+            0 => Err(PeftError::MissingKey {
+                key: "num_virtual_tokens",
+                problem: "num_virtual_tokens = 0, or missing: must be a positive whole number, \
+                          such as 20"
                     .into(),
-            )),
+            }),
             tokens => within("num_virtual_tokens", tokens, SIDE),
         }
     }
@@ -114,10 +116,11 @@ impl PromptLearning {
         self.validate()?;
         let (tokens, positions) = (self.num_virtual_tokens, model.max_positions);
         if tokens >= positions {
-            return Err(PeftError::Config(format!(
-                "num_virtual_tokens = {tokens}: leaves none of the model's {positions} positions \
-                 for text"
-            )));
+            return Err(PeftError::value(
+                "num_virtual_tokens",
+                tokens,
+                format!("leaves none of the model's {positions} positions for text"),
+            ));
         }
         let heads = self.num_attention_heads;
         Ok(Self {

@@ -114,10 +114,11 @@ impl Method for PromptTuningConfig {
 
     fn validate(&self) -> Result<()> {
         self.prompt.validate()?;
-        let fail = |reason: String| Err(PeftError::Config(reason));
+        let conflict = |keys, problem: String| Err(PeftError::conflict(keys, problem));
         let from_text = self.prompt_tuning_init == PromptTuningInit::Text;
         if from_text && self.prompt_tuning_init_text.is_none() {
-            return fail(
+            return conflict(
+                &["prompt_tuning_init", "prompt_tuning_init_text"],
                 "prompt_tuning_init = \"TEXT\" needs prompt_tuning_init_text, the text to start \
                  from"
                     .into(),
@@ -130,16 +131,18 @@ impl Method for PromptTuningConfig {
                 .unwrap_or("")
                 .is_empty()
         {
-            return fail(
+            return conflict(
+                &["prompt_tuning_init", "tokenizer_name_or_path"],
                 "prompt_tuning_init = \"TEXT\" needs tokenizer_name_or_path: a folder with \
                  tokenizer.json, or a Hub id"
                     .into(),
             );
         }
         if let (false, Some(kwargs)) = (from_text, &self.tokenizer_kwargs) {
-            return fail(format!(
-                "tokenizer_kwargs = {kwargs} goes with prompt_tuning_init = \"TEXT\" only"
-            ));
+            return conflict(
+                &["tokenizer_kwargs", "prompt_tuning_init"],
+                format!("tokenizer_kwargs = {kwargs} goes with prompt_tuning_init = \"TEXT\" only"),
+            );
         }
         Ok(())
     }
@@ -159,11 +162,15 @@ impl AtModel for PromptTuningConfig {
             PromptTuningInit::Text => {
                 let ids = self.init_token_ids.as_deref().unwrap_or_default();
                 if ids.is_empty() {
-                    return Err(PeftError::Config(format!(
-                        "prompt_tuning_init_text = {:?}: its tokens are not known here, or there \
-                         are none; give them with PromptTuningConfig::with_text",
-                        self.prompt_tuning_init_text.as_deref().unwrap_or_default()
-                    )));
+                    return Err(PeftError::value(
+                        "prompt_tuning_init_text",
+                        format!(
+                            "{:?}",
+                            self.prompt_tuning_init_text.as_deref().unwrap_or_default()
+                        ),
+                        "its tokens are not known here, or there are none; give them with \
+                         PromptTuningConfig::with_text",
+                    ));
                 }
                 Start::Tokens(ids.to_vec())
             }

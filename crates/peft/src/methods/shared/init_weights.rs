@@ -19,12 +19,11 @@ impl InitWeights {
     /// Checks that a name is one of these.
     pub(in crate::methods) fn check(&self, known: &[&str]) -> Result<()> {
         match self {
-            Self::Named(name) if !known.contains(&name.as_str()) => {
-                Err(PeftError::Config(format!(
-                    "init_weights = {name:?}: must be true, false or one of {}",
-                    known.join(", ")
-                )))
-            }
+            Self::Named(name) if !known.contains(&name.as_str()) => Err(PeftError::value(
+                "init_weights",
+                format!("{name:?}"),
+                format!("must be true, false or one of {}", known.join(", ")),
+            )),
             _ => Ok(()),
         }
     }

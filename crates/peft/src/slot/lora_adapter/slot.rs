@@ -172,12 +172,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             .filter(|name| !self.state.merged.contains(name))
             .flat_map(|name| self.named(name))
             .collect();
-        let cannot = |adapter: &Adapter| {
-            PeftError::Adapter(format!(
-                "the adapter `{}` cannot be merged into {path}: what it does there is no change of \
-                 the layer's weight",
-                adapter.name
-            ))
+        let cannot = |adapter: &Adapter| PeftError::NotMergeable {
+            adapter: adapter.name.clone(),
+            problem: format!(" into {path}: what it does there is no change of the layer's weight"),
         };
         match to_merge.first() {
             None => return Ok(()),
@@ -203,11 +200,13 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
                     .clone()
                     .is_none_or(|bias| finite(bias.is_finite().all())))
         {
-            return Err(PeftError::Adapter(format!(
-                "NaN or infinite values in the weight of {path} merged with {}: \
-                 the adapter is broken, nothing was merged",
-                merged.join(", ")
-            )));
+            return Err(PeftError::NotFinite {
+                problem: format!(
+                    "NaN or infinite values in the weight of {path} merged with {}: the \
+                     adapter is broken, nothing was merged",
+                    merged.join(", ")
+                ),
+            });
         }
         self.set_merged(weight, bias);
         self.state.unmerged.get_or_insert(original);

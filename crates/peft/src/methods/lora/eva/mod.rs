@@ -47,12 +47,13 @@ impl<M: BaseModel> PeftModel<M> {
         forward: impl Fn(&Self, &B),
         positions: impl Fn(&B) -> Tensor<1, Int>,
     ) -> Result<()> {
-        let refuse = |reason: String| Err(PeftError::Adapter(reason));
+        let refuse = |reason: String| Err(PeftError::Eva { problem: reason });
         let json = self.config(adapter_name)?.to_json();
         let config = LoraConfig::from_fields(Fields::new(json, adapter_name))?;
         if config.init_lora_weights != InitLoraWeights::Eva {
             return refuse(format!(
-                "the adapter `{adapter_name}` has init_lora_weights = {}: EVA sets those with \"eva\"",
+                "the adapter `{adapter_name}` has init_lora_weights = {}: EVA sets those \
+                 with \"eva\"",
                 config.init_lora_weights.to_json()
             ));
         }
@@ -99,11 +100,15 @@ impl<M: BaseModel> PeftModel<M> {
                 let most = (rank as f64 * eva.rho).round_ties_even() as usize;
                 let [d_in, _] = slot.dims();
                 if most > d_in {
-                    return Err(PeftError::Config(format!(
-                        "EVA may give {path} the rank {most} (its rank times eva_config.rho = {}), \
-                         more than its {d_in} inputs have directions: set a smaller r or rho",
-                        eva.rho
-                    )));
+                    return Err(PeftError::unfit(
+                        path,
+                        format!(
+                            "EVA may give {path} the rank {most} (its rank times eva_config.rho = \
+                             {}), more than its {d_in} inputs have directions: set a smaller r or \
+                             rho",
+                            eva.rho
+                        ),
+                    ));
                 }
                 layers.push(Layer {
                     path: path.to_string(),
@@ -195,11 +200,14 @@ impl<M: BaseModel> PeftModel<M> {
                 ranks = distribution(layers, &found);
             }
         }
-        Err(PeftError::Adapter(format!(
-            "EVA has not come to rest after {MAX_BATCHES} batches: give it larger ones, or lower \
-             eva_config.tau = {} (use_label_mask = false makes more rows of a batch)",
-            eva.tau
-        )))
+        Err(PeftError::Eva {
+            problem: format!(
+                "EVA has not come to rest after {MAX_BATCHES} batches: give it larger \
+                 ones, or lower eva_config.tau = {} (use_label_mask = false makes more \
+                 rows of a batch)",
+                eva.tau
+            ),
+        })
     }
 
     /// The adapter anew, with the ranks and directions.
