@@ -64,10 +64,15 @@ pub(super) fn load_lazily<D: Decoder>(
         let kept = kept_in(&device, name, param.num_elements(), kept)?;
         let weights = Arc::clone(weights);
         let read = move || {
-            let data = weights.tensor(&found).expect("it was checked");
-            data.convert_dtype(kept)
+            // Transposed here and not by the device, which would hold it twice.
+            let data = if transposed {
+                weights.transposed(&found)
+            } else {
+                weights.tensor(&found)
+            };
+            data.expect("it was checked").convert_dtype(kept)
         };
-        param.set_lazily(Box::new(read), transposed);
+        param.set_lazily(Box::new(read), false);
         Ok(())
     })?;
     refuse_others(model, weights.as_ref())

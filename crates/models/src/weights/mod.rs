@@ -23,12 +23,17 @@ pub use shards::weight_files;
 
 use burn::tensor::{FloatDType, TensorData};
 
-use crate::Result;
+use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
+
+/// The values that are converted at a time.
+const PIECE: usize = 1 << 18;
+/// The rows that are transposed at a time.
+const ROWS: usize = 64;
 
 /// The weights in a file or several, of which nothing is read until it is asked for.
 pub trait Weights: Send + Sync {
@@ -41,22 +46,61 @@ pub trait Weights: Send + Sync {
     /// The shape of a tensor, if there is one of this name.
     fn shape(&self, name: &str) -> Option<&[usize]>;
 
-    /// A tensor in float32, converted from the type it is kept in.
+    /// Calls `visit` with the values of a tensor in float32, converted from the type they are kept
+    /// in: `piece` at a time, in order, and the rest at last.
     ///
     /// # Errors
     /// No tensor of this name, or one of a type that is none of weights.
-    fn tensor(&self, name: &str) -> Result<TensorData>;
+    fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()>;
+
+    /// A tensor in float32.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn tensor(&self, name: &str) -> Result<TensorData> {
+        let shape = self.check(name)?.to_vec();
+        let mut values = Vec::with_capacity(shape.iter().product());
+        self.read(name, PIECE, &mut |piece| values.extend_from_slice(piece))?;
+        Ok(TensorData::new(values, shape))
+    }
+
+    /// A matrix in float32, transposed.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); a tensor that is no matrix.
+    fn transposed(&self, name: &str) -> Result<TensorData> {
+        let &[rows, columns] = self.check(name)? else {
+            let shape = self.check(name)?;
+            let reason = format!("tensor `{name}` is {shape:?}, not a matrix");
+            return Err(ModelError::Weights(reason));
+        };
+        let mut values = vec![0.0; rows * columns];
+        let mut first = 0;
+        // So many rows fill whole cache lines of the result.
+        let piece = ROWS * columns.max(1);
+        self.read(name, piece, &mut |piece| {
+            let count = piece.len() / columns.max(1);
+            for column in 0..columns {
+                let start = column * rows + first;
+                for (row, value) in values[start..start + count].iter_mut().enumerate() {
+                    *value = piece[row * columns + column];
+                }
+            }
+            first += count;
+        })?;
+        Ok(TensorData::new(values, [columns, rows]))
+    }
 
     /// The shape of a tensor that can be read.
     ///
     /// # Errors
-    /// As [`tensor`](Self::tensor).
+    /// As [`read`](Self::read).
     fn check(&self, name: &str) -> Result<&[usize]>;
 
     /// Whether two tensors have the same shape and values.
     ///
     /// # Errors
-    /// As [`tensor`](Self::tensor).
+    /// As [`read`](Self::read).
     fn are_equal(&self, a: &str, b: &str) -> Result<bool>;
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::FloatDType;
 use burn_peft::tensor_file::{explain, to_f32};
 use burn_peft_files::read_text;
 use memmap2::Mmap;
@@ -128,13 +128,20 @@ impl Weights for Checkpoint {
         Some(&info.shape)
     }
 
-    fn tensor(&self, name: &str) -> Result<TensorData> {
+    fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
         self.check(name)?;
         let (shard, info) = self.entry(name).expect("it was checked");
-        let bytes = &shard.data()[info.data_offsets.0..info.data_offsets.1];
-        let values = to_f32(info.dtype, bytes).expect("it was checked");
-        shard.forget(info.data_offsets);
-        Ok(TensorData::new(values, info.shape.clone()))
+        let (start, end) = info.data_offsets;
+        let step = piece.max(1) * info.dtype.bitsize() / 8;
+        for from in (start..end).step_by(step) {
+            let to = end.min(from + step);
+            let values = to_f32(info.dtype, &shard.data()[from..to]);
+            visit(&values.expect("it was checked"));
+            shard.forget((from, to));
+        }
+        // The system maps some pages around those that are asked for, forgotten ones among them.
+        shard.forget((start, end));
+        Ok(())
     }
 
     fn are_equal(&self, a: &str, b: &str) -> Result<bool> {
@@ -203,7 +210,7 @@ impl Shard {
         &self.map[self.start..]
     }
 
-    /// Gives the memory of a tensor that was copied back, lest the file lie there beside the copy.
+    /// Gives the memory of values that were copied back, lest the file lie there beside the copy.
     fn forget(&self, (start, end): (usize, usize)) {
         #[cfg(unix)]
         // SAFETY: the map is of a file and never written to: what is read again comes from it.

@@ -130,6 +130,45 @@ fn narrow_types_are_widened_and_others_refused() {
 }
 
 #[test]
+fn a_matrix_is_read_in_pieces_and_transposed() {
+    let dir = folder();
+    let (rows, columns) = (2 * ROWS + 3, 5);
+    let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let views = [
+        (
+            "matrix",
+            TensorView::new(Dtype::F32, vec![rows, columns], &bytes).unwrap(),
+        ),
+        (
+            "vector",
+            TensorView::new(Dtype::F32, vec![rows * columns], &bytes).unwrap(),
+        ),
+        (
+            "empty",
+            TensorView::new(Dtype::F32, vec![0, 4], &[]).unwrap(),
+        ),
+    ];
+    let bytes = ::safetensors::serialize(views, None).unwrap();
+    fs::write(dir.path().join(WEIGHTS), bytes).unwrap();
+    let checkpoint = open(dir.path()).unwrap();
+    let mut pieces = Vec::new();
+    checkpoint
+        .read("vector", 100, &mut |piece| pieces.push(piece.to_vec()))
+        .unwrap();
+    assert_eq!(pieces.concat(), values);
+    assert_eq!(pieces.iter().map(Vec::len).max(), Some(100));
+    let expected = burn_peft::tensor_file::transpose(checkpoint.tensor("matrix").unwrap());
+    assert_eq!(checkpoint.transposed("matrix").unwrap(), expected);
+    assert_eq!(
+        checkpoint.transposed("empty").unwrap().shape().to_vec(),
+        [4, 0]
+    );
+    let error = checkpoint.transposed("vector").unwrap_err().to_string();
+    assert!(error.contains("`vector` is [655], not a matrix"), "{error}");
+}
+
+#[test]
 fn shards_are_found_through_their_index() {
     let dir = folder();
     for (file, name, value) in [("one", "a", 1.0f32), ("two", "b", 2.0)] {
