@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::attribute_map::with_own_names;
 use crate::decoder::Decoder;
-use crate::error::{ADAPTER_FOLDER, ModelError, Result};
+use crate::error::{ModelError, Result};
 use crate::weights::weights_of;
 
 /// The largest model this crate agrees to describe, in parameters.
@@ -298,8 +298,8 @@ pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<()
 /// The object in a `config.json`.
 pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
     if !path.exists() && path.with_file_name("adapter_config.json").exists() {
-        let folder = path.parent().unwrap_or(path);
-        return Err(ModelError::file(folder, ADAPTER_FOLDER));
+        let folder = path.parent().unwrap_or(path).to_path_buf();
+        return Err(ModelError::Adapter { folder });
     }
     let text = read_text(path)?;
     object(&text).map_err(|reason| ModelError::file(path, reason))

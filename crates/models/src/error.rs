@@ -6,6 +6,10 @@ use burn_peft::PeftError;
 use burn_peft_device::DeviceError;
 use burn_peft_files::FileError;
 
+use crate::hub::HubError;
+use crate::input_error::InputError;
+use crate::weights::WeightsError;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
@@ -25,6 +29,22 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A folder without a file that models have.
+    #[error("{}: {}", folder.display(), lacking(file, instead.as_deref()))]
+    MissingFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: String,
+        /// What there is in its place, and the way out.
+        instead: Option<String>,
+    },
+    /// A folder that holds an adapter and no model.
+    #[error("{}: {ADAPTER_FOLDER}", folder.display())]
+    Adapter {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file that could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -39,28 +59,15 @@ pub enum ModelError {
     /// A model configuration that cannot be used, with the reason.
     #[error("{0}")]
     Config(String),
-    /// A file that could not be had from the Hugging Face Hub, with the reason.
-    #[error("{0}")]
-    Hub(String),
-    /// Weights that do not fit the model or cannot be used, with the reason.
-    #[error("{0}")]
-    Weights(String),
-    /// A weight that the type it is to be written in cannot hold.
-    #[error(
-        "{}: tensor `{name}` holds {value}, which is beyond float16's largest number, 65504",
-        path.display()
-    )]
-    OutOfRange {
-        /// The tensor.
-        name: String,
-        /// The value.
-        value: f32,
-        /// The file.
-        path: PathBuf,
-    },
-    /// An input the model cannot take, with the reason.
-    #[error("{0}")]
-    Input(String),
+    /// A file that could not be had from the Hugging Face Hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Weights that do not fit the model, or cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// An input that the model cannot take.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// An error of the adapters.
     #[error(transparent)]
     Peft(#[from] PeftError),
@@ -79,6 +86,13 @@ impl ModelError {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Io { path, source }
+    }
+}
+
+fn lacking(file: &str, instead: Option<&str>) -> String {
+    match instead {
+        Some(instead) => format!("has no {file}, only {instead}"),
+        None => format!("the folder has no {file}"),
     }
 }
 

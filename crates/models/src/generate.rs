@@ -6,7 +6,8 @@ use burn::tensor::{Int, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{CausalLm, KvCache, ModelError, ModelInput, Result};
+use crate::weights::WeightsError;
+use crate::{CausalLm, InputError, KvCache, ModelInput, Result};
 
 mod config;
 mod defaults;
@@ -41,11 +42,9 @@ pub fn generate(
         let logits = model.forward_cached(ModelInput::new(ids), &mut cache);
         let mut logits = logits
             .try_into_vec_as::<f32>()
-            .map_err(|error| ModelError::Input(format!("the logits could not be read: {error}")))?;
+            .map_err(|error| InputError::Logits(error.to_string()))?;
         if logits.iter().any(|logit| logit.is_nan()) {
-            return Err(ModelError::Weights(
-                "the model's logits are NaN: its weights, or the adapter's, are broken".into(),
-            ));
+            return Err(WeightsError::Broken.into());
         }
         penalise(&mut logits, &seen, config.repetition_penalty);
         let next = choose(&logits, config, &mut random);
@@ -62,49 +61,29 @@ pub fn generate(
 }
 
 fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()> {
-    let refuse = |reason: String| Err(ModelError::Input(reason));
-    let (positions, vocab) = (model.max_positions(), model.vocab_size());
-    if prompt.is_empty() {
-        return refuse("the prompt has no token; give at least one".into());
-    }
-    if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocab) {
-        return refuse(format!(
-            "the prompt holds the token id {id}, but the model knows {vocab} tokens only: \
-             is this the model's tokenizer?"
-        ));
-    }
-    if prompt.len() >= positions {
-        return refuse(format!(
-            "the prompt has {} tokens, and the model has {}, of which the new text needs one at \
-             least: shorten the prompt by {} tokens",
-            prompt.len(),
-            described(model),
-            prompt.len() + 1 - positions
-        ));
-    }
-    if new > positions - prompt.len() {
-        return refuse(format!(
-            "a prompt of {} tokens and max_new_tokens {new} need {} positions, the model has \
-             {}: shorten the prompt or lower max_new_tokens to {}",
-            prompt.len(),
-            prompt.len().saturating_add(new),
-            described(model),
-            positions - prompt.len()
-        ));
-    }
-    Ok(())
-}
-
-/// The positions of a model in words.
-fn described(model: &impl CausalLm) -> String {
-    let positions = model.max_positions();
-    match model.adapter_positions() {
-        0 => format!("{positions} positions"),
-        taken => format!(
-            "{} positions, {taken} of them the adapter's",
-            positions + taken
-        ),
-    }
+    let (tokens, vocab_size) = (prompt.len(), model.vocab_size());
+    let (max_positions, adapter_positions) = (model.max_positions(), model.adapter_positions());
+    let error = if prompt.is_empty() {
+        InputError::EmptyPrompt
+    } else if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
+        InputError::UnknownToken { id, vocab_size }
+    } else if tokens >= max_positions {
+        InputError::PromptTooLong {
+            tokens,
+            max_positions,
+            adapter_positions,
+        }
+    } else if new > max_positions - tokens {
+        InputError::TextTooLong {
+            tokens,
+            new,
+            max_positions,
+            adapter_positions,
+        }
+    } else {
+        return Ok(());
+    };
+    Err(error.into())
 }
 
 fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {

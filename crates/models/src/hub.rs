@@ -10,11 +10,11 @@ use std::time::Duration;
 use hf_hub::api::sync::ApiError;
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::error::ADAPTER_FOLDER;
 use crate::error::{ModelError, Result};
 
 mod bar;
 mod dataset;
+mod error;
 mod here;
 mod other_weights;
 
@@ -23,6 +23,7 @@ use other_weights::other_weights;
 
 use bar::Bar;
 pub use dataset::{dataset, folder_dataset};
+pub use error::HubError;
 
 /// The revision where none is said.
 const MAIN: &str = "main";
@@ -196,17 +197,15 @@ impl ModelFiles {
         if !self.folder.join("config.json").exists()
             && self.folder.join("adapter_config.json").exists()
         {
-            return ModelError::file(&self.folder, ADAPTER_FOLDER);
+            let folder = self.folder.clone();
+            return ModelError::Adapter { folder };
         }
-        let reason = match file.starts_with("model.") {
-            true => other_weights(&self.folder),
-            false => None,
-        };
-        let reason = match reason {
-            Some(reason) => format!("has no {file}, only {reason}"),
-            None => format!("the folder has no {file}"),
-        };
-        ModelError::file(&self.folder, reason)
+        let is_weights = file.starts_with("model.");
+        ModelError::MissingFile {
+            folder: self.folder.clone(),
+            file: file.to_string(),
+            instead: is_weights.then(|| other_weights(&self.folder)).flatten(),
+        }
     }
 }
 
@@ -224,12 +223,9 @@ impl Hub {
     fn new(options: &HubOptions, id: &str, revision: &str) -> Result<Self> {
         let endpoint = &options.endpoint;
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(ModelError::Hub(format!(
-                "HF_ENDPOINT = {endpoint:?} does not start with http:// or https://"
-            )));
+            return Err(HubError::Endpoint(endpoint.clone()).into());
         }
-        let no_cache = || ModelError::Hub("no home folder for the cache: set HF_HOME".into());
-        let cache = options.cache.clone().ok_or_else(no_cache)?;
+        let cache = options.cache.clone().ok_or(HubError::NoCache)?;
         // The cache's links are relative to it: hf-hub needs the full path.
         let cache = std::path::absolute(&cache).map_err(ModelError::io(&cache))?;
         Ok(Self {
@@ -258,7 +254,7 @@ impl Hub {
                 0 => {
                     let names = optional.join(", ");
                     let hub = self.describe();
-                    return Err(ModelError::Hub(format!("{hub} has none of {names}")));
+                    return Err(HubError::NoneOf { hub, names }.into());
                 }
                 1 => {
                     return Ok(ModelFiles {
@@ -345,10 +341,13 @@ impl Hub {
         for wrong in [&path, &blob] {
             fs::remove_file(wrong).map_err(ModelError::io(wrong))?;
         }
-        Err(ModelError::Hub(format!(
-            "{}, {file}: {got} bytes came where {size} were announced; try again",
-            self.describe()
-        )))
+        let error = HubError::Size {
+            hub: self.describe(),
+            file: file.to_string(),
+            got,
+            announced: size,
+        };
+        Err(error.into())
     }
 
     fn repo(&self) -> Repo {
@@ -379,27 +378,23 @@ impl Hub {
 
     fn changed(&self) -> ModelError {
         let hub = self.describe();
-        ModelError::Hub(format!(
-            "{hub} changed while its files were fetched; try again"
-        ))
+        HubError::Changed { hub }.into()
     }
 
     fn missing(&self, file: &str) -> ModelError {
         let hub = self.describe();
-        let reason = if self.options.offline {
-            format!(
-                "not in the cache {}, and HF_HUB_OFFLINE forbids downloads: unset it, or give a \
-                 folder",
-                self.cache.display()
-            )
-        } else if file == "config.json" && matches!(self.fetch("adapter_config.json"), Ok(Some(_)))
-        {
-            ADAPTER_FOLDER.to_string()
+        let is_adapter = || matches!(self.fetch("adapter_config.json"), Ok(Some(_)));
+        let (name, file) = (file, file.to_string());
+        let error = if self.options.offline {
+            let cache = self.cache.clone();
+            HubError::Offline { hub, file, cache }
+        } else if name == "config.json" && is_adapter() {
+            HubError::Adapter { hub, file }
         } else {
-            let url = self.url(file);
-            format!("status 404 at {url}: check the name, the revision and whether it has the file")
+            let url = self.url(name);
+            HubError::NotFound { hub, file, url }
         };
-        ModelError::Hub(format!("{hub}, {file}: {reason}"))
+        error.into()
     }
 
     fn explain(&self, file: &str, error: &ApiError) -> ModelError {
@@ -441,10 +436,16 @@ impl Hub {
             },
             error => error.to_string(),
         };
-        let (hub, cache) = (self.describe(), self.cache.display());
-        ModelError::Hub(format!(
-            "{hub}, {file}: {what} at {url}: {way_out} (cache: {cache})"
-        ))
+        let error = HubError::Failed {
+            hub: self.describe(),
+            file: file.to_string(),
+            status: status(error),
+            what,
+            url,
+            way_out,
+            cache: self.cache.clone(),
+        };
+        error.into()
     }
 }
 

@@ -4,7 +4,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, Extra, PeftModel};
 
-use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
+use crate::{CausalLm, Checkpointed, InputError, KvCache, LmBatch, ModelInput, Result};
 
 /// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
 /// forward pass (PEFT's `adapter_names`): one name for each row,
@@ -19,11 +19,8 @@ pub fn forward_rows<M: CausalLm + BaseModel>(
 ) -> Result<Tensor<3>> {
     let [batch, seq] = input.input_ids.dims();
     if adapter_names.len() != batch {
-        return Err(ModelError::Input(format!(
-            "{} adapter names for {batch} rows: give one for each, \"{}\" for none",
-            adapter_names.len(),
-            burn_peft::BASE_ROW
-        )));
+        let given = adapter_names.len();
+        return Err(InputError::AdapterNames { given, rows: batch }.into());
     }
     let model = model.for_rows(adapter_names)?;
     if input.position_ids.is_none() {

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft_kernels::MovedRows;
 
 use self::rows::Rows;
-use crate::{ModelError, ModelInput, Result, texts};
+use crate::{InputError, ModelInput, Result, texts};
 
 /// The label of a token that is not predicted.
 pub const IGNORE_INDEX: i64 = -100;
@@ -245,10 +245,14 @@ fn check_lengths(parts: [&[i64]; 3], [batch, seq]: [usize; 2]) -> Result<()> {
     let size = batch * seq;
     let [ids, marks, labels] = parts.map(<[i64]>::len);
     if size == 0 || [ids, marks, labels].iter().any(|&length| length != size) {
-        return Err(ModelError::Input(format!(
-            "a batch of {batch} rows of {seq} tokens needs {size} ids, mask values and labels, \
-             not {ids}, {marks} and {labels}"
-        )));
+        let error = InputError::Batch {
+            rows: batch,
+            seq,
+            ids,
+            marks,
+            labels,
+        };
+        return Err(error.into());
     }
     Ok(())
 }

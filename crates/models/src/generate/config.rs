@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result};
+use crate::{InputError, Result};
 
 /// How the next token is chosen; keys and order of the steps as in transformers'
 /// `GenerationConfig`.
@@ -46,11 +46,7 @@ impl GenerationConfig {
     /// # Errors
     /// The first that is not, with its range.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |key: &str, value: f64, range: &str| {
-            Err(ModelError::Input(format!(
-                "{key} = {value} is not usable: it has to be {range}"
-            )))
-        };
+        let refuse = |key, value, range| Err(InputError::Setting { key, value, range }.into());
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return refuse("temperature", self.temperature, "0 (greedy) or greater");
         }

@@ -171,9 +171,10 @@ impl HubOptions {
         hub.kind = RepoType::Dataset;
         let here = |error| not_here(error, "file or folder");
         let names = hub.list().map_err(here)?;
-        let files = spec
-            .files(&names)
-            .map_err(|problem| ModelError::Hub(format!("{} {problem}", hub.describe())))?;
+        let files = spec.files(&names).map_err(|problem| HubError::Dataset {
+            hub: hub.describe(),
+            problem,
+        })?;
         let snapshot = hub.resolve(&files, &[])?;
         let paths = files.iter().map(|file| snapshot.get(file));
         paths.collect::<Result<_>>().map(Some)

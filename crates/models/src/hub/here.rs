@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+use super::HubError;
 use crate::error::ModelError;
 
 /// That something is not to be had from the Hub, nor is there `what` of this name.
-pub(super) fn not_here(error: ModelError, what: &str) -> ModelError {
-    match error {
-        ModelError::Hub(problem) => ModelError::Hub(format!(
-            "{problem}; and there is no such {what}{}",
-            seen_from(Path::new(""))
-        )),
-        error => error,
-    }
+pub(super) fn not_here(error: ModelError, what: &'static str) -> ModelError {
+    let ModelError::Hub(on_hub) = error else {
+        return error;
+    };
+    let error = HubError::Nowhere {
+        on_hub: Box::new(on_hub),
+        what,
+        seen_from: seen_from(Path::new("")),
+    };
+    error.into()
 }
 
 /// That a path, which cannot be the name of a model on the Hub, is no folder.

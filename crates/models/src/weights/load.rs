@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, FloatDType, TensorData};
 use burn_peft::{Adaptable, AnyParam, LayerKind, Path};
 use burn_peft_device::{check_size, check_weight};
 
-use super::{Weights, weights_of};
+use super::{Weights, WeightsError, weights_of};
 use crate::CausalLm;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
@@ -101,11 +101,11 @@ fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()>
     if others.is_empty() {
         return Ok(());
     }
-    Err(ModelError::Weights(format!(
-        "the checkpoint holds tensors that {} with this config.json does not have (first {})",
-        model.model_type(),
-        others.join(", ")
-    )))
+    let error = WeightsError::Unexpected {
+        model_type: model.model_type().to_string(),
+        first: others.into_iter().map(str::to_string).collect(),
+    };
+    Err(error.into())
 }
 
 /// As [`visit_weights`], until one fails.
@@ -217,17 +217,21 @@ pub(super) fn untie_other_head<D: Decoder>(
 }
 
 fn missing(name: &str) -> ModelError {
-    ModelError::Weights(format!("the checkpoint has no tensor {name}"))
+    let name = name.to_string();
+    WeightsError::Missing { name }.into()
 }
 
 fn check_shape(name: &str, found: &[usize], param: &dyn AnyParam, transposed: bool) -> Result<()> {
-    let dims = shape_in_file(param, transposed);
-    if found == dims {
+    let expected = shape_in_file(param, transposed);
+    if found == expected {
         return Ok(());
     }
-    Err(ModelError::Weights(format!(
-        "the checkpoint's {name} is {found:?}, config.json asks for {dims:?}"
-    )))
+    let error = WeightsError::Shape {
+        name: name.to_string(),
+        found: found.to_vec(),
+        expected,
+    };
+    Err(error.into())
 }
 
 /// Whether [`burn_peft::cast_frozen`] takes the weight: biases and norms stay in 32 bits.

@@ -3,6 +3,7 @@
 //! A file format is one file here (`safetensors`): an implementation of [`Weights`] to read it, a
 //! function that writes [`NamedTensor`]s.
 
+mod error;
 mod init;
 mod load;
 mod named;
@@ -11,6 +12,7 @@ mod safetensors;
 mod save;
 mod shards;
 
+pub use error::WeightsError;
 pub use init::initial_weights;
 pub(crate) use init::weights_of;
 pub use load::load_weights;
@@ -23,7 +25,7 @@ pub use shards::weight_files;
 
 use burn::tensor::{FloatDType, TensorData};
 
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::hub::ModelFiles;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -70,9 +72,8 @@ pub trait Weights: Send + Sync {
     /// As [`read`](Self::read); a tensor that is no matrix.
     fn transposed(&self, name: &str) -> Result<TensorData> {
         let &[rows, columns] = self.check(name)? else {
-            let shape = self.check(name)?;
-            let reason = format!("tensor `{name}` is {shape:?}, not a matrix");
-            return Err(ModelError::Weights(reason));
+            let (name, shape) = (name.to_string(), self.check(name)?.to_vec());
+            return Err(WeightsError::NoMatrix { name, shape }.into());
         };
         let mut values = vec![0.0; rows * columns];
         let mut first = 0;

@@ -9,7 +9,7 @@ use burn_peft::tensor_file::transpose;
 use super::load::{
     check_last_block, is_transposed, load, load_lazily, shape_in_file, untie_other_head,
 };
-use super::{CONFIG, NamedTensor, SaveOptions, Weights, open, save_model};
+use super::{CONFIG, NamedTensor, SaveOptions, Weights, WeightsError, open, save_model};
 use crate::CausalLm;
 use crate::config::{ModelConfig, parse, read, set_dtype};
 use crate::decoder::Decoder;
@@ -75,7 +75,7 @@ pub trait Pretrained: Sized {
             ..SaveOptions::default()
         };
         match self.save_with(&directory, &options) {
-            Err(error @ ModelError::OutOfRange { .. }) => {
+            Err(error @ ModelError::Weights(WeightsError::OutOfRange { .. })) => {
                 tracing::warn!("{error}: all weights are saved in float32");
                 self.save_with(directory, &SaveOptions::default())
             }

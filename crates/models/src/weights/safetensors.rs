@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{INDEX, WEIGHTS, Weights};
+use super::{INDEX, WEIGHTS, Weights, WeightsError};
 use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
 
@@ -166,15 +166,20 @@ impl Weights for Checkpoint {
                 .iter()
                 .map(|s| s.path.display().to_string())
                 .collect();
-            ModelError::Weights(format!("{}: no tensor `{name}`", files.join(", ")))
+            WeightsError::NoTensor {
+                files: files.join(", "),
+                name: name.to_string(),
+            }
         })?;
         match to_f32(info.dtype, &[]) {
             Some(_) => Ok(&info.shape),
             None => {
-                let dtype = info.dtype;
-                let reason =
-                    format!("tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16");
-                Err(ModelError::file(&shard.path, reason))
+                let error = WeightsError::Dtype {
+                    path: shard.path.clone(),
+                    name: name.to_string(),
+                    dtype: info.dtype,
+                };
+                Err(error.into())
             }
         }
     }

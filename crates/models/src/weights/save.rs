@@ -8,7 +8,7 @@ use burn::tensor::FloatDType;
 use burn_peft_files::atomic::{put, temporary_file};
 
 use super::shards::{Shards, weight_files};
-use super::{CONFIG, INDEX, NamedTensor, WEIGHTS, safetensors};
+use super::{CONFIG, INDEX, NamedTensor, WEIGHTS, WeightsError, safetensors};
 use crate::error::{ModelError, Result};
 
 /// How weights are written.
@@ -122,8 +122,8 @@ fn refuse_twins(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
         Some(pair) => {
-            let reason = format!("tensor `{}` would be written twice", pair[0]);
-            Err(ModelError::file(path, reason))
+            let (path, name) = (path.to_path_buf(), pair[0].to_string());
+            Err(WeightsError::Twice { path, name }.into())
         }
     }
 }

@@ -9,7 +9,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
 
 use crate::error::{ModelError, Result};
-use crate::weights::{NamedTensor, SaveOptions, size_of};
+use crate::weights::{NamedTensor, SaveOptions, WeightsError, size_of};
 
 /// Writes tensors to `out`, sorted by name, with the metadata that transformers asks for; `path` is
 /// for the messages.
@@ -28,9 +28,12 @@ pub(in crate::weights) fn write(
         let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
         let data = tensor.load()?;
         if data.shape().as_slice() != shape {
-            let got = data.shape().to_vec();
-            let reason = format!("tensor `{name}` has shape {got:?}, not {shape:?}");
-            return Err(ModelError::Weights(reason));
+            let error = WeightsError::OtherShape {
+                name,
+                found: data.shape().to_vec(),
+                expected: shape,
+            };
+            return Err(error.into());
         }
         let data = in_dtype(&name, data, path, options)?;
         write_all(out, path, data.as_bytes())?;
@@ -45,26 +48,31 @@ fn in_dtype(
     path: &Path,
     options: &SaveOptions,
 ) -> Result<TensorData> {
-    let unreadable = |error| ModelError::Weights(format!("tensor `{name}`: {error}"));
+    let name = name.to_string();
     let data = data.convert_dtype(DType::F32);
-    let values = data.as_slice::<f32>().map_err(unreadable)?;
+    let values = match data.as_slice::<f32>() {
+        Ok(values) => values,
+        Err(error) => {
+            let reason = error.to_string();
+            return Err(WeightsError::NoNumbers { name, reason }.into());
+        }
+    };
+    let path = path.to_path_buf();
     if options.finite
-        && let Some(at) = values.iter().position(|value| !value.is_finite())
+        && let Some(index) = values.iter().position(|value| !value.is_finite())
     {
-        return Err(ModelError::Weights(format!(
-            "tensor `{name}` is not finite: value {at} is {}; nothing was written to {}",
-            values[at],
-            path.display()
-        )));
+        let error = WeightsError::NotFinite {
+            name,
+            index,
+            value: values[index],
+            path,
+        };
+        return Err(error.into());
     }
     if options.dtype == FloatDType::F16 {
         let is_beyond = |value: &&f32| value.is_finite() && !f16::from_f32(**value).is_finite();
         if let Some(&value) = values.iter().find(is_beyond) {
-            return Err(ModelError::OutOfRange {
-                name: name.to_string(),
-                value,
-                path: path.to_path_buf(),
-            });
+            return Err(WeightsError::OutOfRange { name, value, path }.into());
         }
     }
     Ok(data.convert_dtype(options.dtype.into()))
