@@ -21,8 +21,8 @@ The weights are drawn as transformers draws them; the same seed gives the same f
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a config.json (or its folder)
     #[arg(value_name = "PRESET|CONFIG.JSON")]
+    #[arg(help = format!("{}, or a config.json (or its folder)", AutoConfig::presets().join(", ")))]
     model: String,
     /// The folder that gets config.json and model.safetensors (of a large model, its shards)
     #[arg(long, value_name = "DIR")]

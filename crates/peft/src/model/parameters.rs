@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-use crate::{AnyParam, BaseModel, Path, PeftModel};
+use crate::{AnyParam, BaseModel, LayerKind, Path, PeftModel};
 
 /// One parameter of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct NamedParameter {
     pub requires_grad: bool,
     /// Burn's identity.
     pub id: ParamId,
+    /// Whether it belongs to an embedding, or to the layer that turns hidden states to tokens.
+    pub is_embedding: bool,
 }
 
 impl NamedParameter {
@@ -26,12 +28,13 @@ impl NamedParameter {
         self.shape.iter().product()
     }
 
-    fn new(name: String, param: &dyn AnyParam) -> Self {
+    fn new(name: String, param: &dyn AnyParam, is_embedding: bool) -> Self {
         Self {
             name,
             shape: param.dims(),
             requires_grad: param.requires_grad(),
             id: param.id(),
+            is_embedding,
         }
     }
 }
@@ -40,7 +43,9 @@ impl NamedParameter {
 pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
     let mut parameters: Vec<NamedParameter> = Vec::new();
     let mut known = HashSet::new();
+    let output = model.output_embedding();
     model.visit_slots(&mut Path::default(), &mut |path, slot| {
+        let is_embedding = slot.kind() == LayerKind::Embedding || path == output;
         let (base, original) = match (slot.adapters().is_empty(), slot.state().saved.is_empty()) {
             (false, _) => (".base_layer", ""),
             (true, false) => ("", ".original_module"),
@@ -48,7 +53,7 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
         };
         slot.visit_base(&mut |name, param| {
             let name = format!("{path}{base}{original}.{name}");
-            parameters.push(NamedParameter::new(name, param));
+            parameters.push(NamedParameter::new(name, param, is_embedding));
         });
         for adapter in slot.adapters() {
             for tensor in adapter.tensors().iter() {
@@ -59,13 +64,13 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
                 }
                 let key = in_memory_key(&tensor.spec().key, adapter.name());
                 let name = format!("{path}.{key}");
-                parameters.push(NamedParameter::new(name, tensor.param()));
+                parameters.push(NamedParameter::new(name, tensor.param(), is_embedding));
             }
         }
         for adapter in &slot.state().saved {
             slot.visit_saved(adapter, &mut |name, param| {
                 let name = format!("{path}.modules_to_save.{adapter}.{name}");
-                parameters.push(NamedParameter::new(name, param));
+                parameters.push(NamedParameter::new(name, param, is_embedding));
             });
         }
     });
@@ -106,7 +111,10 @@ impl ModuleVisitor for Outside {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.path.join(".");
-        self.found.push(NamedParameter::new(name, param));
+        // Of what is in no slot only the name says what it is.
+        let is_embedding = name.contains("embed");
+        self.found
+            .push(NamedParameter::new(name, param, is_embedding));
     }
 }
 
@@ -128,7 +136,8 @@ impl<M: BaseModel> PeftModel<M> {
         for adapter in &self.model_adapters {
             parameters.extend(adapter.tensors().iter().map(|tensor| {
                 let name = format!("prompt_encoder.{}.{}", adapter.name, tensor.spec().name);
-                NamedParameter::new(name, tensor.param())
+                let is_embedding = tensor.spec().name.contains("embed");
+                NamedParameter::new(name, tensor.param(), is_embedding)
             }));
         }
         parameters

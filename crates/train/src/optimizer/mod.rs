@@ -18,9 +18,7 @@ use burn_peft::parameters::NamedParameter;
 use crate::configuration::arguments::TrainingArguments;
 use crate::error::{Result, TrainError};
 use crate::optimizer::name::OptimizerName;
-use crate::optimizer::parameter_groups::{
-    LoraPlusGroup, decays, ids, is_embedding, loraplus_group,
-};
+use crate::optimizer::parameter_groups::{LoraPlusGroup, decays, ids, loraplus_group};
 use crate::optimizer::schedule::{Schedule, ScheduleCursor};
 
 /// Checks that every key about the optimizer has an effect.
@@ -100,7 +98,7 @@ pub fn optimizer(
                 .build()
         }),
         OptimizerName::Muon => {
-            let matrices = ids(parameters, |p| p.shape.len() == 2 && !is_embedding(&p.name));
+            let matrices = ids(parameters, |p| p.shape.len() == 2 && !p.is_embedding);
             if matrices.is_empty() {
                 return Err(TrainError::Argument {
                     key: "optim",

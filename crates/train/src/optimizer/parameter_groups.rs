@@ -4,18 +4,12 @@ use burn::module::ParamId;
 use burn_peft::parameters::NamedParameter;
 
 /// Whether weight decay shrinks a parameter: not biases and norms, as transformers'
-/// `Trainer.get_decay_parameter_names` has it. Norms are known by their names, GPT-2's `ln_…` too.
+/// `Trainer.get_decay_parameter_names` has it. Norms are known by their names, `ln_…` among them.
 pub(crate) fn decays(name: &str) -> bool {
     let name = name.to_lowercase();
     let forbidden = ["bias", "layernorm", "rmsnorm"];
     let is_norm = |part: &str| part == "norm" || part.ends_with("_norm") || part.starts_with("ln_");
     !forbidden.iter().any(|text| name.contains(text)) && !name.split('.').any(is_norm)
-}
-
-/// Whether a parameter belongs to an embedding, or to the head that turns hidden states to tokens.
-pub(crate) fn is_embedding(name: &str) -> bool {
-    let embeds = |part: &str| part.contains("embed") || ["wte", "wpe", "lm_head"].contains(&part);
-    name.split('.').any(embeds)
 }
 
 /// How LoRA+ sorts a parameter (PEFT's `create_loraplus_optimizer`).
@@ -87,6 +81,7 @@ mod tests {
                 shape: shape.to_vec(),
                 requires_grad: true,
                 id: ParamId::new(),
+                is_embedding: false,
             })
         };
         assert_eq!(

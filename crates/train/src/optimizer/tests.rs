@@ -99,6 +99,7 @@ fn layers() -> (Layers, [NamedParameter; 3]) {
         shape: shape.to_vec(),
         requires_grad: true,
         id,
+        is_embedding: name == "wte.weight",
     };
     let parameters = [
         named("h.0.lora_B.default.weight", &[2, 2], layers.matrix.id),
