@@ -158,9 +158,9 @@ impl From<FileError> for DataError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Io { path, source } => Self::Io { path, source },
-            FileError::Content { path, problem } => Self::File {
-                file: path.display().to_string(),
-                problem,
+            other => Self::File {
+                file: other.path().display().to_string(),
+                problem: other.problem(),
             },
         }
     }

@@ -1,7 +1,8 @@
 //! What can be wrong with a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
 
 /// What can be wrong with a file, which it names.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +15,43 @@ pub enum FileError {
         /// What the system said.
         source: io::Error,
     },
-    /// It does not hold what it should.
-    #[error("{} {problem}", path.display())]
-    Content {
+    /// It is of another kind than its name says.
+    #[error("{} {kind}", path.display())]
+    Foreign {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, to be read after its name.
-        problem: String,
+        /// What it is, to be read after its name; see [`foreign`](crate::foreign).
+        kind: &'static str,
+    },
+    /// It is text in another encoding, or none.
+    #[error("{} is not UTF-8 text: {problem}; save it as UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Where it is not.
+        problem: Utf8Error,
     },
 }
 
 impl FileError {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::Foreign { path, .. } | Self::NotUtf8 { path, .. } => path,
+        }
+    }
+
+    /// What is wrong with the file, to be read after its name.
+    pub fn problem(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            Self::Foreign { kind, .. } => (*kind).to_string(),
+            Self::NotUtf8 { problem, .. } => {
+                format!("is not UTF-8 text: {problem}; save it as UTF-8")
+            }
+        }
+    }
+
     /// Whether there is no such file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -12,21 +12,18 @@ use crate::foreign::{foreign_to_text, without_mark};
 /// If the file cannot be read or is no UTF-8 text; the error says what it is where that shows.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String, FileError> {
     let path = path.as_ref();
-    let content = |problem: String| FileError::Content {
-        path: path.into(),
-        problem,
+    let (path, place) = (path.to_path_buf(), path);
+    let mut bytes = match fs::read(place) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(FileError::Io { path, source }),
     };
-    let mut bytes = fs::read(path).map_err(|source| FileError::Io {
-        path: path.into(),
-        source,
-    })?;
     bytes.drain(..bytes.len() - without_mark(&bytes).len());
-    if let Some(problem) = foreign_to_text(&bytes) {
-        return Err(content(problem.into()));
+    if let Some(kind) = foreign_to_text(&bytes) {
+        return Err(FileError::Foreign { path, kind });
     }
     String::from_utf8(bytes).map_err(|error| {
-        let error = error.utf8_error();
-        content(format!("is not UTF-8 text: {error}; save it as UTF-8"))
+        let problem = error.utf8_error();
+        FileError::NotUtf8 { path, problem }
     })
 }
 

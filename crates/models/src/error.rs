@@ -100,9 +100,9 @@ impl From<FileError> for ModelError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Io { path, source } => Self::Io { path, source },
-            FileError::Content { path, problem } => Self::File {
-                path,
-                reason: problem,
+            other => Self::File {
+                path: other.path().to_path_buf(),
+                reason: other.problem(),
             },
         }
     }

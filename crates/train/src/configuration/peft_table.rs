@@ -61,7 +61,7 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
         }
     };
     // A text with a bracket in front is a text only where no list can be meant.
-    let list = Value::Array(vec![Value::String("c_attn".into())]);
+    let list = Value::Array(vec![Value::String("name".into())]);
     if change.is_broken && inner.is_empty() && try_value(&list).is_ok() {
         return Err(change.no_toml());
     }
