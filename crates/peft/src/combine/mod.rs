@@ -1,5 +1,5 @@
-//! Several LoRA or (IA)³ adapters as one: PEFT's `add_weighted_adapter`, on adapters in a model or
-//! on their files alone.
+//! Several LoRA or (IA)³ adapters as one, by their configurations and tensors alone: a model or
+//! their files may hold them.
 
 mod arithmetic;
 mod config;
@@ -19,7 +19,7 @@ pub use options::{Combination, CombinationType, MajoritySign};
 use crate::config::{Fields, Keys};
 use crate::files::{read_config, read_weights};
 use crate::methods::IA3Config;
-use crate::{BaseModel, LoraConfig, Method, PeftError, PeftModel, Result};
+use crate::{LoraConfig, Method, PeftError, Result};
 
 /// An adapter and its weight in a combination.
 #[derive(Clone, Debug)]
@@ -67,39 +67,6 @@ impl WeightedAdapter {
             tensors: self.tensors,
             weight: self.weight,
         })
-    }
-}
-
-impl<M: BaseModel> PeftModel<M> {
-    /// Adds an adapter that combines others of the model, LoRA's, or (IA)³'s by their weighted
-    /// sum; it is not active yet.
-    ///
-    /// # Errors
-    /// As [`combine`]; if there is no adapter of one of the names or already one of the new name.
-    /// The model is as before.
-    pub fn add_weighted_adapter(
-        &mut self,
-        adapters: &[(&str, f64)],
-        adapter_name: &str,
-        combination: &Combination,
-    ) -> Result<()> {
-        let mut parts = Vec::new();
-        for &(name, weight) in adapters {
-            parts.push(WeightedAdapter {
-                name: name.to_string(),
-                config: Arc::clone(self.config(name)?),
-                tensors: self.adapter_state_dict(name).into_iter().collect(),
-                weight,
-            });
-        }
-        let combined = combine(parts, combination)?;
-        self.add_adapter(adapter_name, combined.config)?;
-        let tensors = combined.tensors.into_iter().collect();
-        let loaded = self.load_state_dict(adapter_name, tensors, Path::new(adapter_name));
-        if loaded.is_err() {
-            self.delete_adapter(adapter_name)?;
-        }
-        loaded
     }
 }
 

@@ -86,7 +86,7 @@ pub trait LayerMethod: Debug + Send + Sync {
     /// As [`forward`](Self::forward) for an embedding: `input` holds ids, `[tokens]`.
     ///
     /// # Panics
-    /// By default, since by default [`Method::supports`] takes no embedding.
+    /// By default, since by default [`Method::supports`](crate::Method::supports) takes no embedding.
     fn embed(
         &self,
         _tensors: &Tensors<'_>,

@@ -18,6 +18,7 @@ mod steps;
 mod stored;
 mod switching;
 mod tying;
+mod weighted;
 
 pub use convert::Conversion;
 pub use guard::check_gradients;

@@ -133,7 +133,7 @@ impl<M: BaseModel> PeftModel<M> {
         folder: &Path,
     ) -> Result<bool> {
         let path = directory.join(STATE_NAME);
-        if !self.config(adapter_name)?.steps().is_some() || !path.is_file() {
+        if self.config(adapter_name)?.steps().is_none() || !path.is_file() {
             return Ok(false);
         }
         let config = read_config(folder)?;
