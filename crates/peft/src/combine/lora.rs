@@ -152,9 +152,10 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
         };
         found.push((path, factors));
     }
-    match found.is_empty() {
-        true => refuse("holds no tensor".into()),
-        false => Ok(found),
+    if found.is_empty() {
+        refuse("holds no tensor".into())
+    } else {
+        Ok(found)
     }
 }
 

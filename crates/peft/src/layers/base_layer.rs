@@ -134,9 +134,10 @@ impl LayerInput for Tensor<1, Int> {
 
 pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
     *param = param.clone().map(|old| {
-        let value = match old.is_autodiff() {
-            true => value.without_autodiff().autodiff(),
-            false => value.without_autodiff(),
+        let value = if old.is_autodiff() {
+            value.without_autodiff().autodiff()
+        } else {
+            value.without_autodiff()
         };
         let value = value.cast(old.dtype());
         value.set_require_grad(old.is_require_grad())

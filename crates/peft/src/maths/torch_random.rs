@@ -68,9 +68,10 @@ impl TorchRandom {
         let count = count.min(size);
         for index in 0..count.min(size.saturating_sub(1)) {
             // Small permutations draw 32 bits a number, large ones 64.
-            let drawn = match size < u32::MAX as usize / 20 {
-                true => u64::from(self.next_u32()),
-                false => self.next_u64(),
+            let drawn = if size < u32::MAX as usize / 20 {
+                u64::from(self.next_u32())
+            } else {
+                self.next_u64()
             };
             let other = drawn % (size - index) as u64;
             numbers.swap(index, index + other as usize);

@@ -243,9 +243,10 @@ impl LayerMethod for BOFTLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let (rotations, scale) = match self.init {
-            true => (Init::Zeros, Init::Ones),
-            false => (Init::Normal(0.1), Init::Ones),
+        let (rotations, scale) = if self.init {
+            (Init::Zeros, Init::Ones)
+        } else {
+            (Init::Normal(0.1), Init::Ones)
         };
         let shape = [self.orders.len(), self.n, self.b, self.b];
         vec![

@@ -174,9 +174,10 @@ impl LayerMethod for BottleneckLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let up = match self.init {
-            true => Init::Zeros,
-            false => Init::kaiming_uniform(self.m),
+        let up = if self.init {
+            Init::Zeros
+        } else {
+            Init::kaiming_uniform(self.m)
         };
         vec![
             TensorSpec::new(DOWN[0], DOWN[0], [self.m, self.d])

@@ -124,9 +124,10 @@ pub(super) fn frequencies(
     let n = target::pattern_value("n_frequency_pattern", patterns, &layer.path)?;
     let n = n.copied().unwrap_or(n_frequency);
     let (d_in, d_out) = (layer.d_in, layer.d_out);
-    match (1..=d_in * d_out).contains(&n) {
-        true => Ok(n),
-        false => Err(PeftError::unfit(
+    if (1..=d_in * d_out).contains(&n) {
+        Ok(n)
+    } else {
+        Err(PeftError::unfit(
             &layer.path,
             format!(
                 "n_frequency = {n} for {}: must be at least 1 and at most {d_in} x {d_out} \
@@ -134,7 +135,7 @@ pub(super) fn frequencies(
                 layer.path,
                 d_in * d_out
             ),
-        )),
+        ))
     }
 }
 
@@ -170,9 +171,12 @@ impl FourierLayer {
             angles(self.d_out, &self.rows, &device),
             angles(self.d_in, &self.columns, &device),
         );
-        let constant = |tensor: Tensor<2>| match values.is_autodiff() {
-            true => tensor.autodiff(),
-            false => tensor,
+        let constant = |tensor: Tensor<2>| {
+            if values.is_autodiff() {
+                tensor.autodiff()
+            } else {
+                tensor
+            }
         };
         let a = constant(Tensor::cat(vec![v.clone().cos(), v.sin().neg()], 1));
         let b = constant(Tensor::cat(vec![u.clone().cos(), u.sin()], 1));
@@ -191,9 +195,10 @@ impl LayerMethod for FourierLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let init = match self.init {
-            true => Init::Zeros,
-            false => Init::Normal(1.0),
+        let init = if self.init {
+            Init::Zeros
+        } else {
+            Init::Normal(1.0)
         };
         let shape = [self.rows.len()];
         vec![TensorSpec::new("fourierft_spectrum", "fourierft_spectrum", shape).with_init(init)]

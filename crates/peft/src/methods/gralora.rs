@@ -163,9 +163,12 @@ impl LayerMethod for GraloraLayer {
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let (r, k) = (self.r, self.k);
-        let b = |fan_in| match self.init {
-            true => Init::Zeros,
-            false => Init::kaiming_uniform(fan_in),
+        let b = |fan_in| {
+            if self.init {
+                Init::Zeros
+            } else {
+                Init::kaiming_uniform(fan_in)
+            }
         };
         let mut tensors = vec![
             TensorSpec::new("gralora_A", "gralora_A", [k, self.d_in / k, r])

@@ -122,16 +122,15 @@ impl LayerMethod for HRALayer {
 
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let shape = [self.d_in, self.r];
-        let init = match self.in_pairs {
-            false => Init::kaiming_uniform(self.r),
-            true => {
-                let half = self.r / 2;
-                let bound = 1.0 / (half as f64).sqrt();
-                let uniform = Distribution::Uniform(-bound, bound);
-                let device = layer.weight().device().without_autodiff();
-                let half = random([self.d_in, half, 1], uniform, &device);
-                Init::Data(half.repeat_dim(2, 2).into_data())
-            }
+        let init = if self.in_pairs {
+            let half = self.r / 2;
+            let bound = 1.0 / (half as f64).sqrt();
+            let uniform = Distribution::Uniform(-bound, bound);
+            let device = layer.weight().device().without_autodiff();
+            let half = random([self.d_in, half, 1], uniform, &device);
+            Init::Data(half.repeat_dim(2, 2).into_data())
+        } else {
+            Init::kaiming_uniform(self.r)
         };
         vec![TensorSpec::new("hra_u", "hra_u", shape).with_init(init)]
     }

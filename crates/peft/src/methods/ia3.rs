@@ -155,9 +155,10 @@ struct IA3Layer {
 impl IA3Layer {
     /// `[1, d_in]` or `[d_out, 1]`, as the file has it.
     fn shape(&self) -> [usize; 2] {
-        match self.is_feedforward {
-            true => [1, self.d_in],
-            false => [self.d_out, 1],
+        if self.is_feedforward {
+            [1, self.d_in]
+        } else {
+            [self.d_out, 1]
         }
     }
 
@@ -174,9 +175,10 @@ impl LayerMethod for IA3Layer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let init = match self.init {
-            true => Init::Ones,
-            false => Init::Normal(1.0),
+        let init = if self.init {
+            Init::Ones
+        } else {
+            Init::Normal(1.0)
         };
         vec![TensorSpec::new("ia3_l", "ia3_l", self.shape()).with_init(init)]
     }
@@ -187,9 +189,10 @@ impl LayerMethod for IA3Layer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        match self.is_feedforward {
-            true => base.forward(input * self.scales(tensors)),
-            false => base.forward(input) * self.scales(tensors),
+        if self.is_feedforward {
+            base.forward(input * self.scales(tensors))
+        } else {
+            base.forward(input) * self.scales(tensors)
         }
     }
 
@@ -200,12 +203,11 @@ impl LayerMethod for IA3Layer {
         bias: Option<Tensor<1>>,
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
         let scales = self.scales(tensors);
-        Some(match self.is_feedforward {
-            true => (weight * scales.transpose(), bias),
-            false => {
-                let bias = bias.map(|bias| bias * scales.clone().squeeze_dim(0));
-                (weight * scales, bias)
-            }
+        Some(if self.is_feedforward {
+            (weight * scales.transpose(), bias)
+        } else {
+            let bias = bias.map(|bias| bias * scales.clone().squeeze_dim(0));
+            (weight * scales, bias)
         })
     }
 

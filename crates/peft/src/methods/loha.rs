@@ -124,10 +124,7 @@ impl LayerMethod for LoHaLayer {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
         let of_a = Init::kaiming_uniform(r);
         let of_b = Init::kaiming_uniform(d_in);
-        let last = match self.init {
-            true => Init::Zeros,
-            false => of_b.clone(),
-        };
+        let last = if self.init { Init::Zeros } else { of_b.clone() };
         let spec = |name, shape: [usize; 2], init, partner| {
             TensorSpec::new(name, name, shape)
                 .with_init(init)

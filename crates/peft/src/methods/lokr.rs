@@ -144,9 +144,10 @@ struct Factor {
 impl Factor {
     fn value(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let [whole, a, b] = self.names;
-        match self.is_product {
-            true => tensors.matrix(a).matmul(tensors.matrix(b)),
-            false => tensors.matrix(whole),
+        if self.is_product {
+            tensors.matrix(a).matmul(tensors.matrix(b))
+        } else {
+            tensors.matrix(whole)
         }
     }
 
@@ -158,26 +159,26 @@ impl Factor {
             Some(zero) if zero == part => Init::Zeros,
             _ => Init::kaiming_uniform(fan_in),
         };
-        match self.is_product {
-            true => vec![
+        if self.is_product {
+            vec![
                 (a, [rows, r], init(0, r)),
                 (b, [r, columns], init(1, columns)),
-            ],
-            false => {
-                let init = match zeros {
-                    Some(_) => Init::Zeros,
-                    None => Init::kaiming_uniform(columns),
-                };
-                vec![(whole, self.shape, init)]
-            }
+            ]
+        } else {
+            let init = match zeros {
+                Some(_) => Init::Zeros,
+                None => Init::kaiming_uniform(columns),
+            };
+            vec![(whole, self.shape, init)]
         }
     }
 
     /// The tensor that is zero at first, where one is.
     fn zero(&self, part: usize) -> &'static str {
-        match self.is_product {
-            true => self.names[1 + part],
-            false => self.names[0],
+        if self.is_product {
+            self.names[1 + part]
+        } else {
+            self.names[0]
         }
     }
 }
@@ -228,9 +229,10 @@ impl LayerMethod for LoKrLayer {
         };
         let specs = self.specs().into_iter().map(|(name, shape, init)| {
             let spec = TensorSpec::new(name, name, shape).with_init(init);
-            match name == zero {
-                true => spec,
-                false => spec.waiting_for(zero),
+            if name == zero {
+                spec
+            } else {
+                spec.waiting_for(zero)
             }
         });
         self.drops.resting(specs.collect())

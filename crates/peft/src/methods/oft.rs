@@ -168,9 +168,10 @@ fn divisor(size: usize, wanted: usize) -> usize {
     let divides = |candidate: &usize| size.is_multiple_of(*candidate);
     let above = (wanted..=size).find(divides).unwrap_or(size);
     let below = (1..=wanted).rev().find(divides).unwrap_or(1);
-    match wanted - below <= above - wanted {
-        true => below,
-        false => above,
+    if wanted - below <= above - wanted {
+        below
+    } else {
+        above
     }
 }
 
@@ -219,9 +220,10 @@ impl OFTLayer {
             None => cayley(skew),
             Some(terms) => series(skew, terms),
         };
-        match self.shared {
-            true => rotations.repeat_dim(0, self.n),
-            false => rotations,
+        if self.shared {
+            rotations.repeat_dim(0, self.n)
+        } else {
+            rotations
         }
     }
 }
@@ -252,9 +254,10 @@ impl LayerMethod for OFTLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let init = match self.init {
-            true => Init::Zeros,
-            false => Init::Normal(0.1),
+        let init = if self.init {
+            Init::Zeros
+        } else {
+            Init::Normal(0.1)
         };
         vec![TensorSpec::new(NAME, "oft_R.weight", self.shape()).with_init(init)]
     }

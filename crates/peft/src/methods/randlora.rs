@@ -202,9 +202,10 @@ impl RandLoraLayer {
         let a: Tensor<2> = (a * lambda * gamma).reshape([r * n, smaller]);
         let b: Tensor<2> = b.reshape([larger, n * r]);
         // The trained factors stand on the smaller side, whichever it is.
-        match smaller == self.d_in {
-            true => (a.transpose(), b.transpose()),
-            false => (b, a),
+        if smaller == self.d_in {
+            (a.transpose(), b.transpose())
+        } else {
+            (b, a)
         }
     }
 }
@@ -216,9 +217,10 @@ impl LayerMethod for RandLoraLayer {
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let ((smaller, larger), r, n) = (self.sides(), self.r, self.bases());
-        let (lambda, gamma) = match self.init {
-            true => (Init::Zeros, Init::Constant(1.0 / n.max(smaller) as f64)),
-            false => (Init::Normal(1.0), Init::Constant(1.0 / larger as f64)),
+        let (lambda, gamma) = if self.init {
+            (Init::Zeros, Init::Constant(1.0 / n.max(smaller) as f64))
+        } else {
+            (Init::Normal(1.0), Init::Constant(1.0 / larger as f64))
         };
         let [init_a, init_b] = match &self.bases {
             Some(data) => data.clone().map(Init::Data),
@@ -228,9 +230,10 @@ impl LayerMethod for RandLoraLayer {
         let base = |name, shape: [usize; 3], init| {
             let spec = TensorSpec::new(name, name, shape).with_init(init);
             let spec = spec.buffer().shared();
-            match self.saved {
-                true => spec.in_layers(),
-                false => spec.unsaved(),
+            if self.saved {
+                spec.in_layers()
+            } else {
+                spec.unsaved()
             }
         };
         vec![

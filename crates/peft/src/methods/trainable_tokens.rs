@@ -249,13 +249,12 @@ impl LayerMethod for TokensLayer {
     }
 
     fn tensors(&self, layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let init = match self.from_embedding {
-            true => {
-                let weight = layer.weight();
-                let indices = self.indices(&weight.device());
-                Init::Data(weight.select(0, indices).into_data())
-            }
-            false => Init::Normal(1.0),
+        let init = if self.from_embedding {
+            let weight = layer.weight();
+            let indices = self.indices(&weight.device());
+            Init::Data(weight.select(0, indices).into_data())
+        } else {
+            Init::Normal(1.0)
         };
         let spec = TensorSpec::new(NAME, self.key, [self.indices.len(), self.d]);
         let spec = spec.with_init(init).may_rest();

@@ -138,9 +138,10 @@ impl LayerMethod for VeraLayer {
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let r = self.config.r;
-        let (b, d) = match self.config.init_weights {
-            true => (Init::Zeros, Init::Constant(self.config.d_initial)),
-            false => (Init::Ones, Init::Normal(1.0)),
+        let (b, d) = if self.config.init_weights {
+            (Init::Zeros, Init::Constant(self.config.d_initial))
+        } else {
+            (Init::Ones, Init::Normal(1.0))
         };
         let [init_a, init_b] = match &self.projections {
             Some(data) => data.clone().map(Init::Data),
@@ -148,9 +149,10 @@ impl LayerMethod for VeraLayer {
         };
         let shared = |name, shape: [usize; 2], init| {
             let spec = TensorSpec::new(name, name, shape).with_init(init);
-            match self.config.save_projection {
-                true => spec.buffer().shared(),
-                false => spec.buffer().shared().unsaved(),
+            if self.config.save_projection {
+                spec.buffer().shared()
+            } else {
+                spec.buffer().shared().unsaved()
             }
         };
         vec![

@@ -101,14 +101,15 @@ impl Method for WaveFTConfig {
         let mut entries = Vec::new();
         for (index, place) in places.into_iter().enumerate() {
             let (row, column) = (place / d_in, place % d_in);
-            match self.use_idwt {
-                true => entries.extend(haar(index, row, column, d_out, d_in)),
-                false => entries.push(Entry {
+            if self.use_idwt {
+                entries.extend(haar(index, row, column, d_out, d_in))
+            } else {
+                entries.push(Entry {
                     value: index,
                     row,
                     column,
                     factor: 1.0,
-                }),
+                })
             }
         }
         Ok(Arc::new(WaveLayer {
@@ -179,9 +180,10 @@ impl LayerMethod for WaveLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let init = match self.init {
-            true => Init::Zeros,
-            false => Init::Normal(0.01),
+        let init = if self.init {
+            Init::Zeros
+        } else {
+            Init::Normal(0.01)
         };
         vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.n]).with_init(init)]
     }

@@ -62,9 +62,10 @@ impl<M: BaseModel> PeftModel<M> {
                 return;
             };
             let info = slot.info(path, &self.base_model);
-            let converted = match config.supports(&info) {
-                true => layer(adapter, slot, r).map(|layer| (info.kind, layer)),
-                false => Err(format!("LoRA takes no {}", info.kind)),
+            let converted = if config.supports(&info) {
+                layer(adapter, slot, r).map(|layer| (info.kind, layer))
+            } else {
+                Err(format!("LoRA takes no {}", info.kind))
             };
             match converted {
                 Ok((kind, layer)) => {
@@ -103,10 +104,7 @@ impl<M: BaseModel> PeftModel<M> {
         });
         // The changes above are of the base that the adapter's file gave these embeddings.
         tensors.extend(self.stored_weights(adapter_name));
-        let share = |lost: f64, all: f64| match all > 0.0 {
-            true => (lost / all).sqrt(),
-            false => 0.0,
-        };
+        let share = |lost: f64, all: f64| if all > 0.0 { (lost / all).sqrt() } else { 0.0 };
         let sums = layers.iter();
         let (lost, all) = sums.fold((0.0, 0.0), |(lost, all), (_, l, a)| (lost + l, all + a));
         let layers = layers.into_iter();
@@ -122,10 +120,7 @@ impl<M: BaseModel> PeftModel<M> {
 /// A parameter as the file holds it.
 fn saved(param: &dyn AnyParam, transposed: bool) -> TensorData {
     let data = param.to_data().convert::<f32>();
-    match transposed {
-        true => transpose(data),
-        false => data,
-    }
+    if transposed { transpose(data) } else { data }
 }
 
 /// The part of the layer's weight that an adapter took, `[d_in, d_out]`.

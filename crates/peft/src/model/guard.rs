@@ -33,9 +33,12 @@ impl<M: BaseModel> PeftModel<M> {
         self.clone().visit_adapter(adapter_name, |entry| {
             if entry.param.requires_grad() && !entry.repeated {
                 let gradient = entry.param.gradient(gradients);
-                let gradient = gradient.map(|data| match entry.transposed {
-                    true => transpose(data),
-                    false => data,
+                let gradient = gradient.map(|data| {
+                    if entry.transposed {
+                        transpose(data)
+                    } else {
+                        data
+                    }
                 });
                 found.push((entry.key.to_string(), gradient));
             }

@@ -110,14 +110,15 @@ impl<M: BaseModel> PeftModel<M> {
                 .get(path)
                 .is_some_and(|method| method.takes_weight());
         });
-        match taken {
-            false => Ok(()),
-            true => Err(PeftError::HoldsWeight {
+        if taken {
+            Err(PeftError::HoldsWeight {
                 problem: format!(
                     "the adapter `{adapter_name}`, or what would replace it, holds a part \
                      of the weights (its initialisation took it): load_adapter replaces it"
                 ),
-            }),
+            })
+        } else {
+            Ok(())
         }
     }
 }

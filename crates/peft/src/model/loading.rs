@@ -66,9 +66,12 @@ impl<M: BaseModel> PeftModel<M> {
                 self.add_adapter_within(adapter_name, config, numbers_of(directory, &tensors))
             })
             .and_then(|()| self.load_state_dict(adapter_name, tensors, directory))
-            .and_then(|()| match is_new {
-                true => Ok(()),
-                false => self.set_adapter(&active),
+            .and_then(|()| {
+                if is_new {
+                    Ok(())
+                } else {
+                    self.set_adapter(&active)
+                }
             });
         if let Err(error) = loaded {
             *self = before;

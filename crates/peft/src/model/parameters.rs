@@ -126,9 +126,10 @@ impl<M: BaseModel> PeftModel<M> {
     /// at layers, the model is `base_model` itself.
     pub fn named_parameters(&self) -> Vec<NamedParameter> {
         let mut parameters = named_parameters(&self.base_model);
-        let prefix = match self.acts_at_layers() {
-            true => "base_model.model.",
-            false => "base_model.",
+        let prefix = if self.acts_at_layers() {
+            "base_model.model."
+        } else {
+            "base_model."
         };
         for parameter in &mut parameters {
             parameter.name.insert_str(0, prefix);

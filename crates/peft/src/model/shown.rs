@@ -9,9 +9,10 @@ use crate::{BaseModel, PeftModel, Tree};
 impl<M: Module + ModuleDisplay> ModuleDisplay for PeftModel<M> {
     fn custom_content(&self, content: Content) -> Option<Content> {
         let adapters = self.peft_config.iter().map(|(name, config)| {
-            let state = match self.active.contains(name) {
-                true => "active",
-                false => "not active",
+            let state = if self.active.contains(name) {
+                "active"
+            } else {
+                "not active"
             };
             format!("{name} ({}, {state})", config.peft_type())
         });
@@ -38,12 +39,13 @@ impl<M: BaseModel> PeftModel<M> {
             Some(TaskType::CausalLm) => "PeftModelForCausalLM",
             _ => "PeftModel",
         };
-        let base_model = match self.acts_at_layers() {
-            true => Tree::node(
+        let base_model = if self.acts_at_layers() {
+            Tree::node(
                 format!("{class}Model"),
                 vec![("model".to_string(), self.base_model.tree())],
-            ),
-            false => self.base_model.tree(),
+            )
+        } else {
+            self.base_model.tree()
         };
         let mut children = vec![("base_model".to_string(), base_model)];
         children.extend(self.model_adapters_tree());

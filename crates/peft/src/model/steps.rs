@@ -117,9 +117,10 @@ impl<M: BaseModel> PeftModel<M> {
                 }
             });
         }
-        match tensors.is_empty() {
-            true => Ok(()),
-            false => write_tensors(&directory.join(STATE_NAME), tensors),
+        if tensors.is_empty() {
+            Ok(())
+        } else {
+            write_tensors(&directory.join(STATE_NAME), tensors)
         }
     }
 

@@ -222,9 +222,10 @@ impl AdapterParam {
             ($param:expr) => {
                 *$param = $param.clone().map(|old| {
                     let value = values.reshape(old.dims());
-                    let value = match old.is_autodiff() {
-                        true => value.autodiff(),
-                        false => value,
+                    let value = if old.is_autodiff() {
+                        value.autodiff()
+                    } else {
+                        value
                     };
                     value.set_require_grad(old.is_require_grad())
                 })

@@ -97,12 +97,11 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         }
         // On a plain device Burn keeps the flag to itself until `train` puts it into effect, and
         // of a lazy parameter it tells only a stand-in: asking must not make the value.
-        let probe = match self.is_initialized() {
-            true => self.clone(),
-            false => {
-                let stand_in = Tensor::zeros([1; D], &self.lazy_device());
-                self.clone().transform_for_load(stand_in, self.id)
-            }
+        let probe = if self.is_initialized() {
+            self.clone()
+        } else {
+            let stand_in = Tensor::zeros([1; D], &self.lazy_device());
+            self.clone().transform_for_load(stand_in, self.id)
         };
         probe.train().val().is_require_grad()
     }
@@ -120,9 +119,10 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         let one = Tensor::<D>::full([1; D], f32::NAN, &device.clone().without_autodiff());
         // A view: one value is all the memory it takes.
         let values = one.expand(shape);
-        let values = match device.is_autodiff() {
-            true => values.autodiff(),
-            false => values,
+        let values = if device.is_autodiff() {
+            values.autodiff()
+        } else {
+            values
         };
         *self = Param::initialized(self.id, values).set_require_grad(false);
     }
@@ -141,12 +141,14 @@ fn on_device<const D: usize>(data: TensorData, transposed: bool, device: &Device
         dtype @ (DType::F16 | DType::BF16) => Tensor::<D>::from_data(data, (&plain, dtype)),
         _ => Tensor::<D>::from_data(data, &plain),
     };
-    let tensor = match transposed {
-        true => tensor.swap_dims(D - 2, D - 1),
-        false => tensor,
+    let tensor = if transposed {
+        tensor.swap_dims(D - 2, D - 1)
+    } else {
+        tensor
     };
-    match device.is_autodiff() {
-        true => tensor.autodiff(),
-        false => tensor,
+    if device.is_autodiff() {
+        tensor.autodiff()
+    } else {
+        tensor
     }
 }

@@ -149,9 +149,10 @@ impl Module for Part {
     // As for tensors, a move does not change whether there are gradients.
     fn to_device(self, device: &Device) -> Self {
         let moved = Self::new(self.width, device);
-        match self.device.is_autodiff() {
-            true => moved.train(),
-            false => moved.valid(),
+        if self.device.is_autodiff() {
+            moved.train()
+        } else {
+            moved.valid()
         }
     }
 

@@ -34,9 +34,10 @@ impl AnyParam for QuantizedParam {
     fn set_data(&mut self, data: TensorData, transposed: bool) {
         let device = self.weight.absmax().device().without_autodiff();
         let weight = Tensor::<2>::from_data(data, &device);
-        let weight = match transposed {
-            true => weight.transpose(),
-            false => weight,
+        let weight = if transposed {
+            weight.transpose()
+        } else {
+            weight
         };
         assert_eq!(weight.dims(), self.weight.dims(), "shape of a parameter");
         self.weight = self.weight.requantized(weight);

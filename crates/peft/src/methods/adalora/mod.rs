@@ -117,9 +117,10 @@ fn pattern_key(path: &str) -> String {
 impl AdaLoraConfig {
     fn alpha(&self) -> f64 {
         let alpha = self.lora_alpha.as_f64().unwrap_or(f64::NAN);
-        match alpha > 0.0 {
-            true => alpha,
-            false => self.init_r as f64,
+        if alpha > 0.0 {
+            alpha
+        } else {
+            self.init_r as f64
         }
     }
 
@@ -246,14 +247,18 @@ impl Steps for AdaLoraConfig {
         };
         let kept = left.iter().filter(|left| **left).count();
         let values = tensor.iter::<f32>().enumerate();
-        let values = values.filter(|(index, _)| match is_b {
-            true => left[index % columns],
-            false => left[index / columns],
+        let values = values.filter(|(index, _)| {
+            if is_b {
+                left[index % columns]
+            } else {
+                left[index / columns]
+            }
         });
         let values: Vec<f32> = values.map(|(_, value)| value).collect();
-        match is_b {
-            true => TensorData::new(values, [rows, kept]),
-            false => TensorData::new(values, [kept, columns]),
+        if is_b {
+            TensorData::new(values, [rows, kept])
+        } else {
+            TensorData::new(values, [kept, columns])
         }
     }
 }
@@ -293,9 +298,10 @@ impl LayerMethod for SvdLayer {
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
-        let (vectors, values) = match self.init {
-            true => (Init::Normal(0.02), Init::Zeros),
-            false => (Init::Normal(1.0), Init::Normal(1.0)),
+        let (vectors, values) = if self.init {
+            (Init::Normal(0.02), Init::Zeros)
+        } else {
+            (Init::Normal(1.0), Init::Normal(1.0))
         };
         let mut tensors = vec![
             TensorSpec::new("lora_A", "lora_A", [r, d_in])

@@ -116,9 +116,10 @@ impl LayerMethod for LoraLayer {
     /// Unlike a linear layer's, this change is made as a matrix of the size of the embedding, in
     /// every step; and `lora_dropout` leaves the input of the output layer alone.
     fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        match self.is_tied {
-            true => weight.cast(FloatDType::F32) + self.delta(tensors),
-            false => weight,
+        if self.is_tied {
+            weight.cast(FloatDType::F32) + self.delta(tensors)
+        } else {
+            weight
         }
     }
 
@@ -156,9 +157,10 @@ impl LayerMethod for LoraLayer {
     ) -> Tensor<2> {
         let output = base.forward(input.clone());
         let output = output + self.change(tensors, apply_dropout(&self.dropout, input));
-        match self.lora_bias {
-            true => output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze(),
-            false => output,
+        if self.lora_bias {
+            output + (tensors.vector("lora_B.bias") * self.scaling).unsqueeze()
+        } else {
+            output
         }
     }
 
@@ -205,9 +207,10 @@ impl LayerMethod for LoraLayer {
 
     fn parts(&self) -> Vec<(String, String)> {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
-        let dropout = match self.dropout.prob > 0.0 {
-            true => format!("Dropout(p={:?}, inplace=False)", self.dropout.prob),
-            false => "Identity()".to_string(),
+        let dropout = if self.dropout.prob > 0.0 {
+            format!("Dropout(p={:?}, inplace=False)", self.dropout.prob)
+        } else {
+            "Identity()".to_string()
         };
         let parameter = |rows, columns| {
             format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]")

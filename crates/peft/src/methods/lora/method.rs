@@ -118,9 +118,10 @@ impl Method for LoraConfig {
             lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,
             is_tied,
         };
-        Ok(match self.use_dora {
-            true => Arc::new(DoraLayer { lora }),
-            false => Arc::new(lora),
+        Ok(if self.use_dora {
+            Arc::new(DoraLayer { lora })
+        } else {
+            Arc::new(lora)
         })
     }
 
@@ -177,9 +178,10 @@ impl TakesWeight for LoraConfig {
                             data.shape().to_vec()
                         ),
                     })?;
-                    match is_a {
-                        true => stacked(&data, &first),
-                        false => beside(&data, &first),
+                    if is_a {
+                        stacked(&data, &first)
+                    } else {
+                        beside(&data, &first)
                     }
                 }
             };

@@ -131,9 +131,10 @@ impl BiLstm {
     }
 
     pub fn describe(&self) -> Tree {
-        let dropout = match self.dropout.prob > 0.0 {
-            true => format!(", dropout={:?}", self.dropout.prob),
-            false => String::new(),
+        let dropout = if self.dropout.prob > 0.0 {
+            format!(", dropout={:?}", self.dropout.prob)
+        } else {
+            String::new()
         };
         Tree::Leaf(format!(
             "LSTM({}, {}, num_layers={}, batch_first=True{dropout}, bidirectional=True)",

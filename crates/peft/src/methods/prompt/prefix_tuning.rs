@@ -175,9 +175,10 @@ impl ModelMethod for PrefixEncoder {
     fn tensors(&self, _embeddings: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec> {
         let shape = [self.positions, self.width()];
         let Some(transform) = &self.transform else {
-            let init = match self.starts_at_zero {
-                true => Init::Zeros,
-                false => Init::Normal(1.0),
+            let init = if self.starts_at_zero {
+                Init::Zeros
+            } else {
+                Init::Normal(1.0)
             };
             let prefix = TensorSpec::new(EMBEDDING, PROMPT_EMBEDDINGS, shape);
             return vec![prefix.with_init(init)];

@@ -22,9 +22,10 @@ pub(in crate::methods) struct Drops {
 impl Drops {
     /// The tensors of a layer, which a step that drops the whole of it leaves without a gradient.
     pub fn resting(&self, tensors: Vec<TensorSpec>) -> Vec<TensorSpec> {
-        match self.module > 0.0 {
-            true => tensors.into_iter().map(TensorSpec::may_rest).collect(),
-            false => tensors,
+        if self.module > 0.0 {
+            tensors.into_iter().map(TensorSpec::may_rest).collect()
+        } else {
+            tensors
         }
     }
 

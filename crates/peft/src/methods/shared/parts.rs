@@ -12,9 +12,10 @@ pub(in crate::methods) fn parameter<const D: usize>(
 
 /// A dropout, or what PEFT puts in its place where it drops nothing.
 pub(in crate::methods) fn dropout(name: &str, p: f64) -> (String, String) {
-    let text = match p > 0.0 {
-        true => format!("Dropout(p={p:?}, inplace=False)"),
-        false => "Identity()".to_string(),
+    let text = if p > 0.0 {
+        format!("Dropout(p={p:?}, inplace=False)")
+    } else {
+        "Identity()".to_string()
     };
     (name.to_string(), text)
 }

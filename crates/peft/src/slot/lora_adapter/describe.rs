@@ -10,9 +10,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let mut children = vec![("base_layer".to_string(), base.clone())];
         for adapter in &self.adapters {
             for (part, module) in adapter.method.parts() {
-                let kind = match module.starts_with("Parameter ") {
-                    true => "ParameterDict",
-                    false => "ModuleDict",
+                let kind = if module.starts_with("Parameter ") {
+                    "ParameterDict"
+                } else {
+                    "ModuleDict"
                 };
                 let module = match module.as_str() {
                     AS_THE_LAYER => base.clone(),

@@ -65,9 +65,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// weight is its own.
     pub fn unadapted(&self) -> Option<&M> {
         let alone = self.state.probe.is_none() && self.state.rows.is_none() && !self.is_adapted();
-        let layer = match self.state.disabled {
-            true => &self.base_layer,
-            false => self.active_layer(),
+        let layer = if self.state.disabled {
+            &self.base_layer
+        } else {
+            self.active_layer()
         };
         (alone && self.quantized_of(layer).is_none()).then_some(layer)
     }
@@ -102,9 +103,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
         if let Some(output) = self.forward_fused(&acting, &input, residual.as_ref()) {
             return output;
         }
-        let output = match self.state.disabled {
-            true => self.forward_layer(&self.base_layer, input),
-            false => self.forward_through(self.active_layer(), &acting, input),
+        let output = if self.state.disabled {
+            self.forward_layer(&self.base_layer, input)
+        } else {
+            self.forward_through(self.active_layer(), &acting, input)
         };
         match residual {
             Some(residual) => residual + output,
@@ -140,9 +142,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
             [adapter] => Some(adapter.method.low_rank(&adapter.tensors())?),
             _ => return None,
         };
-        let layer = match self.state.disabled {
-            true => &self.base_layer,
-            false => self.active_layer(),
+        let layer = if self.state.disabled {
+            &self.base_layer
+        } else {
+            self.active_layer()
         };
         match self.quantized_of(layer).zip(input.activations()) {
             Some((weight, input)) => {
@@ -220,9 +223,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The weight of the layer, or of the active adapter's copy of it.
     pub fn active_weight(&self) -> Tensor<2> {
-        match self.state.disabled {
-            true => self.base_layer.stored_weight(),
-            false => self.active_layer().stored_weight(),
+        if self.state.disabled {
+            self.base_layer.stored_weight()
+        } else {
+            self.active_layer().stored_weight()
         }
     }
 }

@@ -69,9 +69,10 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         }
         let weight = self.base_layer.weight();
         let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
-        self.quantized = Some(match weight.is_autodiff() {
-            true => quantized.train(),
-            false => quantized,
+        self.quantized = Some(if weight.is_autodiff() {
+            quantized.train()
+        } else {
+            quantized
         });
         self.base_layer.visit_params_mut(&mut |name, param| {
             if name == "weight" {
