@@ -44,8 +44,7 @@ pub fn attention(
 ) -> Tensor<2> {
     let qkv = qkv.into();
     let dropout = if qkv.is_autodiff() { dropout } else { 0.0 };
-    let fits = options.window.is_none() && options.softcap.is_none();
-    if !fits || !qkv.tensors().iter().all(takes) {
+    if !qkv.tensors().iter().all(takes) {
         return plain(qkv, texts, options, dropout);
     }
     let seed = match dropout > 0.0 {

@@ -41,6 +41,8 @@ impl AttentionOptions {
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             scale: self.scale as f32,
+            window: self.window,
+            softcap: self.softcap.map(|cap| cap as f32),
         }
     }
 

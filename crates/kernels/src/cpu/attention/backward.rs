@@ -3,15 +3,16 @@
 //! With weights P (after the softmax), dropout factors M and, of each query, delta = sum(out *
 //! grad_out): dV = (P M)^T dO, dS = P (dO V^T M - delta), dQ = scale dS K, dK = scale dS^T Q.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
-use super::product::{Causal, Product, hide, panel};
-use super::simd::{load, store};
+use super::band::Band;
+use super::product::{Causal, Product, panel};
 use super::view::{Columns, ColumnsMut};
-use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
-use crate::cpu::buffer::vectorised;
-use crate::cpu::exp::exp;
-use crate::cpu::random::{factors, row_key};
+use super::weigh::Weigh;
+use super::{Dims, Input, KEYS, QUERIES, Span, for_each, pack, scratch};
+use crate::cpu::buffer::{for_pieces, vectorised};
 
 /// What the forward pass left and what comes from above.
 #[derive(Debug, Clone, Copy)]
@@ -61,28 +62,47 @@ pub(super) fn backward_on(arch: Arch, input: &Input, saved: &Saved, mut grads: G
             grad.clear(gap.clone());
         }
     }
-    for_each(
-        input.tasks(dims.kv_heads),
-        input.multiplications(),
-        |(span, head)| {
+    let run = |of_keys: [&ColumnsMut; 2]| {
+        for_each(input.tasks(), input.multiplications(), |(span, heads)| {
             arch.dispatch(Task {
                 input,
                 saved,
-                grads: &grads,
+                grads: [&grads.q, of_keys[0], of_keys[1]],
                 span,
-                head,
+                heads,
             });
-        },
-    );
+        });
+    };
+    if !input.splits_groups() {
+        return run([&grads.k, &grads.v]);
+    }
+    // What each head makes of its keys, then their sums.
+    let width = dims.query_width();
+    let [mut k, mut v] = [(); 2].map(|()| vec![0.0; input.tokens * width]);
+    run([
+        &ColumnsMut::new(&mut k, width),
+        &ColumnsMut::new(&mut v, width),
+    ]);
+    for span in input.spans.iter().filter(|span| span.keys > 0) {
+        for_pieces(span.queries, ROWS, |rows| {
+            let rows = span.start + rows.start..span.start + rows.end;
+            sum_groups(dims, &k, rows.clone(), &grads.k);
+            sum_groups(dims, &v, rows, &grads.v);
+        });
+    }
 }
 
-/// One head of keys of one text, with the heads of queries that share it.
+/// Tokens of a piece of the sums over heads.
+const ROWS: usize = 128;
+
+/// Heads of queries of one text that share keys.
 struct Task<'a> {
     input: &'a Input<'a>,
     saved: &'a Saved<'a>,
-    grads: &'a Gradients<'a>,
+    /// Of queries, and of the keys and values, by key heads or by the one head of the task.
+    grads: [&'a ColumnsMut<'a>; 3],
     span: Span,
-    head: usize,
+    heads: Range<usize>,
 }
 
 impl WithSimd for Task<'_> {
@@ -97,9 +117,15 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     fn run<S: Simd>(&self, simd: S) {
         let Self { input, span, .. } = *self;
-        let (dims, kv) = (input.dims, input.dims.head(self.head));
+        let [grads_q, grads_k, grads_v] = self.grads;
+        let dims = input.dims;
+        let kv = dims.head(self.heads.start / dims.group());
+        let of_keys = match input.splits_groups() {
+            true => dims.head(self.heads.start),
+            false => kv,
+        };
         let stride = dims.head_dim.next_multiple_of(S::F32_LANES);
-        let queries = dims.group() * span.queries;
+        let queries = self.heads.len() * span.queries;
         let (rows, columns) = (QUERIES.min(span.queries), KEYS.min(span.keys));
         let transposed = pack::transposed_len::<S>(columns, dims.head_dim);
         let lengths = [
@@ -139,148 +165,178 @@ impl Task<'_> {
                 pack::transposed(simd, input.v, from, kv, v_t);
                 grad_k[..keys * stride].fill(0.0);
                 grad_v[..keys * stride].fill(0.0);
-                for in_group in 0..dims.group() {
-                    for first in (key..span.queries).step_by(QUERIES) {
-                        let rows = (span.queries - first).min(QUERIES);
-                        let diagonal = first - key;
-                        let columns = keys.min(diagonal + rows);
-                        let at = in_group * span.queries + first;
-                        let q = &q[at * stride..];
-                        let grad_out = &grad_out[at * stride..];
-                        let scores = |a, b, c| Product {
-                            rows,
-                            columns,
-                            depth: dims.head_dim,
-                            a,
-                            a_row: stride,
-                            a_depth: 1,
-                            b,
-                            b_depth: panel::<S>(),
-                            b_panel: panel::<S>() * dims.head_dim,
-                            c,
-                            c_row: KEYS,
-                            accumulate: false,
-                            causal: Causal::Scores { diagonal },
-                        };
-                        simd.vectorize(scores(q, k_t, weights));
-                        simd.vectorize(scores(grad_out, v_t, grad_scores));
-                        simd.vectorize(Weigh {
-                            input,
-                            head: self.head * dims.group() + in_group,
-                            query: span.start + first,
-                            key,
-                            rows,
-                            columns,
-                            diagonal,
-                            lse: self.saved.lse,
-                            delta: &delta[at..],
-                            weights,
-                            grad_scores,
-                        });
-                        let over_queries = |a, b, c| Product {
-                            rows: columns,
-                            columns: dims.head_dim,
-                            depth: rows,
-                            a,
-                            a_row: 1,
-                            a_depth: KEYS,
-                            b,
-                            b_depth: stride,
-                            b_panel: panel::<S>(),
-                            c,
-                            c_row: stride,
-                            accumulate: true,
-                            causal: Causal::OverQueries { diagonal },
-                        };
-                        simd.vectorize(over_queries(weights, grad_out, grad_v));
-                        simd.vectorize(over_queries(grad_scores, q, grad_k));
-                        simd.vectorize(Product {
-                            rows,
-                            columns: dims.head_dim,
-                            depth: columns,
-                            a: grad_scores,
-                            a_row: KEYS,
-                            a_depth: 1,
-                            b: k,
-                            b_depth: stride,
-                            b_panel: panel::<S>(),
-                            c: &mut grad_q[at * stride..],
-                            c_row: stride,
-                            accumulate: true,
-                            causal: Causal::OverKeys { diagonal },
-                        });
-                    }
+                let mut block = Block {
+                    task: self,
+                    key,
+                    keys,
+                    stride,
+                    k,
+                    k_t,
+                    v_t,
+                    grad_k,
+                    grad_v,
+                    weights,
+                    grad_scores,
+                };
+                for (number, head) in self.heads.clone().enumerate() {
+                    let at = number * span.queries;
+                    let (q, grad_out) = (&q[at * stride..], &grad_out[at * stride..]);
+                    block.run(
+                        simd,
+                        head,
+                        q,
+                        grad_out,
+                        &mut grad_q[at * stride..],
+                        &delta[at..],
+                    );
                 }
                 // The queries were scaled, and so is what they were multiplied with.
-                write(
-                    &self.grads.k,
-                    (span.start + key, keys),
-                    kv,
-                    grad_k,
-                    stride,
-                    1.0,
-                );
-                write(
-                    &self.grads.v,
-                    (span.start + key, keys),
-                    kv,
-                    grad_v,
-                    stride,
-                    1.0,
-                );
+                write(grads_k, from, of_keys, grad_k, stride, 1.0);
+                write(grads_v, from, of_keys, grad_v, stride, 1.0);
             }
-            for in_group in 0..dims.group() {
-                let head = dims.head(self.head * dims.group() + in_group);
-                let grad = &grad_q[in_group * span.queries * stride..];
-                write(
-                    &self.grads.q,
-                    (span.start, span.queries),
-                    head,
-                    grad,
-                    stride,
-                    dims.scale,
-                );
+            for (number, head) in self.heads.clone().enumerate() {
+                let grad = &grad_q[number * span.queries * stride..];
+                let to = (span.start, span.queries);
+                write(grads_q, to, dims.head(head), grad, stride, dims.scale);
             }
             for token in span.start + span.keys..span.start + span.queries {
-                // SAFETY: no other task has this head of this text.
-                unsafe { self.grads.k.row(token, kv.0, kv.1) }.fill(0.0);
-                // SAFETY: as above.
-                unsafe { self.grads.v.row(token, kv.0, kv.1) }.fill(0.0);
+                for grads in [grads_k, grads_v] {
+                    // SAFETY: no other task has this head of this text.
+                    unsafe { grads.row(token, of_keys.0, of_keys.1) }.fill(0.0);
+                }
             }
         });
     }
 
-    /// Copies the queries (scaled) and the gradients of the outputs of all heads of the group, and
-    /// makes the deltas.
+    /// Copies the queries (scaled) and the gradients of the outputs of all heads, and makes the
+    /// deltas.
     fn prepare(&self, q: &mut [f32], grad_out: &mut [f32], delta: &mut [f32], stride: usize) {
         let Self {
             input, saved, span, ..
         } = *self;
         let dims = input.dims;
         let from = (span.start, span.queries);
-        for in_group in 0..dims.group() {
-            let head = dims.head(self.head * dims.group() + in_group);
-            let at = in_group * span.queries;
-            pack::scaled_rows(
-                input.q,
-                from,
-                head,
-                dims.scale,
-                &mut q[at * stride..],
-                stride,
-            );
-            pack::rows(
-                saved.grad_out,
-                from,
-                head,
-                &mut grad_out[at * stride..],
-                stride,
-            );
+        for (number, head) in self.heads.clone().enumerate() {
+            let head = dims.head(head);
+            let at = number * span.queries;
+            let (q, grad_out) = (&mut q[at * stride..], &mut grad_out[at * stride..]);
+            pack::scaled_rows(input.q, from, head, dims.scale, q, stride);
+            pack::rows(saved.grad_out, from, head, grad_out, stride);
             for (row, delta) in delta[at..][..span.queries].iter_mut().enumerate() {
                 let out = saved.out.row(span.start + row, head.0, head.1);
                 let grad_out = saved.grad_out.row(span.start + row, head.0, head.1);
                 *delta = dot(out, grad_out);
             }
+        }
+    }
+}
+
+/// A block of keys, and the room for its products with blocks of queries.
+struct Block<'a> {
+    task: &'a Task<'a>,
+    key: usize,
+    keys: usize,
+    stride: usize,
+    k: &'a [f32],
+    k_t: &'a [f32],
+    v_t: &'a [f32],
+    grad_k: &'a mut [f32],
+    grad_v: &'a mut [f32],
+    weights: &'a mut [f32],
+    grad_scores: &'a mut [f32],
+}
+
+impl Block<'_> {
+    /// Adds what the queries of a head, `[queries, stride]`, have to do with the keys.
+    #[inline(always)]
+    fn run<S: Simd>(
+        &mut self,
+        simd: S,
+        head: usize,
+        q: &[f32],
+        grad_out: &[f32],
+        grad_q: &mut [f32],
+        delta: &[f32],
+    ) {
+        let Task {
+            input, saved, span, ..
+        } = *self.task;
+        let (dims, key, stride) = (input.dims, self.key, self.stride);
+        let band = |first: usize| Band {
+            diagonal: first - key,
+            window: dims.window(),
+            end: span.keys - key,
+        };
+        let until = band(key).last_query(self.keys).saturating_add(key);
+        let until = until.min(span.queries);
+        for first in (key..until).step_by(QUERIES) {
+            let rows = (until - first).min(QUERIES);
+            let band = band(first);
+            let columns = self.keys.min(band.diagonal + rows);
+            let at = first * stride..;
+            let (q, grad_out) = (&q[at.clone()], &grad_out[at.clone()]);
+            let scores = |a, b, c| Product {
+                rows,
+                columns,
+                depth: dims.head_dim,
+                a,
+                a_row: stride,
+                a_depth: 1,
+                b,
+                b_depth: panel::<S>(),
+                b_panel: panel::<S>() * dims.head_dim,
+                c,
+                c_row: KEYS,
+                accumulate: false,
+                causal: Causal::Scores(band),
+            };
+            simd.vectorize(scores(q, self.k_t, self.weights));
+            simd.vectorize(scores(grad_out, self.v_t, self.grad_scores));
+            simd.vectorize(Weigh {
+                input,
+                head,
+                query: span.start + first,
+                key,
+                rows,
+                columns,
+                band,
+                lse: saved.lse,
+                delta: &delta[first..],
+                weights: self.weights,
+                grad_scores: self.grad_scores,
+            });
+            let over_queries = |a, b, c| Product {
+                rows: columns,
+                columns: dims.head_dim,
+                depth: rows,
+                a,
+                a_row: 1,
+                a_depth: KEYS,
+                b,
+                b_depth: stride,
+                b_panel: panel::<S>(),
+                c,
+                c_row: stride,
+                accumulate: true,
+                causal: Causal::OverQueries(band),
+            };
+            simd.vectorize(over_queries(self.weights, grad_out, self.grad_v));
+            simd.vectorize(over_queries(self.grad_scores, q, self.grad_k));
+            simd.vectorize(Product {
+                rows,
+                columns: dims.head_dim,
+                depth: columns,
+                a: self.grad_scores,
+                a_row: KEYS,
+                a_depth: 1,
+                b: self.k,
+                b_depth: stride,
+                b_panel: panel::<S>(),
+                c: &mut grad_q[at],
+                c_row: stride,
+                accumulate: true,
+                causal: Causal::OverKeys(band),
+            });
         }
     }
 }
@@ -300,6 +356,25 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 vectorised! {
+    /// Writes the sums over the heads that share keys, `[tokens, heads * head_dim]`, of some rows.
+    fn sum_groups<'a>(dims: Dims, of_heads: &'a [f32], rows: Range<usize>, to: &'a ColumnsMut<'a>) {
+        let width = dims.group() * dims.head_dim;
+        for row in rows {
+            let of_heads = &of_heads[row * dims.query_width()..][..dims.query_width()];
+            for (kv_head, group) in of_heads.chunks_exact(width).enumerate() {
+                let (start, width) = dims.head(kv_head);
+                // SAFETY: no other piece has this row.
+                let to = unsafe { to.row(row, start, width) };
+                to.fill(0.0);
+                for head in group.chunks_exact(width) {
+                    for (to, value) in to.iter_mut().zip(head) {
+                        *to += value;
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes the gradients of the rows `(first, count)` of a head, times `scale`.
     fn write<'a>(
         to: &'a ColumnsMut<'a>,
@@ -315,69 +390,6 @@ vectorised! {
             let to = unsafe { to.row(token, columns.0, columns.1) };
             for (to, from) in to.iter_mut().zip(from) {
                 *to = from * scale;
-            }
-        }
-    }
-}
-
-/// Of a block: scores into the weights that the values met, and gradients of these into gradients
-/// of the scores.
-struct Weigh<'a> {
-    input: &'a Input<'a>,
-    head: usize,
-    query: usize,
-    key: usize,
-    rows: usize,
-    columns: usize,
-    diagonal: usize,
-    lse: &'a [f32],
-    delta: &'a [f32],
-    weights: &'a mut [f32],
-    grad_scores: &'a mut [f32],
-}
-
-impl WithSimd for Weigh<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = S::F32_LANES;
-        let blocks = (self.weights.chunks_exact_mut(KEYS))
-            .zip(self.grad_scores.chunks_exact_mut(KEYS))
-            .take(self.rows);
-        for (row, (weights, grads)) in blocks.enumerate() {
-            let visible = self.columns.min(row + self.diagonal + 1);
-            let whole = visible.next_multiple_of(lanes);
-            hide(simd, weights, visible, f32::NEG_INFINITY);
-            hide(simd, grads, visible, 0.0);
-            let query = self.query + row;
-            let lse = simd.splat_f32s(self.lse[query * self.input.dims.heads + self.head]);
-            let delta = simd.splat_f32s(self.delta[row]);
-            let pairs = (weights[..whole].chunks_exact_mut(lanes))
-                .zip(grads[..whole].chunks_exact_mut(lanes));
-            if let Some(dropout) = self.input.dropout {
-                let key = row_key(dropout.seed, self.input.mask_row(self.head, query));
-                let threshold = simd.splat_u32s(dropout.threshold());
-                let scale = simd.splat_f32s(dropout.scale());
-                for (i, (weights, grads)) in pairs.enumerate() {
-                    let column = (self.key + i * lanes) as u32;
-                    let factors = factors(simd, key, column, threshold, scale);
-                    let weight = exp(simd, simd.sub_f32s(load(simd, weights), lse));
-                    let grad = simd.mul_f32s(load(simd, grads), factors);
-                    store(simd, weights, simd.mul_f32s(weight, factors));
-                    store(
-                        simd,
-                        grads,
-                        simd.mul_f32s(weight, simd.sub_f32s(grad, delta)),
-                    );
-                }
-            } else {
-                for (weights, grads) in pairs {
-                    let weight = exp(simd, simd.sub_f32s(load(simd, weights), lse));
-                    let grad = simd.sub_f32s(load(simd, grads), delta);
-                    store(simd, weights, weight);
-                    store(simd, grads, simd.mul_f32s(weight, grad));
-                }
             }
         }
     }

@@ -3,25 +3,30 @@
 //! After FlashAttention (Dao et al., 2022, arXiv:2205.14135; the loops of FlashAttention-2,
 //! arXiv:2307.08691): blocks of queries meet blocks of keys while both lie in the caches; the
 //! softmax is kept up to date by its running maximum and sum; the backward pass makes the weights
-//! again from the log-sum-exp. A task is one head of one text (backward: one key head, with all the
-//! heads that share it) and writes elements that no other does, so results do not depend on the
-//! number of threads.
+//! again from the log-sum-exp. A task is the heads of one text that share keys, or
+//! one of them where that gives too few tasks, and writes elements that no other does, so results
+//! do not depend on the number of threads.
 
 mod backward;
+mod band;
 mod decode;
 mod forward;
 mod pack;
 mod product;
 mod scratch;
 pub(crate) mod simd;
+mod softcap;
 #[cfg(test)]
 mod tests;
 mod view;
+mod weigh;
 
 pub use backward::{Gradients, Saved, backward};
 pub use decode::{Cache, decode};
 pub use forward::forward;
 pub use view::{Columns, ColumnsMut};
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -32,6 +37,10 @@ use crate::cpu::random::Dropout;
 const QUERIES: usize = 96;
 const KEYS: usize = 128;
 const _: () = assert!(QUERIES.is_multiple_of(16) && KEYS.is_multiple_of(64));
+
+/// Tasks that no more threads than usual share evenly. No number of threads may decide here: sums
+/// would depend on it.
+const FEW: usize = 8;
 
 /// Multiplications below which waking threads costs more than they bring.
 const SERIAL: usize = 1 << 17;
@@ -45,7 +54,8 @@ fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Se
     }
 }
 
-/// One text in the flattened tokens. Query `i` of it sees its keys `0..=min(i, keys - 1)`.
+/// One text in the flattened tokens. Query `i` of it sees its keys `0..=min(i, keys - 1)`, or the
+/// last of these where there is a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Its first token.
@@ -67,6 +77,10 @@ pub struct Dims {
     pub head_dim: usize,
     /// Factor on the scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Keys that a query sees at most, the last of them its own.
+    pub window: Option<usize>,
+    /// What bounds the scores `s`: `softcap * tanh(s / softcap)`.
+    pub softcap: Option<f32>,
 }
 
 impl Dims {
@@ -90,7 +104,15 @@ impl Dims {
         self.heads / self.kv_heads
     }
 
+    fn window(&self) -> usize {
+        self.window.unwrap_or(usize::MAX)
+    }
+
     fn check(&self) {
+        assert!(
+            self.window != Some(0) && self.softcap != Some(0.0),
+            "{self:?}"
+        );
         assert!(
             self.heads > 0 && self.kv_heads > 0 && self.head_dim > 0,
             "{self:?}"
@@ -148,11 +170,24 @@ impl Input<'_> {
         );
     }
 
-    /// Tasks of one span and one of `heads` heads; spans without a key have none.
-    fn tasks(&self, heads: usize) -> Vec<(Span, usize)> {
+    /// Whether a task is a head of queries, rather than all of those that share keys: where there
+    /// are too few of the latter for the threads to share evenly.
+    fn splits_groups(&self) -> bool {
         let spans = self.spans.iter().filter(|span| span.keys > 0);
+        self.dims.group() > 1 && spans.count() * self.dims.kv_heads < FEW
+    }
+
+    /// Tasks of one span and heads that share keys; spans without a key have none.
+    fn tasks(&self) -> Vec<(Span, Range<usize>)> {
+        let size = match self.splits_groups() {
+            true => 1,
+            false => self.dims.group(),
+        };
+        let spans = self.spans.iter().filter(|span| span.keys > 0);
+        let heads = (0..self.dims.heads).step_by(size);
+        let heads = heads.map(|head| head..head + size);
         spans
-            .flat_map(|&span| (0..heads).map(move |head| (span, head)))
+            .flat_map(|&span| heads.clone().map(move |heads| (span, heads)))
             .collect()
     }
 
@@ -161,13 +196,13 @@ impl Input<'_> {
         let scores = self
             .spans
             .iter()
-            .map(|span| span.queries * span.keys)
+            .map(|span| span.queries * span.keys.min(self.dims.window()))
             .sum::<usize>();
         scores * self.dims.query_width()
     }
 
     /// Tokens that no task writes.
-    fn gaps(&self) -> Vec<std::ops::Range<usize>> {
+    fn gaps(&self) -> Vec<Range<usize>> {
         let spans = self.spans.iter().filter(|span| span.keys > 0);
         let ends = spans.clone().map(|span| span.start + span.queries);
         let starts = spans.map(|span| span.start).chain([self.tokens]);

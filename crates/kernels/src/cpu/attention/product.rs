@@ -1,43 +1,24 @@
 //! Products of blocks that lie in the caches, and what of them causality leaves to be done.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
-use super::simd::{lanes, load, store};
+use super::band::Band;
 
 /// Rows of a register tile.
-const TILE: usize = 6;
+pub(crate) const TILE: usize = 6;
 
-/// Which part of a product is needed. Query `i` of a block sees the keys `0..=i + diagonal` of a
-/// block; what is left out is not touched in `c` and counted as zero in `a`.
+/// Which part of a product is needed; what is left out is not touched in `c` and counted as zero in
+/// `a`.
 #[derive(Clone, Copy)]
 pub(crate) enum Causal {
     /// Rows are queries, columns keys.
-    Scores { diagonal: usize },
+    Scores(Band),
     /// Rows are queries, the depth keys.
-    OverKeys { diagonal: usize },
+    OverKeys(Band),
     /// Rows are keys, the depth queries.
-    OverQueries { diagonal: usize },
-}
-
-/// Prepares a row of scores of which the first `visible` are seen: sets the rest of the last vector
-/// to `hidden`, and to zero what follows and is read by tiles whose other rows see more.
-#[inline(always)]
-pub(crate) fn hide<S: Simd>(simd: S, row: &mut [f32], visible: usize, hidden: f32) {
-    let whole = visible.next_multiple_of(S::F32_LANES);
-    let last = &mut row[whole - S::F32_LANES..];
-    let seen = simd.splat_u32s((visible + S::F32_LANES - whole) as u32);
-    let seen = simd.less_than_u32s(lanes(simd), seen);
-    store(
-        simd,
-        last,
-        simd.select_f32s(seen, load(simd, last), simd.splat_f32s(hidden)),
-    );
-    let end = (visible + TILE - 1)
-        .next_multiple_of(S::F32_LANES)
-        .min(row.len());
-    for chunk in row[whole..end].chunks_exact_mut(S::F32_LANES) {
-        store(simd, chunk, simd.splat_f32s(0.0));
-    }
+    OverQueries(Band),
 }
 
 /// Columns of a panel: what a register tile holds besides its operands.
@@ -80,17 +61,23 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Columns of the tile that ends before row `end`, and the range of its sums.
+    /// The columns of the tile of these rows, and the range of its sums.
     #[inline(always)]
-    fn needed(&self, start: usize, end: usize) -> (usize, usize, usize) {
+    fn needed(&self, start: usize, end: usize) -> (Range<usize>, Range<usize>) {
         match self.causal {
-            Causal::Scores { diagonal } => (self.columns.min(end + diagonal), 0, self.depth),
-            Causal::OverKeys { diagonal } => (self.columns, 0, self.depth.min(end + diagonal)),
-            Causal::OverQueries { diagonal } => (
-                self.columns,
-                start.saturating_sub(diagonal).min(self.depth),
-                self.depth,
-            ),
+            Causal::Scores(band) => {
+                let columns = band.first(start)..self.columns.min(end + band.diagonal);
+                (columns, 0..self.depth)
+            }
+            Causal::OverKeys(band) => {
+                let last = self.depth.min(end + band.diagonal);
+                (0..self.columns, band.first(start).min(last)..last)
+            }
+            Causal::OverQueries(band) => {
+                let last = self.depth.min(band.last_query(end));
+                let first = start.saturating_sub(band.diagonal).min(last);
+                (0..self.columns, first..last)
+            }
         }
     }
 
@@ -125,23 +112,23 @@ impl WithSimd for Product<'_> {
         for column in (0..self.columns).step_by(panel) {
             for start in (0..self.rows).step_by(TILE) {
                 let end = self.rows.min(start + TILE);
-                let (columns, first, last) = self.needed(start, end);
-                if columns <= column {
+                let (columns, terms) = self.needed(start, end);
+                if columns.end <= column || columns.start >= column + panel {
                     continue;
                 }
-                let vectors = (columns - column).min(panel).div_ceil(S::F32_LANES);
+                let vectors = (columns.end - column).min(panel).div_ceil(S::F32_LANES);
                 // SAFETY: the tile is part of the product that `check` has seen.
                 unsafe {
                     let tile = Tile {
-                        depth: last - first,
+                        depth: terms.len(),
                         a: self
                             .a
                             .as_ptr()
-                            .add(start * self.a_row + first * self.a_depth),
+                            .add(start * self.a_row + terms.start * self.a_depth),
                         a_row: self.a_row,
                         a_depth: self.a_depth,
                         b: (self.b.as_ptr())
-                            .add(column / panel * self.b_panel + first * self.b_depth),
+                            .add(column / panel * self.b_panel + terms.start * self.b_depth),
                         b_depth: self.b_depth,
                         c: self.c.as_mut_ptr().add(start * self.c_row + column),
                         c_row: self.c_row,

@@ -49,6 +49,8 @@ impl Case {
             kv_heads,
             head_dim,
             scale,
+            window: None,
+            softcap: None,
         };
         let spans = spans.iter().map(|&(start, queries, keys)| Span {
             start,
@@ -123,7 +125,8 @@ impl Case {
         for span in &self.spans {
             for (head, i) in (0..heads).flat_map(|h| (0..span.queries).map(move |i| (h, i))) {
                 let visible = span.keys.min(i + 1);
-                if visible == 0 {
+                let visible = visible.saturating_sub(self.dims.window())..visible;
+                if visible.is_empty() {
                     continue;
                 }
                 let query = span.start + i;
@@ -134,9 +137,16 @@ impl Case {
                 let o = query * q_width + head * head_dim;
                 let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                 let at = |x: usize| &qkv[x..x + head_dim];
-                let scores: Vec<f64> = (0..visible)
-                    .map(|j| f64::from(scale) * dot(at(q), at(k(j))))
-                    .collect();
+                let tanh = |score: f64| match self.dims.softcap {
+                    Some(cap) => (score / f64::from(cap)).tanh(),
+                    None => 0.0,
+                };
+                let scores = visible.clone().map(|j| {
+                    let score = f64::from(scale) * dot(at(q), at(k(j)));
+                    let capped = self.dims.softcap.map(|cap| f64::from(cap) * tanh(score));
+                    (capped.unwrap_or(score), 1.0 - tanh(score).powi(2))
+                });
+                let (scores, slopes): (Vec<f64>, Vec<f64>) = scores.unzip();
                 let sum: f64 = scores.iter().map(|score| score.exp()).sum();
                 lse[query * heads + head] = sum.ln();
                 let weights: Vec<f64> = scores.iter().map(|score| score.exp() / sum).collect();
@@ -153,15 +163,16 @@ impl Case {
                     })
                 };
                 let grad = &grad_out[o..o + head_dim];
-                let grad_weights: Vec<f64> = (0..visible)
+                let grad_weights: Vec<f64> = (visible.clone())
                     .map(|j| factor(j) * dot(grad, at(v(j))))
                     .collect();
                 let delta = dot(&weights, &grad_weights);
-                for j in 0..visible {
-                    let grad_score = f64::from(scale) * weights[j] * (grad_weights[j] - delta);
+                for (n, j) in visible.enumerate() {
+                    let grad_score =
+                        f64::from(scale) * weights[n] * (grad_weights[n] - delta) * slopes[n];
                     for d in 0..head_dim {
-                        out[o + d] += factor(j) * weights[j] * qkv[v(j) + d];
-                        grads[v(j) + d] += factor(j) * weights[j] * grad[d];
+                        out[o + d] += factor(j) * weights[n] * qkv[v(j) + d];
+                        grads[v(j) + d] += factor(j) * weights[n] * grad[d];
                         grads[q + d] += grad_score * qkv[k(j) + d];
                         grads[k(j) + d] += grad_score * qkv[q + d];
                     }
@@ -180,6 +191,30 @@ impl Case {
         let exact = self.naive(&exact(&qkv), &exact(&grad_out));
         for arch in archs() {
             self.compare(self.run(arch, &qkv, &grad_out), &exact);
+        }
+    }
+
+    /// Compares the gradients of the plain loops with differences of their output.
+    fn check_differences(&self) {
+        let length = self.tokens * self.widths().iter().sum::<usize>();
+        let qkv = exact(&values(1, length));
+        let grad_out = exact(&values(2, self.tokens * self.dims.query_width()));
+        let [_, _, grads] = self.naive(&qkv, &grad_out);
+        let loss = |qkv: &[f64]| {
+            let [out, ..] = self.naive(qkv, &grad_out);
+            let products = out.iter().zip(&grad_out).map(|(out, grad)| out * grad);
+            products.sum::<f64>()
+        };
+        for (i, grad) in grads.iter().enumerate() {
+            let mut moved = qkv.clone();
+            moved[i] = qkv[i] + 1e-5;
+            let up = loss(&moved);
+            moved[i] = qkv[i] - 1e-5;
+            let difference = (up - loss(&moved)) / 2e-5;
+            assert!(
+                (difference - grad).abs() < 1e-8,
+                "{i}: {difference} and {grad}"
+            );
         }
     }
 
@@ -217,34 +252,15 @@ impl Case {
 #[test]
 fn plain_loops_have_the_right_gradients() {
     let mut case = Case::new(4, 2, 3, &[(1, 5, 3), (6, 2, 2)]);
+    case.check_differences();
+    case.dims.window = Some(2);
+    case.dims.softcap = Some(0.7);
+    case.check_differences();
     case.dropout = Some(Dropout {
         seed: 5,
         probability: 0.3,
     });
-    let qkv = exact(&values(
-        1,
-        case.tokens * case.widths().iter().sum::<usize>(),
-    ));
-    let grad_out = exact(&values(2, case.tokens * case.dims.query_width()));
-    let [_, _, grads] = case.naive(&qkv, &grad_out);
-    let loss = |qkv: &[f64]| {
-        let [out, ..] = case.naive(qkv, &grad_out);
-        out.iter()
-            .zip(&grad_out)
-            .map(|(out, grad)| out * grad)
-            .sum::<f64>()
-    };
-    for (i, grad) in grads.iter().enumerate() {
-        let mut moved = qkv.clone();
-        moved[i] = qkv[i] + 1e-5;
-        let up = loss(&moved);
-        moved[i] = qkv[i] - 1e-5;
-        let difference = (up - loss(&moved)) / 2e-5;
-        assert!(
-            (difference - grad).abs() < 1e-8,
-            "{i}: {difference} and {grad}"
-        );
-    }
+    case.check_differences();
 }
 
 #[test]
@@ -272,6 +288,40 @@ fn agrees_on_many_blocks() {
         (500, 3 * QUERIES + 5, KEYS + 1),
     ];
     Case::new(2, 1, 64, &spans).check();
+}
+
+#[test]
+fn windows_and_caps_agree_with_plain_loops() {
+    let spans = [
+        (0, 1, 1),
+        (2, 7, 5),
+        (9, 2 * KEYS + 70, 2 * KEYS + 70),
+        (400, 3 * QUERIES + 5, KEYS + 1),
+        (700, 40, 40),
+    ];
+    for (heads, kv_heads, head_dim) in [(2, 2, 64), (4, 2, 20), (3, 1, 96)] {
+        let mut case = Case::new(heads, kv_heads, head_dim, &spans);
+        for window in [1, 5, 16, 100, 129, 300, 1000] {
+            case.dims.window = Some(window);
+            case.dims.softcap = (window % 2 == 1).then_some(3.0);
+            case.dropout = (window == 100).then_some(Dropout {
+                seed: 3,
+                probability: 0.2,
+            });
+            case.check();
+        }
+    }
+}
+
+#[test]
+fn wide_heads_and_shared_keys_agree_with_plain_loops() {
+    let short = [(0, 60, 60), (60, 9, 7)];
+    for (heads, kv_heads, head_dim) in [(4, 2, 128), (3, 1, 256), (9, 3, 64), (2, 2, 96)] {
+        Case::new(heads, kv_heads, head_dim, &short).check();
+        // More texts than [`FEW`]: a task is all the heads that share keys.
+        let many: Vec<_> = (0..9).map(|text| (text * 31, 30, 30 - text)).collect();
+        Case::new(heads, kv_heads, head_dim, &many).check();
+    }
 }
 
 #[test]
@@ -333,6 +383,8 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
             kv_heads,
             head_dim,
             scale,
+            window: None,
+            softcap: None,
         };
         let (capacity, lengths) = (300, [1, 299, 17, 0]);
         let size = lengths.len() * kv_heads * capacity * head_dim;
