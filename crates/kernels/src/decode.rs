@@ -37,14 +37,14 @@ pub fn attend_cached(
         first.iter().all(|&first| first < positions),
         "{first:?} of {positions}"
     );
-    let fits = options.softcap.is_none() && first.iter().all(|&first| first == 0);
-    if !fits || query.is_autodiff() || !(takes(&query) && takes(&keys) && takes(&values)) {
+    if query.is_autodiff() || !(takes(&query) && takes(&keys) && takes(&values)) {
         return plain(query, keys, values, &first, options);
     }
     Tensor::from_dispatch(Dispatch::decode_kernel(
         query.into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
+        first,
         options,
     ))
 }
@@ -88,6 +88,7 @@ trait DecodeKernel: Backend {
         query: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        first: Vec<usize>,
         options: AttentionOptions,
     ) -> FloatTensor<Self>;
 }
@@ -118,6 +119,7 @@ impl DecodeKernel for Flex {
         query: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values_tensor: FloatTensor<Self>,
+        first: Vec<usize>,
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
         let query = contiguous(query);
@@ -129,12 +131,12 @@ impl DecodeKernel for Flex {
             (keys, values_tensor) = (keys.to_contiguous(), values_tensor.to_contiguous());
             capacity = positions;
         }
-        let lengths = vec![positions; batch];
+        let seen: Vec<_> = first.into_iter().map(|first| first..positions).collect();
         let cache = Cache {
             keys: keys.storage::<f32>(),
             values: values_tensor.storage::<f32>(),
             capacity,
-            lengths: &lengths,
+            seen: &seen,
         };
         let width = options.heads * options.head_dim;
         let output = filled(batch * width, |out| {

@@ -53,3 +53,88 @@ pub fn attend(
         .swap_dims(1, 2)
         .reshape([tokens, options.heads * options.head_dim])
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::DropoutConfig;
+    use burn::tensor::{Device, Distribution, Int, TensorData, Tolerance};
+
+    use super::*;
+    use crate::ModelInput;
+
+    const SEQ: usize = 9;
+
+    /// Two rows, the second of which begins with so much padding.
+    const PADDING: usize = 3;
+
+    fn input(from: usize, to: usize) -> ModelInput {
+        let device = Device::flex();
+        let padded = |at: usize| i64::from(at % to >= PADDING || at < to);
+        let mask = TensorData::new((0..2 * to).map(padded).collect::<Vec<_>>(), [2, to]);
+        ModelInput {
+            attention_mask: Some(Tensor::from_data(mask, &device)),
+            ..ModelInput::new(Tensor::<2, Int>::zeros([2, to - from], &device))
+        }
+    }
+
+    /// The outputs of the positions that are no padding.
+    fn assert_same(found: Tensor<2>, expected: Tensor<2>) {
+        let width = found.dims()[1];
+        for (first, count) in [(0, SEQ), (SEQ + PADDING, SEQ - PADDING)] {
+            let rows = |all: &Tensor<2>| all.clone().slice([first..first + count, 0..width]);
+            let tolerance = Tolerance::<f32>::absolute(1e-5);
+            let expected = rows(&expected).into_data();
+            rows(&found)
+                .into_data()
+                .assert_approx_eq(&expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn texts_masks_and_a_cache_give_the_same() {
+        let base = AttentionOptions::new(4, 2, 8);
+        for (window, softcap) in [(None, None), (Some(4), None), (Some(2), Some(1.5))] {
+            let options = AttentionOptions {
+                window,
+                softcap,
+                ..base
+            };
+            let random = |width| {
+                let shape = [2 * SEQ, width];
+                Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+            };
+            let qkv = [random(32), random(16), random(16)];
+            let dropout = DropoutConfig::new(0.0).init();
+            let by_texts = AttentionMask::of(&input(0, SEQ), 0, false);
+            let mask = input(0, SEQ).attention_mask;
+            let by_mask = AttentionMask::new(0, SEQ, mask, &Device::flex());
+            let whole = attend(qkv.clone(), options, 2, &by_texts, &dropout, None);
+            let masked = attend(qkv.clone(), options, 2, &by_mask, &dropout, None);
+            assert_same(masked, whole.clone());
+            let on_tape = qkv.clone().map(Tensor::autodiff);
+            let masked = attend(on_tape, options, 2, &by_mask, &dropout, None);
+            assert_same(masked.inner(), whole.clone());
+
+            // Positions at once and one by one; the kernels' bodies and plain ones.
+            let decoded = || {
+                let mut cache = KvCache::default();
+                let mut outputs = Vec::new();
+                for (from, to) in [(0, 4), (4, 5), (5, 7), (7, 8), (8, 9)] {
+                    let mask = AttentionMask::of(&input(from, to), from, true);
+                    let new = qkv.clone().map(|all| {
+                        let width = all.dims()[1];
+                        let all = all.reshape([2, SEQ, width]).slice_dim(1, from..to);
+                        all.reshape([2 * (to - from), width])
+                    });
+                    let cache_of_layer = Some((&mut cache, 0));
+                    let output = attend(new, options, 2, &mask, &dropout, cache_of_layer);
+                    outputs.push(output.reshape([2, to - from, 32]));
+                    cache.advance(to - from);
+                }
+                Tensor::cat(outputs, 1).reshape([2 * SEQ, 32])
+            };
+            assert_same(decoded(), whole.clone());
+            assert_same(burn_peft_kernels::with_plain_bodies(decoded), whole);
+        }
+    }
+}

@@ -386,7 +386,8 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
             window: None,
             softcap: None,
         };
-        let (capacity, lengths) = (300, [1, 299, 17, 0]);
+        let (capacity, lengths) = (600, [1, 599, 17, 0]);
+        let seen = lengths.map(|length| 0..length);
         let size = lengths.len() * kv_heads * capacity * head_dim;
         let (keys, cached) = (values(1, size), values(2, size));
         let q = values(3, lengths.len() * heads * head_dim);
@@ -396,7 +397,7 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
                 keys: &keys,
                 values: &cached,
                 capacity,
-                lengths: &lengths,
+                seen: &seen,
             };
             decode_on(
                 arch,
