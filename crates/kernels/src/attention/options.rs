@@ -1,7 +1,5 @@
 //! What an attention is asked for besides its tensors.
 
-use burn::tensor::Tensor;
-
 use crate::cpu::attention::Dims;
 
 /// The heads of a causal attention, and what is done to their scores.
@@ -50,94 +48,5 @@ impl AttentionOptions {
     pub(crate) fn widths(&self) -> [usize; 3] {
         let keys = self.kv_heads * self.head_dim;
         [self.heads * self.head_dim, keys, keys]
-    }
-}
-
-/// Queries, keys and values of tokens.
-#[derive(Clone, Debug)]
-pub enum Qkv {
-    /// Side by side, `[tokens, (heads + 2 · kv_heads) · head_dim]`.
-    Packed(Tensor<2>),
-    /// `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`; views, such as
-    /// columns of a wider tensor, are read where they lie.
-    Apart([Tensor<2>; 3]),
-}
-
-impl From<Tensor<2>> for Qkv {
-    fn from(packed: Tensor<2>) -> Self {
-        Self::Packed(packed)
-    }
-}
-
-impl From<[Tensor<2>; 3]> for Qkv {
-    fn from(apart: [Tensor<2>; 3]) -> Self {
-        Self::Apart(apart)
-    }
-}
-
-impl Qkv {
-    /// The tensors there are.
-    pub fn tensors(&self) -> &[Tensor<2>] {
-        match self {
-            Self::Packed(packed) => std::slice::from_ref(packed),
-            Self::Apart(apart) => apart,
-        }
-    }
-
-    /// Whether gradients may be recorded for it.
-    pub fn is_autodiff(&self) -> bool {
-        self.tensors().iter().any(Tensor::is_autodiff)
-    }
-
-    /// The number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.tensors()[0].dims()[0]
-    }
-
-    /// A tensor whose first `heads · head_dim` columns are the queries.
-    pub fn queries(&self) -> Tensor<2> {
-        self.tensors()[0].clone()
-    }
-
-    /// Queries, keys and values.
-    ///
-    /// # Panics
-    /// If their widths are not those of the heads.
-    pub fn parts(self, options: &AttentionOptions) -> [Tensor<2>; 3] {
-        let widths = options.widths();
-        let found: usize = self.tensors().iter().map(|tensor| tensor.dims()[1]).sum();
-        assert_eq!(found, widths.iter().sum::<usize>(), "{options:?}");
-        match self {
-            Self::Apart(apart) => apart,
-            Self::Packed(packed) => {
-                let mut end = 0;
-                widths.map(|width| {
-                    end += width;
-                    packed.clone().slice_dim(1, end - width..end)
-                })
-            }
-        }
-    }
-
-    /// Queries `[batch, heads, seq, head_dim]`, and keys and values of `kv_heads`, of rows of the
-    /// same length.
-    ///
-    /// # Panics
-    /// If their widths are not those of the heads.
-    pub fn heads(self, options: &AttentionOptions, batch: usize) -> [Tensor<4>; 3] {
-        let seq = self.tokens() / batch.max(1);
-        self.parts(options).map(|part| {
-            let [_, width] = part.dims();
-            let heads = width / options.head_dim;
-            let part = part.reshape([batch, seq, heads, options.head_dim]);
-            part.swap_dims(1, 2)
-        })
-    }
-
-    pub(crate) fn map(self, change: impl Fn(Tensor<2>) -> Tensor<2>) -> Self {
-        match self {
-            Self::Packed(packed) => Self::Packed(change(packed)),
-            Self::Apart(apart) => Self::Apart(apart.map(change)),
-        }
     }
 }

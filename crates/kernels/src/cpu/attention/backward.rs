@@ -3,16 +3,19 @@
 //! With weights P (after the softmax), dropout factors M and, of each query, delta = sum(out *
 //! grad_out): dV = (P M)^T dO, dS = P (dO V^T M - delta), dQ = scale dS K, dK = scale dS^T Q.
 
+mod block;
+mod rows;
+mod weigh;
+
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::band::Band;
-use super::product::{Causal, Product, panel};
+use self::block::Block;
+use self::rows::{dot, sum_groups, write};
 use super::view::{Columns, ColumnsMut};
-use super::weigh::Weigh;
-use super::{Dims, Input, KEYS, QUERIES, Span, for_each, pack, scratch};
-use crate::cpu::buffer::{for_pieces, vectorised};
+use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
+use crate::cpu::buffer::for_pieces;
 
 /// What the forward pass left and what comes from above.
 #[derive(Debug, Clone, Copy)]
@@ -226,170 +229,6 @@ impl Task<'_> {
                 let out = saved.out.row(span.start + row, head.0, head.1);
                 let grad_out = saved.grad_out.row(span.start + row, head.0, head.1);
                 *delta = dot(out, grad_out);
-            }
-        }
-    }
-}
-
-/// A block of keys, and the room for its products with blocks of queries.
-struct Block<'a> {
-    task: &'a Task<'a>,
-    key: usize,
-    keys: usize,
-    stride: usize,
-    k: &'a [f32],
-    k_t: &'a [f32],
-    v_t: &'a [f32],
-    grad_k: &'a mut [f32],
-    grad_v: &'a mut [f32],
-    weights: &'a mut [f32],
-    grad_scores: &'a mut [f32],
-}
-
-impl Block<'_> {
-    /// Adds what the queries of a head, `[queries, stride]`, have to do with the keys.
-    #[inline(always)]
-    fn run<S: Simd>(
-        &mut self,
-        simd: S,
-        head: usize,
-        q: &[f32],
-        grad_out: &[f32],
-        grad_q: &mut [f32],
-        delta: &[f32],
-    ) {
-        let Task {
-            input, saved, span, ..
-        } = *self.task;
-        let (dims, key, stride) = (input.dims, self.key, self.stride);
-        let band = |first: usize| Band {
-            diagonal: first - key,
-            window: dims.window(),
-            end: span.keys - key,
-        };
-        let until = band(key).last_query(self.keys).saturating_add(key);
-        let until = until.min(span.queries);
-        for first in (key..until).step_by(QUERIES) {
-            let rows = (until - first).min(QUERIES);
-            let band = band(first);
-            let columns = self.keys.min(band.diagonal + rows);
-            let at = first * stride..;
-            let (q, grad_out) = (&q[at.clone()], &grad_out[at.clone()]);
-            let scores = |a, b, c| Product {
-                rows,
-                columns,
-                depth: dims.head_dim,
-                a,
-                a_row: stride,
-                a_depth: 1,
-                b,
-                b_depth: panel::<S>(),
-                b_panel: panel::<S>() * dims.head_dim,
-                c,
-                c_row: KEYS,
-                accumulate: false,
-                causal: Causal::Scores(band),
-            };
-            simd.vectorize(scores(q, self.k_t, self.weights));
-            simd.vectorize(scores(grad_out, self.v_t, self.grad_scores));
-            simd.vectorize(Weigh {
-                input,
-                head,
-                query: span.start + first,
-                key,
-                rows,
-                columns,
-                band,
-                lse: saved.lse,
-                delta: &delta[first..],
-                weights: self.weights,
-                grad_scores: self.grad_scores,
-            });
-            let over_queries = |a, b, c| Product {
-                rows: columns,
-                columns: dims.head_dim,
-                depth: rows,
-                a,
-                a_row: 1,
-                a_depth: KEYS,
-                b,
-                b_depth: stride,
-                b_panel: panel::<S>(),
-                c,
-                c_row: stride,
-                accumulate: true,
-                causal: Causal::OverQueries(band),
-            };
-            simd.vectorize(over_queries(self.weights, grad_out, self.grad_v));
-            simd.vectorize(over_queries(self.grad_scores, q, self.grad_k));
-            simd.vectorize(Product {
-                rows,
-                columns: dims.head_dim,
-                depth: columns,
-                a: self.grad_scores,
-                a_row: KEYS,
-                a_depth: 1,
-                b: self.k,
-                b_depth: stride,
-                b_panel: panel::<S>(),
-                c: &mut grad_q[at],
-                c_row: stride,
-                accumulate: true,
-                causal: Causal::OverKeys(band),
-            });
-        }
-    }
-}
-
-/// Sum of products, in eight sums side by side.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<8>();
-    let (b, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b);
-    sums.into_iter().chain(rest).sum()
-}
-
-vectorised! {
-    /// Writes the sums over the heads that share keys, `[tokens, heads * head_dim]`, of some rows.
-    fn sum_groups<'a>(dims: Dims, of_heads: &'a [f32], rows: Range<usize>, to: &'a ColumnsMut<'a>) {
-        let width = dims.group() * dims.head_dim;
-        for row in rows {
-            let of_heads = &of_heads[row * dims.query_width()..][..dims.query_width()];
-            for (kv_head, group) in of_heads.chunks_exact(width).enumerate() {
-                let (start, width) = dims.head(kv_head);
-                // SAFETY: no other piece has this row.
-                let to = unsafe { to.row(row, start, width) };
-                to.fill(0.0);
-                for head in group.chunks_exact(width) {
-                    for (to, value) in to.iter_mut().zip(head) {
-                        *to += value;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes the gradients of the rows `(first, count)` of a head, times `scale`.
-    fn write<'a>(
-        to: &'a ColumnsMut<'a>,
-        rows: (usize, usize),
-        columns: (usize, usize),
-        from: &'a [f32],
-        stride: usize,
-        scale: f32,
-    ) {
-        let (first, count) = rows;
-        for (token, from) in (first..first + count).zip(from.chunks_exact(stride)) {
-            // SAFETY: no other task has this head of this text.
-            let to = unsafe { to.row(token, columns.0, columns.1) };
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = from * scale;
             }
         }
     }

@@ -1,17 +1,16 @@
 //! Attention, forward.
 
+mod softmax;
+
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::band::{Band, hide};
+use self::softmax::{Softmax, Update};
+use super::band::Band;
 use super::product::{Causal, Product, panel};
-use super::simd::{load, store};
-use super::softcap::cap_row;
 use super::view::ColumnsMut;
 use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
-use crate::cpu::exp::{exp, exp_sum, max};
-use crate::cpu::random::drop_row;
 
 /// Writes the output `[tokens, heads * head_dim]` and, for a backward pass, the log-sum-exp of the
 /// scaled scores `[tokens, heads]`.
@@ -120,10 +119,7 @@ impl Task<'_> {
             head,
             stride,
         } = block;
-        let mut softmax = Softmax {
-            max: [f32::NEG_INFINITY; QUERIES],
-            sum: [0.0; QUERIES],
-        };
+        let mut softmax = Softmax::new();
         let visible = span.keys.min(first + rows);
         let start = span.keys.min(first + 1).saturating_sub(dims.window());
         let start = start - start % panel::<S>();
@@ -224,84 +220,4 @@ struct Block {
     rows: usize,
     head: usize,
     stride: usize,
-}
-
-/// Of each query of a block.
-struct Softmax {
-    /// The largest score so far.
-    max: [f32; QUERIES],
-    /// The sum of the exponentials of the scores less that.
-    sum: [f32; QUERIES],
-}
-
-/// Scores of a block into weights (not yet divided by their sum), and what was summed up before
-/// brought to the new maximum.
-struct Update<'a> {
-    softmax: &'a mut Softmax,
-    input: &'a Input<'a>,
-    head: usize,
-    query: usize,
-    key: usize,
-    /// Whether there is something in `out`.
-    begun: bool,
-    skip: usize,
-    rows: usize,
-    columns: usize,
-    band: Band,
-    scores: &'a mut [f32],
-    out: &'a mut [f32],
-    stride: usize,
-}
-
-impl WithSimd for Update<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let softcap = self.input.dims.softcap;
-        let visible = |row: usize| self.columns.min(row - self.skip + self.band.diagonal + 1);
-        let first = |row: usize| self.band.first(row - self.skip);
-        // In three passes, so that rows do not wait for each other.
-        let mut largest = self.softmax.max;
-        for (row, scores) in (self.skip..self.rows).zip(self.scores.chunks_exact_mut(KEYS)) {
-            let (first, visible) = (first(row), visible(row));
-            if softcap.is_some() {
-                let whole = visible.next_multiple_of(S::F32_LANES);
-                let start = first - first % S::F32_LANES;
-                cap_row(simd, softcap, &mut scores[start..whole]);
-            }
-            let seen = hide(simd, scores, first, visible, f32::NEG_INFINITY);
-            largest[row] = max(simd, &scores[seen]).max(largest[row]);
-        }
-        let mut factors = self.softmax.max;
-        let chunks = factors.chunks_exact_mut(S::F32_LANES);
-        for (factor, largest) in chunks.zip(largest.chunks_exact(S::F32_LANES)) {
-            let value = exp(simd, simd.sub_f32s(load(simd, factor), load(simd, largest)));
-            store(simd, factor, value);
-        }
-        self.softmax.max = largest;
-        for (row, scores) in (self.skip..self.rows).zip(self.scores.chunks_exact_mut(KEYS)) {
-            let start = first(row) - first(row) % S::F32_LANES;
-            let scores = &mut scores[start..visible(row).next_multiple_of(S::F32_LANES)];
-            let sum = exp_sum(simd, scores, largest[row]);
-            self.softmax.sum[row] = self.softmax.sum[row] * factors[row] + sum;
-            if self.begun {
-                let out = &mut self.out[row * self.stride..][..self.stride];
-                scale(simd, out, factors[row]);
-            }
-            if let Some(dropout) = self.input.dropout {
-                let mask = self.input.mask_row(self.head, self.query + row);
-                drop_row(simd, dropout, mask, (self.key + start) as u32, scores);
-            }
-        }
-    }
-}
-
-/// Multiplies a row of whole vectors.
-#[inline(always)]
-fn scale<S: Simd>(simd: S, row: &mut [f32], factor: f32) {
-    for chunk in row.chunks_exact_mut(S::F32_LANES) {
-        let value = simd.mul_f32s(load(simd, chunk), simd.splat_f32s(factor));
-        store(simd, chunk, value);
-    }
 }

@@ -19,7 +19,6 @@ mod softcap;
 #[cfg(test)]
 mod tests;
 mod view;
-mod weigh;
 
 pub use backward::{Gradients, Saved, backward};
 pub use decode::{Cache, decode};

@@ -2,16 +2,16 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::band::{Band, hide};
-use super::simd::{load, store};
-use super::softcap::{cap_row, slope};
-use super::{Input, KEYS};
+use crate::cpu::attention::band::{Band, hide};
+use crate::cpu::attention::simd::{load, store};
+use crate::cpu::attention::softcap::{cap_row, slope};
+use crate::cpu::attention::{Input, KEYS};
 use crate::cpu::exp::exp;
 use crate::cpu::random::{factors, row_key};
 
 /// Of a block: scores into the weights that the values met, and gradients of these into gradients
 /// of the scores.
-pub(crate) struct Weigh<'a> {
+pub(super) struct Weigh<'a> {
     pub input: &'a Input<'a>,
     pub head: usize,
     /// The first token of the queries, and the first key in its text.
