@@ -5,8 +5,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{LoraAdapter, Part};
-use burn_peft_kernels::{glu, packed_glu};
+use burn_peft::{BaseLayer, LoraAdapter, Part};
+use burn_peft_kernels::{
+    FeedForward, Projection, dropout_probability, feed_forward, glu, packed_glu,
+};
 
 use super::Switches;
 use super::layout::MlpPart;
@@ -57,6 +59,9 @@ impl Mlp {
     pub(super) fn forward(&self, input: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
         self.around
             .forward_around(input, residual, |input, residual| {
+                if let Some(network) = self.in_one(&input) {
+                    return feed_forward(input, network, residual);
+                }
                 project_onto(&self.down, self.inner(input), &self.dropout, residual)
             })
     }
@@ -69,6 +74,35 @@ impl Mlp {
     /// The activation, to change it.
     pub(super) fn learnt_mut(&mut self) -> Option<&mut Xielu> {
         self.learnt.as_mut().map(|slot| &mut slot.base_layer)
+    }
+
+    /// All layers, where one operation does what they do.
+    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
+        let drops = dropout_probability(&self.dropout, input) != 0.0;
+        if drops || self.learnt.is_some() {
+            return None;
+        }
+        let layer = |slot: &LoraAdapter<Linear>| {
+            let layer = slot.unadapted()?;
+            Some(Projection {
+                weight: layer.stored_weight(),
+                bias: layer.bias(),
+            })
+        };
+        let (gate, up) = match (&self.gate, &self.up) {
+            (Some(gate), Some(up)) => (Some(layer(gate)?), layer(up)?),
+            (None, Some(up)) => (None, layer(up)?),
+            (_, None) => {
+                let [gate, up] = layer(self.gate_up.as_ref()?)?.halves()?;
+                (Some(gate), up)
+            }
+        };
+        Some(FeedForward {
+            gate,
+            up,
+            down: layer(&self.down)?,
+            activation: self.activation.kind(),
+        })
     }
 
     fn inner(&self, input: Tensor<2>) -> Tensor<2> {
