@@ -1,6 +1,6 @@
 //! The `[data]` table of a training file.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, SettingProblem};
 use crate::format::unread_escape;
 use crate::tokens::example::Limits;
 use serde::{Deserialize, Serialize, Serializer};
@@ -126,32 +126,30 @@ impl DataConfig {
     /// # Errors
     /// [`DataError::Setting`] names the first key that cannot be.
     pub fn validate(&self, limits: Limits) -> Result<()> {
-        let bad = |key, problem: String| Err(DataError::Setting { key, problem });
+        let bad = |key, problem| Err(DataError::setting(key, problem));
+        let too_small = |value, least| SettingProblem::TooSmall { value, least };
         if let Some(max) = self.max_length {
             if max < 2 {
-                return bad("max_length", format!("is {max}; it must be 2 or more"));
+                return bad("max_length", too_small(max, 2));
             }
             if max > limits.max_positions {
-                let problem = format!("is {max}, more than {}", limits.positions());
+                let problem = SettingProblem::TooLong { value: max, limits };
                 return bad("max_length", problem);
             }
         }
         if self.pad_to_multiple_of == Some(0) {
-            return bad("pad_to_multiple_of", "is 0; it must be 1 or more".into());
+            return bad("pad_to_multiple_of", too_small(0, 1));
         }
         if self.max_samples == Some(0) {
-            return bad("max_samples", "is 0; it must be 1 or more".into());
+            return bad("max_samples", too_small(0, 1));
         }
         if let Some(split) = self.validation_split {
             if self.validation.is_some() {
-                let problem = "and data.validation are both set; keep one of them".into();
-                return bad("validation_split", problem);
+                return bad("validation_split", SettingProblem::Both("validation"));
             }
             let whole = split >= 1.0 && split.fract() == 0.0;
             if !(split > 0.0 && (split < 1.0 || whole)) {
-                let problem =
-                    format!("is {split}; give a share between 0 and 1, or a number of rows");
-                return bad("validation_split", problem);
+                return bad("validation_split", SettingProblem::Split(split));
             }
         }
         for (other, is_set) in [
@@ -159,8 +157,7 @@ impl DataConfig {
             ("completion_field", self.completion_field.is_some()),
         ] {
             if self.text_field.is_some() && is_set {
-                let problem = format!("and data.{other} are both set; keep one of them");
-                return bad("text_field", problem);
+                return bad("text_field", SettingProblem::Both(other));
             }
         }
         Ok(())

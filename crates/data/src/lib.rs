@@ -48,7 +48,10 @@ pub use batches::sampler::Sampler;
 pub use batches::stats::{Padding, histogram};
 pub use config::{DataConfig, FILE_KINDS, SampleBy};
 pub use dataset::DataSet;
-pub use error::{DataError, Result};
+pub use error::{
+    DataError, EmptyProblem, FileProblem, Result, RowProblem, SettingProblem, TemplateProblem,
+    TokenizerProblem, WantedColumn,
+};
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
 pub use format::{Chat, Content, Shape, example_prompt, instruction_prompt};

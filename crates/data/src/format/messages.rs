@@ -2,6 +2,7 @@
 
 use super::chat::Chat;
 use super::{SYSTEM, as_flag, first_text};
+use crate::error::RowProblem;
 use serde_json::{Map, Value, json};
 use std::result::Result;
 
@@ -47,7 +48,7 @@ impl Chat {
         row: &Map<String, Value>,
         columns: &[&str],
         given: usize,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, RowProblem> {
         let mut chat = Self::default();
         for (index, column) in columns.iter().enumerate() {
             let role = match (columns.len(), index) {
@@ -145,7 +146,7 @@ fn messages(
     row: &Map<String, Value>,
     column: &str,
     role: Option<&str>,
-) -> Result<Vec<Value>, String> {
+) -> Result<Vec<Value>, RowProblem> {
     let value = row.get(column).unwrap_or(&Value::Null);
     let parsed = match (value, role) {
         (Value::String(text), _) if text.trim_start().starts_with('[') => {
@@ -159,12 +160,14 @@ fn messages(
         (Value::String(text), Some(role)) => {
             return Ok(vec![json!({"role": role, "content": text})]);
         }
-        _ => return Err(format!("has no list of messages in `{column}`")),
+        _ => return Err(RowProblem::NoMessages(column.into())),
     };
     let message = |message: &Value| {
         let known = message.as_object().and_then(normal);
-        let known = known
-            .ok_or_else(|| format!("has a message without a `role` in `{column}`: {message}"))?;
+        let known = known.ok_or_else(|| RowProblem::NoRole {
+            column: column.into(),
+            message: message.to_string(),
+        })?;
         flat(known, column)
     };
     list.iter().map(message).collect()
@@ -208,16 +211,17 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The message with its content as one text, where that is a list of parts.
-fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, String> {
+fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, RowProblem> {
     let says_more = |key: &str| message.get(key).is_some_and(|more| !is_nothing(more));
     match message.get("content") {
         Some(Value::Null) if MORE.iter().any(|key| says_more(key)) => {
             message.insert("content".into(), "".into());
         }
         Some(content @ (Value::Null | Value::Bool(_) | Value::Object(_))) => {
-            return Err(format!(
-                "has a message whose `content` is {content} in `{column}`: it has to be a text"
-            ));
+            return Err(RowProblem::NoContent {
+                content: content.to_string(),
+                column: column.into(),
+            });
         }
         _ => {}
     }
@@ -231,10 +235,10 @@ fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, String> 
             ) {
                 (Value::String(text), None | Some("text")) => content += text,
                 (_, kind) => {
-                    return Err(format!(
-                        "has a message with a part of type `{}` in `{column}`; only text is read",
-                        kind.unwrap_or("unknown")
-                    ));
+                    return Err(RowProblem::Part {
+                        kind: kind.unwrap_or("unknown").into(),
+                        column: column.into(),
+                    });
                 }
             }
         }
@@ -244,11 +248,15 @@ fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, String> 
 }
 
 /// What a template may ask for, which some files hold as JSON in text; none where that is empty.
-fn listed(value: &Value, name: &str) -> Result<Option<Value>, String> {
+fn listed(value: &Value, name: &str) -> Result<Option<Value>, RowProblem> {
     let value = match value {
         Value::String(text) if text.trim().is_empty() => return Ok(None),
-        Value::String(text) => serde_json::from_str(text)
-            .map_err(|error| format!("has text in `{name}` that is no JSON: {error}"))?,
+        Value::String(text) => {
+            serde_json::from_str(text).map_err(|error| RowProblem::TextOfJson {
+                column: name.into(),
+                error: error.to_string(),
+            })?
+        }
         value => value.clone(),
     };
     let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);

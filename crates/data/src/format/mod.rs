@@ -1,7 +1,7 @@
 //! The shape of a file's rows, told from its columns, and what a row of it holds.
 
 use crate::config::DataConfig;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, RowProblem};
 use crate::source::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -106,7 +106,7 @@ impl Shape {
         })
     }
 
-    fn content(&self, row: &Map<String, Value>) -> std::result::Result<Content, String> {
+    fn content(&self, row: &Map<String, Value>) -> std::result::Result<Content, RowProblem> {
         let prompted = |prompt, column: &str| {
             let completion = text(row, column)?;
             Ok(Content::Prompted { prompt, completion })
@@ -126,13 +126,18 @@ impl Shape {
     }
 }
 
-fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, String> {
+fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, RowProblem> {
     match columns.get(column) {
         Some(Value::String(text)) => Ok(text.clone()),
-        other => Err(format!(
-            "has {} in `{column}`, where text is wanted",
-            kind(other)
-        )),
+        other => Err(no_text_in(column, other)),
+    }
+}
+
+/// What is wrong with a column that should hold text.
+fn no_text_in(column: &str, value: Option<&Value>) -> RowProblem {
+    RowProblem::NoText {
+        found: kind(value),
+        column: column.into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a file of rows holds, as far as it can be seen without a tokenizer.
 
 use crate::config::DataConfig;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, EmptyProblem, Result};
 use crate::format::{Content, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Row, Source};
@@ -43,7 +43,7 @@ impl Overview {
         let Some(first) = rows()?.next().transpose()? else {
             return Err(DataError::Empty {
                 file: source.name.clone(),
-                problem: "the file is empty".into(),
+                problem: EmptyProblem::File,
             });
         };
         let shape = Shape::detect(&first.columns, &source.name, config)?;

@@ -1,6 +1,7 @@
 //! What stands before a completion: the system's words, earlier turns, the prompt itself.
 
-use super::{kind, text};
+use super::{no_text_in, text};
+use crate::error::RowProblem;
 use serde_json::{Map, Value};
 use std::result::Result;
 
@@ -22,30 +23,25 @@ pub fn instruction_prompt(instruction: &str, input: &str) -> String {
 pub(crate) fn first_text<'a>(
     row: &'a Map<String, Value>,
     columns: &[&str],
-) -> Result<Option<&'a str>, String> {
+) -> Result<Option<&'a str>, RowProblem> {
     for column in columns {
         match row.get(*column) {
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if text.trim().is_empty() => {}
             Some(Value::String(text)) => return Ok(Some(text)),
-            other => {
-                return Err(format!(
-                    "has {} in `{column}`, where text is wanted",
-                    kind(other)
-                ));
-            }
+            other => return Err(no_text_in(column, other)),
         }
     }
     Ok(None)
 }
 
 /// The column `prompt`, behind the system's words.
-pub(super) fn plain(row: &Map<String, Value>) -> Result<String, String> {
+pub(super) fn plain(row: &Map<String, Value>) -> Result<String, RowProblem> {
     Ok(system(row)? + &text(row, "prompt")?)
 }
 
 /// The instruction and its input, behind the system's words and the earlier turns.
-pub(super) fn instruction(row: &Map<String, Value>) -> Result<String, String> {
+pub(super) fn instruction(row: &Map<String, Value>) -> Result<String, RowProblem> {
     let mut prompt = system(row)?;
     for (user, assistant) in history(row)? {
         prompt += &format!("{}{assistant}\n\n", instruction_prompt(&user, ""));
@@ -54,20 +50,18 @@ pub(super) fn instruction(row: &Map<String, Value>) -> Result<String, String> {
     Ok(prompt + &instruction_prompt(&text(row, "instruction")?, input))
 }
 
-fn system(row: &Map<String, Value>) -> Result<String, String> {
+fn system(row: &Map<String, Value>) -> Result<String, RowProblem> {
     let text = first_text(row, &SYSTEM)?;
     Ok(text.map_or_else(String::new, |text| format!("{text}\n\n")))
 }
 
 /// The pairs of user and assistant in `history`, which a CSV file holds as JSON.
-fn history(row: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
+fn history(row: &Map<String, Value>) -> Result<Vec<(String, String)>, RowProblem> {
     let pairs = match row.get("history") {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
         Some(Value::String(text)) => serde_json::from_str(text),
         Some(value) => serde_json::from_value(value.clone()),
     };
-    pairs.map_err(|_| {
-        "has something else than a list of pairs [user, assistant] in `history`".to_owned()
-    })
+    pairs.map_err(|_| RowProblem::History)
 }

@@ -3,7 +3,7 @@
 use super::Shape;
 use super::template::{placeholders, shell_quoted};
 use crate::config::DataConfig;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, FileProblem, Result, SettingProblem, WantedColumn};
 use serde_json::{Map, Value};
 
 /// Columns of a chat.
@@ -44,32 +44,34 @@ pub(crate) fn is_row(columns: &Map<String, Value>) -> bool {
 pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
     let has = |column: &str| first.contains_key(column);
     let columns = || first.keys().cloned().collect::<Vec<_>>();
-    let missing = |key, what: String| DataError::Setting {
-        key,
-        problem: format!(
-            "{what}, but {file} has the columns {}",
-            columns().join(", ")
-        ),
+    let missing = |key, wanted| {
+        let (file, columns) = (file.into(), columns());
+        let problem = SettingProblem::NoColumn {
+            wanted,
+            file,
+            columns,
+        };
+        DataError::setting(key, problem)
     };
     if first.is_empty() {
-        return Err(DataError::File {
-            file: file.into(),
-            problem: "has a first row without columns: {}".into(),
-        });
+        return Err(DataError::file(file, FileProblem::NoColumns));
     }
     let named = config.completion_field.as_deref();
     if let Some(column) = named.filter(|column| !has(column)) {
-        return Err(missing("completion_field", format!("is {column:?}")));
+        return Err(missing(
+            "completion_field",
+            WantedColumn::Named(column.into()),
+        ));
     }
     if let Some(column) = &config.text_field {
         return match has(column) {
             true => Ok(Shape::Text(column.clone())),
-            false => Err(missing("text_field", format!("is {column:?}"))),
+            false => Err(missing("text_field", WantedColumn::Named(column.clone()))),
         };
     }
     if let Some(template) = &config.template {
         if let Some(name) = placeholders(template).find(|name| !has(name)) {
-            return Err(missing("template", format!("asks for {{{name}}}")));
+            return Err(missing("template", WantedColumn::OfTemplate(name.into())));
         }
         let is_filled = |column: &str| placeholders(template).any(|name| name == column);
         let mut completions = COMPLETIONS.into_iter().filter(|c| has(c) && !is_filled(c));
@@ -80,23 +82,11 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
         ));
     }
     if let Some(column) = named {
-        return completed(first, column).ok_or_else(|| {
-            let what = format!(
-                "is {column:?}, and there is neither `prompt` nor `instruction` nor `messages` for \
-                 it to complete; write the prompt with data.template"
-            );
-            missing("completion_field", what)
-        });
+        return completed(first, column)
+            .ok_or_else(|| missing("completion_field", WantedColumn::WithPrompt(column.into())));
     }
     if has("chosen") && has("rejected") {
-        let problem = "holds preferences (`chosen` and `rejected`), and training here learns one \
-             answer, it does not compare two: name the answer with data.completion_field = \
-             \"chosen\" (or data.text_field, where it holds the prompt too), or leave both columns \
-             out";
-        return Err(DataError::File {
-            file: file.into(),
-            problem: problem.into(),
-        });
+        return Err(DataError::file(file, FileProblem::Preferences));
     }
     if has("input_ids") {
         return Ok(Shape::Tokenized);

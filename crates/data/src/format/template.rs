@@ -1,6 +1,7 @@
 //! Templates: text with `{column}` where a column's value goes.
 
 use super::text;
+use crate::error::RowProblem;
 use serde_json::{Map, Value};
 
 /// The pieces of a template: text before a placeholder, and the placeholder's name.
@@ -63,7 +64,7 @@ pub(super) fn placeholders(template: &str) -> impl Iterator<Item = &str> {
 pub(super) fn fill(
     template: &str,
     columns: &Map<String, Value>,
-) -> std::result::Result<String, String> {
+) -> std::result::Result<String, RowProblem> {
     let mut filled = String::new();
     for (text, name) in pieces(template) {
         filled += text;
@@ -75,7 +76,7 @@ pub(super) fn fill(
 }
 
 /// A number, true or false is as good as text inside a template.
-fn scalar(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, String> {
+fn scalar(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, RowProblem> {
     match columns.get(column) {
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         _ => text(columns, column),

@@ -1,6 +1,7 @@
 //! Rows that are tokens already.
 
 use super::Content;
+use crate::error::RowProblem;
 use crate::tokens::example::IGNORE_INDEX;
 use serde_json::{Map, Value};
 
@@ -14,36 +15,37 @@ pub(super) const LOSS_MASKS: [&str; 4] = [
 
 /// Tokens as a row has them: what its masks leave out of the loss has no label, what its
 /// `attention_mask` leaves out is gone.
-pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Content, String> {
+pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Content, RowProblem> {
     let list = |column: &str| match columns.get(column) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value
             .as_array()
             .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
             .map(Some)
-            .ok_or_else(|| format!("has something else than a list of integers in `{column}`")),
+            .ok_or_else(|| RowProblem::NoIntegers(column.into())),
     };
-    let input_ids = list("input_ids")?.ok_or("has no `input_ids`")?;
+    let input_ids = list("input_ids")?.ok_or(RowProblem::NoInputIds)?;
     // Parquet has masks of true and false, data frames those of 0.0 and 1.0.
     let mask = |column: &str| match columns.get(column) {
         Some(Value::Array(list)) => {
             let odd = list.iter().find(|value| as_mask(value).is_none());
             match odd {
                 None => Ok(Some(list.iter().filter_map(as_mask).collect())),
-                Some(odd) => Err(format!(
-                    "has {odd} in `{column}`, where each token wants 0 or 1, or false or true"
-                )),
+                Some(odd) => Err(RowProblem::Mask {
+                    value: odd.to_string(),
+                    column: column.into(),
+                }),
             }
         }
         _ => list(column),
     };
     let same_length = |column: &str, values: Vec<i64>| match values.len() == input_ids.len() {
         true => Ok(values),
-        false => Err(format!(
-            "has {} `input_ids` and {} `{column}`",
-            input_ids.len(),
-            values.len()
-        )),
+        false => Err(RowProblem::Lengths {
+            input_ids: input_ids.len(),
+            values: values.len(),
+            column: column.into(),
+        }),
     };
     let labels = match list("labels")? {
         Some(labels) => same_length("labels", labels)?,

@@ -1,7 +1,7 @@
 //! CSV and TSV files.
 
-use super::{Content, Record, Records, two_columns};
-use crate::error::{DataError, Result};
+use super::{Content, Record, Records};
+use crate::error::{DataError, FileProblem, Result};
 use csv::{ErrorKind, Position};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -26,26 +26,23 @@ pub(super) fn records<'a>(
             is_line_begun: false,
         });
     let lines = starts.clone();
-    let bad = move |error: csv::Error| DataError::File {
-        file: name.clone(),
-        problem: explain(&error, &lines),
-    };
+    let file = name.clone();
+    let of_file = |problem| DataError::file(&name, problem);
+    let bad = move |error: csv::Error| DataError::file(&file, explain(&error, &lines));
     let header = reader.headers().map_err(&bad)?.clone();
     if let (1, Some(column)) = (header.len(), header.get(0))
         && let Some(other) = [b';', b'\t', b'|', b',']
             .into_iter()
             .find(|other| *other != delimiter && are_names(column, *other))
     {
-        let problem = format!(
-            "has one column, {column:?}: is {} what stands between its columns? Here that is a comma \
-             in .csv and a tab in .tsv; save it as one of them, or rename the column",
-            called(other)
-        );
-        return Err(bad(csv::Error::from(io::Error::other(problem))));
+        return Err(of_file(FileProblem::OneColumn {
+            column: column.into(),
+            separator: called(other),
+        }));
     }
     let named = || header.iter().filter(|name| !name.is_empty());
     if let Some(twice) = named().find(|name| named().filter(|n| n == name).count() > 1) {
-        return Err(bad(csv::Error::from(io::Error::other(two_columns(twice)))));
+        return Err(of_file(FileProblem::ColumnTwice(twice.into())));
     }
     Ok(Box::new(reader.into_records().map(move |record| {
         let record = record.map_err(&bad)?;
@@ -119,27 +116,23 @@ fn line_of(starts: &Starts, at: &Position) -> usize {
     starts.front().map_or(0, |(_, line)| *line)
 }
 
-fn explain(error: &csv::Error, starts: &Starts) -> String {
-    let line = |at: &Option<Position>| match at {
-        Some(at) => format!(" line {}", line_of(starts, at)),
-        None => String::new(),
-    };
+fn explain(error: &csv::Error, starts: &Starts) -> FileProblem {
+    let line = |at: &Option<Position>| at.as_ref().map(|at| line_of(starts, at));
     match error.kind() {
-        ErrorKind::Io(error) => error.to_string(),
+        ErrorKind::Io(error) => FileProblem::Read(error.to_string()),
         ErrorKind::UnequalLengths {
             pos,
             expected_len,
             len,
-        } => format!(
-            "is not CSV:{} has {len} values, and there are {expected_len} columns",
-            line(pos)
-        ),
-        ErrorKind::Utf8 { pos, err } => {
-            format!(
-                "is not UTF-8 text:{} holds {err}; save it as UTF-8",
-                line(pos)
-            )
-        }
-        _ => format!("is not CSV: {error}"),
+        } => FileProblem::Values {
+            line: line(pos),
+            values: *len,
+            columns: *expected_len,
+        },
+        ErrorKind::Utf8 { pos, err } => FileProblem::RecordUtf8 {
+            line: line(pos),
+            error: err.to_string(),
+        },
+        _ => FileProblem::Csv(error.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 //! lines, one after another.
 
 use super::{Content, Record, Records, begin, open};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, FileProblem, Result};
 use crate::format::is_row;
 use serde_json::{Deserializer, Map, Value};
 use std::borrow::Cow;
@@ -68,12 +68,9 @@ pub(super) fn records(
     list: Option<&str>,
     is_json: bool,
 ) -> Result<Records<'static>> {
-    let bad = |problem| DataError::File {
-        file: name.into(),
-        problem,
-    };
+    let bad = |problem| DataError::file(name, problem);
     let mut values: Vec<Value> =
-        parse_all(content).map_err(|error| bad(format!("is not JSON: {error}")))?;
+        parse_all(content).map_err(|error| bad(FileProblem::Json(error.to_string())))?;
     if values.len() == 1 {
         values = match (values.remove(0), list) {
             (Value::Array(rows), None) => rows,
@@ -81,7 +78,7 @@ pub(super) fn records(
             (value, _) => vec![value],
         };
     } else if let Some(list) = list {
-        return Err(bad(format!("is no object that holds a list `{list}`")));
+        return Err(bad(FileProblem::NoObject(list.into())));
     }
     let record = |(number, value)| {
         let content = Content::Value(value);
@@ -95,7 +92,7 @@ fn rows(
     mut object: Map<String, Value>,
     name: &str,
     list: Option<&str>,
-) -> std::result::Result<Vec<Value>, String> {
+) -> std::result::Result<Vec<Value>, FileProblem> {
     let found: Vec<String> = lists(&object).into_iter().map(Into::into).collect();
     let described = || {
         let length = |key: &str| object[key].as_array().map_or(0, Vec::len);
@@ -105,10 +102,10 @@ fn rows(
     let key = match (list, found.as_slice()) {
         (Some(list), _) if object.get(list).is_some_and(Value::is_array) => list,
         (Some(list), _) => {
-            return Err(format!(
-                "holds no list `{list}`; the lists of rows it holds are {}",
-                described()
-            ));
+            return Err(FileProblem::NoList {
+                list: list.into(),
+                lists: described(),
+            });
         }
         (None, _) if is_row(&object) => return Ok(vec![object.into()]),
         (None, [key])
@@ -118,10 +115,11 @@ fn rows(
         }
         (None, [] | [_]) => return Ok(vec![object.into()]),
         (None, [first, ..]) => {
-            return Err(format!(
-                "holds several lists of rows: {}; name the one that is meant, as in {name}:{first}",
-                described()
-            ));
+            return Err(FileProblem::SeveralLists {
+                lists: described(),
+                file: name.into(),
+                first: first.clone(),
+            });
         }
     };
     match object.remove(key) {

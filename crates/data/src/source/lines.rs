@@ -1,7 +1,7 @@
 //! Text by lines and by paragraphs.
 
 use super::{Content, Record};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, FileProblem, Result};
 use serde_json::{Map, Value};
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -25,16 +25,13 @@ impl<R: BufRead> Lines<R> {
         let mut bytes = Vec::new();
         let read = self.reader.read_to_end(&mut bytes);
         read.map_err(DataError::io(&self.path))?;
-        self.utf8(bytes, "")
+        self.utf8(bytes, None)
     }
 
-    fn utf8(&self, bytes: Vec<u8>, place: &str) -> Result<String> {
-        String::from_utf8(bytes).map_err(|error| DataError::File {
-            file: self.name.clone(),
-            problem: format!(
-                "is not UTF-8 text: {}{place}; save it as UTF-8",
-                error.utf8_error()
-            ),
+    fn utf8(&self, bytes: Vec<u8>, line: Option<usize>) -> Result<String> {
+        String::from_utf8(bytes).map_err(|error| {
+            let error = error.utf8_error();
+            DataError::file(&self.name, FileProblem::Utf8 { line, error })
         })
     }
 }
@@ -54,8 +51,8 @@ impl<R: BufRead> Iterator for Lines<R> {
                 line.pop();
             }
         }
-        let place = format!(" of line {}", self.number);
-        Some(self.utf8(line, &place).map(|line| (self.number, line)))
+        let text = self.utf8(line, Some(self.number));
+        Some(text.map(|line| (self.number, line)))
     }
 }
 

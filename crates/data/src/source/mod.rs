@@ -1,7 +1,7 @@
 //! Files of rows, most of them read as a stream: JSONL, JSON, CSV, plain text, Parquet.
 
-use crate::config::{FILE_KINDS, SampleBy};
-use crate::error::{DataError, Result};
+use crate::config::SampleBy;
+use crate::error::{DataError, FileProblem, Result, RowProblem, SettingProblem};
 use crate::format::Shape;
 use crate::source::folder::folder_and_split;
 use crate::source::slice::SlicedPath;
@@ -106,11 +106,8 @@ impl Source {
         let files: Vec<_> = paths.into_iter().map(kind).collect::<Result<_>>()?;
         let only = |kind| files.iter().all(|(_, k)| *k == kind);
         if sample_by != SampleBy::Line && !only(Kind::Text) {
-            let problem = format!("is for plain text (.txt) only, and data is {name}");
-            return Err(DataError::Setting {
-                key: "sample_by",
-                problem,
-            });
+            let problem = SettingProblem::NoText(name.into());
+            return Err(DataError::setting("sample_by", problem));
         }
         let has_lines = files.len() == 1 && !only(Kind::Json) && !only(Kind::Parquet);
         Ok(Self {
@@ -250,7 +247,10 @@ impl Source {
                 let text = error.to_string();
                 let what = text.rsplit_once(" at line ");
                 let what = what.map_or(text.as_str(), |(what, _)| what);
-                bad(format!("is not JSON: {what} at column {}", error.column()))
+                bad(RowProblem::Json {
+                    what: what.into(),
+                    column: error.column(),
+                })
             })?,
         };
         match value {
@@ -261,9 +261,7 @@ impl Source {
                     Some((end, _)) => (&text[..end], "…"),
                     None => (text.as_str(), ""),
                 };
-                Err(bad(format!(
-                    "is {shown}{more}, and not a JSON object {{…}}"
-                )))
+                Err(bad(RowProblem::NoObject(format!("{shown}{more}"))))
             }
         }
     }
@@ -276,11 +274,6 @@ impl Record {
         let content = Content::Columns(columns);
         Self { number, content }
     }
-}
-
-/// What is wrong with a file that has two columns of one name.
-pub(crate) fn two_columns(name: &str) -> String {
-    format!("has the column {name:?} twice; which of them is meant cannot be told, so rename one")
 }
 
 /// A path that is there may itself end in brackets.
@@ -307,11 +300,7 @@ impl Kind {
         let extension = path.extension().unwrap_or_default();
         let extension = extension.to_string_lossy().to_lowercase();
         if is_list && extension != "json" {
-            let problem = "asks for a list in a file; only a .json file holds lists to choose from";
-            return Err(DataError::File {
-                file: name.into(),
-                problem: problem.into(),
-            });
+            return Err(DataError::file(name, FileProblem::ListOfOther));
         }
         Ok(match extension.as_str() {
             "json" if is_list => Self::Json,
@@ -323,16 +312,7 @@ impl Kind {
             "tsv" => Self::Csv(b'\t'),
             "txt" | "text" | "md" => Self::Text,
             "parquet" => Self::Parquet,
-            other => {
-                let problem = format!(
-                    "ends in {other:?}, a kind of file that is not read; \
-                     read are {FILE_KINDS}"
-                );
-                return Err(DataError::File {
-                    file: name.into(),
-                    problem,
-                });
-            }
+            other => return Err(DataError::file(name, FileProblem::Kind(other.into()))),
         })
     }
 }
@@ -350,10 +330,7 @@ fn begin<R: Read>(reader: R, path: &Path, name: &str) -> Result<BufReader<R>> {
     let problem = begin_text(&mut reader).map_err(DataError::io(path))?;
     match problem {
         None => Ok(reader),
-        Some(problem) => Err(DataError::File {
-            file: name.into(),
-            problem: problem.into(),
-        }),
+        Some(problem) => Err(DataError::file(name, problem)),
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) use without::{records, schema};
 
 #[cfg(not(feature = "parquet"))]
 mod without {
-    use crate::error::{DataError, Result};
+    use crate::error::{DataError, FileProblem, Result};
     use crate::source::Records;
     use indicatif::ProgressBar;
     use serde_json::{Map, Value};
@@ -24,12 +24,7 @@ mod without {
         _: ProgressBar,
         _: Option<&[String]>,
     ) -> Result<Records<'a>> {
-        Err(DataError::File {
-            file: name.into(),
-            problem: "is Parquet, which this peft was built without: build it with \
-                      `--features parquet`, or write the rows as .jsonl"
-                .into(),
-        })
+        Err(DataError::file(name, FileProblem::NoParquet))
     }
 
     pub fn schema(name: &str, file: File) -> Result<Map<String, Value>> {

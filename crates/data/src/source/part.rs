@@ -1,7 +1,7 @@
 //! Which of a source's rows are wanted: its slice, and one side of a `validation_split`.
 
 use crate::batches::sampler::stream;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, SettingProblem};
 use crate::source::{Record, Source};
 use indicatif::ProgressBar;
 use rand::seq::SliceRandom;
@@ -72,14 +72,13 @@ fn draw(range: Range<usize>, split: Split, source: &Source) -> Result<Vec<bool>>
     };
     let count = rows as usize;
     if count >= total {
-        let problem = format!(
-            "is {size}, which takes {count} of the {total} rows of {} and leaves none to train on",
-            source.name
-        );
-        return Err(DataError::Setting {
-            key: "validation_split",
-            problem,
-        });
+        let problem = SettingProblem::SplitOfAll {
+            size,
+            count,
+            rows: total,
+            file: source.name.clone(),
+        };
+        return Err(DataError::setting("validation_split", problem));
     }
     let mut drawn = vec![!split.validation; total];
     drawn[..count].fill(split.validation);

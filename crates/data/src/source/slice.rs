@@ -1,7 +1,7 @@
 //! Slices of a file's rows: `reviews.jsonl[:500]`, `[500:600]`, `[-100:]`, `[:10%]`, with the
 //! meaning they have in the `split` of Hugging Face `datasets` (`train[:500]`).
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, FileProblem, Result};
 use std::ops::Range;
 
 /// A path and the rows of it that are wanted.
@@ -47,26 +47,24 @@ impl<'a> SlicedPath<'a> {
         let Some(slice) = self.slice else {
             return Ok(0..len);
         };
-        let bad = |problem: String| DataError::File {
-            file: format!("{}[{slice}]", self.path),
-            problem,
-        };
+        let bad = |problem| DataError::file(&format!("{}[{slice}]", self.path), problem);
         let bound = |text: &str, missing: usize| match text.trim() {
             "" => Ok(missing),
             text => resolve(text, len).ok_or_else(|| {
-                bad(format!(
-                    "cannot be cut out of {len} rows: {text} is neither a row from -{len} to {len} \
-                     nor a share from -100% to 100%"
-                ))
+                bad(FileProblem::Slice {
+                    bound: text.into(),
+                    rows: len,
+                })
             }),
         };
         let (from, to) = slice.split_once(':').unwrap_or((slice, ""));
         let range = bound(from, 0)?..bound(to, len)?;
         if range.is_empty() {
-            return Err(bad(format!(
-                "is empty: rows {} to {} of {len}",
-                range.start, range.end
-            )));
+            return Err(bad(FileProblem::EmptySlice {
+                from: range.start,
+                to: range.end,
+                rows: len,
+            }));
         }
         Ok(range)
     }

@@ -1,6 +1,6 @@
 //! Training a tokenizer: byte-level BPE, as GPT-2's.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, TokenizerProblem};
 use crate::tokenizer::{END_OF_TEXT, Tokenizer, byte_level};
 use tokenizers::AddedToken;
 use tokenizers::models::TrainerWrapper;
@@ -19,14 +19,12 @@ where
     S: AsRef<str> + Send,
 {
     let name = || "to be trained".to_owned();
-    let bad = |problem: String| DataError::Tokenizer {
+    let bad = |problem| DataError::Tokenizer {
         name: name(),
         problem,
     };
     if vocab_size < 257 {
-        return Err(bad(format!(
-            "vocab_size is {vocab_size}; {END_OF_TEXT} and the 256 bytes need 257 or more"
-        )));
+        return Err(bad(TokenizerProblem::VocabSize(vocab_size)));
     }
     let trainer = BpeTrainer::builder()
         .vocab_size(vocab_size)
@@ -40,7 +38,7 @@ where
     let texts: Vec<S> = texts.into_iter().collect();
     inner
         .train(&mut trainer, texts.into_iter())
-        .map_err(|error| bad(error.to_string()))?;
+        .map_err(|error| bad(TokenizerProblem::Library(error.to_string())))?;
     Tokenizer::from_inner(inner, name())
 }
 

@@ -3,6 +3,7 @@
 
 use super::declared::{Declared, GPT2};
 use super::{END_OF_TEXT, byte_level};
+use crate::error::TokenizerProblem;
 use burn_peft_files::read_text;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, Tokenizer as Inner};
 
-type Result<T> = std::result::Result<T, String>;
+type Result<T> = std::result::Result<T, TokenizerProblem>;
 
 /// Classes other than [`GPT2`] in which transformers heeds `add_prefix_space` over `tokenizer.json`.
 const SPACED: [&str; 8] = [
@@ -28,9 +29,12 @@ const SPACED: [&str; 8] = [
 
 /// The tokenizer of `tokenizer.json`.
 pub(super) fn from_json(file: &Path, said: &mut Declared) -> Result<Inner> {
-    let text = read_text(file).map_err(|error| error.to_string())?;
-    let inner = guarded(|| Inner::from_bytes(text))
-        .map_err(|error| format!("{} is no tokenizer: {error}", file.display()))?;
+    let text = read_text(file).map_err(|error| TokenizerProblem::Unreadable(error.to_string()))?;
+    let inner = guarded(|| Inner::from_bytes(text));
+    let inner = inner.map_err(|error| TokenizerProblem::NoTokenizer {
+        file: file.to_path_buf(),
+        error,
+    })?;
     let inner = without_dropout(inner, said);
     let prefix_space = prefix_space(&inner);
     let inner = match (prefix_space, said.is_gpt2(), inner.get_model()) {
@@ -51,10 +55,7 @@ pub(super) fn from_json(file: &Path, said: &mut Declared) -> Result<Inner> {
         && let Some(class) = said.class.as_deref()
         && SPACED.contains(&class)
     {
-        return Err(format!(
-            "add_prefix_space is true in tokenizer_config.json and not in tokenizer.json, and \
-             transformers' tokenizer_class {class:?} puts that space: make both say the same"
-        ));
+        return Err(TokenizerProblem::PrefixSpace(class.into()));
     }
     let inner = added(inner, said)?;
     said.compare_with(&inner, prefix_space);
@@ -82,12 +83,9 @@ fn without_dropout(mut inner: Inner, said: &mut Declared) -> Inner {
 /// GPT-2's two files.
 pub(super) fn from_pair(vocab: &Path, merges: &Path, said: &mut Declared) -> Result<Inner> {
     if let Some(class) = said.class.as_deref().filter(|&class| class != GPT2) {
-        return Err(format!(
-            "tokenizer_class is {class:?}, and vocab.json with merges.txt alone are read as \
-             {GPT2}'s: put the tokenizer.json beside them that transformers' save_pretrained writes"
-        ));
+        return Err(TokenizerProblem::ClassOfPair(class.into()));
     }
-    let bad = |error| format!("vocab.json with merges.txt is no byte-level BPE: {error}");
+    let bad = TokenizerProblem::NoPair;
     let build = || {
         let model = bpe(vocab, merges)?;
         Ok(byte_level(model, said.add_prefix_space.unwrap_or(false)))
@@ -166,7 +164,7 @@ fn added(mut inner: Inner, said: &mut Declared) -> Result<Inner> {
     }
     inner
         .add_tokens(tokens)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| TokenizerProblem::Library(error.to_string()))?;
     inner.set_encode_special_tokens(said.split_special_tokens);
     for (id, token) in &said.added {
         let found = inner.token_to_id(&token.content);
@@ -251,12 +249,13 @@ fn processor(
         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": Value::Object(tokens.collect()),
     });
-    serde_json::from_value(processor).map_err(|error| error.to_string())
+    let processor = serde_json::from_value(processor);
+    processor.map_err(|error| TokenizerProblem::Library(error.to_string()))
 }
 
 /// The `tokenizers` crate panics on some malformed files (a merge longer than every token):
 /// that is an error here.
-fn guarded(load: impl FnOnce() -> tokenizers::Result<Inner>) -> Result<Inner> {
+fn guarded(load: impl FnOnce() -> tokenizers::Result<Inner>) -> std::result::Result<Inner, String> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)) {
         Ok(loaded) => loaded.map_err(|error| error.to_string()),
         Err(_) => Err("the file contradicts itself".into()),

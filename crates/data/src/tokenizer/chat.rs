@@ -1,5 +1,6 @@
 //! A tokenizer's own Jinja template of chats, and which of its text the assistant says.
 
+use crate::error::TemplateProblem;
 use crate::format::Chat;
 use minijinja::machinery::{self, CodeGenerator, Instructions};
 use minijinja::syntax::SyntaxConfig;
@@ -53,7 +54,7 @@ impl ChatTemplate {
         source: &str,
         origin: &str,
         special_tokens: Map<String, Value>,
-    ) -> std::result::Result<Self, String> {
+    ) -> std::result::Result<Self, TemplateProblem> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
@@ -65,7 +66,7 @@ impl ChatTemplate {
         budget::limit(&mut environment);
         let template = Self {
             environment,
-            syntax: syntax.map_err(|error| error.to_string())?,
+            syntax: syntax.map_err(|error| TemplateProblem::Syntax(error.to_string()))?,
             source: source.into(),
             marked: mark_generation(source),
             origin: origin.into(),
@@ -80,11 +81,14 @@ impl ChatTemplate {
         (&self.source, &self.special_tokens)
     }
 
-    fn compile(&self) -> std::result::Result<Compiled<'_>, String> {
-        let refuse = |what: &str| format!("the chat template ({}) {what}", self.origin);
-        if let Some(problem) = bounds::exceeded(&self.marked, &self.syntax) {
-            return Err(refuse(&problem));
+    fn compile(&self) -> std::result::Result<Compiled<'_>, TemplateProblem> {
+        if let Some(problem) = bounds::exceeded(&self.marked, &self.syntax, &self.origin) {
+            return Err(problem);
         }
+        let unsupported = |what| TemplateProblem::Unsupported {
+            origin: self.origin.clone(),
+            what,
+        };
         let instructions = self.guarded(|| {
             let (name, syntax) = ("chat_template", self.syntax.clone());
             let parsed = machinery::parse(&self.marked, name, syntax)?;
@@ -94,7 +98,7 @@ impl ChatTemplate {
         })?;
         Ok(Compiled {
             template: self,
-            instructions: budget::exchange(&instructions).map_err(refuse)?,
+            instructions: budget::exchange(&instructions).map_err(unsupported)?,
             blocks: BTreeMap::new(),
         })
     }
@@ -103,28 +107,29 @@ impl ChatTemplate {
     fn guarded<T>(
         &self,
         job: impl FnOnce() -> std::result::Result<T, Error>,
-    ) -> std::result::Result<T, String> {
+    ) -> std::result::Result<T, TemplateProblem> {
         match catch_unwind(AssertUnwindSafe(job)) {
             Ok(done) => done.map_err(|error| self.explain(&error)),
-            Err(_) => Err(format!(
-                "the chat template ({}) has something that minijinja, which renders it, fails on; \
-                 write it in another way",
-                self.origin
-            )),
+            Err(_) => Err(TemplateProblem::Panic {
+                origin: self.origin.clone(),
+            }),
         }
     }
 
     /// The message of an exception the template raises, or what is wrong with the template.
-    fn explain(&self, error: &Error) -> String {
-        let origin = &self.origin;
+    fn explain(&self, error: &Error) -> TemplateProblem {
+        let origin = self.origin.clone();
         if error.kind() == ErrorKind::OutOfFuel {
-            let megabytes = BYTES >> 20;
-            return format!(
-                "the chat template ({origin}) does more than a chat can need: it may take \
-                 {STEPS} steps and make {megabytes} MiB of text; use another template"
-            );
+            return TemplateProblem::OutOfBudget {
+                origin,
+                steps: STEPS,
+                megabytes: BYTES >> 20,
+            };
         }
-        format!("the chat template ({origin}) fails: {error}")
+        TemplateProblem::Fails {
+            origin,
+            error: error.to_string(),
+        }
     }
 
     /// Renders messages as text.
@@ -133,13 +138,16 @@ impl ChatTemplate {
         messages: &[Value],
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
-    ) -> std::result::Result<String, String> {
+    ) -> std::result::Result<String, TemplateProblem> {
         self.compile()?
             .render(messages, extras, add_generation_prompt)
     }
 
     /// A chat's text, and the bytes of it that are the assistant's; see [`Compiled::spans`].
-    pub fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
+    pub fn spans(
+        &self,
+        chat: &Chat,
+    ) -> std::result::Result<(String, Vec<Range<usize>>), TemplateProblem> {
         self.compile()?.spans(chat)
     }
 }
@@ -151,7 +159,7 @@ impl Compiled<'_> {
         messages: &[Value],
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
-    ) -> std::result::Result<String, String> {
+    ) -> std::result::Result<String, TemplateProblem> {
         let mut context = self.template.special_tokens.clone();
         context.extend(extras.clone());
         context.insert("messages".into(), messages.into());
@@ -170,10 +178,7 @@ impl Compiled<'_> {
         })?;
         match text.len() {
             0..=TEXT => Ok(text),
-            bytes => Err(format!(
-                "the chat template fails: it makes {bytes} bytes of text of one chat, and at most \
-                 {TEXT} can become tokens"
-            )),
+            bytes => Err(TemplateProblem::TooMuchText { bytes, most: TEXT }),
         }
     }
 
@@ -183,7 +188,7 @@ impl Compiled<'_> {
         messages: &[Value],
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
-    ) -> std::result::Result<String, String> {
+    ) -> std::result::Result<String, TemplateProblem> {
         let text = self.marked(messages, extras, add_generation_prompt)?;
         Ok(text.replace([BEGIN, END], ""))
     }
@@ -191,7 +196,10 @@ impl Compiled<'_> {
     /// A chat's text, and the bytes of it that are the assistant's: what lies in
     /// `{% generation %}`, else what each of its messages adds to the text of those before it
     /// (with the generation prompt).
-    fn spans(&self, chat: &Chat) -> std::result::Result<(String, Vec<Range<usize>>), String> {
+    fn spans(
+        &self,
+        chat: &Chat,
+    ) -> std::result::Result<(String, Vec<Range<usize>>), TemplateProblem> {
         let marked = self.marked(&chat.messages, &chat.extras, false)?;
         if marked.contains(BEGIN) && chat.given == 0 {
             let (text, spans) = unmark(&marked)?;
@@ -236,12 +244,7 @@ impl Compiled<'_> {
                     spans.push(start..end)
                 }
                 _ => {
-                    return Err(format!(
-                        "is a chat in which message {} changes the text of those before it, so \
-                         that nobody knows what the assistant said: mark that in the chat template \
-                         with {{% generation %}}, or learn all with completion_only_loss = false",
-                        index + 1
-                    ));
+                    return Err(TemplateProblem::MessageChangesOthers(index + 1));
                 }
             }
         }
@@ -274,7 +277,7 @@ impl Compiled<'_> {
 }
 
 /// Text without its marks, and what was between them.
-fn unmark(marked: &str) -> std::result::Result<(String, Vec<Range<usize>>), String> {
+fn unmark(marked: &str) -> std::result::Result<(String, Vec<Range<usize>>), TemplateProblem> {
     let (mut text, mut spans, mut start) = (String::new(), Vec::new(), None);
     for character in marked.chars() {
         match (character, start) {
@@ -284,7 +287,7 @@ fn unmark(marked: &str) -> std::result::Result<(String, Vec<Range<usize>>), Stri
                 start = None;
             }
             (BEGIN | END, _) => {
-                return Err("is a chat whose template nests {% generation %}".into());
+                return Err(TemplateProblem::NestedGeneration);
             }
             (character, _) => text.push(character),
         }

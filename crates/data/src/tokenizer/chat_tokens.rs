@@ -1,6 +1,6 @@
 //! Chats as a tokenizer's own template and tokens have them.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::Chat;
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
@@ -18,18 +18,19 @@ impl Tokenizer {
         messages: &[Value],
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let rendered = self
+        let template = self
             .chat_template()
-            .and_then(|template| template.render(messages, &Map::new(), add_generation_prompt));
-        rendered.map_err(|problem| self.problem(problem))
+            .map_err(|problem| self.problem(problem))?;
+        let rendered = template.render(messages, &Map::new(), add_generation_prompt);
+        rendered.map_err(|problem| self.problem(problem.into()))
     }
 
     /// The tokens of a chat, and which of them are the assistant's. A token that is only in part
     /// the assistant's is.
     pub(crate) fn encode_chat(&self, chat: &Chat, place: &str) -> Result<(Vec<u32>, Vec<bool>)> {
-        let bad = |problem| DataError::Row {
+        let bad = |problem: TemplateProblem| DataError::Row {
             place: place.into(),
-            problem,
+            problem: problem.into(),
         };
         let template = self
             .chat_template()

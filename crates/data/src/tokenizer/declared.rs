@@ -1,5 +1,6 @@
 //! What the files beside a tokenizer say of it, in the order in which transformers 5 asks them.
 
+use crate::error::TokenizerProblem;
 use burn_peft_files::read_text;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ const NAMED: [&str; 7] = [
 /// says: into bytes, with a space before it or without.
 pub(super) const GPT2: &str = "GPT2Tokenizer";
 
-type Result<T> = std::result::Result<T, String>;
+type Result<T> = std::result::Result<T, TokenizerProblem>;
 
 /// What the files say.
 #[derive(Default)]
@@ -186,21 +187,28 @@ impl Declared {
     ) -> Result<()> {
         if let Some(decoder) = config.get("added_tokens_decoder") {
             let decoder = decoder.as_object();
-            let decoder =
-                decoder.ok_or(format!("added_tokens_decoder of {CONFIG} is no object"))?;
+            let decoder = decoder.ok_or(TokenizerProblem::NoDecoder(CONFIG))?;
             for (id, value) in decoder {
-                let number = id.parse().map_err(|_| {
-                    format!("added_tokens_decoder of {CONFIG} has the key {id:?}, which is no id")
+                let number = id.parse().map_err(|_| TokenizerProblem::NoKey {
+                    file: CONFIG,
+                    key: id.clone(),
                 })?;
-                let mut token = added_token(value, false)
-                    .ok_or_else(|| format!("added_tokens_decoder of {CONFIG}: {id} is {value}"))?;
+                let token = added_token(value, false);
+                let mut token = token.ok_or_else(|| TokenizerProblem::NoAddedToken {
+                    file: CONFIG,
+                    id: id.clone(),
+                    value: value.to_string(),
+                })?;
                 token.special |= self.is_special(&token.content);
                 self.added.insert(number, token);
             }
         }
         for (content, id) in added {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let id = id.ok_or_else(|| format!("{ADDED_TOKENS}: the id of {content:?} is no id"))?;
+            let id = id.ok_or_else(|| TokenizerProblem::NoId {
+                file: ADDED_TOKENS,
+                token: content.clone(),
+            })?;
             let special = self.is_special(&content);
             if !self.added_are_all {
                 self.added.insert(id, AddedToken::from(content, special));
@@ -242,7 +250,11 @@ fn token(value: &Value, key: &str, file: &str) -> Result<AddedToken> {
         Value::String(content) => Some(AddedToken::from(content, true)),
         _ => added_token(value, true),
     };
-    token.ok_or_else(|| format!("{key} of {file} is {value}, which names no token"))
+    token.ok_or_else(|| TokenizerProblem::NoToken {
+        key: key.into(),
+        file: file.into(),
+        value: value.to_string(),
+    })
 }
 
 /// A token written as an object; keys that are not there are as transformers has them.
@@ -267,9 +279,11 @@ fn flag(config: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     match config.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(other) => Err(format!(
-            "{key} of {CONFIG} is {other}, which is neither true nor false"
-        )),
+        Some(other) => Err(TokenizerProblem::NoFlag {
+            key: key.into(),
+            file: CONFIG,
+            value: other.to_string(),
+        }),
     }
 }
 
@@ -285,8 +299,10 @@ fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let text = match read_text(&path) {
         Ok(text) => text,
         Err(error) if error.is_not_found() => return Ok(Map::new()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(TokenizerProblem::Unreadable(error.to_string())),
     };
-    serde_json::from_str(&text)
-        .map_err(|error| format!("{} is no JSON object: {error}", path.display()))
+    serde_json::from_str(&text).map_err(|error| TokenizerProblem::NoObject {
+        file: path,
+        error: error.to_string(),
+    })
 }

@@ -1,5 +1,6 @@
 //! Ids that no vocabulary has.
 
+use crate::error::TokenizerProblem;
 use tokenizers::Tokenizer as Inner;
 
 /// Ids that may be left out below the largest.
@@ -7,13 +8,15 @@ const GAPS: usize = 1 << 16;
 
 /// What is wrong with a vocabulary whose largest id is far beyond its number of tokens. Who writes
 /// such a tokenizer, as the `tokenizers` crate does for a hash of it, counts up to that id.
-pub(super) fn far_away(inner: &Inner) -> Option<String> {
+pub(super) fn far_away(inner: &Inner) -> Option<TokenizerProblem> {
     let vocab = inner.get_vocab(false);
     let (token, &id) = vocab.iter().max_by_key(|(_, id)| **id)?;
     let tokens = vocab.len();
     let is_near = (id as usize) < 2 * tokens + GAPS;
-    (!is_near).then(|| {
-        format!("the token {token:?} has the id {id}, and there are {tokens} tokens: ids count up from 0")
+    (!is_near).then(|| TokenizerProblem::FarAway {
+        token: token.clone(),
+        id,
+        tokens,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, TokenizerProblem};
 use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::declared::Declared;
 use crate::tokens::cache::Key;
@@ -33,13 +33,8 @@ pub struct Tokenizer {
     /// Whether special tokens in a text are read as any other text.
     splits_special_tokens: bool,
     /// Its chat template, or what is wrong with it: of no matter until a chat comes.
-    chat: std::result::Result<ChatTemplate, String>,
+    chat: std::result::Result<ChatTemplate, TokenizerProblem>,
 }
-
-/// Why a tokenizer can do without.
-const NO_TEMPLATE: &str = "it has no chat_template (in tokenizer_config.json or \
-    chat_template.jinja), and the data are chats; name the tokenizer of a chat model with \
-    `tokenizer`, or write rows of `prompt` and `completion`";
 
 impl Tokenizer {
     /// Loads a tokenizer from a folder with `tokenizer.json`, or with GPT-2's `vocab.json` and
@@ -67,12 +62,12 @@ impl Tokenizer {
     /// As [`load`](Self::load), with what files disagree on.
     fn read(path: &Path) -> Result<(Self, Vec<String>)> {
         let name = path.display().to_string();
-        let bad = |problem: String| DataError::Tokenizer {
+        let bad = |problem| DataError::Tokenizer {
             name: name.clone(),
             problem,
         };
         if !path.exists() {
-            return Err(bad("there is no such folder or file".into()));
+            return Err(bad(TokenizerProblem::Missing));
         }
         let folder = match path.is_dir() {
             true => path,
@@ -90,9 +85,7 @@ impl Tokenizer {
         } else if vocab.is_file() && merges.is_file() {
             build::from_pair(&vocab, &merges, &mut said).map_err(bad)?
         } else {
-            return Err(bad(
-                "has neither tokenizer.json nor vocab.json with merges.txt".into(),
-            ));
+            return Err(bad(TokenizerProblem::NoFiles));
         };
         let mut tokenizer = Self::from_inner(inner, name.clone())?;
         let id = |token: &str| tokenizer.inner.token_to_id(token);
@@ -116,7 +109,7 @@ impl Tokenizer {
         if let Err(error) = inner.with_truncation(None) {
             return Err(DataError::Tokenizer {
                 name,
-                problem: error.to_string(),
+                problem: TokenizerProblem::Library(error.to_string()),
             });
         }
         if let Some(problem) = ids::far_away(&inner) {
@@ -128,7 +121,7 @@ impl Tokenizer {
             name,
             eos,
             splits_special_tokens: false,
-            chat: Err(NO_TEMPLATE.into()),
+            chat: Err(TokenizerProblem::NoTemplate),
         })
     }
 
@@ -217,7 +210,7 @@ impl Tokenizer {
     }
 
     /// The chat template, or why there is none.
-    pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, String> {
+    pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, TokenizerProblem> {
         self.chat.as_ref().map_err(Clone::clone)
     }
 
@@ -258,10 +251,10 @@ impl Tokenizer {
     }
 
     fn error(&self, error: tokenizers::Error) -> DataError {
-        self.problem(error.to_string())
+        self.problem(TokenizerProblem::Library(error.to_string()))
     }
 
-    pub(crate) fn problem(&self, problem: String) -> DataError {
+    pub(crate) fn problem(&self, problem: TokenizerProblem) -> DataError {
         let name = self.name.clone();
         DataError::Tokenizer { name, problem }
     }
@@ -282,21 +275,21 @@ fn declared_chat(
     folder: &Path,
     said: &Declared,
     eos: Option<String>,
-) -> std::result::Result<ChatTemplate, String> {
+) -> std::result::Result<ChatTemplate, TokenizerProblem> {
     let file = folder.join("chat_template.jinja");
     let config = folder.join("tokenizer_config.json");
     let origin = if file.is_file() { &file } else { &config };
     let template = match (file.is_file(), &said.chat_template) {
-        (true, _) => read_text(&file).map_err(|error| error.to_string())?,
+        (true, _) => {
+            read_text(&file).map_err(|error| TokenizerProblem::Unreadable(error.to_string()))?
+        }
         (false, Value::String(template)) => template.clone(),
         (false, Value::Array(named)) => {
             let default = named.iter().find(|entry| entry["name"] == "default");
             let template = default.and_then(|entry| entry["template"].as_str());
-            template
-                .ok_or("tokenizer_config.json names no default chat_template")?
-                .into()
+            template.ok_or(TokenizerProblem::NoDefaultTemplate)?.into()
         }
-        _ => return Err(NO_TEMPLATE.into()),
+        _ => return Err(TokenizerProblem::NoTemplate),
     };
     let mut special_tokens = Map::new();
     if let Some(eos) = eos {
@@ -305,7 +298,8 @@ fn declared_chat(
     for (name, token) in &said.named {
         special_tokens.insert(name.clone(), token.content.clone().into());
     }
-    ChatTemplate::new(&template, &origin.display().to_string(), special_tokens)
+    let origin = origin.display().to_string();
+    Ok(ChatTemplate::new(&template, &origin, special_tokens)?)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::batches::batch::Batch;
 use crate::batches::packing::pack;
 use crate::config::DataConfig;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, SettingProblem};
 use crate::format::Shape;
 use crate::source::Finder;
 use crate::source::part::Part;
@@ -143,9 +143,10 @@ impl Examples {
         let per_row = tokenize.task.examples_per_row();
         examples = examples.together(per_row);
         if config.packing && per_row > 1 {
-            let key = "packing";
-            let problem = format!("is true, but the {per_row} examples of a row stay together");
-            return Err(DataError::Setting { key, problem });
+            return Err(DataError::setting(
+                "packing",
+                SettingProblem::Packing(per_row),
+            ));
         }
         if config.packing {
             examples = examples.packed(config.max_length.unwrap_or(limits.max_positions));
@@ -177,15 +178,14 @@ impl Examples {
         if width <= limits.max_positions {
             return Ok(());
         }
-        let problem = format!(
-            "is {multiple}, which pads {longest} tokens of {} to {width}, more than {}",
-            self.file,
-            limits.positions()
-        );
-        Err(DataError::Setting {
-            key: "pad_to_multiple_of",
-            problem,
-        })
+        let problem = SettingProblem::Padding {
+            multiple,
+            longest,
+            file: self.file.clone(),
+            width,
+            limits,
+        };
+        Err(DataError::setting("pad_to_multiple_of", problem))
     }
 
     /// Number of examples.

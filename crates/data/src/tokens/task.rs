@@ -1,6 +1,6 @@
 //! What an objective makes of the rows of a file, as far as no model is needed for it.
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
@@ -65,10 +65,7 @@ impl Encoder<'_> {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.ok_or_else(|| DataError::Row {
             place: self.place.into(),
-            problem:
-                "holds text, and there is no tokenizer with the model; name one with `tokenizer` (on \
-                 the command line --tokenizer)"
-                    .into(),
+            problem: RowProblem::NoTokenizer,
         })
     }
 

@@ -1,7 +1,7 @@
 //! From rows to a file of tokens: in parallel, once, with a bar on a terminal.
 
 use crate::config::DataConfig;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, EmptyProblem, Result, SettingProblem};
 use crate::format::{Shape, describe, left_out};
 use crate::source::part::Part;
 use crate::source::{Finder, Record, Row, Source};
@@ -127,10 +127,7 @@ impl Tokenize<'_> {
     }
 
     fn unhashable(&self, error: &serde_json::Error) -> DataError {
-        DataError::Setting {
-            key: "train",
-            problem: format!("cannot be written as JSON: {error}"),
-        }
+        DataError::setting("train", SettingProblem::NoJson(error.to_string()))
     }
 
     fn write<W: Write>(&self, source: &mut Source, part: Part, out: W, path: &Path) -> Result<W> {
@@ -176,16 +173,16 @@ impl Tokenize<'_> {
         write(done)?;
         bar.finish_and_clear();
         let Some(shape) = shape else {
-            return Err(empty(source, NO_ROWS.into()));
+            return Err(empty(source, EmptyProblem::Rows));
         };
         meta.notes = describe(&notes, &shape);
         if meta.rows.total == 0 {
-            return Err(empty(source, NO_ROWS.into()));
+            return Err(empty(source, EmptyProblem::Rows));
         }
         if meta.rows.skipped() == meta.rows.total {
             let mut problem = meta.rows.describe(self.config.max_length, None);
             problem.append(&mut meta.notes);
-            return Err(empty(source, problem.join("; ")));
+            return Err(empty(source, EmptyProblem::LeftOut(problem)));
         }
         meta.shape = shape;
         writer.finish(&meta).map_err(cannot)
@@ -254,9 +251,7 @@ impl Tokenize<'_> {
     }
 }
 
-const NO_ROWS: &str = "it has no rows";
-
-fn empty(source: &Source, problem: String) -> DataError {
+fn empty(source: &Source, problem: EmptyProblem) -> DataError {
     let file = source.name.clone();
     DataError::Empty { file, problem }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::module::Module;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{Batch, DataError, Examples, Lm, Sampler};
+use burn_peft_data::{Batch, DataError, EmptyProblem, Examples, Lm, Sampler};
 use burn_peft_models::CausalLm;
 use serde_json::{Map, Value};
 
@@ -123,10 +123,7 @@ pub fn evaluate_with<M: Module>(
 pub(crate) fn batch(examples: &Examples, indices: &[usize]) -> Result<Batch> {
     let batch = examples.batch(indices);
     if batch.tokens() == 0 {
-        let (file, problem) = (
-            examples.file.clone(),
-            "the rows of a batch have no tokens".into(),
-        );
+        let (file, problem) = (examples.file.clone(), EmptyProblem::Tokens);
         return Err(DataError::Empty { file, problem }.into());
     }
     Ok(batch)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use burn_peft_data::{DataError, Examples, Lm};
+use burn_peft_data::{DataError, EmptyProblem, Examples, Lm};
 use toml::Table;
 
 use crate::checkpoint::best::Best;
@@ -140,7 +140,7 @@ pub fn train_with<T: TrainTarget>(
     let measures = objective.measures();
     arguments.check_metric(measures)?;
     if train.is_empty() {
-        let (file, problem) = (train.file, "nothing to train on".to_string());
+        let (file, problem) = (train.file, EmptyProblem::Examples);
         return Err(DataError::Empty { file, problem }.into());
     }
     let dir = &arguments.output_dir;

@@ -1,9 +1,9 @@
 //! Rows of Parquet files, of the columns that are wanted.
 
 use super::pages;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, FileProblem, Result};
 use crate::format::{no_text, no_time};
-use crate::source::{Record, Records, two_columns};
+use crate::source::{Record, Records};
 use burn_peft_files::foreign;
 use chrono::{DateTime, Utc};
 use indicatif::ProgressBar;
@@ -91,20 +91,17 @@ fn open(name: &str, mut file: File) -> Result<SerializedFileReader<File>> {
     let mut first = [0; 64];
     let read = file.read(&mut first).unwrap_or(0);
     if let Some(problem) = foreign(&first[..read]) {
-        return Err(DataError::File {
-            file: name.into(),
-            problem: problem.into(),
-        });
+        return Err(DataError::file(name, problem));
     }
     let reader =
         guarded(|| SerializedFileReader::new(file)).map_err(|error| unreadable(name, &error))?;
     let columns = reader.metadata().file_metadata().schema().get_fields();
     let mut names = HashSet::new();
     match columns.iter().find(|column| !names.insert(column.name())) {
-        Some(twice) => Err(DataError::File {
-            file: name.into(),
-            problem: two_columns(twice.name()),
-        }),
+        Some(twice) => {
+            let problem = FileProblem::ColumnTwice(twice.name().into());
+            Err(DataError::file(name, problem))
+        }
         None => Ok(reader),
     }
 }
@@ -118,10 +115,7 @@ fn guarded<T>(
 }
 
 fn unreadable(name: &str, error: &ParquetError) -> DataError {
-    DataError::File {
-        file: name.into(),
-        problem: format!("is no Parquet file that can be read: {error}"),
-    }
+    DataError::file(name, FileProblem::Parquet(error.to_string()))
 }
 
 /// The `parquet` crate panics on intervals of time.

@@ -3,6 +3,7 @@
 //! minijinja's parser and compiler call themselves for every operator, filter and `elif`: some
 //! thousands of them in a row overflow the stack, which ends the process.
 
+use crate::error::TemplateProblem;
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
@@ -16,10 +17,18 @@ const BRANCHES: usize = 200;
 const WORDS: [&str; 7] = ["not", "and", "or", "is", "in", "if", "else"];
 
 /// What is too long or too deep in a template.
-pub(super) fn exceeded(source: &str, syntax: &SyntaxConfig) -> Option<String> {
+pub(super) fn exceeded(
+    source: &str,
+    syntax: &SyntaxConfig,
+    origin: &str,
+) -> Option<TemplateProblem> {
+    let origin = || origin.to_string();
     if source.len() > LENGTH {
-        let bytes = source.len();
-        return Some(format!("has {bytes} bytes, and may have at most {LENGTH}"));
+        return Some(TemplateProblem::TooLong {
+            origin: origin(),
+            bytes: source.len(),
+            most: LENGTH,
+        });
     }
     let (mut operators, mut branches) = (0, 0);
     // What is no token is the parser's to tell.
@@ -44,15 +53,20 @@ pub(super) fn exceeded(source: &str, syntax: &SyntaxConfig) -> Option<String> {
             | Token::BraceClose => {}
             _ => operators += 1,
         }
-        let line = span.start_line;
+        let line = span.start_line as usize;
         if operators > OPERATORS {
-            return Some(format!(
-                "has more than {OPERATORS} operators in one tag, in line {line}: write it as \
-                 several {{% set %}}"
-            ));
+            return Some(TemplateProblem::Operators {
+                origin: origin(),
+                most: OPERATORS,
+                line,
+            });
         }
         if branches > BRANCHES {
-            return Some(format!("has more than {BRANCHES} elif, in line {line}"));
+            return Some(TemplateProblem::Branches {
+                origin: origin(),
+                most: BRANCHES,
+                line,
+            });
         }
     }
     None

@@ -31,7 +31,8 @@ fn messages() -> Vec<Value> {
 }
 
 fn render(source: &str, messages: Vec<Value>) -> std::result::Result<String, String> {
-    template(source).render(&messages, &Map::new(), false)
+    let rendered = template(source).render(&messages, &Map::new(), false);
+    rendered.map_err(|problem| problem.to_string())
 }
 
 /// The parts of a chat's text that are learnt.
@@ -41,10 +42,13 @@ fn learnt(source: &str, given: usize) -> std::result::Result<Vec<String>, String
         given,
         ..Chat::default()
     };
-    let (text, spans) = template(source).spans(&chat)?;
+    let spans = template(source).spans(&chat);
+    let (text, spans) = spans.map_err(|problem| problem.to_string())?;
     assert_eq!(
         text,
-        template(source).render(&chat.messages, &chat.extras, false)?
+        template(source)
+            .render(&chat.messages, &chat.extras, false)
+            .map_err(|problem| problem.to_string())?
     );
     Ok(spans
         .into_iter()
@@ -155,7 +159,9 @@ fn what_cannot_be_told_is_an_error() {
         "{error}"
     );
     assert!(!error.contains('\n'), "{error}");
-    let error = ChatTemplate::new("{% if %}", "m", Map::new()).unwrap_err();
+    let error = ChatTemplate::new("{% if %}", "m", Map::new())
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("the chat template (m"), "{error}");
 }
 
@@ -272,7 +278,10 @@ fn an_end_behind_the_last_message_is_no_part_of_those_before() {
         messages: same,
         ..Chat::default()
     };
-    let error = super::tests::template(last_only).spans(&chat).unwrap_err();
+    let error = super::tests::template(last_only)
+        .spans(&chat)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("message 2 changes"), "{error}");
 }
 
@@ -334,7 +343,12 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
     ] {
         let error = ChatTemplate::new(source, "m", Map::new())
             .and_then(|template| template.render(&messages(), &Map::new(), false));
-        assert!(error.unwrap_err().contains("the chat template (m)"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("the chat template (m)")
+        );
     }
     // What templates do to lists, maps and numbers is as it was.
     for (source, expected) in [
@@ -426,7 +440,10 @@ fn a_slice_is_pythons() {
 #[test]
 fn what_minijinja_fails_on_is_an_error_that_names_the_template() {
     let template = template("");
-    let error = template.guarded::<()>(|| panic!("an index")).unwrap_err();
+    let error = template
+        .guarded::<()>(|| panic!("an index"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("(m/chat_template.jinja)"), "{error}");
 }
 
@@ -456,7 +473,9 @@ fn a_template_too_long_or_too_deep_is_an_error() {
         }
         for count in [1200, 10_000, 200_000] {
             for source in sources(count) {
-                let error = ChatTemplate::new(&source, "m", Map::new()).unwrap_err();
+                let error = ChatTemplate::new(&source, "m", Map::new())
+                    .unwrap_err()
+                    .to_string();
                 let is_told = ["operators in one tag", "elif", "bytes"];
                 assert!(is_told.iter().any(|t| error.contains(t)), "{error}");
             }
@@ -475,7 +494,7 @@ fn a_content_that_is_no_text_is_not_trained_as_its_name() {
     assert_eq!(chat(called).unwrap().messages[0]["content"], "");
     for content in [json!(null), json!(true), json!({"a": 1})] {
         let message = json!({"role": "assistant", "content": content, "tool_calls": []});
-        let error = chat(message).unwrap_err();
+        let error = chat(message).unwrap_err().to_string();
         assert!(
             error.contains(&format!("`content` is {content} in `messages`")),
             "{error}"

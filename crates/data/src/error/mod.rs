@@ -1,5 +1,17 @@
 //! What can go wrong between a file and a batch.
 
+mod file;
+mod row;
+mod setting;
+mod template;
+mod tokenizer;
+
+pub use file::FileProblem;
+pub use row::RowProblem;
+pub use setting::{EmptyProblem, SettingProblem, WantedColumn};
+pub use template::TemplateProblem;
+pub use tokenizer::TokenizerProblem;
+
 use crate::config::FILE_KINDS;
 use crate::tokens::example::Limits;
 use burn_peft_files::FileError;
@@ -34,7 +46,7 @@ pub enum DataError {
         /// The file as the user wrote it.
         file: String,
         /// What is wrong with it, to be read after the file's name.
-        problem: String,
+        problem: FileProblem,
     },
 
     /// A row that cannot be used.
@@ -43,7 +55,7 @@ pub enum DataError {
         /// File and row, e.g. `reviews.jsonl line 17`.
         place: String,
         /// What is wrong with it, to be read after the place.
-        problem: String,
+        problem: RowProblem,
     },
 
     /// Columns that belong to no shape.
@@ -96,7 +108,7 @@ pub enum DataError {
         /// The file as the user wrote it.
         file: String,
         /// Why nothing is left.
-        problem: String,
+        problem: EmptyProblem,
     },
 
     /// A setting of the `[data]` table that cannot be.
@@ -105,7 +117,7 @@ pub enum DataError {
         /// The key.
         key: &'static str,
         /// What is wrong with it, to be read after the key.
-        problem: String,
+        problem: SettingProblem,
     },
 
     /// Tokenised rows that could not be kept.
@@ -134,7 +146,7 @@ pub enum DataError {
         /// Its folder or file.
         name: String,
         /// What is wrong with it.
-        problem: String,
+        problem: TokenizerProblem,
     },
 }
 
@@ -143,8 +155,19 @@ impl DataError {
     pub fn row(place: &str, problem: impl Into<String>) -> Self {
         Self::Row {
             place: place.into(),
-            problem: problem.into(),
+            problem: RowProblem::Task(problem.into()),
         }
+    }
+
+    /// What is wrong with a file of rows.
+    pub(crate) fn file(file: &str, problem: impl Into<FileProblem>) -> Self {
+        let (file, problem) = (file.into(), problem.into());
+        Self::File { file, problem }
+    }
+
+    /// What is wrong with a setting.
+    pub(crate) fn setting(key: &'static str, problem: SettingProblem) -> Self {
+        Self::Setting { key, problem }
     }
 
     /// Adds the file's name to an error of the operating system.
@@ -158,10 +181,12 @@ impl From<FileError> for DataError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Io { path, source } => Self::Io { path, source },
-            other => Self::File {
-                file: other.path().display().to_string(),
-                problem: other.problem(),
-            },
+            FileError::Foreign { path, kind } => Self::file(&path.display().to_string(), kind),
+            FileError::NotUtf8 { path, problem } => {
+                let (line, error) = (None, problem);
+                let problem = FileProblem::Utf8 { line, error };
+                Self::file(&path.display().to_string(), problem)
+            }
         }
     }
 }

@@ -1,0 +1,120 @@
+//! Which settings of the `[data]` table cannot be, and why a file gives nothing to train on.
+
+use crate::tokens::example::Limits;
+
+/// What is wrong with a setting, to be read after its key.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingProblem {
+    /// A number that is too small.
+    #[error("is {value}; it must be {least} or more")]
+    TooSmall {
+        /// The number.
+        value: usize,
+        /// The least it can be.
+        least: usize,
+    },
+    /// A length beyond what the model can take.
+    #[error("is {value}, more than {}", limits.positions())]
+    TooLong {
+        /// The length.
+        value: usize,
+        /// What the model can take.
+        limits: Limits,
+    },
+    /// Two settings that exclude each other.
+    #[error("and data.{0} are both set; keep one of them")]
+    Both(&'static str),
+    /// A split that is neither a share nor a number.
+    #[error("is {0}; give a share between 0 and 1, or a number of rows")]
+    Split(f64),
+    /// A split that takes all rows.
+    #[error(
+        "is {size}, which takes {count} of the {rows} rows of {file} and leaves none to train on"
+    )]
+    SplitOfAll {
+        /// The split.
+        size: f64,
+        /// The rows it takes.
+        count: usize,
+        /// The rows there are.
+        rows: usize,
+        /// Their file.
+        file: String,
+    },
+    /// A setting for plain text, and the file is another.
+    #[error("is for plain text (.txt) only, and data is {0}")]
+    NoText(String),
+    /// Columns that it asks for and the file does not have.
+    #[error("{}, but {file} has the columns {}", wanted, columns.join(", "))]
+    NoColumn {
+        /// What it asks for.
+        wanted: WantedColumn,
+        /// The file.
+        file: String,
+        /// The columns there are.
+        columns: Vec<String>,
+    },
+    /// Padding beyond what the model can take.
+    #[error(
+        "is {multiple}, which pads {longest} tokens of {file} to {width}, more than {}",
+        limits.positions()
+    )]
+    Padding {
+        /// The multiple that is padded to.
+        multiple: usize,
+        /// The tokens of the longest row.
+        longest: usize,
+        /// Their file.
+        file: String,
+        /// What they are padded to.
+        width: usize,
+        /// What the model can take.
+        limits: Limits,
+    },
+    /// Packing of examples that belong together.
+    #[error("is true, but the {0} examples of a row stay together")]
+    Packing(usize),
+    /// It cannot be written down.
+    #[error("cannot be written as JSON: {0}")]
+    NoJson(String),
+}
+
+/// What a setting asks for of the columns of a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WantedColumn {
+    /// A column.
+    #[error("is {0:?}")]
+    Named(String),
+    /// A column of a template.
+    #[error("asks for {{{0}}}")]
+    OfTemplate(String),
+    /// A column of completions, and one that they complete.
+    #[error(
+        "is {0:?}, and there is neither `prompt` nor `instruction` nor `messages` for it to \
+         complete; write the prompt with data.template"
+    )]
+    WithPrompt(String),
+}
+
+/// Why a file gives nothing to train on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmptyProblem {
+    /// It has no content.
+    #[error("the file is empty")]
+    File,
+    /// It has no rows.
+    #[error("it has no rows")]
+    Rows,
+    /// All its rows are left out: why, in words.
+    #[error("{}", .0.join("; "))]
+    LeftOut(Vec<String>),
+    /// There are no examples.
+    #[error("nothing to train on")]
+    Examples,
+    /// The rows of a batch have no tokens.
+    #[error("the rows of a batch have no tokens")]
+    Tokens,
+}

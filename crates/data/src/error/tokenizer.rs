@@ -1,0 +1,132 @@
+//! What can be wrong with a tokenizer.
+
+use super::template::TemplateProblem;
+use crate::tokenizer::END_OF_TEXT;
+use std::path::PathBuf;
+
+/// What is wrong with a tokenizer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerProblem {
+    /// There is none.
+    #[error("there is no such folder or file")]
+    Missing,
+    /// Its folder has none of the files that one is read from.
+    #[error("has neither tokenizer.json nor vocab.json with merges.txt")]
+    NoFiles,
+    /// A file of it cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A file beside it is no JSON object.
+    #[error("{} is no JSON object: {error}", file.display())]
+    NoObject {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// `tokenizer.json` is none.
+    #[error("{} is no tokenizer: {error}", file.display())]
+    NoTokenizer {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// GPT-2's two files are none.
+    #[error("vocab.json with merges.txt is no byte-level BPE: {0}")]
+    NoPair(String),
+    /// A class that is not read from GPT-2's two files.
+    #[error(
+        "tokenizer_class is {0:?}, and vocab.json with merges.txt alone are read as \
+         GPT2Tokenizer's: put the tokenizer.json beside them that transformers' save_pretrained \
+         writes"
+    )]
+    ClassOfPair(String),
+    /// A class that puts a space before a text, and a file that does not.
+    #[error(
+        "add_prefix_space is true in tokenizer_config.json and not in tokenizer.json, and \
+         transformers' tokenizer_class {0:?} puts that space: make both say the same"
+    )]
+    PrefixSpace(String),
+    /// A key that is neither true nor false.
+    #[error("{key} of {file} is {value}, which is neither true nor false")]
+    NoFlag {
+        /// The key.
+        key: String,
+        /// Its file.
+        file: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A key that names no token.
+    #[error("{key} of {file} is {value}, which names no token")]
+    NoToken {
+        /// The key.
+        key: String,
+        /// Its file.
+        file: String,
+        /// Its value.
+        value: String,
+    },
+    /// `added_tokens_decoder` is no object.
+    #[error("added_tokens_decoder of {0} is no object")]
+    NoDecoder(&'static str),
+    /// A key of `added_tokens_decoder` is no id.
+    #[error("added_tokens_decoder of {file} has the key {key:?}, which is no id")]
+    NoKey {
+        /// The file.
+        file: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// A value of `added_tokens_decoder` is no token.
+    #[error("added_tokens_decoder of {file}: {id} is {value}")]
+    NoAddedToken {
+        /// The file.
+        file: &'static str,
+        /// The id.
+        id: String,
+        /// Its value.
+        value: String,
+    },
+    /// The id of an added token is none.
+    #[error("{file}: the id of {token:?} is no id")]
+    NoId {
+        /// The file.
+        file: &'static str,
+        /// The token.
+        token: String,
+    },
+    /// An id far beyond the number of tokens.
+    #[error(
+        "the token {token:?} has the id {id}, and there are {tokens} tokens: ids count up from 0"
+    )]
+    FarAway {
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The number of tokens.
+        tokens: usize,
+    },
+    /// A vocabulary that is too small to be trained.
+    #[error("vocab_size is {0}; {END_OF_TEXT} and the 256 bytes need 257 or more")]
+    VocabSize(usize),
+    /// It has no chat template.
+    #[error(
+        "it has no chat_template (in tokenizer_config.json or chat_template.jinja), and the data \
+         are chats; name the tokenizer of a chat model with `tokenizer`, or write rows of `prompt` \
+         and `completion`"
+    )]
+    NoTemplate,
+    /// Of several chat templates none is the default.
+    #[error("tokenizer_config.json names no default chat_template")]
+    NoDefaultTemplate,
+    /// Its chat template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateProblem),
+    /// What the `tokenizers` crate says.
+    #[error("{0}")]
+    Library(String),
+}
