@@ -27,7 +27,10 @@ pub use configuration::config::TrainConfig;
 pub use configuration::keys::keys_meant_by;
 pub use configuration::quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
 pub use configuration::settings::{Origin, Setting, settings_toml};
-pub use error::{Result, TrainError};
+pub use error::{
+    ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
+    TrainError,
+};
 pub use objective::lm::on_device;
 pub use objective::metric::{BestMetric, Measures, Metric, Sums};
 pub use objective::{Objective, read};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
-use crate::error::{Result, TrainError};
+use crate::error::{ArgumentProblem, Result, TrainError};
 use crate::seeing::log::EvalLog;
 
 /// What the evaluations so far say; part of a checkpoint.
@@ -89,25 +89,26 @@ impl Best {
 /// # Errors
 /// [`TrainError::Argument`] names the key.
 pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
-    let argument = |key, problem: String| Err(TrainError::Argument { key, problem });
+    let argument = |key, problem| Err(TrainError::argument(key, problem));
+    let out_of_range = |value: String, must| ArgumentProblem::OutOfRange { value, must };
     let threshold = arguments.early_stopping_threshold;
     if !(threshold >= 0.0 && threshold.is_finite()) {
-        let problem = format!("is {threshold}; it must be 0 or more");
+        let problem = out_of_range(threshold.to_string(), "it must be 0 or more");
         return argument("early_stopping_threshold", problem);
     }
     if arguments.early_stopping_patience == Some(0) {
         return argument(
             "early_stopping_patience",
-            "is 0; it must be 1 or more".into(),
+            out_of_range("0".into(), "it must be 1 or more"),
         );
     }
     if arguments.early_stopping_patience.is_none() && threshold > 0.0 {
-        let problem = format!("is {threshold}, but is used with early_stopping_patience only");
+        let problem = ArgumentProblem::WithPatienceOnly(threshold);
         return argument("early_stopping_threshold", problem);
     }
     let (eval, save) = (arguments.eval_strategy, arguments.save_strategy);
     if arguments.early_stopping_patience.is_some() && eval == IntervalStrategy::No {
-        let problem = "needs evaluations; set eval_strategy to \"steps\" or \"epoch\"".into();
+        let problem = ArgumentProblem::NoEvaluations;
         return argument("early_stopping_patience", problem);
     }
     if !arguments.load_best_model_at_end {
@@ -115,20 +116,18 @@ pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
     }
     let key = "load_best_model_at_end";
     if eval != save || eval == IntervalStrategy::No {
-        let problem = format!(
-            "needs evaluations and checkpoints at the same steps, but eval_strategy is \"{}\" and \
-             save_strategy \"{}\"; set both to \"steps\" or both to \"epoch\"",
-            eval.as_str(),
-            save.as_str()
-        );
+        let problem = ArgumentProblem::OtherStrategies {
+            eval: eval.as_str(),
+            save: save.as_str(),
+        };
         return argument(key, problem);
     }
     let (eval_steps, save_steps) = (arguments.eval_steps(), arguments.save_steps);
     if eval == IntervalStrategy::Steps && !save_steps.is_multiple_of(eval_steps) {
-        let problem = format!(
-            "needs an evaluation at every checkpoint, but save_steps is {save_steps}, no multiple \
-             of eval_steps {eval_steps}"
-        );
+        let problem = ArgumentProblem::NoMultiple {
+            save_steps,
+            eval_steps,
+        };
         return argument(key, problem);
     }
     Ok(())

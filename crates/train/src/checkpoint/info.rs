@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::checkpoints::list;
 use crate::checkpoint::saved::{STATE_NAME, Saved};
-use crate::error::{Result, TrainError};
+use crate::error::{Result, ResumeProblem, TrainError};
 
 /// A checkpoint on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,8 @@ impl CheckpointInfo {
             saved.check_files(path)?;
             return Ok(Self::new(path, &saved));
         }
-        Self::latest(path)?.ok_or_else(|| TrainError::Resume {
-            checkpoint: path.to_path_buf(),
-            problem: format!("it is no checkpoint: there is no {STATE_NAME} in it"),
-        })
+        Self::latest(path)?
+            .ok_or_else(|| TrainError::resume(path, ResumeProblem::NoCheckpoint(STATE_NAME)))
     }
 
     /// The checkpoint in a run's output folder that was written last, if there is one. Broken ones
@@ -61,11 +59,7 @@ impl CheckpointInfo {
             tracing::warn!("{error}; this checkpoint is passed over");
         }
         if latest.is_none() && !broken.is_empty() {
-            let problem = "every checkpoint in it is broken; begin anew without --resume";
-            return Err(TrainError::Resume {
-                checkpoint: output_dir.to_path_buf(),
-                problem: problem.into(),
-            });
+            return Err(TrainError::resume(output_dir, ResumeProblem::AllBroken));
         }
         Ok(latest)
     }

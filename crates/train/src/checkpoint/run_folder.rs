@@ -5,7 +5,7 @@ use std::io::{Error as IoError, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::configuration::config::CONFIG_NAME;
-use crate::error::{Result, TrainError};
+use crate::error::{ArgumentProblem, Result, TrainError};
 use crate::seeing::log::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
@@ -31,9 +31,13 @@ impl RunFolder {
     /// If another process holds it ([`TrainError::InUse`]), or if it cannot be made or written
     /// into.
     pub fn hold(path: &Path) -> Result<Self> {
-        let cannot = |what: &str, error: IoError| TrainError::Argument {
-            key: "output_dir",
-            problem: format!("is {}, which cannot be {what}: {error}", path.display()),
+        let cannot = |what, error: IoError| {
+            let problem = ArgumentProblem::Folder {
+                path: path.to_path_buf(),
+                what,
+                error: error.to_string(),
+            };
+            TrainError::argument("output_dir", problem)
         };
         let ancestors = path.ancestors();
         let missing = ancestors.take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());

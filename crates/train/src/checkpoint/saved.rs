@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use crate::checkpoint::whole;
 use crate::configuration::arguments::TrainingArguments;
-use crate::error::{Result, TrainError};
+use crate::error::{Result, ResumeProblem, TrainError};
 use crate::run::state::TrainState;
 use burn_peft_data::DataConfig;
 
@@ -44,9 +44,6 @@ pub(crate) struct Saved {
 
 /// The first line of the state's file says what the others are: half a file can be TOML too.
 const HASH_LINE: &str = "# BLAKE3 of the lines below: ";
-
-/// What a run says to do where the data differ.
-const WAYS_OUT: &str = "give it the same data, or begin anew without --resume";
 
 /// Which data a run is trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,23 +103,24 @@ impl Saved {
         if let Some((hash, lines)) = hashed.and_then(|text| text.split_once('\n'))
             && hash != blake3::hash(lines.as_bytes()).to_hex().as_str()
         {
-            let problem = "it is not what the run has written: cut off, or changed";
-            return Err(cannot(&path, problem.into()));
+            return Err(TrainError::resume(&path, ResumeProblem::StateChanged));
         }
         toml::from_str(&text).map_err(|error| {
-            let size = text.len();
-            let problem = error.message().trim_end();
-            cannot(
-                &path,
-                format!("it is no state of a run ({size} bytes): {problem}"),
-            )
+            let problem = ResumeProblem::NoState {
+                bytes: text.len(),
+                error: error.message().trim_end().into(),
+            };
+            TrainError::resume(&path, problem)
         })
     }
 
     /// The text of the file.
     pub fn to_toml(&self) -> Result<String> {
         let lines = toml::to_string(self);
-        let lines = lines.map_err(|error| cannot(Path::new(STATE_NAME), error.to_string()))?;
+        let lines = lines.map_err(|error| {
+            let problem = ResumeProblem::NoToml(error.to_string());
+            TrainError::resume(Path::new(STATE_NAME), problem)
+        })?;
         let hash = blake3::hash(lines.as_bytes());
         Ok(format!("{HASH_LINE}{hash}\n{lines}"))
     }
@@ -152,7 +150,7 @@ impl Saved {
     /// If weights, data or a key that changes what is computed differ; the error names it.
     pub fn check(&self, run: &Self, checkpoint: &Path) -> Result<()> {
         match self.difference(run) {
-            Some(problem) => Err(cannot(checkpoint, problem)),
+            Some(problem) => Err(TrainError::resume(checkpoint, problem)),
             None => Ok(()),
         }
     }
@@ -180,7 +178,7 @@ impl Saved {
         ))
     }
 
-    fn difference(&self, run: &Self) -> Option<String> {
+    fn difference(&self, run: &Self) -> Option<ResumeProblem> {
         let (then, now) = (normalised(&self.config), normalised(&run.config));
         let mut keys = Vec::new();
         flatten("", &then, &mut keys);
@@ -201,12 +199,11 @@ impl Saved {
                 let show = |value: Option<Value>| {
                     value.map_or("nothing".to_string(), |value| value.to_string())
                 };
-                return Some(format!(
-                    "its run had {key} = {}, this one has {}, and the result would be neither's; \
-                     set it back, or begin anew",
-                    show(then),
-                    show(now)
-                ));
+                return Some(ResumeProblem::OtherKey {
+                    key: key.clone(),
+                    then: show(then),
+                    now: show(now),
+                });
             }
         }
         if self.base != run.base {
@@ -218,11 +215,10 @@ impl Saved {
                     model.unwrap_or("a model")
                 )
             };
-            return Some(format!(
-                "its base was {}, this run's is {}; give it the same weights",
-                show(self),
-                show(run)
-            ));
+            return Some(ResumeProblem::OtherBase {
+                then: show(self),
+                now: show(run),
+            });
         }
         if let (Some(then), Some(now)) = (&self.model, &run.model)
             && let Some(problem) = other_model(then, now)
@@ -231,45 +227,36 @@ impl Saved {
         }
         let (then, now) = (&self.data, &run.data);
         if (then.examples, then.tokens) != (now.examples, now.tokens) {
-            return Some(format!(
-                "its run had {} examples with {} tokens to train on, this one has {} with {}; \
-                 {WAYS_OUT}",
-                then.examples, then.tokens, now.examples, now.tokens
-            ));
+            return Some(ResumeProblem::OtherLength {
+                then: (then.examples, then.tokens),
+                now: (now.examples, now.tokens),
+            });
         }
         if let (Some(then), Some(now)) = (&self.data.hash, &run.data.hash)
             && then != now
         {
-            return Some(format!(
-                "its run had other rows to train on, as many with as many tokens, or the same in \
-                 another order (BLAKE3 {then}, this run's {now}); {WAYS_OUT}"
-            ));
+            return Some(ResumeProblem::OtherRows {
+                then: then.clone(),
+                now: now.clone(),
+            });
         }
         None
     }
 }
 
 /// What differs of two `config.json` files that training reads.
-fn other_model(then: &str, now: &str) -> Option<String> {
+fn other_model(then: &str, now: &str) -> Option<ResumeProblem> {
     let read = |text| serde_json::from_str::<Map<String, Json>>(text).unwrap_or_default();
     let (then, now) = (read(then), read(now));
     let is_free = |key: &str| FREE_OF_MODEL.iter().any(|free| key.ends_with(free));
     let mut keys = then.keys().chain(now.keys());
     let key = keys.find(|key| !is_free(key) && then.get(*key) != now.get(*key))?;
     let show = |map: &Map<String, Json>| map.get(key).map_or("nothing".into(), Json::to_string);
-    Some(format!(
-        "its model's config.json had {key} = {}, this run's has {}, and the result would be \
-         neither's; set it back, or begin anew",
-        show(&then),
-        show(&now)
-    ))
-}
-
-fn cannot(place: &Path, problem: String) -> TrainError {
-    TrainError::Resume {
-        checkpoint: place.to_path_buf(),
-        problem,
-    }
+    Some(ResumeProblem::OtherModel {
+        key: key.clone(),
+        then: show(&then),
+        now: show(&now),
+    })
 }
 
 /// The same configuration with the defaults of keys that came later.
@@ -340,7 +327,8 @@ pub(crate) mod tests {
     #[test]
     fn a_difference_that_matters_is_named_and_others_are_not() {
         let then = saved(CONFIG);
-        let with = |line: &str| then.difference(&saved(&format!("{CONFIG}{line}")));
+        let difference = |now: &Saved| then.difference(now).map(|problem| problem.to_string());
+        let with = |line: &str| difference(&saved(&format!("{CONFIG}{line}")));
         for fine in [
             "",
             "learning_rate = 5e-5",
@@ -358,7 +346,7 @@ pub(crate) mod tests {
         );
         assert!(with("seed = 1").unwrap().contains("training.seed"));
         let other = CONFIG.replace("'a'", "'a'\nmax_length = 7");
-        let problem = then.difference(&saved(&other)).unwrap();
+        let problem = difference(&saved(&other)).unwrap();
         assert!(
             problem.contains("data.max_length = nothing, this one has 7"),
             "{problem}"
@@ -366,34 +354,34 @@ pub(crate) mod tests {
 
         let mut base = saved(CONFIG);
         base.base = Some("def".into());
-        let problem = then.difference(&base).unwrap();
+        let problem = difference(&base).unwrap();
         assert!(
             problem.contains("abc") && problem.contains("def"),
             "{problem}"
         );
         let mut model = saved(CONFIG);
         model.model = Some(r#"{"n_head": 4, "eos_token_id": 1}"#.into());
-        let problem = then.difference(&model).unwrap();
+        let problem = difference(&model).unwrap();
         let named = "its model's config.json had n_head = 2, this run's has 4";
         assert!(problem.starts_with(named), "{problem}");
         for same in [Some(r#"{"n_head": 2, "eos_token_id": 3}"#.into()), None] {
             model.model = same;
-            assert_eq!(then.difference(&model), None);
+            assert_eq!(difference(&model), None);
         }
         let mut data = saved(CONFIG);
         data.data.examples = 4;
-        assert!(then.difference(&data).unwrap().contains("3 examples"));
+        assert!(difference(&data).unwrap().contains("3 examples"));
         let mut rows = saved(CONFIG);
         rows.data.hash = Some("456".into());
         assert_eq!(
-            then.difference(&rows).unwrap(),
+            difference(&rows).unwrap(),
             "its run had other rows to train on, as many with as many tokens, or the same in \
              another order (BLAKE3 123, this run's 456); give it the same data, or begin anew \
              without --resume"
         );
         // Written before there was a hash.
         rows.data.hash = None;
-        assert_eq!(then.difference(&rows), None);
+        assert_eq!(difference(&rows), None);
     }
 
     #[test]

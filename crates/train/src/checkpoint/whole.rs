@@ -8,7 +8,7 @@ use std::path::Path;
 use blake3::Hasher;
 
 use crate::checkpoint::files::entries_of;
-use crate::error::{Result, TrainError};
+use crate::error::{Result, ResumeProblem, TrainError};
 
 /// The BLAKE3 hashes of all files in a folder by their paths in it, in hexadecimal.
 pub(crate) fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
@@ -30,18 +30,14 @@ pub(crate) fn check(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<
     for (name, expected) in hashes {
         let path = folder.join(name);
         let problem = if !path.is_file() {
-            "it is missing".to_string()
+            ResumeProblem::Missing
         } else if hash(&path)? != *expected {
             let size = std::fs::metadata(&path).map_err(TrainError::io(&path))?;
-            let size = size.len();
-            format!("it is not what the run has written: cut off, or changed ({size} bytes)")
+            ResumeProblem::Changed(size.len())
         } else {
             continue;
         };
-        return Err(TrainError::Resume {
-            checkpoint: path,
-            problem,
-        });
+        return Err(TrainError::resume(&path, problem));
     }
     Ok(())
 }

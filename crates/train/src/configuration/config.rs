@@ -19,7 +19,7 @@ use crate::configuration::overrides::Override;
 use crate::configuration::peft_table::{self, not_finite};
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::configuration::words::foreign_method;
-use crate::error::{Result, TrainError};
+use crate::error::{ConfigProblem, Result, TrainError};
 
 /// The name of the file in the output folder that repeats the run.
 pub(crate) const CONFIG_NAME: &str = "config.toml";
@@ -87,16 +87,11 @@ impl TrainConfig {
     /// # Errors
     /// As [`from_file`](Self::from_file).
     pub fn from_toml(text: &str, place: &str, overrides: &[impl AsRef<str>]) -> Result<Self> {
-        let error = |problem: String| TrainError::Config {
-            place: place.to_string(),
-            problem,
-        };
+        let error = |problem| TrainError::config(place, problem);
         let parsed = text.parse::<Table>();
-        let mut table = parsed.map_err(|e| error(e.to_string().trim_end().to_string()))?;
-        let flag = |text: &str, problem: String| TrainError::Config {
-            place: format!("--set {text}"),
-            problem,
-        };
+        let mut table =
+            parsed.map_err(|e| error(ConfigProblem::Toml(e.to_string().trim_end().to_string())))?;
+        let flag = |text: &str, problem| TrainError::config(format!("--set {text}"), problem);
         let mut changes = Vec::new();
         for text in overrides.iter().map(AsRef::as_ref) {
             changes.push(Override::new(text).map_err(|problem| flag(text, problem))?);
@@ -124,7 +119,7 @@ impl TrainConfig {
     }
 
     /// Reads a whole file.
-    fn from_table(table: Table) -> std::result::Result<Self, String> {
+    fn from_table(table: Table) -> std::result::Result<Self, ConfigProblem> {
         if let Some((_, problem)) = Known::of(&table).first_unknown(&table) {
             return Err(problem);
         }
@@ -134,9 +129,8 @@ impl TrainConfig {
         let config = Value::Table(table.clone()).try_into();
         config.map_err(|error: toml::de::Error| {
             no_word(&table, &error).unwrap_or_else(|| {
-                plain_words(&error.to_string())
-                    .trim_end()
-                    .replace('\n', " ")
+                let said = plain_words(&error.to_string());
+                ConfigProblem::Toml(said.trim_end().replace('\n', " "))
             })
         })
     }
@@ -158,10 +152,11 @@ impl TrainConfig {
             without.method(place).is_ok()
         };
         match changes.find(is_to_blame) {
-            Some(change) => Err(TrainError::Config {
-                place: format!("--set {}", change.text),
-                problem: error.to_string().replace(&format!("{place} [peft]: "), ""),
-            }),
+            Some(change) => {
+                let said = error.to_string().replace(&format!("{place} [peft]: "), "");
+                let place = format!("--set {}", change.text);
+                Err(TrainError::config(place, ConfigProblem::Method(said)))
+            }
             None => Err(error),
         }
     }
@@ -171,26 +166,14 @@ impl TrainConfig {
         let is_full = self.is_full_training();
         let quantization = self.quantization_config.as_ref();
         if let Some(problem) = quantization.and_then(|config| config.problem(is_full)) {
-            return Err(TrainError::Config {
-                place: place.to_string(),
-                problem: problem.to_string(),
-            });
+            return Err(TrainError::config(place, problem));
         }
         let problem = match (&self.peft, &self.adapter) {
             (Some(_), None) | (None, Some(_)) => return Ok(()),
-            (Some(_), Some(_)) => {
-                "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, \
-                 [peft] to begin a new one"
-            }
-            (None, None) => {
-                "says nothing of an adapter; add a [peft] table (peft_type = \"LORA\", r = 8, …) \
-                 for a new one, or adapter = \"DIR\" to go on training a saved one"
-            }
+            (Some(_), Some(_)) => ConfigProblem::TwoAdapters,
+            (None, None) => ConfigProblem::NoAdapter,
         };
-        Err(TrainError::Config {
-            place: place.to_string(),
-            problem: problem.to_string(),
-        })
+        Err(TrainError::config(place, problem))
     }
 
     /// How the frozen weights are quantised, if they are.
@@ -228,20 +211,18 @@ impl TrainConfig {
         if !known.contains(&peft_type)
             && let Some(ours) = foreign_method(&peft_type, &known)
         {
-            let problem = format!("peft_type = \"{peft_type}\" is no method; did you mean {ours}?");
-            return Err(TrainError::Config { place, problem });
+            let meant = ours;
+            let problem = ConfigProblem::NoMethod { peft_type, meant };
+            return Err(TrainError::config(place, problem));
         }
         // Another's adapter may hold keys of a newer PEFT; in one's own file they are mistakes.
-        let misspelt = |key: &str| Known::new(&peft_type).misspelt("peft", key);
+        let misspelt = |key: &str| Known::new(&peft_type).misspelt("peft", key).to_string();
         let method = config_of_known_keys(fields, &misspelt)?;
         match method.common().task_type {
             None | Some(TaskType::CausalLm) => Ok(method),
             Some(task) => {
-                let problem = format!(
-                    "peft.task_type = {task}: what is trained here is a causal language model; \
-                     leave the key out, or set it to \"CAUSAL_LM\""
-                );
-                Err(TrainError::Config { place, problem })
+                let problem = ConfigProblem::Task(task.to_string());
+                Err(TrainError::config(place, problem))
             }
         }
     }
@@ -266,9 +247,9 @@ impl TrainConfig {
     /// # Errors
     /// If a value of `[peft]` has no form in TOML.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| TrainError::Config {
-            place: "the configuration".into(),
-            problem: format!("cannot be written as TOML: {e}"),
+        toml::to_string(self).map_err(|error| {
+            let problem = ConfigProblem::NoToml(error.to_string());
+            TrainError::config("the configuration", problem)
         })
     }
 
@@ -286,7 +267,11 @@ impl TrainConfig {
 }
 
 /// Checks that a key takes a value, in a file that says nothing else.
-fn check_alone(known: &Known, change: &Override, value: &Value) -> std::result::Result<(), String> {
+fn check_alone(
+    known: &Known,
+    change: &Override,
+    value: &Value,
+) -> std::result::Result<(), ConfigProblem> {
     let mut table = Table::new();
     change.apply(&mut table, value)?;
     if let Some((_, problem)) = known.first_unknown(&table) {
@@ -302,13 +287,13 @@ fn check_alone(known: &Known, change: &Override, value: &Value) -> std::result::
     let read = Value::Table(table.clone()).try_into::<TrainConfig>();
     read.map(drop).map_err(|error| {
         let said = no_word(&table, &error);
-        said.unwrap_or_else(|| plain_words(error.message().trim_end()))
+        said.unwrap_or_else(|| ConfigProblem::Toml(plain_words(error.message().trim_end())))
     })
 }
 
 /// What to say of a value that is no text where one of some words has to be: the error names
 /// neither it nor them. The words are in the error that a wrong text makes in its place.
-fn no_word(table: &Table, error: &toml::de::Error) -> Option<String> {
+fn no_word(table: &Table, error: &toml::de::Error) -> Option<ConfigProblem> {
     if !error.message().contains("unit variant") {
         return None;
     }
@@ -325,10 +310,11 @@ fn no_word(table: &Table, error: &toml::de::Error) -> Option<String> {
             let error = Value::Table(other).try_into::<TrainConfig>().err()?;
             let (_, words) = error.message().split_once("unknown variant")?;
             let (_, words) = words.split_once("expected ")?;
-            Some(format!(
-                "{name}.{key} = {value}: expected {}",
-                words.trim_end()
-            ))
+            Some(ConfigProblem::NoWord {
+                key: format!("{name}.{key}"),
+                value: value.to_string(),
+                words: words.trim_end().into(),
+            })
         })
     })
 }

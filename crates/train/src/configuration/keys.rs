@@ -11,6 +11,7 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::config::TrainConfig;
 use crate::configuration::quantization::{self, BitsAndBytesConfig};
 use crate::configuration::words::foreign_key;
+use crate::error::ConfigProblem;
 
 /// The keys of `TrainingArguments` (transformers 4 and 5) that are not supported yet: an error that
 /// says so is better than one that calls them unknown, or than silence.
@@ -73,7 +74,7 @@ impl Known {
 
     /// The first key of a file that is not known, and what is wrong with it; those of `[peft]` are
     /// left to the method.
-    pub fn first_unknown(&self, file: &Table) -> Option<(Vec<String>, String)> {
+    pub fn first_unknown(&self, file: &Table) -> Option<(Vec<String>, ConfigProblem)> {
         self.tables.iter().find_map(|(table, known)| {
             let (keys, mut path) = match *table {
                 "" => (file, Vec::new()),
@@ -87,7 +88,7 @@ impl Known {
     }
 
     /// What is wrong with a key that this table does not have, and what may have been meant.
-    pub fn misspelt(&self, table: &str, key: &str) -> String {
+    pub fn misspelt(&self, table: &str, key: &str) -> ConfigProblem {
         let unsupported = match table {
             "training" => UNSUPPORTED_ARGUMENTS,
             "quantization_config" => quantization::UNSUPPORTED,
@@ -97,23 +98,16 @@ impl Known {
         let (meant, note) = self.meant(table, key);
         let is_unsupported = unsupported.split_whitespace().any(|name| name == key);
         if is_unsupported && foreign_key(key).is_none() {
-            return format!(
-                "{written} is a key of transformers that this trainer does not support yet; \
-                 remove it"
-            );
+            return ConfigProblem::Unsupported(written);
         }
         // Beside it, the key alone says where.
         let prefix = path(table, "");
         let short = |path: &String| path.strip_prefix(&prefix).unwrap_or(path).to_string();
-        let meant: Vec<String> = meant.iter().map(short).collect();
-        match (meant.join(" or "), note) {
-            (meant, "") if meant.is_empty() => format!(
-                "{written} is no known key; known are {}",
-                self.keys(table).join(", ")
-            ),
-            (meant, note) if meant.is_empty() => format!("{written} is no known key; {note}"),
-            (meant, "") => format!("{written} is no known key; did you mean {meant}?"),
-            (meant, note) => format!("{written} is no known key; did you mean {meant} ({note})?"),
+        ConfigProblem::UnknownKey {
+            key: written,
+            meant: meant.iter().map(short).collect(),
+            note,
+            known: self.keys(table).to_vec(),
         }
     }
 
@@ -237,7 +231,7 @@ mod tests {
 
     fn misspelt(path: &str) -> String {
         let (table, key) = path.split_once('.').unwrap_or(("", path));
-        let problem = Known::new("LORA").misspelt(table, key);
+        let problem = Known::new("LORA").misspelt(table, key).to_string();
         let (_, rest) = problem.split_once(" is ").unwrap();
         let rest = rest.strip_prefix("no known key; ").unwrap_or(rest);
         rest.strip_prefix("did you mean ")

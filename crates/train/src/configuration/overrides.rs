@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::configuration::values::{is_broken, parse_key, readings};
+use crate::error::ConfigProblem;
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -25,10 +26,10 @@ impl Override {
     ///
     /// # Errors
     /// What is wrong, without the text of the override.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or("is no key=value")?;
+    pub fn new(text: &str) -> Result<Self, ConfigProblem> {
+        let (key, value) = text.split_once('=').ok_or(ConfigProblem::NoAssignment)?;
         let path = parse_key(key.trim()).filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| format!("has no key before the `=`: {key:?}"))?;
+        let path = path.ok_or_else(|| ConfigProblem::NoKey(key.into()))?;
         let mut readings = readings(value.trim());
         if TEXTS.contains(&path.join(".").as_str()) {
             // Of `key = value` the space belongs to the `=`.
@@ -54,8 +55,8 @@ impl Override {
     ///
     /// # Errors
     /// What is wrong, without the text of the override.
-    pub fn apply(&self, table: &mut Table, value: &Value) -> Result<(), String> {
-        let (last, path) = self.path.split_last().ok_or("has no key")?;
+    pub fn apply(&self, table: &mut Table, value: &Value) -> Result<(), ConfigProblem> {
+        let (last, path) = self.path.split_last().ok_or(ConfigProblem::NoPath)?;
         let mut table = table;
         for name in path {
             let entry = table
@@ -65,9 +66,8 @@ impl Override {
                 Value::Table(inner) => inner,
                 other => {
                     let kind = other.type_str();
-                    return Err(format!(
-                        "goes into `{name}`, which is a {kind} and has no keys"
-                    ));
+                    let name = name.clone();
+                    return Err(ConfigProblem::IntoValue { name, kind });
                 }
             };
         }
@@ -82,8 +82,8 @@ impl Override {
     pub fn apply_fitting(
         &self,
         table: &mut Table,
-        check: impl Fn(&Value) -> Result<(), String>,
-    ) -> Result<(), String> {
+        check: impl Fn(&Value) -> Result<(), ConfigProblem>,
+    ) -> Result<(), ConfigProblem> {
         let mut first = None;
         for value in &self.readings {
             match check(value) {
@@ -92,16 +92,10 @@ impl Override {
             }
         }
         if self.is_broken {
-            return Err(self.no_toml());
+            return Err(ConfigProblem::BrokenValue);
         }
-        Err(first.unwrap_or_default())
-    }
-
-    /// That the value is no TOML.
-    pub fn no_toml(&self) -> String {
-        "the value is no TOML: quote strings inside of it, and all of it for the shell, as in \
-         --set 'peft.target_modules=[\"c_attn\"]'"
-            .to_string()
+        // There is always a reading.
+        Err(first.unwrap_or(ConfigProblem::BrokenValue))
     }
 }
 
@@ -113,7 +107,9 @@ mod tests {
         let mut table = "model = 'a'\n[training]\nmax_steps = 5\n"
             .parse::<Table>()
             .unwrap();
-        Override::new(text)?.apply_fitting(&mut table, |_| Ok(()))?;
+        let applied =
+            Override::new(text).and_then(|change| change.apply_fitting(&mut table, |_| Ok(())));
+        applied.map_err(|problem| problem.to_string())?;
         Ok(table.to_string())
     }
 

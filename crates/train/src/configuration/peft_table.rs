@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use crate::configuration::keys::Known;
 use crate::configuration::overrides::Override;
+use crate::error::ConfigProblem;
 
 /// The method that a file with these changes names; LoRA where it names none.
 pub(crate) fn peft_type(table: &Table, overrides: &[Override]) -> String {
@@ -24,12 +25,12 @@ pub(crate) fn peft_type(table: &Table, overrides: &[Override]) -> String {
 ///
 /// # Errors
 /// What is wrong.
-pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<(), String> {
+pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<(), ConfigProblem> {
     let path = &change.path[1..];
     let Some((key, inner)) = path.split_first() else {
         return match value {
             Value::Table(_) => Ok(()),
-            _ => Err("[peft] is a table of keys: set one of them, such as peft.r=8".into()),
+            _ => Err(ConfigProblem::PeftTable),
         };
     };
     if let Some(problem) = not_finite(&path.join("."), value) {
@@ -42,7 +43,8 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
         Value::Table([(name.clone(), value)].into_iter().collect())
     });
     let try_value = |value: &Value| {
-        let value = serde_json::to_value(value).map_err(|error| error.to_string())?;
+        let value = serde_json::to_value(value);
+        let value = value.map_err(|error| ConfigProblem::Toml(error.to_string()))?;
         match config_with_key(method, key, value.clone()) {
             Some(Ok(config)) if config.common().unknown.contains_key(key) => {
                 Err(Known::new(method).misspelt("peft", key))
@@ -52,7 +54,7 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
                 let said = said.strip_prefix("[peft]: ").unwrap_or(&said);
                 // Whether it lacks another key is seen when all are there.
                 if is_about(said, key, &value.to_string()) {
-                    Err(said.to_string())
+                    Err(ConfigProblem::Method(said.to_string()))
                 } else {
                     Ok(())
                 }
@@ -63,7 +65,7 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
     // A text with a bracket in front is a text only where no list can be meant.
     let list = Value::Array(vec![Value::String("name".into())]);
     if change.is_broken && inner.is_empty() && try_value(&list).is_ok() {
-        return Err(change.no_toml());
+        return Err(ConfigProblem::BrokenValue);
     }
     try_value(&value)
 }
@@ -122,11 +124,12 @@ pub(crate) fn drop_keys_of_another_method(
 }
 
 /// A number that JSON, which `[peft]` becomes, has no word for: it would be read as not given.
-pub(crate) fn not_finite(key: &str, value: &Value) -> Option<String> {
+pub(crate) fn not_finite(key: &str, value: &Value) -> Option<ConfigProblem> {
     match value {
-        Value::Float(number) if !number.is_finite() => {
-            Some(format!("{key} = {value}: it must be a finite number"))
-        }
+        Value::Float(number) if !number.is_finite() => Some(ConfigProblem::NotFinite {
+            key: key.into(),
+            value: value.to_string(),
+        }),
         Value::Table(table) => {
             let mut entries = table.iter();
             entries.find_map(|(name, value)| not_finite(&format!("{key}.{name}"), value))

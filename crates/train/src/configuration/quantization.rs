@@ -4,6 +4,8 @@ use burn::tensor::FloatDType;
 use burn_peft::{QuantType, Quantization};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ConfigProblem;
+
 /// The 4-bit types, as `bnb_4bit_quant_type` calls them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,17 +78,11 @@ impl BitsAndBytesConfig {
     }
 
     /// What is wrong with the keys together, if anything is.
-    pub(crate) fn problem(&self, is_full_training: bool) -> Option<&'static str> {
+    pub(crate) fn problem(&self, is_full_training: bool) -> Option<ConfigProblem> {
         match (self.load_in_4bit, self.load_in_8bit) {
-            (true, true) => Some(
-                "quantization_config has load_in_4bit = true and load_in_8bit = true: keep one of \
-                 the two",
-            ),
+            (true, true) => Some(ConfigProblem::TwoQuantizations),
             (false, false) => None,
-            _ if is_full_training => Some(
-                "quantization_config quantises frozen weights, and with peft.peft_type = \"NONE\" \
-                 none is frozen: remove one of the two",
-            ),
+            _ if is_full_training => Some(ConfigProblem::NothingFrozen),
             _ => None,
         }
     }

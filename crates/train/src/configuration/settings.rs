@@ -9,7 +9,7 @@ use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
 use crate::configuration::peft_table::TOTAL_STEP;
 use crate::configuration::values::parse_key;
-use crate::error::{Result, TrainError};
+use crate::error::{ConfigProblem, Result, TrainError};
 use burn_peft_data::DataConfig;
 
 /// Where a value came from.
@@ -69,10 +69,7 @@ impl TrainConfig {
             }
             shown.peft = Some(peft);
         }
-        let problem = |problem: String| TrainError::Config {
-            place: place.to_string(),
-            problem,
-        };
+        let problem = |said: String| TrainError::config(place, ConfigProblem::Toml(said));
         let file: Table = text
             .parse()
             .map_err(|e: toml::de::Error| problem(e.to_string()))?;

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::best;
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
-use crate::error::{Result, TrainError};
+use crate::error::{ArgumentProblem, Result, TrainError};
 use crate::objective::metric::Measures;
 use crate::optimizer;
 use crate::optimizer::schedule::SchedulerType;
@@ -16,12 +16,10 @@ impl TrainingArguments {
         if self.eval_strategy == IntervalStrategy::No || has_validation {
             return Ok(());
         }
-        let problem = "asks for evaluations, but there is nothing to evaluate on; set \
-                       data.validation or data.validation_split, or eval_strategy = \"no\"";
-        Err(TrainError::Argument {
-            key: "eval_strategy",
-            problem: problem.into(),
-        })
+        Err(TrainError::argument(
+            "eval_strategy",
+            ArgumentProblem::NoValidation,
+        ))
     }
 
     /// Checks that what the best model is chosen by is measured.
@@ -29,18 +27,13 @@ impl TrainingArguments {
     /// # Errors
     /// [`TrainError::Argument`] names `metric_for_best_model`, and what is measured.
     pub(crate) fn check_metric(&self, measures: &Measures) -> Result<()> {
-        let name = self.metric_for_best_model.metric().name;
-        let names: Vec<&str> = measures.metrics.iter().map(|metric| metric.name).collect();
-        if names.contains(&name) {
+        let metric = self.metric_for_best_model.metric().name;
+        let measured: Vec<_> = measures.metrics.iter().map(|metric| metric.name).collect();
+        if measured.contains(&metric) {
             return Ok(());
         }
-        Err(TrainError::Argument {
-            key: "metric_for_best_model",
-            problem: format!(
-                "is \"{name}\", which is not measured; what is: {}",
-                names.join(", ")
-            ),
-        })
+        let problem = ArgumentProblem::NotMeasured { metric, measured };
+        Err(TrainError::argument("metric_for_best_model", problem))
     }
 
     /// Checks every value.
@@ -48,12 +41,13 @@ impl TrainingArguments {
     /// # Errors
     /// [`TrainError::Argument`] names the first key that cannot be, with its value.
     pub fn validate(&self) -> Result<()> {
-        let check = |fine: bool, key, value: &dyn std::fmt::Display, must: &str| match fine {
-            true => Ok(()),
-            false => Err(TrainError::Argument {
-                key,
-                problem: format!("is {value}; {must}"),
-            }),
+        let check = |fine: bool, key, value: &dyn std::fmt::Display, must| {
+            if fine {
+                return Ok(());
+            }
+            let value = value.to_string();
+            let problem = ArgumentProblem::OutOfRange { value, must };
+            Err(TrainError::argument(key, problem))
         };
         let one_or_more = |key, value: usize| check(value > 0, key, &value, "it must be 1 or more");
         let not_negative = |key, value: f64| {
@@ -70,11 +64,10 @@ impl TrainingArguments {
         };
 
         if self.output_dir.as_os_str().is_empty() {
-            let problem = "is not set; name the folder that gets the results".to_string();
-            return Err(TrainError::Argument {
-                key: "output_dir",
-                problem,
-            });
+            return Err(TrainError::argument(
+                "output_dir",
+                ArgumentProblem::NoFolder,
+            ));
         }
         check(
             self.max_steps > 0 || self.max_steps == -1,
@@ -126,30 +119,19 @@ impl TrainingArguments {
             self.save_total_limit.unwrap_or(usize::MAX),
         )?;
         if self.bf16 && self.fp16 {
-            let problem =
-                "is true, and so is bf16: keep one of the two, bf16 where the device has it";
-            return Err(TrainError::Argument {
-                key: "fp16",
-                problem: problem.into(),
-            });
+            return Err(TrainError::argument("fp16", ArgumentProblem::TwoPrecisions));
         }
         let warm_up = match (self.warmup_steps, self.warmup_ratio) {
             (0, ratio) => (ratio > 0.0).then_some(("warmup_ratio", ratio)),
             (steps, _) => Some(("warmup_steps", steps as f64)),
         };
         if let (SchedulerType::Constant, Some((key, value))) = (self.lr_scheduler_type, warm_up) {
-            let problem = format!(
-                "is \"constant\", which has no warm-up, and {key} is {value}; set \
-                 lr_scheduler_type = \"constant_with_warmup\", or {key} = 0"
-            );
-            return Err(TrainError::Argument {
-                key: "lr_scheduler_type",
-                problem,
-            });
+            let problem = ArgumentProblem::NoWarmUp { key, value };
+            return Err(TrainError::argument("lr_scheduler_type", problem));
         }
         let key = "lr_scheduler_kwargs";
         let kwargs = self.schedule(1).validate();
-        kwargs.map_err(|problem| TrainError::Argument { key, problem })?;
+        kwargs.map_err(|problem| TrainError::argument(key, problem))?;
         optimizer::validate(self)?;
         best::validate(self)
     }

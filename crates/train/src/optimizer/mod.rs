@@ -16,7 +16,7 @@ use burn::optim::{
 use burn_peft::parameters::NamedParameter;
 
 use crate::configuration::arguments::TrainingArguments;
-use crate::error::{Result, TrainError};
+use crate::error::{ArgumentProblem, Result, TrainError};
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::parameter_groups::{LoraPlusGroup, decays, ids, loraplus_group};
 use crate::optimizer::schedule::{Schedule, ScheduleCursor};
@@ -38,32 +38,27 @@ pub(crate) fn validate(arguments: &TrainingArguments) -> Result<()> {
         ),
     ] {
         if value != default && optim.unused().contains(&key) {
-            let problem = format!(
-                "is {value}, but optim = \"{}\" does not use it; remove it",
-                optim.as_str()
-            );
-            return Err(TrainError::Argument { key, problem });
+            let optim = optim.as_str();
+            let problem = ArgumentProblem::Unused { value, optim };
+            return Err(TrainError::argument(key, problem));
         }
     }
     let (ratio, embedding) = (arguments.loraplus_lr_ratio, arguments.loraplus_lr_embedding);
     let bad = |value: Option<f64>| value.is_some_and(|value| !(value > 0.0 && value.is_finite()));
+    let too_small = |value: f64| ArgumentProblem::OutOfRange {
+        value: value.to_string(),
+        must: "it must be more than 0",
+    };
     let (key, problem) = match (ratio, embedding) {
-        (Some(ratio), _) if bad(Some(ratio)) => (
-            "loraplus_lr_ratio",
-            format!("is {ratio}; it must be more than 0"),
-        ),
-        (_, Some(rate)) if bad(Some(rate)) => (
+        (Some(ratio), _) if bad(Some(ratio)) => ("loraplus_lr_ratio", too_small(ratio)),
+        (_, Some(rate)) if bad(Some(rate)) => ("loraplus_lr_embedding", too_small(rate)),
+        (None, Some(rate)) => (
             "loraplus_lr_embedding",
-            format!("is {rate}; it must be more than 0"),
+            ArgumentProblem::WithRatioOnly(rate),
         ),
-        (None, Some(rate)) => {
-            let problem =
-                format!("is {rate}, but is used with loraplus_lr_ratio only; set that too");
-            ("loraplus_lr_embedding", problem)
-        }
         _ => return Ok(()),
     };
-    Err(TrainError::Argument { key, problem })
+    Err(TrainError::argument(key, problem))
 }
 
 /// The optimizer of the `[training]` table. Weight decay leaves out biases and norms, as
@@ -100,12 +95,7 @@ pub fn optimizer(
         OptimizerName::Muon => {
             let matrices = ids(parameters, |p| p.shape.len() == 2 && !p.is_embedding);
             if matrices.is_empty() {
-                return Err(TrainError::Argument {
-                    key: "optim",
-                    problem: "is \"muon\", which is for matrices, and none is trained; use \
-                              \"adamw_torch\""
-                        .into(),
-                });
+                return Err(TrainError::argument("optim", ArgumentProblem::NoMatrix));
             }
             let decay = (arguments.weight_decay > 0.0)
                 .then(|| WeightDecayConfig::new(arguments.weight_decay as f32));
@@ -176,10 +166,8 @@ pub(crate) fn scheduler(
         .iter()
         .any(|p| p.requires_grad && p.name.contains("lora_"))
     {
-        return Err(TrainError::Argument {
-            key: "loraplus_lr_ratio",
-            problem: format!("is {ratio}, but no lora_B is trained; remove it"),
-        });
+        let problem = ArgumentProblem::NoLoraB(ratio);
+        return Err(TrainError::argument("loraplus_lr_ratio", problem));
     }
     let embedding = match arguments.learning_rate {
         // Nothing learns then.

@@ -5,6 +5,8 @@ use std::f64::consts::PI;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ArgumentProblem;
+
 /// `lr_scheduler_type`: how the learning rate runs after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,7 +82,7 @@ impl Schedule {
     ///
     /// # Errors
     /// What is wrong, to be read after `lr_scheduler_kwargs`.
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), ArgumentProblem> {
         let kwargs = &self.kwargs;
         let kind = serde_json::to_value(self.kind).unwrap_or_default();
         let kind = kind.as_str().unwrap_or_default();
@@ -95,31 +97,27 @@ impl Schedule {
         ] {
             let Some(value) = value else { continue };
             if !known.contains(&key) {
-                return Err(match known.is_empty() {
-                    true => format!("has {key}, but lr_scheduler_type \"{kind}\" takes no keys"),
-                    false => format!(
-                        "has {key}, but the keys of lr_scheduler_type \"{kind}\" are {}",
-                        known.join(", ")
-                    ),
+                let kind = kind.to_string();
+                return Err(if known.is_empty() {
+                    ArgumentProblem::NoScheduleKeys { key, kind }
+                } else {
+                    let keys = known;
+                    ArgumentProblem::OtherScheduleKeys { key, kind, keys }
                 });
             }
             if !(value.is_finite() && at_least_zero(value)) || (key == "timescale" && value == 0.0)
             {
-                return Err(format!("has {key} = {value}; it must be more than 0"));
+                return Err(ArgumentProblem::ScheduleValue { key, value });
             }
         }
         let lr = self.learning_rate;
         match (self.kind, kwargs.min_lr, kwargs.min_lr_rate) {
-            (SchedulerType::Polynomial, ..) if self.lr_end() >= lr => Err(format!(
-                "has lr_end = {}; it must be less than the learning_rate {lr}",
-                self.lr_end()
-            )),
-            (SchedulerType::CosineWithMinLr, None, None) => {
-                Err("has neither min_lr nor min_lr_rate; cosine_with_min_lr needs one".into())
-            }
-            (SchedulerType::CosineWithMinLr, Some(_), Some(_)) => {
-                Err("has both min_lr and min_lr_rate; keep one".into())
-            }
+            (SchedulerType::Polynomial, ..) if self.lr_end() >= lr => Err(ArgumentProblem::LrEnd {
+                lr_end: self.lr_end(),
+                learning_rate: lr,
+            }),
+            (SchedulerType::CosineWithMinLr, None, None) => Err(ArgumentProblem::NoMinimum),
+            (SchedulerType::CosineWithMinLr, Some(_), Some(_)) => Err(ArgumentProblem::TwoMinima),
             _ => Ok(()),
         }
     }
@@ -320,7 +318,7 @@ mod tests {
                 learning_rate: 1e-3,
                 ..Schedule::default()
             };
-            schedule.validate().unwrap_err()
+            schedule.validate().unwrap_err().to_string()
         };
         let power = |power| SchedulerKwargs {
             power: Some(power),

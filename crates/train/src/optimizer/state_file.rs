@@ -8,7 +8,7 @@ use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn_pack::{Bytes, Reader, Tensor, Writer};
 use burn_peft::parameters::NamedParameter;
 
-use crate::error::{Result, TrainError};
+use crate::error::{OptimizerProblem, Result, TrainError};
 
 /// Between a parameter's name and the name of a part of its state.
 const SEPARATOR: char = '/';
@@ -19,16 +19,16 @@ pub(crate) fn to_bytes(record: OptimizerRecord, parameters: &[NamedParameter]) -
         .iter()
         .map(|parameter| (parameter.id.val().to_string(), parameter.name.as_str()))
         .collect();
-    let lost = |id: &str| failed(format!("it has a state for {id}, which is no parameter"));
+    let lost = |id: &str| failed(OptimizerProblem::NoParameter(id.into()));
     let rename = |key: &str| {
         let (id, part) = key.split_once('.').unwrap_or((key, ""));
         let name = names.get(id).ok_or_else(|| lost(id))?;
         Ok(format!("{name}{SEPARATOR}{part}"))
     };
-    let bytes = record.into_bytes().map_err(failed)?;
+    let bytes = record.into_bytes().map_err(of_burn)?;
     rewritten(bytes, rename, |_| None)?
         .into_bytes()
-        .map_err(failed)
+        .map_err(of_burn)
 }
 
 /// An optimizer with the state of the file.
@@ -50,11 +50,8 @@ pub(crate) fn load(
     };
     let rename = |key: &str| {
         let (name, part) = key.rsplit_once(SEPARATOR).unwrap_or((key, ""));
-        let id = ids.get(name).ok_or_else(|| {
-            failed(format!(
-                "it has a state for {name}, which is no parameter of the model"
-            ))
-        })?;
+        let other = || failed(OptimizerProblem::OtherModel(name.into()));
+        let id = ids.get(name).ok_or_else(other)?;
         Ok(match part {
             "" => id.to_string(),
             part => format!("{id}.{part}"),
@@ -64,16 +61,14 @@ pub(crate) fn load(
         // Read whole: a mapped file would keep the checkpoint from being replaced.
         let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
         let bytes = rewritten(Bytes::from_bytes_vec(bytes), rename, id)?;
-        let record = OptimizerRecord::from_bytes(bytes.into_bytes().map_err(failed)?);
-        let record = record.map_err(failed)?;
+        let record = OptimizerRecord::from_bytes(bytes.into_bytes().map_err(of_burn)?);
+        let record = record.map_err(of_burn)?;
         let tensors = record.len();
         let optimizer = optimizer.load_record(record);
         // Burn leaves out what it cannot use.
         match optimizer.to_record().len() {
             loaded if loaded == tensors => Ok(optimizer),
-            loaded => Err(failed(format!(
-                "the optimizer takes {loaded} of its {tensors} tensors"
-            ))),
+            taken => Err(failed(OptimizerProblem::OtherOptimizer { taken, tensors })),
         }
     };
     load().map_err(|error| match error {
@@ -91,11 +86,11 @@ fn rewritten(
     rename: impl Fn(&str) -> Result<String>,
     id: impl Fn(&str) -> Option<u64>,
 ) -> Result<Writer> {
-    let reader = Reader::from_bytes(bytes).map_err(failed)?;
+    let reader = Reader::from_bytes(bytes).map_err(of_burn)?;
     let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
     let mut tensors = Vec::new();
-    for tensor in reader.into_tensors().map_err(failed)? {
-        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(failed)?;
+    for tensor in reader.into_tensors().map_err(of_burn)? {
+        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(of_burn)?;
         let id = id(&name);
         tensors.push(Tensor::new(rename(&name)?, dtype, shape, id, bytes));
     }
@@ -111,9 +106,13 @@ fn rewritten(
     Ok(writer)
 }
 
-fn failed(problem: impl ToString) -> TrainError {
+fn of_burn(error: impl ToString) -> TrainError {
+    failed(OptimizerProblem::Record(error.to_string()))
+}
+
+fn failed(problem: OptimizerProblem) -> TrainError {
     TrainError::Optimizer {
         path: crate::checkpoint::saved::OPTIMIZER_NAME.into(),
-        problem: problem.to_string(),
+        problem,
     }
 }

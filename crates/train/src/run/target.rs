@@ -13,7 +13,7 @@ use burn_peft_models::weights::SaveOptions;
 use burn_peft_models::{CausalLm, LanguageModel, Pretrained};
 use serde_json::{Map, Value};
 
-use crate::error::{Result, TrainError};
+use crate::error::{ArgumentProblem, Result, ResumeProblem, TrainError};
 
 /// A language model that can be trained: one with adapters, or one whose own weights are trained.
 pub trait TrainTarget: CausalLm + 'static {
@@ -48,13 +48,7 @@ pub trait TrainTarget: CausalLm + 'static {
     /// # Errors
     /// If there are no such factors.
     fn lora_fa(&mut self) -> Result<LoraFa> {
-        let key = "optim";
-        let problem = "is \"lorafa\", which is for LoRA, and the whole model is trained; use \
-                       \"adamw_torch\"";
-        Err(TrainError::Argument {
-            key,
-            problem: problem.into(),
-        })
+        Err(TrainError::argument("optim", ArgumentProblem::NoLora))
     }
 
     /// What training adds to the mean loss, `[1]`.
@@ -164,12 +158,7 @@ impl TrainTarget for LanguageModel {
 
     fn lora_fa(&mut self) -> Result<LoraFa> {
         let Self::Peft(model) = self else {
-            let problem = "is \"lorafa\", which is for LoRA, and the whole model is trained; use \
-                           \"adamw_torch\"";
-            return Err(TrainError::Argument {
-                key: "optim",
-                problem: problem.into(),
-            });
+            return Err(TrainError::argument("optim", ArgumentProblem::NoLora));
         };
         model.lora_fa()
     }
@@ -223,12 +212,10 @@ fn compare(config: &Map<String, Value>, learnt: &[&str], path: &Path) -> Result<
         return Ok(());
     };
     let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
-    Err(TrainError::Resume {
-        checkpoint: path.to_path_buf(),
-        problem: format!(
-            "its adapter has {key} = {}, this run's has {}; set it back, or begin anew",
-            show(then.get(key)),
-            show(now.get(key))
-        ),
-    })
+    let problem = ResumeProblem::OtherAdapter {
+        key: key.clone(),
+        then: show(then.get(key)),
+        now: show(now.get(key)),
+    };
+    Err(TrainError::resume(path, problem))
 }

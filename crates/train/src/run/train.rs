@@ -20,7 +20,7 @@ use crate::checkpoint::run_folder::RunFolder;
 use crate::checkpoint::saved::{DataIdentity, OPTIMIZER_NAME, Saved};
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::configuration::config::TrainConfig;
-use crate::error::{Result, TrainError};
+use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::Objective;
 use crate::optimizer;
 use crate::optimizer::name::OptimizerName;
@@ -336,9 +336,9 @@ pub fn train_with<T: TrainTarget>(
 /// What a checkpoint records of the configuration: the training file, its `[training]` as it is
 /// used.
 fn configuration(config: Option<&TrainConfig>, arguments: &TrainingArguments) -> Result<Table> {
-    let error = |problem: toml::ser::Error| TrainError::Config {
-        place: "the configuration".into(),
-        problem: format!("cannot be written as TOML: {problem}"),
+    let error = |error: toml::ser::Error| {
+        let problem = ConfigProblem::NoToml(error.to_string());
+        TrainError::config("the configuration", problem)
     };
     let mut table = match config {
         Some(config) => Table::try_from(config).map_err(error)?,

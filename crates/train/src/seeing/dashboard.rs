@@ -3,7 +3,7 @@
 use burn::train::Interrupter;
 use burn::train::renderer::MetricsRenderer;
 
-use crate::error::{Result, TrainError};
+use crate::error::{DashboardProblem, Result, TrainError};
 
 /// Whether [`dashboard`] can be shown.
 ///
@@ -14,10 +14,9 @@ pub fn check_dashboard() -> Result<()> {
     use std::io::IsTerminal;
 
     let problem = if !cfg!(feature = "tui") {
-        "is not part of this build, which keeps it small; \
-         build it with: cargo build --release --features tui"
+        DashboardProblem::NotBuilt
     } else if !std::io::stdout().is_terminal() {
-        "needs a terminal, and standard output is none; leave --tui out"
+        DashboardProblem::NoTerminal
     } else {
         return Ok(());
     };

@@ -1,5 +1,13 @@
 //! The errors of this crate: what was wrong, with which value, and the way out.
 
+mod argument;
+mod config;
+mod resume;
+
+pub use argument::ArgumentProblem;
+pub use config::ConfigProblem;
+pub use resume::{OptimizerProblem, ResumeProblem};
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +31,7 @@ pub enum TrainError {
         /// The file, or the `--set` that was wrong.
         place: String,
         /// What is wrong with it.
-        problem: String,
+        problem: ConfigProblem,
     },
 
     /// A value of the `[training]` table that cannot be, or that does not fit the rest.
@@ -32,7 +40,7 @@ pub enum TrainError {
         /// The key.
         key: &'static str,
         /// What is wrong with it, to be read after the key.
-        problem: String,
+        problem: ArgumentProblem,
     },
 
     /// An output folder that another process writes into.
@@ -73,7 +81,7 @@ pub enum TrainError {
         /// The checkpoint, or the file of it that is wrong.
         checkpoint: PathBuf,
         /// Why not.
-        problem: String,
+        problem: ResumeProblem,
     },
 
     /// An optimizer's state that cannot be written or used.
@@ -82,7 +90,7 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        problem: OptimizerProblem,
     },
 
     /// A file that could not be read or written.
@@ -120,14 +128,49 @@ pub enum TrainError {
 
     /// Burn's dashboard, where it cannot be shown.
     #[error("the dashboard (--tui) {0}")]
-    Dashboard(&'static str),
+    Dashboard(DashboardProblem),
 
     /// A device that failed to compute or to give a result.
     #[error("the device failed: {0}")]
     Device(String),
 }
 
+/// Why Burn's dashboard cannot be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DashboardProblem {
+    /// The crate was built without it.
+    #[error(
+        "is not part of this build, which keeps it small; build it with: cargo build --release \
+         --features tui"
+    )]
+    NotBuilt,
+    /// Standard output is no terminal.
+    #[error("needs a terminal, and standard output is none; leave --tui out")]
+    NoTerminal,
+}
+
 impl TrainError {
+    /// What is wrong with a value of the `[training]` table.
+    pub(crate) fn argument(key: &'static str, problem: ArgumentProblem) -> Self {
+        Self::Argument { key, problem }
+    }
+
+    /// What is wrong with a training file.
+    pub(crate) fn config(place: impl Into<String>, problem: ConfigProblem) -> Self {
+        let place = place.into();
+        Self::Config { place, problem }
+    }
+
+    /// Why a run cannot go on from a checkpoint.
+    pub(crate) fn resume(checkpoint: &Path, problem: ResumeProblem) -> Self {
+        let checkpoint = checkpoint.to_path_buf();
+        Self::Resume {
+            checkpoint,
+            problem,
+        }
+    }
+
     /// A closure for `map_err` that makes a [`TrainError::Io`] about `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

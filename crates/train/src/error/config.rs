@@ -1,0 +1,121 @@
+//! What can be wrong with a training file, or with a change of it.
+
+/// What is wrong with a training file, or with a `--set`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigProblem {
+    /// It is no TOML, or a value of it has another type: what the reader of it says.
+    #[error("{0}")]
+    Toml(String),
+    /// A value of the configuration has no form in TOML.
+    #[error("cannot be written as TOML: {0}")]
+    NoToml(String),
+    /// A value that is no text where one of some words has to be.
+    #[error("{key} = {value}: expected {words}")]
+    NoWord {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The words.
+        words: String,
+    },
+    /// A number that is infinite, or none.
+    #[error("{key} = {value}: it must be a finite number")]
+    NotFinite {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// A key of transformers that is not supported.
+    #[error("{0} is a key of transformers that this trainer does not support yet; remove it")]
+    Unsupported(String),
+    /// A key that is none.
+    #[error("{key} is no known key; {}", way_out(meant, note, known))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The keys that may have been meant, the likeliest first.
+        meant: Vec<String>,
+        /// What is to be said about them; often nothing.
+        note: &'static str,
+        /// The keys there are.
+        known: Vec<String>,
+    },
+    /// A method of `[peft]` that is none.
+    #[error("peft_type = \"{peft_type}\" is no method; did you mean {meant}?")]
+    NoMethod {
+        /// The method.
+        peft_type: String,
+        /// What it is called here.
+        meant: String,
+    },
+    /// What the method of `[peft]` says of its keys.
+    #[error("{0}")]
+    Method(String),
+    /// A task that nothing here trains.
+    #[error(
+        "peft.task_type = {0}: what is trained here is a causal language model; leave the key out, \
+         or set it to \"CAUSAL_LM\""
+    )]
+    Task(String),
+    /// A new adapter and a saved one.
+    #[error(
+        "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, [peft] \
+         to begin a new one"
+    )]
+    TwoAdapters,
+    /// No adapter.
+    #[error(
+        "says nothing of an adapter; add a [peft] table (peft_type = \"LORA\", r = 8, …) for a new \
+         one, or adapter = \"DIR\" to go on training a saved one"
+    )]
+    NoAdapter,
+    /// Two ways to quantise.
+    #[error(
+        "quantization_config has load_in_4bit = true and load_in_8bit = true: keep one of the two"
+    )]
+    TwoQuantizations,
+    /// Quantisation of weights that are trained.
+    #[error(
+        "quantization_config quantises frozen weights, and with peft.peft_type = \"NONE\" none is \
+         frozen: remove one of the two"
+    )]
+    NothingFrozen,
+    /// A `--set` without `=`.
+    #[error("is no key=value")]
+    NoAssignment,
+    /// A `--set` without a key.
+    #[error("has no key before the `=`: {0:?}")]
+    NoKey(String),
+    /// A `--set` of nothing.
+    #[error("has no key")]
+    NoPath,
+    /// A `--set` of a key below a value.
+    #[error("goes into `{name}`, which is a {kind} and has no keys")]
+    IntoValue {
+        /// The key of the value.
+        name: String,
+        /// What kind of value it is.
+        kind: &'static str,
+    },
+    /// A `--set` of all of `[peft]`.
+    #[error("[peft] is a table of keys: set one of them, such as peft.r=8")]
+    PeftTable,
+    /// A `--set` of a list, table or text that is none.
+    #[error(
+        "the value is no TOML: quote strings inside of it, and all of it for the shell, as in \
+         --set 'peft.target_modules=[\"c_attn\"]'"
+    )]
+    BrokenValue,
+}
+
+fn way_out(meant: &[String], note: &str, known: &[String]) -> String {
+    match (meant.join(" or "), note) {
+        (meant, "") if meant.is_empty() => format!("known are {}", known.join(", ")),
+        (meant, note) if meant.is_empty() => note.to_string(),
+        (meant, "") => format!("did you mean {meant}?"),
+        (meant, note) => format!("did you mean {meant} ({note})?"),
+    }
+}

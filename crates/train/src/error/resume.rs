@@ -1,0 +1,123 @@
+//! Why a run cannot go on from a checkpoint.
+
+/// Why a run cannot go on from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeProblem {
+    /// It is no checkpoint.
+    #[error("it is no checkpoint: there is no {0} in it")]
+    NoCheckpoint(&'static str),
+    /// No checkpoint in the folder is whole.
+    #[error("every checkpoint in it is broken; begin anew without --resume")]
+    AllBroken,
+    /// A file of it is missing.
+    #[error("it is missing")]
+    Missing,
+    /// A file of it is another than was written.
+    #[error("it is not what the run has written: cut off, or changed ({0} bytes)")]
+    Changed(u64),
+    /// The state of the run is another than was written.
+    #[error("it is not what the run has written: cut off, or changed")]
+    StateChanged,
+    /// The state of the run cannot be read.
+    #[error("it is no state of a run ({bytes} bytes): {error}")]
+    NoState {
+        /// Its length.
+        bytes: usize,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The state of the run has no form in TOML.
+    #[error("{0}")]
+    NoToml(String),
+    /// A key that changes what is computed.
+    #[error(
+        "its run had {key} = {then}, this one has {now}, and the result would be neither's; set it \
+         back, or begin anew"
+    )]
+    OtherKey {
+        /// The key.
+        key: String,
+        /// Its value in the checkpoint.
+        then: String,
+        /// Its value now.
+        now: String,
+    },
+    /// A key of the adapter.
+    #[error("its adapter has {key} = {then}, this run's has {now}; set it back, or begin anew")]
+    OtherAdapter {
+        /// The key.
+        key: String,
+        /// Its value in the checkpoint.
+        then: String,
+        /// Its value now.
+        now: String,
+    },
+    /// Other weights to begin with.
+    #[error("its base was {then}, this run's is {now}; give it the same weights")]
+    OtherBase {
+        /// The checkpoint's model, with the hash of its weights.
+        then: String,
+        /// This run's.
+        now: String,
+    },
+    /// A key of the model's `config.json`.
+    #[error(
+        "its model's config.json had {key} = {then}, this run's has {now}, and the result would be \
+         neither's; set it back, or begin anew"
+    )]
+    OtherModel {
+        /// The key.
+        key: String,
+        /// Its value in the checkpoint.
+        then: String,
+        /// Its value now.
+        now: String,
+    },
+    /// More or fewer data.
+    #[error(
+        "its run had {} examples with {} tokens to train on, this one has {} with {}; give it the \
+         same data, or begin anew without --resume", then.0, then.1, now.0, now.1
+    )]
+    OtherLength {
+        /// The checkpoint's examples and tokens.
+        then: (usize, usize),
+        /// This run's.
+        now: (usize, usize),
+    },
+    /// Other data of the same length.
+    #[error(
+        "its run had other rows to train on, as many with as many tokens, or the same in another \
+         order (BLAKE3 {then}, this run's {now}); give it the same data, or begin anew without \
+         --resume"
+    )]
+    OtherRows {
+        /// The hash of the checkpoint's data.
+        then: String,
+        /// That of this run's.
+        now: String,
+    },
+}
+
+/// Why an optimizer's state cannot be written or used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptimizerProblem {
+    /// It is of something that is no parameter.
+    #[error("it has a state for {0}, which is no parameter")]
+    NoParameter(String),
+    /// It is of a parameter that the model does not have.
+    #[error("it has a state for {0}, which is no parameter of the model")]
+    OtherModel(String),
+    /// It is of another optimizer.
+    #[error("the optimizer takes {taken} of its {tensors} tensors")]
+    OtherOptimizer {
+        /// What the optimizer can use.
+        taken: usize,
+        /// What there is.
+        tensors: usize,
+    },
+    /// What Burn says of its bytes.
+    #[error("{0}")]
+    Record(String),
+}
