@@ -80,24 +80,42 @@ fn main() {
         dropout(on_tape(&x), 0.1).sum().backward();
     });
 
-    let heads = AttentionOptions::new(12, 12, 64);
-    for (texts, length, rounds) in [(4, 256, 7), (4, 1024, 3), (40, 25, 9)] {
-        let qkv = random([texts * length, 3 * D]);
+    let gpt2 = AttentionOptions::new(12, 12, 64);
+    let smollm2 = AttentionOptions::new(9, 3, 64);
+    let windowed = AttentionOptions {
+        window: Some(512),
+        ..smollm2
+    };
+    for (name, heads, texts, length, rounds) in [
+        ("attention", gpt2, 4, 256, 7),
+        ("attention", gpt2, 4, 1024, 3),
+        ("attention", gpt2, 40, 25, 9),
+        ("attention of SmolLM2", smollm2, 4, 256, 7),
+        ("attention of SmolLM2", smollm2, 1, 2048, 3),
+        ("attention, window 512", windowed, 1, 2048, 3),
+    ] {
+        let tokens = texts * length;
+        let qkv = [heads.heads, heads.kv_heads, heads.kv_heads]
+            .map(|count| random([tokens, count * heads.head_dim]));
         let spans = (0..texts).map(|text| Span {
             start: text * length,
             queries: length,
             keys: length,
         });
         let all = Texts::new(spans.collect());
-        run(&format!("attention, {texts} x {length}"), rounds, &|| {
-            attention(on_tape(&qkv), &all, heads, 0.0).sum().backward();
+        run(&format!("{name}, {texts} x {length}"), rounds, &|| {
+            let qkv = qkv.each_ref().map(on_tape);
+            attention(qkv, &all, heads, 0.0).sum().backward();
         });
     }
-    let cache = Tensor::<4>::random([1, 12, 512, 64], Distribution::Default, &Device::flex());
-    let query = random([1, 3 * D]);
-    run("decoding over 512 positions", 21, &|| {
-        attend_cached(query.clone(), cache.clone(), cache.clone(), None, heads);
-    });
+    for (name, heads) in [("decoding", gpt2), ("decoding of SmolLM2", smollm2)] {
+        let shape = [1, heads.kv_heads, 512, 64];
+        let cache = Tensor::<4>::random(shape, Distribution::Default, &Device::flex());
+        let query = random([1, heads.heads * 64]);
+        run(&format!("{name} over 512 positions"), 21, &|| {
+            attend_cached(query.clone(), cache.clone(), cache.clone(), None, heads);
+        });
+    }
 
     let words = random([50_257, D]);
     let targets = Tensor::<1, Int>::from_data([7; TOKENS], &Device::flex());

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Tensor, TensorData, activation::softmax};
+use burn::tensor::{Tensor, activation::softmax};
 
 use crate::AttentionOptions;
 use crate::attention::{HiddenKeys, attention_scores};
@@ -63,17 +63,8 @@ fn plain(
     let from = first.iter().copied().min().unwrap_or(0);
     let seen =
         |cache: Tensor<4>| cache.slice([0..batch, 0..kv_heads, from..positions, 0..head_dim]);
-    let is_hidden = first
-        .iter()
-        .flat_map(|&first| (from..positions).map(move |at| at < first));
-    let mask = first.iter().any(|&first| first > from).then(|| {
-        let shape = [batch, 1, 1, positions - from];
-        Tensor::from_data(TensorData::new(is_hidden.collect(), shape), &query.device())
-    });
-    let hidden = HiddenKeys {
-        mask,
-        only_later: false,
-    };
+    let first: Vec<_> = first.iter().map(|first| first - from).collect();
+    let hidden = HiddenKeys::before(&first, positions - from, &query.device());
     let scores = attention_scores(query, seen(keys), &hidden, &options);
     let grouped = [batch, kv_heads, options.heads / kv_heads, positions - from];
     let weights = softmax(scores, 3).reshape(grouped);

@@ -1,7 +1,7 @@
 //! Attention under a mask, in plain tensors.
 
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, Tensor, activation::softmax, module};
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation::softmax, module};
 
 use super::AttentionOptions;
 
@@ -15,6 +15,21 @@ pub struct HiddenKeys {
 }
 
 impl HiddenKeys {
+    /// The keys before the first that each row sees.
+    pub fn before(first: &[usize], keys: usize, on: &Device) -> Self {
+        let hidden = first
+            .iter()
+            .flat_map(|&first| (0..keys).map(move |key| key < first));
+        let mask = first.iter().any(|&first| first > 0).then(|| {
+            let data = TensorData::new(hidden.collect(), [first.len(), 1, 1, keys]);
+            Tensor::from_data(data, on)
+        });
+        Self {
+            mask,
+            only_later: false,
+        }
+    }
+
     /// With those that lie before the window of `queries` queries, which are the last of `keys`
     /// positions.
     pub fn within(&self, window: Option<usize>, queries: usize, keys: usize, on: &Device) -> Self {
@@ -24,10 +39,18 @@ impl HiddenKeys {
         // `triu_mask` is true below the diagonal of this number.
         let first = (keys - queries) as i64 + 1 - window as i64;
         let early = Tensor::<2, Bool>::triu_mask([queries, keys], first, on);
-        let early = early.unsqueeze::<4>();
+        self.and(early.unsqueeze())
+    }
+
+    /// With others, `[batch, 1, queries, keys]` or one row for the whole batch.
+    pub fn and(&self, others: Tensor<4, Bool>) -> Self {
         let mask = match &self.mask {
-            Some(mask) => mask.clone().bool_or(early.expand(mask.dims())),
-            None => early,
+            None => others,
+            Some(mask) => {
+                let [a, b] = [mask.dims(), others.dims()];
+                let shape: [usize; 4] = std::array::from_fn(|axis| a[axis].max(b[axis]));
+                mask.clone().expand(shape).bool_or(others.expand(shape))
+            }
         };
         Self {
             mask: Some(mask),

@@ -155,10 +155,7 @@ impl Group {
         let early = keys_where(&self.last, |keys, last| {
             keys.add_scalar(window as u32).lower_equal(last)
         });
-        HiddenKeys {
-            mask: self.hidden.mask.clone().map(|mask| mask.bool_or(early)),
-            only_later: false,
-        }
+        self.hidden.and(early)
     }
 }
 

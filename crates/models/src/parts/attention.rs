@@ -39,9 +39,8 @@ pub fn attend(
         return attend_cached(queries, key, value, mask.first.as_deref(), options);
     }
     let [_, _, total, _] = key.dims();
-    let hidden = mask
-        .hidden
-        .within(options.window, tokens / batch, total, &key.device());
+    let shape = [tokens / batch, total];
+    let hidden = mask.hidden_within(options.window, shape, &key.device());
     let drop = |weights: Tensor<4>| {
         let shape @ [batch, heads, seq, total] = weights.dims();
         let rows = weights.reshape([batch * heads * seq, total]);
@@ -58,6 +57,7 @@ pub fn attend(
 mod tests {
     use burn::nn::DropoutConfig;
     use burn::tensor::{Device, Distribution, Int, TensorData, Tolerance};
+    use burn_peft::Extra;
 
     use super::*;
     use crate::ModelInput;
@@ -90,6 +90,54 @@ mod tests {
         }
     }
 
+    /// Two texts in one row see what stands before as each sees it alone.
+    #[test]
+    fn windows_of_packed_rows_count_from_what_stands_before() {
+        let device = Device::flex();
+        let (before, window) = (3, 4);
+        let options = AttentionOptions {
+            window: Some(window),
+            ..AttentionOptions::new(2, 1, 8)
+        };
+        let random = |tokens| {
+            [16, 8, 8].map(|width| {
+                let distribution = Distribution::Normal(0.0, 1.0);
+                Tensor::<2>::random([tokens, width], distribution, &device)
+            })
+        };
+        let of_both = |first: &[Tensor<2>; 3], second: &[Tensor<2>; 3]| -> [Tensor<2>; 3] {
+            std::array::from_fn(|i| Tensor::cat(vec![first[i].clone(), second[i].clone()], 0))
+        };
+        let dropout = DropoutConfig::new(0.0).init();
+        let (prefix, a, b) = (random(before), random(5), random(6));
+        let attended = |qkv, mask: &AttentionMask| {
+            let all: Tensor<2> = attend(qkv, options, 1, mask, &dropout, None);
+            all.slice_dim(0, before..)
+        };
+        let alone = |text: &[Tensor<2>; 3]| {
+            let tokens = before + text[0].dims()[0];
+            let mask = AttentionMask::new(0, tokens, None, &device);
+            attended(of_both(&prefix, text), &mask)
+        };
+        let expected = Tensor::cat(vec![alone(&a), alone(&b)], 0);
+        let numbers = |values: &[i64]| Tensor::<1, Int>::from_data(values, &device).unsqueeze();
+        let input = ModelInput {
+            segment_ids: Some(numbers(&[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])),
+            position_ids: Some(numbers(&[3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 8])),
+            extra: Extra {
+                embeddings: Some(Tensor::zeros([before, 16], &device)),
+                ..Extra::default()
+            },
+            ..ModelInput::new(numbers(&[0; 11]))
+        };
+        let mask = AttentionMask::of(&input, 0, false);
+        let found = attended(of_both(&prefix, &of_both(&a, &b)), &mask);
+        let tolerance = Tolerance::<f32>::absolute(1e-5);
+        found
+            .into_data()
+            .assert_approx_eq(&expected.into_data(), tolerance);
+    }
+
     #[test]
     fn texts_masks_and_a_cache_give_the_same() {
         let base = AttentionOptions::new(4, 2, 8);
@@ -116,7 +164,7 @@ mod tests {
             assert_same(masked.inner(), whole.clone());
 
             // Positions at once and one by one; the kernels' bodies and plain ones.
-            let decoded = || {
+            let decoded = |qkv: &[Tensor<2>; 3]| {
                 let mut cache = KvCache::default();
                 let mut outputs = Vec::new();
                 for (from, to) in [(0, 4), (4, 5), (5, 7), (7, 8), (8, 9)] {
@@ -133,8 +181,13 @@ mod tests {
                 }
                 Tensor::cat(outputs, 1).reshape([2 * SEQ, 32])
             };
-            assert_same(decoded(), whole.clone());
-            assert_same(burn_peft_kernels::with_plain_bodies(decoded), whole);
+            assert_same(decoded(&qkv), whole.clone());
+            assert_same(
+                burn_peft_kernels::with_plain_bodies(|| decoded(&qkv)),
+                whole.clone(),
+            );
+            let qkv = qkv.clone().map(Tensor::autodiff);
+            assert_same(decoded(&qkv).inner(), whole);
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct AttentionMask {
     /// The first key of each row, in place of the mask, where a single new position attends to all
     /// from there on.
     pub(crate) first: Option<Vec<usize>>,
+    /// The positions of the keys, `[batch, past + seq]`, where they are not `0, 1, 2, …`.
+    positions: Option<Tensor<2, Int>>,
 }
 
 impl AttentionMask {
@@ -33,7 +35,10 @@ impl AttentionMask {
             };
         }
         if let Some(segment_ids) = &input.segment_ids {
-            return Self::packed(segment_ids.clone(), past, seq);
+            return Self {
+                positions: positions(input, past + seq),
+                ..Self::packed(segment_ids.clone(), past, seq)
+            };
         }
         let mask = input.full_attention_mask(past + seq);
         // Elsewhere than on the CPU, reading the mask costs more than applying it.
@@ -50,6 +55,31 @@ impl AttentionMask {
         Self::new(past, seq, mask, &device)
     }
 
+    /// The keys that the last `seq` of `total` positions do not see within a window.
+    pub(crate) fn hidden_within(
+        &self,
+        window: Option<usize>,
+        [seq, total]: [usize; 2],
+        device: &Device,
+    ) -> HiddenKeys {
+        let hidden = match &self.first {
+            Some(first) => &HiddenKeys::before(first, total, device),
+            None => &self.hidden,
+        };
+        let (Some(positions), Some(window)) = (&self.positions, window) else {
+            return hidden.within(window, seq, total, device);
+        };
+        let [batch, _] = positions.dims();
+        let shape = [batch, 1, seq, total];
+        let of_query = positions.clone().slice_dim(1, total - seq..total);
+        let of_query = of_query.reshape([batch, 1, seq, 1]).expand(shape);
+        let of_key = positions
+            .clone()
+            .reshape([batch, 1, 1, total])
+            .expand(shape);
+        hidden.and((of_key + window as i64).lower_equal(of_query))
+    }
+
     fn nothing_hidden() -> Self {
         Self::hiding(None, false)
     }
@@ -59,6 +89,7 @@ impl AttentionMask {
             hidden: HiddenKeys { mask, only_later },
             texts: None,
             first: None,
+            positions: None,
         }
     }
 
@@ -116,6 +147,16 @@ impl AttentionMask {
         let later = later.unsqueeze::<4>().expand(shape);
         Self::hiding(Some(later.bool_or(other_text)), false)
     }
+}
+
+/// The positions of a packed row's keys: every text goes on after what stands before all of them.
+fn positions(input: &ModelInput, total: usize) -> Option<Tensor<2, Int>> {
+    let of_texts = input.position_ids.clone()?;
+    let [batch, tokens] = of_texts.dims();
+    let before = (total - tokens) as i64;
+    let before = Tensor::<1, Int>::arange(0..before, &of_texts.device());
+    let before = before.unsqueeze::<2>().expand([batch, total - tokens]);
+    (total > tokens).then(|| Tensor::cat(vec![before, of_texts], 1))
 }
 
 /// The number, in place of a text's, of what stands before all of them.
