@@ -28,3 +28,12 @@ pub mod seed_oss;
 pub mod smollm3;
 pub mod stablelm;
 pub mod starcoder2;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_about_adding_a_model_has_a_family_as_it_is() {
+        let page = include_str!("../../../../docs/adding-a-model.md");
+        assert!(page.contains(include_str!("olmo2.rs")));
+    }
+}

@@ -210,6 +210,10 @@ impl ModelConfig for Gpt2Config {
             let range = self.initializer_range;
             return Err(format!("initializer_range = {range} is negative"));
         }
+        if self.activation_function == Activation::Xielu {
+            let problem = "is not supported: it is learnt, and GPT-2 has no place for that";
+            return Err(format!("activation_function = \"xielu\" {problem}"));
+        }
         if self.extra.get("add_cross_attention") == Some(&Value::Bool(true)) {
             let problem = "is not supported: only decoders without it";
             return Err(format!("add_cross_attention = true {problem}"));

@@ -103,8 +103,8 @@ fn a_wrong_value_is_named() {
         (r#""resid_pdrop": 1.0"#, "resid_pdrop = 1"),
         (r#""layer_norm_epsilon": 0"#, "layer_norm_epsilon = 0"),
         (
-            r#""activation_function": "silu""#,
-            "unknown value `silu`, expected one of `gelu_new`",
+            r#""activation_function": "mish""#,
+            "unknown value `mish`, expected one of `gelu_new`",
         ),
         (
             r#""eos_token_id": "x""#,
