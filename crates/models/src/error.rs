@@ -61,7 +61,7 @@ pub enum ModelError {
     Config(String),
     /// A file that could not be had from the Hugging Face Hub.
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(Box<HubError>),
     /// Weights that do not fit the model, or cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -93,6 +93,12 @@ fn lacking(file: &str, instead: Option<&str>) -> String {
     match instead {
         Some(instead) => format!("has no {file}, only {instead}"),
         None => format!("the folder has no {file}"),
+    }
+}
+
+impl From<HubError> for ModelError {
+    fn from(error: HubError) -> Self {
+        Self::Hub(Box::new(error))
     }
 }
 

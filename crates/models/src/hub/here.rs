@@ -11,7 +11,7 @@ pub(super) fn not_here(error: ModelError, what: &'static str) -> ModelError {
         return error;
     };
     let error = HubError::Nowhere {
-        on_hub: Box::new(on_hub),
+        on_hub,
         what,
         seen_from: seen_from(Path::new("")),
     };
