@@ -10,11 +10,11 @@ use crate::{PeftError, Result};
 
 /// A rank, or another side of a tensor: none is wider than the widest layer.
 pub(crate) const SIDE: RangeInclusive<usize> = 1..=65_536;
-/// A side that may be left out with 0.
+/// A side, or 0 for none.
 pub(crate) const SIDE_OR_NONE: RangeInclusive<usize> = 0..=65_536;
-/// How often something is done.
+/// A number of repetitions.
 pub(crate) const ROUNDS: RangeInclusive<usize> = 1..=10_000;
-/// The values of one layer.
+/// The number of values of one layer.
 pub(crate) const VALUES: RangeInclusive<usize> = 1..=1 << 32;
 /// Optimizer steps.
 pub(crate) const STEPS: RangeInclusive<usize> = 0..=1 << 40;

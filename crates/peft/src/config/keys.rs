@@ -70,7 +70,7 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
 /// The keys of a configuration without the shared ones.
 ///
 /// # Panics
-/// If the configuration does not serialise to a JSON object: an error of the programmer's.
+/// If the configuration does not serialise to a JSON object, which is a programming error.
 pub(super) fn own_keys<T: Serialize>(config: &T) -> Map<String, Value> {
     match serde_json::to_value(config) {
         Ok(Value::Object(map)) => map,

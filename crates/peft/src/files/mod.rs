@@ -21,17 +21,17 @@ use crate::{Method, PeftError, Result};
 pub const CONFIG_NAME: &str = "adapter_config.json";
 /// The name of the file with an adapter's tensors.
 pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
-/// The name of the file with what is trained, where the adapter's file holds only what it makes;
-/// PEFT has no such file, and takes no notice of it.
+/// The name of the file with the trained tensors, where the adapter's own file holds only what they
+/// make. PEFT has no such file, and ignores it.
 pub const TRAINING_NAME: &str = "adapter_training.safetensors";
 /// What PEFT puts before the path of a layer.
 pub(crate) const PREFIX: &str = "base_model.model.";
 /// What PEFT puts before a tensor that all layers share.
 pub(crate) const SHARED_PREFIX: &str = "base_model.";
-/// PyTorch's own format, which is not read: it can hold any program.
+/// PyTorch's own format. It is not read, because it can contain any program.
 const TORCH_WEIGHTS_NAME: &str = "adapter_model.bin";
 
-/// Writes an adapter's two files into a folder, which is made where there is none.
+/// Writes an adapter's two files into a folder, which is made if it is missing.
 ///
 /// # Errors
 /// If a file cannot be written.

@@ -2,7 +2,7 @@
 
 use crate::AnyParam;
 
-/// Something that is saved of an adapter.
+/// A tensor that is saved with an adapter.
 pub(crate) struct Entry<'a> {
     /// Its key in the file.
     pub key: &'a str,
@@ -13,7 +13,7 @@ pub(crate) struct Entry<'a> {
     pub repeated: bool,
     /// Whether it is the base's and trained with the adapter.
     pub of_base: bool,
-    /// Of a method's tensor, the path of its layer and its name.
+    /// For a tensor of the method: the path of its layer, and its name.
     pub tensor: Option<(&'a str, &'a str)>,
 }
 

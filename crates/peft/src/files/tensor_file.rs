@@ -16,7 +16,8 @@ use crate::{PeftError, Result};
 /// The tensors of a safetensors file as 32-bit floats, by key.
 ///
 /// # Errors
-/// If the file is missing, truncated, lies in its header, or holds anything but F32, F16 or BF16.
+/// If the file is missing or truncated, its header is wrong, or it holds anything but F32, F16 or
+/// BF16.
 pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|source| PeftError::io(path, source))?;
     let file = SafeTensors::deserialize(&bytes)
@@ -71,10 +72,10 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
     atomic::write(path, &bytes).map_err(|source| PeftError::io(path, source))
 }
 
-/// The transposed of a matrix of 32-bit floats.
+/// The transpose of a matrix of 32-bit floats.
 ///
 /// # Panics
-/// If the data are no matrix of 32-bit floats.
+/// If the data are not a matrix of 32-bit floats.
 pub fn transpose(data: TensorData) -> TensorData {
     let [rows, columns] = [data.shape()[0], data.shape()[1]];
     let values = data.as_slice::<f32>().expect("f32 values");

@@ -80,12 +80,12 @@ pub trait LayerInput: Clone {
     /// The number of positions.
     fn tokens(&self) -> usize;
 
-    /// The width of the activations, `d_in`; nothing of ids.
+    /// The width of the activations, `d_in`; `None` for ids.
     fn width(&self) -> Option<usize> {
         None
     }
 
-    /// The activations `[tokens, d_in]`; nothing of ids.
+    /// The activations `[tokens, d_in]`; `None` for ids.
     fn activations(&self) -> Option<Tensor<2>> {
         None
     }
@@ -144,8 +144,8 @@ pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tenso
     });
 }
 
-/// The parts that do not differ between layers with a `weight` and a `bias`, which may be optional
-/// and have names of its own.
+/// What layers with a weight and a bias have in common. The bias may be optional, and the fields
+/// may have other names.
 macro_rules! weight_and_bias {
     () => {
         fn bias(&self) -> Option<Tensor<1>> {
@@ -191,7 +191,7 @@ macro_rules! weight_and_bias {
     };
 }
 
-/// The same of layers that have a `weight` and no more.
+/// The same for layers that have only a weight.
 macro_rules! weight_alone {
     () => {
         fn visit_params(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {

@@ -1,4 +1,4 @@
-//! PyTorch's `LayerNorm`, with its epsilon in sight.
+//! PyTorch's `LayerNorm`, whose epsilon can be read.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn;
@@ -8,9 +8,9 @@ use burn_peft_kernels::layer_norm;
 use crate::layers::base_layer::{replace, weight_and_bias};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
-/// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis
-/// (arXiv 1607.06450). Burn's own `LayerNorm` tells nobody its epsilon, which PEFT prints and
-/// the one-pass kernel needs.
+/// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis (arXiv 1607.06450).
+/// Burn's own `LayerNorm` does not show its epsilon, which PEFT prints and the one-pass kernel
+/// needs.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     /// The scale, `[d]`.
@@ -35,7 +35,7 @@ pub(super) fn printed(epsilon: f64) -> String {
 }
 
 impl LayerNorm {
-    /// The norm of rows of `d` values that changes neither scale nor mean yet.
+    /// A norm of rows of `d` values with scale 1 and shift 0.
     pub fn new(d: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: Initializer::Ones.init([d], device),
@@ -127,7 +127,7 @@ impl BaseLayer for nn::LayerNorm {
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
         let mut layer = self.clone();
-        // The norm keeps its epsilon to itself; its parameters may be any tensors.
+        // The norm's epsilon is private, so the norm is cloned; its parameters may be any tensors.
         layer.gamma = Param::initialized(self.gamma.id, weight.squeeze_dim(0));
         if let (Some(beta), Some(bias)) = (&mut layer.beta, bias) {
             *beta = Param::initialized(beta.id, bias);

@@ -1,4 +1,4 @@
-//! The root-mean-square norm of Llama and its kin.
+//! The root-mean-square norm of Llama and its relatives.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};

@@ -86,7 +86,7 @@ pub trait AtModel: Method {
 
 /// A method at one model: what [`AtModel::model_method`] gives.
 pub trait ModelMethod: Debug + Send + Sync {
-    /// The tensors the method adds. A key of theirs is a whole key of `adapter_model.safetensors`.
+    /// The tensors that the method adds. Their keys are whole keys of `adapter_model.safetensors`.
     /// `embeddings` gives the table of the model's token embeddings, `[vocab, token_dim]`.
     fn tensors(&self, embeddings: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec>;
 
@@ -108,7 +108,7 @@ pub trait ModelMethod: Debug + Send + Sync {
     fn describe(&self) -> Tree;
 }
 
-/// The error of a method that a model, or a layer, has no place for.
+/// The error for a method that acts at the model, where the model has no place for it.
 pub(crate) fn no_place(peft_type: &str, model_type: &str) -> PeftError {
     let model = match model_type {
         "" => "this model".to_string(),
@@ -124,7 +124,7 @@ pub(crate) fn no_place(peft_type: &str, model_type: &str) -> PeftError {
     }
 }
 
-/// Checks that a method and the model mean the same size.
+/// Checks a size that a configuration gives against the model's.
 pub(crate) fn same_size(key: &str, given: Option<usize>, model: usize) -> Result<usize> {
     match given {
         Some(given) if given != model => Err(PeftError::value(

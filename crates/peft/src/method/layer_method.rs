@@ -9,10 +9,10 @@ use crate::{LayerKind, Result, TensorSpec, Tensors};
 
 /// A method at one layer.
 pub trait LayerMethod: Debug + Send + Sync {
-    /// What PEFT calls the adapted layer by, before the dot: `lora` in `lora.Linear`.
+    /// PEFT's name of the adapted layer up to the dot: `lora` in `lora.Linear`.
     fn prefix(&self) -> &str;
 
-    /// What PEFT calls the adapted layer: `lora.Linear`.
+    /// PEFT's name of the adapted layer: `lora.Linear`.
     fn layer_name(&self, kind: LayerKind) -> String {
         let kind = match kind {
             LayerKind::Conv1D => LayerKind::Linear,
@@ -38,8 +38,8 @@ pub trait LayerMethod: Debug + Send + Sync {
         false
     }
 
-    /// What an output layer tied to this embedding sees of its weight, `[vocab, d]`. As in PEFT,
-    /// most methods act on the embedding only.
+    /// The weight `[vocab, d]` that an output layer tied to this embedding uses. As in PEFT, most
+    /// methods act on the embedding only.
     fn tied_weight(&self, _tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         weight
     }
@@ -127,8 +127,7 @@ pub const AS_THE_LAYER: &str = "a copy of the layer";
 pub struct Split {
     /// The values by the names of the tensors, in the shapes of the file.
     pub tensors: Vec<(&'static str, TensorData)>,
-    /// The weight `[d_in, d_out]` that the layer has as long as the adapter is attached, where it
-    /// is another one.
+    /// The layer's weight `[d_in, d_out]` while the adapter is attached, if the method changes it.
     pub weight: Option<Tensor<2>>,
 }
 

@@ -29,8 +29,8 @@ use crate::{LayerInfo, PeftError, Result};
 ///
 /// A method is one file: its configuration (the keys of `adapter_config.json`) and, through
 /// [`layer`](Self::layer), what it does at one layer. Attaching, freezing, counting, printing,
-/// merging, saving and loading never ask which method they deal with. What few methods do is asked
-/// through traits of its own: [`Steps`], [`AtModel`], [`AtEmbeddings`], [`TakesWeight`].
+/// merging, saving and loading never ask which method they deal with. What only a few methods do is
+/// asked through traits of their own: [`Steps`], [`AtModel`], [`AtEmbeddings`], [`TakesWeight`].
 pub trait Method: Debug + Send + Sync {
     /// The name in `adapter_config.json`, such as `LORA`.
     fn peft_type(&self) -> &str;
@@ -44,8 +44,7 @@ pub trait Method: Debug + Send + Sync {
     /// The same configuration with other common keys.
     fn with_common(&self, common: CommonConfig) -> Arc<dyn Method>;
 
-    /// The configuration as it is kept once attached to `layers`: with the layers that it means
-    /// spelled out in the common keys.
+    /// The configuration as it is kept once it is attached to `layers`, which `common` names.
     fn attached(&self, common: CommonConfig, _layers: &[&LayerInfo]) -> Arc<dyn Method> {
         self.with_common(common)
     }
@@ -53,7 +52,7 @@ pub trait Method: Debug + Send + Sync {
     /// All keys, as `adapter_config.json` holds them.
     fn to_json(&self) -> Map<String, Value>;
 
-    /// Keys that say nothing where nobody sets them: those of variants, which PEFT fills in.
+    /// Keys that a file has only if they are set: those of variants, whose defaults PEFT fills in.
     fn optional_keys(&self) -> Vec<&'static str> {
         Vec::new()
     }
@@ -71,9 +70,9 @@ pub trait Method: Debug + Send + Sync {
         layer.kind.is_linear()
     }
 
-    /// The configuration with what it leaves to the model filled in, before it is attached to one
-    /// of this type with these layers; nothing where it is complete. The layers to adapt have
-    /// [`default_target_modules`](Self::default_target_modules).
+    /// The configuration with the values that depend on the model filled in, before it is attached
+    /// to a model of this type with these layers; `None` if nothing is missing. The layers to adapt
+    /// have [`default_target_modules`](Self::default_target_modules).
     ///
     /// # Errors
     /// If the model has no answer.
@@ -135,13 +134,14 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
-    /// The way back, if the method can take a part of the base's weights.
+    /// The conversion of an adapter that took a part of the base's weights, if the method can take
+    /// one.
     fn takes_weight(&self) -> Option<&dyn TakesWeight> {
         None
     }
 }
 
-/// What the optional traits answer, and what holds for a method that has none of them.
+/// What the optional traits answer, or else the answer for a method without them.
 impl dyn Method + '_ {
     /// Whether the method acts at the model and not at layers.
     pub fn acts_at_model(&self) -> bool {

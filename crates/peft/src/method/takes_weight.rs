@@ -15,8 +15,9 @@ pub type StateDict = Vec<(String, TensorData)>;
 ///
 /// [`LayerMethod::split`]: crate::LayerMethod::split
 pub trait TakesWeight: Method {
-    /// An adapter that does on the untouched base what `now` does on one that gave a part of its
-    /// weights to the adapter `initial`, both by the keys of the file; with its configuration.
+    /// The configuration and tensors of an adapter that does to the untouched base what `now` does
+    /// to the base that lost a part of its weights to `initial`. All tensors are by their keys in
+    /// the file.
     ///
     /// # Errors
     /// If the two do not fit, or this adapter has taken nothing.

@@ -17,14 +17,14 @@ pub struct TensorSpec {
     pub init: Init,
     /// Whether it is trained.
     pub trainable: bool,
-    /// Whether it is a parameter, which is counted, and no buffer.
+    /// Whether it is a parameter, which is counted, or a buffer, which is not.
     pub parameter: bool,
-    /// Whether it is one and the same tensor in all layers of the adapter. In the file it stands
-    /// once, under `base_model.` and its key.
+    /// Whether all layers of the adapter share it. The file has it once, under `base_model.` and
+    /// its key.
     pub shared: bool,
-    /// Whether a shared tensor stands in the file under every layer too, as PEFT writes some.
+    /// Whether the file has a shared tensor under every layer too, as PEFT writes some.
     pub in_layers: bool,
-    /// Whether it stands in the file at all.
+    /// Whether the file has it at all.
     pub saved: bool,
     /// The key under which the file holds it a second time, at the output layer tied to this
     /// embedding, and whether transposed.

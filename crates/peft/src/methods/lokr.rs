@@ -222,7 +222,7 @@ impl LayerMethod for LoKrLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        // Nothing learns but what is zero, until it is not.
+        // Only the tensor that is zero has a gradient at first; the others wait for it.
         let zero = match &self.init {
             InitWeights::Named(_) => self.w2.zero(1),
             InitWeights::Flag(_) => self.w1.zero(0),

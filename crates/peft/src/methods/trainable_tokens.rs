@@ -226,7 +226,7 @@ impl TokensLayer {
     fn replaced(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         let rows = tensors.matrix(NAME);
         let indices = self.indices(&weight.device());
-        // Through zero, since select_assign adds: the result is the row to the last bit.
+        // The rows are set to zero first, since select_assign adds: the result is exact.
         let [vocab, _] = weight.dims();
         let kept = Tensor::<1>::ones([vocab], &weight.device()).select_assign(
             0,

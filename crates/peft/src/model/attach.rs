@@ -46,8 +46,8 @@ impl<M: BaseModel> PeftModel<M> {
         self.add_adapter_within(adapter_name, config, usize::MAX)
     }
 
-    /// As [`add_adapter`](Self::add_adapter), with at most so many numbers for a file's tensors: a
-    /// file of fewer is another adapter's, which is known before they are made.
+    /// As [`add_adapter`](Self::add_adapter), for a file with so many numbers: a configuration that
+    /// needs more is refused before its tensors are made.
     pub(crate) fn add_adapter_within(
         &mut self,
         adapter_name: &str,
@@ -174,7 +174,7 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Makes the tensors that an adapter's layers share one again, after the first was loaded.
+    /// Gives all layers the first layer's tensor again where they share one, after it was loaded.
     pub(crate) fn share_tensors(&mut self, adapter_name: &str) {
         let mut adapters = Vec::new();
         self.visit_slots(|_, slot| adapters.extend(slot.adapter(adapter_name).cloned()));
@@ -206,7 +206,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// Takes what a file's tensors at a layer need from the numbers it has.
+/// Subtracts the numbers that a layer's saved tensors need from those that the file has.
 pub(crate) fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Result<()> {
     for spec in specs.iter().filter(|spec| spec.saved && !spec.shared) {
         let sides = spec.shape.iter();
@@ -222,7 +222,7 @@ pub(crate) fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Re
     Ok(())
 }
 
-/// Makes the tensors that all layers of an adapter share one and the same, the first layer's.
+/// Gives every layer of an adapter the first layer's tensor where all share one.
 pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
     let mut first: IndexMap<Cow<'static, str>, AdapterTensor> = IndexMap::new();
     for adapter in adapters {

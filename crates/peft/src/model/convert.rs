@@ -134,7 +134,7 @@ fn taken(slot: &dyn crate::Slot, adapter: &str) -> Option<Tensor<2>> {
     Some(originals[index].1.clone() - left)
 }
 
-/// A layer's factors and the squared norms of what they lack, and of all.
+/// A layer's factors, and the squared norms of what they leave out and of the whole change.
 struct Layer {
     factors: [TensorData; 2],
     lost: f64,
@@ -179,7 +179,7 @@ fn layer(
     {
         return Err("it changes the layer's bias, which LoRA cannot".into());
     }
-    // Of what it took from the weight when it was attached, the base has nothing in it.
+    // Counted from the untouched base, which still has the part that the adapter took.
     let delta = match taken(slot, adapter.name()) {
         Some(taken) => merged.without_autodiff() - weight - taken.without_autodiff(),
         None => merged.without_autodiff() - weight,

@@ -1,11 +1,11 @@
-//! Everything that is saved of an adapter, by its keys in PEFT's file.
+//! Every tensor that is saved with an adapter, by its keys in PEFT's file.
 
 use crate::config::Bias;
 use crate::files::{Entry, PREFIX, SHARED_PREFIX};
 use crate::{BaseModel, PeftModel};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Calls `visit` with everything that is saved of an adapter.
+    /// Calls `visit` with every tensor that is saved with an adapter.
     pub(crate) fn visit_adapter(&mut self, adapter_name: &str, mut visit: impl FnMut(Entry<'_>)) {
         let bias = self
             .peft_config
@@ -57,7 +57,7 @@ impl<M: BaseModel> PeftModel<M> {
                 let key = format!("{PREFIX}{path}.{name}");
                 visit(Entry::new(&key, param, kind.is_transposed(name)));
                 if name == "bias" && bias == Some(Bias::All) {
-                    // PEFT takes every key that ends so.
+                    // PEFT saves every key that ends with `bias`.
                     let key = format!("{PREFIX}{path}.modules_to_save.bias");
                     visit(Entry::repeated(&key, param));
                 }
@@ -77,7 +77,7 @@ impl<M: BaseModel> PeftModel<M> {
                     if name == "bias" {
                         let key = format!("{PREFIX}{path}{base}.bias");
                         visit(Entry {
-                            // The copy's is the one that is trained.
+                            // The copy's bias is the trained one.
                             repeated: is_saved,
                             of_base: !is_saved,
                             ..Entry::new(&key, param, false)

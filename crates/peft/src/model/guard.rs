@@ -1,4 +1,4 @@
-//! The guard of the first training step: every trainable tensor learns.
+//! A check in the first training step: every trainable tensor has a gradient.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -47,8 +47,8 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// Checks that every trainable tensor of a model has a gradient, and one that is not all zero
-/// where the maths says so: of LoRA, `lora_A` has none as long as `lora_B` is zero.
+/// Checks that every trainable tensor of a model has a gradient that is not all zero. A tensor that
+/// has to wait is left out: LoRA's `lora_A` has none while `lora_B` is zero.
 ///
 /// Reads each gradient once; meant for the first step of a run.
 ///

@@ -1,4 +1,4 @@
-//! Another adapter's values in the place of those there are.
+//! Replaces an adapter's values by those of a saved one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 impl<M: BaseModel> PeftModel<M> {
     /// Puts the values of a saved adapter into one of the model's, without rebuilding anything
     /// (PEFT's `hotswap_adapter`): parameters keep their identities, what is active and trained
-    /// stays so. The scaling and all else of the method is the saved one's.
+    /// stays so. The scaling and everything else about the method are the saved adapter's.
     ///
     /// # Errors
     /// If there is no adapter of this name, if it is merged, if the saved one is of another
@@ -65,7 +65,7 @@ impl<M: BaseModel> PeftModel<M> {
                 methods.insert(layer.path.clone(), method);
             }
         }
-        // Of one configuration, the two have taken the same of the weights.
+        // Two adapters of one configuration have taken the same part of the weights.
         if new.with_common(old.common().clone()).to_json() != old.to_json() {
             self.check_residuals(adapter_name, &methods)?;
         }

@@ -112,7 +112,7 @@ impl<M: BaseModel> PeftModel<M> {
     ) -> Result<()> {
         let mut path = directory.join(WEIGHTS_NAME);
         if let Some((key, _)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
-            // What makes the output lies in a file of its own.
+            // The tensors that make the output are in a file of their own.
             tensors.swap_remove(key);
             path = directory.join(TRAINING_NAME);
             tensors.extend(read_tensors(&path)?);
@@ -156,7 +156,8 @@ impl<M: BaseModel> PeftModel<M> {
         }
         match biases {
             (_, without) if without.is_empty() => {}
-            // PEFT has long not saved those of `lora_only`, and keeps the base's as well.
+            // For a long time PEFT did not save the biases of `lora_only`, and it keeps the base's
+            // as well.
             (0, without) => tracing::warn!(
                 "{}: the configuration trains biases of the base, but the file holds none of \
                  the {} (first {}): those of the model stay",
@@ -180,8 +181,8 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// The configuration of an adapter that is loaded: one that acts at the model is made as it was
-/// trained only if it is to be trained and the folder holds what it takes.
+/// The configuration of an adapter that is loaded. One that acts at the model is set up for
+/// training only if it is to be trained and the folder has the tensors for it.
 fn config_to_load(directory: &Path, is_trainable: bool) -> Result<Arc<dyn Method>> {
     let config = read_config(directory)?;
     if !config.acts_at_model() {
@@ -192,8 +193,8 @@ fn config_to_load(directory: &Path, is_trainable: bool) -> Result<Arc<dyn Method
     Ok(config.with_common(common))
 }
 
-/// How many numbers an adapter may have whose file holds these tensors: enough for an error that
-/// tells which of them does not fit.
+/// The most numbers that the adapter of a file with these tensors may have: enough for a later
+/// error to name the tensor that does not fit.
 fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize {
     const ROOM: usize = 1 << 20;
     let numbers: usize = tensors.values().map(TensorData::num_elements).sum();
@@ -202,7 +203,7 @@ fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize
     ROOM + 2 * (numbers + training)
 }
 
-/// What is wrong where tensors are missing or nothing takes them.
+/// What is wrong if tensors are missing or left over.
 fn unfitting(missing: &[String], left: &IndexMap<String, TensorData>) -> Option<String> {
     let list = |count: usize, keys: Vec<&str>, what: &str| {
         let verb = if count == 1 { "is" } else { "are" };

@@ -14,9 +14,9 @@ impl<M: BaseModel> PeftModel<M> {
     /// Puts the active adapters into the weights, so that they cost nothing to run.
     ///
     /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
-    /// `safe_merge`, merged weights have to be finite. The weights of a quantised base are quantised
-    /// again, as PEFT does, which rounds what is merged: merge into the full-precision base for a
-    /// model that says what was trained.
+    /// `safe_merge`, merged weights have to be finite. The weights of a quantised base are
+    /// quantised again, as PEFT does, which rounds the result; merge into the full-precision base
+    /// to avoid that.
     ///
     /// # Errors
     /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.

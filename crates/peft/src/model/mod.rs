@@ -146,7 +146,7 @@ impl<M: BaseModel> PeftModel<M> {
         &self.peft_config
     }
 
-    /// Changes the keys that are no part of the maths, such as `base_model_name_or_path`.
+    /// Changes keys that do not affect the computation, such as `base_model_name_or_path`.
     ///
     /// # Errors
     /// If there is no adapter of this name.
@@ -213,8 +213,8 @@ impl<M: BaseModel> PeftModel<M> {
         layers(&self.base_model)
     }
 
-    /// Whether an adapter acts at layers, or could: whether the model stands in one of PEFT's
-    /// wrappers, which shows in names.
+    /// Whether some adapter acts at layers, or there is no adapter. PEFT wraps the model then,
+    /// which shows in the names of its parameters.
     pub(crate) fn acts_at_layers(&self) -> bool {
         self.model_adapters.len() < self.peft_config.len() || self.peft_config.is_empty()
     }

@@ -57,7 +57,7 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
         });
         for adapter in slot.adapters() {
             for tensor in adapter.tensors().iter() {
-                // Buffers are known, and not listed; what layers share is listed once.
+                // Buffers are not listed, and a tensor that layers share is listed once.
                 let is_new = known.insert(tensor.param().id());
                 if !is_new || !tensor.spec().parameter {
                     continue;

@@ -29,8 +29,9 @@ pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
 /// Keeps the frozen weights of linear layers quantised, but the output embedding's; products
 /// give 32-bit values as before. Everything else stays as it is: [`cast_frozen`] takes embeddings.
 ///
-/// Call it when adapters are attached: then those that begin with the weight (PiSSA, OLoRA, LoftQ)
-/// see it exact, and what they leave of it is quantised, as are no trained copies of layers.
+/// Call it once adapters are attached: those that start from the weight (PiSSA, OLoRA, LoftQ) see
+/// it in full precision, and what they leave of it is quantised. Trained copies of layers are not
+/// quantised.
 pub fn quantize_frozen<M: Adaptable>(model: &mut M, quantization: Quantization) {
     let output = model.output_embedding().to_string();
     model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {

@@ -20,7 +20,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// Writes the frozen base as a Burn record (`.bpk`).
     ///
     /// # Errors
-    /// If the file cannot be written, or the base is quantised: codes are no parameters.
+    /// If the file cannot be written, or the base is quantised: codes are not parameters.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut quantized = None;
         self.visit_slots(|path, slot| {
@@ -42,7 +42,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// Loads what [`save_adapter_record`](Self::save_adapter_record) or
     /// [`save_base_record`](Self::save_base_record) has written; the rest stays as it is.
     ///
-    /// The model has to hold the same adapters: a record knows tensors, no configuration.
+    /// The model has to hold the same adapters: a record holds tensors, not their configuration.
     ///
     /// # Errors
     /// If the file is missing or holds tensors that the model does not have.

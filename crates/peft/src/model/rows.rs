@@ -12,8 +12,8 @@ impl<M: BaseModel> PeftModel<M> {
     /// models see to it in `forward_rows`.
     ///
     /// # Errors
-    /// If a name is none of the model's, acts at the model, or if adapters are merged or hold a part
-    /// of the weights.
+    /// If there is no adapter of one of the names, one acts at the model, or adapters are merged or
+    /// hold a part of the weights.
     pub fn for_rows(&self, adapter_names: &[&str]) -> Result<Self> {
         for name in adapter_names.iter().filter(|name| **name != BASE_ROW) {
             let config = self.config(name)?;

@@ -35,7 +35,7 @@ impl<M: BaseModel> PeftModel<M> {
             if !training.is_empty() {
                 write_tensors(&path, training)?;
             } else if path.exists() {
-                // Another adapter's, which would be taken for this one's.
+                // A file of another adapter would be taken for this one's.
                 fs::remove_file(&path).map_err(|source| PeftError::io(&path, source))?;
             }
             write_adapter(&folder, config.as_ref(), tensors)?;
@@ -75,7 +75,7 @@ impl<M: BaseModel> PeftModel<M> {
         tensors
     }
 
-    /// The tensors that make what the file holds, where it does not hold them.
+    /// The tensors from which the file's content is made, where the file does not hold them.
     fn training_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let makers = self.maker_keys(adapter_name);
         let mut tensors = self.all_tensors(adapter_name);
@@ -83,7 +83,7 @@ impl<M: BaseModel> PeftModel<M> {
         tensors
     }
 
-    /// The keys of the tensors that serve only to make what the file holds.
+    /// The keys of the tensors that only serve to make the file's content.
     fn maker_keys(&self, adapter_name: &str) -> Vec<String> {
         let adapter = self.model_adapter(adapter_name);
         let Some(adapter) = adapter.filter(|adapter| adapter.output().is_some()) else {

@@ -29,7 +29,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// Gives the vocabulary the rows that an adapter's file has for it, where it has any.
     ///
     /// # Errors
-    /// If other adapters or the model stand in the way.
+    /// If the model holds other adapters, or cannot resize its vocabulary.
     pub(crate) fn fit_vocabulary(
         &mut self,
         tensors: &IndexMap<String, TensorData>,
@@ -119,7 +119,7 @@ impl<M: BaseModel> PeftModel<M> {
         self.visit_slots_mut(|path, slot| {
             let stored = &mut slot.state_mut().stored;
             stored.retain(|(name, _)| name != adapter_name);
-            // A tied output layer is no slot.
+            // A tied output layer has no slot.
             let of_slot = found.iter().filter(|(_, other, _)| {
                 other == path || (is_tied && path == input && *other == output)
             });

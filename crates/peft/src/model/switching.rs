@@ -63,7 +63,7 @@ impl<M: BaseModel> PeftModel<M> {
             slot.visit_saved_mut(adapter_name, &mut |_, param| {
                 param.set_requires_grad(requires_grad);
             });
-            // Of a layer with a copy the copy's bias is trained.
+            // If a layer has a copy, the copy's bias is trained.
             let trains_all = bias == Some(Bias::All) && !slot.has_saved(adapter_name);
             if trains_all || (bias == Some(Bias::LoraOnly) && adapted) {
                 slot.visit_base_mut(&mut |name, param| {
@@ -73,7 +73,7 @@ impl<M: BaseModel> PeftModel<M> {
                 });
             }
         });
-        // Each layer has made its own of a tensor that all share.
+        // Each layer now has a tensor of its own where all share one.
         self.share_tensors(adapter_name);
     }
 

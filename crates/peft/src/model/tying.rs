@@ -40,7 +40,7 @@ pub(crate) fn tied_weight(model: &impl Adaptable) -> Option<Tensor<2>> {
 }
 
 /// Gives a tied output layer the weight `tied` `[vocab, d]` as its own, where the input embedding
-/// has come to have another one.
+/// now has another one.
 ///
 /// # Errors
 /// If the model cannot untie its output layer.
@@ -79,8 +79,8 @@ pub(crate) fn keep_output(model: &mut impl Adaptable, tied: Tensor<2>) -> Result
 }
 
 /// Gives the output layer of a model with merged adapters a weight of its own, where it is tied to
-/// the input embedding and what is merged there is not meant for it: what a file of the weights
-/// alone has to say.
+/// the input embedding and what is merged there is not meant for it. A file of the weights needs
+/// both.
 ///
 /// # Errors
 /// If the model cannot untie its output layer.
@@ -103,8 +103,8 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// The configuration as it is attached to a model whose output layer is tied, as PEFT does it
     /// (peft/tuners/tuners_utils.py, `_check_tied_modules`): with `ensure_weight_tying` the input
-    /// embedding stands in the place of the output layer; without, an output layer that is named
-    /// is untied. Then the model from before comes along.
+    /// embedding stands in the place of the output layer; without, an output layer that is named is
+    /// untied, and the model from before is returned as well.
     ///
     /// PEFT knows embeddings by the names `embed_tokens` and `lm_head`, so it never ties GPT-2's
     /// `wte`; here the model says which its embeddings are.

@@ -46,8 +46,8 @@ pub enum AdapterParam {
 }
 
 impl Adapter {
-    /// An adapter with its first values, and what it leaves of the layer's weight, if it takes a
-    /// part of it.
+    /// A new adapter with its first values, and what is left of the layer's weight if the adapter
+    /// takes a part of it.
     ///
     /// # Errors
     /// If the method asks for a tensor without axes or with more than four, or cannot make its
@@ -195,7 +195,7 @@ impl AdapterTensor {
         }
     }
 
-    /// The same for a further layer, where layers share it.
+    /// The tensor for a further layer, where all layers share it.
     pub(crate) fn follower(&self) -> Self {
         let mut follower = self.clone();
         if let AdapterParam::Shared(shared) = &self.value {

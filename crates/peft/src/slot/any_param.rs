@@ -12,7 +12,7 @@ pub trait AnyParam {
     fn id(&self) -> ParamId;
     /// The shape, without initialising a lazy parameter.
     fn dims(&self) -> Vec<usize>;
-    /// The parameter once more, with the same values.
+    /// A copy of the parameter with the same values.
     fn share(&self) -> Box<dyn AnyParam>;
     /// The values, on the host.
     fn to_data(&self) -> TensorData;
@@ -24,10 +24,10 @@ pub trait AnyParam {
     /// If the shape differs: callers check it first, to name the tensor and the file.
     fn set_data(&mut self, data: TensorData, transposed: bool);
     /// As [`set_data`](Self::set_data) when the values are first asked for, which may be never:
-    /// until then none are held. They stay in 16 bits where `data` makes such.
+    /// until then none are held. Values that `data` makes in 16 bits stay so.
     ///
     /// # Panics
-    /// If what `data` makes has another shape, then.
+    /// When the values are first asked for, if `data` makes another shape.
     fn set_lazily(&mut self, data: LazyData, transposed: bool) {
         self.set_data(data(), transposed);
     }
@@ -41,8 +41,8 @@ pub trait AnyParam {
     /// Keeps the values in another type, identity and trainable state as they were.
     fn cast(&mut self, dtype: FloatDType);
 
-    /// Lets go of the values, which are kept elsewhere: the shape stays, and every value is NaN,
-    /// so that whoever takes them for the values sees it.
+    /// Releases the values, which are kept elsewhere. The shape stays, and every value is NaN, so
+    /// that using them by mistake shows.
     fn release(&mut self);
 
     /// The number of values.
@@ -75,7 +75,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
             let requires_grad = self.requires_grad();
             Param::initialized(self.id, tensor).set_require_grad(requires_grad)
         } else {
-            // Spares the lazy initialisation of a value that nobody will see.
+            // Avoids the lazy initialisation of a value that nothing uses.
             self.clone().transform_for_load(tensor, self.id)
         };
     }

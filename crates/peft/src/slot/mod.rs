@@ -45,7 +45,7 @@ pub trait Slot {
     fn bias(&self) -> Option<Tensor<1>>;
 
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses, whether adapters
-    /// are merged or not: not all that acts on the embedding is meant for both.
+    /// are merged or not. Some adapters act on the embedding alone.
     fn tied_weight(&self) -> Tensor<2>;
 
     /// The weight as [`weight`](Self::weight), without what is merged into it.
@@ -54,9 +54,8 @@ pub trait Slot {
     /// Replaces the weight `[d_in, d_out]` by one of the same shape, frozen as it was.
     fn set_weight(&mut self, weight: Tensor<2>);
 
-    /// Keeps the frozen weight of a linear layer quantised from here on; what else is set as the
-    /// weight is quantised the same way. Nothing happens to layers of other kinds, and where the
-    /// weight is quantised already.
+    /// Quantises the frozen weight of a linear layer. A weight that is set later is quantised the
+    /// same way. Nothing happens to layers of other kinds, or if the weight is quantised already.
     fn quantize(&mut self, quantization: Quantization);
 
     /// The weight, if it is kept quantised.
@@ -155,11 +154,11 @@ pub struct SlotState {
     pub(crate) tied: Vec<String>,
     /// The adapters whose files have the layer's own weight too, each with a key it has there.
     pub(crate) stored: Vec<(String, String)>,
-    /// What is shown every input of the layer.
+    /// A function that sees every input of the layer.
     pub(crate) probe: Option<Probe>,
     /// The adapter of each row of the batch, in place of the active ones.
     pub(crate) rows: Option<Arc<[String]>>,
-    /// The weight before adapters took a part of it, each with its name.
+    /// The weights from before adapters took a part of them, each with the adapter's name.
     pub(crate) originals: Vec<(String, Tensor<2>)>,
     /// Weight and bias before merging.
     pub(crate) unmerged: Option<(StoredWeight, Option<Tensor<1>>)>,

@@ -1,11 +1,11 @@
-//! What is shown every input of a layer.
+//! A function that sees every input of a layer.
 
 use std::fmt;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-/// What sees the inputs of a layer, `[tokens, d_in]`.
+/// A function that is called with every input of a layer, `[tokens, d_in]`.
 #[derive(Clone)]
 pub(crate) struct Probe(Arc<dyn Fn(Tensor<2>) + Send + Sync>);
 
@@ -15,7 +15,7 @@ impl Probe {
         Self(Arc::new(see))
     }
 
-    /// Shows it an input.
+    /// Calls the function with an input.
     pub fn see(&self, input: Tensor<2>) {
         (self.0)(input);
     }

@@ -1,4 +1,4 @@
-//! A quantised weight where a parameter is asked for.
+//! A quantised weight in the place of a parameter.
 
 use burn::module::ParamId;
 use burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
@@ -47,16 +47,16 @@ impl AnyParam for QuantizedParam {
         false
     }
 
-    /// Nothing: codes are not trained.
+    /// Does nothing: codes are not trained.
     fn set_requires_grad(&mut self, _requires_grad: bool) {}
 
     fn gradient(&self, _gradients: &Gradients) -> Option<TensorData> {
         None
     }
 
-    /// Nothing: the codes are the type it is kept in.
+    /// Does nothing: the weight is kept as codes.
     fn cast(&mut self, _dtype: FloatDType) {}
 
-    /// Nothing: there are no dense values to let go of.
+    /// Does nothing: there are no dense values to release.
     fn release(&mut self) {}
 }

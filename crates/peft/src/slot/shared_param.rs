@@ -23,7 +23,7 @@ pub struct SharedParam {
 }
 
 impl SharedParam {
-    /// For the first place.
+    /// The parameter for the first place.
     pub(crate) fn new(param: Param<Tensor<2>>) -> Self {
         Self {
             param,
@@ -32,7 +32,7 @@ impl SharedParam {
         }
     }
 
-    /// The same for a further place.
+    /// The parameter for a further place.
     pub(crate) fn follower(&self) -> Self {
         Self {
             is_first: false,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl LoraConfig {
-    /// Names what of the first values' keys has no effect on these layers, which it adapts.
+    /// Warns of keys about the first values that have no effect on these layers, which it adapts.
     fn warn_of_start(&self, layers: &[&LayerInfo]) {
         let init = self.init_lora_weights;
         if self.loftq_config.is_some() && init != InitLoraWeights::Loftq {

@@ -43,7 +43,7 @@ impl Drops {
         if self.rank > 0.0 {
             let mut kept = kept(delta.dims()[1], self.rank);
             if self.scaled {
-                // At least one in spirit: all dropped is a change of zero, not of 0 / 0.
+                // If all are dropped, the change is zero and not 0 / 0.
                 let mean = kept.clone().mean_dim(1).clamp_min(1e-6);
                 kept = kept / mean;
             }

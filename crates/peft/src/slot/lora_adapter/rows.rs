@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor};
 use super::LoraAdapter;
 use crate::{BaseLayer, LayerInput, Slot};
 
-/// The name, among those of adapters, of a row without any.
+/// The name that a row without an adapter has in a list of names.
 pub const BASE_ROW: &str = "__base__";
 
 impl<M: BaseLayer> LoraAdapter<M> {
@@ -13,7 +13,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// for the rows of one adapter.
     ///
     /// # Panics
-    /// If the positions are no multiple of the rows.
+    /// If the number of positions is not a multiple of the number of rows.
     pub(crate) fn by_rows<I: LayerInput>(
         &self,
         rows: &[String],
@@ -29,7 +29,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let seq = tokens / rows.len();
         let slot: &dyn Slot = self;
         let acts = |name: &str| slot.adapter(name).is_some() || slot.has_saved(name);
-        // First the rows without.
+        // The rows without an adapter come first.
         let mut names = vec![BASE_ROW];
         for name in rows.iter().filter(|name| acts(name)) {
             if !names.contains(&name.as_str()) {
@@ -50,7 +50,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             outputs.push(of(name, part));
             order.extend(positions);
         }
-        // Back from the order of adapters to that of rows.
+        // Back from the order of the adapters to the order of the rows.
         let mut places = vec![0_i64; tokens];
         for (place, position) in order.into_iter().enumerate() {
             places[position as usize] = place as i64;

@@ -232,7 +232,8 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             self.base_layer = self.active_layer().clone();
             self.quantized = None;
         }
-        // A merged adapter has put back what it took; one that is dropped gives it back here.
+        // A merged adapter has put back the part of the weight that it took. One that is dropped
+        // gives it back here.
         if self.state.merged.is_empty()
             && let Some((_, weight)) = self.state.originals.first()
         {
