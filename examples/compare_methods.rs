@@ -233,6 +233,7 @@ fn data(model: &impl CausalLm, config: &TrainConfig) -> Result<(Examples, Exampl
     let limits = Limits {
         max_positions: model.max_positions(),
         positions_key: model.positions_key(),
+        has_last_position: model.has_last_position(),
         adapter_positions: model.adapter_positions(),
         vocab_size: model.vocab_size(),
     };

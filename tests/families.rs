@@ -13,7 +13,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::{Adaptable, PeftModel, files, tensor_file};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{
-    AutoConfig, AutoModel, CausalLm, KvCache, ModelInput, Pretrained, position_ids,
+    AutoConfig, AutoModel, CausalLm, KvCache, LmBatch, ModelInput, Pretrained, position_ids,
 };
 use burn_peft_train::{TrainingArguments, adamw};
 use serde_json::Value;
@@ -211,6 +211,39 @@ fn gradients_and_eight_training_losses() {
             model = optimizer.step(1e-3, model, gradients);
         }
         close("train_losses", &losses, &case.expected("train_losses"))
+    });
+}
+
+#[test]
+fn gradients_with_checkpoints_and_of_packed_rows() {
+    each(|case| {
+        let model = without_dropout(case.adapted().train());
+        let batch = batch(&case.folder);
+        let of = |gradients: GradientsParams| {
+            let mut found = Vec::new();
+            for parameter in model.named_parameters().iter().filter(|p| p.requires_grad) {
+                let gradient = gradients.get::<2>(parameter.id);
+                found.extend(gradient.into_iter().flat_map(numbers));
+            }
+            found
+        };
+        let loss = model.loss(&batch);
+        let expected = of(GradientsParams::from_grads(loss.clone().backward(), &model));
+        let checkpointed = model.checkpointed_backward(&batch, 1.0).unwrap();
+        close("loss", &numbers(checkpointed.loss), &numbers(loss.clone()))?;
+        close("gradients", &of(checkpointed.gradients), &expected)?;
+
+        // The rows one after the other in a single one.
+        let (ids, [_, seq]) = ints(&case.folder, "input_ids");
+        let (mask, _) = ints(&case.folder, "attention_mask");
+        let (labels, _) = ints(&case.folder, "labels");
+        let kept: Vec<usize> = (0..ids.len()).filter(|&at| mask[at] != 0).collect();
+        let pick = |values: &[i64]| kept.iter().map(|&at| values[at]).collect::<Vec<_>>();
+        let texts: Vec<i64> = kept.iter().map(|at| (at / seq + 1) as i64).collect();
+        let shape = [1, kept.len()];
+        let packed = LmBatch::packed(&pick(&ids), &texts, &pick(&labels), shape, &device());
+        let packed = model.loss(&packed.unwrap());
+        close("packed", &numbers(packed), &numbers(loss))
     });
 }
 

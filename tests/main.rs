@@ -15,6 +15,7 @@ mod eva;
 mod examples;
 mod exit_codes;
 mod families;
+mod family_configs;
 mod first_steps;
 mod foreign_files;
 mod forward_and_merge;

@@ -134,6 +134,7 @@ fn limits() -> Limits {
         max_positions: 64,
         positions_key: "n_positions",
         vocab_size: 300,
+        has_last_position: true,
         adapter_positions: 0,
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_peft::config::TargetModules;
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, Method, PeftModel, Quantization};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel, Quantization};
 use burn_peft_data::{
     DataConfig, Examples, FILE_KINDS, Limits, Shape, Tokenizer, folder_and_split,
 };
@@ -300,14 +301,40 @@ pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokeniz
 pub fn limits(model: &impl CausalLm) -> Limits {
     Limits {
         max_positions: model.max_positions(),
+        has_last_position: model.has_last_position(),
         positions_key: model.positions_key(),
         adapter_positions: model.adapter_positions(),
         vocab_size: model.vocab_size(),
     }
 }
 
-/// The configuration of a new adapter, with the tokens of the text it starts from, if it does.
-pub fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
+/// The configuration of a new adapter on a model: with the tokens of the text it starts from, if it
+/// does, and with all linear layers where nothing says which and PEFT has no default for the family.
+pub fn completed(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method>> {
+    let method = with_init_text(method)?;
+    let family = model.model_type();
+    let is_said = method.common().target_modules.is_some() || method.at_model().is_some();
+    if is_said || method.default_target_modules(family).is_some() {
+        return Ok(method);
+    }
+    let mut takes_linear = false;
+    model.visit_slots(&mut Default::default(), &mut |path, slot| {
+        let layer = slot.info(path, model);
+        takes_linear |= layer.kind == LayerKind::Linear && method.supports(&layer);
+    });
+    if !takes_linear {
+        return Ok(method);
+    }
+    tracing::info!(
+        "target_modules is not given, and PEFT has no default for {family}: all linear layers but \
+         the output layer are adapted (\"all-linear\")"
+    );
+    let mut common = method.common().clone();
+    common.target_modules = Some(TargetModules::Pattern("all-linear".into()));
+    Ok(method.with_common(common))
+}
+
+fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
     let Some(at_model) = method.at_model() else {
         return Ok(method);
     };

@@ -132,7 +132,7 @@ impl DataConfig {
             if max < 2 {
                 return bad("max_length", too_small(max, 2));
             }
-            if max > limits.max_positions {
+            if limits.forbid(max) {
                 let problem = SettingProblem::TooLong { value: max, limits };
                 return bad("max_length", problem);
             }
@@ -192,6 +192,7 @@ mod tests {
             let limits = Limits {
                 max_positions: 1024,
                 positions_key: "n_positions",
+                has_last_position: true,
                 adapter_positions: 0,
                 vocab_size: 50257,
             };

@@ -96,6 +96,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         max_positions: 16,
         positions_key: "n_positions",
+        has_last_position: true,
         adapter_positions: 0,
         vocab_size: 270,
     };

@@ -18,6 +18,7 @@
 //! let limits = Limits {
 //!     max_positions: 64,
 //!     positions_key: "max_position_embeddings",
+//!     has_last_position: true,
 //!     adapter_positions: 0,
 //!     vocab_size: tokenizer.vocab_size(),
 //! };

@@ -269,6 +269,10 @@ impl CausalLm for AutoModel {
         each_model!(self, model => CausalLm::max_positions(model))
     }
 
+    fn has_last_position(&self) -> bool {
+        each_model!(self, model => model.has_last_position())
+    }
+
     fn positions_key(&self) -> &'static str {
         each_model!(self, model => model.positions_key())
     }

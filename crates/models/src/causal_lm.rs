@@ -120,6 +120,12 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 
+    /// Whether there are no positions beyond [`max_positions`](Self::max_positions), as where
+    /// positions are learnt. Rotary ones go on, though the model was not trained for them.
+    fn has_last_position(&self) -> bool {
+        true
+    }
+
     /// What its `config.json` calls [`max_positions`](Self::max_positions).
     fn positions_key(&self) -> &'static str {
         "max_position_embeddings"

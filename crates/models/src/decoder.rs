@@ -378,6 +378,10 @@ impl<D: Decoder> CausalLm for D {
         self.config().common().max_positions
     }
 
+    fn has_last_position(&self) -> bool {
+        self.config().common().has_last_position
+    }
+
     fn positions_key(&self) -> &'static str {
         D::Config::own_name("max_position_embeddings")
     }

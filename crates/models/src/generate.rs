@@ -22,7 +22,7 @@ pub use defaults::GenerationDefaults;
 ///
 /// # Errors
 /// If the prompt is empty, holds an id that the model does not know, or is longer than the
-/// model's positions together with `max_new_tokens`; if a setting is out of its range; if the
+/// model's positions together with `max_new_tokens` where those have an end; if a setting is out of its range; if the
 /// model's logits are not numbers.
 pub fn generate(
     model: &impl CausalLm,
@@ -67,6 +67,14 @@ fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()>
         InputError::EmptyPrompt
     } else if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
         InputError::UnknownToken { id, vocab_size }
+    } else if !model.has_last_position() {
+        if tokens.saturating_add(new) > max_positions {
+            tracing::warn!(
+                "a prompt of {tokens} tokens and max_new_tokens {new} go beyond the {max_positions} \
+                 positions that the model was trained for: what it says there may be poor"
+            );
+        }
+        return Ok(());
     } else if tokens >= max_positions {
         InputError::PromptTooLong {
             tokens,

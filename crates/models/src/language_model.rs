@@ -115,6 +115,10 @@ impl CausalLm for LanguageModel {
         either!(self, model => model.max_positions())
     }
 
+    fn has_last_position(&self) -> bool {
+        either!(self, model => model.has_last_position())
+    }
+
     fn positions_key(&self) -> &'static str {
         either!(self, model => model.positions_key())
     }

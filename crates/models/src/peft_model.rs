@@ -109,6 +109,10 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         self.extra_positions()
     }
 
+    fn has_last_position(&self) -> bool {
+        self.get_base_model().has_last_position()
+    }
+
     fn max_positions(&self) -> usize {
         let positions = self.get_base_model().max_positions();
         positions.saturating_sub(self.extra_positions())

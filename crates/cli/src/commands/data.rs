@@ -117,6 +117,7 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
         let config = config.common();
         let limits = Limits {
             max_positions: config.max_positions,
+            has_last_position: config.has_last_position,
             positions_key,
             adapter_positions: 0,
             vocab_size: config.vocab_size,
@@ -126,6 +127,7 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     let tokenizer = given.map(open_tokenizer).transpose()?;
     let limits = Limits {
         max_positions: usize::MAX,
+        has_last_position: true,
         positions_key: "max_position_embeddings",
         adapter_positions: 0,
         // Token ids of a file are fine whatever they are, where no model is named.
@@ -177,7 +179,7 @@ impl Report<'_> {
     fn too_long(&self) -> usize {
         let lengths = self.lengths.iter();
         lengths
-            .filter(|length| **length > self.limits.max_positions)
+            .filter(|length| self.limits.forbid(**length))
             .count()
     }
 

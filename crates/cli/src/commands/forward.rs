@@ -187,7 +187,7 @@ impl Rows {
     fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
         let (place, limits) = (self.file.display(), limits(model));
         ensure!(
-            self.seq <= limits.max_positions,
+            !limits.forbid(self.seq),
             "{place}: input_ids has rows of {} tokens, more than {}",
             self.seq,
             limits.positions()

@@ -211,7 +211,10 @@ fn answer(
     show: &mut dyn FnMut(&str) -> Result<bool>,
 ) -> Result<Answer> {
     let prompt = encode_prompt(tokenizer, &request.args.prompt)?;
-    let space = model.max_positions().saturating_sub(prompt.len());
+    let space = match model.has_last_position() {
+        true => model.max_positions().saturating_sub(prompt.len()),
+        false => usize::MAX,
+    };
     let settings = request.settings(prompt.len(), space);
     let start = Instant::now();
     let (token_ids, text) = stream(model, tokenizer, &prompt, &settings, show)?;

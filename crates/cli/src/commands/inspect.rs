@@ -12,7 +12,7 @@ use burn_peft_files::read_text;
 use burn_peft_models::{AutoModel, LanguageModel};
 use serde_json::json;
 
-use crate::loading::{ModelArgs, find_model, load_adapter, load_model, with_init_text};
+use crate::loading::{ModelArgs, completed, find_model, load_adapter, load_model};
 use crate::output::{emit, say, say_json};
 
 const EXAMPLE: &str = "\
@@ -80,7 +80,7 @@ fn preview(model: AutoModel, path: &Path) -> Result<PeftModel<AutoModel>> {
     // As it is trained, though the file may be one that was saved.
     let mut common = config.common().clone();
     common.inference_mode = false;
-    let config = with_init_text(config.with_common(common))?;
+    let config = completed(config.with_common(common), &model)?;
     Ok(PeftModel::new(model, DEFAULT_ADAPTER, config)?)
 }
 

@@ -74,7 +74,8 @@ impl RowEncoder<'_> {
         } = labelled;
         let max = self.max_length.unwrap_or(self.limits.max_positions);
         let truncated = input_ids.len() > max && !self.document;
-        if truncated && self.max_length.is_none() {
+        let is_too_long = truncated && self.max_length.is_none();
+        if is_too_long && self.limits.has_last_position {
             let (place, length) = (place.into(), input_ids.len());
             return Err(DataError::TooLong {
                 place,
@@ -87,6 +88,8 @@ impl RowEncoder<'_> {
             (_, 0) => Dropped::Unlearnt,
             _ => Dropped::Cut,
         };
+        // What nobody said to cut stays whole.
+        let max = if is_too_long { input_ids.len() } else { max };
         if truncated {
             input_ids.truncate(max);
             labels.truncate(max);
@@ -104,7 +107,7 @@ impl RowEncoder<'_> {
         if encoded.examples.len() == before {
             encoded.dropped.get_or_insert(dropped);
         }
-        encoded.truncated |= truncated;
+        encoded.truncated |= truncated && !is_too_long;
         Ok(())
     }
 
@@ -152,6 +155,7 @@ mod tests {
             limits: Limits {
                 max_positions: 16,
                 positions_key: "n_positions",
+                has_last_position: true,
                 adapter_positions: 0,
                 vocab_size: 270,
             },

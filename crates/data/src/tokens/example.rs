@@ -19,6 +19,8 @@ pub struct Example {
 pub struct Limits {
     /// The longest sequence.
     pub max_positions: usize,
+    /// Whether longer ones are impossible. Otherwise the model was not trained for them.
+    pub has_last_position: bool,
     /// What the model's `config.json` calls the longest sequence.
     pub positions_key: &'static str,
     /// The positions of the model that an adapter takes, which are not among these.
@@ -28,6 +30,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whether no sequence can be so long.
+    pub fn forbid(&self, length: usize) -> bool {
+        self.has_last_position && length > self.max_positions
+    }
+
     /// How errors call the longest sequence: `the model's max_position_embeddings 128`.
     pub fn positions(&self) -> String {
         let (left, taken) = (self.max_positions, self.adapter_positions);

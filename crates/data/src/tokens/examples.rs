@@ -175,7 +175,15 @@ impl Examples {
         let multiple = self.pad_to_multiple_of.unwrap_or(1);
         let longest = self.longest_sequence();
         let width = longest.next_multiple_of(multiple);
-        if width <= limits.max_positions {
+        if longest > limits.max_positions && !limits.has_last_position {
+            tracing::warn!(
+                "{}: a sequence has {longest} tokens, more than {}, for which it was trained: what \
+                 it learns there may be poor; data.max_length cuts longer ones",
+                self.file,
+                limits.positions()
+            );
+        }
+        if !limits.forbid(width) {
             return Ok(());
         }
         let problem = SettingProblem::Padding {

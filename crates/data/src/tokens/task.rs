@@ -195,6 +195,7 @@ mod tests {
         let limits = Limits {
             max_positions: 16,
             positions_key: "n_positions",
+            has_last_position: true,
             adapter_positions: 0,
             vocab_size: 270,
         };

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::layout::MlpPart;
 use super::{DenseForCausalLM, Family, Keys, Switches};
 use crate::auto::FAMILIES;
 use crate::config::{CommonConfig, ModelConfig};
+use crate::parts::Activation;
 
 /// The `config.json` of a model of any of the families that are one decoder with other switches.
 /// Keys are kept as they were and written back.
@@ -124,14 +126,12 @@ impl ModelConfig for DenseConfig {
 
     fn check(&self) -> Result<(), String> {
         let switches = self.switches();
-        match switches
-            .ropes
-            .iter()
-            .find(|rope| rope.dim > switches.head_dim)
-        {
-            Some(rope) => Err(format!("{} values of a head cannot be rotated", rope.dim)),
-            None => Ok(()),
+        let layout = &switches.layout;
+        let gated = layout.mlp_has(MlpPart::Gate) || layout.mlp_has(MlpPart::GateUp);
+        if gated && switches.activation == Activation::Xielu {
+            return Err("hidden_act = \"xielu\" is not supported beside a gate".into());
         }
+        Ok(())
     }
 
     fn prefix(&self) -> Cow<'static, str> {

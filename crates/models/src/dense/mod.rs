@@ -19,5 +19,5 @@ pub use keys::Keys;
 pub use layout::Layout;
 pub use mlp::Mlp;
 pub use model::{DenseForCausalLM, DenseModel, Rotary};
-pub use rotary::{rope, rope_with};
+pub use rotary::{ROPE_KEYS, RopeKeys, rope};
 pub use switches::{Family, Layer, QueryGrowth, Switches};

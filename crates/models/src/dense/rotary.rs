@@ -11,29 +11,32 @@ type Result<T> = std::result::Result<T, String>;
 /// The layer types that `rope_parameters` may have a table for.
 const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
 
+/// The keys of a family that say something of its rotary embedding.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeKeys {
+    /// The base of the wavelengths, where `rope_parameters` does not say it.
+    pub theta: &'static str,
+    /// How much of a head is turned, where `rope_parameters` does not say it.
+    pub share: &'static str,
+    /// Whether `rope_scaling` is meant for these layers.
+    pub scaled: bool,
+}
+
+/// The keys of most families.
+pub const ROPE_KEYS: RopeKeys = RopeKeys {
+    theta: "rope_theta",
+    share: "partial_rotary_factor",
+    scaled: true,
+};
+
 /// The rotary embedding of heads `head_dim` wide in layers of a kind, which says what to take where
 /// the file has a table for each.
 ///
 /// # Errors
 /// A key with a value of the wrong type or that makes no sense; an unknown `rope_type`.
-pub fn rope(keys: &Keys, kind: &str, head_dim: usize) -> Result<Rope> {
-    rope_with(keys, kind, head_dim, true, "rope_theta")
-}
-
-/// As [`rope`], for families that scale some layers only (`scaled` says whether these are) or have
-/// another key for the base of some.
-///
-/// # Errors
-/// As [`rope`].
-pub fn rope_with(
-    keys: &Keys,
-    kind: &str,
-    head_dim: usize,
-    scaled: bool,
-    theta_key: &str,
-) -> Result<Rope> {
+pub fn rope(keys: &Keys, names: RopeKeys, kind: &str, head_dim: usize) -> Result<Rope> {
     let empty = Map::new();
-    let old = keys.object_if("rope_scaling")?.filter(|_| scaled);
+    let old = keys.object_if("rope_scaling")?.filter(|_| names.scaled);
     let given = keys.object_if("rope_parameters")?;
     let nested = match &given {
         Some(given) if KINDS.iter().any(|kind| given.get(kind).is_some()) => {
@@ -47,31 +50,32 @@ pub fn rope_with(
     };
     let none = Keys::new(&empty, "{}");
     let table = old.as_ref().or(new).unwrap_or(&none);
-    read(keys, table, head_dim, theta_key).map_err(|reason| match table.has("rope_type") {
+    read(keys, table, head_dim, names).map_err(|reason| match table.has("rope_type") {
         true if old.is_none() => format!("rope_parameters: {reason}"),
         _ => reason,
     })
 }
 
-fn read(keys: &Keys, table: &Keys, head_dim: usize, theta_key: &str) -> Result<Rope> {
+fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<Rope> {
     let theta = match table.number_if("rope_theta")? {
         Some(theta) => theta,
-        None => keys.number_or(theta_key, 10_000.0)?,
+        None => keys.number_or(names.theta, 10_000.0)?,
     };
     let share = match table.number_if("partial_rotary_factor")? {
         Some(share) => share,
-        None => keys.number_or("partial_rotary_factor", 1.0)?,
+        None => keys.number_or(names.share, 1.0)?,
     };
     let dim = (head_dim as f64 * share) as usize;
     let dim = dim + dim % 2;
     if dim == 0 || dim > head_dim {
         return Err(format!(
-            "partial_rotary_factor = {share} of heads {head_dim} wide rotates {dim} values: \
-             expected an even number from 2 to {head_dim}"
+            "{} = {share} of heads {head_dim} wide rotates {dim} values: \
+             expected an even number from 2 to {head_dim}",
+            names.share
         ));
     }
     if theta <= 1.0 {
-        return Err(format!("rope_theta = {theta} is not above 1"));
+        return Err(format!("{} = {theta} is not above 1", names.theta));
     }
     let name = match table.get("rope_type").or_else(|| table.get("type")) {
         None => "default",

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Keys, Layout, layout, rope};
-use crate::config::{MAX_LAYERS, TokenIds};
+use super::{Keys, Layout, ROPE_KEYS, layout, rope};
+use crate::config::{MAX_LAYERS, MAX_SIZE, TokenIds};
 use crate::parts::{Activation, Norm, Rope};
 
 type Result<T> = std::result::Result<T, String>;
@@ -150,6 +150,11 @@ impl Switches {
                 ));
             }
         };
+        crate::config::check_sizes(&[(
+            "num_attention_heads · head_dim",
+            heads * head_dim,
+            MAX_SIZE,
+        )])?;
         let count = keys.size("num_hidden_layers")?;
         crate::config::check_sizes(&[("num_hidden_layers", count, MAX_LAYERS)])?;
         let vocab_size = keys.size("vocab_size")?;
@@ -179,7 +184,7 @@ impl Switches {
             norm_after_rope: false,
             parallel: false,
             activation: activation(keys)?,
-            ropes: vec![rope(keys, "full_attention", head_dim)?],
+            ropes: vec![rope(keys, ROPE_KEYS, "full_attention", head_dim)?],
             interleaved: false,
             query_growth: None,
             layers: vec![full; count],

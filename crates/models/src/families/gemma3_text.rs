@@ -2,7 +2,7 @@
 
 use super::gemma2::scores;
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND};
-use crate::dense::{Family, Keys, Switches, rope_with};
+use crate::dense::{Family, Keys, ROPE_KEYS, RopeKeys, Switches, rope};
 use crate::parts::NormKind;
 
 /// `model_type = "gemma3_text"`: norms of queries and keys, a base of its own for the rotary
@@ -70,10 +70,14 @@ pub(super) fn text(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     let pattern = keys.size("sliding_window_pattern")?;
     switches.slide(keys, Switches::all_but_every(pattern))?;
     let head_dim = switches.head_dim;
-    let local = "rope_local_base_freq";
+    let local = RopeKeys {
+        theta: "rope_local_base_freq",
+        scaled: false,
+        ..ROPE_KEYS
+    };
     switches.ropes = vec![
-        rope_with(keys, "full_attention", head_dim, true, "rope_theta")?,
-        rope_with(keys, "sliding_attention", head_dim, false, local)?,
+        rope(keys, ROPE_KEYS, "full_attention", head_dim)?,
+        rope(keys, local, "sliding_attention", head_dim)?,
     ];
     for layer in &mut switches.layers {
         layer.rope = Some(layer.window.is_some().into());

@@ -1,7 +1,7 @@
 //! GPT-NeoX, Pythia.
 
 use crate::dense::layout::{AttentionPart, BlockPart, LLAMA, Layout, MlpPart, ModelPart, Renamed};
-use crate::dense::{Family, rope_with};
+use crate::dense::{Family, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::NormKind;
 
 /// `model_type = "gpt_neox"`: query, key and value of each head side by side in one product; a
@@ -62,8 +62,12 @@ pub const FAMILY: Family = Family {
         switches.parallel = keys.flag("use_parallel_residual")?;
         switches.fused_by_head = true;
         let head_dim = switches.head_dim;
-        let rope = rope_with(keys, "full_attention", head_dim, true, "rotary_emb_base")?;
-        switches.ropes = vec![rope];
+        let names = RopeKeys {
+            theta: "rotary_emb_base",
+            share: "rotary_pct",
+            ..ROPE_KEYS
+        };
+        switches.ropes = vec![rope(keys, names, "full_attention", head_dim)?];
         let dropout = keys.dropout("hidden_dropout")?;
         (switches.embedding_dropout, switches.output_dropout) = (dropout, dropout);
         switches.mlp_dropout = dropout;

@@ -84,7 +84,7 @@ impl Method for VeraConfig {
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
-        target::lora_target_modules(model_type)
+        target::vera_target_modules(model_type)
     }
 
     fn bias(&self) -> Bias {

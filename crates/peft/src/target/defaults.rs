@@ -12,6 +12,9 @@ pub fn ia3_target_modules(model_type: &str) -> Option<(TargetModules, TargetModu
         }
         "mixtral" => (&["k_proj", "v_proj", "w2"], &["w2"]),
         "opt" => (&["q_proj", "k_proj", "fc2"], &["fc2"]),
+        "gpt_neox" | "falcon" | "RefinedWeb" | "RefinedWebModel" => {
+            (&["query_key_value", "dense_4h_to_h"], &["dense_4h_to_h"])
+        }
         "phi" => (&["q_proj", "v_proj", "fc2"], &["fc2"]),
         "gptj" => (&["q_proj", "v_proj", "fc_out"], &["fc_out"]),
         "bert" => (&["key", "value", "output.dense"], &["output.dense"]),
@@ -26,6 +29,13 @@ pub fn ln_tuning_target_modules(model_type: &str) -> Option<TargetModules> {
     let names: &[&str] = match model_type {
         "gpt2" => &["ln_1", "ln_2", "ln_f"],
         "llama" | "mistral" | "gemma" => &["input_layernorm", "post_attention_layernorm", "norm"],
+        "gemma2" | "gemma3_text" => &[
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+            "norm",
+        ],
         "qwen2" | "qwen3" => &["post_attention_layernorm"],
         "phi" => &["input_layernorm", "final_layernorm"],
         "gptj" => &["ln_1", "ln_f"],
@@ -38,6 +48,14 @@ pub fn ln_tuning_target_modules(model_type: &str) -> Option<TargetModules> {
 pub fn fourierft_target_modules(model_type: &str) -> Option<TargetModules> {
     match model_type {
         "gpt2" => Some(TargetModules::list(["mlp.c_proj"])),
+        _ => lora_target_modules(model_type),
+    }
+}
+
+/// VeRA's `target_modules` for a model type: LoRA's, but for Phi.
+pub fn vera_target_modules(model_type: &str) -> Option<TargetModules> {
+    match model_type {
+        "phi" => Some(TargetModules::list(["q_proj", "v_proj"])),
         _ => lora_target_modules(model_type),
     }
 }

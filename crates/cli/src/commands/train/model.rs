@@ -11,7 +11,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoModel, CausalLm};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
-use crate::loading::{load_adapter, load_frozen, load_model, with_init_text};
+use crate::loading::{completed, load_adapter, load_frozen, load_model};
 
 /// The model that an adapter is attached to, once the device is known to compute as is asked.
 pub(super) fn load_base(
@@ -54,7 +54,8 @@ pub(super) fn attach(
         Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
         None => {
             let method = config.method(&file.display().to_string())?;
-            PeftModel::new(model, DEFAULT_ADAPTER, with_init_text(method)?)?
+            let method = completed(method, &model)?;
+            PeftModel::new(model, DEFAULT_ADAPTER, method)?
         }
     };
     let is_new = config.adapter.is_none();

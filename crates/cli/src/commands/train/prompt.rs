@@ -25,14 +25,17 @@ pub fn prompt(
     )?;
     let ids = encode_prompt(tokenizer, text)?;
     ensure!(
-        ids.len() < limits.max_positions,
+        !limits.forbid(ids.len() + 1),
         "`prompt` has {} tokens, which leaves no room in {}: shorten it by {} tokens",
         ids.len(),
         limits.positions(),
         (ids.len() + 1).saturating_sub(limits.max_positions)
     );
     let settings = GenerationConfig {
-        max_new_tokens: NEW_TOKENS.min(limits.max_positions - ids.len()),
+        max_new_tokens: match limits.has_last_position {
+            true => NEW_TOKENS.min(limits.max_positions - ids.len()),
+            false => NEW_TOKENS,
+        },
         eos_token_ids,
         ..GenerationConfig::default()
     };

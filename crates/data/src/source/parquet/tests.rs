@@ -50,6 +50,7 @@ fn load(path: &Path) -> Result<Examples> {
         max_positions: 64,
         positions_key: "n_positions",
         vocab_size: tokenizer.vocab_size(),
+        has_last_position: true,
         adapter_positions: 0,
     };
     Examples::load(&config.train, &config, Some(&tokenizer), limits)

@@ -178,6 +178,7 @@ fn rows_of_a_file_become_what_the_task_makes_of_them() {
         let limits = Limits {
             max_positions: 16,
             positions_key: "n_positions",
+            has_last_position: true,
             adapter_positions: 0,
             vocab_size: 300,
         };
