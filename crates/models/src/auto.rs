@@ -19,6 +19,8 @@ use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Re
 macro_rules! families {
     ($($family:ident: $model:ty),+ $(,)?) => {
         /// A model of any family (transformers' `AutoModelForCausalLM`).
+        // There is one of it, and its weights lie elsewhere.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Module, Debug)]
         pub enum AutoModel {
             $(#[doc = concat!("A `", stringify!($model), "`.")] $family($model),)+
