@@ -107,6 +107,10 @@ fn a_wrong_value_is_named() {
             "unknown value `mish`, expected one of `gelu_new`",
         ),
         (
+            r#""activation_function": "xielu""#,
+            "activation_function = \"xielu\" is not supported",
+        ),
+        (
             r#""eos_token_id": "x""#,
             "eos_token_id = \"x\": expected an integer or a list",
         ),
