@@ -18,6 +18,12 @@ pub enum Tree {
     },
 }
 
+/// A linear layer as PyTorch prints it.
+pub(crate) fn linear_module(d_in: usize, d_out: usize, has_bias: bool) -> String {
+    let bias = if has_bias { "True" } else { "False" };
+    format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
+}
+
 impl Tree {
     /// A module with children; the empty ones are left out.
     pub fn node(name: impl Into<String>, children: Vec<(String, Tree)>) -> Self {

@@ -86,6 +86,11 @@ pub fn transpose(data: TensorData) -> TensorData {
     TensorData::new(transposed, [columns, rows])
 }
 
+/// The data of a parameter as files hold it: transposed, or as it is.
+pub(crate) fn oriented(data: TensorData, is_transposed: bool) -> TensorData {
+    if is_transposed { transpose(data) } else { data }
+}
+
 /// What is wrong with the bytes of a safetensors file, with the numbers that safetensors' messages
 /// lack.
 pub fn explain(bytes: &[u8], error: &SafeTensorError) -> String {

@@ -6,6 +6,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft_kernels::{Lora, linear};
 
 use super::base_layer::{replace, weight_and_bias};
+use crate::tree::linear_module;
 use crate::{AnyParam, BaseLayer, Conv1D, LayerKind, Tree};
 
 /// What a linear layer computes, whatever it calls its parameters.
@@ -74,10 +75,7 @@ impl BaseLayer for Linear {
 
     fn describe(&self) -> Tree {
         let [d_in, d_out] = self.dims();
-        let bias = if self.bias.is_some() { "True" } else { "False" };
-        Tree::Leaf(format!(
-            "Linear(in_features={d_in}, out_features={d_out}, bias={bias})"
-        ))
+        Tree::Leaf(linear_module(d_in, d_out, self.bias.is_some()))
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use serde::{Deserialize, Serialize};
 
+use super::shared::parts::linear;
 use crate::config::check::{FACTOR, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
@@ -214,11 +215,9 @@ impl LayerMethod for BottleneckLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        let linear =
-            |d_in, d_out| format!("Linear(in_features={d_in}, out_features={d_out}, bias=True)");
         vec![
-            ("bottleneck_down".into(), linear(self.d, self.m)),
-            ("bottleneck_up".into(), linear(self.m, self.d_out)),
+            linear("bottleneck_down", self.d, self.m, true),
+            linear("bottleneck_up", self.m, self.d_out, true),
         ]
     }
 }

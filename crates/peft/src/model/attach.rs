@@ -181,12 +181,10 @@ impl<M: BaseModel> PeftModel<M> {
         share(adapters.iter_mut());
         let mut shared = adapters.into_iter();
         self.visit_slots_mut(|_, slot| {
-            for adapter in slot.adapters_mut() {
-                if adapter.name == adapter_name
-                    && let Some(other) = shared.next()
-                {
-                    *adapter = other;
-                }
+            if let Some(adapter) = slot.adapter_mut(adapter_name)
+                && let Some(other) = shared.next()
+            {
+                *adapter = other;
             }
         });
     }

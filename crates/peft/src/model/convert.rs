@@ -5,9 +5,9 @@ use burn::tensor::{Tensor, TensorData};
 use crate::combine::low_rank;
 use crate::config::Bias;
 use crate::files::PREFIX;
-use crate::files::tensor_file::transpose;
+use crate::files::tensor_file::oriented;
 use crate::target::target_layers;
-use crate::{AnyParam, BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
+use crate::{BaseModel, LayerKind, LoraConfig, Method, PeftError, PeftModel, Result};
 
 /// A LoRA adapter that comes near another one.
 #[derive(Clone, Debug)]
@@ -98,7 +98,8 @@ impl<M: BaseModel> PeftModel<M> {
         self.visit_slots(|path, slot| {
             let kind = slot.kind();
             slot.visit_saved(adapter_name, &mut |name, param| {
-                let data = saved(param, kind.is_transposed(name));
+                let data = param.to_data().convert::<f32>();
+                let data = oriented(data, kind.is_transposed(name));
                 tensors.push((format!("{PREFIX}{path}.{name}"), data));
             });
         });
@@ -115,12 +116,6 @@ impl<M: BaseModel> PeftModel<M> {
             layers: layers.map(|(path, l, a)| (path, share(l, a))).collect(),
         })
     }
-}
-
-/// A parameter as the file holds it.
-fn saved(param: &dyn AnyParam, transposed: bool) -> TensorData {
-    let data = param.to_data().convert::<f32>();
-    if transposed { transpose(data) } else { data }
 }
 
 /// The part of the layer's weight that an adapter took, `[d_in, d_out]`.

@@ -20,36 +20,32 @@ impl<M: BaseModel> PeftModel<M> {
         let mut shared = Vec::new();
         self.visit_slots_mut(|path, slot| {
             let kind = slot.kind();
-            let mut adapted = false;
-            for adapter in slot.adapters_mut() {
-                if adapter.name == adapter_name {
-                    adapted = true;
-                    for tensor in &mut adapter.tensors {
-                        let spec = tensor.spec.clone();
-                        if !spec.saved {
-                            continue;
-                        }
-                        let mut entry = |key: &str, transposed, repeated| {
-                            visit(Entry {
-                                key,
-                                param: tensor.param_mut(),
-                                transposed,
-                                repeated,
-                                of_base: false,
-                                tensor: Some((path, &spec.name)),
-                            });
-                        };
-                        if spec.shared && !shared.contains(&spec.name) {
-                            shared.push(spec.name.clone());
-                            entry(&format!("{SHARED_PREFIX}{}", spec.key), false, false);
-                        }
-                        if !spec.shared || spec.in_layers {
-                            entry(&format!("{PREFIX}{path}.{}", spec.key), false, spec.shared);
-                        }
-                        if let (Some(output), Some((key, transposed))) = (&tied, &spec.tied) {
-                            entry(&format!("{PREFIX}{output}.{key}"), *transposed, true);
-                        }
-                    }
+            let adapter = slot.adapter_mut(adapter_name);
+            let adapted = adapter.is_some();
+            for tensor in adapter.into_iter().flat_map(|adapter| &mut adapter.tensors) {
+                let spec = tensor.spec.clone();
+                if !spec.saved {
+                    continue;
+                }
+                let mut entry = |key: &str, transposed, repeated| {
+                    visit(Entry {
+                        key,
+                        param: tensor.param_mut(),
+                        transposed,
+                        repeated,
+                        of_base: false,
+                        tensor: Some((path, &spec.name)),
+                    });
+                };
+                if spec.shared && !shared.contains(&spec.name) {
+                    shared.push(spec.name.clone());
+                    entry(&format!("{SHARED_PREFIX}{}", spec.key), false, false);
+                }
+                if !spec.shared || spec.in_layers {
+                    entry(&format!("{PREFIX}{path}.{}", spec.key), false, spec.shared);
+                }
+                if let (Some(output), Some((key, transposed))) = (&tied, &spec.tied) {
+                    entry(&format!("{PREFIX}{output}.{key}"), *transposed, true);
                 }
             }
             let is_tied = slot.state().is_tied(adapter_name);

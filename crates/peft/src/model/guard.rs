@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 
-use crate::files::tensor_file::transpose;
+use crate::files::tensor_file::oriented;
 use crate::model::parameters::{NamedParameter, named_parameters};
 use crate::{BaseModel, Path, PeftError, PeftModel, Result, Tensors};
 
@@ -33,13 +33,7 @@ impl<M: BaseModel> PeftModel<M> {
         self.clone().visit_adapter(adapter_name, |entry| {
             if entry.param.requires_grad() && !entry.repeated {
                 let gradient = entry.param.gradient(gradients);
-                let gradient = gradient.map(|data| {
-                    if entry.transposed {
-                        transpose(data)
-                    } else {
-                        data
-                    }
-                });
+                let gradient = gradient.map(|data| oriented(data, entry.transposed));
                 found.push((entry.key.to_string(), gradient));
             }
         });

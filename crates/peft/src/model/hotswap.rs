@@ -80,11 +80,10 @@ impl<M: BaseModel> PeftModel<M> {
         let tensors = read_weights(directory)?;
         self.load_state_dict(adapter_name, tensors, directory)?;
         self.visit_slots_mut(|path, slot| {
-            let adapters = slot.adapters_mut().iter_mut();
-            for adapter in adapters.filter(|adapter| adapter.name == adapter_name) {
-                if let Some(method) = methods.swap_remove(path) {
-                    adapter.method = method;
-                }
+            if let Some(adapter) = slot.adapter_mut(adapter_name)
+                && let Some(method) = methods.swap_remove(path)
+            {
+                adapter.method = method;
             }
         });
         for adapter in &mut self.model_adapters {

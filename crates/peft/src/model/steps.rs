@@ -70,26 +70,20 @@ impl<M: BaseModel> PeftModel<M> {
         for name in self.stepped() {
             let mut layers = Vec::new();
             self.visit_slots_mut(|path, slot| {
-                for adapter in slot.adapters_mut() {
-                    if adapter.name == name {
-                        layers.push(StepLayer {
-                            path: path.to_string(),
-                            tensors: std::mem::take(&mut adapter.tensors),
-                            gradients,
-                        });
-                    }
-                }
+                layers.extend(slot.adapter_mut(&name).map(|adapter| StepLayer {
+                    path: path.to_string(),
+                    tensors: std::mem::take(&mut adapter.tensors),
+                    gradients,
+                }));
             });
             let steps = self.peft_config[&name].steps();
             let changed = steps.and_then(|steps| steps.after_step(step, &mut layers));
             let mut layers = layers.into_iter();
             self.visit_slots_mut(|_, slot| {
-                for adapter in slot.adapters_mut() {
-                    if adapter.name == name
-                        && let Some(layer) = layers.next()
-                    {
-                        adapter.tensors = layer.tensors;
-                    }
+                if let Some(adapter) = slot.adapter_mut(&name)
+                    && let Some(layer) = layers.next()
+                {
+                    adapter.tensors = layer.tensors;
                 }
             });
             if let Some(config) = changed {
@@ -161,14 +155,11 @@ impl<M: BaseModel> PeftModel<M> {
             return Err(PeftError::file(&path, reason));
         }
         self.visit_slots_mut(|_, slot| {
-            for adapter in slot.adapters_mut() {
-                if adapter.name == adapter_name {
-                    for tensor in &mut adapter.tensors {
-                        let id = tensor.param().id();
-                        if let Some(data) = found.remove(&id) {
-                            tensor.param_mut().set_data(data, false);
-                        }
-                    }
+            let adapter = slot.adapter_mut(adapter_name);
+            for tensor in adapter.into_iter().flat_map(|adapter| &mut adapter.tensors) {
+                let id = tensor.param().id();
+                if let Some(data) = found.remove(&id) {
+                    tensor.param_mut().set_data(data, false);
                 }
             }
         });

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use indexmap::IndexMap;
 
-use crate::files::tensor_file::transpose;
+use crate::files::tensor_file::oriented;
 use crate::files::{PREFIX, SHARED_PREFIX, WEIGHTS_NAME};
 use crate::model::tying::at_slot;
 use crate::{BaseModel, LayerKind, PeftError, PeftModel, Result, Slot};
@@ -218,11 +218,7 @@ impl<M: BaseModel> PeftModel<M> {
             let stored = slot.state().stored.iter();
             for (_, key) in stored.filter(|(name, _)| name == adapter_name) {
                 let data = slot.unmerged_weight().into_data().convert::<f32>();
-                let data = if slot.kind().is_transposed("weight") {
-                    transpose(data)
-                } else {
-                    data
-                };
+                let data = oriented(data, slot.kind().is_transposed("weight"));
                 weights.push((key.clone(), data));
             }
         });

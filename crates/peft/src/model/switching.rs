@@ -53,12 +53,10 @@ impl<M: BaseModel> PeftModel<M> {
             }
         }
         self.visit_slots_mut(|_, slot| {
-            let mut adapted = false;
-            for adapter in slot.adapters_mut() {
-                if adapter.name == adapter_name {
-                    adapter.set_requires_grad(requires_grad);
-                    adapted = true;
-                }
+            let adapter = slot.adapter_mut(adapter_name);
+            let adapted = adapter.is_some();
+            if let Some(adapter) = adapter {
+                adapter.set_requires_grad(requires_grad);
             }
             slot.visit_saved_mut(adapter_name, &mut |_, param| {
                 param.set_requires_grad(requires_grad);

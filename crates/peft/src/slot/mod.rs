@@ -131,6 +131,13 @@ impl dyn Slot + '_ {
             .find(|adapter| adapter.name() == name)
     }
 
+    /// The adapter of this name, to change it.
+    pub fn adapter_mut(&mut self, name: &str) -> Option<&mut Adapter> {
+        self.adapters_mut()
+            .iter_mut()
+            .find(|adapter| adapter.name == name)
+    }
+
     /// Whether the adapter has a copy of the layer.
     pub fn has_saved(&self, adapter: &str) -> bool {
         self.state().saved.iter().any(|name| name == adapter)

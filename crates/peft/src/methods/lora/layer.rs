@@ -6,6 +6,7 @@ use burn_peft_kernels::{Lora, apply_dropout};
 
 use super::init::{Start, Weight, start};
 use crate::config::{InitLoraWeights, LoftQConfig};
+use crate::methods::shared::parts::{dropout, linear, parameter};
 use crate::{Base, Frozen, Init, LayerKind, LayerMethod, Result, Split, TensorSpec, Tensors};
 
 /// LoRA at one layer: `y = base(x) + scaling · B(A(dropout(x)))`, with `A` `[r, d_in]` and `B`
@@ -207,33 +208,18 @@ impl LayerMethod for LoraLayer {
 
     fn parts(&self) -> Vec<(String, String)> {
         let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
-        let dropout = if self.dropout.prob > 0.0 {
-            format!("Dropout(p={:?}, inplace=False)", self.dropout.prob)
-        } else {
-            "Identity()".to_string()
-        };
-        let parameter = |rows, columns| {
-            format!("Parameter containing: [torch.FloatTensor of size {rows}x{columns}]")
-        };
-        let linear = |d_in, d_out, bias| {
-            let bias = if bias { "True" } else { "False" };
-            format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
-        };
-        let parts = match self.kind {
+        let dropout = dropout("lora_dropout", self.dropout.prob);
+        match self.kind {
             LayerKind::Embedding => vec![
-                ("lora_dropout", dropout),
-                ("lora_embedding_A", parameter(r, d_in)),
-                ("lora_embedding_B", parameter(d_out, r)),
+                dropout,
+                parameter("lora_embedding_A", [r, d_in]),
+                parameter("lora_embedding_B", [d_out, r]),
             ],
             _ => vec![
-                ("lora_dropout", dropout),
-                ("lora_A", linear(d_in, r, false)),
-                ("lora_B", linear(r, d_out, self.lora_bias)),
+                dropout,
+                linear("lora_A", d_in, r, false),
+                linear("lora_B", r, d_out, self.lora_bias),
             ],
-        };
-        let parts = parts.into_iter();
-        parts
-            .map(|(name, module)| (name.to_string(), module))
-            .collect()
+        }
     }
 }

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, tanh};
 use burn_peft_kernels::apply_dropout;
 
+use crate::tree::linear_module;
 use crate::{Init, TensorSpec, Tensors, Tree};
 
 /// A tensor of an encoder, which is saved for training alone.
@@ -44,10 +45,7 @@ impl Linear {
     }
 
     pub fn describe(&self) -> Tree {
-        Tree::Leaf(format!(
-            "Linear(in_features={}, out_features={}, bias=True)",
-            self.d_in, self.d_out
-        ))
+        Tree::Leaf(linear_module(self.d_in, self.d_out, true))
     }
 }
 

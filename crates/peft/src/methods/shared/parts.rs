@@ -1,5 +1,7 @@
 //! The modules of an adapter in PyTorch's words, for [`LayerMethod::parts`](crate::LayerMethod).
 
+use crate::tree::linear_module;
+
 /// A parameter without a module around it, of this shape as in the file.
 pub(in crate::methods) fn parameter<const D: usize>(
     name: &str,
@@ -8,6 +10,16 @@ pub(in crate::methods) fn parameter<const D: usize>(
     let shape = shape.map(|size| size.to_string()).join("x");
     let text = format!("Parameter containing: [torch.FloatTensor of size {shape}]");
     (name.to_string(), text)
+}
+
+/// A linear layer.
+pub(in crate::methods) fn linear(
+    name: &str,
+    d_in: usize,
+    d_out: usize,
+    bias: bool,
+) -> (String, String) {
+    (name.to_string(), linear_module(d_in, d_out, bias))
 }
 
 /// A dropout, or what PEFT puts in its place where it drops nothing.

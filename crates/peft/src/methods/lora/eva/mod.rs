@@ -264,17 +264,13 @@ impl<M: BaseModel> PeftModel<M> {
             return Err(error);
         }
         self.visit_slots_mut(|path, slot| {
-            for adapter in slot.adapters_mut() {
-                for tensor in &mut adapter.tensors {
-                    if adapter.name == adapter_name
-                        && tensor.spec.name == "lora_A"
-                        && let Some(values) = values.remove(path)
-                    {
-                        let shape = tensor.param().dims();
-                        tensor
-                            .param_mut()
-                            .set_data(TensorData::new(values, shape), false);
-                    }
+            let adapter = slot.adapter_mut(adapter_name);
+            for tensor in adapter.into_iter().flat_map(|adapter| &mut adapter.tensors) {
+                if tensor.spec.name == "lora_A"
+                    && let Some(values) = values.remove(path)
+                {
+                    let data = TensorData::new(values, tensor.param().dims());
+                    tensor.param_mut().set_data(data, false);
                 }
             }
         });
