@@ -71,11 +71,15 @@ fn main() {
     ] {
         run(&format!("{kind:?}"), &|| activate(on_tape(&gate), kind));
         run(&format!("{kind:?}, gated"), &|| {
-            glu(on_tape(&gate), on_tape(&up), kind)
+            glu(on_tape(&gate), on_tape(&up), kind, FloatDType::F32)
         });
     }
+    run("Silu, gated, kept in bf16", &|| {
+        let (gate, up) = (on_tape(&gate), on_tape(&up));
+        glu(gate, up, ActivationKind::Silu, FloatDType::BF16)
+    });
     run("Silu, gated, side by side", &|| {
-        packed_glu(on_tape(&both), ActivationKind::Silu)
+        packed_glu(on_tape(&both), ActivationKind::Silu, FloatDType::F32)
     });
 
     let narrow = |d_in, d_out| Projection {

@@ -7,34 +7,44 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::activation;
 use crate::cpu::ActivationKind;
-use crate::cpu::activation as cpu;
+use crate::cpu::glu::{self as cpu, Values};
+use crate::cpu::narrow::narrowed;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, takes, tensor_of, values};
 use crate::remade::{Remade, can_remake};
 
 /// `activation(gate) · up`, value by value (SwiGLU and its kin, arXiv 2002.05202): all are
 /// `[tokens, inner]`.
 ///
-/// The specialised body keeps its inputs only.
-pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind) -> Tensor<2> {
+/// The specialised body keeps its inputs only, for the gradient, in 32 bits or, where `kept` is
+/// narrower, in bf16: next to products that round to bf16 that changes little, and they are the
+/// largest part of what a block keeps.
+pub fn glu(
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    activation: ActivationKind,
+    kept: FloatDType,
+) -> Tensor<2> {
     if !(takes(&gate) && takes(&up)) {
         return plain(gate, up, activation);
     }
-    let up = Optional::of(Some(up));
-    Tensor::from_dispatch(Dispatch::glu_kernel(gate.into_dispatch(), up, activation))
+    let (gate, up) = (gate.into_dispatch(), Optional::of(Some(up)));
+    let call = Call::new(activation, kept);
+    Tensor::from_dispatch(Dispatch::glu_kernel(gate, up, call))
 }
 
 /// As [`glu`], of one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
 /// `gate_up_proj`).
-pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind) -> Tensor<2> {
+pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind, kept: FloatDType) -> Tensor<2> {
     if !takes(&gate_up) {
         return packed_plain(gate_up, activation);
     }
     let gate_up = gate_up.into_dispatch();
-    Tensor::from_dispatch(Dispatch::glu_kernel(gate_up, Optional::Missing, activation))
+    let call = Call::new(activation, kept);
+    Tensor::from_dispatch(Dispatch::glu_kernel(gate_up, Optional::Missing, call))
 }
 
 fn plain(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind) -> Tensor<2> {
@@ -48,64 +58,114 @@ fn packed_plain(gate_up: Tensor<2>, activation: ActivationKind) -> Tensor<2> {
     plain(gate, up, activation)
 }
 
+/// What is not a tensor.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    activation: ActivationKind,
+    keeps_narrow: bool,
+}
+
+impl Call {
+    fn new(activation: ActivationKind, kept: FloatDType) -> Self {
+        let keeps_narrow = matches!(kept, FloatDType::BF16 | FloatDType::F16);
+        Self {
+            activation,
+            keeps_narrow,
+        }
+    }
+}
+
+/// An input as it is kept.
+#[derive(Clone, Debug)]
+enum Kept {
+    Wide(FloatTensor<Flex>),
+    Narrow(Arc<Vec<u16>>),
+}
+
+impl Kept {
+    fn new(tensor: FloatTensor<Flex>, narrow: bool) -> Self {
+        let tensor = contiguous(tensor);
+        match narrow {
+            true => Self::Narrow(Arc::new(narrowed(values(&tensor)))),
+            false => Self::Wide(tensor),
+        }
+    }
+
+    fn values(&self) -> Values<'_> {
+        match self {
+            Self::Wide(tensor) => Values::Wide(values(tensor)),
+            Self::Narrow(bits) => Values::Narrow(bits),
+        }
+    }
+}
+
+/// Gate and up, or both in one, as they are kept, and the width of that.
+#[derive(Clone, Debug)]
+struct State {
+    gate: Kept,
+    up: Option<Kept>,
+    shape: [usize; 2],
+    activation: ActivationKind,
+}
+
+impl State {
+    fn output(&self) -> Vec<f32> {
+        let gate = self.gate.values();
+        match &self.up {
+            Some(up) => cpu::glu(self.activation, gate, up.values()),
+            None => cpu::packed_glu(self.activation, gate, self.shape[1] / 2),
+        }
+    }
+}
+
 #[backend_extension(Flex, Autodiff)]
 trait GluKernel: Backend {
     fn glu_kernel(
         gate: FloatTensor<Self>,
         #[extension_type] up: Optional<Self>,
-        activation: ActivationKind,
+        call: Call,
     ) -> FloatTensor<Self>;
 }
 
-/// The output's values, of contiguous inputs.
-fn output(
-    gate: &FloatTensor<Flex>,
-    up: Option<&FloatTensor<Flex>>,
-    activation: ActivationKind,
-) -> Vec<f32> {
-    let [_, width] = gate.shape().dims();
-    match up {
-        Some(up) => cpu::glu(activation, values(gate), values(up)),
-        None => cpu::packed_glu(activation, values(gate), width / 2),
-    }
-}
-
 impl GluKernel for Flex {
-    fn glu_kernel(
-        gate: FloatTensor<Self>,
-        up: Optional<Self>,
-        activation: ActivationKind,
-    ) -> FloatTensor<Self> {
-        let (gate, up) = (contiguous(gate), up.given().map(contiguous));
-        let [rows, width] = gate.shape().dims();
+    fn glu_kernel(gate: FloatTensor<Self>, up: Optional<Self>, call: Call) -> FloatTensor<Self> {
+        let shape @ [rows, width] = gate.shape().dims();
+        let up = up.given().map(|up| Kept::new(up, false));
         let inner = if up.is_some() { width } else { width / 2 };
-        tensor_of(output(&gate, up.as_ref(), activation), [rows, inner])
+        let state = State {
+            gate: Kept::new(gate, false),
+            up,
+            shape,
+            activation: call.activation,
+        };
+        tensor_of(state.output(), [rows, inner])
     }
 }
 
 impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
-    fn glu_kernel(
-        gate: FloatTensor<Self>,
-        up: Optional<Self>,
-        activation: ActivationKind,
-    ) -> FloatTensor<Self> {
+    fn glu_kernel(gate: FloatTensor<Self>, up: Optional<Self>, call: Call) -> FloatTensor<Self> {
         let up: Option<OnTape<C>> = up.given();
-        let inner_up = up.as_ref().map(|up| contiguous(up.primitive().clone()));
+        let inner_up = up.as_ref().map(|up| up.primitive().clone());
         let nodes = [gate.node(), or_constant::<C>(up).node()];
-        let gate = contiguous(gate.into_primitive());
-        let made = Flex::glu_kernel(gate.clone(), Optional::new(inner_up.clone()), activation);
+        let gate = gate.into_primitive();
+        let output = Flex::glu_kernel(gate.clone(), Optional::new(inner_up.clone()), call);
         match GluBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
+                let kept = State {
+                    shape: gate.shape().dims(),
+                    gate: Kept::new(gate, call.keeps_narrow),
+                    up: inner_up.map(|up| Kept::new(up, call.keeps_narrow)),
+                    activation: call.activation,
+                };
                 let again = Remade::new({
-                    let (gate, up) = (gate.clone(), inner_up.clone());
-                    move || output(&gate, up.as_ref(), activation)
+                    let kept = kept.clone();
+                    move || kept.output()
                 });
-                let state = (gate, inner_up, activation, again.clone());
-                let made = prepared.finish(state, made);
-                can_remake::<C>(&made, &again);
-                made
+                let output = prepared.finish((kept, again.clone()), output);
+                can_remake::<C>(&output, &again);
+                output
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(made),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 }
@@ -114,33 +174,28 @@ impl<C: CheckpointStrategy> GluKernel for Autodiff<Flex, C> {
 struct GluBackward;
 
 impl Backward<Flex, 2> for GluBackward {
-    /// `gate`, `up`, the kind of the activation, and what makes the output again.
-    type State = (
-        FloatTensor<Flex>,
-        Option<FloatTensor<Flex>>,
-        ActivationKind,
-        Arc<Remade>,
-    );
+    /// The inputs, and what makes the output again.
+    type State = (State, Arc<Remade>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_gate, of_up] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
-        let (gate, up, activation, _) = ops.state;
-        let [rows, width] = gate.shape().dims();
-        let (gate, grad) = (values(&gate), values(&grad));
-        let gradients = match up {
+        let (kept, _) = ops.state;
+        let (activation, gate, grad) = (kept.activation, kept.gate.values(), values(&grad));
+        let gradients = match &kept.up {
             Some(up) => {
-                let [gate, up] = cpu::glu_backward(activation, gate, values(&up), grad);
-                [(of_gate, gate), (of_up, up)].to_vec()
+                let [gate, up] = cpu::glu_backward(activation, gate, up.values(), grad);
+                vec![(of_gate, gate), (of_up, up)]
             }
             None => {
-                let both = cpu::packed_glu_backward(activation, gate, grad, width / 2);
-                [(of_gate, both)].to_vec()
+                let inner = kept.shape[1] / 2;
+                let both = cpu::packed_glu_backward(activation, gate, grad, inner);
+                vec![(of_gate, both)]
             }
         };
         for (node, gradient) in gradients {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, tensor_of(gradient, [rows, width]));
+                grads.register::<Flex>(node.id, tensor_of(gradient, kept.shape));
             }
         }
     }
@@ -157,15 +212,38 @@ mod tests {
             for [rows, inner] in [[1, 1], [3, 7], [33, 129], [70, 300]] {
                 assert_same_gradients(
                     &[away_from_zero([rows, inner]), random([rows, inner], 1.0)],
-                    |[gate, up]| glu(gate, up, kind),
+                    |[gate, up]| glu(gate, up, kind, FloatDType::F32),
                     |[gate, up]| plain(gate, up, kind),
                 );
                 assert_same_gradients(
                     &[away_from_zero([rows, 2 * inner])],
-                    |[gate_up]| packed_glu(gate_up, kind),
+                    |[gate_up]| packed_glu(gate_up, kind, FloatDType::F32),
                     |[gate_up]| packed_plain(gate_up, kind),
                 );
             }
+        }
+    }
+    /// What is kept in bf16 changes gradients by no more than its rounding, and the output not at
+    /// all.
+    #[test]
+    fn keeps_its_inputs_in_bf16() {
+        let inputs = [random([40, 120], 2.0), random([40, 120], 1.0)];
+        let [gate, up] = inputs.map(|input| input.autodiff().require_grad());
+        let both = Tensor::cat(vec![gate.clone().inner(), up.clone().inner()], 1);
+        let both = both.autodiff().require_grad();
+        let run = |kept| {
+            let apart = glu(gate.clone(), up.clone(), ActivationKind::Silu, kept);
+            let packed = packed_glu(both.clone(), ActivationKind::Silu, kept);
+            let gradients = (apart.clone() + packed).sum().backward();
+            let of = |input: &Tensor<2>| input.grad(&gradients).unwrap();
+            [apart.inner(), of(&gate), of(&up), of(&both)]
+        };
+        let (wide, narrow) = (run(FloatDType::F32), run(FloatDType::BF16));
+        for (index, (wide, narrow)) in wide.into_iter().zip(narrow).enumerate() {
+            let size = wide.clone().abs().max().into_scalar::<f32>();
+            let difference = (wide - narrow).abs().max().into_scalar::<f32>();
+            assert!(difference < size / 100.0, "{index}: {difference} of {size}");
+            assert_eq!(difference == 0.0, index == 0, "{index}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn remade<C: CheckpointStrategy>(tensor: &OnTape<C>) -> Option<Arc<Re
 #[cfg(test)]
 mod tests {
     use burn::backend::TensorMetadata;
-    use burn::tensor::Tensor;
+    use burn::tensor::{FloatDType, Tensor};
 
     use crate::cpu::ActivationKind::{GeluTanh, Silu};
     use crate::testing::random;
@@ -80,7 +80,7 @@ mod tests {
             layer_norm(x.clone(), weight.clone(), None, 1e-5),
             rms_norm(x.clone(), weight, 1e-5, 1.0),
             activate(x.clone(), GeluTanh),
-            glu(x, y, Silu),
+            glu(x, y, Silu, FloatDType::F32),
         ]
     }
 

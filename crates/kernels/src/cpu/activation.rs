@@ -1,6 +1,6 @@
-//! Activation functions, alone and as the gate of a feed-forward network, in one pass over memory.
+//! Activation functions, alone and as a gate.
 
-use super::buffer::{filled, for_row_pairs, for_rows, vectorised};
+use super::buffer::{filled, for_rows, vectorised};
 use super::exp::exp_one as exp;
 
 /// A function of single values that stands between the layers of a feed-forward network.
@@ -294,63 +294,6 @@ pub fn activate_backward(kind: ActivationKind, x: &[f32], grad: &[f32]) -> Vec<f
         for_rows(out, 1, |first, out| {
             let piece = first..first + out.len();
             slopes_into(kind, &x[piece.clone()], &grad[piece], out);
-        });
-    })
-}
-
-/// The function of `gate`, times `up`.
-pub fn glu(kind: ActivationKind, gate: &[f32], up: &[f32]) -> Vec<f32> {
-    filled(gate.len(), |out| {
-        for_rows(out, 1, |first, out| {
-            let piece = first..first + out.len();
-            gated_into(kind, &gate[piece.clone()], &up[piece], out);
-        });
-    })
-}
-
-/// The gradients of `gate` and `up`, given that of [`glu`]'s output.
-pub fn glu_backward(kind: ActivationKind, gate: &[f32], up: &[f32], grad: &[f32]) -> [Vec<f32>; 2] {
-    let mut of_up = Vec::new();
-    let of_gate = filled(gate.len(), |of_gate| {
-        of_up = filled(up.len(), |of_up| {
-            for_row_pairs([of_gate, of_up], 1, |first, outputs| {
-                let piece = first..first + outputs[0].len();
-                let inputs = [&gate[piece.clone()], &up[piece.clone()]];
-                gated_slopes_into(kind, inputs, &grad[piece], outputs);
-            });
-        });
-    });
-    [of_gate, of_up]
-}
-
-/// As [`glu`], with rows of `gate` and `up` side by side, `inner` values of each.
-pub fn packed_glu(kind: ActivationKind, gate_up: &[f32], inner: usize) -> Vec<f32> {
-    filled(gate_up.len() / 2, |out| {
-        for_rows(out, inner, |first, out| {
-            let rows = gate_up[2 * first * inner..].chunks_exact(2 * inner);
-            for (row, out) in rows.zip(out.chunks_exact_mut(inner)) {
-                let (gate, up) = row.split_at(inner);
-                gated_into(kind, gate, up, out);
-            }
-        });
-    })
-}
-
-/// The gradient of `gate_up`, given that of [`packed_glu`]'s output.
-pub fn packed_glu_backward(
-    kind: ActivationKind,
-    gate_up: &[f32],
-    grad: &[f32],
-    inner: usize,
-) -> Vec<f32> {
-    filled(gate_up.len(), |out| {
-        for_rows(out, 2 * inner, |first, out| {
-            let rows = gate_up[2 * first * inner..].chunks_exact(2 * inner);
-            let grads = grad[first * inner..].chunks_exact(inner);
-            for ((row, grad), out) in rows.zip(grads).zip(out.chunks_exact_mut(2 * inner)) {
-                let inputs: [&[f32]; 2] = row.split_at(inner).into();
-                gated_slopes_into(kind, inputs, grad, out.split_at_mut(inner).into());
-            }
         });
     })
 }

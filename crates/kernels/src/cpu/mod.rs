@@ -9,6 +9,8 @@ pub mod dropout;
 pub mod elementwise;
 pub mod exp;
 pub mod feed_forward;
+pub mod glu;
+pub mod narrow;
 pub mod norm;
 pub mod product;
 pub mod quantize;

@@ -6,7 +6,8 @@ use super::Matrix;
 use super::micro::{A_STRIDE, TILE_ROWS};
 use super::pack;
 use super::packed::{Line, depth_step, operand, room};
-use crate::cpu::buffer::{for_pieces, vectorised};
+use crate::cpu::buffer::for_pieces;
+use crate::cpu::narrow::widen;
 
 /// A matrix `[rows, cols]` rounded to bf16, in the layout that the tiles of [`super::product_bf16`]
 /// read: `[blocks along k][rows][A_STRIDE]` words, a word being two neighbours along k.
@@ -106,14 +107,6 @@ impl PackedLeft {
     pub(super) fn at(&self, block: usize, row: usize) -> *const u32 {
         let words = self.lines.as_ptr().cast::<u32>();
         words.wrapping_add(self.offset(block, row))
-    }
-}
-
-vectorised! {
-    fn widen<'a>(bits: &'a [u16], out: &'a mut [f32]) {
-        for (out, &bits) in out.iter_mut().zip(bits) {
-            *out = f32::from_bits(u32::from(bits) << 16);
-        }
     }
 }
 

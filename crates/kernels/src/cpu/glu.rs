@@ -1,0 +1,113 @@
+//! The gate of a feed-forward network, in one pass over memory.
+
+use std::ops::Range;
+
+use super::activation::{ActivationKind, gated_into, gated_slopes_into};
+use super::buffer::{filled, for_row_pairs, for_rows};
+use super::narrow::widen;
+
+/// Values in 32 bits, or in 16 as the bits of bf16.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// In 32 bits.
+    Wide(&'a [f32]),
+    /// In 16 bits.
+    Narrow(&'a [u16]),
+}
+
+impl Values<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Wide(values) => values.len(),
+            Self::Narrow(bits) => bits.len(),
+        }
+    }
+
+    /// Some of them in 32 bits, in `room` where they have to be widened.
+    fn piece<'b>(&'b self, piece: Range<usize>, room: &'b mut Vec<f32>) -> &'b [f32] {
+        match self {
+            Self::Wide(values) => &values[piece],
+            Self::Narrow(bits) => {
+                *room = filled(piece.len(), |room| widen(&bits[piece], room));
+                room
+            }
+        }
+    }
+}
+
+/// The function of `gate`, times `up`.
+pub fn glu(kind: ActivationKind, gate: Values<'_>, up: Values<'_>) -> Vec<f32> {
+    filled(gate.len(), |out| {
+        for_rows(out, 1, |first, out| {
+            let piece = first..first + out.len();
+            let [mut of_gate, mut of_up] = [Vec::new(), Vec::new()];
+            let gate = gate.piece(piece.clone(), &mut of_gate);
+            gated_into(kind, gate, up.piece(piece, &mut of_up), out);
+        });
+    })
+}
+
+/// The gradients of `gate` and `up`, given that of [`glu`]'s output.
+pub fn glu_backward(
+    kind: ActivationKind,
+    gate: Values<'_>,
+    up: Values<'_>,
+    grad: &[f32],
+) -> [Vec<f32>; 2] {
+    let mut of_up = Vec::new();
+    let of_gate = filled(gate.len(), |of_gate| {
+        of_up = filled(up.len(), |of_up| {
+            for_row_pairs([of_gate, of_up], 1, |first, outputs| {
+                let piece = first..first + outputs[0].len();
+                let mut rooms = [Vec::new(), Vec::new()];
+                let [room, other] = &mut rooms;
+                let inputs = [
+                    gate.piece(piece.clone(), room),
+                    up.piece(piece.clone(), other),
+                ];
+                gated_slopes_into(kind, inputs, &grad[piece], outputs);
+            });
+        });
+    });
+    [of_gate, of_up]
+}
+
+/// As [`glu`], with rows of `gate` and `up` side by side, `inner` values of each.
+pub fn packed_glu(kind: ActivationKind, gate_up: Values<'_>, inner: usize) -> Vec<f32> {
+    filled(gate_up.len() / 2, |out| {
+        for_rows(out, inner, |first, out| {
+            let mut room = Vec::new();
+            let first = 2 * first * inner;
+            let rows = gate_up.piece(first..first + 2 * out.len(), &mut room);
+            for (row, out) in rows
+                .chunks_exact(2 * inner)
+                .zip(out.chunks_exact_mut(inner))
+            {
+                let (gate, up) = row.split_at(inner);
+                gated_into(kind, gate, up, out);
+            }
+        });
+    })
+}
+
+/// The gradient of `gate_up`, given that of [`packed_glu`]'s output.
+pub fn packed_glu_backward(
+    kind: ActivationKind,
+    gate_up: Values<'_>,
+    grad: &[f32],
+    inner: usize,
+) -> Vec<f32> {
+    filled(gate_up.len(), |out| {
+        for_rows(out, 2 * inner, |first, out| {
+            let mut room = Vec::new();
+            let grads = grad[first * inner..].chunks_exact(inner);
+            let first = 2 * first * inner;
+            let rows = gate_up.piece(first..first + out.len(), &mut room);
+            let rows = rows.chunks_exact(2 * inner).zip(grads);
+            for ((row, grad), out) in rows.zip(out.chunks_exact_mut(2 * inner)) {
+                let inputs: [&[f32]; 2] = row.split_at(inner).into();
+                gated_slopes_into(kind, inputs, grad, out.split_at_mut(inner).into());
+            }
+        });
+    })
+}
