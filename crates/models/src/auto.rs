@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::{Adaptable, ModelInfo, Slot, Tree};
 
 use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, read, unsupported};
+use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
 use crate::dense::{DenseForCausalLM, Family};
 use crate::families::gpt2::GPT2LMHeadModel;
@@ -59,12 +60,12 @@ macro_rules! families {
         })+
 
         impl AutoConfig {
-            fn parse(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, String> {
+            fn parse(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, ConfigError> {
                 let family = model_type(&map)?;
                 $(if <<$model as Decoder>::Config as ModelConfig>::model_types().contains(&family) {
                     return parse(map).map(Self::$family);
                 })+
-                Err(unsupported(family, &model_types()))
+                Err(unsupported(&family.into(), model_types()))
             }
 
             /// The published models that [`preset`](Self::preset) knows.
@@ -80,7 +81,7 @@ macro_rules! families {
                 $(if let Some(config) = <$model as Decoder>::Config::published(name) {
                     return Ok(Self::$family(config));
                 })+
-                Err(no_preset(name, &Self::presets()))
+                Err(no_preset(name, Self::presets()))
             }
         }
 
@@ -143,7 +144,7 @@ impl AutoConfig {
     /// As [`ModelConfig::from_file`]; a `model_type` that is none of [`model_types`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(read(path)?).map_err(|reason| ModelError::file(path, reason))
+        Self::parse(read(path)?).map_err(ModelError::config(path))
     }
 
     /// What all families know.

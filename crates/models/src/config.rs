@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::attribute_map::with_own_names;
+use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::weights::weights_of;
@@ -53,7 +54,7 @@ pub trait ModelConfig: Clone {
     ///
     /// # Errors
     /// The first key that cannot be used, with its value.
-    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, String>;
+    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError>;
 
     /// The object of a `config.json`; of a serde struct, [`keys_of`].
     fn to_map(&self) -> Map<String, Value>;
@@ -107,7 +108,7 @@ pub trait ModelConfig: Clone {
     /// # Errors
     /// A name that is none of [`presets`](Self::presets).
     fn preset(name: &str) -> Result<Self> {
-        Self::published(name).ok_or_else(|| no_preset(name, &Self::presets()))
+        Self::published(name).ok_or_else(|| no_preset(name, Self::presets()))
     }
 
     /// Reads a `config.json`.
@@ -117,7 +118,7 @@ pub trait ModelConfig: Clone {
     /// `model_type`) or holds values that make no model; the message names the key.
     fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        parse(read(path)?).map_err(|reason| ModelError::file(path, reason))
+        parse(read(path)?).map_err(ModelError::config(path))
     }
 
     /// Reads the text of a `config.json`.
@@ -125,7 +126,7 @@ pub trait ModelConfig: Clone {
     /// # Errors
     /// As [`from_file`](Self::from_file).
     fn from_json(text: &str) -> Result<Self> {
-        object(text).and_then(parse).map_err(ModelError::Config)
+        Ok(object(text).and_then(parse)?)
     }
 
     /// The text of a `config.json` beside weights in 32 bits, keys sorted as transformers sorts
@@ -160,7 +161,7 @@ pub trait ModelConfig: Clone {
     /// # Errors
     /// The first key that does not, with its value.
     fn validate(&self) -> Result<()> {
-        checked(self.clone()).map(drop).map_err(ModelError::Config)
+        Ok(checked(self.clone()).map(drop)?)
     }
 
     /// Every parameter with its shape, in the order of the model and under the names of its
@@ -302,57 +303,51 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
         return Err(ModelError::Adapter { folder });
     }
     let text = read_text(path)?;
-    object(&text).map_err(|reason| ModelError::file(path, reason))
+    object(&text).map_err(ModelError::config(path))
 }
 
-fn object(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("is not a JSON object: {}", json_problem(text, &error)))
+fn object(text: &str) -> std::result::Result<Map<String, Value>, ConfigError> {
+    serde_json::from_str(text).map_err(|error| ConfigError::NotJson(json_problem(text, &error)))
 }
 
 /// The model's family by its own name.
-pub(crate) fn model_type(map: &Map<String, Value>) -> std::result::Result<&str, String> {
-    let supported = || format!("supported: {}", quoted(&crate::auto::model_types()));
+pub(crate) fn model_type(map: &Map<String, Value>) -> std::result::Result<&str, ConfigError> {
     if let Some(method) = map.get("peft_type") {
-        return Err(format!(
-            "this is the configuration of an adapter (peft_type {method}), not of a model"
-        ));
+        let peft_type = method.to_string();
+        return Err(ConfigError::Adapter { peft_type });
     }
+    let supported = crate::auto::model_types;
     match map.get("model_type") {
         Some(Value::String(family)) => Ok(family),
-        Some(family) => Err(format!(
-            "model_type {family} is not supported; {}",
-            supported()
-        )),
-        None => Err(format!("has no model_type; {}", supported())),
+        Some(family) => Err(unsupported(family, supported())),
+        None => Err(ConfigError::NoModelType {
+            supported: supported(),
+        }),
     }
 }
 
-/// What is said of a name that is no preset.
-pub(crate) fn no_preset(name: &str, presets: &[&str]) -> ModelError {
-    let presets = presets.join(", ");
-    ModelError::Config(format!("no preset `{name}`; there are: {presets}"))
+/// That a family is not one of `supported`.
+pub(crate) fn unsupported(family: &Value, supported: Vec<&'static str>) -> ConfigError {
+    ConfigError::Unsupported {
+        model_type: family.to_string(),
+        supported,
+    }
 }
 
-/// Why a family is not one of `supported`.
-pub(crate) fn unsupported(family: &str, supported: &[&str]) -> String {
-    format!(
-        "model_type \"{family}\" is not supported; supported: {}",
-        quoted(supported)
-    )
-}
-
-fn quoted(names: &[&str]) -> String {
-    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    names.join(", ")
+/// That a name is none of `presets`.
+pub(crate) fn no_preset(name: &str, presets: Vec<&'static str>) -> ModelError {
+    let name = name.to_string();
+    ConfigError::NoPreset { name, presets }.into()
 }
 
 /// A configuration from the object of its file.
-pub(crate) fn parse<C: ModelConfig>(map: Map<String, Value>) -> std::result::Result<C, String> {
+pub(crate) fn parse<C: ModelConfig>(
+    map: Map<String, Value>,
+) -> std::result::Result<C, ConfigError> {
     let family = model_type(&map)?;
     let known = C::model_types();
     if !known.contains(&family) {
-        return Err(unsupported(family, &known));
+        return Err(unsupported(&family.into(), known));
     }
     let mut map = map;
     with_own_names(&mut map, C::ATTRIBUTE_MAP)?;
@@ -376,11 +371,11 @@ pub fn keys_of(config: &impl Serialize) -> Map<String, Value> {
     keys
 }
 
-fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
+fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, ConfigError> {
     config.check()?;
     let (common, parameters) = (config.common(), config.num_parameters());
     if parameters > MAX_PARAMETERS {
-        return Err(format!(
+        return Err(ConfigError::Value(format!(
             "these sizes make {parameters} parameters, more than {MAX_PARAMETERS}: check {} = {}, \
              {} = {} and vocab_size = {}",
             C::own_name("hidden_size"),
@@ -388,7 +383,7 @@ fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, String> {
             C::own_name("num_hidden_layers"),
             common.num_hidden_layers,
             common.vocab_size
-        ));
+        )));
     }
     Ok(config)
 }

@@ -6,6 +6,7 @@ use burn_peft::PeftError;
 use burn_peft_device::DeviceError;
 use burn_peft_files::FileError;
 
+use crate::config_error::ConfigError;
 use crate::hub::HubError;
 use crate::input_error::InputError;
 use crate::weights::WeightsError;
@@ -56,9 +57,14 @@ pub enum ModelError {
     /// A device that cannot hold the model.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A model configuration that cannot be used, with the reason.
-    #[error("{0}")]
-    Config(String),
+    /// A model configuration that cannot be used.
+    #[error("{}{problem}", path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default())]
+    Config {
+        /// The file, if it is one.
+        path: Option<PathBuf>,
+        /// What is wrong with it.
+        problem: ConfigError,
+    },
     /// A file that could not be had from the Hugging Face Hub.
     #[error(transparent)]
     Hub(Box<HubError>),
@@ -82,6 +88,12 @@ impl ModelError {
         }
     }
 
+    /// A closure for `map_err` that makes a [`ModelError::Config`] about the file `path`.
+    pub(crate) fn config(path: impl Into<PathBuf>) -> impl FnOnce(ConfigError) -> Self {
+        let path = Some(path.into());
+        |problem| Self::Config { path, problem }
+    }
+
     /// A closure for `map_err` that makes a [`ModelError::Io`] about `path`.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
@@ -93,6 +105,15 @@ fn lacking(file: &str, instead: Option<&str>) -> String {
     match instead {
         Some(instead) => format!("has no {file}, only {instead}"),
         None => format!("the folder has no {file}"),
+    }
+}
+
+impl From<ConfigError> for ModelError {
+    fn from(problem: ConfigError) -> Self {
+        Self::Config {
+            path: None,
+            problem,
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use super::layout::MlpPart;
 use super::{DenseForCausalLM, Family, Keys, Switches};
+use crate::ConfigError;
 use crate::auto::FAMILIES;
-use crate::config::{CommonConfig, ModelConfig};
+use crate::config::{CommonConfig, ModelConfig, model_type, unsupported};
 use crate::parts::Activation;
 
 /// The `config.json` of a model of any of the families that are one decoder with other switches.
@@ -63,14 +64,14 @@ impl ModelConfig for DenseConfig {
         presets.map(|(name, _)| *name).collect()
     }
 
-    fn from_map(keys: Map<String, Value>) -> Result<Self, String> {
-        let model_type = crate::config::model_type(&keys)?;
+    fn from_map(keys: Map<String, Value>) -> Result<Self, ConfigError> {
+        let model_type = model_type(&keys)?;
         let family = FAMILIES
             .iter()
             .find(|family| family.model_type == model_type);
         match family {
-            Some(family) => Self::of(family, keys),
-            None => Err(crate::config::unsupported(model_type, &Self::model_types())),
+            Some(family) => Ok(Self::of(family, keys)?),
+            None => Err(unsupported(&model_type.into(), Self::model_types())),
         }
     }
 

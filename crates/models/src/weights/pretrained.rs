@@ -132,7 +132,7 @@ impl<D: Decoder> Pretrained for D {
 fn open_model<D: Decoder>(files: &ModelFiles, device: &Device) -> Result<(D, Box<dyn Weights>)> {
     let path = files.get(CONFIG)?;
     let mut keys = read(&path)?;
-    let parsed = |keys| parse(keys).map_err(|reason| ModelError::file(&path, reason));
+    let parsed = |keys| parse(keys).map_err(ModelError::config(&path));
     parsed(keys.clone()).map(drop::<D::Config>)?;
     let weights = open(files)?;
     // What it is saved in again, whatever the file says.

@@ -282,8 +282,8 @@ fn a_failure_leaves_nothing_behind() {
     assert!(error.contains("`a` would be written twice"), "{error}");
     let error = save(vec![NamedTensor::new("a", [3], || Ok(data(&[1.0])))]);
     assert!(error.contains("`a` has shape [1], not [3]"), "{error}");
-    let lost = || Err(ModelError::Config("gone".into()));
-    assert_eq!(save(vec![NamedTensor::new("a", [3], lost)]), "gone");
+    let lost = || Err(ModelError::file("a", "gone"));
+    assert_eq!(save(vec![NamedTensor::new("a", [3], lost)]), "a: gone");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
     // What was there stays as it was.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::GPT2LMHeadModel;
+use crate::ConfigError;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
     from_keys, keys_of,
@@ -107,8 +108,8 @@ impl ModelConfig for Gpt2Config {
         vec!["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
     }
 
-    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, String> {
-        from_keys(keys)
+    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
+        Ok(from_keys(keys)?)
     }
 
     fn to_map(&self) -> Map<String, Value> {
