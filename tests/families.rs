@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -13,7 +14,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::{Adaptable, PeftModel, files, tensor_file};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{
-    AutoConfig, AutoModel, CausalLm, KvCache, LmBatch, ModelInput, Pretrained, position_ids,
+    AutoConfig, AutoModel, CausalLm, GenerationConfig, LmBatch, ModelInput, Pretrained,
+    generate_rows, position_ids,
 };
 use burn_peft_train::{TrainingArguments, adamw};
 use serde_json::Value;
@@ -64,6 +66,18 @@ impl Case {
             attention_mask: Some(mask),
             ..ModelInput::new(tensor("left_input_ids"))
         }
+    }
+
+    /// The rows that are padded on the left, without their padding.
+    fn prompts(&self) -> Vec<Vec<u32>> {
+        let (ids, [_, seq]) = ints(&self.folder, "left_input_ids");
+        let (mask, _) = ints(&self.folder, "left_attention_mask");
+        let rows = ids.chunks(seq).zip(mask.chunks(seq));
+        let tokens = |(ids, mask): (&[i64], &[i64])| {
+            let tokens = ids.iter().zip(mask).filter(|(_, mask)| **mask == 1);
+            tokens.map(|(&id, _)| id as u32).collect()
+        };
+        rows.map(tokens).collect()
     }
 }
 
@@ -250,31 +264,19 @@ fn gradients_with_checkpoints_and_of_packed_rows() {
 #[test]
 fn greedy_decoding_with_a_cache() {
     each(|case| {
-        let model = case.adapted();
-        let mut input = case.left();
         let expected = case.expected("greedy");
-        let [rows, _] = input.input_ids.dims();
-        let new = expected.len() / rows;
-        let (mut cache, mut found) = (KvCache::default(), vec![Vec::new(); rows]);
-        for _ in 0..new {
-            let logits = model.forward_cached(input.clone(), &mut cache);
-            let next = logits.argmax(1);
-            let ids: Vec<i64> = next.clone().into_data().iter::<i64>().collect();
-            found
-                .iter_mut()
-                .zip(&ids)
-                .for_each(|(row, &id)| row.push(id as f32));
-            let mask = input.attention_mask.unwrap();
-            let mask = Tensor::cat(vec![mask, Tensor::ones([rows, 1], &device())], 1);
-            let positions = position_ids(mask.clone());
-            let last = positions.dims()[1] - 1;
-            input = ModelInput {
-                position_ids: Some(positions.slice_dim(1, last..last + 1)),
-                attention_mask: Some(mask),
-                ..ModelInput::new(next)
-            };
-        }
-        close("greedy", &found.concat(), &expected)
+        let prompts = case.prompts();
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let settings = GenerationConfig {
+            max_new_tokens: expected.len() / prompts.len(),
+            ..GenerationConfig::default()
+        };
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        let rows = generate_rows(&case.adapted(), &prompts, &settings, go_on);
+        let rows = rows.unwrap().into_iter();
+        let found: Vec<_> = rows.flat_map(|row| row.token_ids).collect();
+        let found: Vec<_> = found.into_iter().map(|id| id as f32).collect();
+        close("greedy", &found, &expected)
     });
 }
 

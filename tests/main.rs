@@ -3,6 +3,7 @@
 mod adalora;
 mod adapters;
 mod bad_input;
+mod batched;
 mod best_model;
 mod bottleneck;
 mod checkpointing;

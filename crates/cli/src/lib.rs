@@ -22,6 +22,7 @@ mod interrupt;
 mod loading;
 mod memory;
 mod output;
+mod rows;
 
 use std::io::Write;
 use std::process::ExitCode;

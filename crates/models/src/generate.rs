@@ -2,18 +2,31 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Int, Tensor};
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::weights::WeightsError;
-use crate::{CausalLm, InputError, KvCache, ModelInput, Result};
+use crate::{CausalLm, InputError, KvCache, Result};
 
+mod choose;
 mod config;
 mod defaults;
+mod padded;
 
 pub use config::GenerationConfig;
 pub use defaults::GenerationDefaults;
+
+use choose::{choose, penalise};
+use padded::Padded;
+
+/// What a row of tokens goes on with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Continuation {
+    /// The new tokens.
+    pub token_ids: Vec<u32>,
+    /// The token that ended the text, which is not among them; none where it was broken off.
+    pub ended_by: Option<u32>,
+}
 
 /// Continues `prompt` and returns the new tokens. `on_token` sees each as it is chosen, and can
 /// break off.
@@ -22,192 +35,141 @@ pub use defaults::GenerationDefaults;
 ///
 /// # Errors
 /// If the prompt is empty, holds an id that the model does not know, or is longer than the
-/// model's positions together with `max_new_tokens` where those have an end; if a setting is out of its range; if the
-/// model's logits are not numbers.
+/// model's positions together with `max_new_tokens` where those have an end; if a setting is out of
+/// its range; if the model's logits are not numbers.
 pub fn generate(
     model: &impl CausalLm,
     prompt: &[u32],
     config: &GenerationConfig,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>> {
+    let rows = generate_rows(model, &[prompt], config, &mut |_, id| on_token(id))?;
+    Ok(rows.into_iter().flat_map(|row| row.token_ids).collect())
+}
+
+/// As [`generate`] for several prompts, whatever their lengths: all of them go through one pass for
+/// each token. `on_token` is given the prompt's index with the token. Where tokens are drawn, every
+/// prompt has random numbers of its own.
+///
+/// # Errors
+/// As [`generate`], for any of the prompts.
+pub fn generate_rows(
+    model: &impl CausalLm,
+    prompts: &[&[u32]],
+    config: &GenerationConfig,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Continuation>> {
     config.validate()?;
-    check_prompt(model, prompt, config.max_new_tokens)?;
-    let device = model.device().without_autodiff();
-    let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+    check_prompts(model, prompts, config.max_new_tokens)?;
+    let mut rows: Vec<Row> = (0..)
+        .zip(prompts)
+        .map(|(stream, prompt)| Row::new(prompt, config.seed, stream))
+        .collect();
+    let mut inputs = Padded::new(prompts, model.device().without_autodiff());
     let mut cache = KvCache::default();
-    let mut seen = prompt.to_vec();
-    let mut input: Vec<i64> = prompt.iter().map(|&id| id.into()).collect();
-    while seen.len() - prompt.len() < config.max_new_tokens {
-        let ids = Tensor::<1, Int>::from_data(input.as_slice(), &device).unsqueeze();
-        let logits = model.forward_cached(ModelInput::new(ids), &mut cache);
+    for _ in 0..config.max_new_tokens {
+        if rows.iter().all(|row| row.ended_by.is_some()) {
+            break;
+        }
+        let logits = model.forward_cached(inputs.next(), &mut cache);
         let mut logits = logits
             .try_into_vec_as::<f32>()
             .map_err(|error| InputError::Logits(error.to_string()))?;
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return Err(WeightsError::Broken.into());
-        }
-        penalise(&mut logits, &seen, config.repetition_penalty);
-        let next = choose(&logits, config, &mut random);
-        if config.eos_token_ids.contains(&next) {
-            break;
-        }
-        seen.push(next);
-        input = vec![next.into()];
-        if on_token(next).is_break() {
-            break;
+        let of_each = logits.chunks_exact_mut(model.vocab_size());
+        for (index, (row, logits)) in rows.iter_mut().zip(of_each).enumerate() {
+            if row.ended_by.is_some() {
+                continue;
+            }
+            if logits.iter().any(|logit| logit.is_nan()) {
+                return Err(WeightsError::Broken.into());
+            }
+            penalise(logits, &row.seen, config.repetition_penalty);
+            let next = choose(logits, config, &mut row.random);
+            if config.eos_token_ids.contains(&next) {
+                row.ended_by = Some(next);
+                continue;
+            }
+            row.seen.push(next);
+            inputs.push(index, next);
+            if on_token(index, next).is_break() {
+                return Ok(continuations(rows));
+            }
         }
     }
-    Ok(seen.split_off(prompt.len()))
+    Ok(continuations(rows))
 }
 
-fn check_prompt(model: &impl CausalLm, prompt: &[u32], new: usize) -> Result<()> {
-    let (tokens, vocab_size) = (prompt.len(), model.vocab_size());
-    let (max_positions, adapter_positions) = (model.max_positions(), model.adapter_positions());
-    let error = if prompt.is_empty() {
-        InputError::EmptyPrompt
-    } else if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
-        InputError::UnknownToken { id, vocab_size }
-    } else if !model.has_last_position() {
-        if tokens.saturating_add(new) > max_positions {
-            tracing::warn!(
-                "a prompt of {tokens} tokens and max_new_tokens {new} go beyond the {max_positions} \
-                 positions that the model was trained for: what it says there may be poor"
-            );
+/// A text in the making.
+struct Row {
+    /// The prompt and what was chosen since.
+    seen: Vec<u32>,
+    /// The tokens of the prompt.
+    given: usize,
+    ended_by: Option<u32>,
+    random: ChaCha8Rng,
+}
+
+impl Row {
+    fn new(prompt: &[u32], seed: u64, stream: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(stream);
+        Self {
+            seen: prompt.to_vec(),
+            given: prompt.len(),
+            ended_by: None,
+            random,
         }
+    }
+}
+
+fn continuations(rows: Vec<Row>) -> Vec<Continuation> {
+    let continuation = |mut row: Row| Continuation {
+        token_ids: row.seen.split_off(row.given),
+        ended_by: row.ended_by,
+    };
+    rows.into_iter().map(continuation).collect()
+}
+
+fn check_prompts(model: &impl CausalLm, prompts: &[&[u32]], new: usize) -> Result<()> {
+    let vocab_size = model.vocab_size();
+    for prompt in prompts {
+        if prompt.is_empty() {
+            return Err(InputError::EmptyPrompt.into());
+        }
+        if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(InputError::UnknownToken { id, vocab_size }.into());
+        }
+    }
+    let longest = prompts.iter().map(|prompt| prompt.len()).max();
+    check_length(model, longest.unwrap_or_default(), new)
+}
+
+/// Checks that a prompt of so many tokens can go on with `new` ones.
+fn check_length(model: &impl CausalLm, tokens: usize, new: usize) -> Result<()> {
+    let (max_positions, adapter_positions) = (model.max_positions(), model.adapter_positions());
+    if tokens.saturating_add(new) <= max_positions {
         return Ok(());
-    } else if tokens >= max_positions {
+    }
+    if !model.has_last_position() {
+        tracing::warn!(
+            "a prompt of {tokens} tokens and max_new_tokens {new} go beyond the {max_positions} \
+             positions that the model was trained for: what it says there may be poor"
+        );
+        return Ok(());
+    }
+    let error = if tokens >= max_positions {
         InputError::PromptTooLong {
             tokens,
             max_positions,
             adapter_positions,
         }
-    } else if new > max_positions - tokens {
+    } else {
         InputError::TextTooLong {
             tokens,
             new,
             max_positions,
             adapter_positions,
         }
-    } else {
-        return Ok(());
     };
     Err(error.into())
-}
-
-fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
-    if penalty == 1.0 {
-        return;
-    }
-    let mut seen = seen.to_vec();
-    seen.sort_unstable();
-    seen.dedup();
-    for id in seen {
-        if let Some(logit) = logits.get_mut(id as usize) {
-            let value = f64::from(*logit);
-            let penalised = if value < 0.0 {
-                value * penalty
-            } else {
-                value / penalty
-            };
-            *logit = penalised.clamp(f32::MIN.into(), f32::MAX.into()) as f32;
-        }
-    }
-}
-
-/// Temperature, then `top_k`, then `top_p`, then a draw.
-fn choose(logits: &[f32], config: &GenerationConfig, random: &mut ChaCha8Rng) -> u32 {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let descending = |a: &u32, b: &u32| {
-        let (x, y) = (logits[*a as usize], logits[*b as usize]);
-        y.total_cmp(&x).then(a.cmp(b))
-    };
-    if config.temperature == 0.0 {
-        let best = order.into_iter().min_by(descending);
-        return best.unwrap_or_default();
-    }
-    if config.top_k > 0 && config.top_k < order.len() {
-        order.select_nth_unstable_by(config.top_k - 1, descending);
-        order.truncate(config.top_k);
-    }
-    order.sort_unstable_by(descending);
-    let largest = f64::from(logits[order[0] as usize]);
-    let weight =
-        |id: &u32| ((f64::from(logits[*id as usize]) - largest) / config.temperature).exp();
-    let mut weights: Vec<f64> = order.iter().map(weight).collect();
-    let total: f64 = weights.iter().sum();
-    let mut kept = 0.0;
-    let nucleus = weights.iter().position(|weight| {
-        kept += weight / total;
-        kept >= config.top_p
-    });
-    if config.top_p < 1.0
-        && let Some(last) = nucleus
-    {
-        weights.truncate(last + 1);
-    }
-    let mut draw = random.random::<f64>() * weights.iter().sum::<f64>();
-    for (id, weight) in order.iter().zip(&weights) {
-        draw -= weight;
-        if draw < 0.0 {
-            return *id;
-        }
-    }
-    order[weights.len() - 1]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn draw(logits: &[f32], config: GenerationConfig) -> Vec<u32> {
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut drawn: Vec<u32> = (0..500)
-            .map(|_| choose(logits, &config, &mut random))
-            .collect();
-        drawn.sort_unstable();
-        drawn.dedup();
-        drawn
-    }
-
-    #[test]
-    fn greedy_takes_the_first_of_the_largest() {
-        let config = GenerationConfig::default();
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        assert_eq!(choose(&[0.0, 2.0, 2.0], &config, &mut random), 1);
-    }
-
-    #[test]
-    fn top_k_and_top_p_keep_the_most_likely() {
-        // Probabilities 0.5, 0.25, 0.125, 0.125.
-        let logits = [4.0f32, 2.0, 1.0, 1.0].map(f32::ln);
-        let all = GenerationConfig {
-            temperature: 1.0,
-            top_k: 0,
-            ..Default::default()
-        };
-        assert_eq!(draw(&logits, all.clone()), [0, 1, 2, 3]);
-        let top_k = GenerationConfig {
-            top_k: 2,
-            ..all.clone()
-        };
-        assert_eq!(draw(&logits, top_k), [0, 1]);
-        // transformers keeps the token that crosses top_p.
-        let top_p = GenerationConfig {
-            top_p: 0.6,
-            ..all.clone()
-        };
-        assert_eq!(draw(&logits, top_p), [0, 1]);
-        let cold = GenerationConfig {
-            temperature: 0.01,
-            ..all
-        };
-        assert_eq!(draw(&logits, cold), [0]);
-    }
-
-    #[test]
-    fn repetition_penalty_divides_positive_and_multiplies_negative_logits() {
-        let mut logits = [2.0, -2.0, 2.0];
-        penalise(&mut logits, &[0, 1, 1], 2.0);
-        assert_eq!(logits, [1.0, -4.0, 2.0]);
-    }
 }

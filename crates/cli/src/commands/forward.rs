@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
-use burn_peft::tensor_file::{explain, write_tensors};
+use burn_peft::tensor_file::write_tensors;
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
-use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, forward_rows};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use burn_peft_models::{AutoModel, CausalLm, forward_rows};
 
-use crate::loading::{ModelsArgs, find_model, limits, load_adapter, load_model, model_input, open};
+use crate::loading::{ModelsArgs, find_model, load_adapter, load_model, open};
 use crate::output::say;
+use crate::rows::Rows;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -20,8 +19,9 @@ Examples:
     batch.safetensors --output logits.safetensors
 
 The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask
-[batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored. The output holds
-logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.";
+[batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored, but for position_ids
+[batch, seq]: without them positions count from the start of every row, padding included. The output
+holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.";
 
 /// The command line of `peft forward`.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ pub struct Args {
     /// Switch the adapter off
     #[arg(long, requires = "adapter")]
     disable: bool,
-    /// The file with input_ids and attention_mask
+    /// The file with input_ids, attention_mask and position_ids
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
     /// The file that gets the logits
@@ -75,7 +75,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             model.disable_adapter_layers();
         }
     }
-    write(&args.output, rows.logits(&model, device)?)
+    let logits = model.forward(rows.input(&model, device)?);
+    write(&args.output, logits.into_data().convert::<f32>())
 }
 
 fn write(output: &Path, logits: TensorData) -> Result<()> {
@@ -119,108 +120,4 @@ fn by_rows(rows: &Rows, model: AutoModel, args: &Args, device: &Device) -> Resul
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let logits = forward_rows(&model, rows.input(&model, device)?, &names)?;
     Ok(logits.into_data().convert::<f32>())
-}
-
-/// The rows to run.
-struct Rows {
-    file: PathBuf,
-    input_ids: Vec<i64>,
-    attention_mask: Option<Vec<i64>>,
-    batch: usize,
-    seq: usize,
-}
-
-impl Rows {
-    fn read(path: &Path) -> Result<Self> {
-        let place = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {place}"))?;
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|error| anyhow!("{place} {}", explain(&bytes, &error)))?;
-        let Ok(ids) = tensors.tensor("input_ids") else {
-            bail!(
-                "{place}: no tensor input_ids; it holds {}",
-                tensors.names().join(", ")
-            );
-        };
-        let &[batch, seq] = ids.shape() else {
-            bail!("{place}: input_ids is {:?}, not [batch, seq]", ids.shape());
-        };
-        ensure!(
-            batch > 0 && seq > 0,
-            "{place}: input_ids is empty: {:?}",
-            ids.shape()
-        );
-        let integers = |name: &str, view: &TensorView<'_>| {
-            integers(view).with_context(|| format!("{place}: {name}"))
-        };
-        let attention_mask = match tensors.tensor("attention_mask") {
-            Ok(mask) => {
-                ensure!(
-                    mask.shape() == [batch, seq],
-                    "{place}: attention_mask is {:?}, input_ids is [{batch}, {seq}]",
-                    mask.shape()
-                );
-                let mask = integers("attention_mask", &mask)?;
-                if let Some(value) = mask.iter().find(|&&value| value != 0 && value != 1) {
-                    bail!("{place}: attention_mask holds {value}; it has to be 0 or 1");
-                }
-                Some(mask)
-            }
-            Err(_) => None,
-        };
-        Ok(Self {
-            file: path.to_path_buf(),
-            input_ids: integers("input_ids", &ids)?,
-            attention_mask,
-            batch,
-            seq,
-        })
-    }
-
-    /// The model's logits, `[batch, seq, vocab]`.
-    fn logits(&self, model: &LanguageModel, device: &Device) -> Result<TensorData> {
-        let logits = model.forward(self.input(model, device)?);
-        Ok(logits.into_data().convert::<f32>())
-    }
-
-    /// The rows as the model takes them.
-    fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
-        let (place, limits) = (self.file.display(), limits(model));
-        ensure!(
-            !limits.forbid(self.seq),
-            "{place}: input_ids has rows of {} tokens, more than {}",
-            self.seq,
-            limits.positions()
-        );
-        let known = 0..model.vocab_size() as i64;
-        if let Some(at) = self.input_ids.iter().position(|id| !known.contains(id)) {
-            bail!(
-                "{place}: input_ids[{}, {}] is {}, not from 0 to below the model's vocab_size {}",
-                at / self.seq,
-                at % self.seq,
-                self.input_ids[at],
-                known.end
-            );
-        }
-        let shape = [self.batch, self.seq];
-        let mask = self.attention_mask.clone();
-        Ok(model_input(self.input_ids.clone(), mask, shape, device))
-    }
-}
-
-fn integers(view: &TensorView<'_>) -> Result<Vec<i64>> {
-    let bytes = view.data();
-    Ok(match view.dtype() {
-        Dtype::I64 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&word| i64::from_le_bytes(word))
-            .collect(),
-        Dtype::I32 => {
-            let words = bytes.as_chunks().0.iter();
-            words.map(|&word| i32::from_le_bytes(word).into()).collect()
-        }
-        other => bail!("is {other:?}; supported are I64 and I32"),
-    })
 }

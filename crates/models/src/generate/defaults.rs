@@ -50,6 +50,9 @@ pub struct GenerationDefaults {
     pub max_length: Option<usize>,
     /// The tokens that end a text, by the file that names them.
     pub eos_token_ids: Vec<(&'static str, Vec<u32>)>,
+    /// The token that stands behind the end of a row while others go on: `pad_token_id`, or else
+    /// the first that ends a text.
+    pub pad_token_id: Option<u32>,
     /// The keys of `generation_config.json` that have no effect here.
     pub not_used: Vec<String>,
 }
@@ -79,11 +82,15 @@ impl GenerationDefaults {
                 continue;
             };
             let values = object(&path)?;
-            let ids = token_ids(&path, values.get("eos_token_id"))?;
+            let ids = token_ids(&path, "eos_token_id", values.get("eos_token_id"))?;
+            let pad = token_ids(&path, "pad_token_id", values.get("pad_token_id"))?;
             if name == GENERATION_CONFIG {
                 said.read_sampling(values)
                     .map_err(|reason| ModelError::file(&path, reason))?;
             }
+            // The later file goes before the earlier one, as in transformers.
+            let pad = pad.first().or(ids.first()).copied();
+            said.pad_token_id = pad.or(said.pad_token_id);
             if !ids.is_empty() {
                 said.eos_token_ids.push((name, ids));
             }
@@ -145,11 +152,11 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
 }
 
 /// One id, several or none. Ids below 0 mean none.
-fn token_ids(path: &Path, value: Option<&Value>) -> Result<Vec<u32>> {
+fn token_ids(path: &Path, key: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     let ids = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(value) => TokenIds::deserialize(value)
-            .map_err(|error| ModelError::file(path, format!("eos_token_id = {value}: {error}")))?,
+            .map_err(|error| ModelError::file(path, format!("{key} = {value}: {error}")))?,
     };
     let ids = match ids {
         TokenIds::One(id) => vec![id],
@@ -187,6 +194,12 @@ mod tests {
         assert_eq!(said.eos_token_ids, by_file);
         said.end_at([7, 9]);
         assert_eq!(said.config.eos_token_ids, [3, 0, 7, 9]);
+        let pad = |config: &str, generation| read(config, generation).unwrap().pad_token_id;
+        let both = r#"{"eos_token_id": 3, "pad_token_id": 4}"#;
+        assert_eq!(pad(both, None), Some(4));
+        assert_eq!(pad(both, Some(r#"{"pad_token_id": 5}"#)), Some(5));
+        assert_eq!(pad(both, Some(r#"{"eos_token_id": [6, 7]}"#)), Some(6));
+        assert_eq!(pad(both, Some("{}")), Some(4));
         let none = read(r#"{"eos_token_id": null}"#, None).unwrap();
         assert_eq!(none, GenerationDefaults::default());
     }

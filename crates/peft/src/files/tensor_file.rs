@@ -54,15 +54,21 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Writes tensors of 32-bit floats as PyTorch's safetensors files are (`format: pt`).
+/// Writes tensors of 32-bit floats or 64-bit integers as PyTorch's safetensors files are (`format: pt`).
 ///
 /// # Errors
 /// If the file cannot be written; there is no partial file then.
 pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     for (key, data) in &tensors {
-        debug_assert_eq!(data.dtype(), DType::F32);
-        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        let dtype = match data.dtype() {
+            DType::I64 => Dtype::I64,
+            other => {
+                debug_assert_eq!(other, DType::F32);
+                Dtype::F32
+            }
+        };
+        let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
         let view = view.map_err(|error| PeftError::file(path, format!("{key}: {error}")))?;
         views.push((key.as_str(), view));
     }

@@ -1,0 +1,185 @@
+//! Prompts on the command line go on, as text.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_peft_data::Tokenizer;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{GenerationDefaults, LanguageModel, generate_rows};
+use serde_json::{Value, json};
+
+use super::{Args, generation_defaults};
+use crate::loading::{load_tokenizer, open_each};
+use crate::output::{emit, say, say_json};
+
+/// Continues the prompts of the command line.
+pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
+    let tokenizer = &load_tokenizer(files, args.tokenizer.as_deref())?;
+    let defaults = &generation_defaults(files, Some(tokenizer))?;
+    args.options.warn(defaults);
+    let models = open_each(files, &args.model, false, device)?;
+    let request = Request {
+        args,
+        tokenizer,
+        defaults,
+    };
+    if let ([(_, model)], [prompt]) = (&models[..], &args.prompt[..]) {
+        return request.stream(model, prompt);
+    }
+    let mut answers = Vec::new();
+    for (adapter, model) in &models {
+        for mut answer in request.answers(model, &mut |_| Ok(true))? {
+            if models.len() > 1 {
+                answer.json["adapter"] = adapter.as_str().into();
+            }
+            answers.push((adapter, answer));
+        }
+    }
+    if args.json {
+        let answers = answers.into_iter().map(|(_, answer)| answer.json);
+        return say_json(&Value::Array(answers.collect()));
+    }
+    let of_several = args.prompt.len() > 1;
+    if models.len() == 1 {
+        let texts = answers.into_iter().map(|(_, answer)| answer.whole());
+        return say(texts.collect::<Vec<_>>().join("\n\n"));
+    }
+    let width = answers.iter().map(|(adapter, _)| adapter.chars().count());
+    let width = width.max().unwrap_or_default();
+    for (adapter, answer) in answers {
+        let text = if of_several || is_read_here(args) {
+            answer.whole()
+        } else {
+            answer.text
+        };
+        // Further lines of a text stand below its first.
+        let text = text.replace('\n', &format!("\n{:width$}  ", ""));
+        say(format!("{adapter:width$}  {text}"))?;
+    }
+    Ok(())
+}
+
+/// A continuation may begin within a word; what reads a pipe has the prompt.
+fn is_read_here(args: &Args) -> bool {
+    std::io::stdout().is_terminal() && !args.json
+}
+
+/// What is asked for, and what the model's files say where it is not.
+struct Request<'a> {
+    args: &'a Args,
+    tokenizer: &'a Tokenizer,
+    defaults: &'a GenerationDefaults,
+}
+
+/// A continuation, and all about it.
+struct Answer {
+    prompt: String,
+    text: String,
+    json: Value,
+}
+
+impl Answer {
+    fn whole(&self) -> String {
+        format!("{}{}", self.prompt, self.text)
+    }
+}
+
+impl Request<'_> {
+    /// Shows the continuation of a single prompt as it comes.
+    fn stream(&self, model: &LanguageModel, prompt: &str) -> Result<()> {
+        if is_read_here(self.args) {
+            emit(prompt)?;
+        }
+        let json = self.args.json;
+        let mut show = |text: &str| if json { Ok(true) } else { emit(text) };
+        for answer in self.answers(model, &mut show)? {
+            match json {
+                true => say_json(&answer.json)?,
+                false => say("")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues all prompts together; `show` gets the text of a single one piece by piece, and says
+    /// whether to go on.
+    fn answers(
+        &self,
+        model: &LanguageModel,
+        show: &mut dyn FnMut(&str) -> Result<bool>,
+    ) -> Result<Vec<Answer>> {
+        let Self {
+            args,
+            tokenizer,
+            defaults,
+        } = self;
+        let prompts = args
+            .prompt
+            .iter()
+            .map(|text| encode_prompt(tokenizer, text));
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let longest = prompts.iter().map(|prompt| prompt.len()).max();
+        let settings = args
+            .options
+            .settings(defaults, model, longest.unwrap_or_default());
+        let start = Instant::now();
+        let mut texts: Vec<_> = prompts
+            .iter()
+            .map(|_| (tokenizer.stream(), String::new()))
+            .collect();
+        let mut failed = None;
+        let continued = generate_rows(model, &prompts, &settings, &mut |row, id| {
+            let (pieces, text) = &mut texts[row];
+            let shown = pieces.push(id).map_err(Into::into).and_then(|piece| {
+                *text += &piece;
+                show(&piece)
+            });
+            match shown {
+                Ok(true) => ControlFlow::Continue(()),
+                Ok(false) => ControlFlow::Break(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let tokens: usize = continued.iter().map(|row| row.token_ids.len()).sum();
+        let each = continued.into_iter().zip(texts).zip(&prompts);
+        let answers = each.zip(&args.prompt).map(|(((row, text), ids), prompt)| {
+            let (pieces, text) = text;
+            let rest = pieces.finish()?;
+            show(&rest)?;
+            let text = text + &rest;
+            let json = json!({
+                "prompt": prompt,
+                "text": text,
+                "prompt_token_ids": ids,
+                "token_ids": row.token_ids,
+                "tokens_per_second": tokens as f64 / seconds,
+            });
+            let prompt = prompt.clone();
+            Ok(Answer { prompt, text, json })
+        });
+        answers.collect()
+    }
+}
+
+/// The prompt's tokens; an empty one starts where a text starts, behind the end of another.
+pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode_prompt(prompt)?;
+    if !ids.is_empty() {
+        return Ok(ids);
+    }
+    let end = tokenizer
+        .eos_id()
+        .context("the prompt is empty: give some text")?;
+    Ok(vec![end])
+}

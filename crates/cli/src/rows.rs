@@ -1,0 +1,182 @@
+//! Rows of token ids from a safetensors file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_peft::tensor_file::explain;
+use burn_peft_models::{CausalLm, ModelInput};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::loading::{limits, model_input};
+
+/// The rows of a file, `[batch, seq]` each.
+pub struct Rows {
+    file: PathBuf,
+    input_ids: Vec<i64>,
+    attention_mask: Option<Vec<i64>>,
+    position_ids: Option<Vec<i64>>,
+    batch: usize,
+    seq: usize,
+}
+
+impl Rows {
+    /// Reads `input_ids` and, where they are there, `attention_mask` and `position_ids`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let place = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {place}"))?;
+        let tensors = SafeTensors::deserialize(&bytes)
+            .map_err(|error| anyhow!("{place} {}", explain(&bytes, &error)))?;
+        let Ok(ids) = tensors.tensor("input_ids") else {
+            bail!(
+                "{place}: no tensor input_ids; it holds {}",
+                tensors.names().join(", ")
+            );
+        };
+        let &[batch, seq] = ids.shape() else {
+            bail!("{place}: input_ids is {:?}, not [batch, seq]", ids.shape());
+        };
+        ensure!(
+            batch > 0 && seq > 0,
+            "{place}: input_ids is empty: {:?}",
+            ids.shape()
+        );
+        let integers = |name: &str, view: &TensorView<'_>| {
+            integers(view).with_context(|| format!("{place}: {name}"))
+        };
+        let beside = |name: &str| -> Result<Option<Vec<i64>>> {
+            let Ok(tensor) = tensors.tensor(name) else {
+                return Ok(None);
+            };
+            ensure!(
+                tensor.shape() == [batch, seq],
+                "{place}: {name} is {:?}, input_ids is [{batch}, {seq}]",
+                tensor.shape()
+            );
+            integers(name, &tensor).map(Some)
+        };
+        let rows = Self {
+            file: path.to_path_buf(),
+            input_ids: integers("input_ids", &ids)?,
+            attention_mask: beside("attention_mask")?,
+            position_ids: beside("position_ids")?,
+            batch,
+            seq,
+        };
+        let mut mask = rows.attention_mask.iter().flatten();
+        if let Some(value) = mask.find(|&&value| value != 0 && value != 1) {
+            bail!("{place}: attention_mask holds {value}; it has to be 0 or 1");
+        }
+        Ok(rows)
+    }
+
+    /// The rows as the model takes them.
+    pub fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
+        self.check_ids(model)?;
+        self.check_positions(model)?;
+        let shape = [self.batch, self.seq];
+        let mask = self.attention_mask.clone();
+        let positions = self.position_ids.clone();
+        let matrix = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        Ok(ModelInput {
+            position_ids: positions.map(matrix),
+            ..model_input(self.input_ids.clone(), mask, shape, device)
+        })
+    }
+
+    /// The rows without their padding, which stands before them.
+    pub fn prompts(&self, model: &impl CausalLm) -> Result<Vec<Vec<u32>>> {
+        self.check_ids(model)?;
+        let rows = (0..self.batch).map(|row| {
+            let of_row = row * self.seq..(row + 1) * self.seq;
+            let padding = match &self.attention_mask {
+                None => 0,
+                Some(mask) => self.padding(row, &mask[of_row.clone()])?,
+            };
+            // All of them are below the size of a vocabulary.
+            let ids = self.input_ids[of_row].iter().skip(padding);
+            Ok(ids.map(|&id| id as u32).collect())
+        });
+        rows.collect()
+    }
+
+    /// How many positions of a row stand before its first token.
+    fn padding(&self, row: usize, mask: &[i64]) -> Result<usize> {
+        let place = self.file.display();
+        let Some(first) = mask.iter().position(|&value| value == 1) else {
+            bail!(
+                "{place}: attention_mask is 0 throughout row {row}: a text needs a token to go on from"
+            );
+        };
+        if let Some(hole) = mask[first..].iter().position(|&value| value == 0) {
+            bail!(
+                "{place}: attention_mask[{row}, {}] is 0, after the first token of its row: pad the \
+                 rows on the left, where nothing stands between padding and the end",
+                first + hole
+            );
+        }
+        Ok(first)
+    }
+
+    fn check_ids(&self, model: &impl CausalLm) -> Result<()> {
+        let known = 0..model.vocab_size() as i64;
+        if let Some(at) = self.input_ids.iter().position(|id| !known.contains(id)) {
+            bail!(
+                "{}: input_ids{} is {}, not from 0 to below the model's vocab_size {}",
+                self.file.display(),
+                self.place(at),
+                self.input_ids[at],
+                known.end
+            );
+        }
+        Ok(())
+    }
+
+    fn check_positions(&self, model: &impl CausalLm) -> Result<()> {
+        let (file, limits) = (self.file.display(), limits(model));
+        let Some(positions) = &self.position_ids else {
+            ensure!(
+                !limits.forbid(self.seq),
+                "{file}: input_ids has rows of {} tokens, more than {}",
+                self.seq,
+                limits.positions()
+            );
+            return Ok(());
+        };
+        let is_known = |&position: &i64| {
+            usize::try_from(position).is_ok_and(|place| !limits.forbid(place.saturating_add(1)))
+        };
+        if let Some(at) = positions.iter().position(|position| !is_known(position)) {
+            bail!(
+                "{file}: position_ids{} is {}, not from 0 to below {}",
+                self.place(at),
+                positions[at],
+                limits.positions()
+            );
+        }
+        Ok(())
+    }
+
+    /// Row and column of a value.
+    fn place(&self, at: usize) -> String {
+        format!("[{}, {}]", at / self.seq, at % self.seq)
+    }
+}
+
+fn integers(view: &TensorView<'_>) -> Result<Vec<i64>> {
+    let bytes = view.data();
+    Ok(match view.dtype() {
+        Dtype::I64 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&word| i64::from_le_bytes(word))
+            .collect(),
+        Dtype::I32 => {
+            let words = bytes.as_chunks().0.iter();
+            words.map(|&word| i32::from_le_bytes(word).into()).collect()
+        }
+        other => bail!("is {other:?}; supported are I64 and I32"),
+    })
+}

@@ -1,0 +1,69 @@
+//! Rows of different lengths as the inputs of a model with a cache.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::ModelInput;
+
+/// Rows that are padded on the left, so that all of them end, and go on, at the same place.
+pub(super) struct Padded {
+    device: Device,
+    /// The positions of padding before each row.
+    padding: Vec<usize>,
+    /// The positions that the cache holds.
+    past: usize,
+    /// The tokens of the next pass, `[rows, seq]`.
+    ids: Vec<i64>,
+}
+
+impl Padded {
+    /// The prompts, of one token each at least.
+    pub fn new(prompts: &[&[u32]], device: Device) -> Self {
+        let lengths = || prompts.iter().map(|prompt| prompt.len());
+        let longest = lengths().max().unwrap_or_default();
+        let mut ids = vec![0; prompts.len() * longest];
+        for (row, prompt) in ids.chunks_exact_mut(longest.max(1)).zip(prompts) {
+            let text = row[longest - prompt.len()..].iter_mut();
+            text.zip(*prompt).for_each(|(to, &id)| *to = id.into());
+        }
+        Self {
+            device,
+            padding: lengths().map(|length| longest - length).collect(),
+            past: 0,
+            ids,
+        }
+    }
+
+    /// The input of the next pass. The one after it has a token in every row, of which
+    /// [`push`](Self::push) says which; what comes of a row that has none is of no use.
+    pub fn next(&mut self) -> ModelInput {
+        let rows = self.padding.len();
+        let ids = std::mem::replace(&mut self.ids, vec![0; rows]);
+        let (past, seq) = (self.past, ids.len() / rows);
+        self.past += seq;
+        let matrix = |values: Vec<i64>| {
+            let width = values.len() / rows;
+            Tensor::from_data(TensorData::new(values, [rows, width]), &self.device)
+        };
+        let mut input = ModelInput::new(matrix(ids));
+        // Without padding the places are known, and the single row of most calls needs no mask.
+        if self.padding.iter().any(|&padding| padding > 0) {
+            let of_rows = |of: &dyn Fn(usize, usize) -> i64, from: usize| {
+                let rows = self.padding.iter();
+                let values =
+                    rows.flat_map(|&padding| (from..past + seq).map(move |at| of(at, padding)));
+                matrix(values.collect())
+            };
+            input.attention_mask = Some(of_rows(&|at, padding| i64::from(at >= padding), 0));
+            input.position_ids = Some(of_rows(
+                &|at, padding| at.saturating_sub(padding) as i64,
+                past,
+            ));
+        }
+        input
+    }
+
+    /// The token that a row goes on with in the next pass.
+    pub fn push(&mut self, row: usize, id: u32) {
+        self.ids[row] = id.into();
+    }
+}
