@@ -1,7 +1,6 @@
 //! The `[data]` table of a training file.
 
 use crate::error::{DataError, Result, SettingProblem};
-use crate::format::unread_escape;
 use crate::tokens::example::Limits;
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
@@ -19,9 +18,6 @@ pub enum SampleBy {
     /// the model has positions for), so that nothing of it is lost.
     Document,
 }
-
-/// The kinds of files that are read, by the ends of their names.
-pub const FILE_KINDS: &str = ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .text, .md and .parquet";
 
 /// The `[data]` table of a training file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,11 +110,6 @@ impl DataConfig {
             completion_only_loss: true,
             cache_dir: None,
         }
-    }
-
-    /// What is to be said of the template, where it may not be what was meant.
-    pub fn template_warning(&self) -> Option<String> {
-        self.template.as_deref().and_then(unread_escape)
     }
 
     /// Checks the numbers, against the model's limits where they depend on them.

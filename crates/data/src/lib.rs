@@ -47,18 +47,18 @@ mod tokens;
 pub use batches::batch::Batch;
 pub use batches::sampler::Sampler;
 pub use batches::stats::{Padding, histogram};
-pub use config::{DataConfig, FILE_KINDS, SampleBy};
+pub use config::{DataConfig, SampleBy};
 pub use dataset::DataSet;
 pub use error::{
-    DataError, EmptyProblem, FileProblem, Result, RowProblem, SettingProblem, TemplateProblem,
-    TokenizerProblem, WantedColumn,
+    DataError, EmptyProblem, FILE_KINDS, FileProblem, Result, RowProblem, SettingProblem,
+    TemplateProblem, TokenizerProblem, WantedColumn,
 };
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
-pub use format::{Chat, Content, Shape, example_prompt, instruction_prompt};
+pub use format::{Chat, Content, Row, Shape, example_prompt, instruction_prompt};
 pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
-pub use source::{Finder, Row, Source};
+pub use source::{Finder, Source};
 pub use tokenizer::bpe::train_bpe;
 pub use tokenizer::stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};

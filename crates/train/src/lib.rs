@@ -31,8 +31,9 @@ pub use error::{
     ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
     TrainError,
 };
+pub use objective::best_metric::BestMetric;
 pub use objective::lm::on_device;
-pub use objective::metric::{BestMetric, Measures, Metric, Sums};
+pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::{Objective, read};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};

@@ -1,6 +1,7 @@
 //! What can be wrong with a file of rows as a whole.
 
-use crate::config::FILE_KINDS;
+/// The kinds of files that are read, by the ends of their names.
+pub const FILE_KINDS: &str = ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .text, .md and .parquet";
 
 /// What is wrong with a file, to be read after its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

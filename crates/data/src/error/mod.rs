@@ -6,13 +6,12 @@ mod setting;
 mod template;
 mod tokenizer;
 
-pub use file::FileProblem;
+pub use file::{FILE_KINDS, FileProblem};
 pub use row::RowProblem;
 pub use setting::{EmptyProblem, SettingProblem, WantedColumn};
 pub use template::TemplateProblem;
 pub use tokenizer::TokenizerProblem;
 
-use crate::config::FILE_KINDS;
 use crate::tokens::example::Limits;
 use burn_peft_files::FileError;
 use std::path::PathBuf;

@@ -2,7 +2,6 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem};
-use crate::source::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -12,6 +11,7 @@ mod columns;
 mod messages;
 pub(crate) mod overview;
 mod prompt;
+mod row;
 mod shape;
 pub(crate) mod suggest;
 mod template;
@@ -21,10 +21,10 @@ pub use chat::Chat;
 pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
 pub use prompt::instruction_prompt;
 pub(crate) use prompt::{SYSTEM, first_text};
+pub use row::Row;
 pub(crate) use shape::{is_row, question_and_answer};
 pub use template::example_prompt;
 use template::fill;
-pub(crate) use template::unread_escape;
 
 /// The shape of a file's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

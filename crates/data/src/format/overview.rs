@@ -2,9 +2,10 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result};
+use crate::format::Row;
 use crate::format::{Content, Shape};
 use crate::source::part::Part;
-use crate::source::{Finder, Row, Source};
+use crate::source::{Finder, Source};
 use indicatif::ProgressBar;
 use serde_json::Value;
 

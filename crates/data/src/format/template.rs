@@ -1,6 +1,7 @@
 //! Templates: text with `{column}` where a column's value goes.
 
 use super::text;
+use crate::config::DataConfig;
 use crate::error::RowProblem;
 use serde_json::{Map, Value};
 
@@ -28,9 +29,16 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
+impl DataConfig {
+    /// What is to be said of the template, where it may not be what was meant.
+    pub fn template_warning(&self) -> Option<String> {
+        self.template.as_deref().and_then(unread_escape)
+    }
+}
+
 /// What a template holds that is more often a slip of a shell's quotes than meant: a line break or a
 /// tab written as a backslash and a letter, and not read as one.
-pub(crate) fn unread_escape(template: &str) -> Option<String> {
+fn unread_escape(template: &str) -> Option<String> {
     let escapes = [("\\n", "line break"), ("\\t", "tab"), ("\\r", "line break")];
     let (escape, meant) = escapes
         .into_iter()

@@ -2,7 +2,7 @@
 
 use crate::config::SampleBy;
 use crate::error::{DataError, FileProblem, Result, RowProblem, SettingProblem};
-use crate::format::Shape;
+use crate::format::{Row, Shape};
 use crate::source::folder::folder_and_split;
 use crate::source::slice::SlicedPath;
 use burn_peft_files::begin_text;
@@ -21,15 +21,6 @@ pub(crate) mod part;
 pub(crate) mod slice;
 
 use lines::{Lines, paragraphs, text};
-
-/// One row: named values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Where it stands in its file, counted from 1: a line, or a row where there are no lines.
-    pub number: usize,
-    /// Its values by column.
-    pub columns: Map<String, Value>,
-}
 
 /// Finds the files of a data set that is no path, such as one on the Hub: `None` where the name
 /// cannot be one. The error is to be read on its own.

@@ -1,8 +1,7 @@
 //! From a row of a file to examples.
 
 use crate::error::{DataError, Result};
-use crate::format::{Note, Shape, is_masked, notes};
-use crate::source::Row;
+use crate::format::{Note, Row, Shape, is_masked, notes};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;

@@ -64,11 +64,12 @@ impl Examples {
         shape: Shape,
         examples: &[Example],
     ) -> Result<Self> {
-        let store = Store::memory(task, examples).map_err(DataError::io(file.as_ref()))?;
+        let store = Store::memory(examples, |labels| task.supervised(labels))
+            .map_err(DataError::io(file.as_ref()))?;
         Ok(Self::from_store(file, shape, store).together(task.examples_per_row()))
     }
 
-    pub(crate) fn from_store(file: &str, shape: Shape, store: Store) -> Self {
+    fn from_store(file: &str, shape: Shape, store: Store) -> Self {
         Self {
             file: file.into(),
             shape,
@@ -133,7 +134,11 @@ impl Examples {
     }
 
     pub(crate) fn prepare(tokenize: &Tokenize<'_>, spec: &str, part: Part) -> Result<Self> {
-        let mut examples = tokenize.examples(spec, part)?;
+        let tokens = tokenize.tokens(spec, part)?;
+        let mut examples = Self::from_store(&tokens.file, tokens.shape, tokens.store);
+        (examples.skipped, examples.truncated) = (tokens.skipped, tokens.truncated);
+        examples.left_out = tokens.left_out;
+        examples.cache_file = Some(tokens.cache_file);
         let (config, limits) = (tokenize.config, tokenize.limits);
         let eos = tokenize.tokenizer.and_then(Tokenizer::eos_id);
         examples.pad_id = eos

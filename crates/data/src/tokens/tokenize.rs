@@ -2,14 +2,13 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result, SettingProblem};
-use crate::format::{Shape, describe, left_out};
+use crate::format::{Row, Shape, describe, left_out};
 use crate::source::part::Part;
-use crate::source::{Finder, Record, Row, Source};
+use crate::source::{Finder, Record, Source};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::cache::{Key, default_cache_dir};
 use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::Limits;
-use crate::tokens::examples::Examples;
 use crate::tokens::pipeline::{Chunks, beside};
 use crate::tokens::rows::RowCounts;
 use crate::tokens::store::{Store, StoreWriter};
@@ -36,6 +35,18 @@ pub(crate) struct Tokenize<'a> {
     pub task: &'a dyn Task,
 }
 
+/// The examples of a part of a file.
+pub(crate) struct Tokenized {
+    pub file: String,
+    pub shape: Shape,
+    pub skipped: usize,
+    pub truncated: usize,
+    /// What was cut and dropped, in words.
+    pub left_out: Vec<String>,
+    pub cache_file: PathBuf,
+    pub store: Store,
+}
+
 /// What is kept beside the tokens.
 #[derive(Default, Serialize, Deserialize)]
 struct Meta {
@@ -46,7 +57,7 @@ struct Meta {
 
 impl Tokenize<'_> {
     /// The examples of a part of a file: from the cache, where they are put first if need be.
-    pub fn examples(&self, spec: &str, part: Part) -> Result<Examples> {
+    pub fn tokens(&self, spec: &str, part: Part) -> Result<Tokenized> {
         let mut source = Source::open(spec, self.config.sample_by, self.find)?;
         let path = self.cache_file(&source, spec, part)?;
         let (store, meta) = match self.cached(&path)? {
@@ -75,11 +86,15 @@ impl Tokenize<'_> {
         for note in &meta.notes {
             tracing::warn!("{}: {note}", source.name);
         }
-        let mut examples = Examples::from_store(&source.name, meta.shape, store);
-        (examples.skipped, examples.truncated) = (meta.rows.skipped(), meta.rows.truncated);
-        examples.left_out = meta.rows.describe(self.config.max_length, part.max);
-        examples.cache_file = Some(path);
-        Ok(examples)
+        Ok(Tokenized {
+            file: source.name,
+            shape: meta.shape,
+            skipped: meta.rows.skipped(),
+            truncated: meta.rows.truncated,
+            left_out: meta.rows.describe(self.config.max_length, part.max),
+            cache_file: path,
+            store,
+        })
     }
 
     fn cached(&self, path: &Path) -> Result<Option<(Store, Meta)>> {

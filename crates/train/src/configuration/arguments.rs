@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
-use crate::objective::metric::BestMetric;
+use crate::objective::best_metric::BestMetric;
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 

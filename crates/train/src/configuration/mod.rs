@@ -3,9 +3,11 @@
 pub(crate) mod arguments;
 pub(crate) mod config;
 pub(crate) mod keys;
+mod method;
 pub(crate) mod overrides;
 pub(crate) mod peft_table;
 pub(crate) mod quantization;
+mod read;
 pub(crate) mod settings;
 pub(crate) mod validate;
 pub(crate) mod values;

@@ -1,4 +1,4 @@
-use crate::source::Row;
+use crate::format::Row;
 use crate::{DataConfig, Examples, Limits, Result, SampleBy, Shape, Source, train_bpe};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{
