@@ -242,10 +242,6 @@ pub fn train_with<T: TrainTarget>(
             MetricsFile::resume(dir, from, first_step)?
         }
     };
-    #[expect(
-        clippy::arc_with_non_send_sync,
-        reason = "Burn takes an `Arc`; this stays here"
-    )]
     let strategy = Arc::new(StepStrategy {
         objective,
         arguments: arguments.clone(),
