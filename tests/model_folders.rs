@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::FloatDType;
-use burn_peft_models::weights::SaveOptions;
-use burn_peft_models::{AutoModel, Decoder, GPT2LMHeadModel, Pretrained};
+use burn::tensor::{FloatDType, TensorData};
+use burn_peft::tensor_file::write_tensors;
+use burn_peft_models::weights::{SaveOptions, WeightsError};
+use burn_peft_models::{AutoModel, ConfigError, Decoder, GPT2LMHeadModel, ModelError, Pretrained};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
@@ -243,4 +244,53 @@ fn a_bfloat16_model_is_merged_into_one() {
         names,
         ["config.json", "model.safetensors", "tokenizer.json"]
     );
+}
+
+/// What a program does about an error follows from its variant, not from its text.
+#[test]
+fn errors_are_variants_that_a_caller_can_match() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = || {
+        let loaded = AutoModel::from_pretrained(dir.path().to_str().unwrap(), &device());
+        loaded.unwrap_err()
+    };
+    let missing = error();
+    assert!(
+        matches!(&missing, ModelError::MissingFile { file, .. } if file == "config.json"),
+        "{missing:?}"
+    );
+    let config = dir.path().join("config.json");
+    fs::write(&config, r#"{"model_type": "mammoth"}"#).unwrap();
+    let ModelError::Config { path, problem } = error() else {
+        panic!("{:?}", error());
+    };
+    assert_eq!(path.as_deref(), Some(config.as_path()));
+    assert!(
+        matches!(&problem, ConfigError::Unsupported { model_type, .. } if model_type == "\"mammoth\""),
+        "{problem:?}"
+    );
+    fs::copy(folder("float32").join("config.json"), &config).unwrap();
+    let mut tensors = vec![("transformer.h.1.ln_1.weight".to_string(), data(&[1.0; 8]))];
+    let save = |tensors: &Vec<(String, TensorData)>| {
+        let tensors = tensors.iter().cloned();
+        write_tensors(&dir.path().join("model.safetensors"), tensors.collect()).unwrap();
+    };
+    save(&tensors);
+    let ModelError::Weights(WeightsError::Missing { name }) = error() else {
+        panic!("{:?}", error());
+    };
+    assert_eq!(name, "transformer.wte.weight");
+    tensors.push((name, data(&[0.0; 3])));
+    save(&tensors);
+    let ModelError::Weights(WeightsError::Shape {
+        found, expected, ..
+    }) = error()
+    else {
+        panic!("{:?}", error());
+    };
+    assert_eq!((found, expected), (vec![3], vec![24, 8]));
+}
+
+fn data(values: &[f32]) -> TensorData {
+    TensorData::new(values.to_vec(), [values.len()])
 }

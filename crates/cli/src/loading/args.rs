@@ -1,0 +1,76 @@
+//! The options that choose a model.
+
+use std::path::PathBuf;
+
+use burn::tensor::FloatDType;
+use burn_peft::Quantization;
+use burn_peft_train::BitsAndBytesConfig;
+
+/// The options that choose a model.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+}
+
+/// The options that choose a model with any number of adapters.
+#[derive(clap::Args)]
+pub struct ModelsArgs {
+    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|ID")]
+    pub model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
+    /// compared
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
+    /// What the model's weights are kept in
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+    /// Keep the weights of linear layers in 8 bits, by blocks
+    #[arg(long = "load-in-8bit", conflicts_with = "load_in_4bit")]
+    pub load_in_8bit: bool,
+    /// Keep the weights of linear layers in 4 bits (NF4)
+    #[arg(long = "load-in-4bit")]
+    pub load_in_4bit: bool,
+}
+
+impl ModelsArgs {
+    /// How the weights of linear layers are quantised, if they are.
+    pub(super) fn quantization(&self) -> Option<Quantization> {
+        let config = BitsAndBytesConfig {
+            load_in_8bit: self.load_in_8bit,
+            load_in_4bit: self.load_in_4bit,
+            ..BitsAndBytesConfig::default()
+        };
+        config.quantization(self.dtype.narrow())
+    }
+}
+
+/// The types of weights, as transformers calls them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
+pub enum Dtype {
+    /// 32 bits
+    #[default]
+    Float32,
+    /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
+    Bfloat16,
+    /// 16 bits with a smaller range, for devices without bfloat16; the CPU's products are in 32 bits
+    Float16,
+}
+
+impl Dtype {
+    /// As Burn calls it, where it is not 32 bits.
+    pub(super) fn narrow(self) -> Option<FloatDType> {
+        match self {
+            Self::Float32 => None,
+            Self::Bfloat16 => Some(FloatDType::BF16),
+            Self::Float16 => Some(FloatDType::F16),
+        }
+    }
+}

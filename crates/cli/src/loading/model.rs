@@ -1,0 +1,169 @@
+//! From `--model` and `--adapter` to a model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_peft::config::{TargetModules, TaskType};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel};
+use burn_peft_data::Limits;
+use burn_peft_device::check_dtype;
+use burn_peft_models::hub::{self, ModelFiles};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained};
+
+use super::args::ModelsArgs;
+use super::tokenizer::open_tokenizer;
+
+/// A model's files, of which `config.json` is known to be there.
+pub fn find_model(model: &str) -> Result<ModelFiles> {
+    hub::resolve(model, &["config.json"], &[]).context("cannot load the model")
+}
+
+/// A model without adapter.
+pub fn load_model(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
+    AutoModel::from_files(files, device).context("cannot load the model")
+}
+
+/// A model without adapter of which most will be kept in `narrow`, if that is given, or quantised:
+/// its weights are read one by one then.
+pub fn load_frozen(
+    files: &ModelFiles,
+    device: &Device,
+    narrow: Option<FloatDType>,
+) -> Result<AutoModel> {
+    AutoModel::from_files_lazily(files, device, narrow).context("cannot load the model")
+}
+
+/// A model with an adapter.
+pub fn load_adapter(
+    model: AutoModel,
+    adapter: &Path,
+    is_trainable: bool,
+) -> Result<PeftModel<AutoModel>> {
+    let model = PeftModel::from_pretrained(model, adapter, is_trainable)
+        .context("cannot load the adapter")?;
+    if let Some(task) = model.config(DEFAULT_ADAPTER)?.common().task_type
+        && task != TaskType::CausalLm
+    {
+        tracing::warn!(
+            "{}: task_type = {task}: the adapter was trained for another kind of model, and is \
+             used on a causal language model here (\"CAUSAL_LM\")",
+            adapter.display()
+        );
+    }
+    Ok(model)
+}
+
+/// The model that the options name, with an adapter or without.
+pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<LanguageModel> {
+    let model = load_model(files, device)?;
+    Ok(match adapter {
+        Some(adapter) => load_adapter(model, adapter, false)?.into(),
+        None => model.into(),
+    })
+}
+
+/// The model with each of the adapters in turn; before them, where there are none or `with_base`
+/// says so, the model alone. The model's weights are there once, unless they are quantised: that
+/// comes after an adapter took its part of them. The name is the adapter's folder, or `base`.
+pub fn open_each(
+    files: &ModelFiles,
+    args: &ModelsArgs,
+    with_base: bool,
+    device: &Device,
+) -> Result<Vec<(String, LanguageModel)>> {
+    let quantization = args.quantization();
+    let dtype = args.dtype.narrow();
+    if let Some(dtype) = dtype {
+        check_dtype(device, dtype.into()).context("--dtype")?;
+    }
+    let mut base = LanguageModel::from(load_frozen(files, device, dtype)?.no_grad());
+    if let (Some(dtype), None) = (dtype, quantization) {
+        base.cast_frozen(dtype);
+    }
+    let quantized = |mut model: LanguageModel| {
+        if let Some(quantization) = quantization {
+            model.quantize_frozen(quantization);
+            if let Some(dtype) = dtype {
+                model.cast_frozen(dtype);
+            }
+        }
+        model
+    };
+    let mut each = Vec::new();
+    for adapter in &args.adapter {
+        let loaded = load_adapter(base.get_base_model().clone(), adapter, false)?;
+        each.push((adapter.display().to_string(), quantized(loaded.into())));
+    }
+    if with_base || each.is_empty() {
+        each.insert(0, ("base".to_string(), quantized(base)));
+    }
+    Ok(each)
+}
+
+/// The sequences that a model can take.
+pub fn limits(model: &impl CausalLm) -> Limits {
+    Limits {
+        max_positions: model.max_positions(),
+        has_last_position: model.has_last_position(),
+        positions_key: model.positions_key(),
+        adapter_positions: model.adapter_positions(),
+        vocab_size: model.vocab_size(),
+    }
+}
+
+/// The configuration of a new adapter on a model: with the tokens of the text it starts from, if it
+/// does, and with all linear layers where nothing says which and PEFT has no default for the family.
+pub fn completed(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method>> {
+    let method = with_init_text(method)?;
+    let family = model.model_type();
+    let is_said = method.common().target_modules.is_some() || method.at_model().is_some();
+    if is_said || method.default_target_modules(family).is_some() {
+        return Ok(method);
+    }
+    let mut takes_linear = false;
+    model.visit_slots(&mut Default::default(), &mut |path, slot| {
+        let layer = slot.info(path, model);
+        takes_linear |= layer.kind == LayerKind::Linear && method.supports(&layer);
+    });
+    if !takes_linear {
+        return Ok(method);
+    }
+    tracing::info!(
+        "target_modules is not given, and PEFT has no default for {family}: all linear layers but \
+         the output layer are adapted (\"all-linear\")"
+    );
+    let mut common = method.common().clone();
+    common.target_modules = Some(TargetModules::Pattern("all-linear".into()));
+    Ok(method.with_common(common))
+}
+
+fn with_init_text(method: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
+    let Some(at_model) = method.at_model() else {
+        return Ok(method);
+    };
+    let Some((tokenizer, text)) = at_model.init_text() else {
+        return Ok(method);
+    };
+    let ids = open_tokenizer(tokenizer)?.encode(text)?;
+    let ids = ids.into_iter().map(i64::from).collect();
+    let with_ids = at_model.with_init_token_ids(ids);
+    Ok(with_ids.unwrap_or(method))
+}
+
+/// Rows of token ids for a forward pass: `input_ids` and `attention_mask` are `[batch, seq]`, row
+/// after row.
+pub fn model_input(
+    input_ids: Vec<i64>,
+    attention_mask: Option<Vec<i64>>,
+    shape: [usize; 2],
+    device: &Device,
+) -> ModelInput {
+    let matrix = |values| Tensor::from_data(TensorData::new(values, shape), device);
+    ModelInput {
+        attention_mask: attention_mask.map(matrix),
+        ..ModelInput::new(matrix(input_ids))
+    }
+}

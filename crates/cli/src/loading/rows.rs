@@ -1,0 +1,93 @@
+//! The options about rows, and where rows are.
+
+use std::path::PathBuf;
+
+use burn_peft_data::{DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, folder_and_split};
+use burn_peft_models::hub;
+
+/// Where rows can come from and what they can be, for the end of a help.
+pub fn rows_help() -> String {
+    format!(
+        "\
+Rows come from a file ({FILE_KINDS}),
+a folder with a file for each split (train.jsonl, valid.jsonl, test.jsonl), or a data set on the Hub
+(organisation/name); with a split (reviews:test) and a slice of the rows (reviews.jsonl[:500]) where
+wanted. A row has `text`; or `prompt` and `completion`; or `instruction` and `output`, and maybe
+`input`; or a chat, in `messages` or `conversations`; or tokens, in `input_ids` and maybe `labels`.
+Beside `prompt` or `instruction` the answer may also be called `response` or `answer`. Of other columns
+data.text_field (--text-field) names the one of text; or data.template (--template) writes the prompt,
+and data.completion_field (--completion-field) names the answer: rows of `question` and `answer` need
+a template such as --template $'{{question}}\\n'. Of prompts and chats only the answers are trained.
+docs/data.md has the exact text of each."
+    )
+}
+
+/// The options that say how rows are read and batched, in the words of a training file.
+#[derive(clap::Args)]
+pub struct RowArgs {
+    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    pub tokenizer: Option<String>,
+    /// Cut every row to this many tokens (data.max_length in a training file)
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// The prompt of a row, with {column} for a column's value (data.template in a training file)
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
+    /// The column of text (data.text_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub text_field: Option<String>,
+    /// The column of the completion (data.completion_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub completion_field: Option<String>,
+    /// Rows of one batch
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch_size: usize,
+}
+
+impl RowArgs {
+    /// The `[data]` table that says the same, for the rows of `data`.
+    pub fn config(&self, data: &str) -> DataConfig {
+        DataConfig {
+            max_length: self.max_length,
+            text_field: self.text_field.clone(),
+            template: self.template.clone(),
+            completion_field: self.completion_field.clone(),
+            ..DataConfig::new(data)
+        }
+    }
+}
+
+/// Says what of the settings may not be what was meant.
+pub fn warn_of_template(config: &DataConfig) {
+    if let Some(warning) = config.template_warning() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Says where the answers of a template begin with tokens that are rare there.
+pub fn warn_of_space(examples: &Examples, tokenizer: Option<&Tokenizer>) {
+    let Shape::Template(template, Some(_)) = &examples.shape else {
+        return;
+    };
+    let has_spaced_words = |tokenizer: &Tokenizer| {
+        let last = tokenizer.encode("a a").ok()?.last().copied()?;
+        Some(tokenizer.decode(&[last]).ok()? == " a")
+    };
+    if template.ends_with(' ') && tokenizer.and_then(has_spaced_words) == Some(true) {
+        tracing::warn!(
+            "data.template ends with a space, and this tokenizer's words begin with theirs (\" a\"): the \
+             space becomes a token of its own, which a model has rarely seen before a word; end the \
+             template with a line break, or leave the space out there and begin every answer with one"
+        );
+    }
+}
+
+/// The files of a folder or of a data set on the Hub, for [`burn_peft_data::Finder`].
+pub fn find_data(name: &str) -> Result<Option<Vec<PathBuf>>, String> {
+    let found = match folder_and_split(name) {
+        Some((folder, split)) => hub::folder_dataset(folder, split).map(Some),
+        None => hub::dataset(name),
+    };
+    found.map_err(|error| error.to_string())
+}

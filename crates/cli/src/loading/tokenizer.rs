@@ -1,0 +1,44 @@
+//! From `--tokenizer`, or a model's files, to a tokenizer.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use burn_peft_data::Tokenizer;
+use burn_peft_models::hub::ModelFiles;
+
+use crate::beside;
+
+/// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
+/// where the model has none.
+pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<Tokenizer>> {
+    if let Some(given) = given {
+        return open_tokenizer(given).map(Some);
+    }
+    match beside::tokenizer_files(files)?.is_empty() {
+        true => Ok(None),
+        false => read_tokenizer(files.path()).map(Some),
+    }
+}
+
+/// A tokenizer on its own: a folder, a file or a Hub id.
+pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
+    if Path::new(given).is_file() {
+        return read_tokenizer(Path::new(given));
+    }
+    read_tokenizer(beside::resolve(given)?.path())
+}
+
+fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::load(path).context("cannot load the tokenizer")
+}
+
+/// As [`find_tokenizer`], where nothing can be done without.
+pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokenizer> {
+    find_tokenizer(files, given)?.with_context(|| {
+        format!(
+            "{} has no {}: name the tokenizer's folder or file with --tokenizer",
+            files.path().display(),
+            beside::tokenizer_names()
+        )
+    })
+}
