@@ -354,6 +354,51 @@ fn counts_and_the_printed_tree() {
     });
 }
 
+/// Gemma 3's larger models see images too: their text part lies deeper, and is saved as a model of
+/// its own.
+#[test]
+fn a_text_part_is_a_model() {
+    let base = root().join("base/gemma3");
+    let whole = tempfile::tempdir().unwrap();
+    let config = fs::read_to_string(base.join("config.json")).unwrap();
+    let text: Value = serde_json::from_str(&config).unwrap();
+    let config = serde_json::json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+        "eos_token_id": [1, 7], "vision_config": { "hidden_size": 8 }, "text_config": text,
+    });
+    fs::write(whole.path().join("config.json"), config.to_string()).unwrap();
+    let tensors = tensor_file::read_tensors(&base.join("model.safetensors")).unwrap();
+    let vision = TensorData::new(vec![1.0f32; 2], [2]);
+    let deeper = |(name, data): (String, TensorData)| {
+        (name.replacen("model.", "language_model.model.", 1), data)
+    };
+    let tensors = tensors.into_iter().map(deeper);
+    let tensors = tensors.chain([("vision_tower.norm.weight".to_string(), vision)]);
+    let file = whole.path().join("model.safetensors");
+    tensor_file::write_tensors(&file, tensors.collect()).unwrap();
+
+    let load = |folder: &Path| AutoModel::from_files(&ModelFiles::folder(folder), &device());
+    let model = load(whole.path()).unwrap();
+    let input = || {
+        let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 2, 6, 5]], &device());
+        ModelInput::new(ids)
+    };
+    let expected = numbers(load(&base).unwrap().forward(input()));
+    assert_eq!(numbers(model.forward(input())), expected);
+    assert_eq!(model.common().eos_token_ids(), [1, 7]);
+    let tree = model.tree().to_string();
+    assert!(tree.contains("(language_model): Gemma3TextModel("), "{tree}");
+    let mut paths = Vec::new();
+    model.visit_slots(&mut Default::default(), &mut |path, _| paths.push(path.to_string()));
+    let attention = "model.language_model.layers.0.self_attn.q_proj".to_string();
+    assert!(paths.contains(&attention), "{paths:?}");
+
+    let saved = tempfile::tempdir().unwrap();
+    model.save_pretrained(saved.path()).unwrap();
+    assert_eq!(weights(saved.path()), weights(&base));
+    assert_eq!(numbers(load(saved.path()).unwrap().forward(input())), expected);
+}
+
 #[test]
 fn families_that_come_later_are_named() {
     for (folder, family) in ["lfm2", "qwen3_5", "qwen3_moe", "gemma4"].iter().zip(LATER) {

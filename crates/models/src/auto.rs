@@ -117,6 +117,7 @@ pub(crate) const FAMILIES: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3_text::FAMILY,
+    &gemma3_text::WITH_IMAGES,
     &glm4::FAMILY,
     &gpt_neox::FAMILY,
     &granite::FAMILY,

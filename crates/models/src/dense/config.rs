@@ -52,6 +52,23 @@ impl DenseConfig {
     }
 }
 
+/// The keys of the text part, of a model that has others too: what is written is the text part alone,
+/// which transformers knows as a family of its own.
+fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
+    let Some(Value::Object(mut text)) = keys.shift_remove("text_config") else {
+        return keys;
+    };
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"] {
+        if let Some(value) = keys.shift_remove(key) {
+            text.insert(key.to_string(), value);
+        }
+    }
+    let family = keys.get("model_type").and_then(Value::as_str);
+    let family = format!("{}_text", family.unwrap_or_default());
+    text.entry("model_type").or_insert(family.into());
+    text
+}
+
 impl ModelConfig for DenseConfig {
     type Model = DenseForCausalLM;
 
@@ -70,7 +87,7 @@ impl ModelConfig for DenseConfig {
             .iter()
             .find(|family| family.model_type == model_type);
         match family {
-            Some(family) => Ok(Self::of(family, keys)?),
+            Some(family) => Ok(Self::of(family, text_part(keys))?),
             None => Err(unsupported(&model_type.into(), Self::model_types())),
         }
     }

@@ -83,10 +83,14 @@ impl Adaptable for DenseForCausalLM {
             ))
         };
         let head = self.head.as_ref().map_or_else(tied, Adaptable::tree);
-        let children = vec![
-            (layout.base.to_string(), self.base.tree()),
-            (layout.head.to_string(), head),
-        ];
+        // Of several names, all but the first are parts of a model that has other parts too.
+        let mut names = layout.base.split('.').rev();
+        let last = names.next().unwrap_or_default().to_string();
+        let base = names.fold((last, self.base.tree()), |inner, name| {
+            let outer = Tree::node(format!("{}Model", layout.class), vec![inner]);
+            (name.to_string(), outer)
+        });
+        let children = vec![base, (layout.head.to_string(), head)];
         Tree::node(format!("{}{}", layout.class, layout.model_class), children)
     }
 

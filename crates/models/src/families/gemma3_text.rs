@@ -1,7 +1,7 @@
-//! Gemma 3, its text part.
+//! Gemma 3: the models of text alone, and the text part of those that see images too.
 
 use super::gemma2::scores;
-use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND};
+use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND, Renamed};
 use crate::dense::{Family, Keys, ROPE_KEYS, RopeKeys, Switches, rope};
 use crate::parts::NormKind;
 
@@ -64,8 +64,41 @@ pub const FAMILY: Family = Family {
     ],
 };
 
+/// `model_type = "gemma3"`: what has the other one's keys in `text_config`.
+pub const WITH_IMAGES: Family = Family {
+    model_type: "gemma3",
+    switches: |keys, switches| {
+        (FAMILY.switches)(keys, switches)?;
+        switches.layout = Layout {
+            base: "model.language_model",
+            model_class: "ForConditionalGeneration",
+            renamed: RENAMED,
+            left_out: &["vision_tower.", "multi_modal_projector."],
+            ..switches.layout
+        };
+        Ok(())
+    },
+    presets: &[],
+    ..FAMILY
+};
+
+/// It is written as a model of text alone; old checkpoints have other names than new ones.
+const RENAMED: &[Renamed] = &[
+    renamed("model.language_model.", "model.", true),
+    renamed("model.language_model.", "language_model.model.", false),
+    renamed("lm_head.", "language_model.lm_head.", false),
+];
+
+const fn renamed(here: &'static str, there: &'static str, written: bool) -> Renamed {
+    Renamed {
+        here,
+        there,
+        written,
+    }
+}
+
 /// The switches of the text part.
-pub(super) fn text(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
+fn text(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     scores(keys, switches)?;
     let pattern = keys.size("sliding_window_pattern")?;
     switches.slide(keys, Switches::all_but_every(pattern))?;
