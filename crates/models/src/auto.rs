@@ -273,6 +273,10 @@ impl CausalLm for AutoModel {
         each_model!(self, model => CausalLm::max_positions(model))
     }
 
+    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
+        each_model!(self, model => model.outgrows_cache(past, total))
+    }
+
     fn has_last_position(&self) -> bool {
         each_model!(self, model => model.has_last_position())
     }

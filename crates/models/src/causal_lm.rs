@@ -126,6 +126,13 @@ pub trait CausalLm: Module + ModuleDisplay {
         true
     }
 
+    /// Whether a text that has grown to `total` positions has to be computed anew, because what is
+    /// cached of its first `past` positions was computed otherwise: transformers does so for Phi-3,
+    /// whose frequencies are others for long texts.
+    fn outgrows_cache(&self, _past: usize, _total: usize) -> bool {
+        false
+    }
+
     /// What its `config.json` calls [`max_positions`](Self::max_positions).
     fn positions_key(&self) -> &'static str {
         "max_position_embeddings"

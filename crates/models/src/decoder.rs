@@ -112,6 +112,12 @@ pub trait Decoder: BaseModel {
         Pass::new(input, past, cached)
     }
 
+    /// The length beyond which a text is computed otherwise, so that what is cached of it is of no
+    /// use.
+    fn longest_cached(&self) -> Option<usize> {
+        None
+    }
+
     /// What the product of hidden states and the head's weight is multiplied by.
     fn logit_scale(&self) -> f64 {
         1.0
@@ -376,6 +382,11 @@ impl<D: Decoder> CausalLm for D {
 
     fn max_positions(&self) -> usize {
         self.config().common().max_positions
+    }
+
+    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
+        let longest = Decoder::longest_cached(self);
+        longest.is_some_and(|longest| 0 < past && past <= longest && longest < total)
     }
 
     fn has_last_position(&self) -> bool {

@@ -71,6 +71,11 @@ pub fn generate_rows(
         if rows.iter().all(|row| row.ended_by.is_some()) {
             break;
         }
+        if model.outgrows_cache(cache.len(), inputs.width()) {
+            cache = KvCache::default();
+            let texts: Vec<&[u32]> = rows.iter().map(|row| &row.seen[..]).collect();
+            inputs = Padded::new(&texts, model.device().without_autodiff());
+        }
         let logits = model.forward_cached(inputs.next(), &mut cache);
         let mut logits = logits
             .try_into_vec_as::<f32>()

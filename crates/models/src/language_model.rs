@@ -115,6 +115,10 @@ impl CausalLm for LanguageModel {
         either!(self, model => model.max_positions())
     }
 
+    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
+        either!(self, model => model.outgrows_cache(past, total))
+    }
+
     fn has_last_position(&self) -> bool {
         either!(self, model => model.has_last_position())
     }

@@ -109,6 +109,11 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         self.extra_positions()
     }
 
+    fn outgrows_cache(&self, past: usize, total: usize) -> bool {
+        let total = total + self.extra_positions();
+        self.get_base_model().outgrows_cache(past, total)
+    }
+
     fn has_last_position(&self) -> bool {
         self.get_base_model().has_last_position()
     }

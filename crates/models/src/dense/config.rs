@@ -58,7 +58,13 @@ fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
     let Some(Value::Object(mut text)) = keys.shift_remove("text_config") else {
         return keys;
     };
-    for key in ["bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"] {
+    for key in [
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "dtype",
+        "torch_dtype",
+    ] {
         if let Some(value) = keys.shift_remove(key) {
             text.insert(key.to_string(), value);
         }

@@ -12,7 +12,7 @@ use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Block, DenseConfig, Switches};
 use crate::decoder::{Decoder, Pass, Places};
-use crate::parts::{Norm, Xielu};
+use crate::parts::{Norm, Scaling, Xielu};
 use crate::weights::NamedTensor;
 use crate::{KvCache, ModelInput, Result};
 
@@ -232,6 +232,15 @@ impl Decoder for DenseForCausalLM {
             query_growth: switches.query_growth.map(|growth| growth.of(positions)),
             ..Pass::new(input, past, cached)
         }
+    }
+
+    fn longest_cached(&self) -> Option<usize> {
+        let switches = self.switches();
+        let mut lengths = switches.ropes.iter().filter_map(|rope| match rope.scaling {
+            Scaling::LongRope { original, .. } => Some(original),
+            _ => None,
+        });
+        lengths.next().filter(|_| switches.forgets_short)
     }
 
     fn logit_scale(&self) -> f64 {

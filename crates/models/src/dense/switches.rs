@@ -64,6 +64,8 @@ pub struct Switches {
     pub ropes: Vec<Rope>,
     /// Whether neighbours are rotated, not a value and the one half a head away.
     pub interleaved: bool,
+    /// Whether a text is computed anew once `longrope` has other frequencies for it.
+    pub forgets_short: bool,
     /// What the queries grow by at far positions: by `beta · ln(1 + ⌊position / original⌋)`.
     pub query_growth: Option<QueryGrowth>,
     /// The blocks.
@@ -186,6 +188,7 @@ impl Switches {
             activation: activation(keys)?,
             ropes: vec![rope(keys, ROPE_KEYS, "full_attention", head_dim)?],
             interleaved: false,
+            forgets_short: false,
             query_growth: None,
             layers: vec![full; count],
             score_scale: 1.0 / (head_dim as f64).sqrt(),

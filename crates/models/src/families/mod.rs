@@ -1,5 +1,5 @@
-//! The families: a file each, with fields called as in its checkpoints, so that a module's path is
-//! its Hugging Face name.
+//! The families: a file each, which says what its parts are called, so that a module's path is its
+//! Hugging Face name, and what they compute.
 
 pub mod apertus;
 pub mod arcee;

@@ -33,6 +33,7 @@ pub const FAMILY: Family = Family {
             ..LLAMA
         };
         (switches.qkv_bias, switches.output_bias, switches.mlp_bias) = (false, false, false);
+        switches.forgets_short = true;
         switches.output_dropout = keys.dropout("resid_pdrop")?;
         switches.mlp_dropout = switches.output_dropout;
         switches.slide_all(keys)

@@ -62,6 +62,11 @@ impl Padded {
         input
     }
 
+    /// The positions of a row after the next pass, padding included.
+    pub fn width(&self) -> usize {
+        self.past + self.ids.len() / self.padding.len().max(1)
+    }
+
     /// The token that a row goes on with in the next pass.
     pub fn push(&mut self, row: usize, id: u32) {
         self.ids[row] = id.into();
