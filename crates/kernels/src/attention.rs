@@ -3,6 +3,7 @@
 mod masked;
 mod on_cpu;
 mod options;
+mod parts;
 mod plain;
 mod qkv;
 mod texts;

@@ -65,6 +65,7 @@ mod tests {
 
     use crate::cpu::ActivationKind::{GeluTanh, Silu};
     use crate::testing::random;
+    use crate::{AttentionOptions, Pairing, Span, Texts, attention, rope};
     use crate::{Lora, activate, glu, layer_norm, linear, rms_norm};
 
     const SHAPE: [usize; 2] = [30, 20];
@@ -93,6 +94,44 @@ mod tests {
         };
         let weight = Tensor::ones([SHAPE[1], 10], &x.device());
         linear(x, weight, None, None, Some(lora))
+    }
+
+    /// The same of what attention is given and gives, through norm and position.
+    #[test]
+    fn attention_keeps_neither_queries_nor_its_output() {
+        let [heads, head_dim, tokens] = [2, 10, SHAPE[0]];
+        let weight = random([1, head_dim], 1.0).squeeze_dim::<1>(0);
+        let [cos, sin] = [(); 2].map(|()| random([tokens, head_dim / 2], 1.0));
+        let span = Span {
+            start: 0,
+            queries: tokens,
+            keys: tokens,
+        };
+        let texts = Texts::new(vec![span]);
+        let options = AttentionOptions::new(heads, 1, head_dim);
+        let x = random(SHAPE, 1.0);
+        let [k, v] = [(); 2].map(|()| random([tokens, head_dim], 1.0));
+        let (a, b) = (random([4, SHAPE[1]], 1.0), random([10, 4], 1.0));
+        let run = |pass: &dyn Fn(Tensor<2>) -> Tensor<2>| {
+            let [x, a, b] = [&x, &a, &b].map(on_tape);
+            let normed = pass(rms_norm(x.clone(), weight.clone(), 1e-5, 0.0));
+            let q = rope(normed, cos.clone(), sin.clone(), heads, Pairing::Halves);
+            let q = pass(q);
+            let qkv = [q.clone(), k.clone(), v.clone()];
+            let attended = pass(attention(qkv, &texts, options, 0.0));
+            let result = layer(attended.clone(), &a, &b);
+            let free = [q, attended].map(|tensor| tensor.into_dispatch().can_mut());
+            let gradients = result.sum().backward();
+            let gradients = [&x, &a].map(|input| input.grad(&gradients).unwrap().into_data());
+            (free, gradients)
+        };
+        let (free, found) = run(&|tensor| tensor);
+        // How it is made is lost on the way.
+        let (kept, wanted) = run(&|tensor| tensor.mul_scalar(1.0));
+        assert_eq!([free, kept], [[true; 2], [false; 2]]);
+        for (found, wanted) in found.iter().zip(&wanted) {
+            found.assert_eq(wanted, true);
+        }
     }
 
     /// Nobody keeps the output, and the gradients are those of a layer that keeps it, bit for bit.

@@ -13,14 +13,17 @@ use crate::cpu::rms_norm as cpu;
 use crate::flex::{contiguous, takes, tensor_of, values};
 use crate::remade::{Remade, can_remake};
 
-/// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` over the last axis (arXiv 1910.07467): `x` is
-/// `[rows, d]`, `weight` is `[d]`. `offset` is 0, or 1 where a model keeps its norms' distance from
-/// one (Gemma).
-///
-/// A row is a token's activations, or one head of them: `[tokens * heads, head_dim]`.
+/// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` (arXiv 1910.07467): `weight` is `[d]`, and `x`
+/// is `[tokens, d]`, or `[tokens, heads * d]` for the norm of each head. `offset` is 0, or 1 where
+/// a model keeps its norms' distance from one (Gemma).
 ///
 /// The specialised body keeps its input only, and makes the mean square again for the gradient.
+///
+/// # Panics
+/// If a row of `x` is no whole number of rows of `weight`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
+    let ([_, width], [d]) = (x.dims(), weight.dims());
+    assert_eq!(width % d, 0, "{width} channels in rows of {d}");
     if !(takes(&x) && takes(&weight)) {
         return plain(x, weight, epsilon, offset);
     }
@@ -33,9 +36,12 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> T
 }
 
 fn plain(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
+    let ([tokens, width], [d]) = (x.dims(), weight.dims());
+    let x = x.reshape([tokens * width / d, d]);
     let square = x.clone().square().mean_dim(1);
     let normed = x / (square + epsilon).sqrt();
-    normed * (weight + offset).unsqueeze()
+    let output = normed * (weight + offset).unsqueeze();
+    output.reshape([tokens, width])
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -109,7 +115,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
         let [of_x, of_weight] = ops.parents;
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let (x, weight, epsilon, offset, _) = ops.state;
-        let [rows, d] = x.shape().dims();
+        let (shape, [d]) = (x.shape().dims::<2>(), weight.shape().dims());
         let (x, grad) = (values(&x), values(&grad));
         if let Some(node) = of_weight {
             let gradient = cpu::rms_norm_weight(x, d, grad, epsilon);
@@ -117,7 +123,7 @@ impl Backward<Flex, 2> for RmsNormBackward {
         }
         if let Some(node) = of_x {
             let gradient = cpu::rms_norm_backward(x, &factor(&weight, offset), grad, epsilon);
-            grads.register::<Flex>(node.id, tensor_of(gradient, [rows, d]));
+            grads.register::<Flex>(node.id, tensor_of(gradient, shape));
         }
     }
 }
@@ -136,7 +142,9 @@ mod tests {
             ([900, 64], 1.0),
             ([70, 576], 0.0),
         ] {
-            let inputs = [random([rows, d], 2.0), random([1, d], 1.0)];
+            let heads = if rows % 3 == 0 { 3 } else { 1 };
+            let x = random([rows / heads, heads * d], 2.0);
+            let inputs = [x, random([1, d], 1.0)];
             let vector = |row: Tensor<2>| row.squeeze_dim(0);
             assert_same_gradients(
                 &inputs,

@@ -1,5 +1,7 @@
 //! Rotary position embeddings.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -10,6 +12,7 @@ use burn::tensor::Tensor;
 use crate::cpu::Pairing;
 use crate::cpu::rope::{self as cpu, Turn};
 use crate::flex::{contiguous, takes, tensor_of, values};
+use crate::remade::{Remade, can_remake, remade};
 
 /// Turns pairs of channels of each head by angles that grow with the position (RoPE, arXiv
 /// 2104.09864): a pair `(a, b)` becomes `(a cos - b sin, b cos + a sin)`.
@@ -121,9 +124,24 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node()];
         let [cos, sin] = [cos, sin].map(|table| contiguous(table.into_primitive()));
+        let normed = remade::<C>(&x);
         let output = Flex::rope_kernel(x.into_primitive(), cos.clone(), sin.clone(), turn);
         match RopeBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((cos, sin, turn), output),
+            OpsKind::Tracked(prepared) => {
+                // Queries and keys with a norm: what the norm keeps is enough to make both again.
+                let again = normed.map(|normed| {
+                    let (cos, sin) = (cos.clone(), sin.clone());
+                    let [_, half] = cos.shape().dims();
+                    let turned =
+                        move || cpu::rope(normed.values(), values(&cos), values(&sin), half, turn);
+                    Remade::new(turned)
+                });
+                let output = prepared.finish((cos, sin, turn, again.clone()), output);
+                if let Some(again) = again {
+                    can_remake::<C>(&output, &again);
+                }
+                output
+            }
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
@@ -133,14 +151,19 @@ impl<C: CheckpointStrategy> RopeKernel for Autodiff<Flex, C> {
 struct RopeBackward;
 
 impl Backward<Flex, 1> for RopeBackward {
-    /// `cos`, `sin` and how they turned.
-    type State = (FloatTensor<Flex>, FloatTensor<Flex>, Turn);
+    /// `cos`, `sin`, how they turned, and what makes the output again, if that is known.
+    type State = (
+        FloatTensor<Flex>,
+        FloatTensor<Flex>,
+        Turn,
+        Option<Arc<Remade>>,
+    );
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_x] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = of_x {
-            let (cos, sin, turn) = ops.state;
+            let (cos, sin, turn, _) = ops.state;
             let back = Turn {
                 inverse: true,
                 ..turn

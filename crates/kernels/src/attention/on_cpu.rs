@@ -1,17 +1,21 @@
 //! The specialised body of attention and its backward pass.
 
+use std::sync::Arc;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
+use super::parts::Parts;
 use super::{AttentionOptions, Texts};
 use crate::cpu::attention::Gradients as OfParts;
 use crate::cpu::attention::{Columns, ColumnsMut, Input, Saved, backward, forward};
 use crate::cpu::buffer::filled;
 use crate::cpu::dropout;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, tensor_of, values};
+use crate::remade::{Remade, can_remake, remade};
 
 /// What is not a tensor.
 #[derive(Clone, Debug)]
@@ -22,78 +26,8 @@ pub(super) struct Call {
     pub seed: u64,
 }
 
-/// The tensors as the CPU reads them: all in one, or apart.
-#[derive(Clone, Debug)]
-// A tensor is large, and made once a call: a box would gain nothing.
-#[allow(clippy::large_enum_variant)]
-enum Parts {
-    Packed(FloatTensor<Flex>),
-    Apart([FloatTensor<Flex>; 3]),
-}
-
-impl Parts {
-    fn new(
-        q: FloatTensor<Flex>,
-        k: Option<FloatTensor<Flex>>,
-        v: Option<FloatTensor<Flex>>,
-    ) -> Self {
-        match (k, v) {
-            (Some(k), Some(v)) => Self::Apart([q, k, v].map(with_rows)),
-            _ => Self::Packed(with_rows(q)),
-        }
-    }
-
-    fn tokens(&self) -> usize {
-        let (Self::Packed(first) | Self::Apart([first, ..])) = self;
-        first.shape()[0]
-    }
-
-    fn columns(&self, widths: [usize; 3]) -> [Columns<'_>; 3] {
-        match self {
-            Self::Packed(packed) => {
-                let [queries, keys, values] = widths;
-                let width = queries + keys + values;
-                assert_eq!(
-                    packed.shape()[1],
-                    width,
-                    "queries, keys and values side by side"
-                );
-                [0, queries, queries + keys].map(|offset| columns(packed, offset))
-            }
-            Self::Apart(apart) => {
-                let tokens = self.tokens();
-                for (part, width) in apart.iter().zip(widths) {
-                    assert_eq!(
-                        part.shape().dims(),
-                        [tokens, width],
-                        "queries, keys or values"
-                    );
-                }
-                apart.each_ref().map(|part| columns(part, 0))
-            }
-        }
-    }
-}
-
-/// The same tensor with the values of each row side by side, which [`columns`] can read.
-fn with_rows(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
-    let (strides, width) = (tensor.layout().strides(), tensor.shape()[1]);
-    match strides[1] == 1 && strides[0] >= width as isize {
-        true => tensor,
-        false => tensor.to_contiguous(),
-    }
-}
-
-/// The columns of a tensor from `offset` on.
-fn columns(tensor: &FloatTensor<Flex>, offset: usize) -> Columns<'_> {
-    let layout = tensor.layout();
-    let stride = layout.strides()[0] as usize;
-    Columns::new(
-        &tensor.storage::<f32>()[layout.start_offset()..],
-        stride,
-        offset,
-    )
-}
+/// Keys of a text up to which attention takes some hundredths of a step.
+const CHEAP_KEYS: usize = 512;
 
 impl Call {
     /// What the CPU works on.
@@ -110,22 +44,24 @@ impl Call {
         }
     }
 
-    /// The output and, for a backward pass, the log-sum-exp of the scores, `[tokens, heads]`.
-    fn forward(&self, parts: &Parts, trains: bool) -> (FloatTensor<Flex>, Vec<f32>) {
-        let tokens = parts.tokens();
+    /// The output and, where it is asked for, the log-sum-exp of the scores, `[tokens, heads]`.
+    fn forward(&self, parts: &Parts, lse: Option<&mut [f32]>) -> Vec<f32> {
         let [width, ..] = self.options.widths();
-        let mut lse = vec![
-            0.0;
-            if trains {
-                tokens * self.options.heads
-            } else {
-                0
-            }
-        ];
-        let output = filled(tokens * width, |out| {
-            forward(&self.input(parts), out, trains.then_some(&mut lse[..]));
-        });
-        (tensor_of(output, [tokens, width]), lse)
+        filled(parts.tokens() * width, |out| {
+            forward(&self.input(parts), out, lse);
+        })
+    }
+
+    fn output(&self, parts: &Parts, lse: Option<&mut [f32]>) -> FloatTensor<Flex> {
+        let [width, ..] = self.options.widths();
+        tensor_of(self.forward(parts, lse), [parts.tokens(), width])
+    }
+
+    /// Whether the output costs little to make again, beside the products of a block. Queries
+    /// apart are those of grouped heads, where the output is the largest part of what is kept.
+    fn is_cheap(&self, parts: &Parts) -> bool {
+        let mut spans = self.texts.spans().iter();
+        matches!(parts, Parts::Apart(_)) && spans.all(|span| span.keys <= CHEAP_KEYS)
     }
 }
 
@@ -148,7 +84,7 @@ impl AttentionKernel for Flex {
         call: Call,
     ) -> FloatTensor<Self> {
         let parts = Parts::new(q, k.given(), v.given());
-        call.forward(&parts, false).0
+        call.output(&parts, None)
     }
 }
 
@@ -163,20 +99,45 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
         let nodes =
             [Some(q.clone()), k.clone(), v.clone()].map(|tensor| or_constant::<C>(tensor).node());
         let prepared = AttentionBackward.prepare::<C>(nodes);
+        let again = [Some(&q), k.as_ref(), v.as_ref()];
+        let again = again.map(|tensor| tensor.and_then(remade::<C>));
         let inner = |tensor: OnTape<C>| tensor.into_primitive();
         let parts = Parts::new(inner(q), k.map(inner), v.map(inner));
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (output, lse) = call.forward(&parts, true);
-                let state = State {
-                    parts,
-                    output: output.clone(),
-                    lse,
-                    call,
-                };
-                prepared.finish(state, output)
+                let mut lse = vec![0.0; parts.tokens() * call.options.heads];
+                let output = call.output(&parts, Some(&mut lse));
+                let parts = parts.without(again);
+                if !call.is_cheap(&parts) {
+                    let out = Output::Kept(output.clone());
+                    return prepared.finish(
+                        State {
+                            parts,
+                            out,
+                            lse,
+                            call,
+                        },
+                        output,
+                    );
+                }
+                let again = Remade::new({
+                    let (parts, call) = (parts.clone(), call.clone());
+                    move || call.forward(&parts, None)
+                });
+                let out = Output::Remade(Arc::clone(&again));
+                let output = prepared.finish(
+                    State {
+                        parts,
+                        out,
+                        lse,
+                        call,
+                    },
+                    output,
+                );
+                can_remake::<C>(&output, &again);
+                output
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(call.forward(&parts, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(call.output(&parts, None)),
         }
     }
 }
@@ -184,9 +145,24 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
 #[derive(Clone, Debug)]
 struct State {
     parts: Parts,
-    output: FloatTensor<Flex>,
+    out: Output,
     lse: Vec<f32>,
     call: Call,
+}
+
+#[derive(Clone, Debug)]
+enum Output {
+    Kept(FloatTensor<Flex>),
+    Remade(Arc<Remade>),
+}
+
+impl Output {
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::Kept(out) => values(out),
+            Self::Remade(out) => out.values(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -199,14 +175,14 @@ impl Backward<Flex, 3> for AttentionBackward {
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let State {
             parts,
-            output,
+            out,
             lse,
             call,
         } = ops.state;
         let tokens = parts.tokens();
         let widths @ [q_width, kv_width, _] = call.options.widths();
         let saved = Saved {
-            out: Columns::new(values(&output), q_width, 0),
+            out: Columns::new(out.values(), q_width, 0),
             lse: &lse,
             grad_out: Columns::new(values(&grad), q_width, 0),
         };

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, LayerNorm, LoraAdapter, Path, RmsNorm, Slot, Tree};
+use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, Path, RmsNorm, Slot, Tree};
 
 /// A norm with a slot.
 #[derive(Module, Debug)]
@@ -51,6 +51,12 @@ impl Norm {
 
     /// The norm of each of the heads that lie side by side, `[tokens, heads · d]`.
     pub fn forward_heads(&self, input: Tensor<2>, d: usize) -> Tensor<2> {
+        // One operation takes them as they lie.
+        if let Self::Rms(slot) = self
+            && let Some(norm) = slot.unadapted()
+        {
+            return norm.forward_base(input);
+        }
         let [tokens, width] = input.dims();
         let heads = input.reshape([tokens * width / d, d]);
         self.forward(heads).reshape([tokens, width])
