@@ -6,7 +6,7 @@ use burn_peft::{LoraConfig, PeftModel, files, get_peft_model, tensor_file};
 use burn_peft_models::{CausalLm, GPT2LMHeadModel, ModelInput};
 use safetensors::SafeTensors;
 
-use crate::common::device;
+use crate::common::{Lab, device};
 use crate::conformance::{base, fixtures};
 
 fn config() -> LoraConfig {
@@ -99,4 +99,20 @@ fn what_cannot_be_is_an_error() {
     let mut model = get_peft_model(base(), config().with_r(40)).unwrap();
     let error = initialize(&mut model, &batches()).unwrap_err().to_string();
     assert!(error.contains("rank 80"), "{error}");
+}
+
+/// Packed rows are fewer than their examples.
+#[test]
+fn packed_rows_are_looked_at_too() {
+    let lab = Lab::new();
+    lab.ok(&[
+        "train",
+        "train.toml",
+        "--set",
+        "data.packing=true",
+        "--set",
+        "peft.init_lora_weights=eva",
+    ]);
+    let config = lab.json("out/adapter_config.json");
+    assert_eq!(config["init_lora_weights"], "eva");
 }

@@ -91,6 +91,7 @@ impl DataSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{DataError, RowProblem};
     use crate::tokenizer::bpe::tiny;
 
     const LIMITS: Limits = Limits {
@@ -182,11 +183,18 @@ mod tests {
             numbers(30),
             numbers(30)
         );
-        let error = load(&bad, |_| ()).unwrap_err().to_string();
+        let error = load(&bad, |_| ()).unwrap_err();
+        let said = error.to_string();
         assert!(
-            error.contains("a.jsonl line 31 has a number in `text`"),
-            "{error}"
+            said.contains("a.jsonl line 31 has a number in `text`"),
+            "{said}"
         );
+        // A caller can tell it from others.
+        let DataError::Row { problem, .. } = error else {
+            panic!("{said}");
+        };
+        let (found, column) = ("a number", "text".to_string());
+        assert_eq!(problem, RowProblem::NoText { found, column });
     }
 
     #[test]
