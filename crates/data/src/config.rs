@@ -14,8 +14,8 @@ pub enum SampleBy {
     Line,
     /// Every block between blank lines is a row.
     Paragraph,
-    /// The file is one text, cut into windows of `max_length` tokens (or as many as
-    /// the model has positions for), so that nothing of it is lost.
+    /// The file is one text, cut into windows of `max_length` tokens, so that nothing of it is
+    /// lost.
     Document,
 }
 
@@ -42,14 +42,15 @@ pub struct DataConfig {
     /// Train on this many rows at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_samples: Option<usize>,
-    /// Cut every row to this many tokens.
+    /// Cut every row to this many tokens: 2,048, or as many as the model has positions for if those
+    /// are fewer, unless set. A row of more tokens than there are positions is an error then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Pad every batch to a multiple of this many tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to_multiple_of: Option<usize>,
-    /// Put several rows into one, up to `max_length` tokens (or all the model's positions): each
-    /// attends to itself only, its positions counted from 0.
+    /// Put several rows into one, up to `max_length` tokens: each attends to itself only, its
+    /// positions counted from 0.
     #[serde(default)]
     pub packing: bool,
     /// The column of text, for files whose columns say nothing else.

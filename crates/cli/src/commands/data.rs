@@ -82,14 +82,19 @@ pub fn run(args: Args) -> Result<()> {
     warn_of_space(&examples, tokenizer.as_ref());
     let lengths = examples.lengths();
     let longest = examples.longest();
-    // Rows are packed to what the model can take, or else to the longest there is.
-    let packed_to = args.rows.max_length.unwrap_or(match limits.max_positions {
-        usize::MAX => longest,
-        max_positions => max_positions,
-    });
-    let cut: Vec<usize> = (lengths.iter())
-        .map(|length| *length.min(&limits.max_positions))
-        .collect();
+    // As in training; without a model, to the longest there is.
+    let packed_to = args
+        .rows
+        .max_length
+        .unwrap_or(match limits.default_length() {
+            usize::MAX => longest,
+            length => length,
+        });
+    let cut = |&length: &usize| match limits.forbid(length) {
+        true => limits.max_positions,
+        false => length,
+    };
+    let cut: Vec<usize> = lengths.iter().map(cut).collect();
     let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
         task: &Lm,

@@ -71,11 +71,9 @@ impl RowEncoder<'_> {
             mut input_ids,
             mut labels,
         } = labelled;
-        let max = self.max_length.unwrap_or(self.limits.max_positions);
-        let truncated = input_ids.len() > max && !self.document;
-        let is_too_long = truncated && self.max_length.is_none();
-        if is_too_long && self.limits.has_last_position {
-            let (place, length) = (place.into(), input_ids.len());
+        let length = input_ids.len();
+        if self.max_length.is_none() && !self.document && self.limits.forbid(length) {
+            let place = place.into();
             return Err(DataError::TooLong {
                 place,
                 length,
@@ -87,8 +85,8 @@ impl RowEncoder<'_> {
             (_, 0) => Dropped::Unlearnt,
             _ => Dropped::Cut,
         };
-        // What nobody said to cut stays whole.
-        let max = if is_too_long { input_ids.len() } else { max };
+        let max = self.max_length.unwrap_or(self.limits.default_length());
+        let truncated = length > max && !self.document;
         if truncated {
             input_ids.truncate(max);
             labels.truncate(max);
@@ -106,7 +104,7 @@ impl RowEncoder<'_> {
         if encoded.examples.len() == before {
             encoded.dropped.get_or_insert(dropped);
         }
-        encoded.truncated |= truncated && !is_too_long;
+        encoded.truncated |= truncated;
         Ok(())
     }
 
@@ -235,6 +233,19 @@ mod tests {
             .unwrap()
             .remove(0);
         assert_eq!((cut.input_ids, cut.labels.len()), (ids("xyzxy"), 5));
+        // Where positions have no end, they are a length to be cut to, and more can be asked for.
+        let endless = |max_positions, max_length| {
+            let row = json!({"input_ids": vec![1; 3000]});
+            let change = |e: &mut RowEncoder| {
+                e.limits.has_last_position = false;
+                e.limits.max_positions = max_positions;
+                e.max_length = max_length;
+            };
+            encode(row, change).unwrap()[0].input_ids.len()
+        };
+        assert_eq!(endless(16, None), 16);
+        assert_eq!(endless(131_072, None), 2048);
+        assert_eq!(endless(16, Some(2500)), 2500);
         let windows = encode(row, |e| e.document = true).unwrap();
         let lengths: Vec<usize> = windows
             .iter()

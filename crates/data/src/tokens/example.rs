@@ -29,7 +29,20 @@ pub struct Limits {
     pub vocab_size: usize,
 }
 
+/// The tokens of a row where nothing is said and the model has as many positions.
+const DEFAULT_LENGTH: usize = 2048;
+
 impl Limits {
+    /// What `data.max_length` is where nothing is said: 2,048, or the model's positions if those are
+    /// fewer. A model that is made for 131,072 would take them all, and nobody's memory does.
+    /// Without a model there is no such length.
+    pub fn default_length(&self) -> usize {
+        match self.max_positions {
+            usize::MAX => usize::MAX,
+            positions => positions.min(DEFAULT_LENGTH),
+        }
+    }
+
     /// Whether no sequence can be so long.
     pub fn forbid(&self, length: usize) -> bool {
         self.has_last_position && length > self.max_positions

@@ -30,7 +30,8 @@ pub struct Examples {
     pub skipped: usize,
     /// Rows cut to `max_length`.
     pub truncated: usize,
-    /// What was cut and dropped: how many rows, and by which setting, in words.
+    /// What was cut and dropped: how many rows, and by which setting, in words; also what rows
+    /// are packed to, where no setting says it.
     pub left_out: Vec<String>,
     /// What batches are padded with: the tokenizer's end of sequence, else 0.
     pub pad_id: u32,
@@ -154,7 +155,12 @@ impl Examples {
             ));
         }
         if config.packing {
-            examples = examples.packed(config.max_length.unwrap_or(limits.max_positions));
+            let max = config.max_length.unwrap_or(limits.default_length());
+            examples = examples.packed(max);
+            if config.max_length.is_none() {
+                let said = format!("packed into rows of data.max_length = {max}, its default here");
+                examples.left_out.push(said);
+            }
         }
         examples.check_padding(limits)?;
         tracing::info!(

@@ -45,8 +45,17 @@ impl RowCounts {
     }
 
     /// What was left out, in words, each with the setting that did it.
-    pub fn describe(&self, max_length: Option<usize>, max_samples: Option<usize>) -> Vec<String> {
-        let cut_by = max_length.map_or_else(String::new, |max| format!(" = {max}"));
+    /// `default_length` is what rows are cut to where no setting does it.
+    pub fn describe(
+        &self,
+        max_length: Option<usize>,
+        default_length: usize,
+        max_samples: Option<usize>,
+    ) -> Vec<String> {
+        let cut_by = match max_length {
+            Some(max) => format!(" = {max}"),
+            None => format!(" = {default_length}, its default here"),
+        };
         let lines = [
             (self.truncated, format!("cut to data.max_length{cut_by}")),
             (

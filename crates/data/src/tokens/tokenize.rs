@@ -91,10 +91,15 @@ impl Tokenize<'_> {
             shape: meta.shape,
             skipped: meta.rows.skipped(),
             truncated: meta.rows.truncated,
-            left_out: meta.rows.describe(self.config.max_length, part.max),
+            left_out: self.describe(&meta.rows, part.max),
             cache_file: path,
             store,
         })
+    }
+
+    fn describe(&self, rows: &RowCounts, max_samples: Option<usize>) -> Vec<String> {
+        let default_length = self.limits.default_length();
+        rows.describe(self.config.max_length, default_length, max_samples)
     }
 
     fn cached(&self, path: &Path) -> Result<Option<(Store, Meta)>> {
@@ -125,7 +130,7 @@ impl Tokenize<'_> {
             vocab_size,
             ..
         } = self.limits;
-        for number in [max_positions, vocab_size] {
+        for number in [max_positions, self.limits.default_length(), vocab_size] {
             key.add(&number.to_le_bytes());
         }
         if let Some(tokenizer) = self.tokenizer {
@@ -195,7 +200,7 @@ impl Tokenize<'_> {
             return Err(empty(source, EmptyProblem::Rows));
         }
         if meta.rows.skipped() == meta.rows.total {
-            let mut problem = meta.rows.describe(self.config.max_length, None);
+            let mut problem = self.describe(&meta.rows, None);
             problem.append(&mut meta.notes);
             return Err(empty(source, EmptyProblem::LeftOut(problem)));
         }
