@@ -39,6 +39,7 @@ mod lora_init;
 mod methods;
 mod model_folders;
 mod nano_sort;
+mod newcomers;
 mod optimizers;
 mod own_model;
 mod packing;

@@ -32,9 +32,10 @@ pub fn prompt(
         (ids.len() + 1).saturating_sub(limits.max_positions)
     );
     let settings = GenerationConfig {
-        max_new_tokens: match limits.has_last_position {
-            true => NEW_TOKENS.min(limits.max_positions - ids.len()),
-            false => NEW_TOKENS,
+        // Beyond the positions there are, or that the model was trained for, only where the prompt is.
+        max_new_tokens: match limits.max_positions.saturating_sub(ids.len()) {
+            0 => NEW_TOKENS,
+            left => NEW_TOKENS.min(left),
         },
         eos_token_ids,
         ..GenerationConfig::default()
