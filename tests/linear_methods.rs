@@ -9,7 +9,10 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
-use burn_peft::{Adaptable, LoraAdapter, PeftModel, Slot, StepGradients, files, tensor_file};
+use burn_peft::{
+    Adaptable, LoraAdapter, PeftModel, ShiraConfig, Slot, StepGradients, files, get_peft_model,
+    tensor_file,
+};
 
 use crate::common::device;
 use crate::conformance::fixtures;
@@ -64,7 +67,7 @@ fn cases() -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.unwrap().path());
     let mut cases: Vec<_> = paths.filter(|path| path.is_dir()).collect();
     cases.sort();
-    assert_eq!(cases.len(), 16);
+    assert_eq!(cases.len(), 24);
     cases
 }
 
@@ -91,7 +94,8 @@ fn outputs_with_without_and_merged() {
         let output = model.forward(x.clone()).into_data();
         assert_close(&case, "output", output, &expected["output"]);
         // A trained bias stays where it is.
-        if !case.ends_with("boft") {
+        let biases = ["boft", "miss", "delora"];
+        if !biases.iter().any(|name| case.ends_with(name)) {
             let base = model.disable_adapter(|model| model.forward(x.clone()));
             assert_close(&case, "base", base.into_data(), &expected["base"]);
         }
@@ -150,6 +154,70 @@ fn files_are_written_back_as_they_were() {
             );
         }
     }
+}
+
+#[test]
+fn trees_are_printed_as_in_pytorch() {
+    let mut cases = cases();
+    cases.retain(|case| case.join("tree.txt").exists());
+    assert_eq!(cases.len(), 8);
+    for case in cases {
+        let model = PeftModel::from_pretrained(net(), &case, false).unwrap();
+        let expected = fs::read_to_string(case.join("tree.txt")).unwrap();
+        let found = format!("{}\n", model.tree());
+        assert!(found == expected, "{}:\n{found}", case.display());
+    }
+}
+
+/// A place outside of the weight, or between two entries, is an error.
+#[test]
+fn shira_refuses_places_that_are_none() {
+    let case = fixtures().join("linear/shira");
+    let key = "base_model.model.fc2.shira_indices";
+    for wrong in [8.0, -1.0, 0.5, f32::NAN] {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = |name: &str| fs::copy(case.join(name), folder.path().join(name)).unwrap();
+        copy(files::CONFIG_NAME);
+        let mut tensors = read(&case.join(files::WEIGHTS_NAME));
+        let data = &tensors[key];
+        let mut values: Vec<f32> = data.iter::<f32>().collect();
+        values[3] = wrong;
+        let shape = data.shape().to_vec();
+        tensors.insert(key.into(), TensorData::new(values, shape));
+        let path = folder.path().join(files::WEIGHTS_NAME);
+        tensor_file::write_tensors(&path, tensors.into_iter().collect()).unwrap();
+        let error = PeftModel::from_pretrained(net(), folder.path(), false).unwrap_err();
+        let named = format!("{key} has the index {wrong}");
+        assert!(error.to_string().contains(&named), "{error}");
+    }
+}
+
+/// The places that PyTorch draws, with a seed and without.
+#[test]
+fn shira_draws_what_pytorch_draws() {
+    let case = fixtures().join("linear/shira");
+    let drawn = |seed| {
+        let config = ShiraConfig {
+            r: 2,
+            random_seed: seed,
+            ..ShiraConfig::new().with_target_modules(["fc1", "fc2"])
+        };
+        let model = get_peft_model(net(), config).unwrap();
+        model.adapter_state_dict("default").into_iter().collect()
+    };
+    let same = |found: Tensors, path: &Path| {
+        let expected = read(path);
+        for (key, data) in &found {
+            if key.ends_with("shira_indices") {
+                assert_close(path, key, data.clone(), &expected[key]);
+            }
+        }
+    };
+    same(drawn(Some(5)), &case.join(files::WEIGHTS_NAME));
+    same(
+        drawn(None),
+        &fixtures().join("linear/shira_places.safetensors"),
+    );
 }
 
 /// BOFT's dropout puts the identity in the place of one of the four blocks of `fc2`, in training.

@@ -10,7 +10,7 @@ use crate::common::Lab;
 use crate::linear_methods::net;
 
 /// Each method with the keys it needs for a model 16 wide, and whether it can be merged.
-pub const METHODS: [(&str, &[&str], bool); 21] = [
+pub const METHODS: [(&str, &[&str], bool); 27] = [
     ("GRALORA", &["hybrid_r=2"], true),
     ("RANDLORA", &[], true),
     ("WAVEFT", &["n_frequency=20"], true),
@@ -62,6 +62,12 @@ pub const METHODS: [(&str, &[&str], bool); 21] = [
         true,
     ),
     ("HRA", &["r=2"], true),
+    ("MISS", &["r=5", "miss_dropout=0.1"], true),
+    ("MISS", &["r=4", "init_weights=bat"], true),
+    ("C3A", &["block_size=8"], true),
+    ("ROAD", &["group_size=16", "variant=road_2"], true),
+    ("DELORA", &["r=2", "module_dropout=0.1"], true),
+    ("SHIRA", &["r=2"], true),
     (
         "BOTTLENECK",
         &["architecture=houlsby", "reduction_factor=4"],
@@ -267,6 +273,45 @@ fn bad_configurations_name_the_key_and_the_value() {
         ),
         (r#""WAVEFT", "wavelet_family": "sym2""#, "\"sym2\""),
         (r#""HRA", "r": 0"#, "r = 0"),
+        (
+            r#""MISS", "target_modules": ["fc1"]"#,
+            "r = 64 is more than the 12 inputs of fc1",
+        ),
+        (
+            r#""MISS", "r": 5, "init_weights": "bat", "target_modules": ["fc1"]"#,
+            "r = 5 divides not both sides of fc1",
+        ),
+        (
+            r#""MISS", "r": 4, "mini_r": 3, "init_weights": "mini", "target_modules": ["fc2"]"#,
+            "mini_r = 3 does not divide the 8 outputs of fc2",
+        ),
+        (r#""MISS", "init_weights": "bone""#, "\"bone\""),
+        (r#""MISS", "bias": "bone_only""#, "\"miss_only\""),
+        (
+            r#""C3A", "target_modules": ["fc1"]"#,
+            "block_size = 256 divides not both sides of fc1, which has 12 inputs and 16 outputs; \
+             the largest that does is 4",
+        ),
+        (
+            r#""C3A", "block_size_pattern": {"fc1": 5}, "target_modules": ["fc1"]"#,
+            "block_size_pattern = 5",
+        ),
+        (r#""C3A", "init_weights": "zeros""#, "\"zeros\""),
+        (r#""ROAD", "variant": "road_3""#, "variant = \"road_3\""),
+        (r#""ROAD", "group_size": 7"#, "group_size = 7: must be even"),
+        (
+            r#""ROAD", "target_modules": ["fc1"]"#,
+            "group_size = 64 does not divide the 16 outputs of fc1",
+        ),
+        (
+            r#""DELORA", "lambda_pattern": {"fc1": 1e300}"#,
+            "lambda_pattern \"fc1\" = 1e300",
+        ),
+        (r#""SHIRA", "mask_type": "mine""#, "mask_type = \"mine\""),
+        (
+            r#""SHIRA", "r": 7, "target_modules": ["fc1"]"#,
+            "r = 7 trains 196 entries of fc1, whose weight has 12 x 16; at most 6 fits",
+        ),
         (
             r#""BOTTLENECK", "reduction_factor": 0"#,
             "reduction_factor = 0",

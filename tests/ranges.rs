@@ -22,6 +22,7 @@ fn smallest(peft_type: &str) -> Map<String, Value> {
         }
         "VBLORA" => json!({ "vector_length": 8, "num_vectors": 4 }),
         "VERA" => json!({ "r": 4 }),
+        "C3A" => json!({ "block_size": 8 }),
         "FOURIERFT" | "WAVEFT" => json!({ "n_frequency": 10 }),
         _ => json!({}),
     };

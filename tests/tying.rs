@@ -1,7 +1,7 @@
 //! A head tied to the embedding that an adapter names, against Python's peft
 //! (`fixtures/tied/make.py`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::TensorData;
@@ -13,7 +13,7 @@ use burn_peft_models::{Decoder, GPT2LMHeadModel, Pretrained};
 
 use crate::common::{Lab, device};
 use crate::conformance::{
-    adapted, assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
+    assert_close, base, batch, expected, fixtures, logits, mean_loss, without_dropout,
 };
 
 const CASES: [&str; 4] = ["saved", "saved_tied", "targeted", "targeted_tied"];
@@ -25,6 +25,10 @@ fn case(name: &str) -> PathBuf {
 /// Where the batch lies.
 fn inputs() -> PathBuf {
     fixtures().join("conformance/cases/gpt2_lora")
+}
+
+fn adapted(case: &Path) -> PeftModel<GPT2LMHeadModel> {
+    PeftModel::from_pretrained(base(), case, true).unwrap()
 }
 
 #[test]

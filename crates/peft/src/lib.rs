@@ -51,10 +51,11 @@ pub use method::{
     ModelMethod, Split, StateDict, StepGradients, StepLayer, Steps, TakesWeight, TensorSpec,
 };
 pub use methods::{
-    AdaLoraConfig, BOFTConfig, BottleneckConfig, FourierFTConfig, GraloraConfig, HRAConfig,
-    HiraConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, LoraFa, OFTConfig,
-    PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, RandLoraConfig,
-    TrainableTokensConfig, VBLoRAConfig, VeraConfig, WaveFTConfig,
+    AdaLoraConfig, BOFTConfig, BottleneckConfig, C3AConfig, DeloraConfig, FourierFTConfig,
+    GraloraConfig, HRAConfig, HiraConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig,
+    LoraFa, MissConfig, OFTConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig,
+    RandLoraConfig, RoadConfig, ShiraConfig, TrainableTokensConfig, VBLoRAConfig, VeraConfig,
+    WaveFTConfig,
 };
 pub use model::{
     Conversion, DEFAULT_ADAPTER, PeftModel, cast_frozen, check_gradients, get_peft_model, layers,

@@ -67,8 +67,11 @@ impl Tree {
             Tree::Empty => Ok(()),
             Tree::Leaf(line) => write!(f, "{line}"),
             Tree::Node { name, children } if children.is_empty() => write!(f, "{name}()"),
-            // PyTorch's dictionaries of parameters say them in their own line.
-            Tree::Node { name, children } if name == "ParameterDict" && children.len() == 1 => {
+            // PyTorch's dictionaries of parameters and buffers say them in their own line.
+            Tree::Node { name, children }
+                if ["ParameterDict", "BufferDict"].contains(&name.as_str())
+                    && children.len() == 1 =>
+            {
                 write!(f, "{name}(  ({}): {})", children[0].0, children[0].1)
             }
             Tree::Node { name, children } => {

@@ -15,6 +15,8 @@ pub(crate) struct Entry<'a> {
     pub of_base: bool,
     /// For a tensor of the method: the path of its layer, and its name.
     pub tensor: Option<(&'a str, &'a str)>,
+    /// Of indices, what those of each row have to be below.
+    pub limits: &'a [usize],
 }
 
 impl<'a> Entry<'a> {
@@ -26,6 +28,7 @@ impl<'a> Entry<'a> {
             repeated: false,
             of_base: false,
             tensor: None,
+            limits: &[],
         }
     }
 

@@ -16,16 +16,20 @@ use crate::{PeftError, Result};
 /// The tensors of a safetensors file as 32-bit floats, by key.
 ///
 /// # Errors
-/// If the file is missing or truncated, its header is wrong, or it holds anything but F32, F16 or
-/// BF16.
+/// If the file is missing or truncated, its header is wrong, or it holds anything but F32, F16,
+/// BF16, and the I32 of indices.
 pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|source| PeftError::io(path, source))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| PeftError::file(path, explain(&bytes, &error)))?;
     let mut tensors = IndexMap::new();
     for (key, view) in file.iter() {
-        let values = to_f32(view.dtype(), view.data()).ok_or_else(|| {
-            let dtype = view.dtype();
+        let dtype = view.dtype();
+        let values = match dtype {
+            Dtype::I32 => Some(indices(view.data())),
+            dtype => to_f32(dtype, view.data()),
+        };
+        let values = values.ok_or_else(|| {
             let reason = format!("the tensor {key} is {dtype:?}; supported are F32, F16 and BF16");
             PeftError::file(path, reason)
         })?;
@@ -36,6 +40,12 @@ pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
     }
     tensors.sort_keys();
     Ok(tensors)
+}
+
+/// Whole numbers as floats, which hold each up to 2²⁴.
+fn indices(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.as_chunks::<4>().0.iter();
+    words.map(|&word| i32::from_le_bytes(word) as f32).collect()
 }
 
 /// The little-endian numbers of a file as 32-bit floats; none where `dtype` is not F32, F16 or BF16.
@@ -54,7 +64,8 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Writes tensors of 32-bit floats or 64-bit integers as PyTorch's safetensors files are (`format: pt`).
+/// Writes tensors of 32-bit floats, and of integers of 32 or 64 bits, as PyTorch's safetensors files
+/// are (`format: pt`).
 ///
 /// # Errors
 /// If the file cannot be written; there is no partial file then.
@@ -62,6 +73,7 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<
     let mut views = Vec::with_capacity(tensors.len());
     for (key, data) in &tensors {
         let dtype = match data.dtype() {
+            DType::I32 => Dtype::I32,
             DType::I64 => Dtype::I64,
             other => {
                 debug_assert_eq!(other, DType::F32);

@@ -34,6 +34,8 @@ pub struct TensorSpec {
     /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
     /// for `lora_B`, which starts at zero.
     pub waits_for: Option<&'static str>,
+    /// Of indices, what those of each row have to be below; empty for other numbers.
+    pub limits: Vec<usize>,
 }
 
 impl TensorSpec {
@@ -56,6 +58,7 @@ impl TensorSpec {
             tied: None,
             may_rest: false,
             waits_for: None,
+            limits: Vec::new(),
         }
     }
 
@@ -70,6 +73,13 @@ impl TensorSpec {
         self.trainable = false;
         self.parameter = false;
         self
+    }
+
+    /// The same as a buffer of indices, which the file holds as whole numbers of 32 bits: those of
+    /// row `i` are below `limits[i]`, or the file is refused.
+    pub fn indices(mut self, limits: impl Into<Vec<usize>>) -> Self {
+        self.limits = limits.into();
+        self.buffer()
     }
 
     /// The same as one tensor for all layers of the adapter; a trained one has two axes.

@@ -3,6 +3,8 @@
 mod adalora;
 mod boft;
 mod bottleneck;
+mod c3a;
+mod delora;
 mod fourierft;
 mod gralora;
 mod hira;
@@ -12,10 +14,13 @@ mod ln_tuning;
 mod loha;
 mod lokr;
 pub(crate) mod lora;
+mod miss;
 mod oft;
 pub(crate) mod prompt;
 mod randlora;
+mod road;
 mod shared;
+mod shira;
 mod trainable_tokens;
 mod vblora;
 mod vera;
@@ -28,6 +33,8 @@ use indexmap::IndexMap;
 pub use adalora::AdaLoraConfig;
 pub use boft::BOFTConfig;
 pub use bottleneck::{Architecture, BottleneckConfig, NonLinearity};
+pub use c3a::C3AConfig;
+pub use delora::DeloraConfig;
 pub use fourierft::FourierFTConfig;
 pub use gralora::GraloraConfig;
 pub use hira::HiraConfig;
@@ -38,13 +45,16 @@ pub use ln_tuning::LNTuningConfig;
 pub use loha::LoHaConfig;
 pub use lokr::LoKrConfig;
 pub use lora::LoraFa;
+pub use miss::MissConfig;
 pub use oft::OFTConfig;
 pub use prompt::{
     PrefixInit, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, PromptTuningInit,
     Reparameterization,
 };
 pub use randlora::RandLoraConfig;
+pub use road::RoadConfig;
 pub use shared::init_weights::InitWeights;
+pub use shira::ShiraConfig;
 pub use trainable_tokens::{TrainableTokenIndices, TrainableTokensConfig};
 pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;
@@ -77,6 +87,11 @@ const METHODS: &[(&str, ReadConfig)] = &[
     ("GRALORA", read::<GraloraConfig>),
     ("RANDLORA", read::<RandLoraConfig>),
     ("WAVEFT", read::<WaveFTConfig>),
+    ("MISS", read::<MissConfig>),
+    ("C3A", read::<C3AConfig>),
+    ("ROAD", read::<RoadConfig>),
+    ("DELORA", read::<DeloraConfig>),
+    ("SHIRA", read::<ShiraConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
     ("PROMPT_TUNING", PromptTuningConfig::read),
     ("P_TUNING", PromptEncoderConfig::read),

@@ -35,6 +35,7 @@ impl<M: BaseModel> PeftModel<M> {
                         repeated,
                         of_base: false,
                         tensor: Some((path, &spec.name)),
+                        limits: &spec.limits,
                     });
                 };
                 if spec.shared && !shared.contains(&spec.name) {

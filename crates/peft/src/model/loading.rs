@@ -143,6 +143,8 @@ impl<M: BaseModel> PeftModel<M> {
             let shape = data.shape().to_vec();
             if shape != dims {
                 mismatched.push(format!("{key} is {shape:?}, the model needs {dims:?}"));
+            } else if let Some(index) = out_of(entry.limits, &data) {
+                mismatched.push(format!("{key} has the index {index}, which is outside"));
             }
             found.insert(key.to_string(), data);
         });
@@ -201,6 +203,20 @@ fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize
     let training = fs::metadata(directory.join(TRAINING_NAME));
     let training = training.map_or(0, |file| file.len() as usize / size_of::<f32>());
     ROOM + 2 * (numbers + training)
+}
+
+/// The first index that is not whole, or not below the limit of its row.
+fn out_of(limits: &[usize], data: &TensorData) -> Option<f32> {
+    let columns = data.num_elements() / limits.len().max(1);
+    let rows = limits
+        .iter()
+        .flat_map(|limit| std::iter::repeat_n(*limit, columns));
+    let mut indices = data.iter::<f32>().zip(rows);
+    let outside = indices.find(|(index, limit)| {
+        let whole = index.fract() == 0.0 && *index >= 0.0;
+        !whole || *index >= *limit as f32
+    });
+    outside.map(|(index, _)| index)
 }
 
 /// What is wrong if tensors are missing or left over.

@@ -103,6 +103,7 @@ impl<M: BaseModel> PeftModel<M> {
             let data = match (entry.transposed, entry.tensor, steps) {
                 (true, ..) => transpose(data),
                 (false, Some((path, name)), Some(steps)) => steps.to_file(path, name, data),
+                _ if !entry.limits.is_empty() => data.convert::<i32>(),
                 _ => data,
             };
             tensors.push((entry.key.to_string(), data));

@@ -116,8 +116,8 @@ const ROWS: &[Row] = &[
     (
         "dropout lora_drop adapter_dropout",
         "peft.lora_dropout peft.vera_dropout peft.vblora_dropout peft.hira_dropout \
-         peft.boft_dropout peft.gralora_dropout peft.randlora_dropout peft.module_dropout \
-         peft.encoder_dropout",
+         peft.boft_dropout peft.gralora_dropout peft.randlora_dropout peft.miss_dropout \
+         peft.module_dropout peft.encoder_dropout",
         "",
     ),
     (

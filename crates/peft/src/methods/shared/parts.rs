@@ -7,9 +7,20 @@ pub(in crate::methods) fn parameter<const D: usize>(
     name: &str,
     shape: [usize; D],
 ) -> (String, String) {
+    (name.to_string(), containing("Parameter", shape))
+}
+
+/// As [`parameter`] for a buffer.
+pub(in crate::methods) fn buffer<const D: usize>(
+    name: &str,
+    shape: [usize; D],
+) -> (String, String) {
+    (name.to_string(), containing("Buffer", shape))
+}
+
+fn containing<const D: usize>(kind: &str, shape: [usize; D]) -> String {
     let shape = shape.map(|size| size.to_string()).join("x");
-    let text = format!("Parameter containing: [torch.FloatTensor of size {shape}]");
-    (name.to_string(), text)
+    format!("{kind} containing: [torch.FloatTensor of size {shape}]")
 }
 
 /// A linear layer.

@@ -12,6 +12,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
             for (part, module) in adapter.method.parts() {
                 let kind = if module.starts_with("Parameter ") {
                     "ParameterDict"
+                } else if module.starts_with("Buffer ") {
+                    "BufferDict"
                 } else {
                     "ModuleDict"
                 };

@@ -1,0 +1,189 @@
+//! SHiRA (arXiv 2406.13175): a few entries of the weight are trained, each by itself.
+
+use std::sync::Arc;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::shared::parts::parameter;
+use crate::config::check::{SIDE, within};
+use crate::config::{CommonConfig, TargetModules};
+use crate::maths::torch_random::TorchRandom;
+use crate::{
+    Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors, target,
+};
+
+/// The configuration of SHiRA: `y = base(x) + x ΔW` with a `ΔW` that is zero but for
+/// `r (d_in + d_out)` trained entries, at places that are drawn and saved
+/// (peft/tuners/shira/layer.py).
+///
+/// It costs as many parameters as LoRA of the same `r`, for a change of high rank, and memory for a
+/// weight's worth of gradient. Layers of one shape have the same places, as in PEFT. Python's peft
+/// puts it on `Linear` only, not on `Conv1D`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShiraConfig {
+    /// The keys that all methods share.
+    #[serde(skip)]
+    pub common: CommonConfig,
+    /// The number of entries for each input and each output.
+    pub r: usize,
+    /// How the places are chosen: `random`. A saved adapter may have another word here: its file
+    /// holds the places.
+    pub mask_type: String,
+    /// The seed of the places; by default PyTorch's.
+    pub random_seed: Option<u64>,
+    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    pub fan_in_fan_out: bool,
+    /// Whether the entries start at zero; otherwise at random.
+    pub init_weights: bool,
+}
+
+impl Default for ShiraConfig {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            r: 32,
+            mask_type: "random".into(),
+            random_seed: None,
+            fan_in_fan_out: false,
+            init_weights: true,
+        }
+    }
+}
+
+crate::peft_config!(
+    ShiraConfig,
+    "SHIRA",
+    "Shira",
+    without: ["exclude_modules", "layers_to_transform", "layers_pattern"]
+);
+
+/// The seed of a `torch.Generator()` that nobody has seeded.
+const TORCH_SEED: u64 = 67_280_421_310_721;
+
+impl ShiraConfig {
+    /// Row and column in the file's weight `[d_out, d_in]` of every entry, `[2, entries]`.
+    fn places(&self, layer: &LayerInfo) -> Result<TensorData> {
+        let (r, d_in, d_out) = (self.r, layer.d_in, layer.d_out);
+        let entries = r * (d_in + d_out);
+        if entries > d_in * d_out {
+            return Err(PeftError::unfit(
+                &layer.path,
+                format!(
+                    "r = {r} trains {entries} entries of {}, whose weight has {d_in} x {d_out}; \
+                     at most {} fits",
+                    layer.path,
+                    d_in * d_out / (d_in + d_out)
+                ),
+            ));
+        }
+        let mut random = TorchRandom::new(self.random_seed.unwrap_or(TORCH_SEED));
+        let mut drawn = random.permutation(d_in * d_out, entries);
+        drawn.sort_unstable();
+        let rows = drawn.iter().map(|place| (place / d_in) as f32);
+        let columns = drawn.iter().map(|place| (place % d_in) as f32);
+        let values: Vec<f32> = rows.chain(columns).collect();
+        Ok(TensorData::new(values, [2, entries]))
+    }
+}
+
+impl Method for ShiraConfig {
+    crate::method_of_keys!(fan_in_fan_out);
+
+    fn validate(&self) -> Result<()> {
+        if self.mask_type != "random" && !self.common.inference_mode {
+            return Err(PeftError::value(
+                "mask_type",
+                format!("{:?}", self.mask_type),
+                "not supported for a new adapter; \"random\" is",
+            ));
+        }
+        within("r", self.r, SIDE)
+    }
+
+    fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        // For Phi the same as VeRA's.
+        target::vera_target_modules(model_type)
+    }
+
+    fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
+        let mut layers = self.layers(&[layer])?;
+        Ok(layers.remove(0))
+    }
+
+    fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
+        let mut by_shape: IndexMap<[usize; 2], TensorData> = IndexMap::new();
+        let mut made: Vec<Arc<dyn LayerMethod>> = Vec::new();
+        for layer in layers {
+            let shape = [layer.d_in, layer.d_out];
+            let places = match by_shape.get(&shape) {
+                Some(places) => places.clone(),
+                None => by_shape
+                    .entry(shape)
+                    .insert_entry(self.places(layer)?)
+                    .get()
+                    .clone(),
+            };
+            made.push(Arc::new(ShiraLayer {
+                d_in: layer.d_in,
+                d_out: layer.d_out,
+                places,
+                init: self.init_weights,
+            }));
+        }
+        Ok(made)
+    }
+}
+
+/// SHiRA at one layer.
+#[derive(Debug)]
+struct ShiraLayer {
+    d_in: usize,
+    d_out: usize,
+    /// The first places; a file brings its own.
+    places: TensorData,
+    init: bool,
+}
+
+impl ShiraLayer {
+    fn entries(&self) -> usize {
+        self.places.shape()[1]
+    }
+}
+
+impl LayerMethod for ShiraLayer {
+    fn prefix(&self) -> &str {
+        "shira"
+    }
+
+    fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
+        let entries = self.entries();
+        let init = if self.init {
+            Init::Zeros
+        } else {
+            Init::Normal(1.0)
+        };
+        vec![
+            TensorSpec::new("shira_weight", "shira_weight", [entries]).with_init(init),
+            TensorSpec::new("shira_indices", "shira_indices", [2, entries])
+                .with_init(Init::Data(self.places.clone()))
+                .indices([self.d_out, self.d_in]),
+        ]
+    }
+
+    fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        let values = tensors.vector("shira_weight");
+        let places: Tensor<2, Int> = tensors.matrix("shira_indices").int();
+        let part = |at| -> Tensor<1, Int> { places.clone().narrow(0, at, 1).squeeze_dim(0) };
+        let flat = part(1) * self.d_out as i64 + part(0);
+        let delta = Tensor::<1>::zeros([self.d_in * self.d_out], &values.device());
+        let delta = delta.select_assign(0, flat, values, IndexingUpdateOp::Add);
+        Some(delta.reshape([self.d_in, self.d_out]))
+    }
+
+    fn parts(&self) -> Vec<(String, String)> {
+        vec![parameter("shira_weight", [self.entries()])]
+    }
+}
