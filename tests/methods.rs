@@ -304,8 +304,8 @@ fn bad_configurations_name_the_key_and_the_value() {
             "group_size = 64 does not divide the 16 outputs of fc1",
         ),
         (
-            r#""DELORA", "lambda_pattern": {"fc1": 1e300}"#,
-            "lambda_pattern \"fc1\" = 1e300",
+            r#""DELORA", "lambda_pattern": {"fc1": 1e13}"#,
+            "lambda_pattern \"fc1\" = 10000000000000",
         ),
         (r#""SHIRA", "mask_type": "mine""#, "mask_type = \"mine\""),
         (
