@@ -37,22 +37,37 @@ pub(super) fn forward_on(arch: Arch, input: &Input, out: &mut [f32], lse: Option
             lse.clear(gap);
         }
     }
-    for_each(input.tasks(), input.multiplications(), |(span, heads)| {
-        arch.dispatch(Task {
+    let tasks = input.tasks();
+    let size = match tasks.len() < MANY {
+        true => PIECE,
+        false => usize::MAX,
+    };
+    let (out, lse) = (&out, lse.as_ref());
+    let tasks = tasks.iter().flat_map(|(span, heads)| {
+        let starts = (0..span.queries).step_by(size);
+        starts.map(move |start| Task {
             input,
-            span,
-            heads,
-            out: &out,
-            lse: lse.as_ref(),
-        });
+            span: *span,
+            heads: heads.clone(),
+            queries: start..span.queries.min(start.saturating_add(size)),
+            out,
+            lse,
+        })
     });
+    let run = |task: Task| arch.dispatch(task);
+    for_each(tasks.collect(), input.multiplications(), run);
 }
 
-/// Heads of one text that share keys.
+/// Queries of a task where there are fewer than so many texts and heads.
+const PIECE: usize = 8 * QUERIES;
+const MANY: usize = 32;
+
+/// Heads of one text that share keys, and some of their queries.
 struct Task<'a> {
     input: &'a Input<'a>,
     span: Span,
     heads: Range<usize>,
+    queries: Range<usize>,
     out: &'a ColumnsMut<'a>,
     lse: Option<&'a ColumnsMut<'a>>,
 }
@@ -72,20 +87,22 @@ impl Task<'_> {
         let dims = input.dims;
         let stride = dims.head_dim.next_multiple_of(S::F32_LANES);
         let kv = dims.head(self.heads.start / dims.group());
-        let block = QUERIES.min(span.queries);
+        let block = QUERIES.min(self.queries.len());
+        let from = self.first_key::<S>(self.queries.start);
+        let seen = (span.start + from, span.keys.min(self.queries.end) - from);
         let lengths = [
-            pack::transposed_len::<S>(span.keys, dims.head_dim),
-            span.keys * stride,
+            pack::transposed_len::<S>(seen.1, dims.head_dim),
+            seen.1 * stride,
             block * stride,
             block * stride,
             block * KEYS,
         ];
         scratch::with(lengths, |[keys, values, queries, out, scores]| {
-            pack::transposed(simd, input.k, (span.start, span.keys), kv, keys);
-            pack::rows(input.v, (span.start, span.keys), kv, values, stride);
+            pack::transposed(simd, input.k, seen, kv, keys);
+            pack::rows(input.v, seen, kv, values, stride);
             for head in self.heads.clone() {
-                for first in (0..span.queries).step_by(QUERIES) {
-                    let rows = (span.queries - first).min(QUERIES);
+                for first in self.queries.clone().step_by(QUERIES) {
+                    let rows = (self.queries.end - first).min(QUERIES);
                     let from = (span.start + first, rows);
                     pack::scaled_rows(input.q, from, dims.head(head), dims.scale, queries, stride);
                     let block = Block {
@@ -99,6 +116,13 @@ impl Task<'_> {
                 }
             }
         });
+    }
+
+    /// The first key of the panel that a query's window begins in.
+    fn first_key<S: Simd>(&self, query: usize) -> usize {
+        let seen = self.span.keys.min(query + 1);
+        let first = seen.saturating_sub(self.input.dims.window());
+        first - first % panel::<S>()
     }
 
     /// A block of queries over all keys that it sees.
@@ -121,8 +145,8 @@ impl Task<'_> {
         } = block;
         let mut softmax = Softmax::new();
         let visible = span.keys.min(first + rows);
-        let start = span.keys.min(first + 1).saturating_sub(dims.window());
-        let start = start - start % panel::<S>();
+        let packed = self.first_key::<S>(self.queries.start);
+        let start = self.first_key::<S>(first);
         // With a window, the rows do not all begin in the same block of keys.
         let begun = start > 0 || dims.window() < visible;
         if begun {
@@ -145,7 +169,7 @@ impl Task<'_> {
                 a: &queries[skip * stride..],
                 a_row: stride,
                 a_depth: 1,
-                b: &keys[key * dims.head_dim..],
+                b: &keys[(key - packed) * dims.head_dim..],
                 b_depth: panel::<S>(),
                 b_panel: panel::<S>() * dims.head_dim,
                 c: scores,
@@ -175,7 +199,7 @@ impl Task<'_> {
                 a: scores,
                 a_row: KEYS,
                 a_depth: 1,
-                b: &values[key * stride..],
+                b: &values[(key - packed) * stride..],
                 b_depth: stride,
                 b_panel: panel::<S>(),
                 c: &mut out[skip * stride..],

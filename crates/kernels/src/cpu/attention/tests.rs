@@ -47,6 +47,11 @@ fn agrees_on_many_blocks() {
         (500, 3 * QUERIES + 5, KEYS + 1),
     ];
     Case::new(2, 1, 64, &spans).check();
+    // More than a task has of the queries, with and without a window.
+    let mut long = Case::new(1, 1, 20, &[(1, 9 * QUERIES, 9 * QUERIES - 3)]);
+    long.check();
+    long.dims.window = Some(150);
+    long.check();
 }
 
 #[test]
@@ -114,23 +119,52 @@ fn large_scores_do_not_overflow() {
     );
 }
 
+/// The same with one thread and with three.
+fn assert_same_by_threads<T: PartialEq + std::fmt::Debug + Send>(run: impl Fn() -> T + Sync) {
+    let [one, three] = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(&run)
+    });
+    assert_eq!(one, three);
+}
+
 #[test]
 fn threads_change_no_bit() {
-    let mut case = Case::new(6, 3, 48, &[(0, 200, 200), (200, 90, 77), (290, 7, 7)]);
+    let three = [(0, 200, 200), (200, 90, 77), (290, 7, 7)];
+    let mut case = Case::new(6, 3, 48, &three);
     case.dropout = Some(Dropout {
         seed: 1,
         probability: 0.1,
     });
-    let qkv = values(5, case.tokens * case.widths().iter().sum::<usize>());
-    let grad_out = values(6, case.tokens * case.dims.query_width());
-    let results = [1, 3].map(|threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| case.run(Arch::new(), &qkv, &grad_out))
-    });
-    assert_eq!(results[0], results[1]);
+    let mut one = Case::new(6, 2, 48, &[(0, 1000, 990)]);
+    one.dims.window = Some(600);
+    one.dims.softcap = Some(2.0);
+    for case in [case, one] {
+        let qkv = values(5, case.tokens * case.widths().iter().sum::<usize>());
+        let grad_out = values(6, case.tokens * case.dims.query_width());
+        assert_same_by_threads(|| case.run(Arch::new(), &qkv, &grad_out));
+        let (keys, cached) = (values(7, 2 * 48 * 900), values(8, 2 * 48 * 900));
+        let dims = Dims {
+            kv_heads: 2,
+            ..case.dims
+        };
+        assert_same_by_threads(|| {
+            let cache = Cache {
+                keys: &keys,
+                values: &cached,
+                capacity: 900,
+                seen: &[13..900],
+            };
+            let mut out = vec![0.0; dims.query_width()];
+            decode(
+                dims,
+                Columns::new(&qkv, dims.query_width(), 0),
+                cache,
+                &mut out,
+            );
+            out
+        });
+    }
 }
 
 #[test]
