@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_peft::{Adaptable, PeftModel, files, tensor_file};
+use burn_peft::{Adaptable, PeftModel, PrefixTuningConfig, files, tensor_file};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{
     AutoConfig, AutoModel, CausalLm, GenerationConfig, LmBatch, ModelInput, Pretrained, generate,
@@ -49,6 +50,11 @@ impl Case {
     fn config(&self) -> Value {
         let text = fs::read_to_string(self.base.join("config.json")).unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+
+    fn rope_type(&self) -> String {
+        let name = &self.config()["rope_parameters"]["rope_type"];
+        name.as_str().unwrap_or_default().to_string()
     }
 
     fn model(&self) -> AutoModel {
@@ -263,6 +269,45 @@ fn gradients_with_checkpoints_and_of_packed_rows() {
         let packed = LmBatch::packed(&pick(&ids), &texts, &pick(&labels), shape, &device());
         let packed = model.loss(&packed.unwrap());
         close("packed", &numbers(packed), &numbers(loss))
+    });
+}
+
+/// Keys that stand before all texts are seen by them as positions before their first, padded or
+/// alone.
+#[test]
+fn a_prefix_before_padded_rows() {
+    each(|case| {
+        let config = PrefixTuningConfig::new(2);
+        let model = PeftModel::new(case.model(), "default", Arc::new(config)).unwrap();
+        let model = without_dropout(model.train());
+        let [(ids, [rows, seq]), (mask, _), (labels, _)] =
+            ["input_ids", "attention_mask", "labels"].map(|name| ints(&case.folder, name));
+        let batch = |rows: std::ops::Range<usize>, seq_kept: usize| {
+            let cut = |values: &[i64]| {
+                let rows = values.chunks(seq).skip(rows.start).take(rows.len());
+                rows.flat_map(|row| row[..seq_kept].to_vec())
+                    .collect::<Vec<_>>()
+            };
+            let shape = [rows.len(), seq_kept];
+            LmBatch::new(&cut(&ids), &cut(&mask), &cut(&labels), shape, &device()).unwrap()
+        };
+        let together = model.loss(&batch(0..rows, seq));
+        let gradients = model.adapter_gradients("default", &together.clone().backward());
+        for (key, gradient) in gradients {
+            let gradient: Vec<f32> = gradient.expect(&key).try_to_vec().unwrap();
+            if let Some(value) = gradient.iter().find(|value| !value.is_finite()) {
+                return Err(format!("the gradient of {key} has {value}"));
+            }
+        }
+        let alone = (0..rows).map(|row| {
+            let length = mask[row * seq..(row + 1) * seq].iter().sum::<i64>();
+            numbers(model.loss(&batch(row..row + 1, length as usize)))[0]
+        });
+        // Their frequencies are those of the longest row.
+        if ["dynamic", "longrope"].contains(&case.rope_type().as_str()) {
+            return Ok(());
+        }
+        close("loss", &numbers(together), &[alone.sum()])
     });
 }
 

@@ -66,8 +66,11 @@ impl AttentionMask {
             Some(first) => &HiddenKeys::before(first, total, device),
             None => &self.hidden,
         };
-        let (Some(positions), Some(window)) = (&self.positions, window) else {
-            return hidden.within(window, seq, total, device);
+        let Some(window) = window.filter(|&window| window < total) else {
+            return hidden.clone();
+        };
+        let Some(positions) = &self.positions else {
+            return seeing_something(hidden.within(Some(window), seq, total, device));
         };
         let [batch, _] = positions.dims();
         let shape = [batch, 1, seq, total];
@@ -77,7 +80,7 @@ impl AttentionMask {
             .clone()
             .reshape([batch, 1, 1, total])
             .expand(shape);
-        hidden.and((of_key + window as i64).lower_equal(of_query))
+        seeing_something(hidden.and((of_key + window as i64).lower_equal(of_query)))
     }
 
     fn nothing_hidden() -> Self {
@@ -157,6 +160,17 @@ fn positions(input: &ModelInput, total: usize) -> Option<Tensor<2, Int>> {
     let before = Tensor::<1, Int>::arange(0..before, &of_texts.device());
     let before = before.unsqueeze::<2>().expand([batch, total - tokens]);
     (total > tokens).then(|| Tensor::cat(vec![before, of_texts], 1))
+}
+
+/// Padding that lies further away than the window would see nothing: a softmax over nothing is NaN,
+/// which every gradient catches. It sees all in its place, and nobody sees it.
+fn seeing_something(hidden: HiddenKeys) -> HiddenKeys {
+    let mask = hidden.mask.map(|mask| {
+        let shape = mask.dims();
+        let nothing = mask.clone().all_dim(3).expand(shape);
+        mask.bool_and(nothing.bool_not())
+    });
+    HiddenKeys { mask, ..hidden }
 }
 
 /// The number, in place of a text's, of what stands before all of them.
