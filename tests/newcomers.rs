@@ -136,6 +136,68 @@ fn the_quick_start_trains_a_model_of_every_layout() {
 }
 
 #[test]
+fn a_new_file_fits_every_layout() {
+    for family in FAMILIES {
+        let lab = lab(family);
+        lab.ok(&["new", "mine", "--model", "base", "--train", "train.jsonl"]);
+        let file = String::from_utf8(lab.read("mine.toml")).unwrap();
+        assert!(file.contains("\nmax_length = 128\n"), "{file}");
+        let steps = [
+            "--set",
+            "training.max_steps=1",
+            "--set",
+            "data.validation_split=2",
+        ];
+        let out = lab.ok(&[&["train", "mine.toml"], &steps[..]].concat());
+        assert!(out.contains("runs/mine/adapter_model.safetensors"), "{out}");
+    }
+}
+
+#[test]
+fn rotary_positions_go_on_where_that_is_asked_for() {
+    let lab = lab("llama_bias");
+    let positions = |positions: usize| {
+        let mut config = lab.json("base/config.json");
+        config["max_position_embeddings"] = json!(positions);
+        lab.write("base/config.json", config.to_string());
+    };
+    let train = |output: &str, keys: &[&str]| {
+        let answer = try_train(&lab, output, keys, &[]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer
+    };
+    // What a model is made for is not what a row takes.
+    positions(131_072);
+    let answer = train("a", &["data.packing=true"]);
+    let said = "packed into rows of data.max_length = 2048, its default here";
+    assert!(answer.out.contains(said), "{answer:?}");
+    positions(16);
+    let answer = train("b", &[]);
+    let said = "16 of 16 rows cut to data.max_length = 16, its default here";
+    assert!(answer.out.contains(said), "{answer:?}");
+    assert!(!answer.err.contains("may be poor"), "{answer:?}");
+
+    let warned = "max_position_embeddings 16, for which it was trained";
+    let answer = train("c", &["data.max_length=40"]);
+    assert!(answer.err.contains(warned), "{answer:?}");
+    let data = fixtures().join("../../data/quickstart/validation.jsonl");
+    let data = format!("{}[:4]", data.display());
+    let base = ["--model", "base"];
+    for (args, named) in [
+        (&["eval", "--data", &data, "--max-length", "40"][..], warned),
+        (&["data", &data, "--max-length", "40"], warned),
+        (
+            &["generate", "--prompt", "Then", "--max-new-tokens", "30"],
+            "go beyond the 16 positions",
+        ),
+    ] {
+        let answer = lab.peft(&[args, &base].concat());
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert!(answer.err.contains(named), "{answer:?}");
+    }
+}
+
+#[test]
 fn how_a_model_is_trained_asks_for_no_family() {
     for family in FAMILIES {
         let lab = lab(family);
