@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use burn_peft_models::weights::initial_weights;
+use burn_peft_models::auto::model_types;
 use burn_peft_models::{AutoConfig, DenseConfig, ModelConfig};
 use serde_json::{Value, json};
 
@@ -17,6 +18,16 @@ fn reference() -> Value {
 
 fn dense(config: &Value) -> DenseConfig {
     DenseConfig::from_json(&config.to_string()).unwrap_or_else(|error| panic!("{error}: {config}"))
+}
+
+#[test]
+fn every_family_is_in_the_lists_of_models() {
+    for page in ["README.md", "docs/models.md"] {
+        let text = fs::read_to_string(fixtures().join("../..").join(page)).unwrap();
+        for family in model_types() {
+            assert!(text.contains(&format!("`{family}`")), "{page}: {family}");
+        }
+    }
 }
 
 #[test]
