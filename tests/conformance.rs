@@ -60,7 +60,7 @@ fn base_of(case: &Path) -> AutoModel {
     } else {
         "base-gpt2"
     };
-    let files = ModelFiles::folder(&fixtures().join("conformance").join(name));
+    let files = ModelFiles::folder(fixtures().join("conformance").join(name));
     AutoModel::from_files(&files, &device()).unwrap()
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use burn_peft_models::weights::initial_weights;
 use burn_peft_models::auto::model_types;
+use burn_peft_models::weights::initial_weights;
 use burn_peft_models::{AutoConfig, DenseConfig, ModelConfig};
 use serde_json::{Value, json};
 
