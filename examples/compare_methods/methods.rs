@@ -85,10 +85,10 @@ pub const METHODS: &[Method] = &[
         0.3,
         "peft.peft_type=VERA peft.r=256 peft.save_projection=false",
     ),
-    method("MiSS", 1e-2, "peft.peft_type=MISS peft.r=16"),
-    method("C3A", 1e-1, "peft.peft_type=C3A peft.block_size=32"),
-    method("DeLoRA", 1e-2, "peft.peft_type=DELORA peft.r=8"),
-    method("SHiRA", 1e-2, "peft.peft_type=SHIRA peft.r=8"),
+    method("MiSS", 1e-2, "peft.peft_type=MISS peft.r=8"),
+    method("C3A", 0.3, "peft.peft_type=C3A peft.block_size=32"),
+    method("DeLoRA", 3e-3, "peft.peft_type=DELORA peft.r=8"),
+    method("SHiRA", 3e-2, "peft.peft_type=SHIRA peft.r=8"),
     method(
         "FourierFT",
         9e-2,
@@ -110,7 +110,7 @@ pub const METHODS: &[Method] = &[
         "peft.peft_type=BOFT peft.boft_block_size=8 peft.boft_n_butterfly_factor=2",
     ),
     method("HRA", 3e-2, "peft.peft_type=HRA peft.r=8"),
-    method("RoAd", 3e-2, "peft.peft_type=ROAD"),
+    method("RoAd", 9e-2, "peft.peft_type=ROAD"),
     method(
         "IA3",
         0.15,
