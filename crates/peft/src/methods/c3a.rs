@@ -21,7 +21,9 @@ use crate::{
 /// same by Fourier transforms).
 ///
 /// It costs `d_in d_out / b` parameters a layer, for a change of full rank, and memory for a
-/// weight's worth of gradient. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// weight's worth of gradient. Python's peft puts it on `Linear` only, not on `Conv1D`. Its gradient
+/// of the input takes number `(j + t) mod b` in place of `(j - t) mod b` (c3a/utils.py), so that it
+/// trains all but the last of several layers a little differently than their outputs ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct C3AConfig {
