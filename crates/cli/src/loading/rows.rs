@@ -28,7 +28,8 @@ pub struct RowArgs {
     /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     pub tokenizer: Option<String>,
-    /// Cut every row to this many tokens (data.max_length in a training file)
+    /// Cut every row to this many tokens (data.max_length in a training file) [default: 2048, or the
+    /// model's positions where those are fewer]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// The prompt of a row, with {column} for a column's value (data.template in a training file)
