@@ -53,6 +53,7 @@ mod run_folder;
 mod saved_folders;
 mod seeing;
 mod several;
+mod smollm2;
 mod stored;
 mod terminal;
 mod train;

@@ -1,0 +1,94 @@
+//! A model that is really trained, SmolLM2-135M-Instruct, beside transformers and peft.
+//!
+//! Skipped unless `BURN_PEFT_SMOLLM2` names the folder that `fixtures/smollm2/make.py` makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn_peft::tensor_file::read_tensors;
+use serde_json::Value;
+
+use crate::common::Lab;
+
+/// The folder, if there is one.
+fn made() -> Option<PathBuf> {
+    let folder = std::env::var_os("BURN_PEFT_SMOLLM2").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("skipped: BURN_PEFT_SMOLLM2 names no folder (tests/fixtures/smollm2/make.py)");
+    }
+    folder
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn tensor<T: burn::tensor::Element>(file: &Path, name: &str) -> Vec<T> {
+    read_tensors(file).unwrap()[name].iter::<T>().collect()
+}
+
+#[test]
+fn logits_of_ten_chats_are_transformers() {
+    let Some(made) = made() else { return };
+    let lab = Lab::new();
+    let (model, input) = (made.join("model"), made.join("chats.safetensors"));
+    let given = ["--input", text(&input), "--output", "logits.safetensors"];
+    lab.ok(&[&["forward", "--model", text(&model)], &given[..]].concat());
+    let mask: Vec<i64> = tensor(&input, "attention_mask");
+    let found: Vec<f32> = tensor(&lab.path("logits.safetensors"), "logits");
+    let expected: Vec<f32> = tensor(&made.join("logits.safetensors"), "logits");
+    let width = expected.len() / mask.len();
+    let tokens = (0..mask.len()).filter(|&token| mask[token] != 0);
+    let places = tokens.flat_map(|token| token * width..(token + 1) * width);
+    let off = places
+        .map(|at| (found[at] - expected[at]).abs() / expected[at].abs().max(1.0))
+        .fold(0.0, f32::max);
+    assert!(off < 1e-4, "{off}");
+}
+
+#[test]
+fn greedy_answers_are_transformers() {
+    let Some(made) = made() else { return };
+    let lab = Lab::new();
+    let (model, input) = (made.join("model"), made.join("left.safetensors"));
+    let given = ["--input", text(&input), "--output", "new.safetensors"];
+    let more = ["--max-new-tokens", "32"];
+    lab.ok(&[&["generate", "--model", text(&model)], &given[..], &more].concat());
+    let found: Vec<i64> = tensor(&lab.path("new.safetensors"), "sequences");
+    let expected: Vec<i64> = tensor(&made.join("sequences.safetensors"), "sequences");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn twenty_training_losses_are_pefts() {
+    let Some(made) = made() else { return };
+    let lab = Lab::new();
+    lab.write("smol.toml", TRAIN);
+    let model = format!("model={}", text(&made.join("model")));
+    let adapter = format!("adapter={}", text(&made.join("start")));
+    let rows = format!("data.train={}", text(&made.join("rows.jsonl")));
+    lab.ok(&["train", "smol.toml", "--set", &model, "--set", &adapter, "--set", &rows]);
+    let metrics = String::from_utf8(lab.read("smol/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
+    let expected = fs::read_to_string(made.join("losses.json")).unwrap();
+    let expected: Vec<f64> = serde_json::from_str(&expected).unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        let off = (found - expected).abs() / expected;
+        assert!(off < 1e-4, "{found} in place of {expected}");
+    }
+}
+
+const TRAIN: &str = r#"
+[training]
+output_dir = "smol"
+max_steps = 20
+per_device_train_batch_size = 4
+learning_rate = 2e-4
+lr_scheduler_type = "constant"
+weight_decay = 0.0
+max_grad_norm = 1.0
+logging_steps = 1
+train_sampling_strategy = "sequential"
+"#;
