@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn_peft::tensor_file::read_tensors;
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::common::Lab;
@@ -23,8 +24,15 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn tensor<T: burn::tensor::Element>(file: &Path, name: &str) -> Vec<T> {
-    read_tensors(file).unwrap()[name].iter::<T>().collect()
+fn floats(file: &Path, name: &str) -> Vec<f32> {
+    read_tensors(file).unwrap()[name].iter::<f32>().collect()
+}
+
+fn ints(file: &Path, name: &str) -> Vec<i64> {
+    let bytes = fs::read(file).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (values, _) = tensors.tensor(name).unwrap().data().as_chunks();
+    values.iter().copied().map(i64::from_le_bytes).collect()
 }
 
 #[test]
@@ -34,9 +42,9 @@ fn logits_of_ten_chats_are_transformers() {
     let (model, input) = (made.join("model"), made.join("chats.safetensors"));
     let given = ["--input", text(&input), "--output", "logits.safetensors"];
     lab.ok(&[&["forward", "--model", text(&model)], &given[..]].concat());
-    let mask: Vec<i64> = tensor(&input, "attention_mask");
-    let found: Vec<f32> = tensor(&lab.path("logits.safetensors"), "logits");
-    let expected: Vec<f32> = tensor(&made.join("logits.safetensors"), "logits");
+    let mask = ints(&input, "attention_mask");
+    let found = floats(&lab.path("logits.safetensors"), "logits");
+    let expected = floats(&made.join("logits.safetensors"), "logits");
     let width = expected.len() / mask.len();
     let tokens = (0..mask.len()).filter(|&token| mask[token] != 0);
     let places = tokens.flat_map(|token| token * width..(token + 1) * width);
@@ -54,8 +62,8 @@ fn greedy_answers_are_transformers() {
     let given = ["--input", text(&input), "--output", "new.safetensors"];
     let more = ["--max-new-tokens", "32"];
     lab.ok(&[&["generate", "--model", text(&model)], &given[..], &more].concat());
-    let found: Vec<i64> = tensor(&lab.path("new.safetensors"), "sequences");
-    let expected: Vec<i64> = tensor(&made.join("sequences.safetensors"), "sequences");
+    let found = ints(&lab.path("new.safetensors"), "sequences");
+    let expected = ints(&made.join("sequences.safetensors"), "sequences");
     assert_eq!(found, expected);
 }
 
@@ -67,9 +75,20 @@ fn twenty_training_losses_are_pefts() {
     let model = format!("model={}", text(&made.join("model")));
     let adapter = format!("adapter={}", text(&made.join("start")));
     let rows = format!("data.train={}", text(&made.join("rows.jsonl")));
-    lab.ok(&["train", "smol.toml", "--set", &model, "--set", &adapter, "--set", &rows]);
+    lab.ok(&[
+        "train",
+        "smol.toml",
+        "--set",
+        &model,
+        "--set",
+        &adapter,
+        "--set",
+        &rows,
+    ]);
     let metrics = String::from_utf8(lab.read("smol/metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let found: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
     let expected = fs::read_to_string(made.join("losses.json")).unwrap();
     let expected: Vec<f64> = serde_json::from_str(&expected).unwrap();
