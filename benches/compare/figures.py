@@ -3,35 +3,45 @@
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Callable
 
 from lab import Failure, Skip
+from models import GPT2, QWEN3, QWEN3_LARGE, SMOLLM2, Model, Place
 from products import shapes
 
 # Steps of a run; the first is a warm-up and does not count.
-STEPS = {256: 4, 1024: 2}
+STEPS = {256: 4, 512: 2, 1024: 2, 2048: 2}
 NEW_TOKENS = 128
 
 
 class Bench:
-    """Measures pairs (ours, theirs), each once however many rows ask for it."""
+    """Measures pairs (ours, theirs) of a model, each once however many rows ask for it."""
 
     def __init__(self, lab, rounds):
         self.lab, self.rounds = lab, rounds
-        self.measured = {}
+        self.measured, self.places = {}, {}
+
+    def of(self, model):
+        """The same, and from now on of this model."""
+        if model.preset not in self.places:
+            self.places[model.preset] = Place(self.lab, model)
+        self.place = self.places[model.preset]
+        return self
 
     def pairs(self, name, ours, theirs, rounds=None, tolerance=None):
         """Rounds of both in turns. `theirs` gets what ours gave; with a tolerance the losses of both
         are compared step by step, as far as ours goes."""
+        name = f"{self.place.model.preset}-{name}"
         if name in self.measured:
             return self.measured[name]
         found = []
         for number in range(rounds or self.rounds):
             pair = [ours()]
             pair.append(theirs(pair[0]))
-            self.lab.say(f"  {name}, round {number + 1}: ours {brief(pair[0])}; theirs {brief(pair[1])}")
-            if tolerance:
+            self.lab.say(f"  {name}, round {number + 1}: ours {brief(pair[0])}; theirs {brief(pair[1] or {}) or 'none'}")
+            if tolerance and pair[1]:
                 compare_losses(*pair, tolerance)
             found.append(pair)
         self.measured[name] = found
@@ -39,13 +49,14 @@ class Bench:
 
     # What each side is run with.
 
-    def ours_training(self, rows, steps, **settings):
-        lab = self.lab
-        words = ["--set", f"data.train={lab.work / rows}", "--set", f"training.max_steps={steps}"]
+    def ours_training(self, rows, steps, batch=4, quantized=False, **settings):
+        lab, settings = self.lab, {"per_device_train_batch_size": batch} | settings
+        words = ["--set", "quantization_config.load_in_8bit=true"] * quantized
+        words += ["--set", f"data.train={lab.work / rows}", "--set", f"training.max_steps={steps}"]
         for key, value in settings.items():
             words += ["--set", f"training.{key}={json.dumps(value)}"]
-        done = lab.run([lab.peft, "train", lab.config, "--force", *words])
-        lines = (lab.work / "run/metrics.jsonl").read_text().splitlines()
+        done = lab.run([lab.peft, "train", self.place.config, "--force", *words])
+        lines = (self.place.run / "metrics.jsonl").read_text().splitlines()
         entries = [entry for line in lines if "tokens_per_second" in (entry := json.loads(line))]
         seen = [0] + [entry["num_input_tokens_seen"] for entry in entries]
         seconds = [(after - before) / entry["tokens_per_second"] for before, after, entry in zip(seen, seen[1:], entries)]
@@ -59,47 +70,59 @@ class Bench:
 
     def python_training(self, rows, steps, *words):
         lab = self.lab
-        done = lab.rival("train", lab.config, "--rows", lab.work / rows, "--steps", steps, *words)
+        done = lab.rival("train", self.place.config, "--rows", lab.work / rows, "--steps", steps, *words)
         return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
 
     def python_trainer(self, rows):
-        done = self.lab.rival("trainer", self.lab.config, "--rows", self.lab.work / rows)
+        done = self.lab.rival("trainer", self.place.config, "--rows", self.lab.work / rows)
         return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
 
     def burn_apply_lora(self, rows, steps):
         lab = self.lab
-        done = lab.example("apply_lora", lab.model(), lab.work / "adapter", lab.work / rows, steps, lab.work / "settings.json")
+        done = lab.example("apply_lora", self.place.weights(), self.place.adapter, lab.work / rows, steps, lab.work / "settings.json")
         return done.json() | {"command_seconds": done.seconds, "peak": done.peak}
 
     # The pairs that rows ask for.
 
-    def training(self, length, bf16=False):
+    def training(self, length, batch=4, bf16=False):
         rows, steps = f"rows-{length}.jsonl", STEPS[length]
         settings, words = ({"bf16": True}, ["--bf16"]) if bf16 else ({}, [])
         return self.pairs(
-            f"training-{length}" + ("-bf16" if bf16 else ""),
-            lambda: self.ours_training(rows, steps, **settings),
-            lambda _: self.python_training(rows, steps, *words),
+            f"training-{batch}x{length}" + ("-bf16" if bf16 else ""),
+            lambda: self.ours_training(rows, steps, batch, **settings),
+            lambda _: self.python_training(rows, steps, "--batch", batch, *words),
             # Rounding to 8 bits at every product moves a loss of 11 by some thousandths.
             tolerance=1e-2 if bf16 else 1e-3,
         )
 
-    def checkpointing(self):
+    def checkpointing(self, length, batch=4):
         """One step of ours against the runs without: memory is the same every time."""
-        theirs = self.training(1024)
+        theirs = self.training(length, batch)
         return self.pairs(
-            "checkpointing-1024",
-            lambda: self.ours_training("rows-1024.jsonl", 1, gradient_checkpointing=True),
+            f"checkpointing-{batch}x{length}",
+            lambda: self.ours_training(f"rows-{length}.jsonl", 1, batch, gradient_checkpointing=True),
             lambda _: theirs[0][1],
             rounds=1,
             tolerance=1e-3,
         )
 
-    def epoch(self):
-        rows = "reviews.jsonl"
+    def quantized(self, length, batch):
+        """A base in 8 bits with checkpointing, against peft's in 32 bits where that fits."""
+        rows, steps = f"rows-{length}.jsonl", STEPS[length]
+        weights = sum(file.stat().st_size for file in self.place.weights().glob("*.safetensors"))
+        return self.pairs(
+            f"quantized-{batch}x{length}",
+            lambda: self.ours_training(rows, steps, batch, quantized=True, gradient_checkpointing=True),
+            lambda _: self.python_training(rows, steps, "--batch", batch) if free_memory() > 2 * weights else None,
+            rounds=1,
+            # The weights are not the same.
+            tolerance=5e-2,
+        )
+
+    def epoch(self, rows):
         steps = -(-len((self.lab.work / rows).read_text().splitlines()) // 4)
         return self.pairs(
-            "epoch", lambda: self.ours_training(rows, steps), lambda _: self.python_trainer(rows), tolerance=1e-3
+            f"epoch-{rows}", lambda: self.ours_training(rows, steps), lambda _: self.python_trainer(rows), tolerance=1e-3
         )
 
     def first_step(self):
@@ -120,11 +143,11 @@ class Bench:
 
     def generation(self, dtype, merged):
         lab, prompt = self.lab, (self.lab.work / "prompt.txt").read_text()
-        adapter = ["--adapter", lab.work / "adapter"]
+        adapter = ["--adapter", self.place.adapter]
         count = ["--max-new-tokens", NEW_TOKENS]
 
         def ours():
-            model = ["--model", lab.model(merged, dtype), *([] if merged else adapter)]
+            model = ["--model", self.place.weights(merged, dtype), *([] if merged else adapter)]
             kept = ["--dtype", "bfloat16" if dtype == "bf16" else "float32"]
             found = lab.run([lab.peft, "generate", *model, *kept, "--prompt", prompt, *count, "--json"]).json()
             if len(found["token_ids"]) != NEW_TOKENS:
@@ -134,30 +157,59 @@ class Bench:
         def theirs(ours):
             words = ["--prompt-ids", json.dumps(ours["prompt_token_ids"]), "--new-tokens", NEW_TOKENS]
             words += ["--bf16"] * (dtype == "bf16") + ["--merge"] * merged
-            return lab.rival("generate", "--model", lab.model(dtype=dtype), *adapter, *words).json()
+            return lab.rival("generate", "--model", self.place.weights(dtype=dtype), *adapter, *words).json()
 
         return self.pairs(f"generation-{dtype}" + ("-merged" if merged else ""), ours, theirs)
+
+    def generation_of_rows(self, batch, dtype):
+        """Rows of tokens in a file, as many each whatever ends a text."""
+        lab, prompts, found = self.lab, self.lab.work / f"prompts-{batch}.safetensors", self.lab.work / "found.safetensors"
+        words = ["--model", self.place.weights(dtype=dtype), "--adapter", self.place.adapter, "--input", prompts]
+
+        def ours():
+            kept = ["--dtype", "bfloat16" if dtype == "bf16" else "float32"]
+            count = ["--max-new-tokens", NEW_TOKENS, "--ignore-eos"]
+            return lab.run([lab.peft, "generate", *words, "--output", found, *kept, *count, "--json"]).json()
+
+        def theirs(ours):
+            more = ["--ours", found, "--new-tokens", NEW_TOKENS, *(["--bf16"] * (dtype == "bf16"))]
+            done = lab.rival("generate", *words, *more).json()
+            ours["same"] = f"of each row's {NEW_TOKENS} tokens the first {', '.join(map(str, done['same']))} are the same"
+            return done
+
+        return self.pairs(f"generation-{batch}-{dtype}", ours, theirs)
 
     def products(self, dtype):
         """Steps of ours against their matrix products alone, by the faster library, in turns: the
         processor's clock is not the same from one minute to the next."""
         lab, bf16 = self.lab, dtype == "bf16"
-        wanted = shapes(json.loads((lab.model() / "config.json").read_text()), batch=4, length=256, r=8)
+        config = json.loads((self.place.weights() / "config.json").read_text())
+        wanted = shapes(config, self.place.model.lora, batch=4, length=256)
         file = lab.work / "shapes.json"
         file.write_text(json.dumps(wanted))
         settings, words = ({"bf16": True}, ["--bf16"]) if bf16 else ({}, [])
-        whole = lambda found: sum(shape["count"] * seconds for shape, seconds in zip(wanted, found["seconds"], strict=True))
+
+        def whole(found, most=float("inf")):
+            each = zip(wanted, found["seconds"], strict=True)
+            return sum(shape["count"] * seconds for shape, seconds in each if shape["batch"] <= most)
 
         def theirs(_):
-            totals = {
-                "torch": whole(lab.rival("products", "--shapes", file, *words).json()),
-                "ours": whole(lab.example("products", file, *words).json()),
+            found = {
+                "torch": lab.rival("products", "--shapes", file, *words).json(),
+                "ours": lab.example("products", file, *words).json(),
             }
-            return {"product_seconds": min(totals.values()), "totals": totals}
+            totals = {name: whole(one) for name, one in found.items()}
+            # Without attention's, which are none of our products.
+            linears = {name: whole(one, most=1) for name, one in found.items()}
+            return {"product_seconds": min(totals.values()), "totals": totals, "linears": linears}
 
         ours = lambda: self.ours_training("rows-256.jsonl", STEPS[256], **settings)
         return self.pairs(f"products-{dtype}", ours, theirs)
 
+    def libraries(self, dtype):
+        """Our products of a step against torch's, without attention's."""
+        linears = [theirs["linears"] for _, theirs in self.products(dtype)]
+        return [[{"product_seconds": total[name]} for name in ("ours", "torch")] for total in linears]
 
     def ours_tokens(self, threads):
         """The whole command, which reads the rows and writes the tokens too."""
@@ -165,7 +217,7 @@ class Bench:
         cache = lab.work / "token-cache"
         shutil.rmtree(cache, ignore_errors=True)
         environment = lab.environment | {"RAYON_NUM_THREADS": str(threads), "BURN_PEFT_CACHE": str(cache)}
-        done = lab.run([lab.peft, "data", rows, "--tokenizer", lab.model(), "--json"], environment)
+        done = lab.run([lab.peft, "data", rows, "--tokenizer", self.place.weights(), "--json"], environment)
         found = done.json()
         return {"rows": found["examples"], "tokens": found["tokens"], "tokens_per_second": found["tokens"] / done.seconds}
 
@@ -173,7 +225,7 @@ class Bench:
         def theirs(ours):
             lab = self.lab
             environment = lab.environment | {"TOKENIZERS_PARALLELISM": "true"}
-            words = ["--rows", lab.work / "instructions.jsonl", "--tokenizer", lab.model()]
+            words = ["--rows", lab.work / "instructions.jsonl", "--tokenizer", self.place.weights()]
             found = lab.rival("tokenise", *words, environment=environment).json()
             # Ours ends every row with a token of its own.
             if ours["tokens"] - ours["rows"] != found["tokens"]:
@@ -188,6 +240,12 @@ class Bench:
         if threads < 2:
             raise Skip("needs --threads 2 or more")
         return self.pairs("tokens-threads", lambda: self.ours_tokens(threads), lambda _: self.ours_tokens(1))
+
+
+def free_memory():
+    """Bytes, with what the page cache would give back."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return 1024 * int(lines["MemAvailable"].split()[0])
 
 
 def compare_losses(ours, theirs, tolerance):
@@ -218,7 +276,7 @@ def brief(found):
 
 # What a row reads from a run, and how it is written.
 steady = lambda found: median(found["step_seconds"][1:])
-rate = lambda length: lambda found: 4 * length / steady(found)
+rate = lambda length, batch=4: lambda found: batch * length / steady(found)
 speed = lambda found: found["tokens_per_second"]
 peak = lambda found: found["peak"]
 whole_command = lambda found: found["command_seconds"]
@@ -236,29 +294,43 @@ class Figure:
     name: str
     title: str
     against: str
-    goal: float
+    goal: float | None
     pairs: Callable  # bench -> pairs
     value: Callable  # of one run
     written: Callable
     at_least: bool = True
     inverse: bool = False
     their_value: Callable | None = None
+    model: Model = GPT2
+    limit: float | None = None  # of our value, where no ratio is asked
 
     def goal_text(self):
+        if self.goal is None:
+            return f"< {self.written(self.limit)}" if self.limit else "stated"
         return ("≥ " if self.at_least else "≤ ") + f"{self.goal:g}×"
 
     def line(self, bench):
-        pairs = self.pairs(bench)
+        pairs = self.pairs(bench.of(self.model))
+        if not pairs[0][1]:
+            value = median(self.value(ours) for ours, _ in pairs)
+            found = {"ours": self.written(value), "theirs": "does not fit", "ratio": None, "goal": self.goal_text()}
+            return found | {"reached": self.reached(value, None), "note": ""}
         values = [(self.value(ours), (self.their_value or self.value)(theirs)) for ours, theirs in pairs]
         ratio = median(theirs / ours if self.inverse else ours / theirs for ours, theirs in values)
+        value = median(ours for ours, _ in values)
         return {
-            "ours": self.written(median(ours for ours, _ in values)),
+            "ours": self.written(value),
             "theirs": self.written(median(theirs for _, theirs in values)),
             "ratio": ratio,
             "goal": self.goal_text(),
-            "reached": ratio >= self.goal if self.at_least else ratio <= self.goal,
+            "reached": self.reached(value, ratio),
             "note": note(pairs),
         }
+
+    def reached(self, value, ratio):
+        if self.goal is None:
+            return None if self.limit is None else value < self.limit
+        return ratio >= self.goal if self.at_least else ratio <= self.goal
 
 
 def note(pairs):
@@ -298,17 +370,28 @@ def generations():
             )  # fmt: skip
 
 
+def of(model, name, title, *rest, **more):
+    """A row of another model."""
+    return Figure(f"{model.preset}-{name}", model.title + title, *rest, model=model, **more)
+
+
+AUTOCAST = "the same in bf16 autocast"
+GENERATIONS = [
+    of(SMOLLM2, f"generate-{batch}-{dtype}", f"generation, tokens/s, batch {batch}, {NEW_TOKENS} new tokens, {dtype}, adapter unmerged",
+       GENERATE, goal, lambda b, batch=batch, dtype=dtype: b.generation_of_rows(batch, dtype), speed, FEW_TOKENS)
+    for batch, goal in ((1, 1.3), (8, 1.5)) for dtype in ("f32", "bf16")
+]  # fmt: skip
 FIGURES = [
     Figure("speed-256", "tokens/s, batch 4 × 256, f32", PEFT, 1.7, lambda b: b.training(256), rate(256), TOKENS),
     Figure("speed-1024", "tokens/s, batch 4 × 1024, f32", PEFT, 2.5, lambda b: b.training(1024), rate(1024), TOKENS),
     Figure("speed-256-bf16", "tokens/s, batch 4 × 256, bf16", "the same in bf16 autocast", 1.5,
            lambda b: b.training(256, bf16=True), rate(256), TOKENS),
     Figure("epoch", "an epoch of 96 reviews of mixed length, 4 a step, f32", "`Trainer` with its default padding", 2.0,
-           lambda b: b.epoch(), lambda found: found["epoch_seconds"], SECONDS, inverse=True),
+           lambda b: b.epoch("reviews.jsonl"), lambda found: found["epoch_seconds"], SECONDS, inverse=True),
     Figure("memory-256", "peak resident memory, batch 4 × 256, f32", "peft", 0.4, lambda b: b.training(256), peak, GIGABYTES, at_least=False),
     Figure("memory-1024", "peak resident memory, batch 4 × 1024, f32", "peft", 0.35, lambda b: b.training(1024), peak, GIGABYTES, at_least=False),
     Figure("memory-1024-checkpointing", "the same with our `gradient_checkpointing`", "peft without it", 0.2,
-           lambda b: b.checkpointing(), peak, GIGABYTES, at_least=False),
+           lambda b: b.checkpointing(1024), peak, GIGABYTES, at_least=False),
     Figure("first-step", "a whole command of one step, batch 4 × 256, weights in the page cache", "peft", 0.3,
            lambda b: b.first_step(), whole_command, SECONDS, at_least=False),
     Figure("apply-lora-speed", "tokens/s, batch 4 × 256, f32", BURN, 3.0, lambda b: b.apply_lora(), rate(256), TOKENS),
@@ -321,5 +404,26 @@ FIGURES = [
     Figure("tokens", "tokens/s of `peft data`, 220,000 instructions, the whole command", "the call of `tokenizers.encode_batch` alone, on the same texts", 1.0,
            lambda b: b.tokens(), speed, TOKENS),
     Figure("tokens-threads", "the same", "the same with one thread", 1.8, lambda b: b.tokens_by_threads(), speed, TOKENS),
+    of(SMOLLM2, "speed-256", "tokens/s, batch 4 × 256, f32", PEFT, 1.5, lambda b: b.training(256), rate(256), TOKENS),
+    of(SMOLLM2, "speed-256-bf16", "tokens/s, batch 4 × 256, bf16", AUTOCAST, 1.5, lambda b: b.training(256, bf16=True), rate(256), TOKENS),
+    of(SMOLLM2, "speed-2048", "tokens/s, 1 × 2048, f32", PEFT, 2.0, lambda b: b.training(2048, 1), rate(2048, 1), TOKENS),
+    of(SMOLLM2, "epoch", "an epoch of 48 chats of mixed length, 4 a step, f32", "`Trainer` with its default padding", 2.0,
+       lambda b: b.epoch("chats.jsonl"), lambda found: found["epoch_seconds"], SECONDS, inverse=True),
+    of(SMOLLM2, "memory-256", "peak resident memory, batch 4 × 256, f32", "peft", 0.3, lambda b: b.training(256), peak, GIGABYTES, at_least=False),
+    of(SMOLLM2, "memory-2048-checkpointing", "peak resident memory, 1 × 2048, f32, our `gradient_checkpointing`", "peft without it", 0.15,
+       lambda b: b.checkpointing(2048, 1), peak, GIGABYTES, at_least=False),
+    of(SMOLLM2, "first-step", "a whole command of one step, batch 4 × 256", "peft", 0.25,
+       lambda b: b.first_step(), whole_command, SECONDS, at_least=False),
+    *GENERATIONS,
+    of(SMOLLM2, "products-f32", "a whole step, batch 4 × 256, f32", LIMIT, 1.12, lambda b: b.products("f32"), steady, SECONDS,
+       at_least=False, their_value=lambda found: found["product_seconds"]),
+    of(SMOLLM2, "products-bf16", "our products of linear layers alone, of a step of 4 × 256, bf16", "torch's", 1.0, lambda b: b.libraries("bf16"),
+       lambda found: found["product_seconds"], SECONDS, inverse=True),
+    of(QWEN3, "speed", "tokens/s, batch 2 × 256, bf16", AUTOCAST, 1.5, lambda b: b.training(256, 2, bf16=True), rate(256, 2), TOKENS),
+    of(QWEN3, "memory", "peak resident memory, batch 2 × 256, bf16", AUTOCAST, 0.35, lambda b: b.training(256, 2, bf16=True),
+       peak, GIGABYTES, at_least=False),
+    of(QWEN3_LARGE, "speed", "tokens/s, 1 × 512, base in 8 bits, `gradient_checkpointing`", "peft, base in f32", None,
+       lambda b: b.quantized(512, 1), rate(512, 1), TOKENS),
+    of(QWEN3_LARGE, "memory", "peak resident memory of the same", "peft, base in f32", None, lambda b: b.quantized(512, 1), peak, GIGABYTES, limit=5e9),
     Figure("disk", "disk needed to run at all", "the virtual environment", 0.02, size, lambda found: found["bytes"], GIGABYTES, at_least=False),
 ]  # fmt: skip

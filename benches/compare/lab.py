@@ -1,4 +1,4 @@
-"""What everything runs in: the rival's environment, our command, the model and the data, processes."""
+"""What everything runs in: the rival's environment, our command, the data, processes."""
 
 import json
 import os
@@ -72,7 +72,6 @@ class Lab:
         self.commands = self.work / "commands.txt"
         self.venv = (given.venv or self.work / "venv").resolve()
         self.python = self.venv / "bin/python"
-        self.config = self.work / "compare.toml"
         self.measuring = False
         self.others = 0.0  # the largest share of the processors that other work took beside a run
         threads = str(given.threads)
@@ -122,7 +121,7 @@ class Lab:
         if process.returncode != 0:
             said = err.read_text(errors="replace").strip().splitlines() or ["nothing on standard error"]
             if any(words in said[0] for words in ("no known key", "does not support yet")):
-                raise Skip(said[0].replace(f"{self.config}: ", ""))
+                raise Skip(said[0].split(".toml: ", 1)[-1])
             name = Path(argv[1] if argv[0] == str(self.python) else argv[0]).name
             raise Failure(f"{name} ended with code {process.returncode}, the last command in {self.commands.name}: {' / '.join(said[-3:])}")
         return Done(seconds, usage.ru_maxrss * 1024, out.read_text())
@@ -145,17 +144,13 @@ class Lab:
         self.find_peft()
         self.find_rival()
         self.about = self.machine(), self.ours()
-        self.make_model()
-        self.make_config()
-        self.say("data, start adapter, bf16 weights …")
+        self.say("data …")
         words = ["--work", self.work, "--tokenizer", self.given.tokenizer.resolve()]
         for name in ("text", "reviews", "instructions"):
             if file := getattr(self.given, name):
                 words += [f"--{name}", file.resolve()]
         self.say("  " + self.run([self.python, HERE / "prepare.py", "data", *words]).text.strip().replace("\n", "\n  "))
-        shutil.rmtree(self.work / "merged", ignore_errors=True)
-        self.run([self.peft, "merge", "--model", self.model(), "--adapter", self.work / "adapter", "--output", self.work / "merged"])
-        self.run([self.python, HERE / "prepare.py", "bf16", "--work", self.work])
+        (self.work / "settings.json").write_text(json.dumps(SETTINGS))
         self.measuring, self.others = True, 0.0
 
     def find_peft(self):
@@ -187,34 +182,6 @@ class Lab:
                 raise
         # Also loads torch once, so that no first measurement does.
         self.versions = self.run([self.python, HERE / "prepare.py", "versions", "--requirements", HERE / "requirements.txt"]).text.strip()
-
-    def model(self, merged=False, dtype="f32"):
-        """The folder of the base model, or of the one that has the adapter in its weights."""
-        return self.work / (("merged" if merged else "model") + ("" if dtype == "f32" else f"-{dtype}"))
-
-    def make_model(self):
-        self.say("random GPT-2 small …")
-        folder = self.model()
-        self.run([self.peft, "init", "gpt2", "--output", folder, "--seed", "0", "--force"])
-        config = json.loads((folder / "config.json").read_text())
-        config |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        for name in ("tokenizer.json", "vocab.json", "merges.txt"):
-            if (file := self.given.tokenizer / name).exists():
-                shutil.copy(file, folder / name)
-
-    def make_config(self):
-        """The training file, which rival.py reads too."""
-        # A string or number of JSON is one of TOML.
-        table = lambda values: "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        self.config.write_text(
-            table({"model": str(self.model()), "adapter": str(self.work / "adapter")})
-            + "\n[data]\n"
-            + table({"train": str(self.work / "rows-256.jsonl"), "cache_dir": str(self.work / "cache")})
-            + "\n[training]\n"
-            + table(SETTINGS | {"output_dir": str(self.work / "run")})
-        )
-        (self.work / "settings.json").write_text(json.dumps(SETTINGS))
 
     def machine(self):
         """The machine in words."""

@@ -2,10 +2,12 @@
 
     prepare.py versions --requirements FILE     says what is installed, and what differs from the pins
     prepare.py data --work DIR --tokenizer DIR [--text FILE] [--reviews FILE] [--instructions FILE]
-        rows-256.jsonl, rows-1024.jsonl, reviews.jsonl: rows of token ids and labels; prompt.txt;
-        instructions.jsonl: rows of instruction, input and output;
-        adapter/: r 8 on c_attn, both matrices random, so that both count from the first step on
-    prepare.py bf16 --work DIR                  model-bf16/ and merged-bf16/ from model/ and merged/
+        rows-LENGTH.jsonl, reviews.jsonl, chats.jsonl: rows of token ids and labels; prompt.txt;
+        prompts-BATCH.safetensors: rows to continue, padded on the left;
+        instructions.jsonl: rows of instruction, input and output
+    prepare.py adapter --model DIR --lora JSON --output DIR
+        both matrices random, so that both count from the first step on
+    prepare.py bf16 --model DIR --output DIR    the same weights in bfloat16
 """
 
 import argparse
@@ -20,7 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 STORIES = ROOT / "data/quickstart/train.jsonl"
 REVIEWS = 96  # of which some 2,465 tokens are expected
-ROWS = {256: 32, 1024: 16}
+CHATS = 48
+ROWS = {256: 32, 512: 4, 1024: 16, 2048: 4}
+# SmolLM2's; a token above it would be none of that model's.
+VOCABULARY = 49_152
 INSTRUCTIONS = 220_000
 
 
@@ -36,22 +41,46 @@ def load_tokenizer(folder):
     return ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
 
 
-def write_rows(path, rows):
-    """The first label is never learnt: it has nothing before it, but `Trainer` counts it for GPT-2."""
-    lines = [json.dumps({"input_ids": ids, "labels": [-100, *ids[1:]]}) + "\n" for ids in rows]
+def write_rows(path, rows, asked=lambda ids: 1):
+    """Of a row what is asked is not learnt, and never the first: it has nothing before it, but
+    `Trainer` counts it for GPT-2."""
+    label = lambda ids: [-100] * asked(ids) + ids[asked(ids) :]
+    lines = [json.dumps({"input_ids": ids, "labels": label(ids)}) + "\n" for ids in rows]
     path.write_text("".join(lines))
     lengths = [len(row) for row in rows]
     print(f"{path.name}: {len(rows)} rows of {min(lengths)} to {max(lengths)} tokens, {sum(lengths):,} in all")
 
 
-def mixed_lengths(ids):
-    """Pieces as long as one-sentence reviews are: 2 to 60 tokens, 25.5 on average."""
+def mixed_lengths(ids, count, length):
+    """Pieces of the text as long as `length` draws them."""
     draw, rows, place = random.Random(1), [], 0
-    for _ in range(REVIEWS):
-        length = round(min(60, max(2, draw.gauss(25.5, 11))))
-        rows.append([ids[i % len(ids)] for i in range(place, place + length)])
-        place += length
+    for _ in range(count):
+        end = place + round(length(draw))
+        rows.append([ids[i % len(ids)] for i in range(place, end)])
+        place = end
     return rows
+
+
+def review_length(draw):
+    """One sentence: 2 to 60 tokens, 25.5 on average."""
+    return min(60, max(2, draw.gauss(25.5, 11)))
+
+
+def chat_length(draw):
+    """Most chats are short and a few are long: 24 to 512 tokens, half of them below 110."""
+    return min(512, max(24, draw.lognormvariate(4.7, 0.8)))
+
+
+def prompts(path, ids, batch):
+    """Rows of 16 to 32 tokens."""
+    import torch
+    from safetensors.torch import save_file
+
+    lengths = [32 - 16 * row // batch for row in range(batch)]
+    rows = [ids[100 * row : 100 * row + length] for row, length in enumerate(lengths)]
+    pad = lambda values: [0] * (32 - len(values)) + values
+    tensors = {"input_ids": [pad(row) for row in rows], "attention_mask": [pad([1] * len(row)) for row in rows]}
+    save_file({name: torch.tensor(values) for name, values in tensors.items()}, path)
 
 
 def instructions(given):
@@ -70,47 +99,41 @@ def data(given):
     text = given.text.read_text() if given.text else "\n".join(texts(STORIES))
     tokenizer = load_tokenizer(given.tokenizer)
     encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-    ids = encode(text)
+    ids = [id for id in encode(text) if id < VOCABULARY]
     for length, count in ROWS.items():
         rows = [[ids[i % len(ids)] for i in range(n * length, (n + 1) * length)] for n in range(count)]
         write_rows(given.work / f"rows-{length}.jsonl", rows)
     if given.reviews:
         reviews = [encode(text) for text in texts(given.reviews)[:REVIEWS]]
     else:
-        reviews = mixed_lengths(ids)
+        reviews = mixed_lengths(ids, REVIEWS, review_length)
     write_rows(given.work / "reviews.jsonl", [row for row in reviews if len(row) > 1])
+    write_rows(given.work / "chats.jsonl", mixed_lengths(ids, CHATS, chat_length), asked=lambda ids: len(ids) // 3)
     (given.work / "prompt.txt").write_text(text[:80].strip())
-    adapter(given.work)
+    for batch in (1, 8):
+        prompts(given.work / f"prompts-{batch}.safetensors", ids, batch)
 
 
-def adapter(work):
+def adapter(given):
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = LoraConfig(
-        task_type="CAUSAL_LM", r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["c_attn"], fan_in_fan_out=True
-    )
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(work / "model"), config)
+    config = LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **json.loads(given.lora))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32), config)
     for name, tensor in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(tensor, std=0.01)
-    shutil.rmtree(work / "adapter", ignore_errors=True)
-    model.save_pretrained(work / "adapter")
+    shutil.rmtree(given.output, ignore_errors=True)
+    model.save_pretrained(given.output)
 
 
 def bf16(given):
     import torch
     from transformers import AutoModelForCausalLM
 
-    for name in ("model", "merged"):
-        folder = given.work / f"{name}-bf16"
-        shutil.rmtree(folder, ignore_errors=True)
-        AutoModelForCausalLM.from_pretrained(given.work / name, dtype=torch.bfloat16).save_pretrained(folder)
-        for file in ("tokenizer.json", "vocab.json", "merges.txt"):
-            if (given.work / "model" / file).exists():
-                shutil.copy(given.work / "model" / file, folder / file)
+    AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.bfloat16).save_pretrained(given.output)
 
 
 def versions(given):
@@ -128,11 +151,12 @@ def versions(given):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["versions", "data", "bf16"])
-    for name in ("work", "tokenizer", "text", "reviews", "instructions", "requirements"):
+    parser.add_argument("what", choices=["versions", "data", "adapter", "bf16"])
+    for name in ("work", "tokenizer", "text", "reviews", "instructions", "requirements", "model", "output"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--lora")
     given = parser.parse_args()
-    {"versions": versions, "data": data, "bf16": bf16}[given.what](given)
+    {"versions": versions, "data": data, "adapter": adapter, "bf16": bf16}[given.what](given)
 
 
 if __name__ == "__main__":

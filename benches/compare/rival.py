@@ -1,8 +1,10 @@
 """The rival: what peft, transformers and torch do with the same weights, rows and settings.
 
-    rival.py train CONFIG.toml --rows FILE --steps N [--bf16]    a plain loop over optimizer steps
+    rival.py train CONFIG.toml --rows FILE --steps N [--batch N] [--bf16]
+                                                a plain loop over optimizer steps
     rival.py trainer CONFIG.toml --rows FILE                     an epoch of transformers' Trainer
-    rival.py generate --model DIR --adapter DIR --prompt-ids JSON --new-tokens N [--bf16] [--merge]
+    rival.py generate --model DIR --adapter DIR (--prompt-ids JSON | --input FILE [--ours FILE])
+                      --new-tokens N [--bf16] [--merge]
     rival.py products --shapes FILE [--bf16]                     matrix products, each measured alone
     rival.py tokenise --rows FILE --tokenizer DIR                encode_batch of the tokenizers package
 
@@ -48,7 +50,7 @@ def train(given):
         eps=settings["adam_epsilon"],
         weight_decay=settings["weight_decay"],
     )
-    size = settings["per_device_train_batch_size"]
+    size = given.batch or settings["per_device_train_batch_size"]
     losses, seconds = [], []
     for step in range(given.steps):
         start = time.perf_counter()
@@ -107,23 +109,38 @@ def trainer(given):
 
 
 def generate(given):
+    from safetensors.torch import load_file
+
     dtype = torch.bfloat16 if given.bf16 else torch.float32
     model = load(given.model, given.adapter, dtype, False)
     if given.merge:
         model = model.merge_and_unload()
     model.eval()
     model.generation_config.eos_token_id = None  # all tokens, whatever comes
-    ids = torch.tensor([json.loads(given.prompt_ids)])
+    if given.input:
+        rows = load_file(given.input)
+        ids, mask = rows["input_ids"], rows["attention_mask"]
+    else:
+        ids = torch.tensor([json.loads(given.prompt_ids)])
+        mask = torch.ones_like(ids)
 
     def go(new_tokens):
         return model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
-        )[0, ids.shape[1] :].tolist()
+            input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
+        )[:, ids.shape[1] :]
 
     go(4)  # what torch prepares at first use does not count
     start = time.perf_counter()
     tokens = go(given.new_tokens)
-    return {"token_ids": tokens, "tokens_per_second": len(tokens) / (time.perf_counter() - start)}
+    found = {"tokens_per_second": tokens.numel() / (time.perf_counter() - start)}
+    if given.ours:
+        ours = load_file(given.ours)["sequences"]
+        assert ours.shape == tokens.shape, f"ours are {list(ours.shape)}, theirs {list(tokens.shape)}"
+        # How many tokens of each row are the same before the first that is not.
+        found["same"] = (ours == tokens).long().cumprod(1).sum(1).tolist()
+    else:
+        found["token_ids"] = tokens[0].tolist()
+    return found
 
 
 def products(given):
@@ -185,8 +202,11 @@ def main():
         parts_of[name].add_argument("--rows", type=Path, required=True)
     parts_of["tokenise"].add_argument("--tokenizer", type=Path, required=True)
     parts_of["train"].add_argument("--steps", type=int, required=True)
-    for name in ("model", "adapter", "prompt-ids"):
+    parts_of["train"].add_argument("--batch", type=int)
+    for name in ("model", "adapter"):
         parts_of["generate"].add_argument(f"--{name}", required=True)
+    for name in ("prompt-ids", "input", "ours"):
+        parts_of["generate"].add_argument(f"--{name}")
     parts_of["generate"].add_argument("--new-tokens", type=int, required=True)
     parts_of["generate"].add_argument("--merge", action="store_true")
     parts_of["products"].add_argument("--shapes", type=Path, required=True)

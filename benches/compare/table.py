@@ -24,8 +24,9 @@ def markdown(lab, given, lines):
     for figure, line in lines:
         head = f"| {figure.title} | {figure.against} |"
         if "ratio" in line:
-            reached = "yes" if line["reached"] else "**no**"
-            text.append(f"{head} {line['ours']} | {line['theirs']} | {line['ratio']:.3g} | {line['goal']} | {reached} | {line['note']} |")
+            reached = {True: "yes", False: "**no**", None: ""}[line["reached"]]
+            ratio = "" if line["ratio"] is None else f"{line['ratio']:.3g}"
+            text.append(f"{head} {line['ours']} | {line['theirs']} | {ratio} | {line['goal']} | {reached} | {line['note']} |")
         else:
             (what, reason), = line.items()
             reason = reason.replace("|", "\\|").replace("\n", " ")
