@@ -1,6 +1,6 @@
 //! `--model ID`: the model comes from the Hub, here a server on this machine.
 
-#[path = "../crates/models/src/hub/server.rs"]
+#[path = "../crates/models/src/hub/test_server.rs"]
 mod server;
 
 use crate::common::{Answer, Lab, PEFT};

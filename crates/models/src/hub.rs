@@ -13,6 +13,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use crate::error::{ModelError, Result};
 
 mod bar;
+mod client;
 mod dataset;
 mod error;
 mod here;
@@ -479,6 +480,6 @@ fn is_broken_off(error: &ApiError) -> bool {
 }
 
 #[cfg(test)]
-mod server;
+mod test_server;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::strategy::backward;
+use crate::run::training_loop::backward;
 use crate::*;
 use burn::data::dataloader::DataLoader;
 

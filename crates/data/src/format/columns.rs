@@ -1,62 +1,13 @@
 //! Which columns a shape reads, and which it leaves out though they mean something.
 
+use super::column_names::{CHATS, INPUT, LABELS, LOSS_MASKS, MEANT, SYSTEM, WEIGHTS};
 use super::messages::tool_turns;
-use super::prompt::{INPUT, SYSTEM, first_text};
-use super::shape::CHATS;
+use super::prompt::first_text;
 use super::template::placeholders;
-use super::tokens::LOSS_MASKS;
 use super::{Content, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-
-/// Columns that say with 0 that a row is not learnt.
-const WEIGHTS: [&str; 3] = ["weight", "loss_weight", "sample_weight"];
-/// Columns that say with false that the answer is a bad one, as in the files of KTO.
-const LABELS: [&str; 2] = ["label", "kto_tag"];
-/// What else is no mere remark on a row: a column of these names that is not read is named.
-const MEANT: &[&str] = &[
-    "answer",
-    "attention_mask",
-    "audio",
-    "audios",
-    "chat_template_kwargs",
-    "chosen",
-    "chosen_response",
-    "completion",
-    "context",
-    "documents",
-    "functions",
-    "history",
-    "image",
-    "images",
-    "input",
-    "input_ids",
-    "instruction",
-    "kto_tag",
-    "label",
-    "labels",
-    "loss",
-    "loss_weight",
-    "mask",
-    "output",
-    "prompt",
-    "rejected",
-    "rejected_response",
-    "response",
-    "sample_weight",
-    "system",
-    "system_message",
-    "system_prompt",
-    "text",
-    "tools",
-    "train",
-    "train_on_turn",
-    "training",
-    "video",
-    "videos",
-    "weight",
-];
 
 /// Something about rows that the user ought to hear of, once for a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

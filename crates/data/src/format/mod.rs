@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 mod chat;
+mod column_names;
 mod columns;
 mod messages;
 pub(crate) mod overview;
@@ -18,9 +19,10 @@ mod template;
 mod tokens;
 
 pub use chat::Chat;
+pub(crate) use column_names::SYSTEM;
 pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
+pub(crate) use prompt::first_text;
 pub use prompt::instruction_prompt;
-pub(crate) use prompt::{SYSTEM, first_text};
 pub use row::Row;
 pub(crate) use shape::{is_row, question_and_answer};
 pub use template::example_prompt;

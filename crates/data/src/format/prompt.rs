@@ -1,14 +1,10 @@
 //! What stands before a completion: the system's words, earlier turns, the prompt itself.
 
+use super::column_names::{INPUT, SYSTEM};
 use super::{no_text_in, text};
 use crate::error::RowProblem;
 use serde_json::{Map, Value};
 use std::result::Result;
-
-/// Columns for the system's words.
-pub(crate) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
-/// Columns for what an instruction is about.
-pub(super) const INPUT: [&str; 2] = ["input", "context"];
 
 /// The prompt of an instruction row: the sections of the Alpaca data set, without a preamble.
 pub fn instruction_prompt(instruction: &str, input: &str) -> String {

@@ -1,38 +1,11 @@
 //! Which shape columns have.
 
 use super::Shape;
+use super::column_names::{ANSWERS, CHATS, COMPLETIONS, PROMPTS};
 use super::template::{placeholders, shell_quoted};
 use crate::config::DataConfig;
 use crate::error::{DataError, FileProblem, Result, SettingProblem, WantedColumn};
 use serde_json::{Map, Value};
-
-/// Columns of a chat.
-pub(super) const CHATS: [&str; 2] = ["messages", "conversations"];
-/// Columns that complete a prompt, the better known first.
-const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
-/// Columns that are often a prompt, but not by any custom how it is put before its completion.
-const PROMPTS: [&str; 9] = [
-    "question",
-    "query",
-    "input",
-    "instruction",
-    "prompt",
-    "problem",
-    "source",
-    "article",
-    "document",
-];
-/// And their completions.
-const ANSWERS: [&str; 8] = [
-    "answer",
-    "response",
-    "output",
-    "completion",
-    "solution",
-    "summary",
-    "target",
-    "text",
-];
 
 /// Whether an object is a row by its columns, whatever lists it holds.
 pub(crate) fn is_row(columns: &Map<String, Value>) -> bool {

@@ -1,17 +1,10 @@
 //! Rows that are tokens already.
 
 use super::Content;
+use super::column_names::LOSS_MASKS;
 use crate::error::RowProblem;
 use crate::tokens::example::IGNORE_INDEX;
 use serde_json::{Map, Value};
-
-/// Columns that say of each token whether it is learnt (1) or not (0), as TRL and others name them.
-pub(super) const LOSS_MASKS: [&str; 4] = [
-    "completion_mask",
-    "assistant_masks",
-    "assistant_mask",
-    "loss_mask",
-];
 
 /// Tokens as a row has them: what its masks leave out of the loss has no label, what its
 /// `attention_mask` leaves out is gone.

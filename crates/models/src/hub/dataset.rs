@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use hf_hub::api::sync::ApiBuilder;
-
 use super::*;
 
 /// The kinds of files that hold rows, the preferred first: what needs no further crate to read.
@@ -181,42 +179,9 @@ impl HubOptions {
     }
 }
 
-impl Hub {
-    /// The names of all files: those on the server, or offline those in the cache.
-    fn list(&self) -> Result<Vec<String>> {
-        if !self.options.offline {
-            let info = self.api("its list of files")?.repo(self.repo()).info();
-            let info = info.map_err(|error| self.explain("its list of files", &error))?;
-            return Ok(info
-                .siblings
-                .into_iter()
-                .map(|file| file.rfilename)
-                .collect());
-        }
-        let mut names = Vec::new();
-        if let Some(snapshot) = self.snapshot() {
-            walk(&snapshot, "", usize::MAX, &mut names);
-        }
-        match names.is_empty() {
-            true => Err(self.missing("its list of files")),
-            false => Ok(names),
-        }
-    }
-
-    /// A client of the server.
-    pub(super) fn api(&self, file: &str) -> Result<hf_hub::api::sync::Api> {
-        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.options.endpoint.clone())
-            .with_token(self.options.token.clone())
-            .with_user_agent("burn-peft", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| self.explain(file, &error))
-    }
-}
-
 /// The files below a folder, so many folders deep, named from its top. What cannot be read is not
 /// there, and what is hidden is not looked at.
-fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
+pub(super) fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if !entry.path().is_dir() {

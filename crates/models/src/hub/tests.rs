@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::net::TcpListener;
 
-use super::server::{COMMIT, Server};
+use super::test_server::{COMMIT, Server};
 use super::*;
 
 fn options(server: &Server, cache: &Path) -> HubOptions {

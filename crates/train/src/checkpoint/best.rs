@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::error::{ArgumentProblem, Result, TrainError};
-use crate::seeing::log::EvalLog;
+use crate::seeing::metrics_file::EvalLog;
 
 /// What the evaluations so far say; part of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::checkpoint::checkpoints::list;
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME};
 use crate::configuration::config::CONFIG_NAME;
 use crate::error::{Result, TrainError};
-use crate::seeing::log::METRICS_NAME;
+use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::configuration::config::CONFIG_NAME;
 use crate::error::{ArgumentProblem, Result, TrainError};
-use crate::seeing::log::METRICS_NAME;
+use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
 

@@ -1,5 +1,5 @@
 //! What a model is trained for: what of the rows is learnt, the loss of a batch, what an evaluation
-//! measures. An objective is a file here, and a line in `best_metric.rs`.
+//! measures. An objective is a file here, named in this one, in `best_metric.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
 pub(crate) mod lm;

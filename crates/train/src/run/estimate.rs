@@ -13,8 +13,8 @@ use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::target::TrainTarget;
 use crate::run::train::{TrainOptions, train_with};
-use crate::seeing::log::{METRICS_NAME, TrainLog};
 use crate::seeing::memory::peak_memory_bytes;
+use crate::seeing::metrics_file::{METRICS_NAME, TrainLog};
 
 /// A step as it was, and what all of a run will take if the others are like it.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,6 @@ pub(crate) mod evaluate;
 pub(crate) mod loader;
 pub(crate) mod state;
 pub(crate) mod step;
-pub(crate) mod strategy;
 pub(crate) mod target;
 pub(crate) mod train;
+pub(crate) mod training_loop;

@@ -29,11 +29,11 @@ use crate::run::evaluate::Evaluation;
 use crate::run::loader::{Loader, Order};
 use crate::run::state::TrainState;
 use crate::run::step::Trainee;
-use crate::run::strategy::{Record, StepStrategy};
 use crate::run::target::TrainTarget;
+use crate::run::training_loop::{Record, StepStrategy};
 use crate::seeing::assessment::Assessment;
-use crate::seeing::log::{EvalLog, MetricsFile};
 use crate::seeing::metrics::{NoFiles, StepMetric};
+use crate::seeing::metrics_file::{EvalLog, MetricsFile};
 use crate::seeing::renderer::ProgressRenderer;
 use crate::seeing::sample::SamplePrompt;
 

@@ -3,9 +3,9 @@
 pub(crate) mod above_bar;
 pub(crate) mod assessment;
 pub(crate) mod dashboard;
-pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod metrics;
+pub(crate) mod metrics_file;
 pub(crate) mod numbers;
 pub(crate) mod renderer;
 pub(crate) mod report;

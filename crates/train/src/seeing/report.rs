@@ -13,7 +13,7 @@ use crate::configuration::settings::{Origin, Setting, settings_toml};
 use crate::error::{Result, TrainError};
 use crate::objective::metric::Measures;
 use crate::seeing::assessment::Assessment;
-use crate::seeing::log::METRICS_NAME;
+use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::numbers::number as number_of;
 use chart::{Chart, Series};
 

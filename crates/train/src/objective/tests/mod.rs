@@ -17,7 +17,7 @@ use self::row_class::{MEASURES, RowClass};
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::strategy::backward;
+use crate::run::training_loop::backward;
 use crate::tests::{Screen, alone, arguments, flat, lora, metrics};
 use crate::*;
 

@@ -33,9 +33,9 @@ use crate::run::loader::MicroBatch;
 use crate::run::state::{TrainState, Window, step_seed};
 use crate::run::step::{StepOutput, Trainee, optimizer_record};
 use crate::run::target::TrainTarget;
-use crate::seeing::log::{EvalLog, MetricsFile, SampleLog, TrainLog};
 use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
+use crate::seeing::metrics_file::{EvalLog, MetricsFile, SampleLog, TrainLog};
 use crate::seeing::sample::SamplePrompt;
 
 /// What is to be done, and what came of it.

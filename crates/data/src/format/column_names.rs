@@ -1,0 +1,87 @@
+//! The names of columns that are known.
+
+/// Columns of a chat.
+pub(crate) const CHATS: [&str; 2] = ["messages", "conversations"];
+/// Columns that complete a prompt, the better known first.
+pub(crate) const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
+/// Columns that are often a prompt, but not by any custom how it is put before its completion.
+pub(crate) const PROMPTS: [&str; 9] = [
+    "question",
+    "query",
+    "input",
+    "instruction",
+    "prompt",
+    "problem",
+    "source",
+    "article",
+    "document",
+];
+/// And their completions.
+pub(crate) const ANSWERS: [&str; 8] = [
+    "answer",
+    "response",
+    "output",
+    "completion",
+    "solution",
+    "summary",
+    "target",
+    "text",
+];
+/// Columns for the system's words.
+pub(crate) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
+/// Columns for what an instruction is about.
+pub(crate) const INPUT: [&str; 2] = ["input", "context"];
+/// Columns that say with 0 that a row is not learnt.
+pub(crate) const WEIGHTS: [&str; 3] = ["weight", "loss_weight", "sample_weight"];
+/// Columns that say with false that the answer is a bad one, as in the files of KTO.
+pub(crate) const LABELS: [&str; 2] = ["label", "kto_tag"];
+/// Columns that say of each token whether it is learnt (1) or not (0), as TRL and others name them.
+pub(crate) const LOSS_MASKS: [&str; 4] = [
+    "completion_mask",
+    "assistant_masks",
+    "assistant_mask",
+    "loss_mask",
+];
+/// What else is no mere remark on a row: a column of these names that is not read is named.
+pub(crate) const MEANT: &[&str] = &[
+    "answer",
+    "attention_mask",
+    "audio",
+    "audios",
+    "chat_template_kwargs",
+    "chosen",
+    "chosen_response",
+    "completion",
+    "context",
+    "documents",
+    "functions",
+    "history",
+    "image",
+    "images",
+    "input",
+    "input_ids",
+    "instruction",
+    "kto_tag",
+    "label",
+    "labels",
+    "loss",
+    "loss_weight",
+    "mask",
+    "output",
+    "prompt",
+    "rejected",
+    "rejected_response",
+    "response",
+    "sample_weight",
+    "system",
+    "system_message",
+    "system_prompt",
+    "text",
+    "tools",
+    "train",
+    "train_on_turn",
+    "training",
+    "video",
+    "videos",
+    "weight",
+];
