@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hf_hub::api::sync::ApiError;
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 
 use crate::error::{ModelError, Result};
 
