@@ -153,7 +153,7 @@ fn threads_change_no_bit() {
                 keys: &keys,
                 values: &cached,
                 capacity: 900,
-                seen: &[13..900],
+                seen: std::slice::from_ref(&(13..900)),
             };
             let mut out = vec![0.0; dims.query_width()];
             decode(
