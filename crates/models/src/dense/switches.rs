@@ -8,6 +8,9 @@ use crate::parts::{Activation, Norm, Rope};
 
 type Result<T> = std::result::Result<T, String>;
 
+/// The widest head: the tables of rotary positions grow with it, before any weight is read.
+const MAX_HEAD_DIM: usize = 1 << 14;
+
 /// A family: its names, the values that transformers gives to missing keys, and how its blocks
 /// differ from Llama's.
 pub struct Family {
@@ -158,7 +161,10 @@ impl Switches {
             MAX_SIZE,
         )])?;
         let count = keys.size("num_hidden_layers")?;
-        crate::config::check_sizes(&[("num_hidden_layers", count, MAX_LAYERS)])?;
+        crate::config::check_sizes(&[
+            ("num_hidden_layers", count, MAX_LAYERS),
+            ("head_dim", head_dim, MAX_HEAD_DIM),
+        ])?;
         let vocab_size = keys.size("vocab_size")?;
         let padding = keys.parse_if::<i64>("pad_token_id")?;
         let padding = padding.and_then(|id| usize::try_from(id).ok());
