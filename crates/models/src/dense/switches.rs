@@ -8,8 +8,8 @@ use crate::parts::{Activation, Norm, Rope};
 
 type Result<T> = std::result::Result<T, String>;
 
-/// The widest head: the tables of rotary positions grow with it, before any weight is read.
-const MAX_HEAD_DIM: usize = 1 << 14;
+/// The widest head and hidden state: rotary tables and norms grow with them, before any weight is read.
+const MAX_WIDTH: usize = 1 << 14;
 
 /// A family: its names, the values that transformers gives to missing keys, and how its blocks
 /// differ from Llama's.
@@ -163,7 +163,13 @@ impl Switches {
         let count = keys.size("num_hidden_layers")?;
         crate::config::check_sizes(&[
             ("num_hidden_layers", count, MAX_LAYERS),
-            ("head_dim", head_dim, MAX_HEAD_DIM),
+            ("head_dim", head_dim, MAX_WIDTH),
+            ("hidden_size", hidden_size, MAX_WIDTH),
+            (
+                "num_attention_heads · head_dim",
+                heads * head_dim,
+                4 * MAX_WIDTH,
+            ),
         ])?;
         let vocab_size = keys.size("vocab_size")?;
         let padding = keys.parse_if::<i64>("pad_token_id")?;
