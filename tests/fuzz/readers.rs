@@ -59,7 +59,7 @@ pub fn readers(scratch: &Path) -> Vec<Reader> {
         share,
         cases,
         read,
-        granted: 1 << 20,
+        granted: 512 << 20,
     };
     vec![
         Reader {
