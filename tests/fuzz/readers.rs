@@ -59,7 +59,7 @@ pub fn readers(scratch: &Path) -> Vec<Reader> {
         share,
         cases,
         read,
-        granted: 512 << 20,
+        granted: 1 << 20,
     };
     vec![
         Reader {
