@@ -120,7 +120,14 @@ pub fn models(scratch: &Path) -> Vec<Case> {
         "model.safetensors.index.json",
         json!({"metadata": {}, "weight_map": map}).to_string(),
     ));
-    vec![whole, halved]
+    let families = ["llama_tied", "gemma3", "phi3_longrope", "gpt_neox"];
+    let families = families.map(|name| folder(&family(name), |_| true));
+    [whole, halved].into_iter().chain(families).collect()
+}
+
+/// The folder of a tiny model of another family.
+fn family(name: &str) -> PathBuf {
+    project("tests/fixtures/families/base").join(name)
 }
 
 /// The model that training files are tried on.
@@ -136,17 +143,14 @@ pub fn configs() -> Vec<Case> {
         "tests/fixtures/conformance/base-gpt2",
         "tests/fixtures/nano-sort",
     ];
-    let case = |path: &str| {
-        vec![named(
-            "config.json",
-            read(&project(path).join("config.json")),
-        )]
-    };
+    let families = fs::read_dir(family("")).expect("the families");
+    let mut families: Vec<PathBuf> = families.flatten().map(|entry| entry.path()).collect();
+    families.sort();
+    let case = |path: PathBuf| vec![named("config.json", read(&path.join("config.json")))];
     let lists =
         json!({"model_type": "gpt2", "eos_token_id": [0, 1], "n_inner": 64, "hidden_size": 768});
+    let paths = paths.map(project).into_iter().chain(families).map(case);
     paths
-        .map(case)
-        .into_iter()
         .chain([vec![named("config.json", lists.to_string())]])
         .collect()
 }

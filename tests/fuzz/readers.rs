@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn_peft::PeftModel;
 use burn_peft_data::{DataConfig, Examples, Limits, Tokenizer};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{AutoModel, Gpt2Config, ModelConfig, Pretrained};
+use burn_peft_models::{AutoConfig, AutoModel, Pretrained};
 use burn_peft_train::{CheckpointInfo, TrainConfig, TrainOptions, train};
 
 use crate::corpus::{self, Case};
@@ -103,10 +103,12 @@ fn adapter(given: &Given, folder: &Path) -> Answer {
 }
 
 fn config(_: &Given, folder: &Path) -> Answer {
-    let config = Gpt2Config::from_file(folder.join("config.json")).map_err(said)?;
-    let again = Gpt2Config::from_json(&config.to_json()).map_err(said)?;
+    let file = folder.join("config.json");
+    let config = AutoConfig::from_file(&file).map_err(said)?;
+    fs::write(&file, config.to_json()).map_err(said)?;
+    let again = AutoConfig::from_file(&file).map_err(said)?;
     again.num_parameters();
-    again.eos_token_ids();
+    again.common().eos_token_ids();
     Ok(())
 }
 

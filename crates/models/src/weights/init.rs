@@ -1,5 +1,7 @@
 //! Random weights, drawn as transformers' `_init_weights` draws them.
 
+use std::collections::HashMap;
+
 use burn::tensor::{Device, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,9 +18,12 @@ use crate::decoder::Decoder;
 /// ([`Decoder::initial_std`]); biases are zero, norms start as their layers make them. A tensor's numbers
 /// depend on `seed` and its name alone.
 pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor<'static>> {
+    let model = C::Model::new(config, &Device::flex());
+    let norms = norms_of(&model);
     let make = |weight: WeightInfo| {
-        let WeightInfo { name, shape, start } = weight;
-        let start = match start.or_else(|| C::Model::initial_value(config, &name)) {
+        let WeightInfo { name, shape } = weight;
+        let norm = norms.get(&name).copied();
+        let start = match norm.or_else(|| C::Model::initial_value(config, &name)) {
             Some(value) => Start::Constant(value),
             None if name.ends_with(".bias") => Start::Constant(0.0),
             None => Start::Normal(C::Model::initial_std(config, &name)),
@@ -36,7 +41,6 @@ pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor
         })
     };
     let weights = weights_of(config).into_iter().map(make);
-    let model = C::Model::new(config, &Device::flex());
     weights.chain(model.buffers()).collect()
 }
 
@@ -46,8 +50,6 @@ pub(crate) struct WeightInfo {
     pub name: String,
     /// The shape in the checkpoint.
     pub shape: Vec<usize>,
-    /// What all values of a norm's weight start at.
-    pub start: Option<f32>,
 }
 
 /// The weights of a model with this configuration, of which none is made.
@@ -59,15 +61,25 @@ pub(crate) fn weights_of<C: ModelConfig>(config: &C) -> Vec<WeightInfo> {
         slot.visit_base(&mut |name, param| {
             let name = format!("{path}.{name}");
             let shape = shape_in_file(param, is_transposed(&name, kind));
-            let start = kind.is_norm().then(|| param.to_data().iter::<f32>().next());
-            weights.push(WeightInfo {
-                name,
-                shape,
-                start: start.flatten(),
-            });
+            weights.push(WeightInfo { name, shape });
         });
     });
     weights
+}
+
+/// What the values of each norm's parameters start at, by name. Their tensors are made for that, so
+/// this is for whoever makes weights, not for whoever counts them.
+fn norms_of(model: &impl burn_peft::Adaptable) -> HashMap<String, f32> {
+    let mut starts = HashMap::new();
+    model.visit_slots(&mut Default::default(), &mut |path, slot| {
+        if slot.kind().is_norm() {
+            slot.visit_base(&mut |name, param| {
+                let first = param.to_data().iter::<f32>().next();
+                starts.extend(first.map(|first| (format!("{path}.{name}"), first)));
+            });
+        }
+    });
+    starts
 }
 
 enum Start {
