@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+use burn::backend::Flex;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
 
-use crate::flex::OnTape;
+use crate::flex::{OnTape, values};
 
 /// The values of an output, made when they are first asked for and then there for all who hold it.
 pub(crate) struct Remade {
@@ -37,6 +39,22 @@ impl Remade {
 impl fmt::Debug for Remade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remade").finish_non_exhaustive()
+    }
+}
+
+/// A tensor whose values a gradient needs: kept row after row, or made again.
+#[derive(Clone, Debug)]
+pub(crate) enum Needed {
+    Kept(FloatTensor<Flex>),
+    Remade(Arc<Remade>),
+}
+
+impl Needed {
+    pub(crate) fn values(&self) -> &[f32] {
+        match self {
+            Self::Kept(tensor) => values(tensor),
+            Self::Remade(remade) => remade.values(),
+        }
     }
 }
 
@@ -96,7 +114,8 @@ mod tests {
         linear(x, weight, None, None, Some(lora))
     }
 
-    /// The same of what attention is given and gives, through norm and position.
+    /// Queries are made again through norm and rotation, and what attention made of them too; the
+    /// gradients are the same, bit for bit.
     #[test]
     fn attention_keeps_neither_queries_nor_its_output() {
         let [heads, head_dim, tokens] = [2, 10, SHAPE[0]];
