@@ -6,7 +6,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use self::on_cpu::{FeedForwardKernel, Layers};
-use crate::cpu::product::PackedLeft;
+use crate::cpu::product::{FEW_ROWS, PackedLeft};
 use crate::flex::{Optional, is_trained, takes, takes_weight};
 use crate::{ActivationKind, activate, glu, linear};
 
@@ -74,7 +74,8 @@ impl FeedForward {
 /// [`activate`] between.
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
-    let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_TOKENS;
+    // Products of fewer read the weights where they lie.
+    let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_ROWS;
     let specialised = takes_rest && network.is_frozen_bf16() && PackedLeft::is_available();
     if !specialised {
         return plain(x, network, residual);
@@ -97,9 +98,6 @@ pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<
         layers,
     ))
 }
-
-/// So many tokens read the weights in place.
-const FEW_TOKENS: usize = 4;
 
 fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let FeedForward {
