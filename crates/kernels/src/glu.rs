@@ -223,6 +223,7 @@ mod tests {
             }
         }
     }
+
     /// What is kept in bf16 changes gradients by no more than its rounding, and the output not at
     /// all.
     #[test]
