@@ -3,7 +3,7 @@
 mod on_cpu;
 
 use burn::backend::Dispatch;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use self::on_cpu::{FeedForwardKernel, Layers};
 use crate::cpu::product::{FEW_ROWS, PackedLeft};
@@ -106,14 +106,10 @@ fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Ten
         down,
         activation,
     } = network;
-    let kept = match down.weight.dtype() {
-        DType::BF16 => FloatDType::BF16,
-        _ => FloatDType::F32,
-    };
     let hidden = match gate {
         Some(gate) => {
             let gate = gate.forward(x.clone(), None);
-            glu(gate, up.forward(x, None), activation, kept)
+            glu(gate, up.forward(x, None), activation, down.weight.dtype())
         }
         None => activate(up.forward(x, None), activation),
     };
@@ -124,6 +120,7 @@ fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Ten
 mod tests {
     use super::*;
     use crate::testing::random;
+    use burn::tensor::FloatDType;
 
     /// Value and gradients are those of the plain body, up to the rounding of what is between the
     /// products.

@@ -79,7 +79,7 @@ pub(crate) fn remade<C: CheckpointStrategy>(tensor: &OnTape<C>) -> Option<Arc<Re
 #[cfg(test)]
 mod tests {
     use burn::backend::TensorMetadata;
-    use burn::tensor::{FloatDType, Tensor};
+    use burn::tensor::{DType, Tensor};
 
     use crate::cpu::ActivationKind::{GeluTanh, Silu};
     use crate::testing::random;
@@ -99,7 +99,7 @@ mod tests {
             layer_norm(x.clone(), weight.clone(), None, 1e-5),
             rms_norm(x.clone(), weight, 1e-5, 1.0),
             activate(x.clone(), GeluTanh),
-            glu(x, y, Silu, FloatDType::F32),
+            glu(x, y, Silu, DType::F32),
         ]
     }
 
