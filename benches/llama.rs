@@ -8,7 +8,7 @@ mod pairs;
 // Its allocator, which is the command's.
 use burn_peft_cli as _;
 
-use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use burn_peft_kernels::{ActivationKind, FeedForward, Pairing, Projection};
 use burn_peft_kernels::{activate, feed_forward, glu, packed_glu, rms_norm, rope};
 use pairs::compare;
@@ -71,15 +71,15 @@ fn main() {
     ] {
         run(&format!("{kind:?}"), &|| activate(on_tape(&gate), kind));
         run(&format!("{kind:?}, gated"), &|| {
-            glu(on_tape(&gate), on_tape(&up), kind, FloatDType::F32)
+            glu(on_tape(&gate), on_tape(&up), kind, DType::F32)
         });
     }
     run("Silu, gated, kept in bf16", &|| {
         let (gate, up) = (on_tape(&gate), on_tape(&up));
-        glu(gate, up, ActivationKind::Silu, FloatDType::BF16)
+        glu(gate, up, ActivationKind::Silu, DType::BF16)
     });
     run("Silu, gated, side by side", &|| {
-        packed_glu(on_tape(&both), ActivationKind::Silu, FloatDType::F32)
+        packed_glu(on_tape(&both), ActivationKind::Silu, DType::F32)
     });
 
     let narrow = |d_in, d_out| Projection {

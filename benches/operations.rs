@@ -1,8 +1,9 @@
 //! The operations of `burn-peft-kernels`, forward and backward, against their plain bodies:
 //! `cargo bench -p burn-peft-cli --bench operations [NAME]`.
 //!
-//! The shapes are those of GPT-2 small with 4 texts of 256 tokens. Both bodies take turns; printed
-//! are the medians of their times, and of the ratios of neighbouring runs.
+//! The shapes are those of GPT-2 small with 4 texts of 256 tokens, of attention SmolLM2-135M's too.
+//! Both bodies take turns; printed are the medians of their times, and of the ratios of neighbouring
+//! runs.
 
 mod pairs;
 

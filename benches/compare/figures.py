@@ -355,6 +355,7 @@ def size(bench):
 
 
 PEFT = "peft + transformers (SDPA attention)"
+AUTOCAST = "the same in bf16 autocast"
 BURN = "Burn's `apply_lora`"
 GENERATE = "transformers `generate`, same dtype"
 LIMIT = "the step's matrix products alone, by the faster of ours and torch"
@@ -375,7 +376,6 @@ def of(model, name, title, *rest, **more):
     return Figure(f"{model.preset}-{name}", model.title + title, *rest, model=model, **more)
 
 
-AUTOCAST = "the same in bf16 autocast"
 GENERATIONS = [
     of(SMOLLM2, f"generate-{batch}-{dtype}", f"generation, tokens/s, batch {batch}, {NEW_TOKENS} new tokens, {dtype}, adapter unmerged",
        GENERATE, goal, lambda b, batch=batch, dtype=dtype: b.generation_of_rows(batch, dtype), speed, FEW_TOKENS)
@@ -384,7 +384,7 @@ GENERATIONS = [
 FIGURES = [
     Figure("speed-256", "tokens/s, batch 4 × 256, f32", PEFT, 1.7, lambda b: b.training(256), rate(256), TOKENS),
     Figure("speed-1024", "tokens/s, batch 4 × 1024, f32", PEFT, 2.5, lambda b: b.training(1024), rate(1024), TOKENS),
-    Figure("speed-256-bf16", "tokens/s, batch 4 × 256, bf16", "the same in bf16 autocast", 1.5,
+    Figure("speed-256-bf16", "tokens/s, batch 4 × 256, bf16", AUTOCAST, 1.5,
            lambda b: b.training(256, bf16=True), rate(256), TOKENS),
     Figure("epoch", "an epoch of 96 reviews of mixed length, 4 a step, f32", "`Trainer` with its default padding", 2.0,
            lambda b: b.epoch("reviews.jsonl"), lambda found: found["epoch_seconds"], SECONDS, inverse=True),

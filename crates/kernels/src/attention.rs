@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 
 use self::on_cpu::{AttentionKernel, Call};
 use self::plain::plain;
+use crate::cpu::dropout;
 use crate::draw_seed;
 use crate::flex::{Optional, takes};
 
@@ -44,15 +45,14 @@ pub fn attention(
     if !qkv.tensors().iter().all(takes) {
         return plain(qkv, texts, options, dropout);
     }
-    let seed = match dropout > 0.0 {
-        true => draw_seed(&qkv.queries().device()),
-        false => 0,
+    let dropout = match dropout > 0.0 {
+        true => dropout::new(dropout, draw_seed(&qkv.queries().device())),
+        false => None,
     };
     let call = Call {
         texts: texts.clone(),
         options,
         dropout,
-        seed,
     };
     let (q, k, v) = match qkv {
         Qkv::Packed(packed) => (packed, None, None),

@@ -3,10 +3,10 @@
 mod on_cpu;
 
 use burn::backend::Dispatch;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use self::on_cpu::{FeedForwardKernel, Layers};
-use crate::cpu::product::PackedLeft;
+use crate::cpu::product::{FEW_ROWS, PackedLeft};
 use crate::flex::{Optional, is_trained, takes, takes_weight};
 use crate::{ActivationKind, activate, glu, linear};
 
@@ -74,7 +74,8 @@ impl FeedForward {
 /// [`activate`] between.
 pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let [tokens, _] = x.dims();
-    let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_TOKENS;
+    // Products of fewer read the weights where they lie.
+    let takes_rest = takes(&x) && residual.iter().all(takes) && tokens > FEW_ROWS;
     let specialised = takes_rest && network.is_frozen_bf16() && PackedLeft::is_available();
     if !specialised {
         return plain(x, network, residual);
@@ -98,9 +99,6 @@ pub fn feed_forward(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<
     ))
 }
 
-/// So many tokens read the weights in place.
-const FEW_TOKENS: usize = 4;
-
 fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Tensor<2> {
     let FeedForward {
         gate,
@@ -108,14 +106,10 @@ fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Ten
         down,
         activation,
     } = network;
-    let kept = match down.weight.dtype() {
-        DType::BF16 => FloatDType::BF16,
-        _ => FloatDType::F32,
-    };
     let hidden = match gate {
         Some(gate) => {
             let gate = gate.forward(x.clone(), None);
-            glu(gate, up.forward(x, None), activation, kept)
+            glu(gate, up.forward(x, None), activation, down.weight.dtype())
         }
         None => activate(up.forward(x, None), activation),
     };
@@ -126,6 +120,7 @@ fn plain(x: Tensor<2>, network: FeedForward, residual: Option<Tensor<2>>) -> Ten
 mod tests {
     use super::*;
     use crate::testing::random;
+    use burn::tensor::FloatDType;
 
     /// Value and gradients are those of the plain body, up to the rounding of what is between the
     /// products.

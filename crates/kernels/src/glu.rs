@@ -7,7 +7,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use crate::activation;
 use crate::cpu::ActivationKind;
@@ -19,31 +19,26 @@ use crate::remade::{Remade, can_remake};
 /// `activation(gate) · up`, value by value (SwiGLU and its kin, arXiv 2002.05202): all are
 /// `[tokens, inner]`.
 ///
-/// The specialised body keeps its inputs only, for the gradient, in 32 bits or, where `kept` is
-/// narrower, in bf16: next to products that round to bf16 that changes little, and they are the
-/// largest part of what a block keeps.
-pub fn glu(
-    gate: Tensor<2>,
-    up: Tensor<2>,
-    activation: ActivationKind,
-    kept: FloatDType,
-) -> Tensor<2> {
+/// The specialised body keeps its inputs only, for the gradient, in 32 bits or, where the `next`
+/// weight is in bf16, in bf16 too: beside products that round to it that changes little, and they
+/// are the largest part of what a block keeps.
+pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
     if !(takes(&gate) && takes(&up)) {
         return plain(gate, up, activation);
     }
     let (gate, up) = (gate.into_dispatch(), Optional::of(Some(up)));
-    let call = Call::new(activation, kept);
+    let call = Call::new(activation, next);
     Tensor::from_dispatch(Dispatch::glu_kernel(gate, up, call))
 }
 
 /// As [`glu`], of one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
 /// `gate_up_proj`).
-pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind, kept: FloatDType) -> Tensor<2> {
+pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
     if !takes(&gate_up) {
         return packed_plain(gate_up, activation);
     }
     let gate_up = gate_up.into_dispatch();
-    let call = Call::new(activation, kept);
+    let call = Call::new(activation, next);
     Tensor::from_dispatch(Dispatch::glu_kernel(gate_up, Optional::Missing, call))
 }
 
@@ -66,11 +61,10 @@ struct Call {
 }
 
 impl Call {
-    fn new(activation: ActivationKind, kept: FloatDType) -> Self {
-        let keeps_narrow = matches!(kept, FloatDType::BF16 | FloatDType::F16);
+    fn new(activation: ActivationKind, next: DType) -> Self {
         Self {
             activation,
-            keeps_narrow,
+            keeps_narrow: next == DType::BF16,
         }
     }
 }
@@ -212,17 +206,18 @@ mod tests {
             for [rows, inner] in [[1, 1], [3, 7], [33, 129], [70, 300]] {
                 assert_same_gradients(
                     &[away_from_zero([rows, inner]), random([rows, inner], 1.0)],
-                    |[gate, up]| glu(gate, up, kind, FloatDType::F32),
+                    |[gate, up]| glu(gate, up, kind, DType::F32),
                     |[gate, up]| plain(gate, up, kind),
                 );
                 assert_same_gradients(
                     &[away_from_zero([rows, 2 * inner])],
-                    |[gate_up]| packed_glu(gate_up, kind, FloatDType::F32),
+                    |[gate_up]| packed_glu(gate_up, kind, DType::F32),
                     |[gate_up]| packed_plain(gate_up, kind),
                 );
             }
         }
     }
+
     /// What is kept in bf16 changes gradients by no more than its rounding, and the output not at
     /// all.
     #[test]
@@ -231,14 +226,14 @@ mod tests {
         let [gate, up] = inputs.map(|input| input.autodiff().require_grad());
         let both = Tensor::cat(vec![gate.clone().inner(), up.clone().inner()], 1);
         let both = both.autodiff().require_grad();
-        let run = |kept| {
-            let apart = glu(gate.clone(), up.clone(), ActivationKind::Silu, kept);
-            let packed = packed_glu(both.clone(), ActivationKind::Silu, kept);
+        let run = |next| {
+            let apart = glu(gate.clone(), up.clone(), ActivationKind::Silu, next);
+            let packed = packed_glu(both.clone(), ActivationKind::Silu, next);
             let gradients = (apart.clone() + packed).sum().backward();
             let of = |input: &Tensor<2>| input.grad(&gradients).unwrap();
             [apart.inner(), of(&gate), of(&up), of(&both)]
         };
-        let (wide, narrow) = (run(FloatDType::F32), run(FloatDType::BF16));
+        let (wide, narrow) = (run(DType::F32), run(DType::BF16));
         for (index, (wide, narrow)) in wide.into_iter().zip(narrow).enumerate() {
             let size = wide.clone().abs().max().into_scalar::<f32>();
             let difference = (wide - narrow).abs().max().into_scalar::<f32>();

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+use burn::backend::Flex;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
 
-use crate::flex::OnTape;
+use crate::flex::{OnTape, values};
 
 /// The values of an output, made when they are first asked for and then there for all who hold it.
 pub(crate) struct Remade {
@@ -40,6 +42,22 @@ impl fmt::Debug for Remade {
     }
 }
 
+/// A tensor whose values a gradient needs: kept row after row, or made again.
+#[derive(Clone, Debug)]
+pub(crate) enum Needed {
+    Kept(FloatTensor<Flex>),
+    Remade(Arc<Remade>),
+}
+
+impl Needed {
+    pub(crate) fn values(&self) -> &[f32] {
+        match self {
+            Self::Kept(tensor) => values(tensor),
+            Self::Remade(remade) => remade.values(),
+        }
+    }
+}
+
 thread_local! {
     /// Of outputs whose operation may still have a backward pass.
     static KNOWN: RefCell<HashMap<NodeId, Weak<Remade>>> = RefCell::default();
@@ -61,7 +79,7 @@ pub(crate) fn remade<C: CheckpointStrategy>(tensor: &OnTape<C>) -> Option<Arc<Re
 #[cfg(test)]
 mod tests {
     use burn::backend::TensorMetadata;
-    use burn::tensor::{FloatDType, Tensor};
+    use burn::tensor::{DType, Tensor};
 
     use crate::cpu::ActivationKind::{GeluTanh, Silu};
     use crate::testing::random;
@@ -81,7 +99,7 @@ mod tests {
             layer_norm(x.clone(), weight.clone(), None, 1e-5),
             rms_norm(x.clone(), weight, 1e-5, 1.0),
             activate(x.clone(), GeluTanh),
-            glu(x, y, Silu, FloatDType::F32),
+            glu(x, y, Silu, DType::F32),
         ]
     }
 
@@ -96,7 +114,8 @@ mod tests {
         linear(x, weight, None, None, Some(lora))
     }
 
-    /// The same of what attention is given and gives, through norm and position.
+    /// Queries are made again through norm and rotation, and what attention made of them too; the
+    /// gradients are the same, bit for bit.
     #[test]
     fn attention_keeps_neither_queries_nor_its_output() {
         let [heads, head_dim, tokens] = [2, 10, SHAPE[0]];

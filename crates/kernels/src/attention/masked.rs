@@ -32,10 +32,7 @@ impl HiddenKeys {
 
     /// With those that lie before the window of `queries` queries, which are the last of `keys`
     /// positions.
-    pub fn within(&self, window: Option<usize>, queries: usize, keys: usize, on: &Device) -> Self {
-        let Some(window) = window.filter(|&window| window < keys) else {
-            return self.clone();
-        };
+    pub fn within(&self, window: usize, queries: usize, keys: usize, on: &Device) -> Self {
         // `triu_mask` is true below the diagonal of this number.
         let first = (keys - queries) as i64 + 1 - window as i64;
         let early = Tensor::<2, Bool>::triu_mask([queries, keys], first, on);

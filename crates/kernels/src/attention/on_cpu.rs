@@ -13,17 +13,16 @@ use super::{AttentionOptions, Texts};
 use crate::cpu::attention::Gradients as OfParts;
 use crate::cpu::attention::{Columns, ColumnsMut, Input, Saved, backward, forward};
 use crate::cpu::buffer::filled;
-use crate::cpu::dropout;
+use crate::cpu::dropout::Dropout;
 use crate::flex::{OnTape, Optional, contiguous, or_constant, tensor_of, values};
-use crate::remade::{Remade, can_remake, remade};
+use crate::remade::{Needed, Remade, can_remake, remade};
 
 /// What is not a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub texts: Texts,
     pub options: AttentionOptions,
-    pub dropout: f64,
-    pub seed: u64,
+    pub dropout: Option<Dropout>,
 }
 
 /// Keys of a text up to which attention takes some hundredths of a step.
@@ -40,7 +39,7 @@ impl Call {
             q,
             k,
             v,
-            dropout: dropout::new(self.dropout, self.seed),
+            dropout: self.dropout,
         }
     }
 
@@ -108,33 +107,24 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
                 let mut lse = vec![0.0; parts.tokens() * call.options.heads];
                 let output = call.output(&parts, Some(&mut lse));
                 let parts = parts.without(again);
-                if !call.is_cheap(&parts) {
-                    let out = Output::Kept(output.clone());
-                    return prepared.finish(
-                        State {
-                            parts,
-                            out,
-                            lse,
-                            call,
-                        },
-                        output,
-                    );
-                }
-                let again = Remade::new({
+                let again = call.is_cheap(&parts).then(|| {
                     let (parts, call) = (parts.clone(), call.clone());
-                    move || call.forward(&parts, None)
+                    Remade::new(move || call.forward(&parts, None))
                 });
-                let out = Output::Remade(Arc::clone(&again));
-                let output = prepared.finish(
-                    State {
-                        parts,
-                        out,
-                        lse,
-                        call,
-                    },
-                    output,
-                );
-                can_remake::<C>(&output, &again);
+                let out = match &again {
+                    Some(again) => Needed::Remade(Arc::clone(again)),
+                    None => Needed::Kept(output.clone()),
+                };
+                let state = State {
+                    parts,
+                    out,
+                    lse,
+                    call,
+                };
+                let output = prepared.finish(state, output);
+                if let Some(again) = again {
+                    can_remake::<C>(&output, &again);
+                }
                 output
             }
             OpsKind::UnTracked(prepared) => prepared.finish(call.output(&parts, None)),
@@ -145,24 +135,9 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
 #[derive(Clone, Debug)]
 struct State {
     parts: Parts,
-    out: Output,
+    out: Needed,
     lse: Vec<f32>,
     call: Call,
-}
-
-#[derive(Clone, Debug)]
-enum Output {
-    Kept(FloatTensor<Flex>),
-    Remade(Arc<Remade>),
-}
-
-impl Output {
-    fn values(&self) -> &[f32] {
-        match self {
-            Self::Kept(out) => values(out),
-            Self::Remade(out) => out.values(),
-        }
-    }
 }
 
 #[derive(Debug)]

@@ -24,7 +24,6 @@ trait Curve {
     fn value(x: f32) -> f32;
     /// Value and slope, which share their costly part.
     fn both(x: f32) -> (f32, f32);
-    fn slope(x: f32) -> f32;
 }
 
 struct Silu;
@@ -40,11 +39,6 @@ impl Curve for Silu {
         let sigmoid = 1.0 / (1.0 + exp(-x));
         let value = x * sigmoid;
         (value, sigmoid + value * (1.0 - sigmoid))
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        Self::both(x).1
     }
 }
 
@@ -93,11 +87,6 @@ impl Curve for Gelu {
         let (share, bell) = Self::below(x);
         (x * share, share + x * bell * Self::FRAC_1_SQRT_2PI)
     }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        Self::both(x).1
-    }
 }
 
 struct GeluTanh;
@@ -113,12 +102,6 @@ impl GeluTanh {
         let u = Self::SQRT_2_OVER_PI * (x + Self::CUBIC * x * x * x);
         1.0 / (1.0 + exp(-2.0 * u))
     }
-
-    #[inline(always)]
-    fn slope_of(x: f32, gate: f32) -> f32 {
-        let slope = Self::SQRT_2_OVER_PI * (1.0 + 3.0 * Self::CUBIC * x * x);
-        gate + 2.0 * x * gate * (1.0 - gate) * slope
-    }
 }
 
 impl Curve for GeluTanh {
@@ -130,12 +113,8 @@ impl Curve for GeluTanh {
     #[inline(always)]
     fn both(x: f32) -> (f32, f32) {
         let gate = Self::gate(x);
-        (x * gate, Self::slope_of(x, gate))
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        Self::slope_of(x, Self::gate(x))
+        let slope = Self::SQRT_2_OVER_PI * (1.0 + 3.0 * Self::CUBIC * x * x);
+        (x * gate, gate + 2.0 * x * gate * (1.0 - gate) * slope)
     }
 }
 
@@ -150,12 +129,7 @@ impl Curve for Relu {
 
     #[inline(always)]
     fn both(x: f32) -> (f32, f32) {
-        (Self::value(x), Self::slope(x))
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        if x > 0.0 { 1.0 } else { 0.0 }
+        (Self::value(x), if x > 0.0 { 1.0 } else { 0.0 })
     }
 }
 
@@ -169,12 +143,7 @@ impl Curve for ReluSquared {
 
     #[inline(always)]
     fn both(x: f32) -> (f32, f32) {
-        (Self::value(x), Self::slope(x))
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        2.0 * Relu::value(x)
+        (Self::value(x), 2.0 * Relu::value(x))
     }
 }
 
@@ -216,7 +185,8 @@ fn each<C: Curve>(x: &[f32], out: &mut [f32]) {
 #[inline(always)]
 fn each_slope<C: Curve>(x: &[f32], grad: &[f32], out: &mut [f32]) {
     for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
-        *out = grad * C::slope(x);
+        let (_, slope) = C::both(x);
+        *out = grad * slope;
     }
 }
 

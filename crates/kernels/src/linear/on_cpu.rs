@@ -1,7 +1,5 @@
 //! The specialised body of a linear layer and its backward pass.
 
-use std::sync::Arc;
-
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
@@ -20,7 +18,7 @@ use crate::flex::{
     widened,
 };
 use crate::quantized::{Form, Packed};
-use crate::remade::{Remade, remade};
+use crate::remade::{Needed, remade};
 
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait LinearKernel: Backend {
@@ -106,27 +104,11 @@ pub(super) struct Factors {
     pub dropout: Option<Dropout>,
 }
 
-/// A layer's input, row after row.
-#[derive(Clone, Debug)]
-enum Input {
-    Kept(FloatTensor<Flex>),
-    Remade(Arc<Remade>),
-}
-
-impl Input {
-    fn values(&self) -> &[f32] {
-        match self {
-            Self::Kept(x) => values(x),
-            Self::Remade(x) => x.values(),
-        }
-    }
-}
-
 /// The parts of a layer as the CPU reads them.
 #[derive(Clone, Debug)]
 struct State {
     /// The input, as long as a gradient needs it, and its size.
-    x: Option<Input>,
+    x: Option<Needed>,
     tokens: usize,
     weight: Readable,
     lora: Option<LoraState>,
@@ -199,7 +181,7 @@ impl State {
             lora
         });
         let state = Self {
-            x: Some(Input::Kept(x)),
+            x: Some(Needed::Kept(x)),
             tokens,
             weight,
             lora,
@@ -332,7 +314,7 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         let output = state.forward(packed, inner_bias, inner_residual);
         match again {
             _ if !needs_x => state.x = None,
-            Some(again) => state.x = Some(Input::Remade(again)),
+            Some(again) => state.x = Some(Needed::Remade(again)),
             None => {}
         }
         match LinearBackward

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_peft::{BaseLayer, LoraAdapter, Part};
 use burn_peft_kernels::{
     FeedForward, Projection, dropout_probability, feed_forward, glu, packed_glu,
@@ -107,18 +107,14 @@ impl Mlp {
 
     fn inner(&self, input: Tensor<2>) -> Tensor<2> {
         let kind = self.activation.kind();
-        // As exact as the products around it.
-        let kept = match self.down.base_layer.stored_weight().dtype() {
-            DType::BF16 => FloatDType::BF16,
-            _ => FloatDType::F32,
-        };
+        let next = self.down.base_layer.stored_weight().dtype();
         if let Some(gate_up) = &self.gate_up {
-            return packed_glu(gate_up.forward(input), kind, kept);
+            return packed_glu(gate_up.forward(input), kind, next);
         }
         let up = self.up.as_ref().expect("a layout has it, or a fused one");
         let up = |input| up.forward(input);
         match (&self.gate, &self.learnt) {
-            (Some(gate), _) => glu(gate.forward(input.clone()), up(input), kind, kept),
+            (Some(gate), _) => glu(gate.forward(input.clone()), up(input), kind, next),
             (None, Some(learnt)) => learnt.forward(up(input)),
             (None, None) => self.activation.forward(up(input)),
         }

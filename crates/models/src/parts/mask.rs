@@ -70,7 +70,7 @@ impl AttentionMask {
             return hidden.clone();
         };
         let Some(positions) = &self.positions else {
-            return seeing_something(hidden.within(Some(window), seq, total, device));
+            return seeing_something(hidden.within(window, seq, total, device));
         };
         let [batch, _] = positions.dims();
         let shape = [batch, 1, seq, total];

@@ -15,7 +15,7 @@ use super::gemv_avx512 as avx512;
 use super::{Matrix, MatrixMut, Onto};
 
 /// Most rows of A for which this is the way.
-pub(super) const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 4;
 
 /// Pieces of a weight with contiguous rows: enough for the threads, few enough for their sums to be
 /// small beside the weight.

@@ -22,6 +22,7 @@ mod tests;
 mod weight;
 
 pub use choose::{Onto, product_bf16, product_f32, product_packed};
+pub(crate) use gemv::ROWS as FEW_ROWS;
 pub use left::{PackedLeft, Writer};
 pub use matrix::{Matrix, MatrixMut};
 pub use weight::{Left, Weight};
