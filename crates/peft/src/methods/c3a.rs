@@ -156,9 +156,12 @@ impl LayerMethod for C3ALayer {
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let kernel = tensors.tensor3("c3a_kernel");
         let ([outputs, inputs, b], device) = (self.shape(), kernel.device());
-        let numbers = (0..b).flat_map(|j| (0..b).map(move |t| ((j + b - t) % b) as i64));
-        let numbers: Vec<i64> = numbers.collect();
-        let numbers = Tensor::<1, Int>::from_data(numbers.as_slice(), &device);
+        let side = Tensor::<1, Int>::arange(0..b as i64, &device);
+        let j: Tensor<2, Int> = side.clone().reshape([b, 1]);
+        let t: Tensor<2, Int> = side.reshape([1, b]);
+        // One b more, so that nothing is below zero.
+        let numbers = (j - t + b as i64).remainder_scalar(b as i64);
+        let numbers: Tensor<1, Int> = numbers.reshape([b * b]);
         let kernel: Tensor<2> = kernel.reshape([outputs * inputs, b]);
         let blocks: Tensor<4> = kernel.select(1, numbers).reshape([outputs, inputs, b, b]);
         let delta = blocks
