@@ -141,14 +141,14 @@ impl LayerMethod for C3ALayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let (d_in, d_out) = (self.d_in as f64, self.d_out as f64);
+        let sides = (self.d_in + self.d_out) as f64;
         let init = match &self.init {
             InitWeights::Flag(true) => Init::Zeros,
             InitWeights::Named(name) if name == "gaussian" => Init::Normal(1.0),
             InitWeights::Named(name) if name == "kaiming_uniform" => {
-                Init::Uniform(1.0 / d_in.sqrt())
+                Init::kaiming_uniform(self.d_in)
             }
-            _ => Init::Uniform((6.0 / (d_in + d_out)).sqrt()),
+            _ => Init::Uniform((6.0 / sides).sqrt()),
         };
         vec![TensorSpec::new("c3a_kernel", "c3a_kernel", self.shape()).with_init(init)]
     }
