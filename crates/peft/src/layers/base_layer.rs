@@ -208,4 +208,21 @@ macro_rules! weight_alone {
     };
 }
 
-pub(crate) use {weight_alone, weight_and_bias};
+/// What layers whose weight is a matrix `[d_in, d_out]` have in common.
+macro_rules! matrix_weight {
+    () => {
+        fn dims(&self) -> [usize; 2] {
+            self.weight.lazy_shape().dims()
+        }
+
+        fn weight(&self) -> Tensor<2> {
+            self.weight.val().cast(FloatDType::F32)
+        }
+
+        fn stored_weight(&self) -> Tensor<2> {
+            self.weight.val()
+        }
+    };
+}
+
+pub(crate) use {matrix_weight, weight_alone, weight_and_bias};
