@@ -60,9 +60,7 @@ impl Method for C3AConfig {
 
     fn validate(&self) -> Result<()> {
         within("block_size", self.block_size, SIDE)?;
-        let sizes = self.block_size_pattern.iter();
-        let sizes = sizes.map(|(name, &size)| (name, size));
-        each_within("block_size_pattern", sizes, SIDE)?;
+        each_within("block_size_pattern", &self.block_size_pattern, SIDE)?;
         let known = ["xavier_uniform", "kaiming_uniform", "gaussian"];
         self.init_weights.check(&known)?;
         bias(&self.bias, "c3a_only").map(drop)
