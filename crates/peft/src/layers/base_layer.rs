@@ -8,7 +8,8 @@ use crate::{Adapter, AnyParam, Base, LayerKind, Tree};
 
 /// A layer that [`LoraAdapter`](crate::LoraAdapter) can decorate.
 ///
-/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm` and for GPT-2's [`Conv1D`](crate::Conv1D).
+/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm`, and for [`Conv1D`](crate::Conv1D),
+/// [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and [`Part`](crate::Part).
 pub trait BaseLayer: Module + ModuleDisplay {
     /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
     /// `Tensor<1, Int>` `[tokens]` for an embedding.
