@@ -15,7 +15,7 @@
 //! | `slot` | a layer with adapters beside it: [`LoraAdapter`], [`Adapter`], [`Slot`] |
 //! | `layers` | the kinds of layers, a file for each: [`BaseLayer`] |
 //! | `method` | what a method answers: [`Method`], [`LayerMethod`], and the traits of few methods |
-//! | `methods` | the methods, a file for each, and the registry; `lora` and `prompt` are folders |
+//! | `methods` | the methods, a file for each (three have a folder), and the registry; `shared` is what several are made of |
 //! | `model` | [`PeftModel`]: attaching, switching, merging, saving, loading, tying, steps |
 //! | `config` | the keys that methods share, how `adapter_config.json` is read and written |
 //! | `target` | which layers names and patterns choose |

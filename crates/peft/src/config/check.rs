@@ -6,6 +6,9 @@
 use std::fmt::Display;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
+use indexmap::IndexMap;
+use serde_json::Number;
+
 use crate::{PeftError, Result};
 
 /// A rank, or another side of a tensor: none is wider than the widest layer.
@@ -56,25 +59,36 @@ pub(crate) fn within<T: PartialOrd + Display>(
 ///
 /// # Errors
 /// As [`within`], with the pattern.
-pub(crate) fn each_within<'a, T: PartialOrd + Display>(
+pub(crate) fn each_within<T: PartialOrd + Display + Copy>(
     key: &str,
-    values: impl IntoIterator<Item = (&'a String, T)>,
+    values: &IndexMap<String, T>,
     range: impl RangeBounds<T> + Clone,
 ) -> Result<()> {
-    let mut values = values.into_iter();
-    values.try_for_each(|(name, value)| within(&format!("{key} {name:?}"), value, range.clone()))
+    let mut values = values.iter();
+    values.try_for_each(|(name, &value)| within(&format!("{key} {name:?}"), value, range.clone()))
 }
 
 /// As [`within`] for a number that a file writes with or without a fraction.
 ///
 /// # Errors
 /// As [`within`].
-pub(crate) fn number_within(
-    key: &str,
-    value: &serde_json::Number,
-    range: impl RangeBounds<f64>,
-) -> Result<()> {
+pub(crate) fn number_within(key: &str, value: &Number, range: impl RangeBounds<f64>) -> Result<()> {
     within(key, value.as_f64().unwrap_or(f64::NAN), range)
+}
+
+/// As [`number_within`] for every value of a table by patterns.
+///
+/// # Errors
+/// As [`each_within`].
+pub(crate) fn each_number_within(
+    key: &str,
+    values: &IndexMap<String, Number>,
+    range: impl RangeBounds<f64> + Clone,
+) -> Result<()> {
+    let mut values = values.iter();
+    values.try_for_each(|(name, value)| {
+        number_within(&format!("{key} {name:?}"), value, range.clone())
+    })
 }
 
 /// The most numbers that one tensor may have.

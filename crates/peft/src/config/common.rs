@@ -117,6 +117,15 @@ impl fmt::Display for TaskType {
     }
 }
 
+/// The keys of [`CommonConfig`] that choose layers. Not every method's file has them all, and that of
+/// a method at the model has none.
+pub(crate) const LAYER_KEYS: [&str; 4] = [
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+];
+
 /// The keys that all layer methods share, with PEFT's defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommonConfig {

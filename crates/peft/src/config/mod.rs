@@ -12,6 +12,7 @@ mod one_or_many;
 pub use crate::methods::lora::{EvaConfig, InitLoraWeights, LoftQConfig, LoraConfig};
 pub use crate::methods::prompt::PromptLearning;
 pub use bias::{Bias, bias};
+pub(crate) use common::LAYER_KEYS;
 pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;

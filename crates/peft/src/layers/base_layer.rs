@@ -8,7 +8,8 @@ use crate::{Adapter, AnyParam, Base, LayerKind, Tree};
 
 /// A layer that [`LoraAdapter`](crate::LoraAdapter) can decorate.
 ///
-/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm` and for GPT-2's [`Conv1D`](crate::Conv1D).
+/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm`, and for [`Conv1D`](crate::Conv1D),
+/// [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and [`Part`](crate::Part).
 pub trait BaseLayer: Module + ModuleDisplay {
     /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
     /// `Tensor<1, Int>` `[tokens]` for an embedding.
@@ -208,4 +209,21 @@ macro_rules! weight_alone {
     };
 }
 
-pub(crate) use {weight_alone, weight_and_bias};
+/// What layers whose weight is a matrix `[d_in, d_out]` have in common.
+macro_rules! matrix_weight {
+    () => {
+        fn dims(&self) -> [usize; 2] {
+            self.weight.lazy_shape().dims()
+        }
+
+        fn weight(&self) -> Tensor<2> {
+            self.weight.val().cast(FloatDType::F32)
+        }
+
+        fn stored_weight(&self) -> Tensor<2> {
+            self.weight.val()
+        }
+    };
+}
+
+pub(crate) use {matrix_weight, weight_alone, weight_and_bias};

@@ -3,7 +3,7 @@
 use burn::nn::Embedding;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-use super::base_layer::{replace, weight_alone};
+use super::base_layer::{matrix_weight, replace, weight_alone};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 impl BaseLayer for Embedding {
@@ -13,9 +13,7 @@ impl BaseLayer for Embedding {
         LayerKind::Embedding
     }
 
-    fn dims(&self) -> [usize; 2] {
-        self.weight.lazy_shape().dims()
-    }
+    matrix_weight!();
 
     fn forward_base(&self, input: Tensor<1, Int>) -> Tensor<2> {
         self.weight.val().select(0, input).cast(FloatDType::F32)
@@ -28,14 +26,6 @@ impl BaseLayer for Embedding {
         _: Option<Tensor<1>>,
     ) -> Tensor<2> {
         weight.select(0, input)
-    }
-
-    fn weight(&self) -> Tensor<2> {
-        self.weight.val().cast(FloatDType::F32)
-    }
-
-    fn stored_weight(&self) -> Tensor<2> {
-        self.weight.val()
     }
 
     fn set_weight(&mut self, weight: Tensor<2>, _: Option<Tensor<1>>) {

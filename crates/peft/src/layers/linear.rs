@@ -5,7 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft_kernels::{Lora, linear};
 
-use super::base_layer::{replace, weight_and_bias};
+use super::base_layer::{matrix_weight, replace, weight_and_bias};
 use crate::tree::linear_module;
 use crate::{AnyParam, BaseLayer, Conv1D, LayerKind, Tree};
 
@@ -50,19 +50,9 @@ impl BaseLayer for Linear {
         LayerKind::Linear
     }
 
-    fn dims(&self) -> [usize; 2] {
-        self.weight.lazy_shape().dims()
-    }
+    matrix_weight!();
 
     linear_layer!();
-
-    fn weight(&self) -> Tensor<2> {
-        self.weight.val().cast(FloatDType::F32)
-    }
-
-    fn stored_weight(&self) -> Tensor<2> {
-        self.weight.val()
-    }
 
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight);
@@ -86,19 +76,9 @@ impl BaseLayer for Conv1D {
         LayerKind::Conv1D
     }
 
-    fn dims(&self) -> [usize; 2] {
-        self.weight.lazy_shape().dims()
-    }
+    matrix_weight!();
 
     linear_layer!();
-
-    fn weight(&self) -> Tensor<2> {
-        self.weight.val().cast(FloatDType::F32)
-    }
-
-    fn stored_weight(&self) -> Tensor<2> {
-        self.weight.val()
-    }
 
     fn set_weight(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         replace(&mut self.weight, weight);

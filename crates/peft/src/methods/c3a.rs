@@ -60,9 +60,7 @@ impl Method for C3AConfig {
 
     fn validate(&self) -> Result<()> {
         within("block_size", self.block_size, SIDE)?;
-        let sizes = self.block_size_pattern.iter();
-        let sizes = sizes.map(|(name, &size)| (name, size));
-        each_within("block_size_pattern", sizes, SIDE)?;
+        each_within("block_size_pattern", &self.block_size_pattern, SIDE)?;
         let known = ["xavier_uniform", "kaiming_uniform", "gaussian"];
         self.init_weights.check(&known)?;
         bias(&self.bias, "c3a_only").map(drop)
@@ -141,14 +139,14 @@ impl LayerMethod for C3ALayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let (d_in, d_out) = (self.d_in as f64, self.d_out as f64);
+        let sides = (self.d_in + self.d_out) as f64;
         let init = match &self.init {
             InitWeights::Flag(true) => Init::Zeros,
             InitWeights::Named(name) if name == "gaussian" => Init::Normal(1.0),
             InitWeights::Named(name) if name == "kaiming_uniform" => {
-                Init::Uniform(1.0 / d_in.sqrt())
+                Init::kaiming_uniform(self.d_in)
             }
-            _ => Init::Uniform((6.0 / (d_in + d_out)).sqrt()),
+            _ => Init::Uniform((6.0 / sides).sqrt()),
         };
         vec![TensorSpec::new("c3a_kernel", "c3a_kernel", self.shape()).with_init(init)]
     }
@@ -156,9 +154,12 @@ impl LayerMethod for C3ALayer {
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let kernel = tensors.tensor3("c3a_kernel");
         let ([outputs, inputs, b], device) = (self.shape(), kernel.device());
-        let numbers = (0..b).flat_map(|j| (0..b).map(move |t| ((j + b - t) % b) as i64));
-        let numbers: Vec<i64> = numbers.collect();
-        let numbers = Tensor::<1, Int>::from_data(numbers.as_slice(), &device);
+        let side = Tensor::<1, Int>::arange(0..b as i64, &device);
+        let j: Tensor<2, Int> = side.clone().reshape([b, 1]);
+        let t: Tensor<2, Int> = side.reshape([1, b]);
+        // One b more, so that nothing is below zero.
+        let numbers = (j - t + b as i64).remainder_scalar(b as i64);
+        let numbers: Tensor<1, Int> = numbers.reshape([b * b]);
         let kernel: Tensor<2> = kernel.reshape([outputs * inputs, b]);
         let blocks: Tensor<4> = kernel.select(1, numbers).reshape([outputs, inputs, b, b]);
         let delta = blocks

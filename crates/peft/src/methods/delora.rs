@@ -8,7 +8,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::shared::parts::{buffer, dropout, parameter};
-use crate::config::check::{FACTOR, PROBABILITY, SIDE, each_within, number_within, within};
+use crate::config::check::{
+    FACTOR, PROBABILITY, SIDE, each_number_within, each_within, number_within, within,
+};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::{
     Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, Result, TensorSpec, Tensors, target,
@@ -67,11 +69,8 @@ impl Method for DeloraConfig {
         within("r", self.r, SIDE)?;
         number_within("delora_lambda", &self.delora_lambda, FACTOR)?;
         within("module_dropout", self.module_dropout, PROBABILITY)?;
-        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
-        each_within("rank_pattern", ranks, SIDE)?;
-        let lambdas = self.lambda_pattern.iter();
-        let lambdas = lambdas.map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN)));
-        each_within("lambda_pattern", lambdas, FACTOR)?;
+        each_within("rank_pattern", &self.rank_pattern, SIDE)?;
+        each_number_within("lambda_pattern", &self.lambda_pattern, FACTOR)?;
         bias(&self.bias, "delora_only").map(drop)
     }
 

@@ -108,7 +108,6 @@ impl Method for FourierFTConfig {
 /// If a number of values cannot be one of any layer.
 pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) -> Result<()> {
     within("n_frequency", n, VALUES)?;
-    let patterns = patterns.iter().map(|(name, &n)| (name, n));
     each_within("n_frequency_pattern", patterns, VALUES)
 }
 

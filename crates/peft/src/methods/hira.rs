@@ -61,8 +61,7 @@ impl Method for HiraConfig {
 
     fn validate(&self) -> Result<()> {
         within("r", self.r, SIDE)?;
-        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
-        each_within("rank_pattern", ranks, SIDE)?;
+        each_within("rank_pattern", &self.rank_pattern, SIDE)?;
         self.init_weights.check(&["gaussian"])?;
         within("hira_dropout", self.hira_dropout, PROBABILITY)
     }

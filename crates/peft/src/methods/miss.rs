@@ -138,6 +138,15 @@ struct MissLayer {
 }
 
 impl MissLayer {
+    /// The shape of the trained tensor.
+    fn shape(&self) -> Vec<usize> {
+        match self.form {
+            Form::Block { .. } => vec![self.r, self.d_out],
+            Form::Mini(columns) => vec![self.r, columns],
+            Form::Bat => vec![self.d_out / self.r, self.r, self.r],
+        }
+    }
+
     /// The block for all outputs, `[r, d_out]`.
     fn block(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let block = tensors.matrix("miss_block");
@@ -188,15 +197,11 @@ impl LayerMethod for MissLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let (r, d_out) = (self.r, self.d_out);
-        let spec = match self.form {
-            Form::Block { zeros: true } => TensorSpec::new("miss_block", "miss_block", [r, d_out]),
-            Form::Block { zeros: false } => TensorSpec::new("miss_block", "miss_block", [r, d_out])
-                .with_init(Init::kaiming_uniform(d_out)),
-            Form::Mini(columns) => TensorSpec::new("miss_block", "miss_block", [r, columns]),
-            Form::Bat => TensorSpec::new("miss_block", "miss_block", [d_out / r, r, r]),
+        let init = match self.form {
+            Form::Block { zeros: false } => Init::kaiming_uniform(self.d_out),
+            _ => Init::Zeros,
         };
-        vec![spec]
+        vec![TensorSpec::new("miss_block", "miss_block", self.shape()).with_init(init)]
     }
 
     fn forward(
@@ -226,14 +231,9 @@ impl LayerMethod for MissLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        let (r, d_out) = (self.r, self.d_out);
         vec![
             dropout("miss_dropout", self.dropout.prob),
-            match self.form {
-                Form::Block { .. } => parameter("miss_block", [r, d_out]),
-                Form::Mini(columns) => parameter("miss_block", [r, columns]),
-                Form::Bat => parameter("miss_block", [d_out / r, r, r]),
-            },
+            parameter("miss_block", self.shape()),
         ]
     }
 }

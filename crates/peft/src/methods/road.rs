@@ -136,14 +136,12 @@ impl RoadLayer {
         let (groups, half) = (self.d_out / self.group, self.group / 2);
         let [theta, alpha] = ["road_theta", "road_alpha"].map(|name| tensors.vector(name));
         match self.variant {
-            Variant::One => {
-                let pairs = |vector: Tensor<1>| vector.reshape([1, groups, 1, half]);
-                let (theta, alpha) = (pairs(theta), pairs(alpha));
-                [theta.clone().cos() * alpha.clone(), theta.sin() * alpha]
-            }
-            Variant::Two => {
-                let each = |vector: Tensor<1>| vector.reshape([1, groups, 2, half]);
-                let (theta, alpha) = (each(theta), each(alpha));
+            Variant::One | Variant::Two => {
+                // For a pair together, or for each output of it.
+                let of_pair = self.size() * 2 / self.d_out;
+                let shape = [1, groups, of_pair, half];
+                let theta: Tensor<4> = theta.reshape(shape);
+                let alpha: Tensor<4> = alpha.reshape(shape);
                 [theta.clone().cos() * alpha.clone(), theta.sin() * alpha]
             }
             Variant::Four => {

@@ -114,17 +114,17 @@ impl Method for ShiraConfig {
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let mut by_shape: IndexMap<[usize; 2], TensorData> = IndexMap::new();
+        let mut by_shape: IndexMap<[usize; 2], Arc<TensorData>> = IndexMap::new();
         let mut made: Vec<Arc<dyn LayerMethod>> = Vec::new();
         for layer in layers {
             let shape = [layer.d_in, layer.d_out];
             let places = match by_shape.get(&shape) {
-                Some(places) => places.clone(),
-                None => by_shape
-                    .entry(shape)
-                    .insert_entry(self.places(layer)?)
-                    .get()
-                    .clone(),
+                Some(places) => Arc::clone(places),
+                None => {
+                    let places = Arc::new(self.places(layer)?);
+                    by_shape.insert(shape, Arc::clone(&places));
+                    places
+                }
             };
             made.push(Arc::new(ShiraLayer {
                 d_in: layer.d_in,
@@ -142,8 +142,8 @@ impl Method for ShiraConfig {
 struct ShiraLayer {
     d_in: usize,
     d_out: usize,
-    /// The first places; a file brings its own.
-    places: TensorData,
+    /// The first places, of all layers of this shape; a file brings its own.
+    places: Arc<TensorData>,
     init: bool,
 }
 
@@ -168,7 +168,7 @@ impl LayerMethod for ShiraLayer {
         vec![
             TensorSpec::new("shira_weight", "shira_weight", [entries]).with_init(init),
             TensorSpec::new("shira_indices", "shira_indices", [2, entries])
-                .with_init(Init::Data(self.places.clone()))
+                .with_init(Init::Data(self.places.as_ref().clone()))
                 .indices([self.d_out, self.d_in]),
         ]
     }

@@ -6,27 +6,19 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use indexmap::IndexMap;
 
-use crate::config::{Bias, CommonConfig};
+use crate::config::{Bias, CommonConfig, LAYER_KEYS};
 use crate::{
     Adapter, AdapterTensor, BaseModel, Frozen, LayerInfo, LayerKind, LayerMethod, Method,
     PeftError, PeftModel, Result, TensorSpec, target,
 };
-
-/// The shared keys that not every method's file has.
-const LAYER_KEYS: [&str; 5] = [
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "modules_to_save",
-];
 
 /// A key that the method's file does not have would be lost when the adapter is saved.
 fn check_layer_keys(config: &dyn Method) -> Result<()> {
     let peft_type = config.peft_type();
     let (given, written) = (config.common().to_json(peft_type), config.to_json());
     let is_lost = |key: &&str| !given[*key].is_null() && !written.contains_key(*key);
-    match LAYER_KEYS.into_iter().find(is_lost) {
+    let mut keys = LAYER_KEYS.into_iter().chain(["modules_to_save"]);
+    match keys.find(is_lost) {
         None => Ok(()),
         Some(key) => Err(PeftError::value(
             key,

@@ -78,6 +78,9 @@ impl<M: BaseModel> PeftModel<M> {
     /// The tensors from which the file's content is made, where the file does not hold them.
     fn training_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let makers = self.maker_keys(adapter_name);
+        if makers.is_empty() {
+            return Vec::new();
+        }
         let mut tensors = self.all_tensors(adapter_name);
         tensors.retain(|(key, _)| makers.contains(key));
         tensors
@@ -96,8 +99,8 @@ impl<M: BaseModel> PeftModel<M> {
 
     fn all_tensors(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
-        // A clone shares the tensors; it only spares a second traversal without `mut`.
         let steps = self.peft_config.get(adapter_name).and_then(|c| c.steps());
+        // A clone shares the tensors; it only spares a second traversal without `mut`.
         self.clone().visit_adapter(adapter_name, |entry| {
             let data = entry.param.to_data().convert::<f32>();
             let data = match (entry.transposed, entry.tensor, steps) {

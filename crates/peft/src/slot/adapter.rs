@@ -145,7 +145,7 @@ impl Init {
 }
 
 impl AdapterTensor {
-    pub(crate) fn new(spec: TensorSpec, device: &Device) -> Result<Self> {
+    pub(crate) fn new(mut spec: TensorSpec, device: &Device) -> Result<Self> {
         fn make<const D: usize>(spec: &TensorSpec, device: &Device) -> Param<Tensor<D>> {
             let shape: [usize; D] = spec.shape.clone().try_into().expect("D axes");
             let tensor = spec.init.draw(shape, device);
@@ -176,10 +176,15 @@ impl AdapterTensor {
                 });
             }
         };
+        if let Init::Data(_) = spec.init {
+            // The tensor has the values now. Every clone of the model, as in every optimizer step,
+            // would copy them on the host.
+            spec.init = Init::Zeros;
+        }
         Ok(Self { spec, value })
     }
 
-    /// What the method said of the tensor.
+    /// What the method said of the tensor, without first values that are data.
     pub fn spec(&self) -> &TensorSpec {
         &self.spec
     }

@@ -241,14 +241,9 @@ impl LoraConfig {
         let conflict = |keys, problem: String| Err(PeftError::conflict(keys, problem));
         self.common.validate()?;
         within("r", self.r, SIDE)?;
-        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
-        each_within("rank_pattern", ranks, SIDE)?;
+        each_within("rank_pattern", &self.rank_pattern, SIDE)?;
         within("lora_alpha", self.lora_alpha, FACTOR)?;
-        let alphas = self
-            .alpha_pattern
-            .iter()
-            .map(|(name, &alpha)| (name, alpha));
-        each_within("alpha_pattern", alphas, FACTOR)?;
+        each_within("alpha_pattern", &self.alpha_pattern, FACTOR)?;
         within("lora_dropout", self.lora_dropout, PROBABILITY)?;
         let init = self.init_lora_weights;
         if let InitLoraWeights::Pissa { niter: Some(niter) } = init {

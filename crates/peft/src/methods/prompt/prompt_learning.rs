@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::check::{SIDE, within};
-use crate::config::{CommonConfig, Fields};
+use crate::config::{CommonConfig, Fields, LAYER_KEYS};
 use crate::method::same_size;
 use crate::{ModelInfo, PeftError, Result};
 
@@ -24,14 +24,6 @@ pub struct PromptLearning {
     /// The number of layers.
     pub num_layers: Option<usize>,
 }
-
-/// The keys of layer methods.
-const LAYER_KEYS: [&str; 4] = [
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-];
 
 impl PromptLearning {
     /// So many virtual tokens, all else from the model.

@@ -5,7 +5,7 @@ use burn_peft_kernels::random;
 use indexmap::IndexMap;
 use serde_json::Number;
 
-use crate::config::check::{FACTOR, SIDE, each_within, number_within, within};
+use crate::config::check::{FACTOR, SIDE, each_number_within, each_within, number_within, within};
 use crate::{LayerInfo, Result, TensorSpec, target};
 
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
@@ -84,11 +84,8 @@ impl Ranks<'_> {
     pub fn validate(&self) -> Result<()> {
         within("r", self.r, SIDE)?;
         number_within("alpha", self.alpha, FACTOR)?;
-        let ranks = self.rank_pattern.iter().map(|(name, &rank)| (name, rank));
-        each_within("rank_pattern", ranks, SIDE)?;
-        let alphas = self.alpha_pattern.iter();
-        let alphas = alphas.map(|(name, alpha)| (name, alpha.as_f64().unwrap_or(f64::NAN)));
-        each_within("alpha_pattern", alphas, FACTOR)
+        each_within("rank_pattern", self.rank_pattern, SIDE)?;
+        each_number_within("alpha_pattern", self.alpha_pattern, FACTOR)
     }
 
     /// The rank at a layer, and its scaling α/r.

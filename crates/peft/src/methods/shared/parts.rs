@@ -3,23 +3,18 @@
 use crate::tree::linear_module;
 
 /// A parameter without a module around it, of this shape as in the file.
-pub(in crate::methods) fn parameter<const D: usize>(
-    name: &str,
-    shape: [usize; D],
-) -> (String, String) {
+pub(in crate::methods) fn parameter(name: &str, shape: impl AsRef<[usize]>) -> (String, String) {
     (name.to_string(), containing("Parameter", shape))
 }
 
 /// As [`parameter`] for a buffer.
-pub(in crate::methods) fn buffer<const D: usize>(
-    name: &str,
-    shape: [usize; D],
-) -> (String, String) {
+pub(in crate::methods) fn buffer(name: &str, shape: impl AsRef<[usize]>) -> (String, String) {
     (name.to_string(), containing("Buffer", shape))
 }
 
-fn containing<const D: usize>(kind: &str, shape: [usize; D]) -> String {
-    let shape = shape.map(|size| size.to_string()).join("x");
+fn containing(kind: &str, shape: impl AsRef<[usize]>) -> String {
+    let sides: Vec<String> = shape.as_ref().iter().map(usize::to_string).collect();
+    let shape = sides.join("x");
     format!("{kind} containing: [torch.FloatTensor of size {shape}]")
 }
 
