@@ -144,15 +144,9 @@ impl Decoder for DenseForCausalLM {
                 device,
             )
         };
-        let layout = &switches.layout;
-        let embedding_path = format!(
-            "{}.{}",
-            layout.base,
-            layout.model_name(ModelPart::Embedding)
-        );
         Self {
             head: (!switches.tied).then(head),
-            embedding_path,
+            embedding_path: switches.layout.embedding(),
             config: config.clone(),
             base: DenseModel {
                 embedding: LoraAdapter::new(embedding),
@@ -257,10 +251,9 @@ impl Decoder for DenseForCausalLM {
     }
 
     fn empty_row(config: &DenseConfig, name: &str) -> Option<usize> {
-        let layout = &config.switches().layout;
-        let embedding = layout.model_name(ModelPart::Embedding);
-        let is_embedding = name == format!("{}.{embedding}.weight", layout.base);
-        config.switches().empty_row().filter(|_| is_embedding)
+        let switches = config.switches();
+        let embedding = format!("{}.weight", switches.layout.embedding());
+        switches.empty_row().filter(|_| name == embedding)
     }
 
     /// transformers keeps the constants of xIELU beside its parameters.
