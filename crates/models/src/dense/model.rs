@@ -12,7 +12,7 @@ use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Block, DenseConfig, Switches};
 use crate::decoder::{Decoder, Pass, Places};
-use crate::parts::{Norm, Scaling, Xielu};
+use crate::parts::{Norm, Scaling, Xielu, scaled};
 use crate::weights::NamedTensor;
 use crate::{KvCache, ModelInput, Result};
 
@@ -288,8 +288,4 @@ impl Decoder for DenseForCausalLM {
         }
         Ok(())
     }
-}
-
-fn scaled(hidden: Tensor<2>, scale: f64) -> Tensor<2> {
-    if scale == 1.0 { hidden } else { hidden * scale }
 }
