@@ -10,7 +10,7 @@ use burn_peft_kernels::vocabulary_loss;
 use crate::checkpointing;
 use crate::config::ModelConfig;
 use crate::loss::cross_entropy_sum_of;
-use crate::parts::{AttentionMask, RopeTable};
+use crate::parts::{AttentionMask, RopeTable, scaled};
 use crate::weights::NamedTensor;
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput, Result};
 
@@ -227,7 +227,8 @@ pub trait Decoder: BaseModel {
 
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let hidden = self.scaled(hidden);
+        // The same before the product as after it, and smaller.
+        let hidden = scaled(hidden, self.logit_scale());
         let logits = match self.head() {
             Some(head) => head.forward(hidden),
             None => self.embedding().tied_output(hidden),
@@ -236,12 +237,6 @@ pub trait Decoder: BaseModel {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         }
-    }
-
-    /// Hidden states multiplied by what logits are, which is the same before a product.
-    fn scaled(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let scale = self.logit_scale();
-        if scale == 1.0 { hidden } else { hidden * scale }
     }
 
     /// The sum of the cross-entropy, `[1]`, of hidden states after the last norm,
@@ -257,7 +252,7 @@ pub trait Decoder: BaseModel {
             let logits = |rows| self.logits(rows);
             return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
         }
-        let hidden = self.scaled(hidden);
+        let hidden = scaled(hidden, self.logit_scale());
         let weight = match head {
             Some(head) => head.active_weight().transpose(),
             // As in PEFT, most adapters on the embedding act on the embedding only.

@@ -11,7 +11,7 @@ use super::walk::{Shown, named_parts};
 use super::{Attention, Layer, Mlp, Switches};
 use crate::KvCache;
 use crate::decoder::Pass;
-use crate::parts::Norm;
+use crate::parts::{Norm, scaled};
 
 /// Attention and feed-forward network beside residual connections, with norms before, after or
 /// both, one after the other or side by side.
@@ -86,7 +86,7 @@ impl Block {
             return part(Some(residual));
         }
         let output = normed(after, part(None));
-        residual + if scale == 1.0 { output } else { output * scale }
+        residual + scaled(output, scale)
     }
 }
 

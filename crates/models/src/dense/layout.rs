@@ -210,39 +210,38 @@ impl Layout {
         names.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// What the family calls a part of its model.
-    pub(crate) fn model_name(&self, part: ModelPart) -> &'static str {
-        let mut parts = self.model.iter();
-        parts
-            .find(|(_, other)| *other == part)
-            .map_or("", |(name, _)| name)
+    /// The path of the token embeddings.
+    pub(crate) fn embedding(&self) -> String {
+        let name = name_of(self.model, ModelPart::Embedding).unwrap_or_default();
+        format!("{}.{name}", self.base)
     }
 
     /// The path of what lies between the layers of a block's feed-forward network.
     pub(crate) fn activation(&self, block: usize) -> String {
-        let blocks = self.model_name(ModelPart::Blocks);
-        let mlp = self.block.iter().find(|(_, part)| *part == BlockPart::Mlp);
-        let act = self
-            .mlp
-            .iter()
-            .find(|(_, part)| *part == MlpPart::Activation);
-        let mlp = mlp.map_or("", |(name, _)| name);
-        let act = act.map_or("", |(name, _)| name);
+        let blocks = name_of(self.model, ModelPart::Blocks).unwrap_or_default();
+        let mlp = name_of(self.block, BlockPart::Mlp).unwrap_or_default();
+        let act = name_of(self.mlp, MlpPart::Activation).unwrap_or_default();
         format!("{}.{blocks}.{block}.{mlp}.{act}", self.base)
     }
 
     /// Whether a block has a part.
     pub(crate) fn has(&self, part: BlockPart) -> bool {
-        self.block.iter().any(|(_, other)| *other == part)
+        name_of(self.block, part).is_some()
     }
 
     /// Whether the attention has a layer.
     pub(crate) fn attention_has(&self, part: AttentionPart) -> bool {
-        self.attention.iter().any(|(_, other)| *other == part)
+        name_of(self.attention, part).is_some()
     }
 
     /// Whether the feed-forward network has a layer.
     pub(crate) fn mlp_has(&self, part: MlpPart) -> bool {
-        self.mlp.iter().any(|(_, other)| *other == part)
+        name_of(self.mlp, part).is_some()
     }
+}
+
+/// What a list of parts calls one of them, if it is there.
+fn name_of<P: PartialEq>(parts: &[(&'static str, P)], part: P) -> Option<&'static str> {
+    let found = parts.iter().find(|(_, other)| *other == part);
+    found.map(|(name, _)| *name)
 }

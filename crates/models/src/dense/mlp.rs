@@ -26,8 +26,6 @@ pub struct Mlp {
     learnt: Option<LoraAdapter<Xielu>>,
     dropout: Dropout,
     #[module(skip)]
-    activation: Activation,
-    #[module(skip)]
     switches: Arc<Switches>,
 }
 
@@ -50,7 +48,6 @@ impl Mlp {
             down: layer([inner, d]),
             learnt: is_learnt.then(|| LoraAdapter::new(Xielu::new(inner, device))),
             dropout: DropoutConfig::new(switches.mlp_dropout).init(),
-            activation: switches.activation,
             switches: Arc::clone(switches),
         }
     }
@@ -101,12 +98,13 @@ impl Mlp {
             gate,
             up,
             down: layer(&self.down)?,
-            activation: self.activation.kind(),
+            activation: self.switches.activation.kind(),
         })
     }
 
     fn inner(&self, input: Tensor<2>) -> Tensor<2> {
-        let kind = self.activation.kind();
+        let activation = self.switches.activation;
+        let kind = activation.kind();
         let next = self.down.base_layer.stored_weight().dtype();
         if let Some(gate_up) = &self.gate_up {
             return packed_glu(gate_up.forward(input), kind, next);
@@ -116,7 +114,7 @@ impl Mlp {
         match (&self.gate, &self.learnt) {
             (Some(gate), _) => glu(gate.forward(input.clone()), up(input), kind, next),
             (None, Some(learnt)) => learnt.forward(up(input)),
-            (None, None) => self.activation.forward(up(input)),
+            (None, None) => activation.forward(up(input)),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Block, DenseConfig, Switches};
 use crate::decoder::{Decoder, Pass, Places};
-use crate::parts::{Norm, Scaling, Xielu};
+use crate::parts::{Norm, Scaling, Xielu, scaled};
 use crate::weights::NamedTensor;
 use crate::{KvCache, ModelInput, Result};
 
@@ -144,15 +144,9 @@ impl Decoder for DenseForCausalLM {
                 device,
             )
         };
-        let layout = &switches.layout;
-        let embedding_path = format!(
-            "{}.{}",
-            layout.base,
-            layout.model_name(ModelPart::Embedding)
-        );
         Self {
             head: (!switches.tied).then(head),
-            embedding_path,
+            embedding_path: switches.layout.embedding(),
             config: config.clone(),
             base: DenseModel {
                 embedding: LoraAdapter::new(embedding),
@@ -257,10 +251,9 @@ impl Decoder for DenseForCausalLM {
     }
 
     fn empty_row(config: &DenseConfig, name: &str) -> Option<usize> {
-        let layout = &config.switches().layout;
-        let embedding = layout.model_name(ModelPart::Embedding);
-        let is_embedding = name == format!("{}.{embedding}.weight", layout.base);
-        config.switches().empty_row().filter(|_| is_embedding)
+        let switches = config.switches();
+        let embedding = format!("{}.weight", switches.layout.embedding());
+        switches.empty_row().filter(|_| name == embedding)
     }
 
     /// transformers keeps the constants of xIELU beside its parameters.
@@ -295,8 +288,4 @@ impl Decoder for DenseForCausalLM {
         }
         Ok(())
     }
-}
-
-fn scaled(hidden: Tensor<2>, scale: f64) -> Tensor<2> {
-    if scale == 1.0 { hidden } else { hidden * scale }
 }

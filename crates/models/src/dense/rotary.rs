@@ -66,7 +66,7 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<R
         None => keys.number_or(names.share, 1.0)?,
     };
     let dim = (head_dim as f64 * share) as usize;
-    let dim = dim + dim % 2;
+    let dim = dim.saturating_add(dim % 2);
     if dim == 0 || dim > head_dim {
         return Err(format!(
             "{} = {share} of heads {head_dim} wide rotates {dim} values: \
@@ -90,11 +90,17 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<R
             .unwrap_or(max_positions),
     };
     let factor = || positive(table, "factor");
+    let factor_or_ratio = || -> Result<f64> {
+        match table.number_if("factor")? {
+            Some(_) => factor(),
+            None => Ok(max_positions as f64 / original as f64),
+        }
+    };
     let mut attention_factor = 1.0;
     let scaling = match name {
         "default" => Scaling::None,
         "linear" => Scaling::Linear { factor: factor()? },
-        "dynamic" | "ntk_alpha" if dim <= 2 => {
+        "dynamic" if dim <= 2 => {
             return Err(format!(
                 "rope_type = {name:?} needs more than {dim} rotated values"
             ));
@@ -115,10 +121,7 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<R
             original: original as f64,
         },
         "yarn" => {
-            let factor = match table.number_if("factor")? {
-                Some(_) => factor()?,
-                None => max_positions as f64 / original as f64,
-            };
+            let factor = factor_or_ratio()?;
             attention_factor = yarn_attention(table, factor)?;
             Scaling::Yarn {
                 factor,
@@ -129,10 +132,7 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<R
             }
         }
         "longrope" | "su" => {
-            let factor = match table.number_if("factor")? {
-                Some(_) => factor()?,
-                None => max_positions as f64 / original as f64,
-            };
+            let factor = factor_or_ratio()?;
             attention_factor = match table.number_if("attention_factor")? {
                 Some(given) => given,
                 None if factor <= 1.0 => 1.0,
@@ -147,7 +147,7 @@ fn read(keys: &Keys, table: &Keys, head_dim: usize, names: RopeKeys) -> Result<R
         other => {
             return Err(format!(
                 "rope_type = {other:?} is not supported; supported: \"default\", \"linear\", \
-                 \"dynamic\", \"llama3\", \"yarn\", \"longrope\""
+                 \"dynamic\", \"llama3\", \"yarn\", \"longrope\", \"su\""
             ));
         }
     };

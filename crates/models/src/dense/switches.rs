@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Keys, Layout, ROPE_KEYS, layout, rope};
+use super::{Keys, Layout, ROPE_KEYS, RopeKeys, layout, rope};
 use crate::config::{MAX_LAYERS, MAX_SIZE, TokenIds};
 use crate::parts::{Activation, Norm, Rope};
 
@@ -255,6 +255,19 @@ impl Switches {
         self.layers
             .iter_mut()
             .for_each(|layer| layer.window = window);
+        Ok(())
+    }
+
+    /// A second rotary embedding, by `names`, in the layers with a window.
+    ///
+    /// # Errors
+    /// As [`rope`].
+    pub fn turn_windows_by(&mut self, keys: &Keys, names: RopeKeys) -> Result<()> {
+        let second = rope(keys, names, "sliding_attention", self.head_dim)?;
+        self.ropes.push(second);
+        for layer in &mut self.layers {
+            layer.rope = Some(layer.window.is_some().into());
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::gemma2::scores;
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND, Renamed};
-use crate::dense::{Family, Keys, ROPE_KEYS, RopeKeys, Switches, rope};
+use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches};
 use crate::parts::NormKind;
 
 /// `model_type = "gemma3_text"`: norms of queries and keys, a base of its own for the rotary
@@ -28,7 +28,15 @@ pub const FAMILY: Family = Family {
             attention: NORMED_ATTENTION,
             ..LLAMA
         };
-        text(keys, switches)
+        scores(keys, switches)?;
+        let pattern = keys.size("sliding_window_pattern")?;
+        switches.slide(keys, Switches::all_but_every(pattern))?;
+        let local = RopeKeys {
+            theta: "rope_local_base_freq",
+            scaled: false,
+            ..ROPE_KEYS
+        };
+        switches.turn_windows_by(keys, local)
     },
     presets: &[
         (
@@ -95,25 +103,4 @@ const fn renamed(here: &'static str, there: &'static str, written: bool) -> Rena
         there,
         written,
     }
-}
-
-/// The switches of the text part.
-fn text(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
-    scores(keys, switches)?;
-    let pattern = keys.size("sliding_window_pattern")?;
-    switches.slide(keys, Switches::all_but_every(pattern))?;
-    let head_dim = switches.head_dim;
-    let local = RopeKeys {
-        theta: "rope_local_base_freq",
-        scaled: false,
-        ..ROPE_KEYS
-    };
-    switches.ropes = vec![
-        rope(keys, ROPE_KEYS, "full_attention", head_dim)?,
-        rope(keys, local, "sliding_attention", head_dim)?,
-    ];
-    for layer in &mut switches.layers {
-        layer.rope = Some(layer.window.is_some().into());
-    }
-    Ok(())
 }

@@ -61,6 +61,8 @@ pub const FAMILY: Family = Family {
         switches.mlp_bias = true;
         switches.parallel = keys.flag("use_parallel_residual")?;
         switches.fused_by_head = true;
+        // Every head has keys of its own there, whatever another key says.
+        switches.kv_heads = switches.heads;
         let head_dim = switches.head_dim;
         let names = RopeKeys {
             theta: "rotary_emb_base",

@@ -1,7 +1,7 @@
 //! OLMo 3.
 
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AFTER};
-use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches, rope};
+use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches};
 use crate::parts::NormKind;
 
 /// `model_type = "olmo3"`: OLMo 2 with windows, and rotary positions scaled in layers without.
@@ -23,19 +23,11 @@ pub const FAMILY: Family = Family {
         };
         switches.norm_all_heads = true;
         switches.slide(keys, Switches::all_but_every(4))?;
-        let head_dim = switches.head_dim;
         let sliding = RopeKeys {
             scaled: false,
             ..ROPE_KEYS
         };
-        switches.ropes = vec![
-            rope(keys, ROPE_KEYS, "full_attention", head_dim)?,
-            rope(keys, sliding, "sliding_attention", head_dim)?,
-        ];
-        for layer in &mut switches.layers {
-            layer.rope = Some(layer.window.is_some().into());
-        }
-        Ok(())
+        switches.turn_windows_by(keys, sliding)
     },
     presets: &[],
 };

@@ -6,6 +6,7 @@ mod mask;
 mod norm;
 mod projection;
 mod rope;
+mod scaled;
 mod xielu;
 
 pub use activation::Activation;
@@ -14,4 +15,5 @@ pub use mask::AttentionMask;
 pub use norm::{Norm, NormKind};
 pub(crate) use projection::project_onto;
 pub use rope::{Rope, RopeTable, Scaling};
+pub(crate) use scaled::scaled;
 pub use xielu::Xielu;

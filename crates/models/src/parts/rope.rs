@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::scaled;
+
 /// The frequencies of one kind of rotary embedding, as a configuration describes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
@@ -175,10 +177,9 @@ impl Rope {
         let frequencies = Tensor::<1>::from_data(frequencies.as_slice(), &positions.device());
         let angles = positions.clone().unsqueeze_dim::<2>(1) * frequencies.unsqueeze::<2>();
         let factor = self.attention_factor;
-        let scaled = |part: Tensor<2>| if factor == 1.0 { part } else { part * factor };
         RopeTable {
-            cos: scaled(angles.clone().cos()),
-            sin: scaled(angles.sin()),
+            cos: scaled(angles.clone().cos(), factor),
+            sin: scaled(angles.sin(), factor),
         }
     }
 }

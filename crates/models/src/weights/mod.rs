@@ -71,8 +71,9 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// As [`read`](Self::read); a tensor that is no matrix.
     fn transposed(&self, name: &str) -> Result<TensorData> {
-        let &[rows, columns] = self.check(name)? else {
-            let (name, shape) = (name.to_string(), self.check(name)?.to_vec());
+        let shape = self.check(name)?;
+        let &[rows, columns] = shape else {
+            let (name, shape) = (name.to_string(), shape.to_vec());
             return Err(WeightsError::NoMatrix { name, shape }.into());
         };
         let mut values = vec![0.0; rows * columns];

@@ -102,25 +102,24 @@ impl Weights for Checkpoint {
 
     fn dtype(&self) -> FloatDType {
         let mut bytes = [
-            (FloatDType::F32, 0),
-            (FloatDType::BF16, 0),
             (FloatDType::F16, 0),
+            (FloatDType::BF16, 0),
+            (FloatDType::F32, 0),
         ];
         for (_, info) in self.tensors.keys().filter_map(|name| self.entry(name)) {
-            let dtype = match info.dtype {
-                Dtype::F32 => FloatDType::F32,
-                Dtype::BF16 => FloatDType::BF16,
-                Dtype::F16 => FloatDType::F16,
+            let [f16, bf16, f32] = &mut bytes;
+            let (_, of_type) = match info.dtype {
+                Dtype::F16 => f16,
+                Dtype::BF16 => bf16,
+                Dtype::F32 => f32,
                 _ => continue,
             };
             let (start, end) = info.data_offsets;
-            let of_type = bytes.iter_mut().find(|(other, _)| *other == dtype);
-            of_type.expect("all three are there").1 += end - start;
+            *of_type += end - start;
         }
-        // The first of equals, which is the widest.
-        let [first, others @ ..] = bytes;
-        let most = |a: (FloatDType, usize), b: (FloatDType, usize)| if b.1 > a.1 { b } else { a };
-        others.into_iter().fold(first, most).0
+        // The last of equals, which is the widest.
+        let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
+        most.map_or(FloatDType::F32, |(dtype, _)| dtype)
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
