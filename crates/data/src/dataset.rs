@@ -55,14 +55,7 @@ impl DataSet {
         find: Finder<'_>,
         task: &dyn Task,
     ) -> Result<Self> {
-        config.validate(limits)?;
-        let tokenize = Tokenize {
-            config,
-            tokenizer,
-            limits,
-            find,
-            task,
-        };
+        let tokenize = Tokenize::new(config, tokenizer, limits, find, task)?;
         let side = |validation| {
             config.validation_split.map(|size| Split {
                 size,

@@ -66,7 +66,7 @@ impl Sampler {
 
     fn group(&self, order: &mut [usize], lengths: &[usize]) {
         let length = |&example: &usize| lengths.get(example).copied().unwrap_or(0);
-        let batches = (order.len() / (4 * self.batch_size)).clamp(1, 50);
+        let batches = (order.len() / self.batch_size / 4).clamp(1, 50);
         let size = batches * self.batch_size;
         for stretch in order.chunks_mut(size) {
             stretch.sort_by_key(|example| Reverse(length(example)));

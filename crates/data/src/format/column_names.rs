@@ -2,6 +2,8 @@
 
 /// Columns of a chat.
 pub(crate) const CHATS: [&str; 2] = ["messages", "conversations"];
+/// Columns that a chat template may ask for beside the messages.
+pub(crate) const EXTRAS: [&str; 2] = ["tools", "documents"];
 /// Columns that complete a prompt, the better known first.
 pub(crate) const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
 /// Columns that are often a prompt, but not by any custom how it is put before its completion.
@@ -42,46 +44,47 @@ pub(crate) const LOSS_MASKS: [&str; 4] = [
     "assistant_mask",
     "loss_mask",
 ];
-/// What else is no mere remark on a row: a column of these names that is not read is named.
-pub(crate) const MEANT: &[&str] = &[
-    "answer",
+/// The better of two answers, and the worse.
+pub(crate) const PREFERENCES: [&str; 2] = ["chosen", "rejected"];
+/// Further columns that are no mere remark on a row.
+const MEANT: &[&str] = &[
     "attention_mask",
     "audio",
     "audios",
     "chat_template_kwargs",
-    "chosen",
     "chosen_response",
-    "completion",
-    "context",
-    "documents",
     "functions",
     "history",
     "image",
     "images",
-    "input",
     "input_ids",
     "instruction",
-    "kto_tag",
-    "label",
     "labels",
     "loss",
-    "loss_weight",
     "mask",
-    "output",
     "prompt",
-    "rejected",
     "rejected_response",
-    "response",
-    "sample_weight",
-    "system",
-    "system_message",
-    "system_prompt",
     "text",
-    "tools",
     "train",
     "train_on_turn",
     "training",
     "video",
     "videos",
-    "weight",
 ];
+
+/// Whether a column is no mere remark on a row: one that is not read is named.
+pub(crate) fn is_meant(column: &str) -> bool {
+    let lists: [&[&str]; 10] = [
+        &CHATS,
+        &EXTRAS,
+        &COMPLETIONS,
+        &SYSTEM,
+        &INPUT,
+        &WEIGHTS,
+        &LABELS,
+        &LOSS_MASKS,
+        &PREFERENCES,
+        MEANT,
+    ];
+    lists.iter().any(|names| names.contains(&column))
+}

@@ -1,6 +1,6 @@
 //! Which columns a shape reads, and which it leaves out though they mean something.
 
-use super::column_names::{CHATS, INPUT, LABELS, LOSS_MASKS, MEANT, SYSTEM, WEIGHTS};
+use super::column_names::{CHATS, EXTRAS, INPUT, LABELS, LOSS_MASKS, SYSTEM, WEIGHTS, is_meant};
 use super::messages::tool_turns;
 use super::prompt::first_text;
 use super::template::placeholders;
@@ -49,12 +49,12 @@ impl Shape {
                 .chain(completion.as_deref())
                 .collect(),
             Self::Messages(column) => {
-                let mut columns: Vec<&str> = with(&SYSTEM, &["tools", "documents"]);
+                let mut columns: Vec<&str> = with(&SYSTEM, &EXTRAS);
                 columns.push(column);
                 columns
             }
             Self::ChatCompletion(prompt, column) => {
-                let mut columns: Vec<&str> = with(&SYSTEM, &["tools", "documents"]);
+                let mut columns: Vec<&str> = with(&SYSTEM, &EXTRAS);
                 columns.extend([prompt.as_str(), column]);
                 columns
             }
@@ -139,12 +139,9 @@ pub(crate) fn left_out(shape: &Shape, row: &Map<String, Value>) -> Vec<Note> {
         }
         let is_mask = masks.contains(&column);
         let is_template = matches!(shape, Shape::Template(..)) && value.is_string();
-        let is_meant = [MEANT, &CHATS, &LOSS_MASKS]
-            .iter()
-            .any(|names| names.contains(&column));
         if is_mask && !LABELS.contains(&column) {
             notes.extend(as_flag(value).is_none().then(|| Note::Weight(name.clone())));
-        } else if (is_template || is_meant) && !(is_mask && as_bool(value).is_some()) {
+        } else if (is_template || is_meant(column)) && !(is_mask && as_bool(value).is_some()) {
             notes.push(Note::LeftOut(name.clone()));
         }
     }

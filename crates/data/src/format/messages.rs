@@ -1,6 +1,7 @@
 //! A row's messages, as the many tools that write such files name their parts.
 
 use super::chat::Chat;
+use super::column_names::EXTRAS;
 use super::{SYSTEM, as_flag, first_text};
 use crate::error::RowProblem;
 use serde_json::{Map, Value, json};
@@ -72,7 +73,7 @@ impl Chat {
             chat.messages.insert(0, message);
             chat.given += usize::from(given > 0);
         }
-        for name in ["tools", "documents"] {
+        for name in EXTRAS {
             if let Some(value) = row
                 .get(name)
                 .and_then(|value| listed(value, name).transpose())

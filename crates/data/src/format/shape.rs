@@ -1,7 +1,7 @@
 //! Which shape columns have.
 
 use super::Shape;
-use super::column_names::{ANSWERS, CHATS, COMPLETIONS, PROMPTS};
+use super::column_names::{ANSWERS, CHATS, COMPLETIONS, PREFERENCES, PROMPTS};
 use super::template::{placeholders, shell_quoted};
 use crate::config::DataConfig;
 use crate::error::{DataError, FileProblem, Result, SettingProblem, WantedColumn};
@@ -58,7 +58,7 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
         return completed(first, column)
             .ok_or_else(|| missing("completion_field", WantedColumn::WithPrompt(column.into())));
     }
-    if has("chosen") && has("rejected") {
+    if PREFERENCES.into_iter().all(has) {
         return Err(DataError::file(file, FileProblem::Preferences));
     }
     if has("input_ids") {

@@ -152,3 +152,21 @@ fn rows_that_do_not_fit_are_errors() {
         "a.jsonl line 7 has 2 `input_ids` and 1 `labels`"
     );
 }
+
+#[test]
+fn a_content_that_is_no_text_is_not_trained_as_its_name() {
+    let chat = |message: Value| {
+        let row = json!({"messages": [message]});
+        Chat::new(row.as_object().unwrap(), &["messages"], 0)
+    };
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]});
+    assert_eq!(chat(called).unwrap().messages[0]["content"], "");
+    for content in [json!(null), json!(true), json!({"a": 1})] {
+        let message = json!({"role": "assistant", "content": content, "tool_calls": []});
+        let error = chat(message).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("`content` is {content} in `messages`")),
+            "{error}"
+        );
+    }
+}

@@ -339,4 +339,6 @@ fn strftime_now(format: String) -> std::result::Result<String, Error> {
 }
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod tests;

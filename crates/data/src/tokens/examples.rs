@@ -123,14 +123,7 @@ impl Examples {
         find: Finder<'_>,
         task: &dyn Task,
     ) -> Result<Self> {
-        config.validate(limits)?;
-        let tokenize = Tokenize {
-            config,
-            tokenizer,
-            limits,
-            find,
-            task,
-        };
+        let tokenize = Tokenize::new(config, tokenizer, limits, find, task)?;
         Self::prepare(&tokenize, spec, Part::default())
     }
 

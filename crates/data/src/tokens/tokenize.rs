@@ -55,7 +55,25 @@ struct Meta {
     notes: Vec<String>,
 }
 
-impl Tokenize<'_> {
+impl<'a> Tokenize<'a> {
+    /// Checks the table first.
+    pub fn new(
+        config: &'a DataConfig,
+        tokenizer: Option<&'a Tokenizer>,
+        limits: Limits,
+        find: Finder<'a>,
+        task: &'a dyn Task,
+    ) -> Result<Self> {
+        config.validate(limits)?;
+        Ok(Self {
+            config,
+            tokenizer,
+            limits,
+            find,
+            task,
+        })
+    }
+
     /// The examples of a part of a file: from the cache, where they are put first if need be.
     pub fn tokens(&self, spec: &str, part: Part) -> Result<Tokenized> {
         let mut source = Source::open(spec, self.config.sample_by, self.find)?;
@@ -107,7 +125,7 @@ impl Tokenize<'_> {
             return Ok(None);
         }
         let store = Store::open(path)?;
-        Ok(store.and_then(|store| Some((store.meta()?, store)).map(|(meta, store)| (store, meta))))
+        Ok(store.and_then(|store| store.meta().map(|meta| (store, meta))))
     }
 
     /// The file of the cache for all that decides what the tokens are.
@@ -192,13 +210,10 @@ impl Tokenize<'_> {
         records.finish()?;
         write(done)?;
         bar.finish_and_clear();
-        let Some(shape) = shape else {
+        let Some(shape) = shape.filter(|_| meta.rows.total > 0) else {
             return Err(empty(source, EmptyProblem::Rows));
         };
         meta.notes = describe(&notes, &shape);
-        if meta.rows.total == 0 {
-            return Err(empty(source, EmptyProblem::Rows));
-        }
         if meta.rows.skipped() == meta.rows.total {
             let mut problem = self.describe(&meta.rows, None);
             problem.append(&mut meta.notes);

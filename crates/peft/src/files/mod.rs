@@ -24,6 +24,9 @@ pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
 /// The name of the file with the trained tensors, where the adapter's own file holds only what they
 /// make. PEFT has no such file, and ignores it.
 pub const TRAINING_NAME: &str = "adapter_training.safetensors";
+/// The name of the file of a checkpoint with everything that adapters need to go on, beside what PEFT
+/// saves.
+pub const STEP_STATE_NAME: &str = "adapter_state.safetensors";
 /// What PEFT puts before the path of a layer.
 pub(crate) const PREFIX: &str = "base_model.model.";
 /// What PEFT puts before a tensor that all layers share.

@@ -8,12 +8,9 @@ use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::files::read_config;
 use crate::files::tensor_file::{read_tensors, write_tensors};
+use crate::files::{STEP_STATE_NAME, read_config};
 use crate::{Adapter, BaseModel, PeftError, PeftModel, Result, StepGradients, StepLayer, Tensors};
-
-/// The file of a checkpoint with everything that adapters need to go on, beside what PEFT saves.
-const STATE_NAME: &str = "adapter_state.safetensors";
 
 impl<M: BaseModel> PeftModel<M> {
     /// What the active adapters' methods add to the mean loss in training, `[1]`, such as
@@ -114,7 +111,7 @@ impl<M: BaseModel> PeftModel<M> {
         if tensors.is_empty() {
             Ok(())
         } else {
-            write_tensors(&directory.join(STATE_NAME), tensors)
+            write_tensors(&directory.join(STEP_STATE_NAME), tensors)
         }
     }
 
@@ -127,7 +124,7 @@ impl<M: BaseModel> PeftModel<M> {
         directory: &Path,
         folder: &Path,
     ) -> Result<bool> {
-        let path = directory.join(STATE_NAME);
+        let path = directory.join(STEP_STATE_NAME);
         if self.config(adapter_name)?.steps().is_none() || !path.is_file() {
             return Ok(false);
         }

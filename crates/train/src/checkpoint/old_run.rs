@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn_peft::files::{CONFIG_NAME as ADAPTER_CONFIG, TRAINING_NAME, WEIGHTS_NAME};
+use burn_peft::files::{
+    CONFIG_NAME as ADAPTER_CONFIG, STEP_STATE_NAME, TRAINING_NAME, WEIGHTS_NAME,
+};
 use burn_peft_models::weights::weight_files;
 use toml::{Table, Value};
 
@@ -39,7 +41,7 @@ const CHECKPOINT: [&str; 7] = [
     ADAPTER_CONFIG,
     WEIGHTS_NAME,
     TRAINING_NAME,
-    "adapter_state.safetensors",
+    STEP_STATE_NAME,
     "config.json",
 ];
 

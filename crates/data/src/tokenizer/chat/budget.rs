@@ -292,7 +292,8 @@ fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> {
             let widths = numbers()
                 .max(args.iter().map(size).max().unwrap_or(0))
                 .max(4);
-            this.len() + (1 + this.matches('\n').count()).saturating_mul(widths)
+            let lines = 1 + this.matches('\n').count();
+            lines.saturating_mul(widths).saturating_add(this.len())
         }
         "batch" | "slice" => size(value).saturating_add(numbers().saturating_mul(ENTRY)),
         // Escaped, a character becomes six.

@@ -16,7 +16,8 @@ pub(super) fn to_json(
 ) -> std::result::Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
     let each = indent.unwrap_or(0).saturating_add(2);
-    charge(state, cost(&value)?.saturating_mul(each))?;
+    // An empty text costs nothing, and the indentation is made all the same.
+    charge(state, cost(&value)?.max(1).saturating_mul(each))?;
     let bad = |error: String| Error::new(ErrorKind::InvalidOperation, error);
     let mut out = Vec::new();
     match indent {
