@@ -14,6 +14,7 @@ const FORWARD: [&str; 7] = [
     "--output",
     "out.safetensors",
 ];
+
 /// Trains with one key set to something bad: it has to fail, and to leave no output folder.
 #[track_caller]
 fn train_fails(lab: &Lab, set: &str, named: &[&str]) {

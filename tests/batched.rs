@@ -291,4 +291,10 @@ fn rows_that_cannot_go_on_are_refused() {
         let answer = lab.peft(alone);
         assert_eq!(answer.code, Some(2), "{answer:?}");
     }
+
+    // Rotary positions end where 32 bits do.
+    let far = ("position_ids", ids.1, &[0, 1, 2, 0, 1, 1 << 31][..]);
+    lab.write_integers("in.safetensors", &[ids, far]);
+    let answer = call(&lab, "forward", &case("qwen3"), &[]);
+    answer.failed(&["position_ids[1, 2] is 2147483648, not from 0 to below 1073741824"]);
 }

@@ -11,7 +11,7 @@ use burn_peft_models::{AutoModel, ConfigError, Decoder, GPT2LMHeadModel, ModelEr
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::common::{Lab, device};
+use crate::common::{Lab, MERGE, device};
 use crate::conformance::fixtures;
 
 /// As the fixtures were written by transformers: `max_shard_size="1KB"`.
@@ -223,22 +223,13 @@ fn training_all_weights_of_a_bfloat16_model_gives_one() {
 fn a_bfloat16_model_is_merged_into_one() {
     let lab = lab_in_bfloat16();
     lab.ok(&["train", "train.toml"]);
-    let merge = [
-        "merge",
-        "--model",
-        "model",
-        "--adapter",
-        "out",
-        "--output",
-        "merged",
-    ];
-    lab.ok(&merge);
+    lab.ok(&MERGE);
     assert_eq!(types(&lab.path("merged/model.safetensors")), [Dtype::BF16]);
     assert_eq!(lab.json("merged/config.json")["dtype"], json!("bfloat16"));
     // Shards of an earlier model would be read by none, but are no part of this one.
     let index = lab.read("model/model.safetensors.index.json");
     lab.write("merged/model.safetensors.index.json", index);
-    lab.ok(&[&merge[..], &["--force"]].concat());
+    lab.ok(&[&MERGE[..], &["--force"]].concat());
     let names = lab.names("merged");
     assert_eq!(
         names,

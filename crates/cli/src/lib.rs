@@ -22,7 +22,7 @@ mod interrupt;
 mod loading;
 mod memory;
 mod output;
-mod rows;
+mod token_rows;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -123,7 +123,7 @@ mod tests {
                 let wanted = wanted.into_data().try_to_vec::<f32>().unwrap();
                 let found = found.into_data().try_to_vec::<f32>().unwrap();
                 for (found, wanted) in found.into_iter().zip(wanted) {
-                    let near = (found - wanted).abs() <= 1e-5 * wanted.abs() + 1e-20;
+                    let near = (found - wanted).abs() <= 1e-5 * wanted.abs() + 1e-30;
                     assert!(near, "{kind:?}: {found} is not {wanted}");
                 }
             }

@@ -158,9 +158,7 @@ mod tests {
         };
         let expected = run(weight.clone().cast(FloatDType::F32));
         for (found, expected) in run(weight).iter().zip(&expected) {
-            // Sums of parts of either sign.
-            let tolerance = Tolerance::absolute(1e-4).set_relative(1e-5);
-            found.assert_approx_eq::<f32>(expected, tolerance);
+            found.assert_approx_eq::<f32>(expected, Tolerance::relative(1e-5));
         }
     }
 }

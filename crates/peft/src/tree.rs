@@ -18,9 +18,14 @@ pub enum Tree {
     },
 }
 
+/// A truth value as Python prints it.
+pub(crate) fn python_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
 /// A linear layer as PyTorch prints it.
 pub(crate) fn linear_module(d_in: usize, d_out: usize, has_bias: bool) -> String {
-    let bias = if has_bias { "True" } else { "False" };
+    let bias = python_bool(has_bias);
     format!("Linear(in_features={d_in}, out_features={d_out}, bias={bias})")
 }
 

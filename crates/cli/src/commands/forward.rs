@@ -10,7 +10,7 @@ use burn_peft_models::{AutoModel, CausalLm, forward_rows};
 
 use crate::loading::{ModelsArgs, find_model, load_adapter, load_model, open};
 use crate::output::say;
-use crate::rows::Rows;
+use crate::token_rows::Rows;
 
 const EXAMPLE: &str = "\
 Examples:

@@ -94,11 +94,9 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
     let load = |config: &TrainConfig, limits| {
-        let data = {
-            let tokenizer = tokenizer.as_ref();
-            DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &Lm)
-        };
-        data.map_err(|error| beside(error.into(), file, config))
+        let tokenizer = tokenizer.as_ref();
+        DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &Lm)
+            .map_err(|error| beside(error.into(), file, config))
     };
     let mut data = None;
     if config.wants_total_step() {

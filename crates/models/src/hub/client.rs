@@ -73,7 +73,7 @@ impl Hub {
 
     /// A server that cuts a file short, or sends it whole where its end was asked for, would
     /// leave a wrong file in the cache.
-    fn check_size(&self, file: &str, path: PathBuf, size: u64) -> Result<PathBuf> {
+    pub(super) fn check_size(&self, file: &str, path: PathBuf, size: u64) -> Result<PathBuf> {
         let blob = fs::canonicalize(&path).map_err(ModelError::io(&path))?;
         let got = fs::metadata(&blob).map_err(ModelError::io(&blob))?.len();
         if got == size {

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::layer_norm;
 
 use crate::layers::base_layer::{replace, weight_and_bias};
+use crate::tree::python_bool;
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis (arXiv 1607.06450).
@@ -98,8 +99,9 @@ impl BaseLayer for LayerNorm {
             return Tree::Leaf(format!("{}()", self.class));
         }
         let ([d, _], epsilon) = (self.dims(), printed(self.epsilon));
+        let bias = python_bool(self.bias.is_some());
         Tree::Leaf(format!(
-            "{CLASS}(({d},), eps={epsilon}, elementwise_affine=True)"
+            "{CLASS}(({d},), eps={epsilon}, elementwise_affine=True, bias={bias})"
         ))
     }
 }
@@ -149,7 +151,9 @@ impl BaseLayer for nn::LayerNorm {
     weight_and_bias!(gamma, beta);
 
     fn describe(&self) -> Tree {
-        let [d, _] = self.dims();
-        Tree::Leaf(format!("LayerNorm(({d},), elementwise_affine=True)"))
+        let ([d, _], bias) = (self.dims(), python_bool(self.beta.is_some()));
+        Tree::Leaf(format!(
+            "LayerNorm(({d},), elementwise_affine=True, bias={bias})"
+        ))
     }
 }

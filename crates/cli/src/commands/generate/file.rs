@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{Args, generation_defaults};
 use crate::loading::open_each;
 use crate::output::{say, say_json};
-use crate::rows::Rows;
+use crate::token_rows::Rows;
 
 /// Continues the rows of `input` into `output`.
 pub fn run(

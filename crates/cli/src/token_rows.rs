@@ -11,6 +11,10 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::loading::{limits, model_input};
 
+/// Where positions that have no end of their own end: devices count in 32 bits, and an adapter's
+/// positions come on top.
+const MAX_POSITIONS: usize = 1 << 30;
+
 /// The rows of a file, `[batch, seq]` each.
 pub struct Rows {
     file: PathBuf,
@@ -145,14 +149,19 @@ impl Rows {
             return Ok(());
         };
         let is_known = |&position: &i64| {
-            usize::try_from(position).is_ok_and(|place| !limits.forbid(place.saturating_add(1)))
+            usize::try_from(position)
+                .is_ok_and(|place| place < MAX_POSITIONS && !limits.forbid(place + 1))
         };
         if let Some(at) = positions.iter().position(|position| !is_known(position)) {
             bail!(
                 "{file}: position_ids{} is {}, not from 0 to below {}",
                 self.place(at),
                 positions[at],
-                limits.positions()
+                if limits.has_last_position {
+                    limits.positions()
+                } else {
+                    MAX_POSITIONS.to_string()
+                }
             );
         }
         Ok(())
