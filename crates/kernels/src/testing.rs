@@ -1,11 +1,30 @@
 //! What the operations' tests share.
 
-use crate::cpu::ActivationKind;
-use burn::tensor::{Device, Distribution, FloatDType, Gradients, Tensor, Tolerance};
+use std::cell::Cell;
+use std::f64::consts::TAU;
 
-/// Normal values around zero.
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData, Tolerance};
+
+use crate::cpu::ActivationKind;
+use crate::cpu::random::mix;
+
+thread_local! {
+    /// How many numbers this thread has drawn; every test has a thread of its own.
+    static DRAWN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number of `0..1`, the same ones in every run of a test.
+fn uniform() -> f64 {
+    let drawn = DRAWN.replace(DRAWN.get() + 1);
+    (mix(drawn) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Normal values around zero, the same ones in every run of a test.
 pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
-    Tensor::random(shape, Distribution::Normal(0.0, deviation), &Device::flex())
+    // Box and Muller's transform.
+    let normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (TAU * uniform()).cos();
+    let values = (0..shape[0] * shape[1]).map(|_| (deviation * normal()) as f32);
+    Tensor::from_data(TensorData::new(values.collect(), shape), &Device::flex())
 }
 
 /// All of them.

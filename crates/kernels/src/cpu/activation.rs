@@ -100,7 +100,9 @@ impl GeluTanh {
     #[inline(always)]
     fn gate(x: f32) -> f32 {
         let u = Self::SQRT_2_OVER_PI * (x + Self::CUBIC * x * x * x);
-        1.0 / (1.0 + exp(-2.0 * u))
+        let gate = 1.0 / (1.0 + exp(-2.0 * u));
+        // Beyond `exp`'s range the gate would not reach 0, and x³ times it grows again.
+        if u < -44.0 { 0.0 } else { gate }
     }
 }
 
