@@ -3,7 +3,7 @@
 use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::Chat;
 use crate::tokenizer::Tokenizer;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::ops::Range;
 
 impl Tokenizer {
@@ -18,11 +18,68 @@ impl Tokenizer {
         messages: &[Value],
         add_generation_prompt: bool,
     ) -> Result<String> {
+        self.rendered(messages, &Map::new(), add_generation_prompt)
+    }
+
+    /// The tokens of messages as [`apply_chat_template`](Self::apply_chat_template) renders them:
+    /// special tokens that the template writes are read as such, and none is added to them.
+    /// `extras` is what else a template may ask for: `tools`, `documents`.
+    ///
+    /// # Errors
+    /// As [`apply_chat_template`](Self::apply_chat_template) and
+    /// [`encode`](Self::encode).
+    pub fn chat_prompt(
+        &self,
+        messages: &[Value],
+        extras: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>> {
+        let text = self.rendered(messages, extras, add_generation_prompt)?;
+        self.encode_continuation(&text)
+    }
+
+    fn rendered(
+        &self,
+        messages: &[Value],
+        extras: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let template = self
             .chat_template()
             .map_err(|problem| self.problem(problem))?;
-        let rendered = template.render(messages, &Map::new(), add_generation_prompt);
+        let rendered = template.render(messages, extras, add_generation_prompt);
         rendered.map_err(|problem| self.problem(problem.into()))
+    }
+
+    /// The tokens that the template puts behind what the assistant says, where that is a token of
+    /// its own (`<|im_end|>`): an answer ends there, whatever the model's files call its end. None
+    /// without a template, and where an answer ends in other text.
+    pub fn chat_end_ids(&self) -> Vec<u32> {
+        // A word that no template writes by itself.
+        const ANSWER: &str = "Quillwort";
+        let message = |role: &str, content: &str| json!({"role": role, "content": content});
+        let chat = [
+            ("user", "Name it."),
+            ("assistant", ANSWER),
+            ("user", "Again."),
+        ];
+        let chat = chat.map(|(role, content)| message(role, content));
+        let mut ids = Vec::new();
+        // Some end the last message only, and some in another way.
+        for messages in [&chat[..2], &chat] {
+            let Ok(text) = self.apply_chat_template(messages, false) else {
+                continue;
+            };
+            let Some((_, behind)) = text.rsplit_once(ANSWER) else {
+                continue;
+            };
+            let first = self.encode_continuation(behind.trim_start());
+            let first = first.ok().and_then(|ids| ids.first().copied());
+            if let Some(id) = first.filter(|id| self.is_added(*id) && !ids.contains(id)) {
+                ids.push(id);
+            }
+        }
+        ids
     }
 
     /// The tokens of a chat, and which of them are the assistant's. A token that is only in part
@@ -42,5 +99,83 @@ impl Tokenizer {
             spans.iter().any(overlaps)
         };
         Ok((ids, offsets.iter().map(is_trained).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Tokenizer;
+    use serde_json::{Map, json};
+
+    /// A tokenizer of the words "a" and "b" and some special tokens, with a template.
+    fn with_template(template: &str) -> Tokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+        let specials = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>"];
+        let added = specials.iter().enumerate().map(|(id, content)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                   "rstrip": false, "normalized": false, "special": true})
+        });
+        let words = specials.iter().chain(&["a", "b", "<unk>"]);
+        let vocab: Map<_, _> = (0..)
+            .zip(words)
+            .map(|(id, word)| (word.to_string(), json!(id)))
+            .collect();
+        let bos = json!([{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
+        let json = json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "added_tokens": added.collect::<Vec<_>>(),
+            "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+            "post_processor": {"type": "TemplateProcessing", "single": bos, "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+        });
+        write("tokenizer.json", json.to_string());
+        let config = json!({"chat_template": template, "bos_token": "<s>", "eos_token": "</s>"});
+        write("tokenizer_config.json", config.to_string());
+        Tokenizer::load(dir.path()).unwrap()
+    }
+
+    const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>\\n' }}{% endfor %}\
+         {% if add_generation_prompt %}{{ '<|im_start|>' }}{% endif %}";
+
+    #[test]
+    fn a_prompts_special_tokens_are_the_templates_and_no_others() {
+        let messages = [json!({"role": "user", "content": "a b"})];
+        let prompt = |template: &str, add| {
+            with_template(template)
+                .chat_prompt(&messages, &Map::new(), add)
+                .unwrap()
+        };
+        assert_eq!(prompt(CHATML, true), [2, 5, 6, 3, 2]);
+        assert_eq!(prompt(CHATML, false), [2, 5, 6, 3]);
+        // The tokenizer would put <s> before any other text.
+        assert_eq!(with_template(CHATML).encode("a").unwrap(), [0, 5]);
+        assert_eq!(
+            prompt("{{ bos_token + messages[0].content }}", true),
+            [0, 5, 6]
+        );
+        let extras = json!({"tools": ["b"]});
+        let with_tools = with_template("{{ messages[0].content }} {{ tools[0] }}");
+        let found = with_tools.chat_prompt(&messages, extras.as_object().unwrap(), true);
+        assert_eq!(found.unwrap(), [5, 6, 6]);
+    }
+
+    #[test]
+    fn the_template_says_where_an_answer_ends() {
+        let ends = |template: &str| with_template(template).chat_end_ids();
+        assert_eq!(ends(CHATML), [3]);
+        let spaced = "{% for m in messages %}[{{ m.content }} {{ eos_token }}]{% endfor %}";
+        assert_eq!(ends(spaced), [1]);
+        // An answer goes on until the next turn (GLM-4), or the last one ends otherwise.
+        let turns = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{% endif %}{{ m.content }}{% endfor %}";
+        assert_eq!(ends(turns), [4]);
+        let last = "{% for m in messages %}{{ m.content }}{% if loop.last %}</s>{% else %}<|im_end|>{% endif %}{% endfor %}";
+        assert_eq!(ends(last), [1, 3]);
+        assert_eq!(
+            ends("{% for m in messages %}{{ m.content }} b {% endfor %}"),
+            []
+        );
+        assert_eq!(ends("{{ raise_exception('no') }}"), []);
     }
 }

@@ -209,6 +209,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether a token is one that was added to the vocabulary, as special tokens are.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        added.get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// The chat template, or why there is none.
     pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, TokenizerProblem> {
         self.chat.as_ref().map_err(Clone::clone)
