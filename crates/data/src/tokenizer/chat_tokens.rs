@@ -172,10 +172,7 @@ mod tests {
         assert_eq!(ends(turns), [4]);
         let last = "{% for m in messages %}{{ m.content }}{% if loop.last %}</s>{% else %}<|im_end|>{% endif %}{% endfor %}";
         assert_eq!(ends(last), [1, 3]);
-        assert_eq!(
-            ends("{% for m in messages %}{{ m.content }} b {% endfor %}"),
-            []
-        );
-        assert_eq!(ends("{{ raise_exception('no') }}"), []);
+        assert!(ends("{% for m in messages %}{{ m.content }} b {% endfor %}").is_empty());
+        assert!(ends("{{ raise_exception('no') }}").is_empty());
     }
 }
