@@ -89,7 +89,7 @@ fn lengths_and_padding_are_counted() {
         "model",
         "--batch-size",
         "4",
-        "--json",
+        "--summary",
     ];
     let report = lab.ok_json(&args);
     let tokens: usize = (0..64).map(|i| 2 + i * 7 % 29).sum();
@@ -193,7 +193,7 @@ fn tokens_are_kept_between_runs() {
         .open(lab.path("train.jsonl"))
         .unwrap();
     writeln!(file, "{}", json!({"text": "a mat"})).unwrap();
-    let report = lab.ok_json(&["data", "train.jsonl", "--model", "model", "--json"]);
+    let report = lab.ok_json(&["data", "train.jsonl", "--model", "model", "--summary"]);
     assert_eq!((report["examples"].as_u64(), cached().len()), (Some(7), 2));
 }
 

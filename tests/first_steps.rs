@@ -45,7 +45,7 @@ fn eval_takes_the_template_that_training_takes() {
     // The answers alone are predicted, as `peft data` counts them.
     let counted = lab.ok_json(
         &[
-            &["data", "faq.csv", "--model", "model", "--json"],
+            &["data", "faq.csv", "--model", "model", "--summary"],
             &columns[..],
         ]
         .concat(),

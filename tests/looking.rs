@@ -25,7 +25,7 @@ fn rows_that_are_too_long_are_counted_and_seen() {
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    let report = lab.ok_json(&["data", "a.jsonl", "--model", "model", "--json"]);
+    let report = lab.ok_json(&["data", "a.jsonl", "--model", "model", "--summary"]);
     assert_eq!(report["too_long"], 2);
     assert_eq!(report["packed_to"], N_POSITIONS);
     // Training still stops at them, and where they are cut there are none.
@@ -109,7 +109,7 @@ fn rows_are_shown_without_a_model() {
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    let report = lab.ok_json(&["data", "train.jsonl[:2]", "--json"]);
+    let report = lab.ok_json(&["data", "train.jsonl[:2]", "--summary"]);
     assert_eq!(
         (&report["rows"], &report["columns"]),
         (&json!(2), &json!(["text"]))
@@ -153,7 +153,7 @@ fn a_folder_of_splits_is_read() {
     lab.write("set/valid.jsonl", row(TEXTS[0]).repeat(2));
     lab.write("set/test.jsonl", row(TEXTS[1]).repeat(3));
     let examples = |spec: &str| {
-        let report = lab.ok_json(&["data", spec, "--model", "model", "--json"]);
+        let report = lab.ok_json(&["data", spec, "--model", "model", "--summary"]);
         report["examples"].as_u64().unwrap()
     };
     for (spec, rows) in [

@@ -6,6 +6,7 @@ mod bad_input;
 mod batched;
 mod best_model;
 mod bottleneck;
+mod chat_rows;
 mod checkpointing;
 mod common;
 mod conformance;

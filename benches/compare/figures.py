@@ -217,7 +217,7 @@ class Bench:
         cache = lab.work / "token-cache"
         shutil.rmtree(cache, ignore_errors=True)
         environment = lab.environment | {"RAYON_NUM_THREADS": str(threads), "BURN_PEFT_CACHE": str(cache)}
-        done = lab.run([lab.peft, "data", rows, "--tokenizer", self.place.weights(), "--json"], environment)
+        done = lab.run([lab.peft, "data", rows, "--tokenizer", self.place.weights(), "--summary"], environment)
         found = done.json()
         return {"rows": found["examples"], "tokens": found["tokens"], "tokens_per_second": found["tokens"] / done.seconds}
 

@@ -2,7 +2,9 @@
 
 use crate::error::{DataError, Result, SettingProblem};
 use crate::tokens::example::Limits;
+use crate::tokens::train_on::TrainOn;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// How a plain text file becomes rows; named as in Hugging Face `datasets`.
@@ -67,10 +69,16 @@ pub struct DataConfig {
     /// How a plain text file becomes rows.
     #[serde(default)]
     pub sample_by: SampleBy,
-    /// Whether a prompt's own tokens, and in a chat all but the assistant's, are left out of the
-    /// loss.
-    #[serde(default = "yes")]
-    pub completion_only_loss: bool,
+    /// What is learnt of a row: its answers (unless set), the last of them, or all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_on: Option<TrainOn>,
+    /// The same in TRL's words: false is `train_on = "all"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_only_loss: Option<bool>,
+    /// What the chat template is given beside the messages, such as `enable_thinking = false`; what
+    /// a row says itself goes before it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// Where tokenised rows are kept; [`default_cache_dir`](crate::default_cache_dir) unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_dir: Option<PathBuf>,
@@ -89,10 +97,6 @@ fn whole_or_share<S: Serializer>(
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl DataConfig {
     /// The defaults for a file: what `peft eval --data FILE` uses.
     pub fn new(train: impl Into<String>) -> Self {
@@ -108,9 +112,18 @@ impl DataConfig {
             template: None,
             completion_field: None,
             sample_by: SampleBy::Line,
-            completion_only_loss: true,
+            train_on: None,
+            completion_only_loss: None,
+            chat_template_kwargs: Map::new(),
             cache_dir: None,
         }
+    }
+
+    /// What is learnt of a row, by either of the two keys that say it.
+    pub fn learnt(&self) -> TrainOn {
+        let all = self.completion_only_loss == Some(false);
+        let implied = if all { TrainOn::All } else { TrainOn::Answers };
+        self.train_on.unwrap_or(implied)
     }
 
     /// Checks the numbers, against the model's limits where they depend on them.
@@ -144,6 +157,11 @@ impl DataConfig {
                 return bad("validation_split", SettingProblem::Split(split));
             }
         }
+        if let (Some(train_on), Some(only)) = (self.train_on, self.completion_only_loss)
+            && only == (train_on == TrainOn::All)
+        {
+            return bad("train_on", SettingProblem::Contradicts { train_on, only });
+        }
         for (other, is_set) in [
             ("template", self.template.is_some()),
             ("completion_field", self.completion_field.is_some()),
@@ -166,7 +184,7 @@ mod tests {
             toml::from_str("train = 'a.jsonl[:5]'\nmax_length = 64\nvalidation_split = 20")
                 .unwrap();
         assert_eq!(config.validation_split, Some(20.0));
-        assert!(config.completion_only_loss);
+        assert_eq!(config.learnt(), TrainOn::Answers);
         let again: DataConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
         let written = toml::to_string(&config).unwrap();
@@ -213,6 +231,20 @@ mod tests {
                 error(&|c| c.pad_to_multiple_of = Some(0)),
             ),
             ("max_samples", error(&|c| c.max_samples = Some(0))),
+            (
+                "train_on",
+                error(&|c| {
+                    c.train_on = Some(TrainOn::LastAnswer);
+                    c.completion_only_loss = Some(false);
+                }),
+            ),
+            (
+                "train_on",
+                error(&|c| {
+                    c.train_on = Some(TrainOn::All);
+                    c.completion_only_loss = Some(true);
+                }),
+            ),
         ] {
             assert!(message.starts_with(&format!("data.{key} is ")), "{message}");
         }

@@ -66,4 +66,6 @@ pub use tokens::cache::default_cache_dir;
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;
+pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::task::{Encoder, Labelled, Task};
+pub use tokens::train_on::TrainOn;

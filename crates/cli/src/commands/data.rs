@@ -15,17 +15,23 @@ use crate::loading::{
 };
 use crate::output::{coloured, counted, say, say_json};
 
+mod rows;
 mod text;
 
 const EXAMPLE: &str = "\
 Examples:
   peft data reviews.jsonl
   peft data reviews.jsonl --model gpt2
-  peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --json
+  peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --summary
+  peft data chats.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --json
 
 Shows what was detected, how long the examples are, how much of each batch would be padding, and
 three examples, with what is trained on between [ and ] (in colour on a terminal, unless NO_COLOR is set). With neither
-model nor tokenizer lengths are in characters.";
+model nor tokenizer lengths are in characters.
+
+--json prints every row as training sees it, an object a line: row, text (as rendered, with special
+tokens), input_ids and labels (-100 where nothing is learnt), or skipped, which says why nothing of the
+row is learnt; truncated where tokens were cut off.";
 
 /// Bars of the histogram, and columns of the longest.
 const BARS: usize = 10;
@@ -48,9 +54,12 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     rows: RowArgs,
-    /// Print one JSON object
+    /// Print a JSON object for each row: text, input_ids and labels, or why it is skipped
     #[arg(long)]
     json: bool,
+    /// Print what is shown as one JSON object
+    #[arg(long, conflicts_with = "json")]
+    summary: bool,
 }
 
 /// Runs `peft data`.
@@ -59,10 +68,13 @@ pub fn run(args: Args) -> Result<()> {
     let config = args.rows.config(&args.file);
     warn_of_template(&config);
     let file = &args.file;
+    if args.json {
+        return rows::print(file, &config, tokenizer.as_ref(), limits);
+    }
     if tokenizer.is_none()
         && let Some(seen) = Overview::read(file, &config, &find_data)?
     {
-        return match args.json {
+        return match args.summary {
             true => say_json(&text::json(&seen)),
             false => text::show(&seen).and_then(|()| show_splits(file)),
         };
@@ -106,7 +118,7 @@ pub fn run(args: Args) -> Result<()> {
         batch_size: args.rows.batch_size,
         tokenizer: tokenizer.as_ref(),
     };
-    match args.json {
+    match args.summary {
         true => say_json(&report.json()?),
         false => report.show().and_then(|()| show_splits(file)),
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use burn_peft_data::{DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, folder_and_split};
+use burn_peft_data::{DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, TrainOn, folder_and_split};
 use burn_peft_models::hub;
 
 /// Where rows can come from and what they can be, for the end of a help.
@@ -41,6 +41,10 @@ pub struct RowArgs {
     /// The column of the completion (data.completion_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub completion_field: Option<String>,
+    /// What is learnt of a row: answers, last_answer or all (data.train_on in a training file)
+    /// [default: answers]
+    #[arg(long, value_name = "WHAT")]
+    pub train_on: Option<TrainOn>,
     /// Rows of one batch
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
@@ -54,6 +58,7 @@ impl RowArgs {
             text_field: self.text_field.clone(),
             template: self.template.clone(),
             completion_field: self.completion_field.clone(),
+            train_on: self.train_on,
             ..DataConfig::new(data)
         }
     }

@@ -66,6 +66,9 @@ pub enum RowProblem {
         /// What is wrong with it.
         error: String,
     },
+    /// A column of names and values holds something else.
+    #[error("has something else than an object in `{0}`")]
+    NoMapping(String),
     /// Earlier turns are no pairs.
     #[error("has something else than a list of pairs [user, assistant] in `history`")]
     History,

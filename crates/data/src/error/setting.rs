@@ -1,6 +1,7 @@
 //! Which settings of the `[data]` table cannot be, and why a file gives nothing to train on.
 
 use crate::tokens::example::Limits;
+use crate::tokens::train_on::TrainOn;
 
 /// What is wrong with a setting, to be read after its key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -25,6 +26,17 @@ pub enum SettingProblem {
     /// Two settings that exclude each other.
     #[error("and data.{0} are both set; keep one of them")]
     Both(&'static str),
+    /// Two settings say what is learnt, and not the same.
+    #[error(
+        "is \"{train_on}\" and data.completion_only_loss is {only}, which says something else; keep \
+         one of them"
+    )]
+    Contradicts {
+        /// What the one says.
+        train_on: TrainOn,
+        /// And the other.
+        only: bool,
+    },
     /// A split that is neither a share nor a number.
     #[error("is {0}; give a share between 0 and 1, or a number of rows")]
     Split(f64),

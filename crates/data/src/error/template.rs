@@ -93,7 +93,7 @@ pub enum TemplateProblem {
     #[error(
         "is a chat in which message {0} changes the text of those before it, so that nobody knows \
          what the assistant said: mark that in the chat template with {{% generation %}}, or learn \
-         all with completion_only_loss = false"
+         all with data.train_on = \"all\""
     )]
     MessageChangesOthers(usize),
     /// What the assistant says lies in what the assistant says.

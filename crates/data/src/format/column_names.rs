@@ -2,8 +2,29 @@
 
 /// Columns of a chat.
 pub(crate) const CHATS: [&str; 2] = ["messages", "conversations"];
-/// Columns that a chat template may ask for beside the messages.
-pub(crate) const EXTRAS: [&str; 2] = ["tools", "documents"];
+/// Columns that a chat template may ask for beside the messages: lists, what it is told of
+/// reasoning, and an object of more.
+pub(crate) const EXTRAS: [&str; 8] = [
+    TOOLS[0],
+    TOOLS[1],
+    "documents",
+    FLAGS[0],
+    FLAGS[1],
+    FLAGS[2],
+    FLAGS[3],
+    KWARGS,
+];
+/// Columns of tools, the newer name first.
+pub(crate) const TOOLS: [&str; 2] = ["tools", "functions"];
+/// Columns that go to the chat template as they are.
+pub(crate) const FLAGS: [&str; 4] = [
+    "enable_thinking",
+    "preserve_thinking",
+    "clear_thinking",
+    "reasoning_effort",
+];
+/// A column of whatever else goes there.
+pub(crate) const KWARGS: &str = "chat_template_kwargs";
 /// Columns that complete a prompt, the better known first.
 pub(crate) const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
 /// Columns that are often a prompt, but not by any custom how it is put before its completion.
@@ -51,9 +72,7 @@ const MEANT: &[&str] = &[
     "attention_mask",
     "audio",
     "audios",
-    "chat_template_kwargs",
     "chosen_response",
-    "functions",
     "history",
     "image",
     "images",

@@ -20,6 +20,8 @@ pub(crate) enum Note {
     ToolTurn(String),
     /// A weight is neither 0 nor 1.
     Weight(String),
+    /// The chat template has no words for it.
+    Unsaid(String),
 }
 
 impl Shape {
@@ -194,7 +196,13 @@ pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
     let weights = weights.map(|names| {
         format!("{names} is neither 0 nor 1, and taken as 1: rows and messages are learnt or not")
     });
-    [left_out, roles, turns, weights]
+    let unsaid = list(&|note| match note {
+        Note::Unsaid(name) => Some(name),
+        _ => None,
+    });
+    let unsaid =
+        unsaid.map(|names| format!("{names} left out: the chat template says nothing of it"));
+    [left_out, roles, turns, weights, unsaid]
         .into_iter()
         .flatten()
         .collect()
@@ -218,7 +226,8 @@ fn as_number(value: &Value) -> Option<f64> {
     }
 }
 
-fn as_bool(value: &Value) -> Option<bool> {
+/// What true or false says, which in CSV is text.
+pub(crate) fn as_bool(value: &Value) -> Option<bool> {
     match value {
         Value::String(text) => text.trim().to_lowercase().parse().ok(),
         value => value.as_bool(),

@@ -220,7 +220,7 @@ fn columns_that_mean_something_are_used_or_named() {
         (
             json!({"messages": [{"role": "system", "content": "b"}], "system": "other",
                 "chat_template_kwargs": {"a": 1}}),
-            "`chat_template_kwargs`, `system` left out",
+            "`system` left out",
         ),
         (
             json!({"messages": [{"role": "assistant", "content": "b", "train_detail": [1], "mask": 1}]}),

@@ -1,8 +1,10 @@
 //! A row's messages, as the many tools that write such files name their parts.
 
 use super::chat::Chat;
-use super::column_names::EXTRAS;
-use super::{SYSTEM, as_flag, first_text};
+use super::column_names::{FLAGS, KWARGS, TOOLS};
+use super::speech::SPEAKER;
+use super::tools::{set_calls, tools};
+use super::{SYSTEM, as_bool, as_flag, first_text};
 use crate::error::RowProblem;
 use serde_json::{Map, Value, json};
 use std::result::Result;
@@ -73,14 +75,7 @@ impl Chat {
             chat.messages.insert(0, message);
             chat.given += usize::from(given > 0);
         }
-        for name in EXTRAS {
-            if let Some(value) = row
-                .get(name)
-                .and_then(|value| listed(value, name).transpose())
-            {
-                chat.extras.insert(name.into(), value?);
-            }
-        }
+        chat.extras = extras(row)?;
         Ok(chat)
     }
 
@@ -141,6 +136,37 @@ pub(crate) fn tool_turns<'a>(
     speakers.filter(|speaker| TOOL_CALLS.contains(speaker) || TOOL_ANSWERS.contains(speaker))
 }
 
+/// What a row says for its template beside the messages.
+fn extras(row: &Map<String, Value>) -> Result<Map<String, Value>, RowProblem> {
+    let mut extras = Map::new();
+    let read = |name: &str| row.get(name).map_or(Ok(None), |value| listed(value, name));
+    for name in TOOLS {
+        if let Some(value) = read(name)? {
+            extras.entry("tools").or_insert(tools(value));
+        }
+    }
+    if let Some(value) = read("documents")? {
+        extras.insert("documents".into(), value);
+    }
+    for name in FLAGS {
+        if let Some(value) = row.get(name).filter(|value| !is_nothing(value)) {
+            // A CSV file has them as text, in which false would be true.
+            let flag = as_bool(value).map(Value::from);
+            extras.insert(name.into(), flag.unwrap_or_else(|| value.clone()));
+        }
+    }
+    match read(KWARGS)? {
+        None => {}
+        Some(Value::Object(more)) => {
+            for (name, value) in more.into_iter().filter(|(_, value)| !value.is_null()) {
+                extras.entry(name).or_insert(value);
+            }
+        }
+        Some(_) => return Err(RowProblem::NoMapping(KWARGS.into())),
+    }
+    Ok(extras)
+}
+
 /// The messages of a column: a list, also as JSON in text; or where one `role` speaks in it, one
 /// message or its text.
 fn messages(
@@ -171,7 +197,16 @@ fn messages(
         })?;
         flat(known, column)
     };
-    list.iter().map(message).collect()
+    let mut messages: Vec<Map<String, Value>> =
+        list.iter().map(message).collect::<Result<_, _>>()?;
+    let is_older = messages.iter_mut().map(set_calls).fold(false, |a, b| a | b);
+    for message in &mut messages {
+        // What answers OpenAI's older calls.
+        if is_older && message["role"] == "function" {
+            message.insert("role".into(), "tool".into());
+        }
+    }
+    Ok(messages.into_iter().map(Value::from).collect())
 }
 
 /// A message with a role, by the name that templates have for it.
@@ -179,13 +214,16 @@ fn normal(message: &Map<String, Value>) -> Option<Map<String, Value>> {
     let text = |key: &str| message.get(key).and_then(Value::as_str);
     let speaker = text("role").or_else(|| text("from"))?;
     let mut known = Map::from_iter([("role".to_owned(), role(speaker).into())]);
+    if TOOL_CALLS.contains(&speaker.to_lowercase().as_str()) {
+        known.insert(SPEAKER.into(), speaker.into());
+    }
     let content = message.get("content").or_else(|| message.get("value"));
     if text("role").is_none() || content.is_some() {
         known.insert("content".into(), content?.clone());
     }
     let others = message
         .iter()
-        .filter(|(key, _)| *key != "from" && *key != "value");
+        .filter(|(key, value)| *key != "from" && *key != "value" && !value.is_null());
     for (key, value) in others {
         known.entry(key).or_insert_with(|| value.clone());
     }
@@ -212,7 +250,7 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The message with its content as one text, where that is a list of parts.
-fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, RowProblem> {
+fn flat(mut message: Map<String, Value>, column: &str) -> Result<Map<String, Value>, RowProblem> {
     let says_more = |key: &str| message.get(key).is_some_and(|more| !is_nothing(more));
     match message.get("content") {
         Some(Value::Null) if MORE.iter().any(|key| says_more(key)) => {
@@ -227,14 +265,14 @@ fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, RowProbl
         _ => {}
     }
     if let Some(Value::Array(parts)) = message.get("content") {
-        let mut content = String::new();
+        let (mut content, mut reasoning) = (String::new(), String::new());
         for part in parts {
-            let text = part.get("text").or_else(|| part.get("value"));
-            match (
-                text.unwrap_or(part),
-                part.get("type").and_then(Value::as_str),
-            ) {
+            let kind = part.get("type").and_then(Value::as_str);
+            let keys = ["text", "value"].into_iter().chain(kind);
+            let text = keys.filter_map(|key| part.get(key)).next();
+            match (text.unwrap_or(part), kind) {
                 (Value::String(text), None | Some("text")) => content += text,
+                (Value::String(text), Some("thinking" | "reasoning")) => reasoning += text,
                 (_, kind) => {
                     return Err(RowProblem::Part {
                         kind: kind.unwrap_or("unknown").into(),
@@ -244,8 +282,11 @@ fn flat(mut message: Map<String, Value>, column: &str) -> Result<Value, RowProbl
             }
         }
         message.insert("content".into(), content.into());
+        if !reasoning.is_empty() {
+            message.insert("reasoning_content".into(), reasoning.into());
+        }
     }
-    Ok(message.into())
+    Ok(message)
 }
 
 /// What a template may ask for, which some files hold as JSON in text; none where that is empty.

@@ -14,17 +14,22 @@ pub(crate) mod overview;
 mod prompt;
 mod row;
 mod shape;
+mod speech;
 pub(crate) mod suggest;
+mod tags;
 mod template;
 mod tokens;
+mod tools;
 
 pub use chat::Chat;
 pub(crate) use column_names::SYSTEM;
-pub(crate) use columns::{Note, as_flag, describe, is_masked, left_out, notes};
+pub(crate) use columns::{Note, as_bool, as_flag, describe, is_masked, left_out, notes};
 pub(crate) use prompt::first_text;
 pub use prompt::instruction_prompt;
 pub use row::Row;
 pub(crate) use shape::{is_row, question_and_answer};
+pub(crate) use speech::{REASONING, Speech};
+pub(crate) use tags::calls_in_tags;
 pub use template::example_prompt;
 use template::fill;
 
@@ -178,3 +183,5 @@ pub(crate) fn no_time(units: i64) -> Value {
 mod columns_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tools_tests;

@@ -2,10 +2,10 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result};
-use crate::format::Row;
-use crate::format::{Content, Shape};
+use crate::format::{Chat, Content, Row, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Source};
+use crate::tokens::train_on::TrainOn;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ impl Overview {
         for (index, row) in rows()?.enumerate() {
             if shown.contains(&index) {
                 let row = row?;
-                samples.push((row.number, pieces(&content(&row)?, config)));
+                samples.push((row.number, pieces(content(&row)?, config)));
             }
         }
         Ok(Some(Self {
@@ -80,9 +80,12 @@ impl Overview {
 pub type Piece = (String, bool);
 
 /// A row as text; before each message of a chat stands its role.
-fn pieces(content: &Content, config: &DataConfig) -> Vec<Piece> {
-    let all = !config.completion_only_loss;
-    match content {
+fn pieces(mut content: Content, config: &DataConfig) -> Vec<Piece> {
+    let all = config.learnt() == TrainOn::All;
+    if let Content::Chat(chat) = &mut content {
+        chat.prepare(config.learnt(), &config.chat_template_kwargs);
+    }
+    match &content {
         Content::Text(text) => vec![(text.clone(), true)],
         Content::Prompted { prompt, completion } => {
             vec![(prompt.clone(), all), (completion.clone(), true)]
@@ -91,7 +94,7 @@ fn pieces(content: &Content, config: &DataConfig) -> Vec<Piece> {
             let messages = chat.messages.iter().enumerate();
             let pieces = messages.flat_map(|(index, message)| {
                 let (role, text) = said(message);
-                let learnt = all || (role == "assistant" && index >= chat.given);
+                let learnt = all || (index >= chat.given && Chat::is_learnt(message));
                 let label = if index == 0 { "" } else { "\n" };
                 [(format!("{label}{role}: "), false), (text, learnt)]
             });

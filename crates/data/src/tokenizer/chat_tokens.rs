@@ -38,7 +38,8 @@ impl Tokenizer {
         self.encode_continuation(&text)
     }
 
-    fn rendered(
+    /// Messages as text, with what else a template may ask for.
+    pub(crate) fn rendered(
         &self,
         messages: &[Value],
         extras: &Map<String, Value>,

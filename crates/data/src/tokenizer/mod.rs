@@ -1,6 +1,7 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
 use crate::error::{DataError, Result, TokenizerProblem};
+use crate::format::Speech;
 use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::declared::Declared;
 use crate::tokens::cache::Key;
@@ -8,6 +9,7 @@ use burn_peft_files::{atomic, read_text};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use tokenizers::Tokenizer as Inner;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
@@ -17,6 +19,7 @@ mod build;
 pub(crate) mod chat;
 mod chat_tokens;
 mod declared;
+mod speech;
 pub(crate) mod stream;
 
 mod ids;
@@ -34,6 +37,8 @@ pub struct Tokenizer {
     splits_special_tokens: bool,
     /// Its chat template, or what is wrong with it: of no matter until a chat comes.
     chat: std::result::Result<ChatTemplate, TokenizerProblem>,
+    /// What the template has words for, once that was asked.
+    speech: OnceLock<Speech>,
 }
 
 impl Tokenizer {
@@ -122,6 +127,7 @@ impl Tokenizer {
             eos,
             splits_special_tokens: false,
             chat: Err(TokenizerProblem::NoTemplate),
+            speech: OnceLock::new(),
         })
     }
 
@@ -179,6 +185,29 @@ impl Tokenizer {
             .to_vec())
     }
 
+    /// A text with the special tokens around it, as the vocabulary spells them: those that this
+    /// tokenizer puts there, and the end of a sequence behind them.
+    pub(crate) fn with_special_tokens(&self, text: &str) -> Result<String> {
+        let encoding = self.inner.encode_fast(text, true);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        let (ids, added) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let is_added = |mask: &&u32| **mask == 1;
+        let before = added.iter().take_while(is_added).count();
+        let behind = added[before..].iter().rev().take_while(is_added).count();
+        let spell = |ids: &[u32]| -> String {
+            let tokens = ids.iter().filter_map(|&id| self.id_to_token(id));
+            tokens.collect()
+        };
+        let eos = self.eos.filter(|eos| ids.last() != Some(eos));
+        Ok([
+            &spell(&ids[..before]),
+            text,
+            &spell(&ids[ids.len() - behind..]),
+            &spell(&eos.into_iter().collect::<Vec<_>>()),
+        ]
+        .concat())
+    }
+
     /// The text of token ids, special tokens included. An id beyond the vocabulary has no text.
     ///
     /// # Errors
@@ -218,6 +247,12 @@ impl Tokenizer {
     /// The chat template, or why there is none.
     pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, TokenizerProblem> {
         self.chat.as_ref().map_err(Clone::clone)
+    }
+
+    /// What the chat template has words for, where there is one.
+    pub(crate) fn speech(&self) -> Option<&Speech> {
+        let template = self.chat.as_ref().ok()?;
+        Some(self.speech.get_or_init(|| template.speech()))
     }
 
     /// Token ids of a text that has its special tokens already, and the bytes each is made of.

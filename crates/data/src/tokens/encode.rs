@@ -1,11 +1,13 @@
 //! From a row of a file to examples.
 
 use crate::error::{DataError, Result};
-use crate::format::{Note, Row, Shape, is_masked, notes};
+use crate::format::{Content, Note, Row, Shape, is_masked, notes};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;
 use crate::tokens::task::{Encoder, Labelled, Task};
+use crate::tokens::train_on::TrainOn;
+use serde_json::{Map, Value};
 
 /// Turns rows of one file into examples.
 pub(crate) struct RowEncoder<'a> {
@@ -14,9 +16,20 @@ pub(crate) struct RowEncoder<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     pub limits: Limits,
     pub max_length: Option<usize>,
-    pub completion_only_loss: bool,
+    pub train_on: TrainOn,
+    /// What a chat template is given beside the messages.
+    pub kwargs: &'a Map<String, Value>,
     /// Cut a text into windows, not off.
     pub document: bool,
+}
+
+/// What one row holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub content: Content,
+    pub notes: Vec<Note>,
+    /// Why it is left out, where that is known before it is tokens.
+    pub dropped: Option<Dropped>,
 }
 
 /// What one row became.
@@ -33,23 +46,50 @@ pub(crate) struct Encoded {
 impl RowEncoder<'_> {
     /// The examples of a row, `place` being how errors call it.
     pub fn encode(&self, row: &Row, place: &str) -> Result<Encoded> {
-        let content = self.shape.read(row, place)?;
-        let notes = notes(self.shape, &row.columns, &content);
+        self.encode_content(row.number, self.read(row, place)?, place)
+    }
+
+    /// What a row holds, in the words of the tokenizer's chat template.
+    pub fn read(&self, row: &Row, place: &str) -> Result<Held> {
+        let mut content = self.shape.read(row, place)?;
+        let mut notes = notes(self.shape, &row.columns, &content);
+        let mut dropped = is_masked(self.shape, &row.columns).then_some(Dropped::Masked);
+        if let Content::Chat(chat) = &mut content {
+            chat.prepare(self.train_on, self.kwargs);
+            if !chat.is_plain()
+                && let Some(speech) = self.tokenizer.and_then(Tokenizer::speech)
+            {
+                notes.extend(chat.fit(speech));
+                if !speech.calls && chat.learns_calls() {
+                    dropped.get_or_insert(Dropped::Calls);
+                }
+            }
+        }
+        Ok(Held {
+            content,
+            notes,
+            dropped,
+        })
+    }
+
+    /// The examples of what a row holds.
+    pub fn encode_content(&self, row: usize, held: Held, place: &str) -> Result<Encoded> {
+        let Held {
+            content,
+            notes,
+            dropped,
+        } = held;
         let mut encoded = Encoded {
             notes,
+            dropped,
             ..Encoded::default()
         };
-        if is_masked(self.shape, &row.columns) {
-            encoded.dropped = Some(Dropped::Masked);
+        if dropped.is_some() {
             return Ok(encoded);
         }
-        let encoder = Encoder {
-            tokenizer: self.tokenizer,
-            completion_only_loss: self.completion_only_loss,
-            place,
-        };
-        for labelled in self.task.encode(content, &encoder)? {
-            self.add(labelled, row.number, place, &mut encoded)?;
+        let unlearnt = Dropped::unlearnt(&content, self.train_on);
+        for labelled in self.task.encode(content, &self.encoder(place))? {
+            self.add(labelled, unlearnt, row, place, &mut encoded)?;
         }
         if encoded.dropped.is_some() {
             // The examples of a row stay together, and what was dropped is not counted as cut too.
@@ -59,10 +99,20 @@ impl RowEncoder<'_> {
         Ok(encoded)
     }
 
+    /// What a task makes tokens with.
+    pub fn encoder<'b>(&'b self, place: &'b str) -> Encoder<'b> {
+        Encoder {
+            tokenizer: self.tokenizer,
+            train_on: self.train_on,
+            place,
+        }
+    }
+
     /// Adds an example, cut to what the model can take.
     fn add(
         &self,
         labelled: Labelled,
+        unlearnt: Dropped,
         row: usize,
         place: &str,
         encoded: &mut Encoded,
@@ -82,7 +132,7 @@ impl RowEncoder<'_> {
         }
         let dropped = match (input_ids.len(), self.task.supervised(&labels)) {
             (0 | 1, 0) => Dropped::Short,
-            (_, 0) => Dropped::Unlearnt,
+            (_, 0) => unlearnt,
             _ => Dropped::Cut,
         };
         let max = self.max_length.unwrap_or(self.limits.default_length());
@@ -135,7 +185,7 @@ mod tests {
     use crate::tokenizer::bpe::tiny;
     use crate::tokens::example::IGNORE_INDEX;
     use crate::tokens::lm::Lm;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn encode(row: Value, change: impl FnOnce(&mut RowEncoder)) -> Result<Vec<Example>> {
         let columns = row.as_object().cloned().unwrap();
@@ -157,7 +207,8 @@ mod tests {
                 vocab_size: 270,
             },
             max_length: None,
-            completion_only_loss: true,
+            train_on: TrainOn::Answers,
+            kwargs: &Map::new(),
             document: false,
         };
         change(&mut encoder);
@@ -198,7 +249,7 @@ mod tests {
                 .all(|&label| label == IGNORE_INDEX)
         );
         assert!(example.labels[given..].iter().all(|&label| label >= 0));
-        let example = encode(row, |e| e.completion_only_loss = false)
+        let example = encode(row, |e| e.train_on = TrainOn::All)
             .unwrap()
             .remove(0);
         assert!(example.labels.iter().all(|&label| label >= 0));

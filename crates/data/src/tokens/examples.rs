@@ -33,6 +33,8 @@ pub struct Examples {
     /// What was cut and dropped: how many rows, and by which setting, in words; also what rows
     /// are packed to, where no setting says it.
     pub left_out: Vec<String>,
+    /// What was said of rows that give no example, where those are more than a tenth.
+    pub warning: Option<String>,
     /// What batches are padded with: the tokenizer's end of sequence, else 0.
     pub pad_id: u32,
     /// What the width of a batch is rounded up to.
@@ -77,6 +79,7 @@ impl Examples {
             skipped: 0,
             truncated: 0,
             left_out: Vec::new(),
+            warning: None,
             pad_id: 0,
             pad_to_multiple_of: None,
             cache_file: None,
@@ -131,7 +134,7 @@ impl Examples {
         let tokens = tokenize.tokens(spec, part)?;
         let mut examples = Self::from_store(&tokens.file, tokens.shape, tokens.store);
         (examples.skipped, examples.truncated) = (tokens.skipped, tokens.truncated);
-        examples.left_out = tokens.left_out;
+        (examples.left_out, examples.warning) = (tokens.left_out, tokens.warning);
         examples.cache_file = Some(tokens.cache_file);
         let (config, limits) = (tokenize.config, tokenize.limits);
         let eos = tokenize.tokenizer.and_then(Tokenizer::eos_id);

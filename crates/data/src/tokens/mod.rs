@@ -7,6 +7,8 @@ pub(crate) mod examples;
 pub(crate) mod lm;
 pub(crate) mod pipeline;
 pub(crate) mod rows;
+pub(crate) mod seen;
 pub(crate) mod store;
 pub(crate) mod task;
 pub(crate) mod tokenize;
+pub(crate) mod train_on;

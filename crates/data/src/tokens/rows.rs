@@ -1,18 +1,73 @@
 //! How many rows were cut or dropped, and by what.
 
+use crate::format::{Chat, Content};
+use crate::tokens::train_on::TrainOn;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Why a row gives no example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Dropped {
-    /// By a weight of 0, or `label` false.
-    Masked,
-    /// Fewer than 2 tokens.
-    Short,
-    /// No token of it is to be learnt.
-    Unlearnt,
     /// All that is to be learnt lies behind `max_length`.
     Cut,
+    /// Fewer than 2 tokens.
+    Short,
+    /// A chat in which the assistant says nothing.
+    NoAnswer,
+    /// A chat whose answers are all left out by their own word.
+    Weights,
+    /// Tokens whose labels and masks leave nothing.
+    Labels,
+    /// An answer calls a tool, and the chat template does not say so.
+    Calls,
+    /// No token of it is to be learnt.
+    Unlearnt,
+    /// By a weight of 0, or `label` false.
+    Masked,
+}
+
+impl Dropped {
+    /// Why nothing may be learnt of a row that has tokens enough.
+    pub fn unlearnt(content: &Content, train_on: TrainOn) -> Self {
+        match content {
+            Content::Chat(chat) if train_on != TrainOn::All => {
+                let mut answers = chat.answers().peekable();
+                if answers.peek().is_none() {
+                    Self::NoAnswer
+                } else if answers.all(|(_, answer)| Chat::is_masked(answer)) {
+                    Self::Weights
+                } else {
+                    Self::Unlearnt
+                }
+            }
+            Content::Tokens { .. } => Self::Labels,
+            _ => Self::Unlearnt,
+        }
+    }
+
+    /// The same in words; `cut_by` is the length that rows are cut to.
+    pub fn describe(self, cut_by: &str) -> String {
+        match self {
+            Self::Cut => format!("what is learnt of them lies behind data.max_length{cut_by}"),
+            Self::Short => "fewer than 2 tokens".into(),
+            Self::NoAnswer => {
+                "no message that is to be learnt is the assistant's; data.train_on = \
+                               \"all\" learns every message"
+                    .into()
+            }
+            Self::Weights => {
+                "the weight of every answer is 0, or its train, training, … false".into()
+            }
+            Self::Labels => "all their labels are -100, or their masks 0".into(),
+            Self::Calls => {
+                "their answers call tools, and the chat template leaves `tool_calls` out; use the \
+                            tokenizer of a model that calls tools"
+                    .into()
+            }
+            Self::Unlearnt => "nothing to learn in them: what answers is empty".into(),
+            Self::Masked => "their weight is 0 or their label false".into(),
+        }
+    }
 }
 
 /// How many rows there were, and what became of them.
@@ -20,66 +75,92 @@ pub(crate) enum Dropped {
 pub(crate) struct RowCounts {
     pub total: usize,
     pub truncated: usize,
-    masked: usize,
-    short: usize,
-    unlearnt: usize,
-    cut: usize,
+    dropped: BTreeMap<Dropped, usize>,
 }
 
 impl RowCounts {
     pub fn add(&mut self, dropped: Option<Dropped>, truncated: bool) {
         self.total += 1;
         self.truncated += usize::from(truncated);
-        match dropped {
-            None => {}
-            Some(Dropped::Masked) => self.masked += 1,
-            Some(Dropped::Short) => self.short += 1,
-            Some(Dropped::Unlearnt) => self.unlearnt += 1,
-            Some(Dropped::Cut) => self.cut += 1,
+        if let Some(why) = dropped {
+            *self.dropped.entry(why).or_default() += 1;
         }
     }
 
     /// Rows that gave no example.
     pub fn skipped(&self) -> usize {
-        self.masked + self.short + self.unlearnt + self.cut
+        self.dropped.values().sum()
     }
 
-    /// What was left out, in words, each with the setting that did it.
-    /// `default_length` is what rows are cut to where no setting does it.
-    pub fn describe(
-        &self,
-        max_length: Option<usize>,
-        default_length: usize,
-        max_samples: Option<usize>,
-    ) -> Vec<String> {
-        let cut_by = match max_length {
-            Some(max) => format!(" = {max}"),
-            None => format!(" = {default_length}, its default here"),
-        };
-        let lines = [
-            (self.truncated, format!("cut to data.max_length{cut_by}")),
-            (
-                self.cut,
-                format!("dropped: what is learnt of them lies behind data.max_length{cut_by}"),
-            ),
-            (self.short, "dropped: fewer than 2 tokens".into()),
-            (
-                self.unlearnt,
-                "dropped: nothing to learn in them, as data.completion_only_loss and the rows' own \
-                 labels and weights have it"
-                    .into(),
-            ),
-            (self.masked, "dropped: their weight is 0 or their label false".into()),
-        ];
-        let lines = lines.into_iter().filter(|(count, _)| *count > 0);
-        let mut lines: Vec<String> = lines
-            .map(|(count, what)| format!("{count} of {} rows {what}", self.total))
-            .collect();
-        if let Some(max) = max_samples.filter(|max| *max == self.total) {
+    /// What was left out, in words, each with the setting that did it. `cut_by` is the length that
+    /// rows are cut to; see [`cut_by`].
+    pub fn describe(&self, cut_by: &str, max_samples: Option<usize>) -> Vec<String> {
+        let total = self.total;
+        let mut lines = Vec::new();
+        if self.truncated > 0 {
+            let cut = self.truncated;
+            lines.push(format!(
+                "{cut} of {total} rows cut to data.max_length{cut_by}"
+            ));
+        }
+        lines.extend(self.describe_dropped(cut_by));
+        if let Some(max) = max_samples.filter(|max| *max == total) {
             lines.push(format!(
                 "no more than {max} rows are read: data.max_samples = {max}"
             ));
         }
         lines
+    }
+
+    fn describe_dropped(&self, cut_by: &str) -> Vec<String> {
+        let dropped = self.dropped.iter();
+        let line = |(why, count): (&Dropped, &usize)| {
+            let why = why.describe(cut_by);
+            format!("{count} of {} rows dropped: {why}", self.total)
+        };
+        dropped.map(line).collect()
+    }
+
+    /// What is to be said where more than a tenth of the rows is dropped.
+    pub fn warning(&self, cut_by: &str) -> Option<String> {
+        let skipped = self.skipped();
+        (10 * skipped > self.total).then(|| {
+            let dropped = self.describe_dropped(cut_by).join("; ");
+            format!(
+                "nothing is learnt of {skipped} of {} rows, more than a tenth: {dropped}",
+                self.total
+            )
+        })
+    }
+}
+
+/// How messages call the length that rows are cut to: the setting, or what it is without one.
+pub(crate) fn cut_by(max_length: Option<usize>, default_length: usize) -> String {
+    match max_length {
+        Some(max) => format!(" = {max}"),
+        None => format!(" = {default_length}, its default here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_tenth_is_a_warning() {
+        let mut rows = RowCounts::default();
+        (0..18).for_each(|_| rows.add(None, false));
+        rows.add(Some(Dropped::Weights), false);
+        rows.add(Some(Dropped::Cut), false);
+        assert_eq!(rows.warning(" = 8"), None);
+        rows.add(Some(Dropped::Cut), false);
+        assert_eq!(
+            rows.warning(" = 8").unwrap(),
+            "nothing is learnt of 3 of 21 rows, more than a tenth: 2 of 21 rows dropped: what is \
+             learnt of them lies behind data.max_length = 8; 1 of 21 rows dropped: the weight of \
+             every answer is 0, or its train, training, … false"
+        );
+        let kept = serde_json::to_string(&rows).unwrap();
+        assert_eq!(serde_json::from_str::<RowCounts>(&kept).unwrap(), rows);
     }
 }

@@ -4,6 +4,7 @@ use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::train_on::TrainOn;
 use std::fmt::Debug;
 
 /// What an objective makes of the rows of a file. An example is tokens with a label for each; what
@@ -51,8 +52,8 @@ pub struct Labelled {
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder<'a> {
     pub(crate) tokenizer: Option<&'a Tokenizer>,
-    /// Only what answers is learnt, not what is given.
-    pub completion_only_loss: bool,
+    /// What is learnt of a row.
+    pub train_on: TrainOn,
     /// How errors call the row.
     pub place: &'a str,
 }
@@ -86,7 +87,7 @@ impl Encoder<'_> {
     pub fn prompted(&self, prompt: &str, completion: &str) -> Result<Labelled> {
         let (ids, given) = join(self.tokenizer()?, prompt, completion)?;
         let mut labelled = learnt(ids);
-        if self.completion_only_loss {
+        if self.train_on != TrainOn::All {
             labelled.labels[..given].fill(IGNORE_INDEX);
         }
         Ok(labelled)
@@ -100,7 +101,7 @@ impl Encoder<'_> {
     pub fn chat(&self, chat: &Chat) -> Result<Labelled> {
         let (ids, trained) = self.tokenizer()?.encode_chat(chat, self.place)?;
         let mut labelled = learnt(ids);
-        if self.completion_only_loss {
+        if self.train_on != TrainOn::All {
             let labels = labelled.labels.iter_mut().zip(trained);
             let given = labels.filter(|(_, trained)| !trained);
             given.for_each(|(label, _)| *label = IGNORE_INDEX);

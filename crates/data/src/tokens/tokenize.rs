@@ -2,7 +2,7 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result, SettingProblem};
-use crate::format::{Row, Shape, describe, left_out};
+use crate::format::{Note, Row, Shape, describe, left_out};
 use crate::source::part::Part;
 use crate::source::{Finder, Record, Source};
 use crate::tokenizer::Tokenizer;
@@ -10,7 +10,8 @@ use crate::tokens::cache::{Key, default_cache_dir};
 use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::Limits;
 use crate::tokens::pipeline::{Chunks, beside};
-use crate::tokens::rows::RowCounts;
+use crate::tokens::rows::{RowCounts, cut_by};
+use crate::tokens::seen::{Seen, SeenRow};
 use crate::tokens::store::{Store, StoreWriter};
 use crate::tokens::task::Task;
 use burn_peft_files::atomic::{put, temporary_file};
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that are parsed and tokenised at a time, by all cores.
 const CHUNK: usize = 2048;
+/// Rows that are shown at a time.
+const SEEN: usize = 256;
 
 /// How the rows of all files of a `[data]` table become tokens.
 #[derive(Clone, Copy)]
@@ -43,6 +46,7 @@ pub(crate) struct Tokenized {
     pub truncated: usize,
     /// What was cut and dropped, in words.
     pub left_out: Vec<String>,
+    pub warning: Option<String>,
     pub cache_file: PathBuf,
     pub store: Store,
 }
@@ -53,6 +57,14 @@ struct Meta {
     shape: Shape,
     rows: RowCounts,
     notes: Vec<String>,
+}
+
+/// What is known of a file while it is read.
+#[derive(Default)]
+struct Begun {
+    shape: Option<Shape>,
+    notes: BTreeSet<Note>,
+    rows: RowCounts,
 }
 
 impl<'a> Tokenize<'a> {
@@ -101,23 +113,29 @@ impl<'a> Tokenize<'a> {
                 self.cached(&path)?.ok_or_else(unreadable)?
             }
         };
-        for note in &meta.notes {
-            tracing::warn!("{}: {note}", source.name);
-        }
         Ok(Tokenized {
+            warning: self.warn(&source.name, &meta),
             file: source.name,
             shape: meta.shape,
             skipped: meta.rows.skipped(),
             truncated: meta.rows.truncated,
-            left_out: self.describe(&meta.rows, part.max),
+            left_out: meta.rows.describe(&self.cut_by(), part.max),
             cache_file: path,
             store,
         })
     }
 
-    fn describe(&self, rows: &RowCounts, max_samples: Option<usize>) -> Vec<String> {
-        let default_length = self.limits.default_length();
-        rows.describe(self.config.max_length, default_length, max_samples)
+    fn cut_by(&self) -> String {
+        cut_by(self.config.max_length, self.limits.default_length())
+    }
+
+    /// Says what is to be said of a file; returns what concerns rows that give no example.
+    fn warn(&self, file: &str, meta: &Meta) -> Option<String> {
+        let warning = meta.rows.warning(&self.cut_by());
+        for said in meta.notes.iter().chain(&warning) {
+            tracing::warn!("{file}: {said}");
+        }
+        warning
     }
 
     fn cached(&self, path: &Path) -> Result<Option<(Store, Meta)>> {
@@ -173,26 +191,15 @@ impl<'a> Tokenize<'a> {
             path: path.into(),
             source,
         };
-        // A file may tell its columns before it is read: then no others need be read.
-        let schema = source.schema()?;
-        let detect = |first: &_| Shape::detect(first, &source.name, self.config);
-        let mut shape = schema.as_ref().map(detect).transpose()?;
-        if let Some(shape) = &shape {
-            source.read_only(shape);
-        }
+        let mut begun = self.begin(source)?;
         let source = &*source;
         let bar = bar(source);
-        self.use_here_first();
         let mut records = Chunks::new(part.records(source, &bar)?, CHUNK);
         let mut writer = StoreWriter::new(out).map_err(cannot)?;
-        let mut meta = Meta::default();
-        let mut notes = BTreeSet::new();
-        if let (Some(shape), Some(schema)) = (&shape, &schema) {
-            notes.extend(left_out(shape, schema));
-        }
-        let mut write = |rows: Vec<Encoded>| -> Result<()> {
-            for encoded in rows {
-                meta.rows.add(encoded.dropped, encoded.truncated);
+        let Begun { shape, notes, rows } = &mut begun;
+        let mut write = |chunk: Vec<Encoded>| -> Result<()> {
+            for encoded in chunk {
+                rows.add(encoded.dropped, encoded.truncated);
                 notes.extend(encoded.notes);
                 for example in &encoded.examples {
                     let supervised = self.task.supervised(&example.labels);
@@ -203,24 +210,89 @@ impl<'a> Tokenize<'a> {
         };
         let (mut chunk, mut done) = (records.next(), Vec::new());
         while !chunk.is_empty() {
-            let encode = || self.encode(chunk, source, &mut shape);
+            let encode = || {
+                self.each(chunk, source, shape, |encoder, row, place| {
+                    encoder.encode(row, place)
+                })
+            };
             let (encoded, next) = beside(encode, || write(done).map(|()| records.next()));
+            let encoded: Result<_> = encoded?.into_iter().collect();
             (done, chunk) = (encoded?, next?);
         }
         records.finish()?;
         write(done)?;
         bar.finish_and_clear();
-        let Some(shape) = shape.filter(|_| meta.rows.total > 0) else {
+        let meta = self.end(source, begun)?;
+        writer.finish(&meta).map_err(cannot)
+    }
+
+    /// Gives the rows of a file as training sees them to `take`, some at a time, until that returns
+    /// false.
+    pub fn see(&self, spec: &str, take: &mut dyn FnMut(Vec<SeenRow>) -> bool) -> Result<()> {
+        let mut source = Source::open(spec, self.config.sample_by, self.find)?;
+        let mut begun = self.begin(&mut source)?;
+        let bar = ProgressBar::hidden();
+        let mut records = Chunks::new(Part::default().records(&source, &bar)?, SEEN);
+        loop {
+            let chunk = records.next();
+            if chunk.is_empty() {
+                break;
+            }
+            let (mut seen, mut failed) = (Vec::new(), None);
+            let rows = self.each(chunk, &source, &mut begun.shape, |encoder, row, place| {
+                encoder.see(row, place)
+            })?;
+            for row in rows {
+                match row {
+                    Ok(Seen { rows, encoded }) => {
+                        begun.rows.add(encoded.dropped, encoded.truncated);
+                        begun.notes.extend(encoded.notes);
+                        seen.extend(rows);
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            if !take(seen) {
+                return Ok(());
+            }
+            failed.map_or(Ok(()), Err)?;
+        }
+        records.finish()?;
+        let meta = self.end(&source, begun)?;
+        self.warn(&source.name, &meta);
+        Ok(())
+    }
+
+    /// What is known before the first row: a file may tell its columns, and then no others need be
+    /// read.
+    fn begin(&self, source: &mut Source) -> Result<Begun> {
+        self.use_here_first();
+        let mut begun = Begun::default();
+        if let Some(schema) = source.schema()? {
+            let shape = Shape::detect(&schema, &source.name, self.config)?;
+            source.read_only(&shape);
+            begun.notes.extend(left_out(&shape, &schema));
+            begun.shape = Some(shape);
+        }
+        Ok(begun)
+    }
+
+    /// What is kept of a file whose rows were all read.
+    fn end(&self, source: &Source, begun: Begun) -> Result<Meta> {
+        let Begun { shape, notes, rows } = begun;
+        let Some(shape) = shape.filter(|_| rows.total > 0) else {
             return Err(empty(source, EmptyProblem::Rows));
         };
-        meta.notes = describe(&notes, &shape);
-        if meta.rows.skipped() == meta.rows.total {
-            let mut problem = self.describe(&meta.rows, None);
-            problem.append(&mut meta.notes);
+        let mut notes = describe(&notes, &shape);
+        if rows.skipped() == rows.total {
+            let mut problem = rows.describe(&self.cut_by(), None);
+            problem.append(&mut notes);
             return Err(empty(source, EmptyProblem::LeftOut(problem)));
         }
-        meta.shape = shape;
-        writer.finish(&meta).map_err(cannot)
+        Ok(Meta { shape, rows, notes })
     }
 
     /// The thread that first uses a regular expression owns what it searches with, and marks every
@@ -232,13 +304,15 @@ impl<'a> Tokenize<'a> {
         }
     }
 
-    /// The rows of a chunk as tokens; the shape is the first row's. An error is the file's first.
-    fn encode(
+    /// What `job` makes of each row of a chunk; the shape is the first row's. What lies behind the
+    /// first error is not to be used.
+    fn each<T: Default + Send>(
         &self,
         chunk: Vec<Record>,
         source: &Source,
         shape: &mut Option<Shape>,
-    ) -> Result<Vec<Encoded>> {
+        job: impl Fn(&RowEncoder<'_>, &Row, &str) -> Result<T> + Sync,
+    ) -> Result<Vec<Result<T>>> {
         let mut records = chunk.into_iter();
         let first = match shape {
             Some(_) => None,
@@ -253,24 +327,23 @@ impl<'a> Tokenize<'a> {
         let Some(encoder) = shape.as_ref().map(|shape| self.encoder(shape, source)) else {
             return Ok(Vec::new());
         };
-        let encode = |row: Row| encoder.encode(&row, &source.place(row.number));
+        let job = |row: Row| job(&encoder, &row, &source.place(row.number));
         let records: Vec<Record> = records.collect();
         // Those behind one that fails are left: a chat template that runs out of its budget takes a
         // second for each.
         let failed_at = AtomicUsize::new(usize::MAX);
         let rest = records.into_par_iter().enumerate().map(|(index, record)| {
             if index > failed_at.load(Ordering::Relaxed) {
-                return Ok(Encoded::default());
+                return Ok(T::default());
             }
-            let encoded = source.parse(record).and_then(encode);
-            if encoded.is_err() {
+            let done = source.parse(record).and_then(job);
+            if done.is_err() {
                 failed_at.fetch_min(index, Ordering::Relaxed);
             }
-            encoded
+            done
         });
-        // Collected before the first error is looked for, so that it is the file's first.
-        let rest: Vec<Result<Encoded>> = rest.collect();
-        first.map(encode).into_iter().chain(rest).collect()
+        let rest: Vec<Result<T>> = rest.collect();
+        Ok(first.map(job).into_iter().chain(rest).collect())
     }
 
     fn encoder<'b>(&'b self, shape: &'b Shape, source: &Source) -> RowEncoder<'b> {
@@ -280,7 +353,8 @@ impl<'a> Tokenize<'a> {
             tokenizer: self.tokenizer,
             limits: self.limits,
             max_length: self.config.max_length,
-            completion_only_loss: self.config.completion_only_loss,
+            train_on: self.config.learnt(),
+            kwargs: &self.config.chat_template_kwargs,
             document: source.document,
         }
     }

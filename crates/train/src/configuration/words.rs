@@ -97,6 +97,11 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
+        "mask_history train_on_last_turn last_turn_only last_round",
+        "data.train_on",
+        "\"last_answer\" learns the last answer alone",
+    ),
+    (
         "pad_to_sequence_len pad_multiple",
         "data.pad_to_multiple_of",
         "",

@@ -1,0 +1,85 @@
+//! What a chat template has words for, found out by what it makes of a chat with all of it.
+
+use crate::format::{REASONING, Speech, calls_in_tags};
+use crate::tokenizer::chat::ChatTemplate;
+use serde_json::{Map, Value, json};
+
+/// A tool that is described, one that is called, and what it is called with.
+const TOOL: &str = "probe_tool";
+const CALLED: &str = "probe_call";
+const VALUE: &str = "probe_value";
+
+impl ChatTemplate {
+    /// What it has words for. Of a template that refuses the chat the names in it are asked.
+    pub(crate) fn speech(&self) -> Speech {
+        let (source, _) = self.identity();
+        let reasoning = REASONING.into_iter().find(|name| mentions(source, name));
+        let object = json!({"key": VALUE});
+        let text = Value::from(object.to_string());
+        let empty = Value::from("");
+        let ways = [
+            (&empty, &object),
+            (&empty, &text),
+            (&Value::Null, &object),
+            (&Value::Null, &text),
+        ];
+        // Python's way to write a dictionary into text is no JSON.
+        let says = |text: &String| text.contains(CALLED) && !text.contains("{'key'");
+        let found = ways.into_iter().find_map(|(content, arguments)| {
+            let rendered = self.called_with(content, arguments).filter(says)?;
+            Some((rendered, content.is_null(), arguments.is_string()))
+        });
+        let found = found.or_else(|| Some((self.called_with(&empty, &object)?, false, false)));
+        let Some((rendered, null_content, text_arguments)) = found else {
+            return Speech {
+                calls: mentions(source, "tool_calls"),
+                tools: mentions(source, "tools"),
+                reasoning,
+                ..Speech::default()
+            };
+        };
+        let is_ours =
+            |call: &Value| call["function"] == json!({"name": CALLED, "arguments": object});
+        Speech {
+            calls: rendered.contains(CALLED),
+            has_tags: calls_in_tags(&rendered).iter().any(is_ours),
+            has_response_tags: rendered.contains("<tool_response>"),
+            null_content,
+            text_arguments,
+            tools: rendered.contains(TOOL),
+            reasoning,
+        }
+    }
+
+    /// The text of a chat in which a tool is called with these arguments.
+    fn called_with(&self, content: &Value, arguments: &Value) -> Option<String> {
+        let parameters = json!({
+            "type": "object", "properties": {"key": {"type": "string", "description": "A key."}},
+            "required": ["key"],
+        });
+        let tool = json!({"type": "function", "function": {
+            "name": TOOL, "description": "A tool.", "parameters": parameters,
+        }});
+        // Mistral's templates want nine letters or digits.
+        let id = "probe0001";
+        let call = json!({"id": id, "type": "function", "function": {
+            "name": CALLED, "arguments": arguments,
+        }});
+        let messages = [
+            json!({"role": "user", "content": "a"}),
+            json!({"role": "assistant", "content": content, "tool_calls": [call]}),
+            json!({"role": "tool", "content": "b", "name": CALLED, "tool_call_id": id}),
+        ];
+        let extras = Map::from_iter([("tools".to_owned(), json!([tool]))]);
+        self.render(&messages, &extras, false).ok()
+    }
+}
+
+/// Whether a template has a name, as a word of its own.
+fn mentions(source: &str, name: &str) -> bool {
+    let is_inside = |c: char| c.is_alphanumeric() || c == '_';
+    source.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&source[..at], &source[at + name.len()..]);
+        !before.ends_with(is_inside) && !after.starts_with(is_inside)
+    })
+}

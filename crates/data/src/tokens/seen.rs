@@ -1,0 +1,138 @@
+//! Rows as training sees them, to be compared with what another implementation makes of them.
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Result};
+use crate::format::{Content, Row};
+use crate::source::Finder;
+use crate::tokenizer::Tokenizer;
+use crate::tokens::encode::{Encoded, RowEncoder};
+use crate::tokens::example::Limits;
+use crate::tokens::rows::cut_by;
+use crate::tokens::task::Task;
+use crate::tokens::tokenize::Tokenize;
+use serde::Serialize;
+
+/// A row as training sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SeenRow {
+    /// Where it stands in its file, counted from 1.
+    pub row: usize,
+    /// Its text as it is rendered, special tokens included, before it is cut. None where tokens
+    /// were given and there is no tokenizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its tokens, `[seq]`; none of a row that is too long for the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_ids: Option<Vec<u32>>,
+    /// A label for each, `[seq]`: -100 where nothing is learnt. The shift by one is the loss's
+    /// business.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<i64>>,
+    /// Why nothing of it is learnt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Whether tokens were cut off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// Gives each row of a file, in its order, to `take`, some at a time, until that returns false; what
+/// is no file is looked for by `find`. Rows are what `task` makes of them, and nothing is kept.
+///
+/// # Errors
+/// As [`Examples::load_with`](crate::Examples::load_with); rows before the one that cannot be used
+/// are given to `take` all the same. A row that is too long for the model is no error here.
+pub fn see_rows(
+    spec: &str,
+    config: &DataConfig,
+    tokenizer: Option<&Tokenizer>,
+    limits: Limits,
+    find: Finder<'_>,
+    task: &dyn Task,
+    take: &mut dyn FnMut(Vec<SeenRow>) -> bool,
+) -> Result<()> {
+    Tokenize::new(config, tokenizer, limits, find, task)?.see(spec, take)
+}
+
+/// What is seen of one row.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// One, but of a document.
+    pub rows: Vec<SeenRow>,
+    pub encoded: Encoded,
+}
+
+impl RowEncoder<'_> {
+    /// A row as training sees it, `place` being how errors call it.
+    pub fn see(&self, row: &Row, place: &str) -> Result<Seen> {
+        let held = self.read(row, place)?;
+        let content = held.content.clone();
+        let mut seen = SeenRow {
+            row: row.number,
+            ..SeenRow::default()
+        };
+        let encoded = match self.encode_content(row.number, held, place) {
+            Err(error @ DataError::TooLong { .. }) => {
+                let said = error.to_string();
+                seen.text = self.text(&content)?;
+                seen.skipped = Some(said.trim_start_matches(place).trim_start().into());
+                let (rows, encoded) = (vec![seen], Encoded::default());
+                return Ok(Seen { rows, encoded });
+            }
+            encoded => encoded?,
+        };
+        if encoded.examples.len() > 1 {
+            let rows = encoded.examples.iter().map(|example| -> Result<SeenRow> {
+                let tokenizer = self.tokenizer;
+                let text = tokenizer.map(|tokenizer| tokenizer.decode(&example.input_ids));
+                Ok(SeenRow {
+                    text: text.transpose()?,
+                    input_ids: Some(example.input_ids.clone()),
+                    labels: Some(example.labels.clone()),
+                    ..seen.clone()
+                })
+            });
+            let rows = rows.collect::<Result<_>>()?;
+            return Ok(Seen { rows, encoded });
+        }
+        seen.truncated = encoded.truncated;
+        if let Some(why) = encoded.dropped {
+            // What cannot be made of a row that is left out is no error.
+            seen.text = self.text(&content).unwrap_or_default();
+            let cut_by = cut_by(self.max_length, self.limits.default_length());
+            seen.skipped = Some(why.describe(&cut_by));
+            if let Ok(labelled) = self.task.encode(content, &self.encoder(place)) {
+                let ids = labelled.into_iter().flat_map(|labelled| labelled.input_ids);
+                seen.input_ids = ids.map(|id| u32::try_from(id).ok()).collect();
+            }
+        } else if let Some(example) = encoded.examples.first() {
+            seen.text = self.text(&content)?;
+            seen.input_ids = Some(example.input_ids.clone());
+            seen.labels = Some(example.labels.clone());
+        }
+        let rows = vec![seen];
+        Ok(Seen { rows, encoded })
+    }
+
+    /// What a row's tokens are the tokens of.
+    fn text(&self, content: &Content) -> Result<Option<String>> {
+        let Some(tokenizer) = self.tokenizer else {
+            return Ok(None);
+        };
+        let text = match content {
+            Content::Text(text) => tokenizer.with_special_tokens(text)?,
+            Content::Prompted { prompt, completion } => {
+                tokenizer.with_special_tokens(&format!("{prompt}{completion}"))?
+            }
+            Content::Chat(chat) => tokenizer.rendered(&chat.messages, &chat.extras, false)?,
+            Content::Tokens { input_ids, .. } => {
+                let ids = input_ids.iter().map(|&id| u32::try_from(id).ok());
+                match ids.collect::<Option<Vec<u32>>>() {
+                    Some(ids) => tokenizer.decode(&ids)?,
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(text))
+    }
+}
