@@ -195,6 +195,7 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
     let args = [
         "train",
         "train.toml",
+        "--force",
         "--set",
         "data.train=some.jsonl",
         "--set",
