@@ -57,7 +57,11 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data, &Lm)?;
     warn_of_space(&examples, tokenizer.as_ref());
     let said = examples.warning.as_deref().unwrap_or_default();
-    for line in examples.left_out.iter().filter(|line| !said.contains(*line)) {
+    for line in examples
+        .left_out
+        .iter()
+        .filter(|line| !said.contains(*line))
+    {
         tracing::warn!("{}: {line}", examples.file);
     }
     let mut results = Vec::new();

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use burn_peft_data::{DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, TrainOn, folder_and_split};
+use burn_peft_data::{
+    DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, TrainOn, folder_and_split,
+};
 use burn_peft_models::hub;
 
 /// Where rows can come from and what they can be, for the end of a help.
