@@ -194,3 +194,22 @@ fn what_makes_no_model_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn caps_that_are_none_in_32_bits_are_named() {
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        let config = |value: Value| {
+            let mut config = json!({ "model_type": "gemma2" });
+            config[key] = value;
+            DenseConfig::from_json(&config.to_string())
+        };
+        for text in ["1e-60", "1e-40", "1e60", "-50.0", "0"] {
+            let value: f64 = serde_json::from_str(text).unwrap();
+            let error = config(json!(value)).unwrap_err().to_string();
+            let words = format!("{key} = {value:?} is not above 0");
+            assert!(error.contains(&words), "{error}");
+            assert!(error.contains("set it to null"), "{error}");
+        }
+        assert!(config(json!(1e-6)).is_ok() && config(Value::Null).is_ok());
+    }
+}

@@ -13,7 +13,7 @@ use crate::dense::{DenseForCausalLM, Family};
 use crate::families::gpt2::GPT2LMHeadModel;
 use crate::families::*;
 use crate::hub::ModelFiles;
-use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights};
+use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights, model_of};
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
 
 /// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
@@ -92,10 +92,9 @@ macro_rules! families {
                 lazily: Option<Option<FloatDType>>,
             ) -> Result<Self> {
                 match AutoConfig::from_file(files.get("config.json")?)? {
-                    $(AutoConfig::$family(_) => Ok(Self::$family(match lazily {
-                        Some(narrow) => Pretrained::from_files_lazily(files, device, narrow)?,
-                        None => Pretrained::from_files(files, device)?,
-                    })),)+
+                    $(AutoConfig::$family(config) => {
+                        model_of(config, files, device, lazily).map(Self::$family)
+                    })+
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::Extra;
 use burn_peft_kernels::Texts;
 
@@ -19,6 +19,9 @@ pub struct ModelInput {
     /// The positions of the tokens, `[batch, seq]`. Without it they count from the start of the
     /// row, padding included, as in transformers; see [`position_ids`] for left-padded rows.
     pub position_ids: Option<Tensor<2, Int>>,
+    /// One more than the largest of `position_ids`, for whoever has them on the host: where rotary
+    /// positions depend on the length, it is otherwise read back from the device.
+    pub length: Option<usize>,
     /// Which of several packed texts a token belongs to, `[batch, seq]`: it attends to those of
     /// its own number only. `position_ids` have to start anew with each, and there is neither an
     /// `attention_mask` (padding is a text of its own) nor a cache.
@@ -39,10 +42,19 @@ impl ModelInput {
             input_ids,
             attention_mask: None,
             position_ids: None,
+            length: None,
             segment_ids: None,
             texts: None,
             extra: Extra::default(),
         }
+    }
+
+    /// The same with these positions, of the shape of the ids.
+    pub(crate) fn at(mut self, positions: &[i64]) -> Self {
+        let data = TensorData::new(positions.to_vec(), self.input_ids.dims());
+        self.position_ids = Some(Tensor::from_data(data, &self.input_ids.device()));
+        self.length = positions.iter().max().map(|&last| last as usize + 1);
+        self
     }
 
     /// The attention mask of `total` positions, `[batch, total]`: what is put before the text is

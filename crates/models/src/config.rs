@@ -156,19 +156,15 @@ pub trait ModelConfig: Clone {
         }
     }
 
+    /// Sets what `dtype` says: the type of the weights that the file lies beside.
+    fn set_dtype(&mut self, dtype: FloatDType);
+
     /// Checks that the values make a model.
     ///
     /// # Errors
     /// The first key that does not, with its value.
     fn validate(&self) -> Result<()> {
         Ok(checked(self.clone()).map(drop)?)
-    }
-
-    /// Every parameter with its shape, in the order of the model and under the names of its
-    /// `model.safetensors` (a tied head is not listed).
-    fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let weights = weights_of(self).into_iter();
-        weights.map(|weight| (weight.name, weight.shape)).collect()
     }
 
     /// Number of parameters, a tied head counted once; of a model whose blocks are alike, of which
@@ -249,7 +245,7 @@ impl CommonConfig {
 /// The keys that name the type of the weights, in transformers 5 and 4.
 const DTYPE_KEYS: [&str; 2] = ["dtype", "torch_dtype"];
 
-/// Sets the type of the weights in a `config.json`.
+/// Sets the type of the weights in a `config.json`, or in the part of it that may have the key.
 pub(crate) fn set_dtype(map: &mut Map<String, Value>, dtype: FloatDType) {
     let name = match dtype {
         FloatDType::F16 => "float16",

@@ -296,6 +296,7 @@ pub struct Places {
     extra: usize,
     seq: usize,
     ids: Option<Tensor<2, Int>>,
+    length: Option<usize>,
     device: Device,
 }
 
@@ -309,16 +310,18 @@ impl Places {
             extra: input.extra.embedded_positions(),
             seq,
             ids: input.position_ids.clone(),
+            length: input.length,
             device: input.input_ids.device(),
         }
     }
 
-    /// The number of positions that the longest row has come to. Positions that were given are
-    /// read back from the device.
+    /// The number of positions that the longest row has come to. Positions that were given without
+    /// it ([`ModelInput::length`]) are read back from the device.
     pub fn length(&self) -> usize {
-        match &self.ids {
-            Some(ids) => ids.clone().max().into_scalar::<i64>().max(0) as usize + 1,
-            None => self.first + self.extra + self.seq,
+        match (&self.ids, self.length) {
+            (Some(_), Some(length)) => length,
+            (Some(ids), None) => ids.clone().max().into_scalar::<i64>().max(0) as usize + 1,
+            (None, _) => self.first + self.extra + self.seq,
         }
     }
 

@@ -27,6 +27,7 @@ pub fn forward_rows<M: CausalLm + BaseModel>(
         // Spelled out for every row, since the position embedding may be adapted too.
         let ids = Tensor::<1, Int>::arange(0..seq as i64, &input.input_ids.device());
         input.position_ids = Some(ids.unsqueeze::<2>().expand([batch, seq]));
+        input.length = Some(seq);
     }
     Ok(model.get_base_model().forward(input))
 }
@@ -39,6 +40,7 @@ fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: boo
     }
     let mut input = input.clone();
     input.position_ids = input.position_ids.map(|ids| ids + positions as i64);
+    input.length = input.length.map(|length| length + positions);
     if !begun {
         input.extra = model.extra();
     }

@@ -148,7 +148,7 @@ impl LmBatch {
         }
         let mut batch = Self::of(input_ids, &Labelled::of(labels, starts), shape, device);
         batch.tokens = segment_ids.iter().filter(|&&value| value != 0).count();
-        batch.input.position_ids = Some(matrix(&position_ids, shape, device));
+        batch.input = batch.input.at(&position_ids);
         batch.input.segment_ids = Some(matrix(segment_ids, shape, device));
         batch.input.texts = texts::packed(segment_ids, shape);
         batch

@@ -133,7 +133,7 @@ impl Rows {
         let segment_ids = numbers(|place, seq| place / seq + 1);
         let shape = [1, self.tokens()];
         let mut batch = LmBatch::of(&self.input_ids, &labelled, shape, device);
-        batch.input.position_ids = Some(matrix(&position_ids, shape, device));
+        batch.input = batch.input.at(&position_ids);
         batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
         batch.input.texts = texts::packed(&segment_ids, shape);
         Some(batch)
@@ -201,6 +201,9 @@ mod tests {
             assert_eq!(found_ids.dims(), ids.dims());
             assert_eq!(numbers(found_ids.clone()), numbers(ids.clone()));
             assert_eq!(positions(found), positions(expected));
+            let last = |ids: &Tensor<2, Int>| numbers(ids.clone()).into_iter().max().unwrap();
+            let last = found.input.position_ids.as_ref().map(last);
+            assert_eq!(found.input.length, last.map(|last| last as usize + 1));
             assert_eq!(found.tokens, expected.tokens);
             let spans = |batch: &LmBatch| batch.input.texts.as_ref().unwrap().spans().to_vec();
             assert_eq!(spans(found), spans(expected));

@@ -55,12 +55,14 @@ impl Attention {
             has(part).then(|| linear([d, width], switches.qkv_bias, switches, device))
         };
         let norm = |part, width| {
-            let width = if switches.norm_all_heads {
-                width
-            } else {
-                head_dim
-            };
-            has(part).then(|| switches.new_norm(width, device))
+            has(part).then(|| match switches.layout.norm_per_head {
+                Some(class) => {
+                    let heads = [width / head_dim, head_dim];
+                    Norm::per_head(class, heads, switches.norm_epsilon, device)
+                }
+                None if switches.norm_all_heads => switches.new_norm(width, device),
+                None => switches.new_norm(head_dim, device),
+            })
         };
         Self {
             around: LoraAdapter::new(Part::new(d, device)),

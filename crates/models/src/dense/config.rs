@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use burn::tensor::FloatDType;
 use serde_json::{Map, Value};
 
 use super::layout::MlpPart;
 use super::{DenseForCausalLM, Family, Keys, Switches};
 use crate::ConfigError;
 use crate::auto::FAMILIES;
-use crate::config::{CommonConfig, ModelConfig, model_type, unsupported};
+use crate::config::{CommonConfig, ModelConfig, model_type, set_dtype, unsupported};
 use crate::parts::Activation;
 
 /// The `config.json` of a model of any of the families that are one decoder with other switches.
@@ -52,29 +53,6 @@ impl DenseConfig {
     }
 }
 
-/// The keys of the text part, of a model that has others too: what is written is the text part alone,
-/// which transformers knows as a family of its own.
-fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
-    let Some(Value::Object(mut text)) = keys.shift_remove("text_config") else {
-        return keys;
-    };
-    for key in [
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-        "dtype",
-        "torch_dtype",
-    ] {
-        if let Some(value) = keys.shift_remove(key) {
-            text.insert(key.to_string(), value);
-        }
-    }
-    let family = keys.get("model_type").and_then(Value::as_str);
-    let family = format!("{}_text", family.unwrap_or_default());
-    text.entry("model_type").or_insert(family.into());
-    text
-}
-
 impl ModelConfig for DenseConfig {
     type Model = DenseForCausalLM;
 
@@ -93,7 +71,7 @@ impl ModelConfig for DenseConfig {
             .iter()
             .find(|family| family.model_type == model_type);
         match family {
-            Some(family) => Ok(Self::of(family, text_part(keys))?),
+            Some(family) => Ok(Self::of(family, (family.own_keys)(keys))?),
             None => Err(unsupported(&model_type.into(), Self::model_types())),
         }
     }
@@ -137,6 +115,10 @@ impl ModelConfig for DenseConfig {
         self.change("vocab_size", rows.into(), |switches| {
             switches.vocab_size = rows;
         });
+    }
+
+    fn set_dtype(&mut self, dtype: FloatDType) {
+        set_dtype(&mut self.keys, dtype);
     }
 
     fn with_layers(&self, layers: usize) -> Self {

@@ -95,6 +95,8 @@ pub struct Layout {
     pub norm: NormKind,
     /// The parts of a block.
     pub block: &'static [(&'static str, BlockPart)],
+    /// The class of what holds a norm for each head, where the norms of queries and keys are such.
+    pub norm_per_head: Option<&'static str>,
     /// The layers of the attention.
     pub attention: &'static [(&'static str, AttentionPart)],
     /// The layers of the feed-forward network.
@@ -139,6 +141,7 @@ pub const LLAMA: Layout = Layout {
         ("input_layernorm", BlockPart::BeforeAttention),
         ("post_attention_layernorm", BlockPart::BeforeMlp),
     ],
+    norm_per_head: None,
     attention: &[
         ("q_proj", AttentionPart::Query),
         ("k_proj", AttentionPart::Key),

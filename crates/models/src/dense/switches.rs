@@ -1,6 +1,7 @@
 //! What sets one family's decoder apart from another's.
 
 use burn::tensor::{Device, Tensor};
+use serde_json::{Map, Value};
 
 use super::{Keys, Layout, ROPE_KEYS, RopeKeys, layout, rope};
 use crate::config::{MAX_LAYERS, MAX_SIZE, TokenIds};
@@ -19,6 +20,19 @@ pub struct Family {
     pub switches: fn(&Keys, &mut Switches) -> Result<()>,
     /// The published models that `peft init` knows: name, and the text of `config.json`.
     pub presets: &'static [(&'static str, &'static str)],
+    /// Of the keys of a file those that are read, and written back.
+    pub own_keys: fn(Map<String, Value>) -> Map<String, Value>,
+}
+
+impl Family {
+    /// What most families say in the fields that few change.
+    pub const PLAIN: Self = Self {
+        model_type: "",
+        defaults: "{}",
+        switches: |_, _| Ok(()),
+        presets: &[],
+        own_keys: |keys| keys,
+    };
 }
 
 /// A decoder as its configuration describes it.

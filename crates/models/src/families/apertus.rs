@@ -35,5 +35,5 @@ pub const FAMILY: Family = Family {
         };
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -21,5 +21,5 @@ pub const FAMILY: Family = Family {
         };
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -35,5 +35,5 @@ pub const FAMILY: Family = Family {
         layers.for_each(|layer| layer.rope = layer.window.map(|_| 0));
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

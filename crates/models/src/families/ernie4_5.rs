@@ -25,5 +25,5 @@ pub const FAMILY: Family = Family {
         switches.attention_dropout = 0.0;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

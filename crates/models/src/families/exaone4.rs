@@ -36,5 +36,5 @@ pub const FAMILY: Family = Family {
         }
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

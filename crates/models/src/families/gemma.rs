@@ -28,7 +28,7 @@ pub const FAMILY: Family = Family {
         }
         common(keys, switches)
     },
-    presets: &[],
+    ..Family::PLAIN
 };
 
 /// What all Gemmas have.

@@ -28,7 +28,7 @@ pub const FAMILY: Family = Family {
         scores(keys, switches)?;
         switches.slide(keys, Switches::all_but_every(2))
     },
-    presets: &[],
+    ..Family::PLAIN
 };
 
 /// Scale and caps, which later Gemmas have too.
@@ -38,8 +38,18 @@ pub(super) fn scores(keys: &Keys, switches: &mut Switches) -> Result<(), String>
         return Err(format!("query_pre_attn_scalar = {scalar} is not above 0"));
     }
     switches.score_scale = 1.0 / scalar.sqrt();
-    let cap = |key| keys.number_if(key).map(|cap| cap.filter(|&cap| cap != 0.0));
-    switches.score_cap = cap("attn_logit_softcapping")?;
-    switches.logit_cap = cap("final_logit_softcapping")?;
+    switches.score_cap = cap(keys, "attn_logit_softcapping")?;
+    switches.logit_cap = cap(keys, "final_logit_softcapping")?;
     common(keys, switches)
+}
+
+/// A soft cap, of which the inverse too is a number in 32 bits.
+fn cap(keys: &Keys, key: &str) -> Result<Option<f64>, String> {
+    let cap = keys.number_if(key)?;
+    match cap.filter(|&cap| cap <= 0.0 || !(cap as f32).is_normal()) {
+        Some(cap) => Err(format!(
+            "{key} = {cap:?} is not above 0 and finite in 32 bits; set it to null to have no cap"
+        )),
+        None => Ok(cap),
+    }
 }

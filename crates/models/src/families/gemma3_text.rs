@@ -1,5 +1,7 @@
 //! Gemma 3: the models of text alone, and the text part of those that see images too.
 
+use serde_json::{Map, Value};
+
 use super::gemma2::scores;
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND, Renamed};
 use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches};
@@ -70,6 +72,7 @@ pub const FAMILY: Family = Family {
             }"#,
         ),
     ],
+    ..Family::PLAIN
 };
 
 /// `model_type = "gemma3"`: what has the other one's keys in `text_config`.
@@ -87,8 +90,30 @@ pub const WITH_IMAGES: Family = Family {
         Ok(())
     },
     presets: &[],
+    own_keys: text_part,
     ..FAMILY
 };
+
+/// The keys of the text part: what is written is that part alone, which transformers knows as a
+/// family of its own.
+fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
+    let Some(Value::Object(mut text)) = keys.shift_remove("text_config") else {
+        return keys;
+    };
+    for key in [
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "dtype",
+        "torch_dtype",
+    ] {
+        if let Some(value) = keys.shift_remove(key) {
+            text.insert(key.to_string(), value);
+        }
+    }
+    text.entry("model_type").or_insert(FAMILY.model_type.into());
+    text
+}
 
 /// It is written as a model of text alone; old checkpoints have other names than new ones.
 const RENAMED: &[Renamed] = &[

@@ -35,5 +35,5 @@ pub const FAMILY: Family = Family {
         switches.interleaved = true;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -86,4 +86,5 @@ pub const FAMILY: Family = Family {
             "tie_word_embeddings": false, "bos_token_id": 0, "eos_token_id": 0
         }"#,
     )],
+    ..Family::PLAIN
 };

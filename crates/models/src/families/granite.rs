@@ -27,5 +27,5 @@ pub const FAMILY: Family = Family {
         }
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -29,5 +29,5 @@ pub const FAMILY: Family = Family {
         switches.norm_after_rope = true;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

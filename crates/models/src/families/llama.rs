@@ -65,4 +65,5 @@ pub const FAMILY: Family = Family {
             }"#,
         ),
     ],
+    ..Family::PLAIN
 };

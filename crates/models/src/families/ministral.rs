@@ -21,5 +21,5 @@ pub const FAMILY: Family = Family {
         };
         switches.slide(keys, |_| true)
     },
-    presets: &[],
+    ..Family::PLAIN
 };

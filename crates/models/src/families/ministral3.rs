@@ -33,5 +33,5 @@ pub const FAMILY: Family = Family {
         }
         switches.slide_all(keys)
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -23,5 +23,5 @@ pub const FAMILY: Family = Family {
         switches.norm_all_heads = true;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

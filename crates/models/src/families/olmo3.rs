@@ -29,5 +29,5 @@ pub const FAMILY: Family = Family {
         };
         switches.turn_windows_by(keys, sliding)
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -4,6 +4,15 @@ use crate::dense::Family;
 use crate::dense::layout::{AttentionPart, BlockPart, LLAMA, Layout, MlpPart, ModelPart};
 use crate::parts::NormKind;
 
+const ATTENTION: &[(&str, AttentionPart)] = &[
+    ("q_proj", AttentionPart::Query),
+    ("k_proj", AttentionPart::Key),
+    ("v_proj", AttentionPart::Value),
+    ("dense", AttentionPart::Output),
+    ("q_layernorm", AttentionPart::QueryNorm),
+    ("k_layernorm", AttentionPart::KeyNorm),
+];
+
 /// `model_type = "phi"`: attention and feed-forward network side by side, biases everywhere.
 pub const FAMILY: Family = Family {
     model_type: "phi",
@@ -30,12 +39,10 @@ pub const FAMILY: Family = Family {
                 ("input_layernorm", BlockPart::BeforeAttention),
                 ("resid_dropout", BlockPart::Dropout),
             ],
-            attention: &[
-                ("q_proj", AttentionPart::Query),
-                ("k_proj", AttentionPart::Key),
-                ("v_proj", AttentionPart::Value),
-                ("dense", AttentionPart::Output),
-            ],
+            attention: match keys.flag("qk_layernorm")? {
+                true => ATTENTION,
+                false => &ATTENTION[..4],
+            },
             mlp: &[
                 ("activation_fn", MlpPart::Activation),
                 ("fc1", MlpPart::Up),
@@ -43,9 +50,6 @@ pub const FAMILY: Family = Family {
             ],
             ..LLAMA
         };
-        if keys.flag("qk_layernorm")? {
-            return Err("qk_layernorm = true is not supported for \"phi\"".into());
-        }
         switches.parallel = true;
         (switches.qkv_bias, switches.output_bias) = (true, true);
         (switches.mlp_bias, switches.head_bias) = (true, true);
@@ -54,5 +58,5 @@ pub const FAMILY: Family = Family {
         switches.mlp_dropout = switches.output_dropout;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -71,4 +71,5 @@ pub const FAMILY: Family = Family {
             }
         }"#,
     )],
+    ..Family::PLAIN
 };

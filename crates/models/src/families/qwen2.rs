@@ -35,6 +35,7 @@ pub const FAMILY: Family = Family {
             "bos_token_id": 151643, "eos_token_id": 151643
         }"#,
     )],
+    ..Family::PLAIN
 };
 
 /// Windows from layer `max_window_layers` on, where `use_sliding_window` asks for them.

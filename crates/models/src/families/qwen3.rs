@@ -49,4 +49,5 @@ pub const FAMILY: Family = Family {
             }"#,
         ),
     ],
+    ..Family::PLAIN
 };

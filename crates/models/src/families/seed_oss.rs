@@ -24,5 +24,5 @@ pub const FAMILY: Family = Family {
         switches.output_dropout = keys.dropout("residual_dropout")?;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -34,5 +34,5 @@ pub const FAMILY: Family = Family {
             false => Ok(()),
         }
     },
-    presets: &[],
+    ..Family::PLAIN
 };

@@ -1,7 +1,7 @@
 //! StableLM 2 and 3.
 
 use crate::dense::Family;
-use crate::dense::layout::{BlockPart, LLAMA, Layout};
+use crate::dense::layout::{AttentionPart, BlockPart, LLAMA, Layout};
 use crate::parts::NormKind;
 
 const PARALLEL: &[(&str, BlockPart)] = &[
@@ -19,7 +19,17 @@ const SERIAL: &[(&str, BlockPart)] = &[
     ("dropout", BlockPart::Dropout),
 ];
 
-/// `model_type = "stablelm"`: LayerNorm, a quarter of each head turned.
+const NORMED: &[(&str, AttentionPart)] = &[
+    ("q_proj", AttentionPart::Query),
+    ("k_proj", AttentionPart::Key),
+    ("v_proj", AttentionPart::Value),
+    ("o_proj", AttentionPart::Output),
+    ("q_layernorm", AttentionPart::QueryNorm),
+    ("k_layernorm", AttentionPart::KeyNorm),
+];
+
+/// `model_type = "stablelm"`: LayerNorm, a quarter of each head turned; with `qk_layernorm` a norm
+/// for each head of queries and keys.
 pub const FAMILY: Family = Family {
     model_type: "stablelm",
     defaults: r#"{
@@ -37,12 +47,13 @@ pub const FAMILY: Family = Family {
             ..LLAMA
         };
         if keys.flag("qk_layernorm")? {
-            return Err("qk_layernorm = true is not supported for \"stablelm\"".into());
+            switches.layout.norm_per_head = Some("StableLmLayerNormPerHead");
+            switches.layout.attention = NORMED;
         }
         switches.qkv_bias = keys.flag("use_qkv_bias")?;
         (switches.output_bias, switches.mlp_bias) = (false, false);
         switches.mlp_dropout = keys.dropout("hidden_dropout")?;
         Ok(())
     },
-    presets: &[],
+    ..Family::PLAIN
 };

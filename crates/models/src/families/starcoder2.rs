@@ -32,5 +32,5 @@ pub const FAMILY: Family = Family {
         switches.mlp_dropout = switches.output_dropout;
         switches.slide_all(keys)
     },
-    presets: &[],
+    ..Family::PLAIN
 };

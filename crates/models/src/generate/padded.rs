@@ -54,10 +54,10 @@ impl Padded {
                 matrix(values.collect())
             };
             input.attention_mask = Some(of_rows(&|at, padding| i64::from(at >= padding), 0));
-            input.position_ids = Some(of_rows(
-                &|at, padding| at.saturating_sub(padding) as i64,
-                past,
-            ));
+            let at_padding = |at, padding| usize::saturating_sub(at, padding) as i64;
+            input.position_ids = Some(of_rows(&at_padding, past));
+            // The longest row has no padding.
+            input.length = Some(past + seq);
         }
         input
     }
@@ -70,5 +70,21 @@ impl Padded {
     /// The token that a row goes on with in the next pass.
     pub fn push(&mut self, row: usize, id: u32) {
         self.ids[row] = id.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_that_of_the_largest_position() {
+        let mut inputs = Padded::new(&[&[1, 2], &[3, 4, 5, 6]], Device::flex());
+        for length in [4, 5, 6] {
+            let input = inputs.next();
+            assert_eq!(input.length, Some(length));
+            let last = input.position_ids.unwrap().max().into_scalar::<i64>();
+            assert_eq!(last + 1, length as i64);
+        }
     }
 }

@@ -11,6 +11,17 @@ pub enum Norm {
     Layer(LoraAdapter<LayerNorm>),
     /// RMSNorm.
     Rms(LoraAdapter<RmsNorm>),
+    /// One for each head.
+    PerHead(NormPerHead),
+}
+
+/// A LayerNorm without a bias for each of the heads that lie side by side.
+#[derive(Module, Debug)]
+pub struct NormPerHead {
+    norms: Vec<LoraAdapter<LayerNorm>>,
+    /// transformers' name for it.
+    #[module(skip)]
+    class: &'static str,
 }
 
 /// The norms that a family can have, those of its own under transformers' name.
@@ -41,11 +52,26 @@ impl Norm {
         }
     }
 
-    /// The norm of every row, `[rows, d]`.
+    /// Norms of `heads` heads of `d` values each, under transformers' name for them together.
+    pub fn per_head(
+        class: &'static str,
+        [heads, d]: [usize; 2],
+        epsilon: f64,
+        device: &Device,
+    ) -> Self {
+        let norm = |_| LoraAdapter::new(LayerNorm::without_bias("LayerNorm", d, epsilon, device));
+        Self::PerHead(NormPerHead {
+            norms: (0..heads).map(norm).collect(),
+            class,
+        })
+    }
+
+    /// The norm of every row, `[rows, d]`; one for each head takes all heads.
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Layer(norm) => norm.forward(input),
             Self::Rms(norm) => norm.forward(input),
+            Self::PerHead(norms) => norms.forward(input),
         }
     }
 
@@ -57,9 +83,37 @@ impl Norm {
         {
             return norm.forward_base(input);
         }
+        if let Self::PerHead(norms) = self {
+            return norms.forward(input);
+        }
         let [tokens, width] = input.dims();
         let heads = input.reshape([tokens * width / d, d]);
         self.forward(heads).reshape([tokens, width])
+    }
+}
+
+impl NormPerHead {
+    /// `[tokens, heads · d]` to the same.
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let heads = input.chunk(self.norms.len(), 1).into_iter();
+        let normed = heads
+            .zip(&self.norms)
+            .map(|(head, norm)| norm.forward(head));
+        Tensor::cat(normed.collect(), 1)
+    }
+}
+
+impl Adaptable for NormPerHead {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        path.within("norms", |path| self.norms.visit_slots(path, visit));
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        path.within("norms", |path| self.norms.visit_slots_mut(path, visit));
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::node(self.class, vec![("norms".into(), self.norms.tree())])
     }
 }
 
@@ -68,6 +122,7 @@ impl Adaptable for Norm {
         match self {
             Self::Layer(norm) => norm.visit_slots(path, visit),
             Self::Rms(norm) => norm.visit_slots(path, visit),
+            Self::PerHead(norms) => norms.visit_slots(path, visit),
         }
     }
 
@@ -75,6 +130,7 @@ impl Adaptable for Norm {
         match self {
             Self::Layer(norm) => norm.visit_slots_mut(path, visit),
             Self::Rms(norm) => norm.visit_slots_mut(path, visit),
+            Self::PerHead(norms) => norms.visit_slots_mut(path, visit),
         }
     }
 
@@ -82,6 +138,7 @@ impl Adaptable for Norm {
         match self {
             Self::Layer(norm) => norm.tree(),
             Self::Rms(norm) => norm.tree(),
+            Self::PerHead(norms) => norms.tree(),
         }
     }
 }

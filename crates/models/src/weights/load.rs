@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, FloatDType, TensorData};
+use burn::tensor::{Device, FloatDType, TensorData};
 use burn_peft::{Adaptable, AnyParam, LayerKind, Path};
 use burn_peft_device::{check_size, check_weight};
 
@@ -63,14 +63,11 @@ pub(super) fn load_lazily<D: Decoder>(
         let kept = narrow.filter(|_| is_castable(name, kind));
         let kept = kept_in(&device, name, param.num_elements(), kept)?;
         let weights = Arc::clone(weights);
-        let read = move || {
+        let read = move |cast_to: Option<FloatDType>| {
+            let dtype = cast_to.unwrap_or(kept);
             // Transposed here and not by the device, which would hold it twice.
-            let data = if transposed {
-                weights.transposed(&found)
-            } else {
-                weights.tensor(&found)
-            };
-            data.expect("it was checked").convert_dtype(kept)
+            let data = weights.tensor_in(&found, dtype, transposed);
+            data.expect("it was checked")
         };
         param.set_lazily(Box::new(read), false);
         Ok(())
@@ -241,13 +238,18 @@ fn is_castable(name: &str, kind: LayerKind) -> bool {
 
 /// The type in which a weight of so many numbers comes to the device: 32 bits where they fit, or
 /// else `narrow`.
-fn kept_in(device: &Device, name: &str, count: usize, narrow: Option<FloatDType>) -> Result<DType> {
+fn kept_in(
+    device: &Device,
+    name: &str,
+    count: usize,
+    narrow: Option<FloatDType>,
+) -> Result<FloatDType> {
     let fits = check_weight(device, name, 4 * count as u64);
     match (fits, narrow) {
         (Err(_), Some(narrow)) => {
             check_size(device, name, 2 * count as u64)?;
-            Ok(narrow.into())
+            Ok(narrow)
         }
-        (fits, _) => Ok(fits.map(|()| DType::F32)?),
+        (fits, _) => Ok(fits.map(|()| FloatDType::F32)?),
     }
 }

@@ -18,12 +18,14 @@ pub(crate) use init::weights_of;
 pub use load::load_weights;
 pub use named::NamedTensor;
 pub use pretrained::Pretrained;
+pub(crate) use pretrained::model_of;
 pub use safetensors::Checkpoint;
 use save::size_of;
 pub use save::{SaveOptions, save_model};
 pub use shards::weight_files;
 
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::{Element, FloatDType, TensorData};
+use half::{bf16, f16};
 
 use crate::error::Result;
 use crate::hub::ModelFiles;
@@ -60,37 +62,20 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// As [`read`](Self::read).
     fn tensor(&self, name: &str) -> Result<TensorData> {
-        let shape = self.check(name)?.to_vec();
-        let mut values = Vec::with_capacity(shape.iter().product());
-        self.read(name, PIECE, &mut |piece| values.extend_from_slice(piece))?;
-        Ok(TensorData::new(values, shape))
+        self.tensor_in(name, FloatDType::F32, false)
     }
 
-    /// A matrix in float32, transposed.
+    /// A tensor in float32 or a type of 16 bits, in which it is read then; a matrix may be
+    /// `transposed`.
     ///
     /// # Errors
-    /// As [`read`](Self::read); a tensor that is no matrix.
-    fn transposed(&self, name: &str) -> Result<TensorData> {
-        let shape = self.check(name)?;
-        let &[rows, columns] = shape else {
-            let (name, shape) = (name.to_string(), shape.to_vec());
-            return Err(WeightsError::NoMatrix { name, shape }.into());
-        };
-        let mut values = vec![0.0; rows * columns];
-        let mut first = 0;
-        // So many rows fill whole cache lines of the result.
-        let piece = ROWS * columns.max(1);
-        self.read(name, piece, &mut |piece| {
-            let count = piece.len() / columns.max(1);
-            for column in 0..columns {
-                let start = column * rows + first;
-                for (row, value) in values[start..start + count].iter_mut().enumerate() {
-                    *value = piece[row * columns + column];
-                }
-            }
-            first += count;
-        })?;
-        Ok(TensorData::new(values, [columns, rows]))
+    /// As [`read`](Self::read); one to be transposed that is no matrix.
+    fn tensor_in(&self, name: &str, dtype: FloatDType, transposed: bool) -> Result<TensorData> {
+        match dtype {
+            FloatDType::BF16 => values(self, name, transposed, bf16::from_f32),
+            FloatDType::F16 => values(self, name, transposed, f16::from_f32),
+            _ => values(self, name, transposed, |value| value),
+        }
     }
 
     /// The shape of a tensor that can be read.
@@ -104,6 +89,40 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// As [`read`](Self::read).
     fn are_equal(&self, a: &str, b: &str) -> Result<bool>;
+}
+
+/// The values of a tensor, each as `narrow` makes it.
+fn values<E: Element>(
+    weights: &(impl Weights + ?Sized),
+    name: &str,
+    transposed: bool,
+    narrow: impl Fn(f32) -> E,
+) -> Result<TensorData> {
+    let shape = weights.check(name)?.to_vec();
+    if !transposed {
+        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut take = |piece: &[f32]| values.extend(piece.iter().map(|&value| narrow(value)));
+        weights.read(name, PIECE, &mut take)?;
+        return Ok(TensorData::new(values, shape));
+    }
+    let [rows, columns] = shape[..] else {
+        let name = name.to_string();
+        return Err(WeightsError::NoMatrix { name, shape }.into());
+    };
+    let mut values = vec![narrow(0.0); rows * columns];
+    let mut first = 0;
+    // So many rows fill whole cache lines of the result.
+    weights.read(name, ROWS * columns.max(1), &mut |piece| {
+        let count = piece.len() / columns.max(1);
+        for column in 0..columns {
+            let start = column * rows + first;
+            for (row, value) in values[start..start + count].iter_mut().enumerate() {
+                *value = narrow(piece[row * columns + column]);
+            }
+        }
+        first += count;
+    })?;
+    Ok(TensorData::new(values, [columns, rows]))
 }
 
 /// Opens the weights among a model's files and checks them; no tensor is read yet.

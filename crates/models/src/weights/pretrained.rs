@@ -9,9 +9,9 @@ use burn_peft::tensor_file::transpose;
 use super::load::{
     check_last_block, is_transposed, load, load_lazily, shape_in_file, untie_other_head,
 };
-use super::{CONFIG, NamedTensor, SaveOptions, Weights, WeightsError, open, save_model};
+use super::{CONFIG, NamedTensor, SaveOptions, WeightsError, open, save_model};
 use crate::CausalLm;
-use crate::config::{ModelConfig, parse, read, set_dtype};
+use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::hub::{self, ModelFiles};
@@ -92,9 +92,7 @@ pub trait Pretrained: Sized {
 
 impl<D: Decoder> Pretrained for D {
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        let (mut model, weights) = open_model(files, device)?;
-        load(&mut model, weights.as_ref())?;
-        Ok(model)
+        model_of(config_of::<D>(files)?, files, device, None)
     }
 
     fn from_files_lazily(
@@ -102,9 +100,7 @@ impl<D: Decoder> Pretrained for D {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        let (mut model, weights) = open_model(files, device)?;
-        load_lazily(&mut model, &Arc::from(weights), narrow)?;
-        Ok(model)
+        model_of(config_of::<D>(files)?, files, device, Some(narrow))
     }
 
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
@@ -128,19 +124,29 @@ impl<D: Decoder> Pretrained for D {
     }
 }
 
-/// The model that `config.json` describes, before its weights, and these.
-fn open_model<D: Decoder>(files: &ModelFiles, device: &Device) -> Result<(D, Box<dyn Weights>)> {
-    let path = files.get(CONFIG)?;
-    let mut keys = read(&path)?;
-    let parsed = |keys| parse(keys).map_err(ModelError::config(&path));
-    parsed(keys.clone()).map(drop::<D::Config>)?;
+fn config_of<D: Decoder>(files: &ModelFiles) -> Result<D::Config> {
+    D::Config::from_file(files.get(CONFIG)?)
+}
+
+/// The model that a folder's `config.json` describes with its weights, read now or `lazily`; see
+/// [`Pretrained::from_files_lazily`] for what stands there.
+pub(crate) fn model_of<D: Decoder>(
+    mut config: D::Config,
+    files: &ModelFiles,
+    device: &Device,
+    lazily: Option<Option<FloatDType>>,
+) -> Result<D> {
     let weights = open(files)?;
     // What it is saved in again, whatever the file says.
-    set_dtype(&mut keys, weights.dtype());
-    let mut config: D::Config = parsed(keys)?;
+    config.set_dtype(weights.dtype());
     check_last_block::<D>(&config, weights.as_ref())?;
-    untie_other_head::<D>(&mut config, weights.as_ref(), &path)?;
-    Ok((D::new(&config, device), weights))
+    untie_other_head::<D>(&mut config, weights.as_ref(), &files.get(CONFIG)?)?;
+    let mut model = D::new(&config, device);
+    match lazily {
+        Some(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow)?,
+        None => load(&mut model, weights.as_ref())?,
+    }
+    Ok(model)
 }
 
 /// Every weight as the checkpoint holds it, fetched when it is written.

@@ -158,13 +158,18 @@ fn a_matrix_is_read_in_pieces_and_transposed() {
         .unwrap();
     assert_eq!(pieces.concat(), values);
     assert_eq!(pieces.iter().map(Vec::len).max(), Some(100));
+    let transposed = |name| checkpoint.tensor_in(name, FloatDType::F32, true);
     let expected = burn_peft::tensor_file::transpose(checkpoint.tensor("matrix").unwrap());
-    assert_eq!(checkpoint.transposed("matrix").unwrap(), expected);
-    assert_eq!(
-        checkpoint.transposed("empty").unwrap().shape().to_vec(),
-        [4, 0]
-    );
-    let error = checkpoint.transposed("vector").unwrap_err().to_string();
+    assert_eq!(transposed("matrix").unwrap(), expected);
+    for dtype in [FloatDType::F16, FloatDType::BF16] {
+        let narrow = checkpoint.tensor_in("matrix", dtype, true).unwrap();
+        assert_eq!(narrow, expected.clone().convert_dtype(dtype.into()));
+        let vector = checkpoint.tensor("vector").unwrap();
+        let narrow = checkpoint.tensor_in("vector", dtype, false).unwrap();
+        assert_eq!(narrow, vector.convert_dtype(dtype.into()));
+    }
+    assert_eq!(transposed("empty").unwrap().shape().to_vec(), [4, 0]);
+    let error = transposed("vector").unwrap_err().to_string();
     assert!(error.contains("`vector` is [655], not a matrix"), "{error}");
 }
 

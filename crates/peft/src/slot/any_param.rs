@@ -1,10 +1,30 @@
 //! Parameters of any rank behind one object-safe trait.
 
+use std::cell::Cell;
+
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
 
-/// What makes the values of a parameter when they are first asked for.
-pub type LazyData = Box<dyn FnOnce() -> TensorData + Send + Sync>;
+/// What makes the values of a parameter when they are first asked for. It is told the type that they
+/// are about to be [cast](AnyParam::cast) to, if they are, and may make them in it at once.
+pub type LazyData = Box<dyn FnOnce(Option<FloatDType>) -> TensorData + Send + Sync>;
+
+thread_local! {
+    /// The type that a parameter is being cast to.
+    static CAST_TO: Cell<Option<FloatDType>> = const { Cell::new(None) };
+}
+
+/// Runs `body` while what is read is about to be cast to `dtype`.
+fn casting_to<R>(dtype: FloatDType, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<FloatDType>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CAST_TO.set(self.0);
+        }
+    }
+    let _restore = Restore(CAST_TO.replace(Some(dtype)));
+    body()
+}
 
 /// A float parameter of any rank: what files, counts and freezing need of it.
 pub trait AnyParam {
@@ -29,7 +49,7 @@ pub trait AnyParam {
     /// # Panics
     /// When the values are first asked for, if `data` makes another shape.
     fn set_lazily(&mut self, data: LazyData, transposed: bool) {
-        self.set_data(data(), transposed);
+        self.set_data(data(None), transposed);
     }
     /// Whether training changes the parameter.
     fn requires_grad(&self) -> bool;
@@ -38,7 +58,8 @@ pub trait AnyParam {
     /// The gradient of the last backward pass, if there is one.
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData>;
 
-    /// Keeps the values in another type, identity and trainable state as they were.
+    /// Keeps the values in another type, identity and trainable state as they were. Those that are
+    /// only read now, for clones too, may never be there in 32 bits.
     fn cast(&mut self, dtype: FloatDType);
 
     /// Releases the values, which are kept elsewhere. The shape stays, and every value is NaN, so
@@ -84,7 +105,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         let (device, shape) = (self.lazy_device(), self.lazy_shape());
         let expected = shape.clone();
         let init = move |device: &Device, requires_grad: bool| {
-            let tensor: Tensor<D> = on_device(data(), transposed, device);
+            let tensor: Tensor<D> = on_device(data(CAST_TO.get()), transposed, device);
             assert_eq!(tensor.shape(), expected, "shape of a parameter");
             tensor.set_require_grad(requires_grad)
         };
@@ -111,6 +132,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     }
 
     fn cast(&mut self, dtype: FloatDType) {
+        casting_to(dtype, || drop(self.val()));
         *self = self.clone().map(|value| value.cast(dtype));
     }
 
@@ -150,5 +172,36 @@ fn on_device<const D: usize>(data: TensorData, transposed: bool, device: &Device
         tensor.autodiff()
     } else {
         tensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Only what is read in order to be cast is read in the other type.
+    #[test]
+    fn what_is_read_is_told_the_type_it_is_cast_to() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let param = || {
+            let told = Arc::clone(&told);
+            let mut param = Param::from_tensor(Tensor::<1>::zeros([2], &Device::flex()));
+            let data = move |dtype: Option<FloatDType>| {
+                told.lock().unwrap().push(dtype);
+                let data = TensorData::from([1.0f32, 2.0]);
+                dtype.map_or(data.clone(), |dtype| data.convert_dtype(dtype.into()))
+            };
+            param.set_lazily(Box::new(data), false);
+            param
+        };
+        let (mut cast, kept) = (param(), param());
+        assert!(told.lock().unwrap().is_empty());
+        cast.cast(FloatDType::BF16);
+        assert_eq!(kept.val().dtype(), DType::F32);
+        assert_eq!(cast.val().dtype(), DType::BF16);
+        assert_eq!(*told.lock().unwrap(), [Some(FloatDType::BF16), None]);
+        assert_eq!(cast.to_data().convert::<f32>(), kept.to_data());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use super::GPT2LMHeadModel;
 use crate::ConfigError;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
-    from_keys, keys_of,
+    from_keys, keys_of, set_dtype,
 };
 use crate::parts::Activation;
 
@@ -174,6 +175,10 @@ impl ModelConfig for Gpt2Config {
 
     fn set_vocab_size(&mut self, rows: usize) {
         self.vocab_size = rows;
+    }
+
+    fn set_dtype(&mut self, dtype: FloatDType) {
+        set_dtype(&mut self.extra, dtype);
     }
 
     fn with_layers(&self, layers: usize) -> Self {
