@@ -1,5 +1,7 @@
 //! PyTorch's random numbers on the CPU, for methods whose files name a seed in place of values.
 
+use std::collections::HashMap;
+
 /// `torch.Generator().manual_seed(seed)`: the Mersenne twister MT19937 (Matsumoto and Nishimura
 /// 1998), 32 bits at a time.
 pub(crate) struct TorchRandom {
@@ -62,10 +64,12 @@ impl TorchRandom {
         (0..count).map(|_| value(self.next_u32())).collect()
     }
 
-    /// The first `count` numbers of `torch.randperm(size, generator=…)`.
+    /// The first `count` numbers of `torch.randperm(size, generator=…)`, in memory of so many.
     pub fn permutation(&mut self, size: usize, count: usize) -> Vec<usize> {
-        let mut numbers: Vec<usize> = (0..size).collect();
         let count = count.min(size);
+        let mut numbers = Vec::with_capacity(count);
+        // Of all numbers that are not drawn yet, those that are not at their own place.
+        let mut moved = HashMap::new();
         for index in 0..count.min(size.saturating_sub(1)) {
             // Small permutations draw 32 bits a number, large ones 64.
             let drawn = if size < u32::MAX as usize / 20 {
@@ -73,10 +77,18 @@ impl TorchRandom {
             } else {
                 self.next_u64()
             };
-            let other = drawn % (size - index) as u64;
-            numbers.swap(index, index + other as usize);
+            let other = index + (drawn % (size - index) as u64) as usize;
+            let here = moved.remove(&index).unwrap_or(index);
+            numbers.push(match other == index {
+                true => here,
+                false => moved.insert(other, here).unwrap_or(other),
+            });
         }
-        numbers.truncate(count);
+        // Nothing is drawn for the last of all.
+        if numbers.len() < count {
+            let last = size - 1;
+            numbers.push(moved.remove(&last).unwrap_or(last));
+        }
         numbers
     }
 }
@@ -85,16 +97,20 @@ impl TorchRandom {
 mod tests {
     use super::*;
 
-    /// torch 2.15: `torch.randperm(20, generator=torch.Generator().manual_seed(777))[:8]` and
+    /// torch 2.15: `torch.randperm(20, generator=torch.Generator().manual_seed(777))` and
     /// `torch.empty(4).uniform_(-2, 3, generator=torch.Generator().manual_seed(5))`.
     #[test]
     fn draws_what_torch_draws() {
-        let numbers = TorchRandom::new(777).permutation(20, 8);
-        assert_eq!(numbers, PERMUTATION);
+        for count in [0, 8, 19, 20] {
+            let numbers = TorchRandom::new(777).permutation(20, count);
+            assert_eq!(numbers, PERMUTATION[..count]);
+        }
         let values = TorchRandom::new(5).uniform(4, -2.0, 3.0);
         assert_eq!(values, UNIFORM);
     }
 
-    const PERMUTATION: [usize; 8] = [15, 0, 9, 11, 3, 7, 5, 1];
+    const PERMUTATION: [usize; 20] = [
+        15, 0, 9, 11, 3, 7, 5, 1, 19, 13, 4, 6, 18, 14, 12, 2, 10, 17, 16, 8,
+    ];
     const UNIFORM: [f32; 4] = [2.1512594, -1.3694454, 2.5373485, 2.0996351];
 }

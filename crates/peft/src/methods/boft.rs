@@ -7,6 +7,7 @@ use burn_peft_kernels::random;
 use serde::{Deserialize, Serialize};
 
 use super::shared::blocks::{cayley, identities, rotate};
+use super::shared::once::{OnDevice, indices};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -130,12 +131,12 @@ impl Method for BOFTConfig {
                 factors - 1
             ));
         }
-        let orders = (0..factors).map(|factor| butterfly(n, b, factor));
         Ok(Arc::new(BOFTLayer {
             n,
             b,
+            m: factors,
             d_out: layer.d_out,
-            orders: orders.collect(),
+            orders: OnDevice::default(),
             left_out: (self.boft_dropout * n as f64) as usize,
             init: self.init_weights,
         }))
@@ -178,9 +179,11 @@ struct BOFTLayer {
     /// The number and size of the blocks.
     n: usize,
     b: usize,
+    /// The number of factors.
+    m: usize,
     d_out: usize,
-    /// The order of features of each factor.
-    orders: Vec<Vec<usize>>,
+    /// The order of features of each factor, and its inverse.
+    orders: OnDevice<Vec<[Tensor<1, Int>; 2]>>,
     /// How many blocks of one factor a training step leaves out.
     left_out: usize,
     init: bool,
@@ -189,7 +192,7 @@ struct BOFTLayer {
 impl BOFTLayer {
     /// Rows times `B_{m-1} … B_0`, or with `transposed` times its transposed; `[rows, d_in]`.
     fn rotated(&self, tensors: &Tensors<'_>, rows: Tensor<2>, transposed: bool) -> Tensor<2> {
-        let (m, n, b) = (self.orders.len(), self.n, self.b);
+        let (m, n, b) = (self.m, self.n, self.b);
         let matrices: Tensor<3> = tensors.tensor4("boft_R").reshape([m * n, b, b]);
         let skew = (matrices.clone() - matrices.swap_dims(1, 2)) * 0.5;
         let mut rotations = cayley(skew);
@@ -203,27 +206,33 @@ impl BOFTLayer {
         if !transposed {
             factors.reverse();
         }
-        let device = rows.device();
-        let index = |order: &[usize]| {
-            let order: Vec<i64> = order.iter().map(|&place| place as i64).collect();
-            Tensor::<1, Int>::from_data(order.as_slice(), &device)
-        };
+        let orders = self.orders(&rows.device());
         let mut rows = rows;
         for factor in factors {
-            let order = &self.orders[factor];
-            let mut inverse = vec![0; order.len()];
-            for (place, &feature) in order.iter().enumerate() {
-                inverse[feature] = place;
-            }
+            let [order, inverse] = orders[factor].clone();
             let rotation = rotations.clone().narrow(0, factor * n, n);
-            rows = rotate(rows.select(1, index(&inverse)), rotation).select(1, index(order));
+            rows = rotate(rows.select(1, inverse), rotation).select(1, order);
         }
         rows
     }
 
+    fn orders(&self, device: &Device) -> Vec<[Tensor<1, Int>; 2]> {
+        self.orders.get(device, |device| {
+            let order = |factor| {
+                let order = butterfly(self.n, self.b, factor);
+                let mut inverse = vec![0; order.len()];
+                for (place, &feature) in order.iter().enumerate() {
+                    inverse[feature] = place;
+                }
+                [order, inverse].map(|order| indices(order.into_iter(), device))
+            };
+            (0..self.m).map(order).collect()
+        })
+    }
+
     /// The rotations `[m · n, b, b]` with the identity in the place of some of one factor's.
     fn without_some(&self, rotations: Tensor<3>) -> Tensor<3> {
-        let (m, n) = (self.orders.len(), self.n);
+        let (m, n) = (self.m, self.n);
         let device = rotations.device();
         let mask = left_out(m, n, self.left_out, &device.clone().without_autodiff());
         let mask = Tensor::<1>::from_data(mask.as_slice(), &device).reshape([m * n, 1, 1]);
@@ -248,7 +257,7 @@ impl LayerMethod for BOFTLayer {
         } else {
             (Init::Normal(0.1), Init::Ones)
         };
-        let shape = [self.orders.len(), self.n, self.b, self.b];
+        let shape = [self.m, self.n, self.b, self.b];
         vec![
             TensorSpec::new("boft_R", "boft_R", shape).with_init(rotations),
             TensorSpec::new("boft_s", "boft_s", [self.d_out, 1]).with_init(scale),
@@ -283,7 +292,7 @@ impl LayerMethod for BOFTLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        let shape = [self.orders.len(), self.n, self.b, self.b];
+        let shape = [self.m, self.n, self.b, self.b];
         vec![
             parameter("boft_R", shape),
             parameter("boft_s", [self.d_out, 1]),

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::shared::once::{OnDevice, shared_by};
 use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, VALUES, each_within, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -86,21 +87,42 @@ impl Method for FourierFTConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
-        let (d_in, d_out) = (layer.d_in, layer.d_out);
+        let mut layers = self.layers(&[layer])?;
+        Ok(layers.remove(0))
+    }
+
+    fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
+        let size = |layer: &LayerInfo| {
+            let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
+            Ok([n, layer.d_in, layer.d_out])
+        };
+        let waves = shared_by(layers, size, |_, size| Ok(self.waves(size)))?;
+        let method = |waves: Arc<Waves>| -> Arc<dyn LayerMethod> {
+            Arc::new(FourierLayer {
+                scaling: self.scaling / (waves.d_in * waves.d_out) as f64,
+                waves,
+                init: self.init_weights,
+            })
+        };
+        Ok(waves.into_iter().map(method).collect())
+    }
+}
+
+impl FourierFTConfig {
+    /// The waves of `n` values in a weight.
+    fn waves(&self, [n, d_in, d_out]: [usize; 3]) -> Waves {
         let mut random = TorchRandom::new(self.random_loc_seed.unwrap_or_default());
         let places = random.permutation(d_in * d_out, n).into_iter();
         let (rows, columns) = places
             .map(|p| ((p / d_in) as i64, (p % d_in) as i64))
             .unzip();
-        Ok(Arc::new(FourierLayer {
+        Waves {
             d_in,
             d_out,
             rows,
             columns,
-            scaling: self.scaling / (d_in * d_out) as f64,
-            init: self.init_weights,
-        }))
+            on_device: OnDevice::default(),
+        }
     }
 }
 
@@ -138,14 +160,21 @@ pub(super) fn frequencies(
     }
 }
 
-/// FourierFT at one layer.
+/// What layers of one shape and number of values share.
 #[derive(Debug)]
-struct FourierLayer {
+struct Waves {
     d_in: usize,
     d_out: usize,
     /// The places of the values in the spectrum.
     rows: Vec<i64>,
     columns: Vec<i64>,
+    on_device: OnDevice<[Tensor<2>; 2]>,
+}
+
+/// FourierFT at one layer.
+#[derive(Debug)]
+struct FourierLayer {
+    waves: Arc<Waves>,
     /// With the `1 / (d_in d_out)` of the inverse transform.
     scaling: f64,
     init: bool,
@@ -160,25 +189,33 @@ fn angles(size: usize, frequencies: &[i64], device: &Device) -> Tensor<2> {
     turns.float() * (TAU / size as f64)
 }
 
+impl Waves {
+    /// Cosines and sines of `a`, `[d_in, 2n]`, and of `b`, `[d_out, 2n]`; see
+    /// [`FourierLayer::factors`].
+    fn tables(&self, device: &Device) -> [Tensor<2>; 2] {
+        self.on_device.get(device, |device| {
+            let u = angles(self.d_out, &self.rows, device);
+            let v = angles(self.d_in, &self.columns, device);
+            [
+                Tensor::cat(vec![v.clone().cos(), v.sin().neg()], 1),
+                Tensor::cat(vec![u.clone().cos(), u.sin()], 1),
+            ]
+        })
+    }
+}
+
 impl FourierLayer {
     /// `ΔWᵀ` `[d_in, d_out]` as `a diag(c) b` with `a` `[d_in, 2n]` and `b` `[2n, d_out]`, where
     /// `c` are the values twice: `cos(u + v) = cos u cos v - sin u sin v`.
     fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
         let values = tensors.vector("fourierft_spectrum");
-        let device = values.device().without_autodiff();
-        let (u, v) = (
-            angles(self.d_out, &self.rows, &device),
-            angles(self.d_in, &self.columns, &device),
-        );
-        let constant = |tensor: Tensor<2>| {
+        let [a, b] = self.waves.tables(&values.device()).map(|table| {
             if values.is_autodiff() {
-                tensor.autodiff()
+                table.autodiff()
             } else {
-                tensor
+                table
             }
-        };
-        let a = constant(Tensor::cat(vec![v.clone().cos(), v.sin().neg()], 1));
-        let b = constant(Tensor::cat(vec![u.clone().cos(), u.sin()], 1));
+        });
         let values = Tensor::cat(vec![values.clone(), values], 0) * self.scaling;
         (a * values.unsqueeze(), b.transpose())
     }
@@ -199,7 +236,7 @@ impl LayerMethod for FourierLayer {
         } else {
             Init::Normal(1.0)
         };
-        let shape = [self.rows.len()];
+        let shape = [self.waves.rows.len()];
         vec![TensorSpec::new("fourierft_spectrum", "fourierft_spectrum", shape).with_init(init)]
     }
 
@@ -219,6 +256,6 @@ impl LayerMethod for FourierLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        vec![parameter("fourierft_spectrum", [self.rows.len()])]
+        vec![parameter("fourierft_spectrum", [self.waves.rows.len()])]
     }
 }

@@ -7,6 +7,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::shared::blocks::{cayley, identities, rotate};
+use super::shared::once::{OnDevice, indices};
 use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, PROBABILITY, SIDE_OR_NONE, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -130,6 +131,7 @@ impl Method for OFTConfig {
                 .use_cayley_neumann
                 .then_some(self.num_cayley_neumann_terms),
             init: self.init_weights,
+            above: OnDevice::default(),
         }))
     }
 
@@ -187,6 +189,8 @@ struct OFTLayer {
     /// The terms of the series, where there is one.
     terms: Option<usize>,
     init: bool,
+    /// The places above the diagonal of a block, row after row.
+    above: OnDevice<Tensor<1, Int>>,
 }
 
 const NAME: &str = "oft_R";
@@ -208,10 +212,10 @@ impl OFTLayer {
         }
         let device = values.device();
         let [rows, _] = values.dims();
-        // The places above the diagonal, row after row.
-        let places = (0..b).flat_map(|row| (row + 1..b).map(move |column| row * b + column));
-        let places: Vec<i64> = places.map(|place| place as i64).collect();
-        let places = Tensor::<1, Int>::from_data(places.as_slice(), &device);
+        let places = self.above.get(&device, |device| {
+            let above = |row| (row + 1..b).map(move |column| row * b + column);
+            indices((0..b).flat_map(above), device)
+        });
         let upper = Tensor::<2>::zeros([rows, b * b], &device);
         let upper = upper.select_assign(1, places, values, IndexingUpdateOp::Add);
         let upper: Tensor<3> = upper.reshape([rows, b, b]);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::shared::once::shared_by;
 use super::shared::parts::parameter;
 use crate::config::check::{SIDE, within};
 use crate::config::{CommonConfig, TargetModules};
@@ -114,26 +114,17 @@ impl Method for ShiraConfig {
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let mut by_shape: IndexMap<[usize; 2], Arc<TensorData>> = IndexMap::new();
-        let mut made: Vec<Arc<dyn LayerMethod>> = Vec::new();
-        for layer in layers {
-            let shape = [layer.d_in, layer.d_out];
-            let places = match by_shape.get(&shape) {
-                Some(places) => Arc::clone(places),
-                None => {
-                    let places = Arc::new(self.places(layer)?);
-                    by_shape.insert(shape, Arc::clone(&places));
-                    places
-                }
-            };
-            made.push(Arc::new(ShiraLayer {
+        let shape = |layer: &LayerInfo| Ok([layer.d_in, layer.d_out]);
+        let places = shared_by(layers, shape, |layer, _| self.places(layer))?;
+        let method = |(layer, places): (&&LayerInfo, _)| -> Arc<dyn LayerMethod> {
+            Arc::new(ShiraLayer {
                 d_in: layer.d_in,
                 d_out: layer.d_out,
                 places,
                 init: self.init_weights,
-            }));
-        }
-        Ok(made)
+            })
+        };
+        Ok(layers.iter().zip(places).map(method).collect())
     }
 }
 

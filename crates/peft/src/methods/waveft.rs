@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::fourierft::{check_frequencies, frequencies};
+use super::shared::once::{OnDevice, indices, shared_by};
 use super::shared::parts::parameter;
 use crate::config::check::{FACTOR, within};
 use crate::config::{Bias, CommonConfig, TargetModules, bias};
@@ -95,8 +96,30 @@ impl Method for WaveFTConfig {
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
-        let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
-        let (d_in, d_out) = (layer.d_in, layer.d_out);
+        let mut layers = self.layers(&[layer])?;
+        Ok(layers.remove(0))
+    }
+
+    fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
+        let size = |layer: &LayerInfo| {
+            let n = frequencies(self.n_frequency, &self.n_frequency_pattern, layer)?;
+            Ok([n, layer.d_in, layer.d_out])
+        };
+        let waves = shared_by(layers, size, |_, size| Ok(self.waves(size)))?;
+        let method = |waves| -> Arc<dyn LayerMethod> {
+            Arc::new(WaveLayer {
+                waves,
+                scaling: self.scaling,
+                init: self.init_weights,
+            })
+        };
+        Ok(waves.into_iter().map(method).collect())
+    }
+}
+
+impl WaveFTConfig {
+    /// The patterns of `n` values in a weight.
+    fn waves(&self, [n, d_in, d_out]: [usize; 3]) -> Waves {
         let places = TorchRandom::new(self.random_loc_seed).permutation(d_in * d_out, n);
         let mut entries = Vec::new();
         for (index, place) in places.into_iter().enumerate() {
@@ -112,14 +135,13 @@ impl Method for WaveFTConfig {
                 })
             }
         }
-        Ok(Arc::new(WaveLayer {
+        Waves {
             n,
             d_in,
             d_out,
             entries,
-            scaling: self.scaling,
-            init: self.init_weights,
-        }))
+            on_device: OnDevice::default(),
+        }
     }
 }
 
@@ -159,13 +181,43 @@ fn haar(
     entries.filter(move |entry| entry.row < rows && entry.column < columns)
 }
 
-/// WaveFT at one layer.
+/// What layers of one shape and number of values share.
 #[derive(Debug)]
-struct WaveLayer {
+struct Waves {
     n: usize,
     d_in: usize,
     d_out: usize,
     entries: Vec<Entry>,
+    on_device: OnDevice<OfEntries>,
+}
+
+/// Of every entry the value, the place in the weight `[d_in, d_out]` and the factor.
+#[derive(Clone, Debug)]
+struct OfEntries {
+    values: Tensor<1, Int>,
+    places: Tensor<1, Int>,
+    factors: Tensor<1>,
+}
+
+impl Waves {
+    fn entries(&self, device: &Device) -> OfEntries {
+        self.on_device.get(device, |device| {
+            let entries = || self.entries.iter();
+            let factors: Vec<f32> = entries().map(|entry| entry.factor).collect();
+            let place = |entry: &Entry| entry.column * self.d_out + entry.row;
+            OfEntries {
+                values: indices(entries().map(|entry| entry.value), device),
+                places: indices(entries().map(place), device),
+                factors: Tensor::from_data(factors.as_slice(), device),
+            }
+        })
+    }
+}
+
+/// WaveFT at one layer.
+#[derive(Debug)]
+struct WaveLayer {
+    waves: Arc<Waves>,
     scaling: f64,
     init: bool,
 }
@@ -185,27 +237,20 @@ impl LayerMethod for WaveLayer {
         } else {
             Init::Normal(0.01)
         };
-        vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.n]).with_init(init)]
+        vec![TensorSpec::new("waveft_spectrum", "waveft_spectrum", [self.waves.n]).with_init(init)]
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
         let values = tensors.vector("waveft_spectrum");
-        let device = values.device();
-        let index = |of: fn(&Entry, usize) -> usize| {
-            let places = self.entries.iter();
-            let places: Vec<i64> = places.map(|entry| of(entry, self.d_out) as i64).collect();
-            Tensor::<1, Int>::from_data(places.as_slice(), &device)
-        };
-        let places = index(|entry, d_out| entry.column * d_out + entry.row);
-        let factors: Vec<f32> = self.entries.iter().map(|entry| entry.factor).collect();
-        let factors = Tensor::<1>::from_data(factors.as_slice(), &device);
-        let entries = values.select(0, index(|entry, _| entry.value)) * factors;
-        let flat = Tensor::<1>::zeros([self.d_in * self.d_out], &device);
-        let flat = flat.select_assign(0, places, entries, IndexingUpdateOp::Add);
-        Some(flat.reshape([self.d_in, self.d_out]) * self.scaling)
+        let Waves { d_in, d_out, .. } = *self.waves;
+        let of = self.waves.entries(&values.device());
+        let flat = Tensor::<1>::zeros([d_in * d_out], &values.device());
+        let entries = values.select(0, of.values) * of.factors;
+        let flat = flat.select_assign(0, of.places, entries, IndexingUpdateOp::Add);
+        Some(flat.reshape([d_in, d_out]) * self.scaling)
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        vec![parameter("waveft_spectrum", [self.n])]
+        vec![parameter("waveft_spectrum", [self.waves.n])]
     }
 }
