@@ -218,6 +218,11 @@ fn a_dry_run_says_what_a_run_takes_and_leaves_no_result() {
         assert!(out.contains(&part), "{part:?} is not in {out}");
     }
     assert_eq!(files(), before);
+    // A step ends with its epoch, however many batches it may take.
+    let all = "training.gradient_accumulation_steps=9223372036854775807";
+    let all = ["--dry-run", "--set", all];
+    let out = lab.ok(&[&["train", "train.toml"], &all[..], &epochs[..]].concat());
+    assert!(out.contains("a run: 10 steps"), "{out}");
     let full = ["--dry-run", "--set", "peft.peft_type=NONE"];
     lab.ok(&[&["train", "train.toml"], &full[..]].concat());
     assert_eq!(files(), before);

@@ -142,8 +142,18 @@ impl DataConfig {
                 return bad("max_length", problem);
             }
         }
-        if self.pad_to_multiple_of == Some(0) {
-            return bad("pad_to_multiple_of", too_small(0, 1));
+        if let Some(value) = self.pad_to_multiple_of {
+            if value == 0 {
+                return bad("pad_to_multiple_of", too_small(0, 1));
+            }
+            // Learnt positions end, which is seen by the rows; of others every row would go beyond
+            // what they were trained for.
+            if !limits.has_last_position && value > limits.max_positions {
+                return bad(
+                    "pad_to_multiple_of",
+                    SettingProblem::TooLong { value, limits },
+                );
+            }
         }
         if self.max_samples == Some(0) {
             return bad("max_samples", too_small(0, 1));
@@ -211,6 +221,22 @@ mod tests {
         assert_eq!(
             error(&|c| c.max_length = Some(2048)),
             "data.max_length is 2048, more than the model's n_positions 1024"
+        );
+        let rotary = Limits {
+            max_positions: 1024,
+            positions_key: "max_position_embeddings",
+            has_last_position: false,
+            adapter_positions: 0,
+            vocab_size: 50257,
+        };
+        let padded = |pad_to_multiple_of| DataConfig {
+            pad_to_multiple_of: Some(pad_to_multiple_of),
+            ..DataConfig::new("a.jsonl")
+        };
+        assert!(padded(1024).validate(rotary).is_ok());
+        assert_eq!(
+            padded(1025).validate(rotary).unwrap_err().to_string(),
+            "data.pad_to_multiple_of is 1025, more than the model's max_position_embeddings 1024"
         );
         for (key, message) in [
             ("max_length", error(&|c| c.max_length = Some(1))),

@@ -86,20 +86,24 @@ pub fn estimate_with<T: TrainTarget>(
         evaluate_with(&*objective, &model, &batch, batch_size, |_, _| ())?;
     }
     let batch_size = arguments.per_device_train_batch_size;
-    let steps = arguments.steps(examples.sequences().div_ceil(batch_size));
+    let in_epoch = examples.sequences().div_ceil(batch_size);
+    let steps = arguments.steps(in_epoch);
     if let Some(warning) = arguments.schedule(steps.total).warning() {
         tracing::warn!("{warning}");
     }
     let order = Order::of(arguments, Position::default());
     let batch = largest(&examples, batch_size, order, steps.epochs)?;
-    let batches = 2 * arguments.gradient_accumulation_steps;
-    let rows: Vec<usize> = (0..batches).flat_map(|_| 0..batch.sequences()).collect();
+    // A step ends with its epoch.
+    let accumulated = arguments.gradient_accumulation_steps.min(in_epoch.max(1));
+    let rows = (0..2 * accumulated).flat_map(|_| 0..batch.sequences());
+    let rows: Vec<usize> = rows.collect();
 
     let dir = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let first = TrainingArguments {
         output_dir: dir.path().to_path_buf(),
         max_steps: 2,
         per_device_train_batch_size: batch.sequences().max(1),
+        gradient_accumulation_steps: accumulated,
         train_sampling_strategy: SamplingStrategy::Sequential,
         group_by_length: false,
         logging_steps: 1,
@@ -127,7 +131,7 @@ pub fn estimate_with<T: TrainTarget>(
     let log: TrainLog = serde_json::from_str(text.lines().nth(1).unwrap_or_default())
         .map_err(std::io::Error::from)
         .map_err(TrainError::io(&path))?;
-    let step_tokens = batch.tokens() * arguments.gradient_accumulation_steps;
+    let step_tokens = batch.tokens() * accumulated;
     let step_seconds = step_tokens as f64 / log.tokens_per_second;
 
     let epochs = steps.total as f64 / steps.per_epoch as f64;
