@@ -5,9 +5,6 @@
 
 mod pairs;
 
-// Its allocator, which is the command's.
-use burn_peft_cli as _;
-
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use burn_peft_kernels::{ActivationKind, FeedForward, Pairing, Projection};
 use burn_peft_kernels::{activate, feed_forward, glu, packed_glu, rms_norm, rope};

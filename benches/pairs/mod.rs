@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Instant;
 
+// Its allocator, which is the command's.
+use burn_peft_cli as _;
 use burn_peft_kernels::with_plain_bodies;
 
 /// What came of a comparison.

@@ -31,7 +31,7 @@ pub struct RowArgs {
     #[arg(long, value_name = "PATH|ID")]
     pub tokenizer: Option<String>,
     /// Cut every row to this many tokens (data.max_length in a training file) [default: 2048, or the
-    /// model's positions where those are fewer]
+    /// model's positions where those are fewer; with learnt positions (GPT-2) a longer row is an error]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// The prompt of a row, with {column} for a column's value (data.template in a training file)
