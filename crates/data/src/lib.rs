@@ -40,6 +40,7 @@ mod config;
 mod dataset;
 mod error;
 mod format;
+mod questions;
 mod source;
 mod tokenizer;
 mod tokens;
@@ -56,6 +57,7 @@ pub use error::{
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
 pub use format::{Chat, Content, Row, Shape, example_prompt, instruction_prompt};
+pub use questions::{Asked, Question, Questions};
 pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
 pub use source::{Finder, Source};

@@ -1,4 +1,4 @@
-//! `peft eval`: how well a model predicts a file.
+//! `peft eval`: how well a model predicts a file, or answers its questions.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,26 @@ use burn_peft_models::LanguageModel;
 use burn_peft_train::{Evaluation, evaluate};
 use serde_json::{Value, json};
 
+use super::generate::at_least_one;
 use crate::loading::{
     ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open_each, rows_help,
     warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
+mod answers;
+
 const EXAMPLE: &str = "\
 Examples:
   peft eval --model gpt2 --adapter out --data reviews.jsonl     (with it, and the model alone)
   peft eval --model gpt2 --adapter out-a --adapter out-b --data reviews.jsonl
   peft eval --model gpt2 --data 'reviews.jsonl[:500]' --max-length 512 --json
+  peft eval --model MODEL --adapter out --data questions.jsonl --generate
+
+With --generate the model answers every row's question itself, always with the most likely token: of a
+chat the last that the assistant says, of a prompt its completion. Printed is the share of answers that
+are the row's own (exact) and that contain it, in letters of either case (contained); where a row has a
+column contains, a text or a list of texts, one of these is looked for instead.
 
 The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
 validation, or else of train.";
@@ -36,6 +45,13 @@ pub struct Args {
     data: String,
     #[command(flatten)]
     rows: RowArgs,
+    /// Answer the question of every row, and compare with the row's own answer
+    #[arg(long, conflicts_with = "max_length")]
+    generate: bool,
+    /// Tokens of an answer, at most
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    #[arg(allow_negative_numbers = true, requires = "generate")]
+    max_new_tokens: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,6 +60,9 @@ pub struct Args {
 /// Runs `peft eval`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
+    if args.generate {
+        return answers::run(&args, &files, device);
+    }
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let models = open_each(&files, &args.model, true, device)?;
     let data = held_out(&args.data);
@@ -72,7 +91,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         results.push((name, result));
     }
     if args.json {
-        let mut object = json_of(&results, examples.len());
+        let values = results.iter().map(|(name, result)| (*name, json(result)));
+        let mut object = json_of(&values.collect::<Vec<_>>(), examples.len());
         object["left_out"] = json!(examples.left_out);
         return say_json(&object);
     }
@@ -104,21 +124,21 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
 /// The base's numbers, or those of one adapter with the base's in `base`, or those of several in
 /// `adapters`.
-fn json_of(results: &[(&String, Evaluation)], examples: usize) -> Value {
+fn json_of(results: &[(&String, Value)], examples: usize) -> Value {
     let mut object = match results {
-        [(_, base)] => json(base),
+        [(_, base)] => base.clone(),
         [(_, base), (_, result)] => {
-            let mut object = json(result);
-            object["base"] = json(base);
+            let mut object = result.clone();
+            object["base"] = base.clone();
             object
         }
-        [base, adapters @ ..] => {
+        [(_, base), adapters @ ..] => {
             let each = adapters.iter().map(|(name, result)| {
-                let mut object = json(result);
+                let mut object = result.clone();
                 object["adapter"] = name.as_str().into();
                 object
             });
-            json!({ "adapters": each.collect::<Vec<_>>(), "base": json(&base.1) })
+            json!({ "adapters": each.collect::<Vec<_>>(), "base": base })
         }
         [] => json!({}),
     };

@@ -7,14 +7,20 @@ use burn::tensor::Device;
 use burn_peft_data::Tokenizer;
 use burn_peft_models::GenerationDefaults;
 use burn_peft_models::hub::ModelFiles;
+use clap::ArgGroup;
 
 use crate::loading::{ModelsArgs, find_model};
 
 mod file;
+mod messages;
 mod options;
+mod prompts;
 mod text;
 
-pub use text::encode_prompt;
+pub use prompts::{encode_chat, encode_prompt};
+pub use text::finish_reason;
+
+pub use options::at_least_one;
 
 use options::Options;
 
@@ -24,7 +30,13 @@ Examples:
   peft generate --model gpt2 --adapter out-a --adapter out-b --prompt \"The film was\"
   peft generate --model gpt2 --prompt \"The film was\" --prompt \"The book was\" --json
   peft generate --model gpt2 --prompt \"The film was\" --temperature 0.8 --top-p 0.9 --seed 1 --json
+  peft generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat --prompt \"What is a fjord?\"
+  peft generate --model HuggingFaceTB/SmolLM2-135M-Instruct --messages conversations.jsonl --json
   peft generate --model gpt2 --input prompts.safetensors --output texts.safetensors
+
+With --chat a prompt is what a user asks, in the model's own chat template, and the text is the answer.
+Whole conversations come with --messages: one as a JSON list of messages (objects with role and
+content), or several as rows with messages, a line each (and with tools, where the template knows them).
 
 Several prompts go through the model together. A file of them holds input_ids [batch, seq] (I64 or
 I32), rows padded on the left, and attention_mask [batch, seq] (1 for a token, 0 for padding); the
@@ -35,16 +47,35 @@ What no option says is as the model's generation_config.json has it: do_sample w
 top_k and top_p, repetition_penalty, max_new_tokens or max_length. The text ends at the tokens that
 this file, config.json and the tokenizer name (with --input, the two files).";
 
+/// The tokens of an answer, at most, where nothing is said.
+const ANSWER_TOKENS: usize = 512;
+
 /// The command line of `peft generate`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
+#[command(group = ArgGroup::new("conversation").args(["chat", "messages"]).multiple(true))]
 pub struct Args {
     #[command(flatten)]
     model: ModelsArgs,
     /// The text to continue; several are continued together
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    #[arg(required_unless_present = "input")]
+    #[arg(required_unless_present_any = ["input", "messages"])]
     prompt: Vec<String>,
+    /// Answer each --prompt as a user's message, in the model's chat template
+    #[arg(long, conflicts_with = "input")]
+    chat: bool,
+    /// Answer conversations, in place of prompts: JSON or JSONL, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "input"])]
+    messages: Option<PathBuf>,
+    /// The system's message, before --chat, and before those of --messages that have none
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with = "input"
+    )]
+    #[arg(requires = "conversation")]
+    system: Option<String>,
     /// Tokens to continue, in place of a text: the file with input_ids and attention_mask
     #[arg(long, value_name = "IN.safetensors", requires = "output")]
     #[arg(conflicts_with_all = ["prompt", "tokenizer"])]
@@ -79,4 +110,13 @@ pub fn generation_defaults(
     let mut defaults = GenerationDefaults::read(files).context("cannot load the model")?;
     defaults.end_at(tokenizer.and_then(Tokenizer::eos_id));
     Ok(defaults)
+}
+
+/// Lets texts end where an answer ends in the tokenizer's chat template, and be as long as answers
+/// are.
+pub fn for_answers(defaults: &mut GenerationDefaults, tokenizer: &Tokenizer) {
+    defaults.end_at(tokenizer.chat_end_ids());
+    if defaults.max_length.is_none() {
+        defaults.max_new_tokens.get_or_insert(ANSWER_TOKENS);
+    }
 }

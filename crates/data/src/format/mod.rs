@@ -93,6 +93,11 @@ pub enum Content {
 }
 
 impl Shape {
+    /// Whether the rows are conversations, for a tokenizer's template.
+    pub fn is_chat(&self) -> bool {
+        matches!(self, Self::Messages(_) | Self::ChatCompletion(..))
+    }
+
     /// Tells the shape from the columns of the first row of `file` and from what the user said.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ const SEED: u64 = 42;
 /// The options that say how tokens are chosen.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Tokens to add, at most [default: the model's, or 50, or as many as there are positions for]
+    /// Tokens to add, at most [default: the model's, or 50 (of an answer 512), or as many as there are
+    /// positions for]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least_one)]
     max_new_tokens: Option<usize>,
     /// Below 1 more certain, above 1 more varied; 0 takes the most likely token always [default:
@@ -65,7 +66,8 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(refuse)
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// Reads a number of tokens.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|&number| number > 0);
     number.ok_or("it has to be a whole number, 1 or greater".into())
 }

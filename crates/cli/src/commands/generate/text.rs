@@ -4,29 +4,36 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::Device;
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{GenerationDefaults, LanguageModel, generate_rows};
+use burn_peft_models::{Continuation, GenerationDefaults, LanguageModel, generate_rows};
 use serde_json::{Value, json};
 
-use super::{Args, generation_defaults};
+use super::prompts::{Prompt, prompts};
+use super::{Args, for_answers, generation_defaults};
 use crate::loading::{load_tokenizer, open_each};
 use crate::output::{emit, say, say_json};
 
 /// Continues the prompts of the command line.
 pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     let tokenizer = &load_tokenizer(files, args.tokenizer.as_deref())?;
-    let defaults = &generation_defaults(files, Some(tokenizer))?;
-    args.options.warn(defaults);
+    let mut defaults = generation_defaults(files, Some(tokenizer))?;
+    args.options.warn(&defaults);
+    // Before the model, which takes its time.
+    let prompts = prompts(args, tokenizer)?;
+    if prompts.iter().any(|prompt| prompt.messages.is_some()) {
+        for_answers(&mut defaults, tokenizer);
+    }
     let models = open_each(files, &args.model, false, device)?;
     let request = Request {
         args,
         tokenizer,
         defaults,
+        prompts,
     };
-    if let ([(_, model)], [prompt]) = (&models[..], &args.prompt[..]) {
+    if let ([(_, model)], [prompt]) = (&models[..], &request.prompts[..]) {
         return request.stream(model, prompt);
     }
     let mut answers = Vec::new();
@@ -42,7 +49,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         let answers = answers.into_iter().map(|(_, answer)| answer.json);
         return say_json(&Value::Array(answers.collect()));
     }
-    let of_several = args.prompt.len() > 1;
+    let of_several = request.prompts.len() > 1;
     if models.len() == 1 {
         let texts = answers.into_iter().map(|(_, answer)| answer.whole());
         return say(texts.collect::<Vec<_>>().join("\n\n"));
@@ -71,7 +78,8 @@ fn is_read_here(args: &Args) -> bool {
 struct Request<'a> {
     args: &'a Args,
     tokenizer: &'a Tokenizer,
-    defaults: &'a GenerationDefaults,
+    defaults: GenerationDefaults,
+    prompts: Vec<Prompt>,
 }
 
 /// A continuation, and all about it.
@@ -89,9 +97,9 @@ impl Answer {
 
 impl Request<'_> {
     /// Shows the continuation of a single prompt as it comes.
-    fn stream(&self, model: &LanguageModel, prompt: &str) -> Result<()> {
+    fn stream(&self, model: &LanguageModel, prompt: &Prompt) -> Result<()> {
         if is_read_here(self.args) {
-            emit(prompt)?;
+            emit(&prompt.text)?;
         }
         let json = self.args.json;
         let mut show = |text: &str| if json { Ok(true) } else { emit(text) };
@@ -111,21 +119,11 @@ impl Request<'_> {
         model: &LanguageModel,
         show: &mut dyn FnMut(&str) -> Result<bool>,
     ) -> Result<Vec<Answer>> {
-        let Self {
-            args,
-            tokenizer,
-            defaults,
-        } = self;
-        let prompts = args
-            .prompt
-            .iter()
-            .map(|text| encode_prompt(tokenizer, text));
-        let prompts = prompts.collect::<Result<Vec<_>>>()?;
-        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let tokenizer = self.tokenizer;
+        let prompts: Vec<&[u32]> = self.prompts.iter().map(|prompt| &prompt.ids[..]).collect();
         let longest = prompts.iter().map(|prompt| prompt.len()).max();
-        let settings = args
-            .options
-            .settings(defaults, model, longest.unwrap_or_default());
+        let options = &self.args.options;
+        let settings = options.settings(&self.defaults, model, longest.unwrap_or_default());
         let start = Instant::now();
         let mut texts: Vec<_> = prompts
             .iter()
@@ -152,34 +150,47 @@ impl Request<'_> {
         }
         let seconds = start.elapsed().as_secs_f64();
         let tokens: usize = continued.iter().map(|row| row.token_ids.len()).sum();
-        let each = continued.into_iter().zip(texts).zip(&prompts);
-        let answers = each.zip(&args.prompt).map(|(((row, text), ids), prompt)| {
-            let (pieces, text) = text;
+        let each = continued.into_iter().zip(texts).zip(&self.prompts);
+        let answers = each.map(|((row, (pieces, text)), prompt)| {
             let rest = pieces.finish()?;
             show(&rest)?;
             let text = text + &rest;
-            let json = json!({
-                "prompt": prompt,
-                "text": text,
-                "prompt_token_ids": ids,
-                "token_ids": row.token_ids,
-                "tokens_per_second": tokens as f64 / seconds,
-            });
-            let prompt = prompt.clone();
+            let json = json_of(prompt, &row, &text, tokens as f64 / seconds);
+            let prompt = prompt.text.clone();
             Ok(Answer { prompt, text, json })
         });
         answers.collect()
     }
 }
 
-/// The prompt's tokens; an empty one starts where a text starts, behind the end of another.
-pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
-    let ids = tokenizer.encode_prompt(prompt)?;
-    if !ids.is_empty() {
-        return Ok(ids);
+/// A continuation with all about it: of a text, or of a conversation in the words of APIs of chats.
+fn json_of(prompt: &Prompt, row: &Continuation, text: &str, speed: f64) -> Value {
+    let Some(messages) = &prompt.messages else {
+        return json!({
+            "prompt": prompt.text,
+            "text": text,
+            "prompt_token_ids": prompt.ids,
+            "token_ids": row.token_ids,
+            "tokens_per_second": speed,
+        });
+    };
+    json!({
+        "messages": messages,
+        "content": text,
+        "finish_reason": finish_reason(row),
+        "prompt_tokens": prompt.ids.len(),
+        "completion_tokens": row.token_ids.len(),
+        "prompt_token_ids": prompt.ids,
+        "token_ids": row.token_ids,
+        "tokens_per_second": speed,
+    })
+}
+
+/// Why a continuation ended: `stop` at a token that ends it, `length` where it was as long as it may
+/// be.
+pub fn finish_reason(row: &Continuation) -> &'static str {
+    match row.ended_by {
+        Some(_) => "stop",
+        None => "length",
     }
-    let end = tokenizer
-        .eos_id()
-        .context("the prompt is empty: give some text")?;
-    Ok(vec![end])
 }
