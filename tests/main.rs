@@ -2,6 +2,7 @@
 
 mod adalora;
 mod adapters;
+mod answers;
 mod bad_input;
 mod batched;
 mod best_model;

@@ -52,6 +52,7 @@ fn an_adapter_is_trained_shown_and_saved() {
     let mut files = lab.names("out");
     files.retain(|name| !name.starts_with("checkpoint"));
     let expected = [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
         "config.toml",

@@ -45,13 +45,14 @@ pub use run::target::TrainTarget;
 pub use run::train::{TrainOptions, TrainOutcome, train, train_with};
 pub use seeing::above_bar::above_bar;
 pub use seeing::assessment::Assessment;
+pub use seeing::card::{CARD_NAME, DataFile, ModelCard};
 pub use seeing::dashboard::{check_dashboard, dashboard};
 pub use seeing::memory::peak_memory_bytes;
 pub use seeing::metrics_file::{EvalLog, METRICS_NAME, SampleLog, TrainLog};
 pub use seeing::numbers::{clock, number, paragraph, perplexity, speed, time_left};
 pub use seeing::renderer::ProgressRenderer;
 pub use seeing::report::{REPORT_NAME, Report};
-pub use seeing::sample::{SamplePrompt, Samples};
+pub use seeing::sample::{Sample, SamplePrompt, SamplePrompts, Samples};
 pub use seeing::tensorboard::EVENTS_NAME;
 
 // It is compiled and run here because this crate has Burn's `train`.

@@ -1,11 +1,12 @@
 //! `peft new`: a training file to begin with.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn_peft_data::{DataConfig, SlicedPath, folder_and_split, suggest_columns};
+use burn_peft_data::{DataConfig, Questions, SlicedPath, folder_and_split, suggest_columns};
 use burn_peft_models::AutoConfig;
 use burn_peft_models::hub::HubOptions;
 use clap::ValueEnum;
@@ -77,11 +78,17 @@ fn positions(model: &str) -> Result<Option<usize>> {
     Ok(Some(config.common().max_positions))
 }
 
-/// What the file says of the columns of `train`, and the text that a run continues. A file that is
+/// What a file of chats says of its prompt.
+const QUESTIONS: &str = "\
+# What a user asks before training, at every evaluation and after; without it some questions of the rows
+# that are evaluated on.
+# prompt = [\"What can you do?\"]";
+
+/// What the file says of the columns of `train`, and of the prompt of a run. A file that is
 /// not there may come later, and nothing is fetched.
 fn columns(train: &str) -> (String, String) {
     let mut config = DataConfig::new(train);
-    let mut sample = None;
+    let (mut sample, mut is_chat) = (None, false);
     let is_here = |path: &str| Path::new(path).exists();
     if is_here(train) || is_here(SlicedPath::new(train).path) {
         // The file is of use all the same: what is wrong with the rows can be mended meanwhile.
@@ -90,6 +97,9 @@ fn columns(train: &str) -> (String, String) {
             Ok(found) => sample = found,
             Err(error) => tracing::warn!("{error}"),
         }
+        let first = BTreeSet::from([1]);
+        let first = Questions::read(train, &config, &find, Some(&first));
+        is_chat = first.is_ok_and(|first| first.shape.is_chat());
     }
     let columns = match (config.template, config.completion_field) {
         (Some(template), Some(column)) => format!(
@@ -102,8 +112,16 @@ fn columns(train: &str) -> (String, String) {
               # and completion_field = \"answer\" for the column that answers it."
             .to_string(),
     };
+    if is_chat {
+        return (columns, QUESTIONS.to_owned());
+    }
     let sample = sample.unwrap_or_else(|| "Once upon a time".to_string());
-    (columns, sample)
+    let prompt = format!(
+        "# Continued before training, at every evaluation and after; best the beginning of one of your \
+         texts.\nprompt = {}",
+        quoted(sample)
+    );
+    (columns, prompt)
 }
 
 /// Runs `peft new`.
@@ -122,7 +140,7 @@ pub fn run(args: Args) -> Result<()> {
     let max_length = positions(&args.model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
-    let (columns, sample) = columns(&args.train);
+    let (columns, prompt) = columns(&args.train);
     let text = [
         ("{file}", place.clone()),
         ("{max_length}", max_length.to_string()),
@@ -130,7 +148,7 @@ pub fn run(args: Args) -> Result<()> {
         ("{output_dir}", quoted(output_dir)),
         ("{columns}", columns),
         ("{train}", quoted(args.train)),
-        ("{sample}", quoted(sample)),
+        ("{sample}", prompt),
     ]
     .iter()
     .fold(args.template.text().to_string(), |text, (key, value)| {

@@ -19,13 +19,14 @@ use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
-    RunFolder, SamplePrompt, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
+    RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
     clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
     train,
 };
 use clap::error::ErrorKind;
 
 mod args;
+mod card;
 mod commands;
 mod dry_run;
 mod folder;
@@ -37,12 +38,13 @@ mod summary;
 
 pub use self::args::Args;
 use self::args::NO_FILE;
+use self::card::write_card;
 use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
 use self::place::beside;
-use self::prompt::{prompt, warn_of_other_ends};
+use self::prompt::{prompts, warn_of_other_ends};
 use self::resume::{checkpoint, stopped};
 use self::summary::summary;
 use super::eval::measure;
@@ -142,12 +144,12 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
     warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
     let ends = defaults.config.eos_token_ids;
-    let prompt = prompt(&config, tokenizer.as_ref(), ends, limits)?;
+    let prompts = prompts(&config, &data, tokenizer.as_ref(), ends, limits)?;
     let job = Job {
         config,
         base: files,
         data,
-        prompt,
+        prompts,
         settings,
         options: TrainOptions {
             resume: resume.map(|checkpoint| checkpoint.path),
@@ -186,7 +188,7 @@ struct Job {
     /// The files of the model that is trained.
     base: ModelFiles,
     data: DataSet,
-    prompt: Option<SamplePrompt>,
+    prompts: Option<SamplePrompts>,
     settings: Vec<Setting>,
     options: TrainOptions,
     /// What an earlier run has left in the folder, to be removed.
@@ -259,14 +261,14 @@ impl Job {
         }
         let config_file = self.config.save()?;
         let options = TrainOptions {
-            sample: self.prompt.clone(),
+            samples: self.prompts.clone(),
             before: before.clone(),
             config: Some(self.config.clone()),
             // Not before: the dashboard takes the whole terminal.
             renderer: match self.tui {
                 true => dashboard(&self.options.interrupter)?,
                 false => {
-                    let samples = self.prompt.as_ref().map(|prompt| prompt.samples.clone());
+                    let samples = self.prompts.as_ref().map(|prompts| prompts.samples.clone());
                     let renderer = ProgressRenderer::new(arguments.logging_steps);
                     Box::new(renderer.with_samples(samples.unwrap_or_default()))
                 }
@@ -333,7 +335,10 @@ impl Job {
             made: made(&outcome.model.device()),
             counts: self.counts(&outcome, parameters),
             measures: Objective::<LanguageModel>::measures(&Lm),
-            prompt: self.config.prompt.clone(),
+            prompts: self
+                .prompts
+                .take()
+                .map_or_else(Vec::new, |found| found.prompts),
             before,
             after,
             after_step: match outcome.best.checkpoint() {
@@ -341,7 +346,7 @@ impl Job {
                 _ => outcome.steps,
             },
             settings: mem::take(&mut self.settings),
-            commands: commands(&self.config, &config_file),
+            commands: commands(&self.config, &config_file, self.data.train.shape.is_chat()),
         };
         let mut written: Vec<PathBuf> = Vec::new();
         if !self.config.is_full_training() {
@@ -357,11 +362,13 @@ impl Job {
         }
         written.extend([METRICS_NAME, EVENTS_NAME].map(|name| dir.join(name)));
         written.extend([config_file, report.save(dir)?]);
+        written.extend(write_card(&report, &self.config, &self.data)?);
         say("\nwritten:")?;
         for path in written.into_iter().chain(outcome.checkpoints) {
             say(format!("  {} ({})", path.display(), size(bytes_of(&path)?)))?;
         }
-        say(format!("\ntry it: {}", generate_command(&self.config)))
+        let command = generate_command(&self.config, self.data.train.shape.is_chat());
+        say(format!("\ntry it: {command}"))
     }
 
     /// The numbers of a run that its report shows.
@@ -395,10 +402,10 @@ impl Job {
 
     /// Whether [`assess`](Self::assess) has something to say.
     fn assesses(&self, evaluates: bool) -> bool {
-        self.prompt.is_some() || evaluates && self.data.validation.is_some()
+        self.prompts.is_some() || evaluates && self.data.validation.is_some()
     }
 
-    /// Prints the loss on the validation data and how the prompt goes on, where there are any.
+    /// Prints the loss on the validation data and how the prompts go on, where there are any.
     fn assess(&self, model: &LanguageModel, evaluate: Evaluate) -> Result<Assessment> {
         let mut found = Assessment::default();
         let known = match evaluate {
@@ -423,11 +430,11 @@ impl Job {
             found.evaluation = Some(result);
             found.runtime = time.map(|time| time.as_secs_f64());
         }
-        if let Some(prompt) = &self.prompt {
-            let text = prompt.continued(model)?;
-            let sample = format!("{}{text}", prompt.text);
-            say(paragraph("  sample: ", &sample, columns()))?;
-            found.sample = Some(text);
+        if let Some(prompts) = &self.prompts {
+            found.samples = prompts.continued(model)?;
+            for sample in prompts.shown(&found.samples) {
+                say(paragraph("  sample: ", &sample, columns()))?;
+            }
         }
         Ok(found)
     }

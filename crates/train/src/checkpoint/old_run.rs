@@ -13,6 +13,7 @@ use crate::checkpoint::checkpoints::list;
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME};
 use crate::configuration::config::CONFIG_NAME;
 use crate::error::{Result, TrainError};
+use crate::seeing::card::{CARD_NAME, is_written_here};
 use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
@@ -108,6 +109,10 @@ impl OldRun {
             if is_empty(folder)? {
                 fs::remove_dir(folder).map_err(TrainError::io(folder))?;
             }
+        }
+        let card = self.dir.join(CARD_NAME);
+        if is_written_here(&card) {
+            remove(&card)?;
         }
         let mut files = self.result.into_iter().chain(RECORDS.map(PathBuf::from));
         files.try_for_each(|name| remove(&self.dir.join(name)))

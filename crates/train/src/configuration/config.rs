@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::checkpoint::files::write_atomically;
 use crate::configuration::arguments::TrainingArguments;
+use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
 
@@ -43,9 +44,10 @@ pub struct TrainConfig {
     /// The folder or file of the tokenizer, where it does not lie with the model.
     #[serde(default)]
     pub tokenizer: Option<String>,
-    /// A text to continue before and after training.
-    #[serde(default)]
-    pub prompt: Option<String>,
+    /// A text to continue before and after training, or several; where the data are chats, what a
+    /// user asks.
+    #[serde(default, with = "one_or_several")]
+    pub prompt: Option<Vec<String>>,
     /// The folder of a saved adapter to go on training, in place of `[peft]`.
     #[serde(default)]
     pub adapter: Option<String>,

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod config;
 pub(crate) mod keys;
 mod method;
+mod one_or_several;
 pub(crate) mod overrides;
 pub(crate) mod peft_table;
 pub(crate) mod quantization;

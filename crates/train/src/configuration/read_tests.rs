@@ -159,7 +159,7 @@ fn a_key_takes_its_value_as_people_write_it() {
         "",
         "a = b",
     ] {
-        assert_eq!(set(&format!("prompt={text}")).prompt.as_deref(), Some(text));
+        assert_eq!(set(&format!("prompt={text}")).prompt.unwrap(), [text]);
         let data = set(&format!("data.template={text}")).data;
         assert_eq!(data.template.as_deref(), Some(text));
         let dir = PathBuf::from(format!("o{text}"));
@@ -167,7 +167,16 @@ fn a_key_takes_its_value_as_people_write_it() {
         assert_eq!(found.training.output_dir, dir);
     }
     assert_eq!(set("model=2024").model, "2024");
-    assert_eq!(set("prompt=\"5\"").prompt.as_deref(), Some("5"));
+    assert_eq!(set("prompt=\"5\"").prompt.unwrap(), ["5"]);
+    let several = set("prompt=[\"a\", \"5\"]");
+    assert_eq!(
+        several.prompt.as_deref(),
+        Some(&["a".to_owned(), "5".to_owned()][..])
+    );
+    let again: Table = several.to_toml().unwrap().parse().unwrap();
+    assert_eq!(again["prompt"].as_array().unwrap().len(), 2);
+    let one: Table = set("prompt=a").to_toml().unwrap().parse().unwrap();
+    assert_eq!(one["prompt"].as_str(), Some("a"));
     let template = set("data.template={prompt}: x").data.template;
     assert_eq!(template.as_deref(), Some("{prompt}: x"));
 

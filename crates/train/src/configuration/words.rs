@@ -25,7 +25,7 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
-        "sample_prompt test_prompt eval_prompt prompts",
+        "sample_prompt sample_prompts test_prompt eval_prompt prompts",
         "prompt",
         "",
     ),

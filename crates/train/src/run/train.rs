@@ -35,7 +35,7 @@ use crate::seeing::assessment::Assessment;
 use crate::seeing::metrics::{NoFiles, StepMetric};
 use crate::seeing::metrics_file::{EvalLog, MetricsFile};
 use crate::seeing::renderer::ProgressRenderer;
-use crate::seeing::sample::SamplePrompt;
+use crate::seeing::sample::SamplePrompts;
 
 /// How a run is watched and stopped.
 pub struct TrainOptions {
@@ -44,7 +44,7 @@ pub struct TrainOptions {
     /// Stops the run after its current step, from any thread.
     pub interrupter: Interrupter,
     /// Continued after every evaluation, into `metrics.jsonl`.
-    pub sample: Option<SamplePrompt>,
+    pub samples: Option<SamplePrompts>,
     /// What the model was before training; step 0 of `metrics.jsonl` in a run with evaluations.
     pub before: Assessment,
     /// The folder of a checkpoint to go on from.
@@ -64,7 +64,7 @@ impl Default for TrainOptions {
         Self {
             renderer: Box::new(ProgressRenderer::hidden()),
             interrupter: Interrupter::new(),
-            sample: None,
+            samples: None,
             before: Assessment::default(),
             resume: None,
             config: None,
@@ -248,7 +248,7 @@ pub fn train_with<T: TrainTarget>(
         steps,
         batches_per_epoch,
         file,
-        sample: options.sample,
+        samples: options.samples,
         identity: RefCell::new(identity),
         record: RefCell::new(Record {
             metrics,

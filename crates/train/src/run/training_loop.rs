@@ -35,8 +35,8 @@ use crate::run::step::{StepOutput, Trainee, optimizer_record};
 use crate::run::target::TrainTarget;
 use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
-use crate::seeing::metrics_file::{EvalLog, MetricsFile, SampleLog, TrainLog};
-use crate::seeing::sample::SamplePrompt;
+use crate::seeing::metrics_file::{EvalLog, MetricsFile, TrainLog};
+use crate::seeing::sample::SamplePrompts;
 
 /// What is to be done, and what came of it.
 pub(crate) struct StepStrategy<T> {
@@ -47,7 +47,7 @@ pub(crate) struct StepStrategy<T> {
     /// The file the rows are from.
     pub file: String,
     /// What is continued after every evaluation.
-    pub sample: Option<SamplePrompt>,
+    pub samples: Option<SamplePrompts>,
     /// What a checkpoint says beside the run's state.
     pub identity: RefCell<Saved>,
     pub record: RefCell<Record>,
@@ -393,16 +393,11 @@ impl<T: TrainTarget> Run<'_, T> {
             started.elapsed().as_secs_f64(),
         );
         self.record.metrics.write(&entry)?;
-        if let Some(prompt) = &self.strategy.sample {
-            let sample = prompt.continued(&model.model)?;
-            prompt.samples.push(format!("{}{sample}", prompt.text));
-            let (step, epoch) = (entry.step, entry.epoch);
-            let entry = SampleLog {
-                step,
-                epoch,
-                sample,
-            };
-            self.record.metrics.write(&entry)?;
+        if let Some(prompts) = &self.strategy.samples {
+            let samples = prompts.continued(&model.model)?;
+            prompts.samples.push(prompts.shown(&samples));
+            let metrics = &mut self.record.metrics;
+            metrics.write_samples(entry.step, entry.epoch, &samples)?;
         }
         let saved = self.record.checkpoints.last();
         let best = &mut self.record.state.best;

@@ -1,6 +1,7 @@
 //! What was found of a model at either end of a run.
 
 use crate::run::evaluate::Evaluation;
+use crate::seeing::sample::Sample;
 
 /// What was found of a model before or after training.
 #[derive(Clone, Debug, Default)]
@@ -9,6 +10,6 @@ pub struct Assessment {
     pub evaluation: Option<Evaluation>,
     /// The time that took, in seconds, where it is known.
     pub runtime: Option<f64>,
-    /// What it goes on with after the prompt, where there is one.
-    pub sample: Option<String>,
+    /// What it goes on with after the prompts, where there are some.
+    pub samples: Vec<Sample>,
 }

@@ -6,12 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::checkpoint::files::write_atomically;
 use crate::error::{Result, TrainError};
 use crate::run::evaluate::Evaluation;
 use crate::seeing::assessment::Assessment;
+use crate::seeing::sample::Sample;
 use crate::seeing::tensorboard::EventFile;
 
 /// The name of the file in the output folder.
@@ -72,13 +73,16 @@ impl EvalLog {
     }
 }
 
-/// What the model went on with after the prompt, at an evaluation.
+/// What the model went on with after a prompt, at an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleLog {
     /// Optimizer steps done.
     pub step: usize,
     /// Epochs done.
     pub epoch: f64,
+    /// What was asked, where the run has several prompts, or questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// The text, without the prompt.
     pub sample: String,
 }
@@ -106,14 +110,32 @@ impl MetricsFile {
             let runtime = before.runtime.unwrap_or_default();
             self.write(&EvalLog::new(step, epoch, evaluation, runtime))?;
         }
-        match before.sample.clone() {
-            None => Ok(()),
-            Some(sample) => self.write(&SampleLog {
+        self.write_samples(step, epoch, &before.samples)
+    }
+
+    /// Writes the samples of a step, a line each.
+    pub fn write_samples(&mut self, step: usize, epoch: f64, samples: &[Sample]) -> Result<()> {
+        for Sample { prompt, text } in samples {
+            self.write_line(&SampleLog {
                 step,
                 epoch,
-                sample,
-            }),
+                prompt: prompt.clone(),
+                sample: text.clone(),
+            })?;
         }
+        // TensorBoard keeps one text of a step.
+        let texts = samples.iter().map(|sample| match &sample.prompt {
+            Some(prompt) => format!("{prompt}\n\n→ {}", sample.text),
+            None => sample.text.clone(),
+        });
+        let texts: Vec<String> = texts.collect();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let event = json!({ "step": step, "epoch": epoch, "sample": texts.join("\n\n") });
+        event
+            .as_object()
+            .map_or(Ok(()), |event| self.events.write(event))
     }
 
     /// The file of a run that goes on after `step` in the folder `dir`: what it had written into
@@ -151,8 +173,15 @@ impl MetricsFile {
         self.file.sync_data().map_err(TrainError::io(&self.path))
     }
 
-    /// Writes one line.
+    /// Writes one line, here and in TensorBoard's file.
     pub fn write(&mut self, entry: &impl Serialize) -> Result<()> {
+        match self.write_line(entry)? {
+            Value::Object(entry) => self.events.write(&entry),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_line(&mut self, entry: &impl Serialize) -> Result<Value> {
         let entry = serde_json::to_value(entry).map_err(std::io::Error::from);
         let written = entry.and_then(|entry| {
             // In one call, so that a reader never sees half a line.
@@ -160,10 +189,7 @@ impl MetricsFile {
             self.file.flush()?;
             Ok(entry)
         });
-        match written.map_err(TrainError::io(&self.path))? {
-            Value::Object(entry) => self.events.write(&entry),
-            _ => Ok(()),
-        }
+        written.map_err(TrainError::io(&self.path))
     }
 }
 

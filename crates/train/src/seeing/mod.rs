@@ -2,7 +2,9 @@
 
 pub(crate) mod above_bar;
 pub(crate) mod assessment;
+pub(crate) mod card;
 pub(crate) mod dashboard;
+mod markdown;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod metrics_file;

@@ -232,8 +232,11 @@ impl ProgressRenderer {
         let numbers = fitted(fields, room.saturating_sub(label.len()));
         self.print(&(label + &numbers));
         // That of the last step is shown with the result.
-        let sample = self.samples.take();
-        if let Some(sample) = sample.filter(|_| self.step < self.total_steps) {
+        let samples = self.samples.take();
+        if self.step == self.total_steps {
+            return;
+        }
+        for sample in samples {
             let sample = paragraph("  sample: ", &sample, self.line_columns());
             self.print(&sample);
         }

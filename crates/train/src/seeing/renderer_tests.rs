@@ -104,7 +104,7 @@ fn shown(columns: u16, of_terminal: fn() -> usize) -> Vec<String> {
     renderer.start_split("valid", 54);
     renderer.update_valid(state(LOSS, 11.5343));
     renderer.update_split(54);
-    samples.push("the cat sat on the mat ".repeat(6));
+    samples.push(vec!["the cat sat on the mat ".repeat(6)]);
     renderer.end_split();
     renderer.end();
     screen.lines()

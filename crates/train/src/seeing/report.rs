@@ -1,6 +1,7 @@
 //! `report.html`: a run on one page, without scripts and without anything from elsewhere.
 
 mod chart;
+mod samples;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::files::write_atomically;
 use crate::configuration::settings::{Origin, Setting, settings_toml};
 use crate::error::{Result, TrainError};
-use crate::objective::metric::Measures;
+use crate::objective::metric::{Measures, Metric};
 use crate::seeing::assessment::Assessment;
 use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::numbers::number as number_of;
+use crate::seeing::sample::SamplePrompt;
 use chart::{Chart, Series};
 
 /// The name of the file in the output folder.
@@ -33,8 +35,8 @@ pub struct Report {
     pub counts: Vec<(String, String)>,
     /// What the evaluations measure.
     pub measures: &'static Measures,
-    /// The text that the samples continue.
-    pub prompt: Option<String>,
+    /// What the samples continue or answer.
+    pub prompts: Vec<SamplePrompt>,
     /// The model before training.
     pub before: Assessment,
     /// The model after training.
@@ -53,17 +55,26 @@ impl Report {
     /// # Errors
     /// If `metrics.jsonl` cannot be read or the report not written; the error names the file.
     pub fn save(&self, dir: &Path) -> Result<PathBuf> {
-        let path = dir.join(METRICS_NAME);
-        let metrics = read_text(&path)?;
-        let entries = metrics
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<std::result::Result<Vec<_>, _>>();
-        let entries = entries.map_err(std::io::Error::from);
-        let entries = entries.map_err(TrainError::io(&path))?;
         let path = dir.join(REPORT_NAME);
-        write_atomically(&path, self.html(&entries).as_bytes())?;
+        write_atomically(&path, self.html(&entries(dir)?).as_bytes())?;
         Ok(path)
+    }
+
+    /// The metrics of the evaluations before and after training, where they are known; `entries` are
+    /// those of `metrics.jsonl`.
+    pub(crate) fn figures(&self, entries: &[Map<String, Value>]) -> Vec<Figure> {
+        let entries = self.with_ends(entries);
+        let of = |step: usize, key: &str| {
+            let points = points(&entries, key).into_iter();
+            let mut points = points.filter(|&(at, _)| at == step as f64);
+            points.next().map(|(_, value)| value)
+        };
+        let metrics = self.measures.metrics.iter().map(|metric| Figure {
+            metric,
+            before: of(0, &metric.key()),
+            after: of(self.after_step, &metric.key()),
+        });
+        metrics.collect()
     }
 
     /// The page, with the entries of `metrics.jsonl`.
@@ -81,7 +92,7 @@ impl Report {
         let entries = self.with_ends(entries);
         self.tiles(&mut page, &entries);
         curves(&mut page, &entries);
-        self.samples(&mut page, &entries);
+        samples::samples(self, &mut page, &entries);
         self.evaluations(&mut page, &entries);
         self.configuration(&mut page);
         self.reproduce(&mut page);
@@ -111,8 +122,14 @@ impl Report {
                     _ => all.push(values),
                 }
             };
-            if let (Some(sample), false) = (&assessment.sample, has(step, "sample")) {
-                add(json!({ "sample": sample }));
+            if !has(step, "sample") {
+                let each = assessment.samples.iter();
+                let each = each.map(|of| json!({ "prompt": of.prompt, "sample": of.text }));
+                match step {
+                    // Each goes before all others.
+                    0 => each.rev().for_each(&mut add),
+                    _ => each.for_each(&mut add),
+                }
             }
             if let (Some(evaluation), false) = (&assessment.evaluation, has(step, "eval_loss")) {
                 let metrics = evaluation.metrics();
@@ -126,19 +143,14 @@ impl Report {
 
     fn tiles(&self, page: &mut String, entries: &[Map<String, Value>]) {
         let mut tiles = Vec::new();
-        let of = |step: usize, key: &str| {
-            let points = points(entries, key).into_iter();
-            let mut points = points.filter(|&(at, _)| at == step as f64);
-            points.next().map(|(_, value)| value)
-        };
-        for metric in self.measures.metrics {
-            let of = |step| of(step, &metric.key()).map(metric.short);
-            let text = match (of(0), of(self.after_step)) {
-                (Some(before), Some(after)) => format!("{before} → {after}"),
-                (None, Some(one)) | (Some(one), None) => one,
-                (None, None) => continue,
+        for figure in self.figures(entries) {
+            let ends = [figure.before, figure.after];
+            let text = match ends.map(|value| value.map(figure.metric.short)) {
+                [Some(before), Some(after)] => format!("{before} → {after}"),
+                [None, Some(one)] | [Some(one), None] => one,
+                [None, None] => continue,
             };
-            tiles.push((metric.title.to_string(), text));
+            tiles.push((figure.metric.title.to_string(), text));
         }
         tiles.extend(self.counts.iter().cloned());
         page.push_str("<div class=\"tiles\">");
@@ -150,36 +162,6 @@ impl Report {
             );
         }
         page.push_str("</div>\n");
-    }
-
-    fn samples(&self, page: &mut String, entries: &[Map<String, Value>]) {
-        let samples = entries.iter().filter_map(|entry| {
-            let text = entry.get("sample")?.as_str()?;
-            let step = entry.get("step")?.as_u64()?;
-            let when = match step {
-                0 => "before training".to_string(),
-                step if step == self.after_step as u64 => format!("step {step}, after training"),
-                step => format!("step {step}"),
-            };
-            Some((when, text))
-        });
-        let samples: Vec<(String, &str)> = samples.collect();
-        let Some(prompt) = self.prompt.as_ref().filter(|_| !samples.is_empty()) else {
-            return;
-        };
-        let _ = write!(
-            page,
-            "<h2>Samples</h2>\n<p class=\"dim\">The prompt goes on in \
-             <span class=\"new\">the model's words</span>.</p>\n<div class=\"table\"><table>"
-        );
-        for (when, text) in samples {
-            let (prompt, text) = (escape(prompt), escape(text));
-            let _ = write!(
-                page,
-                "<tr><th class=\"key\">{when}<td class=\"wide\">{prompt}<span class=\"new\">{text}</span>"
-            );
-        }
-        page.push_str("</table></div>\n");
     }
 
     /// The evaluations in the course of the run as a table.
@@ -262,6 +244,24 @@ impl Report {
         }
         page.push_str("</pre>\n");
     }
+}
+
+/// A metric before and after training.
+pub(crate) struct Figure {
+    pub metric: &'static Metric,
+    pub before: Option<f64>,
+    pub after: Option<f64>,
+}
+
+/// The entries of an output folder's `metrics.jsonl`.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<Map<String, Value>>> {
+    let path = dir.join(METRICS_NAME);
+    let metrics = read_text(&path)?;
+    let entries = metrics.lines().map(serde_json::from_str);
+    let entries: std::result::Result<Vec<_>, _> = entries.collect();
+    entries
+        .map_err(std::io::Error::from)
+        .map_err(TrainError::io(&path))
 }
 
 /// The numbers of the run over its steps.
@@ -351,6 +351,21 @@ mod tests {
     use crate::objective::lm;
     use crate::objective::metric::Sums;
     use crate::run::evaluate::Evaluation;
+    use crate::seeing::sample::Sample;
+
+    fn prompt(text: &str) -> SamplePrompt {
+        SamplePrompt {
+            text: text.into(),
+            ..SamplePrompt::default()
+        }
+    }
+
+    fn said(text: &str) -> Sample {
+        Sample {
+            text: text.into(),
+            ..Sample::default()
+        }
+    }
 
     #[test]
     fn a_page_has_the_curves_and_no_text_of_others_as_markup() {
@@ -382,16 +397,16 @@ mod tests {
             after_step: 2,
             counts: vec![(evil.clone(), evil.clone())],
             measures: &lm::MEASURES,
-            prompt: Some(evil.clone()),
+            prompts: vec![prompt(&evil)],
             before: Assessment {
                 runtime: Some(0.25),
                 evaluation: evaluation(4.0),
-                sample: Some(evil.clone()),
+                samples: vec![said(&evil)],
             },
             after: Assessment {
                 runtime: None,
                 evaluation: evaluation(2.0),
-                sample: Some(evil.clone()),
+                samples: vec![said(&evil)],
             },
             settings: vec![Setting {
                 table: "data".into(),
@@ -439,9 +454,9 @@ mod tests {
         ];
         let entries = entries.map(|entry| entry.as_object().cloned().unwrap());
         let report = Report {
-            prompt: Some("The".into()),
+            prompts: vec![prompt("The")],
             after: Assessment {
-                sample: Some("last".into()),
+                samples: vec![said("last")],
                 ..Assessment::default()
             },
             after_step: 2,

@@ -8,7 +8,7 @@ use burn_peft_train::TrainConfig;
 use super::resume::quoted;
 
 /// What a report says to do: in words, and the command.
-pub fn commands(config: &TrainConfig, config_file: &Path) -> Vec<(String, String)> {
+pub fn commands(config: &TrainConfig, config_file: &Path, is_chat: bool) -> Vec<(String, String)> {
     let given = std::env::args().skip(1).map(|word| quoted(&word));
     let given: Vec<String> = given.collect();
     let dir = quoted(&config.training.output_dir.display().to_string());
@@ -19,7 +19,7 @@ pub fn commands(config: &TrainConfig, config_file: &Path) -> Vec<(String, String
             "the same run, with every value written out",
             format!("peft train {again}"),
         ),
-        ("use the result", generate_command(config)),
+        ("use the result", generate_command(config, is_chat)),
         (
             "the curves in TensorBoard",
             format!("tensorboard --logdir {dir}"),
@@ -29,19 +29,20 @@ pub fn commands(config: &TrainConfig, config_file: &Path) -> Vec<(String, String
     .to_vec()
 }
 
-/// How the result is used.
-pub fn generate_command(config: &TrainConfig) -> String {
+/// How the result is used; `is_chat` where it was trained on chats.
+pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
     let dir = quoted(&config.training.output_dir.display().to_string());
     let template = config.data.template.as_deref();
     let prompt = template.map(example_prompt);
     let prompt = prompt.map_or("TEXT".to_string(), |prompt| quoted(&prompt));
+    let prompt = format!("{}--prompt {prompt}", if is_chat { "--chat " } else { "" });
     if config.is_full_training() {
-        return format!("peft generate --model {dir} --prompt {prompt}");
+        return format!("peft generate --model {dir} {prompt}");
     }
     let tokenizer = config.tokenizer.as_ref();
     let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
     format!(
-        "peft generate --model {} --adapter {dir}{} --prompt {prompt}",
+        "peft generate --model {} --adapter {dir}{} {prompt}",
         quoted(&config.model),
         tokenizer.unwrap_or_default()
     )

@@ -1,29 +1,85 @@
-//! The text that is continued before, during and after training.
+//! What the model is asked before, during and after training.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use burn_peft_data::{Limits, Tokenizer};
+use burn_peft_data::{Asked, Chat, DataSet, Examples, Limits, Question, Questions, Tokenizer};
 use burn_peft_models::{GenerationConfig, GenerationDefaults};
-use burn_peft_train::{SamplePrompt, Samples, TrainConfig};
+use burn_peft_train::{SamplePrompt, SamplePrompts, Samples, TrainConfig};
+use serde_json::json;
 
-use super::super::generate::encode_prompt;
+use super::super::generate::{encode_chat, encode_prompt};
+use crate::loading::find_data;
 
-/// The new tokens of the prompt that is continued before and after.
+/// The new tokens of a prompt that is continued before and after.
 const NEW_TOKENS: usize = 80;
+/// The questions of the validation rows that are asked where the file has no prompt.
+const QUESTIONS: usize = 5;
 
-/// The prompt of the file, if it has one; `eos_token_ids` are the tokens that end a text.
-pub fn prompt(
+/// The prompts of the file; of chats without one, some questions of the rows for validation.
+/// `eos_token_ids` are the tokens that end a text.
+pub fn prompts(
     config: &TrainConfig,
+    data: &DataSet,
     tokenizer: Option<&Tokenizer>,
-    eos_token_ids: Vec<u32>,
+    mut eos_token_ids: Vec<u32>,
     limits: Limits,
-) -> Result<Option<SamplePrompt>> {
-    let Some(text) = &config.prompt else {
+) -> Result<Option<SamplePrompts>> {
+    let is_chat = data.train.shape.is_chat();
+    let (prompts, tokenizer) = match (&config.prompt, tokenizer, &data.validation) {
+        (Some(texts), Some(tokenizer), _) => {
+            let prompts = texts
+                .iter()
+                .map(|text| given(text, is_chat, tokenizer, limits));
+            (prompts.collect::<Result<Vec<_>>>()?, tokenizer)
+        }
+        (Some(texts), None, _) => {
+            ensure!(
+                texts.is_empty(),
+                "`prompt` needs a tokenizer, and the model's folder has none: name one with \
+                 `tokenizer`"
+            );
+            return Ok(None);
+        }
+        (None, Some(tokenizer), Some(validation)) if is_chat => {
+            (asked(config, validation, tokenizer, limits), tokenizer)
+        }
+        (None, ..) => return Ok(None),
+    };
+    let Some(longest) = prompts.iter().map(|prompt| prompt.ids.len()).max() else {
         return Ok(None);
     };
-    let tokenizer = tokenizer.context(
-        "`prompt` needs a tokenizer, and the model's folder has none: name one with `tokenizer`",
-    )?;
-    let ids = encode_prompt(tokenizer, text)?;
+    if is_chat {
+        eos_token_ids.extend(tokenizer.chat_end_ids());
+    }
+    let settings = GenerationConfig {
+        // Beyond the positions there are, or that the model was trained for, only where the prompt is.
+        max_new_tokens: match limits.max_positions.saturating_sub(longest) {
+            0 => NEW_TOKENS,
+            left => NEW_TOKENS.min(left),
+        },
+        eos_token_ids,
+        ..GenerationConfig::default()
+    };
+    Ok(Some(SamplePrompts {
+        prompts,
+        tokenizer: tokenizer.clone(),
+        settings,
+        samples: Samples::default(),
+    }))
+}
+
+/// A prompt of the file: a text, or what a user asks.
+fn given(text: &str, is_chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Result<SamplePrompt> {
+    let ids = if is_chat {
+        let chat = Chat {
+            messages: vec![json!({ "role": "user", "content": text })],
+            ..Chat::default()
+        };
+        encode_chat(tokenizer, &chat).context("`prompt`")?
+    } else {
+        encode_prompt(tokenizer, text)?
+    };
     ensure!(
         !limits.forbid(ids.len() + 1),
         "`prompt` has {} tokens, which leaves no room in {}: shorten it by {} tokens",
@@ -31,22 +87,58 @@ pub fn prompt(
         limits.positions(),
         (ids.len() + 1).saturating_sub(limits.max_positions)
     );
-    let settings = GenerationConfig {
-        // Beyond the positions there are, or that the model was trained for, only where the prompt is.
-        max_new_tokens: match limits.max_positions.saturating_sub(ids.len()) {
-            0 => NEW_TOKENS,
-            left => NEW_TOKENS.min(left),
-        },
-        eos_token_ids,
-        ..GenerationConfig::default()
-    };
-    Ok(Some(SamplePrompt {
-        text: text.clone(),
+    Ok(SamplePrompt {
+        text: text.into(),
         ids,
-        tokenizer: tokenizer.clone(),
-        settings,
-        samples: Samples::default(),
-    }))
+        is_question: is_chat,
+        expected: None,
+    })
+}
+
+/// Questions of the rows for validation, from all over them. Nobody asked for them, so that one that
+/// cannot be asked is no error.
+fn asked(
+    config: &TrainConfig,
+    validation: &Examples,
+    tokenizer: &Tokenizer,
+    limits: Limits,
+) -> Vec<SamplePrompt> {
+    let rows: Vec<usize> = validation.iter().map(|example| example.row).collect();
+    let last = rows.len().saturating_sub(1);
+    let count = QUESTIONS.min(rows.len());
+    let spread = (0..count).map(|index| index * last / count.saturating_sub(1).max(1));
+    let rows: BTreeSet<usize> = spread.map(|index| rows[index]).collect();
+    let found = Questions::read(&validation.file, &config.data, &find_data, Some(&rows));
+    let questions = found.map_or_else(
+        |error| {
+            tracing::warn!("no questions are asked of the rows for validation: {error}");
+            Vec::new()
+        },
+        |found| found.questions,
+    );
+    let room = limits.max_positions / 2;
+    let prompt = |question: Question| {
+        let text = question.text().to_owned();
+        let Asked::Chat(chat) = question.asked else {
+            return None;
+        };
+        let ids = match encode_chat(tokenizer, &chat) {
+            Ok(ids) => ids,
+            Err(error) => {
+                let (file, row) = (&validation.file, question.row);
+                tracing::warn!("the question of {file} row {row} is not asked: {error:#}");
+                return None;
+            }
+        };
+        // A long one would leave the others no room either.
+        (ids.len() <= room).then_some(SamplePrompt {
+            text,
+            ids,
+            is_question: true,
+            expected: Some(question.expected),
+        })
+    };
+    questions.into_iter().filter_map(prompt).collect()
 }
 
 /// Says where rows end with another token than those that the model's files name.

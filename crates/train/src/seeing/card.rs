@@ -1,0 +1,220 @@
+//! `README.md` beside what a run saves: a model card, with the metadata that Hugging Face's Hub reads.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use burn_peft::parameters::thousands;
+
+use crate::checkpoint::files::write_atomically;
+use crate::configuration::settings::{Origin, Setting, settings_toml};
+use crate::error::Result;
+use crate::seeing::markdown::{block, code, plain, yaml};
+use crate::seeing::report::{Report, entries};
+
+/// The name of the file in the output folder.
+pub const CARD_NAME: &str = "README.md";
+
+/// Begins the last line, which holds the hash of those above.
+const MARK: &str = "<!-- Written by peft. Once it is changed, peft leaves it alone. BLAKE3: ";
+const MARK_END: &str = " -->\n";
+
+/// What a model card says of a run, beside what its report knows.
+#[derive(Clone, Debug)]
+pub struct ModelCard<'a> {
+    /// The report of the run.
+    pub report: &'a Report,
+    /// The model that was trained, as the training file names it.
+    pub base_model: &'a str,
+    /// Its id on the Hub, where it is from there.
+    pub hub_id: Option<&'a str>,
+    /// The method of the adapter; none where all weights were trained.
+    pub peft_type: Option<&'a str>,
+    /// The files it was trained and evaluated on.
+    pub data: Vec<DataFile>,
+    /// The ids of data sets on the Hub among them.
+    pub datasets: Vec<String>,
+    /// The command that uses the result.
+    pub command: String,
+    /// The folder of the result.
+    pub folder: String,
+    /// The data are chats.
+    pub is_chat: bool,
+}
+
+/// A file of a run.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// Its name, and what it was for.
+    pub name: String,
+    /// Whether it was trained on; otherwise the run was evaluated on it.
+    pub is_trained: bool,
+    /// Its examples.
+    pub examples: usize,
+    /// Their tokens.
+    pub tokens: usize,
+}
+
+impl ModelCard<'_> {
+    /// Writes the card into an output folder. None where a file of that name is there that a run did
+    /// not write, or that was changed since: it is left as it is.
+    ///
+    /// # Errors
+    /// If `metrics.jsonl` cannot be read or the card not written; the error names the file.
+    pub fn save(&self, dir: &Path) -> Result<Option<PathBuf>> {
+        let path = dir.join(CARD_NAME);
+        if path.symlink_metadata().is_ok() && !is_written_here(&path) {
+            return Ok(None);
+        }
+        let mut text = self.text(dir)?;
+        let hash = blake3::hash(text.as_bytes());
+        let _ = write!(text, "{MARK}{hash}{MARK_END}");
+        write_atomically(&path, text.as_bytes())?;
+        Ok(Some(path))
+    }
+
+    fn text(&self, dir: &Path) -> Result<String> {
+        let mut out = self.metadata();
+        let base = code(self.base_model);
+        let what = match self.peft_type {
+            Some(peft_type) => format!("An adapter ({}) for {base}", plain(peft_type)),
+            None => format!("{base} with all its weights trained further"),
+        };
+        let _ = write!(
+            out,
+            "\n# {}\n\n{what}, made with burn-peft ({}).\n\n\
+             <!-- What is it good for, and what is it not to be used for? -->\n\n## How to use it\n\n",
+            plain(&self.report.title),
+            plain(&self.report.made)
+        );
+        out += &block("sh", &self.command);
+        let _ = write!(out, "\nIn Python:\n\n{}", block("python", &self.python()));
+        self.trained_on(&mut out);
+        self.figures(&mut out, dir)?;
+        let said = self.report.settings.iter();
+        let said: Vec<Setting> = said
+            .filter(|setting| setting.origin != Origin::Default && setting.value.is_some())
+            .cloned()
+            .collect();
+        if !said.is_empty() {
+            let said = settings_toml(&said);
+            let _ = write!(
+                out,
+                "\n## How it was trained\n\nWhat the training file and the command line said; \
+                 `config.toml` has every value.\n\n{}\n",
+                block("toml", said.trim_start())
+            );
+        }
+        Ok(out)
+    }
+
+    /// What the Hub reads.
+    fn metadata(&self) -> String {
+        let mut out = String::from("---\n");
+        let _ = match self.hub_id {
+            Some(id) => writeln!(out, "base_model: {}", yaml(id)),
+            // The Hub takes no path there.
+            None => writeln!(
+                out,
+                "# base_model: (the Hub id of the model that was trained)"
+            ),
+        };
+        let (library, relation) = match self.peft_type {
+            Some(_) => ("peft", "adapter"),
+            None => ("transformers", "finetune"),
+        };
+        let _ = write!(
+            out,
+            "# license: (such as apache-2.0)\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n"
+        );
+        let mut tags = vec!["burn-peft".to_owned()];
+        tags.extend(self.peft_type.map(str::to_lowercase));
+        tags.extend(self.hub_id.map(|id| format!("base_model:{relation}:{id}")));
+        let _ = writeln!(out, "{}", list(&tags));
+        if !self.datasets.is_empty() {
+            let _ = writeln!(out, "datasets:\n{}", list(&self.datasets));
+        }
+        out + "---\n"
+    }
+
+    fn python(&self) -> String {
+        // Python's strings have the same escapes.
+        let base = yaml(self.hub_id.unwrap_or(self.base_model));
+        let folder = yaml(&self.folder);
+        let model = match self.peft_type {
+            Some(_) => format!(
+                "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+                 tokenizer = AutoTokenizer.from_pretrained({base})\n\
+                 model = AutoModelForCausalLM.from_pretrained({base})\n\
+                 model = PeftModel.from_pretrained(model, {folder})  # or its id on the Hub\n"
+            ),
+            None => format!(
+                "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+                 tokenizer = AutoTokenizer.from_pretrained({folder})  # or its id on the Hub\n\
+                 model = AutoModelForCausalLM.from_pretrained({folder})\n"
+            ),
+        };
+        let inputs = if self.is_chat {
+            "messages = [{\"role\": \"user\", \"content\": \"…\"}]\n\
+             inputs = tokenizer.apply_chat_template(\n    messages, add_generation_prompt=True, \
+             return_dict=True, return_tensors=\"pt\"\n)"
+        } else {
+            "inputs = tokenizer(\"…\", return_tensors=\"pt\")"
+        };
+        format!(
+            "{model}{inputs}\noutput = model.generate(**inputs, max_new_tokens=200)\n\
+             print(tokenizer.decode(output[0, inputs[\"input_ids\"].shape[1]:], skip_special_tokens=True))"
+        )
+    }
+
+    fn trained_on(&self, out: &mut String) {
+        out.push_str(
+            "\n## What it was trained on\n\n| file | | rows | tokens |\n|---|---|--:|--:|\n",
+        );
+        for file in &self.data {
+            let what = if file.is_trained {
+                "training"
+            } else {
+                "evaluation"
+            };
+            let [examples, tokens] = [file.examples, file.tokens].map(thousands);
+            let name = code(&file.name);
+            let _ = writeln!(out, "| {name} | {what} | {examples} | {tokens} |");
+        }
+    }
+
+    fn figures(&self, out: &mut String, dir: &Path) -> Result<()> {
+        out.push_str("\n## Figures\n\n");
+        let figures = self.report.figures(&entries(dir)?).into_iter();
+        let mut figures = figures.filter(|figure| figure.after.is_some()).peekable();
+        if figures.peek().is_some() {
+            out.push_str("| | before | after |\n|---|--:|--:|\n");
+        }
+        for figure in figures {
+            let text = |value: Option<f64>| value.map_or("–".into(), figure.metric.text);
+            let (before, after) = (text(figure.before), text(figure.after));
+            let _ = writeln!(out, "| {} | {before} | {after} |", figure.metric.title);
+        }
+        out.push_str("\n| | |\n|---|--:|\n");
+        for (name, value) in &self.report.counts {
+            let _ = writeln!(out, "| {} | {} |", plain(name), plain(value));
+        }
+        Ok(())
+    }
+}
+
+/// A list of YAML, without the line break behind it.
+fn list(texts: &[String]) -> String {
+    let lines = texts.iter().map(|text| format!("- {}", yaml(text)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether this is a card as a run has written it, to the letter.
+pub(crate) fn is_written_here(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return false;
+    };
+    let found = text.rsplit_once(MARK);
+    found.is_some_and(|(card, mark)| {
+        mark.strip_suffix(MARK_END) == Some(blake3::hash(card.as_bytes()).to_string().as_str())
+    })
+}
