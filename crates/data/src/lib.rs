@@ -62,6 +62,7 @@ pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
 pub use source::{Finder, Source};
 pub use tokenizer::bpe::train_bpe;
+pub use tokenizer::chat::ChatTemplate;
 pub use tokenizer::stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};
 pub use tokens::cache::default_cache_dir;

@@ -38,12 +38,14 @@ pub enum TemplateProblem {
         line: usize,
     },
     /// It does what is not supported.
-    #[error("the chat template ({origin}) {what}")]
+    #[error("the chat template ({origin}) {what}, in line {line}, which is not supported")]
     Unsupported {
         /// Where it was read.
         origin: String,
         /// What it does.
         what: &'static str,
+        /// The line that does it.
+        line: usize,
     },
     /// minijinja panics on it.
     #[error(

@@ -93,7 +93,7 @@ impl Tokenizer {
         let template = self
             .chat_template()
             .map_err(|problem| self.problem(problem))?;
-        let (text, spans) = template.spans(chat).map_err(bad)?;
+        let (text, spans) = template.answers(chat).map_err(bad)?;
         let (ids, offsets) = self.encode_with_offsets(&text)?;
         let is_trained = |token: &Range<usize>| {
             let overlaps = |span: &Range<usize>| span.start < token.end && token.start < span.end;

@@ -71,7 +71,7 @@ impl ChatTemplate {
             json!({"role": "tool", "content": "b", "name": CALLED, "tool_call_id": id}),
         ];
         let extras = Map::from_iter([("tools".to_owned(), json!([tool]))]);
-        self.render(&messages, &extras, false).ok()
+        self.written(&messages, &extras, false).ok()
     }
 }
 

@@ -88,7 +88,14 @@ impl RowEncoder<'_> {
             return Ok(encoded);
         }
         let unlearnt = Dropped::unlearnt(&content, self.train_on);
-        for labelled in self.task.encode(content, &self.encoder(place))? {
+        let labelled = match self.task.encode(content, &self.encoder(place)) {
+            Err(error) if error.is_rewritten() => {
+                encoded.dropped = Some(Dropped::Rewritten);
+                return Ok(encoded);
+            }
+            labelled => labelled?,
+        };
+        for labelled in labelled {
             self.add(labelled, unlearnt, row, place, &mut encoded)?;
         }
         if encoded.dropped.is_some() {

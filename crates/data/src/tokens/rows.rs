@@ -20,6 +20,8 @@ pub(crate) enum Dropped {
     Labels,
     /// An answer calls a tool, and the chat template does not say so.
     Calls,
+    /// Its chat template does not tell what the assistant says.
+    Rewritten,
     /// No token of it is to be learnt.
     Unlearnt,
     /// By a weight of 0, or `label` false.
@@ -62,6 +64,12 @@ impl Dropped {
             Self::Calls => {
                 "their answers call tools, and the chat template leaves `tool_calls` out; use the \
                             tokenizer of a model that calls tools"
+                    .into()
+            }
+            Self::Rewritten => {
+                "their chat template writes a message in another way once more follow, so that \
+                 nobody knows what the assistant said: mark that in the template with \
+                 {% generation %}, or learn all with data.train_on = \"all\""
                     .into()
             }
             Self::Unlearnt => "nothing to learn in them: what answers is empty".into(),

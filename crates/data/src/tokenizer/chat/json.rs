@@ -1,64 +1,183 @@
-//! `tojson` as transformers has it.
+//! `tojson` as transformers has it: Python's `json.dumps`, and nothing escaped for HTML.
 
-use super::budget::{charge, cost};
-use minijinja::value::{Kwargs, Value as Jinja};
+use super::arguments::bind;
+use super::budget::{BYTES, charge, cost};
+use super::python::{DEPTH, float, number, text, too_deep};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
-use std::io;
+use std::fmt::Write as _;
 
-/// Python's `json.dumps`, which transformers puts in place of Jinja's own filter: nothing is
-/// escaped for HTML, and a space follows commas and colons.
+/// The filter.
 pub(super) fn to_json(
     state: &mut State,
-    value: Jinja,
-    options: Kwargs,
-) -> std::result::Result<String, Error> {
-    let indent = options.get::<Option<usize>>("indent")?;
-    let each = indent.unwrap_or(0).saturating_add(2);
-    // An empty text costs nothing, and the indentation is made all the same.
-    charge(state, cost(&value)?.max(1).saturating_mul(each))?;
-    let bad = |error: String| Error::new(ErrorKind::InvalidOperation, error);
-    let mut out = Vec::new();
-    match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
-        Some(indent) => {
-            let indent = " ".repeat(indent);
-            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut out, formatter))
+    value: Value,
+    options: Rest<ValueOrKwargs>,
+) -> Result<String, Error> {
+    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
+    let [ascii, indent, separators, sorted] = bind("tojson", names, &options.into_values())?;
+    let is_true = |option: Option<Value>| option.is_some_and(|value| value.is_true());
+    let indent = indent.filter(|indent| !indent.is_none());
+    let indent = indent.map(|indent| spaces(&indent)).transpose()?;
+    let comma = if indent.is_some() { "," } else { ", " };
+    let mut writer = Writer {
+        out: String::new(),
+        comma: comma.into(),
+        colon: ": ".into(),
+        indent,
+        ascii: is_true(ascii),
+        sorted: is_true(sorted),
+    };
+    if let Some(pair) = separators.filter(|pair| !pair.is_none()) {
+        writer.comma = text(&pair.get_item_by_index(0)?)?.into();
+        writer.colon = text(&pair.get_item_by_index(1)?)?.into();
+    }
+    let each = writer.comma.len().max(writer.colon.len()).max(2);
+    let indent = writer.indent.as_ref().map_or(0, String::len);
+    charge(state, cost(&value)?.saturating_mul(each) + indent)?;
+    writer.write(&value, 0)?;
+    charge(state, writer.out.len())?;
+    Ok(writer.out)
+}
+
+/// What a level is indented by: a number of spaces, or a text.
+fn spaces(indent: &Value) -> Result<String, Error> {
+    if let Some(text) = indent.as_str() {
+        return Ok(text.into());
+    }
+    let width = i64::try_from(indent.clone())?.max(0) as usize;
+    match width {
+        0..=BYTES => Ok(" ".repeat(width)),
+        _ => Err(ErrorKind::OutOfFuel.into()),
+    }
+}
+
+struct Writer {
+    out: String,
+    comma: String,
+    colon: String,
+    /// None: all in one line.
+    indent: Option<String>,
+    ascii: bool,
+    sorted: bool,
+}
+
+impl Writer {
+    fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH {
+            return Err(too_deep());
+        }
+        match value.kind() {
+            ValueKind::None => self.out += "null",
+            ValueKind::Bool => self.out += if value.is_true() { "true" } else { "false" },
+            ValueKind::Number => self.out += &written(value)?,
+            ValueKind::String => self.quote(value.as_str().unwrap_or_default()),
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sorted {
+                    keys.sort();
+                }
+                self.open('{', '}', keys, depth, |writer, key| {
+                    let name = match key.kind() {
+                        ValueKind::String => text(key)?.into_owned(),
+                        ValueKind::None => "null".into(),
+                        ValueKind::Bool => key.is_true().to_string(),
+                        ValueKind::Number => written(key)?,
+                        _ => return Err(no_json(key)),
+                    };
+                    writer.quote(&name);
+                    writer.out += &writer.colon;
+                    writer.write(&value.get_item(key)?, depth + 1)
+                })?;
+            }
+            ValueKind::Seq => {
+                let items = value.try_iter()?.collect();
+                self.open('[', ']', items, depth, |writer, item| {
+                    writer.write(item, depth + 1)
+                })?;
+            }
+            _ => return Err(no_json(value)),
+        }
+        Ok(())
+    }
+
+    /// Things between brackets, each written by `each`.
+    fn open(
+        &mut self,
+        open: char,
+        close: char,
+        items: Vec<Value>,
+        depth: usize,
+        each: impl Fn(&mut Self, &Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.out.push(open);
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                self.out += &self.comma;
+            }
+            self.line(depth + 1)?;
+            each(self, item)?;
+        }
+        if !items.is_empty() {
+            self.line(depth)?;
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    /// A new line, where lines are wanted.
+    fn line(&mut self, depth: usize) -> Result<(), Error> {
+        let Some(indent) = &self.indent else {
+            return Ok(());
+        };
+        if self.out.len() + indent.len().saturating_mul(depth) > BYTES {
+            return Err(ErrorKind::OutOfFuel.into());
+        }
+        self.out.push('\n');
+        self.out += &indent.repeat(depth);
+        Ok(())
+    }
+
+    fn quote(&mut self, text: &str) {
+        self.out.push('"');
+        for character in text.chars() {
+            match character {
+                '"' => self.out += "\\\"",
+                '\\' => self.out += "\\\\",
+                '\n' => self.out += "\\n",
+                '\r' => self.out += "\\r",
+                '\t' => self.out += "\\t",
+                '\x0c' => self.out += "\\f",
+                '\x08' => self.out += "\\b",
+                '\0'..' ' => self.escape(character),
+                ' '..='~' => self.out.push(character),
+                _ if self.ascii => self.escape(character),
+                _ => self.out.push(character),
+            }
+        }
+        self.out.push('"');
+    }
+
+    fn escape(&mut self, character: char) {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            // A `String` takes whatever is written.
+            let _ = write!(self.out, "\\u{unit:04x}");
         }
     }
-    .map_err(|error| bad(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| bad(error.to_string()))
 }
 
-/// A space after commas and colons.
-struct Spaced;
-
-impl Spaced {
-    fn separate<W: ?Sized + io::Write>(out: &mut W, first: bool) -> io::Result<()> {
-        out.write_all(if first { b"" } else { b", " })
+fn written(value: &Value) -> Result<String, Error> {
+    if value.is_integer() {
+        return Ok(text(value)?.into());
     }
+    Ok(match float(number(value)).as_str() {
+        "inf" => "Infinity".into(),
+        "-inf" => "-Infinity".into(),
+        "nan" => "NaN".into(),
+        finite => finite.into(),
+    })
 }
 
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        Self::separate(out, first)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        Self::separate(out, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
-    }
+fn no_json(value: &Value) -> Error {
+    let problem = format!("tojson: {} has no JSON", value.kind());
+    Error::new(ErrorKind::InvalidOperation, problem)
 }

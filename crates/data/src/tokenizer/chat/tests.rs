@@ -1,4 +1,5 @@
 use super::*;
+use crate::format::Chat;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::bpe::tiny;
 use serde_json::json;
@@ -42,7 +43,7 @@ fn learnt(source: &str, given: usize) -> std::result::Result<Vec<String>, String
         given,
         ..Chat::default()
     };
-    let spans = template(source).spans(&chat);
+    let spans = template(source).answers(&chat);
     let (text, spans) = spans.map_err(|problem| problem.to_string())?;
     assert_eq!(
         text,
@@ -235,7 +236,7 @@ fn turns_may_be_left_out_of_the_loss() {
         chat.messages[1][key] = value;
         chat.messages[3]["weight"] = json!(1);
         for (source, expected) in [(CHATML, "So long<|im_end|>\n"), (marked, "So long")] {
-            let (text, spans) = template(source).spans(&chat).unwrap();
+            let (text, spans) = template(source).answers(&chat).unwrap();
             let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
             assert_eq!(learnt, [expected], "{key}");
         }
@@ -258,7 +259,7 @@ fn an_end_behind_the_last_message_is_no_part_of_those_before() {
         messages: messages(),
         ..Chat::default()
     };
-    let (text, spans) = template.spans(&chat).unwrap();
+    let (text, spans) = template.answers(&chat).unwrap();
     let learnt: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
     assert_eq!(
         learnt,
@@ -279,7 +280,7 @@ fn an_end_behind_the_last_message_is_no_part_of_those_before() {
         ..Chat::default()
     };
     let error = super::tests::template(last_only)
-        .spans(&chat)
+        .answers(&chat)
         .unwrap_err()
         .to_string();
     assert!(error.contains("message 2 changes"), "{error}");

@@ -1,0 +1,152 @@
+//! Values as Python writes them.
+
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// How deep values may lie in each other.
+pub(super) const DEPTH: usize = 128;
+
+/// What `str(value)` is: as it stands in a text.
+pub(super) fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.into());
+    }
+    let mut out = String::new();
+    if !value.is_undefined() {
+        represent(value, &mut out, 0)?;
+    }
+    Ok(out.into())
+}
+
+/// Adds what `repr(value)` is: as it stands in a list.
+fn represent(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
+    if depth > DEPTH {
+        return Err(too_deep());
+    }
+    match value.kind() {
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
+        ValueKind::Number if !value.is_integer() => *out += &float(number(value)),
+        ValueKind::Undefined => *out += "Undefined",
+        ValueKind::Map => {
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                *out += if index > 0 { ", " } else { "" };
+                represent(&key, out, depth + 1)?;
+                *out += ": ";
+                represent(&value.get_item(&key)?, out, depth + 1)?;
+            }
+            out.push('}');
+        }
+        ValueKind::Seq => {
+            let is_tuple = value.is_tuple();
+            out.push(if is_tuple { '(' } else { '[' });
+            for (index, item) in value.try_iter()?.enumerate() {
+                *out += if index > 0 { ", " } else { "" };
+                represent(&item, out, depth + 1)?;
+            }
+            *out += match (is_tuple, value.len()) {
+                (true, Some(1)) => ",)",
+                (true, _) => ")",
+                (false, _) => "]",
+            };
+        }
+        _ => {
+            // A `String` takes whatever is written.
+            let _ = write!(out, "{value}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn too_deep() -> Error {
+    let problem = "a value lies in itself, or in too many others";
+    Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+/// A value that is a number, as a float.
+pub(super) fn number(value: &Value) -> f64 {
+    f64::try_from(value.clone()).unwrap_or(f64::NAN)
+}
+
+/// A float with the digits it needs to be read back, and an exponent where Python writes one.
+pub(super) fn float(number: f64) -> String {
+    if !number.is_finite() {
+        let sign = if number < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", if number.is_nan() { "nan" } else { "inf" });
+    }
+    let short = format!("{number:e}");
+    let (digits, exponent) = short.split_once('e').unwrap_or((&short, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let plain = number.to_string();
+        let end = if plain.contains('.') { "" } else { ".0" };
+        return plain + end;
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// A text in quotes: double ones where it has single ones and no double ones.
+fn quote(text: &str, out: &mut String) {
+    let double = text.contains('\'') && !text.contains('"');
+    let mark = if double { '"' } else { '\'' };
+    out.push(mark);
+    for character in text.chars() {
+        match character {
+            '\n' => *out += "\\n",
+            '\r' => *out += "\\r",
+            '\t' => *out += "\\t",
+            '\\' => *out += "\\\\",
+            character if character == mark => {
+                out.push('\\');
+                out.push(mark);
+            }
+            character if is_printable(character) => out.push(character),
+            character => {
+                let code = character as u32;
+                let _ = match code {
+                    0..=0xff => write!(out, "\\x{code:02x}"),
+                    0x100..=0xffff => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+            }
+        }
+    }
+    out.push(mark);
+}
+
+/// Whether `repr` leaves a character as it is. Rust's escapes have the same rule, but for characters
+/// that join the one before them: those have one here.
+fn is_printable(character: char) -> bool {
+    let (mut buffer, before) = ([0; 4], "a");
+    let text = [before, character.encode_utf8(&mut buffer)].concat();
+    let escaped = text.escape_debug().to_string();
+    matches!(character, '"' | '\'') || !escaped[before.len()..].starts_with('\\')
+}
+
+/// Whether `str.isspace` is true of a character.
+pub(super) fn is_space(character: char) -> bool {
+    character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
+}
+
+/// What `str.splitlines` makes of a text; with the ends of lines if they are to be kept.
+pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
+    let ends = [
+        '\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}',
+    ];
+    let (mut lines, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(ends) {
+        let length = match rest[at..].starts_with("\r\n") {
+            true => 2,
+            false => rest[at..].chars().next().map_or(0, char::len_utf8),
+        };
+        lines.push(&rest[..at + if keep { length } else { 0 }]);
+        rest = &rest[at + length..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}

@@ -1,0 +1,188 @@
+//! Which of a chat's text the assistant says.
+
+use super::marks::{BEGIN, END, unmark};
+use super::{ChatTemplate, Compiled};
+use crate::error::TemplateProblem;
+use crate::format::Chat;
+use serde_json::Value;
+use std::ops::Range;
+
+/// Stands in the place of an answer, to see what is around it: a character for private use.
+const PROBE: &str = "\u{f5e50}";
+
+impl ChatTemplate {
+    /// A chat's text, and the bytes of it that are the assistant's: each answer with the token that
+    /// closes it, and the end of a line behind that.
+    ///
+    /// They are what lies in `{% generation %}`, else what each answer adds to the text of the
+    /// messages before it (with the generation prompt). Where the template writes those in another
+    /// way once more follow, they are the answer as it stands in the whole text, between the
+    /// generation prompt and the end that it has as the last message.
+    ///
+    /// # Errors
+    /// [`TemplateProblem::MessageChangesOthers`] where nobody knows what the assistant says, and
+    /// what [`render`](Self::render) refuses.
+    pub fn answers(&self, chat: &Chat) -> Result<(String, Vec<Range<usize>>), TemplateProblem> {
+        let compiled = self.compile()?;
+        let marked = compiled.marked(&chat.messages, &chat.extras, false)?;
+        if marked.contains(BEGIN) {
+            let (text, spans) = unmark(&marked)?;
+            if let Some(spans) = of_marks(chat, spans) {
+                return Ok((text, spans));
+            }
+        }
+        let whole = marked.replace([BEGIN, END], "");
+        let answers = Answers {
+            compiled: &compiled,
+            chat,
+            whole: &whole,
+        };
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        for (index, message) in chat.messages.iter().enumerate().skip(chat.given) {
+            if !Chat::is_learnt(message) {
+                continue;
+            }
+            // Two answers never overlap.
+            let after = spans.last().map_or(0, |span| span.end);
+            let span = answers.added(index).or_else(|| answers.probed(index));
+            match span.filter(|span| span.start >= after) {
+                Some(span) => spans.push(span),
+                None => return Err(TemplateProblem::MessageChangesOthers(index + 1)),
+            }
+        }
+        Ok((whole, spans))
+    }
+}
+
+/// Those of the marked spans that are learnt. None where it cannot be told whose they are.
+fn of_marks(chat: &Chat, spans: Vec<Range<usize>>) -> Option<Vec<Range<usize>>> {
+    let turns = chat.messages.iter().enumerate();
+    let turns = turns.filter(|(_, message)| message["role"] == "assistant");
+    let learnt: Vec<bool> = turns
+        .map(|(index, turn)| index >= chat.given && Chat::is_learnt(turn))
+        .collect();
+    if learnt.iter().all(|learnt| *learnt) {
+        return Some(spans);
+    }
+    let pairs = (spans.len() == learnt.len()).then(|| spans.into_iter().zip(learnt))?;
+    let learnt = pairs.filter(|(_, learnt)| *learnt);
+    Some(learnt.map(|(span, _)| span).collect())
+}
+
+/// Where the answers of a chat are in its text.
+struct Answers<'a> {
+    compiled: &'a Compiled<'a>,
+    chat: &'a Chat,
+    whole: &'a str,
+}
+
+impl Answers<'_> {
+    /// The text of the first messages. A template may refuse to render none, or a chat that ends
+    /// there.
+    fn first(&self, count: usize, prompt: bool) -> Option<String> {
+        let messages = &self.chat.messages[..count];
+        let rendered = self.compiled.render(messages, &self.chat.extras, prompt);
+        rendered.ok()
+    }
+
+    /// The span of what a message adds to the text of those before it.
+    fn added(&self, index: usize) -> Option<Range<usize>> {
+        let through = match index + 1 == self.chat.messages.len() {
+            true => Some((self.whole.len(), false)),
+            false => self
+                .first(index + 1, false)
+                .and_then(|text| self.common(&text)),
+        };
+        let start = self.start(index)?;
+        let (end, cut) = through?;
+        // Where an end was cut off, the answer has not to go with it.
+        let message = &self.chat.messages[index];
+        let said = message["content"].as_str().unwrap_or_default().trim();
+        let span = self.whole.get(start..end)?;
+        (!cut || span.contains(said)).then_some(start..end)
+    }
+
+    /// Where an answer begins: behind the generation prompt, or behind as much of it as the template
+    /// writes in front of an answer that is there already.
+    fn start(&self, index: usize) -> Option<usize> {
+        let prompt = self.first(index, true);
+        if let Some((start, _)) = prompt.as_ref().and_then(|prompt| self.common(prompt)) {
+            return Some(start);
+        }
+        let Some(base) = self.first(index, false) else {
+            return (index == 0).then_some(0);
+        };
+        let (start, _) = self.common(&base)?;
+        let header = prompt.and_then(|prompt| self.header(&prompt, &base, index));
+        let header = header.filter(|header| self.whole[start..].starts_with(header));
+        Some(start + header.map_or(0, |header| header.len()))
+    }
+
+    /// What stands before any answer to the first messages, of the prompt for one.
+    fn header(&self, prompt: &str, base: &str, index: usize) -> Option<String> {
+        let (up_to, _) = self.around(index, index + 1)?;
+        let header = prompt.get(shared(prompt, base)..shared(prompt, &up_to))?;
+        Some(header.into())
+    }
+
+    /// The text of the first messages before and behind the answer of one of them.
+    fn around(&self, index: usize, count: usize) -> Option<(String, String)> {
+        let mut messages = self.chat.messages[..count].to_vec();
+        messages[index]["content"].as_str()?;
+        messages[index]["content"] = PROBE.into();
+        let text = self.compiled.render(&messages, &self.chat.extras, false);
+        let text = text.ok()?;
+        let (before, after) = text.split_once(PROBE)?;
+        (!after.contains(PROBE)).then(|| (before.into(), after.into()))
+    }
+
+    /// How much of the text of a chat's first messages stands in the text of all of them. A
+    /// template may end a text behind its last message, whichever that is: such an end is not
+    /// part of it, and true stands beside what is left. None where the two differ in more.
+    fn common(&self, text: &str) -> Option<(usize, bool)> {
+        let whole = self.whole;
+        if whole.starts_with(text) {
+            return Some((text.len(), false));
+        }
+        let mut end = shared(text, whole);
+        // `<|` of the end and of the next turn's `<|user|>` is no text that they share.
+        let special = self.compiled.template.special_tokens.values();
+        for token in special
+            .filter_map(Value::as_str)
+            .filter(|token| !token.is_empty())
+        {
+            for text in [text, whole] {
+                let mut found = text.match_indices(token).map(|(start, _)| start);
+                let across = found.find(|&start| start < end && end < start + token.len());
+                end = across.unwrap_or(end);
+            }
+        }
+        // A tag that another one has taken the place of.
+        let is_within_tag = whole[..end].rfind("<|") > whole[..end].rfind("|>");
+        (!is_within_tag && whole.ends_with(&text[end..])).then_some((end, true))
+    }
+
+    /// The span of a message wherever it stands, found by another text in the place of its own.
+    fn probed(&self, index: usize) -> Option<Range<usize>> {
+        // Where the answer stands in the whole.
+        let (before, after) = self.around(index, self.chat.messages.len())?;
+        let stands = before.len() + after.len() <= self.whole.len()
+            && self.whole.starts_with(&before)
+            && self.whole.ends_with(&after);
+        // What is around it as the last message: the end of the prompt, and what closes it.
+        let (prompt, base) = (self.first(index, true)?, self.first(index, false)?);
+        let header = self.header(&prompt, &base, index)?;
+        let (_, close) = self.around(index, index + 1)?;
+        if !stands || header.is_empty() || !after.starts_with(&close) {
+            return None;
+        }
+        let start = before.rfind(&header)? + header.len();
+        Some(start..self.whole.len() - after.len() + close.len())
+    }
+}
+
+/// How many bytes two texts begin with in common.
+fn shared(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    same.map(|(character, _)| character.len_utf8()).sum()
+}
