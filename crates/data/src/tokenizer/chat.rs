@@ -231,7 +231,9 @@ fn without_none(message: &Value) -> Value {
         return message.clone();
     };
     let said = keys.iter().filter(|(_, value)| !value.is_null());
-    let said: Map<String, Value> = said.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let said: Map<String, Value> = said
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     said.into()
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::Chat;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 
@@ -18,7 +19,8 @@ impl Tokenizer {
         messages: &[Value],
         add_generation_prompt: bool,
     ) -> Result<String> {
-        self.rendered(messages, &Map::new(), add_generation_prompt)
+        let extras = Map::new();
+        self.rendered(|template| template.render(messages, &extras, add_generation_prompt))
     }
 
     /// The tokens of messages as [`apply_chat_template`](Self::apply_chat_template) renders them:
@@ -34,22 +36,24 @@ impl Tokenizer {
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
-        let text = self.rendered(messages, extras, add_generation_prompt)?;
+        let text =
+            self.rendered(|template| template.render(messages, extras, add_generation_prompt))?;
         self.encode_continuation(&text)
     }
 
-    /// Messages as text, with what else a template may ask for.
-    pub(crate) fn rendered(
+    /// The text of a chat in the template's own words.
+    pub(crate) fn written(&self, chat: &Chat) -> Result<String> {
+        self.rendered(|template| template.written(&chat.messages, &chat.extras, false))
+    }
+
+    fn rendered(
         &self,
-        messages: &[Value],
-        extras: &Map<String, Value>,
-        add_generation_prompt: bool,
+        render: impl FnOnce(&ChatTemplate) -> std::result::Result<String, TemplateProblem>,
     ) -> Result<String> {
         let template = self
             .chat_template()
             .map_err(|problem| self.problem(problem))?;
-        let rendered = template.render(messages, extras, add_generation_prompt);
-        rendered.map_err(|problem| self.problem(problem.into()))
+        render(template).map_err(|problem| self.problem(problem.into()))
     }
 
     /// The tokens that the template puts behind what the assistant says, where that is a token of

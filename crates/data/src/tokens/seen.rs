@@ -124,7 +124,7 @@ impl RowEncoder<'_> {
             Content::Prompted { prompt, completion } => {
                 tokenizer.with_special_tokens(&format!("{prompt}{completion}"))?
             }
-            Content::Chat(chat) => tokenizer.rendered(&chat.messages, &chat.extras, false)?,
+            Content::Chat(chat) => tokenizer.written(chat)?,
             Content::Tokens { input_ids, .. } => {
                 let ids = input_ids.iter().map(|&id| u32::try_from(id).ok());
                 match ids.collect::<Option<Vec<u32>>>() {

@@ -46,7 +46,7 @@ impl ChatTemplate {
             let after = spans.last().map_or(0, |span| span.end);
             let span = answers.added(index).or_else(|| answers.probed(index));
             match span.filter(|span| span.start >= after) {
-                Some(span) => spans.push(span),
+                Some(span) => spans.push(answers.closed(span)),
                 None => return Err(TemplateProblem::MessageChangesOthers(index + 1)),
             }
         }
@@ -77,6 +77,30 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
+    /// A span up to the token that closes it. Where an answer has none of its own, that is the tag of
+    /// the next turn (GLM's `<|user|>`); a space that parts it from the next turn is no part of it.
+    fn closed(&self, span: Range<usize>) -> Range<usize> {
+        let said = self.whole[span.clone()].trim_end();
+        let special = self.compiled.template.special_tokens.values();
+        let mut special = special
+            .filter_map(Value::as_str)
+            .filter(|token| !token.is_empty());
+        let tag = said.rfind('<').map_or("", |open| &said[open..]);
+        let is_closed = special.any(|token| said.ends_with(token))
+            || (tag.ends_with('>') && (!tag.starts_with("</") || tag == "</s>"));
+        let next = &self.whole[span.end..];
+        if is_closed {
+            let spaces = self.whole[span.clone()].trim_end_matches(' ').len();
+            return span.start..span.start + spaces;
+        }
+        let tag = next.strip_prefix("<|").and_then(|tag| tag.split_once("|>"));
+        let is_tag = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        match tag.filter(|(name, _)| is_tag(name)) {
+            Some((name, _)) => span.start..span.end + name.len() + 4,
+            None => span,
+        }
+    }
+
     /// The text of the first messages. A template may refuse to render none, or a chat that ends
     /// there.
     fn first(&self, count: usize, prompt: bool) -> Option<String> {
@@ -105,17 +129,31 @@ impl Answers<'_> {
     /// Where an answer begins: behind the generation prompt, or behind as much of it as the template
     /// writes in front of an answer that is there already.
     fn start(&self, index: usize) -> Option<usize> {
+        if index == 0 {
+            return Some(self.start_of_first().unwrap_or(0));
+        }
         let prompt = self.first(index, true);
         if let Some((start, _)) = prompt.as_ref().and_then(|prompt| self.common(prompt)) {
             return Some(start);
         }
-        let Some(base) = self.first(index, false) else {
-            return (index == 0).then_some(0);
-        };
+        let base = self.first(index, false)?;
         let (start, _) = self.common(&base)?;
         let header = prompt.and_then(|prompt| self.header(&prompt, &base, index));
         let header = header.filter(|header| self.whole[start..].starts_with(header));
         Some(start + header.map_or(0, |header| header.len()))
+    }
+
+    /// Where an answer begins that no message is before: few templates render none, but all say
+    /// what they put before a second answer.
+    fn start_of_first(&self) -> Option<usize> {
+        let (prompt, base) = (self.first(1, true)?, self.first(1, false)?);
+        let prompt = prompt.strip_prefix(&base)?;
+        let (before, _) = self.around(0, 1)?;
+        let places = (1..=prompt.len()).rev();
+        let headers = places.filter_map(|length| prompt.get(..length));
+        let found = headers.filter_map(|header| Some(before.rfind(header)? + header.len()));
+        let start = found.into_iter().next()?;
+        self.whole.starts_with(&before[..start]).then_some(start)
     }
 
     /// What stands before any answer to the first messages, of the prompt for one.
