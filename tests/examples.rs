@@ -197,3 +197,17 @@ fn tiny_gpt2() {
         );
     }
 }
+
+/// The recipe of the shipped chats still gives them.
+#[test]
+fn island_chats() {
+    let chats = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/chats");
+    let folder = tempfile::tempdir().unwrap();
+    if run("island_chats", &["--output".as_ref(), folder.path()]).is_none() {
+        return;
+    }
+    for name in ["train.jsonl", "held-out.jsonl", "general.jsonl"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        assert!(read(folder.path()) == read(&chats), "{name} differs");
+    }
+}

@@ -55,6 +55,7 @@ mod run_folder;
 mod saved_folders;
 mod seeing;
 mod several;
+mod shipped_chats;
 mod smollm2;
 mod stored;
 mod terminal;

@@ -1,0 +1,93 @@
+//! The chats that the repository ships, and the training files that use them.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::common::Lab;
+
+const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+fn shipped(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(name)
+}
+
+fn rows(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(shipped(&format!("assets/chats/{name}.jsonl"))).unwrap();
+    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    rows.collect()
+}
+
+/// What `role` says in a row, in order.
+fn said<'a>(row: &'a Value, role: &str) -> Vec<&'a str> {
+    let messages = row["messages"].as_array().unwrap().iter();
+    let said = messages.filter(|message| message["role"] == role);
+    said.map(|message| message["content"].as_str().unwrap())
+        .collect()
+}
+
+/// What is counted afterwards was not learnt by heart: no question is asked in training, in
+/// whatever case or punctuation, and every expected answer is one of those that training gives.
+#[test]
+fn held_out_questions_are_asked_in_other_words() {
+    let plain = |text: &str| text.to_lowercase().replace([',', '.', '?', '!'], "");
+    let train = rows("train");
+    let asked: HashSet<String> = (train.iter())
+        .flat_map(|row| said(row, "user"))
+        .map(plain)
+        .collect();
+    let answers: HashSet<&str> = (train.iter())
+        .flat_map(|row| said(row, "assistant"))
+        .collect();
+    for (name, count) in [("held-out", 69), ("general", 10)] {
+        let rows = rows(name);
+        assert_eq!(rows.len(), count, "{name}");
+        for row in &rows {
+            let (ask, answer) = (said(row, "user")[0], said(row, "assistant")[0]);
+            assert!(!asked.contains(&plain(ask)), "{ask}");
+            let contains = match &row["contains"] {
+                Value::Array(list) => list.iter().collect(),
+                text => vec![text],
+            };
+            let mut contains = contains.into_iter().map(|text| text.as_str().unwrap());
+            let right = contains.any(|text| answer.contains(text));
+            assert!(right, "{row}");
+            assert_eq!(answers.contains(answer), name == "held-out", "{answer}");
+        }
+    }
+}
+
+/// Every row of the files that the shipped configurations name is read, through a chat template
+/// where it is a chat, and none is cut or dropped.
+#[test]
+fn the_data_of_the_shipped_configurations_loads() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("tokenizer")).unwrap();
+    let tokenizer = fs::read(shipped("assets/tiny-gpt2/tokenizer.json")).unwrap();
+    lab.write("tokenizer/tokenizer.json", tokenizer);
+    lab.write("tokenizer/chat_template.jinja", CHATML);
+    let mut files = HashSet::new();
+    for entry in fs::read_dir(shipped("configs")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let config: toml::Value = toml::from_str(&text).unwrap();
+        let named = ["train", "validation"].map(|key| config["data"].get(key)?.as_str());
+        let named = named.into_iter().flatten();
+        // The others are the reader's own, on the Hub, or yet to be made.
+        let here = named.filter(|name| name.starts_with("assets/") || name.starts_with("data/"));
+        files.extend(here.map(shipped));
+    }
+    files.insert(shipped("assets/chats/general.jsonl"));
+    assert_eq!(files.len(), 5, "{files:?}");
+    for file in files {
+        let name = file.to_str().unwrap();
+        let count = fs::read_to_string(&file).unwrap().lines().count();
+        let out = lab.ok(&["data", name, "--tokenizer", "tokenizer"]);
+        assert!(out.contains(&format!("{count} examples, ")), "{out}");
+        assert!(!out.contains("dropped") && !out.contains("cut"), "{out}");
+        assert!(fs::metadata(&file).unwrap().len() < 300_000, "{name}");
+    }
+}
