@@ -1,7 +1,7 @@
 //! `--model ID`: the model comes from the Hub, here a server on this machine.
 
 #[path = "../crates/models/src/hub/test_server.rs"]
-mod server;
+pub mod server;
 
 use crate::common::{Answer, Lab, PEFT};
 use server::Server;

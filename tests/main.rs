@@ -39,6 +39,7 @@ mod looking;
 mod lora_fa;
 mod lora_init;
 mod methods;
+mod mixing;
 mod model_folders;
 mod nano_sort;
 mod newcomers;

@@ -1,8 +1,10 @@
 //! The `[data]` table of a training file.
 
 use crate::error::{DataError, Result, SettingProblem};
+use crate::mixture::StoppingStrategy;
 use crate::tokens::example::Limits;
 use crate::tokens::train_on::TrainOn;
+use crate::train_set::TrainSets;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -28,8 +30,13 @@ pub struct DataConfig {
     /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`. Or a data
     /// set on the Hub: `stanfordnlp/imdb:train[:500]`. Or a folder with files of the names of
     /// splits (`train.jsonl`, `valid.jsonl`), of which the rows for validation are evaluated on
-    /// where nothing else is said.
-    pub train: String,
+    /// where nothing else is said. Or a list of those, each a text or a table ([`TrainSet`]).
+    ///
+    /// [`TrainSet`]: crate::TrainSet
+    pub train: TrainSets,
+    /// Where an epoch of sets with weights ends; `first_exhausted` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_strategy: Option<StoppingStrategy>,
     /// The file to evaluate on, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<String>,
@@ -101,7 +108,8 @@ impl DataConfig {
     /// The defaults for a file: what `peft eval --data FILE` uses.
     pub fn new(train: impl Into<String>) -> Self {
         Self {
-            train: train.into(),
+            train: TrainSets::One(train.into()),
+            stopping_strategy: None,
             validation: None,
             validation_split: None,
             max_samples: None,
@@ -129,8 +137,10 @@ impl DataConfig {
     /// Checks the numbers, against the model's limits where they depend on them.
     ///
     /// # Errors
-    /// [`DataError::Setting`] names the first key that cannot be.
+    /// [`DataError::Setting`] names the first key that cannot be; see also
+    /// [`check_train`](Self::check_train).
     pub fn validate(&self, limits: Limits) -> Result<()> {
+        self.check_train()?;
         let bad = |key, problem| Err(DataError::setting(key, problem));
         let too_small = |value, least| SettingProblem::TooSmall { value, least };
         if let Some(max) = self.max_length {

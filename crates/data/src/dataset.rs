@@ -1,16 +1,19 @@
 //! From the `[data]` table to examples: what the trainer calls.
 
 use crate::config::DataConfig;
-use crate::error::Result;
+use crate::error::{DataError, Result, SettingProblem};
+use crate::mixture::{StoppingStrategy, counts};
+use crate::parts::parts;
 use crate::source::Finder;
 use crate::source::folder;
-use crate::source::part::{Part, Split};
+use crate::source::part::Part;
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::Limits;
 use crate::tokens::examples::Examples;
 use crate::tokens::lm::Lm;
 use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
+use crate::train_set::TrainSet;
 
 /// What to train on, and what to evaluate on.
 #[derive(Clone, Debug)]
@@ -26,10 +29,12 @@ impl DataSet {
     pub fn has_validation(config: &DataConfig, find: Finder<'_>) -> bool {
         config.validation.is_some()
             || config.validation_split.is_some()
-            || folder::validation(&config.train, find).is_some()
+            || (config.train.sets().iter())
+                .any(|set| folder::validation(&set.spec(), find).is_some())
     }
 
-    /// Loads what a `[data]` table names. The seed draws the rows of a `validation_split`.
+    /// Loads what a `[data]` table names. The seed draws the rows of a `validation_split`. Of several
+    /// sets all rows are an epoch, or where they have weights what those say.
     ///
     /// # Errors
     /// As [`Examples::load`].
@@ -55,36 +60,104 @@ impl DataSet {
         find: Finder<'_>,
         task: &dyn Task,
     ) -> Result<Self> {
-        let tokenize = Tokenize::new(config, tokenizer, limits, find, task)?;
-        let side = |validation| {
-            config.validation_split.map(|size| Split {
-                size,
-                seed,
-                validation,
-            })
+        config.validate(limits)?;
+        let sets = config.train.sets();
+        let tables: Vec<DataConfig> = sets.iter().map(|set| config.of_set(set)).collect();
+        let open = |table| Tokenize::new(table, tokenizer, limits, find, task);
+        let parts = parts(config, &tables, seed, find)?;
+        let read = |index: usize, part: Part| {
+            let examples = open(&tables[index])
+                .and_then(|tokenize| Examples::read(&tokenize, &sets[index].spec(), part));
+            examples.map_err(|error| of_entry(error, index, &sets[index]))
         };
-        let train = Part {
-            split: side(false),
-            max: config.max_samples,
+        let train = parts
+            .iter()
+            .enumerate()
+            .map(|(index, set)| read(index, set.train));
+        let train = train.collect::<Result<Vec<_>>>()?;
+        let mut train = match config.train.weights().filter(|_| train.len() > 1) {
+            Some(weights) => {
+                let strategy = config.stopping_strategy.unwrap_or_default();
+                mix(train, &open(config)?, &weights, strategy)?
+            }
+            None => Examples::join(train).batched(&open(config)?)?,
         };
-        let train = Examples::prepare(&tokenize, &config.train, train)?;
-        let validation = match (&config.validation, side(true)) {
-            (Some(spec), _) => Some((spec.clone(), Part::default())),
-            (None, None) => folder::validation(&config.train, find).map(|v| (v, Part::default())),
-            (None, split) => Some((config.train.clone(), Part { split, max: None })),
+        if let Some(max) = config.max_samples
+            && parts.len() > 1
+            && parts.iter().any(|set| set.train.max.is_some())
+        {
+            let said = format!("no more than {max} rows are read of all: data.max_samples = {max}");
+            train.left_out.push(said);
+        }
+        let validation: Vec<Examples> = match (&config.validation, config.validation_split) {
+            (Some(spec), _) => vec![Examples::read(&open(config)?, spec, Part::default())?],
+            (None, None) => {
+                let folders = sets.iter().zip(&tables);
+                let found = folders.filter_map(|(set, table)| {
+                    let spec = folder::validation(&set.spec(), find)?;
+                    let read = |tokenize| Examples::read(&tokenize, &spec, Part::default());
+                    Some(open(table).and_then(read))
+                });
+                found.collect::<Result<_>>()?
+            }
+            (None, Some(_)) => {
+                let held = parts.iter().enumerate();
+                let held = held.filter_map(|(index, set)| Some(read(index, set.validation?)));
+                held.collect::<Result<_>>()?
+            }
         };
-        let validation = validation.map(|(spec, part)| Examples::prepare(&tokenize, &spec, part));
-        Ok(Self {
-            train,
-            validation: validation.transpose()?,
-        })
+        let validation = match validation.is_empty() {
+            true => None,
+            false => Some(Examples::join(validation).batched(&open(config)?)?),
+        };
+        Ok(Self { train, validation })
+    }
+}
+
+/// Sets mixed by weight: each packed by itself, if at all, so that a sequence is of one set.
+fn mix(
+    sets: Vec<Examples>,
+    tokenize: &Tokenize<'_>,
+    weights: &[f64],
+    strategy: StoppingStrategy,
+) -> Result<Examples> {
+    let sets = sets.into_iter().map(|set| set.batched(tokenize));
+    let sets = sets.collect::<Result<Vec<_>>>()?;
+    let sequences: Vec<usize> = sets.iter().map(Examples::sequences).collect();
+    let Some(per_epoch) = counts(&sequences, weights, strategy) else {
+        let problem = SettingProblem::LongEpoch(sequences);
+        return Err(DataError::setting("stopping_strategy", problem));
+    };
+    Ok(Examples::join(sets).mixed(&per_epoch))
+}
+
+/// An error of a setting as one of the entry of `data.train`, where that has the setting.
+fn of_entry(error: DataError, index: usize, set: &TrainSet) -> DataError {
+    let has = |key| match key {
+        "template" => set.template.is_some(),
+        "completion_field" => set.completion_field.is_some(),
+        "text_field" => set.text_field.is_some(),
+        "sample_by" => set.sample_by.is_some(),
+        _ => false,
+    };
+    match error {
+        DataError::Setting { key, problem } if has(key) => DataError::TrainSet {
+            index,
+            key,
+            problem,
+        },
+        error => error,
     }
 }
 
 #[cfg(test)]
+#[path = "several_tests.rs"]
+mod several_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{DataError, RowProblem};
+    use crate::error::RowProblem;
     use crate::tokenizer::bpe::tiny;
 
     const LIMITS: Limits = Limits {
@@ -236,7 +309,8 @@ mod tests {
         let mut config = DataConfig::new(path.to_str().unwrap());
         config.cache_dir = Some(cache.clone());
         let load = |config: &DataConfig| {
-            let examples = Examples::load(&config.train, config, Some(&tiny()), LIMITS).unwrap();
+            let examples =
+                Examples::load(path.to_str().unwrap(), config, Some(&tiny()), LIMITS).unwrap();
             let files = std::fs::read_dir(&cache).unwrap().count();
             (examples, files)
         };

@@ -40,10 +40,13 @@ mod config;
 mod dataset;
 mod error;
 mod format;
+mod mixture;
+mod parts;
 mod questions;
 mod source;
 mod tokenizer;
 mod tokens;
+mod train_set;
 
 pub use batches::batch::Batch;
 pub use batches::sampler::Sampler;
@@ -57,6 +60,7 @@ pub use error::{
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
 pub use format::{Chat, Content, Row, Shape, example_prompt, instruction_prompt};
+pub use mixture::{Mixture, StoppingStrategy};
 pub use questions::{Asked, Question, Questions};
 pub use source::folder::folder_and_split;
 pub use source::slice::SlicedPath;
@@ -72,3 +76,4 @@ pub use tokens::lm::Lm;
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::task::{Encoder, Labelled, Task};
 pub use tokens::train_on::TrainOn;
+pub use train_set::{TrainSet, TrainSets};

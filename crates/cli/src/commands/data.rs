@@ -15,6 +15,7 @@ use crate::loading::{
 };
 use crate::output::{coloured, counted, say, say_json};
 
+mod config;
 mod rows;
 mod text;
 
@@ -24,6 +25,7 @@ Examples:
   peft data reviews.jsonl --model gpt2
   peft data 'stanfordnlp/imdb:train[:500]' --tokenizer gpt2 --max-length 512 --summary
   peft data chats.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --json
+  peft data my-run.toml                          (a training file: what its data sets come to)
 
 Shows what was detected, how long the examples are, how much of each batch would be padding, and
 three examples, with what is trained on between [ and ] (in colour on a terminal, unless NO_COLOR is set). With neither
@@ -46,7 +48,7 @@ const SEED: u64 = 42;
 #[derive(clap::Args)]
 #[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
 pub struct Args {
-    /// The rows: a file, a folder, or a data set on the Hub (below)
+    /// The rows: a file, a folder, or a data set on the Hub (below); or a training file
     #[arg(value_name = "FILE")]
     file: String,
     /// The model whose tokenizer and longest sequence count: a folder or a Hub id
@@ -64,6 +66,9 @@ pub struct Args {
 
 /// Runs `peft data`.
 pub fn run(args: Args) -> Result<()> {
+    if config::is_config(&args.file) {
+        return config::run(args);
+    }
     let (tokenizer, limits) = tokenizer(&args)?;
     let config = args.rows.config(&args.file);
     warn_of_template(&config);
@@ -225,7 +230,20 @@ impl Report<'_> {
             ))?;
         }
         show_lengths("tokens of an example", &self.lengths)?;
+        self.show_padding()?;
+        say("")?;
+        for example in self.shown() {
+            let place = format!("row {}, {} tokens", example.row, example.input_ids.len());
+            say(format!(
+                "{place}:\n  {}",
+                self.render(&example)?.replace('\n', "\n  ")
+            ))?;
+        }
+        Ok(())
+    }
 
+    /// How much of the batches would be padding.
+    fn show_padding(&self) -> Result<()> {
         let Padding {
             longest,
             group_by_length,
@@ -249,14 +267,6 @@ impl Report<'_> {
             ),
         ] {
             say(format!("  {:>5.1} %  {how}", 100.0 * share))?;
-        }
-        say("")?;
-        for example in self.shown() {
-            let place = format!("row {}, {} tokens", example.row, example.input_ids.len());
-            say(format!(
-                "{place}:\n  {}",
-                self.render(&example)?.replace('\n', "\n  ")
-            ))?;
         }
         Ok(())
     }

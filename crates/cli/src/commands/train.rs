@@ -11,7 +11,7 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, Lm, SlicedPath};
+use burn_peft_data::{DataSet, Lm};
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::hub::ModelFiles;
@@ -34,6 +34,7 @@ mod model;
 mod place;
 mod prompt;
 mod resume;
+mod sets;
 mod summary;
 
 pub use self::args::Args;
@@ -43,9 +44,11 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
-use self::place::beside;
+pub(super) use self::place::beside;
 use self::prompt::{prompts, warn_of_other_ends};
 use self::resume::{checkpoint, stopped};
+use self::sets::show_data;
+pub(super) use self::sets::{epoch_of, names, show_validation};
 use self::summary::summary;
 use super::eval::measure;
 use super::generate::generation_defaults;
@@ -104,7 +107,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if config.wants_total_step() {
         let loaded = load(&config, limits(&model))?;
         let batch_size = config.training.per_device_train_batch_size;
-        let batches = loaded.train.sequences().div_ceil(batch_size);
+        let batches = loaded.train.sequences_per_epoch().div_ceil(batch_size);
         config.set_total_step(config.training.steps(batches).total);
         settings = all_settings(&config, file, &args.overrides)?;
         data = Some(loaded);
@@ -202,40 +205,8 @@ struct Job {
 impl Job {
     /// Trains; `parameters` are the numbers of those that are trained, and of all.
     fn run(mut self, model: LanguageModel, parameters: (usize, usize)) -> Result<()> {
-        say(format!(
-            "\n{}: {}, {}",
-            with_slice(&self.data.train.file, &self.config.data.train),
-            counted(self.data.train.len(), "example"),
-            counted(self.data.train.tokens(), "token")
-        ))?;
-        for line in &self.data.train.left_out {
-            say(format!("  {line}"))?;
-        }
-        if let Some(data) = &self.data.validation {
-            let is_drawn = self.config.data.validation_split.is_some();
-            let spec = self.config.data.validation.as_deref();
-            let spec = spec.unwrap_or(if is_drawn {
-                &self.config.data.train
-            } else {
-                ""
-            });
-            let (what, drawn) = if is_drawn {
-                (
-                    "other example",
-                    ", drawn by the seed (data.validation_split)",
-                )
-            } else {
-                ("example", "")
-            };
-            say(format!(
-                "{}: {} to evaluate on{drawn}",
-                with_slice(&data.file, spec),
-                counted(data.len(), what)
-            ))?;
-        }
-        for line in self.data.validation.iter().flat_map(|data| &data.left_out) {
-            say(format!("  validation: {line}"))?;
-        }
+        say("")?;
+        show_data(&self.data, &self.config.data)?;
         if self.dry_run {
             return dry_run(model, self.data, &self.config.training);
         }
@@ -448,15 +419,6 @@ enum Evaluate {
     Now(&'static str),
     /// The run has ended with it.
     Known(Evaluation),
-}
-
-/// How the rows of a file are called: with the slice of them that `spec` asks for.
-fn with_slice(file: &str, spec: &str) -> String {
-    let slice = &spec[SlicedPath::new(spec).path.len()..];
-    match file.ends_with(slice) {
-        true => file.to_string(),
-        false => format!("{file}{slice}"),
-    }
 }
 
 /// How a run is called: by its folder.

@@ -75,14 +75,17 @@ pub fn warn_of_template(config: &DataConfig) {
 
 /// Says where the answers of a template begin with tokens that are rare there.
 pub fn warn_of_space(examples: &Examples, tokenizer: Option<&Tokenizer>) {
-    let Shape::Template(template, Some(_)) = &examples.shape else {
-        return;
-    };
     let has_spaced_words = |tokenizer: &Tokenizer| {
         let last = tokenizer.encode("a a").ok()?.last().copied()?;
         Some(tokenizer.decode(&[last]).ok()? == " a")
     };
-    if template.ends_with(' ') && tokenizer.and_then(has_spaced_words) == Some(true) {
+    let ends_with_space = |set: &Examples| match &set.shape {
+        Shape::Template(template, Some(_)) => template.ends_with(' '),
+        _ => false,
+    };
+    if examples.sets().iter().any(ends_with_space)
+        && tokenizer.and_then(has_spaced_words) == Some(true)
+    {
         tracing::warn!(
             "data.template ends with a space, and this tokenizer's words begin with theirs (\" a\"): the \
              space becomes a token of its own, which a model has rarely seen before a word; end the \

@@ -23,6 +23,8 @@ pub struct Batch {
     pub pad_id: i64,
     /// The row number of each example in its file.
     pub rows: Vec<usize>,
+    /// The place of each example's file among the [sets](crate::Examples::sets) it is from.
+    pub sets: Vec<usize>,
 }
 
 impl Batch {
@@ -70,6 +72,7 @@ impl Batch {
         self.labels.extend(&example.labels);
         self.spans.push(start..self.input_ids.len());
         self.rows.push(example.row);
+        self.sets.push(0);
     }
 
     fn set_width(&mut self, pad_to_multiple_of: Option<usize>) {

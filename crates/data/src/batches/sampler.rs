@@ -1,6 +1,7 @@
 //! The order of examples: a pure function of seed and epoch, so that a run can go on anywhere.
 
 use crate::error::{DataError, Result};
+use crate::mixture::Mixture;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -16,6 +17,8 @@ pub struct Sampler {
     shuffle: bool,
     /// The lengths to group by.
     lengths: Option<Arc<[usize]>>,
+    /// What is drawn in place of every example once.
+    mixture: Option<Arc<Mixture>>,
 }
 
 impl Sampler {
@@ -32,8 +35,17 @@ impl Sampler {
                 seed,
                 shuffle,
                 lengths: None,
+                mixture: None,
             }),
         }
+    }
+
+    /// Draws what a mixture has in an epoch, in place of every example once.
+    pub fn mixed(mut self, mixture: impl Into<Arc<Mixture>>) -> Self {
+        let mixture = mixture.into();
+        self.len = mixture.len();
+        self.mixture = Some(mixture);
+        self
     }
 
     /// Puts examples of about the same length into a batch, as transformers' `group_by_length`
@@ -47,17 +59,28 @@ impl Sampler {
         self
     }
 
+    /// The examples of an epoch.
+    pub fn examples_per_epoch(&self) -> usize {
+        self.len
+    }
+
     /// Batches of one epoch, the short last one included.
     pub fn batches_per_epoch(&self) -> usize {
         self.len.div_ceil(self.batch_size)
     }
 
-    /// The order of all examples in an epoch, counted from 0.
+    /// The examples of an epoch in their order, counted from 0: all of them, or those of a mixture.
     pub fn order(&self, epoch: u64) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.len).collect();
-        if self.shuffle {
-            order.shuffle(&mut stream(self.seed, epoch));
-        }
+        let mut order = match &self.mixture {
+            Some(mixture) => mixture.order(self.seed, epoch, self.shuffle),
+            None => {
+                let mut order: Vec<usize> = (0..self.len).collect();
+                if self.shuffle {
+                    order.shuffle(&mut stream(self.seed, epoch));
+                }
+                order
+            }
+        };
         if let Some(lengths) = &self.lengths {
             self.group(&mut order, lengths);
         }

@@ -119,6 +119,17 @@ pub enum DataError {
         problem: SettingProblem,
     },
 
+    /// A setting of an entry of `data.train` that cannot be.
+    #[error("data.train[{index}].{key} {problem}")]
+    TrainSet {
+        /// Which entry, counted from 0.
+        index: usize,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it, to be read after the key.
+        problem: SettingProblem,
+    },
+
     /// Tokenised rows that could not be kept.
     #[error(
         "cannot write the tokenised data {}: {source}; name a folder with room in data.cache_dir \

@@ -1,5 +1,6 @@
 //! Which settings of the `[data]` table cannot be, and why a file gives nothing to train on.
 
+use crate::mixture::StoppingStrategy;
 use crate::tokens::example::Limits;
 use crate::tokens::train_on::TrainOn;
 
@@ -87,9 +88,74 @@ pub enum SettingProblem {
     /// Packing of examples that belong together.
     #[error("is true, but the {0} examples of a row stay together")]
     Packing(usize),
+    /// A list of sets without one.
+    #[error("is an empty list; name a file, or several")]
+    NoSets,
+    /// A set without a path.
+    #[error("is empty; name a file, a folder, or a data set on the Hub")]
+    NoPath,
+    /// A weight that is none.
+    #[error("is {value}; give {path} a number above 0, or leave it out")]
+    Weight {
+        /// The weight.
+        value: f64,
+        /// The path of the set.
+        path: String,
+    },
+    /// A set that is in the list already.
+    #[error(
+        "is {path}, as data.train[{first}] has it; leave one of the two out: a weight makes its rows \
+         come more often"
+    )]
+    SameSet {
+        /// The path of the set.
+        path: String,
+        /// The index of the first.
+        first: usize,
+    },
+    /// A split of a path that has a slice.
+    #[error("is {split:?}, and {path} has a slice of its own; keep one of them")]
+    TwoSlices {
+        /// The split.
+        split: String,
+        /// The path of the set.
+        path: String,
+    },
+    /// A split of a file.
+    #[error(
+        "is {split:?}, and {path} is a file, which has the split train alone; a slice of its rows is \
+         \"[:500]\""
+    )]
+    NoSplit {
+        /// The split.
+        split: String,
+        /// The path of the set.
+        path: String,
+    },
+    /// Two settings of a set that exclude each other.
+    #[error("and {0} of the same entry are both set; keep one of them")]
+    BothOfSet(&'static str),
+    /// A rule for the end of a mixture that is none.
+    #[error(
+        "is \"{0}\", and no set of data.train has a weight: then every row comes once in an epoch; \
+         give weights, or leave it out"
+    )]
+    NoWeights(StoppingStrategy),
+    /// Weights that lie too far apart.
+    #[error(
+        "is \"all_exhausted\", and with weights so far apart for sets of {} rows an epoch has \
+         hundreds of millions of rows; give weights that are closer, or \"first_exhausted\"",
+        rows(.0)
+    )]
+    LongEpoch(Vec<usize>),
     /// It cannot be written down.
     #[error("cannot be written as JSON: {0}")]
     NoJson(String),
+}
+
+fn rows(rows: &[usize]) -> String {
+    let rows = rows.iter().map(ToString::to_string);
+    rows.collect::<Vec<_>>().join(", ")
 }
 
 /// What a setting asks for of the columns of a file.

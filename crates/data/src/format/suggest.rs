@@ -7,14 +7,17 @@ use crate::source::part::Part;
 use crate::source::{Finder, Source};
 use indicatif::ProgressBar;
 
-/// Sets `template` and `completion_field` where the first row of `config.train` has columns that are
-/// no shape, but look like a prompt and its completion, and returns the prompt of that row; what is
-/// no file is looked for by `find`. A file without rows says nothing.
+/// Sets `template` and `completion_field` where the first row of the first set of `config.train` has
+/// columns that are no shape, but look like a prompt and its completion, and returns the prompt of
+/// that row; what is no file is looked for by `find`. A file without rows says nothing.
 ///
 /// # Errors
 /// As [`Overview::read`](crate::Overview::read), of the first row alone.
 pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<Option<String>> {
-    let source = Source::open(&config.train, config.sample_by, find)?;
+    let Some(set) = config.train.sets().into_iter().next() else {
+        return Ok(None);
+    };
+    let source = Source::open(&set.spec(), config.sample_by, find)?;
     let bar = ProgressBar::hidden();
     let Some(first) = Part::default().records(&source, &bar)?.next() else {
         return Ok(None);

@@ -30,9 +30,15 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
 }
 
 impl DataConfig {
-    /// What is to be said of the template, where it may not be what was meant.
+    /// What is to be said of the template, or of a set's own, where it may not be what was meant.
     pub fn template_warning(&self) -> Option<String> {
-        self.template.as_deref().and_then(unread_escape)
+        let sets = self.train.sets();
+        let own = sets.iter().filter_map(|set| set.template.as_deref());
+        self.template
+            .as_deref()
+            .into_iter()
+            .chain(own)
+            .find_map(unread_escape)
     }
 }
 

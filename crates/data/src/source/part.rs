@@ -53,6 +53,14 @@ impl Part {
     }
 }
 
+impl Source {
+    /// The rows that its slice asks for.
+    pub(crate) fn count(&self) -> Result<usize> {
+        let counted = count(self.records(&ProgressBar::hidden())?)?;
+        Ok(self.slice().range(counted)?.len())
+    }
+}
+
 fn count(records: impl Iterator<Item = Result<Record>>) -> Result<usize> {
     let mut count = 0;
     for record in records {

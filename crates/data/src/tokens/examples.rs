@@ -1,30 +1,32 @@
-//! The examples of one file, and the sequences that batches are made of.
+//! The examples of a file or several, and the sequences that batches are made of.
 
 use crate::batches::batch::Batch;
 use crate::batches::packing::pack;
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, SettingProblem};
 use crate::format::Shape;
+use crate::mixture::Mixture;
 use crate::source::Finder;
 use crate::source::part::Part;
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::lm::Lm;
 use crate::tokens::store::Store;
+use crate::tokens::stores::Stores;
 use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The examples of one file: tokens that are mapped from the cache, not held in memory.
+/// The examples of a file, or of several: tokens that are mapped from the cache, not held in memory.
 ///
 /// Batches are made of *sequences*: an example each, or with packing several.
 #[derive(Clone, Debug)]
 pub struct Examples {
-    /// The file they are from.
+    /// The file they are from; of several all their names.
     pub file: String,
-    /// The shape of its rows.
+    /// The shape of its rows; of several files, of those of the first.
     pub shape: Shape,
     /// Rows that give no example: [`left_out`](Self::left_out) says why.
     pub skipped: usize,
@@ -41,10 +43,14 @@ pub struct Examples {
     pub pad_to_multiple_of: Option<usize>,
     /// Where the tokens are.
     pub cache_file: Option<PathBuf>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Stores>,
     /// The examples of each sequence, where that is not one each.
-    sequences: Option<Arc<Vec<Vec<u32>>>>,
-    packed: bool,
+    pub(super) sequences: Option<Arc<Vec<Vec<u32>>>>,
+    pub(super) packed: bool,
+    /// The examples of each file, where there are several.
+    pub(super) sets: Arc<Vec<Self>>,
+    /// What an epoch has of each, where it is not all.
+    pub(super) mixture: Option<Arc<Mixture>>,
 }
 
 impl Examples {
@@ -83,9 +89,11 @@ impl Examples {
             pad_id: 0,
             pad_to_multiple_of: None,
             cache_file: None,
-            store: Arc::new(store),
+            store: Arc::new(Stores::one(store)),
             sequences: None,
             packed: false,
+            sets: Arc::default(),
+            mixture: None,
         }
     }
 
@@ -131,19 +139,37 @@ impl Examples {
     }
 
     pub(crate) fn prepare(tokenize: &Tokenize<'_>, spec: &str, part: Part) -> Result<Self> {
+        Self::read(tokenize, spec, part)?.batched(tokenize)
+    }
+
+    /// The examples of a part of a file, each row a sequence.
+    pub(crate) fn read(tokenize: &Tokenize<'_>, spec: &str, part: Part) -> Result<Self> {
         let tokens = tokenize.tokens(spec, part)?;
         let mut examples = Self::from_store(&tokens.file, tokens.shape, tokens.store);
         (examples.skipped, examples.truncated) = (tokens.skipped, tokens.truncated);
         (examples.left_out, examples.warning) = (tokens.left_out, tokens.warning);
         examples.cache_file = Some(tokens.cache_file);
-        let (config, limits) = (tokenize.config, tokenize.limits);
         let eos = tokenize.tokenizer.and_then(Tokenizer::eos_id);
         examples.pad_id = eos
-            .filter(|&eos| (eos as usize) < limits.vocab_size)
+            .filter(|&eos| (eos as usize) < tokenize.limits.vocab_size)
             .unwrap_or(0);
-        examples.pad_to_multiple_of = config.pad_to_multiple_of;
+        examples.pad_to_multiple_of = tokenize.config.pad_to_multiple_of;
+        examples = examples.together(tokenize.task.examples_per_row());
+        tracing::info!(
+            "{}: {} examples of shape {}, {} tokens",
+            examples.file,
+            examples.len(),
+            examples.shape,
+            examples.tokens(),
+        );
+        Ok(examples)
+    }
+
+    /// The same in the sequences that batches are made of, packed if the table says so.
+    pub(crate) fn batched(self, tokenize: &Tokenize<'_>) -> Result<Self> {
+        let (config, limits) = (tokenize.config, tokenize.limits);
         let per_row = tokenize.task.examples_per_row();
-        examples = examples.together(per_row);
+        let mut examples = self;
         if config.packing && per_row > 1 {
             return Err(DataError::setting(
                 "packing",
@@ -159,18 +185,12 @@ impl Examples {
             }
         }
         examples.check_padding(limits)?;
-        tracing::info!(
-            "{}: {} examples of shape {}, {} tokens",
-            examples.file,
-            examples.len(),
-            examples.shape,
-            examples.tokens(),
-        );
         Ok(examples)
     }
 
     /// The same examples with several in a sequence of up to `max` tokens, each as if alone.
     pub fn packed(mut self, max: usize) -> Self {
+        self.mixture = None;
         let lengths: Vec<usize> = self.store.lengths().collect();
         self.sequences = Some(Arc::new(pack(&lengths, max)));
         self.packed = true;
@@ -288,6 +308,9 @@ impl Examples {
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.store.hash().as_bytes());
+        for count in self.mixture.iter().flat_map(|mixture| mixture.per_epoch()) {
+            hasher.update(&(count as u64).to_le_bytes());
+        }
         for sequence in self.sequences.iter().flat_map(|sequences| sequences.iter()) {
             hasher.update(&(sequence.len() as u64).to_le_bytes());
             for index in sequence {
@@ -297,7 +320,7 @@ impl Examples {
         hasher.finalize().to_string()
     }
 
-    /// Some of the sequences.
+    /// Some of the sequences, each once in an epoch.
     ///
     /// # Panics
     /// When the range reaches beyond [`sequences`](Self::sequences).
@@ -305,7 +328,8 @@ impl Examples {
         self.select(&range.collect::<Vec<usize>>())
     }
 
-    /// The sequences at these indices, in this order and as often as they are named.
+    /// The sequences at these indices, in this order and as often as they are named: all of them are
+    /// an epoch.
     ///
     /// # Panics
     /// When an index is not below [`sequences`](Self::sequences).
@@ -317,6 +341,7 @@ impl Examples {
         };
         Self {
             sequences: Some(Arc::new(part)),
+            mixture: None,
             ..self.clone()
         }
     }
@@ -326,12 +351,14 @@ impl Examples {
     /// # Panics
     /// When an index is not below [`sequences`](Self::sequences).
     pub fn batch(&self, indices: &[usize]) -> Batch {
-        let rows = indices.iter().map(|&index| self.sequence(index));
-        if self.packed {
-            let rows: Vec<Vec<Example>> = rows.collect();
-            return Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of);
+        let rows: Vec<Vec<Example>> = indices.iter().map(|&index| self.sequence(index)).collect();
+        let mut batch = match self.packed {
+            true => Batch::pack(&rows, self.pad_id, self.pad_to_multiple_of),
+            false => Batch::collate(&rows.concat(), self.pad_id, self.pad_to_multiple_of),
+        };
+        if self.sets().len() > 1 {
+            batch.sets = self.sets_of(indices);
         }
-        let examples: Vec<Example> = rows.flatten().collect();
-        Batch::collate(&examples, self.pad_id, self.pad_to_multiple_of)
+        batch
     }
 }

@@ -113,13 +113,15 @@ impl<'a> Tokenize<'a> {
                 self.cached(&path)?.ok_or_else(unreadable)?
             }
         };
+        // Of several sets each has a share of them.
+        let max_samples = part.max.filter(|max| Some(*max) == self.config.max_samples);
         Ok(Tokenized {
             warning: self.warn(&source.name, &meta),
             file: source.name,
             shape: meta.shape,
             skipped: meta.rows.skipped(),
             truncated: meta.rows.truncated,
-            left_out: meta.rows.describe(&self.cut_by(), part.max),
+            left_out: meta.rows.describe(&self.cut_by(), max_samples),
             cache_file: path,
             store,
         })
@@ -151,6 +153,7 @@ impl<'a> Tokenize<'a> {
         let config = DataConfig {
             // These change what is done with the tokens, or where they are.
             train: spec.into(),
+            stopping_strategy: None,
             validation: None,
             validation_split: None,
             max_samples: None,

@@ -278,12 +278,19 @@ fn normalised(config: &Table) -> Table {
     config
 }
 
-/// The values of a table under their dotted keys.
+/// The values of a table under their dotted keys; those of a list of tables with their index.
 fn flatten(prefix: &str, table: &Table, into: &mut Vec<(String, Value)>) {
     for (key, value) in table {
         let key = format!("{prefix}{key}");
         match value {
             Value::Table(inner) => flatten(&format!("{key}."), inner, into),
+            Value::Array(list) if list.iter().any(Value::is_table) => {
+                let entries = list.iter().enumerate().map(|(index, entry)| match entry {
+                    Value::Table(_) => (format!("[{index}]"), entry.clone()),
+                    path => (format!("[{index}].path"), path.clone()),
+                });
+                flatten(&key, &entries.collect(), into);
+            }
             value => into.push((key, value.clone())),
         }
     }

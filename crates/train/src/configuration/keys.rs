@@ -2,7 +2,7 @@
 
 use burn_peft::LoraConfig;
 use burn_peft::methods::known_keys;
-use burn_peft_data::DataConfig;
+use burn_peft_data::{DataConfig, TrainSet};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::forward_to_deserialize_any;
 use toml::{Table, Value};
@@ -81,10 +81,51 @@ impl Known {
                 "peft" => return None,
                 name => (file.get(name)?.as_table()?, vec![name.to_string()]),
             };
+            if *table == "data"
+                && let Some(unknown) = self.unknown_of_set(keys)
+            {
+                return Some(unknown);
+            }
             let key = keys.keys().find(|key| !known.contains(key))?;
             path.push(key.clone());
             Some((path, self.misspelt(table, key)))
         })
+    }
+
+    /// The first key of a table in the list `train` that is not known, and what is wrong with it.
+    fn unknown_of_set(&self, data: &Table) -> Option<(Vec<String>, ConfigProblem)> {
+        let own = fields_of::<TrainSet>();
+        let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+        let entries = data.get("train")?.as_array()?.iter().enumerate();
+        let mut keys = entries.flat_map(|(index, entry)| {
+            let keys = entry.as_table().into_iter().flat_map(Table::keys);
+            keys.map(move |key| (index, key))
+        });
+        let (index, key) = keys.find(|(_, key)| !own.contains(key))?;
+        let (others, note) = self.meant("data", key);
+        // `data.train` is the set itself.
+        let others = others.into_iter().map(|path| match path.as_str() {
+            "data.train" => "path".to_string(),
+            other => {
+                let short = other.strip_prefix("data.").unwrap_or_default();
+                if has(&own, short) { short.to_string() } else { path }
+            }
+        });
+        let is = |words: &str| words.split_whitespace().any(|word| word == key);
+        let word = OF_SETS.iter().find(|(words, _)| is(words));
+        let meant = match (word, nearest(key, &own)) {
+            (Some((_, ours)), _) => vec![ours.to_string()],
+            (None, near) if !near.is_empty() => near.into_iter().map(Into::into).collect(),
+            _ => others.collect(),
+        };
+        let entry = format!("train[{index}]");
+        let problem = ConfigProblem::UnknownKey {
+            key: format!("data.{entry}.{key}"),
+            meant,
+            note,
+            known: own,
+        };
+        Some((vec!["data".into(), entry, key.clone()], problem))
     }
 
     /// What is wrong with a key that this table does not have, and what may have been meant.
@@ -203,6 +244,12 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
         unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
+
+/// What the keys of a data set in a list are called elsewhere.
+const OF_SETS: [(&str, &str); 2] = [
+    ("probability probabilities prob proportion ratio fraction share", "weight"),
+    ("file files data data_files name id", "path"),
+];
 
 /// Names that are shorter are near to too many others.
 const SHORT: usize = 4;

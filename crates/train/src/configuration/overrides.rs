@@ -12,7 +12,7 @@ pub(crate) struct Override {
     pub text: String,
     /// The key, name by name; at least one.
     pub path: Vec<String>,
-    /// What the value can mean, the likeliest first.
+    /// What the value can mean, the likeliest first; none of a broken list of data sets.
     pub readings: Vec<Value>,
     /// Whether the value looks like a list, a table or a quoted text and is none.
     pub is_broken: bool,
@@ -31,6 +31,10 @@ impl Override {
         let path = parse_key(key.trim()).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| ConfigProblem::NoKey(key.into()))?;
         let mut readings = readings(value.trim());
+        if is_broken(value.trim()) && path == ["data", "train"] && value.trim().starts_with('[') {
+            // A list of names without quotes, and no file of that name.
+            readings.clear();
+        }
         if TEXTS.contains(&path.join(".").as_str()) {
             // Of `key = value` the space belongs to the `=`.
             let is_spaced = key.ends_with(char::is_whitespace);
@@ -94,7 +98,7 @@ impl Override {
         if self.is_broken {
             return Err(ConfigProblem::BrokenValue);
         }
-        // There is always a reading.
+        // There is a reading of what is not broken.
         Err(first.unwrap_or(ConfigProblem::BrokenValue))
     }
 }

@@ -69,7 +69,7 @@ pub fn estimate_with<T: TrainTarget>(
 ) -> Result<Estimate> {
     arguments.validate()?;
     let device = model.device();
-    let all_tokens = examples.tokens();
+    let all_tokens = examples.tokens_per_epoch();
     let eval_tokens = validation.map_or(0, Examples::tokens);
     let largest = |examples: &Examples, batch_size, order, epochs| -> Result<Examples> {
         let loader = Loader::new(
@@ -86,7 +86,7 @@ pub fn estimate_with<T: TrainTarget>(
         evaluate_with(&*objective, &model, &batch, batch_size, |_, _| ())?;
     }
     let batch_size = arguments.per_device_train_batch_size;
-    let in_epoch = examples.sequences().div_ceil(batch_size);
+    let in_epoch = examples.sequences_per_epoch().div_ceil(batch_size);
     let steps = arguments.steps(in_epoch);
     if let Some(warning) = arguments.schedule(steps.total).warning() {
         tracing::warn!("{warning}");

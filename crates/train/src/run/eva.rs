@@ -32,9 +32,12 @@ pub fn initialize_lora_eva_weights<M: CausalLm + BaseModel + 'static>(
         return Ok(false);
     }
     let (eva, device) = (config.eva_config.unwrap_or_default(), model.device());
-    let indices: Vec<usize> = (0..examples.sequences()).collect();
     let mut batches = Vec::new();
-    for indices in indices.chunks(batch_size.max(1)).take(MAX_BATCHES) {
+    for indices in examples
+        .spread()
+        .chunks(batch_size.max(1))
+        .take(MAX_BATCHES)
+    {
         let host = batch(examples, indices)?;
         let chosen = chosen(&host, &eva, &device);
         batches.push((on_device(&host, &device).as_matrix().clone(), chosen));

@@ -42,7 +42,7 @@ pub(crate) struct Loader<M> {
 /// In which order a [`Loader`] draws, and how long.
 #[derive(Clone, Copy)]
 pub(crate) enum Order {
-    /// Every example once, in the order of the file.
+    /// Every example once, in the order of the file, whatever they are mixed to.
     File,
     /// Shuffled by the seed, epoch after epoch without end, beginning anywhere.
     Shuffled { seed: u64, start: Position },
@@ -76,6 +76,9 @@ impl<M: 'static> Loader<M> {
             Order::Shuffled { seed, .. } | Order::Grouped { seed, .. } => (seed, true),
         };
         let mut sampler = Sampler::new(examples.sequences(), batch_size, seed, shuffle)?;
+        if let (Some(mixture), false) = (examples.mixture(), matches!(order, Order::File)) {
+            sampler = sampler.mixed(Arc::clone(mixture));
+        }
         if let Order::Grouped { .. } = order {
             sampler = sampler.group_by_length(examples.lengths());
         }
@@ -100,7 +103,7 @@ impl<M: 'static> Loader<M> {
         let epochs = match self.order {
             Order::File | Order::Sequential { .. } => 1,
             // Of very many, some say how large a batch becomes.
-            _ => epochs.min(DRAWS.div_ceil(lengths.len().max(1))),
+            _ => epochs.min(DRAWS.div_ceil(self.sampler.examples_per_epoch().max(1))),
         };
         let batches = (0..epochs as u64).flat_map(|epoch| self.sampler.batches(epoch));
         batches.max_by_key(tokens).unwrap_or_default()

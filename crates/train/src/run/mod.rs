@@ -4,6 +4,7 @@ pub(crate) mod estimate;
 pub(crate) mod eva;
 pub(crate) mod evaluate;
 pub(crate) mod loader;
+pub(crate) mod places;
 pub(crate) mod state;
 pub(crate) mod step;
 pub(crate) mod target;

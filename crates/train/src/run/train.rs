@@ -173,7 +173,7 @@ pub fn train_with<T: TrainTarget>(
         model = model.with_lora_fa(lora_fa);
     }
     let first_step = state.global_step;
-    let file = train.file.clone();
+    let files = train.sets().iter().map(|set| set.file.clone()).collect();
     let data = DataIdentity {
         examples: train.len(),
         tokens: train.tokens(),
@@ -247,7 +247,7 @@ pub fn train_with<T: TrainTarget>(
         arguments: arguments.clone(),
         steps,
         batches_per_epoch,
-        file,
+        files,
         samples: options.samples,
         identity: RefCell::new(identity),
         record: RefCell::new(Record {

@@ -30,6 +30,7 @@ use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
 use crate::run::evaluate::Evaluation;
 use crate::run::loader::MicroBatch;
+use crate::run::places::places;
 use crate::run::state::{TrainState, Window, step_seed};
 use crate::run::step::{StepOutput, Trainee, optimizer_record};
 use crate::run::target::TrainTarget;
@@ -44,8 +45,8 @@ pub(crate) struct StepStrategy<T> {
     pub arguments: TrainingArguments,
     pub steps: Steps,
     pub batches_per_epoch: usize,
-    /// The file the rows are from.
-    pub file: String,
+    /// The files the rows are from.
+    pub files: Vec<String>,
     /// What is continued after every evaluation.
     pub samples: Option<SamplePrompts>,
     /// What a checkpoint says beside the run's state.
@@ -217,8 +218,10 @@ impl<T: TrainTarget> Run<'_, T> {
             return Ok(());
         };
         let tokens: usize = window.iter().map(|batch| batch.batch.tokens()).sum();
-        let rows = window.iter().flat_map(|batch| &batch.batch.rows);
-        let rows: Vec<usize> = rows.copied().collect();
+        let rows = places(
+            window.iter().map(|batch| &batch.batch),
+            &self.strategy.files,
+        );
 
         let (mean_loss, mut gradients) = backward(
             &self.learner,
@@ -263,8 +266,8 @@ impl<T: TrainTarget> Run<'_, T> {
                 "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
                  running mean; rows {} of {}",
                 self.record.state.global_step,
-                list(&rows),
-                self.strategy.file
+                rows.0,
+                rows.1
             );
         }
         self.log(mean_loss, grad_norm)
@@ -288,7 +291,7 @@ impl<T: TrainTarget> Run<'_, T> {
         Ok(window)
     }
 
-    fn check_finite(&self, what: &'static str, value: f64, rows: &[usize]) -> Result<()> {
+    fn check_finite(&self, what: &'static str, value: f64, rows: &(String, String)) -> Result<()> {
         if value.is_finite() {
             return Ok(());
         }
@@ -296,8 +299,8 @@ impl<T: TrainTarget> Run<'_, T> {
             what,
             value,
             step: self.record.state.global_step + 1,
-            rows: list(rows),
-            file: self.strategy.file.clone(),
+            rows: rows.0.clone(),
+            file: rows.1.clone(),
             saved: match self.record.checkpoints.paths().next_back() {
                 Some(path) => format!("the last good checkpoint is {}", path.display()),
                 None => "no checkpoint was saved before".to_string(),
@@ -455,13 +458,4 @@ pub(crate) fn backward<T: TrainTarget>(
         accumulator.accumulate(&model, output.grads);
     }
     (Tensor::cat(losses, 0).sum(), accumulator.grads())
-}
-
-/// Row numbers for an error: the first sixteen of them.
-fn list(rows: &[usize]) -> String {
-    let shown: Vec<String> = rows.iter().take(16).map(ToString::to_string).collect();
-    match rows.len() - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }

@@ -16,7 +16,7 @@ A training file:
   model = \"gpt2\"                       # a folder or a Hub id
   prompt = \"The film was\"              # continued before and after
   [data]
-  train = \"reviews.jsonl[:500]\"        # a file, a folder, or a data set on the Hub
+  train = \"reviews.jsonl[:500]\"        # a file, a folder, or a data set on the Hub; or a list of them
   validation_split = 50
   [peft]                               # the keys of adapter_config.json
   peft_type = \"LORA\"

@@ -9,17 +9,16 @@ use burn_peft_train::TrainConfig;
 /// Says where a path of a training file lies, if it is not here but beside the file.
 pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
     let data = &config.data;
-    let paths = [
+    let keys = [
         ("model", Some(&config.model)),
         ("tokenizer", config.tokenizer.as_ref()),
         ("adapter", config.adapter.as_ref()),
-        ("data.train", Some(&data.train)),
         ("data.validation", data.validation.as_ref()),
     ];
-    for (key, path) in paths {
-        let Some(path) = path.map(|path| SlicedPath::new(path).path) else {
-            continue;
-        };
+    let keys = keys.into_iter().filter_map(|(key, path)| Some((key, path?.clone())));
+    let sets = data.train.sets().into_iter();
+    for (key, path) in keys.chain(sets.map(|set| ("data.train", set.path))) {
+        let path = SlicedPath::new(&path).path;
         let there = file.with_file_name(path);
         if !path.is_empty() && !Path::new(path).exists() && there.exists() {
             let here = std::env::current_dir().unwrap_or_default();

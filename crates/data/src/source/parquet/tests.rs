@@ -53,7 +53,12 @@ fn load(path: &Path) -> Result<Examples> {
         has_last_position: true,
         adapter_positions: 0,
     };
-    Examples::load(&config.train, &config, Some(&tokenizer), limits)
+    Examples::load(
+        &config.train.sets()[0].path,
+        &config,
+        Some(&tokenizer),
+        limits,
+    )
 }
 
 #[test]

@@ -1,0 +1,246 @@
+//! `peft data CONFIG.toml`: what a training file makes of its data sets.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use burn_peft::parameters::thousands;
+use burn_peft_data::{DataConfig, DataSet, Examples, Lm, Padding};
+use burn_peft_train::TrainConfig;
+use serde_json::{Value, json};
+
+use super::{Args, Report, SEED, show_lengths, tokenizer};
+use crate::commands::train::{beside, epoch_of, names, show_validation};
+use crate::loading::{find_data, warn_of_space, warn_of_template};
+use crate::output::{counted, say, say_json, table};
+
+/// Whether an argument of `peft data` is a training file.
+pub fn is_config(file: &str) -> bool {
+    let path = Path::new(file);
+    path.extension().is_some_and(|end| end == "toml") && path.is_file()
+}
+
+/// Runs `peft data` on a training file.
+pub fn run(mut args: Args) -> Result<()> {
+    let file = Path::new(&args.file);
+    let rows = &args.rows;
+    for (option, is_set) in [
+        ("max-length", rows.max_length.is_some()),
+        ("template", rows.template.is_some()),
+        ("text-field", rows.text_field.is_some()),
+        ("completion-field", rows.completion_field.is_some()),
+    ] {
+        if is_set {
+            let key = option.replace('-', "_");
+            bail!(
+                "--{option} is for a file of rows, and {} is a training file: it says data.{key}",
+                args.file
+            );
+        }
+    }
+    let config = TrainConfig::from_file(file, &[""; 0])?;
+    args.model.get_or_insert_with(|| config.model.clone());
+    if args.rows.tokenizer.is_none() {
+        args.rows.tokenizer.clone_from(&config.tokenizer);
+    }
+    warn_of_template(&config.data);
+    let from_here = |error| beside(error, file, &config);
+    let (tokenizer, limits) = tokenizer(&args).map_err(from_here)?;
+    let seed = config.training.seed;
+    let data = DataSet::load_with(
+        &config.data,
+        tokenizer.as_ref(),
+        limits,
+        seed,
+        &find_data,
+        &Lm,
+    )
+    .map_err(|error| from_here(error.into()))?;
+    warn_of_space(&data.train, tokenizer.as_ref());
+    let sets = sets(&data.train, &config.data);
+    if args.json {
+        return say_json(&to_json(&args.file, &data, &config.data, &sets));
+    }
+    show(&data, &config.data, &sets)?;
+    let lengths = data.train.lengths();
+    let batch_size = config.training.per_device_train_batch_size;
+    let packed_to = config.data.max_length.unwrap_or(limits.default_length());
+    let thing = if config.data.packing {
+        "packed row"
+    } else {
+        "example"
+    };
+    show_lengths(&format!("tokens of {} {thing}", article(thing)), &lengths)?;
+    let report = Report {
+        task: &Lm,
+        examples: &data.train,
+        padding: Padding::count(&lengths, batch_size, packed_to, SEED)?,
+        lengths,
+        limits,
+        packed_to,
+        batch_size,
+        tokenizer: tokenizer.as_ref(),
+    };
+    if !config.data.packing {
+        report.show_padding()?;
+    }
+    say("")?;
+    for (set, of) in data.train.sets().iter().zip(&sets) {
+        let example = set.sequence(0).remove(0);
+        let text = report.render(&example)?.replace('\n', "\n  ");
+        say(format!("{} row {}:\n  {text}", of.name, example.row))?;
+    }
+    Ok(())
+}
+
+fn article(thing: &str) -> &'static str {
+    if thing.starts_with('e') { "an" } else { "a" }
+}
+
+/// A set and what an epoch has of it.
+struct Set<'a> {
+    name: String,
+    weight: Option<f64>,
+    examples: &'a Examples,
+    per_epoch: usize,
+    tokens: usize,
+    supervised: usize,
+}
+
+fn sets<'a>(train: &'a Examples, config: &DataConfig) -> Vec<Set<'a>> {
+    let names = names(train, config).into_iter();
+    let all = train
+        .sets()
+        .iter()
+        .map(Examples::sequences)
+        .collect::<Vec<_>>();
+    let mixed = train
+        .mixture()
+        .map(|mixture| mixture.per_epoch().collect::<Vec<_>>());
+    let weighted = mixed.is_some();
+    let per_epoch = mixed.unwrap_or(all);
+    let sets = names
+        .zip(config.train.sets())
+        .zip(train.sets())
+        .zip(per_epoch);
+    let sets = sets.map(|(((name, set), examples), per_epoch)| Set {
+        name,
+        weight: weighted.then_some(set.weight.unwrap_or(1.0)),
+        examples,
+        per_epoch,
+        tokens: examples.share(examples.tokens(), per_epoch),
+        supervised: examples.share(examples.supervised(), per_epoch),
+    });
+    sets.collect()
+}
+
+fn show(data: &DataSet, config: &DataConfig, sets: &[Set<'_>]) -> Result<()> {
+    let train = &data.train;
+    for set in sets {
+        say(format!("{}: {}", set.name, set.examples.shape))?;
+        for line in &set.examples.left_out {
+            say(format!("  {line}"))?;
+        }
+    }
+    let share = |part: usize, of: usize| format!("{:.1} %", 100.0 * part as f64 / of.max(1) as f64);
+    let all = train.tokens_per_epoch();
+    let thing = if config.packing {
+        "packed rows"
+    } else {
+        "examples"
+    };
+    let thing = format!("{thing}/epoch");
+    let head = [
+        "set",
+        "weight",
+        "examples",
+        "tokens",
+        "learnt",
+        &thing,
+        "tokens/epoch",
+        "share",
+    ];
+    let head = head.map(ToString::to_string);
+    let row = |set: &Set<'_>| {
+        [
+            set.name.clone(),
+            set.weight
+                .map_or_else(|| "–".into(), |weight| weight.to_string()),
+            thousands(set.examples.len()),
+            thousands(set.examples.tokens()),
+            share(set.examples.supervised(), set.examples.tokens()),
+            thousands(set.per_epoch),
+            thousands(set.tokens),
+            share(set.tokens, all),
+        ]
+    };
+    let total = [
+        "all".to_string(),
+        String::new(),
+        thousands(train.len()),
+        thousands(train.tokens()),
+        share(train.supervised(), train.tokens()),
+        thousands(train.sequences_per_epoch()),
+        thousands(all),
+        share(all, all),
+    ];
+    let mut rows = vec![head];
+    rows.extend(sets.iter().map(row));
+    if sets.len() > 1 {
+        rows.push(total);
+    }
+    say(format!("\n{}", table(&rows).trim_end()))?;
+    if sets.len() > 1 {
+        say(format!("\n{}", epoch_of(train, config)))?;
+        for line in &train.left_out {
+            say(format!("  {line}"))?;
+        }
+    }
+    let learnt = counted(train.supervised_per_epoch(), "token");
+    let about = if train.mixture().is_some() {
+        "about "
+    } else {
+        ""
+    };
+    say(format!("learnt in an epoch: {about}{learnt}"))?;
+    show_validation(data, config)
+}
+
+fn to_json(file: &str, data: &DataSet, config: &DataConfig, sets: &[Set<'_>]) -> Value {
+    let train = &data.train;
+    let of = |examples: &Examples| {
+        json!({
+            "examples": examples.len(),
+            "tokens": examples.tokens(),
+            "supervised_tokens": examples.supervised(),
+            "skipped": examples.skipped,
+            "truncated": examples.truncated,
+            "left_out": examples.left_out,
+        })
+    };
+    let each = sets.iter().map(|set| {
+        let mut object = of(set.examples);
+        object["file"] = json!(set.name);
+        object["shape"] = json!(set.examples.shape.to_string());
+        object["weight"] = json!(set.weight);
+        object["epoch"] = json!({
+            "sequences": set.per_epoch,
+            "tokens": set.tokens,
+            "supervised_tokens": set.supervised,
+        });
+        object
+    });
+    let mut object = of(train);
+    object["file"] = json!(file);
+    object["sets"] = each.collect();
+    object["stopping_strategy"] = match train.mixture() {
+        Some(_) => json!(config.stopping_strategy.unwrap_or_default()),
+        None => Value::Null,
+    };
+    object["epoch"] = json!({
+        "sequences": train.sequences_per_epoch(),
+        "tokens": train.tokens_per_epoch(),
+        "supervised_tokens": train.supervised_per_epoch(),
+    });
+    object["validation"] = data.validation.as_ref().map_or(Value::Null, of);
+    object
+}

@@ -1,0 +1,138 @@
+//! The examples of several files as one.
+
+use crate::mixture::Mixture;
+use crate::tokens::examples::Examples;
+use crate::tokens::stores::Stores;
+use std::sync::Arc;
+
+/// More names than these are not written out.
+const NAMES: usize = 3;
+
+impl Examples {
+    /// The examples of all of these, one set after the other. An epoch has all of them.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub(crate) fn join(sets: Vec<Self>) -> Self {
+        if let [only] = &sets[..] {
+            return only.clone();
+        }
+        let firsts = sets.iter().scan(0, |next, set| {
+            let first = *next;
+            *next += set.store.len() as u32;
+            Some(first)
+        });
+        let in_sequences = sets.iter().any(|set| set.sequences.is_some());
+        let sequences = sets.iter().zip(firsts).flat_map(|(set, first)| {
+            let sequences = 0..set.sequences();
+            sequences.map(move |index| match &set.sequences {
+                Some(sequences) => sequences[index].iter().map(|i| first + i).collect(),
+                None => vec![first + index as u32],
+            })
+        });
+        let sequences = in_sequences.then(|| Arc::new(sequences.collect()));
+        let names: Vec<&str> = sets.iter().map(|set| set.file.as_str()).collect();
+        let file = match names.len() - 1 {
+            more if more > NAMES => format!("{} and {more} other sets", names[0]),
+            _ => names.join(", "),
+        };
+        Self {
+            file,
+            skipped: sets.iter().map(|set| set.skipped).sum(),
+            truncated: sets.iter().map(|set| set.truncated).sum(),
+            left_out: Vec::new(),
+            cache_file: None,
+            store: Arc::new(Stores::join(sets.iter().map(|set| &*set.store))),
+            sequences,
+            packed: sets.iter().any(|set| set.packed),
+            ..sets[0].clone()
+        }
+        .of(sets)
+    }
+
+    fn of(mut self, sets: Vec<Self>) -> Self {
+        self.sets = Arc::new(sets);
+        self
+    }
+
+    /// The same with so many sequences of each set in an epoch.
+    pub(crate) fn mixed(mut self, per_epoch: &[usize]) -> Self {
+        let sequences = self.sets().iter().map(Self::sequences);
+        let mixture = Mixture::new(sequences.zip(per_epoch.iter().copied()));
+        self.mixture = Some(Arc::new(mixture));
+        self
+    }
+
+    /// The examples of each file they are from, as they are without packing or, with weights, as
+    /// batches have them.
+    pub fn sets(&self) -> &[Self] {
+        match self.sets.is_empty() {
+            true => std::slice::from_ref(self),
+            false => &self.sets,
+        }
+    }
+
+    /// The set of each example of some sequences, by its place.
+    pub(super) fn sets_of(&self, sequences: &[usize]) -> Vec<usize> {
+        let examples = sequences.iter().flat_map(|&index| match &self.sequences {
+            Some(sequences) => sequences[index].clone(),
+            None => vec![index as u32],
+        });
+        examples
+            .map(|index| self.store.store_of(index as usize))
+            .collect()
+    }
+
+    /// How an epoch has its sequences from several sets; none where it has all of them once.
+    pub fn mixture(&self) -> Option<&Arc<Mixture>> {
+        self.mixture.as_ref()
+    }
+
+    /// The sequences of an epoch.
+    pub fn sequences_per_epoch(&self) -> usize {
+        match &self.mixture {
+            Some(mixture) => mixture.len(),
+            None => self.sequences(),
+        }
+    }
+
+    /// The tokens of an epoch; where it does not have all sequences of a set as often, those of about
+    /// an epoch.
+    pub fn tokens_per_epoch(&self) -> usize {
+        self.per_epoch(Self::tokens)
+    }
+
+    /// The labels that count in an epoch, likewise.
+    pub fn supervised_per_epoch(&self) -> usize {
+        self.per_epoch(Self::supervised)
+    }
+
+    fn per_epoch(&self, count: fn(&Self) -> usize) -> usize {
+        let Some(mixture) = &self.mixture else {
+            return count(self);
+        };
+        let sets = self.sets().iter().zip(mixture.per_epoch());
+        sets.map(|(set, per_epoch)| set.share(count(set), per_epoch))
+            .sum()
+    }
+
+    /// What so many of its sequences have of a sum over all of them.
+    pub fn share(&self, sum: usize, sequences: usize) -> usize {
+        let share = sum as u128 * sequences as u128;
+        (share as f64 / self.sequences().max(1) as f64).round() as usize
+    }
+
+    /// All sequences once, those of each set as far from each other as they can.
+    pub fn spread(&self) -> Vec<usize> {
+        let sets = Mixture::new(
+            self.sets()
+                .iter()
+                .map(|set| (set.sequences(), set.sequences())),
+        );
+        // Packed together, they are no longer apart.
+        match sets.len() == self.sequences() {
+            true => sets.order(0, 0, false),
+            false => (0..self.sequences()).collect(),
+        }
+    }
+}

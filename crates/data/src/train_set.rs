@@ -1,0 +1,472 @@
+//! What `data.train` names: one set of rows, or several.
+
+use crate::config::{DataConfig, SampleBy};
+use crate::error::{DataError, Result, SettingProblem};
+use crate::source::slice::SlicedPath;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::path::Path;
+
+/// What `data.train` names: one set of rows, as a text; or a list of them, each a text or a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrainSets {
+    /// One: a file, a folder, or a data set on the Hub.
+    One(String),
+    /// Any number of them.
+    Several(Vec<TrainSet>),
+}
+
+/// A set of rows in the list `data.train`, with what the `[data]` table says otherwise of all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSet {
+    /// The file, folder or data set on the Hub, as in [`DataConfig::train`].
+    pub path: String,
+    /// How many of its rows come for so many of another's, in any unit; 1 where only others have
+    /// one. Without any weight all rows come once in an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// The split, with a slice where wanted: `train[:500]`; of a file the slice alone: `[:500]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// The prompt of a row, in place of [`DataConfig::template`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The column of the completion, in place of [`DataConfig::completion_field`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_field: Option<String>,
+    /// The column of text, in place of [`DataConfig::text_field`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_field: Option<String>,
+    /// How a plain text file becomes rows, in place of [`DataConfig::sample_by`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_by: Option<SampleBy>,
+}
+
+impl TrainSet {
+    /// A set of which nothing is said but where it is.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The path with the split, as [`Source::open`](crate::Source::open) takes it.
+    pub fn spec(&self) -> String {
+        let path = &self.path;
+        let Some(split) = &self.split else {
+            return path.clone();
+        };
+        if let Some(slice) = self.slice_of_file() {
+            return format!("{path}{slice}");
+        }
+        let has_subset = path.contains(':') && !Path::new(path).exists();
+        let between = if has_subset { '/' } else { ':' };
+        format!("{path}{between}{split}")
+    }
+
+    /// What of the split stands behind the name of a file, which has no other split than `train`;
+    /// none where it is another, or no file. An object in a `.json` file has its lists as splits.
+    fn slice_of_file(&self) -> Option<&str> {
+        let split = self.split.as_deref()?;
+        if split.starts_with('[') {
+            return Some(split);
+        }
+        let rest = split.strip_prefix("train")?;
+        let is_rest = rest.is_empty() || rest.starts_with('[');
+        (is_rest && is_file(&self.path) && !self.path.ends_with(".json")).then_some(rest)
+    }
+
+    /// Checks what can be told without a look at the rows.
+    fn check(&self) -> std::result::Result<(), (&'static str, SettingProblem)> {
+        let path = || self.path.clone();
+        if self.path.trim().is_empty() {
+            return Err(("path", SettingProblem::NoPath));
+        }
+        if let Some(value) = self.weight
+            && !(value.is_finite() && value > 0.0)
+        {
+            let path = path();
+            return Err(("weight", SettingProblem::Weight { value, path }));
+        }
+        if let Some(split) = &self.split {
+            let split = split.clone();
+            if !SlicedPath::new(&self.path).is_whole() && !Path::new(&self.path).exists() {
+                let path = path();
+                return Err(("split", SettingProblem::TwoSlices { split, path }));
+            }
+            let is_other = self.slice_of_file().is_none() && !self.path.ends_with(".json");
+            if is_other && is_file(&self.path) {
+                let path = path();
+                return Err(("split", SettingProblem::NoSplit { split, path }));
+            }
+        }
+        let others = [
+            ("template", self.template.is_some()),
+            ("completion_field", self.completion_field.is_some()),
+        ];
+        let mut others = others.into_iter().filter(|(_, is_set)| *is_set);
+        match others.next() {
+            Some((other, _)) if self.text_field.is_some() => {
+                Err(("text_field", SettingProblem::BothOfSet(other)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a path is a file, or looks like one that is not there.
+fn is_file(path: &str) -> bool {
+    const KINDS: [&str; 9] = [
+        "jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "md", "parquet",
+    ];
+    let path = Path::new(path);
+    let extension = path.extension().unwrap_or_default();
+    let extension = extension.to_string_lossy().to_lowercase();
+    path.is_file() || (!path.exists() && KINDS.contains(&extension.as_str()))
+}
+
+impl TrainSets {
+    /// The sets, in their order.
+    pub fn sets(&self) -> Vec<TrainSet> {
+        match self {
+            Self::One(path) => vec![TrainSet::new(path)],
+            Self::Several(sets) => sets.clone(),
+        }
+    }
+
+    /// The weights, where a set has one.
+    pub(crate) fn weights(&self) -> Option<Vec<f64>> {
+        let Self::Several(sets) = self else {
+            return None;
+        };
+        let has_weight = sets.iter().any(|set| set.weight.is_some());
+        has_weight.then(|| sets.iter().map(|set| set.weight.unwrap_or(1.0)).collect())
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self::Several(sets) = self else {
+            return Ok(());
+        };
+        if sets.is_empty() {
+            return Err(DataError::setting("train", SettingProblem::NoSets));
+        }
+        for (index, set) in sets.iter().enumerate() {
+            let mut checked = set.check();
+            let is_same = |other: &&TrainSet| {
+                let weight = set.weight;
+                **other == *set
+                    || TrainSet {
+                        weight,
+                        ..(*other).clone()
+                    } == *set
+            };
+            if let Some(first) = sets[..index].iter().position(|other| is_same(&other)) {
+                let path = set.path.clone();
+                checked = checked.and(Err(("path", SettingProblem::SameSet { path, first })));
+            }
+            checked.map_err(|(key, problem)| DataError::TrainSet {
+                index,
+                key,
+                problem,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl DataConfig {
+    /// Checks what `train` names, without a look at the rows.
+    ///
+    /// # Errors
+    /// [`DataError::TrainSet`] names the entry and the key that cannot be.
+    pub fn check_train(&self) -> Result<()> {
+        self.train.check()?;
+        match self.stopping_strategy {
+            Some(strategy) if self.train.weights().is_none() => {
+                let problem = SettingProblem::NoWeights(strategy);
+                Err(DataError::setting("stopping_strategy", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The table for one of the sets of `train`: with what the set says itself. A set that names
+    /// its column of text has no template of the table, and the other way round.
+    pub fn of_set(&self, set: &TrainSet) -> Self {
+        let mut config = Self {
+            train: TrainSets::One(set.spec()),
+            stopping_strategy: None,
+            ..self.clone()
+        };
+        if set.text_field.is_some() {
+            (config.template, config.completion_field) = (None, None);
+        }
+        if set.template.is_some() || set.completion_field.is_some() {
+            config.text_field = None;
+        }
+        let of = |own: &Option<String>, all: Option<String>| own.clone().or(all);
+        config.template = of(&set.template, config.template);
+        config.completion_field = of(&set.completion_field, config.completion_field);
+        config.text_field = of(&set.text_field, config.text_field);
+        config.sample_by = set.sample_by.unwrap_or(config.sample_by);
+        config
+    }
+}
+
+impl From<String> for TrainSets {
+    fn from(path: String) -> Self {
+        Self::One(path)
+    }
+}
+
+impl From<&str> for TrainSets {
+    fn from(path: &str) -> Self {
+        Self::One(path.into())
+    }
+}
+
+impl Serialize for TrainSets {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::One(path) => to.serialize_str(path),
+            Self::Several(sets) => to.collect_seq(sets.iter().map(Entry)),
+        }
+    }
+}
+
+/// An entry of the list as it is written: a text where nothing but the path is said.
+struct Entry<'a>(&'a TrainSet);
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match *self.0 == TrainSet::new(&self.0.path) {
+            true => to.serialize_str(&self.0.path),
+            false => self.0.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TrainSets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        from.deserialize_any(SetsVisitor)
+    }
+}
+
+struct SetsVisitor;
+
+impl<'de> Visitor<'de> for SetsVisitor {
+    type Value = TrainSets;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, or a list of texts and of tables with a `path`")
+    }
+
+    fn visit_str<E: Error>(self, path: &str) -> std::result::Result<TrainSets, E> {
+        Ok(TrainSets::One(path.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<TrainSets, A::Error> {
+        let set = TrainSet::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(TrainSets::Several(vec![set]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<TrainSets, A::Error> {
+        let mut sets = Vec::new();
+        loop {
+            let index = sets.len();
+            let named = |error| A::Error::custom(format!("data.train[{index}]: {error}"));
+            match seq.next_element::<ReadEntry>().map_err(named)? {
+                Some(ReadEntry(set)) => sets.push(set),
+                None => return Ok(TrainSets::Several(sets)),
+            }
+        }
+    }
+}
+
+/// An entry of the list as it is read.
+struct ReadEntry(TrainSet);
+
+impl<'de> Deserialize<'de> for ReadEntry {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        from.deserialize_any(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = ReadEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, or a table with a `path`")
+    }
+
+    fn visit_str<E: Error>(self, path: &str) -> std::result::Result<ReadEntry, E> {
+        Ok(ReadEntry(TrainSet::new(path)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ReadEntry, A::Error> {
+        TrainSet::deserialize(MapAccessDeserializer::new(map)).map(ReadEntry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> DataConfig {
+        toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_text_a_list_and_tables_read_back_as_they_are_written() {
+        let one = config("train = 'a.jsonl[:5]'");
+        assert_eq!(one.train, TrainSets::One("a.jsonl[:5]".into()));
+        let list = config(
+            "train = ['a.jsonl', {path = 'b.jsonl', weight = 2, split = 'train[:5]', \
+             template = '{q}'}]",
+        );
+        let tables = config(
+            "[[train]]\npath = 'a.jsonl'\n[[train]]\npath = 'b.jsonl'\nweight = 2.0\n\
+             split = 'train[:5]'\ntemplate = '{q}'",
+        );
+        assert_eq!(list, tables);
+        assert_eq!(list.train.weights(), Some(vec![1.0, 2.0]));
+        assert_eq!(config("train = ['a', 'b']").train.weights(), None);
+        for config in [one, list, config("train = ['a', 'b']")] {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(
+                toml::from_str::<DataConfig>(&text).unwrap(),
+                config,
+                "{text}"
+            );
+            let json = serde_json::to_string(&config).unwrap();
+            let read: DataConfig = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, config, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_split_goes_behind_the_path() {
+        let spec = |path: &str, split: &str| {
+            let split = Some(split.to_owned());
+            TrainSet {
+                split,
+                ..TrainSet::new(path)
+            }
+            .spec()
+        };
+        assert_eq!(spec("a.jsonl", "train[:500]"), "a.jsonl[:500]");
+        assert_eq!(spec("a.jsonl", "[5:]"), "a.jsonl[5:]");
+        assert_eq!(spec("a.jsonl", "train"), "a.jsonl");
+        assert_eq!(spec("a.json", "train[:5]"), "a.json:train[:5]");
+        assert_eq!(spec("org/set", "train[:500]"), "org/set:train[:500]");
+        assert_eq!(
+            spec("org/set@main:subset", "test"),
+            "org/set@main:subset/test"
+        );
+        assert_eq!(spec("org/set", "[:500]"), "org/set[:500]");
+    }
+
+    #[test]
+    fn what_cannot_be_names_the_entry() {
+        let error = |text: &str| config(text).check_train().unwrap_err().to_string();
+        for (weight, shown) in [("-1", "-1"), ("0", "0"), ("nan", "NaN"), ("inf", "inf")] {
+            assert_eq!(
+                error(&format!(
+                    "train = ['a.jsonl', {{path = 'b.jsonl', weight = {weight}}}]"
+                )),
+                format!(
+                    "data.train[1].weight is {shown}; give b.jsonl a number above 0, or leave it out"
+                )
+            );
+        }
+        assert_eq!(
+            error("train = []"),
+            "data.train is an empty list; name a file, or several"
+        );
+        assert_eq!(
+            error("train = ['a.jsonl', 'b.jsonl', {path = 'a.jsonl', weight = 3}]"),
+            "data.train[2].path is a.jsonl, as data.train[0] has it; leave one of the two out: a \
+             weight makes its rows come more often"
+        );
+        // Other rows, or other texts of the same ones.
+        let fine = "train = ['a.jsonl', {path = 'a.jsonl', template = 'x'}, \
+                    {path = 'a.jsonl', split = '[:5]'}]";
+        config(fine).check_train().unwrap();
+        assert_eq!(
+            error("train = [{path = 'a.jsonl[:5]', split = 'train'}]"),
+            "data.train[0].split is \"train\", and a.jsonl[:5] has a slice of its own; keep one of \
+             them"
+        );
+        assert_eq!(
+            error("train = [{path = 'a.csv', split = 'test'}]"),
+            "data.train[0].split is \"test\", and a.csv is a file, which has the split train alone; \
+             a slice of its rows is \"[:500]\""
+        );
+        assert_eq!(
+            error("train = [{path = 'a.csv', text_field = 'a', template = 'b'}]"),
+            "data.train[0].text_field and template of the same entry are both set; keep one of them"
+        );
+        assert_eq!(
+            error("train = ['']"),
+            "data.train[0].path is empty; name a file, a folder, or a data set on the Hub"
+        );
+        assert_eq!(
+            error("train = ['a', 'b']\nstopping_strategy = 'all_exhausted'"),
+            "data.stopping_strategy is \"all_exhausted\", and no set of data.train has a weight: \
+             then every row comes once in an epoch; give weights, or leave it out"
+        );
+        let unread = |text: &str| toml::from_str::<DataConfig>(text).unwrap_err().to_string();
+        for (text, said) in [
+            ("train = 3", "a text, or a list"),
+            (
+                "train = ['a', 3]",
+                "data.train[1]: invalid type: integer `3`",
+            ),
+            (
+                "train = ['a', {weight = 3}]",
+                "data.train[1]: missing field `path`",
+            ),
+            (
+                "train = [{path = 'a', weight = 'b'}]",
+                "data.train[0]: invalid type: string",
+            ),
+        ] {
+            assert!(unread(text).contains(said), "{}", unread(text));
+        }
+    }
+
+    #[test]
+    fn a_set_says_otherwise_than_the_table() {
+        let all = config("train = []\ntemplate = '{a}'\ncompletion_field = 'b'\nmax_length = 9");
+        let own = |set: TrainSet| all.of_set(&set);
+        let plain = own(TrainSet::new("a.jsonl"));
+        assert_eq!(
+            plain,
+            DataConfig {
+                train: "a.jsonl".into(),
+                ..all.clone()
+            }
+        );
+        let text = own(TrainSet {
+            text_field: Some("t".into()),
+            ..TrainSet::new("a.jsonl")
+        });
+        assert_eq!((text.template, text.completion_field), (None, None));
+        assert_eq!(
+            (text.text_field.as_deref(), text.max_length),
+            (Some("t"), Some(9))
+        );
+        let other = own(TrainSet {
+            completion_field: Some("c".into()),
+            ..TrainSet::new("a.jsonl")
+        });
+        let found = (other.template.as_deref(), other.completion_field.as_deref());
+        assert_eq!(found, (Some("{a}"), Some("c")));
+    }
+}
