@@ -89,7 +89,7 @@ fn the_mixture_is_shown() {
         "mixed by weight (all_exhausted), an epoch is 20 examples: 10 of a.jsonl, 7 of b.csv, \
          3 of c.jsonl[:2]",
         "train.jsonl[4:]: 2 examples to evaluate on",
-        "a.jsonl row 1:\n  [the cat sat on the mat<|endoftext|>]",
+        "a.jsonl row 1:\n  the[ cat sat on the mat<|endoftext|>]",
         "b.csv row 2:\n  the cat [sat<|endoftext|>]",
         "c.jsonl[:2] row 1:\n  <user>a dog\n  <assistant>[the cat\n  ]",
     ] {
@@ -264,11 +264,7 @@ fn what_an_entry_cannot_have_is_named() {
             "file = \"b.csv\"",
             "data.train[1].file is no known key; did you mean path?",
         ),
-        (
-            "path = \"b.csv\"",
-            "",
-            "data.train[1]: missing field `path`",
-        ),
+        ("path = \"b.csv\"", "", "data.train[1]: missing key `path`"),
         (
             "weight = 3",
             "weight = -1",

@@ -56,7 +56,7 @@ use crate::interrupt::Signals;
 use crate::loading::{
     find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
 };
-use crate::output::{columns, counted, emit, say, size};
+use crate::output::{columns, emit, say, size};
 
 /// Runs `peft train`.
 pub fn run(mut args: Args, device: &Device) -> Result<()> {

@@ -108,7 +108,11 @@ impl Known {
             "data.train" => "path".to_string(),
             other => {
                 let short = other.strip_prefix("data.").unwrap_or_default();
-                if has(&own, short) { short.to_string() } else { path }
+                if has(&own, short) {
+                    short.to_string()
+                } else {
+                    path
+                }
             }
         });
         let is = |words: &str| words.split_whitespace().any(|word| word == key);
@@ -247,7 +251,10 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
 
 /// What the keys of a data set in a list are called elsewhere.
 const OF_SETS: [(&str, &str); 2] = [
-    ("probability probabilities prob proportion ratio fraction share", "weight"),
+    (
+        "probability probabilities prob proportion ratio fraction share",
+        "weight",
+    ),
     ("file files data data_files name id", "path"),
 ];
 

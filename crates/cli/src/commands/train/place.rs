@@ -13,11 +13,17 @@ pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
         ("model", Some(&config.model)),
         ("tokenizer", config.tokenizer.as_ref()),
         ("adapter", config.adapter.as_ref()),
-        ("data.validation", data.validation.as_ref()),
     ];
-    let keys = keys.into_iter().filter_map(|(key, path)| Some((key, path?.clone())));
+    let keys = keys
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?.clone())));
     let sets = data.train.sets().into_iter();
-    for (key, path) in keys.chain(sets.map(|set| ("data.train", set.path))) {
+    let sets = sets.map(|set| ("data.train", set.path));
+    let validation = data
+        .validation
+        .clone()
+        .map(|path| ("data.validation", path));
+    for (key, path) in keys.chain(sets).chain(validation) {
         let path = SlicedPath::new(&path).path;
         let there = file.with_file_name(path);
         if !path.is_empty() && !Path::new(path).exists() && there.exists() {
