@@ -95,9 +95,9 @@ fn the_mixture_is_shown() {
     ] {
         assert!(out.contains(line), "{line}\n{out}");
     }
-    let shown = lab.ok_json(&["data", "run.toml", "--json"]);
+    let shown = lab.ok_json(&["data", "run.toml", "--summary"]);
     let alone = |args: &[&str]| {
-        let common = ["--model", "model", "--json"];
+        let common = ["--model", "model", "--summary"];
         lab.ok_json(&[&["data"][..], args, &common].concat())
     };
     let template = ["--template", "{question} ", "--completion-field", "answer"];
@@ -127,7 +127,7 @@ fn the_mixture_is_shown() {
         "first.toml",
         RUN.replace("all_exhausted", "first_exhausted"),
     );
-    let shown = lab.ok_json(&["data", "first.toml", "--json"]);
+    let shown = lab.ok_json(&["data", "first.toml", "--summary"]);
     // Of both others 2 for each unit of weight: they end together.
     let rows: Vec<_> = (0..3)
         .map(|i| shown["sets"][i]["epoch"]["sequences"].as_u64())
@@ -136,6 +136,10 @@ fn the_mixture_is_shown() {
 
     let out = lab.ok(&["train", "run.toml", "--dry-run"]);
     assert!(out.contains("a run: 60 steps, about"), "{out}");
+    lab.fails(
+        &["data", "run.toml", "--json"],
+        &["run.toml is a training file: --summary prints"],
+    );
     lab.fails(
         &["data", "run.toml", "--template", "x"],
         &["--template is for a file of rows", "it says data.template"],

@@ -3,6 +3,7 @@
 use crate::config::{DataConfig, SampleBy};
 use crate::error::{DataError, Result, SettingProblem};
 use crate::source::slice::SlicedPath;
+use crate::tokens::train_on::TrainOn;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -43,6 +44,9 @@ pub struct TrainSet {
     /// How a plain text file becomes rows, in place of [`DataConfig::sample_by`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_by: Option<SampleBy>,
+    /// What is learnt of a row, in place of [`DataConfig::train_on`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_on: Option<TrainOn>,
 }
 
 impl TrainSet {
@@ -213,6 +217,10 @@ impl DataConfig {
         config.completion_field = of(&set.completion_field, config.completion_field);
         config.text_field = of(&set.text_field, config.text_field);
         config.sample_by = set.sample_by.unwrap_or(config.sample_by);
+        if set.train_on.is_some() {
+            // Of all sets it may be said in the other key's words.
+            (config.train_on, config.completion_only_loss) = (set.train_on, None);
+        }
         config
     }
 }
@@ -468,5 +476,11 @@ mod tests {
         });
         let found = (other.template.as_deref(), other.completion_field.as_deref());
         assert_eq!(found, (Some("{a}"), Some("c")));
+        let learnt = config(
+            "train = [{path = 'a', train_on = 'last_answer'}]\ncompletion_only_loss = false",
+        );
+        let sets = learnt.train.sets();
+        assert_eq!(learnt.of_set(&sets[0]).learnt(), TrainOn::LastAnswer);
+        assert_eq!(learnt.of_set(&TrainSet::new("b")).learnt(), TrainOn::All);
     }
 }

@@ -58,7 +58,7 @@ fn seen(
     let tokenizer = Tokenizer::load(dir.path()).unwrap();
     let mut seen = Vec::new();
     let ended = see_rows(
-        &config.train,
+        &config.train.sets()[0].path,
         &config,
         Some(&tokenizer),
         limits,

@@ -41,6 +41,7 @@ impl Examples {
             skipped: sets.iter().map(|set| set.skipped).sum(),
             truncated: sets.iter().map(|set| set.truncated).sum(),
             left_out: Vec::new(),
+            warning: None,
             cache_file: None,
             store: Arc::new(Stores::join(sets.iter().map(|set| &*set.store))),
             sequences,

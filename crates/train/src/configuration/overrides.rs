@@ -31,9 +31,9 @@ impl Override {
         let path = parse_key(key.trim()).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| ConfigProblem::NoKey(key.into()))?;
         let mut readings = readings(value.trim());
-        if is_broken(value.trim()) && path == ["data", "train"] && value.trim().starts_with('[') {
-            // A list of names without quotes, and no file of that name.
-            readings.clear();
+        if path == ["data", "train"] && value.trim().starts_with('[') {
+            // A list, and no file of that name.
+            readings.pop();
         }
         if TEXTS.contains(&path.join(".").as_str()) {
             // Of `key = value` the space belongs to the `=`.

@@ -28,6 +28,7 @@ pub fn run(mut args: Args) -> Result<()> {
         ("template", rows.template.is_some()),
         ("text-field", rows.text_field.is_some()),
         ("completion-field", rows.completion_field.is_some()),
+        ("train-on", rows.train_on.is_some()),
     ] {
         if is_set {
             let key = option.replace('-', "_");
@@ -36,6 +37,13 @@ pub fn run(mut args: Args) -> Result<()> {
                 args.file
             );
         }
+    }
+    if args.json {
+        bail!(
+            "--json prints the rows of a file of rows, and {} is a training file: --summary prints what it \
+             makes of its data sets",
+            args.file
+        );
     }
     let config = TrainConfig::from_file(file, &[""; 0])?;
     args.model.get_or_insert_with(|| config.model.clone());
@@ -57,7 +65,7 @@ pub fn run(mut args: Args) -> Result<()> {
     .map_err(|error| from_here(error.into()))?;
     warn_of_space(&data.train, tokenizer.as_ref());
     let sets = sets(&data.train, &config.data);
-    if args.json {
+    if args.summary {
         return say_json(&to_json(&args.file, &data, &config.data, &sets));
     }
     show(&data, &config.data, &sets)?;
@@ -215,6 +223,7 @@ fn to_json(file: &str, data: &DataSet, config: &DataConfig, sets: &[Set<'_>]) ->
             "skipped": examples.skipped,
             "truncated": examples.truncated,
             "left_out": examples.left_out,
+            "warning": examples.warning,
         })
     };
     let each = sets.iter().map(|set| {
