@@ -317,7 +317,7 @@ impl Job {
                 _ => outcome.steps,
             },
             settings: mem::take(&mut self.settings),
-            commands: commands(&self.config, &config_file, self.data.train.shape.is_chat()),
+            commands: commands(&self.config, &config_file, self.data.train.has_chats()),
         };
         let mut written: Vec<PathBuf> = Vec::new();
         if !self.config.is_full_training() {
@@ -338,7 +338,7 @@ impl Job {
         for path in written.into_iter().chain(outcome.checkpoints) {
             say(format!("  {} ({})", path.display(), size(bytes_of(&path)?)))?;
         }
-        let command = generate_command(&self.config, self.data.train.shape.is_chat());
+        let command = generate_command(&self.config, self.data.train.has_chats());
         say(format!("\ntry it: {command}"))
     }
 

@@ -84,6 +84,11 @@ impl Examples {
             .collect()
     }
 
+    /// Whether a file of them holds chats.
+    pub fn has_chats(&self) -> bool {
+        self.sets().iter().any(|set| set.shape.is_chat())
+    }
+
     /// How an epoch has its sequences from several sets; none where it has all of them once.
     pub fn mixture(&self) -> Option<&Arc<Mixture>> {
         self.mixture.as_ref()

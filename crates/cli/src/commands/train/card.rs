@@ -40,21 +40,20 @@ fn card<'a>(
     data: &DataSet,
     peft_type: Option<&'a str>,
 ) -> ModelCard<'a> {
-    let train = Some((&data.train, true));
-    let validation = data.validation.as_ref().map(|data| (data, false));
-    let files = train.into_iter().chain(validation);
+    let train = data.train.sets().iter().map(|set| (set, true));
+    let validation = data.validation.iter().flat_map(|data| data.sets());
+    let files = train.chain(validation.map(|set| (set, false)));
     let files = files.map(|(examples, is_trained)| DataFile {
         name: examples.file.clone(),
         is_trained,
         examples: examples.len(),
         tokens: examples.tokens(),
     });
-    let mut datasets: Vec<String> = [Some(&config.data.train), config.data.validation.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|spec| dataset_id(spec))
-        .collect();
-    datasets.dedup();
+    let specs = config.data.train.sets().into_iter().map(|set| set.spec());
+    let mut datasets: Vec<String> = Vec::new();
+    for spec in specs.chain(config.data.validation.clone()) {
+        datasets.extend(dataset_id(&spec).filter(|id| !datasets.contains(id)));
+    }
     ModelCard {
         report,
         base_model: &config.model,
@@ -62,9 +61,9 @@ fn card<'a>(
         peft_type,
         data: files.collect(),
         datasets,
-        command: generate_command(config, data.train.shape.is_chat()),
+        command: generate_command(config, data.train.has_chats()),
         folder: config.training.output_dir.display().to_string(),
-        is_chat: data.train.shape.is_chat(),
+        is_chat: data.train.has_chats(),
     }
 }
 

@@ -34,7 +34,8 @@ pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
     let dir = quoted(&config.training.output_dir.display().to_string());
     let sets = config.data.train.sets().into_iter();
     let mut templates = sets.filter_map(|set| config.data.of_set(&set).template);
-    let prompt = templates.next().as_deref().map(example_prompt);
+    let template = templates.next().filter(|_| !is_chat);
+    let prompt = template.as_deref().map(example_prompt);
     let prompt = prompt.map_or("TEXT".to_string(), |prompt| quoted(&prompt));
     let prompt = format!("{}--prompt {prompt}", if is_chat { "--chat " } else { "" });
     if config.is_full_training() {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use burn_peft_data::{Asked, Chat, DataSet, Examples, Limits, Question, Questions, Tokenizer};
+use burn_peft_data::{
+    Asked, Chat, DataConfig, DataSet, Examples, Limits, Question, Questions, Tokenizer,
+};
 use burn_peft_models::{GenerationConfig, GenerationDefaults};
 use burn_peft_train::{SamplePrompt, SamplePrompts, Samples, TrainConfig};
 use serde_json::json;
@@ -25,8 +27,10 @@ pub fn prompts(
     mut eos_token_ids: Vec<u32>,
     limits: Limits,
 ) -> Result<Option<SamplePrompts>> {
-    let is_chat = data.train.shape.is_chat();
-    let (prompts, tokenizer) = match (&config.prompt, tokenizer, &data.validation) {
+    let is_chat = data.train.has_chats();
+    let chats = data.validation.iter().flat_map(|data| data.sets());
+    let chats = chats.filter(|set| set.shape.is_chat()).collect::<Vec<_>>();
+    let (prompts, tokenizer) = match (&config.prompt, tokenizer, chats.first()) {
         (Some(texts), Some(tokenizer), _) => {
             let prompts = texts
                 .iter()
@@ -42,7 +46,8 @@ pub fn prompts(
             return Ok(None);
         }
         (None, Some(tokenizer), Some(validation)) if is_chat => {
-            (asked(config, validation, tokenizer, limits), tokenizer)
+            let table = table_of(config, data, validation);
+            (asked(&table, validation, tokenizer, limits), tokenizer)
         }
         (None, ..) => return Ok(None),
     };
@@ -95,10 +100,21 @@ fn given(text: &str, is_chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Re
     })
 }
 
+/// The `[data]` table for rows for validation, which may be held back from one of several sets.
+fn table_of(config: &TrainConfig, data: &DataSet, validation: &Examples) -> DataConfig {
+    let sets = data.train.sets().iter().zip(config.data.train.sets());
+    let mut sets =
+        sets.filter(|(set, _)| config.data.validation.is_none() && set.file == validation.file);
+    match sets.next() {
+        Some((_, set)) => config.data.of_set(&set),
+        None => config.data.clone(),
+    }
+}
+
 /// Questions of the rows for validation, from all over them. Nobody asked for them, so that one that
 /// cannot be asked is no error.
 fn asked(
-    config: &TrainConfig,
+    table: &DataConfig,
     validation: &Examples,
     tokenizer: &Tokenizer,
     limits: Limits,
@@ -108,7 +124,7 @@ fn asked(
     let count = QUESTIONS.min(rows.len());
     let spread = (0..count).map(|index| index * last / count.saturating_sub(1).max(1));
     let rows: BTreeSet<usize> = spread.map(|index| rows[index]).collect();
-    let found = Questions::read(&validation.file, &config.data, &find_data, Some(&rows));
+    let found = Questions::read(&validation.file, table, &find_data, Some(&rows));
     let questions = found.map_or_else(
         |error| {
             tracing::warn!("no questions are asked of the rows for validation: {error}");
