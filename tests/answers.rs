@@ -186,7 +186,10 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
             "  sample: the dog → a cat and a dog"
         ]
     );
-    assert!(out.contains("--adapter out --chat --prompt TEXT"), "{out}");
+    assert!(
+        out.contains("--adapter out --chat --prompt TEXT"),
+        "{out}"
+    );
 
     // The answer ends at the template's token, which is not part of it.
     let with = [
@@ -227,7 +230,10 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
         assert_eq!(found["exact"], 0.25, "{found}");
         assert_eq!(found["contained"], 0.75, "{found}");
         assert_eq!(found["examples"], 4);
-        assert_eq!(found["left_out"], 1);
+        assert_eq!(
+            found["left_out"],
+            json!(["1 of 5 rows left out: no question, or no answer in words"])
+        );
         assert_eq!(found["base"]["exact"], 0.0, "{found}");
         let row = &found["answers"][1];
         assert_eq!(row["row"], 2);
@@ -244,7 +250,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
     let said =
         "exact 25.0 % (1)  contained 75.0 % (3)  of 4 answers  base: exact 0.0 % (0)  contained ";
     assert!(answer.out.starts_with(said), "{answer:?}");
-    assert!(answer.err.contains("1 row left out"), "{answer:?}");
+    assert!(answer.err.contains("1 of 5 rows left out"), "{answer:?}");
 
     // Prompts with completions are asked too.
     lab.write(

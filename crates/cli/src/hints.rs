@@ -49,7 +49,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "evaluate evaluation test ppl perplexity bench benchmark lm_eval lm-eval score validate",
-        "`peft eval --model M --adapter A --data FILE` gives loss and perplexity",
+        "`peft eval --model M --adapter A --data FILE` gives loss and perplexity, with --generate how many \
+         questions are answered right",
     ),
     (
         "preprocess tokenize prepare dataset datasets stats lengths",

@@ -17,7 +17,7 @@ use crate::output::{counted, emit, evaluation_bar, say, say_json, table};
 /// Answers the questions of the file and prints how many of the answers are right.
 pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     let tokenizer = &load_tokenizer(files, args.rows.tokenizer.as_deref())?;
-    let asked = questions(args)?;
+    let (asked, left_out) = questions(args)?;
     let questions = &asked.questions;
     let prompts = questions.iter().map(|question| {
         let ids = match &question.asked {
@@ -59,7 +59,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     if args.json {
         let values = results.iter().map(|(name, result)| (*name, result.json()));
         let mut object = json_of(&values.collect::<Vec<_>>(), questions.len());
-        object["left_out"] = asked.left_out.into();
+        object["left_out"] = left_out.into_iter().collect();
         return say_json(&object);
     }
     match &results[..] {
@@ -85,8 +85,8 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     emit(&table(&rows)).map(drop)
 }
 
-/// The questions of the file, of which there is one at least.
-fn questions(args: &Args) -> Result<Questions> {
+/// The questions of the file, of which there is one at least, and what is left out of it, in words.
+fn questions(args: &Args) -> Result<(Questions, Option<String>)> {
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
     warn_of_template(&config);
@@ -98,14 +98,18 @@ fn questions(args: &Args) -> Result<Questions> {
         asked.file,
         asked.shape
     );
-    if asked.left_out > 0 {
-        tracing::warn!(
-            "{}: {} left out, which ask nothing or have no answer in words",
-            asked.file,
-            counted(asked.left_out, "row")
-        );
+    let left_out = (asked.left_out > 0).then(|| {
+        let rows = asked.left_out + asked.questions.len();
+        format!(
+            "{} of {} left out: no question, or no answer in words",
+            asked.left_out,
+            counted(rows, "row")
+        )
+    });
+    if let Some(left_out) = &left_out {
+        tracing::warn!("{}: {left_out}", asked.file);
     }
-    Ok(asked)
+    Ok((asked, left_out))
 }
 
 fn longest(prompts: &[Vec<u32>]) -> usize {
