@@ -186,10 +186,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
             "  sample: the dog → a cat and a dog"
         ]
     );
-    assert!(
-        out.contains("--adapter out --chat --prompt TEXT"),
-        "{out}"
-    );
+    assert!(out.contains("--adapter out --chat --prompt TEXT"), "{out}");
 
     // The answer ends at the template's token, which is not part of it.
     let with = [
