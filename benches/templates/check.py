@@ -23,6 +23,7 @@ from conversations import conversations
 SPECIAL = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "unk_token": "<|unk|>", "pad_token": "<|pad|>"}
 
 EXPRESSIONS = f"{len(expressions.TEXTS)} expressions"
+BEYOND = f"{len(expressions.REFUSED)} expressions beyond"
 
 
 class Reference:
@@ -89,7 +90,7 @@ class Row:
     """What became of a template's conversations."""
 
     def __init__(self):
-        self.exact = self.refused = self.differ = 0
+        self.exact = self.refused = self.alone = self.differ = 0
         self.same = self.header = self.other = self.unlike = self.left_out = 0
         self.shown = 0
 
@@ -100,6 +101,7 @@ def main():
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--show", type=int, default=1)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--fixture", type=Path)
     given = parser.parse_args()
     reference, sources, chats = Reference(), templates(given.only), conversations()
 
@@ -121,17 +123,27 @@ def main():
                 expected.append((name, chat, "answers", (text, (spans, reference.prompt(source, messages, known)))))
 
     if not given.only or "expressions" in given.only:
-        sources[EXPRESSIONS] = None
         names = {**expressions.NAMES, "add_generation_prompt": False}
-        for source in expressions.TEXTS:
-            cases.append({"template": source, "special_tokens": SPECIAL, "messages": expressions.MESSAGES, "extras": expressions.NAMES, "add_generation_prompt": False})
-            expected.append((EXPRESSIONS, source, "text", reference.text(source, expressions.MESSAGES, names)))
+        for row, texts in [(EXPRESSIONS, expressions.TEXTS), (BEYOND, expressions.REFUSED)]:
+            sources[row] = None
+            for source in texts:
+                cases.append({"template": source, "special_tokens": SPECIAL, "messages": expressions.MESSAGES, "extras": expressions.NAMES, "add_generation_prompt": False})
+                expected.append((row, source, "text", reference.text(source, expressions.MESSAGES, names)))
+    if given.fixture:
+        found = [[source, theirs[0]] for name, source, _, theirs in expected if name == EXPRESSIONS]
+        head = {"messages": expressions.MESSAGES, "names": expressions.NAMES, "special_tokens": SPECIAL}
+        lines = ",\n".join(json.dumps(pair, ensure_ascii=False) for pair in found)
+        given.fixture.write_text(json.dumps(head, ensure_ascii=False)[:-1] + ', "expected": [\n' + lines + "\n]}\n")
 
     rows = {name: Row() for name in sources}
     for (name, chat, kind, (theirs, more)), ours in zip(expected, rendered(given.program, cases)):
         row = rows[name]
         if kind == "text":
             same = theirs == ours.get("text")
+            if name == BEYOND:
+                row.alone += "error" in ours
+                row.differ += "text" in ours
+                continue
             row.exact += same and theirs is not None
             row.refused += same and theirs is None
             row.differ += not same
@@ -181,11 +193,11 @@ def parts(text, found):
 
 
 def table(rows):
-    yield "| template | exact | refused by both | differ | answers exact | but for the prompt | differ | left out | other text |\n"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-    sums = [0] * 8
+    yield "| template | text exact | refused by both | by ours alone | differs | answers exact | but for the prompt | differ | left out | no twin's text |\n"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    sums = [0] * 9
     for name, row in rows.items():
-        numbers = [row.exact, row.refused, row.differ, row.same, row.header, row.other, row.left_out, row.unlike]
+        numbers = [row.exact, row.refused, row.alone, row.differ, row.same, row.header, row.other, row.left_out, row.unlike]
         sums = [a + b for a, b in zip(sums, numbers)]
         yield f"| {name} | " + " | ".join(str(number) if number else "" for number in numbers) + " |\n"
     yield f"| **{len(rows)}** | " + " | ".join(f"**{number}**" for number in sums) + " |\n"

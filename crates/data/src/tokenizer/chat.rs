@@ -254,4 +254,8 @@ fn reasoned(message: &Value) -> Value {
 #[cfg(test)]
 mod budget_tests;
 #[cfg(test)]
+mod jinja2_tests;
+#[cfg(test)]
+mod spans_tests;
+#[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ impl Object for Method {
 }
 
 /// Whether a value is a dictionary, and no namespace or loop, whose own names come first.
-fn is_dictionary(value: &Value) -> bool {
+pub(super) fn is_dictionary(value: &Value) -> bool {
     value
         .downcast_object_ref::<IndexMap<Value, Value>>()
         .is_some()

@@ -84,6 +84,7 @@ pub(super) fn exchange<'a>(
             Instruction::Include(_) | Instruction::LoadBlocks | Instruction::CallBlock(_) => {
                 return Err(refused("is made of other templates or of blocks"));
             }
+            Instruction::PushAutoEscape => return Err(refused("switches autoescape on")),
             other => other.clone(),
         };
         exchanged.add_with_line(instruction, line);

@@ -1,5 +1,6 @@
 //! Jinja2's filters and tests, where minijinja's are different.
 
+use super::access::{self, is_dictionary};
 use super::arguments::bind;
 use super::budget::{PLAIN, charge, cost, grown};
 use super::json::to_json;
@@ -18,7 +19,15 @@ type Args = Rest<ValueOrKwargs>;
 /// Adds them to an environment that has its limits.
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     // What Jinja2 does not have.
-    for name in ["bool", "chain", "lines", "split", "urlencode", "zip"] {
+    for name in [
+        "bool",
+        "chain",
+        "lines",
+        "pprint",
+        "split",
+        "urlencode",
+        "zip",
+    ] {
         environment.remove_filter(name);
     }
     for name in ["startingwith", "endingwith", "int", "safe"] {
@@ -62,6 +71,60 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
                 .apply_filter(name, &[value, options.into()])
         });
     }
+    environment.add_filter("int", |value: Value, args: Args| {
+        let [default, base] = bind("int", ["default", "base"], &args.into_values())?;
+        let default = default.unwrap_or_else(|| 0.into());
+        let base = base.unwrap_or_else(|| 10.into());
+        let value = value
+            .as_str()
+            .map_or(value.clone(), |text| text.trim().into());
+        let options = Kwargs::from_iter([("default", default.clone()), ("base", base)]);
+        let done = PLAIN
+            .empty_state()
+            .apply_filter("int", &[value, options.into()]);
+        Ok::<_, Error>(done.unwrap_or(default))
+    });
+    environment.add_filter("float", |value: Value, args: Args| {
+        let [default] = bind("float", ["default"], &args.into_values())?;
+        let default = default.unwrap_or_else(|| 0.0.into());
+        let value = value
+            .as_str()
+            .map_or(value.clone(), |text| text.trim().into());
+        let done = PLAIN.empty_state().apply_filter("float", &[value]);
+        Ok::<_, Error>(done.unwrap_or(default))
+    });
+    environment.add_filter("items", |value: Value| match value.is_undefined() {
+        true => Ok(Value::from(Vec::<Value>::new())),
+        false => minijinja::filters::items(&value),
+    });
+    for name in ["first", "last"] {
+        environment.add_filter(name, move |state: &mut State, value: Value| {
+            charge(state, value.as_str().map_or(0, str::len))?;
+            match (value.is_undefined(), name) {
+                (true, _) => Ok(value),
+                (_, "first") => minijinja::filters::first(&value),
+                _ => minijinja::filters::last(value),
+            }
+        });
+    }
+    // An attribute and no item, which only namespaces and loops have.
+    environment.add_filter("attr", |value: Value, name: &str| {
+        match is_dictionary(&value) {
+            true => access::attribute(&value, name).map(|found| match found.kind() {
+                ValueKind::Plain => found,
+                _ => Value::UNDEFINED,
+            }),
+            false => access::attribute(&value, name),
+        }
+    });
+    environment.add_filter("wordcount", |state: &mut State, value: Value| {
+        charge(state, cost(&value)?)?;
+        // Python's words are of letters, digits and underscores.
+        let is_between = |c: char| !(c.is_alphanumeric() || c == '_');
+        let written = text(&value)?;
+        let words = written.split(is_between).filter(|word| !word.is_empty());
+        Ok::<_, Error>(words.count())
+    });
     environment.add_filter("map", |state: &mut State, value: Value, args: Args| {
         map(state, iterated(&value)?.clone(), args)
     });
@@ -92,7 +155,9 @@ fn tests(environment: &mut Environment<'static>) {
         matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
     });
     environment.add_test("callable", |value: &Value| {
-        matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
+        // minijinja's macros are maps, and no dictionaries.
+        let is_macro = value.kind() == ValueKind::Map && value.to_string().starts_with("<macro ");
+        is_macro || matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
     });
     environment.add_test("in", |value: &Value, list: &Value| is_in(value, list));
     for name in ["lt", "lessthan", "<"] {

@@ -4,7 +4,7 @@ use super::marks::{BEGIN, END, unmark};
 use super::{ChatTemplate, Compiled};
 use crate::error::TemplateProblem;
 use crate::format::Chat;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ops::Range;
 
 /// Stands in the place of an answer, to see what is around it: a character for private use.
@@ -44,7 +44,11 @@ impl ChatTemplate {
             }
             // Two answers never overlap.
             let after = spans.last().map_or(0, |span| span.end);
-            let span = answers.added(index).or_else(|| answers.probed(index));
+            let probed = |place| answers.probed(index, place);
+            let span = answers
+                .added(index)
+                .or_else(|| probed(Place::Content))
+                .or_else(|| probed(Place::Call));
             match span.filter(|span| span.start >= after) {
                 Some(span) => spans.push(answers.closed(span)),
                 None => return Err(TemplateProblem::MessageChangesOthers(index + 1)),
@@ -85,20 +89,15 @@ impl Answers<'_> {
         let mut special = special
             .filter_map(Value::as_str)
             .filter(|token| !token.is_empty());
-        let tag = said.rfind('<').map_or("", |open| &said[open..]);
+        let end = said.rfind('<').map_or("", |open| &said[open..]);
         let is_closed = special.any(|token| said.ends_with(token))
-            || (tag.ends_with('>') && (!tag.starts_with("</") || tag == "</s>"));
+            || (end.ends_with('>') && (!end.starts_with("</") || end == "</s>"));
         let next = &self.whole[span.end..];
         if is_closed {
             let spaces = self.whole[span.clone()].trim_end_matches(' ').len();
             return span.start..span.start + spaces;
         }
-        let tag = next.strip_prefix("<|").and_then(|tag| tag.split_once("|>"));
-        let is_tag = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
-        match tag.filter(|(name, _)| is_tag(name)) {
-            Some((name, _)) => span.start..span.end + name.len() + 4,
-            None => span,
-        }
+        span.start..span.end + tag(next).map_or(0, str::len)
     }
 
     /// The text of the first messages. A template may refuse to render none, or a chat that ends
@@ -147,8 +146,8 @@ impl Answers<'_> {
     /// what they put before a second answer.
     fn start_of_first(&self) -> Option<usize> {
         let (prompt, base) = (self.first(1, true)?, self.first(1, false)?);
-        let prompt = prompt.strip_prefix(&base)?;
-        let (before, _) = self.around(0, 1)?;
+        let prompt = prompt.get(shared(&prompt, &base)..)?;
+        let (before, _) = self.around(Place::Content, 0, 1)?;
         let places = (1..=prompt.len()).rev();
         let headers = places.filter_map(|length| prompt.get(..length));
         let found = headers.filter_map(|header| Some(before.rfind(header)? + header.len()));
@@ -158,16 +157,24 @@ impl Answers<'_> {
 
     /// What stands before any answer to the first messages, of the prompt for one.
     fn header(&self, prompt: &str, base: &str, index: usize) -> Option<String> {
-        let (up_to, _) = self.around(index, index + 1)?;
+        let (up_to, _) = self.around(Place::Content, index, index + 1)?;
         let header = prompt.get(shared(prompt, base)..shared(prompt, &up_to))?;
         Some(header.into())
     }
 
-    /// The text of the first messages before and behind the answer of one of them.
-    fn around(&self, index: usize, count: usize) -> Option<(String, String)> {
+    /// The text of the first messages before and behind a place in one of them.
+    fn around(&self, place: Place, index: usize, count: usize) -> Option<(String, String)> {
         let mut messages = self.chat.messages[..count].to_vec();
-        messages[index]["content"].as_str()?;
-        messages[index]["content"] = PROBE.into();
+        let message = &mut messages[index];
+        let probed = match place {
+            Place::Content => message.get_mut("content")?,
+            Place::Call => message.pointer_mut("/tool_calls/0/function/name")?,
+        };
+        *probed = match probed {
+            Value::String(_) => PROBE.into(),
+            Value::Array(_) => json!([{"type": "text", "text": PROBE}]),
+            _ => return None,
+        };
         let text = self.compiled.render(&messages, &self.chat.extras, false);
         let text = text.ok()?;
         let (before, after) = text.split_once(PROBE)?;
@@ -201,22 +208,61 @@ impl Answers<'_> {
     }
 
     /// The span of a message wherever it stands, found by another text in the place of its own.
-    fn probed(&self, index: usize) -> Option<Range<usize>> {
-        // Where the answer stands in the whole.
-        let (before, after) = self.around(index, self.chat.messages.len())?;
+    fn probed(&self, index: usize, place: Place) -> Option<Range<usize>> {
+        // Where it stands in the whole.
+        let (before, after) = self.around(place, index, self.chat.messages.len())?;
         let stands = before.len() + after.len() <= self.whole.len()
             && self.whole.starts_with(&before)
             && self.whole.ends_with(&after);
         // What is around it as the last message: the end of the prompt, and what closes it.
         let (prompt, base) = (self.first(index, true)?, self.first(index, false)?);
-        let header = self.header(&prompt, &base, index)?;
-        let (_, close) = self.around(index, index + 1)?;
-        if !stands || header.is_empty() || !after.starts_with(&close) {
+        let (up_to, close) = self.around(place, index, index + 1)?;
+        let header = prompt.get(shared(&prompt, &base)..shared(&prompt, &up_to))?;
+        if !stands || header.is_empty() {
             return None;
         }
-        let start = before.rfind(&header)? + header.len();
-        Some(start..self.whole.len() - after.len() + close.len())
+        let start = behind(&before, header, &up_to)?;
+        let end = self.whole.len() - after.len();
+        match after.starts_with(&close) {
+            true => Some(start..end + close.len()),
+            // One tag closes the last answer, and another one those before (GPT-OSS).
+            false if tag(&close) == Some(&close) => Some(start..end + tag(&after)?.len()),
+            false => None,
+        }
     }
+}
+
+/// Where another text is put in a message.
+#[derive(Clone, Copy)]
+enum Place {
+    Content,
+    /// The name of the first tool that it calls.
+    Call,
+}
+
+/// Where what is said begins, in the text before it: behind the header, of which an earlier message
+/// may lack the end. What follows the header in `up_to` is there too, or its beginning and its end
+/// are, without the reasoning between them.
+fn behind(before: &str, header: &str, up_to: &str) -> Option<usize> {
+    let all = &up_to[up_to.rfind(header)?..];
+    let lengths = (1..=header.len()).rev();
+    let mut headers = lengths.filter_map(|length| header.get(..length));
+    headers.find_map(|part| {
+        let is_whole = part.len() == header.len() || part.ends_with(['\n', '>', ':', ' ']);
+        let start = before.rfind(part)? + part.len();
+        let (here, there) = (&before[start..], &all[part.len()..]);
+        let reversed = |text: &str| text.chars().rev().collect::<String>();
+        let ends = shared(&reversed(here), &reversed(there));
+        (is_whole && shared(here, there) + ends >= here.len()).then_some(start)
+    })
+}
+
+/// The tag that a text begins with: `<|end|>`.
+fn tag(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("<|")?;
+    let (name, _) = name.split_once("|>")?;
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    is_name.then(|| &text[..name.len() + 4])
 }
 
 /// How many bytes two texts begin with in common.
