@@ -240,6 +240,33 @@ fn arguments_are_text_where_the_template_wants_it() {
     }
 }
 
+/// A template that writes a message in another way once more follow: nobody knows what was said.
+#[test]
+fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
+    let counted = "{% for m in messages %}{{ messages | length }}{{ m.content }}{% endfor %}";
+    let say = |role: &str| json!({"role": role, "content": "a"});
+    let turns = |count: usize| {
+        let roles = ["user", "assistant"].into_iter().cycle().take(count);
+        json!({"messages": roles.map(say).collect::<Vec<_>>()})
+    };
+    let (rows, ended) = seen(counted, &[turns(4), turns(2)], |_| ());
+    let why = rows[0].skipped.as_deref().unwrap();
+    assert!(why.contains("writes a message in another way"), "{why}");
+    assert_eq!(rows[0].text.as_deref(), Some("4a4a4a4a"));
+    assert!(ended.is_ok() || rows[1].skipped.is_some());
+    // All of them: a file of which nothing is learnt.
+    let (_, ended) = seen(counted, &[turns(4)], |_| ());
+    let error = ended.unwrap_err().to_string();
+    assert!(
+        error.contains("1 of 1 rows") && error.contains("{% generation %}"),
+        "{error}"
+    );
+    let all = |config: &mut DataConfig| config.train_on = Some(TrainOn::All);
+    let (rows, ended) = seen(counted, &[turns(4)], all);
+    ended.unwrap();
+    assert_eq!(rows[0].skipped, None);
+}
+
 /// A template without words for calls would learn an empty answer.
 #[test]
 fn calls_that_a_template_leaves_out_are_not_learnt() {

@@ -87,9 +87,14 @@ impl Tokenizer {
         ids
     }
 
-    /// The tokens of a chat, and which of them are the assistant's. A token that is only in part
-    /// the assistant's is.
-    pub(crate) fn encode_chat(&self, chat: &Chat, place: &str) -> Result<(Vec<u32>, Vec<bool>)> {
+    /// The tokens of a chat, and which of them are the assistant's, or `all`. A token that is only in
+    /// part the assistant's is.
+    pub(crate) fn encode_chat(
+        &self,
+        chat: &Chat,
+        all: bool,
+        place: &str,
+    ) -> Result<(Vec<u32>, Vec<bool>)> {
         let bad = |problem: TemplateProblem| DataError::Row {
             place: place.into(),
             problem: problem.into(),
@@ -97,7 +102,13 @@ impl Tokenizer {
         let template = self
             .chat_template()
             .map_err(|problem| self.problem(problem))?;
-        let (text, spans) = template.answers(chat).map_err(bad)?;
+        let found = if all {
+            let text = template.written(&chat.messages, &chat.extras, false);
+            text.map(|text| (text, vec![0..usize::MAX]))
+        } else {
+            template.answers(chat)
+        };
+        let (text, spans) = found.map_err(bad)?;
         let (ids, offsets) = self.encode_with_offsets(&text)?;
         let is_trained = |token: &Range<usize>| {
             let overlaps = |span: &Range<usize>| span.start < token.end && token.start < span.end;

@@ -99,13 +99,12 @@ impl Encoder<'_> {
     /// # Errors
     /// If there is no tokenizer, or if its template refuses the chat.
     pub fn chat(&self, chat: &Chat) -> Result<Labelled> {
-        let (ids, trained) = self.tokenizer()?.encode_chat(chat, self.place)?;
+        let all = self.train_on == TrainOn::All;
+        let (ids, trained) = self.tokenizer()?.encode_chat(chat, all, self.place)?;
         let mut labelled = learnt(ids);
-        if self.train_on != TrainOn::All {
-            let labels = labelled.labels.iter_mut().zip(trained);
-            let given = labels.filter(|(_, trained)| !trained);
-            given.for_each(|(label, _)| *label = IGNORE_INDEX);
-        }
+        let labels = labelled.labels.iter_mut().zip(trained);
+        let given = labels.filter(|(_, trained)| !trained);
+        given.for_each(|(label, _)| *label = IGNORE_INDEX);
         Ok(labelled)
     }
 }

@@ -200,7 +200,7 @@ fn a_tokenizer_reads_its_template() {
         messages: messages(),
         ..Chat::default()
     };
-    let (ids, trained) = load().encode_chat(&chat, "line 1").unwrap();
+    let (ids, trained) = load().encode_chat(&chat, false, "line 1").unwrap();
     let learnt: Vec<u32> = ids
         .iter()
         .zip(&trained)
