@@ -118,6 +118,13 @@ const OPTIONS: &[(&str, &str)] = &[
         "--tokenizer",
     ),
     ("p text input question message", "--prompt"),
+    ("apply_chat_template chat_template chat_mode", "--chat"),
+    ("conversation conversations history", "--messages"),
+    ("system_prompt system_message", "--system"),
+    (
+        "predict_with_generate do_predict generative answers",
+        "--generate",
+    ),
     (
         "quantize quantization bits load_in_4_bit quant",
         "--load-in-4bit",

@@ -218,3 +218,72 @@ pub(crate) fn is_written_here(path: &Path) -> bool {
         mark.strip_suffix(MARK_END) == Some(blake3::hash(card.as_bytes()).to_string().as_str())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card<'a>(report: &'a Report, hub_id: Option<&'a str>) -> ModelCard<'a> {
+        ModelCard {
+            report,
+            base_model: "me/model@main",
+            hub_id,
+            peft_type: Some("LORA"),
+            data: Vec::new(),
+            datasets: vec!["me/data".into()],
+            command: "peft".into(),
+            folder: "out".into(),
+            is_chat: false,
+        }
+    }
+
+    #[test]
+    fn the_hub_reads_the_base_the_method_and_the_data() {
+        let report = Report::default();
+        let metadata = card(&report, Some("me/model")).metadata();
+        let expected = "---\nbase_model: \"me/model\"\n# license: (such as apache-2.0)\n\
+            library_name: peft\npipeline_tag: text-generation\ntags:\n- \"burn-peft\"\n- \"lora\"\n\
+            - \"base_model:adapter:me/model\"\ndatasets:\n- \"me/data\"\n---\n";
+        assert_eq!(metadata, expected);
+        let whole = ModelCard {
+            peft_type: None,
+            hub_id: None,
+            ..card(&report, None)
+        };
+        let metadata = whole.metadata();
+        assert!(
+            metadata.contains("library_name: transformers\n"),
+            "{metadata}"
+        );
+        assert!(!metadata.contains("\nbase_model"), "{metadata}");
+    }
+
+    #[test]
+    fn a_card_that_was_changed_is_nobodys_but_the_users() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("metrics.jsonl"), "").unwrap();
+        let report = Report {
+            title: "<b>*x*".into(),
+            ..Report::default()
+        };
+        let card = card(&report, None);
+        let path = card.save(dir.path()).unwrap().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\n# \\<b\\>\\*x\\*\n"), "{text}");
+        assert!(is_written_here(&path));
+        assert!(card.save(dir.path()).unwrap().is_some());
+        for changed in [
+            text.replace("me/data", "me/other"),
+            format!("{text}more\n"),
+            String::new(),
+        ] {
+            std::fs::write(&path, &changed).unwrap();
+            assert!(!is_written_here(&path));
+            assert!(card.save(dir.path()).unwrap().is_none());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), changed);
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(card.save(dir.path()).unwrap().is_none());
+    }
+}
