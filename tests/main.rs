@@ -55,6 +55,7 @@ mod resume;
 mod run_folder;
 mod saved_folders;
 mod seeing;
+mod sessions;
 mod several;
 mod shipped_chats;
 mod smollm2;

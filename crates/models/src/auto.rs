@@ -276,6 +276,10 @@ impl CausalLm for AutoModel {
         each_model!(self, model => model.outgrows_cache(past, total))
     }
 
+    fn computes_alike(&self, a: usize, b: usize) -> bool {
+        each_model!(self, model => CausalLm::computes_alike(model, a, b))
+    }
+
     fn has_last_position(&self) -> bool {
         each_model!(self, model => model.has_last_position())
     }

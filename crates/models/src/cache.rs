@@ -24,6 +24,11 @@ impl KvCache {
         self.length == 0
     }
 
+    /// Forgets all but the first `positions`.
+    pub(crate) fn truncate(&mut self, positions: usize) {
+        self.length = self.length.min(positions);
+    }
+
     /// Begins with keys and values for each layer, `[heads, positions, head_dim]`, that every row
     /// has before its own.
     pub(crate) fn begin(&mut self, prefix: &[(Tensor<3>, Tensor<3>)], batch: usize) {

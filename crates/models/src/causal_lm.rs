@@ -145,6 +145,12 @@ pub trait CausalLm: Module + ModuleDisplay {
         false
     }
 
+    /// Whether what texts of `a` and of `b` positions begin with is computed alike, so that what is
+    /// cached of one serves the other: not where frequencies depend on how long a text is.
+    fn computes_alike(&self, _a: usize, _b: usize) -> bool {
+        true
+    }
+
     /// What its `config.json` calls [`max_positions`](Self::max_positions).
     fn positions_key(&self) -> &'static str {
         "max_position_embeddings"

@@ -118,6 +118,11 @@ pub trait Decoder: BaseModel {
         None
     }
 
+    /// As [`CausalLm::computes_alike`].
+    fn computes_alike(&self, _a: usize, _b: usize) -> bool {
+        true
+    }
+
     /// What the product of hidden states and the head's weight is multiplied by.
     fn logit_scale(&self) -> f64 {
         1.0
@@ -385,6 +390,10 @@ impl<D: Decoder> CausalLm for D {
     fn outgrows_cache(&self, past: usize, total: usize) -> bool {
         let longest = Decoder::longest_cached(self);
         longest.is_some_and(|longest| 0 < past && past <= longest && longest < total)
+    }
+
+    fn computes_alike(&self, a: usize, b: usize) -> bool {
+        Decoder::computes_alike(self, a, b)
     }
 
     fn has_last_position(&self) -> bool {

@@ -6,18 +6,22 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::weights::WeightsError;
-use crate::{CausalLm, InputError, KvCache, Result};
+use crate::{CausalLm, InputError, Result};
 
 mod choose;
 mod config;
 mod defaults;
 mod padded;
+mod passes;
+mod session;
 
 pub use config::GenerationConfig;
 pub use defaults::GenerationDefaults;
+pub use session::Session;
 
 use choose::{choose, penalise};
 use padded::Padded;
+use passes::Passes;
 
 /// What a row of tokens goes on with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,21 +69,24 @@ pub fn generate_rows(
         .zip(prompts)
         .map(|(stream, prompt)| Row::new(prompt, config.seed, stream))
         .collect();
-    let mut inputs = Padded::new(prompts, model.device().without_autodiff());
-    let mut cache = KvCache::default();
+    let mut passes = Passes::new(Padded::new(prompts, model.device().without_autodiff()));
+    go_on(model, &mut rows, &mut passes, config, on_token)?;
+    Ok(rows.into_iter().map(Row::continuation).collect())
+}
+
+/// Continues rows from where their passes are.
+fn go_on(
+    model: &impl CausalLm,
+    rows: &mut [Row],
+    passes: &mut Passes,
+    config: &GenerationConfig,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<()> {
     for _ in 0..config.max_new_tokens {
         if rows.iter().all(|row| row.ended_by.is_some()) {
             break;
         }
-        if model.outgrows_cache(cache.len(), inputs.width()) {
-            cache = KvCache::default();
-            let texts: Vec<&[u32]> = rows.iter().map(|row| &row.seen[..]).collect();
-            inputs = Padded::new(&texts, model.device().without_autodiff());
-        }
-        let logits = model.forward_cached(inputs.next(), &mut cache);
-        let mut logits = logits
-            .try_into_vec_as::<f32>()
-            .map_err(|error| InputError::Logits(error.to_string()))?;
+        let mut logits = passes.next(model, rows)?;
         let of_each = logits.chunks_exact_mut(model.vocab_size());
         for (index, (row, logits)) in rows.iter_mut().zip(of_each).enumerate() {
             if row.ended_by.is_some() {
@@ -95,13 +102,13 @@ pub fn generate_rows(
                 continue;
             }
             row.seen.push(next);
-            inputs.push(index, next);
+            passes.inputs.push(index, next);
             if on_token(index, next).is_break() {
-                return Ok(continuations(rows));
+                return Ok(());
             }
         }
     }
-    Ok(continuations(rows))
+    Ok(())
 }
 
 /// A text in the making.
@@ -125,14 +132,13 @@ impl Row {
             random,
         }
     }
-}
 
-fn continuations(rows: Vec<Row>) -> Vec<Continuation> {
-    let continuation = |mut row: Row| Continuation {
-        token_ids: row.seen.split_off(row.given),
-        ended_by: row.ended_by,
-    };
-    rows.into_iter().map(continuation).collect()
+    fn continuation(mut self) -> Continuation {
+        Continuation {
+            token_ids: self.seen.split_off(self.given),
+            ended_by: self.ended_by,
+        }
+    }
 }
 
 fn check_prompts(model: &impl CausalLm, prompts: &[&[u32]], new: usize) -> Result<()> {

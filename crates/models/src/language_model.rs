@@ -119,6 +119,10 @@ impl CausalLm for LanguageModel {
         either!(self, model => model.outgrows_cache(past, total))
     }
 
+    fn computes_alike(&self, a: usize, b: usize) -> bool {
+        either!(self, model => model.computes_alike(a, b))
+    }
+
     fn has_last_position(&self) -> bool {
         either!(self, model => model.has_last_position())
     }

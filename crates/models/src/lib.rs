@@ -37,7 +37,9 @@ pub use decoder::Decoder;
 pub use dense::{DenseConfig, DenseForCausalLM};
 pub use error::{ModelError, Result};
 pub use families::gpt2::{GPT2LMHeadModel, Gpt2Config};
-pub use generate::{Continuation, GenerationConfig, GenerationDefaults, generate, generate_rows};
+pub use generate::{
+    Continuation, GenerationConfig, GenerationDefaults, Session, generate, generate_rows,
+};
 pub use input_error::InputError;
 pub use language_model::LanguageModel;
 pub use peft_model::forward_rows;

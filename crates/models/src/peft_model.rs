@@ -116,6 +116,11 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         self.get_base_model().outgrows_cache(past, total)
     }
 
+    fn computes_alike(&self, a: usize, b: usize) -> bool {
+        let extra = self.extra_positions();
+        self.get_base_model().computes_alike(a + extra, b + extra)
+    }
+
     fn has_last_position(&self) -> bool {
         self.get_base_model().has_last_position()
     }

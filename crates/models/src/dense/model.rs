@@ -237,6 +237,11 @@ impl Decoder for DenseForCausalLM {
         lengths.next().filter(|_| switches.forgets_short)
     }
 
+    fn computes_alike(&self, a: usize, b: usize) -> bool {
+        let mut ropes = self.switches().ropes.iter();
+        ropes.all(|rope| !rope.depends_on_length() || rope.frequencies(a) == rope.frequencies(b))
+    }
+
     fn logit_scale(&self) -> f64 {
         self.switches().logit_scale
     }

@@ -33,6 +33,20 @@ impl Padded {
         }
     }
 
+    /// A row that goes on after `past` positions with the tokens of `rest`, of which there is one at
+    /// least.
+    pub fn after(past: usize, rest: &[u32], device: Device) -> Self {
+        Self {
+            past,
+            ..Self::new(&[rest], device)
+        }
+    }
+
+    /// The positions whose inputs were given out.
+    pub fn past(&self) -> usize {
+        self.past
+    }
+
     /// The input of the next pass. The one after it has a token in every row, of which
     /// [`push`](Self::push) says which; what comes of a row that has none is of no use.
     pub fn next(&mut self) -> ModelInput {
