@@ -80,7 +80,7 @@ fn commands_of_other_tools_are_answered_with_ours() {
         (&["finetune", "--model", "gpt2"], "`peft new NAME"),
         (&["serve"], "serves no requests"),
         (&["export", "--format", "gguf"], "`peft merge`"),
-        (&["chat"], "`peft generate"),
+        (&["repl"], "`peft chat"),
         (&["quantize"], "--load-in-4bit"),
         (&["train.toml"], "`peft train train.toml`"),
         (&["config.yaml"], "TOML"),

@@ -7,6 +7,7 @@ mod bad_input;
 mod batched;
 mod best_model;
 mod bottleneck;
+mod chat;
 mod chat_rows;
 mod checkpointing;
 mod common;

@@ -83,7 +83,7 @@ fn note(panic: &PanicHookInfo<'_>) {
 }
 
 /// The error and its causes, one line each.
-fn describe(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     let mut told = error.to_string();
     let mut report = format!("error: {told}\n");
     for cause in error.chain().skip(1) {

@@ -39,7 +39,11 @@ const COMMANDS: &[(&str, &str)] = &[
          convert further",
     ),
     (
-        "chat infer inference predict complete completion sample ask prompt cli repl",
+        "talk converse cli repl interactive",
+        "`peft chat MODEL` talks to a model, `peft chat MODEL --adapter A` to one with an adapter",
+    ),
+    (
+        "infer inference predict complete completion sample ask prompt",
         "`peft generate --model M --adapter A --prompt TEXT` continues a text",
     ),
     (
@@ -203,6 +207,9 @@ fn option_tip(option: &str, value: Option<&str>, command: &clap::Command) -> Opt
         let mut names = command.get_arguments().filter_map(clap::Arg::get_long);
         names.any(|long| long == name)
     };
+    if command.get_name() == "chat" && !option.starts_with('-') {
+        return Some("the model stands alone: messages are typed, or come from a pipe".to_string());
+    }
     let Some(word) = option.strip_prefix('-') else {
         let mut ours = ["--prompt", "--data", "--model"].into_iter();
         let ours = ours.find(|ours| has(&ours[2..]))?;

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -101,17 +101,62 @@ impl Unfinished {
     }
 }
 
+/// Ctrl-C in a conversation: it stops the answer that is being made; a second one, or one without an
+/// answer, ends the process.
+pub struct Stop(Arc<AtomicU8>);
+
+/// What [`Stop`] is at.
+const IDLE: u8 = 0;
+const ANSWERING: u8 = 1;
+const ASKED: u8 = 2;
+
+impl Stop {
+    /// Listens from here on.
+    pub fn new() -> Result<Self> {
+        let state = Arc::new(AtomicU8::new(IDLE));
+        let of_signal = Arc::clone(&state);
+        listen_to(&[SIGINT], move |signal| {
+            let order = Ordering::SeqCst;
+            let first = of_signal.compare_exchange(ANSWERING, ASKED, order, order);
+            if first.is_err() {
+                std::process::exit(Interrupted { signal }.code().into());
+            }
+        })?;
+        Ok(Self(state))
+    }
+
+    /// Makes an answer, which Ctrl-C stops.
+    pub fn during<T>(&self, answer: impl FnOnce() -> T) -> T {
+        self.0.store(ANSWERING, Ordering::SeqCst);
+        let answer = answer();
+        self.0.store(IDLE, Ordering::SeqCst);
+        answer
+    }
+
+    /// Whether the answer is to stop.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == ASKED
+    }
+}
+
+/// Listens for all that ends a job.
 #[cfg(unix)]
 fn listen(received: impl Fn(i32) + Send + 'static) -> Result<()> {
-    use anyhow::Context;
     use signal_hook::consts::{SIGHUP, SIGTERM};
-    use signal_hook::iterator::Signals;
 
     let mut wanted = vec![SIGINT, SIGTERM];
     // `nohup` has it ignored, so that the end of a terminal is none of a run.
     if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
     }
+    listen_to(&wanted, received)
+}
+
+#[cfg(unix)]
+fn listen_to(wanted: &[i32], received: impl Fn(i32) + Send + 'static) -> Result<()> {
+    use anyhow::Context;
+    use signal_hook::iterator::Signals;
+
     let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
     std::thread::spawn(move || signals.forever().for_each(received));
     Ok(())
@@ -130,6 +175,11 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(not(unix))]
 fn listen(received: impl Fn(i32) + Send + 'static) -> Result<()> {
+    listen_to(&[SIGINT], received)
+}
+
+#[cfg(not(unix))]
+fn listen_to(_: &[i32], received: impl Fn(i32) + Send + 'static) -> Result<()> {
     use anyhow::Context;
 
     ctrlc::set_handler(move || received(SIGINT)).context("cannot listen for Ctrl-C")

@@ -36,7 +36,8 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use commands::{
-    combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new, train,
+    chat, combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new,
+    train,
 };
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -76,6 +77,8 @@ enum Command {
     New(new::Args),
     /// Train an adapter as a file says
     Train(On<train::Args>),
+    /// Talk to a model
+    Chat(On<chat::Args>),
     /// Continue a text
     Generate(On<generate::Args>),
     /// Show a data file as training sees it
@@ -104,6 +107,7 @@ impl Command {
     fn device(&self) -> Option<DeviceName> {
         match self {
             Self::Train(on) => Some(on.device),
+            Self::Chat(on) => Some(on.device),
             Self::Generate(on) => Some(on.device),
             Self::Eval(on) => Some(on.device),
             Self::Merge(on) => Some(on.device),
@@ -160,6 +164,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::New(args) => new::run(args),
         Command::Train(on) => train::run(on.args, &open(on.device)?),
+        Command::Chat(on) => chat::run(on.args, &open(on.device)?),
         Command::Generate(on) => generate::run(on.args, &open(on.device)?),
         Command::Data(args) => data::run(args),
         Command::Eval(on) => eval::run(on.args, &open(on.device)?),

@@ -22,7 +22,7 @@ pub use text::finish_reason;
 
 pub use options::at_least_one;
 
-use options::Options;
+pub use options::Options;
 
 const EXAMPLE: &str = "\
 Examples:

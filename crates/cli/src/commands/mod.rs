@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod chat;
 pub mod combine;
 pub mod convert;
 pub mod data;

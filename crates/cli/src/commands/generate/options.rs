@@ -15,7 +15,7 @@ pub struct Options {
     /// Tokens to add, at most [default: the model's, or 50 (of an answer 512), or as many as there are
     /// positions for]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least_one)]
-    max_new_tokens: Option<usize>,
+    pub max_new_tokens: Option<usize>,
     /// Below 1 more certain, above 1 more varied; 0 takes the most likely token always [default:
     /// the model's, or 0]
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]

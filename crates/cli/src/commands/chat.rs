@@ -1,0 +1,109 @@
+//! `peft chat`: a conversation with a model.
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+use super::generate::{Options, generation_defaults};
+use crate::failure::describe;
+use crate::interrupt::Stop;
+use crate::loading::{ModelsArgs, find_model, load_tokenizer};
+use crate::output::emit;
+
+mod answer;
+mod commands;
+mod conversation;
+mod input;
+mod save;
+mod talk;
+mod template;
+mod voices;
+
+use input::Lines;
+use talk::Talk;
+use voices::Voices;
+
+const EXAMPLE: &str = "\
+Examples:
+  peft chat HuggingFaceTB/SmolLM2-135M-Instruct
+  peft chat HuggingFaceTB/SmolLM2-135M-Instruct --adapter runs/chat-smollm2
+  peft chat model --adapter runs/a --adapter runs/b      (/adapter b, /adapter base: who answers)
+  echo 'What is the capital of France?' | peft chat model --json
+
+A line is a message; one that begins with / is a command, and /help lists those. Ctrl-C stops the
+answer, what was said of it stays in the conversation; once more, or without an answer, it leaves, as
+Ctrl-D does. A conversation that is longer than the model's positions loses its oldest questions with
+their answers, and says so; the system message stays.
+
+Where standard input is no terminal, every line of it is a message or a command, and standard output
+has the answers alone: as text, or with --json one object a line with content, prompt_tokens,
+completion_tokens, tokens_per_second and finish_reason (\"stop\" or \"length\"). A line that gets no
+answer is said on standard error, with --json also as an object with error, and the exit status is 1.
+
+An answer ends at the tokens that generation_config.json, config.json, the tokenizer and its chat
+template name. What no option says is as generation_config.json has it, but for max_new_tokens: that
+is 512 where the file does not say it, or what the conversation leaves.";
+
+/// The command line of `peft chat`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+// An empty --model is none: MODEL stands in its place.
+#[command(mut_arg("model", |arg| arg.required(false).default_value("").hide_default_value(true)))]
+pub struct Args {
+    /// The model, as --model takes it
+    #[arg(
+        value_name = "MODEL",
+        required_unless_present = "model",
+        conflicts_with = "model"
+    )]
+    place: Option<String>,
+    #[command(flatten)]
+    models: ModelsArgs,
+    /// The system message: what the model is told before the conversation
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    #[command(flatten)]
+    options: Options,
+    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    #[arg(long, value_name = "PATH|ID")]
+    tokenizer: Option<String>,
+    /// Print every answer as one JSON object on a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `peft chat`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    let files = find_model(args.place.as_ref().unwrap_or(&args.models.model))?;
+    let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
+    template::check(&tokenizer, args.system.as_deref())?;
+    let mut defaults = generation_defaults(&files, Some(&tokenizer))?;
+    defaults.end_at(tokenizer.chat_end_ids());
+    args.options.warn(&defaults);
+    let voices = Voices::open(&files, &args.models, device)?;
+    let mut talk = Talk::new(voices, tokenizer, defaults, args.options, args.system)?;
+    let mut lines = Lines::open()?;
+    // Elsewhere than at a terminal Ctrl-C ends the command, as it ends any other.
+    let stop = lines.is_terminal().then(Stop::new).transpose()?;
+    if lines.is_terminal() {
+        talk::note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves");
+    }
+    let mut failed = 0;
+    while let Some(line) = lines.next(&talk.prompt())? {
+        let Err(error) = commands::obey(&mut talk, &line, args.json, stop.as_ref()) else {
+            if talk.is_over() {
+                break;
+            }
+            continue;
+        };
+        failed += 1;
+        talk::note(describe(&error).trim_end());
+        if args.json && !line.starts_with('/') {
+            let object = serde_json::json!({ "error": format!("{error:#}") });
+            emit(&format!("{object}\n"))?;
+        }
+    }
+    if failed > 0 && !lines.is_terminal() {
+        bail!("of the lines on standard input, {failed} failed, as said above");
+    }
+    Ok(())
+}
