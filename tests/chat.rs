@@ -11,8 +11,9 @@ use crate::common::{Answer, Lab, PEFT};
 const POSITIONS: usize = 64;
 
 /// Roles are a letter, so that a conversation is short; `END` ends what the assistant says.
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }} {{ m.content }}{% if m.role == 'assistant' %}END{% endif %}\n\
-     {% endfor %}{% if add_generation_prompt %}a {% endif %}";
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }} {{ m.content }}\
+     {% if m.role == 'assistant' %}END{% endif %}{{ '\\n' }}{% endfor %}\
+     {% if add_generation_prompt %}a {% endif %}";
 
 /// A chat model.
 fn chat_lab() -> Lab {
