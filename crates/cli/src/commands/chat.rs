@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 
-use super::generate::{Options, generation_defaults};
+use super::generate::{Options, for_answers, generation_defaults};
 use crate::failure::describe;
 use crate::interrupt::Stop;
 use crate::loading::{ModelsArgs, find_model, load_tokenizer};
@@ -77,7 +77,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let tokenizer = load_tokenizer(&files, args.tokenizer.as_deref())?;
     template::check(&tokenizer, args.system.as_deref())?;
     let mut defaults = generation_defaults(&files, Some(&tokenizer))?;
-    defaults.end_at(tokenizer.chat_end_ids());
+    for_answers(&mut defaults, &tokenizer);
     args.options.warn(&defaults);
     let voices = Voices::open(&files, &args.models, device)?;
     let mut talk = Talk::new(voices, tokenizer, defaults, args.options, args.system)?;

@@ -48,7 +48,7 @@ top_k and top_p, repetition_penalty, max_new_tokens or max_length. The text ends
 this file, config.json and the tokenizer name (with --input, the two files).";
 
 /// The tokens of an answer, at most, where nothing is said.
-const ANSWER_TOKENS: usize = 512;
+pub const ANSWER_TOKENS: usize = 512;
 
 /// The command line of `peft generate`.
 #[derive(clap::Args)]

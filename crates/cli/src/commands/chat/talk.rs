@@ -13,12 +13,9 @@ use serde_json::Map;
 use super::answer::{Answer, Finish};
 use super::conversation::{Conversation, Turn, quoted};
 use super::voices::Voices;
-use crate::commands::generate::Options;
+use crate::commands::generate::{ANSWER_TOKENS, Options};
 use crate::interrupt::Stop;
 use crate::output::counted;
-
-/// The tokens of an answer, at most, where nothing is said.
-const NEW_TOKENS: usize = 512;
 
 /// A conversation, and who takes part in it.
 pub struct Talk {
@@ -157,7 +154,7 @@ impl Talk {
     fn fitting(&mut self, user: &str) -> Result<(Vec<u32>, usize)> {
         let model = &self.voices.current().model;
         let positions = model.max_positions();
-        let usual = self.defaults.max_new_tokens.unwrap_or(NEW_TOKENS);
+        let usual = self.defaults.max_new_tokens.unwrap_or(ANSWER_TOKENS);
         let wanted = self.options.max_new_tokens.unwrap_or(usual);
         // What nobody asked for is worth no more of the conversation than that.
         let room = self
