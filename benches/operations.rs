@@ -64,6 +64,17 @@ fn main() {
             .backward();
     });
 
+    // What generation is made of.
+    for rows in [1, 8] {
+        let (x, wide) = (random([rows, D]), random([D, 4 * D]));
+        let narrow = wide.clone().cast(FloatDType::BF16);
+        for (name, weight) in [("", wide), (" in bf16", narrow)] {
+            run(&format!("linear{name}, {rows} rows"), 99, &|| {
+                linear(x.clone(), weight.clone(), None, None, None);
+            });
+        }
+    }
+
     let gamma = Tensor::<1>::ones([D], &Device::flex());
     run("layer norm", 9, &|| {
         let beta = Some(gamma.clone());

@@ -2,9 +2,9 @@
 
 use half::bf16;
 
-#[cfg(target_arch = "x86_64")]
-use super::packed;
 use super::{Matrix, MatrixMut, PackedLeft, gemv, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{few, packed};
 
 /// What a product is added to.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,10 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
     #[cfg(target_arch = "x86_64")]
     if !is_empty(&a, &b) && is_x86_feature_detected!("avx512f") {
         let k = a.cols();
+        if takes_few(a.rows(), &b) && a.has_contiguous_rows() {
+            // SAFETY: the feature was asked for, the shapes were checked.
+            return unsafe { few::product_f32(a, b, onto, c) };
+        }
         // SAFETY: the feature was asked for, the shapes were checked.
         unsafe {
             packed::product(
@@ -79,6 +83,9 @@ pub fn product_packed(a: &PackedLeft, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &m
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a packed matrix says that the features are there; the shapes were checked.
     unsafe {
+        if takes_few(a.rows(), &b) {
+            return few::product_packed(a, b, onto, c);
+        }
         let left = packed::Rows::Packed(a);
         packed::product(&packed::BF16, left, packed::bits(b), a.cols(), onto, c)
     };
@@ -91,6 +98,12 @@ fn is_empty<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
 /// Whether reading the weight is all the work.
 fn is_few<A, B>(a: &Matrix<'_, A>, b: &Matrix<'_, B>) -> bool {
     a.rows() <= gemv::ROWS && a.has_contiguous_rows() && !is_empty(a, b)
+}
+
+/// Whether copying the weight would be most of the work.
+#[cfg(target_arch = "x86_64")]
+fn takes_few<B>(rows: usize, b: &Matrix<'_, B>) -> bool {
+    rows <= few::ROWS && b.has_contiguous_rows()
 }
 
 fn check<B>([m, k]: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {

@@ -1,6 +1,8 @@
 //! Matrix products, in f32 and with weights in bf16.
 
 mod choose;
+#[cfg(target_arch = "x86_64")]
+mod few;
 mod gemv;
 #[cfg(target_arch = "x86_64")]
 mod gemv_avx512;

@@ -62,11 +62,11 @@ pub(super) fn prefetch_words(words: *const u32, count: usize) {
     }
 }
 
-fn mask16(count: usize) -> __mmask16 {
+pub(super) fn mask16(count: usize) -> __mmask16 {
     ((1u32 << count.min(16)) - 1) as __mmask16
 }
 
-fn mask32(count: usize) -> __mmask32 {
+pub(super) fn mask32(count: usize) -> __mmask32 {
     ((1u64 << count.min(32)) - 1) as __mmask32
 }
 
@@ -228,8 +228,9 @@ pub(super) unsafe fn panels_bf16(b: Block<u16>, out: *mut u32) {
 }
 
 /// Indices that take elements `from..from + 16` of two vectors in turn.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn interleave(from: i16) -> __m512i {
+pub(super) fn interleave(from: i16) -> __m512i {
     let mut index = [0i16; 32];
     for j in 0..16 {
         index[2 * j] = from + j as i16;

@@ -80,6 +80,10 @@ pub(super) fn operand<T>(matrix: Matrix<'_, T>) -> Operand<T> {
 }
 
 impl<T> Operand<T> {
+    pub(super) fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
     pub(super) fn block(&self, row: usize, rows: usize, col: usize, cols: usize) -> Block<T> {
         Block {
             data: self
@@ -94,7 +98,7 @@ impl<T> Operand<T> {
 }
 
 /// Where the tiles go and what they are added to in the first block along k.
-struct Output {
+pub(super) struct Output {
     c: *mut f32,
     stride: usize,
     base: *const f32,
@@ -103,6 +107,47 @@ struct Output {
 
 // SAFETY: tasks write tiles that do not overlap.
 unsafe impl Sync for Output {}
+
+impl Output {
+    pub(super) fn new(onto: Onto<'_>, c: &mut MatrixMut<'_>) -> Self {
+        let stride = c.row_stride();
+        let c = c.as_mut_ptr();
+        let (base, base_stride) = match onto {
+            Onto::Zero => (std::ptr::null(), 0),
+            Onto::Row(row) => (row.as_ptr(), 0),
+            Onto::Current => (c.cast_const(), stride),
+        };
+        Self {
+            c,
+            stride,
+            base,
+            base_stride,
+        }
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where an element of C lies, and what is added there, which may be null, with its stride: what
+    /// C holds once it `goes_on`.
+    pub(super) fn at(
+        &self,
+        row: usize,
+        col: usize,
+        goes_on: bool,
+    ) -> (*mut f32, *const f32, usize) {
+        let c = self.c.wrapping_add(row * self.stride + col);
+        if goes_on {
+            (c, c.cast_const(), self.stride)
+        } else if self.base.is_null() {
+            (c, self.base, 0)
+        } else {
+            let base = self.base.wrapping_add(row * self.base_stride + col);
+            (c, base, self.base_stride)
+        }
+    }
+}
 
 /// The left side of a product.
 pub(super) enum Rows<'a, A> {
@@ -124,19 +169,8 @@ pub(super) unsafe fn product<A: Sync, B: Sync>(
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
 ) {
-    let (m, n, stride) = (c.rows(), c.cols(), c.row_stride());
-    let c = c.as_mut_ptr();
-    let (base, base_stride) = match onto {
-        Onto::Zero => (std::ptr::null(), 0),
-        Onto::Row(row) => (row.as_ptr(), 0),
-        Onto::Current => (c.cast_const(), stride),
-    };
-    let output = Output {
-        c,
-        stride,
-        base,
-        base_stride,
-    };
+    let (m, n) = (c.rows(), c.cols());
+    let output = Output::new(onto, c);
     let shares_a = matches!(a, Rows::Packed(_));
     let (rows, columns) = task_size(m, n, rayon::current_num_threads(), shares_a);
     let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
@@ -260,16 +294,7 @@ unsafe fn run<A, B>(
                     }
                 }
                 let columns = (area.cols - j).min(32);
-                let at = row * output.stride + area.col + j;
-                let c = output.c.wrapping_add(at);
-                let (base, base_stride) = if start > 0 {
-                    (c.cast_const(), output.stride)
-                } else if output.base.is_null() {
-                    (output.base, 0)
-                } else {
-                    let at = row * output.base_stride + area.col + j;
-                    (output.base.wrapping_add(at), output.base_stride)
-                };
+                let (c, base, base_stride) = output.at(row, area.col + j, start > 0);
                 let tile = Tile {
                     a: rows,
                     b: packed_b.wrapping_add(j * depth),

@@ -187,18 +187,15 @@ fn threads_do_not_change_a_bit() {
             .unwrap();
         pool.install(|| {
             let mut out = vec![];
-            for m in [1, 3, 143] {
+            for m in [1, 3, 8, 143] {
                 let a = Matrix::new(&a[..m * k], m, k);
                 let mut c = vec![0.0; m * n];
                 let by_rows = Matrix::new(&w, k, n);
                 product_f32(a, by_rows, Onto::Zero, &mut MatrixMut::new(&mut c, m, n));
                 let by_columns = Matrix::new(&half, n, k).transposed();
-                product_bf16(
-                    a,
-                    by_columns,
-                    Onto::Current,
-                    &mut MatrixMut::new(&mut c, m, n),
-                );
+                for half in [by_columns, Matrix::new(&half, k, n)] {
+                    product_bf16(a, half, Onto::Current, &mut MatrixMut::new(&mut c, m, n));
+                }
                 out.push(c);
             }
             out
