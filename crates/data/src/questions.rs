@@ -5,6 +5,7 @@ use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content, Row, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Source};
+use crate::tokens::train_on::TrainOn;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -78,7 +79,11 @@ impl Questions {
                 _ => {}
             }
             let place = source.place(row.number);
-            match Question::new(&row, found.shape.read(&row, &place)?, &place)? {
+            let mut content = found.shape.read(&row, &place)?;
+            if let Content::Chat(chat) = &mut content {
+                chat.prepare(TrainOn::Answers, &config.chat_template_kwargs);
+            }
+            match Question::new(&row, content, &place)? {
                 Some(question) => found.questions.push(question),
                 None => found.left_out += 1,
             }

@@ -28,7 +28,7 @@ pub(crate) use prompt::first_text;
 pub use prompt::instruction_prompt;
 pub use row::Row;
 pub(crate) use shape::{is_row, question_and_answer};
-pub(crate) use speech::{REASONING, Speech};
+pub(crate) use speech::{CALLS, REASONING, Speech};
 pub(crate) use tags::calls_in_tags;
 pub use template::example_prompt;
 use template::fill;

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// The names under which a message may have its reasoning.
 pub(crate) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+/// The calls of a message.
+pub(crate) const CALLS: &str = "tool_calls";
 /// Stays in a message whose text is a call: the role that says so.
 pub(super) const SPEAKER: &str = "from";
 
@@ -26,14 +28,14 @@ pub(crate) struct Speech {
     pub text_arguments: bool,
     /// It says `tools`.
     pub tools: bool,
-    /// The name that it has for a message's reasoning.
-    pub reasoning: Option<&'static str>,
+    /// It says the reasoning of a message.
+    pub reasoning: bool,
 }
 
 impl Chat {
     /// Whether it says nothing that templates have different words for.
     pub(crate) fn is_plain(&self) -> bool {
-        let keys = ["tool_calls", SPEAKER].into_iter().chain(REASONING);
+        let keys = [CALLS, SPEAKER].into_iter().chain(REASONING);
         let is_plain = |message: &Value| {
             let text = message["content"].as_str().unwrap_or_default();
             let mut keys = keys.clone();
@@ -57,13 +59,17 @@ impl Chat {
             match message.get("role").and_then(Value::as_str) {
                 Some("assistant") => {
                     fit_calls(&mut message, speech);
-                    notes.extend(fit_reasoning(&mut message, speech));
+                    let is_lost = !speech.calls && message.contains_key(CALLS);
+                    notes.extend(is_lost.then(|| Note::Unsaid(CALLS.into())));
+                    notes.extend(lost_reasoning(&message, speech));
                     fitted.push(message.into());
                 }
                 Some("tool") if speech.calls && (!speech.has_tags || speech.has_response_tags) => {
                     fitted.extend(responses(message));
                 }
-                Some("system") if speech.tools && (!speech.has_tags || has_tools) => {
+                Some("system")
+                    if speech.tools && speech.calls && (!speech.has_tags || has_tools) =>
+                {
                     if let Some((said, tools)) = tags::system(text(&message)) {
                         self.extras.entry("tools").or_insert(tools);
                         message.insert("content".into(), said.as_str().into());
@@ -86,10 +92,10 @@ impl Chat {
         notes
     }
 
-    /// Whether an answer that is learnt calls tools.
-    pub(crate) fn learns_calls(&self) -> bool {
+    /// Whether an answer that is learnt has such a key.
+    pub(crate) fn learns(&self, key: &str) -> bool {
         let mut answers = self.answers();
-        answers.any(|(_, answer)| answer.get("tool_calls").is_some() && Self::is_learnt(answer))
+        answers.any(|(_, answer)| answer.get(key).is_some() && Self::is_learnt(answer))
     }
 }
 
@@ -101,7 +107,7 @@ fn text(message: &Map<String, Value>) -> &str {
 /// Calls that stand in the text become `tool_calls`, unless the template writes that text itself.
 fn fit_calls(message: &mut Map<String, Value>, speech: &Speech) {
     let is_call = message.remove(SPEAKER).is_some();
-    if speech.calls && !message.contains_key("tool_calls") {
+    if speech.calls && !message.contains_key(CALLS) {
         let text = text(message);
         let alone = is_call.then(|| calls_in(text)).flatten();
         let found = match alone {
@@ -111,33 +117,26 @@ fn fit_calls(message: &mut Map<String, Value>, speech: &Speech) {
         };
         if let Some((said, calls)) = found {
             message.insert("content".into(), said.into());
-            message.insert("tool_calls".into(), calls.into());
+            message.insert(CALLS.into(), calls.into());
         }
     }
-    if speech.null_content && message.contains_key("tool_calls") && text(message).is_empty() {
+    if speech.null_content && message.contains_key(CALLS) && text(message).is_empty() {
         message.insert("content".into(), Value::Null);
     }
-    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    let calls = message.get_mut(CALLS).and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {
         set_arguments(call, speech.text_arguments);
     }
 }
 
-/// The reasoning of a message under the template's name for it.
-fn fit_reasoning(message: &mut Map<String, Value>, speech: &Speech) -> Option<Note> {
+/// The reasoning of a message, where the template has no name for it.
+fn lost_reasoning(message: &Map<String, Value>, speech: &Speech) -> Option<Note> {
     let is_said = |name: &&str| {
         let said = message.get(*name).and_then(Value::as_str);
         said.is_some_and(|said| !said.trim().is_empty())
     };
     let name = REASONING.into_iter().find(is_said)?;
-    let Some(wanted) = speech.reasoning else {
-        return Some(Note::Unsaid(name.into()));
-    };
-    if !message.contains_key(wanted) {
-        let said = message[name].clone();
-        message.insert(wanted.into(), said);
-    }
-    None
+    (!speech.reasoning).then(|| Note::Unsaid(name.into()))
 }
 
 /// A message for each answer of a tool that stands in a message, without tags around it.

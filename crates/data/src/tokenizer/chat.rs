@@ -226,7 +226,7 @@ impl Compiled<'_> {
 }
 
 /// A message without what is none, which transformers leaves out.
-fn without_none(message: &Value) -> Value {
+pub(super) fn without_none(message: &Value) -> Value {
     let Some(keys) = message.as_object() else {
         return message.clone();
     };

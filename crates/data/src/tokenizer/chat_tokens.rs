@@ -3,7 +3,7 @@
 use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::Chat;
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer::chat::ChatTemplate;
+use crate::tokenizer::chat::{ChatTemplate, without_none};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 
@@ -25,7 +25,8 @@ impl Tokenizer {
 
     /// The tokens of messages as [`apply_chat_template`](Self::apply_chat_template) renders them:
     /// special tokens that the template writes are read as such, and none is added to them.
-    /// `extras` is what else a template may ask for: `tools`, `documents`.
+    /// `extras` is what else a template may ask for: `tools`, `documents`. Calls of tools and reasoning
+    /// are said in the template's own words, as in training.
     ///
     /// # Errors
     /// As [`apply_chat_template`](Self::apply_chat_template) and
@@ -36,8 +37,17 @@ impl Tokenizer {
         extras: &Map<String, Value>,
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
+        let mut chat = Chat {
+            messages: messages.iter().map(without_none).collect(),
+            extras: extras.clone(),
+            given: 0,
+        };
+        self.fit(&mut chat);
+        let Chat {
+            messages, extras, ..
+        } = &chat;
         let text =
-            self.rendered(|template| template.render(messages, extras, add_generation_prompt))?;
+            self.rendered(|template| template.written(messages, extras, add_generation_prompt))?;
         self.encode_continuation(&text)
     }
 

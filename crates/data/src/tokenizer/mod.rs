@@ -1,7 +1,7 @@
 //! Text to token ids and back: the `tokenizers` crate, loaded from the files people have.
 
 use crate::error::{DataError, Result, TokenizerProblem};
-use crate::format::Speech;
+use crate::format::{Chat, Note, Speech};
 use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::declared::Declared;
 use crate::tokens::cache::Key;
@@ -249,8 +249,15 @@ impl Tokenizer {
         self.chat.as_ref().map_err(Clone::clone)
     }
 
+    /// Says the calls of tools and the reasoning of a chat in the words of the chat template; returns
+    /// what that has no words for.
+    pub(crate) fn fit(&self, chat: &mut Chat) -> Vec<Note> {
+        let speech = (!chat.is_plain()).then(|| self.speech()).flatten();
+        speech.map_or_else(Vec::new, |speech| chat.fit(speech))
+    }
+
     /// What the chat template has words for, where there is one.
-    pub(crate) fn speech(&self) -> Option<&Speech> {
+    fn speech(&self) -> Option<&Speech> {
         let template = self.chat.as_ref().ok()?;
         Some(self.speech.get_or_init(|| template.speech()))
     }

@@ -13,7 +13,7 @@ impl ChatTemplate {
     /// What it has words for. Of a template that refuses the chat the names in it are asked.
     pub(crate) fn speech(&self) -> Speech {
         let (source, _) = self.identity();
-        let reasoning = REASONING.into_iter().find(|name| mentions(source, name));
+        let reasoning = REASONING.into_iter().any(|name| reads(source, name));
         let object = json!({"key": VALUE});
         let text = Value::from(object.to_string());
         let empty = Value::from("");
@@ -77,8 +77,18 @@ impl ChatTemplate {
 
 /// Whether a template has a name, as a word of its own.
 fn mentions(source: &str, name: &str) -> bool {
+    places(source, name).next().is_some()
+}
+
+/// Whether a template reads a key: `message.name`, `message['name']`.
+fn reads(source: &str, name: &str) -> bool {
+    places(source, name).any(|at| source[..at].ends_with(['.', '\'', '"']))
+}
+
+fn places<'a>(source: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_inside = |c: char| c.is_alphanumeric() || c == '_';
-    source.match_indices(name).any(|(at, _)| {
+    let places = source.match_indices(name).map(|(at, _)| at);
+    places.filter(move |&at| {
         let (before, after) = (&source[..at], &source[at + name.len()..]);
         !before.ends_with(is_inside) && !after.starts_with(is_inside)
     })

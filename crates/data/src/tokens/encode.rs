@@ -1,7 +1,7 @@
 //! From a row of a file to examples.
 
 use crate::error::{DataError, Result};
-use crate::format::{Content, Note, Row, Shape, is_masked, notes};
+use crate::format::{CALLS, Content, Note, Row, Shape, is_masked, notes};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;
@@ -56,13 +56,10 @@ impl RowEncoder<'_> {
         let mut dropped = is_masked(self.shape, &row.columns).then_some(Dropped::Masked);
         if let Content::Chat(chat) = &mut content {
             chat.prepare(self.train_on, self.kwargs);
-            if !chat.is_plain()
-                && let Some(speech) = self.tokenizer.and_then(Tokenizer::speech)
-            {
-                notes.extend(chat.fit(speech));
-                if !speech.calls && chat.learns_calls() {
-                    dropped.get_or_insert(Dropped::Calls);
-                }
+            let unsaid = self.tokenizer.map(|tokenizer| tokenizer.fit(chat));
+            notes.extend(unsaid.into_iter().flatten());
+            if chat.learns(CALLS) && notes.contains(&Note::Unsaid(CALLS.into())) {
+                dropped.get_or_insert(Dropped::Calls);
             }
         }
         Ok(Held {
