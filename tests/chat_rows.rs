@@ -228,6 +228,7 @@ fn a_file_of_which_nothing_is_learnt_is_refused_with_the_reasons() {
         &[
             "train",
             "train.toml",
+            "--force",
             "--set",
             "data.train_on=last_answer",
             "--set",
