@@ -240,7 +240,6 @@ fn arguments_are_text_where_the_template_wants_it() {
     }
 }
 
-<<<<<<< HEAD
 /// A template that writes a message in another way once more follow: nobody knows what was said.
 #[test]
 fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
@@ -266,25 +265,6 @@ fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     let (rows, ended) = seen(counted, &[turns(4)], all);
     ended.unwrap();
     assert_eq!(rows[0].skipped, None);
-=======
-/// A template that writes earlier messages in another way tells no answers, and can be learnt whole.
-#[test]
-fn a_chat_of_which_nobody_knows_the_answers_is_learnt_whole_where_all_is() {
-    let last = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content | upper }}{% endif %}{% endfor %}";
-    let say = |role: &str, content: &str| json!({"role": role, "content": content});
-    let row = json!({"messages": [
-        say("user", "a"), say("assistant", "b"), say("user", "c"), say("assistant", "d"),
-    ]});
-    let (_, ended) = seen(last, std::slice::from_ref(&row), |_| ());
-    let error = ended.unwrap_err().to_string();
-    assert!(
-        error.contains("1 of 1 rows dropped: their chat template"),
-        "{error}"
-    );
-    let (rows, ended) = seen(last, &[row], |config| config.train_on = Some(TrainOn::All));
-    ended.unwrap();
-    assert_eq!(learnt(&rows[0]), ["userAassistantBuserCassistant[d]"]);
->>>>>>> bf59b79 (A chat that is learnt whole needs no answers; prompts and questions in the template's own words; what transformers does of reasoning is not done twice)
 }
 
 /// A template without words for calls would learn an empty answer.

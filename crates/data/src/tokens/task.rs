@@ -99,20 +99,8 @@ impl Encoder<'_> {
     /// # Errors
     /// If there is no tokenizer, or if its template refuses the chat.
     pub fn chat(&self, chat: &Chat) -> Result<Labelled> {
-<<<<<<< HEAD
         let all = self.train_on == TrainOn::All;
         let (ids, trained) = self.tokenizer()?.encode_chat(chat, all, self.place)?;
-=======
-        let tokenizer = self.tokenizer()?;
-        let (ids, trained) = match tokenizer.encode_chat(chat, self.place) {
-            // Where all is learnt, nobody has to know who says it.
-            Err(error) if self.train_on == TrainOn::All && error.is_rewritten() => {
-                let text = tokenizer.written(chat)?;
-                return Ok(learnt(tokenizer.encode_continuation(&text)?));
-            }
-            encoded => encoded?,
-        };
->>>>>>> bf59b79 (A chat that is learnt whole needs no answers; prompts and questions in the template's own words; what transformers does of reasoning is not done twice)
         let mut labelled = learnt(ids);
         let labels = labelled.labels.iter_mut().zip(trained);
         let given = labels.filter(|(_, trained)| !trained);
