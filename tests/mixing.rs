@@ -180,6 +180,47 @@ fn a_run_says_what_it_trains_on() {
 }
 
 #[test]
+fn rows_of_several_shapes_are_evaluated_on() {
+    let lab = lab();
+    let list = "validation = [\"c.jsonl[2:]\", { path = \"b.csv\", split = \"[:3]\", \
+                template = \"{question}\", completion_field = \"answer\" }]";
+    lab.write(
+        "run.toml",
+        RUN.replace("validation = \"train.jsonl[4:]\"", list),
+    );
+    let run = ["train", "run.toml", "--set", "training.max_steps=7"];
+    let out = lab.ok(&run);
+    let said = "c.jsonl, b.csv: 4 examples to evaluate on";
+    assert!(out.contains(said), "{out}");
+    // What is evaluated on is free: the run goes on.
+    lab.write("run.toml", RUN);
+    let out = lab.ok(&[&run[..3], &["training.max_steps=9", "--resume"]].concat());
+    assert!(out.starts_with("going on from out/checkpoint-7"), "{out}");
+    lab.write(
+        "bad.toml",
+        RUN.replace(
+            "validation = \"train.jsonl[4:]\"",
+            &list.replace("split =", "wait ="),
+        ),
+    );
+    lab.fails(
+        &["train", "bad.toml"],
+        &["data.validation[1].wait is no known key"],
+    );
+    lab.write(
+        "bad.toml",
+        RUN.replace(
+            "validation = \"train.jsonl[4:]\"",
+            &list.replace("split = \"[:3]\"", "weight = 3"),
+        ),
+    );
+    lab.fails(
+        &["train", "bad.toml"],
+        &["data.validation[1].weight is 3, and every row is evaluated on once"],
+    );
+}
+
+#[test]
 fn a_run_killed_in_the_middle_of_a_mixture_ends_like_one_that_was_not() {
     let lab = lab();
     for more in [
@@ -268,7 +309,7 @@ fn what_an_entry_cannot_have_is_named() {
             "file = \"b.csv\"",
             "data.train[1].file is no known key; did you mean path?",
         ),
-        ("path = \"b.csv\"", "", "data.train[1]: missing key `path`"),
+        ("path = \"b.csv\"", "", "entry [1]: missing key `path`"),
         (
             "weight = 3",
             "weight = -1",

@@ -34,12 +34,9 @@ pub struct DataConfig {
     ///
     /// [`TrainSet`]: crate::TrainSet
     pub train: TrainSets,
-    /// Where an epoch of sets with weights ends; `first_exhausted` unless set.
+    /// What to evaluate on, likewise; sets have no weights here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopping_strategy: Option<StoppingStrategy>,
-    /// The file to evaluate on, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<String>,
+    pub validation: Option<TrainSets>,
     /// Rows of `train` to evaluate on in place of a `validation` file, drawn by the seed: a share
     /// of the rows when below 1, else their number.
     #[serde(
@@ -48,6 +45,9 @@ pub struct DataConfig {
         serialize_with = "whole_or_share"
     )]
     pub validation_split: Option<f64>,
+    /// Where an epoch of sets with weights ends; `first_exhausted` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_strategy: Option<StoppingStrategy>,
     /// Train on this many rows at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_samples: Option<usize>,
@@ -137,33 +137,37 @@ impl DataConfig {
     /// Checks the numbers, against the model's limits where they depend on them.
     ///
     /// # Errors
-    /// [`DataError::Setting`] names the first key that cannot be; see also
-    /// [`check_train`](Self::check_train).
+    /// [`DataError::Setting`] names the first key that cannot be, [`DataError::Set`] that of a set.
     pub fn validate(&self, limits: Limits) -> Result<()> {
-        self.check_train()?;
-        let bad = |key, problem| Err(DataError::setting(key, problem));
-        let too_small = |value, least| SettingProblem::TooSmall { value, least };
-        if let Some(max) = self.max_length {
-            if max < 2 {
-                return bad("max_length", too_small(max, 2));
-            }
-            if limits.forbid(max) {
-                let problem = SettingProblem::TooLong { value: max, limits };
-                return bad("max_length", problem);
-            }
-        }
-        if let Some(value) = self.pad_to_multiple_of {
-            if value == 0 {
-                return bad("pad_to_multiple_of", too_small(0, 1));
-            }
+        self.check()?;
+        let too_long = |key, value| {
+            let problem = SettingProblem::TooLong { value, limits };
+            Err(DataError::setting(key, problem))
+        };
+        match (self.max_length, self.pad_to_multiple_of) {
+            (Some(max), _) if limits.forbid(max) => too_long("max_length", max),
             // Learnt positions end, which is seen by the rows; of others every row would go beyond
             // what they were trained for.
-            if !limits.has_last_position && value > limits.max_positions {
-                return bad(
-                    "pad_to_multiple_of",
-                    SettingProblem::TooLong { value, limits },
-                );
+            (_, Some(multiple)) if !limits.has_last_position && multiple > limits.max_positions => {
+                too_long("pad_to_multiple_of", multiple)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what depends on no model.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn check(&self) -> Result<()> {
+        self.check_sets()?;
+        let bad = |key, problem| Err(DataError::setting(key, problem));
+        let too_small = |value, least| SettingProblem::TooSmall { value, least };
+        if let Some(max) = self.max_length.filter(|max| *max < 2) {
+            return bad("max_length", too_small(max, 2));
+        }
+        if self.pad_to_multiple_of == Some(0) {
+            return bad("pad_to_multiple_of", too_small(0, 1));
         }
         if self.max_samples == Some(0) {
             return bad("max_samples", too_small(0, 1));

@@ -63,12 +63,19 @@ impl DataSet {
         config.validate(limits)?;
         let sets = config.train.sets();
         let tables: Vec<DataConfig> = sets.iter().map(|set| config.of_set(set)).collect();
+        let named = config.validation.iter().flat_map(|named| named.sets());
+        let named: Vec<(TrainSet, DataConfig)> = named
+            .map(|set| {
+                let table = config.of_set(&set);
+                (set, table)
+            })
+            .collect();
         let open = |table| Tokenize::new(table, tokenizer, limits, find, task);
         let parts = parts(config, &tables, seed, find)?;
         let read = |index: usize, part: Part| {
             let examples = open(&tables[index])
                 .and_then(|tokenize| Examples::read(&tokenize, &sets[index].spec(), part));
-            examples.map_err(|error| of_entry(error, index, &sets[index]))
+            examples.map_err(|error| of_entry(error, "train", index, &sets[index]))
         };
         let train = parts
             .iter()
@@ -90,7 +97,15 @@ impl DataSet {
             train.left_out.push(said);
         }
         let validation: Vec<Examples> = match (&config.validation, config.validation_split) {
-            (Some(spec), _) => vec![Examples::read(&open(config)?, spec, Part::default())?],
+            (Some(_), _) => {
+                let found = named.iter().enumerate().map(|(index, (set, table))| {
+                    let spec = set.spec();
+                    let read = |tokenize| Examples::read(&tokenize, &spec, Part::default());
+                    let found = open(table).and_then(read);
+                    found.map_err(|error| of_entry(error, "validation", index, set))
+                });
+                found.collect::<Result<_>>()?
+            }
             (None, None) => {
                 let folders = sets.iter().zip(&tables);
                 let found = folders.filter_map(|(set, table)| {
@@ -131,8 +146,8 @@ fn mix(
     Ok(Examples::join(sets).mixed(&per_epoch))
 }
 
-/// An error of a setting as one of the entry of `data.train`, where that has the setting.
-fn of_entry(error: DataError, index: usize, set: &TrainSet) -> DataError {
+/// An error of a setting as one of the entry of a list, where that has the setting.
+fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) -> DataError {
     let has = |key| match key {
         "template" => set.template.is_some(),
         "completion_field" => set.completion_field.is_some(),
@@ -141,7 +156,8 @@ fn of_entry(error: DataError, index: usize, set: &TrainSet) -> DataError {
         _ => false,
     };
     match error {
-        DataError::Setting { key, problem } if has(key) => DataError::TrainSet {
+        DataError::Setting { key, problem } if has(key) => DataError::Set {
+            list,
             index,
             key,
             problem,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::Path;
 
-/// What `data.train` names: one set of rows, as a text; or a list of them, each a text or a table.
+/// What `data.train` or `data.validation` names: one set of rows, as a text; or a list of them, each
+/// a text or a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainSets {
     /// One: a file, a folder, or a data set on the Hub.
@@ -19,7 +20,7 @@ pub enum TrainSets {
     Several(Vec<TrainSet>),
 }
 
-/// A set of rows in the list `data.train`, with what the `[data]` table says otherwise of all.
+/// A set of rows in the list `data.train` or `data.validation`, with what the `[data]` table says otherwise of all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSet {
@@ -151,12 +152,12 @@ impl TrainSets {
         has_weight.then(|| sets.iter().map(|set| set.weight.unwrap_or(1.0)).collect())
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, list: &'static str) -> Result<()> {
         let Self::Several(sets) = self else {
             return Ok(());
         };
         if sets.is_empty() {
-            return Err(DataError::setting("train", SettingProblem::NoSets));
+            return Err(DataError::setting(list, SettingProblem::NoSets));
         }
         for (index, set) in sets.iter().enumerate() {
             let mut checked = set.check();
@@ -169,10 +170,14 @@ impl TrainSets {
                     } == *set
             };
             if let Some(first) = sets[..index].iter().position(|other| is_same(&other)) {
-                let path = set.path.clone();
+                let (path, first) = (set.path.clone(), format!("data.{list}[{first}]"));
                 checked = checked.and(Err(("path", SettingProblem::SameSet { path, first })));
             }
-            checked.map_err(|(key, problem)| DataError::TrainSet {
+            if let Some(weight) = set.weight.filter(|_| list == "validation") {
+                checked = checked.and(Err(("weight", SettingProblem::NoWeight(weight))));
+            }
+            checked.map_err(|(key, problem)| DataError::Set {
+                list,
                 index,
                 key,
                 problem,
@@ -183,12 +188,12 @@ impl TrainSets {
 }
 
 impl DataConfig {
-    /// Checks what `train` names, without a look at the rows.
-    ///
-    /// # Errors
-    /// [`DataError::TrainSet`] names the entry and the key that cannot be.
-    pub fn check_train(&self) -> Result<()> {
-        self.train.check()?;
+    /// Checks what `train` and `validation` name, without a look at the rows.
+    pub(crate) fn check_sets(&self) -> Result<()> {
+        self.train.check("train")?;
+        if let Some(sets) = &self.validation {
+            sets.check("validation")?;
+        }
         match self.stopping_strategy {
             Some(strategy) if self.train.weights().is_none() => {
                 let problem = SettingProblem::NoWeights(strategy);
@@ -198,7 +203,7 @@ impl DataConfig {
         }
     }
 
-    /// The table for one of the sets of `train`: with what the set says itself. A set that names
+    /// The table for one of the sets of `train` or `validation`: with what the set says itself. A set that names
     /// its column of text has no template of the table, and the other way round.
     pub fn of_set(&self, set: &TrainSet) -> Self {
         let mut config = Self {
@@ -286,7 +291,7 @@ impl<'de> Visitor<'de> for SetsVisitor {
         let mut sets = Vec::new();
         loop {
             let index = sets.len();
-            let named = |error| A::Error::custom(format!("data.train[{index}]: {error}"));
+            let named = |error| A::Error::custom(format!("entry [{index}]: {error}"));
             match seq.next_element::<ReadEntry>().map_err(named)? {
                 Some(ReadEntry(set)) => sets.push(set),
                 None => return Ok(TrainSets::Several(sets)),
@@ -382,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_names_the_entry() {
-        let error = |text: &str| config(text).check_train().unwrap_err().to_string();
+        let error = |text: &str| config(text).check_sets().unwrap_err().to_string();
         for (weight, shown) in [("-1", "-1"), ("0", "0"), ("nan", "NaN"), ("inf", "inf")] {
             assert_eq!(
                 error(&format!(
@@ -399,13 +404,13 @@ mod tests {
         );
         assert_eq!(
             error("train = ['a.jsonl', 'b.jsonl', {path = 'a.jsonl', weight = 3}]"),
-            "data.train[2].path is a.jsonl, as data.train[0] has it; leave one of the two out: a \
-             weight makes its rows come more often"
+            "data.train[2].path is a.jsonl, as data.train[0] has it; leave one of the two out: in \
+             data.train a weight makes rows come more often"
         );
         // Other rows, or other texts of the same ones.
         let fine = "train = ['a.jsonl', {path = 'a.jsonl', template = 'x'}, \
                     {path = 'a.jsonl', split = '[:5]'}]";
-        config(fine).check_train().unwrap();
+        config(fine).check_sets().unwrap();
         assert_eq!(
             error("train = [{path = 'a.jsonl[:5]', split = 'train'}]"),
             "data.train[0].split is \"train\", and a.jsonl[:5] has a slice of its own; keep one of \
@@ -429,20 +434,21 @@ mod tests {
             "data.stopping_strategy is \"all_exhausted\", and no set of data.train has a weight: \
              then every row comes once in an epoch; give weights, or leave it out"
         );
+        assert_eq!(
+            error("train = 'a'\nvalidation = ['b', {path = 'c', weight = 2}]"),
+            "data.validation[1].weight is 2, and every row is evaluated on once; leave it out"
+        );
         let unread = |text: &str| toml::from_str::<DataConfig>(text).unwrap_err().to_string();
         for (text, said) in [
             ("train = 3", "a text, or a list"),
-            (
-                "train = ['a', 3]",
-                "data.train[1]: invalid type: integer `3`",
-            ),
+            ("train = ['a', 3]", "entry [1]: invalid type: integer `3`"),
             (
                 "train = ['a', {weight = 3}]",
-                "data.train[1]: missing field `path`",
+                "entry [1]: missing field `path`",
             ),
             (
                 "train = [{path = 'a', weight = 'b'}]",
-                "data.train[0]: invalid type: string",
+                "entry [0]: invalid type: string",
             ),
         ] {
             assert!(unread(text).contains(said), "{}", unread(text));

@@ -119,9 +119,11 @@ pub enum DataError {
         problem: SettingProblem,
     },
 
-    /// A setting of an entry of `data.train` that cannot be.
-    #[error("data.train[{index}].{key} {problem}")]
-    TrainSet {
+    /// A setting of an entry of the list `data.train` or `data.validation` that cannot be.
+    #[error("data.{list}[{index}].{key} {problem}")]
+    Set {
+        /// The list: `train` or `validation`.
+        list: &'static str,
         /// Which entry, counted from 0.
         index: usize,
         /// The key.

@@ -102,16 +102,19 @@ pub enum SettingProblem {
         /// The path of the set.
         path: String,
     },
+    /// A weight of rows that are evaluated on.
+    #[error("is {0}, and every row is evaluated on once; leave it out")]
+    NoWeight(f64),
     /// A set that is in the list already.
     #[error(
-        "is {path}, as data.train[{first}] has it; leave one of the two out: a weight makes its rows \
-         come more often"
+        "is {path}, as {first} has it; leave one of the two out: in data.train a weight makes \
+         rows come more often"
     )]
     SameSet {
         /// The path of the set.
         path: String,
-        /// The index of the first.
-        first: usize,
+        /// The entry that has it too.
+        first: String,
     },
     /// A split of a path that has a slice.
     #[error("is {split:?}, and {path} has a slice of its own; keep one of them")]

@@ -72,6 +72,7 @@ const FREE: &[&str] = &[
 /// Beginnings of such keys.
 const FREE_BEGINNINGS: &[&str] = &[
     "data.cache",
+    "data.validation[",
     "training.eval_",
     "training.save_",
     "training.logging_",
@@ -278,13 +279,16 @@ fn normalised(config: &Table) -> Table {
     config
 }
 
-/// The values of a table under their dotted keys; those of a list of tables with their index.
+/// Lists of which each entry is compared by itself: a path, or a table with one.
+const LISTS: [&str; 2] = ["data.train", "data.validation"];
+
+/// The values of a table under their dotted keys.
 fn flatten(prefix: &str, table: &Table, into: &mut Vec<(String, Value)>) {
     for (key, value) in table {
         let key = format!("{prefix}{key}");
         match value {
             Value::Table(inner) => flatten(&format!("{key}."), inner, into),
-            Value::Array(list) if list.iter().any(Value::is_table) => {
+            Value::Array(list) if LISTS.contains(&key.as_str()) => {
                 let entries = list.iter().enumerate().map(|(index, entry)| match entry {
                     Value::Table(_) => (format!("[{index}]"), entry.clone()),
                     path => (format!("[{index}].path"), path.clone()),
@@ -389,6 +393,41 @@ pub(crate) mod tests {
         // Written before there was a hash.
         rows.data.hash = None;
         assert_eq!(difference(&rows), None);
+    }
+
+    #[test]
+    fn of_several_sets_the_key_that_differs_is_named() {
+        let with = |train: &str, validation: &str| {
+            let data = format!("train = {train}\nvalidation = {validation}");
+            saved(&CONFIG.replace("train = 'a'", &data))
+        };
+        let then = with("['a', {path = 'b', weight = 2}]", "['c']");
+        let difference = |train, validation| {
+            let problem = then.difference(&with(train, validation));
+            problem
+                .map(|problem| problem.to_string())
+                .unwrap_or_default()
+        };
+        let same = "[{path = 'a'}, {path = 'b', weight = 2.0}]";
+        assert_eq!(difference(same, "['d', {path = 'e', template = 'x'}]"), "");
+        for (train, named) in [
+            (
+                "['a', {path = 'b', weight = 3}]",
+                "data.train[1].weight = 2.0, this one has 3.0",
+            ),
+            (
+                "['a', 'b']",
+                "data.train[1].weight = 2.0, this one has nothing",
+            ),
+            (
+                "[{path = 'b', weight = 2}, 'a']",
+                "data.train[0].path = \"a\", this one has \"b\"",
+            ),
+            ("'a'", "data.train[0].path = \"a\", this one has nothing"),
+        ] {
+            let said = difference(train, "['c']");
+            assert!(said.contains(named), "{said}");
+        }
     }
 
     #[test]

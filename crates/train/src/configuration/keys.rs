@@ -82,7 +82,8 @@ impl Known {
                 name => (file.get(name)?.as_table()?, vec![name.to_string()]),
             };
             if *table == "data"
-                && let Some(unknown) = self.unknown_of_set(keys)
+                && let Some(unknown) = (["train", "validation"].into_iter())
+                    .find_map(|list| self.unknown_of_set(keys, list))
             {
                 return Some(unknown);
             }
@@ -92,11 +93,11 @@ impl Known {
         })
     }
 
-    /// The first key of a table in the list `train` that is not known, and what is wrong with it.
-    fn unknown_of_set(&self, data: &Table) -> Option<(Vec<String>, ConfigProblem)> {
+    /// The first key of a table in such a list that is not known, and what is wrong with it.
+    fn unknown_of_set(&self, data: &Table, list: &str) -> Option<(Vec<String>, ConfigProblem)> {
         let own = fields_of::<TrainSet>();
         let own: Vec<String> = own.iter().map(ToString::to_string).collect();
-        let entries = data.get("train")?.as_array()?.iter().enumerate();
+        let entries = data.get(list)?.as_array()?.iter().enumerate();
         let mut keys = entries.flat_map(|(index, entry)| {
             let keys = entry.as_table().into_iter().flat_map(Table::keys);
             keys.map(move |key| (index, key))
@@ -122,7 +123,7 @@ impl Known {
             (None, near) if !near.is_empty() => near.into_iter().map(Into::into).collect(),
             _ => others.collect(),
         };
-        let entry = format!("train[{index}]");
+        let entry = format!("{list}[{index}]");
         let problem = ConfigProblem::UnknownKey {
             key: format!("data.{entry}.{key}"),
             meant,

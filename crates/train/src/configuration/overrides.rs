@@ -31,7 +31,8 @@ impl Override {
         let path = parse_key(key.trim()).filter(|path| !path.is_empty());
         let path = path.ok_or_else(|| ConfigProblem::NoKey(key.into()))?;
         let mut readings = readings(value.trim());
-        if path == ["data", "train"] && value.trim().starts_with('[') {
+        let is_of_sets = path == ["data", "train"] || path == ["data", "validation"];
+        if is_of_sets && value.trim().starts_with('[') {
             // A list, and no file of that name.
             readings.pop();
         }

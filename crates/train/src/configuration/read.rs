@@ -103,7 +103,7 @@ impl TrainConfig {
 
     fn validate(&self, place: &str) -> Result<()> {
         self.training.validate()?;
-        self.data.check_train()?;
+        self.data.check()?;
         let is_full = self.is_full_training();
         let quantization = self.quantization_config.as_ref();
         if let Some(problem) = quantization.and_then(|config| config.problem(is_full)) {

@@ -51,7 +51,8 @@ fn card<'a>(
     });
     let specs = config.data.train.sets().into_iter().map(|set| set.spec());
     let mut datasets: Vec<String> = Vec::new();
-    for spec in specs.chain(config.data.validation.clone()) {
+    let validation = config.data.validation.iter().flat_map(|sets| sets.sets());
+    for spec in specs.chain(validation.map(|set| set.spec())) {
         datasets.extend(dataset_id(&spec).filter(|id| !datasets.contains(id)));
     }
     ModelCard {

@@ -3,39 +3,50 @@
 use std::path::Path;
 
 use anyhow::Error;
-use burn_peft_data::SlicedPath;
+use burn_peft_data::{SlicedPath, TrainSets};
 use burn_peft_train::TrainConfig;
 
 /// Says where a path of a training file lies, if it is not here but beside the file.
 pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
-    let data = &config.data;
     let keys = [
         ("model", Some(&config.model)),
         ("tokenizer", config.tokenizer.as_ref()),
         ("adapter", config.adapter.as_ref()),
     ];
-    let keys = keys
-        .into_iter()
-        .filter_map(|(key, path)| Some((key, path?.clone())));
-    let sets = data.train.sets().into_iter();
-    let sets = sets.map(|set| ("data.train", set.path));
-    let validation = data
-        .validation
-        .clone()
-        .map(|path| ("data.validation", path));
-    for (key, path) in keys.chain(sets).chain(validation) {
+    let keys = keys.into_iter();
+    let keys = keys.filter_map(|(key, path)| Some((key.to_string(), path?.clone())));
+    let train = paths("data.train", &config.data.train);
+    let validation =
+        (config.data.validation.iter()).flat_map(|sets| paths("data.validation", sets));
+    for (key, path) in keys.chain(train).chain(validation) {
         let path = SlicedPath::new(&path).path;
         let there = file.with_file_name(path);
         if !path.is_empty() && !Path::new(path).exists() && there.exists() {
             let here = std::env::current_dir().unwrap_or_default();
+            let there = there.display();
+            let otherwise = match key.contains('[') {
+                true => format!("write path = \"{there}\""),
+                false => format!("give --set {key}={there}"),
+            };
             return error.context(format!(
                 "{key} = \"{path}\" is not here, in {}, from where paths are seen, but beside {}: \
-                 call peft there, or give --set {key}={}",
+                 call peft there, or {otherwise}",
                 here.display(),
                 file.display(),
-                there.display()
             ));
         }
     }
     error
+}
+
+/// The paths of the sets of a key, each with its own key.
+fn paths(key: &str, named: &TrainSets) -> Vec<(String, String)> {
+    match named {
+        TrainSets::One(path) => vec![(key.to_string(), path.clone())],
+        TrainSets::Several(sets) => {
+            let sets = sets.iter().enumerate();
+            sets.map(|(index, set)| (format!("{key}[{index}].path"), set.path.clone()))
+                .collect()
+        }
+    }
 }

@@ -100,12 +100,15 @@ fn given(text: &str, is_chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Re
     })
 }
 
-/// The `[data]` table for rows for validation, which may be held back from one of several sets.
+/// The `[data]` table for rows for validation, which may be those of one of several sets, or held
+/// back from one.
 fn table_of(config: &TrainConfig, data: &DataSet, validation: &Examples) -> DataConfig {
-    let sets = data.train.sets().iter().zip(config.data.train.sets());
-    let mut sets =
-        sets.filter(|(set, _)| config.data.validation.is_none() && set.file == validation.file);
-    match sets.next() {
+    let (examples, named) = match (&config.data.validation, &data.validation) {
+        (Some(named), Some(examples)) => (examples, named),
+        _ => (&data.train, &config.data.train),
+    };
+    let mut sets = examples.sets().iter().zip(named.sets());
+    match sets.find(|(set, _)| set.file == validation.file) {
         Some((_, set)) => config.data.of_set(&set),
         None => config.data.clone(),
     }

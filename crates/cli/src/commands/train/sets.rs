@@ -70,10 +70,13 @@ pub fn show_validation(data: &DataSet, config: &DataConfig) -> Result<()> {
         return Ok(());
     };
     let is_drawn = config.validation_split.is_some();
-    let sets = config.train.sets();
-    let spec = match (&config.validation, &sets[..]) {
-        (Some(spec), _) => spec.clone(),
-        (None, [set]) if is_drawn => set.spec(),
+    let sets = match &config.validation {
+        Some(sets) => sets.sets(),
+        None if is_drawn => config.train.sets(),
+        None => Vec::new(),
+    };
+    let spec = match &sets[..] {
+        [set] => set.spec(),
         _ => String::new(),
     };
     let (what, drawn) = if is_drawn {
