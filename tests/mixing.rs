@@ -321,7 +321,11 @@ fn what_an_entry_cannot_have_is_named() {
             "data.train[0].weight is 0; give a.jsonl a number above 0",
         ),
         ("weight = 3", "weight = nan", "data.train[0].weight is NaN"),
-        ("weight = 3", "weight = \"much\"", "data.train[0]"),
+        (
+            "weight = 3",
+            "weight = \"much\"",
+            "entry [0]: invalid type: string \"much\"",
+        ),
         ("c.jsonl", "a.jsonl", "data.train[2].split"),
         (
             "{question}",
@@ -349,7 +353,10 @@ fn what_an_entry_cannot_have_is_named() {
             "data.train=[a.jsonl, b.csv]",
             "the value is no TOML: quote strings inside of it",
         ),
-        ("data.train=[\"a.jsonl\", 3]", "data.train[1]"),
+        (
+            "data.train=[\"a.jsonl\", 3]",
+            "entry [1]: invalid type: integer `3`",
+        ),
         (
             "data.train=[\"a.jsonl\", \"a.jsonl\"]",
             "data.train[1].path is a.jsonl, as data.train[0] has it",

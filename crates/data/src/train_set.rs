@@ -291,7 +291,10 @@ impl<'de> Visitor<'de> for SetsVisitor {
         let mut sets = Vec::new();
         loop {
             let index = sets.len();
-            let named = |error| A::Error::custom(format!("entry [{index}]: {error}"));
+            let named = |error: A::Error| {
+                let said = error.to_string();
+                A::Error::custom(format!("entry [{index}]: {}", said.trim_end()))
+            };
             match seq.next_element::<ReadEntry>().map_err(named)? {
                 Some(ReadEntry(set)) => sets.push(set),
                 None => return Ok(TrainSets::Several(sets)),
