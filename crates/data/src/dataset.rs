@@ -160,7 +160,7 @@ fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) 
             list,
             index,
             key,
-            problem,
+            problem: Box::new(problem),
         },
         error => error,
     }

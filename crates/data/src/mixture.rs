@@ -55,7 +55,7 @@ pub(crate) fn counts(
     let quotas: Vec<f64> = quotas.collect();
     let total: f64 = quotas.iter().sum();
     let all: usize = rows.iter().sum();
-    if !(total <= MOST.max(all as f64)) {
+    if total.is_nan() || total > MOST.max(all as f64) {
         return None;
     }
     let counts = apportion(total.round() as usize, &quotas).into_iter();

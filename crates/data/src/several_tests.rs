@@ -84,7 +84,7 @@ fn without_weights_every_row_of_every_set_comes_once() {
     };
     assert_eq!(one, alone[1].batch(&[1]));
     let mut spread = data.spread();
-    assert!(spread[..7].iter().any(|&i| i >= 12 && i < 18) && spread[..7].contains(&18));
+    assert!(spread[..7].iter().any(|i| (12..18).contains(i)) && spread[..7].contains(&18));
     spread.sort_unstable();
     assert_eq!(spread, (0..21).collect::<Vec<_>>());
 }

@@ -180,7 +180,7 @@ impl TrainSets {
                 list,
                 index,
                 key,
-                problem,
+                problem: Box::new(problem),
             })?;
         }
         Ok(())

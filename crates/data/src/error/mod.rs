@@ -129,7 +129,7 @@ pub enum DataError {
         /// The key.
         key: &'static str,
         /// What is wrong with it, to be read after the key.
-        problem: SettingProblem,
+        problem: Box<SettingProblem>,
     },
 
     /// Tokenised rows that could not be kept.
