@@ -7,9 +7,6 @@
 //! whatever the cuts, so that the number of threads does not change a result. Of a weight whose columns
 //! are contiguous a panel is as fast.
 
-// A loop over a constant range of indices leaves its arrays in registers; iterators do not.
-#![expect(clippy::needless_range_loop)]
-
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -89,6 +86,7 @@ macro_rules! format_of {
         #[target_feature(enable = $features)]
         unsafe fn $kernel<const ROWS: usize>($tile: &Tile<$element>) {
             let $masks = [mask16($tile.columns), mask16($tile.columns.saturating_sub(16))];
+            // Loops over constant ranges leave it in registers; iterators do not.
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             // SAFETY: the caller's promise about the tile's pointers; masks keep to its columns.
             unsafe {
