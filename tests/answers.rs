@@ -186,7 +186,7 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
             "  sample: the dog → a cat and a dog"
         ]
     );
-    assert!(out.contains("--adapter out --chat --prompt TEXT"), "{out}");
+    assert!(out.contains("try it: peft chat chatty --adapter out\n"), "{out}");
 
     // The answer ends at the template's token, which is not part of it.
     let with = [
@@ -347,7 +347,7 @@ fn a_result_has_a_model_card_which_is_the_users_once_it_is_changed() {
         "---\n# base_model: (the Hub id of the model that was trained)\n# license: ",
         "\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- \"burn-peft\"\n- \"lora\"\n---\n\n# out\n",
         "An adapter (LORA) for `chatty`",
-        "peft generate --model chatty --adapter out --chat --prompt TEXT",
+        "peft chat chatty --adapter out\n",
         "model = PeftModel.from_pretrained(model, \"out\")",
         "tokenizer.apply_chat_template(",
         "| ``a\\|`b.jsonl`` | training | 2 | ",

@@ -37,6 +37,7 @@ Examples:
 With --chat a prompt is what a user asks, in the model's own chat template, and the text is the answer.
 Whole conversations come with --messages: one as a JSON list of messages (objects with role and
 content), or several as rows with messages, a line each (and with tools, where the template knows them).
+With --json an answer is content, with finish_reason (stop or length) and numbers of tokens.
 
 Several prompts go through the model together. A file of them holds input_ids [batch, seq] (I64 or
 I32), rows padded on the left, and attention_mask [batch, seq] (1 for a token, 0 for padding); the

@@ -29,23 +29,23 @@ pub fn commands(config: &TrainConfig, config_file: &Path, is_chat: bool) -> Vec<
     .to_vec()
 }
 
-/// How the result is used; `is_chat` where it was trained on chats.
+/// How the result is used: a model of chats is talked to, another goes on with a text.
 pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
     let dir = quoted(&config.training.output_dir.display().to_string());
+    let (model, adapter) = if config.is_full_training() {
+        (dir, String::new())
+    } else {
+        let tokenizer = config.tokenizer.as_ref();
+        let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
+        let adapter = format!(" --adapter {dir}{}", tokenizer.unwrap_or_default());
+        (quoted(&config.model), adapter)
+    };
+    if is_chat {
+        return format!("peft chat {model}{adapter}");
+    }
     let sets = config.data.train.sets().into_iter();
     let mut templates = sets.filter_map(|set| config.data.of_set(&set).template);
-    let template = templates.next().filter(|_| !is_chat);
-    let prompt = template.as_deref().map(example_prompt);
+    let prompt = templates.next().as_deref().map(example_prompt);
     let prompt = prompt.map_or("TEXT".to_string(), |prompt| quoted(&prompt));
-    let prompt = format!("{}--prompt {prompt}", if is_chat { "--chat " } else { "" });
-    if config.is_full_training() {
-        return format!("peft generate --model {dir} {prompt}");
-    }
-    let tokenizer = config.tokenizer.as_ref();
-    let tokenizer = tokenizer.map(|path| format!(" --tokenizer {}", quoted(path)));
-    format!(
-        "peft generate --model {} --adapter {dir}{} {prompt}",
-        quoted(&config.model),
-        tokenizer.unwrap_or_default()
-    )
+    format!("peft generate --model {model}{adapter} --prompt {prompt}")
 }
