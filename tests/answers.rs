@@ -186,7 +186,10 @@ fn a_run_on_chats_asks_and_its_answers_are_counted() {
             "  sample: the dog → a cat and a dog"
         ]
     );
-    assert!(out.contains("try it: peft chat chatty --adapter out\n"), "{out}");
+    assert!(
+        out.contains("try it: peft chat chatty --adapter out\n"),
+        "{out}"
+    );
 
     // The answer ends at the template's token, which is not part of it.
     let with = [
