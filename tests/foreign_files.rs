@@ -105,7 +105,7 @@ fn weights_of_other_kinds_are_named_with_the_way_out() {
         ("pytorch_model.bin.index.json", "save_pretrained"),
         ("tf_model.h5", "from_tf=True"),
         ("flax_model.msgpack", "from_flax=True"),
-        ("model-q4.gguf", "llama.cpp's format"),
+        ("model-q4.gguf", "give the file itself as the model"),
         (
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json",

@@ -25,6 +25,7 @@ mod foreign_files;
 mod forward_and_merge;
 mod generate_and_eval;
 mod generation;
+mod gguf;
 mod gpt2_files;
 mod half;
 mod hints;

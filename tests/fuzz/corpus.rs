@@ -125,6 +125,24 @@ pub fn models(scratch: &Path) -> Vec<Case> {
     [whole, halved].into_iter().chain(families).collect()
 }
 
+/// Models and tokenizers in GGUF files.
+pub fn gguf() -> Vec<Case> {
+    let files = [
+        "models/llama_rope3",
+        "models/gemma3",
+        "models/phi3_longrope",
+        "models/gpt_neox",
+        "models/starcoder2",
+        "tokenizers/gpt2-qwen2",
+        "tokenizers/llama-llama",
+        "tokenizers/llama-gemma2",
+        "blocks",
+    ];
+    let path = |name: &str| project("tests/fixtures/gguf").join(name);
+    let case = |name| vec![named("model.gguf", read(&path(&format!("{name}.gguf"))))];
+    files.map(case).into()
+}
+
 /// The folder of a tiny model of another family.
 fn family(name: &str) -> PathBuf {
     project("tests/fixtures/families/base").join(name)

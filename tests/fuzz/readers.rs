@@ -68,6 +68,10 @@ pub fn readers(scratch: &Path) -> Vec<Reader> {
         },
         reader("config", 2, corpus::configs(), config),
         reader("model", 4, corpus::models(scratch), model),
+        Reader {
+            granted: 4 << 20,
+            ..reader("gguf", 4, corpus::gguf(), gguf)
+        },
         reader("tokenizer", 3, corpus::tokenizers(scratch), tokenizer),
         Reader {
             granted: 128 << 20,
@@ -118,6 +122,15 @@ fn model(_: &Given, folder: &Path) -> Answer {
     let at_once = AutoModel::from_files(&files, &device).map(drop);
     assert_eq!(lazily.is_ok(), at_once.is_ok(), "{lazily:?}, {at_once:?}");
     at_once.map_err(said)
+}
+
+fn gguf(given: &Given, folder: &Path) -> Answer {
+    let files = ModelFiles::gguf(folder.join("model.gguf")).map_err(said)?;
+    let loaded = AutoModel::from_files(&files, &corpus::device());
+    if files.path().join("tokenizer.json").is_file() {
+        tokenizer(given, files.path())?;
+    }
+    loaded.map(drop).map_err(said)
 }
 
 fn tokenizer(_: &Given, folder: &Path) -> Answer {

@@ -46,9 +46,11 @@ fn file(name: &str, bytes: &mut Vec<u8>, other: &[u8], values: &Values, rng: &mu
             "toml" => of_toml(bytes, values, rng),
             "safetensors" => of_safetensors(bytes, values, rng),
             "parquet" => of_parquet(bytes, rng),
+            "gguf" => of_gguf(bytes, rng),
             _ => false,
         };
-    if !spoilt && kind != "safetensors" && kind != "parquet" && rng.random::<bool>() {
+    let binary = ["safetensors", "parquet", "gguf"].contains(&kind);
+    if !spoilt && !binary && rng.random::<bool>() {
         of_text(bytes, values, rng);
     } else if !spoilt {
         of_bytes(bytes, other, values, rng);
@@ -110,6 +112,47 @@ fn of_bytes(bytes: &mut Vec<u8>, other: &[u8], values: &Values, rng: &mut ChaCha
             bytes.splice(at..at, some);
         }
     }
+}
+
+/// A name, or the number before or behind one: lengths, kinds, values, shapes, offsets.
+fn of_gguf(bytes: &mut [u8], rng: &mut ChaCha8Rng) -> bool {
+    let letters = |window: &[u8]| window.iter().all(u8::is_ascii_lowercase);
+    let names: Vec<usize> = (0..bytes.len().saturating_sub(48))
+        .filter(|&at| letters(&bytes[at..at + 4]))
+        .collect();
+    let Some(&at) = names.choose(rng) else {
+        return false;
+    };
+    let numbers = [
+        0,
+        1,
+        2,
+        4,
+        8,
+        9,
+        10,
+        13,
+        32,
+        64,
+        0xffff,
+        1 << 31,
+        1 << 32,
+        1 << 63,
+        u64::MAX,
+    ];
+    let number = numbers.choose(rng).unwrap_or(&0).to_le_bytes();
+    let width = *[1, 4, 8].choose(rng).unwrap_or(&8);
+    let end = (at..bytes.len()).find(|&end| !bytes[end].is_ascii_graphic());
+    let place = match rng.random_range(0..4) {
+        0 => at,
+        1 => at.saturating_sub(8),
+        _ => end.unwrap_or(at) + *[0, 4, 8, 12, 16, 20].choose(rng).unwrap_or(&0),
+    };
+    let spoilt = bytes.iter_mut().skip(place);
+    spoilt
+        .zip(&number[..width])
+        .for_each(|(to, from)| *to = *from);
+    true
 }
 
 /// Numbers, and the lines of a text.

@@ -91,7 +91,7 @@ pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Ve
     let mut sources: Vec<(PathBuf, String)> = Vec::new();
     let (tokenizer, names) = match given {
         None => (files.clone(), tokenizer_files(files)?),
-        Some(file) if Path::new(file).is_file() => {
+        Some(file) if Path::new(file).is_file() && !hub::is_gguf(Path::new(file)) => {
             let file = Path::new(file);
             let folder = file
                 .parent()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Repo, RepoType};
 
 use crate::error::{ModelError, Result};
+use crate::gguf::{Gguf, Translated};
 
 mod bar;
 mod client;
@@ -85,8 +86,8 @@ impl HubOptions {
         }
     }
 
-    /// Finds a model's files. `model` is a folder, or a Hub id (`gpt2`, `organisation/name`) with
-    /// an optional `@revision`. All of `required` must be there; `optional` ones are fetched
+    /// Finds a model's files. `model` is a folder, a GGUF file, or a Hub id (`gpt2`,
+    /// `organisation/name`) with an optional `@revision`. All of `required` must be there; `optional` ones are fetched
     /// where they exist, the rest on demand.
     ///
     /// # Errors
@@ -101,8 +102,12 @@ impl HubOptions {
             }
             return Ok(files);
         }
+        if is_gguf(path) {
+            return ModelFiles::gguf(path);
+        }
         if path.exists() {
-            let reason = "is a file; a model is a folder (with config.json) or a Hub id";
+            let reason =
+                "is a file; a model is a folder (with config.json), a GGUF file or a Hub id";
             return Err(ModelError::file(path, reason));
         }
         let Some((id, revision)) = parse_id(model) else {
@@ -111,6 +116,11 @@ impl HubOptions {
         let found = Hub::new(self, id, revision)?.resolve(required, optional);
         found.map_err(|error| not_here(error, "folder"))
     }
+}
+
+/// Whether a path is a file that is named as GGUF files are.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "gguf") && path.is_file()
 }
 
 /// `id` and `revision` of `id@revision`, or `None` where it looks like a path.
@@ -123,7 +133,7 @@ fn parse_id(model: &str) -> Option<(&str, &str)> {
             && !name.ends_with('.')
             && name.chars().all(plain)
     };
-    let is_file = [".json", ".safetensors", ".bin", ".toml"]
+    let is_file = [".json", ".safetensors", ".bin", ".toml", ".gguf"]
         .iter()
         .any(|end| id.ends_with(end));
     let valid = id.split('/').count() <= 2
@@ -135,11 +145,12 @@ fn parse_id(model: &str) -> Option<(&str, &str)> {
 }
 
 /// The files of one model: those of a folder, or of one snapshot of a Hub repository, of which
-/// those asked for are downloaded.
+/// those asked for are downloaded; or what a GGUF file says in place of them.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
     folder: PathBuf,
     hub: Option<Hub>,
+    gguf: Option<Translated>,
 }
 
 impl ModelFiles {
@@ -148,7 +159,26 @@ impl ModelFiles {
         Self {
             folder: path.into(),
             hub: None,
+            gguf: None,
         }
+    }
+
+    /// The files that a GGUF file stands for.
+    ///
+    /// # Errors
+    /// A file that is broken, of an architecture that is not read, or that lacks what is needed.
+    pub fn gguf(path: impl AsRef<Path>) -> Result<Self> {
+        let gguf = Translated::new(Gguf::open(path)?)?;
+        Ok(Self {
+            folder: gguf.folder(),
+            hub: None,
+            gguf: Some(gguf),
+        })
+    }
+
+    /// The GGUF file that these are of, if they are.
+    pub(crate) fn as_gguf(&self) -> Option<&Translated> {
+        self.gguf.as_ref()
     }
 
     /// The folder; for a Hub model the snapshot in the cache, with what was fetched so far.
@@ -253,6 +283,7 @@ impl Hub {
                     return Ok(ModelFiles {
                         folder: folders.remove(0),
                         hub: Some(self),
+                        gguf: None,
                     });
                 }
                 _ => {}

@@ -17,6 +17,7 @@ pub mod dense;
 mod error;
 pub mod families;
 mod generate;
+pub mod gguf;
 pub mod hub;
 mod input_error;
 mod language_model;

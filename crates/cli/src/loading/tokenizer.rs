@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use burn_peft_data::Tokenizer;
-use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::hub::{ModelFiles, is_gguf};
 
 use crate::beside;
 
@@ -20,9 +20,9 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
     }
 }
 
-/// A tokenizer on its own: a folder, a file or a Hub id.
+/// A tokenizer on its own: a folder, a file (a GGUF file too) or a Hub id.
 pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
-    if Path::new(given).is_file() {
+    if Path::new(given).is_file() && !is_gguf(Path::new(given)) {
         return read_tokenizer(Path::new(given));
     }
     read_tokenizer(beside::resolve(given)?.path())

@@ -34,10 +34,7 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
         }
     }
     if let Some(name) = first(&gguf) {
-        return Some(format!(
-            "{name} in llama.cpp's format, which is not read: get the model's safetensors, of which \
-             it was made"
-        ));
+        return Some(format!("{name}: give the file itself as the model"));
     }
     let name = first(&other)?;
     Some(format!("{name}: rename it if it is the model"))

@@ -1,11 +1,12 @@
 //! Model folders as named tensors on the host: what every family is loaded from and written to.
 //!
-//! A file format is one file here (`safetensors`): an implementation of [`Weights`] to read it, a
-//! function that writes [`NamedTensor`]s.
+//! A file format is an implementation of [`Weights`] to read it (`safetensors` here, and
+//! [`gguf`](crate::gguf)), and a function that writes [`NamedTensor`]s.
 
 mod error;
 mod init;
 mod load;
+pub(crate) mod mapped;
 mod named;
 mod pretrained;
 mod safetensors;
@@ -130,7 +131,10 @@ fn values<E: Element>(
 /// # Errors
 /// No weights, or files that are broken. Each error names the file.
 pub fn open(files: &ModelFiles) -> Result<Box<dyn Weights>> {
-    Ok(Box::new(Checkpoint::open(files)?))
+    match files.as_gguf() {
+        Some(gguf) => Ok(Box::new(gguf.weights()?)),
+        None => Ok(Box::new(Checkpoint::open(files)?)),
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! Weights in safetensors files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::FloatDType;
 use burn_peft::tensor_file::{explain, to_f32};
 use burn_peft_files::read_text;
-use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
+use super::mapped::Mapped;
 use super::{INDEX, WEIGHTS, Weights, WeightsError};
 use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
@@ -82,7 +81,7 @@ impl Checkpoint {
             let shard = &checkpoint.shards[number];
             if shard.metadata.info(&name).is_none() {
                 let reason = format!("has no tensor `{name}`, though {} says so", index.display());
-                return Err(ModelError::file(&shard.path, reason));
+                return Err(ModelError::file(shard.file.path(), reason));
             }
             checkpoint.tensors.insert(name, number);
         }
@@ -163,7 +162,7 @@ impl Weights for Checkpoint {
             let files: Vec<_> = self
                 .shards
                 .iter()
-                .map(|s| s.path.display().to_string())
+                .map(|s| s.file.path().display().to_string())
                 .collect();
             WeightsError::NoTensor {
                 files: files.join(", "),
@@ -174,7 +173,7 @@ impl Weights for Checkpoint {
             Some(_) => Ok(&info.shape),
             None => {
                 let error = WeightsError::Dtype {
-                    path: shard.path.clone(),
+                    path: shard.file.path().to_path_buf(),
                     name: name.to_string(),
                     dtype: info.dtype,
                 };
@@ -187,8 +186,7 @@ impl Weights for Checkpoint {
 /// One safetensors file.
 #[derive(Debug)]
 struct Shard {
-    path: PathBuf,
-    map: Mmap,
+    file: Mapped,
     /// Where the tensors begin.
     start: usize,
     metadata: Metadata,
@@ -196,33 +194,22 @@ struct Shard {
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(ModelError::io(&path))?;
-        // SAFETY: the map is only read. Who shortens the file meanwhile stops the process, as
-        // with every program that maps weights; this crate replaces files, it never shortens one.
-        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(&path))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|error| ModelError::file(&path, explain(&map, &error)))?;
+        let file = Mapped::open(path)?;
+        let (header, metadata) = SafeTensors::read_metadata(&file)
+            .map_err(|error| ModelError::file(file.path(), explain(&file, &error)))?;
         Ok(Self {
-            path,
-            map,
+            file,
             start: 8 + header,
             metadata,
         })
     }
 
     fn data(&self) -> &[u8] {
-        &self.map[self.start..]
+        &self.file[self.start..]
     }
 
-    /// Gives the memory of values that were copied back, lest the file lie there beside the copy.
     fn forget(&self, (start, end): (usize, usize)) {
-        #[cfg(unix)]
-        // SAFETY: the map is of a file and never written to: what is read again comes from it.
-        let _advice_only = unsafe {
-            let advice = memmap2::UncheckedAdvice::DontNeed;
-            self.map
-                .unchecked_advise_range(advice, self.start + start, end - start)
-        };
+        self.file.forget(self.start + start, self.start + end);
     }
 
     fn names(&self) -> impl Iterator<Item = String> {

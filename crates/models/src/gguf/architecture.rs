@@ -1,0 +1,227 @@
+//! The architectures that are read: what llama.cpp calls a family and its weights, and what it
+//! changes in them.
+
+/// An architecture of llama.cpp's.
+#[derive(Debug)]
+pub(super) struct Architecture {
+    /// `general.architecture`.
+    pub name: &'static str,
+    /// transformers' `model_type`, and its class.
+    pub model_type: &'static str,
+    pub class: &'static str,
+    /// What the names of all blocks begin with here.
+    pub blocks: &'static str,
+    /// llama.cpp's names outside of blocks, and transformers'.
+    pub outside: &'static [Name],
+    /// The same of a block's, before those that all have.
+    pub block: &'static [Name],
+    /// Those that all of its kind have.
+    pub block_rest: &'static [Name],
+    pub changes: Changes,
+}
+
+/// llama.cpp's name and transformers', both without `.weight` or `.bias`.
+pub(super) type Name = (&'static str, &'static str);
+
+/// What llama.cpp changes in the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Changes {
+    Nothing,
+    /// The rows of query and key lie so that neighbours are rotated.
+    Interleaved,
+    /// One is added to the weights of norms.
+    NormsAroundOne,
+    /// Matrices lie the other way round.
+    Turned,
+    /// Query, key and value of each head lie side by side here, and one after the other there.
+    FusedByHead,
+}
+
+impl Architecture {
+    /// The architecture of a name.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|of| of.name == name)
+    }
+
+    /// All names, in words.
+    pub fn all() -> String {
+        let names = ARCHITECTURES.iter().map(|of| of.name);
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// transformers' name of a tensor, or the file's own where there is none.
+    pub fn rename(&self, name: &str) -> String {
+        self.renamed(name).unwrap_or_else(|| name.to_string())
+    }
+
+    fn renamed(&self, name: &str) -> Option<String> {
+        let (path, end) = name.rsplit_once('.')?;
+        let find = |names: &[Name], path: &str| {
+            let found = names.iter().find(|(there, _)| *there == path);
+            found.map(|(_, here)| *here)
+        };
+        let Some(inner) = path.strip_prefix("blk.") else {
+            return Some(format!("{}.{end}", find(self.outside, path)?));
+        };
+        let (number, part) = inner.split_once('.')?;
+        let here = find(self.block, part).or_else(|| find(self.block_rest, part))?;
+        Some(format!("{}.{number}.{here}.{end}", self.blocks))
+    }
+}
+
+const LLAMA_OUTSIDE: &[Name] = &[
+    ("token_embd", "model.embed_tokens"),
+    ("output_norm", "model.norm"),
+    ("output", "lm_head"),
+];
+
+const LLAMA_BLOCK: &[Name] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+/// Norms after attention and feed-forward network, and maybe before the latter.
+const NORMS_AFTER: &[Name] = &[
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// Llama under another name.
+const fn like_llama(
+    name: &'static str,
+    model_type: &'static str,
+    class: &'static str,
+    changes: Changes,
+) -> Architecture {
+    Architecture {
+        name,
+        model_type,
+        class,
+        blocks: "model.layers",
+        outside: LLAMA_OUTSIDE,
+        block: &[],
+        block_rest: LLAMA_BLOCK,
+        changes,
+    }
+}
+
+static ARCHITECTURES: [Architecture; 14] = [
+    like_llama("llama", "llama", "LlamaForCausalLM", Changes::Interleaved),
+    like_llama("qwen2", "qwen2", "Qwen2ForCausalLM", Changes::Nothing),
+    like_llama("qwen3", "qwen3", "Qwen3ForCausalLM", Changes::Nothing),
+    like_llama(
+        "gemma",
+        "gemma",
+        "GemmaForCausalLM",
+        Changes::NormsAroundOne,
+    ),
+    Architecture {
+        block: NORMS_AFTER,
+        ..like_llama(
+            "gemma2",
+            "gemma2",
+            "Gemma2ForCausalLM",
+            Changes::NormsAroundOne,
+        )
+    },
+    Architecture {
+        block: NORMS_AFTER,
+        ..like_llama(
+            "gemma3",
+            "gemma3_text",
+            "Gemma3ForCausalLM",
+            Changes::NormsAroundOne,
+        )
+    },
+    Architecture {
+        block: &[
+            ("attn_qkv", "self_attn.qkv_proj"),
+            ("ffn_up", "mlp.gate_up_proj"),
+        ],
+        ..like_llama("phi3", "phi3", "Phi3ForCausalLM", Changes::Nothing)
+    },
+    Architecture {
+        block: NORMS_AFTER,
+        ..like_llama("olmo2", "olmo2", "Olmo2ForCausalLM", Changes::Nothing)
+    },
+    like_llama(
+        "granite",
+        "granite",
+        "GraniteForCausalLM",
+        Changes::Interleaved,
+    ),
+    like_llama(
+        "smollm3",
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        Changes::Interleaved,
+    ),
+    Architecture {
+        name: "gpt2",
+        model_type: "gpt2",
+        class: "GPT2LMHeadModel",
+        blocks: "transformer.h",
+        outside: &[
+            ("token_embd", "transformer.wte"),
+            ("position_embd", "transformer.wpe"),
+            ("output_norm", "transformer.ln_f"),
+            ("output", "lm_head"),
+        ],
+        block: &[
+            ("attn_norm", "ln_1"),
+            ("attn_qkv", "attn.c_attn"),
+            ("attn_output", "attn.c_proj"),
+            ("ffn_norm", "ln_2"),
+            ("ffn_up", "mlp.c_fc"),
+            ("ffn_down", "mlp.c_proj"),
+        ],
+        block_rest: &[],
+        changes: Changes::Turned,
+    },
+    Architecture {
+        name: "gptneox",
+        model_type: "gpt_neox",
+        class: "GPTNeoXForCausalLM",
+        blocks: "gpt_neox.layers",
+        outside: &[
+            ("token_embd", "gpt_neox.embed_in"),
+            ("output_norm", "gpt_neox.final_layer_norm"),
+            ("output", "embed_out"),
+        ],
+        block: &[
+            ("attn_norm", "input_layernorm"),
+            ("attn_qkv", "attention.query_key_value"),
+            ("attn_output", "attention.dense"),
+            ("ffn_norm", "post_attention_layernorm"),
+            ("ffn_up", "mlp.dense_h_to_4h"),
+            ("ffn_down", "mlp.dense_4h_to_h"),
+        ],
+        block_rest: &[],
+        changes: Changes::FusedByHead,
+    },
+    Architecture {
+        block: &[("ffn_up", "mlp.c_fc"), ("ffn_down", "mlp.c_proj")],
+        ..like_llama(
+            "starcoder2",
+            "starcoder2",
+            "Starcoder2ForCausalLM",
+            Changes::Nothing,
+        )
+    },
+    like_llama(
+        "stablelm",
+        "stablelm",
+        "StableLmForCausalLM",
+        Changes::Nothing,
+    ),
+];

@@ -1,0 +1,323 @@
+//! A GGUF file: its keys, and where its tensors are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::cursor::Cursor;
+use super::types::GgmlType;
+use super::value::{List, Value};
+use crate::error::{ModelError, Result};
+use crate::weights::mapped::Mapped;
+
+/// The first bytes of every file.
+const MAGIC: &[u8] = b"GGUF";
+/// Where tensors begin a multiple of, unless `general.alignment` says otherwise.
+const ALIGNMENT: u64 = 32;
+/// The most dimensions that a tensor has.
+const DIMENSIONS: u32 = 4;
+/// The least bytes of a key: its name's length, its kind, a value.
+const LEAST_KEY: u64 = 8 + 4 + 1;
+/// The least bytes of what is said of a tensor: its name's length, dimensions, type and offset.
+const LEAST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
+
+/// A GGUF file, version 2 or 3, mapped into memory. All that it says of itself is checked against
+/// its length when it is opened; no tensor is read yet.
+#[derive(Debug)]
+pub struct Gguf {
+    pub(super) file: Mapped,
+    /// The kind of each key's value, and where it is.
+    keys: BTreeMap<String, (u32, usize)>,
+    pub(super) tensors: BTreeMap<String, TensorInfo>,
+}
+
+/// Where a tensor is, and what it is.
+#[derive(Debug)]
+pub(super) struct TensorInfo {
+    /// As everywhere else, the slowest dimension first: the file has it last.
+    pub shape: Vec<usize>,
+    pub of: &'static GgmlType,
+    /// Its bytes in the file.
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Gguf {
+    /// Opens a file and checks it.
+    ///
+    /// # Errors
+    /// A file that is no GGUF, is truncated or says what cannot be: the key or tensor, the value
+    /// and the byte.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = Mapped::open(path.as_ref())?;
+        let parsed = parse(&file);
+        let (keys, tensors) = parsed.map_err(|reason| ModelError::file(path.as_ref(), reason))?;
+        Ok(Self {
+            file,
+            keys,
+            tensors,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// An error about this file.
+    pub(super) fn error(&self, reason: impl Into<String>) -> ModelError {
+        ModelError::file(self.path(), reason)
+    }
+
+    fn value(&self, key: &str) -> Option<Value<'_>> {
+        let &(kind, at) = self.keys.get(key)?;
+        let mut cursor = Cursor::new(&self.file[at..]);
+        Some(Value::read(&mut cursor, kind, key).expect("it was read before"))
+    }
+
+    /// What `read` makes of a key's value; none where there is no such key.
+    fn read<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let found = read(&value).ok_or_else(|| {
+            let (_, at) = self.keys[key];
+            let kind = value.kind();
+            self.error(format!("{key} at byte {at} is {kind}: expected {expected}"))
+        });
+        found.map(Some)
+    }
+
+    /// The error that a key is missing.
+    pub(super) fn missing(&self, key: &str) -> ModelError {
+        self.error(format!("has no key {key}, which is needed"))
+    }
+
+    /// A text, if there is one.
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.read(key, "a text", |value| match value {
+            Value::Text(text) => Some(*text),
+            _ => None,
+        })
+    }
+
+    /// A whole number that is not below 0, if there is one.
+    pub(super) fn whole(&self, key: &str) -> Result<Option<u64>> {
+        self.read(key, "a whole number from 0", |value| match value {
+            Value::Whole(whole) => u64::try_from(*whole).ok(),
+            _ => None,
+        })
+    }
+
+    /// A number, if there is one.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number", |value| {
+            value.number().filter(|number| number.is_finite())
+        })
+    }
+
+    /// Whether something is so, if that is said.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.read(key, "true or false", |value| match value {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    /// A list of texts, if there is one.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        self.list(key, "a list of texts", |list| {
+            list.texts().map(Iterator::collect)
+        })
+    }
+
+    /// A list of numbers, if there is one.
+    pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.list(key, "a list of numbers", |list| {
+            list.numbers()?.map(|value| value.number()).collect()
+        })
+    }
+
+    fn list<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&List<'a>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.read(key, expected, |value| match value {
+            Value::List(list) => read(list),
+            _ => None,
+        })
+    }
+}
+
+type Keys = BTreeMap<String, (u32, usize)>;
+type Tensors = BTreeMap<String, TensorInfo>;
+
+fn parse(bytes: &[u8]) -> std::result::Result<(Keys, Tensors), String> {
+    let mut cursor = Cursor::new(bytes);
+    check_start(&mut cursor, bytes)?;
+    let tensor_count = cursor.u64("the number of tensors")?;
+    let key_count = cursor.count(LEAST_KEY, "the number of keys")?;
+    let mut keys = Keys::new();
+    for _ in 0..key_count {
+        let at = cursor.at();
+        let key = cursor.text("the name of a key")?;
+        let kind = cursor.u32(key)?;
+        let start = cursor.at();
+        let value = Value::read(&mut cursor, kind, key)?;
+        if key == "general.alignment" {
+            check_alignment(&value, start)?;
+        }
+        if keys.insert(key.to_string(), (kind, start)).is_some() {
+            return Err(format!("has the key {key} a second time at byte {at}"));
+        }
+    }
+    let alignment = keys.get("general.alignment").map(|&(kind, at)| {
+        let value = Value::read(&mut Cursor::new(&bytes[at..]), kind, "general.alignment");
+        value.map(|value| value.number().unwrap_or_default() as u64)
+    });
+    let alignment = alignment.transpose()?.unwrap_or(ALIGNMENT);
+    let left = (bytes.len() - cursor.at()) as u64;
+    if tensor_count > left / LEAST_TENSOR {
+        return Err(format!(
+            "the number of tensors = {tensor_count} at byte 8, and the {left} bytes behind the keys \
+             cannot hold so many: the file is truncated or broken"
+        ));
+    }
+    let mut tensors = Vec::new();
+    for _ in 0..tensor_count {
+        tensors.push(tensor(&mut cursor, alignment)?);
+    }
+    let start = (cursor.at() as u64).next_multiple_of(alignment);
+    placed(tensors, start, bytes.len() as u64).map(|tensors| (keys, tensors))
+}
+
+fn check_start(cursor: &mut Cursor, bytes: &[u8]) -> std::result::Result<(), String> {
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err("is a pointer of Git LFS, not the file: run `git lfs pull`".into());
+    }
+    if cursor.take(4, "the first word")? != MAGIC {
+        let start = bytes[..4].escape_ascii();
+        return Err(format!(
+            "is no GGUF file: it begins with \"{start}\", not \"GGUF\""
+        ));
+    }
+    match cursor.u32("the version")? {
+        2 | 3 => Ok(()),
+        version if version.swap_bytes() <= 3 => Err(format!(
+            "is in the byte order of big-endian machines (version {} at byte 4): only little-endian \
+             files are read",
+            version.swap_bytes()
+        )),
+        version => Err(format!(
+            "version = {version} at byte 4: versions 2 and 3 are read; make the file again with a \
+             newer llama.cpp"
+        )),
+    }
+}
+
+fn check_alignment(value: &Value, at: usize) -> std::result::Result<(), String> {
+    match value {
+        Value::Whole(whole) if (1..=1 << 20).contains(whole) && whole & (whole - 1) == 0 => Ok(()),
+        other => Err(format!(
+            "general.alignment at byte {at} is {}: expected a power of two",
+            other.kind()
+        )),
+    }
+}
+
+/// What is said of a tensor. Its bytes are counted from where the tensors begin.
+struct Said {
+    name: String,
+    info: TensorInfo,
+    offset: u64,
+    bytes: u64,
+}
+
+fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, String> {
+    let name = cursor.text("the name of a tensor")?.to_string();
+    let at = cursor.at();
+    let what = format!("tensor {name}");
+    let bad = |reason: String| format!("{what} at byte {at}: {reason}");
+    let dimensions = cursor.u32(&what)?;
+    if dimensions == 0 || dimensions > DIMENSIONS {
+        return Err(bad(format!(
+            "{dimensions} dimensions, and there are 1 to {DIMENSIONS}"
+        )));
+    }
+    let mut shape = Vec::new();
+    for _ in 0..dimensions {
+        shape.push(cursor.u64(&what)?);
+    }
+    let number = cursor.u32(&what)?;
+    let of = GgmlType::of(number).ok_or_else(|| {
+        let known = GgmlType::readable();
+        bad(format!("type {number} is not known; read are {known}"))
+    })?;
+    let offset = cursor.u64(&what)?;
+    let values = (shape.iter()).try_fold(1u64, |values, &size| values.checked_mul(size));
+    let bytes = values.and_then(|values| (values / of.values as u64).checked_mul(of.bytes as u64));
+    let (true, Some(bytes)) = (shape[0].is_multiple_of(of.values as u64), bytes) else {
+        return Err(bad(format!(
+            "shape {shape:?} does not fit {}, whose blocks have {} values",
+            of.name, of.values
+        )));
+    };
+    if offset % alignment != 0 {
+        return Err(bad(format!(
+            "offset {offset} is no multiple of the alignment, {alignment}"
+        )));
+    }
+    shape.reverse();
+    let info = TensorInfo {
+        shape: shape.into_iter().map(|size| size as usize).collect(),
+        of,
+        start: 0,
+        end: 0,
+    };
+    Ok(Said {
+        name,
+        info,
+        offset,
+        bytes,
+    })
+}
+
+/// Gives tensors their places in a file of `length` bytes, in which they begin at `start`.
+fn placed(mut tensors: Vec<Said>, start: u64, length: u64) -> std::result::Result<Tensors, String> {
+    tensors.sort_by_key(|tensor| tensor.offset);
+    let mut placed = Tensors::new();
+    let (mut taken, mut before) = (0, String::new());
+    for Said {
+        name,
+        mut info,
+        offset,
+        bytes,
+    } in tensors
+    {
+        if offset < taken {
+            return Err(format!(
+                "tensor {name} has the offset {offset}, where {before} still is (to {taken})"
+            ));
+        }
+        let from = start.checked_add(offset);
+        let to = from.and_then(|from| from.checked_add(bytes));
+        let (Some(from), Some(to)) = (from, to.filter(|&to| to <= length)) else {
+            return Err(format!(
+                "tensor {name} has the offset {offset} and {bytes} bytes behind byte {start}, and the \
+                 file has {length} bytes: it is truncated or broken"
+            ));
+        };
+        (info.start, info.end) = (from as usize, to as usize);
+        (taken, before) = (offset + bytes, name.clone());
+        if placed.insert(name, info).is_some() {
+            return Err(format!("has the tensor {before} twice"));
+        }
+    }
+    Ok(placed)
+}

@@ -1,0 +1,87 @@
+//! A file as the folder that transformers would have for it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Gguf;
+use super::architecture::Architecture;
+use super::config::{config, generation_config};
+use super::tokenizer::tokenizer;
+use super::weights::GgufWeights;
+use crate::error::{ModelError, Result};
+
+/// A GGUF file, and a folder of its name with the small files that a model folder has beside its
+/// weights. The folder goes when the last copy of this does.
+#[derive(Clone, Debug)]
+pub(crate) struct Translated {
+    file: Arc<Gguf>,
+    architecture: &'static Architecture,
+    folder: Arc<TempDir>,
+}
+
+impl Translated {
+    /// Reads all but the tensors of a file.
+    ///
+    /// # Errors
+    /// A file that is broken or of an architecture that is not read, and keys that are missing or of
+    /// another kind.
+    pub fn new(file: Gguf) -> Result<Self> {
+        let key = "general.architecture";
+        let name = file.text(key)?.ok_or_else(|| file.missing(key))?;
+        let architecture = Architecture::of(name).ok_or_else(|| {
+            let all = Architecture::all();
+            file.error(format!("{key} = {name:?} is not read; read are {all}"))
+        })?;
+        if let Some(count) = file.whole("split.count")?.filter(|&count| count > 1) {
+            return Err(file.error(format!(
+                "split.count = {count}: a model in several files is not read; put them together with \
+                 llama.cpp's `llama-gguf-split --merge`"
+            )));
+        }
+        let mut written = vec![
+            ("config.json", Value::Object(config(&file, architecture)?)),
+            ("generation_config.json", generation_config(&file)?),
+        ];
+        if let Some(files) = tokenizer(&file, name)? {
+            written.push(("tokenizer.json", files.tokenizer));
+            written.push(("tokenizer_config.json", files.config));
+        }
+        let folder = tempfile::Builder::new().prefix("peft-gguf-").tempdir();
+        let folder = folder.map_err(ModelError::io(std::env::temp_dir()))?;
+        let named = folder_in(&folder, &file);
+        fs::create_dir(&named).map_err(ModelError::io(&named))?;
+        for (name, value) in written {
+            let path = named.join(name);
+            fs::write(&path, format!("{value:#}\n")).map_err(ModelError::io(&path))?;
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            architecture,
+            folder: Arc::new(folder),
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> PathBuf {
+        folder_in(&self.folder, &self.file)
+    }
+
+    /// The file's weights.
+    ///
+    /// # Errors
+    /// Tensors of another shape than the file's keys say.
+    pub fn weights(&self) -> Result<GgufWeights> {
+        GgufWeights::new(Arc::clone(&self.file), self.architecture)
+    }
+}
+
+/// Errors name it, so it has the file's name.
+fn folder_in(folder: &TempDir, file: &Gguf) -> PathBuf {
+    folder
+        .path()
+        .join(file.path().file_name().unwrap_or_default())
+}

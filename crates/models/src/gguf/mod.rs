@@ -1,0 +1,24 @@
+//! Models in llama.cpp's files.
+//!
+//! A file holds keys and tensors ([`Gguf`]). It is read as a model folder would be: its keys become
+//! the small files of a folder, its tensors are [`Weights`](crate::weights::Weights) under
+//! transformers' names, in float32.
+
+mod architecture;
+mod config;
+mod cursor;
+mod dequantize;
+mod file;
+mod folder;
+mod pieces;
+mod rope;
+mod splits;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod types;
+mod value;
+mod weights;
+
+pub use file::Gguf;
+pub(crate) use folder::Translated;

@@ -1,0 +1,72 @@
+//! The merges that SentencePiece's scores stand for.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::Gguf;
+use crate::error::Result;
+
+/// The longest token that is put together of others, in bytes; real ones are far shorter.
+const LONGEST: usize = 512;
+
+/// A token of two others.
+struct Merge<'a> {
+    left: &'a str,
+    right: &'a str,
+    score: f64,
+    /// The characters of both.
+    lengths: (usize, usize),
+}
+
+/// Every way to put a token together of two others, the best first; without scores those that come
+/// first are the best. In the order in which transformers' `generate_merges` has them.
+pub(super) fn merges(file: &Gguf, tokens: &[&str], scores: Option<Vec<f64>>) -> Result<Vec<Value>> {
+    let key = "tokenizer.ggml.scores";
+    if let Some(scores) = &scores {
+        if scores.len() != tokens.len() {
+            let (scores, tokens) = (scores.len(), tokens.len());
+            return Err(file.error(format!("{key} has {scores} entries for {tokens} tokens")));
+        }
+        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+            return Err(file.error(format!("{key} has {} at place {at}", scores[at])));
+        }
+    }
+    let ids: HashMap<&str, usize> = (tokens.iter().enumerate())
+        .map(|(id, token)| (*token, id))
+        .collect();
+    let mut merges: Vec<Merge> = Vec::new();
+    for (id, token) in tokens.iter().enumerate() {
+        if ids[token] != id {
+            continue;
+        }
+        if token.len() > LONGEST {
+            return Err(file.error(format!(
+                "token {id} of tokenizer.ggml.tokens has {} bytes: at most {LONGEST} are read",
+                token.len()
+            )));
+        }
+        let score = scores.as_ref().map_or(-(id as f64), |scores| scores[id]);
+        let length = token.chars().count();
+        let start = merges.len();
+        for (count, (at, _)) in token.char_indices().enumerate().skip(1) {
+            let (left, right) = token.split_at(at);
+            if ids.contains_key(left) && ids.contains_key(right) {
+                merges.push(Merge {
+                    left,
+                    right,
+                    score,
+                    lengths: (count, length - count),
+                });
+            }
+        }
+        merges[start..].sort_by_key(|merge| (ids[merge.left], ids[merge.right]));
+    }
+    merges.sort_by(|a, b| {
+        let scores = b.score.partial_cmp(&a.score);
+        let scores = scores.unwrap_or(std::cmp::Ordering::Equal);
+        scores.then(b.lengths.cmp(&a.lengths))
+    });
+    let pair = |merge: Merge| json!([merge.left, merge.right]);
+    Ok(merges.into_iter().map(pair).collect())
+}

@@ -1,0 +1,141 @@
+//! What a file says of rotary positions.
+
+use std::f64::consts::TAU;
+
+use serde_json::{Map, Value, json};
+
+use super::architecture::{Architecture, Changes};
+use super::config::Keys;
+use crate::error::Result;
+
+/// The base of the wavelengths where none is said, as in llama.cpp.
+const THETA: f64 = 10_000.0;
+
+/// The `rope_parameters` of a `config.json`, with what stands beside them.
+pub(super) fn parameters(keys: &Keys, of: &Architecture) -> Result<Value> {
+    let theta = keys.number("rope.freq_base")?.unwrap_or(THETA);
+    let head_dim = keys.head_dim()?;
+    let turned = keys.whole("rope.dimension_count")?.unwrap_or(head_dim);
+    if turned != head_dim && of.changes == Changes::Interleaved {
+        return Err(keys.file.error(format!(
+            "{}.rope.dimension_count = {turned}, and heads are {head_dim} wide: heads of which a part \
+             is turned are not supported for \"{}\"",
+            of.name, of.name
+        )));
+    }
+    let mut rope = Map::new();
+    rope.insert("rope_theta".into(), json!(theta));
+    if turned != head_dim && head_dim > 0 {
+        let share = turned as f64 / head_dim as f64;
+        rope.insert("partial_rotary_factor".into(), json!(share));
+    }
+    let mut beside = json!({});
+    let long = factors(keys, "rope_factors_long.weight")?;
+    let short = factors(keys, "rope_factors_short.weight")?;
+    if let Some(factors) = factors(keys, "rope_freqs.weight")? {
+        rope.extend(stretched(keys, theta, turned, factors)?);
+    } else if let (Some(long), Some(short)) = (long, short) {
+        let original = keys.size("rope.scaling.original_context_length")?;
+        beside = json!({"original_max_position_embeddings": original});
+        rope.insert("rope_type".into(), "longrope".into());
+        rope.insert("long_factor".into(), json!(long));
+        rope.insert("short_factor".into(), json!(short));
+        if let Some(factor) = keys.number("rope.scaling.attn_factor")? {
+            rope.insert("attention_factor".into(), json!(factor));
+        }
+    } else {
+        rope.extend(scaled(keys)?);
+    }
+    let mut rope = Value::Object(rope);
+    if of.name == "gemma3" {
+        let local = keys.number("rope.freq_base_swa")?.unwrap_or(THETA);
+        let local = json!({"rope_type": "default", "rope_theta": local});
+        rope = json!({"full_attention": rope, "sliding_attention": local});
+    }
+    beside["rope_parameters"] = rope;
+    Ok(beside)
+}
+
+/// `rope.scaling.*`.
+fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
+    let mut rope = Map::new();
+    let kind = keys.text("rope.scaling.type")?.unwrap_or("none");
+    let factor = keys.number("rope.scaling.factor")?;
+    match kind {
+        "none" | "longrope" => {
+            rope.insert("rope_type".into(), "default".into());
+        }
+        "linear" | "yarn" => {
+            rope.insert("rope_type".into(), kind.into());
+            rope.insert("factor".into(), json!(factor.unwrap_or(1.0)));
+            if let Some(original) = keys.whole("rope.scaling.original_context_length")? {
+                rope.insert("original_max_position_embeddings".into(), json!(original));
+            }
+        }
+        other => {
+            return Err(keys.file.error(format!(
+                "{}.rope.scaling.type = {other:?} is not supported; supported: \"none\", \"linear\", \
+                 \"yarn\", \"longrope\"",
+                keys.prefix
+            )));
+        }
+    }
+    Ok(rope)
+}
+
+/// A tensor of what frequencies are divided by.
+fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
+    if !keys.file.tensors.contains_key(tensor) {
+        return Ok(None);
+    }
+    let values = keys.file.values(tensor)?;
+    // As decimals: these are single numbers.
+    let decimal = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
+    let values: Vec<f64> = values.iter().map(decimal).collect();
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(Some(values)),
+        false => Err(keys
+            .file
+            .error(format!("tensor {tensor} holds what is no number"))),
+    }
+}
+
+/// `rope_freqs`: the factors of `llama3` in all published files, whose keys are not in the file; any
+/// others as they are.
+fn stretched(
+    keys: &Keys,
+    theta: f64,
+    turned: u64,
+    factors: Vec<f64>,
+) -> Result<Map<String, Value>> {
+    let factor = factors.iter().copied().fold(1.0, f64::max);
+    let (low, high, original) = (1.0, 4.0, 8192.0);
+    let is_llama3 = factors.iter().enumerate().all(|(index, &found)| {
+        let wave = TAU * theta.powf(2.0 * index as f64 / turned as f64);
+        let expected = if wave < original / high {
+            1.0
+        } else if wave > original / low {
+            factor
+        } else {
+            let smooth = (original / wave - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        };
+        (expected - found).abs() < 1e-5 * expected
+    });
+    let rope = if is_llama3 {
+        json!({
+            "rope_type": "llama3", "factor": factor, "low_freq_factor": low,
+            "high_freq_factor": high, "original_max_position_embeddings": original as u64,
+        })
+    } else {
+        json!({
+            "rope_type": "longrope", "short_factor": factors, "long_factor": factors,
+            "attention_factor": 1.0, "factor": 1.0,
+            "original_max_position_embeddings": keys.size("context_length")?,
+        })
+    };
+    match rope {
+        Value::Object(rope) => Ok(rope),
+        _ => unreachable!("it was made as an object"),
+    }
+}

@@ -1,0 +1,230 @@
+use std::fs;
+use std::path::PathBuf;
+
+use burn_peft::tensor_file::read_tensors;
+
+use super::*;
+
+fn fixture(name: &str) -> PathBuf {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/gguf");
+    PathBuf::from(folder).join(name)
+}
+
+#[test]
+fn blocks_have_the_bits_of_the_reference() {
+    let file = Gguf::open(fixture("blocks.gguf")).unwrap();
+    let expected = read_tensors(&fixture("blocks.safetensors")).unwrap();
+    assert_eq!(expected.len(), 16);
+    for (name, expected) in expected {
+        let info = &file.tensors[&name];
+        assert_eq!(info.shape, expected.shape().to_vec(), "{name}");
+        let mut found = vec![0.0; info.shape.iter().product()];
+        let blocks = file.file[info.start..info.end].chunks(info.of.bytes);
+        for (block, out) in blocks.zip(found.chunks_mut(info.of.values)) {
+            info.of.unpack.unwrap()(block, out);
+        }
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let expected = expected.try_to_vec::<f32>().unwrap();
+        assert_eq!(bits(&found), bits(&expected), "{name}");
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+fn head(tensors: u64, keys: u64) -> Vec<u8> {
+    let counts = [tensors.to_le_bytes(), keys.to_le_bytes()].concat();
+    [b"GGUF".to_vec(), 3u32.to_le_bytes().to_vec(), counts].concat()
+}
+
+fn key(name: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    [text(name), kind.to_le_bytes().to_vec(), value.to_vec()].concat()
+}
+
+fn tensor(name: &str, shape: &[u64], kind: u32, offset: u64) -> Vec<u8> {
+    let mut bytes = [text(name), (shape.len() as u32).to_le_bytes().to_vec()].concat();
+    bytes.extend(shape.iter().flat_map(|size| size.to_le_bytes()));
+    bytes.extend(kind.to_le_bytes());
+    bytes.extend(offset.to_le_bytes());
+    bytes
+}
+
+fn open(bytes: &[u8]) -> crate::Result<Gguf> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, bytes).unwrap();
+    Gguf::open(path)
+}
+
+/// Keys and what is said of tensors, with `data` bytes of them.
+fn file(keys: &[Vec<u8>], tensors: &[Vec<u8>], data: usize) -> Vec<u8> {
+    let mut bytes = head(tensors.len() as u64, keys.len() as u64);
+    bytes.extend(keys.concat());
+    bytes.extend(tensors.concat());
+    bytes.resize(bytes.len().next_multiple_of(32) + data, 0);
+    bytes
+}
+
+#[test]
+fn a_file_that_lies_is_refused_with_the_place() {
+    let huge = u64::MAX.to_le_bytes();
+    let list = |kind: u32, count: u64| [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
+    let two = |a, b| file(&[], &[a, b], 64);
+    let one = |tensor| file(&[], &[tensor], 64);
+    let keys = |value: Vec<u8>| file(&[value], &[], 0);
+    let cases = [
+        (
+            vec![],
+            "the first word at byte 0 would take 4 bytes, and the file has 0 more",
+        ),
+        (
+            b"GGML\x01\0\0\0".to_vec(),
+            "begins with \"GGML\", not \"GGUF\"",
+        ),
+        (
+            b"version https://git-lfs.github.com".to_vec(),
+            "git lfs pull",
+        ),
+        (b"GGUF\x01\0\0\0".to_vec(), "version = 1 at byte 4"),
+        (b"GGUF\0\0\0\x03".to_vec(), "only little-endian"),
+        (
+            head(0, 1 << 60),
+            "the number of keys = 1152921504606846976 at byte 16",
+        ),
+        (
+            head(u64::MAX, 0),
+            "the number of tensors = 18446744073709551615 at byte 8",
+        ),
+        (
+            [head(0, 1), huge.to_vec(), vec![0; 9]].concat(),
+            "the name of a key at byte 32 would take 18446744073709551615 bytes",
+        ),
+        (
+            keys(key("a.b", 8, &(1u64 << 63).to_le_bytes())),
+            "a.b at byte 47 would take 9223372036854775808 bytes",
+        ),
+        (keys(key("a", 13, &[0; 8])), "a at byte 37 is of kind 13"),
+        (
+            keys(key("a", 9, &list(8, 1 << 61))),
+            "the length of a = 2305843009213693952 at byte 41",
+        ),
+        (
+            keys(key("a", 9, &list(10, 1 << 62))),
+            "the length of a = 4611686018427387904",
+        ),
+        (
+            keys(key("a", 9, &list(9, 1))),
+            "a at byte 41 is a list of lists",
+        ),
+        (
+            keys(key("a", 9, &[&list(8, 2)[..], &text("x"), &huge].concat())),
+            "a at byte 66 would take 18446744073709551615 bytes, and the file has 30 more: it is truncated or broken; it is item 1 of a list",
+        ),
+        (
+            keys(key(
+                "a",
+                8,
+                &[&2u64.to_le_bytes()[..], &[0xff, 0xfe]].concat(),
+            )),
+            "a at byte 45 is not UTF-8 (at byte 45)",
+        ),
+        (
+            file(&[key("a", 4, &[0; 4]), key("a", 4, &[0; 4])], &[], 0),
+            "has the key a a second time at byte 41",
+        ),
+        (
+            keys(key("general.alignment", 4, &[0; 4])),
+            "general.alignment at byte 53 is the whole number 0: expected a power of two",
+        ),
+        (
+            keys(key("general.alignment", 8, &text("x"))),
+            "is the text \"x\": expected a power of two",
+        ),
+        (
+            one(tensor("w", &[], 0, 0)),
+            "tensor w at byte 33: 0 dimensions",
+        ),
+        (
+            one(tensor("w", &[1; 5], 0, 0)),
+            "5 dimensions, and there are 1 to 4",
+        ),
+        (
+            one(tensor("w", &[1], 77, 0)),
+            "type 77 is not known; read are F32, F16, BF16, Q8_0",
+        ),
+        (
+            one(tensor("w", &[33], 2, 0)),
+            "shape [33] does not fit Q4_0, whose blocks have 32 values",
+        ),
+        (
+            one(tensor("w", &[1 << 32, 1 << 32], 0, 0)),
+            "shape [4294967296, 4294967296] does not fit",
+        ),
+        (
+            one(tensor("w", &[16], 0, 33)),
+            "offset 33 is no multiple of the alignment, 32",
+        ),
+        (
+            one(tensor("w", &[16], 0, 32)),
+            "tensor w has the offset 32 and 64 bytes behind byte 64, and the file has 128 bytes",
+        ),
+        (
+            one(tensor("w", &[16], 0, u64::MAX - 31)),
+            "it is truncated or broken",
+        ),
+        (
+            two(tensor("w", &[16], 0, 0), tensor("v", &[8], 0, 32)),
+            "tensor v has the offset 32, where w still is (to 64)",
+        ),
+        (
+            two(tensor("w", &[8], 0, 0), tensor("w", &[8], 0, 32)),
+            "has the tensor w twice",
+        ),
+    ];
+    for (bytes, message) in cases {
+        let error = open(&bytes).unwrap_err().to_string();
+        assert!(error.contains(message), "{message}: {error}");
+        assert!(error.contains("model.gguf"), "{error}");
+    }
+}
+
+#[test]
+fn a_value_of_another_kind_is_named() {
+    let keys = [
+        key("a", 8, &text("yes")),
+        key("b", 5, &(-1i32).to_le_bytes()),
+        key("c", 6, &1e-5f32.to_le_bytes()),
+        key("d", 7, &[1]),
+        key(
+            "e",
+            9,
+            &[&8u32.to_le_bytes()[..], &1u64.to_le_bytes(), &text("x")].concat(),
+        ),
+        key(
+            "f",
+            9,
+            &[&1u32.to_le_bytes()[..], &2u64.to_le_bytes(), &[1, 255]].concat(),
+        ),
+    ];
+    let file = open(&file(&keys, &[], 0)).unwrap();
+    assert_eq!(file.text("a").unwrap(), Some("yes"));
+    assert_eq!(file.number("c").unwrap(), Some(1e-5));
+    assert_eq!(file.flag("d").unwrap(), Some(true));
+    assert_eq!(file.texts("e").unwrap(), Some(vec!["x"]));
+    assert_eq!(file.numbers("f").unwrap(), Some(vec![1.0, -1.0]));
+    assert_eq!(file.whole("z").unwrap(), None);
+    let message = |result: crate::Result<Option<u64>>| result.unwrap_err().to_string();
+    let error = message(file.whole("a"));
+    assert!(
+        error.contains("a at byte 37 is the text \"yes\": expected a whole number"),
+        "{error}"
+    );
+    let error = message(file.whole("b"));
+    assert!(error.contains("is the whole number -1"), "{error}");
+    let error = file.texts("f").unwrap_err().to_string();
+    assert!(
+        error.contains("is a list of 2: expected a list of texts"),
+        "{error}"
+    );
+}

@@ -1,0 +1,281 @@
+//! A file's tensors under transformers' names and as it holds them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::FloatDType;
+
+use super::Gguf;
+use super::architecture::{Architecture, Changes};
+use super::config::Keys;
+use super::file::TensorInfo;
+use super::types::GgmlType;
+use crate::error::Result;
+use crate::weights::{Weights, WeightsError};
+
+/// The weights of a GGUF file.
+#[derive(Debug)]
+pub(crate) struct GgufWeights {
+    file: Arc<Gguf>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Its name in the file.
+    name: String,
+    shape: Vec<usize>,
+    change: Change,
+}
+
+/// What makes a tensor of the one in the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Change {
+    Nothing,
+    MinusOne,
+    Turned,
+    /// The halves of each head were woven into each other.
+    Woven {
+        heads: usize,
+    },
+    /// Query, key and value of all heads were put apart.
+    Apart {
+        heads: usize,
+    },
+}
+
+impl Change {
+    fn of(changes: Changes, name: &str, dimensions: usize, (heads, of_keys): (u64, u64)) -> Self {
+        let part = |part: &str| name.split('.').any(|found| found == part);
+        let heads = heads as usize;
+        match changes {
+            Changes::Interleaved if part("attn_q") => Self::Woven { heads },
+            Changes::Interleaved if part("attn_k") => Self::Woven {
+                heads: of_keys as usize,
+            },
+            Changes::NormsAroundOne if name.ends_with("norm.weight") => Self::MinusOne,
+            Changes::Turned if dimensions == 2 && name.starts_with("blk.") => Self::Turned,
+            Changes::FusedByHead if part("attn_qkv") => Self::Apart { heads },
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Where the file has a row of `rows`.
+    fn row(self, row: usize, rows: usize) -> usize {
+        match self {
+            Self::Woven { heads } => {
+                let width = rows / heads;
+                let (head, place) = (row / width, row % width);
+                let (half, place) = (place / (width / 2), place % (width / 2));
+                head * width + 2 * place + half
+            }
+            Self::Apart { heads } => {
+                let width = rows / heads / 3;
+                let (head, place) = (row / (3 * width), row % (3 * width));
+                let (part, place) = (place / width, place % width);
+                part * heads * width + head * width + place
+            }
+            _ => row,
+        }
+    }
+
+    /// What the number of rows has to be a multiple of.
+    fn multiple(self) -> usize {
+        match self {
+            Self::Woven { heads } => 2 * heads,
+            Self::Apart { heads } => 3 * heads,
+            _ => 1,
+        }
+    }
+}
+
+impl GgufWeights {
+    /// The weights of a file of this architecture.
+    pub(super) fn new(file: Arc<Gguf>, of: &'static Architecture) -> Result<Self> {
+        let keys = Keys {
+            file: &file,
+            prefix: of.name,
+        };
+        let heads = keys.heads()?;
+        let mut tensors = BTreeMap::new();
+        for (name, info) in &file.tensors {
+            // The configuration has them.
+            if name.starts_with("rope_f") {
+                continue;
+            }
+            let change = Change::of(of.changes, name, info.shape.len(), heads);
+            let multiple = change.multiple();
+            if multiple == 0 || !info.shape[0].is_multiple_of(multiple) {
+                return Err(file.error(format!(
+                    "tensor {name} is {:?}: its rows are no multiple of {multiple}, which {}'s heads \
+                     ask for",
+                    info.shape, of.name
+                )));
+            }
+            let mut shape = info.shape.clone();
+            if change == Change::Turned {
+                shape.reverse();
+            }
+            let entry = Entry {
+                name: name.clone(),
+                shape,
+                change,
+            };
+            tensors.insert(of.rename(name), entry);
+        }
+        Ok(Self { file, tensors })
+    }
+
+    fn entry(&self, name: &str) -> Result<(&Entry, &TensorInfo)> {
+        let missing = || WeightsError::NoTensor {
+            files: self.file.path().display().to_string(),
+            name: name.to_string(),
+        };
+        let entry = self.tensors.get(name).ok_or_else(missing)?;
+        Ok((entry, &self.file.tensors[&entry.name]))
+    }
+}
+
+impl Gguf {
+    /// A tensor's bytes.
+    fn bytes(&self, info: &TensorInfo) -> &[u8] {
+        &self.file[info.start..info.end]
+    }
+
+    /// What makes values of a tensor's blocks.
+    fn unpack(&self, name: &str) -> Result<fn(&[u8], &mut [f32])> {
+        let of = self.tensors[name].of;
+        of.unpack.ok_or_else(|| {
+            self.error(format!(
+                "tensor {name} is {}, which is not read; read are {}",
+                of.name,
+                GgmlType::readable()
+            ))
+        })
+    }
+
+    /// All values of a small tensor that is there.
+    pub(super) fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let (info, unpack) = (&self.tensors[name], self.unpack(name)?);
+        let mut values = Vec::with_capacity(info.shape.iter().product());
+        add(self.bytes(info), info.of, unpack, &mut values);
+        Ok(values)
+    }
+}
+
+/// Adds the values of whole blocks.
+fn add(bytes: &[u8], of: &GgmlType, unpack: fn(&[u8], &mut [f32]), values: &mut Vec<f32>) {
+    let start = values.len();
+    values.resize(start + bytes.len() / of.bytes * of.values, 0.0);
+    let blocks = bytes.chunks_exact(of.bytes);
+    for (block, out) in blocks.zip(values[start..].chunks_exact_mut(of.values)) {
+        unpack(block, out);
+    }
+}
+
+impl Weights for GgufWeights {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.tensors.keys().map(String::as_str))
+    }
+
+    fn dtype(&self) -> FloatDType {
+        // What is quantised is no type of weights that are written: it becomes 32 bits.
+        let mut bytes = [FloatDType::F16, FloatDType::BF16, FloatDType::F32].map(|of| (of, 0));
+        for info in self.file.tensors.values() {
+            let [f16, bf16, f32] = &mut bytes;
+            let (_, of_type) = match info.of.name {
+                "F16" => f16,
+                "BF16" => bf16,
+                _ => f32,
+            };
+            *of_type += info.end - info.start;
+        }
+        let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
+        most.map_or(FloatDType::F32, |(dtype, _)| dtype)
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.tensors.get(name)?.shape)
+    }
+
+    fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
+        self.check(name)?;
+        let (entry, info) = self.entry(name)?;
+        let (unpack, bytes) = (self.file.unpack(&entry.name)?, self.file.bytes(info));
+        let piece = piece.max(1);
+        let row = match info.shape.as_slice() {
+            [] | [_] => 1,
+            [_, rest @ ..] => rest.iter().product(),
+        };
+        let mut values = Vec::new();
+        let mut out = |values: &mut Vec<f32>, is_end: bool| {
+            while values.len() >= piece {
+                visit(&values[..piece]);
+                values.drain(..piece);
+            }
+            if is_end && !values.is_empty() {
+                visit(values);
+            }
+        };
+        match entry.change {
+            Change::Nothing | Change::MinusOne => {
+                // As many blocks as fill a piece, mostly to the last value.
+                let step = piece.div_ceil(info.of.values) * info.of.bytes;
+                for from in (0..bytes.len()).step_by(step) {
+                    let to = bytes.len().min(from + step);
+                    let start = values.len();
+                    add(&bytes[from..to], info.of, unpack, &mut values);
+                    if entry.change == Change::MinusOne {
+                        values[start..].iter_mut().for_each(|value| *value -= 1.0);
+                    }
+                    out(&mut values, false);
+                    self.file.file.forget(info.start + from, info.start + to);
+                }
+            }
+            Change::Turned => {
+                let all = self.file.values(&entry.name)?;
+                for column in 0..row {
+                    values.extend(all.iter().skip(column).step_by(row));
+                    out(&mut values, false);
+                }
+            }
+            Change::Woven { .. } | Change::Apart { .. } => {
+                let (rows, size) = (info.shape[0], row / info.of.values * info.of.bytes);
+                for place in 0..rows {
+                    let from = size * entry.change.row(place, rows);
+                    add(&bytes[from..from + size], info.of, unpack, &mut values);
+                    out(&mut values, false);
+                }
+            }
+        }
+        out(&mut values, true);
+        self.file.file.forget(info.start, info.end);
+        Ok(())
+    }
+
+    fn are_equal(&self, a: &str, b: &str) -> Result<bool> {
+        if self.check(a)? != self.check(b)? {
+            return Ok(false);
+        }
+        let bytes = |name: &str| -> Result<_> {
+            let (entry, info) = self.entry(name)?;
+            Ok((info.of.name, entry.change, self.file.bytes(info)))
+        };
+        Ok(bytes(a)? == bytes(b)? || self.tensor(a)? == self.tensor(b)?)
+    }
+
+    fn check(&self, name: &str) -> Result<&[usize]> {
+        let (entry, info) = self.entry(name)?;
+        self.file.unpack(&entry.name)?;
+        let rows_are_blocks = info.shape.len() > 1 || info.of.values == 1;
+        match entry.change {
+            Change::Woven { .. } | Change::Apart { .. } if !rows_are_blocks => {
+                let (name, of) = (&entry.name, info.of.name);
+                Err(self.file.error(format!(
+                    "tensor {name} is {of}, and rows of one value are none of its blocks"
+                )))
+            }
+            _ => Ok(&entry.shape),
+        }
+    }
+}

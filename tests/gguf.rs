@@ -1,0 +1,252 @@
+//! Models in GGUF files, beside the folders they were made of (`fixtures/gguf`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft_data::Tokenizer;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::{self, Weights};
+use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
+use serde_json::Value;
+
+use crate::common::{Lab, device};
+use crate::conformance::fixtures;
+
+fn models() -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(fixtures().join("gguf/models")).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    files.into_iter().map(|path| (name(&path), path)).collect()
+}
+
+/// The folder that a file was made of.
+fn folder(name: &str) -> PathBuf {
+    match name {
+        "gpt2" => fixtures().join("conformance/base-gpt2"),
+        family => fixtures().join("families/base").join(family),
+    }
+}
+
+/// The same with what llama.cpp's files have no key for as llama.cpp takes it.
+fn as_in_llama_cpp(name: &str, into: &Path) {
+    for entry in fs::read_dir(folder(name)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, into.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = into.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    if name.starts_with("gemma") {
+        config["query_pre_attn_scalar"] = config["head_dim"].clone();
+    }
+    if name == "smollm3" {
+        config["no_rope_layer_interval"] = 4.into();
+        config["no_rope_layers"] = Value::Null;
+    }
+    fs::write(path, config.to_string()).unwrap();
+}
+
+fn bits(weights: &dyn Weights, name: &str) -> Vec<u32> {
+    let values: Vec<f32> = weights.tensor(name).unwrap().try_to_vec().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn weights_are_the_folders() {
+    let all = models();
+    assert_eq!(all.len(), 17);
+    for (name, path) in all {
+        let found = weights::open(&ModelFiles::gguf(path).unwrap()).unwrap();
+        let expected = weights::open(&ModelFiles::folder(folder(&name))).unwrap();
+        let mut names: Vec<&str> = expected.names().collect();
+        // That file has one block, rounded to 16 bits.
+        names.retain(|weight| name != "gpt2" || !weight.contains(".h.1."));
+        assert_eq!(found.names().collect::<Vec<_>>(), names, "{name}");
+        for weight in names {
+            let mut expected = bits(expected.as_ref(), weight);
+            if name == "gpt2" {
+                let round = |bits: u32| half::bf16::from_f32(f32::from_bits(bits)).to_f32();
+                expected = expected.into_iter().map(|b| round(b).to_bits()).collect();
+            }
+            assert_eq!(bits(found.as_ref(), weight), expected, "{name}: {weight}");
+            let shape = found.shape(weight).unwrap();
+            if shape.len() == 2 {
+                let whole = found.tensor(weight).unwrap();
+                let turned = burn_peft::tensor_file::transpose(whole);
+                assert_eq!(
+                    found.transposed(weight).unwrap(),
+                    turned,
+                    "{name}: {weight}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_are_the_folders() {
+    for (name, path) in models() {
+        let ids: Vec<i64> = (0..24).map(|at| 3 + (at * 29 + 7) % 90).collect();
+        let logits = |files: &ModelFiles| -> Vec<f32> {
+            let model = AutoModel::from_files(files, &device());
+            let model = model.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let ids = TensorData::new(ids.clone(), [2, 12]);
+            let ids = Tensor::<2, Int>::from_data(ids, &device());
+            let logits = model.forward(ModelInput::new(ids)).into_data();
+            logits.try_to_vec().unwrap()
+        };
+        if name == "gpt2" {
+            // Its folder has more: it is there, and that is all.
+            assert_eq!(logits(&ModelFiles::gguf(path).unwrap()).len(), 24 * 199);
+            continue;
+        }
+        let found = logits(&ModelFiles::gguf(path).unwrap());
+        let made_of = tempfile::tempdir().unwrap();
+        as_in_llama_cpp(&name, made_of.path());
+        let expected = logits(&ModelFiles::folder(made_of.path()));
+        let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f32::max);
+        assert!(off < 1e-5, "{name}: {off}");
+    }
+}
+
+/// What `tokenizer_files.py` has written.
+fn tokenized() -> (Vec<String>, Value) {
+    let text = fs::read_to_string(fixtures().join("gguf/tokenizers.json")).unwrap();
+    let mut said: Value = serde_json::from_str(&text).unwrap();
+    let texts = serde_json::from_value(said["texts"].take()).unwrap();
+    (texts, said["ids"].take())
+}
+
+/// Texts in ten scripts, code and emoji.
+pub fn texts(count: usize) -> Vec<String> {
+    let (texts, _) = tokenized();
+    let text = |at: usize| texts[at % texts.len()].as_str();
+    (0..count)
+        .map(|at| [text(at), text(7 * at + 3)].concat())
+        .collect()
+}
+
+#[test]
+fn tokens_are_transformers() {
+    let (texts, ids) = tokenized();
+    for (name, ids) in ids.as_object().unwrap() {
+        let path = fixtures().join(format!("gguf/tokenizers/{name}.gguf"));
+        let files = ModelFiles::gguf(path).unwrap();
+        let tokenizer = Tokenizer::load(files.path()).unwrap();
+        for (text, ids) in texts.iter().zip(ids.as_array().unwrap()) {
+            let ids: Vec<u32> = serde_json::from_value(ids.clone()).unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn commands_take_a_file_as_a_model() {
+    let lab = Lab::new();
+    let file = fixtures().join("gguf/models/llama_tied.gguf");
+    lab.write("model.gguf", fs::read(file).unwrap());
+    let greedy = ["--max-new-tokens", "8", "--temperature", "0"];
+    let answer = lab.ok(&[
+        &["generate", "--model", "model.gguf", "--prompt", "abc"],
+        &greedy[..],
+    ]
+    .concat());
+    lab.ok(&["inspect", "--model", "model.gguf"]);
+    lab.write("rows.jsonl", "{\"text\": \"abcabc\"}\n".repeat(8));
+    lab.write("gguf.toml", TRAIN);
+    lab.ok(&["train", "gguf.toml"]);
+    // Merged, it is a folder of transformers'.
+    lab.ok(&[
+        "merge",
+        "--model",
+        "model.gguf",
+        "--adapter",
+        "out",
+        "--output",
+        "merged",
+    ]);
+    let tuned = lab.ok(&[
+        &[
+            "generate",
+            "--model",
+            "model.gguf",
+            "--adapter",
+            "out",
+            "--prompt",
+            "abc",
+        ],
+        &greedy[..],
+    ]
+    .concat());
+    let merged = lab.ok(&[
+        &["generate", "--model", "merged", "--prompt", "abc"],
+        &greedy[..],
+    ]
+    .concat());
+    assert_eq!(merged.out, tuned.out);
+    assert_ne!(answer.out, tuned.out);
+}
+
+const TRAIN: &str = r#"
+model = "model.gguf"
+
+[data]
+train = "rows.jsonl"
+
+[peft]
+peft_type = "LORA"
+r = 4
+
+[training]
+output_dir = "out"
+max_steps = 12
+per_device_train_batch_size = 4
+learning_rate = 5e-2
+"#;
+
+#[test]
+fn a_file_that_is_no_model_here_is_refused() {
+    let lab = Lab::new();
+    lab.write("model.gguf", "x");
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["model.gguf", "first word"],
+    );
+    let whole = fs::read(fixtures().join("gguf/models/llama_tied.gguf")).unwrap();
+    lab.write("model.gguf", &whole[..whole.len() - 64]);
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["model.gguf", "truncated"],
+    );
+    let with = |from: &str, to: &str| {
+        let mut bytes = whole.clone();
+        let at = bytes
+            .windows(from.len())
+            .position(|part| part == from.as_bytes())
+            .unwrap();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        lab.write("model.gguf", &bytes);
+    };
+    with("llama.block_count", "llama.block_kount");
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["has no key llama.block_count"],
+    );
+    with("general.architecture", "general.architectura");
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["has no key general.architecture"],
+    );
+    with("blk.1.ffn_up.weight", "blk.1.ffn_vp.weight");
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["model.layers.1.mlp.up_proj.weight"],
+    );
+    with("tokenizer.ggml.merges", "tokenizer.ggml.mergez");
+    lab.fails(
+        &["inspect", "--model", "model.gguf"],
+        &["has no key tokenizer.ggml.merges"],
+    );
+}
