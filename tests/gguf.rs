@@ -185,8 +185,8 @@ fn commands_take_a_file_as_a_model() {
         &greedy[..],
     ]
     .concat());
-    assert_eq!(merged.out, tuned.out);
-    assert_ne!(answer.out, tuned.out);
+    assert_eq!(merged, tuned);
+    assert_ne!(answer, tuned);
 }
 
 const TRAIN: &str = r#"

@@ -9,9 +9,9 @@ use burn_peft_train::BitsAndBytesConfig;
 /// The options that choose a model.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
     /// organisation/name, with @revision where wanted)
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|FILE|ID")]
     pub model: String,
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
     #[arg(long, value_name = "DIR")]
@@ -21,9 +21,9 @@ pub struct ModelArgs {
 /// The options that choose a model with any number of adapters.
 #[derive(clap::Args)]
 pub struct ModelsArgs {
-    /// The model: a folder with config.json and model.safetensors, or a Hub id (gpt2,
+    /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
     /// organisation/name, with @revision where wanted)
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|FILE|ID")]
     pub model: String,
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
     /// compared

@@ -102,7 +102,7 @@ pub(super) fn tokenizer(file: &Gguf, architecture: &str) -> Result<Option<Files>
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added(file, &tokens)?,
+        "added_tokens": added(file, &tokens, architecture)?,
         "normalizer": kind.normalizer,
         "pre_tokenizer": kind.pre_tokenizer,
         "post_processor": around(bos.filter(|_| adds_bos), eos.filter(|_| adds_eos)),
@@ -138,11 +138,9 @@ fn byte_level(file: &Gguf, tokens: &[&str], split: Split) -> Result<Kind> {
 fn sentence_pieces(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Kind> {
     let is_gemma = architecture.starts_with("gemma");
     let spelled: Vec<String> = (tokens.iter())
-        .map(|token| {
-            match is_gemma && token.starts_with(' ') && token.trim_matches(' ').is_empty() {
-                true => "▁".repeat(token.len()),
-                false => (*token).to_string(),
-            }
+        .map(|token| match is_run(token, architecture) {
+            true => "▁".repeat(token.len()),
+            false => (*token).to_string(),
         })
         .collect();
     let spelled: Vec<&str> = spelled.iter().map(String::as_str).collect();
@@ -225,8 +223,15 @@ fn pairs(file: &Gguf, merges: Vec<&str>) -> Result<Vec<Value>> {
     merges.into_iter().enumerate().map(pair).collect()
 }
 
+/// Whether a token is one of Gemma's runs of spaces, which stand in files as spaces and in texts as
+/// SentencePiece's sign for them.
+fn is_run(token: &str, architecture: &str) -> bool {
+    let is_gemma = architecture.starts_with("gemma");
+    is_gemma && token.starts_with(' ') && token.trim_matches(' ').is_empty()
+}
+
 /// The tokens that stay whole in a text.
-fn added(file: &Gguf, tokens: &[&str]) -> Result<Vec<Value>> {
+fn added(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Vec<Value>> {
     let Some(types) = file.numbers(TYPES)? else {
         return Ok(Vec::new());
     };
@@ -238,8 +243,11 @@ fn added(file: &Gguf, tokens: &[&str]) -> Result<Vec<Value>> {
         )));
     }
     let all = tokens.iter().zip(types).enumerate();
-    let whole =
-        all.filter(|(_, (token, of))| (*of == CONTROL || *of == USER_DEFINED) && !token.is_empty());
+    let stays = |token: &str, of: f64| {
+        let stays = of == CONTROL || of == USER_DEFINED;
+        stays && !token.is_empty() && !is_run(token, architecture)
+    };
+    let whole = all.filter(|(_, (token, of))| stays(token, *of));
     let entry = |(id, (token, of)): (usize, (&&str, f64))| {
         json!({
             "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
