@@ -87,7 +87,8 @@ impl HubOptions {
     }
 
     /// Finds a model's files. `model` is a folder, a GGUF file, or a Hub id (`gpt2`,
-    /// `organisation/name`) with an optional `@revision`. All of `required` must be there; `optional` ones are fetched
+    /// `organisation/name`) with an optional `@revision`, or with a GGUF file of it behind `:`
+    /// (`organisation/name:model.gguf`). All of `required` must be there; `optional` ones are fetched
     /// where they exist, the rest on demand.
     ///
     /// # Errors
@@ -109,6 +110,12 @@ impl HubOptions {
             let reason =
                 "is a file; a model is a folder (with config.json), a GGUF file or a Hub id";
             return Err(ModelError::file(path, reason));
+        }
+        if let Some((id, file)) = model.rsplit_once(':')
+            && file.ends_with(".gguf")
+            && let Some((id, revision)) = parse_id(id)
+        {
+            return Hub::new(self, id, revision)?.gguf(file);
         }
         let Some((id, revision)) = parse_id(model) else {
             return Err(no_folder(path));
@@ -290,6 +297,15 @@ impl Hub {
             }
         }
         Err(self.changed())
+    }
+
+    /// What a GGUF file stands for, with the others that it is split into.
+    fn gguf(self, file: &str) -> Result<ModelFiles> {
+        let first = self.fetch(file)?.ok_or_else(|| self.missing(file))?;
+        for part in crate::gguf::parts(file).into_iter().flatten().skip(1) {
+            self.fetch(&part)?.ok_or_else(|| self.missing(&part))?;
+        }
+        ModelFiles::gguf(first)
     }
 
     /// A file from the cache or the server, `None` where there is none.

@@ -20,14 +20,15 @@ const LEAST_KEY: u64 = 8 + 4 + 1;
 /// The least bytes of what is said of a tensor: its name's length, dimensions, type and offset.
 const LEAST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
 
-/// A GGUF file, version 2 or 3, mapped into memory. All that it says of itself is checked against
-/// its length when it is opened; no tensor is read yet.
+/// A GGUF file, version 2 or 3, or several that are one model, mapped into memory. All that a file
+/// says of itself is checked against its length when it is opened; no tensor is read yet.
 #[derive(Debug)]
 pub struct Gguf {
-    pub(super) file: Mapped,
+    /// The first has the keys.
+    files: Vec<Mapped>,
     /// The kind of each key's value, and where it is.
-    keys: BTreeMap<String, (u32, usize)>,
-    pub(super) tensors: BTreeMap<String, TensorInfo>,
+    keys: Keys,
+    pub(super) tensors: Tensors,
 }
 
 /// Where a tensor is, and what it is.
@@ -36,31 +37,78 @@ pub(super) struct TensorInfo {
     /// As everywhere else, the slowest dimension first: the file has it last.
     pub shape: Vec<usize>,
     pub of: &'static GgmlType,
+    /// Which of the files it is in.
+    file: usize,
     /// Its bytes in the file.
     pub start: usize,
     pub end: usize,
 }
 
 impl Gguf {
-    /// Opens a file and checks it.
+    /// Opens a file and checks it; and those that belong to it, if it is the first of several
+    /// (`NAME-00001-of-00003.gguf`).
     ///
     /// # Errors
     /// A file that is no GGUF, is truncated or says what cannot be: the key or tensor, the value
-    /// and the byte.
+    /// and the byte. Another of several than the first.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let file = Mapped::open(path.as_ref())?;
-        let parsed = parse(&file);
-        let (keys, tensors) = parsed.map_err(|reason| ModelError::file(path.as_ref(), reason))?;
-        Ok(Self {
-            file,
-            keys,
-            tensors,
-        })
+        let path = path.as_ref();
+        let mut opened = Self {
+            files: Vec::new(),
+            keys: Keys::new(),
+            tensors: Tensors::new(),
+        };
+        opened.keys = opened.add(path)?;
+        let count = opened.whole("split.count")?.unwrap_or(1);
+        if count <= 1 {
+            return Ok(opened);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let names = parts(&name).filter(|names| names.len() as u64 == count);
+        let names = names.filter(|names| names[0] == name).ok_or_else(|| {
+            opened.error(format!(
+                "split.count = {count}: the model is in so many files; give the first of them, \
+                 named NAME-00001-of-{count:05}.gguf, with the others beside it"
+            ))
+        })?;
+        for name in &names[1..] {
+            opened.add(&path.with_file_name(name))?;
+        }
+        Ok(opened)
     }
 
-    /// The file.
+    /// Opens a file and adds its tensors; its keys are returned.
+    fn add(&mut self, path: &Path) -> Result<Keys> {
+        let file = Mapped::open(path)?;
+        let bad = |reason: String| ModelError::file(path, reason);
+        let (keys, tensors) = parse(&file).map_err(bad)?;
+        for (name, mut info) in tensors {
+            info.file = self.files.len();
+            if self.tensors.contains_key(&name) {
+                let first = self.path().display();
+                return Err(bad(format!(
+                    "has the tensor {name}, which is in {first} too"
+                )));
+            }
+            self.tensors.insert(name, info);
+        }
+        self.files.push(file);
+        Ok(keys)
+    }
+
+    /// The file, the first of several.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.files[0].path()
+    }
+
+    /// A tensor's bytes.
+    pub(super) fn bytes(&self, info: &TensorInfo) -> &[u8] {
+        &self.files[info.file][info.start..info.end]
+    }
+
+    /// Gives the memory of some of a tensor's bytes back, which were copied.
+    pub(super) fn forget(&self, info: &TensorInfo, from: usize, to: usize) {
+        self.files[info.file].forget(info.start + from, info.start + to);
     }
 
     /// An error about this file.
@@ -70,7 +118,7 @@ impl Gguf {
 
     fn value(&self, key: &str) -> Option<Value<'_>> {
         let &(kind, at) = self.keys.get(key)?;
-        let mut cursor = Cursor::new(&self.file[at..]);
+        let mut cursor = Cursor::new(&self.files[0][at..]);
         Some(Value::read(&mut cursor, kind, key).expect("it was read before"))
     }
 
@@ -153,6 +201,23 @@ impl Gguf {
             _ => None,
         })
     }
+}
+
+/// The most files that a model is in.
+const PARTS: usize = 10_000;
+
+/// The names of the files that are one model, by that of one of them.
+pub(crate) fn parts(name: &str) -> Option<Vec<String>> {
+    let stem = name.strip_suffix(".gguf")?;
+    let (start, count) = stem.rsplit_once("-of-")?;
+    let (start, number) = start.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let count: usize = count
+        .parse()
+        .ok()
+        .filter(|_| digits(count) && digits(number))?;
+    let part = |number| format!("{start}-{number:05}-of-{count:05}.gguf");
+    (count <= PARTS).then(|| (1..=count).map(part).collect())
 }
 
 type Keys = BTreeMap<String, (u32, usize)>;
@@ -277,6 +342,7 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
     let info = TensorInfo {
         shape: shape.into_iter().map(|size| size as usize).collect(),
         of,
+        file: 0,
         start: 0,
         end: 0,
     };

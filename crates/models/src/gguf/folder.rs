@@ -36,12 +36,6 @@ impl Translated {
             let all = Architecture::all();
             file.error(format!("{key} = {name:?} is not read; read are {all}"))
         })?;
-        if let Some(count) = file.whole("split.count")?.filter(|&count| count > 1) {
-            return Err(file.error(format!(
-                "split.count = {count}: a model in several files is not read; put them together with \
-                 llama.cpp's `llama-gguf-split --merge`"
-            )));
-        }
         let mut written = vec![
             ("config.json", Value::Object(config(&file, architecture)?)),
             ("generation_config.json", generation_config(&file)?),

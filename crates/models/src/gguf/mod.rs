@@ -21,4 +21,5 @@ mod value;
 mod weights;
 
 pub use file::Gguf;
+pub(crate) use file::parts;
 pub(crate) use folder::Translated;

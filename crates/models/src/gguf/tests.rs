@@ -19,7 +19,7 @@ fn blocks_have_the_bits_of_the_reference() {
         let info = &file.tensors[&name];
         assert_eq!(info.shape, expected.shape().to_vec(), "{name}");
         let mut found = vec![0.0; info.shape.iter().product()];
-        let blocks = file.file[info.start..info.end].chunks(info.of.bytes);
+        let blocks = file.bytes(info).chunks(info.of.bytes);
         for (block, out) in blocks.zip(found.chunks_mut(info.of.values)) {
             info.of.unpack.unwrap()(block, out);
         }
@@ -227,4 +227,31 @@ fn a_value_of_another_kind_is_named() {
         error.contains("is a list of 2: expected a list of texts"),
         "{error}"
     );
+}
+
+#[test]
+fn a_model_in_several_files_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let write = |name: &str, tensor_name: &str, value: f32| {
+        let keys = [key("split.count", 2, &2u16.to_le_bytes())];
+        let mut bytes = file(&keys, &[tensor(tensor_name, &[8], 0, 0)], 32);
+        let at = bytes.len() - 32;
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        fs::write(path(name), bytes).unwrap();
+    };
+    write("m-00001-of-00002.gguf", "a", 1.0);
+    let message = |name: &str| Gguf::open(path(name)).unwrap_err().to_string();
+    let error = message("m-00001-of-00002.gguf");
+    assert!(error.contains("m-00002-of-00002.gguf"), "{error}");
+    write("m-00002-of-00002.gguf", "b", 2.0);
+    let opened = Gguf::open(path("m-00001-of-00002.gguf")).unwrap();
+    let first = |name: &str| opened.values(name).unwrap()[0];
+    assert_eq!((first("a"), first("b")), (1.0, 2.0));
+    let error = message("m-00002-of-00002.gguf");
+    assert!(error.contains("split.count = 2"), "{error}");
+    assert!(error.contains("give the first"), "{error}");
+    write("m-00002-of-00002.gguf", "a", 2.0);
+    let error = message("m-00001-of-00002.gguf");
+    assert!(error.contains("has the tensor a, which is in"), "{error}");
 }

@@ -82,8 +82,8 @@ impl Change {
     /// What the number of rows has to be a multiple of.
     fn multiple(self) -> usize {
         match self {
-            Self::Woven { heads } => 2 * heads,
-            Self::Apart { heads } => 3 * heads,
+            Self::Woven { heads } => heads.saturating_mul(2),
+            Self::Apart { heads } => heads.saturating_mul(3),
             _ => 1,
         }
     }
@@ -137,11 +137,6 @@ impl GgufWeights {
 }
 
 impl Gguf {
-    /// A tensor's bytes.
-    fn bytes(&self, info: &TensorInfo) -> &[u8] {
-        &self.file[info.start..info.end]
-    }
-
     /// What makes values of a tensor's blocks.
     fn unpack(&self, name: &str) -> Result<fn(&[u8], &mut [f32])> {
         let of = self.tensors[name].of;
@@ -229,7 +224,7 @@ impl Weights for GgufWeights {
                         values[start..].iter_mut().for_each(|value| *value -= 1.0);
                     }
                     out(&mut values, false);
-                    self.file.file.forget(info.start + from, info.start + to);
+                    self.file.forget(info, from, to);
                 }
             }
             Change::Turned => {
@@ -249,7 +244,7 @@ impl Weights for GgufWeights {
             }
         }
         out(&mut values, true);
-        self.file.file.forget(info.start, info.end);
+        self.file.forget(info, 0, bytes.len());
         Ok(())
     }
 

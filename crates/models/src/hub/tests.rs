@@ -65,6 +65,33 @@ fn files_are_fetched_once_and_then_come_from_the_cache() {
 }
 
 #[test]
+fn a_gguf_file_of_a_repository_is_a_model() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/gguf/models/starcoder2.gguf"
+    );
+    let bytes = fs::read(path).unwrap();
+    let server = Server::start(&[("m.gguf", &bytes), ("x.gguf", b"x")]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = options(&server, cache.path());
+    let get = |options: &HubOptions, model| options.resolve(model, &["config.json"], &[]);
+    for model in ["org/tiny:m.gguf", "org/tiny@v1:m.gguf"] {
+        let files = get(&options, model).unwrap();
+        let config = fs::read_to_string(files.get("config.json").unwrap()).unwrap();
+        assert!(config.contains("starcoder2"), "{config}");
+    }
+    server.take_requests();
+    options.offline = true;
+    get(&options, "org/tiny:m.gguf").unwrap();
+    assert_eq!(server.take_requests(), Vec::<String>::new());
+    options.offline = false;
+    let error = message(get(&options, "org/tiny:x.gguf"));
+    assert!(error.contains("x.gguf: the first word"), "{error}");
+    let error = message(get(&options, "org/tiny:none.gguf"));
+    assert!(error.contains("none.gguf: status 404"), "{error}");
+}
+
+#[test]
 fn a_cache_whose_reference_is_edited_or_lost_works_offline() {
     let server = Server::start(&[("config.json", b"{}")]);
     let cache = tempfile::tempdir().unwrap();
