@@ -2,6 +2,9 @@
 
 use super::dequantize as unpack;
 
+/// Makes the values of a block of its bytes.
+pub(crate) type Unpack = fn(&[u8], &mut [f32]);
+
 /// A type that ggml knows.
 #[derive(Debug)]
 pub(crate) struct GgmlType {
@@ -14,7 +17,7 @@ pub(crate) struct GgmlType {
     /// The bytes of a block.
     pub bytes: usize,
     /// Makes a block's values of its bytes, if that is known here.
-    pub unpack: Option<fn(&[u8], &mut [f32])>,
+    pub unpack: Option<Unpack>,
 }
 
 impl GgmlType {
@@ -35,7 +38,7 @@ const fn read(
     name: &'static str,
     values: usize,
     bytes: usize,
-    unpack: fn(&[u8], &mut [f32]),
+    unpack: Unpack,
 ) -> GgmlType {
     GgmlType {
         number,

@@ -9,7 +9,7 @@ use super::Gguf;
 use super::architecture::{Architecture, Changes};
 use super::config::Keys;
 use super::file::TensorInfo;
-use super::types::GgmlType;
+use super::types::{GgmlType, Unpack};
 use crate::error::Result;
 use crate::weights::{Weights, WeightsError};
 
@@ -138,7 +138,7 @@ impl GgufWeights {
 
 impl Gguf {
     /// What makes values of a tensor's blocks.
-    fn unpack(&self, name: &str) -> Result<fn(&[u8], &mut [f32])> {
+    fn unpack(&self, name: &str) -> Result<Unpack> {
         let of = self.tensors[name].of;
         of.unpack.ok_or_else(|| {
             self.error(format!(
@@ -159,7 +159,7 @@ impl Gguf {
 }
 
 /// Adds the values of whole blocks.
-fn add(bytes: &[u8], of: &GgmlType, unpack: fn(&[u8], &mut [f32]), values: &mut Vec<f32>) {
+fn add(bytes: &[u8], of: &GgmlType, unpack: Unpack, values: &mut Vec<f32>) {
     let start = values.len();
     values.resize(start + bytes.len() / of.bytes * of.values, 0.0);
     let blocks = bytes.chunks_exact(of.bytes);
