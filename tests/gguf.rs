@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, Weights};
@@ -75,7 +75,7 @@ fn weights_are_the_folders() {
                 let whole = found.tensor(weight).unwrap();
                 let turned = burn_peft::tensor_file::transpose(whole);
                 assert_eq!(
-                    found.transposed(weight).unwrap(),
+                    found.tensor_in(weight, FloatDType::F32, true).unwrap(),
                     turned,
                     "{name}: {weight}"
                 );
