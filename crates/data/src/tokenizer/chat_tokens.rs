@@ -114,7 +114,7 @@ impl Tokenizer {
             .map_err(|problem| self.problem(problem))?;
         let found = if all {
             let text = template.written(&chat.messages, &chat.extras, false);
-            text.map(|text| (text, vec![0..usize::MAX]))
+            text.map(|text| (text, std::iter::once(0..usize::MAX).collect()))
         } else {
             template.answers(chat)
         };
