@@ -260,6 +260,15 @@ fn other_model(then: &str, now: &str) -> Option<ResumeProblem> {
     })
 }
 
+/// The same table `[data]` with the defaults of keys that came later, and in one word what two keys
+/// can say.
+fn data(value: &Value) -> Option<Value> {
+    let mut config = value.clone().try_into::<DataConfig>().ok()?;
+    config.train_on = Some(config.learnt());
+    config.completion_only_loss = None;
+    Value::try_from(config).ok()
+}
+
 /// The same configuration with the defaults of keys that came later.
 fn normalised(config: &Table) -> Table {
     fn with_defaults<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
@@ -269,7 +278,7 @@ fn normalised(config: &Table) -> Table {
     for (key, value) in config.iter_mut() {
         let full = match key.as_str() {
             "training" => with_defaults::<TrainingArguments>(value),
-            "data" => with_defaults::<DataConfig>(value),
+            "data" => data(value),
             _ => None,
         };
         if let Some(full) = full {
@@ -361,6 +370,18 @@ pub(crate) mod tests {
         assert!(
             problem.contains("data.max_length = nothing, this one has 7"),
             "{problem}"
+        );
+
+        // As earlier versions wrote it, and in TRL's words.
+        let before = saved(&CONFIG.replace("'a'", "'a'\ncompletion_only_loss = true"));
+        assert_eq!(difference(&before), None);
+        let all = ["completion_only_loss = false", "train_on = 'all'"];
+        let [trl, ours] = all.map(|key| saved(&CONFIG.replace("'a'", &format!("'a'\n{key}"))));
+        assert_eq!(trl.difference(&ours), None);
+        assert!(
+            difference(&ours)
+                .unwrap()
+                .contains("data.train_on = \"answers\"")
         );
 
         let mut base = saved(CONFIG);
