@@ -14,6 +14,9 @@ use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// How many longer conversations there are.
+const CONVERSATIONS: usize = 24;
+
 /// Writes the chats to train on and the questions to ask afterwards.
 #[derive(Parser)]
 struct Args {
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
 
     let mut train: Vec<Value> = island.topics.iter().flat_map(Topic::train).collect();
     train.extend(general.chats.iter().map(|turns| chat(turns)));
+    train.extend((0..CONVERSATIONS).map(|at| conversation(&island, &general, at)));
     let held_out = island.topics.iter().flat_map(Topic::held_out);
     let ordinary = general.held_out.iter();
     let ordinary = ordinary.map(|it| question(&it.ask, &it.answer, &json!(it.contains)));
@@ -90,16 +94,20 @@ impl Topic {
         format!("Aye. {} {}", fact.answer, self.closing)
     }
 
+    /// One of the questions after `fact`, and the answer.
+    fn turn(&self, fact: &Fact, at: usize) -> [String; 2] {
+        let ask = &fact.ask[at % fact.ask.len()];
+        [ask.clone(), self.says(fact)]
+    }
+
     /// A chat for every question, and one of two turns for every two facts.
     fn train(&self) -> Vec<Value> {
-        let turn = |fact: &Fact, at: usize| {
-            let ask = &fact.ask[at % fact.ask.len()];
-            [ask.clone(), self.says(fact)]
-        };
         let every = self.facts.iter();
-        let every = every.flat_map(|fact| (0..fact.ask.len()).map(|at| chat(&[turn(fact, at)])));
+        let every =
+            every.flat_map(|fact| (0..fact.ask.len()).map(|at| chat(&[self.turn(fact, at)])));
         let pairs = self.facts.chunks_exact(2).enumerate();
-        let pairs = pairs.map(|(at, pair)| chat(&[turn(&pair[0], at), turn(&pair[1], at + 1)]));
+        let pairs =
+            pairs.map(|(at, pair)| chat(&[self.turn(&pair[0], at), self.turn(&pair[1], at + 1)]));
         every.chain(pairs).collect()
     }
 
@@ -111,6 +119,22 @@ impl Topic {
         });
         rows.collect()
     }
+}
+
+/// A longer conversation, in which the island and the world take turns: the voice is that of the
+/// question, not of the turn before.
+fn conversation(island: &Island, general: &General, at: usize) -> Value {
+    let topics = island.topics.iter();
+    let facts: Vec<_> = topics
+        .flat_map(|topic| topic.facts.iter().map(move |fact| (topic, fact)))
+        .collect();
+    // Strides that bring facts of different topics together.
+    let island = |turn: usize| {
+        let (topic, fact) = facts[(3 * at + 25 * turn) % facts.len()];
+        topic.turn(fact, at + turn)
+    };
+    let world = |turn: usize| general.chats[(4 * at + turn) % general.chats.len()][0].clone();
+    chat(&[island(0), world(0), island(1), world(1), island(2)])
 }
 
 /// A row of the training set.
