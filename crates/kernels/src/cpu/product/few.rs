@@ -3,11 +3,12 @@
 //!
 //! The weight is read in tiles of 32 columns and some words along k (an f32, or two bf16 neighbours), which
 //! go along its rows as they lie in memory; the sums of all rows of A for a tile stay in registers, and
-//! the tile below goes on with them. Tasks have columns of their own, and sums are made in the order of k
-//! whatever the cuts, so that the number of threads does not change a result. Of a weight whose columns
-//! are contiguous a panel is as fast.
+//! the tile below goes on with them. Tasks have columns of their own, and sums are cut along k as those of
+//! the packed product are, so that neither the number of threads nor that of rows changes a bit. Of a
+//! weight whose columns are contiguous a panel is as fast.
 
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 use half::bf16;
@@ -48,7 +49,12 @@ impl Left {
     }
 }
 
-/// One tile's work: `c = base + a · b`, summed up in this order.
+thread_local! {
+    /// The memory of a task's sums, kept for the next one.
+    static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// One tile's work: `sums += a · b`, and after the last of a block `c = base + sums`.
 struct Tile<T> {
     /// The rows of A from the tile on, with the words from one to the next.
     a: *const u32,
@@ -61,6 +67,12 @@ struct Tile<T> {
     next: *const T,
     /// At most 32.
     columns: usize,
+    /// Rows of whole tiles.
+    sums: *mut f32,
+    sums_stride: usize,
+    /// Whether there are no sums yet, and whether none follow.
+    is_first: bool,
+    is_last: bool,
     c: *mut f32,
     c_stride: usize,
     /// What the product is added to, or null.
@@ -90,11 +102,10 @@ macro_rules! format_of {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             // SAFETY: the caller's promise about the tile's pointers; masks keep to its columns.
             unsafe {
-                if !$tile.base.is_null() {
+                if !$tile.is_first {
                     for i in 0..ROWS {
                         for v in 0..2 {
-                            let base = $tile.base.wrapping_add(i * $tile.base_stride + 16 * v);
-                            sums[i][v] = _mm512_maskz_loadu_ps($masks[v], base);
+                            sums[i][v] = _mm512_loadu_ps($tile.sums.add(i * $tile.sums_stride + 16 * v));
                         }
                     }
                 }
@@ -110,8 +121,17 @@ macro_rules! format_of {
                 }
                 for i in 0..ROWS {
                     for v in 0..2 {
+                        let mut sum = sums[i][v];
+                        if !$tile.is_last {
+                            _mm512_storeu_ps($tile.sums.add(i * $tile.sums_stride + 16 * v), sum);
+                            continue;
+                        }
+                        if !$tile.base.is_null() {
+                            let base = $tile.base.wrapping_add(i * $tile.base_stride + 16 * v);
+                            sum = _mm512_add_ps(_mm512_maskz_loadu_ps($masks[v], base), sum);
+                        }
                         let c = $tile.c.wrapping_add(i * $tile.c_stride + 16 * v);
-                        _mm512_mask_storeu_ps(c, $masks[v], sums[i][v]);
+                        _mm512_mask_storeu_ps(c, $masks[v], sum);
                     }
                 }
             }
@@ -178,11 +198,12 @@ pub(super) unsafe fn product_f32(
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
 ) {
+    let depth = depth_step(a.cols());
     let left = Left {
         data: a.data().as_ptr().cast(),
         row_stride: a.row_stride(),
-        block_stride: 0,
-        depth: a.cols(),
+        block_stride: depth,
+        depth,
         words: a.cols(),
     };
     // SAFETY: the caller's promise.
@@ -250,13 +271,19 @@ unsafe fn by_tiles<T>(
     columns: Range<usize>,
 ) {
     let depth = (NEXT / columns.len()).clamp(8, 32);
+    let sums_stride = columns.len().next_multiple_of(32);
+    let mut sums = SUMS.take();
+    if sums.len() < rows * sums_stride {
+        sums.resize(rows * sums_stride, 0.0);
+    }
     let mut word = 0;
     while word < left.words {
-        // None reaches over two blocks of A.
-        let words = depth.min(left.depth - word % left.depth);
+        let in_block = word % left.depth;
+        let block_ends = (word - in_block + left.depth).min(left.words);
+        let words = depth.min(block_ends - word);
         let p = word * format.per_word;
         for j in columns.clone().step_by(32) {
-            let (c, base, base_stride) = output.at(0, j, word > 0);
+            let (c, base, base_stride) = output.at(0, j, word >= left.depth);
             let tile = Tile {
                 a: left.at(word),
                 a_stride: left.row_stride,
@@ -265,14 +292,19 @@ unsafe fn by_tiles<T>(
                 rows: (words * format.per_word).min(k - p),
                 next: b.block(p + words * format.per_word, 1, j, 1).data,
                 columns: (columns.end - j).min(32),
+                sums: sums.as_mut_ptr().wrapping_add(j - columns.start),
+                sums_stride,
+                is_first: in_block == 0,
+                is_last: word + words == block_ends,
                 c,
                 c_stride: output.stride(),
                 base,
                 base_stride,
             };
-            // SAFETY: the tile is inside of C, A and B.
+            // SAFETY: the tile is inside of C, A, B and the sums.
             unsafe { (format.tiles[rows - 1])(&tile) };
         }
         word += words;
     }
+    SUMS.set(sums);
 }

@@ -268,3 +268,34 @@ fn plain_loops_of_few_rows_agree_with_the_product() {
         }
     }
 }
+
+/// A row is the same to the last bit whether few or many others are beside it.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn few_rows_are_those_of_many() {
+    for (k, n) in [(1, 1), (7, 33), (576, 200), (1001, 97), (1700, 1601)] {
+        let (a, w) = (numbers(40 * k, 1), numbers(k * n, 2));
+        let (half, bias) = (narrow(&w), numbers(n, 3));
+        let before = numbers(40 * n, 4);
+        let run = |m: usize, onto: Onto<'_>| {
+            let mut both = [before[..m * n].to_vec(), before[..m * n].to_vec()];
+            let a = Matrix::new(&a[..m * k], m, k);
+            let [c, narrow] = &mut both;
+            product_f32(a, Matrix::new(&w, k, n), onto, &mut MatrixMut::new(c, m, n));
+            let half = Matrix::new(&half, k, n);
+            product_bf16(a, half, onto, &mut MatrixMut::new(narrow, m, n));
+            both
+        };
+        if !is_x86_feature_detected!("avx512bf16") {
+            return;
+        }
+        for onto in [Onto::Zero, Onto::Row(&bias), Onto::Current] {
+            let many = run(40, onto);
+            for m in 5..=8 {
+                for (few, many) in run(m, onto).iter().zip(&many) {
+                    assert!(*few == many[..m * n], "[{m}, {k}] · [{k}, {n}]");
+                }
+            }
+        }
+    }
+}
