@@ -68,12 +68,13 @@ fn card<'a>(
     }
 }
 
-/// The id of a model that is no folder here, without its revision.
+/// The id of a model that is no file or folder here, without its revision, and without the file of the
+/// repository that it is.
 fn hub_id(model: &str) -> Option<&str> {
     if Path::new(model).exists() {
         return None;
     }
-    Some(model.split_once('@').map_or(model, |(id, _)| id))
+    model.split(['@', ':']).next()
 }
 
 /// The id of a data set that is no file here, without its split and slice.
@@ -82,4 +83,24 @@ fn dataset_id(spec: &str) -> Option<String> {
     let id = path.split_once(':').map_or(path, |(id, _)| id);
     let is_here = [spec, path, id].iter().any(|path| Path::new(path).exists());
     (!is_here).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_an_owner_and_a_name() {
+        for (model, id) in [
+            ("gpt2", "gpt2"),
+            ("me/model", "me/model"),
+            ("me/model@main", "me/model"),
+            ("me/model:q8/model-Q8_0.gguf", "me/model"),
+        ] {
+            assert_eq!(hub_id(model), Some(id));
+        }
+        assert_eq!(hub_id("src"), None);
+        assert_eq!(dataset_id("me/data:train[:5]").as_deref(), Some("me/data"));
+        assert_eq!(dataset_id("src[:5]"), None);
+    }
 }
