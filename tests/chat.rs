@@ -16,7 +16,7 @@ const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }} {{ m.content }}\
      {% if add_generation_prompt %}a {% endif %}";
 
 /// A chat model.
-fn chat_lab() -> Lab {
+pub fn chat_lab() -> Lab {
     let lab = Lab::new();
     let mut config = lab.config();
     config["n_positions"] = POSITIONS.into();
@@ -37,7 +37,7 @@ fn set_template(lab: &Lab, template: &str, added_tokens: Value) {
 }
 
 /// Talks to the chat model; the lines come from a pipe.
-fn chat(lab: &Lab, more: &[&str], lines: &[&str]) -> Answer {
+pub fn chat(lab: &Lab, more: &[&str], lines: &[&str]) -> Answer {
     let mut command = lab.command(PEFT);
     command
         .args(["chat", "chat", "--max-new-tokens", "4"])
@@ -55,7 +55,7 @@ fn chat(lab: &Lab, more: &[&str], lines: &[&str]) -> Answer {
 
 /// As [`chat`] with `--json`: the objects, of a call that succeeds.
 #[track_caller]
-fn objects(lab: &Lab, more: &[&str], lines: &[&str]) -> Vec<Value> {
+pub fn objects(lab: &Lab, more: &[&str], lines: &[&str]) -> Vec<Value> {
     let answer = chat(lab, &[&["--json"], more].concat(), lines);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     parsed(&answer)
@@ -68,14 +68,14 @@ fn parsed(answer: &Answer) -> Vec<Value> {
         .collect()
 }
 
-fn content(object: &Value) -> &str {
+pub fn content(object: &Value) -> &str {
     object["content"]
         .as_str()
         .unwrap_or_else(|| panic!("{object}"))
 }
 
 /// What `peft generate` makes of a text from scratch.
-fn generated(lab: &Lab, prompt: &str, more: &[&str]) -> Value {
+pub fn generated(lab: &Lab, prompt: &str, more: &[&str]) -> Value {
     let args = [
         "generate",
         "--model",
@@ -236,55 +236,6 @@ fn what_is_taken_back_is_not_seen() {
     let with = objects(&lab, &["--system", "the dog"], &["the cat"]);
     assert_eq!(content(&system[1]), content(&with[0]));
     assert_ne!(content(&system[1]), content(&system[0]));
-}
-
-#[test]
-fn adapters_answer_in_turn() {
-    let lab = chat_lab();
-    for (name, steps) in [("first", "3"), ("second", "6")] {
-        let output = format!("training.output_dir=runs/{name}");
-        let steps = format!("training.max_steps={steps}");
-        let set = ["model=chat", &output, &steps, "training.learning_rate=0.2"];
-        let set = set.iter().flat_map(|set| ["--set", set]);
-        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(set).collect();
-        lab.ok(&args);
-    }
-    let both = ["--adapter", "runs/first", "--adapter", "runs/second/"];
-    let lines = [
-        "the cat",
-        "/undo",
-        "/adapter second",
-        "the cat",
-        "/undo",
-        "/adapter base",
-        "the cat",
-        "/adapter first",
-        "a mat",
-        "/undo",
-        "/adapter base",
-        "a mat",
-    ];
-    let said = objects(&lab, &both, &lines);
-    let names: Vec<_> = said
-        .iter()
-        .map(|object| object["adapter"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, ["first", "second", "base", "first", "base"]);
-    let text = |adapter: Option<&str>, prompt: &str| {
-        let adapter = adapter.map(|adapter| ["--adapter", adapter]);
-        generated(&lab, prompt, adapter.as_ref().map_or(&[], |args| &args[..]))["text"].clone()
-    };
-    let first = "u the cat\na ";
-    assert_eq!(content(&said[0]), text(Some("runs/first"), first));
-    assert_eq!(content(&said[1]), text(Some("runs/second"), first));
-    assert_eq!(content(&said[2]), text(None, first));
-    assert_ne!(content(&said[0]), content(&said[2]));
-    // Each sees what another one said.
-    let second = format!("{first}{}END\nu a mat\na ", content(&said[2]));
-    assert_eq!(content(&said[3]), text(Some("runs/first"), &second));
-    assert_eq!(content(&said[4]), text(None, &second));
-    let unknown = chat(&lab, &both, &["/adapter third"]);
-    unknown.failed(&["no adapter third", "base, first, second", "--adapter DIR"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod batched;
 mod best_model;
 mod bottleneck;
 mod chat;
+mod chat_adapters;
 mod chat_rows;
 mod checkpointing;
 mod common;

@@ -1,12 +1,16 @@
 //! What is shown on a terminal.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::common::{Lab, PEFT};
 
-/// What `peft` writes to a terminal of so many columns; nothing where there is no `script` (of
-/// util-linux) that makes one.
-fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
+/// Whether there is the `script` of util-linux, which makes terminals.
+fn has_script() -> bool {
     let has_it = Command::new("script").arg("--version").output();
     let is_util_linux = has_it.is_ok_and(|output| {
         let version = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -14,6 +18,13 @@ fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
     });
     if !is_util_linux {
         eprintln!("skipped: there is no script of util-linux");
+    }
+    is_util_linux
+}
+
+/// What `peft` writes to a terminal of so many columns; nothing where no terminal can be made.
+fn on_terminal(lab: &Lab, columns: usize, args: &str) -> Option<String> {
+    if !has_script() {
         return None;
     }
     let shell = format!("stty cols {columns} rows 40; exec {PEFT} {args}");
@@ -106,4 +117,95 @@ fn a_continuation_stands_behind_its_prompt_on_a_terminal() {
     ]);
     assert!(!piped.starts_with("the cat"), "{piped}");
     assert_eq!(rows(&screen, 80), rows(&format!("the cat{piped}"), 80));
+}
+
+/// What `peft` writes to a terminal on which someone types: each text as soon as another is seen
+/// behind what was seen before.
+fn typed(lab: &Lab, args: &str, steps: &[(&str, &str)]) -> String {
+    let mut command = lab.command("script");
+    let pipes = command
+        .args(["-qec", &format!("exec {PEFT} {args}"), "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let (mut keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (sender, written) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = out.read(&mut bytes) {
+            sender.send(bytes[..count].to_vec()).ok();
+        }
+    });
+    let (mut screen, mut seen) = (Vec::new(), 0);
+    let begun = Instant::now();
+    for (awaited, keystrokes) in steps {
+        let find = |text: &[u8]| {
+            let mut places = text.windows(awaited.len().max(1));
+            places.position(|place| place.starts_with(awaited.as_bytes()))
+        };
+        let at = loop {
+            if let Some(at) = find(&screen[seen..]) {
+                break at;
+            }
+            let text = String::from_utf8_lossy(&screen[seen..]);
+            let is_late = begun.elapsed() > Duration::from_secs(120);
+            assert!(!is_late, "{awaited:?} is not in {text}");
+            let more = written.recv_timeout(Duration::from_secs(1));
+            screen.extend(more.unwrap_or_default());
+        };
+        seen += at + awaited.len();
+        keys.write_all(keystrokes.as_bytes()).unwrap();
+    }
+    let status = child.wait().unwrap();
+    screen.extend(written.iter().flatten());
+    let screen = String::from_utf8_lossy(&screen).into_owned();
+    assert!(status.success(), "{screen}");
+    screen
+}
+
+/// A model that goes on for so long that its answer can be stopped.
+#[test]
+fn a_conversation_at_a_terminal() {
+    if !has_script() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut config = lab.config();
+    config["n_positions"] = 50_000.into();
+    lab.write("config.json", config.to_string());
+    lab.ok(&["init", "config.json", "--output", "chat", "--seed", "1"]);
+    lab.write("chat/tokenizer.json", lab.read("model/tokenizer.json"));
+    let template = "{% for m in messages %}{{ m.role[0] }} {{ m.content }} {% endfor %}a ";
+    let config = json!({ "chat_template": template, "eos_token": "<|endoftext|>" });
+    lab.write("chat/tokenizer_config.json", config.to_string());
+
+    let args = "chat chat --ignore-eos --max-new-tokens";
+    let steps = [
+        ("> ", "the cat\r"),
+        ("(cut off after 4 tokens", ""),
+        ("> ", "/exit\r"),
+    ];
+    let screen = typed(&lab, &format!("{args} 4"), &steps);
+    assert!(screen.contains("/help lists the commands"), "{screen}");
+
+    // A word of the answer, behind the line that was typed, says that it has begun.
+    let answer = lab.ok(&[
+        "generate", "--model", "chat", "--chat", "--prompt", "the cat",
+    ]);
+    let words = answer.split(|c: char| !c.is_ascii_alphanumeric());
+    let word = words.max_by_key(|word| word.len()).unwrap();
+    assert!(!word.is_empty(), "{answer}");
+    let interrupt = "\u{3}";
+    let steps = [
+        ("> ", "the cat\r"),
+        ("the cat", ""),
+        ("\n", ""),
+        (word, interrupt),
+        ("(stopped)", ""),
+        ("> ", "/undo\r"),
+        ("taken back: \"the cat\"", ""),
+        ("> ", "/exit\r"),
+    ];
+    typed(&lab, &format!("{args} 49000"), &steps);
 }

@@ -125,6 +125,11 @@ impl Talk {
         if let Some(error) = failed {
             return Err(error);
         }
+        tracing::info!(
+            "of the prompt's {} tokens {} were computed",
+            prompt.len(),
+            voice.session.computed_for_prompt()
+        );
         let rest = pieces.finish()?;
         self.is_over |= !show(&rest)?;
         content += &rest;
