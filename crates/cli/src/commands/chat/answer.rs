@@ -31,6 +31,8 @@ pub struct Answer {
     pub content: String,
     /// The tokens of the conversation up to the answer.
     pub prompt_tokens: usize,
+    /// Those of them that were not computed before.
+    pub computed_tokens: usize,
     /// The tokens of the answer, without the one that ended it.
     pub completion_tokens: usize,
     /// The time it took.

@@ -145,11 +145,16 @@ fn answer(talk: &mut Talk, user: &str, json: bool, stop: Option<&Stop>) -> Resul
         if !emit(&format!("{}\n", answer.json(adapter)))? {
             talk.leave();
         }
-        return Ok(());
+    } else {
+        // Behind an answer that someone reads stands an empty line.
+        say(if stop.is_some() { "\n" } else { "" })?;
+        tell_end(&answer);
     }
-    // Behind an answer that someone reads stands an empty line.
-    say(if stop.is_some() { "\n" } else { "" })?;
-    tell_end(&answer);
+    tracing::info!(
+        "of the prompt's {} tokens {} were computed",
+        answer.prompt_tokens,
+        answer.computed_tokens
+    );
     Ok(())
 }
 

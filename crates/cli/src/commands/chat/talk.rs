@@ -125,11 +125,6 @@ impl Talk {
         if let Some(error) = failed {
             return Err(error);
         }
-        tracing::info!(
-            "of the prompt's {} tokens {} were computed",
-            prompt.len(),
-            voice.session.computed_for_prompt()
-        );
         let rest = pieces.finish()?;
         self.is_over |= !show(&rest)?;
         content += &rest;
@@ -141,6 +136,7 @@ impl Talk {
         let answer = Answer {
             content,
             prompt_tokens: prompt.len(),
+            computed_tokens: voice.session.computed_for_prompt(),
             completion_tokens: continued.token_ids.len(),
             seconds: start.elapsed().as_secs_f64(),
             finish,
