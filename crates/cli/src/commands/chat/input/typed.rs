@@ -1,27 +1,87 @@
 //! Lines that someone types.
 
-use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use burn_peft_data::default_cache_dir;
+use rustyline::config::Behavior;
+use rustyline::error::ReadlineError;
+use rustyline::history::DefaultHistory;
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyEvent,
+    Movement, RepeatCount,
+};
 
-/// Lines that the terminal itself edits.
-pub struct Typed;
+/// The lines that the history keeps.
+const KEPT: usize = 1000;
+
+/// Lines that are edited, with a history.
+pub struct Typed {
+    editor: Editor<(), DefaultHistory>,
+    /// The file of the history, unless it cannot be used.
+    history: Option<PathBuf>,
+}
 
 impl Typed {
-    /// Makes the terminal ready.
+    /// Makes the terminal ready, and reads the history.
     pub fn open() -> Result<Self> {
-        Ok(Self)
+        let config = Config::builder()
+            .max_history_size(KEPT)
+            .context("cannot keep a history")?
+            .auto_add_history(true)
+            // Standard output may be a file.
+            .behavior(Behavior::PreferTerm)
+            .build();
+        let mut editor: Editor<(), DefaultHistory> =
+            Editor::with_config(config).context("cannot use the terminal")?;
+        let clear = EventHandler::Conditional(Box::new(ClearFirst));
+        editor.bind_sequence(KeyEvent::ctrl('C'), clear);
+        let history = default_cache_dir().join("chat_history");
+        let mut typed = Self {
+            editor,
+            history: Some(history.clone()),
+        };
+        match typed.editor.load_history(&history) {
+            Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(folder) = history.parent() {
+                    let made = std::fs::create_dir_all(folder);
+                    typed.check(made.map_err(ReadlineError::Io));
+                }
+            }
+            read => typed.check(read),
+        }
+        Ok(typed)
     }
 
     /// The next line; none when someone leaves.
     pub fn next(&mut self, prompt: &str) -> Result<Option<String>> {
-        let mut out = std::io::stderr();
-        let shown = out.write_all(prompt.as_bytes()).and_then(|()| out.flush());
-        shown.context("cannot write to the terminal")?;
-        let mut line = String::new();
-        let read = std::io::stdin().read_line(&mut line);
-        let bytes = read.context("cannot read from the terminal")?;
-        let line = line.trim_end_matches(['\n', '\r']);
-        Ok((bytes > 0).then(|| line.to_owned()))
+        match self.editor.readline(prompt) {
+            Ok(line) => {
+                if let Some(history) = &self.history {
+                    let written = self.editor.append_history(history);
+                    self.check(written);
+                }
+                Ok(Some(line))
+            }
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
+            Err(error) => Err(error).context("cannot read from the terminal"),
+        }
+    }
+
+    /// Goes on without the file where it cannot be used.
+    fn check(&mut self, done: rustyline::Result<()>) {
+        let Err(error) = done else { return };
+        if let Some(history) = self.history.take() {
+            tracing::warn!("no history is kept: {}: {error}", history.display());
+        }
+    }
+}
+
+/// Ctrl-C takes a line away that is begun; at an empty one it interrupts, as elsewhere.
+struct ClearFirst;
+
+impl ConditionalEventHandler for ClearFirst {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
+        (!context.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
     }
 }
