@@ -17,7 +17,7 @@ use crate::{CausalLm, KvCache, Result};
 /// use std::ops::ControlFlow;
 ///
 /// use burn::tensor::Device;
-/// use burn_peft_models::{AutoModel, GenerationConfig, Session, hub::ModelFiles};
+/// use burn_peft_models::{AutoModel, GenerationConfig, Pretrained, Session, hub::ModelFiles};
 ///
 /// let model = AutoModel::from_files(&ModelFiles::folder("model"), &Device::default())?;
 /// let mut session = Session::default();
