@@ -1,7 +1,7 @@
 //! What `data.train` names: one set of rows, or several.
 
 use crate::config::{DataConfig, SampleBy};
-use crate::error::{DataError, Result, SettingProblem};
+use crate::error::{DataError, FILE_KINDS, Result, SettingProblem};
 use crate::source::slice::SlicedPath;
 use crate::tokens::train_on::TrainOn;
 use serde::de::value::MapAccessDeserializer;
@@ -125,13 +125,11 @@ impl TrainSet {
 
 /// Whether a path is a file, or looks like one that is not there.
 fn is_file(path: &str) -> bool {
-    const KINDS: [&str; 9] = [
-        "jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "md", "parquet",
-    ];
     let path = Path::new(path);
     let extension = path.extension().unwrap_or_default();
-    let extension = extension.to_string_lossy().to_lowercase();
-    path.is_file() || (!path.exists() && KINDS.contains(&extension.as_str()))
+    let ending = format!(".{}", extension.to_string_lossy().to_lowercase());
+    let mut kinds = FILE_KINDS.split([',', ' ']);
+    path.is_file() || (!path.exists() && kinds.any(|kind| kind == ending))
 }
 
 impl TrainSets {
@@ -161,15 +159,13 @@ impl TrainSets {
         }
         for (index, set) in sets.iter().enumerate() {
             let mut checked = set.check();
-            let is_same = |other: &&TrainSet| {
+            // Another weight makes no other set.
+            let is_same = |other: &TrainSet| {
                 let weight = set.weight;
-                **other == *set
-                    || TrainSet {
-                        weight,
-                        ..(*other).clone()
-                    } == *set
+                let other = other.clone();
+                TrainSet { weight, ..other } == *set
             };
-            if let Some(first) = sets[..index].iter().position(|other| is_same(&other)) {
+            if let Some(first) = sets[..index].iter().position(is_same) {
                 let (path, first) = (set.path.clone(), format!("data.{list}[{first}]"));
                 checked = checked.and(Err(("path", SettingProblem::SameSet { path, first })));
             }

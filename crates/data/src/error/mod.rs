@@ -171,17 +171,6 @@ impl DataError {
         }
     }
 
-    /// Whether a row is a chat of which nobody knows what the assistant says.
-    pub(crate) fn is_rewritten(&self) -> bool {
-        let Self::Row { problem, .. } = self else {
-            return false;
-        };
-        matches!(
-            problem,
-            RowProblem::Template(TemplateProblem::MessageChangesOthers(_))
-        )
-    }
-
     /// What is wrong with a file of rows.
     pub(crate) fn file(file: &str, problem: impl Into<FileProblem>) -> Self {
         let (file, problem) = (file.into(), problem.into());

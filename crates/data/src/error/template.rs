@@ -98,6 +98,9 @@ pub enum TemplateProblem {
          all with data.train_on = \"all\""
     )]
     MessageChangesOthers(usize),
+    /// An answer has text, and the template writes nothing of it.
+    #[error("is a chat in which the chat template leaves the text of message {0} out")]
+    LeavesOut(usize),
     /// What the assistant says lies in what the assistant says.
     #[error("is a chat whose template nests {{% generation %}}")]
     NestedGeneration,

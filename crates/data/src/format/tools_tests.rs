@@ -267,6 +267,38 @@ fn rows_that_a_template_writes_anew_are_left_out_and_counted() {
     assert_eq!(rows[0].skipped, None);
 }
 
+/// SmolVLM's way: a text has no parts, and an empty answer would be learnt.
+#[test]
+fn rows_whose_text_a_template_leaves_out_are_counted() {
+    let parts = "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}\
+        {% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{{ '\\n' }}{% endfor %}\
+        {% if add_generation_prompt %}[assistant]{% endif %}";
+    let marked = parts.replace("{% for part", "{% generation %}{% for part");
+    let marked = marked.replace("{{ '\\n' }}", "{{ '\\n' }}{% endgeneration %}");
+    let say = |role: &str, content: &str| json!({"role": role, "content": content});
+    let row = json!({"messages": [say("user", "a"), say("assistant", " b ")]});
+    for template in [parts, &*marked] {
+        for train_on in [TrainOn::Answers, TrainOn::LastAnswer, TrainOn::All] {
+            let change = |config: &mut DataConfig| config.train_on = Some(train_on);
+            let (rows, ended) = seen(template, std::slice::from_ref(&row), change);
+            let why = rows[0].skipped.as_deref().unwrap();
+            assert!(why.contains("leaves the text of an answer out"), "{why}");
+            assert_eq!(rows[0].text.as_deref(), Some("[user]\n[assistant]\n"));
+            let error = ended.unwrap_err().to_string();
+            assert!(error.contains("1 of 1 rows dropped: their chat"), "{error}");
+        }
+    }
+    // Another form of the text is no reason, nor is an answer that has none.
+    let last_line = PLAIN.replace("m.content }}", "m.content.split('\\n')[-1] }}");
+    let two_lines = json!({"messages": [say("user", "a"), say("assistant", "a\nb")]});
+    let empty = json!({"messages": [say("user", "a"), say("assistant", "")]});
+    for (template, row) in [(&*last_line, two_lines), (parts, empty)] {
+        let (rows, ended) = seen(template, &[row], |_| ());
+        ended.unwrap();
+        assert_eq!(rows[0].skipped, None);
+    }
+}
+
 /// A template without words for calls would learn an empty answer.
 #[test]
 fn calls_that_a_template_leaves_out_are_not_learnt() {

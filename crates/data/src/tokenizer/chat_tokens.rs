@@ -119,6 +119,7 @@ impl Tokenizer {
             template.answers(chat)
         };
         let (text, spans) = found.map_err(bad)?;
+        template.check_said(chat, &text, &spans).map_err(bad)?;
         let (ids, offsets) = self.encode_with_offsets(&text)?;
         let is_trained = |token: &Range<usize>| {
             let overlaps = |span: &Range<usize>| span.start < token.end && token.start < span.end;

@@ -86,11 +86,11 @@ impl RowEncoder<'_> {
         }
         let unlearnt = Dropped::unlearnt(&content, self.train_on);
         let labelled = match self.task.encode(content, &self.encoder(place)) {
-            Err(error) if error.is_rewritten() => {
-                encoded.dropped = Some(Dropped::Rewritten);
+            Ok(labelled) => labelled,
+            Err(error) => {
+                encoded.dropped = Some(Dropped::by(&error).ok_or(error)?);
                 return Ok(encoded);
             }
-            labelled => labelled?,
         };
         for labelled in labelled {
             self.add(labelled, unlearnt, row, place, &mut encoded)?;

@@ -1,5 +1,6 @@
 //! How many rows were cut or dropped, and by what.
 
+use crate::error::{DataError, RowProblem, TemplateProblem};
 use crate::format::{Chat, Content};
 use crate::tokens::train_on::TrainOn;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub(crate) enum Dropped {
     Calls,
     /// Its chat template does not tell what the assistant says.
     Rewritten,
+    /// Its chat template writes nothing of an answer's text.
+    Unsaid,
     /// No token of it is to be learnt.
     Unlearnt,
     /// By a weight of 0, or `label` false.
@@ -29,6 +32,22 @@ pub(crate) enum Dropped {
 }
 
 impl Dropped {
+    /// Why a row with this error is left out; none where the error is one.
+    pub fn by(error: &DataError) -> Option<Self> {
+        let DataError::Row {
+            problem: RowProblem::Template(problem),
+            ..
+        } = error
+        else {
+            return None;
+        };
+        match problem {
+            TemplateProblem::MessageChangesOthers(_) => Some(Self::Rewritten),
+            TemplateProblem::LeavesOut(_) => Some(Self::Unsaid),
+            _ => None,
+        }
+    }
+
     /// Why nothing may be learnt of a row that has tokens enough.
     pub fn unlearnt(content: &Content, train_on: TrainOn) -> Self {
         match content {
@@ -70,6 +89,11 @@ impl Dropped {
                 "their chat template writes a message in another way once more follow, so that \
                  nobody knows what the assistant said: mark that in the template with \
                  {% generation %}, or learn all with data.train_on = \"all\""
+                    .into()
+            }
+            Self::Unsaid => {
+                "their chat template leaves the text of an answer out, as one does that wants \
+                 `content` as a list of parts; use the tokenizer of a model for text alone"
                     .into()
             }
             Self::Unlearnt => "nothing to learn in them: what answers is empty".into(),

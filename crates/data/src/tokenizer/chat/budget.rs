@@ -46,36 +46,14 @@ pub(super) fn limit(environment: &mut Environment<'static>) {
     }
 }
 
-/// minijinja's filters whose result can be larger than what they get, or that go through it.
-const GROWING: [&str; 24] = [
-    "length",
-    "count",
-    "trim",
-    "upper",
-    "lower",
-    "title",
-    "split",
-    "lines",
-    "reverse",
-    "join",
-    "replace",
-    "format",
-    "indent",
-    "batch",
-    "slice",
-    "list",
-    "string",
-    "pprint",
-    "escape",
-    "e",
-    "urlencode",
-    "sort",
-    "unique",
-    "sum",
+/// minijinja's filters whose result can be larger than what they get, or that go through it; but for
+/// those that filters.rs has its own of.
+const GROWING: [&str; 11] = [
+    "upper", "lower", "title", "reverse", "format", "batch", "slice", "list", "escape", "e", "sum",
 ];
 
 /// Those of them that go through a list.
-const LISTED: [&str; 7] = ["reverse", "batch", "slice", "list", "sort", "unique", "sum"];
+const LISTED: [&str; 5] = ["reverse", "batch", "slice", "list", "sum"];
 
 /// The filters as minijinja has them.
 pub(super) static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
@@ -144,7 +122,7 @@ pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> 
     };
     let this = value.as_str().unwrap_or("");
     Ok(match name {
-        "length" | "count" | "trim" | "upper" | "lower" | "title" | "split" | "lines" => this.len(),
+        "upper" | "lower" | "title" => this.len(),
         "reverse" => size(value),
         "replace" => {
             let found = match text(0) {
@@ -153,16 +131,14 @@ pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> 
             };
             this.len() + found.saturating_mul(text(1).len())
         }
-        // Of the method, the separator is the value and the list the argument.
-        "join" => {
-            let (list, separator) = match value.as_str() {
-                Some(text) if args.first().is_some_and(|list| list.len().is_some()) => {
-                    (&args[0], text)
-                }
-                _ => (value, text(0)),
-            };
-            cost(list)?.saturating_add(separator.len().saturating_mul(list.len().unwrap_or(0)))
-        }
+        // The method: the separator is the value and the list the argument.
+        "join" => match args.first() {
+            Some(list) => {
+                let between = this.len().saturating_mul(list.len().unwrap_or(0));
+                cost(list)?.saturating_add(between)
+            }
+            None => 0,
+        },
         "format" => {
             let widths = this.split(|c: char| !c.is_ascii_digit());
             let widths = widths.filter(|digits| !digits.is_empty());
@@ -173,13 +149,6 @@ pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> 
                 bytes = bytes.saturating_add(cost(arg)?.saturating_mul(1 + this.len()));
             }
             bytes.saturating_add(numbers())
-        }
-        "indent" => {
-            let widths = numbers()
-                .max(args.iter().map(size).max().unwrap_or(0))
-                .max(4);
-            let lines = 1 + this.matches('\n').count();
-            lines.saturating_mul(widths).saturating_add(this.len())
         }
         // What is filled up with may be four bytes long.
         "center" | "ljust" | "rjust" | "zfill" => {

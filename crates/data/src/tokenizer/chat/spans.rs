@@ -3,7 +3,7 @@
 use super::marks::{BEGIN, END, unmark};
 use super::{ChatTemplate, Compiled};
 use crate::error::TemplateProblem;
-use crate::format::Chat;
+use crate::format::{CALLS, Chat};
 use serde_json::{Value, json};
 use std::ops::Range;
 
@@ -55,6 +55,37 @@ impl ChatTemplate {
             }
         }
         Ok((whole, spans))
+    }
+
+    /// Checks that the template writes the answers of a chat, of whose text the spans are learnt. One
+    /// that wants `content` as a list of parts (SmolVLM, Idefics 3) writes nothing of a text.
+    ///
+    /// # Errors
+    /// [`TemplateProblem::LeavesOut`] for the first answer with text of which nothing is written.
+    pub(crate) fn check_said(
+        &self,
+        chat: &Chat,
+        text: &str,
+        spans: &[Range<usize>],
+    ) -> Result<(), TemplateProblem> {
+        let learnt = chat.answers();
+        for (index, answer) in learnt.filter(|(_, answer)| Chat::is_learnt(answer)) {
+            let said = answer["content"].as_str().unwrap_or_default().trim();
+            let stands =
+                |span: &Range<usize>| text[span.start..span.end.min(text.len())].contains(said);
+            // Beside a call, some templates leave the text out.
+            if said.is_empty() || answer.get(CALLS).is_some() || spans.iter().any(stands) {
+                continue;
+            }
+            // It may stand there in another form: without the reasoning in it, or escaped.
+            let mut messages = chat.messages.clone();
+            messages[index]["content"] = PROBE.into();
+            let probed = self.written(&messages, &chat.extras, false);
+            if probed.is_ok_and(|text| !text.contains(PROBE)) {
+                return Err(TemplateProblem::LeavesOut(index + 1));
+            }
+        }
+        Ok(())
     }
 }
 
