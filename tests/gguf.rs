@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+#[cfg(unix)]
+use std::time::Duration;
 
 use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 use burn_peft_data::Tokenizer;
@@ -10,8 +13,10 @@ use burn_peft_models::weights::{self, Weights};
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::common::{Lab, device};
+use crate::common::{Answer, Lab, PEFT, device};
 use crate::conformance::fixtures;
+#[cfg(unix)]
+use crate::resume::wait_for_lines;
 
 fn models() -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(fixtures().join("gguf/models")).unwrap();
@@ -142,11 +147,19 @@ fn tokens_are_transformers() {
     }
 }
 
-#[test]
-fn commands_take_a_file_as_a_model() {
+/// A lab with `model.gguf`, so many rows in `rows.jsonl`, and `gguf.toml` to train on them.
+fn lab(rows: usize) -> Lab {
     let lab = Lab::new();
     let file = fixtures().join("gguf/models/llama_tied.gguf");
     lab.write("model.gguf", fs::read(file).unwrap());
+    lab.write("rows.jsonl", "{\"text\": \"abcabc\"}\n".repeat(rows));
+    lab.write("gguf.toml", TRAIN);
+    lab
+}
+
+#[test]
+fn commands_take_a_file_as_a_model() {
+    let lab = lab(8);
     let greedy = ["--max-new-tokens", "8", "--temperature", "0"];
     let answer = lab.ok(&[
         &["generate", "--model", "model.gguf", "--prompt", "abc"],
@@ -154,8 +167,6 @@ fn commands_take_a_file_as_a_model() {
     ]
     .concat());
     lab.ok(&["inspect", "--model", "model.gguf"]);
-    lab.write("rows.jsonl", "{\"text\": \"abcabc\"}\n".repeat(8));
-    lab.write("gguf.toml", TRAIN);
     lab.ok(&["train", "gguf.toml"]);
     // Merged, it is a folder of transformers'.
     lab.ok(&[
@@ -205,6 +216,93 @@ max_steps = 12
 per_device_train_batch_size = 4
 learning_rate = 5e-2
 "#;
+
+/// `peft` with the system's temporary files in `tmp/`.
+fn with_tmp(lab: &Lab, args: &[&str]) -> Command {
+    fs::create_dir_all(lab.path("tmp")).unwrap();
+    let mut command = lab.command(PEFT);
+    command.env("TMPDIR", lab.path("tmp")).args(args);
+    command
+}
+
+#[test]
+fn a_run_goes_on_and_what_is_written_names_the_file() {
+    let lab = lab(8);
+    let peft = |args: &[&str]| Answer::from(with_tmp(&lab, args).output().unwrap());
+    let run = ["train", "gguf.toml", "--set", "training.save_steps=6"];
+    let answer = peft(&run);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let again = [
+        "--set",
+        "training.output_dir=again",
+        "--resume",
+        "out/checkpoint-6",
+    ];
+    let answer = peft(&[&run[..], &again].concat());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let begun = "going on from out/checkpoint-6, step 6 of 12";
+    assert!(answer.out.starts_with(begun), "{answer:?}");
+    let weights = |dir: &str| lab.read(&format!("{dir}/adapter_model.safetensors"));
+    assert!(weights("again") == weights("out"));
+    for name in [
+        "adapter_config.json",
+        "config.toml",
+        "README.md",
+        "report.html",
+    ] {
+        let text = String::from_utf8(lab.read(&format!("again/{name}"))).unwrap();
+        assert!(text.contains("model.gguf"), "{name}: {text}");
+        assert!(!text.contains("peft-gguf-"), "{name}: {text}");
+    }
+    // Other weights are none to go on with, and only those.
+    let mut bytes = lab.read("model.gguf");
+    lab.write("same.gguf", &bytes);
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    lab.write("other.gguf", &bytes);
+    let resume = |model| [&run[..], &["--resume", "--set", model]].concat();
+    peft(&resume("model=other.gguf")).failed(&[
+        "its base was model.gguf (BLAKE3 of the weights ",
+        "this run's is other.gguf (BLAKE3 ",
+    ]);
+    let answer = peft(&resume("model=same.gguf"));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    // Nothing is left of any of them.
+    assert_eq!(lab.names("tmp"), Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_ctrl_c_ends_at_once_leaves_nothing_in_the_temporary_files() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Stdio;
+
+    let lab = lab(4000);
+    // A step of all rows, one of which Ctrl-C finds in the middle.
+    let sets = [
+        "training.max_steps=100000",
+        "training.gradient_accumulation_steps=1000",
+        "training.logging_steps=1",
+        "training.save_strategy=no",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args: Vec<&str> = ["train", "gguf.toml"].into_iter().chain(sets).collect();
+    let mut command = with_tmp(&lab, &args);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    assert!(wait_for_lines(&lab, "out", 1, &mut child));
+    let folders = lab.names("tmp");
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    let folder = fs::metadata(lab.path("tmp").join(&folders[0])).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+    let id = child.id().to_string();
+    for _ in 0..2 {
+        lab.command("kill").args(["-INT", &id]).status().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(lab.names("tmp"), Vec::<String>::new());
+}
 
 #[test]
 fn a_file_that_is_no_model_here_is_refused() {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use burn_peft_models::gguf::remove_folders;
 use burn_peft_train::{Interrupter, above_bar};
 
 use crate::failure::Interrupted;
@@ -56,7 +57,7 @@ impl State {
             .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
         let interrupted = Interrupted { signal };
         if self.ended.load(Ordering::SeqCst) || (before.is_err() && signal == SIGINT) {
-            std::process::exit(interrupted.code().into());
+            end(&interrupted);
         }
         if before.is_ok() {
             self.interrupter.stop(Some(interrupted.name()));
@@ -88,7 +89,7 @@ impl Unfinished {
                     std::fs::remove_dir_all(folder).ok();
                 }
             }
-            std::process::exit(Interrupted { signal }.code().into());
+            end(&Interrupted { signal });
         })?;
         Ok(Self(unfinished))
     }
@@ -119,7 +120,7 @@ impl Stop {
             let order = Ordering::SeqCst;
             let first = of_signal.compare_exchange(ANSWERING, ASKED, order, order);
             if first.is_err() {
-                std::process::exit(Interrupted { signal }.code().into());
+                end(&Interrupted { signal });
             }
         })?;
         Ok(Self(state))
@@ -137,6 +138,12 @@ impl Stop {
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::SeqCst) == ASKED
     }
+}
+
+/// Ends the process, and takes along what would stay in the system's temporary files.
+fn end(interrupted: &Interrupted) -> ! {
+    remove_folders();
+    std::process::exit(interrupted.code().into())
 }
 
 /// Listens for all that ends a job.

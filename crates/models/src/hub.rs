@@ -1,7 +1,7 @@
 //! Where a model's files come from: a folder, or the Hugging Face Hub through its cache.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 
@@ -113,6 +113,7 @@ impl HubOptions {
         }
         if let Some((id, file)) = model.rsplit_once(':')
             && file.ends_with(".gguf")
+            && Path::new(file).components().all(is_name)
             && let Some((id, revision)) = parse_id(id)
         {
             return Hub::new(self, id, revision)?.gguf(file);
@@ -123,6 +124,11 @@ impl HubOptions {
         let found = Hub::new(self, id, revision)?.resolve(required, optional);
         found.map_err(|error| not_here(error, "folder"))
     }
+}
+
+/// Whether a part of a path leads nowhere else than into its folder.
+fn is_name(part: Component) -> bool {
+    matches!(part, Component::Normal(_))
 }
 
 /// Whether a path is a file that is named as GGUF files are.

@@ -49,8 +49,8 @@ is 512 where the file does not say it, or what the conversation leaves.";
 // An empty --model is none: MODEL stands in its place.
 #[command(mut_arg("model", |arg| arg.required(false).default_value("").hide_default_value(true)))]
 pub struct Args {
-    /// The model: a folder with config.json, model.safetensors and a tokenizer, or a Hub id; --model
-    /// takes it too
+    /// The model: a folder with config.json, model.safetensors and a tokenizer, a GGUF file, or a Hub
+    /// id; --model takes it too
     #[arg(
         value_name = "MODEL",
         required_unless_present = "model",

@@ -29,7 +29,7 @@ path_initial_model_for_weight_conversion); `peft train --save-converted` saves i
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The model that the adapter was trained on: a folder or a Hub id
+    /// The model that the adapter was trained on: a folder, a GGUF file or a Hub id
     #[arg(long, value_name = "DIR|ID", required_unless_present = "initial")]
     model: Option<String>,
     /// The adapter's folder

@@ -51,7 +51,7 @@ pub struct Args {
     /// The rows: a file, a folder, or a data set on the Hub (below); or a training file
     #[arg(value_name = "FILE")]
     file: String,
-    /// The model whose tokenizer and longest sequence count: a folder or a Hub id
+    /// The model whose tokenizer and longest sequence count: a folder, a GGUF file or a Hub id
     #[arg(long, value_name = "DIR|ID")]
     model: Option<String>,
     #[command(flatten)]

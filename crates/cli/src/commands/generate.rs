@@ -17,12 +17,9 @@ mod options;
 mod prompts;
 mod text;
 
+pub use options::{Options, at_least_one};
 pub use prompts::{encode_chat, encode_prompt};
 pub use text::finish_reason;
-
-pub use options::at_least_one;
-
-pub use options::Options;
 
 const EXAMPLE: &str = "\
 Examples:

@@ -30,7 +30,7 @@ without, and it is said; --tokenizer names one.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The model that the adapter was trained on: a folder or a Hub id
+    /// The model that the adapter was trained on: a folder, a GGUF file or a Hub id
     #[arg(long, value_name = "DIR|ID")]
     model: String,
     /// The adapter's folder

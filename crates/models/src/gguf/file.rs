@@ -274,7 +274,7 @@ fn check_start(cursor: &mut Cursor, bytes: &[u8]) -> std::result::Result<(), Str
     }
     match cursor.u32("the version")? {
         2 | 3 => Ok(()),
-        version if version.swap_bytes() <= 3 => Err(format!(
+        version if (1..=3).contains(&version.swap_bytes()) => Err(format!(
             "is in the byte order of big-endian machines (version {} at byte 4): only little-endian \
              files are read",
             version.swap_bytes()
@@ -325,7 +325,9 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
         bad(format!("type {number} is not known; read are {known}"))
     })?;
     let offset = cursor.u64(&what)?;
+    // Of an empty one nothing would bound the other sizes.
     let values = (shape.iter()).try_fold(1u64, |values, &size| values.checked_mul(size));
+    let values = values.filter(|&values| values > 0);
     let bytes = values.and_then(|values| (values / of.values as u64).checked_mul(of.bytes as u64));
     let (true, Some(bytes)) = (shape[0].is_multiple_of(of.values as u64), bytes) else {
         return Err(bad(format!(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,6 +13,36 @@ use super::config::{config, generation_config};
 use super::tokenizer::tokenizer;
 use super::weights::GgufWeights;
 use crate::error::{ModelError, Result};
+
+/// The folders of all files that were opened.
+static FOLDERS: Mutex<Vec<Weak<TempDir>>> = Mutex::new(Vec::new());
+
+/// Removes the folders that stand for GGUF files, for a process that is about to end without dropping
+/// their [`ModelFiles`](crate::hub::ModelFiles).
+pub fn remove_folders() {
+    let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for folder in folders.drain(..).filter_map(|folder| folder.upgrade()) {
+        // There is nobody to tell.
+        fs::remove_dir_all(folder.path()).ok();
+    }
+}
+
+/// A new folder that only its owner reads.
+fn own_folder() -> Result<Arc<TempDir>> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("peft-gguf-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o700));
+    }
+    let folder = builder.tempdir();
+    let folder = Arc::new(folder.map_err(ModelError::io(std::env::temp_dir()))?);
+    let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    folders.retain(|folder| folder.strong_count() > 0);
+    folders.push(Arc::downgrade(&folder));
+    Ok(folder)
+}
 
 /// A GGUF file, and a folder of its name with the small files that a model folder has beside its
 /// weights. The folder goes when the last copy of this does.
@@ -44,8 +74,7 @@ impl Translated {
             written.push(("tokenizer.json", files.tokenizer));
             written.push(("tokenizer_config.json", files.config));
         }
-        let folder = tempfile::Builder::new().prefix("peft-gguf-").tempdir();
-        let folder = folder.map_err(ModelError::io(std::env::temp_dir()))?;
+        let folder = own_folder()?;
         let named = folder_in(&folder, &file);
         fs::create_dir(&named).map_err(ModelError::io(&named))?;
         for (name, value) in written {
@@ -55,7 +84,7 @@ impl Translated {
         Ok(Self {
             file: Arc::new(file),
             architecture,
-            folder: Arc::new(folder),
+            folder,
         })
     }
 

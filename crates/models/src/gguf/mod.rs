@@ -23,3 +23,4 @@ mod weights;
 pub use file::Gguf;
 pub(crate) use file::parts;
 pub(crate) use folder::Translated;
+pub use folder::remove_folders;

@@ -10,6 +10,9 @@ use crate::error::Result;
 /// The longest token that is put together of others, in bytes; real ones are far shorter.
 const LONGEST: usize = 512;
 
+/// The most bytes of all merges together; the largest published vocabularies have a few millions.
+const MOST: usize = 32 << 20;
+
 /// A token of two others.
 struct Merge<'a> {
     left: &'a str,
@@ -36,6 +39,7 @@ pub(super) fn merges(file: &Gguf, tokens: &[&str], scores: Option<Vec<f64>>) -> 
         .map(|(id, token)| (*token, id))
         .collect();
     let mut merges: Vec<Merge> = Vec::new();
+    let mut bytes = 0;
     for (id, token) in tokens.iter().enumerate() {
         if ids[token] != id {
             continue;
@@ -59,6 +63,13 @@ pub(super) fn merges(file: &Gguf, tokens: &[&str], scores: Option<Vec<f64>>) -> 
                     lengths: (count, length - count),
                 });
             }
+        }
+        bytes += token.len() * (merges.len() - start);
+        if bytes > MOST {
+            return Err(file.error(format!(
+                "the merges of tokenizer.ggml.tokens come to more than {MOST} bytes at token {id}: so many \
+                 are not read"
+            )));
         }
         merges[start..].sort_by_key(|merge| (ids[merge.left], ids[merge.right]));
     }

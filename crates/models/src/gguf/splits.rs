@@ -32,14 +32,12 @@ impl Split {
                 "type": "Sequence",
                 "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes(true)],
             })),
-            "llama-bpe" | "llama3" | "llama-v3" => Self {
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => Self {
                 ignores_merges: true,
                 adds_bos: true,
                 ..expression(LLAMA3)
             },
-            "falcon3" | "pixtral" | "smaug-bpe" | "dbrx" | "glm4" | "chatglm-bpe" => {
-                expression(LLAMA3)
-            }
+            "smaug-bpe" | "dbrx" | "glm4" | "chatglm-bpe" => expression(LLAMA3),
             "tekken" => Self {
                 ignores_merges: true,
                 adds_bos: true,

@@ -88,6 +88,7 @@ fn a_file_that_lies_is_refused_with_the_place() {
         ),
         (b"GGUF\x01\0\0\0".to_vec(), "version = 1 at byte 4"),
         (b"GGUF\0\0\0\x03".to_vec(), "only little-endian"),
+        (b"GGUF\0\0\0\0".to_vec(), "version = 0 at byte 4"),
         (
             head(0, 1 << 60),
             "the number of keys = 1152921504606846976 at byte 16",
@@ -162,6 +163,10 @@ fn a_file_that_lies_is_refused_with_the_place() {
             "shape [4294967296, 4294967296] does not fit",
         ),
         (
+            one(tensor("w", &[0, 1 << 32, 1 << 32, 1 << 32], 0, 0)),
+            "shape [0, 4294967296, 4294967296, 4294967296] does not fit F32",
+        ),
+        (
             one(tensor("w", &[16], 0, 33)),
             "offset 33 is no multiple of the alignment, 32",
         ),
@@ -227,6 +232,20 @@ fn a_value_of_another_kind_is_named() {
         error.contains("is a list of 2: expected a list of texts"),
         "{error}"
     );
+}
+
+#[test]
+fn tokens_of_too_many_merges_are_refused() {
+    let file = open(&file(&[], &[], 0)).unwrap();
+    let merges = |most: usize| {
+        let run = |a| (0..=most).map(move |b| "a".repeat(a) + &"b".repeat(b));
+        let tokens: Vec<String> = (0..=most).flat_map(run).skip(1).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        pieces::merges(&file, &tokens, None)
+    };
+    assert_eq!(merges(2).unwrap().len(), 10);
+    let error = merges(80).unwrap_err().to_string();
+    assert!(error.contains("more than 33554432 bytes"), "{error}");
 }
 
 #[test]

@@ -89,6 +89,12 @@ fn a_gguf_file_of_a_repository_is_a_model() {
     assert!(error.contains("x.gguf: the first word"), "{error}");
     let error = message(get(&options, "org/tiny:none.gguf"));
     assert!(error.contains("none.gguf: status 404"), "{error}");
+    server.take_requests();
+    for outside in ["org/tiny:../m.gguf", "org/tiny:/m.gguf"] {
+        let error = message(get(&options, outside));
+        assert!(error.contains(outside), "{error}");
+    }
+    assert_eq!(server.take_requests(), Vec::<String>::new());
 }
 
 #[test]

@@ -13,7 +13,7 @@ Examples:
   peft train configs/movie-reviews-gpt2.toml --set model=models/gpt2 --set training.max_steps=20
 
 A training file:
-  model = \"gpt2\"                       # a folder or a Hub id
+  model = \"gpt2\"                       # a folder, a GGUF file or a Hub id
   prompt = \"The film was\"              # continued before and after
   [data]
   train = \"reviews.jsonl[:500]\"        # a file, a folder, or a data set on the Hub; or a list of them
