@@ -118,7 +118,8 @@ impl DataSet {
             (None, Some(_)) => {
                 let held = parts.iter().enumerate();
                 let held = held.filter_map(|(index, set)| Some(read(index, set.validation?)));
-                held.collect::<Result<_>>()?
+                held.map(|held| held.map_err(of_held_back))
+                    .collect::<Result<_>>()?
             }
         };
         let validation = match validation.is_empty() {
@@ -161,6 +162,17 @@ fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) 
             index,
             key,
             problem: Box::new(problem),
+        },
+        error => error,
+    }
+}
+
+/// Says of rows that are all of no use that they are those held back.
+fn of_held_back(error: DataError) -> DataError {
+    match error {
+        DataError::Empty { file, problem } => DataError::Empty {
+            file: format!("of {file} what data.validation_split holds back"),
+            problem,
         },
         error => error,
     }

@@ -98,7 +98,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         };
         failed += 1;
         talk::note(describe(&error).trim_end());
-        if args.json && !line.starts_with('/') {
+        if args.json {
             let object = serde_json::json!({ "error": format!("{error:#}") });
             emit(&format!("{object}\n"))?;
         }

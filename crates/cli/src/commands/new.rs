@@ -32,9 +32,10 @@ pub struct Args {
     /// What is trained
     #[arg(long, value_enum, default_value_t)]
     template: Template,
-    /// The model: a folder, or a Hub id
-    #[arg(long, value_name = "DIR|ID", default_value = "gpt2")]
-    model: String,
+    /// The model: a folder, or a Hub id [default: gpt2, for chats
+    /// HuggingFaceTB/SmolLM2-135M-Instruct]
+    #[arg(long, value_name = "DIR|ID")]
+    model: Option<String>,
     /// The rows to train on: a file, a folder, or a data set on the Hub
     #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
     train: String,
@@ -62,6 +63,12 @@ impl Template {
     }
 }
 
+/// What is trained where nothing is said.
+const MODEL: &str = "gpt2";
+
+/// The same where the rows are chats, for which a model needs a chat template.
+const CHAT_MODEL: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
+
 /// Longer rows are cut, or those that the model cannot take.
 const MAX_LENGTH: usize = 512;
 
@@ -84,9 +91,9 @@ const QUESTIONS: &str = "\
 # that are evaluated on.
 # prompt = [\"What can you do?\"]";
 
-/// What the file says of the columns of `train`, and of the prompt of a run. A file that is
-/// not there may come later, and nothing is fetched.
-fn columns(train: &str) -> (String, String) {
+/// What the file says of the columns of `train`, and of the prompt of a run; and whether the rows
+/// are chats. A file that is not there may come later, and nothing is fetched.
+fn columns(train: &str) -> (String, String, bool) {
     let mut config = DataConfig::new(train);
     let (mut sample, mut is_chat) = (None, false);
     let is_here = |path: &str| Path::new(path).exists();
@@ -113,7 +120,7 @@ fn columns(train: &str) -> (String, String) {
             .to_string(),
     };
     if is_chat {
-        return (columns, QUESTIONS.to_owned());
+        return (columns, QUESTIONS.to_owned(), true);
     }
     let sample = sample.unwrap_or_else(|| "Once upon a time".to_string());
     let prompt = format!(
@@ -121,7 +128,7 @@ fn columns(train: &str) -> (String, String) {
          texts.\nprompt = {}",
         quoted(sample)
     );
-    (columns, prompt)
+    (columns, prompt, false)
 }
 
 /// Runs `peft new`.
@@ -137,14 +144,18 @@ pub fn run(args: Args) -> Result<()> {
     else {
         bail!("{:?} is no name for a run, such as my-run", args.name);
     };
-    let max_length = positions(&args.model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
-    let (columns, prompt) = columns(&args.train);
+    let (columns, prompt, is_chat) = columns(&args.train);
+    let model = args.model.unwrap_or_else(|| {
+        let model = if is_chat { CHAT_MODEL } else { MODEL };
+        model.to_owned()
+    });
+    let max_length = positions(&model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let text = [
         ("{file}", place.clone()),
         ("{max_length}", max_length.to_string()),
-        ("{model}", quoted(args.model)),
+        ("{model}", quoted(model)),
         ("{output_dir}", quoted(output_dir)),
         ("{columns}", columns),
         ("{train}", quoted(args.train)),

@@ -1,11 +1,12 @@
 //! Chats as a tokenizer's own template and tokens have them.
 
 use crate::error::{DataError, Result, TemplateProblem};
-use crate::format::Chat;
+use crate::format::{Chat, Note};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{ChatTemplate, without_none};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
+use std::sync::Once;
 
 impl Tokenizer {
     /// Renders messages (objects with `role` and `content`) with the tokenizer's own template, as
@@ -42,7 +43,16 @@ impl Tokenizer {
             extras: extras.clone(),
             given: 0,
         };
-        self.fit(&mut chat);
+        let notes = self.fit(&mut chat);
+        if let Some(Note::Unsaid(name)) = notes.first() {
+            // Of the first prompt: most of a file's are alike.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "`{name}` left out of the prompt: the chat template says nothing of it"
+                );
+            });
+        }
         let Chat {
             messages, extras, ..
         } = &chat;

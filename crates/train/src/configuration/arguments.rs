@@ -231,6 +231,20 @@ impl TrainingArguments {
         }
     }
 
+    /// What to tell of a run that the data, and not `max_steps`, leave so few steps that it learns
+    /// next to nothing.
+    pub(crate) fn few_steps(&self, total_steps: usize) -> Option<String> {
+        const FEW: usize = 20;
+        let is_meant = self.max_steps > 0 || total_steps >= FEW;
+        (!is_meant).then(|| {
+            format!(
+                "the run has {total_steps} optimizer steps, of which little is learnt: raise \
+                 training.num_train_epochs, or lower per_device_train_batch_size or \
+                 gradient_accumulation_steps"
+            )
+        })
+    }
+
     /// The learning rate over a run of so many steps.
     pub fn schedule(&self, total_steps: usize) -> Schedule {
         let warmup_steps = match self.warmup_steps {
@@ -261,6 +275,16 @@ pub struct Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_few_steps_is_told_unless_it_is_meant() {
+        let mut arguments = TrainingArguments::new("out");
+        assert!(arguments.few_steps(20).is_none());
+        let told = arguments.few_steps(3).unwrap();
+        assert!(told.starts_with("the run has 3 optimizer steps"), "{told}");
+        arguments.max_steps = 3;
+        assert!(arguments.few_steps(3).is_none());
+    }
 
     #[test]
     fn steps_and_warmup_are_counted_as_transformers_counts_them() {

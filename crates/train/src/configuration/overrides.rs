@@ -43,6 +43,10 @@ impl Override {
             readings.pop();
             readings.push(Value::String(text.to_string()));
         }
+        if matches!(readings.first(), Some(Value::Array(_))) {
+            // A list with a wrong entry is no text.
+            readings.retain(|reading| !reading.is_str());
+        }
         Ok(Self {
             text: text.to_string(),
             path,

@@ -91,6 +91,9 @@ pub fn estimate_with<T: TrainTarget>(
     if let Some(warning) = arguments.schedule(steps.total).warning() {
         tracing::warn!("{warning}");
     }
+    if let Some(warning) = arguments.few_steps(steps.total) {
+        tracing::warn!("{warning}");
+    }
     let order = Order::of(arguments, Position::default());
     let batch = largest(&examples, batch_size, order, steps.epochs)?;
     // A step ends with its epoch.

@@ -215,6 +215,9 @@ pub fn train_with<T: TrainTarget>(
     {
         tracing::warn!("{warning}");
     }
+    if let Some(warning) = arguments.few_steps(steps.total) {
+        tracing::warn!("{warning}");
+    }
     let (metrics, evaluations) = match before {
         None => {
             let mut metrics = MetricsFile::create(dir)?;

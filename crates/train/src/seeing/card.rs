@@ -136,9 +136,23 @@ impl ModelCard<'_> {
         out + "---\n"
     }
 
+    /// The base as arguments of transformers' `from_pretrained`, which takes a GGUF file by its folder.
+    fn python_base(&self) -> String {
+        let model = self.hub_id.unwrap_or(self.base_model);
+        let (folder, file) = match self.base_model.rsplit_once(['/', ':']) {
+            Some((folder, file)) => (self.hub_id.unwrap_or(folder), file),
+            None => (".", self.base_model),
+        };
+        if file.ends_with(".gguf") {
+            format!("{}, gguf_file={}", yaml(folder), yaml(file))
+        } else {
+            yaml(model)
+        }
+    }
+
     fn python(&self) -> String {
         // Python's strings have the same escapes.
-        let base = yaml(self.hub_id.unwrap_or(self.base_model));
+        let base = self.python_base();
         let folder = yaml(&self.folder);
         let model = match self.peft_type {
             Some(_) => format!(
@@ -234,6 +248,28 @@ mod tests {
             command: "peft".into(),
             folder: "out".into(),
             is_chat: false,
+        }
+    }
+
+    #[test]
+    fn python_takes_a_gguf_file_by_its_folder() {
+        let report = Report::default();
+        for (base_model, hub_id, expected) in [
+            ("me/model@main", Some("me/model"), "\"me/model\""),
+            ("models/tiny", None, "\"models/tiny\""),
+            ("a/b.gguf", None, "\"a\", gguf_file=\"b.gguf\""),
+            ("b.gguf", None, "\".\", gguf_file=\"b.gguf\""),
+            (
+                "me/model:b.gguf",
+                Some("me/model"),
+                "\"me/model\", gguf_file=\"b.gguf\"",
+            ),
+        ] {
+            let card = ModelCard {
+                base_model,
+                ..card(&report, hub_id)
+            };
+            assert_eq!(card.python_base(), expected);
         }
     }
 

@@ -53,7 +53,7 @@ impl Answer {
             "content": self.content,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "tokens_per_second": self.completion_tokens as f64 / self.seconds,
+            "tokens_per_second": (10.0 * self.completion_tokens as f64 / self.seconds).round() / 10.0,
             "finish_reason": self.finish.name(),
         });
         if let Some(adapter) = adapter {

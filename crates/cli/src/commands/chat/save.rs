@@ -1,11 +1,10 @@
 //! Conversations as rows of a file that trains.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use burn_peft_files::atomic;
 use serde_json::{Value, json};
 
 /// What rows of JSON, one a line, are in.
@@ -22,26 +21,31 @@ pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
         "{name}: a conversation is saved as a line of JSON, which is read from a file whose name ends \
          in .jsonl: /save {name}.jsonl"
     );
-    // The file that a link leads to, not the link.
-    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let mut text = match fs::read_to_string(&file) {
+    // What is no file may never be read to its end.
+    if let Ok(found) = fs::metadata(file) {
+        ensure!(found.is_file(), "{name} is not a file");
+    }
+    let mut text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
     };
     if let Some(last) = text.lines().rfind(|line| !line.trim().is_empty()) {
-        let row: Option<Value> = serde_json::from_str(last).ok();
+        let row: Option<Value> = serde_json::from_str(last.trim_start_matches('\u{feff}')).ok();
         ensure!(
             row.is_some_and(|row| row.get("messages").is_some()),
             "{name} has rows of another kind: its last has no messages; name another file"
         );
     }
+    let mut row = format!("{}\n", json!({ "messages": messages }));
     if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
+        row.insert(0, '\n');
     }
-    text += &format!("{}\n", json!({ "messages": messages }));
-    let written = atomic::write(&file, text.as_bytes());
+    // In one piece behind what is there by then: another chat may save to the same file.
+    let opened = fs::File::options().append(true).create(true).open(file);
+    let written = opened.and_then(|mut out| out.write_all(row.as_bytes()));
     written.with_context(|| format!("cannot write {name}"))?;
+    text += &row;
     Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
 }
 

@@ -104,6 +104,16 @@ impl Request<'_> {
         let json = self.args.json;
         let mut show = |text: &str| if json { Ok(true) } else { emit(text) };
         for answer in self.answers(model, &mut show)? {
+            if answer.text.trim().is_empty() {
+                let hello = [json!({"role": "user", "content": "Hello"})];
+                let way_out = match prompt.messages {
+                    None if self.tokenizer.apply_chat_template(&hello, true).is_ok() => {
+                        "; --chat asks a chat model"
+                    }
+                    _ => "",
+                };
+                tracing::warn!("the model ends the text at once{way_out}");
+            }
             match json {
                 true => say_json(&answer.json)?,
                 false => say("")?,
