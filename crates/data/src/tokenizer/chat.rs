@@ -30,6 +30,9 @@ use self::marks::{BEGIN, END};
 /// The longest text of a chat, in bytes, some two million tokens: tokenising takes many times as much.
 const TEXT: usize = 8 << 20;
 
+/// What of it a template may write of its own, in bytes, whatever the chat says.
+const OWN_TEXT: usize = 256 << 10;
+
 /// A tokenizer's `chat_template`, rendered as transformers' `apply_chat_template` does it.
 ///
 /// ```
@@ -179,6 +182,13 @@ impl ChatTemplate {
     }
 }
 
+/// The longest text of a chat: eight times what is said in it, for what is escaped and indented, and
+/// the template's own.
+fn most_text(said: &Map<String, Value>) -> usize {
+    let said = serde_json::to_string(said).map_or(0, |said| said.len());
+    TEXT.min(OWN_TEXT + said.saturating_mul(8))
+}
+
 impl Compiled<'_> {
     /// Renders messages; the assistant's parts lie between marks where the template says so.
     fn marked(
@@ -195,6 +205,7 @@ impl Compiled<'_> {
         let messages: Vec<Value> = messages.iter().map(reasoned).collect();
         context.insert("messages".into(), messages.into());
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
+        let most = most_text(&context);
         let mut text = String::new();
         self.template.guarded(|| {
             let rendered = machinery::eval(
@@ -208,8 +219,8 @@ impl Compiled<'_> {
             rendered.map(drop)
         })?;
         match text.len() {
-            0..=TEXT => Ok(text),
-            bytes => Err(TemplateProblem::TooMuchText { bytes, most: TEXT }),
+            bytes if bytes > most => Err(TemplateProblem::TooMuchText { bytes, most }),
+            _ => Ok(text),
         }
     }
 

@@ -42,6 +42,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
         "{{ [1] | batch(999999999999, 'x') }}".into(),
         "{{ messages | tojson(indent=999999999999) }}".into(),
         "{{ '' | tojson(indent=999999999999) }}".into(),
+        "{{ (range(200) | list | tojson(indent=65535))[:5] }}".into(),
         "{{ ('\n' * 16777216) | indent(1099511627776) }}".into(),
         "{% for i in range(100000) %}{{ messages | tojson }}{{ 'a' * 10000 }}{% endfor %}".into(),
     ];
@@ -103,6 +104,14 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
     }
 }
 
+/// A text of many times what the chat says costs the tokenizer many times as much.
+#[test]
+fn a_short_chat_makes_no_long_text() {
+    let error = render("{{ ' ' * 300000 }}", messages()).unwrap_err();
+    assert!(error.to_string().contains("300000"), "{error}");
+    assert!(render("{{ ' ' * 200000 }}", messages()).is_ok());
+}
+
 /// A chat of a thousand long messages is far from the limits, even where a template gathers them.
 #[test]
 fn a_long_chat_is_within_the_budget() {
@@ -117,13 +126,14 @@ fn a_long_chat_is_within_the_budget() {
 
 #[test]
 fn a_text_too_long_to_be_tokenised_is_an_error() {
-    let error = render("{{ 'x' * 9000000 }}", messages()).unwrap_err();
+    let long = || vec![json!({"role": "user", "content": "x".repeat(1_200_000)})];
+    let error = render("{{ 'x' * 9000000 }}", long()).unwrap_err();
     assert!(
         error.contains("9000000 bytes of text of one chat, and at most 8388608"),
         "{error}"
     );
     assert_eq!(
-        render("{{ 'x' * 8000000 }}", messages()).unwrap().len(),
+        render("{{ 'x' * 8000000 }}", long()).unwrap().len(),
         8_000_000
     );
 }

@@ -1,5 +1,6 @@
 //! `tojson` as transformers has it: Python's `json.dumps`, and nothing escaped for HTML.
 
+use super::TEXT;
 use super::arguments::bind;
 use super::budget::{BYTES, charge, cost};
 use super::python::{DEPTH, float, number, text, too_deep};
@@ -129,7 +130,8 @@ impl Writer {
         let Some(indent) = &self.indent else {
             return Ok(());
         };
-        if self.out.len() + indent.len().saturating_mul(depth) > BYTES {
+        // Longer than any chat may be; the buffer doubles as it grows.
+        if self.out.len() + indent.len().saturating_mul(depth) > TEXT {
             return Err(ErrorKind::OutOfFuel.into());
         }
         self.out.push('\n');
