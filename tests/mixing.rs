@@ -1,10 +1,10 @@
 //! Several data sets in `data.train`: their counts, what is said of them, and runs that are stopped.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::{Answer, Lab, PEFT, TEXTS};
 use crate::hub::server::{COMMIT, Server};
-use crate::resume::{start, wait_for_lines};
+use crate::resume::{metrics, start, wait_for_lines};
 
 /// Ten texts, four questions with answers, and two chats.
 const RUN: &str = r#"
@@ -62,18 +62,6 @@ fn lab() -> Lab {
     lab.write("model/chat_template.jinja", TEMPLATE);
     lab.write("run.toml", RUN);
     lab
-}
-
-fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
-    let text = String::from_utf8(lab.read(&format!("{dir}/metrics.jsonl"))).unwrap();
-    let entry = |line: &str| {
-        let mut entry: Value = serde_json::from_str(line).unwrap();
-        for key in ["tokens_per_second", "eval_runtime", "peak_memory_bytes"] {
-            entry.as_object_mut().unwrap().remove(key);
-        }
-        entry
-    };
-    text.lines().map(entry).collect()
 }
 
 /// Lasting 10/3, 4/2 and 2/1 rows of their weights, the first set ends the epoch: 10 of it, 20/3 and

@@ -57,7 +57,7 @@ eval_steps = 7
 "#;
 
 /// The entries of `metrics.jsonl` without what time and memory say.
-fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
+pub fn metrics(lab: &Lab, dir: &str) -> Vec<Value> {
     let text = String::from_utf8(lab.read(&format!("{dir}/metrics.jsonl"))).unwrap();
     let entry = |line: &str| {
         let mut entry: Value = serde_json::from_str(line).unwrap();

@@ -171,7 +171,7 @@ fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) 
 fn of_held_back(error: DataError) -> DataError {
     match error {
         DataError::Empty { file, problem } => DataError::Empty {
-            file: format!("of {file} what data.validation_split holds back"),
+            file: format!("what data.validation_split holds back of {file}"),
             problem,
         },
         error => error,
@@ -251,6 +251,20 @@ mod tests {
         );
         let data = load(&numbers(20), |c| c.max_samples = Some(3)).unwrap();
         assert_eq!(rows(&data.train), [1, 2, 3]);
+    }
+
+    #[test]
+    fn of_rows_that_are_held_back_it_is_said_that_they_are() {
+        let hold_one = |content: &str| load(content, |c| c.validation_split = Some(1.0));
+        let content = numbers(10);
+        let held = rows(&hold_one(&content).unwrap().validation.unwrap())[0];
+        let content = content.replace(&format!("row {}", held - 1), "");
+        let error = hold_one(&content).unwrap_err().to_string();
+        let said = "what data.validation_split holds back of ";
+        assert!(
+            error.starts_with(said) && error.contains("has no usable row: 1 of 1 rows dropped"),
+            "{error}"
+        );
     }
 
     #[test]
