@@ -19,8 +19,10 @@ mod tokenizer;
 mod types;
 mod value;
 mod weights;
+mod write;
 
 pub use file::Gguf;
 pub(crate) use file::parts;
 pub(crate) use folder::Translated;
 pub use folder::remove_folders;
+pub use write::KeyValue;

@@ -1,0 +1,5 @@
+//! GGUF files as they are written.
+
+mod value;
+
+pub use value::KeyValue;

@@ -1,0 +1,76 @@
+//! The values of keys that are written.
+
+/// A value of a key that is written; the types are those that llama.cpp's converter uses.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyValue {
+    /// A whole number of 32 bits from 0.
+    U32(u32),
+    /// A whole number of 64 bits from 0.
+    U64(u64),
+    /// A whole number of 32 bits.
+    I32(i32),
+    /// A number.
+    F32(f32),
+    /// Whether something is so.
+    Flag(bool),
+    /// A text.
+    Text(String),
+    /// A list of texts.
+    Texts(Vec<String>),
+    /// A list of numbers.
+    F32s(Vec<f32>),
+    /// A list of whole numbers of 32 bits.
+    I32s(Vec<i32>),
+    /// A list of what is so.
+    Flags(Vec<bool>),
+}
+
+/// What is before the items of a list: its own kind, that of its items, and their number.
+fn list(out: &mut Vec<u8>, kind: u32, count: usize) {
+    out.extend(9u32.to_le_bytes());
+    out.extend(kind.to_le_bytes());
+    out.extend((count as u64).to_le_bytes());
+}
+
+fn one(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
+    out.extend(kind.to_le_bytes());
+    out.extend(bytes);
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+impl KeyValue {
+    /// Adds the kind of the value and the value, as they stand behind a key's name.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::U32(number) => one(out, 4, &number.to_le_bytes()),
+            Self::U64(number) => one(out, 10, &number.to_le_bytes()),
+            Self::I32(number) => one(out, 5, &number.to_le_bytes()),
+            Self::F32(number) => one(out, 6, &number.to_le_bytes()),
+            Self::Flag(flag) => one(out, 7, &[u8::from(*flag)]),
+            Self::Text(value) => {
+                one(out, 8, &[]);
+                text(out, value);
+            }
+            Self::Texts(values) => {
+                list(out, 8, values.len());
+                values.iter().for_each(|value| text(out, value));
+            }
+            Self::F32s(values) => {
+                list(out, 6, values.len());
+                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Self::I32s(values) => {
+                list(out, 5, values.len());
+                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Self::Flags(values) => {
+                list(out, 7, values.len());
+                out.extend(values.iter().map(|&value| u8::from(value)));
+            }
+        }
+    }
+}
