@@ -33,7 +33,7 @@ pub use activation::activate;
 pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
 };
-pub use cpu::{ActivationKind, Pairing, QuantType};
+pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability};
 pub use feed_forward::{FeedForward, Projection, feed_forward};

@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod blocks;
 pub mod buffer;
 pub mod dropout;
 pub mod elementwise;
@@ -20,6 +21,7 @@ pub mod rope;
 pub mod vocabulary;
 
 pub use activation::ActivationKind;
+pub use blocks::{BlockMatrix, BlockType};
 pub use product::{Matrix, MatrixMut, Onto, Weight};
 pub use quantize::QuantType;
 pub use rope::Pairing;

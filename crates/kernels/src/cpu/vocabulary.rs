@@ -7,7 +7,7 @@ use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight, Writer};
 /// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
 fn piece(weight: &Weight<'_>) -> usize {
     match weight {
-        Weight::F32(_) => 1024,
+        Weight::F32(_) | Weight::Blocks(_) => 1024,
         Weight::BF16(_) => 768,
     }
 }
@@ -168,9 +168,8 @@ fn finish(gradient: &mut [f32], states: &[State], weight: Weight<'_>, targets: &
     for_rows(gradient, d, |first, rows| {
         for (row, gradient) in rows.chunks_exact_mut(d).enumerate() {
             let sum = states[first + row].sum;
-            for (column, value) in gradient.iter_mut().enumerate() {
-                *value = *value / sum - weight.at(targets[first + row], column);
-            }
+            gradient.iter_mut().for_each(|value| *value /= sum);
+            weight.take_row(targets[first + row], gradient);
         }
     });
 }

@@ -7,7 +7,6 @@
 mod architecture;
 mod config;
 mod cursor;
-mod dequantize;
 mod file;
 mod folder;
 mod pieces;

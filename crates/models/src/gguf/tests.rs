@@ -19,10 +19,7 @@ fn blocks_have_the_bits_of_the_reference() {
         let info = &file.tensors[&name];
         assert_eq!(info.shape, expected.shape().to_vec(), "{name}");
         let mut found = vec![0.0; info.shape.iter().product()];
-        let blocks = file.bytes(info).chunks(info.of.bytes);
-        for (block, out) in blocks.zip(found.chunks_mut(info.of.values)) {
-            info.of.unpack.unwrap()(block, out);
-        }
+        (info.of.blocks.unwrap()).dequantize(file.bytes(info), &mut found);
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let expected = expected.try_to_vec::<f32>().unwrap();
         assert_eq!(bits(&found), bits(&expected), "{name}");

@@ -1,9 +1,6 @@
 //! The types of tensors in GGUF files.
 
-use super::dequantize as unpack;
-
-/// Makes the values of a block of its bytes.
-pub(crate) type Unpack = fn(&[u8], &mut [f32]);
+use burn_peft_kernels::BlockType;
 
 /// A type that ggml knows.
 #[derive(Debug)]
@@ -16,8 +13,8 @@ pub(crate) struct GgmlType {
     pub values: usize,
     /// The bytes of a block.
     pub bytes: usize,
-    /// Makes a block's values of its bytes, if that is known here.
-    pub unpack: Option<Unpack>,
+    /// How its values are read, if that is known here.
+    pub blocks: Option<BlockType>,
 }
 
 impl GgmlType {
@@ -28,24 +25,18 @@ impl GgmlType {
 
     /// The names of those that can be read, in words.
     pub fn readable() -> String {
-        let names = TYPES.iter().filter(|of| of.unpack.is_some());
+        let names = TYPES.iter().filter(|of| of.blocks.is_some());
         names.map(|of| of.name).collect::<Vec<_>>().join(", ")
     }
 }
 
-const fn read(
-    number: u32,
-    name: &'static str,
-    values: usize,
-    bytes: usize,
-    unpack: Unpack,
-) -> GgmlType {
+const fn read(number: u32, of: BlockType) -> GgmlType {
     GgmlType {
         number,
-        name,
-        values,
-        bytes,
-        unpack: Some(unpack),
+        name: of.name(),
+        values: of.values(),
+        bytes: of.bytes(),
+        blocks: Some(of),
     }
 }
 
@@ -55,27 +46,27 @@ const fn known(number: u32, name: &'static str, values: usize, bytes: usize) -> 
         name,
         values,
         bytes,
-        unpack: None,
+        blocks: None,
     }
 }
 
 static TYPES: [GgmlType; 33] = [
-    read(0, "F32", 1, 4, unpack::f32),
-    read(1, "F16", 1, 2, unpack::f16),
-    read(30, "BF16", 1, 2, unpack::bf16),
-    read(8, "Q8_0", 32, 34, unpack::q8_0),
-    read(2, "Q4_0", 32, 18, unpack::q4_0),
-    read(3, "Q4_1", 32, 20, unpack::q4_1),
-    read(6, "Q5_0", 32, 22, unpack::q5_0),
-    read(7, "Q5_1", 32, 24, unpack::q5_1),
-    read(10, "Q2_K", 256, 84, unpack::q2_k),
-    read(11, "Q3_K", 256, 110, unpack::q3_k),
-    read(12, "Q4_K", 256, 144, unpack::q4_k),
-    read(13, "Q5_K", 256, 176, unpack::q5_k),
-    read(14, "Q6_K", 256, 210, unpack::q6_k),
-    read(20, "IQ4_NL", 32, 18, unpack::iq4_nl),
-    read(23, "IQ4_XS", 256, 136, unpack::iq4_xs),
-    read(39, "MXFP4", 32, 17, unpack::mxfp4),
+    read(0, BlockType::F32),
+    read(1, BlockType::F16),
+    read(30, BlockType::BF16),
+    read(8, BlockType::Q8_0),
+    read(2, BlockType::Q4_0),
+    read(3, BlockType::Q4_1),
+    read(6, BlockType::Q5_0),
+    read(7, BlockType::Q5_1),
+    read(10, BlockType::Q2_K),
+    read(11, BlockType::Q3_K),
+    read(12, BlockType::Q4_K),
+    read(13, BlockType::Q5_K),
+    read(14, BlockType::Q6_K),
+    read(20, BlockType::IQ4_NL),
+    read(23, BlockType::IQ4_XS),
+    read(39, BlockType::MXFP4),
     known(9, "Q8_1", 32, 40),
     known(15, "Q8_K", 256, 292),
     known(16, "IQ2_XXS", 256, 66),

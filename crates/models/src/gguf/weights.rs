@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::FloatDType;
+use burn_peft_kernels::BlockType;
 
 use super::Gguf;
 use super::architecture::{Architecture, Changes};
 use super::config::Keys;
 use super::file::TensorInfo;
-use super::types::{GgmlType, Unpack};
+use super::types::GgmlType;
 use crate::error::Result;
 use crate::weights::{Weights, WeightsError};
 
@@ -137,10 +138,10 @@ impl GgufWeights {
 }
 
 impl Gguf {
-    /// What makes values of a tensor's blocks.
-    fn unpack(&self, name: &str) -> Result<Unpack> {
+    /// How a tensor's blocks are read.
+    fn blocks(&self, name: &str) -> Result<BlockType> {
         let of = self.tensors[name].of;
-        of.unpack.ok_or_else(|| {
+        of.blocks.ok_or_else(|| {
             self.error(format!(
                 "tensor {name} is {}, which is not read; read are {}",
                 of.name,
@@ -151,21 +152,18 @@ impl Gguf {
 
     /// All values of a small tensor that is there.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>> {
-        let (info, unpack) = (&self.tensors[name], self.unpack(name)?);
+        let (info, of) = (&self.tensors[name], self.blocks(name)?);
         let mut values = Vec::with_capacity(info.shape.iter().product());
-        add(self.bytes(info), info.of, unpack, &mut values);
+        add(self.bytes(info), of, &mut values);
         Ok(values)
     }
 }
 
 /// Adds the values of whole blocks.
-fn add(bytes: &[u8], of: &GgmlType, unpack: Unpack, values: &mut Vec<f32>) {
+fn add(bytes: &[u8], of: BlockType, values: &mut Vec<f32>) {
     let start = values.len();
-    values.resize(start + bytes.len() / of.bytes * of.values, 0.0);
-    let blocks = bytes.chunks_exact(of.bytes);
-    for (block, out) in blocks.zip(values[start..].chunks_exact_mut(of.values)) {
-        unpack(block, out);
-    }
+    values.resize(start + bytes.len() / of.bytes() * of.values(), 0.0);
+    of.dequantize(bytes, &mut values[start..]);
 }
 
 impl Weights for GgufWeights {
@@ -196,7 +194,7 @@ impl Weights for GgufWeights {
     fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
         self.check(name)?;
         let (entry, info) = self.entry(name)?;
-        let (unpack, bytes) = (self.file.unpack(&entry.name)?, self.file.bytes(info));
+        let (of, bytes) = (self.file.blocks(&entry.name)?, self.file.bytes(info));
         let piece = piece.max(1);
         let row = match info.shape.as_slice() {
             [] | [_] => 1,
@@ -219,7 +217,7 @@ impl Weights for GgufWeights {
                 for from in (0..bytes.len()).step_by(step) {
                     let to = bytes.len().min(from + step);
                     let start = values.len();
-                    add(&bytes[from..to], info.of, unpack, &mut values);
+                    add(&bytes[from..to], of, &mut values);
                     if entry.change == Change::MinusOne {
                         values[start..].iter_mut().for_each(|value| *value -= 1.0);
                     }
@@ -238,7 +236,7 @@ impl Weights for GgufWeights {
                 let (rows, size) = (info.shape[0], row / info.of.values * info.of.bytes);
                 for place in 0..rows {
                     let from = size * entry.change.row(place, rows);
-                    add(&bytes[from..from + size], info.of, unpack, &mut values);
+                    add(&bytes[from..from + size], of, &mut values);
                     out(&mut values, false);
                 }
             }
@@ -261,7 +259,7 @@ impl Weights for GgufWeights {
 
     fn check(&self, name: &str) -> Result<&[usize]> {
         let (entry, info) = self.entry(name)?;
-        self.file.unpack(&entry.name)?;
+        self.file.blocks(&entry.name)?;
         let rows_are_blocks = info.shape.len() > 1 || info.of.values == 1;
         match entry.change {
             Change::Woven { .. } | Change::Apart { .. } if !rows_are_blocks => {

@@ -2,9 +2,10 @@
 
 use half::bf16;
 
-use super::{Matrix, MatrixMut, PackedLeft, gemv, portable};
+use super::{Matrix, MatrixMut, PackedLeft, blocks, gemv, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{few, packed};
+use crate::cpu::blocks::BlockMatrix;
 
 /// What a product is added to.
 #[derive(Clone, Copy, Debug)]
@@ -106,12 +107,30 @@ fn takes_few<B>(rows: usize, b: &Matrix<'_, B>) -> bool {
     rows <= few::ROWS && b.has_contiguous_rows()
 }
 
-fn check<B>([m, k]: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {
+/// `c = onto + a · b` with the values of `b` in f32: `[m, k] · [k, n]`, any strides.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub(super) fn product_blocks(
+    a: Matrix<'_, f32>,
+    b: BlockMatrix<'_>,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    check_shapes([a.rows(), a.cols()], [b.rows(), b.cols()], onto, c);
+    blocks::product(a, b, onto, c);
+}
+
+fn check<B>(a: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {
+    check_shapes(a, [b.rows(), b.cols()], onto, c);
+}
+
+fn check_shapes([m, k]: [usize; 2], b: [usize; 2], onto: Onto<'_>, c: &MatrixMut<'_>) {
     assert!(
-        k == b.rows() && m == c.rows() && b.cols() == c.cols(),
+        k == b[0] && m == c.rows() && b[1] == c.cols(),
         "[{m}, {k}] · [{}, {}] does not make [{}, {}]",
-        b.rows(),
-        b.cols(),
+        b[0],
+        b[1],
         c.rows(),
         c.cols(),
     );

@@ -74,6 +74,14 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn some_columns(self, columns: std::ops::Range<usize>) -> Self {
+        self.transposed().some_rows(columns).transposed()
+    }
+
     /// One value.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
-//! Matrix products, in f32 and with weights in bf16.
+//! Matrix products, in f32 and with weights in bf16 or in blocks.
 
+mod blocks;
 mod choose;
 #[cfg(target_arch = "x86_64")]
 mod few;

@@ -44,7 +44,7 @@ pub(super) fn product_bf16(
 }
 
 /// Makes C hold what the product is added to.
-fn start(onto: Onto<'_>, c: &mut MatrixMut<'_>) {
+pub(super) fn start(onto: Onto<'_>, c: &mut MatrixMut<'_>) {
     for i in 0..c.rows() {
         match onto {
             Onto::Zero => c.row_mut(i).fill(0.0),
@@ -55,7 +55,12 @@ fn start(onto: Onto<'_>, c: &mut MatrixMut<'_>) {
 }
 
 /// Adds `a · b` to the columns of `c` from `column` on.
-fn add_columns(a: Matrix<'_, f32>, b: Matrix<'_, f32>, column: usize, c: &mut MatrixMut<'_>) {
+pub(super) fn add_columns(
+    a: Matrix<'_, f32>,
+    b: Matrix<'_, f32>,
+    column: usize,
+    c: &mut MatrixMut<'_>,
+) {
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
     assert!(b.rows() == k && c.rows() == m && column + n <= c.cols());
     let row_stride = c.row_stride() as isize;

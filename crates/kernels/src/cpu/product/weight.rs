@@ -1,8 +1,10 @@
-//! A weight in either of its types.
+//! A weight in any of its types.
 
 use half::bf16;
 
+use super::choose::product_blocks;
 use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
+use crate::cpu::blocks::BlockMatrix;
 use crate::cpu::buffer::filled;
 
 /// A weight as it lies in memory.
@@ -12,6 +14,8 @@ pub enum Weight<'a> {
     F32(Matrix<'a, f32>),
     /// In 16 bits.
     BF16(Matrix<'a, bf16>),
+    /// In blocks.
+    Blocks(BlockMatrix<'a>),
 }
 
 impl Weight<'_> {
@@ -20,6 +24,7 @@ impl Weight<'_> {
         match self {
             Self::F32(weight) => weight.rows(),
             Self::BF16(weight) => weight.rows(),
+            Self::Blocks(weight) => weight.rows(),
         }
     }
 
@@ -28,6 +33,7 @@ impl Weight<'_> {
         match self {
             Self::F32(weight) => weight.cols(),
             Self::BF16(weight) => weight.cols(),
+            Self::Blocks(weight) => weight.cols(),
         }
     }
 
@@ -36,17 +42,19 @@ impl Weight<'_> {
         match self {
             Self::F32(weight) => Self::F32(weight.transposed()),
             Self::BF16(weight) => Self::BF16(weight.transposed()),
+            Self::Blocks(weight) => Self::Blocks(weight.transposed()),
         }
     }
 
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are not so many, or if it is in blocks that do not lie along the rows.
     pub fn some_rows(self, rows: std::ops::Range<usize>) -> Self {
         match self {
             Self::F32(weight) => Self::F32(weight.some_rows(rows)),
             Self::BF16(weight) => Self::BF16(weight.some_rows(rows)),
+            Self::Blocks(weight) => Self::Blocks(weight.some_rows(rows)),
         }
     }
 
@@ -59,6 +67,26 @@ impl Weight<'_> {
         match self {
             Self::F32(weight) => weight.at(row, column),
             Self::BF16(weight) => weight.at(row, column).to_f32(),
+            Self::Blocks(weight) => weight.at(row, column),
+        }
+    }
+
+    /// Takes the values of a row from others.
+    ///
+    /// # Panics
+    /// If there is no such row, or there are not as many others.
+    pub fn take_row(&self, row: usize, from: &mut [f32]) {
+        assert_eq!(from.len(), self.cols());
+        if let Self::Blocks(weight) = self
+            && weight.has_contiguous_rows()
+        {
+            let mut values = vec![0.0; from.len()];
+            weight.line(row, &mut values);
+            (from.iter_mut().zip(values)).for_each(|(from, value)| *from -= value);
+            return;
+        }
+        for (column, value) in from.iter_mut().enumerate() {
+            *value -= self.at(row, column);
         }
     }
 
@@ -70,13 +98,16 @@ impl Weight<'_> {
     /// `out = onto + a · weight`, `[m, k] · [k, n]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 bits.
+    /// If the shapes do not fit each other, or for a packed `a` and a weight that is not in bf16.
     pub fn product<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
         match (self, a.into()) {
             (Self::F32(weight), Left::Loose(a)) => product_f32(a, *weight, onto, out),
             (Self::BF16(weight), Left::Loose(a)) => product_bf16(a, *weight, onto, out),
             (Self::BF16(weight), Left::Packed(a)) => product_packed(a, *weight, onto, out),
-            (Self::F32(_), Left::Packed(_)) => panic!("a packed matrix has bf16's precision"),
+            (Self::Blocks(weight), Left::Loose(a)) => product_blocks(a, *weight, onto, out),
+            (Self::F32(_) | Self::Blocks(_), Left::Packed(_)) => {
+                panic!("a packed matrix has bf16's precision")
+            }
         }
     }
 

@@ -1,15 +1,15 @@
-//! Blocks of quantised values to float32, bit for bit as the PyPI package `gguf` has them.
+//! The values of a block in float32, bit for bit as the PyPI package `gguf` has them.
 //!
 //! Each function takes the bytes of one block and the place for its values.
 
 use half::{bf16, f16};
 
 /// The values that 4 bits stand for in `IQ4_NL` and `IQ4_XS`.
-const NON_LINEAR: [i8; 16] = [
+pub(in crate::cpu) const NON_LINEAR: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 /// Twice the values that 4 bits stand for in `MXFP4`.
-const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(in crate::cpu) const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 fn half(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()

@@ -1,0 +1,70 @@
+use super::*;
+
+/// Bytes that a seed decides.
+pub(crate) fn bytes(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Blocks of any codes whose scales are numbers around 1/16.
+pub(crate) fn random_blocks(of: BlockType, blocks: usize, seed: u64) -> Vec<u8> {
+    let mut out = bytes(blocks * of.bytes(), seed);
+    for (number, block) in out.chunks_exact_mut(of.bytes()).enumerate() {
+        let halves: &[usize] = match of {
+            BlockType::F16 | BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q5_0 => &[0],
+            BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
+            BlockType::IQ4_NL | BlockType::IQ4_XS => &[0],
+            BlockType::Q2_K => &[80, 82],
+            BlockType::Q3_K => &[108],
+            BlockType::Q6_K => &[208],
+            BlockType::F32 => {
+                block[3] = 0x3d | (block[3] & 0x80);
+                continue;
+            }
+            BlockType::BF16 => {
+                block[1] = 0x3d | (block[1] & 0x80);
+                continue;
+            }
+            BlockType::MXFP4 => {
+                block[0] = 120 + number as u8 % 8;
+                continue;
+            }
+        };
+        for &half in halves {
+            block[half + 1] = 0x2c | (block[half + 1] & 0x83);
+        }
+    }
+    out
+}
+
+#[test]
+fn a_line_is_its_blocks() {
+    for of in BlockType::ALL {
+        let (rows, cols) = (3, 2 * of.values());
+        let bytes = random_blocks(of, 2 * rows, 1);
+        let matrix = BlockMatrix::new(of, &bytes, rows, cols);
+        let mut all = vec![0.0; rows * cols];
+        of.dequantize(&bytes, &mut all);
+        let mut line = vec![0.0; cols];
+        matrix.some_rows(1..3).line(1, &mut line);
+        assert_eq!(line, all[2 * cols..], "{}", of.name());
+        for column in 0..cols {
+            let value = all[cols + column];
+            assert!(value.is_finite());
+            assert_eq!(matrix.at(1, column), value);
+            assert_eq!(matrix.transposed().at(column, 1), value);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "is not 17 bytes")]
+fn too_few_bytes() {
+    BlockMatrix::new(BlockType::Q4_0, &[0; 17], 1, 32);
+}

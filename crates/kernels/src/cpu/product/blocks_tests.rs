@@ -1,0 +1,95 @@
+use super::super::{Matrix, MatrixMut, Onto};
+use super::*;
+use crate::cpu::blocks::tests::random_blocks;
+use crate::cpu::{BlockType, Weight};
+
+/// Numbers in -1..1 that a seed decides.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let bytes = crate::cpu::blocks::tests::bytes(4 * count, seed);
+    let words = bytes.chunks_exact(4);
+    words
+        .map(|word| i32::from_le_bytes(word.try_into().unwrap()) as f32 / (1u32 << 31) as f32)
+        .collect()
+}
+
+const ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 130, 256];
+
+/// Both directions against sums in f64 of the values, for every type and odd shapes.
+fn compare(run: impl Fn(Matrix<'_, f32>, BlockMatrix<'_>, Onto<'_>, &mut MatrixMut<'_>)) {
+    let bias = numbers(900, 4);
+    let mut turn = 0;
+    for of in BlockType::ALL {
+        for (lines, groups) in [(1, 1), (7, 3), (33, 1), (50, 13), (401, 2)] {
+            let length = match of.values() {
+                1 => 31 * groups + 2,
+                values => values * if values == 32 { groups } else { groups.min(3) },
+            };
+            let bytes = random_blocks(of, lines * length / of.values(), turn as u64);
+            let matrix = BlockMatrix::new(of, &bytes, lines, length);
+            let mut values = vec![0.0; lines * length];
+            of.dequantize(&bytes, &mut values);
+            for m in ROWS {
+                // Few rows of many shapes, many of some.
+                if m > 9 && turn % 3 != 0 {
+                    turn += 1;
+                    continue;
+                }
+                turn += 1;
+                let onto_row = turn % 3;
+                for (b, k, n) in [
+                    (matrix.transposed(), length, lines),
+                    (matrix, lines, length),
+                ] {
+                    let gap = turn % 2 * 3;
+                    let data = numbers(m * (k + gap), 1);
+                    let a = Matrix::with_stride(&data, m, k, k + gap);
+                    let before = numbers(m * (n + 5), 3);
+                    let onto = [Onto::Zero, Onto::Row(&bias[..n]), Onto::Current][onto_row];
+                    let mut c = before.clone();
+                    run(a, b, onto, &mut MatrixMut::with_stride(&mut c, m, n, n + 5));
+                    let value = |p: usize, j: usize| {
+                        f64::from(if b.has_contiguous_rows() {
+                            values[p * length + j]
+                        } else {
+                            values[j * length + p]
+                        })
+                    };
+                    // All of a few rows, of many the first and the last.
+                    for i in (0..m).filter(|&i| m < 10 || i == 0 || i == m - 1) {
+                        for j in 0..n + 5 {
+                            let (got, old) = (c[i * (n + 5) + j], before[i * (n + 5) + j]);
+                            if j >= n {
+                                assert_eq!(got, old, "written beyond row {i}");
+                                continue;
+                            }
+                            let base = match onto {
+                                Onto::Zero => 0.0,
+                                Onto::Row(row) => row[j],
+                                Onto::Current => old,
+                            };
+                            let (mut sum, mut size) = (f64::from(base), f64::from(base).abs());
+                            for p in 0..k {
+                                let term = f64::from(a.at(i, p)) * value(p, j);
+                                sum += term;
+                                size += term.abs();
+                            }
+                            // k + 1 roundings of sums no larger than `size`.
+                            let bound = size * f64::from(f32::EPSILON) * (k as f64 + 2.0);
+                            assert!(
+                                (f64::from(got) - sum).abs() <= bound,
+                                "{}: ({i}, {j}) of [{m}, {k}] · [{k}, {n}]: {got}, not {sum}",
+                                of.name(),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_f64() {
+    compare(|a, b, onto, c| Weight::Blocks(b).product(a, onto, c));
+    compare(plainly);
+}
