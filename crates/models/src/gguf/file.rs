@@ -6,6 +6,7 @@ use std::path::Path;
 use super::cursor::Cursor;
 use super::types::GgmlType;
 use super::value::{List, Value};
+use super::write::KeyValue;
 use crate::error::{ModelError, Result};
 use crate::weights::mapped::Mapped;
 
@@ -120,6 +121,20 @@ impl Gguf {
         let &(kind, at) = self.keys.get(key)?;
         let mut cursor = Cursor::new(&self.files[0][at..]);
         Some(Value::read(&mut cursor, kind, key).expect("it was read before"))
+    }
+
+    /// The keys that begin so, with their values as they are.
+    pub(super) fn copied(&self, start: &str) -> Vec<(String, KeyValue)> {
+        let keys = self.keys.range(start.to_string()..);
+        let keys = keys.take_while(|(key, _)| key.starts_with(start));
+        let copy = |(key, &(kind, at)): (&String, &(u32, usize))| {
+            let bytes = &self.files[0][at..];
+            let mut cursor = Cursor::new(bytes);
+            Value::read(&mut cursor, kind, key).expect("it was read before");
+            let value = [&kind.to_le_bytes()[..], &bytes[..cursor.at()]].concat();
+            (key.clone(), KeyValue::Copied(value))
+        };
+        keys.map(copy).collect()
     }
 
     /// What `read` makes of a key's value; none where there is no such key.

@@ -12,6 +12,7 @@ use super::architecture::Architecture;
 use super::config::{config, generation_config};
 use super::tokenizer::tokenizer;
 use super::weights::GgufWeights;
+use super::write::KeyValue;
 use crate::error::{ModelError, Result};
 
 /// The folders of all files that were opened.
@@ -91,6 +92,15 @@ impl Translated {
     /// The folder.
     pub fn folder(&self) -> PathBuf {
         folder_in(&self.folder, &self.file)
+    }
+
+    /// The file's keys about its tokenizer and its sampling, as they are.
+    pub fn tokenizer_keys(&self) -> Vec<(String, KeyValue)> {
+        let starts = ["general.sampling.", "tokenizer."];
+        starts
+            .iter()
+            .flat_map(|start| self.file.copied(start))
+            .collect()
     }
 
     /// The file's weights.

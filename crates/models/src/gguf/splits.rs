@@ -1,6 +1,6 @@
 //! How a text is cut before its pairs are merged: what `tokenizer.ggml.pre` names.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A rule, and what llama.cpp does beside it.
 pub(super) struct Split {
@@ -48,6 +48,89 @@ impl Split {
             _ => return None,
         })
     }
+}
+
+/// The names that are written, those of one rule in the order in which they are chosen.
+const WRITTEN: &[&str] = &[
+    "gpt-2",
+    "phi-2",
+    "olmo",
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+    "llama-bpe",
+    "dbrx",
+    "glm4",
+    "tekken",
+    "qwen2",
+    "stablelm2",
+    "gpt-4o",
+];
+
+/// The names that llama.cpp's converter gives the tokenizers of a family, of those for one rule.
+const OF_FAMILIES: &[(&str, &str)] = &[
+    ("phi", "phi-2"),
+    ("gpt_neox", "olmo"),
+    ("olmo", "olmo"),
+    ("starcoder2", "starcoder"),
+    ("granite", "refact"),
+    ("cohere", "command-r"),
+    ("cohere2", "command-r"),
+    ("glm", "glm4"),
+    ("glm4", "glm4"),
+    ("stablelm", "stablelm2"),
+    ("stablelm", "olmo"),
+];
+
+/// The name of the rule that a `tokenizer.json` has, for a model of this `model_type`; none where
+/// llama.cpp has none that is known here.
+pub(super) fn name_of(
+    pre_tokenizer: &Value,
+    ignores_merges: bool,
+    model_type: &str,
+) -> Option<&'static str> {
+    let wanted = steps(pre_tokenizer);
+    let split = |name| Split::of(name).expect("it is known");
+    let mut names: Vec<&'static str> = WRITTEN.to_vec();
+    names.retain(|name| steps(&split(name).pre_tokenizer) == wanted);
+    let of_family = |name: &str| OF_FAMILIES.contains(&(model_type, name));
+    // The sort is stable, and `false` comes first.
+    names.sort_by_key(|name| {
+        let other_merges = split(name).ignores_merges != ignores_merges;
+        (other_merges, !of_family(name))
+    });
+    names.first().copied()
+}
+
+/// The names that [`name_of`] knows, in words.
+pub(super) fn written() -> String {
+    WRITTEN.join(", ")
+}
+
+/// What a `pre_tokenizer` does, one thing after the other, with nothing left out.
+fn steps(pre_tokenizer: &Value) -> Vec<Value> {
+    if pre_tokenizer["type"] == "Sequence" {
+        let parts = pre_tokenizer["pretokenizers"].as_array();
+        return parts.into_iter().flatten().flat_map(steps).collect();
+    }
+    let mut step: Map<String, Value> = pre_tokenizer.as_object().cloned().unwrap_or_default();
+    match pre_tokenizer["type"].as_str() {
+        Some("ByteLevel") => {
+            step.remove("trim_offsets");
+            step.entry("add_prefix_space").or_insert(true.into());
+            step.entry("use_regex").or_insert(true.into());
+        }
+        // The expressions leave nothing between two matches.
+        Some("Split") if step.get("behavior") == Some(&"Removed".into()) => {
+            if step.get("invert") == Some(&true.into()) {
+                step.insert("behavior".into(), "Isolated".into());
+                step.insert("invert".into(), false.into());
+            }
+        }
+        _ => {}
+    }
+    vec![Value::Object(step)]
 }
 
 fn bytes(splits: bool) -> Value {

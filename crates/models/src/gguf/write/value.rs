@@ -23,6 +23,8 @@ pub enum KeyValue {
     I32s(Vec<i32>),
     /// A list of what is so.
     Flags(Vec<bool>),
+    /// A value as another file has it: its kind and its bytes.
+    Copied(Vec<u8>),
 }
 
 /// What is before the items of a list: its own kind, that of its items, and their number.
@@ -71,6 +73,7 @@ impl KeyValue {
                 list(out, 7, values.len());
                 out.extend(values.iter().map(|&value| u8::from(value)));
             }
+            Self::Copied(bytes) => out.extend(bytes),
         }
     }
 }
