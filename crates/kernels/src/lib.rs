@@ -27,6 +27,7 @@ mod rows;
 mod seed;
 #[cfg(test)]
 mod testing;
+mod token_log_probs;
 mod vocabulary_loss;
 
 pub use activation::activate;
@@ -46,4 +47,5 @@ pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use rows::MovedRows;
 pub use seed::{draw_seed, random, set_seed, with_seed};
+pub use token_log_probs::{TokenLogProbs, TokenStatistics, token_log_probs, token_log_probs_of};
 pub use vocabulary_loss::vocabulary_loss;

@@ -14,7 +14,9 @@ use crate::families::gpt2::GPT2LMHeadModel;
 use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights, model_of};
-use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result};
+use crate::{
+    CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs,
+};
 
 /// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
 macro_rules! families {
@@ -262,6 +264,10 @@ impl CausalLm for AutoModel {
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         each_model!(self, model => model.loss(batch))
+    }
+
+    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+        each_model!(self, model => model.token_log_probs(batch, statistics))
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::Extra;
-use burn_peft_kernels::Texts;
+use burn_peft_kernels::{Texts, TokenLogProbs};
 
 use crate::{KvCache, LmBatch};
 
@@ -121,6 +121,12 @@ pub trait CausalLm: Module + ModuleDisplay {
     ///
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
+
+    /// The log-probabilities of the batch's supervised tokens, `[count]`, text after text, and with
+    /// `statistics` what the probabilities of all tokens look like at each.
+    ///
+    /// Never holds tokens × vocabulary at once: see [`token_log_probs`](crate::token_log_probs).
+    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs;
 
     /// `weight` times the loss and its gradients, with the activations of one block in memory at a
     /// time (gradient checkpointing): another forward pass is the price. Nothing where the model

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use burn_peft::{BaseModel, LoraAdapter, ModelInfo};
-use burn_peft_kernels::vocabulary_loss;
+use burn_peft_kernels::{TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss};
 
 use crate::checkpointing;
 use crate::config::ModelConfig;
@@ -258,12 +258,32 @@ pub trait Decoder: BaseModel {
             return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
         }
         let hidden = scaled(hidden, self.logit_scale());
-        let weight = match head {
+        vocabulary_loss(hidden, self.output_weight(), targets)
+    }
+
+    /// The weight of the head, `[vocab, d]`.
+    fn output_weight(&self) -> Tensor<2> {
+        match self.head() {
             Some(head) => head.active_weight().transpose(),
             // As in PEFT, most adapters on the embedding act on the embedding only.
             None => self.embedding().tied_weight(),
-        };
-        vocabulary_loss(hidden, weight, targets)
+        }
+    }
+
+    /// As [`CausalLm::token_log_probs`], of hidden states after the last norm, `[batch * seq, d]`.
+    fn log_probs_of(&self, hidden: Tensor<2>, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+        let hidden = batch.supervised.there(batch.input.of_text(hidden));
+        let targets = batch.targets.clone();
+        let head = self.head().as_ref();
+        if head.is_some_and(LoraAdapter::is_adapted) {
+            let (logits, vocab) = (|rows| self.logits(rows), self.vocab_size());
+            return token_log_probs_of(logits, vocab, hidden, targets, statistics);
+        }
+        let hidden = scaled(hidden, self.logit_scale());
+        let bias = head.and_then(|head| head.base_layer.bias.as_ref());
+        let bias = bias.map(|bias| bias.val());
+        let (weight, cap) = (self.output_weight(), self.logit_cap());
+        token_log_probs(hidden, weight, bias, cap, targets, statistics)
     }
 }
 
@@ -377,6 +397,11 @@ impl<D: Decoder> CausalLm for D {
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         let batch = batch.unpadded();
         self.loss_of(self.hidden_states(&batch.input, None), batch)
+    }
+
+    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+        let batch = batch.unpadded();
+        self.log_probs_of(self.hidden_states(&batch.input, None), batch, statistics)
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
 use burn_peft::{Adaptable, PeftModel, Quantization, Tree, cast_frozen, quantize_frozen};
 
-use crate::{AutoModel, CausalLm, Checkpointed, KvCache, LmBatch, ModelInput};
+use crate::{AutoModel, CausalLm, Checkpointed, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
 /// A model of any family alone, or with adapters: the one type for programs that take both.
 #[derive(Module, Debug)]
@@ -105,6 +105,10 @@ impl CausalLm for LanguageModel {
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         either!(self, model => model.loss(batch))
+    }
+
+    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+        either!(self, model => model.token_log_probs(batch, statistics))
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {

@@ -1,10 +1,14 @@
 //! A causal language model with adapters is a causal language model.
 
+use std::borrow::Cow;
+
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, Extra, PeftModel};
 
-use crate::{CausalLm, Checkpointed, InputError, KvCache, LmBatch, ModelInput, Result};
+use crate::{
+    CausalLm, Checkpointed, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs,
+};
 
 /// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
 /// forward pass (PEFT's `adapter_names`): one name for each row,
@@ -47,6 +51,19 @@ fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: boo
     input
 }
 
+/// The batch with what the active adapter puts before its texts, as a matrix if there is anything.
+fn batch_with_extra<'a, M: BaseModel>(
+    model: &PeftModel<M>,
+    batch: &'a LmBatch,
+) -> Cow<'a, LmBatch> {
+    if model.extra_positions() == 0 {
+        return Cow::Borrowed(batch);
+    }
+    let mut batch = batch.as_matrix().clone();
+    batch.input = with_extra(model, &batch.input, false);
+    Cow::Owned(batch)
+}
+
 /// The sum of all tensors times their gradients, `[1]`.
 fn product(extra: Extra, gradients: Extra) -> Option<Tensor<1>> {
     fn sum<const D: usize>((tensor, gradient): (Tensor<D>, Tensor<D>)) -> Tensor<1> {
@@ -71,20 +88,19 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
-        if self.extra_positions() == 0 {
-            return self.get_base_model().loss(batch);
-        }
-        let mut batch = batch.as_matrix().clone();
-        batch.input = with_extra(self, &batch.input, false);
-        self.get_base_model().loss(&batch)
+        self.get_base_model().loss(&batch_with_extra(self, batch))
+    }
+
+    fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
+        let batch = batch_with_extra(self, batch);
+        self.get_base_model().token_log_probs(&batch, statistics)
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
         if self.extra_positions() == 0 {
             return self.get_base_model().checkpointed_backward(batch, weight);
         }
-        let mut batch = batch.as_matrix().clone();
-        batch.input = with_extra(self, &batch.input, false);
+        let batch = batch_with_extra(self, batch);
         let extra = batch.input.extra.clone();
         let base = self
             .get_base_model()

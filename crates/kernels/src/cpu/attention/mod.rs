@@ -15,7 +15,7 @@ mod pack;
 mod product;
 mod scratch;
 pub(crate) mod simd;
-mod softcap;
+pub(crate) mod softcap;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -16,7 +16,7 @@ const COEFFICIENTS: [f32; 5] = [
 ];
 
 #[inline(always)]
-fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
     let square = simd.mul_f32s(x, x);
     let [c0, c1, c2, c3, c4] = COEFFICIENTS;

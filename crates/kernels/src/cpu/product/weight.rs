@@ -71,22 +71,22 @@ impl Weight<'_> {
         }
     }
 
-    /// Takes the values of a row from others.
+    /// Takes the values of a row, times a factor, from others.
     ///
     /// # Panics
     /// If there is no such row, or there are not as many others.
-    pub fn take_row(&self, row: usize, from: &mut [f32]) {
+    pub fn take_row(&self, row: usize, factor: f32, from: &mut [f32]) {
         assert_eq!(from.len(), self.cols());
         if let Self::Blocks(weight) = self
             && weight.has_contiguous_rows()
         {
             let mut values = vec![0.0; from.len()];
             weight.line(row, &mut values);
-            (from.iter_mut().zip(values)).for_each(|(from, value)| *from -= value);
+            (from.iter_mut().zip(values)).for_each(|(from, value)| *from -= factor * value);
             return;
         }
         for (column, value) in from.iter_mut().enumerate() {
-            *value -= self.at(row, column);
+            *value -= factor * self.at(row, column);
         }
     }
 

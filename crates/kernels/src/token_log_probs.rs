@@ -1,0 +1,101 @@
+//! Projection to the vocabulary and the log-probability of each row's target in one.
+
+mod on_cpu;
+mod plain;
+
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
+
+use self::on_cpu::LogProbsKernel;
+use crate::flex::{Optional, is_trained, takes, takes_weight};
+use crate::product::product;
+
+pub use self::plain::token_log_probs_of;
+
+/// How likely the targets of rows are.
+#[derive(Clone, Debug)]
+pub struct TokenLogProbs {
+    /// `log softmax(logits)[target]`, `[rows]`.
+    pub log_probs: Tensor<1>,
+    /// What else was asked for.
+    pub statistics: Option<TokenStatistics>,
+}
+
+/// What the probabilities of all words look like at each row, without gradients.
+#[derive(Clone, Debug)]
+pub struct TokenStatistics {
+    /// The logarithm of the sum of all squared probabilities, `[rows]`.
+    pub log_sum_sq_probs: Tensor<1>,
+    /// The entropy in nats, `[rows]`.
+    pub entropy: Tensor<1>,
+    /// The mean of the logits, `[rows]`.
+    pub mean_logits: Tensor<1>,
+    /// 1 where no word is likelier than the target, or else 0, `[rows]`.
+    pub is_top1: Tensor<1>,
+}
+
+impl TokenLogProbs {
+    /// From a column for each, the last four only with statistics: `[rows, 1 or 5]`.
+    fn of_columns(columns: Tensor<2>) -> Self {
+        let all = columns.clone().detach();
+        let column = |of: &Tensor<2>, at| of.clone().slice_dim(1, at..at + 1).squeeze_dim(1);
+        Self {
+            statistics: (columns.dims()[1] > 1).then(|| TokenStatistics {
+                log_sum_sq_probs: column(&all, 1),
+                entropy: column(&all, 2),
+                mean_logits: column(&all, 3),
+                is_top1: column(&all, 4),
+            }),
+            log_probs: column(&columns, 0),
+        }
+    }
+}
+
+/// The log-probabilities of `targets`, `[rows]`, by the logits `hidden · weightᵀ + bias`, which a
+/// cap brings between plus and minus itself: `cap · tanh(logits / cap)`. `hidden` is `[rows, d]`,
+/// `weight` `[vocab, d]`, `bias` `[vocab]`.
+///
+/// As in [`vocabulary_loss`](crate::vocabulary_loss) the logits are made once, in pieces, and kept
+/// never: what a row's log-probability changes with its hidden state is made in the same pass. A
+/// weight or bias that is trained takes the plain body.
+///
+/// # Panics
+/// If a target is no row of `weight`.
+pub fn token_log_probs(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    softcap: Option<f64>,
+    targets: Tensor<1, Int>,
+    statistics: bool,
+) -> TokenLogProbs {
+    let is_trained = is_trained(&weight) || bias.iter().any(is_trained);
+    let takes = takes(&hidden) && takes_weight(&weight) && bias.iter().all(takes);
+    if is_trained || !takes {
+        let vocab = weight.dims()[0];
+        let transposed = weight.transpose();
+        let logits = |rows| {
+            let logits = product(rows, transposed.clone());
+            let logits = match &bias {
+                Some(bias) => logits + bias.clone().unsqueeze(),
+                None => logits,
+            };
+            match softcap {
+                Some(cap) => (logits / cap).tanh() * cap,
+                None => logits,
+            }
+        };
+        return token_log_probs_of(logits, vocab, hidden, targets, statistics);
+    }
+    TokenLogProbs::of_columns(Tensor::from_dispatch(Dispatch::log_probs_kernel(
+        hidden.into_dispatch(),
+        weight.without_autodiff().into_dispatch(),
+        Optional::of(bias.map(Tensor::without_autodiff)),
+        targets.into_dispatch(),
+        softcap.map(|cap| cap as f32),
+        statistics,
+    )))
+}
+
+#[cfg(test)]
+mod tests;
