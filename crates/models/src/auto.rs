@@ -62,7 +62,8 @@ macro_rules! families {
         })+
 
         impl AutoConfig {
-            fn parse(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, ConfigError> {
+            /// Reads the object of a `config.json`.
+            pub(crate) fn from_map(map: serde_json::Map<String, serde_json::Value>) -> std::result::Result<Self, ConfigError> {
                 let family = model_type(&map)?;
                 $(if <<$model as Decoder>::Config as ModelConfig>::model_types().contains(&family) {
                     return parse(map).map(Self::$family);
@@ -146,7 +147,12 @@ impl AutoConfig {
     /// As [`ModelConfig::from_file`]; a `model_type` that is none of [`model_types`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(read(path)?).map_err(ModelError::config(path))
+        Self::from_map(read(path)?).map_err(ModelError::config(path))
+    }
+
+    /// Whether a checkpoint's tensor is no weight of the model; see [`ModelConfig::is_buffer`].
+    pub(crate) fn is_buffer(&self, name: &str) -> bool {
+        each_config!(self, config => config.is_buffer(name))
     }
 
     /// What all families know.

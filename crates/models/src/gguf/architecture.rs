@@ -9,6 +9,8 @@ pub(super) struct Architecture {
     /// transformers' `model_type`, and its class.
     pub model_type: &'static str,
     pub class: &'static str,
+    /// Other values of `model_type` that llama.cpp has the same name for.
+    pub also: &'static [&'static str],
     /// What the names of all blocks begin with here.
     pub blocks: &'static str,
     /// llama.cpp's names outside of blocks, and transformers'.
@@ -38,7 +40,7 @@ pub(super) enum Changes {
 }
 
 impl Architecture {
-    /// The architecture of a name.
+    /// The architecture of a name that files have.
     pub fn of(name: &str) -> Option<&'static Self> {
         ARCHITECTURES.iter().find(|of| of.name == name)
     }
@@ -49,7 +51,52 @@ impl Architecture {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// transformers' name of a tensor, or the file's own where there is none.
+    /// The architecture of a `model_type`.
+    pub fn of_model(model_type: &str) -> Option<&'static Self> {
+        let is_it = |of: &&Self| of.model_type == model_type || of.also.contains(&model_type);
+        ARCHITECTURES.iter().find(is_it)
+    }
+
+    /// Whether what a tensor of the model holds is a key here.
+    pub fn is_key(&self, name: &str) -> bool {
+        self.name == "apertus" && name.contains(".act_fn.")
+    }
+
+    /// The values of `model_type` that can be written, in words.
+    pub fn models() -> String {
+        let types = ARCHITECTURES.iter();
+        let types = types.flat_map(|of| [&[of.model_type], of.also].concat());
+        types.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The file's name of a tensor that has a name of transformers', and which of several that are one
+    /// there it is.
+    pub fn name_in_file(&self, name: &str) -> Option<(String, Option<usize>)> {
+        let (path, end) = name.rsplit_once('.')?;
+        let find = |names: &[Name], path: &str, number: Option<usize>| {
+            let is_it = |here: &str| match here.strip_suffix(".*") {
+                Some(start) => number.is_some() && path == start,
+                None => number.is_none() && path == here,
+            };
+            let found = names.iter().find(|(_, here)| is_it(here));
+            found.map(|(there, _)| *there)
+        };
+        let inner = path.strip_prefix(self.blocks);
+        let Some(inner) = inner.and_then(|inner| inner.strip_prefix('.')) else {
+            return Some((format!("{}.{end}", find(self.outside, path, None)?), None));
+        };
+        let (block, part) = inner.split_once('.')?;
+        let (part, number) = match part.rsplit_once('.') {
+            Some((start, last)) if last.parse::<usize>().is_ok() => (start, last.parse().ok()),
+            _ => (part, None),
+        };
+        let there =
+            find(self.block, part, number).or_else(|| find(self.block_rest, part, number))?;
+        Some((format!("blk.{block}.{there}.{end}"), number))
+    }
+
+    /// transformers' name of a tensor, or the file's own where there is none; `*` stands for the
+    /// number of a row, where each is a tensor there.
     pub fn rename(&self, name: &str) -> String {
         self.renamed(name).unwrap_or_else(|| name.to_string())
     }
@@ -107,6 +154,7 @@ const fn like_llama(
         name,
         model_type,
         class,
+        also: &[],
         blocks: "model.layers",
         outside: LLAMA_OUTSIDE,
         block: &[],
@@ -116,7 +164,10 @@ const fn like_llama(
 }
 
 static ARCHITECTURES: [Architecture; 14] = [
-    like_llama("llama", "llama", "LlamaForCausalLM", Changes::Interleaved),
+    Architecture {
+        also: &["mistral", "ministral"],
+        ..like_llama("llama", "llama", "LlamaForCausalLM", Changes::Interleaved)
+    },
     like_llama("qwen2", "qwen2", "Qwen2ForCausalLM", Changes::Nothing),
     like_llama("qwen3", "qwen3", "Qwen3ForCausalLM", Changes::Nothing),
     like_llama(
@@ -170,6 +221,7 @@ static ARCHITECTURES: [Architecture; 14] = [
         name: "gpt2",
         model_type: "gpt2",
         class: "GPT2LMHeadModel",
+        also: &[],
         blocks: "transformer.h",
         outside: &[
             ("token_embd", "transformer.wte"),
@@ -192,6 +244,7 @@ static ARCHITECTURES: [Architecture; 14] = [
         name: "gptneox",
         model_type: "gpt_neox",
         class: "GPTNeoXForCausalLM",
+        also: &[],
         blocks: "gpt_neox.layers",
         outside: &[
             ("token_embd", "gpt_neox.embed_in"),
@@ -218,10 +271,16 @@ static ARCHITECTURES: [Architecture; 14] = [
             Changes::Nothing,
         )
     },
-    like_llama(
-        "stablelm",
-        "stablelm",
-        "StableLmForCausalLM",
-        Changes::Nothing,
-    ),
+    Architecture {
+        block: &[
+            ("attn_q_norm", "self_attn.q_layernorm.norms.*"),
+            ("attn_k_norm", "self_attn.k_layernorm.norms.*"),
+        ],
+        ..like_llama(
+            "stablelm",
+            "stablelm",
+            "StableLmForCausalLM",
+            Changes::Nothing,
+        )
+    },
 ];

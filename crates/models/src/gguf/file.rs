@@ -117,7 +117,13 @@ impl Gguf {
         ModelError::file(self.path(), reason)
     }
 
-    fn value(&self, key: &str) -> Option<Value<'_>> {
+    /// The names of all keys.
+    #[cfg(test)]
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<Value<'_>> {
         let &(kind, at) = self.keys.get(key)?;
         let mut cursor = Cursor::new(&self.files[0][at..]);
         Some(Value::read(&mut cursor, kind, key).expect("it was read before"))

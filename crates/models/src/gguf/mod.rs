@@ -5,6 +5,7 @@
 //! transformers' names, in float32.
 
 mod architecture;
+mod change;
 mod config;
 mod cursor;
 mod file;

@@ -71,6 +71,16 @@ fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
             if let Some(original) = keys.whole("rope.scaling.original_context_length")? {
                 rope.insert("original_max_position_embeddings".into(), json!(original));
             }
+            for key in ["beta_fast", "beta_slow"] {
+                if let Some(beta) = keys.number(&format!("rope.scaling.yarn_{key}"))? {
+                    rope.insert(key.into(), json!(beta));
+                }
+            }
+            // llama.cpp multiplies by it what the factor amounts to.
+            if let Some(times) = keys.number("rope.scaling.attn_factor")? {
+                let usual = 1.0 + 0.1 * factor.unwrap_or(1.0).max(1.0).ln();
+                rope.insert("attention_factor".into(), json!(times * usual));
+            }
         }
         other => {
             return Err(keys.file.error(format!(

@@ -7,7 +7,8 @@ use burn::tensor::FloatDType;
 use burn_peft_kernels::BlockType;
 
 use super::Gguf;
-use super::architecture::{Architecture, Changes};
+use super::architecture::Architecture;
+use super::change::Change;
 use super::config::Keys;
 use super::file::TensorInfo;
 use super::types::GgmlType;
@@ -27,67 +28,6 @@ struct Entry {
     name: String,
     shape: Vec<usize>,
     change: Change,
-}
-
-/// What makes a tensor of the one in the file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Change {
-    Nothing,
-    MinusOne,
-    Turned,
-    /// The halves of each head were woven into each other.
-    Woven {
-        heads: usize,
-    },
-    /// Query, key and value of all heads were put apart.
-    Apart {
-        heads: usize,
-    },
-}
-
-impl Change {
-    fn of(changes: Changes, name: &str, dimensions: usize, (heads, of_keys): (u64, u64)) -> Self {
-        let part = |part: &str| name.split('.').any(|found| found == part);
-        let heads = heads as usize;
-        match changes {
-            Changes::Interleaved if part("attn_q") => Self::Woven { heads },
-            Changes::Interleaved if part("attn_k") => Self::Woven {
-                heads: of_keys as usize,
-            },
-            Changes::NormsAroundOne if name.ends_with("norm.weight") => Self::MinusOne,
-            Changes::Turned if dimensions == 2 && name.starts_with("blk.") => Self::Turned,
-            Changes::FusedByHead if part("attn_qkv") => Self::Apart { heads },
-            _ => Self::Nothing,
-        }
-    }
-
-    /// Where the file has a row of `rows`.
-    fn row(self, row: usize, rows: usize) -> usize {
-        match self {
-            Self::Woven { heads } => {
-                let width = rows / heads;
-                let (head, place) = (row / width, row % width);
-                let (half, place) = (place / (width / 2), place % (width / 2));
-                head * width + 2 * place + half
-            }
-            Self::Apart { heads } => {
-                let width = rows / heads / 3;
-                let (head, place) = (row / (3 * width), row % (3 * width));
-                let (part, place) = (place / width, place % width);
-                part * heads * width + head * width + place
-            }
-            _ => row,
-        }
-    }
-
-    /// What the number of rows has to be a multiple of.
-    fn multiple(self) -> usize {
-        match self {
-            Self::Woven { heads } => heads.saturating_mul(2),
-            Self::Apart { heads } => heads.saturating_mul(3),
-            _ => 1,
-        }
-    }
 }
 
 impl GgufWeights {
@@ -117,12 +57,20 @@ impl GgufWeights {
             if change == Change::Turned {
                 shape.reverse();
             }
-            let entry = Entry {
+            let entry = |shape: Vec<usize>, change| Entry {
                 name: name.clone(),
                 shape,
                 change,
             };
-            tensors.insert(of.rename(name), entry);
+            let here = of.rename(name);
+            let Some((start, end)) = here.split_once('*') else {
+                tensors.insert(here, entry(shape, change));
+                continue;
+            };
+            for at in 0..shape[0] {
+                let row = entry(shape[1..].to_vec(), Change::Row { at });
+                tensors.insert(format!("{start}{at}{end}"), row);
+            }
         }
         Ok(Self { file, tensors })
     }
@@ -232,6 +180,10 @@ impl Weights for GgufWeights {
                     out(&mut values, false);
                 }
             }
+            Change::Row { at } => {
+                let size = row / info.of.values * info.of.bytes;
+                add(&bytes[at * size..][..size], info.of, unpack, &mut values);
+            }
             Change::Woven { .. } | Change::Apart { .. } => {
                 let (rows, size) = (info.shape[0], row / info.of.values * info.of.bytes);
                 for place in 0..rows {
@@ -262,7 +214,9 @@ impl Weights for GgufWeights {
         self.file.blocks(&entry.name)?;
         let rows_are_blocks = info.shape.len() > 1 || info.of.values == 1;
         match entry.change {
-            Change::Woven { .. } | Change::Apart { .. } if !rows_are_blocks => {
+            Change::Woven { .. } | Change::Apart { .. } | Change::Row { .. }
+                if !rows_are_blocks =>
+            {
                 let (name, of) = (&entry.name, info.of.name);
                 Err(self.file.error(format!(
                     "tensor {name} is {of}, and rows of one value are none of its blocks"

@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::check::small;
+use super::plan::Plan;
+use crate::Result;
+use crate::gguf::Gguf;
+use crate::hub::ModelFiles;
+use crate::weights::{self, Weights};
+
+fn fixtures() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures").into()
+}
+
+/// What a model's folder has, with what files cannot say set to what llama.cpp takes.
+fn folder(name: &str) -> (Map<String, Value>, Box<dyn Weights>) {
+    let folder = fixtures().join("families/base").join(name);
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    if name.starts_with("gemma") {
+        config.insert("query_pre_attn_scalar".into(), config["head_dim"].clone());
+    }
+    if name == "smollm3" {
+        config.insert("no_rope_layers".into(), Value::Null);
+        config.insert("no_rope_layer_interval".into(), json!(4));
+    }
+    (config, weights::open(&ModelFiles::folder(folder)).unwrap())
+}
+
+fn shapes(weights: &dyn Weights) -> BTreeMap<String, Vec<usize>> {
+    let shape = |name: &str| (name.to_string(), weights.shape(name).unwrap().to_vec());
+    weights.names().map(shape).collect()
+}
+
+fn values(weights: &dyn Weights, name: &str) -> Vec<f32> {
+    weights.tensor(name).unwrap().try_to_vec().unwrap()
+}
+
+fn plan(config: &Map<String, Value>, weights: &dyn Weights) -> Result<Plan> {
+    let read = |name: &str| Ok(values(weights, name));
+    Plan::new(config, &shapes(weights), &read)
+}
+
+/// The values of a tensor as the file has them.
+fn planned(plan: &Plan, at: usize, weights: &dyn Weights) -> Vec<f32> {
+    let tensor = &plan.tensors[at];
+    let mut whole: Vec<f32> = Vec::new();
+    for from in &tensor.from {
+        if tensor.turned() {
+            let turned = burn_peft::tensor_file::transpose(weights.tensor(from).unwrap());
+            whole.extend(turned.try_to_vec::<f32>().unwrap());
+        } else {
+            whole.extend(values(weights, from));
+        }
+    }
+    tensor.adjust(&mut whole);
+    let width = whole.len() / tensor.shape[0];
+    let rows = (0..tensor.shape[0]).map(|place| tensor.row(place));
+    rows.flat_map(|row| whole[row * width..][..width].to_vec())
+        .collect()
+}
+
+fn models() -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(fixtures().join("gguf/models")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let mut models: Vec<_> = paths.map(|path| (name(&path), path)).collect();
+    models.sort();
+    // That one is of another folder, and rounded.
+    models.retain(|(name, _)| name != "gpt2");
+    models
+}
+
+#[test]
+fn plans_are_the_files_that_the_reference_wrote() {
+    for (name, path) in models() {
+        let file = Gguf::open(path).unwrap();
+        let (config, weights) = folder(&name);
+        let plan =
+            plan(&config, weights.as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let dir = tempfile::tempdir().unwrap();
+        let small_file = dir.path().join("small.gguf");
+        std::fs::write(&small_file, small(&plan, 3)).unwrap();
+        let written = Gguf::open(small_file).unwrap();
+        let own = format!("{}.", plan.architecture.name);
+        let keys = |file: &Gguf| -> Vec<String> {
+            let names = file.key_names().filter(|key| key.starts_with(&own));
+            names.map(str::to_string).collect()
+        };
+        assert_eq!(keys(&written), keys(&file), "{name}");
+        for key in keys(&file) {
+            assert_eq!(written.value(&key), file.value(&key), "{name}: {key}");
+        }
+        let mut tensors: Vec<&str> = plan.tensors.iter().map(|tensor| &*tensor.name).collect();
+        tensors.extend(plan.constants.iter().map(|(name, _)| &**name));
+        tensors.sort();
+        let there: Vec<&str> = file.tensors.keys().map(String::as_str).collect();
+        assert_eq!(tensors, there, "{name}");
+        for at in 0..plan.tensors.len() {
+            let tensor = &plan.tensors[at];
+            assert_eq!(
+                tensor.shape, file.tensors[&tensor.name].shape,
+                "{name}: {}",
+                tensor.name
+            );
+            let found = planned(&plan, at, weights.as_ref());
+            assert_eq!(
+                found,
+                file.values(&tensor.name).unwrap(),
+                "{name}: {}",
+                tensor.name
+            );
+        }
+        for (constant, found) in &plan.constants {
+            let expected = file.values(constant).unwrap();
+            let mut both = found.iter().zip(&expected);
+            assert!(
+                both.all(|(a, b)| (a - b).abs() <= 1e-6 * b),
+                "{name}: {found:?} {expected:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn gpt2_is_planned_with_its_matrices_turned() {
+    let folder = fixtures().join("conformance/base-gpt2");
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    let weights = weights::open(&ModelFiles::folder(folder)).unwrap();
+    let plan = plan(&config, weights.as_ref()).unwrap();
+    let file = Gguf::open(fixtures().join("gguf/models/gpt2.gguf")).unwrap();
+    let round = |value: f32| half::bf16::from_f32(value).to_f32();
+    for at in 0..plan.tensors.len() {
+        let tensor = &plan.tensors[at];
+        if tensor.name.starts_with("blk.1.") {
+            continue;
+        }
+        let found = planned(&plan, at, weights.as_ref()).into_iter().map(round);
+        let expected = file.values(&tensor.name).unwrap();
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{}", tensor.name);
+    }
+}
+
+#[test]
+fn what_a_file_cannot_say_is_named() {
+    let with = |name: &str, key: &str, value: Value| {
+        let (mut config, weights) = folder(name);
+        config.insert(key.into(), value);
+        plan(&config, weights.as_ref()).unwrap_err().to_string()
+    };
+    let rope = |rope: Value| with("llama_tied", "rope_parameters", rope);
+    for (error, message) in [
+        (
+            with("gemma2", "query_pre_attn_scalar", json!(24)),
+            "query_pre_attn_scalar = 24 cannot be said",
+        ),
+        (
+            with("smollm3", "no_rope_layers", json!([1, 0])),
+            "no_rope_layers",
+        ),
+        (
+            with("llama_tied", "hidden_act", json!("gelu")),
+            "hidden_act = \"gelu\" cannot be said in a GGUF file of architecture \"llama\"",
+        ),
+        (
+            with("starcoder2", "hidden_act", json!("gelu")),
+            "hidden_act = \"gelu\"",
+        ),
+        (
+            rope(json!({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})),
+            "rope_type = \"dynamic\"",
+        ),
+        (
+            rope(json!({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+            "is turned are not supported",
+        ),
+        (with("llama_tied", "model_type", json!("lfm2")), "lfm2"),
+    ] {
+        assert!(error.contains(message), "{message}: {error}");
+    }
+}
