@@ -182,7 +182,7 @@ impl Weights for GgufWeights {
             }
             Change::Row { at } => {
                 let size = row / info.of.values * info.of.bytes;
-                add(&bytes[at * size..][..size], info.of, unpack, &mut values);
+                add(&bytes[at * size..][..size], of, &mut values);
             }
             Change::Woven { .. } | Change::Apart { .. } => {
                 let (rows, size) = (info.shape[0], row / info.of.values * info.of.bytes);
