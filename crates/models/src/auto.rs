@@ -15,7 +15,7 @@ use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights, model_of};
 use crate::{
-    CausalLm, Checkpointed, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs,
+    CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs, WantedHead,
 };
 
 /// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
@@ -93,10 +93,11 @@ macro_rules! families {
                 files: &ModelFiles,
                 device: &Device,
                 lazily: Option<Option<FloatDType>>,
+                head: Option<&WantedHead>,
             ) -> Result<Self> {
                 match AutoConfig::from_file(files.get("config.json")?)? {
                     $(AutoConfig::$family(config) => {
-                        model_of(config, files, device, lazily).map(Self::$family)
+                        model_of(config, files, device, lazily, head).map(Self::$family)
                     })+
                 }
             }
@@ -185,6 +186,21 @@ impl AutoConfig {
 }
 
 impl AutoModel {
+    /// As [`from_files_lazily`](Pretrained::from_files_lazily), with another head than the files may
+    /// say: with theirs where they have one of this kind, or else with a new one.
+    ///
+    /// # Errors
+    /// As [`from_files`](Pretrained::from_files); a family that has no such head; labels that are not
+    /// those of the head in the files.
+    pub fn with_head(
+        files: &ModelFiles,
+        device: &Device,
+        narrow: Option<FloatDType>,
+        head: &WantedHead,
+    ) -> Result<Self> {
+        Self::load(files, device, Some(narrow), Some(head))
+    }
+
     /// What its configuration says.
     pub fn common(&self) -> CommonConfig {
         each_model!(self, model => model.config().common())
@@ -193,7 +209,7 @@ impl AutoModel {
 
 impl Pretrained for AutoModel {
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        Self::load(files, device, None)
+        Self::load(files, device, None, None)
     }
 
     fn from_files_lazily(
@@ -201,7 +217,7 @@ impl Pretrained for AutoModel {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        Self::load(files, device, Some(narrow))
+        Self::load(files, device, Some(narrow), None)
     }
 
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
@@ -266,6 +282,14 @@ impl CausalLm for AutoModel {
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
         each_model!(self, model => model.forward_cached(input, cache))
+    }
+
+    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+        each_model!(self, model => model.logits_at(batch, places))
+    }
+
+    fn head(&self) -> Head {
+        each_model!(self, model => CausalLm::head(model))
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {

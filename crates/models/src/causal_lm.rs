@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::Extra;
 use burn_peft_kernels::{Texts, TokenLogProbs};
 
-use crate::{KvCache, LmBatch};
+use crate::{Head, KvCache, LmBatch};
 
 /// The input of a forward pass.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ pub struct Checkpointed {
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay {
-    /// The logits of every position, `[batch, seq, vocab]`; extra positions that run through the
+    /// The logits of every position, `[batch, seq, vocab]`, or of a classifier `[batch, seq, labels]`; extra positions that run through the
     /// model have logits too, before those of the tokens (as in PEFT).
     ///
     /// # Panics
@@ -116,6 +116,15 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The logits of the last position of every row, `[batch, vocab]`, given a cache of the
     /// positions before, which grows by this input.
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2>;
+
+    /// The logits at some places of a batch's flattened rows, `[places, vocab]`, or of a classifier
+    /// `[places, labels]`.
+    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2>;
+
+    /// The head: which labels a classifier scores.
+    fn head(&self) -> Head {
+        Head::default()
+    }
 
     /// The *sum* of the cross-entropy over the batch's supervised tokens, `[1]`.
     ///

@@ -15,6 +15,7 @@ use crate::attribute_map::with_own_names;
 use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::heads::Head;
 use crate::weights::weights_of;
 
 /// The largest model this crate agrees to describe, in parameters.
@@ -81,6 +82,21 @@ pub trait ModelConfig: Clone {
 
     /// What all families know of a model.
     fn common(&self) -> CommonConfig;
+
+    /// The head.
+    fn head(&self) -> &Head;
+
+    /// Sets the head, and what the keys say of it.
+    fn set_head(&mut self, head: Head);
+
+    /// The path of the head of a language model of this family.
+    fn language_head(&self) -> &str;
+
+    /// Whether a weight is a classifier's head, which checkpoints of language models do not have.
+    fn is_new_head(&self, name: &str) -> bool {
+        let of_head = ["score.", "classifier."].iter();
+        self.head().classifies() && of_head.clone().any(|head| name.starts_with(head))
+    }
 
     /// Sets whether the head's weight is the token embedding.
     fn set_tie_word_embeddings(&mut self, tied: bool);

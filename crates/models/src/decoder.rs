@@ -2,7 +2,7 @@
 //! loss, the tied head.
 
 use burn::module::{Module, Param};
-use burn::nn::{Embedding, Linear};
+use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use burn_peft::{BaseModel, LoraAdapter, ModelInfo};
 use burn_peft_kernels::{TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss};
@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::loss::cross_entropy_sum_of;
 use crate::parts::{AttentionMask, RopeTable, scaled};
 use crate::weights::NamedTensor;
-use crate::{CausalLm, Checkpointed, KvCache, LmBatch, ModelInput, Result};
+use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 
 /// A decoder with a language-model head: what a family says of itself.
 ///
@@ -135,7 +135,7 @@ pub trait Decoder: BaseModel {
 
     /// Gives a tied head a weight of its own, equal to the embedding's.
     fn untie(&mut self) {
-        if self.head().is_some() {
+        if self.head().is_some() || self.config().head().classifies() {
             return;
         }
         let weight = self.embedding().base_layer.weight.val().detach();
@@ -160,7 +160,8 @@ pub trait Decoder: BaseModel {
         let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
         let embedding = &mut self.embedding_mut().base_layer.weight;
         *embedding = frozen(resized(embedding.val().detach()));
-        if let Some(head) = self.head_mut() {
+        let classifies = self.config().head().classifies();
+        if let Some(head) = self.head_mut().as_mut().filter(|_| !classifies) {
             let Linear { weight, bias } = &mut head.base_layer;
             *weight = frozen(resized(weight.val().detach().transpose()).transpose());
             if let Some(bias) = bias {
@@ -230,8 +231,21 @@ pub trait Decoder: BaseModel {
         self.final_norm(hidden)
     }
 
-    /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`.
+    /// The dropout before the head, where there is one.
+    fn head_dropout(&self) -> &Option<Dropout>;
+
+    /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`, or of a classifier to
+    /// `[tokens, labels]`.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        if let Some(head) = self.head()
+            && self.config().head().classifies()
+        {
+            let hidden = match self.head_dropout() {
+                None => hidden,
+                Some(dropout) => dropout.forward(hidden),
+            };
+            return head.forward(hidden);
+        }
         // The same before the product as after it, and smaller.
         let hidden = scaled(hidden, self.logit_scale());
         let logits = match self.head() {
@@ -382,7 +396,15 @@ impl<D: Decoder> CausalLm for D {
         let [batch, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
         let logits = self.logits(self.hidden_states(&input, None));
-        logits.reshape([batch, seq, self.vocab_size()])
+        let [_, outputs] = logits.dims();
+        logits.reshape([batch, seq, outputs])
+    }
+
+    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+        let hidden = batch.input.of_text(self.hidden_states(&batch.input, None));
+        let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
+        self.logits(hidden.select(0, places))
     }
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
@@ -406,6 +428,10 @@ impl<D: Decoder> CausalLm for D {
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
         Some(checkpointing::backward(self, batch.unpadded(), weight))
+    }
+
+    fn head(&self) -> Head {
+        self.config().head().clone()
     }
 
     fn max_positions(&self) -> usize {

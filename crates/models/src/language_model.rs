@@ -5,7 +5,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
 use burn_peft::{Adaptable, PeftModel, Quantization, Tree, cast_frozen, quantize_frozen};
 
-use crate::{AutoModel, CausalLm, Checkpointed, KvCache, LmBatch, ModelInput, TokenLogProbs};
+use crate::{AutoModel, CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
 /// A model of any family alone, or with adapters: the one type for programs that take both.
 #[derive(Module, Debug)]
@@ -101,6 +101,14 @@ impl CausalLm for LanguageModel {
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
         either!(self, model => model.forward_cached(input, cache))
+    }
+
+    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+        either!(self, model => model.logits_at(batch, places))
+    }
+
+    fn head(&self) -> Head {
+        self.get_base_model().head()
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {

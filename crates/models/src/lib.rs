@@ -18,6 +18,7 @@ mod error;
 pub mod families;
 mod generate;
 pub mod gguf;
+mod heads;
 pub mod hub;
 mod input_error;
 mod language_model;
@@ -41,6 +42,7 @@ pub use families::gpt2::{GPT2LMHeadModel, Gpt2Config};
 pub use generate::{
     Continuation, GenerationConfig, GenerationDefaults, Session, generate, generate_rows,
 };
+pub use heads::{Head, Labels, ProblemType, WantedHead};
 pub use input_error::InputError;
 pub use language_model::LanguageModel;
 pub use peft_model::forward_rows;

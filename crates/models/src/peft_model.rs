@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, Extra, PeftModel};
 
 use crate::{
-    CausalLm, Checkpointed, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs,
+    CausalLm, Checkpointed, Head, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs,
 };
 
 /// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
@@ -85,6 +85,20 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {
         let input = with_extra(self, &input, !cache.is_empty());
         self.get_base_model().forward_cached(input, cache)
+    }
+
+    fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+        if self.extra_positions() == 0 {
+            return self.get_base_model().logits_at(batch, places);
+        }
+        let places = batch.places_in_matrix(places);
+        let mut batch = batch.as_matrix().clone();
+        batch.input = with_extra(self, &batch.input, false);
+        self.get_base_model().logits_at(&batch, &places)
+    }
+
+    fn head(&self) -> Head {
+        self.get_base_model().head()
     }
 
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {

@@ -208,6 +208,14 @@ impl LmBatch {
         }
     }
 
+    /// From places in the flattened rows to those in the flattened rows [as a matrix](Self::as_matrix).
+    pub(crate) fn places_in_matrix(&self, places: &[usize]) -> Vec<usize> {
+        match &self.other {
+            Other::Matrix(form) => places.iter().map(|&at| form.rows.place(at)).collect(),
+            _ => places.to_vec(),
+        }
+    }
+
     /// The batch as a matrix, `[batch, seq]`, padded where its rows differ in length.
     pub fn as_matrix(&self) -> &Self {
         match &self.other {

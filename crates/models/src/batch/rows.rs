@@ -68,6 +68,11 @@ impl Rows {
         self.input_ids.len()
     }
 
+    /// The place of a token in the flattened matrix.
+    pub fn place(&self, token: usize) -> usize {
+        self.places[token]
+    }
+
     pub fn has_padding(&self) -> bool {
         self.input_ids.len() < self.shape[0] * self.shape[1]
     }

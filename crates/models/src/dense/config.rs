@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::layout::MlpPart;
 use super::{DenseForCausalLM, Family, Keys, Switches};
-use crate::ConfigError;
+use crate::{ConfigError, Head};
 use crate::auto::FAMILIES;
 use crate::config::{CommonConfig, ModelConfig, model_type, set_dtype, unsupported};
 use crate::parts::Activation;
@@ -19,6 +19,7 @@ use crate::parts::Activation;
 pub struct DenseConfig {
     keys: Map<String, Value>,
     family: &'static str,
+    head: Head,
     switches: Arc<Switches>,
 }
 
@@ -30,6 +31,15 @@ impl DenseConfig {
 
     pub(super) fn shared_switches(&self) -> Arc<Switches> {
         Arc::clone(&self.switches)
+    }
+
+    /// transformers' class of a classifier; none of a language model.
+    pub(super) fn class_of_head(&self) -> Option<String> {
+        let class = match self.family {
+            "gemma3_text" => "Gemma3Text",
+            _ => self.switches.layout.class,
+        };
+        self.head.class().map(|end| format!("{class}{end}"))
     }
 
     pub(super) fn family(&self) -> &'static str {
@@ -46,6 +56,7 @@ impl DenseConfig {
         let mut switches = Switches::llama(&read)?;
         (family.switches)(&read, &mut switches)?;
         Ok(Self {
+            head: Head::of(&keys)?,
             family: family.model_type,
             switches: Arc::new(switches),
             keys,
@@ -100,9 +111,24 @@ impl ModelConfig for DenseConfig {
             head_dim: switches.head_dim,
             has_last_position: false,
             initializer_range: switches.initializer_range,
-            tie_word_embeddings: switches.tied,
+            tie_word_embeddings: switches.tied && !self.head.classifies(),
             eos_token_id: switches.eos_token_id.clone(),
         }
+    }
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn set_head(&mut self, head: Head) {
+        self.head = head;
+        if let Some(class) = self.class_of_head() {
+            self.head.write(&mut self.keys, &class);
+        }
+    }
+
+    fn language_head(&self) -> &str {
+        self.switches.layout.head
     }
 
     fn set_tie_word_embeddings(&mut self, tied: bool) {

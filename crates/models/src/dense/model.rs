@@ -5,22 +5,28 @@ use std::sync::Arc;
 use burn::module::{Initializer, Module};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::config::TaskType;
 use burn_peft::{Adaptable, BaseLayer, LoraAdapter, ModelInfo, Path, Slot, Tree};
 use burn_peft_kernels::{dropout, dropout_probability};
 
 use super::layout::ModelPart;
 use super::walk::{Shown, linear, named_parts};
 use super::{Block, DenseConfig, Switches};
+use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Pass, Places};
+use crate::heads::head_dropout;
 use crate::parts::{Norm, Scaling, Xielu, scaled};
 use crate::weights::NamedTensor;
 use crate::{KvCache, ModelInput, Result};
 
 /// A decoder of any of the families that differ by switches, with its language-model head
-/// (transformers' `LlamaForCausalLM` and its kin).
+/// (transformers' `LlamaForCausalLM` and its kin), or with a classifier's in its place
+/// (`LlamaForSequenceClassification`, `LlamaForTokenClassification`).
 #[derive(Module, Debug)]
 pub struct DenseForCausalLM {
     base: DenseModel,
+    /// Before the head of a classifier of tokens.
+    dropout: Option<Dropout>,
     head: Option<LoraAdapter<Linear>>,
     #[module(skip)]
     config: DenseConfig,
@@ -58,20 +64,30 @@ impl DenseForCausalLM {
     fn switches(&self) -> &Switches {
         &self.base.switches
     }
+
+    /// The name of the head.
+    fn head_name(&self) -> &'static str {
+        let is_classifier = self.config.family() == "gpt_neox";
+        match self.config.head().task {
+            TaskType::TokenCls if is_classifier => "classifier",
+            TaskType::SeqCls | TaskType::TokenCls => "score",
+            _ => self.switches().layout.head,
+        }
+    }
 }
 
 impl Adaptable for DenseForCausalLM {
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
         let layout = self.switches().layout;
         path.within(layout.base, |path| self.base.visit_slots(path, &mut *visit));
-        path.within(layout.head, |path| self.head.visit_slots(path, visit));
+        path.within(self.head_name(), |path| self.head.visit_slots(path, visit));
     }
 
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
-        let layout = self.switches().layout;
+        let (layout, head) = (self.switches().layout, self.head_name());
         let base = &mut self.base;
         path.within(layout.base, |path| base.visit_slots_mut(path, &mut *visit));
-        path.within(layout.head, |path| self.head.visit_slots_mut(path, visit));
+        path.within(head, |path| self.head.visit_slots_mut(path, visit));
     }
 
     fn tree(&self) -> Tree {
@@ -90,8 +106,12 @@ impl Adaptable for DenseForCausalLM {
             let outer = Tree::node(format!("{}Model", layout.class), vec![inner]);
             (name.to_string(), outer)
         });
-        let children = vec![base, (layout.head.to_string(), head)];
-        Tree::node(format!("{}{}", layout.class, layout.model_class), children)
+        let dropout = self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree);
+        let dropout = ("dropout".to_string(), dropout);
+        let children = vec![base, dropout, (self.head_name().to_string(), head)];
+        let class = self.config.class_of_head();
+        let class = class.unwrap_or_else(|| format!("{}{}", layout.class, layout.model_class));
+        Tree::node(class, children)
     }
 
     fn model_type(&self) -> &str {
@@ -103,7 +123,11 @@ impl Adaptable for DenseForCausalLM {
     }
 
     fn output_embedding(&self) -> &str {
-        self.switches().layout.head
+        if self.config.head().classifies() {
+            ""
+        } else {
+            self.switches().layout.head
+        }
     }
 
     fn untie_output(&mut self) -> bool {
@@ -136,16 +160,18 @@ impl Decoder for DenseForCausalLM {
         let embedding = embedding.with_initializer(initializer).init(device);
         let blocks = switches.layers.iter();
         let blocks = blocks.map(|&layer| Block::new(&switches, layer, device));
+        let task = config.head();
         let head = || {
-            linear(
-                [d, switches.vocab_size],
-                switches.head_bias,
-                &switches,
-                device,
-            )
+            let (outputs, bias) = match task.task {
+                TaskType::SeqCls => (task.num_labels(), false),
+                TaskType::TokenCls => (task.num_labels(), true),
+                _ => (switches.vocab_size, switches.head_bias),
+            };
+            linear([d, outputs], bias, &switches, device)
         };
         Self {
-            head: (!switches.tied).then(head),
+            head: (!switches.tied || task.classifies()).then(head),
+            dropout: head_dropout(task.task, &config.to_map()),
             embedding_path: switches.layout.embedding(),
             config: config.clone(),
             base: DenseModel {
@@ -181,6 +207,10 @@ impl Decoder for DenseForCausalLM {
 
     fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
         &mut self.head
+    }
+
+    fn head_dropout(&self) -> &Option<Dropout> {
+        &self.dropout
     }
 
     fn blocks(&self) -> &[Block] {

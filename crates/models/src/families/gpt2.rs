@@ -3,13 +3,17 @@
 use burn::module::{Initializer, Module};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, Part};
+use burn_peft::config::TaskType;
+use burn_peft::{
+    Adaptable, BaseLayer, Conv1D, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree,
+};
 use burn_peft_kernels::{
     AttentionOptions, FeedForward, Projection, dropout, dropout_probability, feed_forward,
 };
 
 use crate::KvCache;
 use crate::decoder::{Decoder, Pass, Positions};
+use crate::heads::head_dropout;
 use crate::parts::{Activation, attend, project_onto};
 
 mod config;
@@ -17,12 +21,15 @@ mod config;
 pub use config::Gpt2Config;
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
-#[derive(Module, Adaptable, Debug)]
-#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]
-#[adaptable(model_info = "openings", untie = "untie", resize = "resize")]
+///
+/// A classifier's head (`GPT2ForSequenceClassification`, `GPT2ForTokenClassification`) is in the same
+/// place under another name.
+#[derive(Module, Debug)]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
+    /// Dropout before the head of a classifier of tokens.
+    pub dropout: Option<Dropout>,
     /// The head, where it is not tied to `transformer.wte`.
     pub lm_head: Option<LoraAdapter<Linear>>,
     #[module(skip)]
@@ -96,6 +103,77 @@ pub struct GPT2MLP {
     pub dropout: Dropout,
 }
 
+impl GPT2LMHeadModel {
+    /// The name of the head.
+    fn head_name(&self) -> &'static str {
+        match self.config.head.task {
+            TaskType::SeqCls => "score",
+            TaskType::TokenCls => "classifier",
+            _ => "lm_head",
+        }
+    }
+}
+
+impl Adaptable for GPT2LMHeadModel {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        let base = &self.transformer;
+        path.within("transformer", |path| base.visit_slots(path, &mut *visit));
+        path.within(self.head_name(), |path| {
+            self.lm_head.visit_slots(path, visit);
+        });
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        let head = self.head_name();
+        let base = &mut self.transformer;
+        path.within("transformer", |path| {
+            base.visit_slots_mut(path, &mut *visit);
+        });
+        path.within(head, |path| self.lm_head.visit_slots_mut(path, visit));
+    }
+
+    fn tree(&self) -> Tree {
+        let class = self.config.head.class().unwrap_or("LMHeadModel");
+        let children = [
+            ("transformer", self.transformer.tree()),
+            ("dropout", self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree)),
+            (self.head_name(), self.lm_head.tree()),
+        ];
+        let children = children.map(|(name, tree)| (name.to_string(), tree));
+        Tree::node(format!("GPT2{class}"), children.into())
+    }
+
+    fn model_type(&self) -> &str {
+        "gpt2"
+    }
+
+    fn input_embedding(&self) -> &str {
+        "transformer.wte"
+    }
+
+    fn output_embedding(&self) -> &str {
+        if self.config.head.classifies() {
+            ""
+        } else {
+            "lm_head"
+        }
+    }
+
+    fn untie_output(&mut self) -> bool {
+        self.untie();
+        true
+    }
+
+    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+        self.resize(rows);
+        true
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        Some(self.openings())
+    }
+}
+
 impl Decoder for GPT2LMHeadModel {
     type Config = Gpt2Config;
     type Block = GPT2Block;
@@ -109,8 +187,15 @@ impl Decoder for GPT2LMHeadModel {
             let layer = EmbeddingConfig::new(rows, config.n_embd);
             LoraAdapter::new(layer.with_initializer(initializer.clone()).init(device))
         };
-        let head = LinearConfig::new(config.n_embd, config.vocab_size)
-            .with_bias(false)
+        let task = &config.head;
+        let outputs = if task.classifies() {
+            task.num_labels()
+        } else {
+            config.vocab_size
+        };
+        let has_head = task.classifies() || !config.tie_word_embeddings;
+        let head = LinearConfig::new(config.n_embd, outputs)
+            .with_bias(task.task == TaskType::TokenCls)
             .with_initializer(initializer.clone());
         let blocks = (0..config.n_layer).map(|layer| GPT2Block::new(config, layer, device));
         Self {
@@ -121,7 +206,8 @@ impl Decoder for GPT2LMHeadModel {
                 h: blocks.collect(),
                 ln_f: layer_norm(config, device),
             },
-            lm_head: (!config.tie_word_embeddings).then(|| LoraAdapter::new(head.init(device))),
+            dropout: head_dropout(config.head.task, &config.extra),
+            lm_head: has_head.then(|| LoraAdapter::new(head.init(device))),
             config: config.clone(),
         }
     }
@@ -148,6 +234,10 @@ impl Decoder for GPT2LMHeadModel {
 
     fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
         &mut self.lm_head
+    }
+
+    fn head_dropout(&self) -> &Option<Dropout> {
+        &self.dropout
     }
 
     fn blocks(&self) -> &[GPT2Block] {

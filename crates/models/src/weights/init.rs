@@ -11,6 +11,7 @@ use super::NamedTensor;
 use super::load::{is_transposed, shape_in_file};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
+use crate::error::Result;
 
 /// The weights of a fresh model, each made when it is asked for.
 ///
@@ -42,6 +43,17 @@ pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor
     };
     let weights = weights_of(config).into_iter().map(make);
     weights.chain(model.buffers()).collect()
+}
+
+/// The first values of one weight, by its name in the model.
+pub(super) fn initial_weight<C: ModelConfig>(
+    config: &C,
+    name: &str,
+    seed: u64,
+) -> Option<Result<TensorData>> {
+    let name = config.names_in_file(name).swap_remove(0);
+    let mut weights = initial_weights(&config.with_layers(1), seed).into_iter();
+    weights.find(|weight| weight.name == name).map(|weight| weight.load())
 }
 
 /// A weight that a model of some configuration has.

@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, TensorData};
 use burn_peft::{Adaptable, AnyParam, LayerKind, Path};
 use burn_peft_device::{check_size, check_weight};
 
+use super::init::initial_weight;
 use super::{Weights, WeightsError, weights_of};
 use crate::CausalLm;
 use crate::config::ModelConfig;
@@ -45,11 +46,12 @@ pub(super) fn load<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<(
 }
 
 /// Has every weight read when it is first used; one that is too large for the device in 32 bits is
-/// `narrow` from the start.
+/// `narrow` from the start. A classifier's head that is not there is drawn by `seed`, if there is one.
 pub(super) fn load_lazily<D: Decoder>(
     model: &mut D,
     weights: &Arc<dyn Weights>,
     narrow: Option<FloatDType>,
+    seed: Option<u64>,
 ) -> Result<()> {
     load_buffers(model, weights.as_ref())?;
     let device = model.device();
@@ -57,8 +59,13 @@ pub(super) fn load_lazily<D: Decoder>(
     let config = model.config().clone();
     try_weights(model, |name, kind, param| {
         let found = find(&config, weights.as_ref(), name, tied.as_ref());
-        let found = found.ok_or_else(|| missing(name))?;
         let transposed = is_transposed(name, kind);
+        let Some(found) = found else {
+            let new = seed.filter(|_| config.is_new_head(name));
+            let new = new.and_then(|seed| initial_weight(&config, name, seed));
+            param.set_data(new.ok_or_else(|| missing(name))??, transposed);
+            return Ok(());
+        };
         check_shape(name, weights.check(&found)?, param, transposed)?;
         let kept = narrow.filter(|_| is_castable(name, kind));
         let kept = kept_in(&device, name, param.num_elements(), kept)?;
@@ -87,8 +94,12 @@ fn load_buffers<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> 
 fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
     let config = model.config().clone();
     // A checkpoint may hold a tied head a second time.
-    let head = format!("{}.weight", model.output_embedding());
-    let mut known: HashSet<String> = config.names_in_file(&head).into_iter().collect();
+    let of_head = |part: &str| config.names_in_file(&format!("{}.{part}", config.language_head()));
+    let mut known: HashSet<String> = of_head("weight").into_iter().collect();
+    if config.head().classifies() {
+        // What the model was before.
+        known.extend(of_head("bias"));
+    }
     visit_weights(model, |name, _, _| known.extend(config.names_in_file(name)));
     let others: Vec<&str> = weights
         .names()

@@ -14,6 +14,7 @@ use crate::CausalLm;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::heads::WantedHead;
 use crate::hub::{self, ModelFiles};
 
 /// A model that comes from and goes to a Hugging Face folder; every [`Decoder`] does.
@@ -92,7 +93,7 @@ pub trait Pretrained: Sized {
 
 impl<D: Decoder> Pretrained for D {
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        model_of(config_of::<D>(files)?, files, device, None)
+        model_of(config_of::<D>(files)?, files, device, None, None)
     }
 
     fn from_files_lazily(
@@ -100,7 +101,7 @@ impl<D: Decoder> Pretrained for D {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        model_of(config_of::<D>(files)?, files, device, Some(narrow))
+        model_of(config_of::<D>(files)?, files, device, Some(narrow), None)
     }
 
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
@@ -129,21 +130,28 @@ fn config_of<D: Decoder>(files: &ModelFiles) -> Result<D::Config> {
 }
 
 /// The model that a folder's `config.json` describes with its weights, read now or `lazily`; see
-/// [`Pretrained::from_files_lazily`] for what stands there.
+/// [`Pretrained::from_files_lazily`] for what stands there. Its head may be another one.
 pub(crate) fn model_of<D: Decoder>(
     mut config: D::Config,
     files: &ModelFiles,
     device: &Device,
     lazily: Option<Option<FloatDType>>,
+    head: Option<&WantedHead>,
 ) -> Result<D> {
     let weights = open(files)?;
+    if let Some(head) = head {
+        let path = files.get(CONFIG)?;
+        let wanted = head.for_config(&config);
+        config.set_head(wanted.map_err(|problem| ModelError::config(&path)(problem.into()))?);
+    }
     // What it is saved in again, whatever the file says.
     config.set_dtype(weights.dtype());
     check_last_block::<D>(&config, weights.as_ref())?;
     untie_other_head::<D>(&mut config, weights.as_ref(), &files.get(CONFIG)?)?;
     let mut model = D::new(&config, device);
+    let seed = head.map(|head| head.seed);
     match lazily {
-        Some(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow)?,
+        Some(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow, seed)?,
         None => load(&mut model, weights.as_ref())?,
     }
     Ok(model)

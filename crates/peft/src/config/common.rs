@@ -93,10 +93,11 @@ impl fmt::Display for TargetModules {
 }
 
 /// PEFT's `task_type`: what the model is trained for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum TaskType {
     #[serde(rename = "CAUSAL_LM")]
+    #[default]
     CausalLm,
     #[serde(rename = "SEQ_CLS")]
     SeqCls,
@@ -108,6 +109,16 @@ pub enum TaskType {
     QuestionAns,
     #[serde(rename = "FEATURE_EXTRACTION")]
     FeatureExtraction,
+}
+
+impl TaskType {
+    /// The names of the heads that are saved with every adapter for the task.
+    pub(crate) fn heads(self) -> &'static [&'static str] {
+        match self {
+            Self::SeqCls | Self::TokenCls => &["classifier", "score"],
+            _ => &[],
+        }
+    }
 }
 
 /// As in a file, with its quotation marks.
@@ -209,6 +220,22 @@ impl CommonConfig {
             .map(|(key, value)| (key.to_string(), value)),
         );
         map
+    }
+
+    /// The same with the heads of its task among the modules to save, if it has any.
+    pub(crate) fn with_heads(&self) -> Self {
+        let heads = self.task_type.map_or(&[][..], TaskType::heads);
+        let mut saved = self.modules_to_save.clone().unwrap_or_default();
+        for head in heads {
+            if saved.iter().all(|name| name != head) {
+                saved.push((*head).to_string());
+            }
+        }
+        let mut common = self.clone();
+        if !heads.is_empty() {
+            common.modules_to_save = Some(saved);
+        }
+        common
     }
 
     /// The block indices to adapt; empty when all are (PEFT reads `[]` as none given).

@@ -28,6 +28,25 @@ fn check_layer_keys(config: &dyn Method) -> Result<()> {
     }
 }
 
+/// The configuration with the heads of its task among the modules to save, as in PEFT; of a method
+/// that has no such key as it is.
+fn with_heads(config: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
+    let Some(task) = config.common().task_type.filter(|task| !task.heads().is_empty()) else {
+        return Ok(config);
+    };
+    if config.at_model().is_some() {
+        let reason = format!(
+            "{} is supported beside \"CAUSAL_LM\" only: choose a method that acts at layers, such as LORA",
+            config.peft_type()
+        );
+        return Err(PeftError::value("task_type", task, reason));
+    }
+    if !config.to_json().contains_key("modules_to_save") {
+        return Ok(config);
+    }
+    Ok(config.with_common(config.common().with_heads()))
+}
+
 impl<M: BaseModel> PeftModel<M> {
     /// Adds a further adapter, which is not active yet.
     ///
@@ -47,6 +66,7 @@ impl<M: BaseModel> PeftModel<M> {
         numbers: usize,
     ) -> Result<()> {
         self.check_new_name(adapter_name)?;
+        let config = with_heads(config)?;
         config.validate()?;
         check_layer_keys(config.as_ref())?;
         if config.bias() != Bias::None

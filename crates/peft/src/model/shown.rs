@@ -37,6 +37,8 @@ impl<M: BaseModel> PeftModel<M> {
         });
         let outer = match task {
             Some(TaskType::CausalLm) => "PeftModelForCausalLM",
+            Some(TaskType::SeqCls) => "PeftModelForSequenceClassification",
+            Some(TaskType::TokenCls) => "PeftModelForTokenClassification",
             _ => "PeftModel",
         };
         let base_model = if self.acts_at_layers() {

@@ -123,11 +123,10 @@ fn resolve(
 
 /// Every linear layer but the output layer, which in a classifier is its head.
 fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
-    let classifies =
-        common.task_type == Some(TaskType::SeqCls) && !layers.iter().any(|layer| layer.is_output);
-    let is_head = |layer: &LayerInfo| {
-        layer.is_output || classifies && ["score", "classifier"].contains(&layer.path.as_str())
-    };
+    let classifies = !layers.iter().any(|layer| layer.is_output);
+    let heads = common.task_type.filter(|_| classifies);
+    let heads = heads.map_or(&[][..], TaskType::heads);
+    let is_head = |layer: &LayerInfo| layer.is_output || heads.contains(&layer.path.as_str());
     layers
         .iter()
         .filter(|layer| layer.kind.is_linear())

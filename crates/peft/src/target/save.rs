@@ -1,7 +1,7 @@
 //! `modules_to_save`: the modules that are trained and saved in full.
 
 use super::paths::{Tree, short_names};
-use crate::config::CommonConfig;
+use crate::config::{CommonConfig, TaskType};
 use crate::{PeftError, Result};
 
 /// The paths of the layers that `modules_to_save` copies, in the order of the model: those
@@ -11,7 +11,7 @@ use crate::{PeftError, Result};
 /// `layers` are the paths of all layers of the model, `targeted` those that get an adapter.
 ///
 /// # Errors
-/// When a name matches nothing (which PEFT ignores), names a list of modules, or would copy a
+/// When a name that is no head of the task matches nothing (which PEFT ignores), names a list of modules, or would copy a
 /// layer that gets an adapter.
 pub fn modules_to_save(
     common: &CommonConfig,
@@ -26,12 +26,16 @@ pub fn modules_to_save(
     };
     let tree = Tree::new(layers.iter().map(String::as_str));
     let mut saved = Vec::new();
+    let heads = common.task_type.map_or(&[][..], TaskType::heads);
     for name in common.modules_to_save.iter().flatten() {
         let modules: Vec<_> = match name.as_str() {
             "" => Vec::new(),
             name => tree.all().filter(|path| path.ends_with(name)).collect(),
         };
         if modules.is_empty() {
+            if heads.contains(&name.as_str()) {
+                continue;
+            }
             let names = short_names(layers.iter().map(String::as_str));
             return fail(name, format!("matches no module; the layers are: {names}"));
         }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::GPT2LMHeadModel;
 use crate::ConfigError;
+use crate::Head;
 use crate::config::{
     CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
     from_keys, keys_of, set_dtype,
@@ -59,6 +60,9 @@ pub struct Gpt2Config {
     pub eos_token_id: Option<TokenIds>,
     /// Token that fills up short rows, if any.
     pub pad_token_id: Option<i64>,
+    /// The head that the other keys speak of.
+    #[serde(skip)]
+    pub head: Head,
     /// Every other key of the file.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -86,6 +90,7 @@ impl Default for Gpt2Config {
             bos_token_id: Some(50256),
             eos_token_id: Some(TokenIds::One(50256)),
             pad_token_id: None,
+            head: Head::default(),
             extra: Map::new(),
         }
     }
@@ -110,7 +115,9 @@ impl ModelConfig for Gpt2Config {
     }
 
     fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
-        Ok(from_keys(keys)?)
+        let head = Head::of(&keys)?;
+        let config: Self = from_keys(keys)?;
+        Ok(Self { head, ..config })
     }
 
     fn to_map(&self) -> Map<String, Value> {
@@ -164,9 +171,27 @@ impl ModelConfig for Gpt2Config {
             head_dim: self.n_embd / self.n_head.max(1),
             has_last_position: true,
             initializer_range: self.initializer_range,
-            tie_word_embeddings: self.tie_word_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings && !self.head.classifies(),
             eos_token_id: self.eos_token_id.clone(),
         }
+    }
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn set_head(&mut self, head: Head) {
+        if let Some(class) = head.class() {
+            head.write(&mut self.extra, &format!("GPT2{class}"));
+            // Not among the others.
+            self.extra.remove("pad_token_id");
+            self.pad_token_id = head.pad_token_id.or(self.pad_token_id);
+        }
+        self.head = head;
+    }
+
+    fn language_head(&self) -> &str {
+        "lm_head"
     }
 
     fn set_tie_word_embeddings(&mut self, tied: bool) {

@@ -1,0 +1,302 @@
+//! Heads that score labels, in the place of the language model's: of a text, or of each of its
+//! tokens.
+
+use std::fmt;
+
+use burn::nn::{Dropout, DropoutConfig};
+use burn_peft::config::TaskType;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::config::{MAX_SIZE, ModelConfig};
+
+/// The head of a model: what it is for, and the labels that it scores.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
+    /// `CausalLm`, `SeqCls` or `TokenCls`.
+    pub task: TaskType,
+    /// The labels; none of a language model.
+    pub labels: Labels,
+    /// The token that fills up short rows: a text is judged by its last other token.
+    pub pad_token_id: Option<i64>,
+}
+
+/// The labels of a classifier (`id2label`), and how they are learnt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Their names, by number.
+    pub names: Vec<String>,
+    /// How they are learnt, where the configuration says so.
+    pub problem_type: Option<ProblemType>,
+}
+
+/// transformers' `problem_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemType {
+    /// A number for each label.
+    Regression,
+    /// One of the labels.
+    SingleLabelClassification,
+    /// Any of the labels.
+    MultiLabelClassification,
+}
+
+impl fmt::Display for ProblemType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regression => "regression",
+            Self::SingleLabelClassification => "single_label_classification",
+            Self::MultiLabelClassification => "multi_label_classification",
+        })
+    }
+}
+
+impl Labels {
+    /// So many labels, called as transformers calls them: `LABEL_0`, `LABEL_1`, …
+    pub fn numbered(count: usize) -> Self {
+        Self {
+            names: (0..count).map(|id| format!("LABEL_{id}")).collect(),
+            problem_type: None,
+        }
+    }
+
+    /// The labels that the keys of a `config.json` name, or of an `adapter_config.json`; none where
+    /// they name none.
+    ///
+    /// # Errors
+    /// A key with a value that makes no labels.
+    pub fn of(keys: &Map<String, Value>) -> Result<Option<Self>, String> {
+        let given = |key: &str| keys.get(key).filter(|value| !value.is_null());
+        let problem_type = given("problem_type").map(|value| {
+            serde_json::from_value(value.clone()).map_err(|_| {
+                format!(
+                    "problem_type = {value}: expected \"regression\", \
+                     \"single_label_classification\" or \"multi_label_classification\""
+                )
+            })
+        });
+        let names = match (given("id2label"), given("num_labels")) {
+            (Some(value), _) => names_of(value).ok_or_else(|| {
+                format!("id2label = {value}: expected the names of the labels by \"0\", \"1\", …")
+            })?,
+            (None, Some(value)) => {
+                let count = value.as_u64().filter(|count| *count <= MAX_SIZE as u64);
+                let count = count.filter(|count| *count > 0);
+                let wrong = || format!("num_labels = {value} is not between 1 and {MAX_SIZE}");
+                Self::numbered(count.ok_or_else(wrong)? as usize).names
+            }
+            (None, None) => return Ok(None),
+        };
+        let problem_type = problem_type.transpose()?;
+        Ok(Some(Self {
+            names,
+            problem_type,
+        }))
+    }
+
+    /// The keys that say the same: `id2label`, `label2id` and, where it is known, `problem_type`.
+    pub fn keys(&self) -> Map<String, Value> {
+        let by_id = self.names.iter().enumerate();
+        let by_id: Map<String, Value> = by_id.map(|(id, name)| (id.to_string(), json!(name))).collect();
+        let by_name = self.names.iter().enumerate();
+        let by_name: Map<String, Value> = by_name.map(|(id, name)| (name.clone(), json!(id))).collect();
+        let mut keys = Map::new();
+        keys.insert("id2label".into(), by_id.into());
+        keys.insert("label2id".into(), by_name.into());
+        if let Some(problem_type) = self.problem_type {
+            keys.insert("problem_type".into(), json!(problem_type));
+        }
+        keys
+    }
+}
+
+/// The names in an `id2label`, by number.
+fn names_of(value: &Value) -> Option<Vec<String>> {
+    let map = value.as_object().filter(|map| !map.is_empty())?;
+    let names = (0..map.len()).map(|id| map.get(&id.to_string())?.as_str().map(str::to_string));
+    names.collect()
+}
+
+impl Head {
+    /// The head that the keys of a `config.json` speak of: `architectures` says what it is for.
+    ///
+    /// # Errors
+    /// As [`Labels::of`].
+    pub fn of(keys: &Map<String, Value>) -> Result<Self, String> {
+        let class = keys.get("architectures").and_then(|classes| classes.get(0));
+        let class = class.and_then(Value::as_str).unwrap_or_default();
+        let task = if class.ends_with("ForSequenceClassification") {
+            TaskType::SeqCls
+        } else if class.ends_with("ForTokenClassification") {
+            TaskType::TokenCls
+        } else {
+            return Ok(Self::default());
+        };
+        Self::for_task(keys, task)
+    }
+
+    /// A head for a task, with the labels that the keys of a `config.json` name.
+    ///
+    /// # Errors
+    /// As [`Labels::of`].
+    pub fn for_task(keys: &Map<String, Value>, task: TaskType) -> Result<Self, String> {
+        if task == TaskType::CausalLm {
+            return Ok(Self::default());
+        }
+        let labels = Labels::of(keys)?;
+        Ok(Self {
+            task,
+            // As transformers, which has never written the names of two.
+            labels: labels.unwrap_or_else(|| Labels::numbered(2)),
+            pad_token_id: keys.get("pad_token_id").and_then(Value::as_i64),
+        })
+    }
+
+    /// Whether it scores labels, not tokens.
+    pub fn classifies(&self) -> bool {
+        self.task != TaskType::CausalLm
+    }
+
+    /// The number of labels.
+    pub fn num_labels(&self) -> usize {
+        self.labels.names.len()
+    }
+
+    /// The end of transformers' class of such a model; none of a language model, whose families
+    /// call it differently.
+    pub(crate) fn class(&self) -> Option<&'static str> {
+        match self.task {
+            TaskType::SeqCls => Some("ForSequenceClassification"),
+            TaskType::TokenCls => Some("ForTokenClassification"),
+            _ => None,
+        }
+    }
+
+    /// Sets what a `config.json` says of it.
+    pub(crate) fn write(&self, keys: &mut Map<String, Value>, class: &str) {
+        keys.insert("architectures".into(), json!([class]));
+        keys.remove("num_labels");
+        keys.remove("problem_type");
+        keys.extend(self.labels.keys());
+        if let Some(id) = self.pad_token_id {
+            keys.insert("pad_token_id".into(), json!(id));
+        }
+    }
+
+    /// The number of the token that a text is judged by: the last that is no padding, or without a
+    /// token for padding the last.
+    pub fn last_token(&self, ids: &[i64]) -> usize {
+        match self.pad_token_id {
+            None => ids.len().saturating_sub(1),
+            Some(pad) => ids.iter().rposition(|&id| id != pad).unwrap_or(0),
+        }
+    }
+}
+
+/// Families for which transformers has no head of a kind.
+const WITHOUT: &[(&str, TaskType)] = &[
+    ("apertus", TaskType::SeqCls),
+    ("cohere2", TaskType::SeqCls),
+    ("cohere2", TaskType::TokenCls),
+    ("ernie4_5", TaskType::SeqCls),
+    ("ernie4_5", TaskType::TokenCls),
+    ("gemma3", TaskType::TokenCls),
+    ("gemma3_text", TaskType::TokenCls),
+    ("granite", TaskType::SeqCls),
+    ("granite", TaskType::TokenCls),
+    ("hunyuan_v1_dense", TaskType::TokenCls),
+    ("olmo2", TaskType::TokenCls),
+    ("olmo3", TaskType::TokenCls),
+];
+
+/// A head that a model is opened with, whatever its files say.
+#[derive(Clone, Debug, Default)]
+pub struct WantedHead {
+    /// What it is for.
+    pub task: TaskType,
+    /// The labels, where the model's own are not meant.
+    pub labels: Option<Labels>,
+    /// The token that fills up short rows, where the model's configuration names none.
+    pub pad_token_id: Option<i64>,
+    /// What its weight is drawn by, where the files have none.
+    pub seed: u64,
+}
+
+impl WantedHead {
+    /// The head for a model of this configuration.
+    ///
+    /// # Errors
+    /// As [`Labels::of`]; a family for which transformers has no such head.
+    pub(crate) fn for_config(&self, config: &impl ModelConfig) -> Result<Head, String> {
+        let mut head = Head::for_task(&config.to_map(), self.task)?;
+        let family = config.common().model_type;
+        if WITHOUT.contains(&(family.as_str(), self.task)) {
+            return Err(format!(
+                "model_type = {family:?} cannot have task_type = {}: transformers has no such head \
+                 for it",
+                self.task
+            ));
+        }
+        if let Some(labels) = &self.labels {
+            head.labels = labels.clone();
+        }
+        head.pad_token_id = head.pad_token_id.or(self.pad_token_id);
+        Ok(head)
+    }
+}
+
+/// The dropout before the head of a classifier of tokens; the others have none.
+pub(crate) fn head_dropout(task: TaskType, keys: &Map<String, Value>) -> Option<Dropout> {
+    let given = |key: &str| keys.get(key).and_then(Value::as_f64);
+    let probability = given("classifier_dropout").or_else(|| given("hidden_dropout"));
+    let dropout = DropoutConfig::new(probability.unwrap_or(0.1).clamp(0.0, 1.0));
+    (task == TaskType::TokenCls).then(|| dropout.init())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Map<String, Value> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn architectures_say_what_a_head_is_for() {
+        let llama = r#"{"architectures": ["LlamaForCausalLM"], "id2label": "broken"}"#;
+        assert_eq!(Head::of(&keys(llama)), Ok(Head::default()));
+        let two = Head::of(&keys(r#"{"architectures": ["XForSequenceClassification"]}"#)).unwrap();
+        assert_eq!((two.task, two.num_labels()), (TaskType::SeqCls, 2));
+        let one = r#"{"architectures": ["XForTokenClassification"], "id2label": {"0": "O"},
+            "pad_token_id": 7}"#;
+        let one = Head::of(&keys(one)).unwrap();
+        assert_eq!((one.task, &one.labels.names[..]), (TaskType::TokenCls, &["O".to_string()][..]));
+        let text = r#"{"architectures": ["XForTokenClassification"], "id2label": {"1": "O"}}"#;
+        assert!(Head::of(&keys(text)).unwrap_err().starts_with("id2label = "));
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let mut labels = Labels::numbered(3);
+        labels.problem_type = Some(ProblemType::MultiLabelClassification);
+        assert_eq!(Labels::of(&labels.keys()), Ok(Some(labels)));
+        assert_eq!(Labels::of(&Map::new()), Ok(None));
+        let count = keys(r#"{"num_labels": 1}"#);
+        assert_eq!(Labels::of(&count), Ok(Some(Labels::numbered(1))));
+        assert!(Labels::of(&keys(r#"{"num_labels": 0}"#)).is_err());
+        assert!(Labels::of(&keys(r#"{"num_labels": 1, "problem_type": "x"}"#)).is_err());
+    }
+
+    #[test]
+    fn the_last_token_that_is_no_padding_counts() {
+        let head = |pad_token_id| Head {
+            pad_token_id,
+            ..Head::default()
+        };
+        assert_eq!(head(Some(1)).last_token(&[5, 1, 6, 1, 1]), 2);
+        assert_eq!(head(Some(1)).last_token(&[1, 1]), 0);
+        assert_eq!(head(None).last_token(&[5, 1, 1]), 2);
+        assert_eq!(head(None).last_token(&[]), 0);
+    }
+}
