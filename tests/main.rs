@@ -11,6 +11,7 @@ mod chat;
 mod chat_adapters;
 mod chat_rows;
 mod checkpointing;
+mod classify;
 mod common;
 mod conformance;
 mod data;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::config::TaskType;
 use burn_peft::tensor_file::explain;
 use burn_peft_models::{CausalLm, ModelInput};
 use safetensors::tensor::TensorView;
@@ -87,6 +88,22 @@ impl Rows {
             position_ids: positions.map(matrix),
             ..model_input(self.input_ids.clone(), mask, shape, device)
         })
+    }
+
+    /// What a model says of the rows, given the logits of all positions, `[batch, seq, outputs]`: of a
+    /// classifier of texts those of the token that a text is judged by, `[batch, labels]`.
+    pub fn scored(&self, model: &impl CausalLm, logits: Tensor<3>) -> TensorData {
+        let head = model.head();
+        if head.task != TaskType::SeqCls {
+            return logits.into_data().convert::<f32>();
+        }
+        let [batch, seq, labels] = logits.dims();
+        let rows = self.input_ids.chunks(self.seq).enumerate();
+        let places = rows.map(|(row, ids)| (row * seq + head.last_token(ids)) as i64);
+        let places: Vec<i64> = places.collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &logits.device());
+        let logits = logits.reshape([batch * seq, labels]).select(0, places);
+        logits.into_data().convert::<f32>()
     }
 
     /// The rows without their padding, which stands before them.

@@ -186,7 +186,8 @@ impl AutoConfig {
 }
 
 impl AutoModel {
-    /// As [`from_files_lazily`](Pretrained::from_files_lazily), with another head than the files may
+    /// As [`from_files`](Pretrained::from_files), or where `lazily` says in what narrow type as
+    /// [`from_files_lazily`](Pretrained::from_files_lazily), with another head than the files may
     /// say: with theirs where they have one of this kind, or else with a new one.
     ///
     /// # Errors
@@ -195,10 +196,10 @@ impl AutoModel {
     pub fn with_head(
         files: &ModelFiles,
         device: &Device,
-        narrow: Option<FloatDType>,
+        lazily: Option<Option<FloatDType>>,
         head: &WantedHead,
     ) -> Result<Self> {
-        Self::load(files, device, Some(narrow), Some(head))
+        Self::load(files, device, lazily, Some(head))
     }
 
     /// What its configuration says.

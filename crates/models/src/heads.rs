@@ -98,9 +98,13 @@ impl Labels {
     /// The keys that say the same: `id2label`, `label2id` and, where it is known, `problem_type`.
     pub fn keys(&self) -> Map<String, Value> {
         let by_id = self.names.iter().enumerate();
-        let by_id: Map<String, Value> = by_id.map(|(id, name)| (id.to_string(), json!(name))).collect();
+        let by_id: Map<String, Value> = by_id
+            .map(|(id, name)| (id.to_string(), json!(name)))
+            .collect();
         let by_name = self.names.iter().enumerate();
-        let by_name: Map<String, Value> = by_name.map(|(id, name)| (name.clone(), json!(id))).collect();
+        let by_name: Map<String, Value> = by_name
+            .map(|(id, name)| (name.clone(), json!(id)))
+            .collect();
         let mut keys = Map::new();
         keys.insert("id2label".into(), by_id.into());
         keys.insert("label2id".into(), by_name.into());
@@ -211,12 +215,14 @@ const WITHOUT: &[(&str, TaskType)] = &[
 ];
 
 /// A head that a model is opened with, whatever its files say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WantedHead {
     /// What it is for.
     pub task: TaskType,
     /// The labels, where the model's own are not meant.
     pub labels: Option<Labels>,
+    /// How many labels there are, where nothing names them.
+    pub num_labels: Option<usize>,
     /// The token that fills up short rows, where the model's configuration names none.
     pub pad_token_id: Option<i64>,
     /// What its weight is drawn by, where the files have none.
@@ -240,6 +246,9 @@ impl WantedHead {
         }
         if let Some(labels) = &self.labels {
             head.labels = labels.clone();
+        }
+        if let Some(count) = self.num_labels.filter(|&count| count != head.num_labels()) {
+            head.labels = Labels::numbered(count);
         }
         head.pad_token_id = head.pad_token_id.or(self.pad_token_id);
         Ok(head)
@@ -266,14 +275,24 @@ mod tests {
     fn architectures_say_what_a_head_is_for() {
         let llama = r#"{"architectures": ["LlamaForCausalLM"], "id2label": "broken"}"#;
         assert_eq!(Head::of(&keys(llama)), Ok(Head::default()));
-        let two = Head::of(&keys(r#"{"architectures": ["XForSequenceClassification"]}"#)).unwrap();
+        let two = Head::of(&keys(
+            r#"{"architectures": ["XForSequenceClassification"]}"#,
+        ))
+        .unwrap();
         assert_eq!((two.task, two.num_labels()), (TaskType::SeqCls, 2));
         let one = r#"{"architectures": ["XForTokenClassification"], "id2label": {"0": "O"},
             "pad_token_id": 7}"#;
         let one = Head::of(&keys(one)).unwrap();
-        assert_eq!((one.task, &one.labels.names[..]), (TaskType::TokenCls, &["O".to_string()][..]));
+        assert_eq!(
+            (one.task, &one.labels.names[..]),
+            (TaskType::TokenCls, &["O".to_string()][..])
+        );
         let text = r#"{"architectures": ["XForTokenClassification"], "id2label": {"1": "O"}}"#;
-        assert!(Head::of(&keys(text)).unwrap_err().starts_with("id2label = "));
+        assert!(
+            Head::of(&keys(text))
+                .unwrap_err()
+                .starts_with("id2label = ")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use burn_peft::tensor_file::read_tensors;
 
 use super::combine::written;
 use super::merge::check_output;
-use crate::loading::{find_model, load_adapter, load_model};
+use crate::loading::{find_model, load_adapter, load_base};
 use crate::output::say;
 
 const EXAMPLE: &str = "\
@@ -66,7 +66,11 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return written(&args.output);
     }
     let files = find_model(args.model.as_deref().context("--model is missing")?)?;
-    let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
+    let model = load_adapter(
+        load_base(&files, std::slice::from_ref(&args.adapter), device)?,
+        &args.adapter,
+        false,
+    )?;
     let conversion = model.convert_to_lora(DEFAULT_ADAPTER, args.rank)?;
     write_adapter(&args.output, &conversion.config, conversion.tensors)?;
     let share = |error: f64| format!("{:.2} %", 100.0 * error);

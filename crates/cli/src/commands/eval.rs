@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::generate::at_least_one;
 use crate::loading::{
-    ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open_each, rows_help,
-    warn_of_space, warn_of_template,
+    ModelsArgs, RowArgs, check_language_model, find_data, find_model, find_tokenizer, limits,
+    open_each, rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
@@ -65,6 +65,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     }
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let models = open_each(&files, &args.model, true, device)?;
+    check_language_model(&models[0].1)?;
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
     warn_of_template(&config);

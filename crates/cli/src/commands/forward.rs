@@ -8,7 +8,7 @@ use burn_peft::tensor_file::write_tensors;
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
 use burn_peft_models::{AutoModel, CausalLm, forward_rows};
 
-use crate::loading::{ModelsArgs, find_model, load_adapter, load_model, open};
+use crate::loading::{ModelsArgs, find_model, load_adapter, load_base, open};
 use crate::output::say;
 use crate::token_rows::Rows;
 
@@ -21,7 +21,8 @@ Examples:
 The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask
 [batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored, but for position_ids
 [batch, seq]: without them positions count from the start of every row, padding included. The output
-holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.";
+holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.
+Of a classifier of texts they are [batch, labels], of one of tokens [batch, seq, labels].";
 
 /// The command line of `peft forward`.
 #[derive(clap::Args)]
@@ -59,7 +60,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let adapters = &args.model.adapter;
     if !args.adapter_names.is_empty() {
-        let logits = by_rows(&rows, load_model(&files, device)?, &args, device)?;
+        let logits = by_rows(&rows, load_base(&files, adapters, device)?, &args, device)?;
         return write(&args.output, logits);
     }
     ensure!(
@@ -76,7 +77,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         }
     }
     let logits = model.forward(rows.input(&model, device)?);
-    write(&args.output, logits.into_data().convert::<f32>())
+    write(&args.output, rows.scored(&model, logits))
 }
 
 fn write(output: &Path, logits: TensorData) -> Result<()> {
@@ -119,5 +120,5 @@ fn by_rows(rows: &Rows, model: AutoModel, args: &Args, device: &Device) -> Resul
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let logits = forward_rows(&model, rows.input(&model, device)?, &names)?;
-    Ok(logits.into_data().convert::<f32>())
+    Ok(rows.scored(&model, logits))
 }

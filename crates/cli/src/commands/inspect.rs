@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use burn_peft::config::Fields;
+use burn_peft::config::{Fields, TaskType};
 use burn_peft::methods::config_from_fields;
 use burn_peft::parameters::{NamedParameter, count, trainable_parameters_line};
 use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_files::read_text;
-use burn_peft_models::{AutoModel, LanguageModel};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{AutoModel, Labels, LanguageModel, WantedHead};
 use serde_json::json;
 
-use crate::loading::{ModelArgs, completed, find_model, load_adapter, load_model};
+use crate::loading::{ModelArgs, completed, find_model, load_adapter, load_base, load_model};
 use crate::output::{emit, say, say_json};
 
 const EXAMPLE: &str = "\
@@ -39,11 +40,14 @@ pub struct Args {
 
 /// Runs `peft inspect`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
-    let model = load_model(&find_model(&args.model.model)?, device)?;
+    let files = find_model(&args.model.model)?;
     let model: LanguageModel = match (&args.model.adapter, &args.config) {
-        (None, None) => model.into(),
-        (Some(adapter), _) => load_adapter(model, adapter, true)?.into(),
-        (None, Some(config)) => preview(model, config)?.into(),
+        (None, None) => load_model(&files, device)?.into(),
+        (Some(adapter), _) => {
+            let model = load_base(&files, std::slice::from_ref(adapter), device)?;
+            load_adapter(model, adapter, true)?.into()
+        }
+        (None, Some(config)) => preview(&files, config, device)?.into(),
     };
     let (tree, parameters) = (model.tree(), model.named_parameters());
     let (trainable, all) = count(&parameters);
@@ -73,13 +77,23 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 }
 
 /// The model with the new adapter that a configuration describes.
-fn preview(model: AutoModel, path: &Path) -> Result<PeftModel<AutoModel>> {
+fn preview(files: &ModelFiles, path: &Path, device: &Device) -> Result<PeftModel<AutoModel>> {
     let place = path.display();
     let text = read_text(path)?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
     // As it is trained, though the file may be one that was saved.
     let mut common = config.common().clone();
     common.inference_mode = false;
+    let labels = Labels::of(&config.to_json());
+    let head = WantedHead {
+        task: common.task_type.unwrap_or_default(),
+        labels: labels.map_err(|problem| anyhow!("{place}: {problem}"))?,
+        ..WantedHead::default()
+    };
+    let model = match head.task {
+        TaskType::SeqCls | TaskType::TokenCls => AutoModel::with_head(files, device, None, &head)?,
+        _ => load_model(files, device)?,
+    };
     let config = completed(config.with_common(common), &model)?;
     Ok(PeftModel::new(model, DEFAULT_ADAPTER, config)?)
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::beside;
 use crate::interrupt::Unfinished;
-use crate::loading::{find_model, load_adapter, load_model, model_input, open_tokenizer};
+use crate::loading::{find_model, load_adapter, load_base, model_input, open_tokenizer};
 use crate::output::{say, size};
 
 const EXAMPLE: &str = "\
@@ -57,7 +57,11 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         Some(given) => open_tokenizer(given).map(|_| true)?,
         None => !beside::tokenizer_files(&files)?.is_empty(),
     };
-    let model = load_adapter(load_model(&files, device)?, &args.adapter, false)?;
+    let model = load_adapter(
+        load_base(&files, std::slice::from_ref(&args.adapter), device)?,
+        &args.adapter,
+        false,
+    )?;
 
     let probe = probe(&model, device);
     let before = model.forward(probe.clone());

@@ -1,6 +1,6 @@
 //! From `--model` and `--adapter` to a model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,9 +11,10 @@ use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel};
 use burn_peft_data::Limits;
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
-use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained, WantedHead};
 
 use super::args::ModelsArgs;
+use super::head::head_of;
 use super::tokenizer::open_tokenizer;
 
 /// A model's files, of which `config.json` is known to be there.
@@ -36,6 +37,24 @@ pub fn load_frozen(
     AutoModel::from_files_lazily(files, device, narrow).context("cannot load the model")
 }
 
+/// The model for these adapters: with the head that they were trained with.
+pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> Result<AutoModel> {
+    match head_of(adapters)? {
+        Some(head) => load_with_head(files, device, None, &head),
+        None => load_model(files, device),
+    }
+}
+
+/// A model with another head than its files may say; see [`AutoModel::with_head`].
+fn load_with_head(
+    files: &ModelFiles,
+    device: &Device,
+    lazily: Option<Option<FloatDType>>,
+    head: &WantedHead,
+) -> Result<AutoModel> {
+    AutoModel::with_head(files, device, lazily, head).context("cannot load the model")
+}
+
 /// A model with an adapter.
 pub fn load_adapter(
     model: AutoModel,
@@ -45,12 +64,17 @@ pub fn load_adapter(
     let model = PeftModel::from_pretrained(model, adapter, is_trainable)
         .context("cannot load the adapter")?;
     if let Some(task) = model.config(DEFAULT_ADAPTER)?.common().task_type
-        && task != TaskType::CausalLm
+        && task != model.head().task
     {
         tracing::warn!(
             "{}: task_type = {task}: the adapter was trained for another kind of model, and is \
-             used on a causal language model here (\"CAUSAL_LM\")",
-            adapter.display()
+             used on a {} here ({})",
+            adapter.display(),
+            match model.head().task {
+                TaskType::CausalLm => "causal language model",
+                _ => "classifier",
+            },
+            model.head().task
         );
     }
     Ok(model)
@@ -58,10 +82,12 @@ pub fn load_adapter(
 
 /// The model that the options name, with an adapter or without.
 pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<LanguageModel> {
-    let model = load_model(files, device)?;
     Ok(match adapter {
-        Some(adapter) => load_adapter(model, adapter, false)?.into(),
-        None => model.into(),
+        Some(adapter) => {
+            let model = load_base(files, &[adapter.to_path_buf()], device)?;
+            load_adapter(model, adapter, false)?.into()
+        }
+        None => load_model(files, device)?.into(),
     })
 }
 
@@ -79,7 +105,11 @@ pub fn open_each(
     if let Some(dtype) = dtype {
         check_dtype(device, dtype.into()).context("--dtype")?;
     }
-    let mut base = LanguageModel::from(load_frozen(files, device, dtype)?.no_grad());
+    let base = match head_of(&args.adapter)? {
+        Some(head) => load_with_head(files, device, Some(dtype), &head)?,
+        None => load_frozen(files, device, dtype)?,
+    };
+    let mut base = LanguageModel::from(base.no_grad());
     if let (Some(dtype), None) = (dtype, quantization) {
         base.cast_frozen(dtype);
     }

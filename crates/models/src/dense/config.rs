@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::layout::MlpPart;
 use super::{DenseForCausalLM, Family, Keys, Switches};
-use crate::{ConfigError, Head};
 use crate::auto::FAMILIES;
 use crate::config::{CommonConfig, ModelConfig, model_type, set_dtype, unsupported};
 use crate::parts::Activation;
+use crate::{ConfigError, Head};
 
 /// The `config.json` of a model of any of the families that are one decoder with other switches.
 /// Keys are kept as they were and written back.

@@ -136,7 +136,10 @@ impl Adaptable for GPT2LMHeadModel {
         let class = self.config.head.class().unwrap_or("LMHeadModel");
         let children = [
             ("transformer", self.transformer.tree()),
-            ("dropout", self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree)),
+            (
+                "dropout",
+                self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree),
+            ),
             (self.head_name(), self.lm_head.tree()),
         ];
         let children = children.map(|(name, tree)| (name.to_string(), tree));

@@ -53,7 +53,9 @@ pub(super) fn initial_weight<C: ModelConfig>(
 ) -> Option<Result<TensorData>> {
     let name = config.names_in_file(name).swap_remove(0);
     let mut weights = initial_weights(&config.with_layers(1), seed).into_iter();
-    weights.find(|weight| weight.name == name).map(|weight| weight.load())
+    weights
+        .find(|weight| weight.name == name)
+        .map(|weight| weight.load())
 }
 
 /// A weight that a model of some configuration has.

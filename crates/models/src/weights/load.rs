@@ -33,14 +33,20 @@ pub fn load_weights<D: Decoder>(
     })
 }
 
-/// Reads every weight now.
-pub(super) fn load<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
+/// Reads every weight now. A classifier's head that is not there is drawn by `seed`, if there is one.
+pub(super) fn load<D: Decoder>(
+    model: &mut D,
+    weights: &dyn Weights,
+    seed: Option<u64>,
+) -> Result<()> {
     load_buffers(model, weights)?;
     let tied = tied_names(model);
     let config = model.config().clone();
     load_weights(model, |name| {
-        let found = find(&config, weights, name, tied.as_ref());
-        found.map(|found| weights.tensor(&found)).transpose()
+        match find(&config, weights, name, tied.as_ref()) {
+            Some(found) => weights.tensor(&found).map(Some),
+            None => new_head(&config, name, seed),
+        }
     })?;
     refuse_others(model, weights)
 }
@@ -61,9 +67,8 @@ pub(super) fn load_lazily<D: Decoder>(
         let found = find(&config, weights.as_ref(), name, tied.as_ref());
         let transposed = is_transposed(name, kind);
         let Some(found) = found else {
-            let new = seed.filter(|_| config.is_new_head(name));
-            let new = new.and_then(|seed| initial_weight(&config, name, seed));
-            param.set_data(new.ok_or_else(|| missing(name))??, transposed);
+            let new = new_head(&config, name, seed)?;
+            param.set_data(new.ok_or_else(|| missing(name))?, transposed);
             return Ok(());
         };
         check_shape(name, weights.check(&found)?, param, transposed)?;
@@ -80,6 +85,17 @@ pub(super) fn load_lazily<D: Decoder>(
         Ok(())
     })?;
     refuse_others(model, weights.as_ref())
+}
+
+/// The first values of a classifier's head, by its name, if there is a seed.
+fn new_head(
+    config: &impl ModelConfig,
+    name: &str,
+    seed: Option<u64>,
+) -> Result<Option<TensorData>> {
+    let new = seed.filter(|_| config.is_new_head(name));
+    let new = new.and_then(|seed| initial_weight(config, name, seed));
+    new.transpose()
 }
 
 /// Reads what is no weight.

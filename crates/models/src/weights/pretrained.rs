@@ -107,7 +107,7 @@ impl<D: Decoder> Pretrained for D {
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
         let weights = open(&ModelFiles::folder(directory.as_ref()))?;
         let mut model = D::new(self.config(), &self.device());
-        load(&mut model, weights.as_ref())?;
+        load(&mut model, weights.as_ref(), None)?;
         *self = model;
         Ok(())
     }
@@ -152,7 +152,7 @@ pub(crate) fn model_of<D: Decoder>(
     let seed = head.map(|head| head.seed);
     match lazily {
         Some(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow, seed)?,
-        None => load(&mut model, weights.as_ref())?,
+        None => load(&mut model, weights.as_ref(), seed)?,
     }
     Ok(model)
 }

@@ -81,7 +81,7 @@ pub fn read_config(directory: &Path) -> Result<Arc<dyn Method>> {
 ///
 /// # Errors
 /// If the file is missing or broken; the error says so where there is one in PyTorch's format.
-pub(crate) fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorData>> {
+pub fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorData>> {
     let path = directory.join(WEIGHTS_NAME);
     if path.exists() {
         return read_tensors(&path);

@@ -31,7 +31,11 @@ fn check_layer_keys(config: &dyn Method) -> Result<()> {
 /// The configuration with the heads of its task among the modules to save, as in PEFT; of a method
 /// that has no such key as it is.
 fn with_heads(config: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
-    let Some(task) = config.common().task_type.filter(|task| !task.heads().is_empty()) else {
+    let Some(task) = config
+        .common()
+        .task_type
+        .filter(|task| !task.heads().is_empty())
+    else {
         return Ok(config);
     };
     if config.at_model().is_some() {

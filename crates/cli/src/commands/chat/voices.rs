@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{LanguageModel, Session};
 
-use crate::loading::{ModelsArgs, open_each};
+use crate::loading::{ModelsArgs, check_language_model, open_each};
 
 /// The model alone.
 pub const BASE: &str = "base";
@@ -33,6 +33,7 @@ impl Voices {
     pub fn open(files: &ModelFiles, args: &ModelsArgs, device: &Device) -> Result<Self> {
         let names = names(&args.adapter)?;
         let models = open_each(files, args, true, device)?;
+        check_language_model(&models[0].1)?;
         let names = std::iter::once(BASE.to_owned()).chain(names);
         let all = names.zip(models).map(|(name, (_, model))| Voice {
             name,

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::super::generate::{encode_chat, encode_prompt, finish_reason, generation_defaults};
 use super::{Args, held_out, json_of};
-use crate::loading::{find_data, limits, load_tokenizer, open_each, warn_of_template};
+use crate::loading::{
+    check_language_model, find_data, limits, load_tokenizer, open_each, warn_of_template,
+};
 use crate::output::{counted, emit, evaluation_bar, say, say_json, table};
 
 /// Answers the questions of the file and prints how many of the answers are right.
@@ -32,6 +34,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         defaults.end_at(tokenizer.chat_end_ids());
     }
     let models = open_each(files, &args.model, true, device)?;
+    check_language_model(&models[0].1)?;
     let each = models
         .iter()
         .map(|(_, model)| new_tokens(args, &prompts, model));

@@ -12,7 +12,7 @@ use burn_peft_models::{Continuation, generate_rows};
 use serde_json::json;
 
 use super::{Args, generation_defaults};
-use crate::loading::open_each;
+use crate::loading::{check_language_model, open_each};
 use crate::output::{say, say_json};
 use crate::token_rows::Rows;
 
@@ -33,6 +33,7 @@ pub fn run(
     args.options.warn(&defaults);
     // Without an adapter the model alone is the only one.
     for (_, model) in open_each(files, &args.model, false, device)? {
+        check_language_model(&model)?;
         let prompts = rows.prompts(&model)?;
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let longest = prompts.iter().map(|prompt| prompt.len()).max();

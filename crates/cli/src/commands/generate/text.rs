@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::prompts::{Prompt, prompts};
 use super::{Args, for_answers, generation_defaults};
-use crate::loading::{load_tokenizer, open_each};
+use crate::loading::{check_language_model, load_tokenizer, open_each};
 use crate::output::{emit, say, say_json};
 
 /// Continues the prompts of the command line.
@@ -27,6 +27,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         for_answers(&mut defaults, tokenizer);
     }
     let models = open_each(files, &args.model, false, device)?;
+    check_language_model(&models[0].1)?;
     let request = Request {
         args,
         tokenizer,

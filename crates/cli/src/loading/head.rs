@@ -1,0 +1,66 @@
+//! The head that a model is opened with: its own, or the one that adapters were trained with.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn_peft::config::TaskType;
+use burn_peft::files::{read_config, read_weights};
+use burn_peft_models::{CausalLm, Labels, WantedHead};
+
+/// The keys under which PEFT saves the heads of classifiers.
+const HEADS: [&str; 2] = ["score", "classifier"];
+
+/// The head that all of these adapters were trained with, where it is a classifier's.
+pub fn head_of(adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
+    let mut found: Option<(&Path, Option<WantedHead>)> = None;
+    for adapter in adapters {
+        let head = head_of_one(adapter)?;
+        match &found {
+            None => found = Some((adapter, head)),
+            Some((other, before)) if *before != head => bail!(
+                "{} and {} were trained with different heads (task_type, labels): name one of them \
+                 at a time",
+                other.display(),
+                adapter.display()
+            ),
+            Some(_) => {}
+        }
+    }
+    Ok(found.and_then(|(_, head)| head))
+}
+
+fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
+    let config = read_config(adapter).context("cannot load the adapter")?;
+    let task = config.common().task_type.unwrap_or_default();
+    if ![TaskType::SeqCls, TaskType::TokenCls].contains(&task) {
+        return Ok(None);
+    }
+    let file = adapter.join(burn_peft::files::CONFIG_NAME);
+    let keys = config.to_json();
+    let labels = Labels::of(&keys);
+    let labels = labels.map_err(|problem| anyhow::anyhow!("{}: {problem}", file.display()))?;
+    let tensors = read_weights(adapter).context("cannot load the adapter")?;
+    let weight = |head: &str| tensors.get(&format!("base_model.model.{head}.weight"));
+    let weight = HEADS.iter().find_map(|head| weight(head));
+    Ok(Some(WantedHead {
+        task,
+        num_labels: weight.and_then(|weight| weight.shape().first().copied()),
+        labels,
+        pad_token_id: keys.get("pad_token_id").and_then(|id| id.as_i64()),
+        seed: 0,
+    }))
+}
+
+/// Refuses a classifier where a language model is needed.
+pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
+    let head = model.head();
+    if head.classifies() {
+        bail!(
+            "the model is a classifier (task_type = {}, {} labels) and predicts no tokens: name the \
+             language model, without this adapter",
+            head.task,
+            head.num_labels()
+        );
+    }
+    Ok(())
+}
