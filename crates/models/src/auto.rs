@@ -15,7 +15,8 @@ use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights, model_of};
 use crate::{
-    CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs, WantedHead,
+    CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs,
+    WantedHead,
 };
 
 /// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.

@@ -6,7 +6,9 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft::{BaseModel, Extra, PeftModel};
 
-use crate::{CausalLm, Checkpointed, Head, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs};
+use crate::{
+    CausalLm, Checkpointed, Head, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs,
+};
 
 /// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
 /// forward pass (PEFT's `adapter_names`): one name for each row,
