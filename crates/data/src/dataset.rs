@@ -96,6 +96,7 @@ impl DataSet {
             let said = format!("no more than {max} rows are read of all: data.max_samples = {max}");
             train.left_out.push(said);
         }
+        task.check(&train)?;
         let validation: Vec<Examples> = match (&config.validation, config.validation_split) {
             (Some(_), _) => {
                 let found = named.iter().enumerate().map(|(index, (set, table))| {

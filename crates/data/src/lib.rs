@@ -59,7 +59,7 @@ pub use error::{
 };
 pub use format::overview::Overview;
 pub use format::suggest::suggest_columns;
-pub use format::{Chat, Content, Row, Shape, example_prompt, instruction_prompt};
+pub use format::{Chat, Content, Row, Rows, Shape, example_prompt, instruction_prompt};
 pub use mixture::{Mixture, StoppingStrategy};
 pub use questions::{Asked, Question, Questions};
 pub use source::folder::folder_and_split;
@@ -73,6 +73,7 @@ pub use tokens::cache::default_cache_dir;
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;
+pub use tokens::preference::{Judged, Pairs, PromptTokens, Truncation};
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::task::{Encoder, Labelled, Task};
 pub use tokens::train_on::TrainOn;

@@ -2,7 +2,7 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem};
-use crate::format::{Chat, Content, Row, Shape};
+use crate::format::{Chat, Content, Row, Rows, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Source};
 use crate::tokens::train_on::TrainOn;
@@ -70,7 +70,7 @@ impl Questions {
         for record in Part::default().records(&source, &ProgressBar::hidden())? {
             let row = source.parse(record?)?;
             if is_first {
-                found.shape = Shape::detect(&row.columns, &source.name, config)?;
+                found.shape = Shape::detect_for(Rows::Any, &row.columns, &source.name, config)?;
                 is_first = false;
             }
             match rows {
@@ -79,7 +79,7 @@ impl Questions {
                 _ => {}
             }
             let place = source.place(row.number);
-            let mut content = found.shape.read(&row, &place)?;
+            let mut content = found.shape.read(&row, &place)?.answer();
             if let Content::Chat(chat) = &mut content {
                 chat.prepare(TrainOn::Answers, &config.chat_template_kwargs);
             }
@@ -105,7 +105,7 @@ impl Question {
                 chat.given = given;
                 (Asked::Chat(chat), answer)
             }
-            Content::Text(_) | Content::Tokens { .. } => return Ok(None),
+            _ => return Ok(None),
         };
         if expected.trim().is_empty() {
             return Ok(None);

@@ -32,9 +32,12 @@ pub use error::{
     TrainError,
 };
 pub use objective::best_metric::BestMetric;
+pub use objective::dpo::{Dpo, DpoConfig};
 pub use objective::lm::on_device;
 pub use objective::metric::{Measures, Metric, Sums};
-pub use objective::{Objective, read};
+pub use objective::reference::Reference;
+pub use objective::registry::{Kind, ObjectiveName};
+pub use objective::{MeasuredLoss, Objective, read};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use optimizer::{adamw, optimizer};

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::training_loop::backward;
+use crate::run::training_loop::{Backward, backward};
 use crate::*;
 use burn::data::dataloader::DataLoader;
 
@@ -274,7 +274,11 @@ fn accumulated_gradients_are_those_of_one_big_batch() {
             .take(7_usize.div_ceil(batch_size))
             .map(std::result::Result::unwrap);
         let learner = Learner::new(model.clone(), adamw(&TrainingArguments::default()), 1.0);
-        let (loss, gradients) = backward(&learner, window.collect(), 42, 0);
+        let Backward {
+            mean_loss: loss,
+            gradients,
+            ..
+        } = backward(&learner, window.collect(), 42, 0);
         (loss.into_scalar::<f64>(), flat(&model, &gradients))
     };
     let (big_loss, big) = gradients(7);

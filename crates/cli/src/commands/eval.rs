@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, Lm, SlicedPath, folder_and_split};
 use burn_peft_models::LanguageModel;
-use burn_peft_train::{Evaluation, evaluate};
+use burn_peft_train::{Evaluation, Objective, evaluate_with};
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
@@ -87,7 +87,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let (result, _) = measure(model, &examples, args.rows.batch_size, &label)?;
+        let (result, _) = measure(&Lm, model, &examples, args.rows.batch_size, &label)?;
         check_finite(name, &result)?;
         results.push((name, result));
     }
@@ -189,6 +189,7 @@ fn json(result: &Evaluation) -> Value {
 
 /// The loss over all examples and the time that took, with a bar on standard error meanwhile.
 pub fn measure(
+    objective: &dyn Objective<LanguageModel>,
     model: &LanguageModel,
     examples: &Examples,
     batch_size: usize,
@@ -196,7 +197,7 @@ pub fn measure(
 ) -> Result<(Evaluation, Duration)> {
     let begun = Instant::now();
     let bar = evaluation_bar(label, examples.len());
-    let result = evaluate(model, examples, batch_size, |done, _| {
+    let result = evaluate_with(objective, model, examples, batch_size, |done, _| {
         bar.set_position(done as u64)
     });
     bar.finish_and_clear();

@@ -11,7 +11,7 @@ use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, wr
 use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
 use burn_peft::{Adaptable, StateDict, set_seed};
-use burn_peft_data::{DataSet, Lm};
+use burn_peft_data::DataSet;
 use burn_peft_device::product;
 use burn_peft_files::read_text;
 use burn_peft_models::hub::ModelFiles;
@@ -21,7 +21,7 @@ use burn_peft_train::{
     Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
     RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
     clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
-    train,
+    train_with,
 };
 use clap::error::ErrorKind;
 
@@ -31,6 +31,7 @@ mod commands;
 mod dry_run;
 mod folder;
 mod model;
+mod objective;
 mod place;
 mod prompt;
 mod resume;
@@ -44,6 +45,7 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 use self::model::{attach, initial_values, load_base};
+use self::objective::objective;
 pub(super) use self::place::beside;
 use self::prompt::{prompts, warn_of_other_ends};
 use self::resume::{checkpoint, stopped};
@@ -98,9 +100,11 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let model = load_base(&config, &files, device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
+    let kind = config.objective();
+    let task = (kind.task)(&config);
     let load = |config: &TrainConfig, limits| {
         let tokenizer = tokenizer.as_ref();
-        DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &Lm)
+        DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &*task)
             .map_err(|error| beside(error.into(), file, config))
     };
     let mut data = None;
@@ -128,6 +132,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             model.cast_frozen(dtype);
         }
     }
+    let objective = objective(&model, &config)?;
     let limits = limits(&model);
     let data = match data {
         Some(data) => data,
@@ -150,6 +155,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let prompts = prompts(&config, &data, tokenizer.as_ref(), ends, limits)?;
     let job = Job {
         config,
+        objective,
         base: files,
         data,
         prompts,
@@ -188,6 +194,8 @@ fn all_settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Resu
 /// What is done with a model, whatever of it is trained.
 struct Job {
     config: TrainConfig,
+    /// What the model is trained for.
+    objective: Arc<dyn Objective<LanguageModel>>,
     /// The files of the model that is trained.
     base: ModelFiles,
     data: DataSet,
@@ -208,7 +216,7 @@ impl Job {
         say("")?;
         show_data(&self.data, &self.config.data)?;
         if self.dry_run {
-            return dry_run(model, self.data, &self.config.training);
+            return dry_run(self.objective, model, self.data, &self.config.training);
         }
         let mut before = Assessment::default();
         if self.options.resume.is_none() {
@@ -248,7 +256,14 @@ impl Job {
         };
         let signals = Signals::new(&options.interrupter)?;
         let data = self.data.clone();
-        let outcome = train(model, data.train, data.validation, arguments, options)?;
+        let outcome = train_with(
+            Arc::clone(&self.objective),
+            model,
+            data.train,
+            data.validation,
+            arguments,
+            options,
+        )?;
         // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         if let Some(by) = signals.end().filter(|_| !is_whole) {
@@ -305,7 +320,7 @@ impl Job {
             subtitle: format!("{} on {}", self.config.model, self.data.train.file),
             made: made(&outcome.model.device()),
             counts: self.counts(&outcome, parameters),
-            measures: Objective::<LanguageModel>::measures(&Lm),
+            measures: self.objective.measures(),
             prompts: self
                 .prompts
                 .take()
@@ -388,7 +403,7 @@ impl Job {
                 .as_ref()
                 .map(|validation| {
                     let batch_size = self.config.training.per_device_eval_batch_size;
-                    measure(model, validation, batch_size, label)
+                    measure(&*self.objective, model, validation, batch_size, label)
                         .map(|(result, time)| (result, Some(time)))
                 })
                 .transpose()?,

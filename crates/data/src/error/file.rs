@@ -126,10 +126,36 @@ pub enum FileProblem {
     /// It holds pairs of answers.
     #[error(
         "holds preferences (`chosen` and `rejected`), and training here learns one answer, it does \
-         not compare two: name the answer with data.completion_field = \"chosen\" (or \
+         not compare two: choose an objective that does (training.objective = \"dpo\"), name the answer with data.completion_field = \"chosen\" (or \
          data.text_field, where it holds the prompt too), or leave both columns out"
     )]
     Preferences,
+    /// It holds no pairs of answers.
+    #[error(
+        "has no pairs of answers, which this objective compares: its columns are {}, and a row of a \
+         pair has `chosen` and `rejected`, with or without `prompt` (docs/preference.md)",
+        names(.0)
+    )]
+    NoPairs(Vec<String>),
+    /// It holds answers that nobody judges.
+    #[error(
+        "does not say which answers are good ones: its columns are {}, and beside the answer a row \
+         has `label` (or `kto_tag`), true or false; or it is a pair of `chosen` and `rejected` \
+         (docs/preference.md)",
+        names(.0)
+    )]
+    NoLabel(Vec<String>),
+    /// All its answers are of one kind.
+    #[error(
+        "has {0} answers only, and this objective learns from good ones beside bad ones: add rows of the \
+         other kind"
+    )]
+    OneKind(&'static str),
+}
+
+fn names(columns: &[String]) -> String {
+    let columns = columns.iter().map(|column| format!("`{column}`"));
+    columns.collect::<Vec<_>>().join(", ")
 }
 
 fn at(line: Option<usize>) -> String {

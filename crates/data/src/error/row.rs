@@ -99,6 +99,20 @@ pub enum RowProblem {
     /// The tokenizer's template refuses the chat.
     #[error(transparent)]
     Template(#[from] TemplateProblem),
+    /// A judgement is neither true nor false.
+    #[error("has {value} in `{column}`, where true or false is wanted")]
+    NoJudgement {
+        /// What it holds.
+        value: String,
+        /// The column.
+        column: String,
+    },
+    /// Two answers are the same.
+    #[error("has the same answer as `chosen` and as `rejected`")]
+    EqualAnswers,
+    /// An answer says nothing.
+    #[error("has an answer without any text")]
+    EmptyAnswer,
     /// The task cannot use it.
     #[error("{0}")]
     Task(String),

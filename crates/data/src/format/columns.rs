@@ -2,9 +2,10 @@
 
 use super::column_names::{CHATS, EXTRAS, INPUT, LABELS, LOSS_MASKS, SYSTEM, WEIGHTS, is_meant};
 use super::messages::tool_turns;
+use super::preference::column_of;
 use super::prompt::first_text;
 use super::template::placeholders;
-use super::{Content, Shape};
+use super::{Chat, Content, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -33,6 +34,11 @@ impl Shape {
     }
 
     fn contents(&self) -> Vec<&str> {
+        let columns = self.names().into_iter();
+        columns.map(column_of).collect()
+    }
+
+    fn names(&self) -> Vec<&str> {
         let with = |columns: &[&'static str], own: &[&'static str]| [columns, own].concat();
         match self {
             Self::Text(column) => vec![column],
@@ -60,13 +66,30 @@ impl Shape {
                 columns.extend([prompt.as_str(), column]);
                 columns
             }
+            Self::Preference(chosen, rejected) => {
+                let mut columns = chosen.names();
+                columns.extend(rejected.names());
+                columns
+            }
+            Self::Judged(answer, column) => {
+                let mut columns = answer.names();
+                columns.push(column);
+                columns
+            }
             Self::Tokenized => with(&LOSS_MASKS, &["input_ids", "labels", "attention_mask"]),
         }
     }
 
     /// The columns by which a row is not learnt: a weight of 0, and `label` false beside an answer.
     fn masks(&self) -> Vec<&'static str> {
-        let is_answered = !matches!(self, Self::Text(_) | Self::Template(..) | Self::Tokenized);
+        let is_answered = !matches!(
+            self,
+            Self::Text(_)
+                | Self::Template(..)
+                | Self::Preference(..)
+                | Self::Judged(..)
+                | Self::Tokenized
+        );
         let contents = self.contents();
         let mut masks = WEIGHTS.to_vec();
         masks.extend(LABELS.into_iter().filter(|_| is_answered));
@@ -99,7 +122,7 @@ pub(crate) fn as_flag(value: &Value) -> Option<bool> {
 pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
     let mut notes = left_out(shape, row);
     notes.extend(unused(shape, row, content));
-    if let Content::Chat(chat) = content {
+    for chat in chats(content) {
         for column in CHATS {
             let turns = tool_turns(row, column).map(|turn| Note::ToolTurn(turn.into()));
             notes.extend(turns);
@@ -111,8 +134,28 @@ pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) 
     notes
 }
 
+/// The conversations of a row.
+fn chats(content: &Content) -> Vec<&Chat> {
+    match content {
+        Content::Chat(chat) => vec![chat],
+        Content::Judged { answer, .. } => chats(answer),
+        Content::Preference { chosen, rejected } => [chats(chosen), chats(rejected)].concat(),
+        Content::Text(_) | Content::Prompted { .. } | Content::Tokens { .. } => Vec::new(),
+    }
+}
+
 /// Columns that give way to another of the same meaning.
 fn unused(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
+    match (shape, content) {
+        // Both answers have the same beginning.
+        (Shape::Preference(shape, _), Content::Preference { chosen, .. }) => {
+            return unused(shape, row, chosen);
+        }
+        (Shape::Judged(shape, _), Content::Judged { answer, .. }) => {
+            return unused(shape, row, answer);
+        }
+        _ => {}
+    }
     let first = |names: &[&str]| first_text(row, names).ok().flatten();
     let system = match (shape, content) {
         (_, Content::Chat(chat)) => chat.messages.first().and_then(|m| m["content"].as_str()),

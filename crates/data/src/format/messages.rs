@@ -2,6 +2,7 @@
 
 use super::chat::Chat;
 use super::column_names::{FLAGS, KWARGS, TOOLS};
+use super::preference::value;
 use super::speech::SPEAKER;
 use super::tools::{set_calls, tools};
 use super::{SYSTEM, as_bool, as_flag, first_text};
@@ -174,7 +175,7 @@ fn messages(
     column: &str,
     role: Option<&str>,
 ) -> Result<Vec<Value>, RowProblem> {
-    let value = row.get(column).unwrap_or(&Value::Null);
+    let value = value(row, column).unwrap_or(&Value::Null);
     let parsed = match (value, role) {
         (Value::String(text), _) if text.trim_start().starts_with('[') => {
             serde_json::from_str(text).ok()

@@ -11,6 +11,7 @@ mod column_names;
 mod columns;
 mod messages;
 pub(crate) mod overview;
+mod preference;
 mod prompt;
 mod row;
 mod shape;
@@ -24,6 +25,7 @@ mod tools;
 pub use chat::Chat;
 pub(crate) use column_names::SYSTEM;
 pub(crate) use columns::{Note, as_bool, as_flag, describe, is_masked, left_out, notes};
+pub use preference::Rows;
 pub(crate) use prompt::first_text;
 pub use prompt::instruction_prompt;
 pub use row::Row;
@@ -49,6 +51,10 @@ pub enum Shape {
     Messages(String),
     /// Two columns of messages, or of one text each: what is given, and what is to be learnt.
     ChatCompletion(String, String),
+    /// Two answers to one prompt: how a row of the better one alone would be read, and of the worse.
+    Preference(Box<Self>, Box<Self>),
+    /// An answer, and the column that says whether it is a good one.
+    Judged(Box<Self>, String),
     #[default]
     /// `input_ids`, with optional `labels` and masks: used as they are.
     Tokenized,
@@ -64,6 +70,8 @@ impl fmt::Display for Shape {
             Self::Template(_, None) => write!(f, "template"),
             Self::Messages(column) => write!(f, "chat (column `{column}`)"),
             Self::ChatCompletion(prompt, column) => write!(f, "{prompt}/{column} of messages"),
+            Self::Preference(chosen, rejected) => preference::describe(chosen, rejected, f),
+            Self::Judged(answer, column) => write!(f, "{answer}, judged by `{column}`"),
             Self::Tokenized => write!(f, "input_ids (already tokenised)"),
         }
     }
@@ -83,6 +91,21 @@ pub enum Content {
     },
     /// A conversation, for the tokenizer's template.
     Chat(Chat),
+    /// Two answers to one prompt, each as [`Prompted`](Self::Prompted) or a [`Chat`](Self::Chat) with
+    /// the same beginning.
+    Preference {
+        /// The better one.
+        chosen: Box<Self>,
+        /// The worse one.
+        rejected: Box<Self>,
+    },
+    /// An answer that is a good one, or a bad one.
+    Judged {
+        /// The prompt with its answer.
+        answer: Box<Self>,
+        /// Whether it is a good one.
+        is_good: bool,
+    },
     /// Tokens, not yet checked against a vocabulary.
     Tokens {
         /// The token ids.
@@ -95,7 +118,11 @@ pub enum Content {
 impl Shape {
     /// Whether the rows are conversations, for a tokenizer's template.
     pub fn is_chat(&self) -> bool {
-        matches!(self, Self::Messages(_) | Self::ChatCompletion(..))
+        match self {
+            Self::Messages(_) | Self::ChatCompletion(..) => true,
+            Self::Preference(answer, _) | Self::Judged(answer, _) => answer.is_chat(),
+            _ => false,
+        }
     }
 
     /// Tells the shape from the columns of the first row of `file` and from what the user said.
@@ -103,7 +130,20 @@ impl Shape {
     /// # Errors
     /// Columns that are no shape, or a setting that names a column that is not there.
     pub fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Self> {
-        shape::detect(first, file, config)
+        Self::detect_for(Rows::Texts, first, file, config)
+    }
+
+    /// As [`detect`](Self::detect), where rows are wanted that are `rows`.
+    ///
+    /// # Errors
+    /// As [`detect`](Self::detect), or columns of other rows.
+    pub fn detect_for(
+        rows: Rows,
+        first: &Map<String, Value>,
+        file: &str,
+        config: &DataConfig,
+    ) -> Result<Self> {
+        preference::detect(rows, first, file, config)
     }
 
     /// What a row holds, `place` being how errors call the row.
@@ -133,13 +173,40 @@ impl Shape {
             Self::ChatCompletion(prompt, column) => {
                 Ok(Content::Chat(Chat::new(row, &[prompt, column], 1)?))
             }
+            Self::Preference(chosen, rejected) => preference::pair(row, chosen, rejected),
+            Self::Judged(answer, column) => preference::judged(row, answer, column),
             Self::Tokenized => tokens::tokens(row),
         }
     }
 }
 
+impl Content {
+    /// The conversations in it.
+    pub(crate) fn chats_mut(&mut self) -> Vec<&mut Chat> {
+        match self {
+            Self::Chat(chat) => vec![chat],
+            Self::Judged { answer, .. } => answer.chats_mut(),
+            Self::Preference { chosen, rejected } => {
+                let mut chats = chosen.chats_mut();
+                chats.extend(rejected.chats_mut());
+                chats
+            }
+            Self::Text(_) | Self::Prompted { .. } | Self::Tokens { .. } => Vec::new(),
+        }
+    }
+
+    /// What is learnt where there is one answer: itself, or the better of two.
+    pub(crate) fn answer(self) -> Self {
+        match self {
+            Self::Preference { chosen, .. } => chosen.answer(),
+            Self::Judged { answer, .. } => answer.answer(),
+            content => content,
+        }
+    }
+}
+
 fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, RowProblem> {
-    match columns.get(column) {
+    match preference::value(columns, column) {
         Some(Value::String(text)) => Ok(text.clone()),
         other => Err(no_text_in(column, other)),
     }

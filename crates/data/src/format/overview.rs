@@ -2,7 +2,7 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result};
-use crate::format::{Chat, Content, Row, Shape};
+use crate::format::{Chat, Content, Row, Rows, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Source};
 use crate::tokens::train_on::TrainOn;
@@ -34,7 +34,12 @@ impl Overview {
         let mut source = Source::open(spec, config.sample_by, find)?;
         let schema = source.schema()?;
         if let Some(columns) = &schema {
-            source.read_only(&Shape::detect(columns, &source.name, config)?);
+            source.read_only(&Shape::detect_for(
+                Rows::Any,
+                columns,
+                &source.name,
+                config,
+            )?);
         }
         let bar = ProgressBar::hidden();
         let rows = || -> Result<_> {
@@ -47,7 +52,7 @@ impl Overview {
                 problem: EmptyProblem::File,
             });
         };
-        let shape = Shape::detect(&first.columns, &source.name, config)?;
+        let shape = Shape::detect_for(Rows::Any, &first.columns, &source.name, config)?;
         if shape == Shape::Tokenized {
             return Ok(None);
         }
@@ -82,14 +87,30 @@ pub type Piece = (String, bool);
 /// A row as text; before each message of a chat stands its role.
 fn pieces(mut content: Content, config: &DataConfig) -> Vec<Piece> {
     let all = config.learnt() == TrainOn::All;
-    if let Content::Chat(chat) = &mut content {
+    for chat in content.chats_mut() {
         chat.prepare(config.learnt(), &config.chat_template_kwargs);
     }
-    match &content {
+    shown(&content, all)
+}
+
+fn shown(content: &Content, all: bool) -> Vec<Piece> {
+    let label = |text: &str| (text.to_owned(), false);
+    match content {
         Content::Text(text) => vec![(text.clone(), true)],
         Content::Prompted { prompt, completion } => {
             vec![(prompt.clone(), all), (completion.clone(), true)]
         }
+        Content::Judged { answer, is_good } => {
+            let judgement = if *is_good { "good: " } else { "bad: " };
+            [vec![label(judgement)], shown(answer, all)].concat()
+        }
+        Content::Preference { chosen, rejected } => [
+            vec![label("chosen: ")],
+            shown(chosen, all),
+            vec![label("\nrejected: ")],
+            shown(rejected, all),
+        ]
+        .concat(),
         Content::Chat(chat) => {
             let messages = chat.messages.iter().enumerate();
             let pieces = messages.flat_map(|(index, message)| {
@@ -110,6 +131,8 @@ fn characters(content: &Content) -> usize {
         Content::Text(text) => count(text),
         Content::Prompted { prompt, completion } => count(prompt) + count(completion),
         Content::Chat(chat) => chat.messages.iter().map(|m| count(&said(m).1)).sum(),
+        Content::Judged { answer, .. } => characters(answer),
+        Content::Preference { chosen, rejected } => characters(chosen) + characters(rejected),
         Content::Tokens { .. } => 0,
     }
 }

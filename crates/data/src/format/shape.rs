@@ -2,6 +2,7 @@
 
 use super::Shape;
 use super::column_names::{ANSWERS, CHATS, COMPLETIONS, PREFERENCES, PROMPTS};
+use super::preference::value;
 use super::template::{placeholders, shell_quoted};
 use crate::config::DataConfig;
 use crate::error::{DataError, FileProblem, Result, SettingProblem, WantedColumn};
@@ -82,10 +83,10 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
 }
 
 /// The shape of rows whose completion is in a column.
-fn completed(first: &Map<String, Value>, column: &str) -> Option<Shape> {
+pub(super) fn completed(first: &Map<String, Value>, column: &str) -> Option<Shape> {
     let has = |column: &str| first.contains_key(column);
     let is_messages = |column: &str| {
-        let value = first.get(column);
+        let value = value(first, column);
         value.is_some_and(|value| value.is_array() || value.is_object())
     };
     let column = column.to_owned();

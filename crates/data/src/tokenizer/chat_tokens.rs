@@ -107,6 +107,23 @@ impl Tokenizer {
         ids
     }
 
+    /// The text of what is given of a chat, up to where the assistant answers, and of all of it, as
+    /// `apply_chat_template` of transformers writes both. `place` is how errors call the row.
+    pub(crate) fn answered_chat(&self, chat: &Chat, place: &str) -> Result<(String, String)> {
+        let template = self
+            .chat_template()
+            .map_err(|problem| self.problem(problem))?;
+        let written = |messages: &[Value], asks: bool| {
+            let text = template.written(messages, &chat.extras, asks);
+            text.map_err(|problem| DataError::Row {
+                place: place.into(),
+                problem: TemplateProblem::from(problem).into(),
+            })
+        };
+        let given = written(&chat.messages[..chat.given], true)?;
+        Ok((given, written(&chat.messages, false)?))
+    }
+
     /// The tokens of a chat, and which of them are the assistant's, or `all`. A token that is only in
     /// part the assistant's is.
     pub(crate) fn encode_chat(

@@ -33,6 +33,7 @@ pub struct Tokenizer {
     inner: Inner,
     name: String,
     eos: Option<u32>,
+    bos: Option<u32>,
     /// Whether special tokens in a text are read as any other text.
     splits_special_tokens: bool,
     /// Its chat template, or what is wrong with it: of no matter until a chat comes.
@@ -100,6 +101,7 @@ impl Tokenizer {
         let of_model = || said.eos_token_id.filter(is_known);
         let eos = said.special_token("eos_token").and_then(id);
         let eos = eos.or_else(of_family).or_else(of_model).or(tokenizer.eos);
+        tokenizer.bos = said.special_token("bos_token").and_then(id);
         tokenizer.eos = eos;
         tokenizer.splits_special_tokens = said.split_special_tokens;
         let eos = eos.and_then(|eos| tokenizer.id_to_token(eos));
@@ -125,6 +127,7 @@ impl Tokenizer {
             inner,
             name,
             eos,
+            bos: None,
             splits_special_tokens: false,
             chat: Err(TokenizerProblem::NoTemplate),
             speech: OnceLock::new(),
@@ -228,6 +231,11 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The id of the token that begins a sequence, where its files name one.
+    pub(crate) fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
     /// The id of a token as the vocabulary spells it.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -275,7 +283,9 @@ impl Tokenizer {
     pub(crate) fn hash_into(&self, key: &mut Key) -> Result<()> {
         let text = self.inner.to_string(false);
         key.add(text.map_err(|error| self.error(error))?.as_bytes());
-        key.add(&self.eos.map_or(-1, i64::from).to_le_bytes());
+        for id in [self.eos, self.bos] {
+            key.add(&id.map_or(-1, i64::from).to_le_bytes());
+        }
         key.add(&[u8::from(self.splits_special_tokens)]);
         if let Ok(template) = &self.chat {
             let (source, special_tokens) = template.identity();

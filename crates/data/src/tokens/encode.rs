@@ -38,6 +38,8 @@ pub(crate) struct Encoded {
     /// As many as the task makes of a row, more of a document; none where nothing is to be learnt.
     pub examples: Vec<Example>,
     pub truncated: bool,
+    /// The row's number in its file.
+    pub row: usize,
     /// Why there is no example.
     pub dropped: Option<Dropped>,
     pub notes: Vec<Note>,
@@ -54,7 +56,7 @@ impl RowEncoder<'_> {
         let mut content = self.shape.read(row, place)?;
         let mut notes = notes(self.shape, &row.columns, &content);
         let mut dropped = is_masked(self.shape, &row.columns).then_some(Dropped::Masked);
-        if let Content::Chat(chat) = &mut content {
+        for chat in content.chats_mut() {
             chat.prepare(self.train_on, self.kwargs);
             let unsaid = self.tokenizer.map(|tokenizer| tokenizer.fit(chat));
             notes.extend(unsaid.into_iter().flatten());
@@ -77,6 +79,7 @@ impl RowEncoder<'_> {
             dropped,
         } = held;
         let mut encoded = Encoded {
+            row,
             notes,
             dropped,
             ..Encoded::default()
@@ -142,8 +145,9 @@ impl RowEncoder<'_> {
         let max = self.max_length.unwrap_or(self.limits.default_length());
         let truncated = length > max && !self.document;
         if truncated {
-            input_ids.truncate(max);
-            labels.truncate(max);
+            let cut = self.task.kept(length, max);
+            input_ids = input_ids[cut.clone()].to_vec();
+            labels = labels[cut].to_vec();
         }
         let input_ids = self.checked(input_ids, &labels, place)?;
         let before = encoded.examples.len();

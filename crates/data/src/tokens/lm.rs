@@ -17,6 +17,9 @@ impl Task for Lm {
             Content::Prompted { prompt, completion } => encoder.prompted(&prompt, &completion)?,
             Content::Chat(chat) => encoder.chat(&chat)?,
             Content::Tokens { input_ids, labels } => Labelled { input_ids, labels },
+            Content::Preference { .. } | Content::Judged { .. } => {
+                return self.encode(content.answer(), encoder);
+            }
         };
         Ok(vec![labelled])
     }

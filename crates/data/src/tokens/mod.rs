@@ -7,6 +7,7 @@ pub(crate) mod examples;
 pub(crate) mod joined;
 pub(crate) mod lm;
 pub(crate) mod pipeline;
+pub(crate) mod preference;
 pub(crate) mod rows;
 pub(crate) mod seen;
 pub(crate) mod store;

@@ -29,21 +29,23 @@ pub(crate) enum Dropped {
     Unlearnt,
     /// By a weight of 0, or `label` false.
     Masked,
+    /// The better answer is the worse one.
+    Equal,
+    /// An answer has no text.
+    EmptyAnswer,
 }
 
 impl Dropped {
     /// Why a row with this error is left out; none where the error is one.
     pub fn by(error: &DataError) -> Option<Self> {
-        let DataError::Row {
-            problem: RowProblem::Template(problem),
-            ..
-        } = error
-        else {
+        let DataError::Row { problem, .. } = error else {
             return None;
         };
         match problem {
-            TemplateProblem::MessageChangesOthers(_) => Some(Self::Rewritten),
-            TemplateProblem::LeavesOut(_) => Some(Self::Unsaid),
+            RowProblem::Template(TemplateProblem::MessageChangesOthers(_)) => Some(Self::Rewritten),
+            RowProblem::Template(TemplateProblem::LeavesOut(_)) => Some(Self::Unsaid),
+            RowProblem::EqualAnswers => Some(Self::Equal),
+            RowProblem::EmptyAnswer => Some(Self::EmptyAnswer),
             _ => None,
         }
     }
@@ -98,6 +100,8 @@ impl Dropped {
             }
             Self::Unlearnt => "nothing to learn in them: what answers is empty".into(),
             Self::Masked => "their weight is 0 or their label false".into(),
+            Self::Equal => "chosen and rejected are the same".into(),
+            Self::EmptyAnswer => "an answer without any text".into(),
         }
     }
 }
@@ -108,14 +112,20 @@ pub(crate) struct RowCounts {
     pub total: usize,
     pub truncated: usize,
     dropped: BTreeMap<Dropped, usize>,
+    /// The number of the first row of each, where it is told.
+    #[serde(default)]
+    first: BTreeMap<Dropped, usize>,
 }
 
 impl RowCounts {
-    pub fn add(&mut self, dropped: Option<Dropped>, truncated: bool) {
+    pub fn add(&mut self, row: usize, dropped: Option<Dropped>, truncated: bool) {
         self.total += 1;
         self.truncated += usize::from(truncated);
         if let Some(why) = dropped {
             *self.dropped.entry(why).or_default() += 1;
+            if matches!(why, Dropped::Equal | Dropped::EmptyAnswer) {
+                self.first.entry(why).or_insert(row);
+            }
         }
     }
 
@@ -147,8 +157,10 @@ impl RowCounts {
     fn describe_dropped(&self, cut_by: &str) -> Vec<String> {
         let dropped = self.dropped.iter();
         let line = |(why, count): (&Dropped, &usize)| {
+            let first = self.first.get(why);
+            let first = first.map_or_else(String::new, |row| format!(", the first is row {row}"));
             let why = why.describe(cut_by);
-            format!("{count} of {} rows dropped: {why}", self.total)
+            format!("{count} of {} rows dropped{first}: {why}", self.total)
         };
         dropped.map(line).collect()
     }
@@ -181,11 +193,11 @@ mod tests {
     #[test]
     fn more_than_a_tenth_is_a_warning() {
         let mut rows = RowCounts::default();
-        (0..18).for_each(|_| rows.add(None, false));
-        rows.add(Some(Dropped::Weights), false);
-        rows.add(Some(Dropped::Cut), false);
+        (1..19).for_each(|row| rows.add(row, None, false));
+        rows.add(19, Some(Dropped::Weights), false);
+        rows.add(20, Some(Dropped::Cut), false);
         assert_eq!(rows.warning(" = 8"), None);
-        rows.add(Some(Dropped::Cut), false);
+        rows.add(21, Some(Dropped::Cut), false);
         assert_eq!(
             rows.warning(" = 8").unwrap(),
             "nothing is learnt of 3 of 21 rows, more than a tenth: 2 of 21 rows dropped: what is \

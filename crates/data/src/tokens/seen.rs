@@ -125,6 +125,9 @@ impl RowEncoder<'_> {
                 tokenizer.with_special_tokens(&format!("{prompt}{completion}"))?
             }
             Content::Chat(chat) => tokenizer.written(chat)?,
+            Content::Preference { chosen: answer, .. } | Content::Judged { answer, .. } => {
+                return self.text(answer);
+            }
             Content::Tokens { input_ids, .. } => {
                 let ids = input_ids.iter().map(|&id| u32::try_from(id).ok());
                 match ids.collect::<Option<Vec<u32>>>() {

@@ -1,11 +1,13 @@
 //! What an objective makes of the rows of a file, as far as no model is needed for it.
 
 use crate::error::{DataError, Result, RowProblem};
-use crate::format::{Chat, Content};
+use crate::format::{Chat, Content, Rows};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::examples::Examples;
 use crate::tokens::train_on::TrainOn;
 use std::fmt::Debug;
+use std::ops::Range;
 
 /// What an objective makes of the rows of a file. An example is tokens with a label for each; what
 /// the labels say is the task's own business: `data` keeps them, cuts them with their tokens, and
@@ -18,6 +20,36 @@ pub trait Task: Debug + Send + Sync {
     /// # Errors
     /// If the row holds nothing that the task can use.
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>>;
+
+    /// What the rows of a file are to be.
+    fn rows(&self) -> Rows {
+        Rows::Texts
+    }
+
+    /// The tokens that rows are cut to where no setting says it; none where that is the model's
+    /// business.
+    fn default_length(&self, _limits: Limits) -> Option<usize> {
+        None
+    }
+
+    /// Which of an example's tokens are left where it is cut from `length` to `max`: the first.
+    fn kept(&self, _length: usize, max: usize) -> Range<usize> {
+        0..max
+    }
+
+    /// Checks the examples that are trained on.
+    ///
+    /// # Errors
+    /// If nothing can be learnt of them.
+    fn check(&self, _examples: &Examples) -> Result<()> {
+        Ok(())
+    }
+
+    /// How the examples of a row are called where they are shown one by one, each by its labels and
+    /// its place in the row; none where a row is one.
+    fn name_of(&self, _labels: &[i64], _index: usize) -> Option<&'static str> {
+        None
+    }
 
     /// How many of an example's labels count. An example of which none does is left out.
     fn supervised(&self, labels: &[i64]) -> usize;
@@ -109,7 +141,7 @@ impl Encoder<'_> {
     }
 }
 
-fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
+pub(crate) fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
     if let Some(eos) = tokenizer.eos_id().filter(|eos| ids.last() != Some(eos)) {
         ids.push(eos);
     }

@@ -18,6 +18,7 @@ use burn_peft_files::atomic::{put, temporary_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ impl<'a> Tokenize<'a> {
     }
 
     fn cut_by(&self) -> String {
-        cut_by(self.config.max_length, self.limits.default_length())
+        cut_by(self.config.max_length, self.default_length())
     }
 
     /// Says what is to be said of a file; returns what concerns rows that give no example.
@@ -169,7 +170,7 @@ impl<'a> Tokenize<'a> {
             vocab_size,
             ..
         } = self.limits;
-        for number in [max_positions, self.limits.default_length(), vocab_size] {
+        for number in [max_positions, self.default_length(), vocab_size] {
             key.add(&number.to_le_bytes());
         }
         if let Some(tokenizer) = self.tokenizer {
@@ -202,7 +203,7 @@ impl<'a> Tokenize<'a> {
         let Begun { shape, notes, rows } = &mut begun;
         let mut write = |chunk: Vec<Encoded>| -> Result<()> {
             for encoded in chunk {
-                rows.add(encoded.dropped, encoded.truncated);
+                rows.add(encoded.row, encoded.dropped, encoded.truncated);
                 notes.extend(encoded.notes);
                 for example in &encoded.examples {
                     let supervised = self.task.supervised(&example.labels);
@@ -248,7 +249,9 @@ impl<'a> Tokenize<'a> {
             for row in rows {
                 match row {
                     Ok(Seen { rows, encoded }) => {
-                        begun.rows.add(encoded.dropped, encoded.truncated);
+                        begun
+                            .rows
+                            .add(encoded.row, encoded.dropped, encoded.truncated);
                         begun.notes.extend(encoded.notes);
                         seen.extend(rows);
                     }
@@ -275,12 +278,22 @@ impl<'a> Tokenize<'a> {
         self.use_here_first();
         let mut begun = Begun::default();
         if let Some(schema) = source.schema()? {
-            let shape = Shape::detect(&schema, &source.name, self.config)?;
+            let shape = self.shape(&schema, source)?;
             source.read_only(&shape);
             begun.notes.extend(left_out(&shape, &schema));
             begun.shape = Some(shape);
         }
         Ok(begun)
+    }
+
+    fn shape(&self, first: &Map<String, Value>, source: &Source) -> Result<Shape> {
+        Shape::detect_for(self.task.rows(), first, &source.name, self.config)
+    }
+
+    /// The tokens that rows are cut to where no setting says it.
+    fn default_length(&self) -> usize {
+        let of_task = self.task.default_length(self.limits);
+        of_task.unwrap_or(self.limits.default_length())
     }
 
     /// What is kept of a file whose rows were all read.
@@ -325,7 +338,7 @@ impl<'a> Tokenize<'a> {
                 .transpose()?,
         };
         if let Some(row) = &first {
-            *shape = Some(Shape::detect(&row.columns, &source.name, self.config)?);
+            *shape = Some(self.shape(&row.columns, source)?);
         }
         let Some(encoder) = shape.as_ref().map(|shape| self.encoder(shape, source)) else {
             return Ok(Vec::new());
@@ -355,7 +368,7 @@ impl<'a> Tokenize<'a> {
             shape,
             tokenizer: self.tokenizer,
             limits: self.limits,
-            max_length: self.config.max_length,
+            max_length: (self.config.max_length).or(self.task.default_length(self.limits)),
             train_on: self.config.learnt(),
             kwargs: &self.config.chat_template_kwargs,
             document: source.document,

@@ -203,6 +203,14 @@ impl<M: BaseModel> PeftModel<M> {
         crate::quantize_frozen(&mut self.base_model, quantization);
     }
 
+    /// Whether an adapter holds a part of the weights, which its initialisation took (PiSSA, OLoRA):
+    /// without it the model is not the one it was made for.
+    pub fn holds_weights(&self) -> bool {
+        let mut taken = false;
+        self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
+        taken
+    }
+
     /// The wrapped model.
     pub fn get_base_model(&self) -> &M {
         &self.base_model

@@ -35,9 +35,7 @@ impl<M: BaseModel> PeftModel<M> {
                     .into(),
             });
         }
-        let mut taken = false;
-        self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
-        if taken {
+        if self.holds_weights() {
             return Err(PeftError::HoldsWeight {
                 problem: "an adapter holds a part of the weights (its initialisation took it), \
                           which rows without it would lack: convert_to_lora makes one that does not"

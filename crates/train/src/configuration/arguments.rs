@@ -6,6 +6,7 @@ use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::best_metric::BestMetric;
+use crate::objective::registry::ObjectiveName;
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 
@@ -51,6 +52,8 @@ pub enum SamplingStrategy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingArguments {
+    /// What the model is trained for; its keys stand in a table of its name.
+    pub objective: ObjectiveName,
     /// The folder that gets the adapter, `metrics.jsonl`, `config.toml` and the checkpoints.
     pub output_dir: PathBuf,
     /// Passes over the data; parts of one are fine. Not used where `max_steps` is set.
@@ -137,6 +140,7 @@ pub struct TrainingArguments {
 impl Default for TrainingArguments {
     fn default() -> Self {
         Self {
+            objective: ObjectiveName::default(),
             output_dir: PathBuf::new(),
             num_train_epochs: 3.0,
             max_steps: -1,

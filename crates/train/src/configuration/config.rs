@@ -12,6 +12,8 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::objective::dpo::DpoConfig;
+use crate::objective::registry::Kind;
 
 /// The name of the file in the output folder that repeats the run.
 pub(crate) const CONFIG_NAME: &str = "config.toml";
@@ -60,8 +62,15 @@ pub struct TrainConfig {
     /// How the model's frozen weights are quantised, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization_config: Option<BitsAndBytesConfig>,
+    /// What an objective that compares answers takes for the policy it starts from: `base` for the
+    /// model alone, or the folder of an adapter. It is the model as it is at the start unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// How it is trained.
     pub training: TrainingArguments,
+    /// The keys of the objective `dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoConfig>,
 }
 
 impl TrainConfig {
@@ -69,6 +78,11 @@ impl TrainConfig {
     pub fn quantization(&self) -> Option<Quantization> {
         let config = self.quantization_config.as_ref()?;
         config.quantization(self.training.frozen_dtype())
+    }
+
+    /// What the model is trained for.
+    pub fn objective(&self) -> &'static Kind {
+        self.training.objective.kind()
     }
 
     /// Whether all weights of the model are trained (`peft_type = "NONE"`).

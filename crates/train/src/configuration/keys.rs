@@ -12,6 +12,7 @@ use crate::configuration::config::TrainConfig;
 use crate::configuration::quantization::{self, BitsAndBytesConfig};
 use crate::configuration::words::foreign_key;
 use crate::error::ConfigProblem;
+use crate::objective::registry::KINDS;
 
 /// The keys of `TrainingArguments` (transformers 4 and 5) that are not supported yet: an error that
 /// says so is better than one that calls them unknown, or than silence.
@@ -59,6 +60,9 @@ impl Known {
             ),
             ("training", names(fields_of::<TrainingArguments>())),
         ];
+        let objectives = KINDS.iter().filter(|kind| !(kind.keys)().is_empty());
+        let objectives = objectives.map(|kind| (kind.name, names((kind.keys)())));
+        let tables = tables.into_iter().chain(objectives).collect();
         Self { tables }
     }
 

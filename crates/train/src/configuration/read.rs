@@ -10,6 +10,7 @@ use crate::configuration::keys::Known;
 use crate::configuration::overrides::Override;
 use crate::configuration::peft_table::{self, not_finite};
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::objective::registry::KINDS;
 
 impl TrainConfig {
     /// Reads a training file, changed by overrides like `training.max_steps=20`.
@@ -109,6 +110,9 @@ impl TrainConfig {
         if let Some(problem) = quantization.and_then(|config| config.problem(is_full)) {
             return Err(TrainError::config(place, problem));
         }
+        if let Err(problem) = self.check_objective() {
+            return Err(TrainError::config(place, problem));
+        }
         let problem = match (&self.peft, &self.adapter) {
             (Some(_), None) | (None, Some(_)) => return Ok(()),
             (Some(_), Some(_)) => ConfigProblem::TwoAdapters,
@@ -149,8 +153,9 @@ fn no_word(table: &Table, error: &toml::de::Error) -> Option<ConfigProblem> {
     if !error.message().contains("unit variant") {
         return None;
     }
-    let inner = ["training", "data", "quantization_config"];
-    inner.into_iter().find_map(|name| {
+    let inner = ["training", "data", "quantization_config"].into_iter();
+    let mut inner = inner.chain(KINDS.iter().map(|kind| kind.name));
+    inner.find_map(|name| {
         let mut keys = table.get(name)?.as_table()?.iter();
         keys.find_map(|(key, value)| {
             if value.is_str() {

@@ -10,6 +10,7 @@ use crate::configuration::keys::fields_of;
 use crate::configuration::peft_table::TOTAL_STEP;
 use crate::configuration::values::parse_key;
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::objective::registry::KINDS;
 use burn_peft_data::DataConfig;
 
 /// Where a value came from.
@@ -59,6 +60,7 @@ impl TrainConfig {
         overrides: &[impl AsRef<str>],
     ) -> Result<Vec<Setting>> {
         let mut shown = self.clone();
+        (self.objective().fill)(&mut shown);
         let mut optional = Vec::new();
         if self.peft.is_some() && !self.is_full_training() {
             let method = self.method(place)?;
@@ -90,7 +92,7 @@ impl TrainConfig {
         let mut settings = Vec::new();
         for (name, value) in shown.as_object().into_iter().flatten() {
             let Json::Object(table) = value else {
-                if !TABLES.contains(&name.as_str()) {
+                if !is_table(name) {
                     settings.push(Setting {
                         table: String::new(),
                         key: name.clone(),
@@ -129,7 +131,10 @@ impl TrainConfig {
     }
 }
 
-const TABLES: [&str; 4] = ["data", "peft", "quantization_config", "training"];
+fn is_table(name: &str) -> bool {
+    let tables = ["data", "peft", "quantization_config", "training"];
+    tables.contains(&name) || KINDS.iter().any(|kind| kind.name == name)
+}
 
 /// The settings as a training file with the origins as comments.
 pub fn settings_toml(settings: &[Setting]) -> String {

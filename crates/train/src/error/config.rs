@@ -72,6 +72,25 @@ pub enum ConfigProblem {
          one, or adapter = \"DIR\" to go on training a saved one"
     )]
     NoAdapter,
+    /// A value of an objective's table cannot be.
+    #[error("{0}")]
+    Objective(String),
+    /// The table of an objective that is not the one.
+    #[error(
+        "has a table [{table}], and training.objective = \"{chosen}\": set training.objective = \
+         \"{table}\", or leave the table out"
+    )]
+    OtherObjective {
+        /// The table.
+        table: &'static str,
+        /// The objective of the run.
+        chosen: &'static str,
+    },
+    /// A reference for an objective that compares with none.
+    #[error(
+        "has `reference`, and training.objective = \"{0}\" compares with no other model: leave it out"
+    )]
+    NoReference(&'static str),
     /// Two ways to quantise.
     #[error(
         "quantization_config has load_in_4bit = true and load_in_8bit = true: keep one of the two"

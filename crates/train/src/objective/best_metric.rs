@@ -7,10 +7,8 @@ use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::objective::lm;
-use crate::objective::metric::{Measures, Metric};
-
-/// The measures of every objective there is.
-static ALL: [&Measures; 1] = [&lm::MEASURES];
+use crate::objective::metric::Metric;
+use crate::objective::registry::KINDS;
 
 /// `metric_for_best_model`: what an evaluation is judged by.
 #[derive(Clone, Copy)]
@@ -56,7 +54,7 @@ impl Serialize for BestMetric {
 
 /// Every name that a metric has in a training file, with the metric.
 static NAMES: LazyLock<Vec<(&'static str, &'static Metric)>> = LazyLock::new(|| {
-    let metrics = ALL.iter().flat_map(|measures| measures.metrics);
+    let metrics = KINDS.iter().flat_map(|kind| kind.measures.metrics);
     let mut names: Vec<(&'static str, &'static Metric)> = Vec::new();
     for metric in metrics {
         if names.iter().all(|(name, _)| *name != metric.name) {
@@ -106,10 +104,9 @@ mod tests {
         assert_eq!(read("eval_loss").unwrap(), BestMetric::default());
         let perplexity = read("eval_perplexity").unwrap();
         assert_eq!(serde_json::to_value(perplexity).unwrap(), "perplexity");
-        assert_eq!(
-            read("accuracy").unwrap_err().to_string(),
-            "unknown variant `accuracy`, expected one of `eval_loss`, `loss`, `eval_perplexity`, \
-             `perplexity`"
-        );
+        let error = read("accuracy").unwrap_err().to_string();
+        let said = "unknown variant `accuracy`, expected one of `eval_loss`, `loss`, \
+                    `eval_perplexity`, `perplexity`, ";
+        assert!(error.starts_with(said), "{error}");
     }
 }

@@ -1,5 +1,9 @@
 //! The metrics of objectives: what they are called, and how they are shown.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::seeing::numbers::number;
 
 /// What an evaluation for an objective measures.
@@ -46,6 +50,24 @@ impl Metric {
         }
     }
 
+    /// A mean of one of the [sums](Measures::sums), with four digits behind the point.
+    pub const fn mean(
+        name: &'static str,
+        title: &'static str,
+        greater_is_better: bool,
+        of: fn(&Sums) -> f64,
+    ) -> Self {
+        Self {
+            name,
+            title,
+            heading: title,
+            greater_is_better,
+            of,
+            text: |value| format!("{value:.4}"),
+            short: |value| number(value, 3),
+        }
+    }
+
     /// Its name in `metrics.jsonl`.
     pub fn key(&self) -> String {
         format!("eval_{}", self.name)
@@ -53,7 +75,7 @@ impl Metric {
 }
 
 /// What an evaluation has added up.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// The losses.
     pub loss: f64,
@@ -61,6 +83,19 @@ pub struct Sums {
     pub count: usize,
     /// What [`Measures::sums`] names.
     pub sums: Vec<f64>,
+}
+
+impl Measures {
+    /// The metrics of a step of the training beside its loss, by name; none where `sums` has none.
+    pub(crate) fn of_step(&self, sums: &Sums) -> BTreeMap<String, f64> {
+        let metrics = self
+            .metrics
+            .iter()
+            .skip(1)
+            .filter(|_| !sums.sums.is_empty());
+        let values = metrics.map(|metric| (metric.name.to_string(), (metric.of)(sums)));
+        values.filter(|(_, value)| value.is_finite()).collect()
+    }
 }
 
 impl Sums {

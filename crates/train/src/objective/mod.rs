@@ -1,9 +1,12 @@
 //! What a model is trained for: what of the rows is learnt, the loss of a batch, what an evaluation
-//! measures. An objective is a file here, named in this one, in `best_metric.rs` and in `lib.rs`.
+//! measures. An objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
+pub(crate) mod dpo;
 pub(crate) mod lm;
 pub(crate) mod metric;
+pub(crate) mod reference;
+pub(crate) mod registry;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +37,25 @@ pub trait Objective<M>: Task {
     /// The *sum* of the losses of a batch, `[1]`, on the device of the model.
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1>;
 
+    /// As [`loss`](Self::loss), with what a step of the training measures beside it.
+    fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
+        MeasuredLoss {
+            loss: self.loss(model, batch),
+            sums: None,
+        }
+    }
+
+    /// Whether training leaves out dropout, the adapter's and the model's.
+    fn disables_dropout(&self) -> bool {
+        false
+    }
+
+    /// What of an objective, beside its configuration, the numbers of a run depend on: a run goes on
+    /// only where it is the same.
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     /// `weight` times the loss and its gradients, made one block of the model at a time (gradient
     /// checkpointing). None where the objective or the model cannot do so.
     fn checkpointed_backward(
@@ -45,18 +67,56 @@ pub trait Objective<M>: Task {
         None
     }
 
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), with what a step of the training
+    /// measures beside the loss, as [`measured_loss`](Self::measured_loss) has it.
+    fn measured_backward(
+        &self,
+        model: &M,
+        batch: &Batch,
+        weight: f64,
+    ) -> Option<(Checkpointed, Option<Tensor<1>>)> {
+        let result = self.checkpointed_backward(model, batch, weight)?;
+        Some((result, None))
+    }
+
     /// What an evaluation adds up over a batch: the loss, and as many sums as
     /// [`Measures::sums`] names. The model is without dropout and without gradients.
     ///
     /// # Errors
     /// If the device fails.
     fn measure(&self, model: &M, batch: &Batch) -> Result<Sums> {
+        let MeasuredLoss { loss, sums } = self.measured_loss(model, batch);
+        let all = match sums {
+            Some(sums) => Tensor::cat(vec![loss, sums], 0),
+            None => loss,
+        };
+        let mut numbers = read_all(all)?.into_iter();
         Ok(Sums {
-            loss: read(self.loss(model, batch))?,
+            loss: numbers.next().unwrap_or(f64::NAN),
             count: self.count(batch),
-            sums: Vec::new(),
+            sums: numbers.collect(),
         })
     }
+}
+
+/// The loss of a batch, and what is measured with it.
+#[derive(Clone, Debug)]
+pub struct MeasuredLoss {
+    /// The *sum* of the losses, `[1]`.
+    pub loss: Tensor<1>,
+    /// As many sums as [`Measures::sums`] names, without a graph, `[sums]`. None where training
+    /// measures the loss alone.
+    pub sums: Option<Tensor<1>>,
+}
+
+/// Reads numbers `[n]` from the device, in one go.
+///
+/// # Errors
+/// If the device fails.
+pub(crate) fn read_all(numbers: Tensor<1>) -> Result<Vec<f64>> {
+    let numbers = numbers.try_into_data();
+    let numbers = numbers.map_err(|error| TrainError::Device(error.to_string()))?;
+    Ok(numbers.iter::<f64>().collect())
 }
 
 /// Reads a number `[1]` from the device.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::best::Best;
+use crate::objective::metric::Sums;
 
 /// Where a run is. The order of the data, the learning rate and all randomness are pure functions
 /// of this and of the arguments.
@@ -77,6 +78,9 @@ pub struct Window {
     pub tokens: usize,
     /// The time they took.
     pub seconds: f64,
+    /// What the objective measured of them.
+    #[serde(default)]
+    pub measured: Sums,
 }
 
 impl Window {

@@ -11,6 +11,7 @@ use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use burn_peft::LoraFa;
 
+use crate::objective::MeasuredLoss;
 use crate::run::loader::MicroBatch;
 use crate::run::target::TrainTarget;
 use crate::seeing::metrics::StepMetrics;
@@ -74,6 +75,8 @@ pub struct StepOutput {
     /// The sum of the losses times the batch's weight, `[1]`, on the device without its graph. None
     /// of what is shown alone.
     pub loss: Option<Tensor<1>>,
+    /// What is measured beside the loss, `[sums]`, on the device.
+    pub sums: Option<Tensor<1>>,
     /// What is shown of an optimizer step, or of a batch of an evaluation.
     pub metrics: StepMetrics,
 }
@@ -87,9 +90,9 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         let share = item.weight * item.objective.count(&item.batch) as f64;
         let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
-            && let Some(result) =
+            && let Some((result, sums)) =
                 item.objective
-                    .checkpointed_backward(&self.model, &item.batch, item.weight)
+                    .measured_backward(&self.model, &item.batch, item.weight)
         {
             let (mut loss, mut grads) = (result.loss, result.gradients);
             if let Some(term) = regularizer {
@@ -101,15 +104,21 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
             }
             let metrics = StepMetrics::default();
             let loss = Some(loss);
-            let item = StepOutput { loss, metrics };
+            let item = StepOutput {
+                loss,
+                sums,
+                metrics,
+            };
             return TrainOutput { grads, item };
         }
-        let mut loss = item.objective.loss(&self.model, &item.batch) * item.weight;
+        let MeasuredLoss { loss, sums } = item.objective.measured_loss(&self.model, &item.batch);
+        let mut loss = loss * item.weight;
         if let Some(term) = regularizer {
             loss = loss + term;
         }
         let output = StepOutput {
             loss: Some(loss.clone().inner()),
+            sums: sums.map(Tensor::inner),
             metrics: StepMetrics::default(),
         };
         if !loss.is_tracked() {
@@ -156,6 +165,7 @@ impl<T: TrainTarget> InferenceStep for Trainee<T> {
         let loss = item.objective.loss(&self.model, &item.batch) * item.weight;
         StepOutput {
             loss: Some(loss),
+            sums: None,
             metrics: StepMetrics::default(),
         }
     }

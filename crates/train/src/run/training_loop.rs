@@ -25,7 +25,7 @@ use crate::checkpoint::whole::hashes;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
 use crate::objective::metric::Sums;
-use crate::objective::{Objective, read};
+use crate::objective::{Objective, read_all};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
 use crate::run::evaluate::Evaluation;
@@ -223,7 +223,12 @@ impl<T: TrainTarget> Run<'_, T> {
             &self.strategy.files,
         );
 
-        let (mean_loss, mut gradients) = backward(
+        let Backward {
+            mean_loss,
+            mut gradients,
+            sums,
+            count,
+        } = backward(
             &self.learner,
             window,
             self.arguments.seed,
@@ -234,18 +239,22 @@ impl<T: TrainTarget> Run<'_, T> {
             model.model.check_gradients(&gradients)?;
             self.guarded = true;
         }
-        let (loss, grad_norm) = match global_norm(&model, &gradients) {
-            // Both in one read: the only time in a step that the host waits for the device.
-            Some(norm) => {
-                let both = Tensor::cat(vec![mean_loss.clone(), norm], 0).try_into_data();
-                let both = both.map_err(|error| TrainError::Device(error.to_string()))?;
-                let mut both = both.iter::<f64>();
-                (
-                    both.next().unwrap_or(f64::NAN),
-                    both.next().unwrap_or(f64::NAN),
-                )
-            }
-            None => (read(mean_loss.clone())?, 0.0),
+        let norm = global_norm(&model, &gradients);
+        let has_norm = norm.is_some();
+        // All in one read: the only time in a step that the host waits for the device.
+        let numbers = [Some(mean_loss.clone()), norm, sums];
+        let numbers = read_all(Tensor::cat(numbers.into_iter().flatten().collect(), 0))?;
+        let mut numbers = numbers.into_iter();
+        let loss = numbers.next().unwrap_or(f64::NAN);
+        let grad_norm = if has_norm {
+            numbers.next().unwrap_or(f64::NAN)
+        } else {
+            0.0
+        };
+        let measured = Sums {
+            loss: loss * count as f64,
+            count,
+            sums: numbers.collect(),
         };
         self.check_finite("loss", loss, &rows)?;
         self.check_finite("gradient norm", grad_norm, &rows)?;
@@ -261,6 +270,7 @@ impl<T: TrainTarget> Run<'_, T> {
         self.record
             .state
             .advance(loss, tokens, started.elapsed().as_secs_f64(), next);
+        self.record.state.since_log.measured.add(&measured);
         if let Some(deviations) = self.record.state.trend.observe(loss) {
             tracing::warn!(
                 "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
@@ -322,11 +332,19 @@ impl<T: TrainTarget> Run<'_, T> {
             tokens_per_second: state.since_log.tokens_per_second(),
             num_input_tokens_seen: state.num_input_tokens_seen,
             peak_memory_bytes: peak_memory_bytes(&loss.device()),
+            metrics: self
+                .strategy
+                .objective
+                .measures()
+                .of_step(&state.since_log.measured),
         };
+        let measured = &state.since_log.measured;
         let metrics = StepMetrics {
             loss: entry.loss,
             count: 1,
-            means: Vec::new(),
+            means: (measured.sums.iter())
+                .map(|&sum| measured.mean(sum))
+                .collect(),
             epoch: entry.epoch,
             grad_norm,
             tokens_per_second: entry.tokens_per_second,
@@ -342,6 +360,7 @@ impl<T: TrainTarget> Run<'_, T> {
         self.emit(LearnerEvent::ProcessedItem(TrainingItem::new(
             StepOutput {
                 loss: Some(loss),
+                sums: None,
                 metrics,
             },
             progress,
@@ -378,6 +397,7 @@ impl<T: TrainTarget> Run<'_, T> {
             };
             let output = StepOutput {
                 loss: None,
+                sums: None,
                 metrics,
             };
             let item = TrainingItem::new(output, batches.progress(), None, None);
@@ -435,16 +455,28 @@ impl<T: TrainTarget> Run<'_, T> {
     }
 }
 
-/// Forward and backward over the batches of a step: the mean loss over all they count for, `[1]`,
-/// and its gradients.
+/// What the passes of a step give.
+pub(crate) struct Backward {
+    /// The mean loss over all that the batches count for, `[1]`.
+    pub mean_loss: Tensor<1>,
+    /// Its gradients.
+    pub gradients: GradientsParams,
+    /// What the objective measures beside it, summed over the batches, `[sums]`.
+    pub sums: Option<Tensor<1>>,
+    /// What the batches count for.
+    pub count: usize,
+}
+
+/// Forward and backward over the batches of a step.
 pub(crate) fn backward<T: TrainTarget>(
     learner: &Learner<Trainee<T>>,
     window: Vec<MicroBatch<T>>,
     seed: u64,
     step: usize,
-) -> (Tensor<1>, GradientsParams) {
+) -> Backward {
     let mut accumulator = GradientsAccumulator::new();
     let mut losses = Vec::new();
+    let mut sums: Option<Tensor<1>> = None;
     let model = learner.model();
     let counts = window.iter().map(|item| item.objective.count(&item.batch));
     let count: usize = counts.sum();
@@ -455,7 +487,18 @@ pub(crate) fn backward<T: TrainTarget>(
         batch.weight = 1.0 / count.max(1) as f64;
         let output = with_seed(seed, || learner.train_step(batch));
         losses.extend(output.item.loss);
+        if let Some(more) = output.item.sums {
+            sums = Some(match sums {
+                Some(sums) => sums + more,
+                None => more,
+            });
+        }
         accumulator.accumulate(&model, output.grads);
     }
-    (Tensor::cat(losses, 0).sum(), accumulator.grads())
+    Backward {
+        mean_loss: Tensor::cat(losses, 0).sum(),
+        gradients: accumulator.grads(),
+        sums,
+        count,
+    }
 }

@@ -37,6 +37,9 @@ pub struct TrainLog {
     pub num_input_tokens_seen: usize,
     /// The most memory the process has held, in bytes; null where the system does not tell.
     pub peak_memory_bytes: Option<u64>,
+    /// What the objective measures beside the loss, by name.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// An evaluation in the course of a run.

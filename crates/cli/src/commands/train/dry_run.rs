@@ -1,19 +1,31 @@
 //! `peft train --dry-run`: one step, and what a run would take.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::DataSet;
 use burn_peft_models::LanguageModel;
-use burn_peft_train::{TrainingArguments, clock, estimate, speed};
+use burn_peft_train::{Objective, TrainingArguments, clock, estimate_with, speed};
 
 use crate::output::{say, size};
 
 /// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
 /// tokens of the data, which the run then finds in the cache.
-pub fn dry_run(model: LanguageModel, data: DataSet, arguments: &TrainingArguments) -> Result<()> {
-    let estimate = estimate(model, data.train, data.validation.as_ref(), arguments)?;
+pub fn dry_run(
+    objective: Arc<dyn Objective<LanguageModel>>,
+    model: LanguageModel,
+    data: DataSet,
+    arguments: &TrainingArguments,
+) -> Result<()> {
+    let estimate = estimate_with(
+        objective,
+        model,
+        data.train,
+        data.validation.as_ref(),
+        arguments,
+    )?;
     say("\ndry run: two steps were done, the output folder was not touched")?;
     say(format!(
         "  the second: loss {:.4}  {} tokens in {}  {}",

@@ -17,7 +17,7 @@ use self::row_class::{MEASURES, RowClass};
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::training_loop::backward;
+use crate::run::training_loop::{Backward, backward};
 use crate::tests::{Screen, alone, arguments, flat, lora, metrics};
 use crate::*;
 
@@ -147,7 +147,11 @@ fn a_step_is_a_mean_over_examples() {
             .take(6 / batch_size)
             .map(std::result::Result::unwrap);
         let learner = Learner::new(model.clone(), adamw(&TrainingArguments::default()), 1.0);
-        let (loss, gradients) = backward(&learner, window.collect(), 42, 0);
+        let Backward {
+            mean_loss: loss,
+            gradients,
+            ..
+        } = backward(&learner, window.collect(), 42, 0);
         (loss.into_scalar::<f64>(), flat(&model, &gradients))
     };
     let (loss, gradients) = step(6);

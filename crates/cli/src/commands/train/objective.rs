@@ -1,0 +1,49 @@
+//! The objective of a run, with the policy that it compares with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use burn_peft::DEFAULT_ADAPTER;
+use burn_peft_models::LanguageModel;
+use burn_peft_train::{Objective, Reference, TrainConfig};
+
+/// The name of the adapter of a reference that is neither the run's own nor the model alone.
+const REFERENCE: &str = "reference";
+/// The word for the model alone.
+const BASE: &str = "base";
+
+/// The objective that the training file chooses. `model` is the one that is trained, as it is at the
+/// start of the run.
+pub(super) fn objective(
+    model: &LanguageModel,
+    config: &TrainConfig,
+) -> Result<Arc<dyn Objective<LanguageModel>>> {
+    let kind = config.objective();
+    let reference = (kind.reference)(config)
+        .then(|| reference(model, config))
+        .transpose()?;
+    Ok((kind.build)(config, reference)?)
+}
+
+/// The policy that is compared with. It shares the weights of the model.
+fn reference(model: &LanguageModel, config: &TrainConfig) -> Result<Reference<LanguageModel>> {
+    let named = config.reference.as_deref();
+    Ok(match (named, model.as_peft()) {
+        (Some(BASE), _) => Reference::base(model),
+        (None, _) if config.adapter.is_some() => Reference::new(model),
+        (None, _) => Reference::without_adapter(model),
+        (Some(adapter), None) => bail!(
+            "reference = \"{adapter}\" is an adapter, and with peft.peft_type = \"NONE\" all weights \
+             are trained: leave it out, and the model as it is at the start is the reference"
+        ),
+        (Some(adapter), Some(peft)) => {
+            let mut peft = peft.clone();
+            peft.load_adapter(Path::new(adapter), REFERENCE, false)
+                .context("cannot load the adapter of `reference`")?;
+            peft.set_adapter(&[REFERENCE])?;
+            peft.delete_adapter(DEFAULT_ADAPTER)?;
+            Reference::new(&peft.into())
+        }
+    })
+}

@@ -1,0 +1,224 @@
+//! Rows of two answers, the better and the worse, and of one that is judged.
+
+use super::column_names::{LABELS, PREFERENCES};
+use super::shape::{completed, detect as detect_text};
+use super::{Chat, Content, Shape, as_flag};
+use crate::config::DataConfig;
+use crate::error::{DataError, FileProblem, Result, RowProblem};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What the rows of a file are to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// Texts, prompts with completions, chats, tokens: one answer each.
+    #[default]
+    Texts,
+    /// Two answers to one prompt.
+    Pairs,
+    /// Answers with a judgement of each. Pairs are two of them.
+    Judged,
+    /// Pairs where they are pairs, or else texts.
+    Any,
+}
+
+/// The two answers in one column, as LLaMA-Factory has them: the better one first.
+const LISTS: [&str; 2] = ["output", "answer"];
+
+pub(super) fn detect(
+    rows: Rows,
+    first: &Map<String, Value>,
+    file: &str,
+    config: &DataConfig,
+) -> Result<Shape> {
+    if rows == Rows::Texts {
+        return detect_text(first, file, config);
+    }
+    let columns = || first.keys().cloned().collect();
+    match (rows, pair_shape(first, file, config)?) {
+        (_, Some(shape)) => Ok(shape),
+        (Rows::Texts | Rows::Any, None) => detect_text(first, file, config),
+        (Rows::Pairs, None) => Err(DataError::file(file, FileProblem::NoPairs(columns()))),
+        (Rows::Judged, None) => {
+            let label = LABELS.into_iter().find(|label| first.contains_key(*label));
+            let label = label.ok_or_else(|| DataError::file(file, FileProblem::NoLabel(columns())));
+            let answer = detect_text(first, file, config)?;
+            Ok(Shape::Judged(Box::new(answer), label?.into()))
+        }
+    }
+}
+
+fn has_columns(first: &Map<String, Value>) -> bool {
+    PREFERENCES
+        .into_iter()
+        .all(|column| first.contains_key(column))
+}
+
+/// The shape of rows of two answers, where they are such.
+fn pair_shape(
+    first: &Map<String, Value>,
+    file: &str,
+    config: &DataConfig,
+) -> Result<Option<Shape>> {
+    let columns = if has_columns(first) {
+        PREFERENCES.map(String::from)
+    } else {
+        let is_pair = |column: &&str| {
+            let list = first.get(*column).and_then(Value::as_array);
+            list.is_some_and(|list| list.len() == 2 && list.iter().all(Value::is_string))
+        };
+        match LISTS.into_iter().find(is_pair) {
+            Some(column) => [0, 1].map(|index| format!("{column}[{index}]")),
+            None => return Ok(None),
+        }
+    };
+    let shapes = columns.map(|column| side(first, file, config, column));
+    let [chosen, rejected] = shapes;
+    Ok(Some(Shape::Preference(
+        Box::new(chosen?),
+        Box::new(rejected?),
+    )))
+}
+
+/// How rows with one of the answers alone are read.
+fn side(
+    first: &Map<String, Value>,
+    file: &str,
+    config: &DataConfig,
+    column: String,
+) -> Result<Shape> {
+    if config.template.is_some() {
+        let without = DataConfig {
+            completion_field: None,
+            text_field: None,
+            ..config.clone()
+        };
+        // What it leaves out is checked, and the completion is the answer.
+        if let Shape::Template(template, _) = detect_text(first, file, &without)? {
+            return Ok(Shape::Template(template, Some(column)));
+        }
+    }
+    let is_list = value(first, &column).is_some_and(|value| !value.is_string());
+    Ok(match completed(first, &column) {
+        Some(shape) => shape,
+        None if is_list => Shape::Messages(column),
+        None => Shape::Text(column),
+    })
+}
+
+/// The value of a column, or of one of a list in it: `output[0]`.
+pub(super) fn value<'a>(row: &'a Map<String, Value>, column: &str) -> Option<&'a Value> {
+    row.get(column).or_else(|| {
+        let (name, index) = column.strip_suffix(']')?.split_once('[')?;
+        row.get(name)?.get(index.parse::<usize>().ok()?)
+    })
+}
+
+/// The column that a value of a list in it is of.
+pub(super) fn column_of(name: &str) -> &str {
+    name.split_once('[').map_or(name, |(column, _)| column)
+}
+
+pub(super) fn describe(
+    chosen: &Shape,
+    rejected: &Shape,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    match (chosen, rejected) {
+        (Shape::Text(chosen), Shape::Text(rejected)) => {
+            write!(f, "{chosen}/{rejected}, the prompt in both")
+        }
+        (Shape::Messages(chosen), Shape::Messages(rejected)) => {
+            write!(f, "{chosen}/{rejected} of messages, the prompt in both")
+        }
+        (Shape::PromptCompletion(_), Shape::PromptCompletion(rejected)) => {
+            write!(f, "{chosen}/{rejected}")
+        }
+        (Shape::Instruction(_), Shape::Instruction(rejected)) => write!(f, "{chosen}/{rejected}"),
+        (Shape::ChatCompletion(prompt, chosen), Shape::ChatCompletion(_, rejected)) => {
+            write!(f, "{prompt}/{chosen}/{rejected} of messages")
+        }
+        (Shape::Template(_, Some(chosen)), Shape::Template(_, Some(rejected))) => {
+            write!(f, "template, answers in `{chosen}` and `{rejected}`")
+        }
+        _ => write!(f, "{chosen} and {rejected}"),
+    }
+}
+
+/// A row of two answers.
+pub(super) fn pair(
+    row: &Map<String, Value>,
+    chosen: &Shape,
+    rejected: &Shape,
+) -> std::result::Result<Content, RowProblem> {
+    let (chosen, rejected) = match (chosen.content(row)?, rejected.content(row)?) {
+        (Content::Text(chosen), Content::Text(rejected)) => apart(&chosen, &rejected),
+        (Content::Chat(chosen), Content::Chat(rejected)) => chats_apart(chosen, rejected),
+        pair => pair,
+    };
+    Ok(Content::Preference {
+        chosen: Box::new(chosen),
+        rejected: Box::new(rejected),
+    })
+}
+
+/// Two texts with the prompt in both: what they begin with alike is the prompt, as TRL's
+/// `extract_prompt` has it.
+fn apart(chosen: &str, rejected: &str) -> (Content, Content) {
+    let pairs = || chosen.char_indices().zip(rejected.chars());
+    let differ = pairs().position(|((_, a), b)| a != b);
+    let shared = match differ {
+        // A space belongs to the word behind it.
+        Some(at) if at > 0 && pairs().nth(at - 1).is_some_and(|((_, a), _)| a == ' ') => at - 1,
+        Some(at) => at,
+        // One begins with all of the other.
+        None => pairs().count().saturating_sub(1),
+    };
+    let split = |text: &str| {
+        let at = text
+            .char_indices()
+            .nth(shared)
+            .map_or(text.len(), |(at, _)| at);
+        Content::Prompted {
+            prompt: text[..at].into(),
+            completion: text[at..].into(),
+        }
+    };
+    (split(chosen), split(rejected))
+}
+
+/// Two conversations: what they begin with alike is the prompt, unless a column says what it is.
+fn chats_apart(mut chosen: Chat, mut rejected: Chat) -> (Content, Content) {
+    if chosen.given == 0 {
+        let pairs = chosen.messages.iter().zip(&rejected.messages);
+        let alike = pairs.take_while(|(a, b)| a == b).count();
+        let shortest = chosen.messages.len().min(rejected.messages.len());
+        let shared = alike.min(shortest.saturating_sub(1));
+        (chosen.given, rejected.given) = (shared, shared);
+    }
+    (Content::Chat(chosen), Content::Chat(rejected))
+}
+
+/// A row of an answer and a judgement of it.
+pub(super) fn judged(
+    row: &Map<String, Value>,
+    answer: &Shape,
+    column: &str,
+) -> std::result::Result<Content, RowProblem> {
+    let is_good = row.get(column).and_then(as_flag);
+    let is_good = is_good.ok_or_else(|| RowProblem::NoJudgement {
+        value: row.get(column).unwrap_or(&Value::Null).to_string(),
+        column: column.into(),
+    })?;
+    let mut content = answer.content(row)?;
+    if let Content::Chat(chat) = &mut content
+        && chat.given == 0
+    {
+        // Its last message is what is judged.
+        chat.given = chat.messages.len().saturating_sub(1);
+    }
+    Ok(Content::Judged {
+        answer: Box::new(content),
+        is_good,
+    })
+}

@@ -1,0 +1,148 @@
+//! The objectives that a training file can choose: a line each.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use burn_peft_data::{Lm, Task};
+use burn_peft_models::LanguageModel;
+use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::configuration::config::TrainConfig;
+use crate::error::{ConfigProblem, Result};
+use crate::objective::metric::Measures;
+use crate::objective::reference::Reference;
+use crate::objective::{Objective, dpo, lm};
+
+/// All of them; the first is the default.
+pub(crate) static KINDS: [&Kind; 2] = [&SFT, &dpo::KIND];
+
+/// Supervised fine-tuning: [`Lm`].
+static SFT: Kind = Kind {
+    name: "sft",
+    measures: &lm::MEASURES,
+    keys: || &[],
+    has_table: |_| false,
+    fill: |_| (),
+    check: |_| Ok(()),
+    task: |_| Arc::new(Lm),
+    reference: |_| false,
+    build: |_, _| Ok(Arc::new(Lm)),
+};
+
+/// An objective as a training file chooses it.
+pub struct Kind {
+    /// What `training.objective` calls it; its keys stand in a table of this name.
+    pub name: &'static str,
+    /// What it measures.
+    pub measures: &'static Measures,
+    /// The keys of its table.
+    pub keys: fn() -> &'static [&'static str],
+    /// Whether its table is there.
+    pub(crate) has_table: fn(&TrainConfig) -> bool,
+    /// Writes its defaults into its table.
+    pub(crate) fill: fn(&mut TrainConfig),
+    /// Checks its table.
+    pub(crate) check: fn(&TrainConfig) -> std::result::Result<(), ConfigProblem>,
+    /// What it makes of the rows.
+    pub task: fn(&TrainConfig) -> Arc<dyn Task>,
+    /// Whether it compares with a model that is not trained.
+    pub reference: fn(&TrainConfig) -> bool,
+    /// The objective, given the [reference](Self::reference) where it wants one.
+    #[expect(clippy::type_complexity, reason = "it is said once")]
+    pub build: fn(
+        &TrainConfig,
+        Option<Reference<LanguageModel>>,
+    ) -> Result<Arc<dyn Objective<LanguageModel>>>,
+}
+
+impl TrainConfig {
+    /// Checks the table of the objective, and that there is no other's.
+    pub(crate) fn check_objective(&self) -> std::result::Result<(), ConfigProblem> {
+        let chosen = self.objective();
+        let others = KINDS.iter().filter(|kind| kind.name != chosen.name);
+        if let Some(other) = others.into_iter().find(|kind| (kind.has_table)(self)) {
+            let (table, chosen) = (other.name, chosen.name);
+            return Err(ConfigProblem::OtherObjective { table, chosen });
+        }
+        if self.reference.is_some() && !(chosen.reference)(self) {
+            return Err(ConfigProblem::NoReference(chosen.name));
+        }
+        (chosen.check)(self)
+    }
+}
+
+/// `training.objective`: what a model is trained for.
+#[derive(Clone, Copy)]
+pub struct ObjectiveName(&'static Kind);
+
+impl ObjectiveName {
+    /// The objective of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        let kind = KINDS.into_iter().find(|kind| kind.name == name)?;
+        Some(Self(kind))
+    }
+
+    /// What it is.
+    pub fn kind(self) -> &'static Kind {
+        self.0
+    }
+
+    /// Whether it is that of a language model, which needs no table.
+    pub fn is_default(&self) -> bool {
+        self.0.name == SFT.name
+    }
+}
+
+impl Default for ObjectiveName {
+    fn default() -> Self {
+        Self(&SFT)
+    }
+}
+
+impl fmt::Debug for ObjectiveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectiveName({})", self.0.name)
+    }
+}
+
+impl PartialEq for ObjectiveName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Serialize for ObjectiveName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name)
+    }
+}
+
+static NAMES: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| KINDS.iter().map(|kind| kind.name).collect());
+
+/// As serde reads an enum of all names.
+impl<'de> Deserialize<'de> for ObjectiveName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = ObjectiveName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("enum ObjectiveName")
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(
+                self,
+                data: A,
+            ) -> std::result::Result<ObjectiveName, A::Error> {
+                let (name, variant) = data.variant::<String>()?;
+                variant.unit_variant()?;
+                ObjectiveName::find(&name).ok_or_else(|| A::Error::unknown_variant(&name, &NAMES))
+            }
+        }
+
+        deserializer.deserialize_enum("ObjectiveName", &NAMES, Names)
+    }
+}
