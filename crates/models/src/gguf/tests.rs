@@ -26,6 +26,26 @@ fn blocks_have_the_bits_of_the_reference() {
     }
 }
 
+#[test]
+fn values_become_the_blocks_of_the_reference() {
+    let file = Gguf::open(fixture("quantized.gguf")).unwrap();
+    let values = read_tensors(&fixture("quantized.safetensors")).unwrap();
+    let values = values["values"].try_to_vec::<f32>().unwrap();
+    assert_eq!(file.tensors.len(), 10);
+    for (name, info) in &file.tensors {
+        let expected = file.bytes(info);
+        let mut found = vec![0; expected.len()];
+        let (block, bytes) = (info.of.values, info.of.bytes);
+        info.of.blocks.unwrap().quantize(&values, &mut found);
+        let blocks = found.chunks(bytes).zip(expected.chunks(bytes));
+        let other = blocks.enumerate().find(|(_, (found, expected))| found != expected);
+        if let Some((at, (found, expected))) = other {
+            let row = at * block / 256;
+            panic!("{name}: block {at} in row {row} is {found:?} and not {expected:?}");
+        }
+    }
+}
+
 fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }

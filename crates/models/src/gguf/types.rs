@@ -6,7 +6,7 @@ use burn_peft_kernels::BlockType;
 #[derive(Debug)]
 pub(crate) struct GgmlType {
     /// Its number in files.
-    number: u32,
+    pub number: u32,
     /// ggml's name.
     pub name: &'static str,
     /// The values of a block.

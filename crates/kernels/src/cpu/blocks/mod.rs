@@ -1,6 +1,7 @@
 //! Weights as blocks of a GGUF file: a few values that share a scale, in a few bits each.
 
 mod matrix;
+mod quantize;
 #[cfg(test)]
 pub(crate) mod tests;
 mod values;
