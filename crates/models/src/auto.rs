@@ -13,7 +13,9 @@ use crate::dense::{DenseForCausalLM, Family};
 use crate::families::gpt2::GPT2LMHeadModel;
 use crate::families::*;
 use crate::hub::ModelFiles;
-use crate::weights::{NamedTensor, Pretrained, SaveOptions, initial_weights, model_of};
+use crate::weights::{
+    NamedTensor, Pretrained, SaveOptions, Weights, initial_weights, model_of, name_in,
+};
 use crate::{
     CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs,
     WantedHead,
@@ -274,6 +276,33 @@ impl Adaptable for AutoModel {
 
     fn model_info(&self) -> Option<ModelInfo> {
         each_model!(self, model => model.model_info())
+    }
+}
+
+impl AutoModel {
+    /// The name in a checkpoint of the weight that transformers calls `name`, if it is there.
+    pub(crate) fn name_in(&self, weights: &dyn Weights, name: &str) -> Option<String> {
+        each_model!(self, model => name_in(model, weights, name))
+    }
+
+    /// The name that the weight which transformers calls `name` is written under.
+    pub(crate) fn written_name(&self, name: &str) -> String {
+        each_model!(self, model => model.config().names_in_file(name).swap_remove(0))
+    }
+
+    /// The object of its `config.json`.
+    pub(crate) fn config_map(&self) -> serde_json::Map<String, serde_json::Value> {
+        each_model!(self, model => model.config().to_map())
+    }
+
+    /// The text of its `config.json` beside weights of this type.
+    pub(crate) fn config_json_with(&self, dtype: FloatDType) -> String {
+        each_model!(self, model => model.config().to_json_with(dtype))
+    }
+
+    /// What a checkpoint holds beside weights.
+    pub(crate) fn buffers(&self) -> Vec<NamedTensor<'static>> {
+        each_model!(self, model => model.buffers())
     }
 }
 

@@ -6,7 +6,7 @@ use burn_peft_kernels::BlockType;
 #[derive(Debug)]
 pub(crate) struct GgmlType {
     /// Its number in files.
-    pub number: u32,
+    number: u32,
     /// ggml's name.
     pub name: &'static str,
     /// The values of a block.
@@ -21,6 +21,12 @@ impl GgmlType {
     /// The type of a number.
     pub fn of(number: u32) -> Option<&'static Self> {
         TYPES.iter().find(|of| of.number == number)
+    }
+
+    /// The number of a type of blocks.
+    pub fn number_of(blocks: BlockType) -> u32 {
+        let found = TYPES.iter().find(|of| of.blocks == Some(blocks));
+        found.expect("all types of blocks are there").number
     }
 
     /// The names of those that can be read, in words.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, TensorData};
-use burn_peft::{Adaptable, AnyParam, LayerKind, Path};
+use burn_peft::{Adaptable, AnyParam, LayerKind, LazyData, Path};
 use burn_peft_device::{check_size, check_weight};
 
 use super::init::initial_weight;
@@ -74,14 +74,7 @@ pub(super) fn load_lazily<D: Decoder>(
         check_shape(name, weights.check(&found)?, param, transposed)?;
         let kept = narrow.filter(|_| is_castable(name, kind));
         let kept = kept_in(&device, name, param.num_elements(), kept)?;
-        let weights = Arc::clone(weights);
-        let read = move |cast_to: Option<FloatDType>| {
-            let dtype = cast_to.unwrap_or(kept);
-            // Transposed here and not by the device, which would hold it twice.
-            let data = weights.tensor_in(&found, dtype, transposed);
-            data.expect("it was checked")
-        };
-        param.set_lazily(Box::new(read), false);
+        param.set_lazily(lazily(weights, found, transposed, kept), false);
         Ok(())
     })?;
     refuse_others(model, weights.as_ref())
@@ -96,6 +89,22 @@ fn new_head(
     let new = seed.filter(|_| config.is_new_head(name));
     let new = new.and_then(|seed| initial_weight(config, name, seed));
     new.transpose()
+}
+
+/// What reads a tensor that was checked, in the type that it is about to be cast to, or `kept`.
+pub(super) fn lazily(
+    weights: &Arc<dyn Weights>,
+    found: String,
+    transposed: bool,
+    kept: FloatDType,
+) -> LazyData {
+    let weights = Arc::clone(weights);
+    Box::new(move |cast_to| {
+        let dtype = cast_to.unwrap_or(kept);
+        // Transposed here and not by the device, which would hold it twice.
+        let data = weights.tensor_in(&found, dtype, transposed);
+        data.expect("it was checked")
+    })
 }
 
 /// Reads what is no weight.
@@ -176,6 +185,11 @@ fn tied_names<D: Decoder>(model: &D) -> Option<[String; 2]> {
     let names = [model.input_embedding(), model.output_embedding()];
     let tied = model.config().common().tie_word_embeddings;
     tied.then(|| names.map(|name| format!("{name}.weight")))
+}
+
+/// The name in the checkpoint of a model's weight that transformers calls `name`, if it is there.
+pub(crate) fn name_in<D: Decoder>(model: &D, weights: &dyn Weights, name: &str) -> Option<String> {
+    find(model.config(), weights, name, tied_names(model).as_ref())
 }
 
 /// The name in the checkpoint of the weight that transformers calls `name`, if it is there; of a

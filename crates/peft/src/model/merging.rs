@@ -21,16 +21,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// # Errors
     /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
     pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
-        let mut active = self.active.iter();
-        if let Some(name) = active.find(|name| self.model_adapter(name).is_some()) {
-            return Err(PeftError::NotMergeable {
-                adapter: name.clone(),
-                problem: format!(
-                    ": {} acts at the model, not at its weights",
-                    self.config(name)?.peft_type()
-                ),
-            });
-        }
+        self.check_mergeable()?;
         let mut quantized = false;
         self.visit_slots(|_, slot| quantized |= slot.quantized().is_some());
         if quantized {
@@ -49,6 +40,25 @@ impl<M: BaseModel> PeftModel<M> {
             self.unmerge_adapter();
         }
         result
+    }
+
+    /// Refuses active adapters that act at the model and not at weights; what a method does at each
+    /// layer is known when it is merged there.
+    ///
+    /// # Errors
+    /// If there is such an adapter.
+    pub fn check_mergeable(&self) -> Result<()> {
+        let mut active = self.active.iter();
+        let Some(name) = active.find(|name| self.model_adapter(name).is_some()) else {
+            return Ok(());
+        };
+        Err(PeftError::NotMergeable {
+            adapter: name.clone(),
+            problem: format!(
+                ": {} acts at the model, not at its weights",
+                self.config(name)?.peft_type()
+            ),
+        })
     }
 
     /// Takes merged adapters out of the weights again; the weights are bit for bit as before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use burn_peft_kernels::random;
+use burn_peft_kernels::{Lora, random};
 
 use crate::config::check::allocatable;
 use crate::{
@@ -60,6 +60,11 @@ impl Adapter {
     ) -> Result<(Self, Option<Tensor<2>>)> {
         let specs = method.tensors(layer);
         Self::with_tensors(name, method, specs, layer, device)
+    }
+
+    /// The adapter as a product of two matrices beside a linear layer, where that is all it does.
+    pub fn low_rank(&self) -> Option<Lora> {
+        self.method.low_rank(&self.tensors())
     }
 
     /// As [`new`](Self::new) once it is known which tensors there are.

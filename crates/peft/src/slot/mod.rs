@@ -19,7 +19,7 @@ pub use tensors::Tensors;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft_kernels::{Quantization, QuantizedWeight};
 
 use crate::{Adaptable, LayerInfo, LayerKind, Result, Tree};
@@ -98,6 +98,14 @@ pub trait Slot {
     /// If a method cannot be merged, or if the merged weight is not finite. The slot is as before.
     fn merge(&mut self, path: &str, safe_merge: bool) -> Result<()>;
 
+    /// The layer's own parameters, by their names in the checkpoint, as they are with the active
+    /// adapters merged into them, or with the active adapter's copy of the layer in their place. The
+    /// slot stays as it is, and what it keeps quantised is not rounded again.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge) with `safe_merge`.
+    fn merged(&self, path: &str) -> Result<Vec<(String, TensorData)>>;
+
     /// Takes merged adapters out of the weight again, exactly.
     fn unmerge(&mut self);
 
@@ -136,6 +144,18 @@ impl dyn Slot + '_ {
         self.adapters_mut()
             .iter_mut()
             .find(|adapter| adapter.name == name)
+    }
+
+    /// Whether an active adapter changes the layer or stands in its place.
+    pub fn is_adapted(&self) -> bool {
+        let mut active = self.state().active.iter();
+        active.any(|name| self.has_saved(name) || self.adapter(name).is_some())
+    }
+
+    /// Whether the layer's own weight is another one than the checkpoint's: adapters took a part of
+    /// it, or came with it.
+    pub fn has_own_weight(&self) -> bool {
+        !(self.state().originals.is_empty() && self.state().stored.is_empty())
     }
 
     /// Whether the adapter has a copy of the layer.

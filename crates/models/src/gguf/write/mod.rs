@@ -1,14 +1,13 @@
 //! GGUF files as they are written.
 
-#[allow(dead_code)]
 mod check;
-#[allow(dead_code)]
+mod file;
 mod keys;
-#[allow(dead_code)]
+mod model;
+mod out_type;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
-#[allow(dead_code)]
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -16,8 +15,8 @@ mod tokenizer;
 mod value;
 mod vocabulary;
 
-// Used by `peft export`.
-#[allow(unused_imports)]
-pub(crate) use plan::{Plan, Planned};
+pub use model::{Contents, GgufModel};
+pub use out_type::OutType;
+use plan::{Plan, Planned};
 pub use tokenizer::tokenizer_keys;
 pub use value::KeyValue;

@@ -1,7 +1,7 @@
 //! The decorated layer as a slot.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft_kernels::{Quantization, QuantizedWeight};
 
 use super::{FreshIds, LoraAdapter};
@@ -213,6 +213,22 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         self.state.unmerged.get_or_insert(original);
         self.state.merged.extend(merged);
         Ok(())
+    }
+
+    fn merged(&self, path: &str) -> Result<Vec<(String, TensorData)>> {
+        // A clone shares the tensors.
+        let mut alone = self.clone();
+        if let Some(quantized) = alone.quantized.take() {
+            let bias = alone.base_layer.bias();
+            alone.base_layer.set_weight(quantized.dequantize(), bias);
+        }
+        alone.merge(path, true)?;
+        alone.unload(true);
+        let mut parameters = Vec::new();
+        alone.base_layer.visit_params(&mut |name, param| {
+            parameters.push((name.to_string(), param.to_data()));
+        });
+        Ok(parameters)
     }
 
     fn unmerge(&mut self) {

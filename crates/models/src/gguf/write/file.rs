@@ -1,0 +1,159 @@
+//! A GGUF file that is written tensor after tensor.
+
+use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use burn_peft_files::atomic::{put, temporary_file};
+use burn_peft_kernels::BlockType;
+use tempfile::NamedTempFile;
+
+use super::KeyValue;
+use crate::error::{ModelError, Result};
+use crate::gguf::types::GgmlType;
+use crate::weights::WeightsError;
+
+/// Where tensors begin a multiple of.
+const ALIGNMENT: u64 = 32;
+
+/// The values that become blocks at a time: a multiple of all blocks.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// What is said of a tensor before its values.
+pub(super) struct Head {
+    pub name: String,
+    /// The slowest dimension first.
+    pub shape: Vec<usize>,
+    pub of: BlockType,
+}
+
+/// A file that is not whole yet. It lies beside its place under a temporary name, and vanishes unless
+/// it is [finished](Self::finish).
+pub(super) struct Writer {
+    file: NamedTempFile,
+    path: PathBuf,
+    places: BTreeMap<String, Place>,
+    blocks: Vec<u8>,
+}
+
+struct Place {
+    of: BlockType,
+    /// Where the rest of its bytes comes.
+    next: u64,
+    end: u64,
+}
+
+impl Writer {
+    /// Begins a file: its keys, and what is said of its tensors.
+    pub fn new(path: &Path, keys: &[(String, KeyValue)], tensors: &[Head]) -> Result<Self> {
+        let io = ModelError::io(path);
+        let mut head = b"GGUF".to_vec();
+        head.extend(3u32.to_le_bytes());
+        head.extend((tensors.len() as u64).to_le_bytes());
+        head.extend((keys.len() as u64).to_le_bytes());
+        for (key, value) in keys {
+            text(&mut head, key);
+            value.write(&mut head);
+        }
+        let mut offset = 0u64;
+        let mut places = BTreeMap::new();
+        for Head { name, shape, of } in tensors {
+            text(&mut head, name);
+            head.extend((shape.len() as u32).to_le_bytes());
+            for &size in shape.iter().rev() {
+                head.extend((size as u64).to_le_bytes());
+            }
+            head.extend(GgmlType::number_of(*of).to_le_bytes());
+            head.extend(offset.to_le_bytes());
+            let values: usize = shape.iter().product();
+            let end = offset + (values / of.values() * of.bytes()) as u64;
+            let place = Place {
+                of: *of,
+                next: offset,
+                end,
+            };
+            places.insert(name.clone(), place);
+            offset = end.next_multiple_of(ALIGNMENT);
+        }
+        let start = (head.len() as u64).next_multiple_of(ALIGNMENT);
+        for place in places.values_mut() {
+            place.next += start;
+            place.end += start;
+        }
+        let write = || {
+            let mut file = temporary_file(path)?;
+            file.write_all(&head)?;
+            // What is between tensors is zeros.
+            file.as_file().set_len(start + offset)?;
+            Ok(file)
+        };
+        Ok(Self {
+            file: write().map_err(io)?,
+            path: path.to_path_buf(),
+            places,
+            blocks: Vec::new(),
+        })
+    }
+
+    /// Adds values to a tensor of [`new`](Self::new): whole blocks, after those it has.
+    pub fn add(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let place = self.places.get_mut(name).expect("a tensor of the file");
+        self.blocks.clear();
+        self.blocks
+            .resize(values.len() / place.of.values() * place.of.bytes(), 0);
+        if let Some((index, value)) = out_of_range(values, place.of) {
+            let (name, path) = (name.to_string(), self.path.clone());
+            return Err(if value.is_finite() {
+                WeightsError::OutOfRange { name, value, path }.into()
+            } else {
+                let error = WeightsError::NotFinite {
+                    name,
+                    index,
+                    value,
+                    path,
+                };
+                error.into()
+            });
+        }
+        place.of.quantize(values, &mut self.blocks);
+        let seek = self.file.seek(SeekFrom::Start(place.next));
+        let written = seek.and_then(|_| self.file.write_all(&self.blocks));
+        written.map_err(ModelError::io(&self.path))?;
+        place.next += self.blocks.len() as u64;
+        Ok(())
+    }
+
+    /// Flushes the whole file to the disk and gives it its name; its bytes.
+    ///
+    /// # Panics
+    /// If a tensor lacks values.
+    pub fn finish(self) -> Result<u64> {
+        let lacking = self.places.iter().find(|(_, place)| place.next != place.end);
+        assert!(lacking.is_none(), "values of all tensors");
+        let about = self.file.as_file().metadata();
+        let bytes = about.map_err(ModelError::io(&self.path))?.len();
+        put(self.file, &self.path).map_err(ModelError::io(&self.path))?;
+        Ok(bytes)
+    }
+}
+
+/// The first value that is no number, or that float16, in which the scales of blocks are too, cannot
+/// hold.
+fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
+    let most = match of {
+        BlockType::F32 | BlockType::BF16 => f32::MAX,
+        // What rounds to it.
+        BlockType::F16 => 65_519.0,
+        _ => 65_504.0,
+    };
+    let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let is_fine = largest <= most && !values.iter().any(|value| value.is_nan());
+    let mut all = values.iter().copied().enumerate();
+    let found = || all.find(|(_, value)| !(value.abs() <= most));
+    if is_fine { None } else { found() }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}

@@ -1,0 +1,156 @@
+//! A model as a GGUF file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_peft_kernels::BlockType;
+use serde_json::{Map, Value};
+
+use super::file::{Head, PIECE, Writer};
+use super::{KeyValue, OutType, Plan, Planned};
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// What a file was written with.
+#[derive(Debug)]
+pub struct Contents {
+    /// Its bytes.
+    pub bytes: u64,
+    /// The types of its tensors by ggml's names, with the tensors and the values of each.
+    pub types: Vec<(&'static str, usize, u64)>,
+    /// What llama.cpp computes otherwise than the model, a line each.
+    pub notes: Vec<String>,
+}
+
+/// A model that is to be written.
+pub struct GgufModel<'a> {
+    /// The object of its `config.json`.
+    pub config: &'a Map<String, Value>,
+    /// Its weights, under transformers' names; a few are in memory at a time.
+    pub weights: &'a dyn Weights,
+    /// Keys beside those of the architecture: [`tokenizer_keys`](super::super::tokenizer_keys) and a
+    /// name.
+    pub keys: Vec<(String, KeyValue)>,
+}
+
+impl GgufModel<'_> {
+    /// Writes the file, whole or not at all; `progress` hears of the values that were written.
+    ///
+    /// # Errors
+    /// A model that GGUF files cannot hold: the key or tensor, by name. A weight that is not finite,
+    /// or out of the type's range. The disk's.
+    pub fn write(
+        self,
+        path: &Path,
+        out_type: OutType,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Contents> {
+        let shape = |name: &str| Some((name.to_string(), self.weights.shape(name)?.to_vec()));
+        let shapes: BTreeMap<_, _> = self.weights.names().filter_map(shape).collect();
+        let plan = Plan::new(self.config, &shapes, &|name| values(self.weights, name))?;
+        let described = plan.tensors.iter();
+        let described = described.map(|of| (of.name.as_str(), of.shape.as_slice(), of.is_f32));
+        let types = out_type.choose(&described.collect::<Vec<_>>());
+        let constant = |(name, values): &(String, Vec<f32>)| Head {
+            name: name.clone(),
+            shape: vec![values.len()],
+            of: BlockType::F32,
+        };
+        let tensor = |(planned, of): (&Planned, BlockType)| Head {
+            name: planned.name.clone(),
+            shape: planned.shape.clone(),
+            of,
+        };
+        let heads = plan.constants.iter().map(constant);
+        let heads: Vec<Head> = heads
+            .chain(plan.tensors.iter().zip(types).map(tensor))
+            .collect();
+        let mut keys = plan.keys;
+        let file_type = KeyValue::U32(out_type.file_type());
+        keys.push(("general.file_type".to_string(), file_type));
+        keys.extend(self.keys);
+        let mut writer = Writer::new(path, &keys, &heads)?;
+        for (name, values) in &plan.constants {
+            writer.add(name, values)?;
+        }
+        for planned in &plan.tensors {
+            copy(planned, self.weights, &mut |values| {
+                writer.add(&planned.name, values)?;
+                progress(values.len() as u64);
+                Ok(())
+            })?;
+        }
+        Ok(Contents {
+            bytes: writer.finish()?,
+            types: counted(&heads),
+            notes: plan.notes,
+        })
+    }
+}
+
+/// The types of tensors, those of most values first.
+fn counted(heads: &[Head]) -> Vec<(&'static str, usize, u64)> {
+    let mut types: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
+    for head in heads {
+        let (tensors, values) = types.entry(head.of.name()).or_default();
+        *tensors += 1;
+        *values += head.shape.iter().product::<usize>() as u64;
+    }
+    let types = types.into_iter().map(|(name, (tensors, values))| (name, tensors, values));
+    let mut types: Vec<_> = types.collect();
+    types.sort_by_key(|&(.., values)| std::cmp::Reverse(values));
+    types
+}
+
+/// All values of a tensor.
+fn values(weights: &dyn Weights, name: &str) -> Result<Vec<f32>> {
+    values_of(weights, name, false)
+}
+
+fn values_of(weights: &dyn Weights, name: &str, turned: bool) -> Result<Vec<f32>> {
+    let data = weights.tensor_in(name, burn::tensor::FloatDType::F32, turned)?;
+    Ok(data.try_into_vec().expect("it is in float32"))
+}
+
+/// Gives `add` a tensor's values as the file has them, in pieces of whole rows or of [`PIECE`].
+fn copy(
+    planned: &Planned,
+    weights: &dyn Weights,
+    add: &mut dyn FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
+    if let ([from], true, false) = (
+        planned.from.as_slice(),
+        planned.is_in_order(),
+        planned.turned(),
+    ) {
+        let mut result: Result<()> = Ok(());
+        let mut piece = Vec::new();
+        weights.read(from, PIECE, &mut |values| {
+            if result.is_ok() {
+                piece.clear();
+                piece.extend_from_slice(values);
+                planned.adjust(&mut piece);
+                result = add(&piece);
+            }
+        })?;
+        return result;
+    }
+    let mut whole = Vec::new();
+    for from in &planned.from {
+        whole.append(&mut values_of(weights, from, planned.turned())?);
+    }
+    planned.adjust(&mut whole);
+    let rows = planned.shape[0];
+    let width = whole.len() / rows;
+    let together = (PIECE / width).max(1);
+    let mut piece = Vec::with_capacity(together.min(rows) * width);
+    for place in 0..rows {
+        let row = planned.row(place) * width;
+        piece.extend_from_slice(&whole[row..row + width]);
+        if piece.len() == together * width || place + 1 == rows {
+            add(&piece)?;
+            piece.clear();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Which type each tensor of a file is kept in, as llama.cpp's converter and `llama-quantize` choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::FloatDType;
+use burn_peft_kernels::BlockType;
+
+/// What most tensors of a file are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutType {
+    /// Matrices as blocks of one type, with more bits for the output layer where that is one of few.
+    Plain(BlockType),
+    /// `Q4_K`, and `Q6_K` where it matters most: values and the way down, in the first and last
+    /// blocks and every third between them.
+    Q4KM,
+}
+
+/// Names, and what they stand for.
+const NAMES: [(&str, OutType); 10] = [
+    ("f32", OutType::Plain(BlockType::F32)),
+    ("f16", OutType::Plain(BlockType::F16)),
+    ("bf16", OutType::Plain(BlockType::BF16)),
+    ("q8_0", OutType::Plain(BlockType::Q8_0)),
+    ("q4_0", OutType::Plain(BlockType::Q4_0)),
+    ("q4_1", OutType::Plain(BlockType::Q4_1)),
+    ("q5_0", OutType::Plain(BlockType::Q5_0)),
+    ("q5_1", OutType::Plain(BlockType::Q5_1)),
+    ("q4_k_m", OutType::Q4KM),
+    ("q6_k", OutType::Plain(BlockType::Q6_K)),
+];
+
+impl OutType {
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(name, _)| *name)
+    }
+
+    /// What keeps weights of this type as they are.
+    pub fn of(dtype: FloatDType) -> Self {
+        Self::Plain(match dtype {
+            FloatDType::F16 => BlockType::F16,
+            FloatDType::BF16 => BlockType::BF16,
+            _ => BlockType::F32,
+        })
+    }
+
+    /// Its number in `general.file_type`.
+    pub(super) fn file_type(self) -> u32 {
+        match self {
+            Self::Q4KM => 15,
+            Self::Plain(of) => match of {
+                BlockType::F32 => 0,
+                BlockType::F16 => 1,
+                BlockType::Q4_0 => 2,
+                BlockType::Q4_1 => 3,
+                BlockType::Q8_0 => 7,
+                BlockType::Q5_0 => 8,
+                BlockType::Q5_1 => 9,
+                BlockType::Q6_K => 18,
+                BlockType::BF16 => 32,
+                _ => unreachable!("it has no name"),
+            },
+        }
+    }
+
+    /// The types of a file's tensors, by their names and shapes, and whether llama.cpp keeps them in
+    /// float32 always.
+    pub(super) fn choose(self, tensors: &[(&str, &[usize], bool)]) -> Vec<BlockType> {
+        let is_tied = !tensors.iter().any(|(name, ..)| *name == OUTPUT);
+        let values = tensors.iter().filter(|(name, ..)| is_of_values(name));
+        let mut values: Vec<usize> = values.filter_map(|(name, ..)| block(name)).collect();
+        values.sort_unstable();
+        let downs = tensors.iter().filter_map(|(name, ..)| block(name)).max();
+        let blocks = downs.map_or(0, |last| last + 1);
+        let choose = |&(name, shape, is_f32): &(&str, &[usize], bool)| {
+            if is_f32 || shape.len() < 2 || !name.ends_with(".weight") {
+                return BlockType::F32;
+            }
+            let width = shape[shape.len() - 1];
+            let is_output = name == OUTPUT || (is_tied && name == EMBEDDING);
+            let chosen = match self {
+                Self::Plain(of) if of.values() == 1 || of == BlockType::Q8_0 => of,
+                Self::Plain(of) if !is_output => of,
+                Self::Q4KM if !is_output => {
+                    let place = block(name).and_then(|number| {
+                        if is_of_values(name) {
+                            let place = values.iter().position(|&other| other == number)?;
+                            Some((place, values.len()))
+                        } else {
+                            name.ends_with(".ffn_down.weight").then_some((number, blocks))
+                        }
+                    });
+                    match place {
+                        Some((place, count)) if is_worth_more(place, count) => BlockType::Q6_K,
+                        _ => BlockType::Q4_K,
+                    }
+                }
+                _ => BlockType::Q6_K,
+            };
+            fitting(chosen, width)
+        };
+        tensors.iter().map(choose).collect()
+    }
+}
+
+const OUTPUT: &str = "output.weight";
+const EMBEDDING: &str = "token_embd.weight";
+
+/// The number of the block that a tensor is in.
+fn block(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+fn is_of_values(name: &str) -> bool {
+    name.ends_with(".attn_v.weight") || name.ends_with(".attn_qkv.weight")
+}
+
+/// The first and the last eighth, and every third between.
+fn is_worth_more(place: usize, count: usize) -> bool {
+    let eighth = count / 8;
+    place < eighth || place >= 7 * count / 8 || (place - eighth) % 3 == 2
+}
+
+/// A type whose blocks fit into rows of this width: one of about as many bits, or float16.
+fn fitting(of: BlockType, width: usize) -> BlockType {
+    let smaller = match of {
+        _ if width.is_multiple_of(of.values()) => of,
+        BlockType::Q4_K => BlockType::Q5_0,
+        BlockType::Q6_K => BlockType::Q8_0,
+        _ => BlockType::F16,
+    };
+    if width.is_multiple_of(smaller.values()) {
+        smaller
+    } else {
+        BlockType::F16
+    }
+}
+
+impl FromStr for OutType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, of)| *of).ok_or_else(|| {
+            let known: Vec<&str> = Self::names().collect();
+            format!("{name:?} is no type that is written; written are {}", known.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for OutType {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let named = NAMES.iter().find(|(_, of)| of == self);
+        out.write_str(named.map_or("", |(name, _)| name))
+    }
+}
