@@ -36,8 +36,8 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use commands::{
-    chat, combine, convert, data, devices, eval, forward, generate, init, inspect, merge, new,
-    train,
+    chat, combine, convert, data, devices, eval, export, forward, generate, init, inspect, merge,
+    new, train,
 };
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -88,6 +88,8 @@ enum Command {
     /// Put an adapter into the weights of its model
     #[command(visible_alias = "fuse")]
     Merge(On<merge::Args>),
+    /// Write a model, with adapters in its weights, as a GGUF file for llama.cpp and Ollama
+    Export(On<export::Args>),
     /// Make one LoRA adapter of several
     Combine(combine::Args),
     /// Make a LoRA adapter of one of another method
@@ -111,6 +113,7 @@ impl Command {
             Self::Generate(on) => Some(on.device),
             Self::Eval(on) => Some(on.device),
             Self::Merge(on) => Some(on.device),
+            Self::Export(on) => Some(on.device),
             Self::Convert(on) => Some(on.device),
             Self::Inspect(on) => Some(on.device),
             Self::Forward(on) => Some(on.device),
@@ -169,6 +172,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Eval(on) => eval::run(on.args, &open(on.device)?),
         Command::Merge(on) => merge::run(on.args, &open(on.device)?),
+        Command::Export(on) => export::run(on.args, &open(on.device)?),
         Command::Combine(args) => combine::run(args),
         Command::Convert(on) => convert::run(on.args, &open(on.device)?),
         Command::Inspect(on) => inspect::run(on.args, &open(on.device)?),

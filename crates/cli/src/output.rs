@@ -71,9 +71,18 @@ pub fn columns() -> Option<usize> {
 
 /// A bar on standard error, of so many examples, with the time that is left.
 pub fn evaluation_bar(label: &str, examples: usize) -> ProgressBar {
-    let bar = ProgressBar::new(examples as u64);
+    bar(label, examples as u64, "{pos}/{len}")
+}
+
+/// A bar on standard error, of the share of so many values, with the time that is left.
+pub fn bar_of_values(label: &str, values: u64) -> ProgressBar {
+    bar(label, values, "{percent} %")
+}
+
+fn bar(label: &str, of: u64, count: &str) -> ProgressBar {
+    let bar = ProgressBar::new(of);
     // Its parts are as wide as the terminal: a line that wraps would stay there.
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}  {left}");
+    let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {count}  {{left}}"));
     if let Ok(style) = style {
         let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // Nothing is known before the first batch.

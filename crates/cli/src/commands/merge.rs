@@ -145,7 +145,7 @@ fn write(
 
 /// Moves a folder, or where there is one already, the files in it. Returns the files' new places
 /// and sizes.
-fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
+pub fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     let mut names = Vec::new();
     list(folder, Path::new(""), &mut names)?;
     names.sort();
@@ -190,7 +190,7 @@ fn list(folder: &Path, below: &Path, names: &mut Vec<(PathBuf, u64)>) -> std::io
 }
 
 /// A folder that vanishes again, on the disk of `output`.
-fn folder_beside(output: &Path) -> Result<TempDir> {
+pub fn folder_beside(output: &Path) -> Result<TempDir> {
     let output = std::path::absolute(output)?;
     let parent = output.ancestors().skip(1).find(|parent| parent.is_dir());
     let parent = parent.unwrap_or(&output);

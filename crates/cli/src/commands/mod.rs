@@ -6,6 +6,7 @@ pub mod convert;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod export;
 pub mod forward;
 pub mod generate;
 pub mod init;

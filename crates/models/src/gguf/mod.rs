@@ -25,4 +25,4 @@ pub use file::Gguf;
 pub(crate) use file::parts;
 pub(crate) use folder::Translated;
 pub use folder::remove_folders;
-pub use write::{Contents, GgufModel, KeyValue, OutType, tokenizer_keys};
+pub use write::{Contents, GgufAdapter, GgufModel, KeyValue, OutType, tokenizer_keys};

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{FloatDType, TensorData};
 use burn_peft::tensor_file::transpose;
-use burn_peft::{Adaptable, Path, PeftModel};
+use burn_peft::config::Bias;
+use burn_peft::{Adaptable, LayerKind, Path, PeftModel};
 use serde_json::{Map, Value};
 
 use super::load::{is_transposed, lazily, shape_in_file};
@@ -49,30 +50,39 @@ impl MergedWeights {
     /// # Errors
     /// A model that has a weight which is not in its files.
     pub fn plain(base: Box<dyn Weights>, model: AutoModel) -> Result<Self> {
-        Self::of(base, model)
+        Self::of(base, model, false)
     }
 
     /// The weights of a model that was read from `base`, with its active adapters. What adapters take
     /// of a weight when they are attached is kept in memory, and all else read again.
     ///
     /// # Errors
-    /// Adapters that act at the model and not at weights. What a method does at each layer is known
-    /// when its weight is asked for.
+    /// Adapters that act at the model, or around its parts, and not at weights. Whether a method can be
+    /// merged into a layer is known when its weight is asked for.
     pub fn new(base: Box<dyn Weights>, model: &PeftModel<AutoModel>) -> Result<Self> {
         model.check_mergeable()?;
-        Self::of(base, model.get_base_model().clone())
+        let mut configs = model.peft_config().values();
+        let has_biases = configs.any(|config| config.bias() != Bias::None);
+        Self::of(base, model.get_base_model().clone(), has_biases)
     }
 
-    fn of(base: Box<dyn Weights>, mut model: AutoModel) -> Result<Self> {
+    /// With `has_biases` an adapter came with biases of its own.
+    fn of(base: Box<dyn Weights>, mut model: AutoModel, has_biases: bool) -> Result<Self> {
         let base: Arc<dyn Weights> = Arc::from(base);
         let own_head = untie_changed(&mut model)?;
         let (mut tensors, mut in_files) = (BTreeMap::new(), BTreeMap::new());
+        let mut refused = Ok(());
         model.visit_slots(&mut Path::default(), &mut |path, slot| {
-            let is_kept = slot.has_own_weight() || own_head.as_deref() == Some(path);
+            // A part has no weight that what acts around it could be merged into.
+            if slot.kind() == LayerKind::Module && slot.is_adapted() && refused.is_ok() {
+                refused = slot.merged(path).map(drop);
+            }
+            let is_own = slot.has_own_weight() || own_head.as_deref() == Some(path);
             slot.visit_base(&mut |parameter, param| {
                 let name = format!("{path}.{parameter}");
                 let transposed = is_transposed(&name, slot.kind());
                 let shape = shape_in_file(param, transposed);
+                let is_kept = is_own || (has_biases && parameter == "bias");
                 let found = model.name_in(base.as_ref(), &name);
                 let found = found.filter(|found| base.shape(found) == Some(&shape) && !is_kept);
                 if let Some(found) = &found {
@@ -89,6 +99,7 @@ impl MergedWeights {
                 tensors.insert(model.written_name(&name), Entry { shape, source });
             });
         });
+        refused?;
         for buffer in model.buffers() {
             let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
             let source = Source::Here(buffer.load()?);

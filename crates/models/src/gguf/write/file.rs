@@ -148,9 +148,11 @@ fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     };
     let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let is_fine = largest <= most && !values.iter().any(|value| value.is_nan());
+    if is_fine {
+        return None;
+    }
     let mut all = values.iter().copied().enumerate();
-    let found = || all.find(|(_, value)| !(value.abs() <= most));
-    if is_fine { None } else { found() }
+    all.find(|(_, value)| value.is_nan() || value.abs() > most)
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

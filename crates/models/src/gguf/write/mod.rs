@@ -3,6 +3,7 @@
 mod check;
 mod file;
 mod keys;
+mod lora;
 mod model;
 mod out_type;
 mod plan;
@@ -15,6 +16,7 @@ mod tokenizer;
 mod value;
 mod vocabulary;
 
+pub use lora::GgufAdapter;
 pub use model::{Contents, GgufModel};
 pub use out_type::OutType;
 use plan::{Plan, Planned};

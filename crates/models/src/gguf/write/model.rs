@@ -89,7 +89,7 @@ impl GgufModel<'_> {
 }
 
 /// The types of tensors, those of most values first.
-fn counted(heads: &[Head]) -> Vec<(&'static str, usize, u64)> {
+pub(super) fn counted(heads: &[Head]) -> Vec<(&'static str, usize, u64)> {
     let mut types: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
     for head in heads {
         let (tensors, values) = types.entry(head.of.name()).or_default();

@@ -45,6 +45,26 @@ impl OutType {
         })
     }
 
+    /// The type of weights in other files that it is, if it is one.
+    pub fn dtype(self) -> Option<FloatDType> {
+        match self {
+            Self::Plain(BlockType::F32) => Some(FloatDType::F32),
+            Self::Plain(BlockType::F16) => Some(FloatDType::F16),
+            Self::Plain(BlockType::BF16) => Some(FloatDType::BF16),
+            _ => None,
+        }
+    }
+
+    /// The type of blocks that an adapter alone is written in, if it is one of those that llama.cpp's
+    /// converter offers.
+    pub(super) fn of_adapter(self) -> Option<BlockType> {
+        let offered = [BlockType::F32, BlockType::F16, BlockType::BF16, BlockType::Q8_0];
+        match self {
+            Self::Plain(of) => offered.contains(&of).then_some(of),
+            Self::Q4KM => None,
+        }
+    }
+
     /// Its number in `general.file_type`.
     pub(super) fn file_type(self) -> u32 {
         match self {
@@ -123,7 +143,7 @@ fn is_worth_more(place: usize, count: usize) -> bool {
 }
 
 /// A type whose blocks fit into rows of this width: one of about as many bits, or float16.
-fn fitting(of: BlockType, width: usize) -> BlockType {
+pub(super) fn fitting(of: BlockType, width: usize) -> BlockType {
     let smaller = match of {
         _ if width.is_multiple_of(of.values()) => of,
         BlockType::Q4_K => BlockType::Q5_0,

@@ -1,0 +1,83 @@
+//! What is exported: a model's files with adapters.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_peft::{DEFAULT_ADAPTER, PeftModel};
+use burn_peft_models::gguf::{KeyValue, tokenizer_keys};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::{self, MergedWeights};
+use burn_peft_models::{AutoModel, LanguageModel};
+
+use crate::beside;
+use crate::loading::{find_model, load_adapter, load_frozen};
+
+/// A model of which nothing is in memory that no adapter has asked for.
+pub struct Source {
+    pub files: ModelFiles,
+    model: LanguageModel,
+}
+
+impl Source {
+    /// Finds a model and loads adapters, all of which act.
+    pub fn open(model: &str, adapters: &[PathBuf], device: &Device) -> Result<Self> {
+        let files = find_model(model)?;
+        let base = load_frozen(&files, device, None)?.no_grad();
+        let Some((first, more)) = adapters.split_first() else {
+            let model = base.into();
+            return Ok(Self { files, model });
+        };
+        let mut model = load_adapter(base, first, false)?;
+        let names: Vec<String> = (2..).take(more.len()).map(|at| format!("adapter-{at}")).collect();
+        for (name, folder) in names.iter().zip(more) {
+            model.load_adapter(folder, name, false)?;
+        }
+        let active = [DEFAULT_ADAPTER].into_iter().chain(names.iter().map(String::as_str));
+        model.set_adapter(&active.collect::<Vec<_>>())?;
+        let model = model.into();
+        Ok(Self { files, model })
+    }
+
+    /// The model with its adapters, if there are any.
+    pub fn adapted(&self) -> Option<&PeftModel<AutoModel>> {
+        self.model.as_peft()
+    }
+
+    /// The model's weights with the adapters in them.
+    pub fn merged(self) -> Result<MergedWeights> {
+        let base = weights::open(&self.files)?;
+        Ok(match self.model {
+            LanguageModel::Base(model) => MergedWeights::plain(base, model)?,
+            LanguageModel::Peft(model) => MergedWeights::new(base, &model)?,
+        })
+    }
+
+    /// The keys of the model's tokenizer or of the one that is `given`; none where there is none.
+    pub fn tokenizer_keys(&self, given: Option<&str>) -> Result<Vec<(String, KeyValue)>> {
+        let given = given.map(|given| {
+            let path = Path::new(given);
+            match path.parent().filter(|_| path.ends_with("tokenizer.json")) {
+                Some(folder) => Ok(ModelFiles::folder(folder)),
+                None => beside::resolve(given),
+            }
+        });
+        if given.is_none() {
+            // Those of the Hub are fetched.
+            beside::tokenizer_files(&self.files)?;
+        }
+        Ok(tokenizer_keys(&self.files, given.transpose()?.as_ref())?)
+    }
+}
+
+/// The key of a file's name: that of the model or adapter it is of.
+pub fn named(of: &Path) -> Vec<(String, KeyValue)> {
+    let of = match of.extension().is_some_and(|end| end == "gguf") {
+        true => of.file_stem(),
+        false => of.file_name(),
+    };
+    let name = of.map(|name| name.to_string_lossy().into_owned());
+    let key = |name| ("general.name".to_string(), KeyValue::Text(name));
+    name.map(key).into_iter().collect()
+}

@@ -1,0 +1,217 @@
+//! A LoRA adapter alone as a GGUF file, as llama.cpp's `convert_lora_to_gguf.py` has it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_peft::config::Bias;
+use burn_peft::{Adaptable, LayerKind, PeftModel, Slot};
+use burn_peft_kernels::{BlockType, Lora};
+
+use super::file::{Head, Writer};
+use super::model::counted;
+use super::out_type::fitting;
+use super::{Contents, KeyValue, OutType, Plan, Planned};
+use crate::AutoModel;
+use crate::error::{ModelError, Result};
+use crate::weights::Weights;
+
+/// An adapter that is to be written alone.
+pub struct GgufAdapter<'a> {
+    /// The model with it, which alone is active.
+    pub model: &'a PeftModel<AutoModel>,
+    /// The weights of the model without it.
+    pub weights: &'a dyn Weights,
+    /// Its folder, for messages.
+    pub folder: &'a Path,
+    /// Keys beside those that say what it is: a name.
+    pub keys: Vec<(String, KeyValue)>,
+}
+
+/// What is in the file of one layer.
+struct Pair {
+    path: String,
+    name: String,
+    lora: Lora,
+    /// The rows of B.
+    rows: Vec<usize>,
+}
+
+/// What llama.cpp divides by the rank of each layer for its scaling.
+const ALPHA: &str = "adapter.lora.alpha";
+
+impl GgufAdapter<'_> {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// What such files cannot hold, by name. The disk's.
+    pub fn write(self, path: &Path, out_type: OutType) -> Result<Contents> {
+        let of = out_type.of_adapter().ok_or_else(|| {
+            let reason = format!("is written in f32, f16, bf16 or q8_0, not in {out_type}");
+            ModelError::file(self.folder, reason)
+        })?;
+        let base = self.model.get_base_model();
+        let shape = |name: &str| Some((name.to_string(), self.weights.shape(name)?.to_vec()));
+        let shapes: BTreeMap<_, _> = self.weights.names().filter_map(shape).collect();
+        let read = |name: &str| {
+            let data = self.weights.tensor(name)?;
+            Ok(data.try_into_vec().expect("it is in float32"))
+        };
+        let plan = Plan::new(&base.config_map(), &shapes, &read)?;
+        let pairs = self.pairs(&plan)?;
+        let first = pairs.first().map(|pair| alpha(&pair.lora) as f32);
+        let alpha = first.ok_or_else(|| self.refused("it acts on no layer"))?;
+        let mut heads = Vec::new();
+        for pair in &pairs {
+            for (end, tensor) in [("lora_a", &pair.lora.a), ("lora_b", &pair.lora.b)] {
+                let shape = tensor.dims().to_vec();
+                heads.push(Head {
+                    name: format!("{}.{end}", pair.name),
+                    of: fitting(of, shape[1]),
+                    shape,
+                });
+            }
+        }
+        let architecture = plan.architecture.name;
+        let mut keys = vec![
+            ("general.architecture".to_string(), KeyValue::Text(architecture.into())),
+            ("general.type".to_string(), KeyValue::Text("adapter".into())),
+            ("adapter.type".to_string(), KeyValue::Text("lora".into())),
+            (ALPHA.to_string(), KeyValue::F32(alpha)),
+            ("general.file_type".to_string(), KeyValue::U32(out_type.file_type())),
+            ("general.quantization_version".to_string(), KeyValue::U32(2)),
+        ];
+        keys.extend(self.keys.iter().cloned());
+        let mut writer = Writer::new(path, &keys, &heads)?;
+        for pair in &pairs {
+            let factor = self.factor(pair, alpha)?;
+            let values = |tensor: &burn::tensor::Tensor<2>| -> Vec<f32> {
+                let data = tensor.clone().into_data().convert::<f32>();
+                data.try_into_vec().expect("it is in float32")
+            };
+            let (a, b) = (values(&pair.lora.a), values(&pair.lora.b));
+            let rank = pair.lora.b.dims()[1];
+            let rows = pair.rows.iter().flat_map(|row| &b[row * rank..][..rank]);
+            let b: Vec<f32> = rows.map(|value| value * factor).collect();
+            writer.add(&format!("{}.lora_a", pair.name), &a)?;
+            writer.add(&format!("{}.lora_b", pair.name), &b)?;
+        }
+        Ok(Contents {
+            bytes: writer.finish()?,
+            types: counted(&heads),
+            notes: Vec::new(),
+        })
+    }
+
+    fn refused(&self, problem: impl std::fmt::Display) -> ModelError {
+        ModelError::file(
+            self.folder,
+            format!(
+                "{problem}: a GGUF file of an adapter cannot hold that; export without --lora, which \
+                 merges it into the model"
+            ),
+        )
+    }
+
+    /// What B is multiplied with, where the scaling is another one than llama.cpp makes of `alpha`.
+    fn factor(&self, pair: &Pair, alpha_of_all: f32) -> Result<f32> {
+        let factor = alpha(&pair.lora) / f64::from(alpha_of_all);
+        // Of the one alpha the file keeps what float32 does; a power of two changes no other bit.
+        if (factor - 1.0).abs() < 1e-6 {
+            return Ok(1.0);
+        }
+        if factor.log2().fract() == 0.0 {
+            return Ok(factor as f32);
+        }
+        let rank = pair.lora.b.dims()[1];
+        Err(self.refused(format!(
+            "alpha_pattern or rank_pattern: {} has the scaling {}, which is an alpha of {} by its rank, \
+             {rank}, and others have {alpha_of_all}",
+            pair.path,
+            pair.lora.scaling,
+            alpha(&pair.lora)
+        )))
+    }
+
+    /// The layers that the adapter acts on, in the order of the model.
+    fn pairs(&self, plan: &Plan) -> Result<Vec<Pair>> {
+        let active = self.model.active_adapters();
+        let [adapter] = active else {
+            return Err(self.refused("several adapters"));
+        };
+        let config = self.model.config(adapter)?;
+        if config.peft_type() != "LORA" {
+            return Err(self.refused(format!("peft_type = {:?}", config.peft_type())));
+        }
+        if config.bias() != Bias::None {
+            let bias = &config.to_json()["bias"];
+            return Err(self.refused(format!("bias = {bias}")));
+        }
+        let mut pairs = Ok(Vec::new());
+        let base = self.model.get_base_model();
+        base.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {
+            if let Ok(found) = &mut pairs
+                && slot.is_adapted()
+            {
+                match self.pair(plan, adapter, path, slot) {
+                    Ok(pair) => found.push(pair),
+                    Err(error) => pairs = Err(error),
+                }
+            }
+        });
+        pairs
+    }
+
+    fn pair(&self, plan: &Plan, adapter: &str, path: &str, slot: &dyn Slot) -> Result<Pair> {
+        if slot.has_saved(adapter) {
+            return Err(self.refused(format!("modules_to_save: {path}")));
+        }
+        if slot.has_own_weight() {
+            return Err(self.refused(format!(
+                "init_lora_weights or save_embedding_layers: it changes the model's own weight of {path} \
+                 (`peft convert --initial` makes it one for the untouched model)"
+            )));
+        }
+        let base = self.model.get_base_model();
+        let is_tied = {
+            let mut has_head = false;
+            base.visit_slots(&mut burn_peft::Path::default(), &mut |path, _| {
+                has_head |= path == base.output_embedding();
+            });
+            !has_head
+        };
+        if slot.kind() == LayerKind::Embedding {
+            let tied = if is_tied { ", which is the output layer too" } else { "" };
+            return Err(self.refused(format!("an adapter of the embedding {path}{tied}")));
+        }
+        let found = slot.adapter(adapter).and_then(|adapter| adapter.low_rank());
+        let lora = found.ok_or_else(|| {
+            let config = self.model.config(adapter).map(|config| config.to_json());
+            let config = config.unwrap_or_default();
+            let is_on = |key: &&str| config.get(*key).and_then(|on| on.as_bool()) == Some(true);
+            let key = ["use_dora", "lora_bias"].into_iter().find(is_on);
+            match key {
+                Some(key) => self.refused(format!("{key} = true")),
+                None => self.refused(format!("what it does at {path}")),
+            }
+        })?;
+        let weight = base.written_name(&format!("{path}.weight"));
+        let planned = plan.tensor(&weight);
+        let planned = planned.filter(|planned| planned.from.len() == 1);
+        let Planned { name, shape, .. } = planned.ok_or_else(|| {
+            // A tied output layer that was adapted by itself.
+            self.refused(format!("{path} has no weight of its own in the model's file"))
+        })?;
+        let rows = (0..shape[0]).map(|place| planned.map_or(place, |planned| planned.row(place)));
+        Ok(Pair {
+            path: path.to_string(),
+            name: name.clone(),
+            lora,
+            rows: rows.collect(),
+        })
+    }
+}
+
+/// What llama.cpp divides by the rank.
+fn alpha(lora: &Lora) -> f64 {
+    lora.scaling * lora.b.dims()[1] as f64
+}
