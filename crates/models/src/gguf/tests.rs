@@ -38,7 +38,9 @@ fn values_become_the_blocks_of_the_reference() {
         let (block, bytes) = (info.of.values, info.of.bytes);
         info.of.blocks.unwrap().quantize(&values, &mut found);
         let blocks = found.chunks(bytes).zip(expected.chunks(bytes));
-        let other = blocks.enumerate().find(|(_, (found, expected))| found != expected);
+        let other = blocks
+            .enumerate()
+            .find(|(_, (found, expected))| found != expected);
         if let Some((at, (found, expected))) = other {
             let row = at * block / 256;
             panic!("{name}: block {at} in row {row} is {found:?} and not {expected:?}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{FloatDType, TensorData};
-use burn_peft::tensor_file::transpose;
 use burn_peft::config::Bias;
+use burn_peft::tensor_file::transpose;
 use burn_peft::{Adaptable, LayerKind, Path, PeftModel};
 use serde_json::{Map, Value};
 
@@ -135,7 +135,12 @@ impl MergedWeights {
             let from = name.clone();
             NamedTensor::new(name, entry.shape.clone(), move || self.tensor(&from))
         };
-        save_model(directory, &config, self.tensors.iter().map(tensor), &options)
+        save_model(
+            directory,
+            &config,
+            self.tensors.iter().map(tensor),
+            &options,
+        )
     }
 
     fn model(&self) -> MutexGuard<'_, AutoModel> {
@@ -189,7 +194,10 @@ impl MergedWeights {
 /// Gives an output layer that is tied to the input embedding a weight of its own where adapters
 /// change the embedding alone; the path of the output layer then.
 fn untie_changed(model: &mut AutoModel) -> Result<Option<String>> {
-    let (input, output) = (model.input_embedding().to_string(), model.output_embedding().to_string());
+    let (input, output) = (
+        model.input_embedding().to_string(),
+        model.output_embedding().to_string(),
+    );
     let mut is_tied = true;
     let mut weights = None;
     model.visit_slots(&mut Path::default(), &mut |path, slot| {

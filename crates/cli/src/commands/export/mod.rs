@@ -50,7 +50,13 @@ pub struct Args {
     #[arg(long)]
     lora: bool,
     /// What is written: one GGUF file, or a folder as transformers has it
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", conflicts_with = "lora")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        conflicts_with = "lora"
+    )]
     to: Format,
     /// The tokenizer that is written with it, where it does not lie with the model: a folder, a
     /// GGUF file or a Hub id
@@ -74,7 +80,10 @@ enum Format {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let start = Instant::now();
     let inputs = [Path::new(&args.model)].into_iter();
-    place::check_input(&args.output, inputs.chain(args.adapter.iter().map(PathBuf::as_path)))?;
+    place::check_input(
+        &args.output,
+        inputs.chain(args.adapter.iter().map(PathBuf::as_path)),
+    )?;
     if args.to == Format::Safetensors {
         return to_folder(&args, device, start);
     }
@@ -90,7 +99,10 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             folder: adapter,
             keys: source::named(adapter),
         }
-        .write(place.file(), args.outtype.unwrap_or(OutType::of(FloatDType::F32)))?;
+        .write(
+            place.file(),
+            args.outtype.unwrap_or(OutType::of(FloatDType::F32)),
+        )?;
         return finish(place, contents, start);
     }
     let source = Source::open(&args.model, &args.adapter, device)?;
@@ -125,7 +137,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 
 fn number_of_values(weights: &dyn Weights) -> u64 {
     let shapes = weights.names().filter_map(|name| weights.shape(name));
-    shapes.map(|shape| shape.iter().product::<usize>() as u64).sum()
+    shapes
+        .map(|shape| shape.iter().product::<usize>() as u64)
+        .sum()
 }
 
 /// Gives the written file its name and says what it is.

@@ -100,7 +100,11 @@ fn is_of_same_model(a: &Path, b: &Path) -> bool {
         let name = path.file_stem()?.to_str()?;
         let (start, count) = name.rsplit_once("-of-")?;
         let (start, _) = start.rsplit_once('-')?;
-        Some((path.parent()?.to_path_buf(), start.to_string(), count.to_string()))
+        Some((
+            path.parent()?.to_path_buf(),
+            start.to_string(),
+            count.to_string(),
+        ))
     };
     stem(a).is_some() && stem(a) == stem(b)
 }

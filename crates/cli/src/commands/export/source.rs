@@ -30,11 +30,16 @@ impl Source {
             return Ok(Self { files, model });
         };
         let mut model = load_adapter(base, first, false)?;
-        let names: Vec<String> = (2..).take(more.len()).map(|at| format!("adapter-{at}")).collect();
+        let names: Vec<String> = (2..)
+            .take(more.len())
+            .map(|at| format!("adapter-{at}"))
+            .collect();
         for (name, folder) in names.iter().zip(more) {
             model.load_adapter(folder, name, false)?;
         }
-        let active = [DEFAULT_ADAPTER].into_iter().chain(names.iter().map(String::as_str));
+        let active = [DEFAULT_ADAPTER]
+            .into_iter()
+            .chain(names.iter().map(String::as_str));
         model.set_adapter(&active.collect::<Vec<_>>())?;
         let model = model.into();
         Ok(Self { files, model })

@@ -128,7 +128,10 @@ impl Writer {
     /// # Panics
     /// If a tensor lacks values.
     pub fn finish(self) -> Result<u64> {
-        let lacking = self.places.iter().find(|(_, place)| place.next != place.end);
+        let lacking = self
+            .places
+            .iter()
+            .find(|(_, place)| place.next != place.end);
         assert!(lacking.is_none(), "values of all tensors");
         let about = self.file.as_file().metadata();
         let bytes = about.map_err(ModelError::io(&self.path))?.len();
@@ -146,7 +149,9 @@ fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
         BlockType::F16 => 65_519.0,
         _ => 65_504.0,
     };
-    let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let largest = values
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
     let is_fine = largest <= most && !values.iter().any(|value| value.is_nan());
     if is_fine {
         return None;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn_peft::config::Bias;
 use burn_peft::{Adaptable, LayerKind, PeftModel, Slot};
-use burn_peft_kernels::{BlockType, Lora};
+use burn_peft_kernels::Lora;
 
 use super::file::{Head, Writer};
 use super::model::counted;
@@ -73,11 +73,17 @@ impl GgufAdapter<'_> {
         }
         let architecture = plan.architecture.name;
         let mut keys = vec![
-            ("general.architecture".to_string(), KeyValue::Text(architecture.into())),
+            (
+                "general.architecture".to_string(),
+                KeyValue::Text(architecture.into()),
+            ),
             ("general.type".to_string(), KeyValue::Text("adapter".into())),
             ("adapter.type".to_string(), KeyValue::Text("lora".into())),
             (ALPHA.to_string(), KeyValue::F32(alpha)),
-            ("general.file_type".to_string(), KeyValue::U32(out_type.file_type())),
+            (
+                "general.file_type".to_string(),
+                KeyValue::U32(out_type.file_type()),
+            ),
             ("general.quantization_version".to_string(), KeyValue::U32(2)),
         ];
         keys.extend(self.keys.iter().cloned());
@@ -180,7 +186,11 @@ impl GgufAdapter<'_> {
             !has_head
         };
         if slot.kind() == LayerKind::Embedding {
-            let tied = if is_tied { ", which is the output layer too" } else { "" };
+            let tied = if is_tied {
+                ", which is the output layer too"
+            } else {
+                ""
+            };
             return Err(self.refused(format!("an adapter of the embedding {path}{tied}")));
         }
         let found = slot.adapter(adapter).and_then(|adapter| adapter.low_rank());
@@ -199,7 +209,9 @@ impl GgufAdapter<'_> {
         let planned = planned.filter(|planned| planned.from.len() == 1);
         let Planned { name, shape, .. } = planned.ok_or_else(|| {
             // A tied output layer that was adapted by itself.
-            self.refused(format!("{path} has no weight of its own in the model's file"))
+            self.refused(format!(
+                "{path} has no weight of its own in the model's file"
+            ))
         })?;
         let rows = (0..shape[0]).map(|place| planned.map_or(place, |planned| planned.row(place)));
         Ok(Pair {

@@ -96,7 +96,9 @@ pub(super) fn counted(heads: &[Head]) -> Vec<(&'static str, usize, u64)> {
         *tensors += 1;
         *values += head.shape.iter().product::<usize>() as u64;
     }
-    let types = types.into_iter().map(|(name, (tensors, values))| (name, tensors, values));
+    let types = types
+        .into_iter()
+        .map(|(name, (tensors, values))| (name, tensors, values));
     let mut types: Vec<_> = types.collect();
     types.sort_by_key(|&(.., values)| std::cmp::Reverse(values));
     types

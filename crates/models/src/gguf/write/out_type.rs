@@ -58,7 +58,12 @@ impl OutType {
     /// The type of blocks that an adapter alone is written in, if it is one of those that llama.cpp's
     /// converter offers.
     pub(super) fn of_adapter(self) -> Option<BlockType> {
-        let offered = [BlockType::F32, BlockType::F16, BlockType::BF16, BlockType::Q8_0];
+        let offered = [
+            BlockType::F32,
+            BlockType::F16,
+            BlockType::BF16,
+            BlockType::Q8_0,
+        ];
         match self {
             Self::Plain(of) => offered.contains(&of).then_some(of),
             Self::Q4KM => None,
@@ -108,7 +113,8 @@ impl OutType {
                             let place = values.iter().position(|&other| other == number)?;
                             Some((place, values.len()))
                         } else {
-                            name.ends_with(".ffn_down.weight").then_some((number, blocks))
+                            name.ends_with(".ffn_down.weight")
+                                .then_some((number, blocks))
                         }
                     });
                     match place {
@@ -164,7 +170,10 @@ impl FromStr for OutType {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, of)| *of).ok_or_else(|| {
             let known: Vec<&str> = Self::names().collect();
-            format!("{name:?} is no type that is written; written are {}", known.join(", "))
+            format!(
+                "{name:?} is no type that is written; written are {}",
+                known.join(", ")
+            )
         })
     }
 }
