@@ -10,12 +10,14 @@
 
 mod activation;
 mod attention;
+mod block_weight;
 pub mod cpu;
 mod decode;
 mod dropout;
 mod feed_forward;
 mod flex;
 mod glu;
+mod head_weight;
 mod layer_norm;
 mod linear;
 mod product;
@@ -25,6 +27,7 @@ mod rms_norm;
 mod rope;
 mod rows;
 mod seed;
+mod stored;
 #[cfg(test)]
 mod testing;
 mod token_log_probs;
@@ -34,14 +37,16 @@ pub use activation::activate;
 pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
 };
+pub use block_weight::BlockWeight;
 pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability};
 pub use feed_forward::{FeedForward, Projection, feed_forward};
 pub use flex::{cpu_device, is_specialised, with_plain_bodies};
 pub use glu::{glu, packed_glu};
+pub use head_weight::HeadWeight;
 pub use layer_norm::layer_norm;
-pub use linear::{Lora, linear, quantized_linear};
+pub use linear::{Lora, block_linear, linear, quantized_linear};
 pub use quantized::{Quantization, QuantizedWeight};
 pub use rms_norm::rms_norm;
 pub use rope::rope;

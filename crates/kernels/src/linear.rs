@@ -5,12 +5,13 @@ mod on_cpu;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use self::on_cpu::{Factors, LinearKernel, Stored};
+use self::on_cpu::{Factors, LinearKernel};
 use crate::cpu::dropout;
 use crate::flex::{Optional, takes, takes_weight};
 use crate::product::product;
 use crate::quantized::QuantizedWeight;
-use crate::{draw_seed, is_specialised};
+use crate::stored::Stored;
+use crate::{BlockWeight, draw_seed, is_specialised};
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
 #[derive(Clone, Debug)]
@@ -84,6 +85,22 @@ pub fn quantized_linear(
         form,
     };
     fused(x, weight, bias, residual, lora)
+}
+
+/// As [`linear`], with a weight in blocks, which are unpacked while they are read. The plain body
+/// makes them dense.
+pub fn block_linear(
+    x: Tensor<2>,
+    weight: &BlockWeight,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Option<Lora>,
+) -> Tensor<2> {
+    if !(is_specialised(&x.device()) && takes_all(&x, &bias, &residual, &lora)) {
+        let weight = weight.dequantize(&x.device());
+        return plain(x, weight, bias, residual, lora);
+    }
+    fused(x, Stored::Blocks(weight.clone()), bias, residual, lora)
 }
 
 /// Whether the specialised body takes everything but the weight.

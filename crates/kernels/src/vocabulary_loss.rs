@@ -8,12 +8,11 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
+use crate::HeadWeight;
 use crate::cpu::vocabulary;
-use crate::flex::{
-    contiguous, is_trained, readable, takes, takes_weight, tensor_of, values, weight as view,
-    widened,
-};
+use crate::flex::{contiguous, is_trained, takes, takes_weight, tensor_of, values};
 use crate::product::product;
+use crate::stored::{Readable, Stored, inner_of};
 
 /// The number of logits alive at once in the plain body: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
@@ -27,7 +26,17 @@ const CHUNK: usize = 8 << 20;
 ///
 /// # Panics
 /// If a target is no row of `weight`.
-pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+pub fn vocabulary_loss(
+    hidden: Tensor<2>,
+    weight: impl Into<HeadWeight>,
+    targets: Tensor<1, Int>,
+) -> Tensor<1> {
+    let weight = match weight.into() {
+        HeadWeight::Blocks(weight) if takes(&hidden) => {
+            return in_one(hidden, Stored::Blocks(weight), targets);
+        }
+        weight => weight.dense(&hidden.device()),
+    };
     if !(takes(&hidden) && takes_weight(&weight)) || is_trained(&weight) {
         let weight = match is_trained(&weight) {
             true => weight.cast(FloatDType::F32),
@@ -35,9 +44,14 @@ pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, 
         };
         return plain(hidden, weight, targets);
     }
+    let weight = Stored::Dense(weight.without_autodiff().into_dispatch());
+    in_one(hidden, weight, targets)
+}
+
+fn in_one(hidden: Tensor<2>, weight: Stored<Dispatch>, targets: Tensor<1, Int>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::vocabulary_kernel(
         hidden.into_dispatch(),
-        weight.without_autodiff().into_dispatch(),
+        weight,
         targets.into_dispatch(),
     ))
 }
@@ -46,26 +60,27 @@ pub fn vocabulary_loss(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, 
 trait VocabularyKernel: Backend {
     fn vocabulary_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Stored<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self>;
 }
 
 fn on_cpu(
     hidden: FloatTensor<Flex>,
-    weight: FloatTensor<Flex>,
+    weight: Stored<Flex>,
     targets: IntTensor<Flex>,
     with_gradient: bool,
 ) -> (FloatTensor<Flex>, Option<FloatTensor<Flex>>) {
     let [rows, d] = hidden.shape().dims();
-    let (hidden, weight) = (contiguous(hidden), readable(widened(&weight)));
+    let (hidden, weight) = (contiguous(hidden), Readable::from(weight));
     let targets: Vec<usize> = targets
         .into_data()
         .iter::<i64>()
         .map(|id| id as usize)
         .collect();
-    let (loss, gradient) =
-        vocabulary::cross_entropy(values(&hidden), view(&weight), &targets, with_gradient);
+    let (loss, gradient) = weight.with(|weight| {
+        vocabulary::cross_entropy(values(&hidden), weight, &targets, with_gradient)
+    });
     let gradient = gradient.map(|gradient| tensor_of(gradient, [rows, d]));
     (tensor_of(vec![loss], [1]), gradient)
 }
@@ -73,7 +88,7 @@ fn on_cpu(
 impl VocabularyKernel for Flex {
     fn vocabulary_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         on_cpu(hidden, weight, targets, false).0
@@ -83,11 +98,11 @@ impl VocabularyKernel for Flex {
 impl<C: CheckpointStrategy> VocabularyKernel for Autodiff<Flex, C> {
     fn vocabulary_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         let prepared = VocabularyBackward.prepare::<C>([hidden.node()]);
-        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        let (hidden, (weight, _)) = (hidden.into_primitive(), inner_of(weight));
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (loss, gradient) = on_cpu(hidden, weight, targets, true);

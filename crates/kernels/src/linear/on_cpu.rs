@@ -3,9 +3,8 @@
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
-use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
-use burn::tensor::DType;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use half::bf16;
 
 use crate::cpu::buffer::filled;
@@ -13,12 +12,9 @@ use crate::cpu::dropout::{Dropout, drop_rows, dropped};
 use crate::cpu::elementwise::{add_rows, column_sums};
 use crate::cpu::product::{Left, PackedLeft, product_f32};
 use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
-use crate::flex::{
-    OnTape, Optional, contiguous, matrix, or_constant, readable, tensor_of, values, weight as view,
-    widened,
-};
-use crate::quantized::{Form, Packed};
+use crate::flex::{OnTape, Optional, contiguous, matrix, or_constant, readable, tensor_of, values};
 use crate::remade::{Needed, remade};
+use crate::stored::{Readable, Stored, inner_of};
 
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait LinearKernel: Backend {
@@ -31,70 +27,6 @@ pub(super) trait LinearKernel: Backend {
         #[extension_type] b: Optional<Self>,
         factors: Factors,
     ) -> FloatTensor<Self>;
-}
-
-/// A weight in the form it is kept in.
-#[derive(ExtensionType)]
-pub(super) enum Stored<B: Backend> {
-    Dense(FloatTensor<B>),
-    Quantized {
-        codes: IntTensor<B>,
-        absmax: FloatTensor<B>,
-        form: Form,
-    },
-}
-
-/// The same as the CPU reads it.
-#[derive(Clone, Debug)]
-pub(super) enum Readable {
-    Dense(FloatTensor<Flex>),
-    Quantized(Packed),
-}
-
-impl From<Stored<Flex>> for Readable {
-    fn from(weight: Stored<Flex>) -> Self {
-        match weight {
-            Stored::Dense(weight) => Self::Dense(readable(weight)),
-            Stored::Quantized {
-                codes,
-                absmax,
-                form,
-            } => Self::Quantized(Packed {
-                codes,
-                absmax,
-                form,
-            }),
-        }
-    }
-}
-
-impl Readable {
-    /// `[d_in, d_out]`.
-    fn dims(&self) -> [usize; 2] {
-        match self {
-            Self::Dense(weight) => weight.shape().dims(),
-            Self::Quantized(weight) => weight.dims(),
-        }
-    }
-
-    /// The left side of a product with it, packed if that is worth it.
-    fn packed_for(&self, a: Matrix<'_, f32>) -> Option<PackedLeft> {
-        match self {
-            Self::Dense(weight) => match weight.dtype() {
-                DType::BF16 if view(weight).wants_packed(a.rows()) => PackedLeft::new(a),
-                _ => None,
-            },
-            Self::Quantized(_) => None,
-        }
-    }
-
-    /// Runs `body` with the values, which are there that long.
-    fn with<R>(&self, body: impl FnOnce(Weight<'_>) -> R) -> R {
-        match self {
-            Self::Dense(weight) => body(view(&widened(weight))),
-            Self::Quantized(weight) => weight.with_dense(body),
-        }
-    }
 }
 
 /// What of LoRA is no tensor.
@@ -281,22 +213,7 @@ impl<C: CheckpointStrategy> LinearKernel for Autodiff<Flex, C> {
         let inner = |tensor: &Option<OnTape<C>>| tensor.as_ref().map(|t| t.primitive().clone());
         let (inner_bias, inner_residual) = (inner(&bias), inner(&residual));
         let (inner_a, inner_b) = (inner(&a), inner(&b));
-        let (weight, tracked): (_, Option<OnTape<C>>) = match weight {
-            Stored::Dense(weight) => (Stored::Dense(weight.primitive().clone()), Some(weight)),
-            Stored::Quantized {
-                codes,
-                absmax,
-                form,
-            } => {
-                let absmax = absmax.into_primitive();
-                let weight = Stored::Quantized {
-                    codes,
-                    absmax,
-                    form,
-                };
-                (weight, None)
-            }
-        };
+        let (weight, tracked) = inner_of(weight);
         let is_tracked = |t: &Option<OnTape<C>>| t.as_ref().is_some_and(|t| t.is_tracked());
         let needs_x = is_tracked(&tracked) || is_tracked(&a);
         let node = |tensor: Option<OnTape<C>>| -> NodeGuard { or_constant::<C>(tensor).node() };

@@ -91,6 +91,11 @@ pub trait LayerInput: Clone {
         None
     }
 
+    /// The ids of an embedding `[tokens]`; `None` for activations.
+    fn ids(&self) -> Option<Tensor<1, Int>> {
+        None
+    }
+
     /// Some of the positions, in this order.
     fn select_positions(&self, positions: &[i64]) -> Self;
 }
@@ -119,6 +124,10 @@ impl LayerInput for Tensor<2> {
 }
 
 impl LayerInput for Tensor<1, Int> {
+    fn ids(&self) -> Option<Tensor<1, Int>> {
+        Some(self.clone())
+    }
+
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         adapter.embed(self, base)
     }

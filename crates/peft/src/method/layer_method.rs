@@ -38,10 +38,10 @@ pub trait LayerMethod: Debug + Send + Sync {
         false
     }
 
-    /// The weight `[vocab, d]` that an output layer tied to this embedding uses. As in PEFT, most
-    /// methods act on the embedding only.
-    fn tied_weight(&self, _tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        weight
+    /// The weight `[vocab, d]` that an output layer tied to this embedding uses, where it is not the
+    /// `layer`'s own. As in PEFT, most methods act on the embedding only.
+    fn tied_weight(&self, _tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        None
     }
 
     /// The method as `scaling · dropout(x) aᵀ bᵀ` beside the layer, where that is all it does:

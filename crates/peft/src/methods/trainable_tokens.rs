@@ -283,8 +283,8 @@ impl LayerMethod for TokensLayer {
         output * kept + is_row.matmul(tensors.matrix(NAME))
     }
 
-    fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        self.replaced(tensors, weight.cast(FloatDType::F32))
+    fn tied_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        Some(self.replaced(tensors, layer.weight().cast(FloatDType::F32)))
     }
 
     fn merge(

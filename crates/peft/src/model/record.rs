@@ -20,7 +20,8 @@ impl<M: BaseModel> PeftModel<M> {
     /// Writes the frozen base as a Burn record (`.bpk`).
     ///
     /// # Errors
-    /// If the file cannot be written, or the base is quantised: codes are not parameters.
+    /// If the file cannot be written, or the base is quantised: codes are not parameters. What is
+    /// kept in blocks is written in 32 bits.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut quantized = None;
         self.visit_slots(|path, slot| {
@@ -36,7 +37,9 @@ impl<M: BaseModel> PeftModel<M> {
             .into_iter()
             .map(|parameter| parameter.id);
         let base = all.filter(|id| !adapters.contains(id)).collect();
-        self.save_record(path.as_ref(), base)
+        let mut dense = self.clone();
+        dense.visit_slots_mut(|_, slot| slot.make_dense());
+        dense.save_record(path.as_ref(), base)
     }
 
     /// Loads what [`save_adapter_record`](Self::save_adapter_record) or

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod any_param;
+mod block_param;
 mod lora_adapter;
 mod part;
 mod probe;
@@ -20,7 +21,7 @@ pub use tensors::Tensors;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft_kernels::{Quantization, QuantizedWeight};
+use burn_peft_kernels::{BlockWeight, Quantization, QuantizedWeight};
 
 use crate::{Adaptable, LayerInfo, LayerKind, Result, Tree};
 
@@ -60,6 +61,20 @@ pub trait Slot {
 
     /// The weight, if it is kept quantised.
     fn quantized(&self) -> Option<&QuantizedWeight>;
+
+    /// Keeps the frozen weight `[d_in, d_out]` of a linear layer, or `[vocab, d]` of an embedding,
+    /// in the blocks of a file; what the layer's own parameter holds is released. A weight that is
+    /// set later is a parameter again.
+    ///
+    /// # Panics
+    /// If the layer is of another kind, or the weight of another shape.
+    fn set_blocks(&mut self, weight: BlockWeight);
+
+    /// The weight, if it is kept in blocks.
+    fn blocks(&self) -> Option<&BlockWeight>;
+
+    /// Makes a parameter again of a weight that is kept in blocks.
+    fn make_dense(&mut self);
 
     /// The adapters in the slot, active or not.
     fn adapters(&self) -> &[Adapter];
@@ -196,6 +211,7 @@ pub struct SlotState {
 pub(crate) enum StoredWeight {
     Dense(Box<Tensor<2>>),
     Quantized(Box<QuantizedWeight>),
+    Blocks(BlockWeight),
 }
 
 impl SlotState {

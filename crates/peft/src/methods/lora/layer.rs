@@ -116,12 +116,9 @@ impl LayerMethod for LoraLayer {
 
     /// Unlike a linear layer's, this change is made as a matrix of the size of the embedding, in
     /// every step; and `lora_dropout` leaves the input of the output layer alone.
-    fn tied_weight(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
-        if self.is_tied {
-            weight.cast(FloatDType::F32) + self.delta(tensors)
-        } else {
-            weight
-        }
+    fn tied_weight(&self, tensors: &Tensors<'_>, layer: &Frozen<'_>) -> Option<Tensor<2>> {
+        let tied = || layer.weight().cast(FloatDType::F32) + self.delta(tensors);
+        self.is_tied.then(tied)
     }
 
     fn takes_weight(&self) -> bool {

@@ -8,9 +8,10 @@ mod tied;
 mod weight;
 
 pub use rows::BASE_ROW;
+use weight::Kept;
 
 use burn::tensor::{Int, Tensor};
-use burn_peft_kernels::{QuantizedWeight, quantized_linear};
+use burn_peft_kernels::{BlockWeight, QuantizedWeight};
 
 use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot, SlotState, Tree};
 
@@ -32,11 +33,13 @@ use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot,
 /// way round.
 #[derive(Clone, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
-    /// The layer, frozen while an adapter is trained. Where its weight is quantised, the parameter
-    /// was released ([`AnyParam::release`](crate::AnyParam::release)).
+    /// The layer, frozen while an adapter is trained. Where its weight is kept quantised or in blocks,
+    /// the parameter was released ([`AnyParam::release`](crate::AnyParam::release)).
     pub base_layer: M,
     /// The layer's weight, where it is kept quantised.
     quantized: Option<QuantizedWeight>,
+    /// The layer's weight, where it is kept in the blocks of a file.
+    blocks: Option<BlockWeight>,
     /// The adapters, in the order they were added.
     adapters: Vec<Adapter>,
     /// Trained copies of the layer (`modules_to_save`), named in the state.
@@ -50,6 +53,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         Self {
             base_layer,
             quantized: None,
+            blocks: None,
             adapters: Vec::new(),
             modules_to_save: Vec::new(),
             state: SlotState::default(),
@@ -70,7 +74,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         } else {
             self.active_layer()
         };
-        (alone && self.quantized_of(layer).is_none()).then_some(layer)
+        (alone && self.kept_of(layer).is_none()).then_some(layer)
     }
 
     /// The output of the layer and its active adapters, `[tokens, d_out]`.
@@ -147,10 +151,10 @@ impl<M: BaseLayer> LoraAdapter<M> {
         } else {
             self.active_layer()
         };
-        match self.quantized_of(layer).zip(input.activations()) {
-            Some((weight, input)) => {
+        match self.kept_of(layer) {
+            Some(weight) => {
                 let (bias, residual) = (layer.bias(), residual.cloned());
-                Some(quantized_linear(input, weight, bias, residual, lora))
+                Some(weight.linear(input.activations()?, bias, residual, lora))
             }
             None => layer.forward_fused(input, residual, lora),
         }
@@ -158,16 +162,11 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The output of the slot's own layer or of a copy of it, without adapters.
     fn forward_layer(&self, layer: &M, input: M::Input) -> Tensor<2> {
-        match self.quantized_of(layer).zip(input.activations()) {
-            Some((weight, input)) => quantized_linear(input, weight, layer.bias(), None, None),
-            None => layer.forward_base(input),
+        match (self.kept_of(layer), input.activations(), input.ids()) {
+            (Some(weight), Some(input), _) => weight.linear(input, layer.bias(), None, None),
+            (Some(Kept::Blocks(weight)), _, Some(ids)) => weight.select(ids, &layer.device()),
+            _ => layer.forward_base(input),
         }
-    }
-
-    /// The quantised weight of the slot's own layer; copies have none.
-    fn quantized_of(&self, layer: &M) -> Option<&QuantizedWeight> {
-        let is_own = std::ptr::eq(layer, &self.base_layer);
-        self.quantized.as_ref().filter(|_| is_own)
     }
 
     /// The adapters that act, in their order.
@@ -221,14 +220,6 @@ impl<M: BaseLayer> LoraAdapter<M> {
         self.modules_to_save.get(index)
     }
 
-    /// The weight of the layer, or of the active adapter's copy of it.
-    pub fn active_weight(&self) -> Tensor<2> {
-        if self.state.disabled {
-            self.base_layer.stored_weight()
-        } else {
-            self.active_layer().stored_weight()
-        }
-    }
 }
 
 /// Gives every parameter a new identity and values of its own.

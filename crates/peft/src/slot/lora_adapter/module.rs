@@ -20,6 +20,7 @@ macro_rules! each_part {
         LoraAdapter {
             base_layer: Module::$function(slot.base_layer $(, $argument)?),
             quantized: Module::$function(slot.quantized $(, $argument)?),
+            blocks: slot.blocks,
             adapters: Module::$function(slot.adapters $(, $argument)?),
             modules_to_save: Module::$function(slot.modules_to_save $(, $argument)?),
             state: slot.state,
@@ -51,6 +52,7 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
         LoraAdapter {
             base_layer: self.base_layer.valid(),
             quantized: self.quantized.valid(),
+            blocks: self.blocks.clone(),
             adapters: self.adapters.valid(),
             modules_to_save: self.modules_to_save.valid(),
             state: self.state.clone(),
@@ -83,6 +85,7 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
         LoraAdapter {
             base_layer: self.base_layer.map(mapper),
             quantized: map("quantized", self.quantized, mapper),
+            blocks: self.blocks,
             adapters: map("adapters", self.adapters, mapper),
             modules_to_save: map("modules_to_save", self.modules_to_save, mapper),
             state: self.state,

@@ -2,10 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft_kernels::{Quantization, QuantizedWeight};
+use burn_peft_kernels::{BlockWeight, Quantization, QuantizedWeight};
 
 use super::{FreshIds, LoraAdapter};
 use crate::slot::StoredWeight;
+use crate::slot::block_param::BlockParam;
 use crate::slot::quantized_param::QuantizedParam;
 use crate::{Adapter, AnyParam, BaseLayer, LayerKind, PeftError, Result, Slot, SlotState, Tree};
 
@@ -29,20 +30,22 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn weight(&self) -> Tensor<2> {
-        match &self.quantized {
-            Some(weight) => weight.dequantize(),
-            None => self.base_layer.weight(),
+        match (&self.quantized, &self.blocks) {
+            (Some(weight), _) => weight.dequantize(),
+            (_, Some(weight)) => weight.dequantize(&self.base_layer.device()),
+            _ => self.base_layer.weight(),
         }
     }
 
     fn tied_weight(&self) -> Tensor<2> {
-        self.active_tied_weight()
+        self.active_tied_weight().dense(&self.base_layer.device())
     }
 
     fn unmerged_weight(&self) -> Tensor<2> {
         match &self.state.unmerged {
             Some((StoredWeight::Dense(weight), _)) => (**weight).clone(),
             Some((StoredWeight::Quantized(weight), _)) => weight.dequantize(),
+            Some((StoredWeight::Blocks(weight), _)) => weight.dequantize(&self.device()),
             None => Slot::weight(self),
         }
     }
@@ -52,13 +55,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn set_weight(&mut self, weight: Tensor<2>) {
-        match &mut self.quantized {
-            Some(quantized) => *quantized = quantized.requantized(weight),
-            None => {
-                let bias = self.base_layer.bias();
-                self.base_layer.set_weight(weight, bias);
-            }
-        }
+        self.set_merged(weight, self.base_layer.bias());
     }
 
     fn quantize(&mut self, quantization: Quantization) {
@@ -67,22 +64,41 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if !self.kind().is_linear() || is_trained || self.quantized.is_some() {
             return;
         }
-        let weight = self.base_layer.weight();
+        let weight = Slot::weight(self);
         let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
         self.quantized = Some(if weight.is_autodiff() {
             quantized.train()
         } else {
             quantized
         });
-        self.base_layer.visit_params_mut(&mut |name, param| {
-            if name == "weight" {
-                param.release();
-            }
-        });
+        self.blocks = None;
+        self.release_weight();
     }
 
     fn quantized(&self) -> Option<&QuantizedWeight> {
         self.quantized.as_ref()
+    }
+
+    fn set_blocks(&mut self, weight: BlockWeight) {
+        let (kind, dims) = (self.kind(), self.dims());
+        assert!(
+            kind.is_linear() || kind == LayerKind::Embedding,
+            "{kind} has no weight in blocks"
+        );
+        assert_eq!(weight.dims(), dims, "shape of a weight in blocks");
+        self.blocks = Some(weight);
+        self.quantized = None;
+        self.release_weight();
+    }
+
+    fn blocks(&self) -> Option<&BlockWeight> {
+        self.blocks.as_ref()
+    }
+
+    fn make_dense(&mut self) {
+        if self.blocks.is_some() {
+            Slot::set_weight(self, Slot::weight(self));
+        }
     }
 
     fn adapters(&self) -> &[Adapter] {
@@ -102,32 +118,44 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        let quantized = &self.quantized;
+        let (quantized, blocks) = (&self.quantized, &self.blocks);
         self.base_layer
-            .visit_params(&mut |name, param| match (name, quantized) {
-                ("weight", Some(weight)) => {
+            .visit_params(&mut |name, param| match (name, quantized, blocks) {
+                ("weight", Some(weight), _) => {
                     let (id, weight) = (param.id(), weight.clone());
                     visit(name, &QuantizedParam { id, weight });
+                }
+                ("weight", _, Some(weight)) => {
+                    visit(name, &BlockParam::new(param.id(), weight.clone()));
                 }
                 _ => visit(name, param),
             });
     }
 
     fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        let quantized = &mut self.quantized;
-        self.base_layer
-            .visit_params_mut(&mut |name, param| match (name, quantized.take()) {
-                ("weight", Some(weight)) => {
-                    let id = param.id();
-                    let mut param = QuantizedParam { id, weight };
-                    visit(name, &mut param);
-                    *quantized = Some(param.weight);
+        let (quantized, blocks) = (&mut self.quantized, &mut self.blocks);
+        self.base_layer.visit_params_mut(&mut |name, param| {
+            let id = param.id();
+            if name != "weight" {
+                visit(name, param);
+            } else if let Some(weight) = quantized.take() {
+                let mut param = QuantizedParam { id, weight };
+                visit(name, &mut param);
+                *quantized = Some(param.weight);
+            } else if let Some(weight) = blocks.take() {
+                let mut in_blocks = BlockParam::new(id, weight);
+                visit(name, &mut in_blocks);
+                match in_blocks.dense {
+                    Some(dense) => {
+                        param.set_data(dense.data, dense.transposed);
+                        param.set_requires_grad(dense.requires_grad);
+                    }
+                    None => *blocks = Some(in_blocks.weight),
                 }
-                (_, other) => {
-                    *quantized = other;
-                    visit(name, param);
-                }
-            });
+            } else {
+                visit(name, param);
+            }
+        });
     }
 
     fn visit_saved(&self, adapter: &str, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
@@ -144,8 +172,8 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn add_saved(&mut self, adapter: &str) {
         let mut copy = self.base_layer.clone();
-        if let Some(weight) = &self.quantized {
-            copy.set_weight(weight.dequantize(), copy.bias());
+        if self.kept_of(&self.base_layer).is_some() {
+            copy.set_weight(Slot::weight(self), copy.bias());
         }
         // A copy with identities of its own: the optimizer keeps its state by identity.
         let mut fresh = FreshIds;
@@ -183,11 +211,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             Some(_) => {}
         }
         let (mut weight, mut bias) = (self.weight(), self.base_layer.bias());
-        let original = match &self.quantized {
-            Some(quantized) => StoredWeight::Quantized(Box::new(quantized.clone())),
-            None => StoredWeight::Dense(Box::new(weight.clone())),
-        };
-        let original = (original, bias.clone());
+        let original = (self.to_put_back(), bias.clone());
         let mut merged = Vec::new();
         for adapter in to_merge {
             let after = adapter.method.merge(&adapter.tensors(), weight, bias);
@@ -238,6 +262,10 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
                 self.quantized = Some(*weight);
                 self.set_bias(bias);
             }
+            Some((StoredWeight::Blocks(weight), bias)) => {
+                self.set_blocks(weight);
+                self.set_bias(bias);
+            }
             None => (),
         }
         self.state.merged.clear();
@@ -247,6 +275,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if keep_saved && !self.state.saved.is_empty() {
             self.base_layer = self.active_layer().clone();
             self.quantized = None;
+            self.blocks = None;
         }
         // A merged adapter has put back the part of the weight that it took. One that is dropped
         // gives it back here.

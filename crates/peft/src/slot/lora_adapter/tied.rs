@@ -2,36 +2,36 @@
 
 use burn::nn::Embedding;
 use burn::tensor::Tensor;
-use burn_peft_kernels::linear;
+use burn_peft_kernels::HeadWeight;
 
 use super::LoraAdapter;
-use crate::{BaseLayer, Slot};
+use super::weight::Kept;
+use crate::slot::StoredWeight;
+use crate::{BaseLayer, Frozen, Slot};
 
 impl LoraAdapter<Embedding> {
     /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
     /// or its copy that is tied too, and what active adapters make of it for both. What is merged
     /// into the layer's own weight does not change it.
-    pub fn tied_weight(&self) -> Tensor<2> {
+    pub fn tied_weight(&self) -> HeadWeight {
         self.active_tied_weight()
     }
 
     /// The output `[tokens, vocab]` of an output layer tied to this embedding for hidden states
     /// `[tokens, d]`.
     pub fn tied_output(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let project =
-            |hidden, weight: Tensor<2>| linear(hidden, weight.transpose(), None, None, None);
         match (&self.state.rows, self.state.disabled) {
             (Some(rows), false) => self.by_rows(rows, hidden, |name, part| {
-                project(part, self.tied_weight_of(&[name]))
+                self.tied_weight_of(&[name]).logits(part)
             }),
-            _ => project(hidden, self.tied_weight()),
+            _ => self.tied_weight().logits(hidden),
         }
     }
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
     /// [`tied_weight_of`](Self::tied_weight_of) the adapters that are active now.
-    pub(super) fn active_tied_weight(&self) -> Tensor<2> {
+    pub(super) fn active_tied_weight(&self) -> HeadWeight {
         let active = self.state.active.iter().filter(|_| !self.state.disabled);
         let active: Vec<&str> = active.map(String::as_str).collect();
         self.tied_weight_of(&active)
@@ -39,19 +39,28 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The weight `[vocab, d]` that an output layer tied to this one uses, with what these adapters
     /// make of it for both.
-    pub(super) fn tied_weight_of(&self, names: &[&str]) -> Tensor<2> {
+    pub(super) fn tied_weight_of(&self, names: &[&str]) -> HeadWeight {
         let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
         let weight = match (names.iter().find_map(tied), &self.state.unmerged) {
-            (Some(layer), _) => layer.stored_weight(),
-            (None, None) => self.base_layer.stored_weight(),
+            (Some(layer), _) => layer.stored_weight().into(),
+            (None, None) => match self.kept_of(&self.base_layer) {
+                Some(Kept::Blocks(weight)) => weight.clone().into(),
+                _ => self.base_layer.stored_weight().into(),
+            },
+            (None, Some((StoredWeight::Blocks(weight), _))) => weight.clone().into(),
             (None, Some(_)) => {
                 let kept = self.base_layer.stored_weight().dtype();
-                self.unmerged_weight().cast(kept)
+                self.unmerged_weight().cast(kept).into()
             }
         };
         let adapters = names.iter().flat_map(|name| self.named(name));
         adapters.fold(weight, |weight, adapter| {
-            adapter.method.tied_weight(&adapter.tensors(), weight)
+            let layer = Frozen {
+                weight: &|| weight.clone().dense(&self.base_layer.device()),
+                bias: &|| None,
+            };
+            let tied = adapter.method.tied_weight(&adapter.tensors(), &layer);
+            tied.map_or(weight.clone(), HeadWeight::from)
         })
     }
 }

@@ -1,19 +1,95 @@
-//! The layer's weight where adapters are merged into it or have taken a part of it.
+//! The forms in which a layer's weight is kept, and what it is where adapters are merged into it or
+//! have taken a part of it.
 
+use burn::nn::Linear;
 use burn::tensor::Tensor;
+use burn_peft_kernels::{
+    BlockWeight, HeadWeight, Lora, QuantizedWeight, block_linear, quantized_linear,
+};
 
 use super::LoraAdapter;
+use crate::slot::StoredWeight;
 use crate::{BaseLayer, Slot};
 
+/// A frozen weight in a form that is no parameter's.
+pub(super) enum Kept<'a> {
+    Quantized(&'a QuantizedWeight),
+    Blocks(&'a BlockWeight),
+}
+
+impl Kept<'_> {
+    /// The output of a linear layer, `[tokens, d_out]`, of an input `[tokens, d_in]`.
+    pub(super) fn linear(
+        &self,
+        input: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Tensor<2> {
+        match self {
+            Self::Quantized(weight) => quantized_linear(input, weight, bias, residual, lora),
+            Self::Blocks(weight) => block_linear(input, weight, bias, residual, lora),
+        }
+    }
+}
+
+impl LoraAdapter<Linear> {
+    /// The weight of an output layer, or of the active adapter's copy of it, `[vocab, d]`.
+    pub fn head_weight(&self) -> HeadWeight {
+        let layer = if self.state.disabled {
+            &self.base_layer
+        } else {
+            self.active_layer()
+        };
+        match self.kept_of(layer) {
+            Some(Kept::Blocks(weight)) => weight.transposed().into(),
+            Some(Kept::Quantized(weight)) => weight.dequantize().transpose().into(),
+            None => layer.stored_weight().transpose().into(),
+        }
+    }
+}
+
 impl<M: BaseLayer> LoraAdapter<M> {
-    /// Puts a merged weight and bias into the layer; a quantised weight stays one.
+    /// The weight of the slot's own layer in the form it is kept in, if that is no parameter's;
+    /// copies have none.
+    pub(super) fn kept_of(&self, layer: &M) -> Option<Kept<'_>> {
+        if !std::ptr::eq(layer, &self.base_layer) {
+            return None;
+        }
+        let quantized = self.quantized.as_ref().map(Kept::Quantized);
+        quantized.or(self.blocks.as_ref().map(Kept::Blocks))
+    }
+
+    /// Releases what the layer's own parameter holds of the weight.
+    pub(super) fn release_weight(&mut self) {
+        self.base_layer.visit_params_mut(&mut |name, param| {
+            if name == "weight" {
+                param.release();
+            }
+        });
+    }
+
+    /// The weight as it is to be put back once what is merged into it is taken out.
+    pub(super) fn to_put_back(&self) -> StoredWeight {
+        match (&self.quantized, &self.blocks) {
+            (Some(weight), _) => StoredWeight::Quantized(Box::new(weight.clone())),
+            (_, Some(weight)) => StoredWeight::Blocks(weight.clone()),
+            _ => StoredWeight::Dense(Box::new(Slot::weight(self))),
+        }
+    }
+
+    /// Puts a merged weight and bias into the layer; a quantised weight stays one, and blocks become a
+    /// parameter.
     pub(super) fn set_merged(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         match &mut self.quantized {
             Some(quantized) => {
                 *quantized = quantized.requantized(weight);
                 self.set_bias(bias);
             }
-            None => self.base_layer.set_weight(weight, bias),
+            None => {
+                self.blocks = None;
+                self.base_layer.set_weight(weight, bias);
+            }
         }
     }
 

@@ -1,0 +1,230 @@
+//! A frozen weight as a GGUF file has it.
+
+use std::fmt;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use bytemuck::{AnyBitPattern, try_cast_slice};
+use bytes::Bytes;
+use half::bf16;
+
+use crate::cpu::buffer::{filled, for_rows};
+use crate::cpu::{BlockMatrix, BlockType, Matrix, Weight};
+
+/// A frozen weight in the blocks of a GGUF file: lines of whole blocks, one after the other.
+///
+/// Its bytes may be a part of a file that is mapped into memory, and clones share them. Products
+/// unpack blocks while they read them; nothing dense is made or kept. No parameter: nothing trains
+/// it, counts it or records it.
+#[derive(Clone)]
+pub struct BlockWeight {
+    of: BlockType,
+    bytes: Bytes,
+    lines: usize,
+    length: usize,
+    is_transposed: bool,
+    rounds: bool,
+}
+
+impl fmt::Debug for BlockWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockWeight({}, {:?})", self.of.name(), self.dims())
+    }
+}
+
+impl BlockWeight {
+    /// A weight `[rows, cols]`, each row of which is whole blocks.
+    ///
+    /// # Panics
+    /// If a row is no whole number of blocks, or the bytes are not those of so many.
+    pub fn new(of: BlockType, bytes: Bytes, [rows, cols]: [usize; 2]) -> Self {
+        BlockMatrix::new(of, &bytes, rows, cols);
+        Self {
+            of,
+            bytes,
+            lines: rows,
+            length: cols,
+            is_transposed: false,
+            rounds: false,
+        }
+    }
+
+    /// The transposed weight, over the same bytes: a linear layer's `[d_in, d_out]` of a file's
+    /// `[d_out, d_in]`.
+    pub fn transposed(&self) -> Self {
+        Self {
+            is_transposed: !self.is_transposed,
+            ..self.clone()
+        }
+    }
+
+    /// The same, whose products of many rows may round both sides to bf16, as those of a weight that
+    /// is kept in bf16 do.
+    pub fn in_bf16(&self) -> Self {
+        Self {
+            rounds: true,
+            ..self.clone()
+        }
+    }
+
+    /// How the values are kept.
+    pub fn block_type(&self) -> BlockType {
+        self.of
+    }
+
+    /// Rows and columns.
+    pub fn dims(&self) -> [usize; 2] {
+        match self.is_transposed {
+            true => [self.length, self.lines],
+            false => [self.lines, self.length],
+        }
+    }
+
+    /// The blocks, line after line.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The values in 32 bits, on a device.
+    pub fn dequantize(&self, device: &Device) -> Tensor<2> {
+        let values = self.values(self.lines, |line| line);
+        let weight = on_device(values, [self.lines, self.length], device);
+        match self.is_transposed {
+            true => weight.transpose(),
+            false => weight,
+        }
+    }
+
+    /// Some of the rows, `[ids]` to `[ids, cols]`, in 32 bits, on a device.
+    ///
+    /// # Panics
+    /// If there is no such row, or if the weight is transposed: its rows are no blocks.
+    pub fn select(&self, ids: Tensor<1, Int>, device: &Device) -> Tensor<2> {
+        assert!(!self.is_transposed, "a row is cut out of many blocks");
+        let ids = ids.into_data();
+        let ids: Vec<usize> = ids.iter::<i64>().map(|id| id as usize).collect();
+        let values = self.values(ids.len(), |row| ids[row]);
+        on_device(values, [ids.len(), self.length], device)
+    }
+
+    /// The values of so many lines, of which `line` tells the number.
+    fn values(&self, count: usize, line: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
+        let (matrix, length) = (self.matrix(), self.length);
+        filled(count * length, |out| {
+            for_rows(out, length, |first, out| {
+                for (row, out) in out.chunks_exact_mut(length).enumerate() {
+                    matrix.line(line(first + row), out);
+                }
+            });
+        })
+    }
+
+    /// As products read it.
+    pub(crate) fn weight(&self) -> Weight<'_> {
+        let weight = match (self.of, self.rounds) {
+            (BlockType::F32, _) => self.plain::<f32>().map(Weight::F32),
+            (BlockType::BF16, true) => self.plain::<bf16>().map(Weight::BF16),
+            _ => None,
+        };
+        let weight = weight.unwrap_or_else(|| Weight::Blocks(self.matrix().in_bf16(self.rounds)));
+        match self.is_transposed {
+            true => weight.transposed(),
+            false => weight,
+        }
+    }
+
+    /// The lines as numbers, where the file has them aligned and in this machine's byte order.
+    fn plain<T: AnyBitPattern>(&self) -> Option<Matrix<'_, T>> {
+        let numbers = try_cast_slice(&self.bytes).ok()?;
+        cfg!(target_endian = "little").then(|| Matrix::new(numbers, self.lines, self.length))
+    }
+
+    fn matrix(&self) -> BlockMatrix<'_> {
+        BlockMatrix::new(self.of, &self.bytes, self.lines, self.length)
+    }
+}
+
+fn on_device(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    let plain = device.clone().without_autodiff();
+    let tensor = Tensor::from_data(TensorData::new(values, shape), &plain);
+    match device.is_autodiff() {
+        true => tensor.autodiff(),
+        false => tensor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_same_gradients, random};
+    use crate::{Lora, block_linear, linear, vocabulary_loss, with_plain_bodies};
+
+    /// A weight in 4 bits, and one in 32 whose bytes lie as they come.
+    fn weights(rows: usize, cols: usize) -> [BlockWeight; 2] {
+        let scale = half::f16::from_f32(0.125).to_le_bytes();
+        let blocks = (0..rows * cols / 32).flat_map(|block| {
+            let codes = (0..16).map(move |byte| (block * 37 + byte * 11) as u8);
+            scale.into_iter().chain(codes)
+        });
+        let numbers = random([rows, cols], 1.0).into_data();
+        let numbers = numbers.iter::<f32>().flat_map(f32::to_le_bytes);
+        let shape = [rows, cols];
+        [
+            BlockWeight::new(BlockType::Q4_0, blocks.collect(), shape),
+            BlockWeight::new(BlockType::F32, numbers.collect(), shape),
+        ]
+    }
+
+    /// A product with blocks is that with their values, in both passes and both bodies, and so are
+    /// rows and the loss of a vocabulary.
+    #[test]
+    fn a_product_is_that_of_the_values() {
+        let device = Device::flex();
+        let lora = |a: Tensor<2>, b: Tensor<2>| {
+            let (scaling, dropout) = (1.5, 0.0);
+            Some(Lora {
+                a,
+                b,
+                scaling,
+                dropout,
+            })
+        };
+        let vector = |row: Tensor<2>| Some(row.squeeze_dim(0));
+        for [tokens, d_in, d_out] in [[1, 32, 1], [3, 64, 5], [40, 96, 70]] {
+            for weight in weights(d_out, d_in).map(|weight| weight.transposed()) {
+                assert_eq!(weight.dims(), [d_in, d_out]);
+                let dense = weight.dequantize(&device);
+                let inputs = [
+                    random([tokens, d_in], 1.0),
+                    random([1, d_out], 1.0),
+                    random([tokens, d_out], 1.0),
+                    random([2, d_in], 1.0),
+                    random([d_out, 2], 1.0),
+                ];
+                let in_blocks = |[x, c, y, a, b]: [Tensor<2>; 5]| {
+                    block_linear(x, &weight, vector(c), Some(y), lora(a, b))
+                };
+                let plainly = |[x, c, y, a, b]: [Tensor<2>; 5]| {
+                    let weight = dense.clone().cast(x.dtype());
+                    with_plain_bodies(|| linear(x, weight, vector(c), Some(y), lora(a, b)))
+                };
+                assert_same_gradients(&inputs, in_blocks, plainly);
+
+                let table = weight.transposed();
+                let rows: Vec<i64> = (0..tokens).map(|row| (row * 3 % d_out) as i64).collect();
+                let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &device);
+                let found = table.select(rows.clone(), &device).into_data();
+                let expected = dense.clone().transpose().select(0, rows.clone());
+                found.assert_eq(&expected.into_data(), true);
+
+                let x = random([tokens, d_in], 1.0).autodiff().require_grad();
+                let loss = vocabulary_loss(x.clone(), table, rows.clone());
+                let wanted = vocabulary_loss(x.clone(), dense.transpose(), rows);
+                let of = |loss: &Tensor<1>| x.grad(&loss.backward()).unwrap();
+                let off = (of(&loss) - of(&wanted)).abs().max().into_scalar::<f32>();
+                assert!(off < 1e-4, "{off}");
+                let off = (loss.inner() - wanted.inner()).abs().into_scalar::<f32>();
+                assert!(off < 1e-3 * tokens as f32, "{off}");
+            }
+        }
+    }
+}
