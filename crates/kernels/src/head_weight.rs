@@ -1,7 +1,9 @@
 //! The weight of an output layer in whatever form it is kept in.
 
+use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
+use crate::stored::Stored;
 use crate::{BlockWeight, block_linear, linear};
 
 /// The weight of an output layer, `[vocab, d]`.
@@ -31,6 +33,14 @@ impl HeadWeight {
         match self {
             Self::Dense(weight) => weight,
             Self::Blocks(weight) => weight.dequantize(device),
+        }
+    }
+
+    /// As operations take it, frozen.
+    pub(crate) fn stored(self) -> Stored<Dispatch> {
+        match self {
+            Self::Dense(weight) => Stored::Dense(weight.without_autodiff().into_dispatch()),
+            Self::Blocks(weight) => Stored::Blocks(weight),
         }
     }
 

@@ -7,6 +7,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use self::on_cpu::LogProbsKernel;
+use crate::HeadWeight;
 use crate::flex::{Optional, is_trained, takes, takes_weight};
 use crate::product::product;
 
@@ -63,15 +64,21 @@ impl TokenLogProbs {
 /// If a target is no row of `weight`.
 pub fn token_log_probs(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<HeadWeight>,
     bias: Option<Tensor<1>>,
     softcap: Option<f64>,
     targets: Tensor<1, Int>,
     statistics: bool,
 ) -> TokenLogProbs {
-    let is_trained = is_trained(&weight) || bias.iter().any(is_trained);
-    let takes = takes(&hidden) && takes_weight(&weight) && bias.iter().all(takes);
+    let weight = weight.into();
+    let (weight_is_trained, takes_weight) = match &weight {
+        HeadWeight::Dense(weight) => (is_trained(weight), takes_weight(weight)),
+        HeadWeight::Blocks(_) => (false, true),
+    };
+    let is_trained = weight_is_trained || bias.iter().any(is_trained);
+    let takes = takes(&hidden) && takes_weight && bias.iter().all(takes);
     if is_trained || !takes {
+        let weight = weight.dense(&hidden.device());
         let vocab = weight.dims()[0];
         let transposed = weight.transpose();
         let logits = |rows| {
@@ -89,7 +96,7 @@ pub fn token_log_probs(
     }
     TokenLogProbs::of_columns(Tensor::from_dispatch(Dispatch::log_probs_kernel(
         hidden.into_dispatch(),
-        weight.without_autodiff().into_dispatch(),
+        weight.stored(),
         Optional::of(bias.map(Tensor::without_autodiff)),
         targets.into_dispatch(),
         softcap.map(|cap| cap as f32),

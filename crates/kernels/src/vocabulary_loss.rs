@@ -31,27 +31,22 @@ pub fn vocabulary_loss(
     weight: impl Into<HeadWeight>,
     targets: Tensor<1, Int>,
 ) -> Tensor<1> {
-    let weight = match weight.into() {
-        HeadWeight::Blocks(weight) if takes(&hidden) => {
-            return in_one(hidden, Stored::Blocks(weight), targets);
-        }
-        weight => weight.dense(&hidden.device()),
+    let weight = weight.into();
+    let (is_trained, takes_weight) = match &weight {
+        HeadWeight::Dense(weight) => (is_trained(weight), takes_weight(weight)),
+        HeadWeight::Blocks(_) => (false, true),
     };
-    if !(takes(&hidden) && takes_weight(&weight)) || is_trained(&weight) {
-        let weight = match is_trained(&weight) {
+    if !(takes(&hidden) && takes_weight) || is_trained {
+        let weight = weight.dense(&hidden.device());
+        let weight = match is_trained {
             true => weight.cast(FloatDType::F32),
             false => weight,
         };
         return plain(hidden, weight, targets);
     }
-    let weight = Stored::Dense(weight.without_autodiff().into_dispatch());
-    in_one(hidden, weight, targets)
-}
-
-fn in_one(hidden: Tensor<2>, weight: Stored<Dispatch>, targets: Tensor<1, Int>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::vocabulary_kernel(
         hidden.into_dispatch(),
-        weight,
+        weight.stored(),
         targets.into_dispatch(),
     ))
 }
@@ -78,9 +73,8 @@ fn on_cpu(
         .iter::<i64>()
         .map(|id| id as usize)
         .collect();
-    let (loss, gradient) = weight.with(|weight| {
-        vocabulary::cross_entropy(values(&hidden), weight, &targets, with_gradient)
-    });
+    let (loss, gradient) = weight
+        .with(|weight| vocabulary::cross_entropy(values(&hidden), weight, &targets, with_gradient));
     let gradient = gradient.map(|gradient| tensor_of(gradient, [rows, d]));
     (tensor_of(vec![loss], [1]), gradient)
 }

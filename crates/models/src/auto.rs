@@ -14,7 +14,7 @@ use crate::families::gpt2::GPT2LMHeadModel;
 use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{
-    NamedTensor, Pretrained, SaveOptions, Weights, initial_weights, model_of, name_in,
+    NamedTensor, Pretrained, Reading, SaveOptions, Weights, initial_weights, model_of, name_in,
 };
 use crate::{
     CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelError, ModelInput, Result, TokenLogProbs,
@@ -95,12 +95,12 @@ macro_rules! families {
             fn load(
                 files: &ModelFiles,
                 device: &Device,
-                lazily: Option<Option<FloatDType>>,
+                reading: Reading,
                 head: Option<&WantedHead>,
             ) -> Result<Self> {
                 match AutoConfig::from_file(files.get("config.json")?)? {
                     $(AutoConfig::$family(config) => {
-                        model_of(config, files, device, lazily, head).map(Self::$family)
+                        model_of(config, files, device, reading, head).map(Self::$family)
                     })+
                 }
             }
@@ -189,9 +189,8 @@ impl AutoConfig {
 }
 
 impl AutoModel {
-    /// As [`from_files`](Pretrained::from_files), or where `lazily` says in what narrow type as
-    /// [`from_files_lazily`](Pretrained::from_files_lazily), with another head than the files may
-    /// say: with theirs where they have one of this kind, or else with a new one.
+    /// A model with another head than its files may say: with theirs where they have one of this kind,
+    /// or else with a new one. `reading` says how its weights come into it.
     ///
     /// # Errors
     /// As [`from_files`](Pretrained::from_files); a family that has no such head; labels that are not
@@ -199,10 +198,10 @@ impl AutoModel {
     pub fn with_head(
         files: &ModelFiles,
         device: &Device,
-        lazily: Option<Option<FloatDType>>,
+        reading: Reading,
         head: &WantedHead,
     ) -> Result<Self> {
-        Self::load(files, device, lazily, Some(head))
+        Self::load(files, device, reading, Some(head))
     }
 
     /// What its configuration says.
@@ -213,7 +212,11 @@ impl AutoModel {
 
 impl Pretrained for AutoModel {
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        Self::load(files, device, None, None)
+        Self::load(files, device, Reading::Now, None)
+    }
+
+    fn from_files_in_blocks(files: &ModelFiles, device: &Device) -> Result<Self> {
+        Self::load(files, device, Reading::InBlocks, None)
     }
 
     fn from_files_lazily(
@@ -221,7 +224,7 @@ impl Pretrained for AutoModel {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        Self::load(files, device, Some(narrow), None)
+        Self::load(files, device, Reading::Lazily(narrow), None)
     }
 
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {

@@ -4,8 +4,10 @@
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
-use burn_peft::{BaseModel, LoraAdapter, ModelInfo};
-use burn_peft_kernels::{TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss};
+use burn_peft::{BaseModel, LoraAdapter, ModelInfo, Slot};
+use burn_peft_kernels::{
+    HeadWeight, TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss,
+};
 
 use crate::checkpointing;
 use crate::config::ModelConfig;
@@ -140,7 +142,11 @@ pub trait Decoder: BaseModel {
         }
         let weight = self.embedding().base_layer.weight.val().detach();
         let weight = Param::from_tensor(weight.transpose()).set_require_grad(false);
-        *self.head_mut() = Some(LoraAdapter::new(Linear { weight, bias: None }));
+        let mut head = LoraAdapter::new(Linear { weight, bias: None });
+        if let Some(blocks) = self.embedding().blocks() {
+            head.set_blocks(blocks.transposed());
+        }
+        *self.head_mut() = Some(head);
         self.config_mut().set_tie_word_embeddings(false);
     }
 
@@ -158,10 +164,12 @@ pub trait Decoder: BaseModel {
             Tensor::cat(vec![weight, further], 0)
         };
         let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
+        self.embedding_mut().make_dense();
         let embedding = &mut self.embedding_mut().base_layer.weight;
         *embedding = frozen(resized(embedding.val().detach()));
         let classifies = self.config().head().classifies();
         if let Some(head) = self.head_mut().as_mut().filter(|_| !classifies) {
+            head.make_dense();
             let Linear { weight, bias } = &mut head.base_layer;
             *weight = frozen(resized(weight.val().detach().transpose()).transpose());
             if let Some(bias) = bias {
@@ -275,10 +283,10 @@ pub trait Decoder: BaseModel {
         vocabulary_loss(hidden, self.output_weight(), targets)
     }
 
-    /// The weight of the head, `[vocab, d]`.
-    fn output_weight(&self) -> Tensor<2> {
+    /// The weight of the head without its adapters, `[vocab, d]`.
+    fn output_weight(&self) -> HeadWeight {
         match self.head() {
-            Some(head) => head.active_weight().transpose(),
+            Some(head) => head.head_weight(),
             // As in PEFT, most adapters on the embedding act on the embedding only.
             None => self.embedding().tied_weight(),
         }

@@ -41,7 +41,9 @@ mod tree;
 
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
-pub use burn_peft_kernels::{BlockWeight, HeadWeight, Lora, QuantType, Quantization, QuantizedWeight, set_seed, with_seed};
+pub use burn_peft_kernels::{
+    BlockWeight, HeadWeight, Lora, QuantType, Quantization, QuantizedWeight, set_seed, with_seed,
+};
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};
 pub use files::tensor_file;

@@ -10,6 +10,7 @@ use burn_peft::parameters::{NamedParameter, count, trainable_parameters_line};
 use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_files::read_text;
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::Reading;
 use burn_peft_models::{AutoModel, Labels, LanguageModel, WantedHead};
 use serde_json::json;
 
@@ -91,7 +92,9 @@ fn preview(files: &ModelFiles, path: &Path, device: &Device) -> Result<PeftModel
         ..WantedHead::default()
     };
     let model = match head.task {
-        TaskType::SeqCls | TaskType::TokenCls => AutoModel::with_head(files, device, None, &head)?,
+        TaskType::SeqCls | TaskType::TokenCls => {
+            AutoModel::with_head(files, device, Reading::InBlocks, &head)?
+        }
         _ => load_model(files, device)?,
     };
     let config = completed(config.with_common(common), &model)?;

@@ -29,9 +29,9 @@ pub struct ModelsArgs {
     /// compared
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
-    /// What the model's weights are kept in
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: Dtype,
+    /// What the model's weights are kept in [default: float32; of a GGUF file, as they are there]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
     /// Keep the weights of linear layers in 8 bits, by blocks
     #[arg(long = "load-in-8bit", conflicts_with = "load_in_4bit")]
     pub load_in_8bit: bool,
@@ -41,6 +41,17 @@ pub struct ModelsArgs {
 }
 
 impl ModelsArgs {
+    /// The type in which weights are kept, where it is not 32 bits.
+    pub(super) fn narrow(&self) -> Option<FloatDType> {
+        self.dtype.and_then(Dtype::narrow)
+    }
+
+    /// Whether the weights of a GGUF file stay in its blocks.
+    pub(super) fn keeps_blocks(&self) -> bool {
+        let dense = matches!(self.dtype, Some(Dtype::Float32 | Dtype::Float16));
+        !dense && self.quantization().is_none()
+    }
+
     /// How the weights of linear layers are quantised, if they are.
     pub(super) fn quantization(&self) -> Option<Quantization> {
         let config = BitsAndBytesConfig {
@@ -48,15 +59,14 @@ impl ModelsArgs {
             load_in_4bit: self.load_in_4bit,
             ..BitsAndBytesConfig::default()
         };
-        config.quantization(self.dtype.narrow())
+        config.quantization(self.narrow())
     }
 }
 
 /// The types of weights, as transformers calls them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 pub enum Dtype {
     /// 32 bits
-    #[default]
     Float32,
     /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
     Bfloat16,
@@ -66,7 +76,7 @@ pub enum Dtype {
 
 impl Dtype {
     /// As Burn calls it, where it is not 32 bits.
-    pub(super) fn narrow(self) -> Option<FloatDType> {
+    fn narrow(self) -> Option<FloatDType> {
         match self {
             Self::Float32 => None,
             Self::Bfloat16 => Some(FloatDType::BF16),

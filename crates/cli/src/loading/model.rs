@@ -10,7 +10,9 @@ use burn_peft::config::{TargetModules, TaskType};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel};
 use burn_peft_data::Limits;
 use burn_peft_device::check_dtype;
+
 use burn_peft_models::hub::{self, ModelFiles};
+use burn_peft_models::weights::{Reading, has_blocks};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained, WantedHead};
 
 use super::args::ModelsArgs;
@@ -22,8 +24,13 @@ pub fn find_model(model: &str) -> Result<ModelFiles> {
     hub::resolve(model, &["config.json"], &[]).context("cannot load the model")
 }
 
-/// A model without adapter.
+/// A model without adapter whose own weights are not trained: those of a GGUF file stay in its blocks.
 pub fn load_model(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
+    AutoModel::from_files_in_blocks(files, device).context("cannot load the model")
+}
+
+/// A model all of whose weights are trained.
+pub fn load_dense(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
     AutoModel::from_files(files, device).context("cannot load the model")
 }
 
@@ -40,7 +47,7 @@ pub fn load_frozen(
 /// The model for these adapters: with the head that they were trained with.
 pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> Result<AutoModel> {
     match head_of(adapters)? {
-        Some(head) => load_with_head(files, device, None, &head),
+        Some(head) => load_with_head(files, device, Reading::InBlocks, &head),
         None => load_model(files, device),
     }
 }
@@ -49,10 +56,10 @@ pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> R
 fn load_with_head(
     files: &ModelFiles,
     device: &Device,
-    lazily: Option<Option<FloatDType>>,
+    reading: Reading,
     head: &WantedHead,
 ) -> Result<AutoModel> {
-    AutoModel::with_head(files, device, lazily, head).context("cannot load the model")
+    AutoModel::with_head(files, device, reading, head).context("cannot load the model")
 }
 
 /// A model with an adapter.
@@ -101,13 +108,18 @@ pub fn open_each(
     device: &Device,
 ) -> Result<Vec<(String, LanguageModel)>> {
     let quantization = args.quantization();
-    let dtype = args.dtype.narrow();
+    let dtype = args.narrow();
     if let Some(dtype) = dtype {
         check_dtype(device, dtype.into()).context("--dtype")?;
     }
-    let base = match head_of(&args.adapter)? {
-        Some(head) => load_with_head(files, device, Some(dtype), &head)?,
-        None => load_frozen(files, device, dtype)?,
+    let reading = match args.keeps_blocks() && has_blocks(files, device) {
+        true => Reading::InBlocks,
+        false => Reading::Lazily(dtype),
+    };
+    let base = match (head_of(&args.adapter)?, reading) {
+        (Some(head), _) => load_with_head(files, device, reading, &head)?,
+        (None, Reading::InBlocks) => load_model(files, device)?,
+        (None, _) => load_frozen(files, device, dtype)?,
     };
     let mut base = LanguageModel::from(base.no_grad());
     if let (Some(dtype), None) = (dtype, quantization) {

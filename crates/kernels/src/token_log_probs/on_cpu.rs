@@ -8,13 +8,14 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
 use crate::cpu::buffer::for_rows;
 use crate::cpu::vocabulary::{Head, softmax};
-use crate::flex::{Optional, contiguous, readable, tensor_of, values, weight as view, widened};
+use crate::flex::{Optional, contiguous, tensor_of, values};
+use crate::stored::{Readable, Stored, inner_of};
 
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait LogProbsKernel: Backend {
     fn log_probs_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Stored<Self>,
         #[extension_type] bias: Optional<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f32>,
@@ -25,32 +26,34 @@ pub(super) trait LogProbsKernel: Backend {
 /// The columns, and of training the gradient of each row's loss.
 fn on_cpu(
     hidden: FloatTensor<Flex>,
-    weight: FloatTensor<Flex>,
+    weight: Stored<Flex>,
     bias: Option<FloatTensor<Flex>>,
     targets: IntTensor<Flex>,
     softcap: Option<f32>,
     statistics: bool,
     with_gradient: bool,
 ) -> (FloatTensor<Flex>, Option<Vec<f32>>) {
-    let (hidden, weight) = (contiguous(hidden), readable(widened(&weight)));
+    let (hidden, weight) = (contiguous(hidden), Readable::from(weight));
     let bias = bias.map(contiguous);
-    let head = Head {
-        weight: view(&weight),
-        bias: bias.as_ref().map(values),
-        softcap,
-    };
-    let vocab = head.weight.rows() as f32;
+    let [vocab, _] = weight.dims();
     let targets: Vec<usize> = targets
         .into_data()
         .iter::<i64>()
         .map(|id| id as usize)
         .collect();
-    let (rows, gradient) = softmax(values(&hidden), head, &targets, with_gradient, statistics);
+    let (rows, gradient) = weight.with(|weight| {
+        let head = Head {
+            weight,
+            bias: bias.as_ref().map(values),
+            softcap,
+        };
+        softmax(values(&hidden), head, &targets, with_gradient, statistics)
+    });
     let count = rows.len();
     let columns = rows.iter().flat_map(|row| {
         let further = statistics.then(|| {
             let is_top1 = f32::from(row.is_top1());
-            let mean = row.sum_of_logits() / vocab;
+            let mean = row.sum_of_logits() / vocab as f32;
             [row.log_sum_sq_probs(), row.entropy(), mean, is_top1]
         });
         std::iter::once(-row.loss()).chain(further.into_iter().flatten())
@@ -63,7 +66,7 @@ fn on_cpu(
 impl LogProbsKernel for Flex {
     fn log_probs_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         bias: Optional<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f32>,
@@ -77,14 +80,14 @@ impl LogProbsKernel for Flex {
 impl<C: CheckpointStrategy> LogProbsKernel for Autodiff<Flex, C> {
     fn log_probs_kernel(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Stored<Self>,
         bias: Optional<Self>,
         targets: IntTensor<Self>,
         softcap: Option<f32>,
         statistics: bool,
     ) -> FloatTensor<Self> {
         let prepared = LogProbsBackward.prepare::<C>([hidden.node()]);
-        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        let (hidden, (weight, _)) = (hidden.into_primitive(), inner_of(weight));
         let bias = bias.given().map(|bias| bias.into_primitive());
         let run = |gradient| on_cpu(hidden, weight, bias, targets, softcap, statistics, gradient);
         match prepared.compute_bound().stateful() {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::cursor::Cursor;
 use super::types::GgmlType;
@@ -105,6 +108,17 @@ impl Gguf {
     /// A tensor's bytes.
     pub(super) fn bytes(&self, info: &TensorInfo) -> &[u8] {
         &self.files[info.file][info.start..info.end]
+    }
+
+    /// A tensor's bytes, which keep the file mapped for as long as they are used.
+    pub(super) fn shared(self: &Arc<Self>, info: &TensorInfo) -> Bytes {
+        struct Part(Arc<Gguf>, usize);
+        impl AsRef<[u8]> for Part {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.files[self.1]
+            }
+        }
+        Bytes::from_owner(Part(Arc::clone(self), info.file)).slice(info.start..info.end)
     }
 
     /// Gives the memory of some of a tensor's bytes back, which were copied.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::FloatDType;
-use burn_peft_kernels::BlockType;
+use burn_peft_kernels::{BlockType, BlockWeight};
 
 use super::Gguf;
 use super::architecture::Architecture;
@@ -196,6 +196,30 @@ impl Weights for GgufWeights {
         out(&mut values, true);
         self.file.forget(info, 0, bytes.len());
         Ok(())
+    }
+
+    fn blocks(&self, name: &str) -> Result<Option<BlockWeight>> {
+        self.check(name)?;
+        let (entry, info) = self.entry(name)?;
+        let (of, &[rows, columns]) = (self.file.blocks(&entry.name)?, info.shape.as_slice()) else {
+            return Ok(None);
+        };
+        let bytes = match entry.change {
+            Change::MinusOne | Change::Row { .. } => return Ok(None),
+            // A turned matrix is looked at the other way round.
+            Change::Nothing | Change::Turned => self.file.shared(info),
+            Change::Woven { .. } | Change::Apart { .. } => {
+                let (bytes, size) = (self.file.bytes(info), columns / of.values() * of.bytes());
+                let mut moved = Vec::with_capacity(bytes.len());
+                for place in 0..rows {
+                    let from = size * entry.change.row(place, rows);
+                    moved.extend(&bytes[from..from + size]);
+                }
+                self.file.forget(info, 0, bytes.len());
+                moved.into()
+            }
+        };
+        Ok(Some(BlockWeight::new(of, bytes, [rows, columns])))
     }
 
     fn are_equal(&self, a: &str, b: &str) -> Result<bool> {

@@ -20,10 +20,22 @@ use crate::error::{ModelError, Result};
 /// If `tensor` fails, has nothing for a weight, or something of another shape.
 pub fn load_weights<D: Decoder>(
     model: &mut D,
+    tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
+) -> Result<()> {
+    set_weights(model, &HashSet::new(), tensor)
+}
+
+/// As [`load_weights`], but for those that are there already.
+fn set_weights<D: Decoder>(
+    model: &mut D,
+    there: &HashSet<String>,
     mut tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
 ) -> Result<()> {
     let device = model.device();
     try_weights(model, |name, kind, param| {
+        if there.contains(name) {
+            return Ok(());
+        }
         let data = tensor(name)?.ok_or_else(|| missing(name))?;
         let transposed = is_transposed(name, kind);
         check_shape(name, data.shape(), param, transposed)?;
@@ -39,10 +51,57 @@ pub(super) fn load<D: Decoder>(
     weights: &dyn Weights,
     seed: Option<u64>,
 ) -> Result<()> {
+    load_others(model, weights, &HashSet::new(), seed)
+}
+
+/// As [`load`], but matrices stay in the blocks of their file.
+pub(super) fn load_blocks<D: Decoder>(
+    model: &mut D,
+    weights: &dyn Weights,
+    seed: Option<u64>,
+) -> Result<()> {
+    let tied = tied_names(model);
+    let config = model.config().clone();
+    let mut there = HashSet::new();
+    let mut result = Ok(());
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
+        let (kind, name) = (slot.kind(), format!("{path}.weight"));
+        let has_blocks = kind.is_linear() || kind == LayerKind::Embedding;
+        let found = find(&config, weights, &name, tied.as_ref()).filter(|_| has_blocks);
+        let Some(found) = found.filter(|_| result.is_ok()) else {
+            return;
+        };
+        match weights.blocks(&found) {
+            Err(error) => result = Err(error),
+            Ok(None) => {}
+            Ok(Some(blocks)) => {
+                let blocks = match kind.is_linear() {
+                    true => blocks.transposed(),
+                    false => blocks,
+                };
+                // What does not fit is refused with the others.
+                if blocks.dims() == slot.dims() {
+                    slot.set_blocks(blocks);
+                    there.insert(name);
+                }
+            }
+        }
+    });
+    result?;
+    load_others(model, weights, &there, seed)
+}
+
+/// Reads all that is not there yet.
+fn load_others<D: Decoder>(
+    model: &mut D,
+    weights: &dyn Weights,
+    there: &HashSet<String>,
+    seed: Option<u64>,
+) -> Result<()> {
     load_buffers(model, weights)?;
     let tied = tied_names(model);
     let config = model.config().clone();
-    load_weights(model, |name| {
+    set_weights(model, there, |name| {
         match find(&config, weights, name, tied.as_ref()) {
             Some(found) => weights.tensor(&found).map(Some),
             None => new_head(&config, name, seed),

@@ -21,14 +21,15 @@ pub use load::load_weights;
 pub(crate) use load::name_in;
 pub use merged::MergedWeights;
 pub use named::NamedTensor;
-pub use pretrained::Pretrained;
 pub(crate) use pretrained::model_of;
+pub use pretrained::{Pretrained, Reading};
 pub use safetensors::Checkpoint;
 use save::size_of;
 pub use save::{SaveOptions, save_model};
 pub use shards::weight_files;
 
-use burn::tensor::{Element, FloatDType, TensorData};
+use burn::tensor::{Device, Element, FloatDType, TensorData};
+use burn_peft_kernels::{BlockWeight, is_specialised};
 use half::{bf16, f16};
 
 use crate::error::Result;
@@ -82,6 +83,15 @@ pub trait Weights: Send + Sync {
         }
     }
 
+    /// A matrix in the blocks that the file has it in, `[d_out, d_in]` of a linear layer, `[vocab, d]`
+    /// of an embedding; none where the file has no blocks, or something else than the model.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn blocks(&self, _name: &str) -> Result<Option<BlockWeight>> {
+        Ok(None)
+    }
+
     /// The shape of a tensor that can be read.
     ///
     /// # Errors
@@ -127,6 +137,12 @@ fn values<E: Element>(
         first += count;
     })?;
     Ok(TensorData::new(values, [columns, rows]))
+}
+
+/// Whether frozen weights can stay in the blocks of their file on a device
+/// ([`Pretrained::from_files_in_blocks`]).
+pub fn has_blocks(files: &ModelFiles, device: &Device) -> bool {
+    files.as_gguf().is_some() && is_specialised(device)
 }
 
 /// Opens the weights among a model's files and checks them; no tensor is read yet.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType};
 use burn_peft::tensor_file::transpose;
+use burn_peft_kernels::is_specialised;
 
 use super::load::{
-    check_last_block, is_transposed, load, load_lazily, shape_in_file, untie_other_head,
+    check_last_block, is_transposed, load, load_blocks, load_lazily, shape_in_file,
+    untie_other_head,
 };
 use super::{CONFIG, NamedTensor, SaveOptions, WeightsError, open, save_model};
 use crate::CausalLm;
@@ -52,6 +54,15 @@ pub trait Pretrained: Sized {
         narrow: Option<FloatDType>,
     ) -> Result<Self>;
 
+    /// As [`from_files`](Self::from_files), for a model whose weights stay frozen: matrices of a GGUF
+    /// file stay in its blocks, mapped into memory, and products unpack them. What asks for a dense
+    /// weight has it made for that moment; one that is set is a parameter again. On devices other than
+    /// the CPU, and under `BURN_PEFT_KERNELS=plain`, the weights are read in 32 bits.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files).
+    fn from_files_in_blocks(files: &ModelFiles, device: &Device) -> Result<Self>;
+
     /// Sets the weights to those that this model has written, with [`save_with`](Self::save_with)
     /// or [`save_pretrained`](Self::save_pretrained); the rest, its [`dtype`](Self::dtype) among
     /// it, stays.
@@ -93,7 +104,17 @@ pub trait Pretrained: Sized {
 
 impl<D: Decoder> Pretrained for D {
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        model_of(config_of::<D>(files)?, files, device, None, None)
+        model_of(config_of::<D>(files)?, files, device, Reading::Now, None)
+    }
+
+    fn from_files_in_blocks(files: &ModelFiles, device: &Device) -> Result<Self> {
+        model_of(
+            config_of::<D>(files)?,
+            files,
+            device,
+            Reading::InBlocks,
+            None,
+        )
     }
 
     fn from_files_lazily(
@@ -101,7 +122,13 @@ impl<D: Decoder> Pretrained for D {
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self> {
-        model_of(config_of::<D>(files)?, files, device, Some(narrow), None)
+        model_of(
+            config_of::<D>(files)?,
+            files,
+            device,
+            Reading::Lazily(narrow),
+            None,
+        )
     }
 
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()> {
@@ -129,13 +156,24 @@ fn config_of<D: Decoder>(files: &ModelFiles) -> Result<D::Config> {
     D::Config::from_file(files.get(CONFIG)?)
 }
 
-/// The model that a folder's `config.json` describes with its weights, read now or `lazily`; see
-/// [`Pretrained::from_files_lazily`] for what stands there. Its head may be another one.
+/// How weights come into a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading {
+    /// [`Pretrained::from_files`].
+    Now,
+    /// [`Pretrained::from_files_lazily`].
+    Lazily(Option<FloatDType>),
+    /// [`Pretrained::from_files_in_blocks`].
+    InBlocks,
+}
+
+/// The model that a folder's `config.json` describes with its weights. Its head may be
+/// another one.
 pub(crate) fn model_of<D: Decoder>(
     mut config: D::Config,
     files: &ModelFiles,
     device: &Device,
-    lazily: Option<Option<FloatDType>>,
+    reading: Reading,
     head: Option<&WantedHead>,
 ) -> Result<D> {
     let weights = open(files)?;
@@ -150,9 +188,12 @@ pub(crate) fn model_of<D: Decoder>(
     untie_other_head::<D>(&mut config, weights.as_ref(), &files.get(CONFIG)?)?;
     let mut model = D::new(&config, device);
     let seed = head.map(|head| head.seed);
-    match lazily {
-        Some(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow, seed)?,
-        None => load(&mut model, weights.as_ref(), seed)?,
+    match reading {
+        Reading::Lazily(narrow) => load_lazily(&mut model, &Arc::from(weights), narrow, seed)?,
+        Reading::InBlocks if is_specialised(device) => {
+            load_blocks(&mut model, weights.as_ref(), seed)?;
+        }
+        _ => load(&mut model, weights.as_ref(), seed)?,
     }
     Ok(model)
 }

@@ -8,7 +8,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::run::target::TrainTarget;
 
 /// The BLAKE3 hash of all parameters of a model in training that training does not change, with
-/// their shapes, in hexadecimal. None where it changes all. Buffers of adapters are no parameters.
+/// their shapes, in hexadecimal; of those in blocks the blocks are hashed. None where it changes all.
+/// Buffers of adapters are no parameters.
 pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
     let parameters = model.parameters().into_iter();
     let mut visitor = Frozen {
@@ -16,7 +17,19 @@ pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
         hasher: blake3::Hasher::new(),
         any: false,
     };
+    let mut blocks = blake3::Hasher::new();
+    model.visit_blocks(&mut |id, weight| {
+        // The parameter itself holds nothing.
+        visitor.known.remove(&id);
+        let of = weight.block_type().name();
+        blocks.update(format!("{of} {:?}", weight.dims()).as_bytes());
+        blocks.update(weight.bytes());
+    });
     model.visit(&mut visitor);
+    if blocks.count() > 0 {
+        visitor.any = true;
+        visitor.hasher.update(blocks.finalize().as_bytes());
+    }
     visitor.any.then(|| visitor.hasher.finalize().to_string())
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::NamedParameter;
-use burn_peft::{BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
+use burn_peft::{BaseModel, BlockWeight, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
 use burn_peft_files::read_text;
 use burn_peft_models::weights::SaveOptions;
 use burn_peft_models::{CausalLm, LanguageModel, Pretrained};
@@ -50,6 +51,10 @@ pub trait TrainTarget: CausalLm + 'static {
     fn lora_fa(&mut self) -> Result<LoraFa> {
         Err(TrainError::argument("optim", ArgumentProblem::NoLora))
     }
+
+    /// Calls `visit` with every frozen weight that is kept in the blocks of a file, and the identity of
+    /// the parameter in whose place it is.
+    fn visit_blocks(&self, _visit: &mut dyn FnMut(ParamId, &BlockWeight)) {}
 
     /// What training adds to the mean loss, `[1]`.
     fn regularizer(&self) -> Option<Tensor<1>> {
@@ -107,6 +112,19 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
         Ok(LoraFa::new(self)?)
     }
 
+    fn visit_blocks(&self, visit: &mut dyn FnMut(ParamId, &BlockWeight)) {
+        self.get_base_model()
+            .visit_slots(&mut burn_peft::Path::default(), &mut |_, slot| {
+                if let Some(blocks) = slot.blocks() {
+                    slot.visit_base(&mut |name, param| {
+                        if name == "weight" {
+                            visit(param.id(), blocks);
+                        }
+                    });
+                }
+            });
+    }
+
     fn regularizer(&self) -> Option<Tensor<1>> {
         PeftModel::regularizer(self)
     }
@@ -161,6 +179,12 @@ impl TrainTarget for LanguageModel {
             return Err(TrainError::argument("optim", ArgumentProblem::NoLora));
         };
         model.lora_fa()
+    }
+
+    fn visit_blocks(&self, visit: &mut dyn FnMut(ParamId, &BlockWeight)) {
+        if let Some(model) = self.as_peft() {
+            model.visit_blocks(visit);
+        }
     }
 
     fn regularizer(&self) -> Option<Tensor<1>> {

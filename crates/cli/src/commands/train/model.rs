@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::has_blocks;
 use burn_peft_models::{AutoModel, CausalLm};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
-use crate::loading::{completed, load_adapter, load_frozen, load_model};
+use crate::loading::{completed, load_adapter, load_dense, load_frozen, load_model};
 
 /// The model that an adapter is attached to, once the device is known to compute as is asked.
 pub(super) fn load_base(
@@ -38,7 +39,11 @@ pub(super) fn load_base(
             );
         }
     }
-    match frozen_dtype.is_some() || config.quantization().is_some() {
+    if config.is_full_training() {
+        return load_dense(files, device);
+    }
+    let keeps_blocks = has_blocks(files, device) && frozen_dtype != Some(FloatDType::F16);
+    match frozen_dtype.is_some() && !keeps_blocks || config.quantization().is_some() {
         true => load_frozen(files, device, frozen_dtype),
         false => load_model(files, device),
     }

@@ -69,11 +69,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// weight is its own.
     pub fn unadapted(&self) -> Option<&M> {
         let alone = self.state.probe.is_none() && self.state.rows.is_none() && !self.is_adapted();
-        let layer = if self.state.disabled {
-            &self.base_layer
-        } else {
-            self.active_layer()
-        };
+        let layer = self.acting_layer();
         (alone && self.kept_of(layer).is_none()).then_some(layer)
     }
 
@@ -146,11 +142,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
             [adapter] => Some(adapter.method.low_rank(&adapter.tensors())?),
             _ => return None,
         };
-        let layer = if self.state.disabled {
-            &self.base_layer
-        } else {
-            self.active_layer()
-        };
+        let layer = self.acting_layer();
         match self.kept_of(layer) {
             Some(weight) => {
                 let (bias, residual) = (layer.bias(), residual.cloned());
@@ -215,11 +207,19 @@ impl<M: BaseLayer> LoraAdapter<M> {
         saved.unwrap_or(&self.base_layer)
     }
 
+    /// The layer that acts: its own if adapters are disabled.
+    fn acting_layer(&self) -> &M {
+        if self.state.disabled {
+            &self.base_layer
+        } else {
+            self.active_layer()
+        }
+    }
+
     fn saved(&self, adapter: &str) -> Option<&M> {
         let index = self.state.saved.iter().position(|name| name == adapter)?;
         self.modules_to_save.get(index)
     }
-
 }
 
 /// Gives every parameter a new identity and values of its own.

@@ -246,6 +246,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             let bias = alone.base_layer.bias();
             alone.base_layer.set_weight(quantized.dequantize(), bias);
         }
+        alone.make_dense();
         alone.merge(path, true)?;
         alone.unload(true);
         let mut parameters = Vec::new();

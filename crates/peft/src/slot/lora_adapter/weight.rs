@@ -36,20 +36,23 @@ impl Kept<'_> {
 impl LoraAdapter<Linear> {
     /// The weight of an output layer, or of the active adapter's copy of it, `[vocab, d]`.
     pub fn head_weight(&self) -> HeadWeight {
-        let layer = if self.state.disabled {
-            &self.base_layer
-        } else {
-            self.active_layer()
-        };
-        match self.kept_of(layer) {
+        match self.kept_of(self.acting_layer()) {
             Some(Kept::Blocks(weight)) => weight.transposed().into(),
-            Some(Kept::Quantized(weight)) => weight.dequantize().transpose().into(),
-            None => layer.stored_weight().transpose().into(),
+            _ => self.active_weight().transpose().into(),
         }
     }
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
+    /// The weight of the layer, or of the active adapter's copy of it.
+    pub fn active_weight(&self) -> Tensor<2> {
+        let layer = self.acting_layer();
+        match self.kept_of(layer) {
+            Some(_) => Slot::weight(self),
+            None => layer.stored_weight(),
+        }
+    }
+
     /// The weight of the slot's own layer in the form it is kept in, if that is no parameter's;
     /// copies have none.
     pub(super) fn kept_of(&self, layer: &M) -> Option<Kept<'_>> {
