@@ -22,8 +22,15 @@ pub const FAMILY: Family = Family {
         };
         let interval = keys.size("no_rope_layer_interval")?;
         let given = keys.numbers_if("no_rope_layers")?;
+        let layers = switches.layers.len();
+        if let Some(given) = given.as_ref().filter(|given| given.len() != layers) {
+            let given = given.len();
+            return Err(format!(
+                "no_rope_layers has {given} entries and num_hidden_layers is {layers}"
+            ));
+        }
         let turns = |layer: usize| match &given {
-            Some(given) => given.get(layer).is_none_or(|&turns| turns != 0.0),
+            Some(given) => given[layer] != 0.0,
             None => !(layer + 1).is_multiple_of(interval),
         };
         for (index, layer) in switches.layers.iter_mut().enumerate() {

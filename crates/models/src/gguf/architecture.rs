@@ -163,7 +163,7 @@ const fn like_llama(
     }
 }
 
-static ARCHITECTURES: [Architecture; 14] = [
+static ARCHITECTURES: [Architecture; 24] = [
     Architecture {
         also: &["mistral", "ministral"],
         ..like_llama("llama", "llama", "LlamaForCausalLM", Changes::Interleaved)
@@ -202,6 +202,7 @@ static ARCHITECTURES: [Architecture; 14] = [
         ..like_llama("phi3", "phi3", "Phi3ForCausalLM", Changes::Nothing)
     },
     Architecture {
+        also: &["olmo3"],
         block: NORMS_AFTER,
         ..like_llama("olmo2", "olmo2", "Olmo2ForCausalLM", Changes::Nothing)
     },
@@ -280,6 +281,74 @@ static ARCHITECTURES: [Architecture; 14] = [
             "stablelm",
             "stablelm",
             "StableLmForCausalLM",
+            Changes::Nothing,
+        )
+    },
+    like_llama(
+        "mistral3",
+        "ministral3",
+        "Ministral3ForCausalLM",
+        Changes::Interleaved,
+    ),
+    like_llama("arcee", "arcee", "ArceeForCausalLM", Changes::Interleaved),
+    Architecture {
+        block: &[
+            ("attn_norm", "attention_layernorm"),
+            ("ffn_norm", "feedforward_layernorm"),
+        ],
+        ..like_llama("apertus", "apertus", "ApertusForCausalLM", Changes::Nothing)
+    },
+    like_llama("cohere2", "cohere2", "Cohere2ForCausalLM", Changes::Nothing),
+    like_llama(
+        "ernie4_5",
+        "ernie4_5",
+        "Ernie4_5ForCausalLM",
+        Changes::Nothing,
+    ),
+    Architecture {
+        block: NORMS_AFTER,
+        ..like_llama("exaone4", "exaone4", "Exaone4ForCausalLM", Changes::Nothing)
+    },
+    Architecture {
+        block: &[
+            ("post_attention_norm", "post_self_attn_layernorm"),
+            ("ffn_norm", "post_attention_layernorm"),
+            ("post_ffw_norm", "post_mlp_layernorm"),
+            ("ffn_up", "mlp.gate_up_proj"),
+        ],
+        ..like_llama("glm4", "glm4", "Glm4ForCausalLM", Changes::Nothing)
+    },
+    Architecture {
+        block: &[
+            ("attn_q_norm", "self_attn.query_layernorm"),
+            ("attn_k_norm", "self_attn.key_layernorm"),
+        ],
+        ..like_llama(
+            "hunyuan-dense",
+            "hunyuan_v1_dense",
+            "HunYuanDenseV1ForCausalLM",
+            Changes::Nothing,
+        )
+    },
+    Architecture {
+        outside: &[
+            ("token_embd", "model.embed_tokens"),
+            ("output_norm", "model.final_layernorm"),
+            ("output", "lm_head"),
+        ],
+        block: &[
+            ("attn_output", "self_attn.dense"),
+            ("ffn_up", "mlp.fc1"),
+            ("ffn_down", "mlp.fc2"),
+        ],
+        ..like_llama("phi2", "phi", "PhiForCausalLM", Changes::Nothing)
+    },
+    Architecture {
+        block: &[("post_attention_norm", "post_attention_layernorm")],
+        ..like_llama(
+            "seed_oss",
+            "seed_oss",
+            "SeedOssForCausalLM",
             Changes::Nothing,
         )
     },

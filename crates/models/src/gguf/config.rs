@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Gguf;
 use super::architecture::Architecture;
 use super::rope;
+use crate::config::MAX_LAYERS;
 use crate::error::Result;
 
 /// The keys of one architecture in a file.
@@ -45,6 +46,50 @@ impl Keys<'_> {
         let heads = self.size("attention.head_count")?;
         let of_keys = self.whole("attention.head_count_kv")?.unwrap_or(heads);
         Ok((heads, of_keys))
+    }
+
+    /// The tokens that a layer with a window sees, if there are such layers.
+    pub fn window(&self) -> Result<Option<u64>> {
+        let window = match self.whole("attention.sliding_window")? {
+            // llama.cpp has that family's windows in its largest model alone.
+            _ if self.prefix == "exaone4" && self.size("block_count")? != 64 => None,
+            None if self.prefix == "exaone4" => Some(4096),
+            window => window,
+        };
+        Ok(window.filter(|&window| window > 0))
+    }
+
+    /// `layer_types` of a model whose layers have a window but for every so many-th, `usual` where
+    /// the file does not say which.
+    fn layer_types(&self, usual: u64) -> Result<Value> {
+        let blocks = self.size("block_count")?;
+        if blocks > MAX_LAYERS as u64 {
+            return Err(self.file.error(format!(
+                "{} = {blocks}: at most {MAX_LAYERS} are read",
+                self.name("block_count")
+            )));
+        }
+        let name = self.name("attention.sliding_window_pattern");
+        let slides: Vec<bool> = match self.file.flags(&name) {
+            Ok(Some(said)) if said.len() as u64 == blocks => said,
+            Ok(Some(said)) => {
+                let said = said.len();
+                return Err(self.file.error(format!(
+                    "{name} has {said} entries and {} = {blocks}",
+                    self.name("block_count")
+                )));
+            }
+            _ => {
+                let every = self.file.whole(&name)?.unwrap_or(usual);
+                let slides = |block: u64| every == 0 || !(block + 1).is_multiple_of(every);
+                (0..blocks).map(slides).collect()
+            }
+        };
+        let kind = |slides| match slides {
+            true => "sliding_attention",
+            false => "full_attention",
+        };
+        Ok(slides.into_iter().map(kind).collect())
     }
 
     /// The width of a head.
@@ -129,6 +174,10 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
         add(&mut config, rope::parameters(&keys, of)?);
     }
     add(&mut config, own_keys(&keys, of, &has)?);
+    if of.name == "exaone4" && keys.window()?.is_none() {
+        // transformers has one unless that is said.
+        config["sliding_window"] = Value::Null;
+    }
     let Value::Object(config) = config else {
         unreachable!("it was made as an object");
     };
@@ -150,6 +199,7 @@ fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Resul
         Ok(if is_largest { plain } else { keys.head_dim()? })
     };
     let window = || keys.whole("attention.sliding_window");
+    let has_bias = has("blk.0.attn_q.bias");
     Ok(match of.name {
         "llama" => json!({"mlp_bias": has("blk.0.ffn_up.bias")}),
         "gemma" => json!({"hidden_act": "gelu_pytorch_tanh"}),
@@ -165,7 +215,34 @@ fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Resul
             "query_pre_attn_scalar": scalar(62)?,
             "final_logit_softcapping": keys.number("final_logit_softcapping")?,
             "sliding_window": window()?,
-            "sliding_window_pattern": keys.whole("attention.sliding_window_pattern")?.unwrap_or(6),
+            "layer_types": keys.layer_types(6)?,
+        }),
+        "apertus" => json!({"hidden_act": "xielu"}),
+        "arcee" => json!({"hidden_act": "relu2"}),
+        "cohere2" => json!({
+            "layer_norm_eps": epsilon(keys)?,
+            "logit_scale": keys.number("logit_scale")?,
+            "sliding_window": keys.size("attention.sliding_window")?,
+            "layer_types": keys.layer_types(4)?,
+        }),
+        "exaone4" => match keys.window()? {
+            Some(window) => json!({"sliding_window": window, "layer_types": keys.layer_types(4)?}),
+            None => json!({}),
+        },
+        "glm4" => json!({"attention_bias": has_bias}),
+        "olmo2" => match keys.window()? {
+            Some(window) => json!({
+                "model_type": "olmo3",
+                "architectures": ["Olmo3ForCausalLM"],
+                "sliding_window": window,
+                "layer_types": keys.layer_types(4)?,
+            }),
+            None => json!({}),
+        },
+        "phi2" => json!({"hidden_act": "gelu_new", "layer_norm_eps": epsilon(keys)?}),
+        "seed_oss" => json!({
+            "attention_bias": has_bias,
+            "attention_out_bias": has("blk.0.attn_output.bias"),
         }),
         "phi3" => json!({"sliding_window": window()?.filter(|&window| window != 0)}),
         "granite" => json!({
@@ -183,11 +260,11 @@ fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Resul
         "starcoder2" => json!({
             "hidden_act": "gelu_pytorch_tanh",
             "norm_epsilon": epsilon(keys)?,
-            "use_bias": has("blk.0.attn_q.bias"),
+            "use_bias": has_bias,
         }),
         "stablelm" => json!({
             "layer_norm_eps": epsilon(keys)?,
-            "use_qkv_bias": has("blk.0.attn_q.bias"),
+            "use_qkv_bias": has_bias,
             "use_parallel_residual": !has("blk.0.ffn_norm.weight"),
             "qk_layernorm": has("blk.0.attn_q_norm.weight"),
         }),

@@ -225,6 +225,17 @@ impl Gguf {
         })
     }
 
+    /// A list of what is so, if there is one.
+    pub(super) fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        let flag = |value| match value {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        };
+        self.list(key, "a list of what is true or false", |list| {
+            list.numbers()?.map(flag).collect()
+        })
+    }
+
     fn list<'a, T>(
         &'a self,
         key: &str,

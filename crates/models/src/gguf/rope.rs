@@ -46,9 +46,17 @@ pub(super) fn parameters(keys: &Keys, of: &Architecture) -> Result<Value> {
     } else {
         rope.extend(scaled(keys)?);
     }
+    if let Some(beta) = keys.number("attention.temperature_scale")? {
+        rope.insert("llama_4_scaling_beta".into(), json!(beta));
+    }
     let mut rope = Value::Object(rope);
-    if of.name == "gemma3" {
-        let local = keys.number("rope.freq_base_swa")?.unwrap_or(THETA);
+    let local = keys.number("rope.freq_base_swa")?;
+    let local = match of.name {
+        "gemma3" => Some(local.unwrap_or(THETA)),
+        "olmo2" if keys.window()?.is_some() => Some(local.unwrap_or(theta)),
+        _ => None,
+    };
+    if let Some(local) = local {
         let local = json!({"rope_type": "default", "rope_theta": local});
         rope = json!({"full_attention": rope, "sliding_attention": local});
     }
@@ -75,6 +83,10 @@ fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
                 if let Some(beta) = keys.number(&format!("rope.scaling.yarn_{key}"))? {
                     rope.insert(key.into(), json!(beta));
                 }
+            }
+            if let Some(all) = keys.number("rope.scaling.yarn_log_multiplier")? {
+                rope.insert("mscale".into(), json!(1.0));
+                rope.insert("mscale_all_dim".into(), json!(all));
             }
             // llama.cpp multiplies by it what the factor amounts to.
             if let Some(times) = keys.number("rope.scaling.attn_factor")? {

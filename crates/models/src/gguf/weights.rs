@@ -20,6 +20,8 @@ use crate::weights::{Weights, WeightsError};
 pub(crate) struct GgufWeights {
     file: Arc<Gguf>,
     tensors: BTreeMap<String, Entry>,
+    /// Tensors of one value that are keys there.
+    scalars: BTreeMap<String, f32>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,12 @@ impl GgufWeights {
                 tensors.insert(format!("{start}{at}{end}"), row);
             }
         }
-        Ok(Self { file, tensors })
+        let scalars = scalars(&keys, of)?;
+        Ok(Self {
+            file,
+            tensors,
+            scalars,
+        })
     }
 
     fn entry(&self, name: &str) -> Result<(&Entry, &TensorInfo)> {
@@ -107,6 +114,47 @@ impl Gguf {
     }
 }
 
+/// The learnt activations of Apertus, of which there are two numbers a block.
+fn scalars(keys: &Keys, of: &Architecture) -> Result<BTreeMap<String, f32>> {
+    let mut scalars = BTreeMap::new();
+    if of.name != "apertus" {
+        return Ok(scalars);
+    }
+    let blocks = keys.size("block_count")?;
+    for (part, only) in [
+        ("alpha_p", None),
+        ("alpha_n", None),
+        ("beta", Some(0.5)),
+        ("eps", Some(-1e-6)),
+    ] {
+        let key = format!("xielu.{part}");
+        let values = keys.file.numbers(&key)?;
+        let values = values.ok_or_else(|| keys.file.missing(&key))?;
+        if values.len() as u64 != blocks {
+            let found = values.len();
+            return Err(keys.file.error(format!(
+                "{key} has {found} entries and apertus.block_count = {blocks}"
+            )));
+        }
+        for (block, value) in values.into_iter().enumerate() {
+            match only {
+                // It may have been rounded to 16 bits.
+                Some(only) if !((value - only).abs() <= 0.01 * f64::abs(only)) => {
+                    return Err(keys.file.error(format!(
+                        "{key} is {value} for block {block}: only {only} is supported"
+                    )));
+                }
+                Some(_) => {}
+                None => {
+                    let name = format!("{}.{block}.mlp.act_fn.{part}", of.blocks);
+                    scalars.insert(name, value as f32);
+                }
+            }
+        }
+    }
+    Ok(scalars)
+}
+
 /// Adds the values of whole blocks.
 fn add(bytes: &[u8], of: BlockType, values: &mut Vec<f32>) {
     let start = values.len();
@@ -116,7 +164,10 @@ fn add(bytes: &[u8], of: BlockType, values: &mut Vec<f32>) {
 
 impl Weights for GgufWeights {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(self.tensors.keys().map(String::as_str))
+        let mut names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+        names.extend(self.scalars.keys().map(String::as_str));
+        names.sort();
+        Box::new(names.into_iter())
     }
 
     fn dtype(&self) -> FloatDType {
@@ -136,11 +187,18 @@ impl Weights for GgufWeights {
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
+        if self.scalars.contains_key(name) {
+            return Some(&[1]);
+        }
         Some(&self.tensors.get(name)?.shape)
     }
 
     fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()> {
         self.check(name)?;
+        if let Some(&value) = self.scalars.get(name) {
+            visit(&[value]);
+            return Ok(());
+        }
         let (entry, info) = self.entry(name)?;
         let (of, bytes) = (self.file.blocks(&entry.name)?, self.file.bytes(info));
         let piece = piece.max(1);
@@ -226,6 +284,9 @@ impl Weights for GgufWeights {
         if self.check(a)? != self.check(b)? {
             return Ok(false);
         }
+        if self.scalars.contains_key(a) || self.scalars.contains_key(b) {
+            return Ok(self.tensor(a)? == self.tensor(b)?);
+        }
         let bytes = |name: &str| -> Result<_> {
             let (entry, info) = self.entry(name)?;
             Ok((info.of.name, entry.change, self.file.bytes(info)))
@@ -234,6 +295,9 @@ impl Weights for GgufWeights {
     }
 
     fn check(&self, name: &str) -> Result<&[usize]> {
+        if self.scalars.contains_key(name) {
+            return Ok(&[1]);
+        }
         let (entry, info) = self.entry(name)?;
         self.file.blocks(&entry.name)?;
         let rows_are_blocks = info.shape.len() > 1 || info.of.values == 1;

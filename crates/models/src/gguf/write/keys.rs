@@ -1,5 +1,7 @@
 //! The keys that a configuration amounts to, as llama.cpp's converter writes them.
 
+use std::collections::BTreeMap;
+
 use super::plan::refused;
 use super::rope;
 use super::value::KeyValue;
@@ -26,7 +28,8 @@ impl Keys {
     pub fn of(
         of: &'static Architecture,
         model: &AutoConfig,
-        _values: &dyn Fn(&str) -> Result<Vec<f32>>,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        values: &dyn Fn(&str) -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let general = |key: &str, value| (format!("general.{key}"), value);
         let mut keys = Self {
@@ -42,6 +45,9 @@ impl Keys {
             AutoConfig::Gpt2(config) => gpt2(&mut keys, config)?,
             AutoConfig::Dense(config) => {
                 dense(&mut keys, config.switches())?;
+                if of.name == "apertus" {
+                    activations(&mut keys, config.switches(), shapes, values)?;
+                }
                 // What a file has only where the model's own file says it.
                 if config.to_map().contains_key("head_dim") || has_own_width(config.switches()) {
                     keys.size("attention.key_length", config.switches().head_dim)?;
@@ -110,7 +116,30 @@ fn dense(keys: &mut Keys, switches: &Switches) -> Result<()> {
     rope::keys(keys, switches)?;
     let window = switches.layers.iter().find_map(|layer| layer.window);
     match keys.of.name {
-        "llama" | "smollm3" => keys.size("vocab_size", switches.vocab_size)?,
+        "llama" | "smollm3" | "arcee" | "apertus" => {
+            keys.size("vocab_size", switches.vocab_size)?;
+        }
+        "mistral3" => {
+            keys.size("vocab_size", switches.vocab_size)?;
+            if let Some(growth) = switches.query_growth {
+                keys.number("attention.temperature_scale", growth.beta);
+            }
+        }
+        "cohere2" => {
+            keys.size("vocab_size", switches.vocab_size)?;
+            keys.number("logit_scale", switches.logit_scale);
+            keys.size("attention.sliding_window", window.unwrap_or(0))?;
+            pattern(keys, switches, 4)?;
+        }
+        "exaone4" | "olmo2" => {
+            if keys.of.name == "exaone4" {
+                keys.size("vocab_size", switches.vocab_size)?;
+            }
+            if let Some(window) = window {
+                keys.size("attention.sliding_window", window)?;
+                pattern(keys, switches, 4)?;
+            }
+        }
         "gemma2" => {
             caps(keys, switches);
             keys.size("attention.sliding_window", window.unwrap_or(0))?;
@@ -130,9 +159,38 @@ fn dense(keys: &mut Keys, switches: &Switches) -> Result<()> {
             keys.number("residual_scale", switches.residual_scale);
             keys.number("logit_scale", 1.0 / switches.logit_scale);
         }
-        "gptneox" => keys.add("use_parallel_residual", KeyValue::Flag(switches.parallel)),
-        "stablelm" => keys.add("use_parallel_residual", KeyValue::Flag(switches.parallel)),
+        "gptneox" | "stablelm" => {
+            keys.add("use_parallel_residual", KeyValue::Flag(switches.parallel))
+        }
         _ => {}
+    }
+    Ok(())
+}
+
+/// The learnt activations of Apertus: a number a block.
+fn activations(
+    keys: &mut Keys,
+    switches: &Switches,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    values: &dyn Fn(&str) -> Result<Vec<f32>>,
+) -> Result<()> {
+    for (part, usual) in [
+        ("alpha_p", None),
+        ("alpha_n", None),
+        ("beta", Some(0.5)),
+        ("eps", Some(-1e-6)),
+    ] {
+        let mut numbers = Vec::new();
+        for block in 0..switches.layers.len() {
+            let name = format!("{}.{part}", switches.layout.activation(block));
+            let read = match usual {
+                Some(usual) if !shapes.contains_key(&name) => Some(usual),
+                _ => values(&name)?.first().copied(),
+            };
+            numbers.push(read.ok_or_else(|| refused(format!("tensor {name} has no value")))?);
+        }
+        keys.keys
+            .push((format!("xielu.{part}"), KeyValue::F32s(numbers)));
     }
     Ok(())
 }

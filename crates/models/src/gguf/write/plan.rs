@@ -101,7 +101,7 @@ impl Plan {
                  are {models}"
             ))
         })?;
-        let keys = Keys::of(of, &model, values)?;
+        let keys = Keys::of(of, &model, shapes, values)?;
         let mut plan = Self {
             architecture: of,
             keys: keys.keys,
@@ -150,7 +150,18 @@ fn planned(
     }
     let mut tensors = Vec::new();
     for (name, parts) in parts {
-        let (first, shape) = parts[&0];
+        let Some(&(first, shape)) = parts.get(&0) else {
+            return Err(refused(format!(
+                "the first part of tensor {name} is missing"
+            )));
+        };
+        if !takes(of, &name) {
+            let name_there = of.name;
+            return Err(refused(format!(
+                "tensor {first} (attention_bias, mlp_bias, use_bias): llama.cpp reads no such bias in files \
+                 of architecture {name_there:?}"
+            )));
+        }
         let change = Change::of(of.changes, &name, shape.len(), heads);
         let mut shape = shape.to_vec();
         let multiple = change.multiple();
@@ -181,6 +192,27 @@ fn planned(
     }
     tensors.sort_by_key(|tensor| place(&tensor.name));
     Ok(tensors)
+}
+
+/// The architectures for which llama.cpp reads biases of the feed-forward network.
+const MLP_BIAS: [&str; 7] = [
+    "llama",
+    "granite",
+    "mistral3",
+    "starcoder2",
+    "gpt2",
+    "gptneox",
+    "phi2",
+];
+
+/// Whether llama.cpp reads a tensor of this name: some biases it does not know.
+fn takes(of: &Architecture, name: &str) -> bool {
+    let bias = |part: &str| name.contains(part) && name.ends_with(".bias");
+    let of_output = bias(".attn_output.") && of.name != "apertus";
+    let of_mlp = [".ffn_gate.", ".ffn_up.", ".ffn_down."]
+        .into_iter()
+        .any(bias);
+    !(of_output || of_mlp) || MLP_BIAS.contains(&of.name)
 }
 
 /// What comes before the blocks, the blocks by number, what comes after.

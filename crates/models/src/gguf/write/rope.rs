@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::parts::{Rope, Scaling};
 
 /// The architectures for which llama.cpp reads a tensor of what frequencies are divided by.
-const FACTORS: [&str; 2] = ["llama", "granite"];
+const FACTORS: [&str; 6] = [
+    "llama", "granite", "arcee", "apertus", "exaone4", "mistral3",
+];
 /// And two of them, for short and long texts.
 const LONG: [&str; 2] = ["llama", "phi3"];
 
@@ -51,7 +53,10 @@ pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
             keys.number("rope.scaling.yarn_beta_fast", *beta_fast);
             keys.number("rope.scaling.yarn_beta_slow", *beta_slow);
             let usual = 1.0 + 0.1 * factor.max(1.0).ln();
-            if (rope.attention_factor - usual).abs() > 1e-6 * usual {
+            if name == "mistral3" && rope.attention_factor == 1.0 {
+                // As if all of a head were of one kind: it is divided by itself.
+                keys.number("rope.scaling.yarn_log_multiplier", 1.0);
+            } else if (rope.attention_factor - usual).abs() > 1e-6 * usual {
                 keys.number("rope.scaling.attn_factor", rope.attention_factor / usual);
             }
         }
