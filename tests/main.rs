@@ -56,6 +56,7 @@ mod prompts;
 mod quantized;
 mod ranges;
 mod resume;
+mod reward;
 mod run_folder;
 mod saved_folders;
 mod seeing;

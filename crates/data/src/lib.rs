@@ -73,7 +73,7 @@ pub use tokens::cache::default_cache_dir;
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;
-pub use tokens::preference::{Judged, Pairs, PromptTokens, Truncation};
+pub use tokens::preference::{Judged, Pairs, PromptTokens, ScoredPairs, Truncation};
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::task::{Encoder, Labelled, Task};
 pub use tokens::train_on::TrainOn;

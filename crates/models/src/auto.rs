@@ -177,6 +177,11 @@ impl AutoConfig {
         each_config!(self, config => config.to_json())
     }
 
+    /// The keys of its `config.json`.
+    pub fn keys(&self) -> serde_json::Map<String, serde_json::Value> {
+        each_config!(self, config => config.to_map())
+    }
+
     /// Number of parameters, a tied head counted once.
     pub fn num_parameters(&self) -> usize {
         each_config!(self, config => config.num_parameters())

@@ -188,6 +188,24 @@ impl Head {
         }
     }
 
+    /// The keys that tell of it beside an adapter, where those of the model's own `config.json` do not:
+    /// names of labels that are not merely numbered, and the token for padding.
+    pub fn keys_beside(&self, config: &Map<String, Value>) -> Map<String, Value> {
+        let mut keys = Map::new();
+        let own = Self::for_task(config, self.task).unwrap_or_default();
+        let is_numbered = self.labels == Labels::numbered(self.num_labels());
+        if own.labels != self.labels && !is_numbered {
+            keys.extend(self.labels.keys());
+        }
+        if let Some(id) = self
+            .pad_token_id
+            .filter(|_| own.pad_token_id != self.pad_token_id)
+        {
+            keys.insert("pad_token_id".into(), json!(id));
+        }
+        keys
+    }
+
     /// The number of the token that a text is judged by: the last that is no padding, or without a
     /// token for padding the last.
     pub fn last_token(&self, ids: &[i64]) -> usize {
@@ -223,7 +241,8 @@ pub struct WantedHead {
     pub labels: Option<Labels>,
     /// How many labels there are, where nothing names them.
     pub num_labels: Option<usize>,
-    /// The token that fills up short rows, where the model's configuration names none.
+    /// The token that fills up short rows, in the place of the one that the model's configuration
+    /// names.
     pub pad_token_id: Option<i64>,
     /// What its weight is drawn by, where the files have none.
     pub seed: u64,
@@ -250,7 +269,16 @@ impl WantedHead {
         if let Some(count) = self.num_labels.filter(|&count| count != head.num_labels()) {
             head.labels = Labels::numbered(count);
         }
-        head.pad_token_id = head.pad_token_id.or(self.pad_token_id);
+        head.pad_token_id = self.pad_token_id.or(head.pad_token_id);
+        let own = config.head();
+        if own.task == self.task && own.num_labels() != head.num_labels() {
+            return Err(format!(
+                "the model has a head of {} labels, and {} are wanted: name a model without a head, or \
+                 with one of that size",
+                own.num_labels(),
+                head.num_labels()
+            ));
+        }
         Ok(head)
     }
 }

@@ -37,6 +37,7 @@ pub use objective::lm::on_device;
 pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::reference::Reference;
 pub use objective::registry::{Kind, ObjectiveName};
+pub use objective::reward::{Reward, RewardConfig};
 pub use objective::{MeasuredLoss, Objective, read};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};

@@ -30,6 +30,7 @@ mod card;
 mod commands;
 mod dry_run;
 mod folder;
+mod head;
 mod model;
 mod objective;
 mod place;
@@ -97,7 +98,8 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         false => old_run(&args, &config, files.path(), resume.as_ref())?,
     };
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
-    let model = load_base(&config, &files, device)?;
+    let head = head::wanted(&config, tokenizer.as_ref())?;
+    let model = load_base(&config, &files, head.as_ref(), device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());
     let seed = config.training.seed;
     let kind = config.objective();
@@ -125,6 +127,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     };
     if let Some(model) = model.as_peft_mut() {
+        head::describe(model, &files)?;
         if let Some(quantization) = config.quantization() {
             model.quantize_frozen(quantization);
         }
@@ -152,7 +155,15 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
     warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
     let ends = defaults.config.eos_token_ids;
-    let prompts = prompts(&config, &data, tokenizer.as_ref(), ends, limits)?;
+    let prompts = match model.head().classifies() {
+        true if config.prompt.is_some() => bail!(
+            "`prompt` is continued by a language model, and training.objective = \"{}\" trains none: \
+             leave it out",
+            kind.name
+        ),
+        true => None,
+        false => prompts(&config, &data, tokenizer.as_ref(), ends, limits)?,
+    };
     let job = Job {
         config,
         objective,

@@ -7,10 +7,10 @@ mod rows;
 mod tokenizer;
 
 pub use args::{ModelArgs, ModelsArgs};
-pub use head::check_language_model;
+pub use head::{check_language_model, head_of};
 pub use model::{
     completed, find_model, limits, load_adapter, load_base, load_dense, load_frozen, load_model,
-    model_input, open, open_each,
+    load_with_head, model_input, open, open_each,
 };
 pub use rows::{RowArgs, find_data, rows_help, warn_of_space, warn_of_template};
 pub use tokenizer::{find_tokenizer, load_tokenizer, open_tokenizer};

@@ -53,7 +53,7 @@ pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> R
 }
 
 /// A model with another head than its files may say; see [`AutoModel::with_head`].
-fn load_with_head(
+pub fn load_with_head(
     files: &ModelFiles,
     device: &Device,
     reading: Reading,

@@ -31,6 +31,14 @@ pub enum RowProblem {
         /// The column.
         column: String,
     },
+    /// A column that should hold a number holds something else.
+    #[error("has {value} in `{column}`, where a number is wanted")]
+    NoNumber {
+        /// What it holds.
+        value: String,
+        /// The column.
+        column: String,
+    },
     /// A column of messages holds something else.
     #[error("has no list of messages in `{0}`")]
     NoMessages(String),

@@ -67,6 +67,8 @@ pub(crate) const LOSS_MASKS: [&str; 4] = [
 ];
 /// The better of two answers, and the worse.
 pub(crate) const PREFERENCES: [&str; 2] = ["chosen", "rejected"];
+/// By how much the better of two answers is better, as TRL names it.
+pub(crate) const MARGIN: &str = "margin";
 /// Further columns that are no mere remark on a row.
 const MEANT: &[&str] = &[
     "attention_mask",

@@ -1,6 +1,8 @@
 //! Which columns a shape reads, and which it leaves out though they mean something.
 
-use super::column_names::{CHATS, EXTRAS, INPUT, LABELS, LOSS_MASKS, SYSTEM, WEIGHTS, is_meant};
+use super::column_names::{
+    CHATS, EXTRAS, INPUT, LABELS, LOSS_MASKS, MARGIN, SYSTEM, WEIGHTS, is_meant,
+};
 use super::messages::tool_turns;
 use super::preference::column_of;
 use super::prompt::first_text;
@@ -69,6 +71,7 @@ impl Shape {
             Self::Preference(chosen, rejected) => {
                 let mut columns = chosen.names();
                 columns.extend(rejected.names());
+                columns.push(MARGIN);
                 columns
             }
             Self::Judged(answer, column) => {
@@ -139,7 +142,9 @@ fn chats(content: &Content) -> Vec<&Chat> {
     match content {
         Content::Chat(chat) => vec![chat],
         Content::Judged { answer, .. } => chats(answer),
-        Content::Preference { chosen, rejected } => [chats(chosen), chats(rejected)].concat(),
+        Content::Preference {
+            chosen, rejected, ..
+        } => [chats(chosen), chats(rejected)].concat(),
         Content::Text(_) | Content::Prompted { .. } | Content::Tokens { .. } => Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::fmt;
 
 mod chat;
@@ -98,6 +98,8 @@ pub enum Content {
         chosen: Box<Self>,
         /// The worse one.
         rejected: Box<Self>,
+        /// By how much the better one is better, where the row says so.
+        margin: Option<Number>,
     },
     /// An answer that is a good one, or a bad one.
     Judged {
@@ -186,7 +188,9 @@ impl Content {
         match self {
             Self::Chat(chat) => vec![chat],
             Self::Judged { answer, .. } => answer.chats_mut(),
-            Self::Preference { chosen, rejected } => {
+            Self::Preference {
+                chosen, rejected, ..
+            } => {
                 let mut chats = chosen.chats_mut();
                 chats.extend(rejected.chats_mut());
                 chats

@@ -104,7 +104,9 @@ fn shown(content: &Content, all: bool) -> Vec<Piece> {
             let judgement = if *is_good { "good: " } else { "bad: " };
             [vec![label(judgement)], shown(answer, all)].concat()
         }
-        Content::Preference { chosen, rejected } => [
+        Content::Preference {
+            chosen, rejected, ..
+        } => [
             vec![label("chosen: ")],
             shown(chosen, all),
             vec![label("\nrejected: ")],
@@ -132,7 +134,9 @@ fn characters(content: &Content) -> usize {
         Content::Prompted { prompt, completion } => count(prompt) + count(completion),
         Content::Chat(chat) => chat.messages.iter().map(|m| count(&said(m).1)).sum(),
         Content::Judged { answer, .. } => characters(answer),
-        Content::Preference { chosen, rejected } => characters(chosen) + characters(rejected),
+        Content::Preference {
+            chosen, rejected, ..
+        } => characters(chosen) + characters(rejected),
         Content::Tokens { .. } => 0,
     }
 }

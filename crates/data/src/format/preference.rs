@@ -1,6 +1,6 @@
 //! Rows of two answers, the better and the worse, and of one that is judged.
 
-use super::column_names::{LABELS, PREFERENCES};
+use super::column_names::{LABELS, MARGIN, PREFERENCES};
 use super::shape::{completed, detect as detect_text};
 use super::{Chat, Content, Shape, as_flag};
 use crate::config::DataConfig;
@@ -156,9 +156,20 @@ pub(super) fn pair(
         (Content::Chat(chosen), Content::Chat(rejected)) => chats_apart(chosen, rejected),
         pair => pair,
     };
+    let margin = match row.get(MARGIN) {
+        None | Some(Value::Null) => None,
+        Some(Value::Number(margin)) => Some(margin.clone()),
+        Some(other) => {
+            return Err(RowProblem::NoNumber {
+                column: MARGIN.into(),
+                value: other.to_string(),
+            });
+        }
+    };
     Ok(Content::Preference {
         chosen: Box::new(chosen),
         rejected: Box::new(rejected),
+        margin,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Tokenizer {
     name: String,
     eos: Option<u32>,
     bos: Option<u32>,
+    /// The token that fills up short rows, where its files name one.
+    pad: Option<u32>,
     /// Whether special tokens in a text are read as any other text.
     splits_special_tokens: bool,
     /// Its chat template, or what is wrong with it: of no matter until a chat comes.
@@ -102,6 +104,7 @@ impl Tokenizer {
         let eos = said.special_token("eos_token").and_then(id);
         let eos = eos.or_else(of_family).or_else(of_model).or(tokenizer.eos);
         tokenizer.bos = said.special_token("bos_token").and_then(id);
+        tokenizer.pad = said.special_token("pad_token").and_then(id);
         tokenizer.eos = eos;
         tokenizer.splits_special_tokens = said.split_special_tokens;
         let eos = eos.and_then(|eos| tokenizer.id_to_token(eos));
@@ -128,6 +131,7 @@ impl Tokenizer {
             name,
             eos,
             bos: None,
+            pad: None,
             splits_special_tokens: false,
             chat: Err(TokenizerProblem::NoTemplate),
             speech: OnceLock::new(),
@@ -229,6 +233,11 @@ impl Tokenizer {
     /// The id of the end-of-sequence token.
     pub fn eos_id(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The id of the token that fills up short rows: its own, or else the one that ends a sequence.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad.or(self.eos)
     }
 
     /// The id of the token that begins a sequence, where its files name one.

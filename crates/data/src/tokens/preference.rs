@@ -7,7 +7,7 @@ use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::examples::Examples;
 use crate::tokens::task::{Encoder, Labelled, Task, with_eos};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::ops::Range;
 
 /// Which end of a row stays where it is too long, in TRL's words.
@@ -54,7 +54,10 @@ impl Task for Pairs {
     }
 
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
-        let Content::Preference { chosen, rejected } = content else {
+        let Content::Preference {
+            chosen, rejected, ..
+        } = content
+        else {
             return Err(DataError::row(encoder.place, "is no pair of answers"));
         };
         if answer_of(&chosen) == answer_of(&rejected) {
@@ -109,6 +112,74 @@ impl Task for Pairs {
     }
 }
 
+/// The task of a model that scores answers: as [`Pairs`], but that the label of the better answer's first
+/// token, which nothing stands before, says by how much it is better ([`margin`](Self::margin)), and
+/// that a row with an answer that is too long is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScoredPairs(Pairs);
+
+impl ScoredPairs {
+    /// By how much the better answer, which has these labels, is to be ahead.
+    pub fn margin(labels: &[i64]) -> f32 {
+        let first = labels.first().and_then(|&bits| u32::try_from(bits).ok());
+        first.map_or(0.0, f32::from_bits)
+    }
+}
+
+impl Task for ScoredPairs {
+    fn rows(&self) -> Rows {
+        self.0.rows()
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
+        let margin = match &content {
+            Content::Preference { margin, .. } => margin.as_ref().and_then(Number::as_f64),
+            _ => None,
+        };
+        let mut pair = self.0.encode(content, encoder)?;
+        let margins = [margin.unwrap_or_default(), 0.0];
+        for (labelled, margin) in pair.iter_mut().zip(margins) {
+            if let Some(first) = labelled.labels.first_mut() {
+                *first = i64::from((margin as f32).to_bits());
+            }
+        }
+        Ok(pair)
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        self.0.supervised(labels)
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        self.0.is_trained(labels)
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        self.0
+            .unknown_label(labels.get(1..).unwrap_or_default(), limits)
+    }
+
+    fn examples_per_row(&self) -> usize {
+        self.0.examples_per_row()
+    }
+
+    fn default_length(&self, limits: Limits) -> Option<usize> {
+        self.0.default_length(limits)
+    }
+
+    fn kept(&self, _length: usize, _max: usize) -> Range<usize> {
+        0..0
+    }
+
+    fn name_of(&self, labels: &[i64], index: usize) -> Option<&'static str> {
+        self.0.name_of(labels, index)
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
 /// The task of an objective of answers that are good ones or bad ones. The label of an example's first
 /// token, which nothing stands before, says which: 1 or 0. The others are as those of [`Pairs`]. A row
 /// of two answers becomes two examples, the better one first.
@@ -129,7 +200,9 @@ impl Task for Judged {
 
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
         let sides = match content {
-            Content::Preference { chosen, rejected } => {
+            Content::Preference {
+                chosen, rejected, ..
+            } => {
                 if answer_of(&chosen) == answer_of(&rejected) {
                     return Err(bad(encoder, RowProblem::EqualAnswers));
                 }

@@ -128,6 +128,16 @@ impl fmt::Display for TaskType {
     }
 }
 
+/// Keys of a classifier's `config.json` that may stand beside an adapter, where the model's own file does
+/// not have them. PEFT leaves them out.
+pub const HEAD_KEYS: [&str; 5] = [
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "pad_token_id",
+];
+
 /// The keys of [`CommonConfig`] that choose layers. Not every method's file has them all, and that of
 /// a method at the model has none.
 pub(crate) const LAYER_KEYS: [&str; 4] = [

@@ -13,7 +13,7 @@ pub use crate::methods::lora::{EvaConfig, InitLoraWeights, LoftQConfig, LoraConf
 pub use crate::methods::prompt::PromptLearning;
 pub use bias::{Bias, bias};
 pub(crate) use common::LAYER_KEYS;
-pub use common::{CommonConfig, PEFT_VERSION, TargetModules, TaskType};
+pub use common::{CommonConfig, HEAD_KEYS, PEFT_VERSION, TargetModules, TaskType};
 pub use fields::Fields;
 pub use json::render_json;
 pub use keys::Keys;

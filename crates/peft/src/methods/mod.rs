@@ -60,7 +60,7 @@ pub use vblora::VBLoRAConfig;
 pub use vera::VeraConfig;
 pub use waveft::WaveFTConfig;
 
-use crate::config::{Fields, Keys, LoraConfig};
+use crate::config::{Fields, HEAD_KEYS, Keys, LoraConfig};
 use crate::{LayerInfo, LayerKind, Method, PeftError, Result};
 
 /// Reads a method's configuration from the keys of `adapter_config.json`.
@@ -213,7 +213,10 @@ pub(crate) fn supporting(layer: &LayerInfo) -> Vec<String> {
 pub fn config_from_fields(fields: Fields) -> Result<Arc<dyn Method>> {
     let source = fields.source().to_string();
     let config = checked(read_fields(fields)?, &source)?;
-    let unknown: Vec<_> = config.common().unknown.keys().cloned().collect();
+    let unknown = config.common().unknown.keys().cloned();
+    let unknown: Vec<_> = unknown
+        .filter(|key| !HEAD_KEYS.contains(&key.as_str()))
+        .collect();
     if !unknown.is_empty() {
         let unknown = unknown.join(", ");
         tracing::warn!("{source}: unknown keys are kept but have no effect: {unknown}");

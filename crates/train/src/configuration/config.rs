@@ -14,6 +14,7 @@ use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::dpo::DpoConfig;
 use crate::objective::registry::Kind;
+use crate::objective::reward::RewardConfig;
 
 /// The name of the file in the output folder that repeats the run.
 pub(crate) const CONFIG_NAME: &str = "config.toml";
@@ -71,6 +72,9 @@ pub struct TrainConfig {
     /// The keys of the objective `dpo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoConfig>,
+    /// The keys of the objective `reward`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardConfig>,
 }
 
 impl TrainConfig {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft::config::TaskType;
 use burn_peft_data::{
     Batch, Content, Encoder, Labelled, Limits, Pairs, Result as DataResult, Rows, Task,
 };
@@ -36,6 +37,8 @@ impl Default for DpoConfig {
 /// The entry of the registry.
 pub(crate) static KIND: Kind = Kind {
     name: "dpo",
+    task_type: TaskType::CausalLm,
+    num_labels: None,
     measures: &MEASURES,
     keys: fields_of::<DpoConfig>,
     has_table: |config| config.dpo.is_some(),

@@ -3,10 +3,12 @@
 
 pub(crate) mod best_metric;
 pub(crate) mod dpo;
+pub(crate) mod heads;
 pub(crate) mod lm;
 pub(crate) mod metric;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod reward;
 
 #[cfg(test)]
 mod tests;

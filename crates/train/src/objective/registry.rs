@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use burn_peft::config::TaskType;
 use burn_peft_data::{Lm, Task};
 use burn_peft_models::LanguageModel;
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
@@ -12,14 +13,16 @@ use crate::configuration::config::TrainConfig;
 use crate::error::{ConfigProblem, Result};
 use crate::objective::metric::Measures;
 use crate::objective::reference::Reference;
-use crate::objective::{Objective, dpo, lm};
+use crate::objective::{Objective, dpo, lm, reward};
 
 /// All of them; the first is the default.
-pub(crate) static KINDS: [&Kind; 2] = [&SFT, &dpo::KIND];
+pub(crate) static KINDS: [&Kind; 3] = [&SFT, &dpo::KIND, &reward::KIND];
 
 /// Supervised fine-tuning: [`Lm`].
 static SFT: Kind = Kind {
     name: "sft",
+    task_type: TaskType::CausalLm,
+    num_labels: None,
     measures: &lm::MEASURES,
     keys: || &[],
     has_table: |_| false,
@@ -34,6 +37,10 @@ static SFT: Kind = Kind {
 pub struct Kind {
     /// What `training.objective` calls it; its keys stand in a table of this name.
     pub name: &'static str,
+    /// The head that its model has.
+    pub task_type: TaskType,
+    /// How many labels the head scores, where that is the same for all data.
+    pub num_labels: Option<usize>,
     /// What it measures.
     pub measures: &'static Measures,
     /// The keys of its table.

@@ -1,23 +1,27 @@
 //! The model of a run: its base, and the adapter to be trained.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, LoraFa, PeftModel, StateDict};
+use burn_peft::{DEFAULT_ADAPTER, LoraFa, Method, PeftModel, StateDict};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::weights::has_blocks;
-use burn_peft_models::{AutoModel, CausalLm};
+use burn_peft_models::weights::{Reading, has_blocks};
+use burn_peft_models::{AutoModel, CausalLm, WantedHead};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
-use crate::loading::{completed, load_adapter, load_dense, load_frozen, load_model};
+use crate::loading::{
+    completed, load_adapter, load_dense, load_frozen, load_model, load_with_head,
+};
 
 /// The model that an adapter is attached to, once the device is known to compute as is asked.
 pub(super) fn load_base(
     config: &TrainConfig,
     files: &ModelFiles,
+    head: Option<&WantedHead>,
     device: &Device,
 ) -> Result<AutoModel> {
     if let Some(quantization) = config.quantization() {
@@ -39,14 +43,22 @@ pub(super) fn load_base(
             );
         }
     }
-    if config.is_full_training() {
-        return load_dense(files, device);
-    }
     let keeps_blocks = has_blocks(files, device) && frozen_dtype != Some(FloatDType::F16);
-    match frozen_dtype.is_some() && !keeps_blocks || config.quantization().is_some() {
-        true => load_frozen(files, device, frozen_dtype),
-        false => load_model(files, device),
-    }
+    let reading = if config.is_full_training() {
+        Reading::Now
+    } else if frozen_dtype.is_some() && !keeps_blocks || config.quantization().is_some() {
+        Reading::Lazily(frozen_dtype)
+    } else {
+        Reading::InBlocks
+    };
+    let model = match (head, reading) {
+        (Some(head), _) => load_with_head(files, device, reading, head)?,
+        (None, Reading::Now) => load_dense(files, device)?,
+        (None, Reading::Lazily(dtype)) => load_frozen(files, device, dtype)?,
+        (None, Reading::InBlocks) => load_model(files, device)?,
+    };
+    super::head::check(&model, config)?;
+    Ok(model)
 }
 
 /// The model with the adapter that is to be trained: a new one, or the saved one.
@@ -59,17 +71,19 @@ pub(super) fn attach(
         Some(adapter) => load_adapter(model, Path::new(adapter), true)?,
         None => {
             let method = config.method(&file.display().to_string())?;
+            let method = for_task(method, &model)?;
             let method = completed(method, &model)?;
             PeftModel::new(model, DEFAULT_ADAPTER, method)?
         }
     };
     let is_new = config.adapter.is_none();
+    let task = model.head().task;
     if config.training.optim == OptimizerName::Lorafa {
         // Before what is trained is counted.
         LoraFa::new(&mut model)?;
     }
     model.update_config(DEFAULT_ADAPTER, |common| {
-        common.task_type.get_or_insert(TaskType::CausalLm);
+        common.task_type.get_or_insert(task);
         if is_new || common.base_model_name_or_path.is_none() {
             common.base_model_name_or_path = Some(config.model.clone());
         }
@@ -81,6 +95,20 @@ pub(super) fn attach(
         check_size(&model.device(), &parameter.name, bytes)?;
     }
     Ok(model)
+}
+
+/// The configuration of a new adapter with the task of its model, where that is a classifier.
+fn for_task(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method>> {
+    let task = model.head().task;
+    let mut common = method.common().clone();
+    match common.task_type {
+        _ if task == TaskType::CausalLm => return Ok(method),
+        Some(given) if given != task => {
+            bail!("peft.task_type = {given}, and training.objective trains {task}: leave it out")
+        }
+        _ => common.task_type = Some(task),
+    }
+    Ok(method.with_common(common))
 }
 
 /// The first values of an adapter that took a part of the weights.

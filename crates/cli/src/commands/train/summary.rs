@@ -1,7 +1,7 @@
 //! What of a model is adapted, in a few lines.
 
 use anyhow::Result;
-use burn_peft::config::CommonConfig;
+use burn_peft::config::{CommonConfig, HEAD_KEYS};
 use burn_peft::methods::default_config;
 use burn_peft::parameters::thousands;
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, Method, Path, PeftModel};
@@ -119,7 +119,8 @@ fn numbers(config: &dyn Method, unset: &Map<String, Value>) -> String {
     let peft_type = config.peft_type();
     let shared = CommonConfig::default().to_json(peft_type);
     let keys = config.to_json().into_iter().filter(|(key, value)| {
-        let own = !shared.contains_key(key) && !OF_THE_MODEL.contains(&key.as_str());
+        let of_model = OF_THE_MODEL.iter().chain(&HEAD_KEYS);
+        let own = !shared.contains_key(key) && !of_model.clone().any(|other| other == key);
         let told = match value {
             Value::Number(number) => number.as_f64() != Some(0.0),
             Value::Bool(_) | Value::String(_) => unset.get(key) != Some(value),

@@ -1,0 +1,28 @@
+//! What the heads of classifiers score, of batches.
+
+use burn::tensor::Tensor;
+use burn_peft_data::Batch;
+use burn_peft_models::{CausalLm, LmBatch, Ragged};
+
+/// The scores of each text of a batch, `[texts, labels]`, at the token that a text is judged by.
+pub(crate) fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
+    let head = model.head();
+    let spans = batch.spans.iter();
+    let places = spans.map(|span| span.start + head.last_token(&batch.input_ids[span.clone()]));
+    let places: Vec<usize> = places.collect();
+    model.logits_at(&on_device(model, batch), &places)
+}
+
+/// A batch on the device of a model, whose texts are not predicted.
+fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
+    let ragged = Ragged {
+        input_ids: &batch.input_ids,
+        // What the task's labels say is no token; these leave the padding out.
+        labels: &batch.input_ids,
+        texts: &batch.spans,
+        packed: batch.packed.as_deref(),
+        width: batch.width,
+        pad_id: batch.pad_id,
+    };
+    LmBatch::ragged(&ragged, &model.device())
+}

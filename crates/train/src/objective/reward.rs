@@ -1,0 +1,226 @@
+//! Reward models: of two answers to a prompt the better one has the higher score (Bradley-Terry).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::activation::log_sigmoid;
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_peft::config::TaskType;
+use burn_peft_data::{
+    Batch, Content, Encoder, Labelled, Limits, Result as DataResult, Rows, ScoredPairs, Task,
+};
+use burn_peft_models::CausalLm;
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::keys::fields_of;
+use crate::error::ConfigProblem;
+use crate::objective::heads::scores;
+use crate::objective::metric::{Measures, Metric};
+use crate::objective::registry::Kind;
+use crate::objective::{MeasuredLoss, Objective};
+
+/// `[reward]`: the keys of TRL's `RewardConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardConfig {
+    /// How strongly the rewards of a pair are kept around zero; not at all unless set (TRL's advice is
+    /// 0.01).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub center_rewards_coefficient: Option<f64>,
+    /// Train without dropout, the adapter's and the model's.
+    pub disable_dropout: bool,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            center_rewards_coefficient: None,
+            disable_dropout: true,
+        }
+    }
+}
+
+/// The entry of the registry.
+pub(crate) static KIND: Kind = Kind {
+    name: "reward",
+    task_type: TaskType::SeqCls,
+    num_labels: Some(1),
+    measures: &MEASURES,
+    keys: fields_of::<RewardConfig>,
+    has_table: |config| config.reward.is_some(),
+    fill: |config| {
+        config.reward.get_or_insert_default();
+    },
+    check: |config| {
+        let coefficient = config.reward.as_ref();
+        match coefficient.and_then(|config| config.center_rewards_coefficient) {
+            Some(value) if !(value >= 0.0 && value.is_finite()) => Err(ConfigProblem::Objective(
+                format!("reward.center_rewards_coefficient is {value}; it must not be negative"),
+            )),
+            _ => Ok(()),
+        }
+    },
+    task: |_| Arc::new(ScoredPairs::default()),
+    reference: |_| false,
+    build: |config, _| {
+        let config = config.reward.clone().unwrap_or_default();
+        Ok(Arc::new(Reward::new(config)))
+    },
+};
+
+/// What is measured, in TRL's words; the least and the greatest reward are means over batches.
+pub static MEASURES: Measures = Measures {
+    unit: "pair",
+    sums: &[
+        "Accuracy",
+        "Margin",
+        "Mean Reward",
+        "Min Reward",
+        "Max Reward",
+    ],
+    metrics: &[
+        Metric::loss("loss (per pair)"),
+        Metric::mean("accuracy", "accuracy", true, |sums| sums.mean(sums.sums[0])),
+        Metric::mean("margin", "margin of the rewards", true, |sums| {
+            sums.mean(sums.sums[1])
+        }),
+        Metric::mean("mean_reward", "mean reward", true, |sums| {
+            sums.mean(sums.sums[2])
+        }),
+        Metric::mean("min_reward", "least reward of a batch", true, |sums| {
+            sums.mean(sums.sums[3])
+        }),
+        Metric::mean("max_reward", "greatest reward of a batch", true, |sums| {
+            sums.mean(sums.sums[4])
+        }),
+    ],
+};
+
+/// The objective, of a model whose head has one label.
+#[derive(Clone, Debug, Default)]
+pub struct Reward {
+    config: RewardConfig,
+    task: ScoredPairs,
+}
+
+impl Reward {
+    /// With these keys.
+    pub fn new(config: RewardConfig) -> Self {
+        Self {
+            config,
+            task: ScoredPairs::default(),
+        }
+    }
+}
+
+impl Task for Reward {
+    fn rows(&self) -> Rows {
+        self.task.rows()
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
+        self.task.encode(content, encoder)
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        self.task.supervised(labels)
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        self.task.is_trained(labels)
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        self.task.unknown_label(labels, limits)
+    }
+
+    fn examples_per_row(&self) -> usize {
+        self.task.examples_per_row()
+    }
+
+    fn default_length(&self, limits: Limits) -> Option<usize> {
+        self.task.default_length(limits)
+    }
+
+    fn kept(&self, length: usize, max: usize) -> Range<usize> {
+        self.task.kept(length, max)
+    }
+
+    fn name_of(&self, labels: &[i64], index: usize) -> Option<&'static str> {
+        self.task.name_of(labels, index)
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        self.task.cache_key()
+    }
+}
+
+impl<M: CausalLm> Objective<M> for Reward {
+    fn measures(&self) -> &'static Measures {
+        &MEASURES
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.config.disable_dropout
+    }
+
+    fn count(&self, batch: &Batch) -> usize {
+        batch.spans.len() / 2
+    }
+
+    fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
+        self.measured_loss(model, batch).loss
+    }
+
+    fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
+        let rewards = scores(model, batch);
+        let [rows, _] = rewards.dims();
+        let rewards = rewards.slice([0..rows, 0..1]).reshape([rows]);
+        let [chosen, rejected] = apart(rewards.clone());
+        let margin = chosen.clone() - rejected.clone();
+        let mut loss = log_sigmoid(margin.clone() - margins(batch, &margin))
+            .sum()
+            .neg();
+        if let Some(coefficient) = self.config.center_rewards_coefficient {
+            let both = chosen + rejected;
+            loss = loss + both.powi_scalar(2).sum() * coefficient;
+        }
+        let (rewards, margin) = (rewards.without_autodiff(), margin.without_autodiff());
+        let pairs = self.count_of(batch);
+        let sums = [
+            margin.clone().greater_elem(0.0).float().sum(),
+            margin.sum(),
+            rewards.clone().sum() / 2.0,
+            rewards.clone().min() * pairs,
+            rewards.max() * pairs,
+        ];
+        MeasuredLoss {
+            loss,
+            sums: Some(Tensor::cat(sums.to_vec(), 0)),
+        }
+    }
+}
+
+impl Reward {
+    fn count_of(&self, batch: &Batch) -> f64 {
+        (batch.spans.len() / 2) as f64
+    }
+}
+
+/// The chosen and the rejected of pairs, `[pairs]` each.
+fn apart(texts: Tensor<1>) -> [Tensor<1>; 2] {
+    let pairs = (texts.dims()[0] / 2) as i64;
+    [0, 1].map(|side| {
+        let places: Vec<i64> = (0..pairs).map(|pair| 2 * pair + side).collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &texts.device());
+        texts.clone().select(0, places)
+    })
+}
+
+/// By how much the better answer of each pair is to be ahead at least, `[pairs]`.
+fn margins(batch: &Batch, like: &Tensor<1>) -> Tensor<1> {
+    let labels = batch.example_labels().step_by(2);
+    let margins: Vec<f32> = labels.map(ScoredPairs::margin).collect();
+    let pairs = margins.len();
+    Tensor::from_data(TensorData::new(margins, [pairs]), &like.device())
+}
