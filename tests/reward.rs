@@ -8,6 +8,7 @@ use burn_peft::config::TaskType;
 use burn_peft::{PeftModel, tensor_file};
 use burn_peft_data::{DataConfig, DataSet, Limits, Tokenizer};
 use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::Reading;
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, WantedHead};
 use burn_peft_train::{Objective, Reward, RewardConfig};
 use serde_json::Value;
@@ -125,7 +126,7 @@ fn gradients_of_a_reward_model_are_trl_s() {
             ..WantedHead::default()
         };
         let files = ModelFiles::folder(case.base());
-        let model = AutoModel::with_head(&files, &device(), None, &head).unwrap();
+        let model = AutoModel::with_head(&files, &device(), Reading::Now, &head).unwrap();
         let model = PeftModel::from_pretrained(model, &case.folder, true).unwrap();
         let model = LanguageModel::from(without_dropout(model.train()));
         let config: RewardConfig = toml::from_str(&case.keys()).unwrap();
