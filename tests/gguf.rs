@@ -10,7 +10,7 @@ use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, Weights};
-use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
+use burn_peft_models::{AutoModel, CausalLm, ModelError, ModelInput, Pretrained};
 use serde_json::Value;
 
 use crate::common::{Answer, Lab, PEFT, device};
@@ -102,14 +102,21 @@ fn weights_are_the_folders() {
 fn logits_are_the_folders() {
     for (name, path) in models() {
         let ids: Vec<i64> = (0..24).map(|at| 3 + (at * 29 + 7) % 90).collect();
-        let logits = |files: &ModelFiles| -> Vec<f32> {
-            let model = AutoModel::from_files(files, &device());
+        let logits_of = |model: Result<AutoModel, ModelError>| -> Vec<f32> {
             let model = model.unwrap_or_else(|error| panic!("{name}: {error}"));
             let ids = TensorData::new(ids.clone(), [2, 12]);
             let ids = Tensor::<2, Int>::from_data(ids, &device());
             let logits = model.forward(ModelInput::new(ids)).into_data();
             logits.try_to_vec().unwrap()
         };
+        let logits = |files: &ModelFiles| logits_of(AutoModel::from_files(files, &device()));
+        // Every matrix of the file as it is there.
+        let kept = ModelFiles::gguf(&path).unwrap();
+        let kept = logits_of(AutoModel::from_files_in_blocks(&kept, &device()));
+        let dense = logits(&ModelFiles::gguf(&path).unwrap());
+        let off = kept.iter().zip(&dense).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f32::max);
+        assert!(off < 1e-5, "{name}: {off}");
         if name == "gpt2" {
             // Its folder has more: it is there, and that is all.
             assert_eq!(logits(&ModelFiles::gguf(path).unwrap()).len(), 24 * 199);

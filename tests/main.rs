@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod batched;
 mod best_model;
+mod blocks;
 mod bottleneck;
 mod chat;
 mod chat_adapters;

@@ -1,0 +1,164 @@
+//! A frozen base in the blocks of a GGUF file: what is done with it is what is done with the values
+//! that the blocks stand for.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, Tolerance};
+use burn_peft::{Adaptable, BlockWeight, LayerKind, Path, PeftModel, Slot};
+use burn_peft_kernels::BlockType;
+use burn_peft_models::{CausalLm, GPT2LMHeadModel};
+
+use crate::checkpointing::all;
+use crate::common::{device, largest_difference};
+use crate::conformance::{base, batch, cases, fixtures, has_encoder, logits, without_dropout};
+
+/// The weight of a layer in blocks: 8 bits where its rows are whole blocks of that.
+fn in_blocks(slot: &dyn Slot) -> Option<BlockWeight> {
+    let turned = slot.kind().is_linear();
+    if !turned && slot.kind() != LayerKind::Embedding {
+        return None;
+    }
+    let weight = slot.weight();
+    let weight = if turned { weight.transpose() } else { weight };
+    let dims @ [_, columns] = weight.dims();
+    let of = match columns.is_multiple_of(BlockType::Q8_0.values()) {
+        true => BlockType::Q8_0,
+        false => BlockType::F32,
+    };
+    let values = weight.into_data().try_to_vec::<f32>().unwrap();
+    let mut bytes = vec![0; values.len() / of.values() * of.bytes()];
+    of.quantize(&values, &mut bytes);
+    let weight = BlockWeight::new(of, bytes.into(), dims);
+    Some(if turned { weight.transposed() } else { weight })
+}
+
+/// The conformance suite's GPT-2 with the values of blocks, and with the blocks.
+fn both() -> [GPT2LMHeadModel; 2] {
+    let (mut dense, mut blocks) = (base(), base());
+    let mut kept = Vec::new();
+    dense.visit_slots_mut(&mut Path::default(), &mut |_, slot| {
+        let weight = in_blocks(slot);
+        if let Some(weight) = &weight {
+            slot.set_weight(weight.dequantize(&device()));
+        }
+        kept.push(weight);
+    });
+    let mut kept = kept.into_iter();
+    blocks.visit_slots_mut(&mut Path::default(), &mut |_, slot| {
+        if let Some(weight) = kept.next().unwrap() {
+            slot.set_blocks(weight);
+        }
+    });
+    [dense, blocks]
+}
+
+/// Every method: logits and gradients, with gradient checkpointing too, and what is counted.
+#[test]
+fn every_method_runs_on_blocks() {
+    let mut compared = 0;
+    for case in cases().into_iter().filter(|case| !has_encoder(case)) {
+        let of_case = |model| PeftModel::from_pretrained(model, &case, true).unwrap();
+        let [dense, blocks] = both().map(of_case);
+        assert_eq!(
+            blocks.get_nb_trainable_parameters(),
+            dense.get_nb_trainable_parameters()
+        );
+        let batch = batch(&case);
+        let [dense, blocks] = [dense, blocks].map(|model| without_dropout(model.train()));
+        let step = |model: &PeftModel<GPT2LMHeadModel>| {
+            let loss = model.loss(&batch);
+            let value = loss.clone().inner().into_scalar::<f32>();
+            (value, GradientsParams::from_grads(loss.backward(), model))
+        };
+        let ((expected, by_dense), (loss, by_blocks)) = (step(&dense), step(&blocks));
+        assert!(
+            (loss - expected).abs() < 1e-4 * expected,
+            "{case:?}: {loss} {expected}"
+        );
+        // Those of virtual tokens come on their own.
+        let checkpointed = blocks.checkpointed_backward(&batch, 1.0);
+        let checkpointed = checkpointed.filter(|done| done.extra.is_empty());
+        let checkpointed = checkpointed.map(|done| done.gradients);
+        for found in [Some(by_blocks), checkpointed].into_iter().flatten() {
+            assert_eq!(found.len(), by_dense.len(), "{case:?}");
+            let pairs = all(&blocks, &found).into_iter().zip(all(&dense, &by_dense));
+            for (found, expected) in pairs {
+                assert_eq!(found.is_some(), expected.is_some());
+                if let (Some(found), Some(expected)) = (found, expected) {
+                    let tolerance = Tolerance::<f32>::absolute(1e-4).set_relative(1e-3);
+                    found.assert_approx_eq(&expected, tolerance);
+                }
+            }
+        }
+        compared += 1;
+    }
+    assert!(compared > 20);
+}
+
+/// Merging makes the adapted weights dense; taking it out again gives the blocks back.
+#[test]
+fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
+    for name in ["gpt2_lora", "gpt2_modules_to_save"] {
+        let case = fixtures().join("conformance/cases").join(name);
+        if !case.exists() {
+            continue;
+        }
+        let of_case = |model| PeftModel::from_pretrained(model, &case, false).unwrap();
+        let [mut dense, mut blocks] = both().map(of_case);
+        let before = logits(&blocks, &case);
+        dense.merge_adapter(true).unwrap();
+        blocks.merge_adapter(true).unwrap();
+        let merged = logits(&blocks, &case);
+        assert!(largest_difference(&merged, &logits(&dense, &case)) < 1e-4);
+        assert!(largest_difference(&merged, &before) < 1e-3);
+        blocks.unmerge_adapter();
+        assert_eq!(logits(&blocks, &case), before);
+        let alone = blocks.clone().merge_and_unload(true).unwrap();
+        let input = batch(&case).as_matrix().input.clone();
+        let logits_of = |model: &GPT2LMHeadModel| model.forward(input.clone()).into_data();
+        let expected = dense.merge_and_unload(true).unwrap();
+        let tolerance = Tolerance::<f32>::absolute(1e-4);
+        logits_of(&alone).assert_approx_eq(&logits_of(&expected), tolerance);
+    }
+}
+
+/// What asks for the values gets them: other weights, another vocabulary, a head of its own, a record.
+#[test]
+fn blocks_become_a_parameter_where_one_is_needed() {
+    let [mut dense, mut blocks] = both().map(|model| model.no_grad());
+    let has_blocks = |model: &GPT2LMHeadModel| {
+        let mut has = Vec::new();
+        model.visit_slots(&mut Path::default(), &mut |path, slot| {
+            if slot.blocks().is_some() {
+                has.push(path.to_string());
+            }
+        });
+        has
+    };
+    assert!(has_blocks(&blocks).contains(&"transformer.wte".to_string()));
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let input = batch(&case).as_matrix().input.clone();
+    let same = |dense: &GPT2LMHeadModel, blocks: &GPT2LMHeadModel| {
+        let [expected, found] = [dense, blocks].map(|model| {
+            let logits: Tensor<3> = model.forward(input.clone());
+            logits.into_data()
+        });
+        found.assert_approx_eq(&expected, Tolerance::<f32>::absolute(1e-4));
+    };
+    same(&dense, &blocks);
+    assert!(dense.untie_output() && blocks.untie_output());
+    assert!(has_blocks(&blocks).contains(&"lm_head".to_string()));
+    same(&dense, &blocks);
+    let [rows, _] = dense.transformer.wte.base_layer.weight.dims();
+    assert!(dense.resize_vocabulary(rows + 3) && blocks.resize_vocabulary(rows + 3));
+    assert!(!has_blocks(&blocks).contains(&"lm_head".to_string()));
+    same(&dense, &blocks);
+
+    let of_case = |model| PeftModel::from_pretrained(model, &case, false).unwrap();
+    let [expected, blocks] = both().map(of_case);
+    let record = tempfile::tempdir().unwrap();
+    let record = record.path().join("base.bpk");
+    blocks.save_base_record(&record).unwrap();
+    let found = of_case(base()).load_record_part(&record).unwrap();
+    assert!(largest_difference(&logits(&found, &case), &logits(&expected, &case)) < 1e-6);
+}
