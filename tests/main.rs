@@ -53,6 +53,7 @@ mod own_model;
 mod packing;
 mod padding;
 mod parity;
+mod preference;
 mod prompts;
 mod quantized;
 mod ranges;

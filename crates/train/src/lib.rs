@@ -32,9 +32,13 @@ pub use error::{
     TrainError,
 };
 pub use objective::best_metric::BestMetric;
-pub use objective::dpo::{Dpo, DpoConfig};
+pub use objective::dpo::Dpo;
 pub use objective::lm::on_device;
 pub use objective::metric::{Measures, Metric, Sums};
+pub use objective::preference::{
+    CpoConfig, CpoLossType, DpoConfig, DpoLossType, FDivergence, KtoConfig, KtoLossType,
+    Mismatched, OrpoConfig, PreferenceLoss, TableProblem, cpo_loss, dpo_loss, kto_loss, orpo_loss,
+};
 pub use objective::reference::Reference;
 pub use objective::registry::{Kind, ObjectiveName};
 pub use objective::reward::{Reward, RewardConfig};

@@ -6,6 +6,7 @@ pub(crate) mod dpo;
 pub(crate) mod heads;
 pub(crate) mod lm;
 pub(crate) mod metric;
+pub(crate) mod preference;
 pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod reward;

@@ -1,0 +1,235 @@
+//! The `[dpo]` table: what of TRL's `DPOConfig` is about the loss and the texts, with its keys and
+//! defaults.
+
+use serde::{Deserialize, Serialize};
+
+use crate::objective::preference::checks::{
+    TableProblem, below_half, keeps_start, more_than_zero, share, some_length,
+};
+
+/// The kinds of losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DpoLossType {
+    /// DPO (arXiv 2305.18290).
+    #[default]
+    Sigmoid,
+    /// The hinge loss of SLiC (arXiv 2305.10425).
+    Hinge,
+    /// IPO (arXiv 2310.12036), by the mean over each answer's tokens.
+    Ipo,
+    /// EXO (arXiv 2402.00856).
+    ExoPair,
+    /// NCA (arXiv 2402.05369).
+    NcaPair,
+    /// Robust DPO (arXiv 2403.00409).
+    Robust,
+    /// BCO (arXiv 2404.04656), without its running mean of rewards, which TRL 1.16 has not.
+    BcoPair,
+    /// SPPO (arXiv 2405.00675) with hard probabilities.
+    SppoHard,
+    /// AOT (arXiv 2406.05882): margins in order against the reference's in order.
+    Aot,
+    /// AOT, for answers that are no pairs.
+    AotUnpaired,
+    /// APO-zero (arXiv 2408.06266).
+    ApoZero,
+    /// APO-down (arXiv 2408.06266).
+    ApoDown,
+    /// DiscoPOP (arXiv 2406.08414).
+    Discopop,
+    /// The cross-entropy of the chosen answers.
+    Sft,
+    /// DPO by the mean over each answer's tokens.
+    SigmoidNorm,
+}
+
+impl DpoLossType {
+    /// As it is written in a file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sigmoid => "sigmoid",
+            Self::Hinge => "hinge",
+            Self::Ipo => "ipo",
+            Self::ExoPair => "exo_pair",
+            Self::NcaPair => "nca_pair",
+            Self::Robust => "robust",
+            Self::BcoPair => "bco_pair",
+            Self::SppoHard => "sppo_hard",
+            Self::Aot => "aot",
+            Self::AotUnpaired => "aot_unpaired",
+            Self::ApoZero => "apo_zero",
+            Self::ApoDown => "apo_down",
+            Self::Discopop => "discopop",
+            Self::Sft => "sft",
+            Self::SigmoidNorm => "sigmoid_norm",
+        }
+    }
+
+    /// Whether it is made of the difference of scores, or needs none: then any f-divergence will do,
+    /// since what it leaves open is the same for both answers.
+    fn takes_any_divergence(self) -> bool {
+        use DpoLossType::*;
+        matches!(
+            self,
+            Sigmoid | SigmoidNorm | Hinge | Ipo | ExoPair | Robust | Discopop | Sft
+        )
+    }
+}
+
+/// By which divergence the policy is held to the reference (arXiv 2309.16240).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FDivergence {
+    /// DPO's own.
+    #[default]
+    ReverseKl,
+    /// `1 - 1/t` of the ratio `t` of probabilities.
+    ForwardKl,
+    /// `log(2t / (t + 1))`.
+    JsDivergence,
+    /// `(t^(α-1) - 1) / (α - 1)`.
+    AlphaDivergence,
+}
+
+/// The `[dpo]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DpoConfig {
+    /// How closely the policy is held to the reference.
+    pub beta: f64,
+    /// The losses, one or several.
+    #[serde(with = "super::one_or_several")]
+    pub loss_type: Vec<DpoLossType>,
+    /// What each of several losses counts; 1 where it is not set.
+    pub loss_weights: Option<Vec<f64>>,
+    /// How likely a label is wrong: `robust`, `exo_pair`, `aot` and `aot_unpaired` take it.
+    pub label_smoothing: f64,
+    /// What the tokens count that an answer has beyond the length of the shorter of its pair
+    /// (LD-DPO, arXiv 2409.06411); 1 where it is not set.
+    pub ld_alpha: Option<f64>,
+    /// By which divergence the policy is held to the reference.
+    pub f_divergence_type: FDivergence,
+    /// `alpha_divergence`'s α.
+    pub f_alpha_divergence_coef: f64,
+    /// Weigh pairs by how likely the policy is to say them (WPO, arXiv 2406.11827).
+    pub use_weighting: bool,
+    /// `discopop`'s temperature.
+    pub discopop_tau: f64,
+    /// Tokens of a text: answers are cut there. Where it is not set, `data.max_length`, or else
+    /// TRL's 1,024.
+    pub max_length: Option<usize>,
+    /// `keep_start`: of a text that is too long the end is cut.
+    pub truncation_mode: String,
+    /// Train without dropout.
+    pub disable_dropout: bool,
+    /// Ask the reference once for each text, before training.
+    pub precompute_ref_log_probs: bool,
+    /// Texts of one of those passes; that of training where it is not set.
+    pub precompute_ref_batch_size: Option<usize>,
+}
+
+impl Default for DpoConfig {
+    fn default() -> Self {
+        Self {
+            beta: 0.1,
+            loss_type: vec![DpoLossType::Sigmoid],
+            loss_weights: None,
+            label_smoothing: 0.0,
+            ld_alpha: None,
+            f_divergence_type: FDivergence::ReverseKl,
+            f_alpha_divergence_coef: 0.5,
+            use_weighting: false,
+            discopop_tau: 0.05,
+            max_length: None,
+            truncation_mode: "keep_start".into(),
+            disable_dropout: true,
+            precompute_ref_log_probs: false,
+            precompute_ref_batch_size: None,
+        }
+    }
+}
+
+impl DpoConfig {
+    /// Whether [`dpo_loss`](super::dpo_loss) wants the policy's
+    /// [`statistics`](burn_peft_models::TokenLogProbs::statistics).
+    pub fn needs_statistics(&self) -> bool {
+        self.use_weighting
+    }
+
+    /// The weight of each loss.
+    pub(super) fn weights(&self) -> Vec<f64> {
+        match &self.loss_weights {
+            Some(weights) => weights.clone(),
+            None => vec![1.0; self.loss_type.len()],
+        }
+    }
+
+    /// Whether the values can be.
+    ///
+    /// # Errors
+    /// The first key whose value cannot, and what is to be read after it.
+    pub fn validate(&self) -> Result<(), TableProblem> {
+        use DpoLossType::{Aot, AotUnpaired, ExoPair, Robust};
+        more_than_zero("beta", self.beta)?;
+        more_than_zero("discopop_tau", self.discopop_tau)?;
+        some_length("max_length", self.max_length)?;
+        some_length("precompute_ref_batch_size", self.precompute_ref_batch_size)?;
+        keeps_start(&self.truncation_mode)?;
+        if let Some(alpha) = self.ld_alpha {
+            share("ld_alpha", alpha)?;
+        }
+        let kinds = &self.loss_type;
+        if kinds.is_empty() {
+            return Err(("loss_type", "is an empty list; name a loss".into()));
+        }
+        if let Some(weights) = &self.loss_weights
+            && weights.len() != kinds.len()
+        {
+            let (given, losses) = (weights.len(), kinds.len());
+            let problem =
+                format!("has {given} numbers for {losses} losses in loss_type; give one for each");
+            return Err(("loss_weights", problem));
+        }
+        let weights = self.loss_weights.iter().flatten();
+        if let Some(weight) = weights.copied().find(|weight| !weight.is_finite()) {
+            return Err(("loss_weights", format!("has {weight}, which is no number")));
+        }
+        match (kinds.contains(&Robust), kinds.contains(&ExoPair)) {
+            (true, _) => below_half("label_smoothing", self.label_smoothing)?,
+            _ => share("label_smoothing", self.label_smoothing)?,
+        }
+        if kinds.contains(&ExoPair) && !(0.0 < self.label_smoothing && self.label_smoothing < 1.0) {
+            let problem = format!(
+                "is {}; loss_type \"exo_pair\" needs more than 0 and less than 1, such as 0.001",
+                self.label_smoothing
+            );
+            return Err(("label_smoothing", problem));
+        }
+        if !self.f_alpha_divergence_coef.is_finite() {
+            return Err(("f_alpha_divergence_coef", "is no number".into()));
+        }
+        let others = kinds.iter().find(|kind| !kind.takes_any_divergence());
+        if let Some(kind) = others
+            && self.f_divergence_type != FDivergence::ReverseKl
+        {
+            let problem = format!(
+                "is not \"reverse_kl\", which is the one that loss_type \"{}\" takes",
+                kind.as_str()
+            );
+            return Err(("f_divergence_type", problem));
+        }
+        let sorted = kinds.iter().find(|kind| matches!(kind, Aot | AotUnpaired));
+        if let Some(kind) = sorted
+            && self.use_weighting
+        {
+            let problem = format!(
+                "is true, but loss_type \"{}\" puts pairs in another order; weights would be \
+                 those of others",
+                kind.as_str()
+            );
+            return Err(("use_weighting", problem));
+        }
+        Ok(())
+    }
+}

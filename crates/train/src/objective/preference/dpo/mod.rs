@@ -1,0 +1,108 @@
+//! Direct preference optimisation (arXiv 2305.18290) and its relatives, as TRL's `DPOTrainer` has
+//! them.
+
+mod config;
+mod kinds;
+mod one_or_several;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_sigmoid;
+use burn_peft_models::TokenLogProbs;
+
+use super::measures::{PreferenceLoss, metrics_of_pairs, sums, sums_of_pairs};
+use super::pairs::{Pairs, mean_of_chosen, sums_of_texts};
+use crate::objective::metric::Measures;
+use kinds::Scores;
+
+pub use config::{DpoConfig, DpoLossType, FDivergence};
+
+/// What an evaluation measures.
+pub static MEASURES: Measures = Measures {
+    unit: "pair",
+    sums: sums_of_pairs!(),
+    metrics: metrics_of_pairs!(),
+};
+
+/// The loss of pairs: `policy` and `reference`, `[tokens]`, are the log-probabilities of the
+/// answers' tokens, the texts being of these `lengths`, the chosen one of each pair before the
+/// rejected one. The policy's statistics are there if
+/// [`needs_statistics`](DpoConfig::needs_statistics).
+///
+/// # Panics
+/// If the lengths are not those of pairs with so many tokens in all, or if statistics are missing.
+pub fn dpo_loss(
+    config: &DpoConfig,
+    policy: &TokenLogProbs,
+    reference: Tensor<1>,
+    lengths: &[usize],
+) -> PreferenceLoss {
+    let tail = config.ld_alpha.unwrap_or(1.0) as f32;
+    let of_texts = |values: &Tensor<1>| {
+        let weight = |text: usize, token: usize| {
+            let shared = lengths[text].min(lengths[text ^ 1]);
+            if token < shared { 1.0 } else { tail }
+        };
+        Pairs::of(sums_of_texts(values, lengths, weight))
+    };
+    let logps = of_texts(&policy.log_probs);
+    let ref_logps = of_texts(&reference.without_autodiff());
+    let logratios = logps.clone().zip(ref_logps.clone(), |a, b| a - b);
+    let counts = lengths.iter().map(|&length| length.max(1) as f32);
+    let counts = Pairs::of_host(counts.collect(), &policy.log_probs);
+    let pair_weights = config.use_weighting.then(|| weights(policy, lengths));
+    let scores = Scores {
+        config,
+        scores: scores(config, logratios.clone()),
+        logratios: logratios.clone(),
+        logps: logps.clone(),
+        ref_logps,
+        counts,
+        nll: || mean_of_chosen(&policy.log_probs, lengths).neg(),
+    };
+    let kinds = config.loss_type.iter().zip(config.weights());
+    let losses = kinds.map(|(&kind, weight)| {
+        let losses = scores.losses(kind);
+        let losses = match &pair_weights {
+            Some(weights) => losses * weights.clone(),
+            None => losses,
+        };
+        losses.sum() * weight
+    });
+    let none = || Tensor::zeros([1], &policy.log_probs.device());
+    let rewards = logratios.map(|ratio| ratio * config.beta);
+    PreferenceLoss {
+        loss: losses.reduce(|a, b| a + b).unwrap_or_else(none),
+        sums: sums(&rewards, &logps, Vec::new()),
+    }
+}
+
+/// What the divergence makes of the logarithms of ratios of probabilities.
+fn scores(config: &DpoConfig, logratios: Pairs) -> Pairs {
+    let alpha = config.f_alpha_divergence_coef - 1.0;
+    match config.f_divergence_type {
+        FDivergence::ReverseKl => logratios,
+        FDivergence::ForwardKl => logratios.map(|ratio| ratio.neg().exp().neg() + 1.0),
+        FDivergence::JsDivergence => {
+            logratios.map(|ratio| log_sigmoid(ratio) + std::f64::consts::LN_2)
+        }
+        // Where α is 1, it is the reverse one.
+        FDivergence::AlphaDivergence if alpha.abs() < 1e-6 => logratios,
+        FDivergence::AlphaDivergence => {
+            logratios.map(|ratio| ((ratio * alpha).clamp_max(80.0).exp() - 1.0) / alpha)
+        }
+    }
+}
+
+/// What each pair counts: how likely the policy is to say both answers, by the mean over their
+/// tokens and relative to how sure it is of its tokens, `[pairs]`.
+fn weights(policy: &TokenLogProbs, lengths: &[usize]) -> Tensor<1> {
+    let statistics = policy
+        .statistics
+        .as_ref()
+        .expect("statistics of the policy");
+    let aligned = policy.log_probs.clone().without_autodiff()
+        - statistics.log_sum_sq_probs.clone().without_autodiff();
+    let mean = |text: usize, _| 1.0 / lengths[text] as f32;
+    let means = Pairs::of(sums_of_texts(&aligned, lengths, mean));
+    (means.chosen + means.rejected).exp()
+}

@@ -1,0 +1,355 @@
+//! What TRL computes of preferences (`fixtures/preference/more.py`): gradients, and losses with keys
+//! that the cases have not.
+//!
+//! Made with TRL 1.16, peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32, from the
+//! first three rows of a case.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn_peft::{PeftModel, tensor_file};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{
+    AutoModel, CausalLm, IGNORE_INDEX, LmBatch, Pretrained, Ragged, TokenLogProbs,
+};
+use burn_peft_train::{
+    CpoConfig, DpoConfig, KtoConfig, Mismatched, OrpoConfig, PreferenceLoss, cpo_loss, dpo_loss,
+    kto_loss, orpo_loss,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::common::device;
+use crate::conformance::{fixtures, without_dropout};
+
+const ROWS: usize = 3;
+
+/// What a case is told of: `expected.json`, but for the log.
+struct Case {
+    folder: PathBuf,
+    base: String,
+    objective: Objective,
+}
+
+enum Objective {
+    Dpo(DpoConfig),
+    Kto(KtoConfig),
+    Orpo(OrpoConfig),
+    Cpo(CpoConfig),
+}
+
+impl Objective {
+    fn new(name: &str, keys: Value) -> Self {
+        fn read<T: DeserializeOwned>(keys: Value) -> T {
+            serde_json::from_value(keys).unwrap()
+        }
+        let found = match name {
+            "dpo" => Self::Dpo(read(keys)),
+            "kto" => Self::Kto(read(keys)),
+            "orpo" => Self::Orpo(read(keys)),
+            "cpo" => Self::Cpo(read(keys)),
+            other => panic!("no objective is called {other}"),
+        };
+        let valid = match &found {
+            Self::Dpo(config) => config.validate(),
+            Self::Kto(config) => config.validate(),
+            Self::Orpo(config) => config.validate(),
+            Self::Cpo(config) => config.validate(),
+        };
+        valid.unwrap();
+        found
+    }
+}
+
+impl Case {
+    fn load(folder: &Path) -> Self {
+        let expected = json_of(&folder.join("expected.json"));
+        Self {
+            folder: folder.into(),
+            base: expected["base"].as_str().unwrap().into(),
+            objective: Objective::new(
+                expected["objective"].as_str().unwrap(),
+                expected["keys"].clone(),
+            ),
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        Self::load(&fixtures().join("preference/cases").join(name))
+    }
+
+    fn rows(&self) -> Vec<Value> {
+        let rows = fs::read_to_string(self.folder.join("rows.jsonl")).unwrap();
+        let rows = rows.lines().map(serde_json::from_str);
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// The model with its adapter as saved, or with another `lora_alpha`.
+    fn model(&self, alpha: Option<f64>) -> PeftModel<AutoModel> {
+        let base = fixtures().join(format!("conformance/base-{}", self.base));
+        let base = AutoModel::from_files(&ModelFiles::folder(base), &device()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = json_of(&self.folder.join("adapter_config.json"));
+        if let Some(alpha) = alpha {
+            config["lora_alpha"] = json!(alpha);
+        }
+        let to = |name: &str| folder.path().join(name);
+        fs::write(to("adapter_config.json"), config.to_string()).unwrap();
+        let tensors = "adapter_model.safetensors";
+        fs::copy(self.folder.join(tensors), to(tensors)).unwrap();
+        without_dropout(PeftModel::from_pretrained(base, folder.path(), true).unwrap())
+    }
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Texts of a batch, with how many of the tokens of each are of the prompt.
+#[derive(Default)]
+struct Texts {
+    ids: Vec<i64>,
+    labels: Vec<i64>,
+    spans: Vec<Range<usize>>,
+    prompts: Vec<usize>,
+}
+
+/// Token ids: the word `w7` is token 7.
+fn ids(words: &Value) -> Vec<i64> {
+    let words = words.as_str().unwrap().split_whitespace();
+    words.map(|word| word[1..].parse().unwrap()).collect()
+}
+
+/// A completion's, which ends with token 0.
+fn completion(words: &Value) -> Vec<i64> {
+    let mut ids = ids(words);
+    ids.push(0);
+    ids
+}
+
+impl Texts {
+    fn push(&mut self, prompt: &[i64], completion: &[i64], labels_prompt: bool) {
+        let start = self.ids.len();
+        self.ids.extend(prompt.iter().chain(completion));
+        self.labels
+            .extend(prompt.iter().map(|&id| match labels_prompt {
+                true => id,
+                false => IGNORE_INDEX,
+            }));
+        self.labels.extend(completion);
+        self.spans.push(start..self.ids.len());
+        self.prompts.push(match labels_prompt {
+            // The first token is predicted from nothing.
+            true => prompt.len() - 1,
+            false => 0,
+        });
+    }
+
+    /// Chosen and rejected, side by side.
+    fn pairs(rows: &[Value], labels_prompt: bool) -> Self {
+        let mut texts = Self::default();
+        for row in rows {
+            let prompt = ids(&row["prompt"]);
+            texts.push(&prompt, &completion(&row["chosen"]), labels_prompt);
+            texts.push(&prompt, &completion(&row["rejected"]), false);
+        }
+        texts
+    }
+
+    /// Each with the completion of the row `back` before it in the batch.
+    fn single(rows: &[Value], back: usize) -> Self {
+        let mut texts = Self::default();
+        for (at, row) in rows.iter().enumerate() {
+            let of = &rows[(at + rows.len() - back) % rows.len()];
+            texts.push(&ids(&row["prompt"]), &completion(&of["completion"]), false);
+        }
+        texts
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        let of = |span: &Range<usize>| {
+            let labels = self.labels[span.start + 1..span.end].iter();
+            labels.filter(|&&label| label != IGNORE_INDEX).count()
+        };
+        self.spans.iter().map(of).collect()
+    }
+
+    fn log_probs(&self, model: &PeftModel<AutoModel>, statistics: bool) -> TokenLogProbs {
+        let ragged = Ragged {
+            input_ids: &self.ids,
+            labels: &self.labels,
+            texts: &self.spans,
+            packed: None,
+            width: self.spans.iter().map(|span| span.len()).max().unwrap(),
+            pad_id: 2,
+        };
+        model.token_log_probs(&LmBatch::ragged(&ragged, &model.device()), statistics)
+    }
+}
+
+/// The loss of rows.
+fn loss_of(
+    objective: &Objective,
+    policy: &PeftModel<AutoModel>,
+    reference: &PeftModel<AutoModel>,
+    rows: &[Value],
+) -> PreferenceLoss {
+    match objective {
+        Objective::Dpo(config) => {
+            let texts = Texts::pairs(rows, false);
+            let of_policy = texts.log_probs(policy, config.needs_statistics());
+            let reference = texts.log_probs(reference, false).log_probs;
+            dpo_loss(config, &of_policy, reference, &texts.lengths())
+        }
+        Objective::Kto(config) => {
+            let (texts, others) = (Texts::single(rows, 0), Texts::single(rows, 1));
+            let liked: Vec<_> = rows.iter().map(|r| r["label"].as_bool().unwrap()).collect();
+            let mismatched = config.calculates_kl().then(|| others.lengths());
+            let mismatched = mismatched.as_deref().map(|lengths| Mismatched {
+                policy: others.log_probs(policy, false).log_probs,
+                reference: others.log_probs(reference, false).log_probs,
+                lengths,
+            });
+            let of_reference = texts.log_probs(reference, false).log_probs;
+            let of_policy = texts.log_probs(policy, false);
+            let lengths = texts.lengths();
+            kto_loss(
+                config,
+                &of_policy,
+                of_reference,
+                &lengths,
+                &liked,
+                mismatched,
+            )
+        }
+        Objective::Orpo(config) => {
+            let texts = Texts::pairs(rows, true);
+            let policy = texts.log_probs(policy, false);
+            orpo_loss(config, &policy, &texts.lengths(), &texts.prompts)
+        }
+        Objective::Cpo(config) => {
+            let texts = Texts::pairs(rows, false);
+            cpo_loss(config, &texts.log_probs(policy, false), &texts.lengths())
+        }
+    }
+}
+
+/// The mean loss of a batch and its metrics, by TRL's names.
+fn metrics(objective: &Objective, found: &PreferenceLoss, rows: usize) -> Vec<(&'static str, f64)> {
+    let sums: Vec<f32> = found.sums.clone().into_data().try_to_vec().unwrap();
+    let mean = |at: usize| f64::from(sums[at]) / rows as f64;
+    let loss = found.loss.clone().without_autodiff().into_scalar::<f32>();
+    let mut metrics = vec![("loss", f64::from(loss) / rows as f64)];
+    if let Objective::Kto(_) = objective {
+        let of = |sum: usize, count: usize| f64::from(sums[sum]) / f64::from(sums[count].max(1.0));
+        metrics.extend([
+            ("rewards/chosen", of(2, 0)),
+            ("rewards/rejected", of(3, 1)),
+            ("rewards/margins", of(2, 0) - of(3, 1)),
+            ("logps/chosen", of(4, 0)),
+            ("logps/rejected", of(5, 1)),
+            ("kl", mean(6)),
+        ]);
+    } else {
+        let names = [
+            "rewards/chosen",
+            "rewards/rejected",
+            "rewards/margins",
+            "rewards/accuracies",
+            "logps/chosen",
+            "logps/rejected",
+        ];
+        let names = names.into_iter().enumerate();
+        metrics.extend(names.map(|(at, name)| (name, mean(at))));
+    }
+    metrics
+}
+
+/// Losses within 1e-4 of themselves, all else within 1e-3.
+fn assert_logged(place: &str, found: &[(&'static str, f64)], expected: &Value) {
+    for (name, value) in found {
+        // TRL logs nothing of answers of a kind that a batch has none of.
+        let Some(expected) = expected[*name].as_f64() else {
+            continue;
+        };
+        let tolerance = match *name {
+            "loss" => 1e-4 * expected.abs(),
+            "grad_norm" => 1e-3 * expected.abs().max(1.0),
+            _ => 1e-3,
+        };
+        let difference = (value - expected).abs();
+        assert!(
+            difference <= tolerance,
+            "{place}: {name} is {value}, not {expected}"
+        );
+    }
+}
+
+fn norm(model: &PeftModel<AutoModel>, gradients: &GradientsParams) -> f64 {
+    let parameters = model.named_parameters();
+    let trained = parameters
+        .iter()
+        .filter(|parameter| parameter.requires_grad);
+    let squares = trained.filter_map(|parameter| {
+        let gradient: Tensor<2> = gradients.get::<2>(parameter.id)?;
+        Some(f64::from(gradient.square().sum().into_scalar::<f32>()))
+    });
+    squares.sum::<f64>().sqrt()
+}
+
+/// `fixtures/preference/more.py`: the gradients of the first step of a case of each objective.
+#[test]
+fn gradients_are_those_of_trl() {
+    for name in ["dpo_mpo", "dpo_wpo", "kto", "orpo", "cpo", "simpo"] {
+        let case = Case::named(name);
+        let (policy, reference) = (case.model(None).train(), case.model(None));
+        let rows = &case.rows()[..ROWS];
+        let loss = loss_of(&case.objective, &policy, &reference, rows).loss / ROWS as f64;
+        let expected = fixtures().join(format!("preference/gradients/{name}.safetensors"));
+        let expected = tensor_file::read_tensors(&expected).unwrap();
+        let found = policy.adapter_gradients("default", &loss.backward());
+        assert_eq!(found.len(), expected.len());
+        for (key, found) in found {
+            let found: Vec<f32> = found.expect(&key).try_to_vec().unwrap();
+            let expected: Vec<f32> = expected[&key].try_to_vec().unwrap();
+            let largest = expected.iter().fold(0.0, |a: f32, b| a.max(b.abs()));
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                let difference = (found - expected).abs();
+                assert!(
+                    difference <= 1e-4 * largest + 1e-7,
+                    "{name}, {key}: {found} {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// `fixtures/preference/more.py`: further keys, of a policy that differs from its reference by its
+/// `lora_alpha`.
+#[test]
+fn further_losses_are_those_of_trl() {
+    for (at, expected) in json_of(&fixtures().join("preference/more.json"))
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let mut case = Case::named(expected["case"].as_str().unwrap());
+        let objective = expected["objective"].as_str().unwrap();
+        case.objective = Objective::new(objective, expected["keys"].clone());
+        let (policy, reference) = (case.model(Some(12.0)).train(), case.model(None));
+        let rows = &case.rows()[..ROWS];
+        let found = loss_of(&case.objective, &policy, &reference, rows);
+        let mut logged = metrics(&case.objective, &found, ROWS);
+        let loss = found.loss / ROWS as f64;
+        let gradients = GradientsParams::from_grads(loss.backward(), &policy);
+        logged.push(("grad_norm", norm(&policy, &gradients)));
+        let place = format!("more.json, {at}: {}", expected["keys"]);
+        assert_logged(&place, &logged, &expected["log"]);
+    }
+}
