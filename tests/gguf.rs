@@ -320,6 +320,66 @@ fn a_run_that_ctrl_c_ends_at_once_leaves_nothing_in_the_temporary_files() {
     assert_eq!(lab.names("tmp"), Vec::<String>::new());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_signal_while_a_file_is_read_leaves_nothing_in_the_temporary_files() {
+    use std::process::Stdio;
+
+    let lab = lab(8);
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let endless = ["train", "gguf.toml", "--set", "training.max_steps=100000"];
+        let mut command = with_tmp(&lab, &endless);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while lab.names("tmp").is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "it made no folder");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let id = child.id().to_string();
+        lab.command("kill").args([signal, &id]).status().unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(lab.names("tmp"), Vec::<String>::new(), "{signal}");
+        fs::remove_dir_all(lab.path("out")).ok();
+    }
+}
+
+#[test]
+fn a_name_with_another_end_is_told() {
+    let lab = lab(1);
+    fs::rename(lab.path("model.gguf"), lab.path("model.GGUF")).unwrap();
+    lab.ok(&["inspect", "--model", "model.GGUF"]);
+    fs::rename(lab.path("model.GGUF"), lab.path("model.bin")).unwrap();
+    let told = ["model.bin", "is a GGUF file", "does not end in .gguf"];
+    lab.fails(&["inspect", "--model", "model.bin"], &told);
+}
+
+#[test]
+fn keys_of_one_architecture_are_missed() {
+    let lab = Lab::new();
+    let fails = |name: &str, from: &str, to: &str, message: &str| {
+        let mut bytes = fs::read(fixtures().join(format!("gguf/models/{name}.gguf"))).unwrap();
+        let mut places = bytes.windows(from.len());
+        let at = places.position(|part| part == from.as_bytes()).unwrap();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        lab.write("model.gguf", &bytes);
+        lab.fails(&["inspect", "--model", "model.gguf"], &[message]);
+    };
+    fails(
+        "apertus",
+        "xielu.beta",
+        "xielu.bela",
+        "has no key xielu.beta",
+    );
+    let window = "cohere2.attention.sliding_window";
+    let other = "cohere2.attention.sliding_winduw";
+    fails(
+        "cohere2",
+        window,
+        other,
+        "has no key cohere2.attention.sliding_window",
+    );
+}
+
 #[test]
 fn a_file_that_is_no_model_here_is_refused() {
     let lab = Lab::new();

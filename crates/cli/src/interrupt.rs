@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -11,6 +11,39 @@ use burn_peft_models::gguf::remove_folders;
 use burn_peft_train::{Interrupter, above_bar};
 
 use crate::failure::Interrupted;
+
+/// A bit for each signal that something of this process answers.
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// Has a signal that nothing else answers take along what stands in the system's temporary files,
+/// and then do what it would have done.
+#[cfg(unix)]
+pub fn clean_up() -> Result<()> {
+    use anyhow::Context;
+    use signal_hook::consts::{SIGHUP, SIGTERM};
+    use signal_hook::iterator::Signals;
+    use signal_hook::low_level::emulate_default_handler;
+
+    let wanted = [SIGINT, SIGTERM, SIGHUP];
+    let wanted = wanted.into_iter().filter(|&signal| !is_ignored(signal));
+    let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if ANSWERED.load(Ordering::SeqCst) & (1 << signal) == 0 {
+                remove_folders();
+                // It cannot fail for these.
+                emulate_default_handler(signal).ok();
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Elsewhere there is one listener at most, and a run's is it.
+#[cfg(not(unix))]
+pub fn clean_up() -> Result<()> {
+    Ok(())
+}
 
 /// Ctrl-C, on every system.
 const SIGINT: i32 = 2;
@@ -165,6 +198,8 @@ fn listen_to(wanted: &[i32], received: impl Fn(i32) + Send + 'static) -> Result<
     use signal_hook::iterator::Signals;
 
     let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
+    let bits = wanted.iter().fold(0, |bits, signal| bits | 1 << signal);
+    ANSWERED.fetch_or(bits, Ordering::SeqCst);
     std::thread::spawn(move || signals.forever().for_each(received));
     Ok(())
 }

@@ -164,6 +164,7 @@ impl Write for PlainStderr {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    interrupt::clean_up()?;
     match cli.command {
         Command::New(args) => new::run(args),
         Command::Train(on) => train::run(on.args, &open(on.device)?),

@@ -107,12 +107,16 @@ impl HubOptions {
             return ModelFiles::gguf(path);
         }
         if path.exists() {
-            let reason =
-                "is a file; a model is a folder (with config.json), a GGUF file or a Hub id";
+            let reason = match begins_as_gguf(path) {
+                true => "is a GGUF file, and its name does not end in .gguf: rename it",
+                false => {
+                    "is a file; a model is a folder (with config.json), a GGUF file or a Hub id"
+                }
+            };
             return Err(ModelError::file(path, reason));
         }
         if let Some((id, file)) = model.rsplit_once(':')
-            && file.ends_with(".gguf")
+            && has_gguf_name(Path::new(file))
             && Path::new(file).components().all(is_name)
             && let Some((id, revision)) = parse_id(id)
         {
@@ -133,7 +137,22 @@ fn is_name(part: Component) -> bool {
 
 /// Whether a path is a file that is named as GGUF files are.
 pub fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "gguf") && path.is_file()
+    has_gguf_name(path) && path.is_file()
+}
+
+fn has_gguf_name(path: &Path) -> bool {
+    let end = path.extension();
+    end.is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether a file that is not named as GGUF files are is one.
+fn begins_as_gguf(path: &Path) -> bool {
+    use std::io::Read;
+
+    let mut start = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    // Of one that cannot be read no more is said.
+    read.is_ok() && start == *b"GGUF"
 }
 
 /// `id` and `revision` of `id@revision`, or `None` where it looks like a path.

@@ -254,6 +254,41 @@ fn a_value_of_another_kind_is_named() {
 }
 
 #[test]
+fn windows_of_other_layers_than_there_are_are_refused() {
+    let number = |name: &str, value: u32| key(name, 4, &value.to_le_bytes());
+    let own = |name: &str, value| number(&format!("olmo2.{name}"), value);
+    let flags = |kind: u32| [&kind.to_le_bytes()[..], &3u64.to_le_bytes(), &[1, 1, 0]].concat();
+    let with = |kind, blocks| {
+        let pattern = "olmo2.attention.sliding_window_pattern";
+        let keys = [
+            own("context_length", 8),
+            own("embedding_length", 8),
+            own("block_count", blocks),
+            own("feed_forward_length", 8),
+            own("attention.head_count", 2),
+            own("attention.sliding_window", 4),
+            key(pattern, 9, &flags(kind)),
+        ];
+        let embedding = tensor("token_embd.weight", &[8, 4], 0, 0);
+        let file = open(&file(&keys, &[embedding], 128)).unwrap();
+        let of = architecture::Architecture::of("olmo2").unwrap();
+        config::config(&file, of)
+    };
+    let read = with(7, 3).unwrap();
+    assert_eq!(read["model_type"], "olmo3");
+    let types = ["sliding_attention", "sliding_attention", "full_attention"];
+    assert_eq!(read["layer_types"], serde_json::json!(types));
+    for (kind, blocks, message) in [
+        (7, 2, "has 3 entries and olmo2.block_count = 2"),
+        (7, u32::MAX, "olmo2.block_count = 4294967295: at most 1000"),
+        (0, 3, "is a list of 3: expected a whole number"),
+    ] {
+        let error = with(kind, blocks).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn tokens_of_too_many_merges_are_refused() {
     let file = open(&file(&[], &[], 0)).unwrap();
     let merges = |most: usize| {

@@ -5,8 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::check::small;
 use super::plan::Plan;
+use super::value::KeyValue;
 use crate::Result;
 use crate::gguf::Gguf;
+use crate::gguf::architecture::Architecture;
+use crate::gguf::config::config;
 use crate::hub::ModelFiles;
 use crate::weights::{self, Weights};
 
@@ -186,4 +189,119 @@ fn what_a_file_cannot_say_is_named() {
     ] {
         assert!(error.contains(message), "{message}: {error}");
     }
+}
+
+/// A plan of a model whose blocks are those of a folder, again and again.
+fn deeper(config: &Map<String, Value>, weights: &dyn Weights, blocks: usize) -> Result<Plan> {
+    let mut all = shapes(weights);
+    for (name, shape) in shapes(weights) {
+        if let Some(rest) = name.strip_prefix("model.layers.0.") {
+            let name = |block: usize| format!("model.layers.{block}.{rest}");
+            all.extend((0..blocks).map(|block| (name(block), shape.clone())));
+        }
+    }
+    Plan::new(config, &all, &|name| Ok(values(weights, name)))
+}
+
+fn value(plan: &Plan, key: &str) -> Option<KeyValue> {
+    let found = plan.keys.iter().find(|(name, _)| name == key);
+    found.map(|(_, value)| value.clone())
+}
+
+#[test]
+fn windows_are_said_where_llama_cpp_has_them() {
+    // EXAONE 4's in its model of 64 layers alone.
+    let (mut config, weights) = folder("exaone4");
+    let kinds = (0..64).map(|layer| match layer % 4 {
+        3 => "full_attention",
+        _ => "sliding_attention",
+    });
+    let mut kinds: Vec<&str> = kinds.collect();
+    config.insert("num_hidden_layers".into(), json!(64));
+    config.insert("sliding_window".into(), json!(6));
+    config.insert("layer_types".into(), json!(kinds));
+    let plan = deeper(&config, weights.as_ref(), 64).unwrap();
+    let window = value(&plan, "exaone4.attention.sliding_window");
+    assert_eq!(window, Some(KeyValue::U32(6)));
+    assert_eq!(
+        value(&plan, "exaone4.attention.sliding_window_pattern"),
+        None
+    );
+    assert!(plan.notes.is_empty());
+    kinds[3] = "sliding_attention";
+    config.insert("layer_types".into(), json!(kinds));
+    let error = deeper(&config, weights.as_ref(), 64)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("all but every so many-th"), "{error}");
+    // For Mistral's it has none: the file is written, and that is said.
+    let (config, weights) = folder("mistral");
+    let notes = self::plan(&config, weights.as_ref()).unwrap().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].contains("texts of more than 6 tokens"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_bias_that_llama_cpp_does_not_read_is_refused() {
+    let (mut config, weights) = folder("qwen3");
+    config.insert("attention_bias".into(), json!(true));
+    let mut all = shapes(weights.as_ref());
+    for (part, rows) in [
+        ("q_proj", 32),
+        ("k_proj", 16),
+        ("v_proj", 16),
+        ("o_proj", 32),
+    ] {
+        let name = |block| format!("model.layers.{block}.self_attn.{part}.bias");
+        all.extend((0..2).map(|block| (name(block), vec![rows])));
+    }
+    let read = |name: &str| Ok(values(weights.as_ref(), name));
+    let error = Plan::new(&config, &all, &read).unwrap_err().to_string();
+    assert!(error.contains("o_proj.bias"), "{error}");
+    assert!(error.contains("llama.cpp reads no such bias"), "{error}");
+}
+
+#[test]
+fn hunyuans_stretched_base_is_the_converters() {
+    let (mut config, weights) = folder("hunyuan");
+    let rope = json!({"rope_type": "dynamic", "alpha": 50.0, "factor": 1.0, "rope_theta": 1e4});
+    config.insert("rope_parameters".into(), rope);
+    let plan = plan(&config, weights.as_ref()).unwrap();
+    // 10000 * 50 ** (8 / (8 - 2))
+    let Some(KeyValue::F32(base)) = value(&plan, "hunyuan-dense.rope.freq_base") else {
+        panic!("no base");
+    };
+    assert!((base - 1_842_015.7).abs() < 1.0, "{base}");
+}
+
+#[test]
+fn the_usual_factors_of_positions_are_llama3() {
+    let file = Gguf::open(fixtures().join("gguf/models/apertus.gguf")).unwrap();
+    let of = Architecture::of("apertus").unwrap();
+    let read = config(&file, of).unwrap();
+    let (said, _) = folder("apertus");
+    let (found, expected) = (&read["rope_parameters"], &said["rope_parameters"]);
+    for key in [
+        "rope_type",
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "rope_theta",
+    ] {
+        assert_eq!(found[key], expected[key], "{key}");
+    }
+}
+
+#[test]
+fn layers_without_positions_are_as_many_as_layers() {
+    let (mut config, weights) = folder("smollm3");
+    config.insert("no_rope_layers".into(), json!([1, 1, 1]));
+    let error = plan(&config, weights.as_ref()).unwrap_err().to_string();
+    assert!(
+        error.contains("no_rope_layers has 3 entries and num_hidden_layers is 2"),
+        "{error}"
+    );
 }
