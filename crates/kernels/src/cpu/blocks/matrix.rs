@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
+
 use super::BlockType;
+use crate::cpu::Matrix;
 
 /// A matrix whose lines are whole blocks, one after the other as in a file. As it is made a line is a
 /// row, `[d_out, d_in]` of a linear layer; transposed, `[d_in, d_out]`, it is a column.
@@ -139,6 +142,21 @@ impl<'a> BlockMatrix<'a> {
         self.of
             .dequantize(&self.bytes_of(line)[from..from + bytes], block);
         block[place % values]
+    }
+
+    /// The same as a matrix of numbers, if its bytes are aligned as those are; for types without
+    /// blocks.
+    pub(in crate::cpu) fn dense<T: Pod>(&self) -> Option<Matrix<'a, T>> {
+        if self.of.values() > 1 || self.of.bytes() != size_of::<T>() {
+            return None;
+        }
+        let numbers = bytemuck::try_cast_slice(self.bytes).ok()?;
+        let matrix = Matrix::new(numbers, self.lines, self.length);
+        Some(if self.is_transposed {
+            matrix.transposed()
+        } else {
+            matrix
+        })
     }
 
     /// The bytes from a line to the next.

@@ -1,9 +1,13 @@
 //! Weights as blocks of a GGUF file: a few values that share a scale, in a few bits each.
 
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) mod avx512;
 mod matrix;
 mod quantize;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(target_arch = "x86_64")]
+mod types_avx512;
 mod values;
 
 pub use matrix::BlockMatrix;
@@ -51,6 +55,11 @@ impl BlockType {
         Self::IQ4_XS,
         Self::MXFP4,
     ];
+
+    /// The type that ggml has this name for.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|of| of.name() == name)
+    }
 
     /// ggml's name.
     pub const fn name(self) -> &'static str {
@@ -117,6 +126,17 @@ impl BlockType {
             self.name(),
             out.len(),
         );
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            // SAFETY: the features were asked for, and the lengths.
+            unsafe { avx512::unpack(self, bytes.as_ptr(), 0, out.len(), out.as_mut_ptr()) };
+            return;
+        }
+        self.dequantize_plainly(bytes, out);
+    }
+
+    /// [`dequantize`](Self::dequantize) on any processor.
+    fn dequantize_plainly(self, bytes: &[u8], out: &mut [f32]) {
         let unpack = self.unpack();
         let blocks = bytes.chunks_exact(self.bytes());
         for (block, out) in blocks.zip(out.chunks_exact_mut(self.values())) {

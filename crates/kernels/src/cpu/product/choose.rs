@@ -39,7 +39,7 @@ pub fn product_f32(a: Matrix<'_, f32>, b: Matrix<'_, f32>, onto: Onto<'_>, c: &m
             packed::product(
                 &packed::F32,
                 packed::Rows::Loose(packed::operand(a)),
-                packed::operand(b),
+                &packed::operand(b),
                 k,
                 onto,
                 c,
@@ -88,7 +88,7 @@ pub fn product_packed(a: &PackedLeft, b: Matrix<'_, bf16>, onto: Onto<'_>, c: &m
             return few::product_packed(a, b, onto, c);
         }
         let left = packed::Rows::Packed(a);
-        packed::product(&packed::BF16, left, packed::bits(b), a.cols(), onto, c)
+        packed::product(&packed::BF16, left, &packed::bits(b), a.cols(), onto, c)
     };
 }
 
@@ -119,6 +119,20 @@ pub(super) fn product_blocks(
 ) {
     check_shapes([a.rows(), a.cols()], [b.rows(), b.cols()], onto, c);
     blocks::product(a, b, onto, c);
+}
+
+/// As [`product_blocks`], with a left side that was packed before and so has bf16's precision.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub(super) fn product_packed_blocks(
+    a: &PackedLeft,
+    b: BlockMatrix<'_>,
+    onto: Onto<'_>,
+    c: &mut MatrixMut<'_>,
+) {
+    check_shapes([a.rows(), a.cols()], [b.rows(), b.cols()], onto, c);
+    blocks::product_packed(a, b, onto, c);
 }
 
 fn check<B>(a: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>) {

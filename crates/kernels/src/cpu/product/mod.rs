@@ -1,6 +1,10 @@
 //! Matrix products, in f32 and with weights in bf16 or in blocks.
 
 mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod blocks_few;
+#[cfg(target_arch = "x86_64")]
+mod blocks_pack;
 mod choose;
 #[cfg(target_arch = "x86_64")]
 mod few;

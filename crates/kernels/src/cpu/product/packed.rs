@@ -17,7 +17,7 @@ use super::pack::{self, Block};
 use super::{Matrix, MatrixMut, Onto, PackedLeft};
 
 /// Most columns of a task: a block of B then takes half a megabyte.
-const COLUMNS: usize = 384;
+pub(super) const COLUMNS: usize = 384;
 
 /// Rows below which copying B for them costs more than an idle core.
 const FEW_ROWS: usize = 128;
@@ -25,30 +25,51 @@ const FEW_ROWS: usize = 128;
 /// Columns below which reading all of A for them costs more than packing B again.
 const FEW_COLUMNS: usize = 192;
 
-/// How the operands of one kind of product are packed and multiplied.
-pub(super) struct Format<A, B> {
+/// How the left side of one kind of product is packed, and how both are multiplied.
+pub(super) struct Format<A> {
     /// Elements along k in a word.
     per_word: usize,
     pack_a: unsafe fn(Block<A>, *mut u32),
-    pack_b: unsafe fn(Block<B>, *mut u32),
     kernels: &'static Table,
 }
 
 /// f32 by f32; needs `avx512f`.
-pub(super) static F32: Format<f32, f32> = Format {
+pub(super) static F32: Format<f32> = Format {
     per_word: 1,
     pack_a: pack::rows_f32,
-    pack_b: pack::panels_f32,
     kernels: &micro::F32,
 };
 
 /// f32, rounded to bf16, by bf16; needs `avx512bw` and `avx512bf16`.
-pub(super) static BF16: Format<f32, u16> = Format {
+pub(super) static BF16: Format<f32> = Format {
     per_word: 2,
     pack_a: pack::rows_f32_to_bf16,
-    pack_b: pack::panels_bf16,
     kernels: &micro::BF16,
 };
+
+/// The right side of a product, in any form that panels can be made of.
+pub(super) trait Right: Sync {
+    /// Makes panels of some of its rows and columns; `row` is a multiple of a word's elements and of
+    /// 16, `col` of 32.
+    ///
+    /// # Safety
+    /// The block is inside of it, and `out` has room for its panels.
+    unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32);
+}
+
+impl Right for Operand<f32> {
+    unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
+        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        unsafe { pack::panels_f32(self.block(row, rows, col, cols), out) }
+    }
+}
+
+impl Right for Operand<u16> {
+    unsafe fn pack(&self, row: usize, rows: usize, col: usize, cols: usize, out: *mut u32) {
+        // SAFETY: the caller's promise; that it is multiplied says what the processor has.
+        unsafe { pack::panels_bf16(self.block(row, rows, col, cols), out) }
+    }
+}
 
 /// The bits of a matrix of bf16.
 pub(super) fn bits(b: Matrix<'_, bf16>) -> Operand<u16> {
@@ -161,10 +182,10 @@ pub(super) enum Rows<'a, A> {
 ///
 /// # Safety
 /// The processor has what `format` needs; `a` is `[c.rows, k]`, `b` is `[k, c.cols]`.
-pub(super) unsafe fn product<A: Sync, B: Sync>(
-    format: &Format<A, B>,
+pub(super) unsafe fn product<A: Sync>(
+    format: &Format<A>,
     a: Rows<'_, A>,
-    b: Operand<B>,
+    b: &impl Right,
     k: usize,
     onto: Onto<'_>,
     c: &mut MatrixMut<'_>,
@@ -187,7 +208,7 @@ pub(super) unsafe fn product<A: Sync, B: Sync>(
             };
             SCRATCH.with_borrow_mut(|scratch| {
                 // SAFETY: the area is inside of C.
-                unsafe { run(format, &a, &b, k, &output, area, scratch) }
+                unsafe { run(format, &a, b, k, &output, area, scratch) }
             });
         });
 }
@@ -249,10 +270,10 @@ pub(super) fn room(lines: &mut Vec<Line>, words: usize) -> *mut u32 {
 
 /// # Safety
 /// As for [`product`]; the area is inside of C.
-unsafe fn run<A, B>(
-    format: &Format<A, B>,
+unsafe fn run<A>(
+    format: &Format<A>,
     a: &Rows<'_, A>,
-    b: &Operand<B>,
+    b: &impl Right,
     k: usize,
     output: &Output,
     area: Area,
@@ -267,7 +288,7 @@ unsafe fn run<A, B>(
         let (p, len) = (start * format.per_word, depth * format.per_word);
         let len = len.min(k - p);
         // SAFETY: the block is inside of B and the room is made for it.
-        unsafe { (format.pack_b)(b.block(p, len, area.col, area.cols), packed_b) };
+        unsafe { b.pack(p, len, area.col, area.cols, packed_b) };
         for strip in strips(area.rows) {
             let row = area.row + strip.start;
             let rows = match a {

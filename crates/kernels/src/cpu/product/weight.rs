@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::choose::product_blocks;
+use super::choose::{product_blocks, product_packed_blocks};
 use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
 use crate::cpu::blocks::BlockMatrix;
 use crate::cpu::buffer::filled;
@@ -92,20 +92,27 @@ impl Weight<'_> {
 
     /// Whether a left side of so many rows is better [`PackedLeft`] where that can be done.
     pub fn wants_packed(&self, rows: usize) -> bool {
-        matches!(self, Self::BF16(_)) && rows > super::gemv::ROWS
+        match self {
+            Self::F32(_) => false,
+            Self::BF16(_) => rows > super::gemv::ROWS,
+            Self::Blocks(weight) => super::blocks::wants_packed(weight, rows),
+        }
     }
 
     /// `out = onto + a · weight`, `[m, k] · [k, n]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or for a packed `a` and a weight that is not in bf16.
+    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 bits.
     pub fn product<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
         match (self, a.into()) {
             (Self::F32(weight), Left::Loose(a)) => product_f32(a, *weight, onto, out),
             (Self::BF16(weight), Left::Loose(a)) => product_bf16(a, *weight, onto, out),
             (Self::BF16(weight), Left::Packed(a)) => product_packed(a, *weight, onto, out),
             (Self::Blocks(weight), Left::Loose(a)) => product_blocks(a, *weight, onto, out),
-            (Self::F32(_) | Self::Blocks(_), Left::Packed(_)) => {
+            (Self::Blocks(weight), Left::Packed(a)) => {
+                product_packed_blocks(a, *weight, onto, out);
+            }
+            (Self::F32(_), Left::Packed(_)) => {
                 panic!("a packed matrix has bf16's precision")
             }
         }

@@ -11,8 +11,10 @@ pub use self::row::Row;
 /// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
 fn piece(weight: &Weight<'_>) -> usize {
     match weight {
-        Weight::F32(_) | Weight::Blocks(_) => 1024,
+        Weight::F32(_) => 1024,
         Weight::BF16(_) => 768,
+        Weight::Blocks(weight) if weight.rounds() => 768,
+        Weight::Blocks(_) => 1024,
     }
 }
 

@@ -1,0 +1,137 @@
+//! Products with a weight in blocks of each of ggml's types against the same product in f32:
+//! `cargo bench -p burn-peft-kernels -p burn-peft-cli --bench blocks [TYPE]`.
+//!
+//! Of one row (decoding) printed are the weights and bytes a second, beside a plain read of the same
+//! memory; of many (training) the time of both passes beside that of the f32 weight. All take turns,
+//! and the medians are printed.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use burn_peft_kernels::BlockType;
+use burn_peft_kernels::cpu::{BlockMatrix, Matrix, MatrixMut, Onto, Weight};
+use rayon::prelude::*;
+
+/// What the cache cannot hold.
+const BYTES: usize = 160 << 20;
+const D: usize = 2048;
+const TOKENS: usize = 1024;
+const SHAPES: [[usize; 2]; 2] = [[576, 576], [1536, 576]];
+const ROUNDS: usize = 9;
+
+fn bytes(count: usize) -> Vec<u8> {
+    // Scales of any size would make numbers that are none.
+    (0..count)
+        .map(|at| (at * 2_654_435_761 >> 7) as u8 & 0x3b)
+        .collect()
+}
+
+fn seconds(body: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    body();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Reads memory in as many parts as there are threads.
+fn read(bytes: &[u8]) -> u64 {
+    let part = bytes.len().div_ceil(rayon::current_num_threads());
+    let sum = |part: &[u8]| {
+        let (words, _) = part.as_chunks::<64>();
+        let mut sums = [0u64; 8];
+        for line in words {
+            for (sum, word) in sums.iter_mut().zip(line.as_chunks::<8>().0) {
+                *sum = sum.wrapping_add(u64::from_ne_bytes(*word));
+            }
+        }
+        sums.iter().fold(0, |all, sum| all ^ sum)
+    };
+    bytes.par_chunks(part).map(sum).reduce(|| 0, |a, b| a ^ b)
+}
+
+fn few(of: BlockType, rows: usize) {
+    let matrix_bytes = D * D / of.values() * of.bytes();
+    let count = BYTES.div_ceil(matrix_bytes);
+    let memory = bytes(count * matrix_bytes);
+    let x = vec![0.5; rows * D];
+    let mut out = vec![0.0; rows * D];
+    let (mut products, mut reads) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        products.push(seconds(|| {
+            for bytes in memory.chunks_exact(matrix_bytes) {
+                let weight = Weight::Blocks(BlockMatrix::new(of, bytes, D, D).transposed());
+                let mut out = MatrixMut::new(&mut out, rows, D);
+                weight.product(Matrix::new(&x, rows, D), Onto::Zero, &mut out);
+            }
+        }));
+        reads.push(seconds(|| {
+            for bytes in memory.chunks_exact(matrix_bytes) {
+                black_box(read(bytes));
+            }
+        }));
+    }
+    let (product, read) = (median(products), median(reads));
+    println!(
+        "{:7} {rows} rows: {:6.2} G weights/s, {:6.2} GB/s; a plain read {:6.2} GB/s",
+        of.name(),
+        (count * D * D) as f64 / product / 1e9,
+        memory.len() as f64 / product / 1e9,
+        memory.len() as f64 / read / 1e9,
+    );
+}
+
+fn many(of: BlockType, in_bf16: bool) {
+    for [d_out, d_in] in SHAPES {
+        let d_in = d_in.next_multiple_of(of.values());
+        let memory = bytes(d_out * d_in / of.values() * of.bytes());
+        let blocks = BlockMatrix::new(of, &memory, d_out, d_in).in_bf16(in_bf16);
+        let dense: Vec<f32> = (0..d_out * d_in).map(|at| (at % 7) as f32 * 0.1).collect();
+        let narrow: Vec<_> = dense.iter().map(|&x| half::bf16::from_f32(x)).collect();
+        let dense = match in_bf16 {
+            true => Weight::BF16(Matrix::new(&narrow, d_out, d_in)),
+            false => Weight::F32(Matrix::new(&dense, d_out, d_in)),
+        };
+        let x = vec![0.5; TOKENS * d_out.max(d_in)];
+        let mut times = [const { vec![] }; 4];
+        for _ in 0..ROUNDS {
+            let weights = [Weight::Blocks(blocks), dense];
+            for (weight, times) in weights.iter().zip(times.chunks_mut(2)) {
+                let passes = [weight.transposed(), *weight];
+                for (weight, times) in passes.iter().zip(times) {
+                    let x = Matrix::new(&x[..TOKENS * weight.rows()], TOKENS, weight.rows());
+                    times.push(seconds(|| {
+                        black_box(weight.times(x, Onto::Zero));
+                    }));
+                }
+            }
+        }
+        let [forward, backward, dense_forward, dense_backward] = times.map(median);
+        println!(
+            "{:7} {TOKENS} rows, {d_in} to {d_out}{}: forward {:6.3} ms ({:4.2} times the dense one's speed), backward {:6.3} ms ({:4.2})",
+            of.name(),
+            if in_bf16 { " in bf16" } else { "" },
+            1e3 * forward,
+            dense_forward / forward,
+            1e3 * backward,
+            dense_backward / backward,
+        );
+    }
+}
+
+fn main() {
+    let name = std::env::args().skip(1).find(|name| !name.starts_with('-'));
+    for of in BlockType::ALL {
+        if name.as_ref().is_some_and(|name| name != of.name()) {
+            continue;
+        }
+        for rows in [1, 4, 8] {
+            few(of, rows);
+        }
+        many(of, false);
+        many(of, true);
+    }
+}

@@ -1,0 +1,215 @@
+//! Blocks unpacked in registers, with AVX-512; each value has the bits that [`super::values`] gives it.
+
+use std::arch::x86_64::*;
+
+use super::BlockType;
+use super::types_avx512::*;
+
+/// Whether the processor has what all of this needs.
+pub(in crate::cpu) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// A line of values as they lie in memory.
+pub(in crate::cpu) trait Line {
+    /// Calls `visit` with the place of 32 values, masks of those there are, and the values, zero
+    /// beyond them, for all from `from`, a multiple of 32, to before `to`.
+    ///
+    /// # Safety
+    /// The processor has what [`is_available`] asks for, and the line lies in memory.
+    unsafe fn visit(
+        line: *const u8,
+        from: usize,
+        to: usize,
+        visit: impl FnMut(usize, [u16; 2], [__m512; 2]),
+    );
+}
+
+/// Values in blocks of whole groups of 32.
+pub(super) trait Blocks {
+    /// The values and bytes of a block.
+    const OF: BlockType;
+    /// What all groups of a block share.
+    type Head: Copy;
+
+    /// # Safety
+    /// As for [`Line::visit`], for a block.
+    unsafe fn head(block: *const u8) -> Self::Head;
+
+    /// 32 values of a block.
+    ///
+    /// # Safety
+    /// As for [`Line::visit`], for a block that has such a group.
+    unsafe fn group(block: *const u8, head: Self::Head, group: usize) -> [__m512; 2];
+}
+
+impl<T: Blocks> Line for T {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+    unsafe fn visit(
+        line: *const u8,
+        from: usize,
+        to: usize,
+        mut visit: impl FnMut(usize, [u16; 2], [__m512; 2]),
+    ) {
+        let (values, bytes) = (const { T::OF.values() }, const { T::OF.bytes() });
+        let mut place = from;
+        while place < to {
+            let block = line.wrapping_add(place / values * bytes);
+            // SAFETY: the caller's promise; the block holds the place.
+            unsafe {
+                let head = T::head(block);
+                if values == 32 {
+                    visit(place, [u16::MAX; 2], T::group(block, head, 0));
+                    place += 32;
+                    continue;
+                }
+                let first = place % values / 32;
+                for group in first..(values / 32).min(first + (to - place).div_ceil(32)) {
+                    visit(place, [u16::MAX; 2], T::group(block, head, group));
+                    place += 32;
+                }
+            }
+        }
+    }
+}
+
+/// Values that are each for themselves.
+macro_rules! plain_line {
+    ($name:ident, $bytes:literal, |$from:ident, $mask:ident| $load:expr) => {
+        pub(in crate::cpu) struct $name;
+
+        impl Line for $name {
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+            unsafe fn visit(
+                line: *const u8,
+                from: usize,
+                to: usize,
+                mut visit: impl FnMut(usize, [u16; 2], [__m512; 2]),
+            ) {
+                for place in (from..to).step_by(32) {
+                    let masks = [mask(to - place), mask((to - place).saturating_sub(16))];
+                    let mut values = [_mm512_setzero_ps(); 2];
+                    for half in 0..2 {
+                        let $mask = masks[half];
+                        let $from = line.wrapping_add((place + 16 * half) * $bytes);
+                        // SAFETY: the mask keeps to the line.
+                        values[half] = unsafe { $load };
+                    }
+                    visit(place, masks, values);
+                }
+            }
+        }
+    };
+}
+
+fn mask(count: usize) -> u16 {
+    ((1u32 << count.min(16)) - 1) as u16
+}
+
+plain_line!(F32, 4, |from, mask| _mm512_maskz_loadu_ps(
+    mask,
+    from.cast()
+));
+plain_line!(F16, 2, |from, mask| _mm512_cvtph_ps(
+    _mm256_maskz_loadu_epi16(mask, from.cast())
+));
+plain_line!(BF16, 2, |from, mask| {
+    let bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast()));
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+});
+
+/// What is done with lines of any type.
+pub(in crate::cpu) trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// # Safety
+    /// As for [`Line::visit`], and what the work asks for.
+    unsafe fn run<L: Line>(self) -> Self::Output;
+}
+
+/// Does it for lines of a type.
+///
+/// # Safety
+/// As for [`Work::run`].
+pub(in crate::cpu) unsafe fn dispatch<W: Work>(of: BlockType, work: W) -> W::Output {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match of {
+            BlockType::F32 => work.run::<F32>(),
+            BlockType::F16 => work.run::<F16>(),
+            BlockType::BF16 => work.run::<BF16>(),
+            BlockType::Q8_0 => work.run::<Q8_0>(),
+            BlockType::Q4_0 => work.run::<Q4_0>(),
+            BlockType::Q4_1 => work.run::<Q4_1>(),
+            BlockType::Q5_0 => work.run::<Q5_0>(),
+            BlockType::Q5_1 => work.run::<Q5_1>(),
+            BlockType::Q2_K => work.run::<Q2_K>(),
+            BlockType::Q3_K => work.run::<Q3_K>(),
+            BlockType::Q4_K => work.run::<Q4_K>(),
+            BlockType::Q5_K => work.run::<Q5_K>(),
+            BlockType::Q6_K => work.run::<Q6_K>(),
+            BlockType::IQ4_NL => work.run::<IQ4_NL>(),
+            BlockType::IQ4_XS => work.run::<IQ4_XS>(),
+            BlockType::MXFP4 => work.run::<MXFP4>(),
+        }
+    }
+}
+
+/// Writes values of a line in f32.
+struct Unpack {
+    line: *const u8,
+    from: usize,
+    to: usize,
+    out: *mut f32,
+}
+
+impl Work for Unpack {
+    type Output = ();
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+    unsafe fn run<L: Line>(self) {
+        let Self {
+            line,
+            from,
+            to,
+            out,
+        } = self;
+        // SAFETY: the caller's promise; masks keep to the values there are.
+        unsafe {
+            L::visit(line, from, to, |place, masks, values| {
+                for half in 0..2 {
+                    let out = out.wrapping_add(place - from + 16 * half);
+                    _mm512_mask_storeu_ps(out, masks[half], values[half]);
+                }
+            })
+        }
+    }
+}
+
+/// Writes the values of a line from `from`, a multiple of 32, to before `to`; blocks are written in
+/// whole groups of 32.
+///
+/// # Safety
+/// As for [`Line::visit`]; `out` has room for them.
+pub(in crate::cpu) unsafe fn unpack(
+    of: BlockType,
+    line: *const u8,
+    from: usize,
+    to: usize,
+    out: *mut f32,
+) {
+    let work = Unpack {
+        line,
+        from,
+        to,
+        out,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { dispatch(of, work) }
+}
