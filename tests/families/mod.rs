@@ -5,6 +5,7 @@
 
 mod decoding;
 mod folders;
+mod sharing;
 mod training;
 
 use std::collections::BTreeMap;

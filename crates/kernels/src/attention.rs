@@ -6,6 +6,7 @@ mod options;
 mod parts;
 mod plain;
 mod qkv;
+mod shared;
 mod texts;
 
 use burn::backend::Dispatch;
@@ -116,6 +117,63 @@ mod tests {
                 );
                 assert_same_gradients(&apart, |qkv| ours(qkv.into()), |qkv| other(qkv.into()));
             }
+        }
+    }
+
+    /// Texts that share their beginnings give what they give with copies of them.
+    #[test]
+    fn shared_tokens_count_for_every_text() {
+        let base = AttentionOptions::new(4, 2, 16);
+        let capped = AttentionOptions {
+            window: Some(20),
+            softcap: Some(2.0),
+            ..base
+        };
+        // A beginning of 130 tokens for two texts, then one of 3, and a token of no text.
+        let shared = Texts::sharing(
+            &[
+                vec![0..130, 130..137],
+                vec![0..130, 137..157],
+                vec![157..160],
+            ],
+            161,
+        );
+        let alone = Texts::new(vec![
+            span(0, 137, 137),
+            span(137, 150, 150),
+            span(287, 3, 3),
+        ]);
+        for options in [base, capped] {
+            let apart = options.widths().map(|width| random([161, width], 1.0));
+            let of_copies = |qkv: [Tensor<2>; 3]| {
+                let rows = |x: Tensor<2>, pieces: &[[usize; 2]]| {
+                    let pieces = pieces.iter();
+                    let pieces = pieces.map(|&[from, to]| x.clone().slice_dim(0, from..to));
+                    Tensor::cat(pieces.collect(), 0)
+                };
+                let qkv = qkv.map(|x| rows(x, &[[0, 137], [0, 130], [137, 160]]));
+                let output = plain(qkv.into(), &alone, options, 0.0);
+                let width = output.dims()[1];
+                let nothing = Tensor::zeros([1, width], &output.device());
+                let own = rows(output, &[[0, 137], [267, 290]]);
+                Tensor::cat(vec![own, nothing], 0)
+            };
+            assert_same_gradients(
+                &apart,
+                |qkv| attention(qkv, &shared, options, 0.0),
+                of_copies,
+            );
+            assert_same_gradients(
+                &apart,
+                |qkv| plain(qkv.into(), &shared, options, 0.0),
+                of_copies,
+            );
+            let packed = Tensor::cat(apart.to_vec(), 1);
+            assert_same_gradients(
+                std::slice::from_ref(&packed),
+                |[qkv]| attention(qkv, &shared, options, 0.0),
+                |[qkv]| of_copies(Qkv::from(qkv).parts(&options)),
+            );
         }
     }
 

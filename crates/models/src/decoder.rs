@@ -270,7 +270,7 @@ pub trait Decoder: BaseModel {
     /// `[batch * seq, d]`.
     fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
         let hidden = batch.input.of_text(hidden);
-        let hidden = batch.supervised.there(hidden);
+        let hidden = batch.predicting(hidden);
         let targets = batch.targets.clone();
         // What an adapter, a bias or a cap makes of it is no product with one weight.
         let head = self.head().as_ref();
@@ -294,7 +294,7 @@ pub trait Decoder: BaseModel {
 
     /// As [`CausalLm::token_log_probs`], of hidden states after the last norm, `[batch * seq, d]`.
     fn log_probs_of(&self, hidden: Tensor<2>, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
-        let hidden = batch.supervised.there(batch.input.of_text(hidden));
+        let hidden = batch.predicting(batch.input.of_text(hidden));
         let targets = batch.targets.clone();
         let head = self.head().as_ref();
         if head.is_some_and(LoraAdapter::is_adapted) {

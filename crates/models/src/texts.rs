@@ -22,6 +22,7 @@ pub(crate) fn texts(input: &ModelInput) -> Option<Texts> {
     let texts = input.texts.clone().or_else(known)?;
     match extra.embedded_positions() {
         0 => Some(texts),
+        _ if texts.share_tokens() => panic!("nothing can stand before texts that share tokens"),
         extra => after(texts.spans(), shape, extra),
     }
 }

@@ -9,6 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::parts::Parts;
+use super::shared::SharedTokens;
 use super::{AttentionOptions, Texts};
 use crate::cpu::attention::Gradients as OfParts;
 use crate::cpu::attention::{Columns, ColumnsMut, Input, Saved, backward, forward};
@@ -30,11 +31,10 @@ const CHEAP_KEYS: usize = 512;
 
 impl Call {
     /// What the CPU works on.
-    fn input<'a>(&'a self, parts: &'a Parts) -> Input<'a> {
-        let [q, k, v] = parts.columns(self.options.widths());
+    fn input<'a>(&'a self, tokens: usize, [q, k, v]: [Columns<'a>; 3]) -> Input<'a> {
         Input {
             dims: self.options.dims(),
-            tokens: parts.tokens(),
+            tokens,
             spans: self.texts.spans(),
             q,
             k,
@@ -43,12 +43,55 @@ impl Call {
         }
     }
 
-    /// The output and, where it is asked for, the log-sum-exp of the scores, `[tokens, heads]`.
+    /// The rows that texts lie in: tokens, or copies of shared ones.
+    fn rows(&self, parts: &Parts) -> usize {
+        let shared = self.texts.shared();
+        shared.map_or(parts.tokens(), SharedTokens::rows)
+    }
+
+    /// The output and, where it is asked for, the log-sum-exp of the scores, `[rows, heads]`.
     fn forward(&self, parts: &Parts, lse: Option<&mut [f32]>) -> Vec<f32> {
-        let [width, ..] = self.options.widths();
-        filled(parts.tokens() * width, |out| {
-            forward(&self.input(parts), out, lse);
-        })
+        let widths @ [width, ..] = self.options.widths();
+        let columns = parts.columns(widths);
+        let run = |rows, columns, lse| {
+            filled(rows * width, |out| {
+                forward(&self.input(rows, columns), out, lse)
+            })
+        };
+        match self.texts.shared() {
+            None => run(parts.tokens(), columns, lse),
+            Some(shared) => {
+                let copies = Copies::new(shared, columns, widths);
+                shared.own(&run(shared.rows(), copies.columns(), lse), width)
+            }
+        }
+    }
+
+    /// The gradients of the parts, with their widths.
+    fn backward(&self, parts: &Parts, saved: &Saved<'_>) -> Vec<(Vec<f32>, usize)> {
+        let widths @ [width, ..] = self.options.widths();
+        let columns = parts.columns(widths);
+        let Some(shared) = self.texts.shared() else {
+            let input = self.input(parts.tokens(), columns);
+            return gradients(parts, &input, saved, widths);
+        };
+        let copies = Copies::new(shared, columns, widths);
+        let (out, grad_out) = (
+            shared.copied(saved.out, width),
+            // Of a token's output only its own row was taken.
+            shared.placed(saved.grad_out, width),
+        );
+        let saved = Saved {
+            out: Columns::new(&out, width, 0),
+            lse: saved.lse,
+            grad_out: Columns::new(&grad_out, width, 0),
+        };
+        let input = self.input(shared.rows(), copies.columns());
+        let of_rows = gradients(parts, &input, &saved, widths);
+        let summed = of_rows.into_iter();
+        summed
+            .map(|(gradient, width)| (shared.summed(&gradient, width), width))
+            .collect()
     }
 
     fn output(&self, parts: &Parts, lse: Option<&mut [f32]>) -> FloatTensor<Flex> {
@@ -61,6 +104,63 @@ impl Call {
     fn is_cheap(&self, parts: &Parts) -> bool {
         let mut spans = self.texts.spans().iter();
         matches!(parts, Parts::Apart(_)) && spans.all(|span| span.keys <= CHEAP_KEYS)
+    }
+}
+
+/// Queries, keys and values with copies of the tokens that texts share.
+struct Copies {
+    parts: [Vec<f32>; 3],
+    widths: [usize; 3],
+}
+
+impl Copies {
+    fn new(shared: &SharedTokens, columns: [Columns<'_>; 3], widths: [usize; 3]) -> Self {
+        let mut widths_of = widths.into_iter();
+        Self {
+            parts: columns.map(|part| shared.copied(part, widths_of.next().unwrap_or_default())),
+            widths,
+        }
+    }
+
+    fn columns(&self) -> [Columns<'_>; 3] {
+        std::array::from_fn(|part| Columns::new(&self.parts[part], self.widths[part], 0))
+    }
+}
+
+/// The gradients of queries, keys and values, in one or apart as the parts are, with their widths.
+fn gradients(
+    parts: &Parts,
+    input: &Input<'_>,
+    saved: &Saved<'_>,
+    widths: [usize; 3],
+) -> Vec<(Vec<f32>, usize)> {
+    let tokens = input.tokens;
+    let [q_width, kv_width, _] = widths;
+    match parts {
+        Parts::Packed(_) => {
+            let width = widths.iter().sum::<usize>();
+            let all = filled(tokens * width, |out| {
+                let [q, k, v] = ColumnsMut::split(out, widths);
+                backward(input, saved, OfParts { q, k, v });
+            });
+            vec![(all, width)]
+        }
+        Parts::Apart(_) => {
+            let [mut k, mut v] = [Vec::new(), Vec::new()];
+            let q = filled(tokens * q_width, |q| {
+                k = filled(tokens * kv_width, |k| {
+                    v = filled(tokens * kv_width, |v| {
+                        let of_parts = OfParts {
+                            q: ColumnsMut::new(q, q_width),
+                            k: ColumnsMut::new(k, kv_width),
+                            v: ColumnsMut::new(v, kv_width),
+                        };
+                        backward(input, saved, of_parts);
+                    });
+                });
+            });
+            vec![(q, q_width), (k, kv_width), (v, kv_width)]
+        }
     }
 }
 
@@ -104,7 +204,7 @@ impl<C: CheckpointStrategy> AttentionKernel for Autodiff<Flex, C> {
         let parts = Parts::new(inner(q), k.map(inner), v.map(inner));
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let mut lse = vec![0.0; parts.tokens() * call.options.heads];
+                let mut lse = vec![0.0; call.rows(&parts) * call.options.heads];
                 let output = call.output(&parts, Some(&mut lse));
                 let parts = parts.without(again);
                 let again = call.is_cheap(&parts).then(|| {
@@ -154,43 +254,17 @@ impl Backward<Flex, 3> for AttentionBackward {
             lse,
             call,
         } = ops.state;
-        let tokens = parts.tokens();
-        let widths @ [q_width, kv_width, _] = call.options.widths();
+        let (tokens, [width, ..]) = (parts.tokens(), call.options.widths());
         let saved = Saved {
-            out: Columns::new(out.values(), q_width, 0),
+            out: Columns::new(out.values(), width, 0),
             lse: &lse,
-            grad_out: Columns::new(values(&grad), q_width, 0),
+            grad_out: Columns::new(values(&grad), width, 0),
         };
-        let run = |grads: OfParts<'_>| backward(&call.input(&parts), &saved, grads);
-        let gradients = match &parts {
-            Parts::Packed(_) => {
-                let width = widths.iter().sum::<usize>();
-                let all = filled(tokens * width, |out| {
-                    let [q, k, v] = ColumnsMut::split(out, widths);
-                    run(OfParts { q, k, v });
-                });
-                vec![tensor_of(all, [tokens, width])]
-            }
-            Parts::Apart(_) => {
-                let [mut k, mut v] = [Vec::new(), Vec::new()];
-                let q = filled(tokens * q_width, |q| {
-                    k = filled(tokens * kv_width, |k| {
-                        v = filled(tokens * kv_width, |v| {
-                            run(OfParts {
-                                q: ColumnsMut::new(q, q_width),
-                                k: ColumnsMut::new(k, kv_width),
-                                v: ColumnsMut::new(v, kv_width),
-                            });
-                        });
-                    });
-                });
-                let of = |gradient, width| tensor_of(gradient, [tokens, width]);
-                vec![of(q, q_width), of(k, kv_width), of(v, kv_width)]
-            }
-        };
+        let gradients = call.backward(&parts, &saved);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, gradient);
+                let (gradient, width) = gradient;
+                grads.register::<Flex>(node.id, tensor_of(gradient, [tokens, width]));
             }
         }
     }

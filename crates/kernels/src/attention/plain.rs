@@ -10,6 +10,31 @@ use crate::seed::next_seed;
 
 /// [`attention`](super::attention), group after group.
 pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
+    let Some(shared) = texts.shared() else {
+        return in_rows(qkv, texts, options, dropout);
+    };
+    let device = qkv.queries().device().without_autodiff();
+    let indices = |of: &mut dyn Iterator<Item = usize>| {
+        let of: Vec<i64> = of.map(|index| index as i64).collect();
+        Tensor::<1, Int>::from_data(of.as_slice(), &device)
+    };
+    let token_of = indices(&mut shared.token_of().iter().copied());
+    let in_all = in_rows(
+        qkv.map(|tensor| tensor.select(0, token_of.clone())),
+        texts,
+        options,
+        dropout,
+    );
+    // A token of no text takes a row of zeros, behind all.
+    let own = |token| shared.own_row(token).unwrap_or(shared.rows());
+    let own = indices(&mut (0..shared.tokens()).map(own));
+    let width = in_all.dims()[1];
+    let nothing = Tensor::zeros([1, width], (&in_all.device(), in_all.dtype()));
+    Tensor::cat(vec![in_all, nothing], 0).select(0, own)
+}
+
+/// The same of texts that lie one after the other.
+fn in_rows(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
     let queries = qkv.queries();
     let (tokens, device) = (qkv.tokens(), queries.device());
     let groups = texts.groups(tokens, &device);

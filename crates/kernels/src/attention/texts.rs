@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
+use super::shared::SharedTokens;
 use super::{HiddenKeys, Span};
 use crate::MovedRows;
 use crate::dropout::numbers;
@@ -16,6 +17,8 @@ pub struct Texts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     spans: Vec<Span>,
+    /// Where texts share tokens, the rows that `spans` are of.
+    shared: Option<SharedTokens>,
     /// For the plain body: made once for all layers.
     groups: OnceLock<Groups>,
 }
@@ -23,18 +26,54 @@ struct Inner {
 impl Texts {
     /// The texts of these spans.
     pub fn new(spans: Vec<Span>) -> Self {
+        Self::of(spans, None)
+    }
+
+    /// Texts that may share tokens, `tokens` being those of all: each is given by ranges of them, of
+    /// which it is put together. What texts begin alike is so computed once.
+    ///
+    /// # Panics
+    /// If a range goes beyond the tokens.
+    pub fn sharing(texts: &[Vec<Range<usize>>], tokens: usize) -> Self {
+        let mut token_of = Vec::new();
+        let spans = texts.iter().map(|text| {
+            let start = token_of.len();
+            token_of.extend(text.iter().cloned().flatten());
+            let length = token_of.len() - start;
+            Span {
+                start,
+                queries: length,
+                keys: length,
+            }
+        });
+        let spans = spans.collect();
+        Self::of(spans, Some(SharedTokens::new(token_of, tokens)))
+    }
+
+    fn of(spans: Vec<Span>, shared: Option<SharedTokens>) -> Self {
         Self(Arc::new(Inner {
             spans,
+            shared,
             groups: OnceLock::new(),
         }))
     }
 
-    /// Where they are.
+    /// Where they are; of texts that [share tokens](Self::sharing), in rows of their own.
     pub fn spans(&self) -> &[Span] {
         &self.0.spans
     }
 
-    /// The groups of a batch of so many tokens.
+    /// Whether they may share tokens.
+    pub fn share_tokens(&self) -> bool {
+        self.0.shared.is_some()
+    }
+
+    /// The rows of texts that share tokens.
+    pub(super) fn shared(&self) -> Option<&SharedTokens> {
+        self.0.shared.as_ref()
+    }
+
+    /// The groups of a batch of so many tokens, or rows where they are shared.
     pub(super) fn groups(&self, tokens: usize, device: &Device) -> &Groups {
         let made = || Groups::new(&self.0.spans, tokens, &device.clone().without_autodiff());
         self.0.groups.get_or_init(made)

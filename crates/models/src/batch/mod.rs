@@ -1,6 +1,7 @@
 //! A batch on the device, with what the loss needs of its labels.
 
 mod rows;
+mod sharing;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -23,8 +24,12 @@ pub const IGNORE_INDEX: i64 = -100;
 pub struct LmBatch {
     /// The rows: as a matrix, or without padding as one row of several texts.
     pub input: ModelInput,
-    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`.
+    /// The supervised positions: `there` maps `[batch * seq, d]` to `[count, d]`, or to fewer rows
+    /// where some predict several tokens.
     pub supervised: MovedRows,
+    /// Where positions predict several tokens, as the last ones of what texts share do: which of
+    /// the supervised positions each token is predicted from, `[count]`.
+    repeated: Option<Tensor<1, Int>>,
     /// The token each supervised position has to predict, `[count]`.
     pub targets: Tensor<1, Int>,
     /// The number of supervised positions.
@@ -182,16 +187,26 @@ impl LmBatch {
 
     /// A batch in which everything is a token.
     fn of(input_ids: &[i64], labelled: &Labelled, shape: [usize; 2], device: &Device) -> Self {
-        let count = labelled.positions.len();
+        let count = labelled.targets.len();
         let positions: Vec<_> = labelled.positions.iter().copied().map(Some).collect();
         let targets = TensorData::new(labelled.targets.clone(), [count]);
         Self {
             input: ModelInput::new(matrix(input_ids, shape, device)),
             supervised: MovedRows::new(&positions, input_ids.len(), device),
+            repeated: None,
             targets: Tensor::from_data(targets, device),
             count,
             tokens: input_ids.len(),
             other: Other::None,
+        }
+    }
+
+    /// The rows that tokens are predicted from, `[count, d]`, of those of all tokens.
+    pub(crate) fn predicting(&self, rows: Tensor<2>) -> Tensor<2> {
+        let rows = self.supervised.there(rows);
+        match &self.repeated {
+            Some(repeated) => rows.select(0, repeated.clone()),
+            None => rows,
         }
     }
 
@@ -229,7 +244,7 @@ impl LmBatch {
 }
 
 /// The supervised positions in the flattened `[batch * seq]`, and what they have to predict.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Labelled {
     positions: Vec<usize>,
     targets: Vec<i64>,
