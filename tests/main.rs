@@ -54,6 +54,8 @@ mod packing;
 mod padding;
 mod parity;
 mod preference;
+mod preference_rows;
+mod preference_runs;
 mod prompts;
 mod quantized;
 mod ranges;

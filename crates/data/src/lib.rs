@@ -58,7 +58,7 @@ pub use error::{
     TemplateProblem, TokenizerProblem, WantedColumn,
 };
 pub use format::overview::Overview;
-pub use format::suggest::suggest_columns;
+pub use format::suggest::{holds_pairs, suggest_columns};
 pub use format::{Chat, Content, Row, Rows, Shape, example_prompt, instruction_prompt};
 pub use mixture::{Mixture, StoppingStrategy};
 pub use questions::{Asked, Question, Questions};
@@ -73,7 +73,7 @@ pub use tokens::cache::default_cache_dir;
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;
-pub use tokens::preference::{Judged, Pairs, PromptTokens, ScoredPairs, Truncation};
+pub use tokens::preference::{DEFAULT_LENGTH, Judged, Pairs, PromptTokens, ScoredPairs};
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::task::{Encoder, Labelled, Task};
 pub use tokens::train_on::TrainOn;

@@ -42,7 +42,11 @@ pub fn attention(
     dropout: f64,
 ) -> Tensor<2> {
     let qkv = qkv.into();
-    let dropout = if qkv.is_autodiff() { dropout } else { 0.0 };
+    let dropout = if qkv.is_autodiff() && crate::dropout::drops() {
+        dropout
+    } else {
+        0.0
+    };
     if !qkv.tensors().iter().all(takes) {
         return plain(qkv, texts, options, dropout);
     }

@@ -1,5 +1,7 @@
 //! Dropout that keeps no mask.
 
+use std::cell::Cell;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -21,7 +23,7 @@ use crate::seed::next_seed;
 /// [`with_seed`](crate::with_seed) every device drops the same values; elsewhere the plain body
 /// leaves them to Burn.
 pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
-    if probability == 0.0 || !x.is_autodiff() {
+    if probability == 0.0 || !x.is_autodiff() || !drops() {
         return x;
     }
     if !takes(&x) {
@@ -36,9 +38,30 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
     Tensor::from_dispatch(output)
 }
 
+thread_local! {
+    static DROPS: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Runs `body` without any dropout, on this thread.
+pub fn without_dropout<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DROPS.set(self.0);
+        }
+    }
+    let _restore = Restore(DROPS.replace(false));
+    body()
+}
+
+/// Whether dropout acts on this thread.
+pub(crate) fn drops() -> bool {
+    DROPS.get()
+}
+
 /// The probability with which a dropout layer acts on `input`, by Burn's rules.
 pub fn dropout_probability(layer: &Dropout, input: &Tensor<2>) -> f64 {
-    match layer.training.is_enabled() && input.is_autodiff() {
+    match layer.training.is_enabled() && input.is_autodiff() && drops() {
         true => layer.prob,
         false => 0.0,
     }

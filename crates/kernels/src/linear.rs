@@ -124,7 +124,7 @@ fn fused(
     // As Burn's own dropout: it acts on devices that record gradients.
     let trains = x.is_autodiff() || lora.iter().any(|lora| lora.a.is_autodiff());
     let dropout = lora.as_ref().map_or(0.0, |lora| lora.dropout);
-    let dropout = match trains && dropout > 0.0 {
+    let dropout = match trains && dropout > 0.0 && crate::dropout::drops() {
         true => dropout::new(dropout, draw_seed(&x.device())),
         false => None,
     };

@@ -343,6 +343,15 @@ impl CausalLm for AutoModel {
         each_model!(self, model => model.checkpointed_backward(batch, weight))
     }
 
+    fn checkpointed_log_probs(
+        &self,
+        batch: &LmBatch,
+        statistics: bool,
+        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        each_model!(self, model => model.checkpointed_log_probs(batch, statistics, loss))
+    }
+
     fn max_positions(&self) -> usize {
         each_model!(self, model => CausalLm::max_positions(model))
     }

@@ -144,6 +144,17 @@ pub trait CausalLm: Module + ModuleDisplay {
         None
     }
 
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), for what `loss` makes of the
+    /// [log-probabilities](Self::token_log_probs), `[1]`.
+    fn checkpointed_log_probs(
+        &self,
+        _batch: &LmBatch,
+        _statistics: bool,
+        _loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        None
+    }
+
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 

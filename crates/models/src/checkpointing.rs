@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Gradients, Tensor};
 use burn_peft::Extra;
-use burn_peft_kernels::{draw_seed, set_seed, with_seed};
+use burn_peft_kernels::{TokenLogProbs, draw_seed, set_seed, with_seed};
 
 use crate::decoder::{Decoder, Pass};
 use crate::{CausalLm, Checkpointed, KvCache, LmBatch};
@@ -38,13 +38,29 @@ impl<D: Decoder> Chain<'_, D> {
     }
 
     /// The loss, `[1]`, of the output of the last block.
-    fn finish(&self, output: Tensor<2>) -> Tensor<1> {
-        self.model
-            .loss_of(self.model.final_norm(output), &self.batch)
+    fn finish(&self, output: Tensor<2>, loss: &LossOf<'_>) -> Tensor<1> {
+        let hidden = self.model.final_norm(output);
+        match loss {
+            LossOf::Tokens { weight } => self.model.loss_of(hidden, &self.batch) * *weight,
+            LossOf::LogProbs { statistics, loss } => {
+                loss(self.model.log_probs_of(hidden, &self.batch, *statistics))
+            }
+        }
     }
 }
 
-/// One pass forward and one back: `weight` times the loss, and its gradients.
+/// What is made of the hidden states behind the last block.
+pub(crate) enum LossOf<'a> {
+    /// So many times the cross-entropy.
+    Tokens { weight: f64 },
+    /// What a loss makes of the log-probabilities, which may come with statistics.
+    LogProbs {
+        statistics: bool,
+        loss: &'a dyn Fn(TokenLogProbs) -> Tensor<1>,
+    },
+}
+
+/// One pass forward and one back: the loss, and its gradients.
 ///
 /// The forward pass keeps the input of every block and nothing else; the backward pass goes
 /// through the blocks from the last to the first, and makes each one's activations again. Every
@@ -52,7 +68,7 @@ impl<D: Decoder> Chain<'_, D> {
 ///
 /// What stands before the texts comes from outside, and so its gradients are given back: the chain
 /// sees leaves of the same values.
-pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, weight: f64) -> Checkpointed {
+pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, loss: &LossOf<'_>) -> Checkpointed {
     let (extra, device) = (&batch.input.extra, &model.device());
     let past = extra.prefix_positions();
     let pass = model.pass(&batch.input, past, past > 0);
@@ -90,7 +106,7 @@ pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, weight: f64) -> C
 
     let last = recorded.model.blocks().len();
     let output = inputs.remove(last).autodiff().require_grad();
-    let loss = recorded.finish(output.clone()) * weight;
+    let loss = recorded.finish(output.clone(), loss);
     let mut of_extra = map(extra, |t| zeros(&t), |t| zeros(&t));
     if !loss.is_tracked() {
         return Checkpointed {

@@ -9,7 +9,7 @@ use burn_peft_kernels::{
     HeadWeight, TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss,
 };
 
-use crate::checkpointing;
+use crate::checkpointing::{self, LossOf};
 use crate::config::ModelConfig;
 use crate::loss::cross_entropy_sum_of;
 use crate::parts::{AttentionMask, RopeTable, scaled};
@@ -435,7 +435,18 @@ impl<D: Decoder> CausalLm for D {
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
-        Some(checkpointing::backward(self, batch.unpadded(), weight))
+        let loss = LossOf::Tokens { weight };
+        Some(checkpointing::backward(self, batch.unpadded(), &loss))
+    }
+
+    fn checkpointed_log_probs(
+        &self,
+        batch: &LmBatch,
+        statistics: bool,
+        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        let loss = LossOf::LogProbs { statistics, loss };
+        Some(checkpointing::backward(self, batch.unpadded(), &loss))
     }
 
     fn head(&self) -> Head {

@@ -123,6 +123,15 @@ impl CausalLm for LanguageModel {
         either!(self, model => model.checkpointed_backward(batch, weight))
     }
 
+    fn checkpointed_log_probs(
+        &self,
+        batch: &LmBatch,
+        statistics: bool,
+        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        either!(self, model => model.checkpointed_log_probs(batch, statistics, loss))
+    }
+
     fn max_positions(&self) -> usize {
         either!(self, model => model.max_positions())
     }

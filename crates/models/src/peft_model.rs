@@ -76,6 +76,37 @@ fn product(extra: Extra, gradients: Extra) -> Option<Tensor<1>> {
     layers.chain(embeddings).reduce(|a, b| a + b)
 }
 
+/// What the model below makes of a batch, with the gradients of what stands before the texts.
+fn through<M: CausalLm + BaseModel>(
+    model: &PeftModel<M>,
+    batch: &LmBatch,
+    backward: impl Fn(&M, &LmBatch) -> Option<Checkpointed>,
+) -> Option<Checkpointed> {
+    if model.extra_positions() == 0 {
+        return backward(model.get_base_model(), batch);
+    }
+    let mut batch = batch.as_matrix().clone();
+    batch.input = with_extra(model, &batch.input, false);
+    let extra = batch.input.extra.clone();
+    let base = backward(model.get_base_model(), &batch)?;
+    // From what stands before the texts to the tensors that made it.
+    let Some(product) = product(extra, base.extra).filter(Tensor::is_tracked) else {
+        return Some(Checkpointed {
+            extra: Extra::default(),
+            ..base
+        });
+    };
+    let mut gradients = GradientsAccumulator::new();
+    gradients.accumulate(model, base.gradients);
+    let of_makers = GradientsParams::from_grads(product.backward(), model);
+    gradients.accumulate(model, of_makers);
+    Some(Checkpointed {
+        loss: base.loss,
+        gradients: gradients.grads(),
+        extra: Extra::default(),
+    })
+}
+
 impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
         self.get_base_model()
@@ -111,29 +142,19 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     }
 
     fn checkpointed_backward(&self, batch: &LmBatch, weight: f64) -> Option<Checkpointed> {
-        if self.extra_positions() == 0 {
-            return self.get_base_model().checkpointed_backward(batch, weight);
-        }
-        let batch = batch_with_extra(self, batch);
-        let extra = batch.input.extra.clone();
-        let base = self
-            .get_base_model()
-            .checkpointed_backward(&batch, weight)?;
-        // From what stands before the texts to the tensors that made it.
-        let Some(product) = product(extra, base.extra).filter(Tensor::is_tracked) else {
-            return Some(Checkpointed {
-                extra: Extra::default(),
-                ..base
-            });
-        };
-        let mut gradients = GradientsAccumulator::new();
-        gradients.accumulate(self, base.gradients);
-        let of_makers = GradientsParams::from_grads(product.backward(), self);
-        gradients.accumulate(self, of_makers);
-        Some(Checkpointed {
-            loss: base.loss,
-            gradients: gradients.grads(),
-            extra: Extra::default(),
+        through(self, batch, |base, batch| {
+            base.checkpointed_backward(batch, weight)
+        })
+    }
+
+    fn checkpointed_log_probs(
+        &self,
+        batch: &LmBatch,
+        statistics: bool,
+        loss: &dyn Fn(TokenLogProbs) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        through(self, batch, |base, batch| {
+            base.checkpointed_log_probs(batch, statistics, loss)
         })
     }
 

@@ -43,6 +43,7 @@ pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{
     BlockWeight, HeadWeight, Lora, QuantType, Quantization, QuantizedWeight, set_seed, with_seed,
+    without_dropout,
 };
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};

@@ -32,7 +32,7 @@ pub use error::{
     TrainError,
 };
 pub use objective::best_metric::BestMetric;
-pub use objective::dpo::Dpo;
+pub use objective::comparing::{Comparison, Others, Preference};
 pub use objective::lm::on_device;
 pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::preference::{

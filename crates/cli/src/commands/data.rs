@@ -3,10 +3,11 @@
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
-    DataError, Example, Examples, Limits, Lm, Overview, Padding, Task, Tokenizer, folder_and_split,
+    DataError, Example, Examples, Limits, Overview, Padding, Task, Tokenizer, folder_and_split,
     histogram,
 };
 use burn_peft_models::AutoConfig;
+use burn_peft_train::TrainConfig;
 use serde_json::{Value, json};
 
 use crate::loading::{
@@ -33,7 +34,8 @@ model nor tokenizer lengths are in characters.
 
 --json prints every row as training sees it, an object a line: row, text (as rendered, with special
 tokens), input_ids and labels (-100 where nothing is learnt), or skipped, which says why nothing of the
-row is learnt; truncated where tokens were cut off.";
+row is learnt; truncated where tokens were cut off. Of a pair each answer is an object, and its answer
+says which it is, chosen or rejected.";
 
 /// Bars of the histogram, and columns of the longest.
 const BARS: usize = 10;
@@ -73,8 +75,10 @@ pub fn run(args: Args) -> Result<()> {
     let config = args.rows.config(&args.file);
     warn_of_template(&config);
     let file = &args.file;
+    let objective = args.rows.objective(file, &config);
+    let task = (objective.kind().task)(&TrainConfig::of_objective(objective));
     if args.json {
-        return rows::print(file, &config, tokenizer.as_ref(), limits);
+        return rows::print(file, &config, tokenizer.as_ref(), limits, &*task);
     }
     if tokenizer.is_none()
         && let Some(seen) = Overview::read(file, &config, &find_data)?
@@ -86,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let load = |limits| {
         let tokenizer = tokenizer.as_ref();
-        Examples::load_with(file, &config, tokenizer, limits, &find_data, &Lm)
+        Examples::load_with(file, &config, tokenizer, limits, &find_data, &*task)
     };
     let examples = match load(limits) {
         // All of them are to be seen.
@@ -114,7 +118,7 @@ pub fn run(args: Args) -> Result<()> {
     let cut: Vec<usize> = lengths.iter().map(cut).collect();
     let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
     let report = Report {
-        task: &Lm,
+        task: &*task,
         examples: &examples,
         lengths,
         limits,
@@ -188,7 +192,7 @@ struct Report<'a> {
 impl Report<'_> {
     /// The first example, the one in the middle and the last: more is seen than in the first three.
     fn shown(&self) -> Vec<Example> {
-        let last = self.examples.len() - 1;
+        let last = self.examples.sequences() - 1;
         let mut indices = vec![0, last / 2, last];
         indices.dedup();
         let shown = indices.into_iter().take(SHOWN);
@@ -212,7 +216,7 @@ impl Report<'_> {
         let share = 100.0 * trained as f64 / tokens as f64;
         say(format!(
             "{}, {}, {} of them trained on ({share:.1} %)",
-            counted(examples.len(), "example"),
+            counted_examples(self.task, examples),
             counted(tokens, "token"),
             thousands(trained)
         ))?;
@@ -232,11 +236,14 @@ impl Report<'_> {
         show_lengths("tokens of an example", &self.lengths)?;
         self.show_padding()?;
         say("")?;
-        for example in self.shown() {
-            let place = format!("row {}, {} tokens", example.row, example.input_ids.len());
+        for (index, example) in self.shown().iter().enumerate() {
+            let answer = self.answer(example, index);
+            let answer = answer.map_or_else(String::new, |answer| format!(", {answer}"));
+            let length = example.input_ids.len();
+            let place = format!("row {}{answer}, {length} tokens", example.row);
             say(format!(
                 "{place}:\n  {}",
-                self.render(&example)?.replace('\n', "\n  ")
+                self.render(example)?.replace('\n', "\n  ")
             ))?;
         }
         Ok(())
@@ -289,6 +296,12 @@ impl Report<'_> {
         Ok(text)
     }
 
+    /// Which of its row's answers an example is, that is shown as the `index`th.
+    fn answer(&self, example: &Example, index: usize) -> Option<&'static str> {
+        let in_row = index % self.task.examples_per_row();
+        self.task.name_of(&example.labels, in_row)
+    }
+
     fn decode(&self, ids: &[u32]) -> Result<String> {
         Ok(match self.tokenizer {
             Some(tokenizer) => tokenizer.decode(ids)?,
@@ -300,12 +313,17 @@ impl Report<'_> {
     }
 
     fn json(&self) -> Result<Value> {
-        let shown = self.shown().into_iter().map(|example| {
+        let shown = self.shown().into_iter().enumerate();
+        let shown = shown.map(|(index, example)| {
             let text = self.decode(&example.input_ids)?;
-            Ok(json!({
+            let mut shown = json!({
                 "row": example.row, "text": text,
                 "input_ids": example.input_ids, "labels": example.labels,
-            }))
+            });
+            if let Some(answer) = self.answer(&example, index) {
+                shown["answer"] = answer.into();
+            }
+            Ok(shown)
         });
         let examples = self.examples;
         Ok(json!({
@@ -326,6 +344,14 @@ impl Report<'_> {
             "samples": shown.collect::<Result<Vec<_>>>()?,
         }))
     }
+}
+
+/// How many examples there are, of rows of two answers how many pairs.
+fn counted_examples(task: &dyn Task, examples: &Examples) -> String {
+    if task.examples_per_row() > 1 {
+        return counted(examples.sequences(), "pair");
+    }
+    counted(examples.len(), "example")
 }
 
 fn quantile(lengths: &[usize], share: f64) -> usize {

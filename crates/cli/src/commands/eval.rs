@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{Examples, Lm, SlicedPath, folder_and_split};
+use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::LanguageModel;
-use burn_peft_train::{Evaluation, Objective, evaluate_with};
+use burn_peft_train::{Evaluation, Objective, Reference, TrainConfig, evaluate_with};
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
@@ -30,6 +30,10 @@ With --generate the model answers every row's question itself, always with the m
 chat the last that the assistant says, of a prompt its completion. Printed is the share of answers that
 are the row's own (exact) and that contain it, in letters of either case (contained); where a row has a
 column contains, a text or a list of texts, one of these is looked for instead.
+
+Rows of two answers (chosen and rejected) give the share of pairs whose better answer has become likelier
+than the worse one (rewards/accuracies) and by how much (rewards/margins), beside the model alone, with
+DPO's beta of 0.1; --objective measures them as kto, orpo or cpo do (docs/preference.md).
 
 The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
 validation, or else of train.";
@@ -73,8 +77,17 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
-    let examples =
-        Examples::load_with(&data, &config, tokenizer.as_ref(), limits, &find_data, &Lm)?;
+    let objective = args.rows.objective(&data, &config);
+    let (kind, settings) = (objective.kind(), TrainConfig::of_objective(objective));
+    let task = (kind.task)(&settings);
+    let examples = Examples::load_with(
+        &data,
+        &config,
+        tokenizer.as_ref(),
+        limits,
+        &find_data,
+        &*task,
+    )?;
     warn_of_space(&examples, tokenizer.as_ref());
     let said = examples.warning.as_deref().unwrap_or_default();
     for line in examples
@@ -87,7 +100,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let (result, _) = measure(&Lm, model, &examples, args.rows.batch_size, &label)?;
+        let reference = (kind.reference)(&settings).then(|| Reference::base(model));
+        let objective = (kind.build)(&settings, reference)?;
+        let (result, _) = measure(&*objective, model, &examples, args.rows.batch_size, &label)?;
         check_finite(name, &result)?;
         results.push((name, result));
     }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use burn_peft_data::{
-    DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, TrainOn, folder_and_split,
+    DataConfig, Examples, FILE_KINDS, Shape, Tokenizer, TrainOn, folder_and_split, holds_pairs,
 };
 use burn_peft_models::hub;
+use burn_peft_train::ObjectiveName;
 
 /// Where rows can come from and what they can be, for the end of a help.
 pub fn rows_help() -> String {
@@ -47,12 +48,28 @@ pub struct RowArgs {
     /// [default: answers]
     #[arg(long, value_name = "WHAT")]
     pub train_on: Option<TrainOn>,
+    /// What the rows are for: sft, dpo, kto, orpo or cpo (training.objective in a training file)
+    /// [default: dpo where the rows are pairs of `chosen` and `rejected`, else sft]
+    #[arg(long, value_name = "NAME")]
+    pub objective: Option<ObjectiveName>,
     /// Rows of one batch
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
 }
 
 impl RowArgs {
+    /// What the rows of `data` are for, by the option or by their columns.
+    pub fn objective(&self, data: &str, config: &DataConfig) -> ObjectiveName {
+        self.objective.unwrap_or_else(|| {
+            // What is wrong with the file is said when it is read.
+            let has_pairs = config.text_field.is_none()
+                && config.completion_field.is_none()
+                && holds_pairs(data, config, &find_data).unwrap_or(false);
+            let pairs = has_pairs.then(|| ObjectiveName::find("dpo")).flatten();
+            pairs.unwrap_or_default()
+        })
+    }
+
     /// The `[data]` table that says the same, for the rows of `data`.
     pub fn config(&self, data: &str) -> DataConfig {
         DataConfig {

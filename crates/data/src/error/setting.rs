@@ -88,6 +88,9 @@ pub enum SettingProblem {
     /// Packing of examples that belong together.
     #[error("is true, but the {0} examples of a row stay together")]
     Packing(usize),
+    /// Packing of examples that stay in rows of their own.
+    #[error("is true, but each text stays in a row of its own with this objective")]
+    NoPacking,
     /// A list of sets without one.
     #[error("is an empty list; name a file, or several")]
     NoSets,

@@ -1,7 +1,7 @@
 //! From a row of a file to examples.
 
 use crate::error::{DataError, Result};
-use crate::format::{CALLS, Content, Note, Row, Shape, is_masked, notes};
+use crate::format::{CALLS, Content, Note, Row, Rows, Shape, is_masked, notes};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;
@@ -137,12 +137,15 @@ impl RowEncoder<'_> {
                 limits: self.limits,
             });
         }
+        let max = self.max_length.unwrap_or(self.limits.default_length());
         let dropped = match (input_ids.len(), self.task.supervised(&labels)) {
             (0 | 1, 0) => Dropped::Short,
             (_, 0) => unlearnt,
-            _ => Dropped::Cut,
+            _ if self.task.rows() == Rows::Texts || self.task.kept(length, max).is_empty() => {
+                Dropped::Cut
+            }
+            _ => Dropped::LongPrompt,
         };
-        let max = self.max_length.unwrap_or(self.limits.default_length());
         let truncated = length > max && !self.document;
         if truncated {
             let cut = self.task.kept(length, max);

@@ -176,6 +176,9 @@ impl Examples {
                 SettingProblem::Packing(per_row),
             ));
         }
+        if config.packing && !tokenize.task.packs() {
+            return Err(DataError::setting("packing", SettingProblem::NoPacking));
+        }
         if config.packing {
             let max = config.max_length.unwrap_or(limits.default_length());
             examples = examples.packed(max);

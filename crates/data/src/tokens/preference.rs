@@ -6,20 +6,8 @@ use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::examples::Examples;
 use crate::tokens::task::{Encoder, Labelled, Task, with_eos};
-use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use std::ops::Range;
-
-/// Which end of a row stays where it is too long, in TRL's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Truncation {
-    /// Its beginning.
-    #[default]
-    KeepStart,
-    /// Its end.
-    KeepEnd,
-}
 
 /// How a prompt and its answer become tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,15 +23,13 @@ pub enum PromptTokens {
 
 /// The tokens of a row where neither the training file nor the model says how many (TRL's
 /// `max_length`).
-const DEFAULT_LENGTH: usize = 1024;
+pub const DEFAULT_LENGTH: usize = 1024;
 
 /// The task of an objective that compares two answers: a row becomes two examples, of the better
 /// answer and of the worse. Their labels are [`IGNORE_INDEX`] where they are the prompt's, and else the
 /// tokens themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pairs {
-    /// Which end stays of a row that is too long.
-    pub truncation: Truncation,
     /// How the rows become tokens.
     pub tokens: PromptTokens,
 }
@@ -94,13 +80,6 @@ impl Task for Pairs {
 
     fn default_length(&self, limits: Limits) -> Option<usize> {
         Some(DEFAULT_LENGTH.min(limits.max_positions))
-    }
-
-    fn kept(&self, length: usize, max: usize) -> Range<usize> {
-        match self.truncation {
-            Truncation::KeepStart => 0..max,
-            Truncation::KeepEnd => length - max..length,
-        }
     }
 
     fn name_of(&self, _labels: &[i64], index: usize) -> Option<&'static str> {
@@ -250,6 +229,10 @@ impl Task for Judged {
             ));
         }
         Ok(())
+    }
+
+    fn packs(&self) -> bool {
+        false
     }
 
     fn name_of(&self, labels: &[i64], _index: usize) -> Option<&'static str> {

@@ -33,6 +33,8 @@ pub(crate) enum Dropped {
     Equal,
     /// An answer has no text.
     EmptyAnswer,
+    /// The prompt alone is as long as rows may be.
+    LongPrompt,
 }
 
 impl Dropped {
@@ -102,6 +104,7 @@ impl Dropped {
             Self::Masked => "their weight is 0 or their label false".into(),
             Self::Equal => "chosen and rejected are the same".into(),
             Self::EmptyAnswer => "an answer without any text".into(),
+            Self::LongPrompt => format!("the prompt alone fills data.max_length{cut_by}"),
         }
     }
 }
@@ -123,7 +126,10 @@ impl RowCounts {
         self.truncated += usize::from(truncated);
         if let Some(why) = dropped {
             *self.dropped.entry(why).or_default() += 1;
-            if matches!(why, Dropped::Equal | Dropped::EmptyAnswer) {
+            if matches!(
+                why,
+                Dropped::Equal | Dropped::EmptyAnswer | Dropped::LongPrompt
+            ) {
                 self.first.entry(why).or_insert(row);
             }
         }

@@ -17,6 +17,9 @@ use serde::Serialize;
 pub struct SeenRow {
     /// Where it stands in its file, counted from 1.
     pub row: usize,
+    /// Which of the row's answers it is: `chosen` or `rejected`, `good` or `bad`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<&'static str>,
     /// Its text as it is rendered, special tokens included, before it is cut. None where tokens
     /// were given and there is no tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,10 +85,12 @@ impl RowEncoder<'_> {
             encoded => encoded?,
         };
         if encoded.examples.len() > 1 {
-            let rows = encoded.examples.iter().map(|example| -> Result<SeenRow> {
+            let rows = encoded.examples.iter().enumerate();
+            let rows = rows.map(|(index, example)| -> Result<SeenRow> {
                 let tokenizer = self.tokenizer;
                 let text = tokenizer.map(|tokenizer| tokenizer.decode(&example.input_ids));
                 Ok(SeenRow {
+                    answer: self.task.name_of(&example.labels, index),
                     text: text.transpose()?,
                     input_ids: Some(example.input_ids.clone()),
                     labels: Some(example.labels.clone()),
@@ -106,6 +111,7 @@ impl RowEncoder<'_> {
                 seen.input_ids = ids.map(|id| u32::try_from(id).ok()).collect();
             }
         } else if let Some(example) = encoded.examples.first() {
+            seen.answer = self.task.name_of(&example.labels, 0);
             seen.text = self.text(&content)?;
             seen.input_ids = Some(example.input_ids.clone());
             seen.labels = Some(example.labels.clone());

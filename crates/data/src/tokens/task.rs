@@ -32,7 +32,8 @@ pub trait Task: Debug + Send + Sync {
         None
     }
 
-    /// Which of an example's tokens are left where it is cut from `length` to `max`: the first.
+    /// Which of an example's tokens are left where it is cut from `length` to `max`: the first. None, and
+    /// the row is left out.
     fn kept(&self, _length: usize, max: usize) -> Range<usize> {
         0..max
     }
@@ -63,6 +64,11 @@ pub trait Task: Debug + Send + Sync {
     /// The examples of a row, which are always in the same batch, one after the other.
     fn examples_per_row(&self) -> usize {
         1
+    }
+
+    /// Whether several examples can stand in a row (`data.packing`).
+    fn packs(&self) -> bool {
+        true
     }
 
     /// What sets the tokens apart from those of other tasks, in the cache of tokenised files.

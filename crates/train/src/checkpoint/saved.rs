@@ -30,6 +30,9 @@ pub(crate) struct Saved {
     pub total_steps: usize,
     /// The hash of the weights that training does not change, where there are any.
     pub base: Option<String>,
+    /// What the objective compares with, by its own hash, where it does.
+    #[serde(default)]
+    pub objective: Option<String>,
     /// The model's `config.json`; checkpoints of earlier versions have none.
     #[serde(default)]
     pub model: Option<String>,
@@ -221,6 +224,13 @@ impl Saved {
                 now: show(run),
             });
         }
+        if self.objective != run.objective {
+            let show = |saved: &Self| saved.objective.clone().unwrap_or_else(|| "none".into());
+            return Some(ResumeProblem::OtherReference {
+                then: show(self),
+                now: show(run),
+            });
+        }
         if let (Some(then), Some(now)) = (&self.model, &run.model)
             && let Some(problem) = other_model(then, now)
         {
@@ -318,6 +328,7 @@ pub(crate) mod tests {
             saved_at: 1,
             total_steps: 40,
             base: Some("abc".into()),
+            objective: None,
             model: Some(r#"{"n_head": 2, "eos_token_id": 1}"#.into()),
             state: TrainState::default(),
             data: DataIdentity {

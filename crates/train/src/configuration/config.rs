@@ -12,7 +12,7 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
-use crate::objective::dpo::DpoConfig;
+use crate::objective::preference::{CpoConfig, DpoConfig, KtoConfig, OrpoConfig};
 use crate::objective::registry::Kind;
 use crate::objective::reward::RewardConfig;
 
@@ -72,6 +72,15 @@ pub struct TrainConfig {
     /// The keys of the objective `dpo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoConfig>,
+    /// The keys of the objective `kto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kto: Option<KtoConfig>,
+    /// The keys of the objective `orpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orpo: Option<OrpoConfig>,
+    /// The keys of the objective `cpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpo: Option<CpoConfig>,
     /// The keys of the objective `reward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,

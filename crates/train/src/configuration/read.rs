@@ -53,8 +53,9 @@ impl TrainConfig {
         }
         goes_on_with_adapter(&mut table, place, &changes);
         peft_table::drop_keys_of_another_method(&mut table, &before, &method, &changes);
-        let config = Self::from_table(table).map_err(error)?;
+        let mut config = Self::from_table(table).map_err(error)?;
         config.validate(place)?;
+        config.share_length();
         config.blame(place, &changes)?;
         Ok(config)
     }

@@ -53,6 +53,17 @@ pub enum ResumeProblem {
         /// Its value now.
         now: String,
     },
+    /// Its answers are compared with another policy.
+    #[error(
+        "its answers are compared with {then}, this run's with {now} (the model alone is `base`, an \
+         adapter a hash): give it the adapter that it began with"
+    )]
+    OtherReference {
+        /// The reference of the checkpoint's run.
+        then: String,
+        /// That of this run.
+        now: String,
+    },
     /// Other weights to begin with.
     #[error("its base was {then}, this run's is {now}; give it the same weights")]
     OtherBase {

@@ -2,7 +2,7 @@
 //! measures. An objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
-pub(crate) mod dpo;
+pub(crate) mod comparing;
 pub(crate) mod heads;
 pub(crate) mod lm;
 pub(crate) mod metric;
@@ -15,7 +15,7 @@ pub(crate) mod reward;
 mod tests;
 
 use burn::tensor::Tensor;
-use burn_peft_data::{Batch, Task};
+use burn_peft_data::{Batch, Examples, Task};
 use burn_peft_models::Checkpointed;
 
 use crate::error::{Result, TrainError};
@@ -51,6 +51,14 @@ pub trait Objective<M>: Task {
     /// Whether training leaves out dropout, the adapter's and the model's.
     fn disables_dropout(&self) -> bool {
         false
+    }
+
+    /// Does what is done once, before the first step, with the data that are trained and evaluated on.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn prepare(&self, _data: &[&Examples], _batch_size: usize) -> Result<()> {
+        Ok(())
     }
 
     /// What of an objective, beside its configuration, the numbers of a run depend on: a run goes on

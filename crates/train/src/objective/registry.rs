@@ -1,22 +1,29 @@
 //! The objectives that a training file can choose: a line each.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use burn_peft::config::TaskType;
-use burn_peft_data::{Lm, Task};
+use burn_peft_data::{DataConfig, Lm, Task};
 use burn_peft_models::LanguageModel;
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::config::TrainConfig;
+use crate::configuration::keys::fields_of;
 use crate::error::{ConfigProblem, Result};
+use crate::objective::comparing::{Comparison, Preference};
 use crate::objective::metric::Measures;
+use crate::objective::preference::{
+    CpoConfig, DpoConfig, KtoConfig, OrpoConfig, cpo, dpo, kto, orpo,
+};
 use crate::objective::reference::Reference;
-use crate::objective::{Objective, dpo, lm, reward};
+use crate::objective::{Objective, lm, reward};
 
 /// All of them; the first is the default.
-pub(crate) static KINDS: [&Kind; 3] = [&SFT, &dpo::KIND, &reward::KIND];
+pub(crate) static KINDS: [&Kind; 6] = [&SFT, &DPO, &KTO, &ORPO, &CPO, &reward::KIND];
 
 /// Supervised fine-tuning: [`Lm`].
 static SFT: Kind = Kind {
@@ -26,12 +33,66 @@ static SFT: Kind = Kind {
     measures: &lm::MEASURES,
     keys: || &[],
     has_table: |_| false,
+    max_length: |_| None,
     fill: |_| (),
     check: |_| Ok(()),
     task: |_| Arc::new(Lm),
     reference: |_| false,
     build: |_, _| Ok(Arc::new(Lm)),
 };
+
+/// An entry for a [`Comparison`] whose table is a field of the training file of its name.
+macro_rules! comparing {
+    ($name:ident, $Config:ty, $reference:expr) => {
+        Kind {
+            name: stringify!($name),
+            task_type: TaskType::CausalLm,
+            num_labels: None,
+            measures: &$name::MEASURES,
+            keys: fields_of::<$Config>,
+            has_table: |config| config.$name.is_some(),
+            max_length: |config| config.$name.as_ref()?.max_length,
+            fill: |config| {
+                let table = config.$name.get_or_insert_default();
+                table.max_length = table.max_length.or(config.data.max_length);
+            },
+            check: |config| {
+                let table = config.$name.clone().unwrap_or_default();
+                check_length(stringify!($name), table.max_length, config.data.max_length)?;
+                let problem = |(key, problem)| {
+                    let name = stringify!($name);
+                    ConfigProblem::Objective(format!("{name}.{key} {problem}"))
+                };
+                table.validate().map_err(problem)
+            },
+            task: |config| Arc::new(config.$name.clone().unwrap_or_default().task()),
+            reference: |_| $reference,
+            build: |config, reference| {
+                let config = config.$name.clone().unwrap_or_default();
+                Ok(Arc::new(Preference::new(config, reference)))
+            },
+        }
+    };
+}
+
+static DPO: Kind = comparing!(dpo, DpoConfig, true);
+static KTO: Kind = comparing!(kto, KtoConfig, true);
+static ORPO: Kind = comparing!(orpo, OrpoConfig, false);
+static CPO: Kind = comparing!(cpo, CpoConfig, false);
+
+/// Both say to what length rows are cut.
+pub(crate) fn check_length(
+    table: &str,
+    said: Option<usize>,
+    data: Option<usize>,
+) -> std::result::Result<(), ConfigProblem> {
+    match (said, data) {
+        (Some(said), Some(data)) if said != data => Err(ConfigProblem::Objective(format!(
+            "{table}.max_length is {said} and data.max_length {data}: both cut rows, leave one out"
+        ))),
+        _ => Ok(()),
+    }
+}
 
 /// An objective as a training file chooses it.
 pub struct Kind {
@@ -47,6 +108,8 @@ pub struct Kind {
     pub keys: fn() -> &'static [&'static str],
     /// Whether its table is there.
     pub(crate) has_table: fn(&TrainConfig) -> bool,
+    /// To what length its table cuts rows, if it says so.
+    pub(crate) max_length: fn(&TrainConfig) -> Option<usize>,
     /// Writes its defaults into its table.
     pub(crate) fill: fn(&mut TrainConfig),
     /// Checks its table.
@@ -64,6 +127,36 @@ pub struct Kind {
 }
 
 impl TrainConfig {
+    /// A configuration of which only the objective counts, all of its keys at their defaults.
+    pub fn of_objective(objective: ObjectiveName) -> Self {
+        Self {
+            model: String::new(),
+            tokenizer: None,
+            prompt: None,
+            adapter: None,
+            data: DataConfig::new(""),
+            peft: None,
+            quantization_config: None,
+            reference: None,
+            training: TrainingArguments {
+                objective,
+                ..TrainingArguments::default()
+            },
+            dpo: None,
+            kto: None,
+            orpo: None,
+            cpo: None,
+            reward: None,
+        }
+    }
+
+    /// Rows are cut to what either table says.
+    pub(crate) fn share_length(&mut self) {
+        if let Some(length) = (self.objective().max_length)(self) {
+            self.data.max_length = Some(length);
+        }
+    }
+
     /// Checks the table of the objective, and that there is no other's.
     pub(crate) fn check_objective(&self) -> std::result::Result<(), ConfigProblem> {
         let chosen = self.objective();
@@ -98,6 +191,20 @@ impl ObjectiveName {
     /// Whether it is that of a language model, which needs no table.
     pub fn is_default(&self) -> bool {
         self.0.name == SFT.name
+    }
+}
+
+impl FromStr for ObjectiveName {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        Self::find(name).ok_or_else(|| format!("give one of {}", NAMES.join(", ")))
+    }
+}
+
+impl fmt::Display for ObjectiveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::configuration::keys::fields_of;
 use crate::error::ConfigProblem;
 use crate::objective::heads::scores;
 use crate::objective::metric::{Measures, Metric};
-use crate::objective::registry::Kind;
+use crate::objective::registry::{Kind, check_length};
 use crate::objective::{MeasuredLoss, Objective};
 
 /// `[reward]`: the keys of TRL's `RewardConfig`.
@@ -27,6 +27,10 @@ pub struct RewardConfig {
     /// 0.01).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub center_rewards_coefficient: Option<f64>,
+    /// Tokens of a text: a pair with a longer one is left out. `data.max_length` says the same; 1,024
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
     /// Train without dropout, the adapter's and the model's.
     pub disable_dropout: bool,
 }
@@ -35,6 +39,7 @@ impl Default for RewardConfig {
     fn default() -> Self {
         Self {
             center_rewards_coefficient: None,
+            max_length: None,
             disable_dropout: true,
         }
     }
@@ -48,10 +53,14 @@ pub(crate) static KIND: Kind = Kind {
     measures: &MEASURES,
     keys: fields_of::<RewardConfig>,
     has_table: |config| config.reward.is_some(),
+    max_length: |config| config.reward.as_ref()?.max_length,
     fill: |config| {
-        config.reward.get_or_insert_default();
+        let table = config.reward.get_or_insert_default();
+        table.max_length = table.max_length.or(config.data.max_length);
     },
     check: |config| {
+        let said = config.reward.as_ref().and_then(|table| table.max_length);
+        check_length("reward", said, config.data.max_length)?;
         let coefficient = config.reward.as_ref();
         match coefficient.and_then(|config| config.center_rewards_coefficient) {
             Some(value) if !(value >= 0.0 && value.is_finite()) => Err(ConfigProblem::Objective(

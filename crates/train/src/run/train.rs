@@ -179,6 +179,9 @@ pub fn train_with<T: TrainTarget>(
         tokens: train.tokens(),
         hash: Some(train.hash()),
     };
+    let parts = [Some(&train), validation.as_ref()];
+    let parts: Vec<&Examples> = parts.into_iter().flatten().collect();
+    objective.prepare(&parts, arguments.per_device_train_batch_size)?;
     let train = Arc::new(train);
     // Burn wants a loader in any case; without validation nothing is drawn from it.
     let validation = validation.map_or_else(|| Arc::clone(&train), Arc::new);
@@ -204,6 +207,7 @@ pub fn train_with<T: TrainTarget>(
         saved_at: 0,
         total_steps: steps.total,
         base: None,
+        objective: objective.identity(),
         model: model.model.config_json(),
         state: state.clone(),
         data,
@@ -340,7 +344,11 @@ fn configuration(config: Option<&TrainConfig>, arguments: &TrainingArguments) ->
         TrainError::config("the configuration", problem)
     };
     let mut table = match config {
-        Some(config) => Table::try_from(config).map_err(error)?,
+        Some(config) => {
+            let mut config = config.clone();
+            (config.objective().fill)(&mut config);
+            Table::try_from(config).map_err(error)?
+        }
         None => Table::new(),
     };
     let training = Table::try_from(arguments).map_err(error)?;

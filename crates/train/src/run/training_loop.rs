@@ -16,7 +16,7 @@ use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
-use burn_peft::{set_seed, with_seed};
+use burn_peft::{set_seed, with_seed, without_dropout};
 
 use crate::checkpoint::checkpoints::Checkpoints;
 use crate::checkpoint::identity::frozen_hash;
@@ -485,7 +485,14 @@ pub(crate) fn backward<T: TrainTarget>(
         // For Burn's own dropout and random tensors too, where a method has them.
         set_seed(seed, &model.model.device());
         batch.weight = 1.0 / count.max(1) as f64;
-        let output = with_seed(seed, || learner.train_step(batch));
+        let drops = !batch.objective.disables_dropout();
+        let output = with_seed(seed, || {
+            if drops {
+                learner.train_step(batch)
+            } else {
+                without_dropout(|| learner.train_step(batch))
+            }
+        });
         losses.extend(output.item.loss);
         if let Some(more) = output.item.sums {
             sums = Some(match sums {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn_peft::parameters::thousands;
-use burn_peft_data::{DataConfig, DataSet, Examples, Lm, Padding};
+use burn_peft_data::{DataConfig, DataSet, Examples, Padding};
 use burn_peft_train::TrainConfig;
 use serde_json::{Value, json};
 
@@ -29,11 +29,17 @@ pub fn run(mut args: Args) -> Result<()> {
         ("text-field", rows.text_field.is_some()),
         ("completion-field", rows.completion_field.is_some()),
         ("train-on", rows.train_on.is_some()),
+        ("objective", rows.objective.is_some()),
     ] {
         if is_set {
+            let table = if option == "objective" {
+                "training"
+            } else {
+                "data"
+            };
             let key = option.replace('-', "_");
             bail!(
-                "--{option} is for a file of rows, and {} is a training file: it says data.{key}",
+                "--{option} is for a file of rows, and {} is a training file: it says {table}.{key}",
                 args.file
             );
         }
@@ -54,13 +60,14 @@ pub fn run(mut args: Args) -> Result<()> {
     let from_here = |error| beside(error, file, &config);
     let (tokenizer, limits) = tokenizer(&args).map_err(from_here)?;
     let seed = config.training.seed;
+    let task = (config.objective().task)(&config);
     let data = DataSet::load_with(
         &config.data,
         tokenizer.as_ref(),
         limits,
         seed,
         &find_data,
-        &Lm,
+        &*task,
     )
     .map_err(|error| from_here(error.into()))?;
     warn_of_space(&data.train, tokenizer.as_ref());
@@ -79,7 +86,7 @@ pub fn run(mut args: Args) -> Result<()> {
     };
     show_lengths(&format!("tokens of {} {thing}", article(thing)), &lengths)?;
     let report = Report {
-        task: &Lm,
+        task: &*task,
         examples: &data.train,
         padding: Padding::count(&lengths, batch_size, packed_to, SEED)?,
         lengths,
@@ -93,9 +100,20 @@ pub fn run(mut args: Args) -> Result<()> {
     }
     say("")?;
     for (set, of) in data.train.sets().iter().zip(&sets) {
-        let example = set.sequence(0).remove(0);
-        let text = report.render(&example)?.replace('\n', "\n  ");
-        say(format!("{} row {}:\n  {text}", of.name, example.row))?;
+        for (index, example) in set
+            .sequence(0)
+            .iter()
+            .take(task.examples_per_row())
+            .enumerate()
+        {
+            let text = report.render(example)?.replace('\n', "\n  ");
+            let answer = report.answer(example, index);
+            let answer = answer.map_or_else(String::new, |answer| format!(", {answer}"));
+            say(format!(
+                "{} row {}{answer}:\n  {text}",
+                of.name, example.row
+            ))?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Every row as training sees it, as JSON.
 
 use anyhow::{Result, bail};
-use burn_peft_data::{DataConfig, DataError, Limits, Lm, RowProblem, SeenRow, Tokenizer, see_rows};
+use burn_peft_data::{
+    DataConfig, DataError, Limits, RowProblem, SeenRow, Task, Tokenizer, see_rows,
+};
 
 use crate::loading::find_data;
 use crate::output::emit;
@@ -12,13 +14,14 @@ pub fn print(
     config: &DataConfig,
     tokenizer: Option<&Tokenizer>,
     limits: Limits,
+    task: &dyn Task,
 ) -> Result<()> {
     let mut printed = Ok(true);
     let mut take = |rows: Vec<SeenRow>| {
         printed = lines(&rows).and_then(|lines| emit(&lines));
         matches!(printed, Ok(true))
     };
-    let seen = see_rows(file, config, tokenizer, limits, &find_data, &Lm, &mut take);
+    let seen = see_rows(file, config, tokenizer, limits, &find_data, task, &mut take);
     printed?;
     if let Err(DataError::Row { problem, .. }) = &seen
         && matches!(problem, RowProblem::NoTokenizer)

@@ -31,8 +31,8 @@ fn reference(model: &LanguageModel, config: &TrainConfig) -> Result<Reference<La
     let named = config.reference.as_deref();
     Ok(match (named, model.as_peft()) {
         (Some(BASE), _) => Reference::base(model),
-        (None, _) if config.adapter.is_some() => Reference::new(model),
-        (None, _) => Reference::without_adapter(model),
+        (None, _) if config.adapter.is_some() => Reference::with_adapter(model),
+        (None, _) => Reference::before_training(model),
         (Some(adapter), None) => bail!(
             "reference = \"{adapter}\" is an adapter, and with peft.peft_type = \"NONE\" all weights \
              are trained: leave it out, and the model as it is at the start is the reference"
@@ -43,7 +43,7 @@ fn reference(model: &LanguageModel, config: &TrainConfig) -> Result<Reference<La
                 .context("cannot load the adapter of `reference`")?;
             peft.set_adapter(&[REFERENCE])?;
             peft.delete_adapter(DEFAULT_ADAPTER)?;
-            Reference::new(&peft.into())
+            Reference::with_adapter(&peft.into())
         }
     })
 }

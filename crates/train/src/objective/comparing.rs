@@ -1,0 +1,426 @@
+//! The objectives that compare answers: what all of them do, around the losses of
+//! [`preference`](super::preference).
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use burn_peft_data::{
+    Batch, Content, DEFAULT_LENGTH, Encoder, Examples, IGNORE_INDEX, Judged, Labelled, Limits,
+    Pairs, PromptTokens, Result as DataResult, Rows, Task,
+};
+use burn_peft_models::{CausalLm, Checkpointed, TokenLogProbs};
+
+use crate::error::Result;
+use crate::objective::lm::on_device;
+use crate::objective::metric::Measures;
+use crate::objective::preference::{
+    CpoConfig, DpoConfig, KtoConfig, Mismatched, OrpoConfig, PreferenceLoss, cpo, cpo_loss, dpo,
+    dpo_loss, kto, kto_loss, orpo, orpo_loss,
+};
+use crate::objective::reference::{Reference, log_probs};
+use crate::objective::{MeasuredLoss, Objective};
+
+/// A loss over answers, as its table configures it.
+pub trait Comparison: Debug + Send + Sync {
+    /// What rows become.
+    type Task: Task;
+
+    /// What rows become.
+    fn task(&self) -> Self::Task;
+
+    /// What is measured.
+    fn measures(&self) -> &'static Measures;
+
+    /// How many [units](Measures::unit) a batch has.
+    fn count(&self, batch: &Batch) -> usize {
+        batch.spans.len() / 2
+    }
+
+    /// Whether the loss wants the statistics of the policy's log-probabilities.
+    fn needs_statistics(&self) -> bool {
+        false
+    }
+
+    /// Whether training leaves out dropout.
+    fn disables_dropout(&self) -> bool;
+
+    /// Whether the reference is asked once for each text, before training, and with how many texts at
+    /// a time where that is said.
+    fn precomputes(&self) -> Option<Option<usize>> {
+        None
+    }
+
+    /// The batch with those tokens labelled that the policy is asked for: the answers', unless it says
+    /// otherwise.
+    fn labelled<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
+        Cow::Borrowed(batch)
+    }
+
+    /// Answers to other prompts, where the loss wants them, in texts for so many positions.
+    fn mismatched(&self, _batch: &Batch, _positions: usize) -> Option<Batch> {
+        None
+    }
+
+    /// The loss of a batch, whose texts have so many answer's tokens.
+    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss;
+}
+
+/// What a loss is told beside the policy's log-probabilities.
+#[derive(Clone, Debug)]
+pub struct Others<'a> {
+    /// The reference's log-probabilities of the answers' tokens, `[tokens]`; none without one.
+    pub reference: Option<Tensor<1>>,
+    /// The tokens of each answer.
+    pub lengths: &'a [usize],
+    /// The log-probabilities of [answers to other prompts](Comparison::mismatched).
+    pub mismatched: Option<Mismatched<'a>>,
+}
+
+impl Others<'_> {
+    fn reference(&self) -> Tensor<1> {
+        let reference = self.reference.clone();
+        reference.expect("an objective with a reference is given one")
+    }
+}
+
+/// An objective that compares answers: a [`Comparison`] with the policy that it starts from, where it
+/// wants one.
+#[derive(Debug)]
+pub struct Preference<C, M> {
+    comparison: C,
+    reference: Option<Reference<M>>,
+}
+
+impl<C: Comparison, M: CausalLm> Preference<C, M> {
+    /// With the policy that is compared with: DPO and KTO have one.
+    pub fn new(comparison: C, reference: Option<Reference<M>>) -> Self {
+        Self {
+            comparison,
+            reference,
+        }
+    }
+
+    /// All that the loss is made from but the policy's own log-probabilities.
+    fn others(&self, model: &M, batch: &Batch) -> Found {
+        let task = self.comparison.task();
+        let lengths = |batch: &Batch| -> Vec<usize> {
+            let labels = batch.example_labels();
+            labels.map(|labels| task.supervised(labels)).collect()
+        };
+        let reference = self.reference.as_ref();
+        let positions = if model.has_last_position() {
+            model.max_positions()
+        } else {
+            usize::MAX
+        };
+        let mismatched = reference.and_then(|reference| {
+            let batch = self.comparison.mismatched(batch, positions)?;
+            let policy = log_probs(&model.valid(), &batch);
+            let reference = reference.log_probs(&batch);
+            Some((policy.without_autodiff(), reference, lengths(&batch)))
+        });
+        Found {
+            reference: reference.map(|reference| reference.log_probs(batch)),
+            lengths: lengths(batch),
+            mismatched,
+        }
+    }
+}
+
+/// What [`Others`] borrows.
+struct Found {
+    reference: Option<Tensor<1>>,
+    lengths: Vec<usize>,
+    mismatched: Option<(Tensor<1>, Tensor<1>, Vec<usize>)>,
+}
+
+impl Found {
+    fn others(&self) -> Others<'_> {
+        Others {
+            reference: self.reference.clone(),
+            lengths: &self.lengths,
+            mismatched: (self.mismatched.as_ref()).map(|(policy, reference, lengths)| Mismatched {
+                policy: policy.clone(),
+                reference: reference.clone(),
+                lengths,
+            }),
+        }
+    }
+}
+
+impl<C: Comparison, M: CausalLm> Task for Preference<C, M> {
+    fn rows(&self) -> Rows {
+        self.comparison.task().rows()
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
+        self.comparison.task().encode(content, encoder)
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        self.comparison.task().supervised(labels)
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        self.comparison.task().is_trained(labels)
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        self.comparison.task().unknown_label(labels, limits)
+    }
+
+    fn examples_per_row(&self) -> usize {
+        self.comparison.task().examples_per_row()
+    }
+
+    fn default_length(&self, limits: Limits) -> Option<usize> {
+        self.comparison.task().default_length(limits)
+    }
+
+    fn check(&self, examples: &Examples) -> DataResult<()> {
+        self.comparison.task().check(examples)
+    }
+
+    fn packs(&self) -> bool {
+        self.comparison.task().packs()
+    }
+
+    fn name_of(&self, labels: &[i64], index: usize) -> Option<&'static str> {
+        self.comparison.task().name_of(labels, index)
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        self.comparison.task().cache_key()
+    }
+}
+
+impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {
+    fn measures(&self) -> &'static Measures {
+        self.comparison.measures()
+    }
+
+    fn count(&self, batch: &Batch) -> usize {
+        self.comparison.count(batch)
+    }
+
+    fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
+        self.measured_loss(model, batch).loss
+    }
+
+    fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
+        let found = self.others(model, batch);
+        let labelled = self.comparison.labelled(batch);
+        let labelled = on_device(&labelled, &model.device());
+        let policy = model.token_log_probs(&labelled, self.comparison.needs_statistics());
+        let PreferenceLoss { loss, sums } = self.comparison.loss(batch, &policy, found.others());
+        MeasuredLoss {
+            loss,
+            sums: Some(sums),
+        }
+    }
+
+    fn measured_backward(
+        &self,
+        model: &M,
+        batch: &Batch,
+        weight: f64,
+    ) -> Option<(Checkpointed, Option<Tensor<1>>)> {
+        let found = self.others(model, batch);
+        let labelled = self.comparison.labelled(batch);
+        let labelled = on_device(&labelled, &model.device());
+        let measured = Cell::new(None);
+        let loss = |policy: TokenLogProbs| {
+            let PreferenceLoss { loss, sums } =
+                self.comparison.loss(batch, &policy, found.others());
+            measured.set(Some(sums));
+            loss * weight
+        };
+        let statistics = self.comparison.needs_statistics();
+        let result = model.checkpointed_log_probs(&labelled, statistics, &loss)?;
+        Some((result, measured.take()))
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.comparison.disables_dropout()
+    }
+
+    fn prepare(&self, data: &[&Examples], batch_size: usize) -> Result<()> {
+        let (Some(said), Some(reference)) = (self.comparison.precomputes(), &self.reference) else {
+            return Ok(());
+        };
+        for examples in data {
+            reference.precompute(examples, said.unwrap_or(batch_size))?;
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.reference.as_ref()?.identity().to_string())
+    }
+}
+
+impl Comparison for DpoConfig {
+    type Task = Pairs;
+
+    fn task(&self) -> Pairs {
+        Pairs::default()
+    }
+
+    fn measures(&self) -> &'static Measures {
+        &dpo::MEASURES
+    }
+
+    fn needs_statistics(&self) -> bool {
+        DpoConfig::needs_statistics(self)
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.disable_dropout
+    }
+
+    fn precomputes(&self) -> Option<Option<usize>> {
+        self.precompute_ref_log_probs
+            .then_some(self.precompute_ref_batch_size)
+    }
+
+    fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
+        dpo_loss(self, policy, others.reference(), others.lengths)
+    }
+}
+
+impl Comparison for KtoConfig {
+    type Task = Judged;
+
+    fn task(&self) -> Judged {
+        Judged
+    }
+
+    fn measures(&self) -> &'static Measures {
+        &kto::MEASURES
+    }
+
+    fn count(&self, batch: &Batch) -> usize {
+        batch.spans.len()
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.disable_dropout
+    }
+
+    fn precomputes(&self) -> Option<Option<usize>> {
+        self.precompute_ref_log_probs
+            .then_some(self.precompute_ref_batch_size)
+    }
+
+    /// Each prompt with the answer of the text before it, the first with that of the last.
+    fn mismatched(&self, batch: &Batch, positions: usize) -> Option<Batch> {
+        if !self.calculates_kl() {
+            return None;
+        }
+        let texts = batch.spans.len();
+        let most = self.max_length.unwrap_or(DEFAULT_LENGTH).min(positions);
+        let answer_at = |text: usize| {
+            let span = batch.spans[text].clone();
+            // The label of the first token is the judgement.
+            let labels = batch.labels[span.clone()].iter().skip(1);
+            let given = labels.take_while(|label| **label == IGNORE_INDEX);
+            span.start + 1 + given.count()
+        };
+        let mut other = Batch {
+            pad_id: batch.pad_id,
+            rows: batch.rows.clone(),
+            sets: batch.sets.clone(),
+            ..Batch::default()
+        };
+        for text in 0..texts {
+            let before = (text + texts - 1) % texts;
+            let prompt = batch.spans[text].start..answer_at(text);
+            let answer = answer_at(before)..batch.spans[before].end;
+            let room = most.saturating_sub(prompt.len()).max(1);
+            let answer = answer.start..answer.end.min(answer.start + room);
+            let start = other.input_ids.len();
+            other.labels.extend(prompt.clone().map(|_| IGNORE_INDEX));
+            other.input_ids.extend(&batch.input_ids[prompt]);
+            other.labels.extend(&batch.input_ids[answer.clone()]);
+            other.input_ids.extend(&batch.input_ids[answer]);
+            other.spans.push(start..other.input_ids.len());
+            other.width = other.width.max(other.input_ids.len() - start);
+        }
+        Some(other)
+    }
+
+    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
+        let liked: Vec<bool> = batch.example_labels().map(Judged::is_good).collect();
+        let reference = others.reference();
+        kto_loss(
+            self,
+            policy,
+            reference,
+            others.lengths,
+            &liked,
+            others.mismatched,
+        )
+    }
+}
+
+impl Comparison for OrpoConfig {
+    type Task = Pairs;
+
+    fn task(&self) -> Pairs {
+        Pairs {
+            tokens: PromptTokens::Bare,
+        }
+    }
+
+    fn measures(&self) -> &'static Measures {
+        &orpo::MEASURES
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.disable_dropout
+    }
+
+    /// Of the better text the prompt too: all of it counts for the cross-entropy.
+    fn labelled<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
+        let mut batch = batch.clone();
+        for span in batch.spans.iter().step_by(2) {
+            let ids = batch.input_ids[span.clone()].to_vec();
+            batch.labels[span.clone()].copy_from_slice(&ids);
+        }
+        Cow::Owned(batch)
+    }
+
+    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
+        let texts = batch.spans.iter().zip(others.lengths).enumerate();
+        let texts = texts.map(|(text, (span, &answer))| match text % 2 {
+            0 => (span.len() - 1, span.len() - 1 - answer),
+            _ => (answer, 0),
+        });
+        let (lengths, prompts): (Vec<usize>, Vec<usize>) = texts.unzip();
+        orpo_loss(self, policy, &lengths, &prompts)
+    }
+}
+
+impl Comparison for CpoConfig {
+    type Task = Pairs;
+
+    fn task(&self) -> Pairs {
+        Pairs {
+            tokens: PromptTokens::Bare,
+        }
+    }
+
+    fn measures(&self) -> &'static Measures {
+        &cpo::MEASURES
+    }
+
+    fn disables_dropout(&self) -> bool {
+        self.disable_dropout
+    }
+
+    fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
+        cpo_loss(self, policy, others.lengths)
+    }
+}

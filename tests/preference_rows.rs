@@ -1,0 +1,246 @@
+//! Rows of two answers, and of judged ones: the tokens that TRL makes of them, and what is wrong with
+//! some.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::common::Lab;
+use crate::conformance::fixtures;
+
+const RUN: &str = r#"
+model = "model"
+[data]
+train = "rows.jsonl"
+[peft]
+r = 4
+[training]
+output_dir = "out"
+max_steps = 1
+eval_strategy = "no"
+"#;
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.write("run.toml", RUN);
+    lab
+}
+
+fn tokenizer() -> String {
+    fixtures()
+        .join("preference_rows/tokenizer")
+        .display()
+        .to_string()
+}
+
+fn lines(rows: &[Value]) -> String {
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// What `peft data --json` says of rows.
+fn seen(lab: &Lab, objective: &str, rows: &[Value]) -> Vec<Value> {
+    lab.write("rows.jsonl", lines(rows));
+    let tokenizer = tokenizer();
+    let command = ["data", "rows.jsonl", "--json", "--tokenizer", &tokenizer];
+    let out = lab.ok(&[&command[..], &["--objective", objective]].concat());
+    let parse = |line: &str| serde_json::from_str(line).unwrap();
+    out.lines().map(parse).collect()
+}
+
+#[test]
+fn rows_are_the_tokens_that_trl_makes_of_them() {
+    let lab = lab();
+    let path: PathBuf = fixtures().join("preference_rows/expected.json");
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for case in cases {
+        let objective = case["objective"].as_str().unwrap();
+        let found = seen(&lab, objective, case["rows"].as_array().unwrap());
+        let expected = case["examples"].as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{case}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found["answer"], expected["answer"], "{case}");
+            assert_eq!(
+                found["input_ids"], expected["input_ids"],
+                "{objective} {found}"
+            );
+            let labels = |of: &Value| of["labels"].as_array().unwrap()[1..].to_vec();
+            assert_eq!(labels(found), labels(expected), "{objective} {found}");
+        }
+    }
+}
+
+#[test]
+fn all_shapes_of_a_pair_are_the_same_pair() {
+    let lab = lab();
+    let user = json!({"role": "user", "content": "Where is Tom?"});
+    let says = |text: &str| json!({"role": "assistant", "content": text});
+    let (good, bad) = (says("Home."), says("Away."));
+    let chat = json!({"prompt": [user], "chosen": [good], "rejected": [bad]});
+    let turns = json!([{"from": "human", "value": "Where is Tom?"}]);
+    let same = [
+        json!({"chosen": [user, good], "rejected": [user, bad]}),
+        // UltraFeedback: the prompt as text, and once more in both answers.
+        json!({"prompt": "Where is Tom?", "chosen": [user, good], "rejected": [user, bad]}),
+        // LLaMA-Factory's ranking in ShareGPT's words.
+        json!({"conversations": turns, "chosen": {"from": "gpt", "value": "Home."},
+               "rejected": {"from": "gpt", "value": "Away."}}),
+        json!({"messages": [user], "chosen": good, "rejected": bad}),
+    ];
+    let expected = seen(&lab, "dpo", &[chat]);
+    for row in same {
+        assert_eq!(
+            seen(&lab, "dpo", std::slice::from_ref(&row)),
+            expected,
+            "{row}"
+        );
+    }
+    // LLaMA-Factory's ranking in Alpaca's words, as columns and as lists.
+    let columns =
+        json!({"instruction": "Tom", "input": "", "chosen": "Home.", "rejected": "Away."});
+    let list = json!({"instruction": "Tom", "input": "", "output": ["Home.", "Away."]});
+    let expected = seen(&lab, "dpo", &[columns]);
+    assert!(
+        expected[0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("### Instruction:\nTom"),
+        "{expected:?}"
+    );
+    assert_eq!(seen(&lab, "dpo", &[list]), expected);
+    // Pairs are two judged answers, and a chat is judged by its last message.
+    let pair = json!({"prompt": "Tom ", "chosen": "ran.", "rejected": "hid."});
+    let [good, bad] = [("ran.", true), ("hid.", false)]
+        .map(|(text, label)| json!({"prompt": "Tom ", "completion": text, "label": label}));
+    let tokens = |rows: &[Value]| -> Vec<Value> {
+        let rows = seen(&lab, "kto", rows).into_iter();
+        rows.map(|row| json!([row["answer"], row["input_ids"], row["labels"]]))
+            .collect()
+    };
+    assert_eq!(tokens(&[pair]), tokens(&[good, bad]));
+    let chat = json!({"messages": [user, says("Home.")], "kto_tag": "true"});
+    let split = json!({"prompt": [user], "completion": [says("Home.")], "label": true});
+    assert_eq!(tokens(&[chat]), tokens(&[split]));
+}
+
+#[test]
+fn rows_that_teach_nothing_are_counted_by_number() {
+    let lab = lab();
+    let pair = |prompt: &str, chosen: &str, rejected: &str| json!({"prompt": prompt, "chosen": chosen, "rejected": rejected});
+    let rows = [
+        pair("the ", "cat", "mat"),
+        pair("the ", "cat", "cat"),
+        pair("the ", " ", "cat"),
+        pair("the cat and the mat and the cat and the mat", "cat", "mat"),
+    ];
+    lab.write("rows.jsonl", lines(&rows));
+    let run = [
+        "train",
+        "run.toml",
+        "--set",
+        "data.train=rows.jsonl",
+        "--set",
+    ];
+    let run = |more: &[&str]| lab.ok(&[&run[..], &["training.objective=dpo"], more].concat());
+    let out = run(&["--set", "data.max_length=8"]);
+    for said in [
+        "1 of 4 rows dropped, the first is row 2: chosen and rejected are the same",
+        "1 of 4 rows dropped, the first is row 3: an answer without any text",
+        "1 of 4 rows dropped, the first is row 4: the prompt alone fills data.max_length = 8",
+    ] {
+        assert!(out.contains(said), "{out}");
+    }
+    let seen = seen(&lab, "dpo", &rows);
+    assert_eq!(seen[2]["skipped"], "chosen and rejected are the same");
+
+    for (objective, rows, said) in [
+        (
+            "dpo",
+            json!({"text": "a"}),
+            "has no pairs of answers, which this objective compares",
+        ),
+        (
+            "kto",
+            json!({"prompt": "a", "completion": "b"}),
+            "does not say which answers are good ones: its columns are `prompt`, `completion`",
+        ),
+        (
+            "kto",
+            json!({"prompt": "a", "completion": "b", "label": "perhaps"}),
+            "line 1 has \"perhaps\" in `label`, where true or false is wanted",
+        ),
+        (
+            "kto",
+            json!({"prompt": "a", "completion": "b", "label": true}),
+            "has good answers only, and this objective learns from good ones beside bad ones",
+        ),
+        (
+            "sft",
+            pair("a", "b", "c"),
+            "choose an objective that does (training.objective = \"dpo\")",
+        ),
+    ] {
+        lab.write("rows.jsonl", lines(&[rows]));
+        let set = format!("training.objective={objective}");
+        let run = [
+            "train",
+            "run.toml",
+            "--set",
+            "data.train=rows.jsonl",
+            "--set",
+            &set,
+        ];
+        lab.fails(&run, &[said]);
+    }
+}
+
+#[test]
+fn keys_of_objectives_are_checked() {
+    let lab = lab();
+    lab.write(
+        "rows.jsonl",
+        lines(&[json!({"prompt": "the ", "chosen": "cat", "rejected": "mat"})]),
+    );
+    let run = ["train", "run.toml", "--set", "data.train=rows.jsonl"];
+    let fails = |sets: &[&str], said: &str| {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        lab.fails(&run.into_iter().chain(sets).collect::<Vec<_>>(), &[said]);
+    };
+    let dpo = "training.objective=dpo";
+    fails(
+        &["training.objective=ppo"],
+        "unknown value `ppo`, expected one of `sft`, `dpo`, `kto`, `orpo`, `cpo`",
+    );
+    fails(
+        &[dpo, "dpo.betta=0.2"],
+        "dpo.betta is no known key; did you mean beta?",
+    );
+    fails(
+        &[dpo, "dpo.beta=0"],
+        "dpo.beta is 0; it must be more than 0",
+    );
+    fails(&[dpo, "dpo.loss_type=sigmoidal"], "`sigmoidal`");
+    fails(
+        &["dpo.beta=0.2"],
+        "has a table [dpo], and training.objective = \"sft\": set training.objective = \"dpo\"",
+    );
+    fails(
+        &["reference=base"],
+        "has `reference`, and training.objective = \"sft\" compares with no",
+    );
+    fails(
+        &[dpo, "dpo.max_length=9", "data.max_length=8"],
+        "dpo.max_length is 9 and data.max_length 8: both cut rows, leave one out",
+    );
+    fails(
+        &[dpo, "data.packing=true"],
+        "data.packing is true, but the 2 examples of a row stay",
+    );
+    fails(
+        &[dpo, "training.metric_for_best_model=perplexity"],
+        "rewards/accuracies",
+    );
+    let sets = ["--set", dpo, "--set", "dpo.beta=0.3", "--print-config"];
+    let shown = lab.ok(&[&run[..], &sets].concat());
+    assert!(shown.contains("[dpo]\nbeta = 0.3"), "{shown}");
+    assert!(shown.contains("objective = \"dpo\""), "{shown}");
+}
