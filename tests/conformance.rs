@@ -27,7 +27,7 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
-fn all_cases() -> Vec<PathBuf> {
+pub fn all_cases() -> Vec<PathBuf> {
     let folder = fixtures().join("conformance/cases");
     let entries = fs::read_dir(folder).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -53,15 +53,19 @@ pub fn base() -> GPT2LMHeadModel {
     GPT2LMHeadModel::from_pretrained(folder.to_str().unwrap(), &device()).unwrap()
 }
 
-/// The base of a case.
-fn base_of(case: &Path) -> AutoModel {
+/// The files of a case's base.
+pub fn base_files(case: &Path) -> ModelFiles {
     let name = if is_llama(case) {
         "base-llama"
     } else {
         "base-gpt2"
     };
-    let files = ModelFiles::folder(fixtures().join("conformance").join(name));
-    AutoModel::from_files(&files, &device()).unwrap()
+    ModelFiles::folder(fixtures().join("conformance").join(name))
+}
+
+/// The base of a case.
+fn base_of(case: &Path) -> AutoModel {
+    AutoModel::from_files(&base_files(case), &device()).unwrap()
 }
 
 pub fn adapted(case: &Path) -> PeftModel<AutoModel> {

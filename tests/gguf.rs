@@ -35,7 +35,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// The same with what llama.cpp's files have no key for as llama.cpp takes it.
-fn as_in_llama_cpp(name: &str, into: &Path) {
+pub fn as_in_llama_cpp(name: &str, into: &Path) {
     for entry in fs::read_dir(folder(name)).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, into.join(path.file_name().unwrap())).unwrap();

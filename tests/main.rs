@@ -21,6 +21,7 @@ mod dropout;
 mod eva;
 mod examples;
 mod exit_codes;
+mod export;
 mod families;
 mod family_configs;
 mod first_steps;

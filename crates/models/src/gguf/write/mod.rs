@@ -4,6 +4,8 @@ mod check;
 mod file;
 mod keys;
 mod lora;
+#[cfg(test)]
+mod lora_tests;
 mod model;
 mod out_type;
 mod plan;

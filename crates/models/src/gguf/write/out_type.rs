@@ -184,3 +184,69 @@ impl fmt::Display for OutType {
         out.write_str(named.map_or("", |(name, _)| name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(name: &str, tensors: &[(&str, &[usize])]) -> Vec<&'static str> {
+        let described = tensors.iter().map(|&(name, shape)| {
+            (name, shape, name.ends_with("norm.weight") || shape.len() == 1)
+        });
+        let of: OutType = name.parse().unwrap();
+        let types = of.choose(&described.collect::<Vec<_>>());
+        types.into_iter().map(BlockType::name).collect()
+    }
+
+    const WIDE: &[usize] = &[512, 256];
+    const NARROW: &[usize] = &[512, 96];
+    const ODD: &[usize] = &[512, 40];
+
+    /// As `llama-quantize` says of such shapes.
+    #[test]
+    fn rows_and_roles_choose_the_type() {
+        let tensors = [
+            ("token_embd.weight", WIDE),
+            ("output_norm.weight", &[256]),
+            ("output.weight", WIDE),
+            ("blk.0.attn_q.weight", WIDE),
+            ("blk.0.attn_q.bias", &[512]),
+            ("blk.0.attn_k.weight", NARROW),
+            ("blk.0.ffn_up.weight", ODD),
+        ];
+        for (of, expected) in [
+            ("f32", ["F32", "F32", "F32", "F32", "F32", "F32", "F32"]),
+            ("bf16", ["BF16", "F32", "BF16", "BF16", "F32", "BF16", "BF16"]),
+            ("q8_0", ["Q8_0", "F32", "Q8_0", "Q8_0", "F32", "Q8_0", "F16"]),
+            ("q4_0", ["Q4_0", "F32", "Q6_K", "Q4_0", "F32", "Q4_0", "F16"]),
+            ("q6_k", ["Q6_K", "F32", "Q6_K", "Q6_K", "F32", "Q8_0", "F16"]),
+            ("q4_k_m", ["Q4_K", "F32", "Q6_K", "Q4_K", "F32", "Q5_0", "F16"]),
+        ] {
+            assert_eq!(chosen(of, &tensors), expected, "{of}");
+        }
+        // A tied embedding is the output layer.
+        assert_eq!(chosen("q4_1", &[("token_embd.weight", WIDE)]), ["Q6_K"]);
+        assert_eq!(chosen("q4_1", &[("token_embd.weight", NARROW)]), ["Q8_0"]);
+        assert!("q3_k".parse::<OutType>().unwrap_err().contains("q4_k_m"));
+    }
+
+    #[test]
+    fn a_mixture_has_more_bits_where_they_count() {
+        let blocks = 0..16;
+        let names = |part: &str| -> Vec<String> {
+            blocks.clone().map(|at| format!("blk.{at}.{part}.weight")).collect()
+        };
+        for part in ["attn_v", "ffn_down", "attn_qkv"] {
+            let names = names(part);
+            let mut tensors: Vec<(&str, &[usize])> = vec![("output.weight", WIDE)];
+            tensors.extend(names.iter().map(|name| (name.as_str(), WIDE)));
+            let found = &chosen("q4_k_m", &tensors)[1..];
+            let more = found.iter().enumerate().filter(|(_, of)| **of == "Q6_K");
+            let more: Vec<usize> = more.map(|(at, _)| at).collect();
+            assert_eq!(more, [0, 1, 4, 7, 10, 13, 14, 15], "{part}");
+        }
+        let names = names("ffn_up");
+        let tensors: Vec<(&str, &[usize])> = names.iter().map(|name| (name.as_str(), WIDE)).collect();
+        assert!(chosen("q4_k_m", &tensors).iter().all(|of| *of == "Q4_K"));
+    }
+}

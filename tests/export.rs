@@ -1,0 +1,199 @@
+//! `peft export`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
+use burn_peft::PeftModel;
+use burn_peft_models::gguf::{GgufModel, OutType};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::weights::{self, MergedWeights, Weights};
+use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
+
+use crate::common::{Lab, device, largest_difference, tree};
+use crate::conformance::{all_cases, base_files, fixtures};
+use crate::gguf::as_in_llama_cpp;
+
+fn lazily(files: &ModelFiles) -> AutoModel {
+    AutoModel::from_files_lazily(files, &device(), None).unwrap()
+}
+
+fn write(weights: &MergedWeights, path: &Path, of: OutType) -> Result<(), String> {
+    let config = &weights.config();
+    let keys = Vec::new();
+    let model = GgufModel {
+        config,
+        weights,
+        keys,
+    };
+    let written = model.write(path, of, &mut |_| ());
+    written.map(drop).map_err(|error| error.to_string())
+}
+
+fn logits(files: &ModelFiles) -> Vec<f32> {
+    let model = AutoModel::from_files(files, &device()).unwrap();
+    let ids: Vec<i64> = (0..24).map(|at| 3 + (at * 29 + 7) % 90).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [2, 12]), &device());
+    let logits = model.forward(ModelInput::new(ids)).into_data();
+    logits.try_to_vec().unwrap()
+}
+
+/// The families whose configuration here llama.cpp's files cannot hold, with what the error names.
+const REFUSED: [(&str, &str); 0] = [];
+
+/// Every family's model is itself again when it is read from its file.
+#[test]
+fn families_are_read_back() {
+    let bases = fs::read_dir(fixtures().join("families/base")).unwrap();
+    let mut names: Vec<String> = bases
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let mut read = 0;
+    for name in names {
+        let made_of = tempfile::tempdir().unwrap();
+        as_in_llama_cpp(&name, made_of.path());
+        let files = ModelFiles::folder(made_of.path());
+        let Ok(model) = AutoModel::from_files_lazily(&files, &device(), None) else {
+            continue;
+        };
+        let merged = MergedWeights::plain(weights::open(&files).unwrap(), model).unwrap();
+        let path = made_of.path().join("model.gguf");
+        let written = write(&merged, &path, OutType::of(FloatDType::F32));
+        if let Some((_, named)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+            let error = written.expect_err(&name);
+            assert!(error.contains(named), "{name}: {error}");
+            assert!(!path.exists(), "{name}");
+            continue;
+        }
+        written.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let again = ModelFiles::gguf(&path).unwrap();
+        let found = weights::open(&again).unwrap();
+        for weight in found.names() {
+            let values = |weights: &dyn Weights| -> Vec<f32> {
+                let data = weights.tensor(weight).unwrap_or_else(|e| panic!("{name}: {e}"));
+                data.try_to_vec().unwrap()
+            };
+            let off = largest_difference(&values(found.as_ref()), &values(&merged));
+            // One is added to the weights of some norms, and taken away.
+            assert!(off < 1e-6, "{name}: {weight}: {off}");
+        }
+        let off = largest_difference(&logits(&files), &logits(&again));
+        assert!(off < 1e-5, "{name}: {off}");
+        read += 1;
+    }
+    assert!(read >= 25, "{read}");
+}
+
+/// Weights that are merged one by one are those of a model that was merged.
+#[test]
+fn weights_are_those_of_the_merged_model() {
+    let mut merged = 0;
+    for case in all_cases() {
+        let files = base_files(&case);
+        let load = || PeftModel::from_pretrained(lazily(&files), &case, false).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let streamed = folder.path().join("streamed");
+        let open = || weights::open(&files).unwrap();
+        let found = MergedWeights::new(open(), &load())
+            .and_then(|weights| weights.save(&streamed, FloatDType::F32));
+        let expected = load().merge_and_unload(true);
+        let (found, expected) = match (found, expected) {
+            (Ok(()), Ok(expected)) => {
+                let whole = folder.path().join("whole");
+                expected.save_pretrained(&whole).unwrap();
+                (streamed, whole)
+            }
+            (Err(found), Err(expected)) => {
+                assert_eq!(found.to_string(), expected.to_string());
+                assert_eq!(tree(folder.path()), Vec::<String>::new());
+                continue;
+            }
+            (found, expected) => panic!(
+                "{}: {:?}, and merged at once {:?}",
+                case.display(),
+                found.err(),
+                expected.err().map(|error| error.to_string())
+            ),
+        };
+        for file in ["config.json", "model.safetensors"] {
+            let read = |folder: &PathBuf| fs::read(folder.join(file)).unwrap();
+            let same = read(&found) == read(&expected);
+            assert!(same, "{}: {file}", case.display());
+        }
+        merged += 1;
+    }
+    assert!(merged > 30, "{merged}");
+}
+
+fn lab() -> Lab {
+    let lab = Lab::with_adapter();
+    let rows: [i64; 10] = [5, 260, 7, 100, 9, 1, 2, 3, 4, 6];
+    lab.write_integers("in.safetensors", &[("input_ids", &[2, 5], &rows)]);
+    lab
+}
+
+fn forward(lab: &Lab, model: &str) -> Vec<f32> {
+    let args = ["forward", "--input", "in.safetensors", "--output", "out.safetensors"];
+    lab.ok(&[&args[..], &["--model", model]].concat());
+    lab.floats("out.safetensors", "logits").1
+}
+
+#[test]
+fn a_file_and_a_folder_are_the_merged_model() {
+    let lab = lab();
+    let with = ["--model", "model", "--adapter", "out"];
+    lab.ok(&[&["merge", "--output", "merged"], &with[..]].concat());
+    let expected = forward(&lab, "merged");
+    let said = lab.ok(&[&["export", "--output", "new/a.gguf"], &with[..]].concat());
+    assert!(said.starts_with("new/a.gguf ("), "{said}");
+    assert!(said.contains(" tensors in F32, "), "{said}");
+    assert_eq!(lab.names("new"), ["a.gguf"]);
+    assert!(largest_difference(&forward(&lab, "new/a.gguf"), &expected) < 1e-5);
+
+    // From file to file, in less; and back to a folder.
+    let smaller = ["export", "--model", "new/a.gguf", "--output", "b.gguf"];
+    let said = lab.ok(&[&smaller[..], &["--outtype", "f16"]].concat());
+    assert!(said.contains(" in F16"), "{said}");
+    assert!(largest_difference(&forward(&lab, "b.gguf"), &expected) < 1e-2);
+    let folder = ["--to", "safetensors", "--output", "folder"];
+    lab.ok(&[&["export", "--model", "new/a.gguf"], &folder[..]].concat());
+    assert!(largest_difference(&forward(&lab, "folder"), &expected) < 1e-5);
+    let names = lab.names("folder");
+    assert!(names.contains(&"tokenizer.json".to_string()), "{names:?}");
+    let folder = ["--to", "safetensors", "--output", "merged-again"];
+    lab.ok(&[&["export"], &with[..], &folder[..]].concat());
+    assert_eq!(
+        lab.read("merged-again/model.safetensors"),
+        lab.read("merged/model.safetensors")
+    );
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_half_written() {
+    let lab = lab();
+    let export = ["export", "--model", "model", "--output"];
+    let fails = |more: &[&str], named: &[&str]| {
+        let before = tree(&lab.path(""));
+        lab.fails(&[&export[..], more].concat(), named);
+        assert_eq!(tree(&lab.path("")), before);
+    };
+    lab.ok(&[&export[..], &["a.gguf"]].concat());
+    fails(&["a.gguf"], &["a.gguf is there already", "--force"]);
+    lab.ok(&[&export[..], &["a.gguf", "--force"]].concat());
+    fails(&["a.bin"], &["does not end in .gguf"]);
+    fails(&["out"], &["out is a folder", "--to safetensors"]);
+    fails(&["model/a.gguf/b.gguf"], &["model"]);
+    fails(&["b.gguf", "--outtype", "q3_k"], &["q3_k", "q4_k_m"]);
+    fails(&["b.gguf", "--lora"], &["--lora", "one --adapter"]);
+    let lora = ["--lora", "--adapter", "out", "--outtype", "q4_0"];
+    fails(&[&["b.gguf"], &lora[..]].concat(), &["out", "q8_0", "not in q4_0"]);
+    fails(&["c", "--to", "safetensors", "--outtype", "q8_0"], &["q8_0", "bf16"]);
+    let itself = ["export", "--model", "a.gguf", "--output", "a.gguf", "--force"];
+    let before = lab.read("a.gguf");
+    lab.fails(&itself, &["a.gguf is the input itself"]);
+    assert_eq!(lab.read("a.gguf"), before);
+    lab.ok(&[&export[..], &["l.gguf", "--adapter", "out", "--lora"]].concat());
+    let error = lab.fails(&["forward", "--model", "l.gguf"], &[]);
+    assert!(!error.contains("bug"), "{error}");
+}
