@@ -18,7 +18,7 @@ use crate::conformance::fixtures;
 #[cfg(unix)]
 use crate::resume::wait_for_lines;
 
-fn models() -> Vec<(String, PathBuf)> {
+pub fn models() -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(fixtures().join("gguf/models")).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();

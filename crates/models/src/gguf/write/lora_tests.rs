@@ -10,7 +10,11 @@ use crate::weights::{self, MergedWeights};
 use crate::{AutoModel, Pretrained, Result};
 
 fn fixtures() -> PathBuf {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/conformance").into()
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/conformance"
+    )
+    .into()
 }
 
 fn f32() -> OutType {
@@ -29,9 +33,10 @@ fn case(name: &str) -> (ModelFiles, PeftModel<AutoModel>, PathBuf) {
 
 fn write_adapter(name: &str, path: &Path) -> Result<()> {
     let (files, model, folder) = case(name);
+    let weights = weights::open(&files)?;
     let adapter = GgufAdapter {
         model: &model,
-        weights: weights::open(&files)?.as_ref(),
+        weights: weights.as_ref(),
         folder: &folder,
         keys: Vec::new(),
     };
@@ -64,15 +69,18 @@ fn the_adapter_on_the_base_is_the_merged_model() {
         write_adapter(name, &path("adapter.gguf")).unwrap();
         let (files, model, _) = case(name);
         let open = || weights::open(&files).unwrap();
-        write_model(&MergedWeights::new(open(), &model).unwrap(), &path("merged.gguf"));
-        let plain = AutoModel::from_files_lazily(&files, &Device::flex(), None).unwrap();
-        write_model(&MergedWeights::plain(open(), plain).unwrap(), &path("base.gguf"));
-        let open = |name: &str| Gguf::open(path(name)).unwrap();
-        let (base, adapter, merged) = (
-            open("base.gguf"),
-            open("adapter.gguf"),
-            open("merged.gguf"),
+        write_model(
+            &MergedWeights::new(open(), &model).unwrap(),
+            &path("merged.gguf"),
         );
+        let plain = AutoModel::from_files_lazily(&files, &Device::flex(), None).unwrap();
+        write_model(
+            &MergedWeights::plain(open(), plain).unwrap(),
+            &path("base.gguf"),
+        );
+        let open = |name: &str| Gguf::open(path(name)).unwrap();
+        let (base, adapter, merged) =
+            (open("base.gguf"), open("adapter.gguf"), open("merged.gguf"));
         assert_eq!(adapter.text("adapter.type").unwrap(), Some("lora"));
         assert_eq!(adapter.text("general.type").unwrap(), Some("adapter"));
         let alpha = adapter.number("adapter.lora.alpha").unwrap().unwrap();
@@ -123,6 +131,10 @@ fn what_such_a_file_cannot_hold_is_refused_by_name() {
         let error = error.expect_err(name).to_string();
         assert!(error.contains(named), "{name}: {error}");
         assert!(error.contains("without --lora"), "{name}: {error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{name}"
+        );
     }
 }

@@ -191,7 +191,11 @@ mod tests {
 
     fn chosen(name: &str, tensors: &[(&str, &[usize])]) -> Vec<&'static str> {
         let described = tensors.iter().map(|&(name, shape)| {
-            (name, shape, name.ends_with("norm.weight") || shape.len() == 1)
+            (
+                name,
+                shape,
+                name.ends_with("norm.weight") || shape.len() == 1,
+            )
         });
         let of: OutType = name.parse().unwrap();
         let types = of.choose(&described.collect::<Vec<_>>());
@@ -216,11 +220,26 @@ mod tests {
         ];
         for (of, expected) in [
             ("f32", ["F32", "F32", "F32", "F32", "F32", "F32", "F32"]),
-            ("bf16", ["BF16", "F32", "BF16", "BF16", "F32", "BF16", "BF16"]),
-            ("q8_0", ["Q8_0", "F32", "Q8_0", "Q8_0", "F32", "Q8_0", "F16"]),
-            ("q4_0", ["Q4_0", "F32", "Q6_K", "Q4_0", "F32", "Q4_0", "F16"]),
-            ("q6_k", ["Q6_K", "F32", "Q6_K", "Q6_K", "F32", "Q8_0", "F16"]),
-            ("q4_k_m", ["Q4_K", "F32", "Q6_K", "Q4_K", "F32", "Q5_0", "F16"]),
+            (
+                "bf16",
+                ["BF16", "F32", "BF16", "BF16", "F32", "BF16", "BF16"],
+            ),
+            (
+                "q8_0",
+                ["Q8_0", "F32", "Q8_0", "Q8_0", "F32", "Q8_0", "F16"],
+            ),
+            (
+                "q4_0",
+                ["Q4_0", "F32", "Q6_K", "Q4_0", "F32", "Q4_0", "F16"],
+            ),
+            (
+                "q6_k",
+                ["Q6_K", "F32", "Q6_K", "Q6_K", "F32", "Q8_0", "F16"],
+            ),
+            (
+                "q4_k_m",
+                ["Q4_K", "F32", "Q6_K", "Q4_K", "F32", "Q5_0", "F16"],
+            ),
         ] {
             assert_eq!(chosen(of, &tensors), expected, "{of}");
         }
@@ -234,7 +253,10 @@ mod tests {
     fn a_mixture_has_more_bits_where_they_count() {
         let blocks = 0..16;
         let names = |part: &str| -> Vec<String> {
-            blocks.clone().map(|at| format!("blk.{at}.{part}.weight")).collect()
+            blocks
+                .clone()
+                .map(|at| format!("blk.{at}.{part}.weight"))
+                .collect()
         };
         for part in ["attn_v", "ffn_down", "attn_qkv"] {
             let names = names(part);
@@ -246,7 +268,8 @@ mod tests {
             assert_eq!(more, [0, 1, 4, 7, 10, 13, 14, 15], "{part}");
         }
         let names = names("ffn_up");
-        let tensors: Vec<(&str, &[usize])> = names.iter().map(|name| (name.as_str(), WIDE)).collect();
+        let tensors: Vec<(&str, &[usize])> =
+            names.iter().map(|name| (name.as_str(), WIDE)).collect();
         assert!(chosen("q4_k_m", &tensors).iter().all(|of| *of == "Q4_K"));
     }
 }
