@@ -32,6 +32,8 @@ pub(super) struct Head {
 pub(super) struct Writer {
     file: NamedTempFile,
     path: PathBuf,
+    /// What errors call it.
+    shown: PathBuf,
     places: BTreeMap<String, Place>,
     blocks: Vec<u8>,
 }
@@ -44,9 +46,14 @@ struct Place {
 }
 
 impl Writer {
-    /// Begins a file: its keys, and what is said of its tensors.
-    pub fn new(path: &Path, keys: &[(String, KeyValue)], tensors: &[Head]) -> Result<Self> {
-        let io = ModelError::io(path);
+    /// Begins a file: its keys, and what is said of its tensors. Errors call it `shown`.
+    pub fn new(
+        path: &Path,
+        shown: &Path,
+        keys: &[(String, KeyValue)],
+        tensors: &[Head],
+    ) -> Result<Self> {
+        let io = ModelError::io(shown);
         let mut head = b"GGUF".to_vec();
         head.extend(3u32.to_le_bytes());
         head.extend((tensors.len() as u64).to_le_bytes());
@@ -81,8 +88,8 @@ impl Writer {
             place.end += start;
         }
         let write = || {
-            let mut file = temporary_file(path)?;
-            file.write_all(&head)?;
+            let file = temporary_file(path)?;
+            file.as_file().write_all(&head)?;
             // What is between tensors is zeros.
             file.as_file().set_len(start + offset)?;
             Ok(file)
@@ -90,6 +97,7 @@ impl Writer {
         Ok(Self {
             file: write().map_err(io)?,
             path: path.to_path_buf(),
+            shown: shown.to_path_buf(),
             places,
             blocks: Vec::new(),
         })
@@ -102,7 +110,7 @@ impl Writer {
         self.blocks
             .resize(values.len() / place.of.values() * place.of.bytes(), 0);
         if let Some((index, value)) = out_of_range(values, place.of) {
-            let (name, path) = (name.to_string(), self.path.clone());
+            let (name, path) = (name.to_string(), self.shown.clone());
             return Err(if value.is_finite() {
                 WeightsError::OutOfRange { name, value, path }.into()
             } else {
@@ -116,9 +124,10 @@ impl Writer {
             });
         }
         place.of.quantize(values, &mut self.blocks);
-        let seek = self.file.seek(SeekFrom::Start(place.next));
-        let written = seek.and_then(|_| self.file.write_all(&self.blocks));
-        written.map_err(ModelError::io(&self.path))?;
+        let mut file = self.file.as_file();
+        let seek = file.seek(SeekFrom::Start(place.next));
+        let written = seek.and_then(|_| file.write_all(&self.blocks));
+        written.map_err(ModelError::io(&self.shown))?;
         place.next += self.blocks.len() as u64;
         Ok(())
     }
@@ -134,8 +143,8 @@ impl Writer {
             .find(|(_, place)| place.next != place.end);
         assert!(lacking.is_none(), "values of all tensors");
         let about = self.file.as_file().metadata();
-        let bytes = about.map_err(ModelError::io(&self.path))?.len();
-        put(self.file, &self.path).map_err(ModelError::io(&self.path))?;
+        let bytes = about.map_err(ModelError::io(&self.shown))?.len();
+        put(self.file, &self.path).map_err(ModelError::io(&self.shown))?;
         Ok(bytes)
     }
 }

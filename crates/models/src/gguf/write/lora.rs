@@ -40,11 +40,11 @@ struct Pair {
 const ALPHA: &str = "adapter.lora.alpha";
 
 impl GgufAdapter<'_> {
-    /// Writes the file, whole or not at all.
+    /// Writes the file, whole or not at all; errors call it `shown`.
     ///
     /// # Errors
     /// What such files cannot hold, by name. The disk's.
-    pub fn write(self, path: &Path, out_type: OutType) -> Result<Contents> {
+    pub fn write(self, path: &Path, shown: &Path, out_type: OutType) -> Result<Contents> {
         let of = out_type.of_adapter().ok_or_else(|| {
             let reason = format!("is written in f32, f16, bf16 or q8_0, not in {out_type}");
             ModelError::file(self.folder, reason)
@@ -87,7 +87,7 @@ impl GgufAdapter<'_> {
             ("general.quantization_version".to_string(), KeyValue::U32(2)),
         ];
         keys.extend(self.keys.iter().cloned());
-        let mut writer = Writer::new(path, &keys, &heads)?;
+        let mut writer = Writer::new(path, shown, &keys, &heads)?;
         for pair in &pairs {
             let factor = self.factor(pair, alpha)?;
             let values = |tensor: &burn::tensor::Tensor<2>| -> Vec<f32> {

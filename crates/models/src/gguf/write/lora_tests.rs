@@ -40,7 +40,7 @@ fn write_adapter(name: &str, path: &Path) -> Result<()> {
         folder: &folder,
         keys: Vec::new(),
     };
-    adapter.write(path, f32()).map(drop)
+    adapter.write(path, path, f32()).map(drop)
 }
 
 fn write_model(weights: &MergedWeights, path: &Path) {
@@ -50,7 +50,7 @@ fn write_model(weights: &MergedWeights, path: &Path) {
         weights,
         keys: Vec::new(),
     };
-    model.write(path, f32(), &mut |_| ()).unwrap();
+    model.write(path, path, f32(), &mut |_| ()).unwrap();
 }
 
 /// llama.cpp's sum of a base tensor and an adapter's is the merged tensor.

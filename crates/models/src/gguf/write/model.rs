@@ -34,7 +34,8 @@ pub struct GgufModel<'a> {
 }
 
 impl GgufModel<'_> {
-    /// Writes the file, whole or not at all; `progress` hears of the values that were written.
+    /// Writes the file, whole or not at all; `progress` hears of the values that were written, and errors
+    /// call the file `shown`.
     ///
     /// # Errors
     /// A model that GGUF files cannot hold: the key or tensor, by name. A weight that is not finite,
@@ -42,6 +43,7 @@ impl GgufModel<'_> {
     pub fn write(
         self,
         path: &Path,
+        shown: &Path,
         out_type: OutType,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Contents> {
@@ -69,7 +71,7 @@ impl GgufModel<'_> {
         let file_type = KeyValue::U32(out_type.file_type());
         keys.push(("general.file_type".to_string(), file_type));
         keys.extend(self.keys);
-        let mut writer = Writer::new(path, &keys, &heads)?;
+        let mut writer = Writer::new(path, shown, &keys, &heads)?;
         for (name, values) in &plan.constants {
             writer.add(name, values)?;
         }
