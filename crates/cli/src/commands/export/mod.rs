@@ -99,7 +99,10 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             folder: adapter,
             keys: source::named(adapter),
         }
-        .write(place.file(), &args.output, args.outtype.unwrap_or(OutType::of(FloatDType::F32)),
+        .write(
+            place.file(),
+            &args.output,
+            args.outtype.unwrap_or(OutType::of(FloatDType::F32)),
         )?;
         return finish(place, contents, start);
     }
@@ -126,7 +129,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             weights: &merged,
             keys,
         };
-        let written = model.write(place.file(), &args.output, out_type, &mut |values| bar.inc(values));
+        let written = model.write(place.file(), &args.output, out_type, &mut |values| {
+            bar.inc(values)
+        });
         bar.finish_and_clear();
         written?
     };
