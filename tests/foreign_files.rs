@@ -135,8 +135,8 @@ fn weights_of_other_kinds_are_named_with_the_way_out() {
 fn numbers_that_only_python_writes_are_named() {
     let lab = Lab::with_adapter();
     for (file, word) in [
-        ("out/adapter_config.json", "NaN"),
         ("model/config.json", "Infinity"),
+        ("out/adapter_config.json", "NaN"),
     ] {
         lab.write(file, format!("{{\n \"a\": {word}\n}}"));
         let said = format!("{word} in line 2 is no number of JSON, though Python writes it");

@@ -3,6 +3,8 @@
 //!
 //! `BURN_PEFT_CLASSIFY` names another folder of the same form, whose cases may lack what PEFT prints.
 
+mod training;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

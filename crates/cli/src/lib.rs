@@ -37,7 +37,7 @@ use tracing::level_filters::LevelFilter;
 
 use commands::{
     chat, combine, convert, data, devices, eval, export, forward, generate, init, inspect, merge,
-    new, train,
+    new, predict, train,
 };
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -83,8 +83,10 @@ enum Command {
     Generate(On<generate::Args>),
     /// Show a data file as training sees it
     Data(data::Args),
-    /// Loss and perplexity on a file
+    /// Loss and metrics on a file
     Eval(On<eval::Args>),
+    /// The labels of texts, by a classifier
+    Predict(On<predict::Args>),
     /// Put an adapter into the weights of its model
     #[command(visible_alias = "fuse")]
     Merge(On<merge::Args>),
@@ -112,6 +114,7 @@ impl Command {
             Self::Chat(on) => Some(on.device),
             Self::Generate(on) => Some(on.device),
             Self::Eval(on) => Some(on.device),
+            Self::Predict(on) => Some(on.device),
             Self::Merge(on) => Some(on.device),
             Self::Export(on) => Some(on.device),
             Self::Convert(on) => Some(on.device),
@@ -172,6 +175,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Generate(on) => generate::run(on.args, &open(on.device)?),
         Command::Data(args) => data::run(args),
         Command::Eval(on) => eval::run(on.args, &open(on.device)?),
+        Command::Predict(on) => predict::run(on.args, &open(on.device)?),
         Command::Merge(on) => merge::run(on.args, &open(on.device)?),
         Command::Export(on) => export::run(on.args, &open(on.device)?),
         Command::Combine(args) => combine::run(args),

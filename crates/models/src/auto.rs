@@ -177,6 +177,11 @@ impl AutoConfig {
         each_config!(self, config => config.to_json())
     }
 
+    /// The head that it speaks of.
+    pub fn head(&self) -> Head {
+        each_config!(self, config => config.head().clone())
+    }
+
     /// The keys of its `config.json`.
     pub fn keys(&self) -> serde_json::Map<String, serde_json::Value> {
         each_config!(self, config => config.to_map())

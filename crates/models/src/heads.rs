@@ -68,14 +68,6 @@ impl Labels {
     /// A key with a value that makes no labels.
     pub fn of(keys: &Map<String, Value>) -> Result<Option<Self>, String> {
         let given = |key: &str| keys.get(key).filter(|value| !value.is_null());
-        let problem_type = given("problem_type").map(|value| {
-            serde_json::from_value(value.clone()).map_err(|_| {
-                format!(
-                    "problem_type = {value}: expected \"regression\", \
-                     \"single_label_classification\" or \"multi_label_classification\""
-                )
-            })
-        });
         let names = match (given("id2label"), given("num_labels")) {
             (Some(value), _) => names_of(value).ok_or_else(|| {
                 format!("id2label = {value}: expected the names of the labels by \"0\", \"1\", …")
@@ -88,11 +80,27 @@ impl Labels {
             }
             (None, None) => return Ok(None),
         };
-        let problem_type = problem_type.transpose()?;
         Ok(Some(Self {
             names,
-            problem_type,
+            problem_type: Self::problem_type_of(keys)?,
         }))
+    }
+
+    /// How the labels are learnt, where the keys say so.
+    ///
+    /// # Errors
+    /// A value that is none of transformers'.
+    pub fn problem_type_of(keys: &Map<String, Value>) -> Result<Option<ProblemType>, String> {
+        let given = keys.get("problem_type").filter(|value| !value.is_null());
+        let read = |value: &Value| {
+            serde_json::from_value(value.clone()).map_err(|_| {
+                format!(
+                    "problem_type = {value}: expected \"regression\", \
+                     \"single_label_classification\" or \"multi_label_classification\""
+                )
+            })
+        };
+        given.map(read).transpose()
     }
 
     /// The keys that say the same: `id2label`, `label2id` and, where it is known, `problem_type`.
@@ -193,9 +201,14 @@ impl Head {
     pub fn keys_beside(&self, config: &Map<String, Value>) -> Map<String, Value> {
         let mut keys = Map::new();
         let own = Self::for_task(config, self.task).unwrap_or_default();
-        let is_numbered = self.labels == Labels::numbered(self.num_labels());
-        if own.labels != self.labels && !is_numbered {
+        let is_numbered = self.labels.names == Labels::numbered(self.num_labels()).names;
+        let is_named = own.labels.names != self.labels.names && !is_numbered;
+        if is_named {
             keys.extend(self.labels.keys());
+        } else if let Some(problem_type) = self.labels.problem_type
+            && own.labels.problem_type != self.labels.problem_type
+        {
+            keys.insert("problem_type".into(), json!(problem_type));
         }
         if let Some(id) = self
             .pad_token_id
@@ -239,6 +252,8 @@ pub struct WantedHead {
     pub task: TaskType,
     /// The labels, where the model's own are not meant.
     pub labels: Option<Labels>,
+    /// How they are learnt, where that is not the model's own way.
+    pub problem_type: Option<ProblemType>,
     /// How many labels there are, where nothing names them.
     pub num_labels: Option<usize>,
     /// The token that fills up short rows, in the place of the one that the model's configuration
@@ -269,6 +284,7 @@ impl WantedHead {
         if let Some(count) = self.num_labels.filter(|&count| count != head.num_labels()) {
             head.labels = Labels::numbered(count);
         }
+        head.labels.problem_type = self.problem_type.or(head.labels.problem_type);
         head.pad_token_id = self.pad_token_id.or(head.pad_token_id);
         let own = config.head();
         if own.task == self.task && own.num_labels() != head.num_labels() {

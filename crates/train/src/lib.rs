@@ -32,7 +32,9 @@ pub use error::{
     TrainError,
 };
 pub use objective::best_metric::BestMetric;
+pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
+pub use objective::heads::scores as text_scores;
 pub use objective::lm::on_device;
 pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::preference::{
@@ -42,6 +44,7 @@ pub use objective::preference::{
 pub use objective::reference::Reference;
 pub use objective::registry::{Kind, ObjectiveName};
 pub use objective::reward::{Reward, RewardConfig};
+pub use objective::scoring::best as best_label;
 pub use objective::{MeasuredLoss, Objective, read};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};

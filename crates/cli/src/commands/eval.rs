@@ -6,18 +6,21 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
-use burn_peft_models::LanguageModel;
+use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{Evaluation, Objective, Reference, TrainConfig, evaluate_with};
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
 use crate::loading::{
-    ModelsArgs, RowArgs, check_language_model, find_data, find_model, find_tokenizer, limits,
-    open_each, rows_help, warn_of_space, warn_of_template,
+    ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open_each, rows_help,
+    warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 
 mod answers;
+mod classes;
+
+pub use self::classes::task_of;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -68,8 +71,13 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return answers::run(&args, &files, device);
     }
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let models = open_each(&files, &args.model, true, device)?;
-    check_language_model(&models[0].1)?;
+    let mut models = open_each(&files, &args.model, true, device)?;
+    let classifies = models[0].1.head().classifies();
+    // The head of the model alone would be one that was never trained.
+    let has_base = !classifies || models.len() == 1 || classes::is_classifier(&files)?;
+    if !has_base {
+        models.remove(0);
+    }
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
     warn_of_template(&config);
@@ -77,8 +85,12 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
-    let objective = args.rows.objective(&data, &config);
-    let (kind, settings) = (objective.kind(), TrainConfig::of_objective(objective));
+    let settings = if classifies {
+        classes::settings(&models[0].1, &data, &config)?
+    } else {
+        TrainConfig::of_objective(args.rows.objective(&data, &config))
+    };
+    let kind = settings.objective();
     let task = (kind.task)(&settings);
     let examples = Examples::load_with(
         &data,
@@ -106,6 +118,15 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         check_finite(name, &result)?;
         results.push((name, result));
     }
+    if args.json && !has_base && results.len() > 1 {
+        let each = results.iter().map(|(name, result)| {
+            let mut object = json(result);
+            object["adapter"] = name.as_str().into();
+            object
+        });
+        let object = json!({"adapters": each.collect::<Vec<_>>(), "examples": examples.len()});
+        return say_json(&object);
+    }
     if args.json {
         let values = results.iter().map(|(name, result)| (*name, json(result)));
         let mut object = json_of(&values.collect::<Vec<_>>(), examples.len());
@@ -115,13 +136,15 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     match &results[..] {
         [(_, result)] => return say(result.to_string()),
         // One line as without an adapter, which scripts may read.
-        [(_, base), (_, result)] => {
+        [(_, base), (_, result)] if has_base => {
             return say(format!("{result}  base: {}", base.numbers()));
         }
         _ => {}
     }
     // The base is what the adapters above it are compared with.
-    results.rotate_left(1);
+    if has_base {
+        results.rotate_left(1);
+    }
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (name, result) in &results {
         let metrics = result.metrics();

@@ -13,4 +13,5 @@ pub mod init;
 pub mod inspect;
 pub mod merge;
 pub mod new;
+pub mod predict;
 pub mod train;

@@ -31,6 +31,7 @@ mod commands;
 mod dry_run;
 mod folder;
 mod head;
+mod labels;
 mod model;
 mod objective;
 mod place;
@@ -98,6 +99,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         false => old_run(&args, &config, files.path(), resume.as_ref())?,
     };
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
+    labels::settle(&mut config, &files, file)?;
     let head = head::wanted(&config, tokenizer.as_ref())?;
     let model = load_base(&config, &files, head.as_ref(), device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use burn_peft::config::TaskType;
 use burn_peft::files::{read_config, read_weights};
 use burn_peft_models::{CausalLm, Labels, WantedHead};
@@ -37,8 +37,9 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     }
     let file = adapter.join(burn_peft::files::CONFIG_NAME);
     let keys = config.to_json();
-    let labels = Labels::of(&keys);
-    let labels = labels.map_err(|problem| anyhow::anyhow!("{}: {problem}", file.display()))?;
+    let bad = |problem: String| anyhow!("{}: {problem}", file.display());
+    let labels = Labels::of(&keys).map_err(bad)?;
+    let problem_type = Labels::problem_type_of(&keys).map_err(bad)?;
     let tensors = read_weights(adapter).context("cannot load the adapter")?;
     let weight = |head: &str| tensors.get(&format!("base_model.model.{head}.weight"));
     let weight = HEADS.iter().find_map(|head| weight(head));
@@ -46,6 +47,7 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
         task,
         num_labels: weight.and_then(|weight| weight.shape().first().copied()),
         labels,
+        problem_type,
         pad_token_id: keys.get("pad_token_id").and_then(|id| id.as_i64()),
         seed: 0,
     }))
@@ -56,8 +58,8 @@ pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
     let head = model.head();
     if head.classifies() {
         bail!(
-            "the model is a classifier (task_type = {}, {} labels) and predicts no tokens: name the \
-             language model, without this adapter",
+            "the model is a classifier (task_type = {}, {} labels) and predicts no tokens; `peft \
+             predict` gives its labels",
             head.task,
             head.num_labels()
         );

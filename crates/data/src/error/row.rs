@@ -31,6 +31,17 @@ pub enum RowProblem {
         /// The column.
         column: String,
     },
+    /// It has no label, and one is to be learnt.
+    #[error("has no label (a column label, labels, class, category or target)")]
+    Unlabelled,
+    /// Its label is none.
+    #[error("has the label {value}: {known}")]
+    UnknownLabel {
+        /// The label.
+        value: String,
+        /// Which there are.
+        known: String,
+    },
     /// A column that should hold a number holds something else.
     #[error("has {value} in `{column}`, where a number is wanted")]
     NoNumber {

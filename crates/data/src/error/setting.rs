@@ -195,6 +195,9 @@ pub enum EmptyProblem {
     /// All its rows are left out: why, in words.
     #[error("{}", .0.join("; "))]
     LeftOut(Vec<String>),
+    /// No row has a label.
+    #[error("no row has a label (a column label, labels, class, category or target)")]
+    Labels,
     /// There are no examples.
     #[error("nothing to train on")]
     Examples,

@@ -79,6 +79,12 @@ impl Shape {
                 columns.push(column);
                 columns
             }
+            Self::TwoTexts(first, second) => vec![first, second],
+            Self::Labelled(text, label) => {
+                let mut columns = text.names();
+                columns.extend(label.as_deref());
+                columns
+            }
             Self::Tokenized => with(&LOSS_MASKS, &["input_ids", "labels", "attention_mask"]),
         }
     }
@@ -91,6 +97,8 @@ impl Shape {
                 | Self::Template(..)
                 | Self::Preference(..)
                 | Self::Judged(..)
+                | Self::TwoTexts(..)
+                | Self::Labelled(..)
                 | Self::Tokenized
         );
         let contents = self.contents();
@@ -141,11 +149,17 @@ pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) 
 fn chats(content: &Content) -> Vec<&Chat> {
     match content {
         Content::Chat(chat) => vec![chat],
-        Content::Judged { answer, .. } => chats(answer),
+        Content::Judged { answer, .. }
+        | Content::Labelled {
+            content: answer, ..
+        } => chats(answer),
         Content::Preference {
             chosen, rejected, ..
         } => [chats(chosen), chats(rejected)].concat(),
-        Content::Text(_) | Content::Prompted { .. } | Content::Tokens { .. } => Vec::new(),
+        Content::Text(_)
+        | Content::TwoTexts(..)
+        | Content::Prompted { .. }
+        | Content::Tokens { .. } => Vec::new(),
     }
 }
 

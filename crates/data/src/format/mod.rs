@@ -9,6 +9,7 @@ use std::fmt;
 mod chat;
 mod column_names;
 mod columns;
+mod labelled;
 mod messages;
 pub(crate) mod overview;
 mod preference;
@@ -55,6 +56,10 @@ pub enum Shape {
     Preference(Box<Self>, Box<Self>),
     /// An answer, and the column that says whether it is a good one.
     Judged(Box<Self>, String),
+    /// Two columns of text that are judged together.
+    TwoTexts(String, String),
+    /// A text, and the column of its label if there is one.
+    Labelled(Box<Self>, Option<String>),
     #[default]
     /// `input_ids`, with optional `labels` and masks: used as they are.
     Tokenized,
@@ -72,6 +77,9 @@ impl fmt::Display for Shape {
             Self::ChatCompletion(prompt, column) => write!(f, "{prompt}/{column} of messages"),
             Self::Preference(chosen, rejected) => preference::describe(chosen, rejected, f),
             Self::Judged(answer, column) => write!(f, "{answer}, judged by `{column}`"),
+            Self::TwoTexts(first, second) => write!(f, "{first}/{second}"),
+            Self::Labelled(text, Some(label)) => write!(f, "{text}, labelled by `{label}`"),
+            Self::Labelled(text, None) => write!(f, "{text}, without a label"),
             Self::Tokenized => write!(f, "input_ids (already tokenised)"),
         }
     }
@@ -108,6 +116,15 @@ pub enum Content {
         /// Whether it is a good one.
         is_good: bool,
     },
+    /// Two texts that are judged together.
+    TwoTexts(String, String),
+    /// A text with its label: a text, a number, or a list; `null` where it has none.
+    Labelled {
+        /// The text.
+        content: Box<Self>,
+        /// The label.
+        label: Value,
+    },
     /// Tokens, not yet checked against a vocabulary.
     Tokens {
         /// The token ids.
@@ -122,7 +139,9 @@ impl Shape {
     pub fn is_chat(&self) -> bool {
         match self {
             Self::Messages(_) | Self::ChatCompletion(..) => true,
-            Self::Preference(answer, _) | Self::Judged(answer, _) => answer.is_chat(),
+            Self::Preference(answer, _) | Self::Judged(answer, _) | Self::Labelled(answer, _) => {
+                answer.is_chat()
+            }
             _ => false,
         }
     }
@@ -177,6 +196,8 @@ impl Shape {
             }
             Self::Preference(chosen, rejected) => preference::pair(row, chosen, rejected),
             Self::Judged(answer, column) => preference::judged(row, answer, column),
+            Self::TwoTexts(first, second) => labelled::two(row, first, second),
+            Self::Labelled(text, label) => labelled::labelled(row, text, label.as_deref()),
             Self::Tokenized => tokens::tokens(row),
         }
     }
@@ -187,7 +208,10 @@ impl Content {
     pub(crate) fn chats_mut(&mut self) -> Vec<&mut Chat> {
         match self {
             Self::Chat(chat) => vec![chat],
-            Self::Judged { answer, .. } => answer.chats_mut(),
+            Self::Judged { answer, .. }
+            | Self::Labelled {
+                content: answer, ..
+            } => answer.chats_mut(),
             Self::Preference {
                 chosen, rejected, ..
             } => {
@@ -195,7 +219,9 @@ impl Content {
                 chats.extend(rejected.chats_mut());
                 chats
             }
-            Self::Text(_) | Self::Prompted { .. } | Self::Tokens { .. } => Vec::new(),
+            Self::Text(_) | Self::TwoTexts(..) | Self::Prompted { .. } | Self::Tokens { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -203,7 +229,10 @@ impl Content {
     pub(crate) fn answer(self) -> Self {
         match self {
             Self::Preference { chosen, .. } => chosen.answer(),
-            Self::Judged { answer, .. } => answer.answer(),
+            Self::Judged { answer, .. }
+            | Self::Labelled {
+                content: answer, ..
+            } => answer.answer(),
             content => content,
         }
     }

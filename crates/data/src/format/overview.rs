@@ -123,6 +123,8 @@ fn shown(content: &Content, all: bool) -> Vec<Piece> {
             });
             pieces.collect()
         }
+        Content::TwoTexts(first, second) => vec![(format!("{first}\n{second}"), all)],
+        Content::Labelled { content, .. } => shown(content, all),
         Content::Tokens { .. } => Vec::new(),
     }
 }
@@ -137,6 +139,8 @@ fn characters(content: &Content) -> usize {
         Content::Preference {
             chosen, rejected, ..
         } => characters(chosen) + characters(rejected),
+        Content::TwoTexts(first, second) => count(first) + count(second),
+        Content::Labelled { content, .. } => characters(content),
         Content::Tokens { .. } => 0,
     }
 }

@@ -18,6 +18,8 @@ pub enum Rows {
     Pairs,
     /// Answers with a judgement of each. Pairs are two of them.
     Judged,
+    /// Texts with a label, or without.
+    Labelled,
     /// Pairs where they are pairs, or else texts.
     Any,
 }
@@ -34,10 +36,13 @@ pub(super) fn detect(
     if rows == Rows::Texts {
         return detect_text(first, file, config);
     }
+    if rows == Rows::Labelled {
+        return super::labelled::detect(first, file, config);
+    }
     let columns = || first.keys().cloned().collect();
     match (rows, pair_shape(first, file, config)?) {
         (_, Some(shape)) => Ok(shape),
-        (Rows::Texts | Rows::Any, None) => detect_text(first, file, config),
+        (Rows::Texts | Rows::Any | Rows::Labelled, None) => detect_text(first, file, config),
         (Rows::Pairs, None) => Err(DataError::file(file, FileProblem::NoPairs(columns()))),
         (Rows::Judged, None) => {
             let label = LABELS.into_iter().find(|label| first.contains_key(*label));

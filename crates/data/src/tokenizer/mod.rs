@@ -184,6 +184,17 @@ impl Tokenizer {
         self.encode_as(text, false)
     }
 
+    /// Token ids of two texts that belong together, with the tokens that this tokenizer puts around and
+    /// between them.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_two(&self, first: &str, second: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast((first, second), true);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     fn encode_as(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, special_tokens);
         Ok(encoding

@@ -17,7 +17,10 @@ impl Task for Lm {
             Content::Prompted { prompt, completion } => encoder.prompted(&prompt, &completion)?,
             Content::Chat(chat) => encoder.chat(&chat)?,
             Content::Tokens { input_ids, labels } => Labelled { input_ids, labels },
-            Content::Preference { .. } | Content::Judged { .. } => {
+            Content::Preference { .. }
+            | Content::Judged { .. }
+            | Content::TwoTexts(..)
+            | Content::Labelled { .. } => {
                 return self.encode(content.answer(), encoder);
             }
         };

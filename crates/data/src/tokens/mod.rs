@@ -1,6 +1,7 @@
 //! Rows as tokens with labels: made once, kept in a file, and read from there.
 
 pub(crate) mod cache;
+pub(crate) mod classes;
 pub(crate) mod encode;
 pub(crate) mod example;
 pub(crate) mod examples;

@@ -134,6 +134,10 @@ impl RowEncoder<'_> {
             Content::Preference { chosen: answer, .. } | Content::Judged { answer, .. } => {
                 return self.text(answer);
             }
+            Content::TwoTexts(first, second) => {
+                tokenizer.decode(&tokenizer.encode_two(first, second)?)?
+            }
+            Content::Labelled { content, .. } => return self.text(content),
             Content::Tokens { input_ids, .. } => {
                 let ids = input_ids.iter().map(|&id| u32::try_from(id).ok());
                 match ids.collect::<Option<Vec<u32>>>() {

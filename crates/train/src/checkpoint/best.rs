@@ -157,6 +157,7 @@ mod tests {
             loss: eval_loss,
             count: 1,
             sums: Vec::new(),
+            ..Sums::default()
         };
         let measures = &lm::MEASURES;
         EvalLog::new(step, 0.0, &Evaluation { measures, sums }, 0.0)

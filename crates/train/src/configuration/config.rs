@@ -12,6 +12,7 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::objective::classify::ClassifyConfig;
 use crate::objective::preference::{CpoConfig, DpoConfig, KtoConfig, OrpoConfig};
 use crate::objective::registry::Kind;
 use crate::objective::reward::RewardConfig;
@@ -81,6 +82,9 @@ pub struct TrainConfig {
     /// The keys of the objective `cpo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpo: Option<CpoConfig>,
+    /// The keys of the objective `classify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifyConfig>,
     /// The keys of the objective `reward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,

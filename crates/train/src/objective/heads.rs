@@ -5,7 +5,7 @@ use burn_peft_data::Batch;
 use burn_peft_models::{CausalLm, LmBatch, Ragged};
 
 /// The scores of each text of a batch, `[texts, labels]`, at the token that a text is judged by.
-pub(crate) fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
+pub fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
     let head = model.head();
     let spans = batch.spans.iter();
     let places = spans.map(|span| span.start + head.last_token(&batch.input_ids[span.clone()]));

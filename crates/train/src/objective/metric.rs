@@ -83,6 +83,9 @@ pub struct Sums {
     pub count: usize,
     /// What [`Measures::sums`] names.
     pub sums: Vec<f64>,
+    /// What was measured beside what was true, for metrics that need all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<[f64; 2]>,
 }
 
 impl Measures {
@@ -107,6 +110,7 @@ impl Sums {
         for (sum, other) in self.sums.iter_mut().zip(&other.sums) {
             *sum += other;
         }
+        self.pairs.extend(&other.pairs);
     }
 
     /// The mean loss.
@@ -130,11 +134,14 @@ mod tests {
             loss,
             count,
             sums: vec![sum],
+            pairs: vec![[sum, 1.0]],
         };
         let mut all = Sums::default();
         assert_eq!(all.mean_loss(), 0.0);
         all.add(&of(2.0, 3, 1.0));
         all.add(&of(4.0, 1, 2.0));
+        assert_eq!(all.pairs, [[1.0, 1.0], [2.0, 1.0]]);
+        all.pairs = of(6.0, 4, 3.0).pairs;
         assert_eq!(all, of(6.0, 4, 3.0));
         assert_eq!((all.mean_loss(), all.mean(all.sums[0])), (1.5, 0.75));
     }

@@ -2,6 +2,7 @@
 //! measures. An objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
+pub(crate) mod classify;
 pub(crate) mod comparing;
 pub(crate) mod heads;
 pub(crate) mod lm;
@@ -10,6 +11,7 @@ pub(crate) mod preference;
 pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod reward;
+pub(crate) mod scoring;
 
 #[cfg(test)]
 mod tests;
@@ -106,6 +108,7 @@ pub trait Objective<M>: Task {
             loss: numbers.next().unwrap_or(f64::NAN),
             count: self.count(batch),
             sums: numbers.collect(),
+            ..Sums::default()
         })
     }
 }

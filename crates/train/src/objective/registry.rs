@@ -13,17 +13,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
-use crate::error::{ConfigProblem, Result};
+use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::comparing::{Comparison, Preference};
 use crate::objective::metric::Measures;
 use crate::objective::preference::{
     CpoConfig, DpoConfig, KtoConfig, OrpoConfig, cpo, dpo, kto, orpo,
 };
 use crate::objective::reference::Reference;
-use crate::objective::{Objective, lm, reward};
+use crate::objective::{Objective, classify, lm, reward};
 
 /// All of them; the first is the default.
-pub(crate) static KINDS: [&Kind; 6] = [&SFT, &DPO, &KTO, &ORPO, &CPO, &reward::KIND];
+pub(crate) static KINDS: [&Kind; 7] = [
+    &SFT,
+    &DPO,
+    &KTO,
+    &ORPO,
+    &CPO,
+    &reward::KIND,
+    &classify::KIND,
+];
 
 /// Supervised fine-tuning: [`Lm`].
 static SFT: Kind = Kind {
@@ -127,6 +135,15 @@ pub struct Kind {
 }
 
 impl TrainConfig {
+    /// As reading the file does, once its objective's table was filled in; `place` is how errors call it.
+    ///
+    /// # Errors
+    /// The first key of the table that cannot be used.
+    pub fn recheck_objective(&self, place: &str) -> Result<()> {
+        let checked = self.check_objective();
+        checked.map_err(|problem| TrainError::config(place, problem))
+    }
+
     /// A configuration of which only the objective counts, all of its keys at their defaults.
     pub fn of_objective(objective: ObjectiveName) -> Self {
         Self {
@@ -146,6 +163,7 @@ impl TrainConfig {
             kto: None,
             orpo: None,
             cpo: None,
+            classify: None,
             reward: None,
         }
     }

@@ -255,6 +255,7 @@ impl<T: TrainTarget> Run<'_, T> {
             loss: loss * count as f64,
             count,
             sums: numbers.collect(),
+            ..Sums::default()
         };
         self.check_finite("loss", loss, &rows)?;
         self.check_finite("gradient norm", grad_norm, &rows)?;

@@ -249,6 +249,7 @@ fn unknown() -> Sums {
         loss: f64::NAN,
         count: 1,
         sums: Vec::new(),
+        ..Sums::default()
     }
 }
 

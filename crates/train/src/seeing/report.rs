@@ -386,6 +386,7 @@ mod tests {
                 loss: 9.0 * loss,
                 count: 9,
                 sums: Vec::new(),
+                ..Sums::default()
             };
             let measures = &lm::MEASURES;
             Some(Evaluation { measures, sums })

@@ -33,15 +33,6 @@ pub fn commands(config: &TrainConfig, config_file: &Path, is_chat: bool) -> Vec<
 /// How the result is used: a model of chats is talked to, another goes on with a text.
 pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
     let dir = quoted(&config.training.output_dir.display().to_string());
-    if config.objective().task_type != TaskType::CausalLm {
-        let model = match config.is_full_training() {
-            true => dir,
-            false => format!("{} --adapter {dir}", quoted(&config.model)),
-        };
-        return format!(
-            "peft forward --model {model} --input IN.safetensors --output OUT.safetensors"
-        );
-    }
     let (model, adapter) = if config.is_full_training() {
         (dir, String::new())
     } else {
@@ -50,6 +41,9 @@ pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
         let adapter = format!(" --adapter {dir}{}", tokenizer.unwrap_or_default());
         (quoted(&config.model), adapter)
     };
+    if config.objective().task_type != TaskType::CausalLm {
+        return format!("peft predict --model {model}{adapter} --data FILE");
+    }
     if is_chat {
         return format!("peft chat {model}{adapter}");
     }

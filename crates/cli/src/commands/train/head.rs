@@ -8,7 +8,7 @@ use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, WantedHead};
-use burn_peft_train::TrainConfig;
+use burn_peft_train::{ClassifyConfig, TrainConfig};
 
 use crate::loading::head_of;
 
@@ -40,7 +40,17 @@ pub(super) fn wanted(
         seed: config.training.seed,
         ..WantedHead::default()
     });
-    if let (Some(wanted), Some(found)) = (kind.num_labels, head.num_labels)
+    if let Some(classify) = config
+        .classify
+        .as_ref()
+        .and_then(ClassifyConfig::head_labels)
+    {
+        head.labels = Some(classify);
+    }
+    let wanted = kind
+        .num_labels
+        .or(head.labels.as_ref().map(|labels| labels.names.len()));
+    if let (Some(wanted), Some(found)) = (wanted, head.num_labels)
         && wanted != found
     {
         bail!(

@@ -87,6 +87,7 @@ impl<M: CausalLm> Objective<M> for RowClass {
             loss: read(log_probs.gather(1, classes).sum().neg())?,
             count: batch.len(),
             sums: vec![read(right.float().sum())?],
+            ..Sums::default()
         })
     }
 }

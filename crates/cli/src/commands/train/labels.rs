@@ -1,0 +1,86 @@
+//! The labels of a run that classifies: of the training file, of the model, or of the rows.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn_peft::config::TaskType;
+use burn_peft_data::{LabelKind, labels_of};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{AutoConfig, Labels, ProblemType};
+use burn_peft_train::{ClassifyConfig, TrainConfig};
+
+use crate::loading::{find_data, head_of};
+
+/// Writes the labels of a run that classifies into its configuration, where they are not there.
+pub(super) fn settle(config: &mut TrainConfig, files: &ModelFiles, file: &Path) -> Result<()> {
+    let kind = config.objective();
+    if kind.task_type != TaskType::SeqCls || kind.num_labels.is_some() {
+        return Ok(());
+    }
+    let given = config.classify.clone().unwrap_or_default();
+    let of_model = of_model(config, files)?;
+    let found = match (&given.labels, of_model) {
+        (Some(names), _) => Labels {
+            names: names.clone(),
+            problem_type: None,
+        },
+        (None, Some(labels)) => labels,
+        (None, None) => of_rows(config)?,
+    };
+    let problem_type = given.problem_type.or(found.problem_type);
+    let classify = ClassifyConfig {
+        problem_type: Some(problem_type.unwrap_or(match found.names.len() {
+            1 => ProblemType::Regression,
+            _ => ProblemType::SingleLabelClassification,
+        })),
+        labels: Some(match problem_type {
+            // Whole numbers are told from labels by the training file alone.
+            Some(ProblemType::Regression) if given.labels.is_none() => found.names[..1].to_vec(),
+            _ => found.names,
+        }),
+    };
+    config.classify = Some(classify);
+    Ok(config.recheck_objective(&file.display().to_string())?)
+}
+
+/// The labels of the adapter that is trained further, or of a model that is a classifier.
+fn of_model(config: &TrainConfig, files: &ModelFiles) -> Result<Option<Labels>> {
+    let adapter = config.adapter.as_ref().map(PathBuf::from);
+    let own = AutoConfig::from_file(files.get("config.json")?)?;
+    if let Some(head) = head_of(adapter.as_slice())? {
+        let count = head.num_labels;
+        let labels = head
+            .labels
+            .or_else(|| Labels::of(&own.keys()).ok().flatten());
+        let labels = labels.filter(|labels| count.is_none_or(|count| count == labels.names.len()));
+        let labels = labels.or_else(|| count.map(Labels::numbered));
+        return Ok(labels.map(|labels| Labels {
+            problem_type: head.problem_type.or(labels.problem_type),
+            ..labels
+        }));
+    }
+    let head = own.head();
+    Ok((head.task == TaskType::SeqCls).then_some(head.labels))
+}
+
+/// The labels of the rows that are trained on.
+fn of_rows(config: &TrainConfig) -> Result<Labels> {
+    let (names, kind) = labels_of(&config.data, &find_data).context("cannot tell the labels")?;
+    ensure!(
+        names.len() > 1 || kind == LabelKind::Number || kind == LabelKind::Several,
+        "all rows have the same label ({}): there is nothing to choose from",
+        names.join(", ")
+    );
+    let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>();
+    let more = if names.len() > 8 { ", …" } else { "" };
+    tracing::info!("{} labels: {}{more}", names.len(), shown.join(", "));
+    let problem_type = match kind {
+        LabelKind::One => ProblemType::SingleLabelClassification,
+        LabelKind::Several => ProblemType::MultiLabelClassification,
+        LabelKind::Number => ProblemType::Regression,
+    };
+    Ok(Labels {
+        names,
+        problem_type: Some(problem_type),
+    })
+}

@@ -1,0 +1,83 @@
+//! Rows of texts with a label.
+
+use super::column_names::CHATS;
+use super::shape::detect as detect_text;
+use super::{Chat, Content, Shape, text, tokens};
+use crate::config::DataConfig;
+use crate::error::{Result, RowProblem};
+use serde_json::{Map, Value};
+
+/// Columns that hold the label of a text, the better known first.
+const LABELS: [&str; 5] = ["label", "labels", "class", "category", "target"];
+/// Columns of one text.
+const TEXTS: [&str; 5] = ["text", "sentence", "review", "content", "query"];
+/// Columns of two texts that are judged together.
+const PAIRS: [(&str, &str); 6] = [
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+];
+
+/// How rows with a label are read; rows without one are as well.
+pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
+    let has = |column: &str| first.contains_key(column);
+    let label = LABELS.into_iter().find(|label| has(label));
+    let is_text = |column: &&str| first.get(*column).is_some_and(Value::is_string);
+    let pair = PAIRS.into_iter().find(|(a, b)| has(a) && has(b));
+    let said = config.text_field.is_some() || config.template.is_some();
+    let texts = if said {
+        detect_text(first, file, config)?
+    } else if has("input_ids") {
+        Shape::Tokenized
+    } else if let Some((first, second)) = pair {
+        Shape::TwoTexts(first.into(), second.into())
+    } else if let Some(column) = TEXTS.into_iter().find(is_text) {
+        Shape::Text(column.into())
+    } else if let Some(column) = CHATS.into_iter().find(|column| has(column)) {
+        Shape::Messages(column.into())
+    } else {
+        // It says what is wrong with the columns.
+        detect_text(first, file, config)?
+    };
+    // A template may have filled in a completion, which is no label.
+    let texts = match texts {
+        Shape::Template(template, _) => Shape::Template(template, None),
+        texts => texts,
+    };
+    Ok(Shape::Labelled(Box::new(texts), label.map(String::from)))
+}
+
+/// A row with its label, `null` where it has none.
+pub(super) fn labelled(
+    row: &Map<String, Value>,
+    texts: &Shape,
+    column: Option<&str>,
+) -> std::result::Result<Content, RowProblem> {
+    let label = column.and_then(|column| row.get(column));
+    let content = match texts {
+        Shape::Tokenized => {
+            // There the labels would be those of tokens.
+            let mut row = row.clone();
+            row.remove("labels");
+            tokens::tokens(&row)?
+        }
+        Shape::Messages(column) => Content::Chat(Chat::new(row, &[column], 0)?),
+        texts => texts.content(row)?,
+    };
+    Ok(Content::Labelled {
+        content: Box::new(content),
+        label: label.cloned().unwrap_or_default(),
+    })
+}
+
+/// Two texts that are judged together.
+pub(super) fn two(
+    row: &Map<String, Value>,
+    first: &str,
+    second: &str,
+) -> std::result::Result<Content, RowProblem> {
+    Ok(Content::TwoTexts(text(row, first)?, text(row, second)?))
+}

@@ -1,0 +1,171 @@
+//! Which labels the rows of files have.
+
+use crate::config::DataConfig;
+use crate::error::{DataError, EmptyProblem, Result};
+use crate::format::{Content, Rows, Shape};
+use crate::source::part::Part;
+use crate::source::{Finder, Source};
+use crate::tokens::classes::LabelKind;
+use indicatif::ProgressBar;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The labels of the rows that are trained on, as far as the rows tell: names in the order of the
+/// alphabet, numbers as `LABEL_0`, `LABEL_1`, ….
+///
+/// Texts and whole numbers are one label, other numbers a number, lists several labels.
+///
+/// # Errors
+/// As [`DataSet::load`](crate::DataSet::load); labels of several kinds.
+pub fn labels_of(config: &DataConfig, find: Finder<'_>) -> Result<(Vec<String>, LabelKind)> {
+    let mut seen = Seen::default();
+    for set in config.train.sets() {
+        let config = config.of_set(&set);
+        let mut source = Source::open(&set.spec(), config.sample_by, find)?;
+        if let Some(columns) = source.schema()? {
+            let shape = Shape::detect_for(Rows::Labelled, &columns, &source.name, &config)?;
+            source.read_only(&shape);
+        }
+        let mut shape: Option<Shape> = None;
+        for record in Part::default().records(&source, &ProgressBar::hidden())? {
+            let row = source.parse(record?)?;
+            if shape.is_none() {
+                let found = Shape::detect_for(Rows::Labelled, &row.columns, &source.name, &config);
+                shape = Some(found?);
+            }
+            let place = source.place(row.number);
+            if let Some(shape) = &shape
+                && let Content::Labelled { label, .. } = shape.read(&row, &place)?
+            {
+                seen.add(&label, &place)?;
+            }
+        }
+    }
+    seen.labels().ok_or_else(|| DataError::Empty {
+        file: config
+            .train
+            .sets()
+            .first()
+            .map(|set| set.spec())
+            .unwrap_or_default(),
+        problem: EmptyProblem::Labels,
+    })
+}
+
+#[derive(Default)]
+struct Seen {
+    kind: Option<Kind>,
+    names: BTreeSet<String>,
+    /// One more than the largest whole number, or the marks of a list.
+    count: usize,
+    is_whole: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Name,
+    Number,
+    Names,
+    Marks,
+}
+
+impl Seen {
+    fn add(&mut self, label: &Value, place: &str) -> Result<()> {
+        let kind = match label {
+            Value::Null => return Ok(()),
+            Value::String(_) => Kind::Name,
+            Value::Number(_) | Value::Bool(_) => Kind::Number,
+            Value::Array(list) if list.iter().all(Value::is_string) => Kind::Names,
+            Value::Array(_) => Kind::Marks,
+            Value::Object(_) => return Err(DataError::row(place, "has an object for its label")),
+        };
+        // An empty list is one of either.
+        if !matches!(label, Value::Array(list) if list.is_empty()) {
+            if self.kind.is_some_and(|before| before != kind) {
+                let problem = "has a label of another kind than the rows before it: all are texts, \
+                               numbers, or lists";
+                return Err(DataError::row(place, problem));
+            }
+            self.is_whole |= self.kind.is_none();
+            self.kind = Some(kind);
+        }
+        match label {
+            Value::String(name) => drop(self.names.insert(name.clone())),
+            Value::Bool(_) => self.count = 2,
+            Value::Number(number) => {
+                let number = number.as_f64().unwrap_or(f64::NAN);
+                self.is_whole &= number >= 0.0 && number.fract() == 0.0 && number < 1e6;
+                if self.is_whole {
+                    self.count = self.count.max(number as usize + 1);
+                }
+            }
+            Value::Array(list) => {
+                let names = list.iter().filter_map(Value::as_str);
+                self.names.extend(names.map(String::from));
+                self.count = self.count.max(list.len());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn labels(self) -> Option<(Vec<String>, LabelKind)> {
+        let numbered = |count| (0..count).map(|id| format!("LABEL_{id}")).collect();
+        Some(match self.kind? {
+            Kind::Name => (self.names.into_iter().collect(), LabelKind::One),
+            Kind::Names => (self.names.into_iter().collect(), LabelKind::Several),
+            Kind::Marks => (numbered(self.count), LabelKind::Several),
+            Kind::Number if self.is_whole => (numbered(self.count), LabelKind::One),
+            Kind::Number => (numbered(1), LabelKind::Number),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(labels: &[Value]) -> Result<(Vec<String>, LabelKind)> {
+        let mut seen = Seen::default();
+        for label in labels {
+            seen.add(label, "a.jsonl line 1")?;
+        }
+        Ok(seen.labels().unwrap())
+    }
+
+    #[test]
+    fn the_kind_of_labels_is_told_from_all_of_them() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        for (labels, expected) in [
+            (
+                vec![json!("b"), json!("a"), json!("b")],
+                (names(&["a", "b"]), LabelKind::One),
+            ),
+            (
+                vec![json!(1), json!(0)],
+                (names(&["LABEL_0", "LABEL_1"]), LabelKind::One),
+            ),
+            (
+                vec![json!(1), json!(0.5)],
+                (names(&["LABEL_0"]), LabelKind::Number),
+            ),
+            (
+                vec![json!([]), json!(["x"])],
+                (names(&["x"]), LabelKind::Several),
+            ),
+            (
+                vec![json!([0, 1])],
+                (names(&["LABEL_0", "LABEL_1"]), LabelKind::Several),
+            ),
+        ] {
+            assert_eq!(found(&labels).unwrap(), expected);
+        }
+        assert!(found(&[json!("a"), json!(1)]).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! The task of a classifier: texts with a label, several, or a number.
+
+use crate::error::{DataError, Result, RowProblem};
+use crate::format::{Content, Rows};
+use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::task::{Encoder, Labelled, Task};
+use serde_json::Value;
+
+/// What is learnt of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelKind {
+    /// One of the labels.
+    #[default]
+    One,
+    /// Any of the labels.
+    Several,
+    /// A number.
+    Number,
+}
+
+/// The most labels of which a text may have several: they are kept as the bits of one number.
+pub const MOST_OF_SEVERAL: usize = 62;
+
+/// The task of a classifier. The label of an example's first token says what the text is: the number of
+/// a label, the bits of several, or the bits of a 32-bit number; the others are [`IGNORE_INDEX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// The names of the labels, by number.
+    pub names: Vec<String>,
+    /// What is learnt.
+    pub kind: LabelKind,
+    /// Whether rows without a label are taken too; they are [`UNLABELLED`](Self::UNLABELLED).
+    pub takes_unlabelled: bool,
+}
+
+impl Classes {
+    /// The label of a row that has none.
+    pub const UNLABELLED: i64 = -1;
+
+    /// The number that a label is the bits of.
+    pub fn number(label: i64) -> f32 {
+        u32::try_from(label).map_or(f32::NAN, f32::from_bits)
+    }
+
+    fn label(&self, value: &Value) -> std::result::Result<i64, RowProblem> {
+        let unknown = |value: &Value| RowProblem::UnknownLabel {
+            value: value.to_string(),
+            known: self.known(),
+        };
+        match (self.kind, value) {
+            (_, Value::Null) if self.takes_unlabelled => Ok(Self::UNLABELLED),
+            (_, Value::Null) => Err(RowProblem::Unlabelled),
+            (LabelKind::Number, value) => {
+                let number = value.as_f64().filter(|number| (*number as f32).is_finite());
+                let number = number.ok_or_else(|| unknown(value))?;
+                Ok(i64::from((number as f32).to_bits()))
+            }
+            (LabelKind::One, value) => {
+                let id = self.id(value).ok_or_else(|| unknown(value))?;
+                Ok(id as i64)
+            }
+            (LabelKind::Several, Value::Array(list)) => {
+                self.several(list).ok_or_else(|| unknown(value))
+            }
+            (LabelKind::Several, value) => Err(unknown(value)),
+        }
+    }
+
+    /// The number of a label: its own, or that of its name.
+    fn id(&self, value: &Value) -> Option<usize> {
+        let id = match value {
+            Value::Number(number) => {
+                let whole = number.as_f64().filter(|number| number.fract() == 0.0);
+                whole.filter(|number| *number >= 0.0)? as usize
+            }
+            Value::Bool(is_true) => usize::from(*is_true),
+            Value::String(name) => self.names.iter().position(|known| known == name)?,
+            _ => return None,
+        };
+        (id < self.names.len()).then_some(id)
+    }
+
+    /// The bits of several labels: of their names, or of a list of 0 and 1 for each.
+    fn several(&self, list: &[Value]) -> Option<i64> {
+        let is_marked =
+            list.len() == self.names.len() && list.iter().all(|value| flag(value).is_some());
+        if is_marked {
+            let marks = list.iter().enumerate();
+            return Some(
+                marks
+                    .map(|(id, mark)| flag(mark).unwrap_or_default() << id)
+                    .sum(),
+            );
+        }
+        let ids = list
+            .iter()
+            .map(|name| name.as_str().and_then(|_| self.id(name)));
+        let mut bits = 0;
+        for id in ids {
+            bits |= 1 << id?;
+        }
+        Some(bits)
+    }
+
+    fn known(&self) -> String {
+        match self.kind {
+            LabelKind::Number => "a number is wanted".into(),
+            _ => {
+                let shown = self.names.iter().take(12).map(String::as_str);
+                let shown = shown.collect::<Vec<_>>().join(", ");
+                let more = if self.names.len() > 12 { ", …" } else { "" };
+                let count = self.names.len();
+                format!("the {count} labels are {shown}{more}, or their numbers from 0")
+            }
+        }
+    }
+}
+
+fn flag(value: &Value) -> Option<i64> {
+    match value {
+        Value::Bool(is_true) => Some(i64::from(*is_true)),
+        value => [0, 1]
+            .into_iter()
+            .find(|flag| value.as_f64() == Some(*flag as f64)),
+    }
+}
+
+impl Task for Classes {
+    fn rows(&self) -> Rows {
+        Rows::Labelled
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
+        let Content::Labelled { content, label } = content else {
+            return Err(DataError::row(encoder.place, "has no label"));
+        };
+        let label = self.label(&label).map_err(|problem| DataError::Row {
+            place: encoder.place.into(),
+            problem,
+        })?;
+        let ids = match *content {
+            Content::Text(text) => encoder.tokenizer()?.encode(&text)?,
+            Content::TwoTexts(first, second) => encoder.tokenizer()?.encode_two(&first, &second)?,
+            Content::Chat(chat) => {
+                let (ids, _) = encoder
+                    .tokenizer()?
+                    .encode_chat(&chat, true, encoder.place)?;
+                ids
+            }
+            Content::Tokens { input_ids, .. } => return Ok(vec![labelled(input_ids, label)]),
+            _ => return Err(DataError::row(encoder.place, "is no text with a label")),
+        };
+        Ok(vec![labelled(
+            ids.into_iter().map(i64::from).collect(),
+            label,
+        )])
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        usize::from(labels.first().is_some_and(|&label| label != IGNORE_INDEX))
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        vec![false; labels.len()]
+    }
+
+    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
+        None
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
+fn labelled(input_ids: Vec<i64>, label: i64) -> Labelled {
+    let mut labels = vec![IGNORE_INDEX; input_ids.len()];
+    if let Some(first) = labels.first_mut() {
+        *first = label;
+    }
+    Labelled { input_ids, labels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn classes(kind: LabelKind) -> Classes {
+        Classes {
+            names: ["bad", "fair", "good"].map(String::from).into(),
+            kind,
+            takes_unlabelled: false,
+        }
+    }
+
+    #[test]
+    fn a_label_is_a_name_or_its_number() {
+        let one = classes(LabelKind::One);
+        for (value, id) in [
+            (json!("good"), 2),
+            (json!(1), 1),
+            (json!(2.0), 2),
+            (json!(true), 1),
+        ] {
+            assert_eq!(one.label(&value), Ok(id));
+        }
+        for value in [json!("great"), json!(3), json!(-1), json!(0.5), json!([0])] {
+            let error = one.label(&value).unwrap_err().to_string();
+            assert!(error.contains("bad, fair, good"), "{error}");
+        }
+        assert_eq!(one.label(&Value::Null), Err(RowProblem::Unlabelled));
+    }
+
+    #[test]
+    fn several_labels_are_bits() {
+        let several = classes(LabelKind::Several);
+        for (value, bits) in [
+            (json!(["bad", "good"]), 0b101),
+            (json!([0, 1, 1]), 0b110),
+            (json!([1.0, 0.0, 0.0]), 0b001),
+            (json!([]), 0),
+        ] {
+            assert_eq!(several.label(&value), Ok(bits));
+        }
+        assert!(several.label(&json!([0, 1])).is_err());
+        assert!(several.label(&json!(["great"])).is_err());
+        assert!(several.label(&json!("good")).is_err());
+    }
+
+    #[test]
+    fn numbers_keep_their_bits() {
+        let number = classes(LabelKind::Number);
+        let bits = number.label(&json!(-0.25)).unwrap();
+        assert_eq!(Classes::number(bits), -0.25);
+        assert!(number.label(&json!("x")).is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! How good a classifier is: accuracy, F1, correlations.
+
+use crate::objective::metric::{Measures, Metric, Sums};
+
+/// Of one label each. The sums are a table of how often each label was taken for each, the true one in
+/// the rows.
+pub static ONE: Measures = Measures {
+    unit: "example",
+    sums: &[],
+    metrics: &[
+        Metric::loss("loss (per example)"),
+        Metric::mean("accuracy", "accuracy", true, accuracy),
+        Metric::mean("f1_macro", "F1 (mean of the labels)", true, f1_macro),
+        Metric::mean("f1_micro", "F1 (of all labels together)", true, f1_micro),
+        Metric::mean("matthews", "Matthews' correlation", true, matthews),
+    ],
+};
+
+/// Of several labels each. The sums are, for each label, how often it was rightly found, wrongly found
+/// and missed; and last how often a text has exactly its labels.
+pub static SEVERAL: Measures = Measures {
+    unit: "example",
+    sums: &[],
+    metrics: &[
+        Metric::loss("loss (per example)"),
+        Metric::mean("accuracy", "accuracy (all labels right)", true, |sums| {
+            sums.mean(sums.sums.last().copied().unwrap_or(f64::NAN))
+        }),
+        Metric::mean("f1_macro", "F1 (mean of the labels)", true, |sums| {
+            let each = of_labels(sums).map(f1);
+            mean(&each.collect::<Vec<_>>())
+        }),
+        Metric::mean("f1_micro", "F1 (of all labels together)", true, |sums| {
+            f1(of_labels(sums).fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
+        }),
+    ],
+};
+
+/// Of numbers.
+pub static NUMBER: Measures = Measures {
+    unit: "example",
+    sums: &[],
+    metrics: &[
+        Metric::loss("loss (mean square)"),
+        Metric::mean("pearson", "Pearson's correlation", true, |sums| {
+            pearson(&sums.pairs)
+        }),
+        Metric::mean("spearman", "Spearman's correlation", true, |sums| {
+            pearson(&ranked(&sums.pairs))
+        }),
+    ],
+};
+
+/// All metrics there are, for their names.
+pub static EVERYTHING: Measures = Measures {
+    unit: "example",
+    sums: &[],
+    metrics: &[
+        ONE.metrics[0],
+        ONE.metrics[1],
+        ONE.metrics[2],
+        ONE.metrics[3],
+        ONE.metrics[4],
+        NUMBER.metrics[1],
+        NUMBER.metrics[2],
+    ],
+};
+
+/// Which of so many labels are marked by bits.
+pub fn marked(bits: i64, count: usize) -> impl Iterator<Item = bool> {
+    (0..count).map(move |label| bits >> label & 1 == 1)
+}
+
+/// How often each label was taken for each, `[labels, labels]`, of scores `[texts, labels]`.
+pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
+    let mut table = vec![0.0; count * count];
+    for (scores, &label) in scores.chunks(count).zip(labels) {
+        let found = best(scores);
+        if let Some(cell) = table.get_mut(label as usize * count + found) {
+            *cell += 1.0;
+        }
+    }
+    table
+}
+
+/// The label with the highest score, the first of equal ones.
+pub fn best(scores: &[f64]) -> usize {
+    let better = |best: usize, at: usize| if scores[at] > scores[best] { at } else { best };
+    (0..scores.len()).reduce(better).unwrap_or(0)
+}
+
+/// What [`SEVERAL`] counts, of scores `[texts, labels]`: a label is found where its score is above 0.
+pub fn hits(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; 3 * count + 1];
+    for (scores, &bits) in scores.chunks(count).zip(labels) {
+        let mut is_exact = true;
+        for (label, (&score, is_there)) in scores.iter().zip(marked(bits, count)).enumerate() {
+            let kind = match (score > 0.0, is_there) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, true) => 2,
+                (false, false) => continue,
+            };
+            is_exact &= kind == 0;
+            sums[3 * label + kind] += 1.0;
+        }
+        sums[3 * count] += f64::from(u8::from(is_exact));
+    }
+    sums
+}
+
+fn of_labels(sums: &Sums) -> impl Iterator<Item = [f64; 3]> + '_ {
+    let (labels, _) = sums.sums.as_chunks::<3>();
+    labels.iter().copied()
+}
+
+/// F1 of how often a label was rightly found, wrongly found and missed; 0 of one that never was.
+fn f1([right, wrong, missed]: [f64; 3]) -> f64 {
+    match 2.0 * right + wrong + missed {
+        0.0 => 0.0,
+        all => 2.0 * right / all,
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The labels of a table, and what stands in a cell of it.
+fn table(sums: &Sums) -> (usize, impl Fn(usize, usize) -> f64 + '_) {
+    let count = (sums.sums.len() as f64).sqrt() as usize;
+    (count, move |truth, found| sums.sums[truth * count + found])
+}
+
+fn accuracy(sums: &Sums) -> f64 {
+    let (count, cell) = table(sums);
+    let right: f64 = (0..count).map(|label| cell(label, label)).sum();
+    if count == 0 {
+        f64::NAN
+    } else {
+        sums.mean(right)
+    }
+}
+
+/// Rightly found, wrongly found and missed, of each label of a table.
+fn each(sums: &Sums) -> Vec<[f64; 3]> {
+    let (count, cell) = table(sums);
+    let of_label = |label| {
+        let found: f64 = (0..count).map(|truth| cell(truth, label)).sum();
+        let there: f64 = (0..count).map(|found| cell(label, found)).sum();
+        let right = cell(label, label);
+        [right, found - right, there - right]
+    };
+    (0..count).map(of_label).collect()
+}
+
+fn f1_macro(sums: &Sums) -> f64 {
+    // As scikit-learn: labels that neither were there nor were found do not count.
+    let each = each(sums)
+        .into_iter()
+        .filter(|of| of.iter().sum::<f64>() > 0.0);
+    mean(&each.map(f1).collect::<Vec<_>>())
+}
+
+fn f1_micro(sums: &Sums) -> f64 {
+    let all = each(sums).into_iter();
+    f1(all.fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
+}
+
+/// The correlation of true and found labels (Gorodkin's for more than two); 0 where one of them never
+/// changes.
+fn matthews(sums: &Sums) -> f64 {
+    let (count, cell) = table(sums);
+    let there = |label: usize| (0..count).map(|found| cell(label, found)).sum::<f64>();
+    let found = |label: usize| (0..count).map(|truth| cell(truth, label)).sum::<f64>();
+    let right: f64 = (0..count).map(|label| cell(label, label)).sum();
+    let all: f64 = sums.sums.iter().sum();
+    let over = |of: &dyn Fn(usize) -> f64| (0..count).map(of).sum::<f64>();
+    let both = over(&|label| there(label) * found(label));
+    let of_truth = all * all - over(&|label| there(label).powi(2));
+    let of_found = all * all - over(&|label| found(label).powi(2));
+    match (of_truth * of_found).sqrt() {
+        0.0 => 0.0,
+        root => (right * all - both) / root,
+    }
+}
+
+/// The correlation of pairs.
+fn pearson(pairs: &[[f64; 2]]) -> f64 {
+    let mean_of = |side: usize| mean(&pairs.iter().map(|pair| pair[side]).collect::<Vec<_>>());
+    let means = [mean_of(0), mean_of(1)];
+    let product = |a: usize, b: usize| {
+        let products = pairs
+            .iter()
+            .map(|pair| (pair[a] - means[a]) * (pair[b] - means[b]));
+        products.sum::<f64>()
+    };
+    product(0, 1) / (product(0, 0) * product(1, 1)).sqrt()
+}
+
+/// The ranks of either side of pairs; of equal numbers the mean of their ranks.
+fn ranked(pairs: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let mut ranked = vec![[0.0; 2]; pairs.len()];
+    for side in 0..2 {
+        let mut order: Vec<usize> = (0..pairs.len()).collect();
+        order.sort_by(|&a, &b| pairs[a][side].total_cmp(&pairs[b][side]));
+        for equal in order.chunk_by(|&a, &b| pairs[a][side] == pairs[b][side]) {
+            let first = order.partition_point(|&at| pairs[at][side] < pairs[equal[0]][side]);
+            let rank = first as f64 + (equal.len() - 1) as f64 / 2.0;
+            equal.iter().for_each(|&at| ranked[at][side] = rank);
+        }
+    }
+    ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(measures: &Measures, sums: &Sums, name: &str) -> f64 {
+        let metric = measures.metrics.iter().find(|metric| metric.name == name);
+        (metric.unwrap().of)(sums)
+    }
+
+    fn near(found: f64, expected: f64) {
+        assert!(
+            (found - expected).abs() < 1e-9,
+            "{found} in place of {expected}"
+        );
+    }
+
+    /// scikit-learn 1.9 on y_true = [0, 0, 1, 1, 2, 2, 2], y_pred = [0, 1, 1, 1, 2, 0, 2].
+    #[test]
+    fn figures_of_one_label_are_scikit_learn_s() {
+        let found = [0, 1, 1, 1, 2, 0, 2];
+        let scores: Vec<f64> = (found.iter())
+            .flat_map(|&best| (0..3).map(move |label| f64::from(u8::from(label == best))))
+            .collect();
+        let sums = Sums {
+            count: 7,
+            sums: confusion(&scores, &[0, 0, 1, 1, 2, 2, 2], 3),
+            ..Sums::default()
+        };
+        near(value(&ONE, &sums, "accuracy"), 0.714_285_714_285_714_3);
+        near(value(&ONE, &sums, "f1_macro"), 0.7);
+        near(value(&ONE, &sums, "f1_micro"), 0.714_285_714_285_714_3);
+        near(value(&ONE, &sums, "matthews"), 0.593_75);
+    }
+
+    #[test]
+    fn figures_of_several_labels() {
+        // Found: {0}, {0, 1}, {}; there: {0, 1}, {0, 1}, {1}.
+        let scores = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0];
+        let sums = Sums {
+            count: 3,
+            sums: hits(&scores, &[0b11, 0b11, 0b10], 2),
+            ..Sums::default()
+        };
+        near(value(&SEVERAL, &sums, "accuracy"), 1.0 / 3.0);
+        near(value(&SEVERAL, &sums, "f1_macro"), (1.0 + 0.5) / 2.0);
+        near(value(&SEVERAL, &sums, "f1_micro"), 6.0 / 8.0);
+    }
+
+    /// scipy 1.17: pearsonr and spearmanr.
+    #[test]
+    fn figures_of_numbers_are_scipy_s() {
+        let sums = Sums {
+            count: 5,
+            pairs: vec![[1.0, 2.0], [2.0, 1.0], [2.0, 4.0], [5.0, 6.0], [7.0, 5.0]],
+            ..Sums::default()
+        };
+        near(value(&NUMBER, &sums, "pearson"), 0.758_914_049_977_242_7);
+        near(value(&NUMBER, &sums, "spearman"), 0.718_184_846_459_607_9);
+    }
+}

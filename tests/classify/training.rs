@@ -1,0 +1,287 @@
+//! Gradients and losses of classifiers, and the commands on them.
+
+use std::fs;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn_peft_data::{Batch, Classes, DataConfig, DataSet, LabelKind, Limits};
+use burn_peft_models::{CausalLm, LanguageModel, ProblemType};
+use burn_peft_train::{Classify, Objective, TrainingArguments, adamw};
+use serde_json::Value;
+
+use super::{Case, each};
+use crate::common::{Lab, device_name};
+use crate::conformance::without_dropout;
+use crate::families::close;
+
+fn is_of_texts(case: &Case) -> bool {
+    !case.name.ends_with("_token")
+}
+
+fn task(model: &impl CausalLm) -> Classes {
+    let labels = model.head().labels;
+    let kind = match labels.problem_type {
+        Some(ProblemType::Regression) => LabelKind::Number,
+        Some(ProblemType::MultiLabelClassification) => LabelKind::Several,
+        _ => LabelKind::One,
+    };
+    Classes {
+        names: labels.names,
+        kind,
+        takes_unlabelled: false,
+    }
+}
+
+/// The rows of a case as one batch.
+fn batch(case: &Case, objective: &Classify, vocab_size: usize) -> Batch {
+    let lab = Lab::new();
+    let mut config = DataConfig::new(case.folder.join("rows.jsonl").to_str().unwrap());
+    config.cache_dir = Some(lab.path("cache"));
+    let limits = Limits {
+        max_positions: 64,
+        has_last_position: true,
+        positions_key: "n_positions",
+        adapter_positions: 0,
+        vocab_size,
+    };
+    let data = DataSet::load_with(&config, None, limits, 0, &|_| Ok(None), objective).unwrap();
+    data.train.batch(&[0, 1, 2])
+}
+
+#[test]
+fn gradients_and_eight_losses_of_a_classifier() {
+    each(|case| {
+        if !is_of_texts(case) {
+            return Ok(());
+        }
+        let mut model = without_dropout(LanguageModel::from(case.adapted()).train());
+        let objective = Classify::new(task(&model));
+        let batch = batch(case, &objective, model.vocab_size());
+        let arguments = TrainingArguments {
+            weight_decay: 0.01,
+            ..TrainingArguments::default()
+        };
+        let mut optimizer = adamw(&arguments);
+        let mut losses = Vec::new();
+        for step in 0..8 {
+            let loss = objective.loss(&model, &batch) / 3.0;
+            losses.push(loss.clone().inner().into_scalar::<f32>());
+            let gradients = loss.backward();
+            if step == 0 {
+                let peft = model.as_peft().unwrap();
+                for (key, gradient) in peft.adapter_gradients("default", &gradients) {
+                    let key = key.replace("score.", "score.modules_to_save.");
+                    let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
+                    close(&key, &gradient, &case.expected(&format!("grad.{key}")))?;
+                }
+            }
+            let gradients = GradientsParams::from_grads(gradients, &model);
+            model = optimizer.step(1e-3, model, gradients);
+        }
+        close("train_losses", &losses, &case.expected("train_losses"))
+    });
+}
+
+fn train(case: &Case, lab: &Lab) -> String {
+    let toml = format!(
+        "model = {:?}\nadapter = {:?}\n[data]\ntrain = {:?}\nvalidation = {:?}\n[training]\n\
+         objective = \"classify\"\noutput_dir = \"out\"\nlearning_rate = 1e-3\nweight_decay = 0.01\n\
+         per_device_train_batch_size = 3\nmax_steps = 8\nlr_scheduler_type = \"constant\"\n\
+         logging_steps = 1\nmax_grad_norm = 0\ntrain_sampling_strategy = \"sequential\"\n",
+        case.base,
+        case.folder,
+        case.folder.join("rows.jsonl"),
+        case.folder.join("rows.jsonl"),
+    );
+    lab.write("train.toml", toml);
+    lab.ok(&["train", "train.toml"])
+}
+
+#[test]
+fn a_classifier_is_trained_evaluated_and_asked() {
+    if device_name().is_some() {
+        return;
+    }
+    each(|case| {
+        // The others have dropouts.
+        if !["llama_all_linear", "qwen3_seq", "gemma_seq"].contains(&case.name.as_str()) {
+            return Ok(());
+        }
+        let lab = Lab::new();
+        let said = train(case, &lab);
+        assert!(said.contains("accuracy"), "{said}");
+        let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+        let entries = metrics
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let losses = entries.filter_map(|entry| Some(entry.get("loss")?.as_f64()? as f32));
+        let losses: Vec<f32> = losses.collect();
+        close("logged losses", &losses, &case.expected("train_losses"))?;
+        let (base, rows) = (
+            case.base.display().to_string(),
+            case.folder.join("rows.jsonl"),
+        );
+        let (rows, folder) = (
+            rows.display().to_string(),
+            case.folder.display().to_string(),
+        );
+        let eval = [
+            "eval",
+            "--model",
+            &base,
+            "--adapter",
+            &folder,
+            "--data",
+            &rows,
+            "--json",
+        ];
+        let found = lab.ok_json(&eval);
+        let loss = found["loss"].as_f64().unwrap() as f32;
+        close("loss", &[loss], &case.expected("train_losses")[..1])?;
+        let predict = [
+            "predict",
+            "--model",
+            &base,
+            "--adapter",
+            &folder,
+            "--data",
+            &rows,
+            "--output",
+            "labels.jsonl",
+        ];
+        lab.ok(&predict);
+        let lines = String::from_utf8(lab.read("labels.jsonl")).unwrap();
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let logits = case.expected("logits");
+        let labels = logits.len() / 3;
+        let names = case.model().head().labels.names;
+        let mut right = 0;
+        for (row, (line, logits)) in lines.iter().zip(logits.chunks(labels)).enumerate() {
+            assert_eq!(line["row"], row + 1);
+            let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+            let found = names
+                .iter()
+                .map(|name| line["probabilities"][name].as_f64().unwrap() as f32);
+            let expected: Vec<f32> = logits.iter().map(|logit| logit.exp() / sum).collect();
+            close("probabilities", &found.collect::<Vec<_>>(), &expected)?;
+            right += usize::from(line["is_right"] == true);
+        }
+        assert_eq!(lines.len(), 3);
+        let accuracy = found["accuracy"].as_f64().unwrap();
+        assert!((accuracy - right as f64 / 3.0).abs() < 1e-9, "{found}");
+        Ok(())
+    });
+}
+
+#[test]
+fn labels_are_told_from_rows_and_named_in_the_adapter() {
+    let lab = Lab::new();
+    let texts = [
+        "the cat sat",
+        "the dog sat",
+        "a cat and a dog",
+        "the mat",
+        "a cat",
+        "a dog",
+    ];
+    let row = |(index, text): (usize, &&str)| {
+        let label = if index % 2 == 0 { "up" } else { "down" };
+        format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n")
+    };
+    lab.write(
+        "rows.jsonl",
+        texts.iter().enumerate().map(row).collect::<String>(),
+    );
+    let toml = "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\n[peft]\npeft_type = \"LORA\"\n\
+                r = 2\n[training]\nobjective = \"classify\"\noutput_dir = \"out\"\nmax_steps = 2\n";
+    lab.write("train.toml", toml);
+    lab.ok(&["train", "train.toml"]);
+    let config = lab.json("out/adapter_config.json");
+    assert_eq!(
+        config["id2label"],
+        serde_json::json!({"0": "down", "1": "up"})
+    );
+    assert_eq!(
+        config["modules_to_save"],
+        serde_json::json!(["classifier", "score"])
+    );
+    let saved = fs::read_to_string(lab.path("out/config.toml")).unwrap();
+    assert!(saved.contains("labels = [\"down\", \"up\"]"), "{saved}");
+    let predict = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+    ];
+    let lines = lab.ok(&predict);
+    assert_eq!(lines.lines().count(), 6);
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert!(
+        ["up", "down"].contains(&first["label"].as_str().unwrap()),
+        "{first}"
+    );
+    lab.ok(&[
+        "merge",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "merged",
+    ]);
+    let merged = ["predict", "--model", "merged", "--data", "rows.jsonl"];
+    let again: Value = serde_json::from_str(lab.ok(&merged).lines().next().unwrap()).unwrap();
+    assert_eq!(again["label"], first["label"]);
+    for (rows, said) in [
+        (
+            "{\"text\": \"a cat\", \"label\": \"up\"}\n",
+            "all rows have the same label (up)",
+        ),
+        ("{\"text\": \"a cat\"}\n", "no row has a label"),
+        (
+            "{\"text\": \"a cat\", \"label\": \"up\"}\n{\"text\": \"a dog\", \"label\": 1}\n",
+            "rows.jsonl line 2 has a label of another kind",
+        ),
+    ] {
+        lab.write("rows.jsonl", rows);
+        lab.fails(&["train", "train.toml", "--force"], &[said]);
+    }
+    lab.write("rows.jsonl", "{\"text\": \"a cat\", \"label\": \"left\"}\n");
+    let told = [
+        "train",
+        "train.toml",
+        "--force",
+        "--set",
+        "classify.labels=[\"up\",\"down\"]",
+    ];
+    lab.fails(
+        &told,
+        &["rows.jsonl line 1 has the label \"left\": the 2 labels are up, down"],
+    );
+    let packed = [
+        "train",
+        "train.toml",
+        "--force",
+        "--set",
+        "data.packing=true",
+    ];
+    lab.fails(&packed, &["data.packing = true"]);
+    lab.fails(
+        &[
+            "generate",
+            "--model",
+            "model",
+            "--adapter",
+            "out",
+            "--prompt",
+            "a",
+        ],
+        &["peft predict"],
+    );
+}
