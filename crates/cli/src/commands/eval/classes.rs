@@ -43,7 +43,8 @@ pub fn settings(model: &LanguageModel, data: &str, config: &DataConfig) -> Resul
         head.task
     );
     // What is wrong with the file is said when it is read.
-    let is_reward = head.num_labels() == 1 && holds_pairs(data, config, &find_data).unwrap_or(false);
+    let is_reward =
+        head.num_labels() == 1 && holds_pairs(data, config, &find_data).unwrap_or(false);
     let name = if is_reward { "reward" } else { "classify" };
     let objective = ObjectiveName::find(name).context("there is no such objective")?;
     let mut settings = TrainConfig::of_objective(objective);
