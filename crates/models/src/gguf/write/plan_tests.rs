@@ -296,6 +296,18 @@ fn the_usual_factors_of_positions_are_llama3() {
 }
 
 #[test]
+fn other_factors_of_positions_are_written_as_they_were_read() {
+    let path = fixtures().join("gguf/models/llama_rope3.gguf");
+    let file = Gguf::open(&path).unwrap();
+    let read = config(&file, Architecture::of("llama").unwrap()).unwrap();
+    assert_eq!(read["rope_parameters"]["rope_type"], "longrope");
+    let weights = weights::open(&ModelFiles::gguf(path).unwrap()).unwrap();
+    let plan = plan(&read, weights.as_ref()).unwrap();
+    let factors = file.values("rope_freqs.weight").unwrap();
+    assert_eq!(plan.constants, [("rope_freqs.weight".to_string(), factors)]);
+}
+
+#[test]
 fn layers_without_positions_are_as_many_as_layers() {
     let (mut config, weights) = folder("smollm3");
     config.insert("no_rope_layers".into(), json!([1, 1, 1]));

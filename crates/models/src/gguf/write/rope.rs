@@ -64,6 +64,13 @@ pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
             let factors = stretched(rope);
             keys.constants.push(("rope_freqs.weight".into(), factors));
         }
+        // As files are read whose factors are not known to be of `llama3`.
+        Scaling::LongRope { short, long, .. }
+            if FACTORS.contains(&name) && short == long && rope.attention_factor == 1.0 =>
+        {
+            keys.constants
+                .push(("rope_freqs.weight".into(), long.clone()));
+        }
         Scaling::LongRope {
             short,
             long,
