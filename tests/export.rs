@@ -182,6 +182,24 @@ fn a_file_and_a_folder_are_the_merged_model() {
     );
 }
 
+/// What a file has in the type that is asked for stays as it is there, bit for bit.
+#[test]
+fn blocks_stay_as_they_are() {
+    let made_of = tempfile::tempdir().unwrap();
+    as_in_llama_cpp("llama_tied", made_of.path());
+    let path = |name: &str| made_of.path().join(name);
+    let export = |from: &ModelFiles, to: &str, of: &str| {
+        let weights = MergedWeights::plain(weights::open(from).unwrap(), lazily(from));
+        write(&weights.unwrap(), &path(to), of.parse().unwrap()).unwrap();
+        fs::read(path(to)).unwrap()
+    };
+    for of in ["q4_0", "q5_1", "q8_0", "bf16", "f32"] {
+        let first = export(&ModelFiles::folder(made_of.path()), "first.gguf", of);
+        let again = ModelFiles::gguf(path("first.gguf")).unwrap();
+        assert!(export(&again, "second.gguf", of) == first, "{of}");
+    }
+}
+
 #[test]
 fn nothing_is_lost_and_nothing_half_written() {
     let lab = lab();

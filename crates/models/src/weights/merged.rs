@@ -7,6 +7,7 @@ use burn::tensor::{FloatDType, TensorData};
 use burn_peft::config::Bias;
 use burn_peft::tensor_file::transpose;
 use burn_peft::{Adaptable, LayerKind, Path, PeftModel};
+use burn_peft_kernels::BlockWeight;
 use serde_json::{Map, Value};
 
 use super::load::{is_transposed, lazily, shape_in_file};
@@ -251,6 +252,13 @@ impl Weights for MergedWeights {
             } => here(&self.merged(path, parameter, *transposed)?),
         }
         Ok(())
+    }
+
+    fn blocks(&self, name: &str) -> Result<Option<BlockWeight>> {
+        match &self.entry(name)?.source {
+            Source::File(found) => self.base.blocks(found),
+            _ => Ok(None),
+        }
     }
 
     fn check(&self, name: &str) -> Result<&[usize]> {

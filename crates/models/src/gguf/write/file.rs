@@ -124,11 +124,20 @@ impl Writer {
             });
         }
         place.of.quantize(values, &mut self.blocks);
+        let blocks = std::mem::take(&mut self.blocks);
+        self.add_blocks(name, &blocks)?;
+        self.blocks = blocks;
+        Ok(())
+    }
+
+    /// As [`add`](Self::add) of what is in blocks of the tensor's type already.
+    pub fn add_blocks(&mut self, name: &str, blocks: &[u8]) -> Result<()> {
+        let place = self.places.get_mut(name).expect("a tensor of the file");
         let mut file = self.file.as_file();
         let seek = file.seek(SeekFrom::Start(place.next));
-        let written = seek.and_then(|_| file.write_all(&self.blocks));
+        let written = seek.and_then(|_| file.write_all(blocks));
         written.map_err(ModelError::io(&self.shown))?;
-        place.next += self.blocks.len() as u64;
+        place.next += blocks.len() as u64;
         Ok(())
     }
 

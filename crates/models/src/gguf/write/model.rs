@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn_peft_kernels::BlockType;
+use burn_peft_kernels::{BlockType, BlockWeight};
 use serde_json::{Map, Value};
 
 use super::file::{Head, PIECE, Writer};
@@ -65,7 +65,7 @@ impl GgufModel<'_> {
         };
         let heads = plan.constants.iter().map(constant);
         let heads: Vec<Head> = heads
-            .chain(plan.tensors.iter().zip(types).map(tensor))
+            .chain(plan.tensors.iter().zip(types.iter().copied()).map(tensor))
             .collect();
         let mut keys = plan.keys;
         let file_type = KeyValue::U32(out_type.file_type());
@@ -75,7 +75,12 @@ impl GgufModel<'_> {
         for (name, values) in &plan.constants {
             writer.add(name, values)?;
         }
-        for planned in &plan.tensors {
+        for (planned, of) in plan.tensors.iter().zip(types) {
+            if let Some(blocks) = as_it_is(planned, of, self.weights)? {
+                add_rows(planned, &blocks, &mut writer)?;
+                progress(planned.shape.iter().product::<usize>() as u64);
+                continue;
+            }
             copy(planned, self.weights, &mut |values| {
                 writer.add(&planned.name, values)?;
                 progress(values.len() as u64);
@@ -114,6 +119,30 @@ fn values(weights: &dyn Weights, name: &str) -> Result<Vec<f32>> {
 fn values_of(weights: &dyn Weights, name: &str, turned: bool) -> Result<Vec<f32>> {
     let data = weights.tensor_in(name, burn::tensor::FloatDType::F32, turned)?;
     Ok(data.try_into_vec().expect("it is in float32"))
+}
+
+/// A matrix that is in blocks of this type already, in a GGUF file that the model comes from.
+fn as_it_is(planned: &Planned, of: BlockType, weights: &dyn Weights) -> Result<Option<BlockWeight>> {
+    let [from] = planned.from.as_slice() else {
+        return Ok(None);
+    };
+    let blocks = weights.blocks(from)?;
+    Ok(blocks.filter(|blocks| {
+        let same = blocks.block_type() == of && blocks.dims()[..] == planned.shape[..];
+        same && !planned.turned()
+    }))
+}
+
+/// Adds the rows of a matrix in the order of the file.
+fn add_rows(planned: &Planned, blocks: &BlockWeight, writer: &mut Writer) -> Result<()> {
+    if planned.is_in_order() {
+        return writer.add_blocks(&planned.name, blocks.bytes());
+    }
+    let rows = planned.shape[0];
+    let size = blocks.bytes().len() / rows;
+    let row = |place: usize| &blocks.bytes()[planned.row(place) * size..][..size];
+    let ordered: Vec<u8> = (0..rows).flat_map(row).copied().collect();
+    writer.add_blocks(&planned.name, &ordered)
 }
 
 /// Gives `add` a tensor's values as the file has them, in pieces of whole rows or of [`PIECE`].
