@@ -122,7 +122,11 @@ fn values_of(weights: &dyn Weights, name: &str, turned: bool) -> Result<Vec<f32>
 }
 
 /// A matrix that is in blocks of this type already, in a GGUF file that the model comes from.
-fn as_it_is(planned: &Planned, of: BlockType, weights: &dyn Weights) -> Result<Option<BlockWeight>> {
+fn as_it_is(
+    planned: &Planned,
+    of: BlockType,
+    weights: &dyn Weights,
+) -> Result<Option<BlockWeight>> {
     let [from] = planned.from.as_slice() else {
         return Ok(None);
     };
