@@ -4,6 +4,7 @@
 //! the small files of a folder, its tensors are [`Weights`](crate::weights::Weights) under
 //! transformers' names, in float32.
 
+mod adapter;
 mod architecture;
 mod change;
 mod config;
@@ -21,6 +22,7 @@ mod value;
 mod weights;
 mod write;
 
+pub use adapter::read_adapter;
 pub use file::Gguf;
 pub(crate) use file::parts;
 pub(crate) use folder::Translated;

@@ -1,6 +1,8 @@
 //! `peft export`: a model, with adapters in its weights, as one GGUF file.
 
+mod modelfile;
 mod place;
+mod proof;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -9,12 +11,15 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, FloatDType};
 use burn_peft_models::gguf::{Contents, GgufAdapter, GgufModel, OutType};
+use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, MergedWeights, Weights};
 
 use self::place::Place;
+use self::proof::Proof;
 use self::source::Source;
 use super::merge::check_output;
 use crate::beside;
+use crate::loading::find_tokenizer;
 use crate::output::{bar_of_values, counted, say, size};
 
 const EXAMPLE: &str = "\
@@ -65,6 +70,10 @@ pub struct Args {
     /// Replace what is there already
     #[arg(long)]
     force: bool,
+    /// Do not read the file back and compare it with the model, for which one and then the other is in
+    /// memory
+    #[arg(long)]
+    no_proof: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
@@ -104,7 +113,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             &args.output,
             args.outtype.unwrap_or(OutType::of(FloatDType::F32)),
         )?;
-        return finish(place, contents, start);
+        prove(
+            &args,
+            &place,
+            &source.files,
+            OutType::of(FloatDType::F32),
+            device,
+        )?;
+        return finish(&args, place, &source.files, contents, start);
     }
     let source = Source::open(&args.model, &args.adapter, device)?;
     let mut keys = source::named(Path::new(&args.model));
@@ -119,6 +135,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         );
     }
     keys.extend(tokenizer);
+    let files = source.files.clone();
     let merged = source.merged()?;
     let out_type = args.outtype.unwrap_or(OutType::of(merged.dtype()));
     let contents = {
@@ -135,7 +152,33 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         bar.finish_and_clear();
         written?
     };
-    finish(place, contents, start)
+    drop(merged);
+    prove(&args, &place, &files, out_type, device)?;
+    finish(&args, place, &files, contents, start)
+}
+
+/// Reads the written file back and compares it with the model that was trained.
+fn prove(
+    args: &Args,
+    place: &Place,
+    files: &ModelFiles,
+    out_type: OutType,
+    device: &Device,
+) -> Result<()> {
+    if args.no_proof {
+        return say("no proof: the file was not read back (--no-proof)");
+    }
+    let proof = Proof {
+        file: place.file(),
+        is_adapter: args.lora,
+        model: &args.model,
+        files,
+        adapters: &args.adapter,
+        out_type: args.outtype.unwrap_or(out_type),
+        tokenizer: args.tokenizer.as_deref(),
+        device,
+    };
+    proof.run()
 }
 
 fn number_of_values(weights: &dyn Weights) -> u64 {
@@ -146,7 +189,13 @@ fn number_of_values(weights: &dyn Weights) -> u64 {
 }
 
 /// Gives the written file its name and says what it is.
-fn finish(place: Place, contents: Contents, start: Instant) -> Result<()> {
+fn finish(
+    args: &Args,
+    place: Place,
+    files: &ModelFiles,
+    contents: Contents,
+    start: Instant,
+) -> Result<()> {
     let output = place.keep()?;
     let types = contents.types.iter();
     let types = types.map(|(of, tensors, _)| format!("{} in {of}", counted(*tensors, "tensor")));
@@ -160,7 +209,16 @@ fn finish(place: Place, contents: Contents, start: Instant) -> Result<()> {
     for note in contents.notes {
         tracing::warn!("{note}");
     }
-    Ok(())
+    let from = if args.lora {
+        Path::new(&args.model)
+    } else {
+        &output
+    };
+    if !from.is_file() {
+        return say("no Modelfile for Ollama: an adapter has one where its model is a GGUF file");
+    }
+    let tokenizer = find_tokenizer(files, args.tokenizer.as_deref())?;
+    modelfile::write(&output, from, files, tokenizer.as_ref(), args.force)
 }
 
 /// Writes a folder as transformers has it.

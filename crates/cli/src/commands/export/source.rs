@@ -45,6 +45,11 @@ impl Source {
         Ok(Self { files, model })
     }
 
+    /// The model, with its adapters if there are any.
+    pub fn into_model(self) -> LanguageModel {
+        self.model
+    }
+
     /// The model with its adapters, if there are any.
     pub fn adapted(&self) -> Option<&PeftModel<AutoModel>> {
         self.model.as_peft()

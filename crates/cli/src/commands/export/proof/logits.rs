@@ -1,0 +1,148 @@
+//! What two models expect after the same tokens.
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use burn_peft_data::Tokenizer;
+use burn_peft_models::{CausalLm, LanguageModel};
+
+use super::texts;
+use crate::loading::model_input;
+
+/// The rows of a probe batch, and the most tokens of each: logits of all positions are in memory.
+const ROWS: usize = 8;
+const LENGTH: usize = 24;
+
+/// Rows of token ids to try a model on: chats as its template has them, then texts; without a
+/// tokenizer ids from all over the vocabulary.
+pub fn rows(
+    tokenizer: Option<&Tokenizer>,
+    texts: &[String],
+    model: &LanguageModel,
+) -> Result<Vec<Vec<i64>>> {
+    let vocab_size = model.vocab_size();
+    let length = LENGTH.min(
+        model
+            .max_positions()
+            .saturating_sub(model.adapter_positions()),
+    );
+    let mut rows: Vec<Vec<i64>> = Vec::new();
+    let mut add = |ids: Vec<u32>| {
+        let ids = ids.into_iter().filter(|&id| (id as usize) < vocab_size);
+        let ids: Vec<i64> = ids.take(length).map(i64::from).collect();
+        if ids.len() >= length.min(12) && rows.len() < ROWS {
+            rows.push(ids);
+        }
+    };
+    if let Some(tokenizer) = tokenizer {
+        for chat in texts::chats().iter().rev().take(2) {
+            if let Ok(text) = tokenizer.apply_chat_template(chat, true) {
+                add(tokenizer.encode_continuation(&text)?);
+            }
+        }
+        // The first ones of all kinds.
+        for text in texts.iter().step_by(7).chain(texts) {
+            add(tokenizer.encode(text)?);
+        }
+    } else {
+        // A multiplicative hash (Knuth's): spread out, without a seed.
+        let id = |at: u64| (at.wrapping_mul(2_654_435_761) % vocab_size as u64) as u32;
+        for row in 0..ROWS as u64 {
+            add((1..=length as u64)
+                .map(|at| id(row * LENGTH as u64 + at))
+                .collect());
+        }
+    }
+    ensure!(
+        !rows.is_empty(),
+        "the model takes no text of {} tokens",
+        length.min(12)
+    );
+    Ok(rows)
+}
+
+/// The logits of all positions of some rows.
+pub struct Logits(Vec<Vec<f32>>);
+
+/// How near two models are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    pub positions: usize,
+    /// Where both expect the same token most.
+    pub same: usize,
+    /// Kullback and Leibler's, of the second model's expectations from the first's, in nats: the mean
+    /// of all positions.
+    pub divergence: f64,
+}
+
+impl Logits {
+    pub fn of(model: &LanguageModel, rows: &[Vec<i64>], device: &Device) -> Result<Self> {
+        let mut all = Vec::new();
+        for ids in rows {
+            let input = model_input(ids.clone(), None, [1, ids.len()], device);
+            let logits = model.forward(input).into_data().convert::<f32>();
+            let values: Vec<f32> = logits.iter::<f32>().collect();
+            ensure!(
+                values.iter().all(|value| value.is_finite()),
+                "the logits of a probe batch are not finite"
+            );
+            let width = values.len() / ids.len();
+            all.extend(values.chunks(width).map(<[f32]>::to_vec));
+        }
+        Ok(Self(all))
+    }
+
+    pub fn compare(&self, other: &Self) -> Agreement {
+        let pairs = || self.0.iter().zip(&other.0);
+        let same = pairs().filter(|(a, b)| first(a) == first(b)).count();
+        let sum: f64 = pairs().map(|(a, b)| divergence(a, b)).sum();
+        Agreement {
+            positions: self.0.len(),
+            same,
+            divergence: sum / self.0.len() as f64,
+        }
+    }
+}
+
+/// The token that is expected most; the first of several.
+fn first(logits: &[f32]) -> usize {
+    let all = logits.iter().enumerate();
+    let most = all.reduce(|most, next| if next.1 > most.1 { next } else { most });
+    most.map_or(0, |(token, _)| token)
+}
+
+fn divergence(expected: &[f32], found: &[f32]) -> f64 {
+    // Both have the same tokens, but for rows that pad a vocabulary.
+    let width = expected.len().min(found.len());
+    let (expected, found) = (logs(&expected[..width]), logs(&found[..width]));
+    let terms = expected.iter().zip(&found).map(|(a, b)| a.exp() * (a - b));
+    terms.sum::<f64>().max(0.0)
+}
+
+/// The logarithms of probabilities.
+fn logs(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each = logits.iter().map(|&logit| f64::from(logit - most));
+    let sum = each.clone().map(f64::exp).sum::<f64>().ln();
+    each.map(|logit| logit - sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_models_agree_or_do_not() {
+        let a = Logits(vec![vec![0.0, 1.0, 2.0], vec![1.0, 0.0, 0.0]]);
+        let agreement = a.compare(&a);
+        assert_eq!((agreement.positions, agreement.same), (2, 2));
+        assert!(agreement.divergence < 1e-15);
+        // scipy.special.rel_entr(softmax([0, 1, 2]), softmax([0, 2, 1])).sum() / 2
+        let b = Logits(vec![vec![0.0, 2.0, 1.0], vec![1.0, 0.0, 0.0]]);
+        let agreement = a.compare(&b);
+        assert_eq!((agreement.positions, agreement.same), (2, 1));
+        assert!(
+            (agreement.divergence - 0.210_256_6).abs() < 1e-6,
+            "{agreement:?}"
+        );
+    }
+}

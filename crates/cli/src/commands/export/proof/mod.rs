@@ -1,0 +1,196 @@
+//! What was written is read back and held against the model that was trained.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_peft_data::{DataError, Tokenizer, TokenizerProblem};
+use burn_peft_models::LanguageModel;
+use burn_peft_models::gguf::{self, OutType};
+use burn_peft_models::hub::ModelFiles;
+
+use crate::loading::{find_tokenizer, load_adapter, load_frozen};
+use crate::output::{counted, say};
+
+mod logits;
+mod texts;
+
+use self::logits::{Agreement, Logits};
+use super::source::Source;
+
+/// A file that was written, and what it was made of.
+pub struct Proof<'a> {
+    /// The file, under whatever name it has by now.
+    pub file: &'a Path,
+    /// Whether the adapters alone are in it.
+    pub is_adapter: bool,
+    /// The model without adapters, as it was named, and its files.
+    pub model: &'a str,
+    pub files: &'a ModelFiles,
+    /// The adapters, which are all in the file.
+    pub adapters: &'a [PathBuf],
+    /// What was asked for.
+    pub out_type: OutType,
+    /// The tokenizer in place of the model's.
+    pub tokenizer: Option<&'a str>,
+    pub device: &'a Device,
+}
+
+/// How far a file of some type may be from the model: the least share of equal first choices, the
+/// largest KL divergence. Far beyond what rounding does to a model, trained or with random weights,
+/// and far below what wrong weights do.
+const BOUNDS: &[(&str, f64, f64)] = &[
+    ("f32", 0.99, 1e-4),
+    ("f16", 0.9, 1e-2),
+    ("bf16", 0.85, 2e-2),
+    ("q8_0", 0.85, 2e-2),
+    ("q6_k", 0.75, 0.1),
+];
+/// The same for fewer bits.
+const COARSE: (f64, f64) = (0.4, 1.0);
+
+/// The bounds of a type.
+fn bounds(out_type: OutType) -> (f64, f64) {
+    let name = out_type.to_string();
+    let found = BOUNDS.iter().find(|(of, ..)| *of == name);
+    found.map_or(COARSE, |&(_, least, most)| (least, most))
+}
+
+impl Proof<'_> {
+    /// Reads the file back, prints how near it is to the model that was trained, and fails where that
+    /// is not near enough.
+    ///
+    /// One of the two models is in memory at a time.
+    pub fn run(&self) -> Result<()> {
+        let source = find_tokenizer(self.files, self.tokenizer)?;
+        say("proof: the file, read back, beside the model")?;
+        let texts = texts::probes();
+        let written = match self.is_adapter {
+            true => None,
+            false => Some(self.read_back(source.as_ref(), &texts)?),
+        };
+        let model = Source::open(self.model, self.adapters, self.device)?.into_model();
+        let rows = logits::rows(source.as_ref(), &texts, &model)?;
+        let expected = Logits::of(&model, &rows, self.device)?;
+        drop(model);
+        let model = match written {
+            Some(written) => load_frozen(&written, self.device, None)?.no_grad().into(),
+            None => self.with_adapter()?,
+        };
+        let found = Logits::of(&model, &rows, self.device)?;
+        self.judge(&expected.compare(&found))
+    }
+
+    /// The files of the model that was written, of which all but the weights is compared.
+    fn read_back(&self, source: Option<&Tokenizer>, texts: &[String]) -> Result<ModelFiles> {
+        let written = ModelFiles::gguf(self.file).context("what was written cannot be read")?;
+        if let Some(source) = source {
+            let read = find_tokenizer(&written, None)?;
+            let read = read.context("what was written has no tokenizer")?;
+            same_tokens(source, &read, texts)?;
+            same_chats(source, &read)?;
+        }
+        Ok(written)
+    }
+
+    /// The model with the adapter that was written.
+    fn with_adapter(&self) -> Result<LanguageModel> {
+        let base = load_frozen(self.files, self.device, None)?.no_grad();
+        let folder = tempfile::tempdir()?;
+        gguf::read_adapter(self.file, &base, folder.path())
+            .context("what was written cannot be read")?;
+        Ok(load_adapter(base, folder.path(), false)?.into())
+    }
+
+    fn judge(&self, agreement: &Agreement) -> Result<()> {
+        let (least, most) = bounds(self.out_type);
+        let Agreement {
+            positions,
+            same,
+            divergence,
+        } = *agreement;
+        let share = same as f64 / positions as f64;
+        say(format!(
+            "  logits         {}: the same first choice at {:.1} % (at least {:.0} % as {}), \
+             KL divergence {divergence:.2e} (at most {most:.0e})",
+            counted(positions, "position"),
+            100.0 * share,
+            100.0 * least,
+            self.out_type,
+        ))?;
+        ensure!(
+            share >= least && divergence <= most,
+            "the file is not the model that was trained: nothing is left of it. If the model is sound \
+             (`peft eval`), another --outtype may hold it better"
+        );
+        Ok(())
+    }
+}
+
+/// Checks that texts have the same tokens with both tokenizers.
+fn same_tokens(source: &Tokenizer, read: &Tokenizer, texts: &[String]) -> Result<()> {
+    for text in texts {
+        let (expected, found) = (source.encode(text)?, read.encode(text)?);
+        ensure!(
+            expected == found,
+            "the tokenizer that was written is another one: {text:?} has the tokens {found:?} in place \
+             of {expected:?}"
+        );
+    }
+    let count = texts.len();
+    say(format!(
+        "  tokenizer      {count} of {count} texts have the same tokens"
+    ))
+}
+
+/// Checks that chats become the same text, and that the same tokens.
+fn same_chats(source: &Tokenizer, read: &Tokenizer) -> Result<()> {
+    let (mut count, mut refused, mut after_marks) = (0, 0, 0);
+    for messages in texts::chats() {
+        let expected = match source.apply_chat_template(&messages, true) {
+            Ok(text) => text,
+            Err(DataError::Tokenizer {
+                problem: TokenizerProblem::NoTemplate,
+                ..
+            }) => return say("  chat template  none"),
+            Err(_) => {
+                refused += 1;
+                continue;
+            }
+        };
+        let found = read.apply_chat_template(&messages, true)?;
+        ensure!(
+            expected == found,
+            "the chat template that was written is another one: {found:?} in place of {expected:?}"
+        );
+        let same = source.encode_continuation(&expected)? == read.encode_continuation(&found)?;
+        ensure!(
+            same || begins_with_space(source)?,
+            "the tokenizer that was written is another one for chats: {expected:?} has other tokens"
+        );
+        after_marks += usize::from(!same);
+        count += 1;
+    }
+    let refused = match refused {
+        0 => String::new(),
+        refused => format!(", {refused} refused by the template"),
+    };
+    let after_marks = match after_marks {
+        0 => String::new(),
+        _ => "; behind special tokens the file's tokenizer puts no space (▁), as llama.cpp's may"
+            .into(),
+    };
+    say(format!(
+        "  chat template  the same text of {}{refused}{after_marks}",
+        counted(count, "chat")
+    ))
+}
+
+/// Whether a tokenizer puts a space before a text. What one does behind a special token within a
+/// text, a GGUF file has no key for.
+fn begins_with_space(tokenizer: &Tokenizer) -> Result<bool> {
+    let ids = tokenizer.encode_continuation("a")?;
+    let first = ids.first().and_then(|&id| tokenizer.id_to_token(id));
+    Ok(first.is_some_and(|first| first.starts_with('▁')))
+}

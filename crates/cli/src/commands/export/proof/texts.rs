@@ -1,0 +1,29 @@
+//! The texts and chats that a tokenizer is tried on.
+
+use serde_json::{Value, json};
+
+/// 200 texts in ten scripts, code, emoji, numbers and white space. They are composed (NFC): llama.cpp
+/// composes none, which some tokenizers of transformers do.
+pub fn probes() -> Vec<String> {
+    serde_json::from_str(include_str!("texts.json")).expect("a list of texts")
+}
+
+/// Chats that end with what the user says.
+pub fn chats() -> Vec<Vec<Value>> {
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let system = message("system", "You answer in one word.");
+    let user = |content: &str| message("user", content);
+    let turns = [
+        user("Name a river."),
+        message("assistant", "The Rhine."),
+        user("And a mountain, s'il vous plaît? 🏔️"),
+    ];
+    let with_system = |rest: &[Value]| [&[system.clone()], rest].concat();
+    vec![
+        vec![user("Hello")],
+        vec![user("def f(x):\n    return x\n\nWhat does this do?")],
+        turns.to_vec(),
+        with_system(&[user("你好")]),
+        with_system(&turns),
+    ]
+}

@@ -1,0 +1,113 @@
+//! A LoRA adapter of a GGUF file as PEFT has it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME};
+use burn_peft::tensor_file::write_tensors;
+use burn_peft_files::atomic;
+use serde_json::{Map, Value, json};
+
+use super::Gguf;
+use super::architecture::Architecture;
+use super::change::Change;
+use crate::AutoModel;
+use crate::error::{ModelError, Result};
+
+/// Writes the adapter of a GGUF file, for this model, into a folder as PEFT has it.
+///
+/// # Errors
+/// A file that holds no LoRA adapter, or one for a model of another architecture; a tensor without
+/// its fellow, or of a shape that is none. The disk's.
+pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) -> Result<()> {
+    let file = Gguf::open(file)?;
+    let config = model.config_map();
+    let architecture = architecture(&file)?;
+    let heads = |key: &str| config.get(key).and_then(Value::as_u64);
+    let of_queries = heads("num_attention_heads")
+        .or(heads("n_head"))
+        .unwrap_or(1);
+    let of_keys = heads("num_key_value_heads").unwrap_or(of_queries);
+    let alpha = "adapter.lora.alpha";
+    let alpha = file.number(alpha)?.ok_or_else(|| file.missing(alpha))?;
+
+    let mut tensors = Vec::new();
+    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, info) in &file.tensors {
+        let Some((weight, end)) = name.rsplit_once('.') else {
+            continue;
+        };
+        let bad = |reason: &str| file.error(format!("tensor {name}: {reason}"));
+        let here = architecture.rename(weight);
+        let path = here
+            .strip_suffix(".weight")
+            .ok_or_else(|| bad("is of no weight"))?;
+        let [rows, width] = *info.shape.as_slice() else {
+            return Err(bad("is no matrix"));
+        };
+        let mut values = file.values(name)?;
+        let (key, rank) = match end {
+            "lora_a" => ("lora_A", rows),
+            "lora_b" => {
+                let change = Change::of(architecture.changes, weight, 2, (of_queries, of_keys));
+                let multiple = change.multiple();
+                if multiple == 0 || !rows.is_multiple_of(multiple) {
+                    return Err(bad("has rows that the model's heads do not divide"));
+                }
+                let places = (0..rows).map(|row| change.row(row, rows));
+                values = places
+                    .flat_map(|place| values[place * width..][..width].to_vec())
+                    .collect();
+                ("lora_B", width)
+            }
+            _ => return Err(bad("is no part of a LoRA adapter")),
+        };
+        if ranks
+            .insert(path.to_string(), rank)
+            .is_some_and(|other| other != rank)
+        {
+            return Err(bad("has another rank than its fellow"));
+        }
+        tensors.push((
+            format!("base_model.model.{path}.{key}.weight"),
+            TensorData::new(values, [rows, width]),
+        ));
+    }
+    if tensors.len() != 2 * ranks.len() {
+        return Err(file.error("has a lora_a without a lora_b, or the other way round"));
+    }
+    let config = adapter_config(&ranks, alpha).ok_or_else(|| file.error("has no tensors"))?;
+    let path = folder.join(CONFIG_NAME);
+    atomic::write(&path, config.to_string().as_bytes()).map_err(ModelError::io(&path))?;
+    Ok(write_tensors(&folder.join(WEIGHTS_NAME), tensors)?)
+}
+
+fn architecture(file: &Gguf) -> Result<&'static Architecture> {
+    for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+        let found = file.text(key)?.ok_or_else(|| file.missing(key))?;
+        if found != expected {
+            return Err(file.error(format!("{key} = {found:?}: expected {expected:?}")));
+        }
+    }
+    let key = "general.architecture";
+    let name = file.text(key)?.ok_or_else(|| file.missing(key))?;
+    Architecture::of(name).ok_or_else(|| {
+        let all = Architecture::all();
+        file.error(format!("{key} = {name:?} is not read; read are {all}"))
+    })
+}
+
+/// The `adapter_config.json` of layers with these ranks.
+fn adapter_config(ranks: &BTreeMap<String, usize>, alpha: f64) -> Option<Value> {
+    let largest = ranks.values().max()?;
+    let others = ranks.iter().filter(|(_, rank)| *rank != largest);
+    let others: Map<String, Value> = others
+        .map(|(path, rank)| (path.clone(), json!(rank)))
+        .collect();
+    Some(json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": true, "bias": "none",
+        "r": largest, "lora_alpha": alpha, "lora_dropout": 0.0, "rank_pattern": others,
+        "target_modules": ranks.keys().collect::<Vec<_>>(),
+    }))
+}
