@@ -72,6 +72,9 @@ pub struct Agreement {
     /// Kullback and Leibler's, of the second model's expectations from the first's, in nats: the mean
     /// of all positions.
     pub divergence: f64,
+    /// Its median. Of a model with a few huge activations rounding may turn a single position over,
+    /// which the mean then shows and nothing else; wrong weights turn over all.
+    pub median: f64,
 }
 
 impl Logits {
@@ -94,11 +97,14 @@ impl Logits {
     pub fn compare(&self, other: &Self) -> Agreement {
         let pairs = || self.0.iter().zip(&other.0);
         let same = pairs().filter(|(a, b)| first(a) == first(b)).count();
-        let sum: f64 = pairs().map(|(a, b)| divergence(a, b)).sum();
+        let mut divergences: Vec<f64> = pairs().map(|(a, b)| divergence(a, b)).collect();
+        divergences.sort_by(f64::total_cmp);
+        let positions = divergences.len();
         Agreement {
-            positions: self.0.len(),
+            positions,
             same,
-            divergence: sum / self.0.len() as f64,
+            divergence: divergences.iter().sum::<f64>() / positions as f64,
+            median: divergences[positions / 2],
         }
     }
 }
