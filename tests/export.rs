@@ -159,9 +159,19 @@ fn a_file_and_a_folder_are_the_merged_model() {
     lab.ok(&[&["merge", "--output", "merged"], &with[..]].concat());
     let expected = forward(&lab, "merged");
     let said = lab.ok(&[&["export", "--output", "new/a.gguf"], &with[..]].concat());
-    assert!(said.starts_with("new/a.gguf ("), "{said}");
-    assert!(said.contains(" tensors in F32, "), "{said}");
-    assert_eq!(lab.names("new"), ["a.gguf"]);
+    let lines: Vec<&str> = said.lines().collect();
+    let line = |start: &str| lines.iter().find(|line| line.starts_with(start)).unwrap();
+    assert_eq!(lines[0], "proof: the file, read back, beside the model");
+    assert!(
+        line("  tokenizer ").ends_with("200 of 200 texts have the same tokens"),
+        "{said}"
+    );
+    assert!(
+        line("  logits ").contains("the same first choice at 100.0 %"),
+        "{said}"
+    );
+    assert!(line("new/a.gguf (").contains(" tensors in F32, "), "{said}");
+    assert_eq!(lab.names("new"), ["Modelfile", "a.gguf"]);
     assert!(largest_difference(&forward(&lab, "new/a.gguf"), &expected) < 1e-5);
 
     // From file to file, in less; and back to a folder.
@@ -198,6 +208,108 @@ fn blocks_stay_as_they_are() {
         let again = ModelFiles::gguf(path("first.gguf")).unwrap();
         assert!(export(&again, "second.gguf", of) == first, "{of}");
     }
+}
+
+#[test]
+fn a_file_that_is_another_model_is_not_kept() {
+    let lab = lab();
+    // Around so large a value bfloat16 has no digits left for what tells weights apart.
+    let path = lab.path("model/model.safetensors");
+    let mut tensors = burn_peft::tensor_file::read_tensors(&path).unwrap();
+    for tensor in tensors
+        .values_mut()
+        .filter(|tensor| tensor.shape().len() == 2)
+    {
+        let mut values: Vec<f32> = tensor.iter::<f32>().collect();
+        values
+            .iter_mut()
+            .step_by(32)
+            .for_each(|value| *value = 30.0);
+        *tensor = TensorData::new(values, tensor.shape().clone());
+    }
+    burn_peft::tensor_file::write_tensors(&path, tensors.into_iter().collect()).unwrap();
+    let before = tree(&lab.path(""));
+    let export = [
+        "export",
+        "--model",
+        "model",
+        "--output",
+        "a.gguf",
+        "--outtype",
+    ];
+    let named = ["not the model that was trained", "--outtype"];
+    let answer = lab.peft(&[&export[..], &["bf16"]].concat());
+    answer.failed(&named);
+    assert_eq!(tree(&lab.path("")), before);
+    lab.ok(&[&export[..], &["f32"]].concat());
+    // Whoever wants no proof gets none, and is told.
+    let said = lab.ok(&[&export[..], &["bf16", "--force", "--no-proof"]].concat());
+    assert!(said.starts_with("no proof: "), "{said}");
+}
+
+#[test]
+fn a_modelfile_stays_unless_it_is_to_be_replaced() {
+    let lab = lab();
+    let config = "model/tokenizer_config.json";
+    let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+    lab.write(config, format!("{{\"chat_template\": \"{template}\"}}"));
+    lab.write(
+        "model/generation_config.json",
+        "{\"temperature\": 0.6, \"top_p\": 0.95}",
+    );
+    let export = ["export", "--model", "model", "--output", "a.gguf"];
+    let said = lab.ok(&export);
+    assert!(
+        said.contains("chat template  the same text of 5 chats"),
+        "{said}"
+    );
+    let text = String::from_utf8(lab.read("Modelfile")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "FROM ./a.gguf");
+    assert!(
+        lines[1].starts_with("TEMPLATE \"\"\"{{- range $i, $_ := .Messages }}"),
+        "{text}"
+    );
+    for line in [
+        "PARAMETER stop \"<|im_end|>\"",
+        "PARAMETER temperature 0.6",
+        "PARAMETER top_p 0.95",
+    ] {
+        assert!(lines.contains(&line), "{text}");
+    }
+    lab.write("Modelfile", "FROM mine\n");
+    let again = |more: &[&str]| {
+        lab.ok(&[&["export", "--model", "a.gguf", "--output", "b.gguf"], more].concat())
+    };
+    let said = again(&[]);
+    assert!(
+        said.contains("Modelfile is there already and stays"),
+        "{said}"
+    );
+    assert_eq!(lab.read("Modelfile"), b"FROM mine\n");
+    again(&["--force"]);
+    let text = String::from_utf8(lab.read("Modelfile")).unwrap();
+    assert!(text.starts_with("FROM ./b.gguf\nTEMPLATE"), "{text}");
+    // An adapter stands beside its model's file.
+    let lora = ["--output", "new/l.gguf", "--adapter", "out", "--lora"];
+    let said = lab.ok(&[&["export", "--model", "a.gguf"], &lora[..]].concat());
+    assert!(said.contains("KL divergence"), "{said}");
+    let text = String::from_utf8(lab.read("new/Modelfile")).unwrap();
+    assert!(
+        text.contains("\nADAPTER ./l.gguf\n") && text.starts_with("FROM /"),
+        "{text}"
+    );
+    // What nobody knows is not guessed.
+    lab.write(
+        config,
+        "{\"chat_template\": \"{% for m in messages %}{{ m.content }}{% endfor %}\"}",
+    );
+    let said = lab.ok(&["export", "--model", "model", "--output", "other/a.gguf"]);
+    assert!(
+        said.contains("no Modelfile for Ollama: the chat template is none of"),
+        "{said}"
+    );
+    assert_eq!(lab.names("other"), ["a.gguf"]);
 }
 
 #[test]
