@@ -158,7 +158,7 @@ mod tests {
                 let qkv = qkv.map(|x| rows(x, &[[0, 137], [0, 130], [137, 160]]));
                 let output = plain(qkv.into(), &alone, options, 0.0);
                 let width = output.dims()[1];
-                let nothing = Tensor::zeros([1, width], &output.device());
+                let nothing = Tensor::zeros([1, width], (&output.device(), output.dtype()));
                 let own = rows(output, &[[0, 137], [267, 290]]);
                 Tensor::cat(vec![own, nothing], 0)
             };

@@ -35,7 +35,7 @@ pub use objective::best_metric::BestMetric;
 pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
 pub use objective::heads::scores as text_scores;
-pub use objective::lm::on_device;
+pub use objective::lm::{on_device, on_device_sharing};
 pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::preference::{
     CpoConfig, CpoLossType, DpoConfig, DpoLossType, FDivergence, KtoConfig, KtoLossType,

@@ -13,7 +13,7 @@ use burn_peft_data::{
 use burn_peft_models::{CausalLm, Checkpointed, TokenLogProbs};
 
 use crate::error::Result;
-use crate::objective::lm::on_device;
+use crate::objective::lm::on_device_sharing;
 use crate::objective::metric::Measures;
 use crate::objective::preference::{
     CpoConfig, DpoConfig, KtoConfig, Mismatched, OrpoConfig, PreferenceLoss, cpo, cpo_loss, dpo,
@@ -212,7 +212,7 @@ impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {
     fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
         let found = self.others(model, batch);
         let labelled = self.comparison.labelled(batch);
-        let labelled = on_device(&labelled, &model.device());
+        let labelled = on_device_sharing(model, &labelled);
         let policy = model.token_log_probs(&labelled, self.comparison.needs_statistics());
         let PreferenceLoss { loss, sums } = self.comparison.loss(batch, &policy, found.others());
         MeasuredLoss {
@@ -229,7 +229,7 @@ impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {
     ) -> Option<(Checkpointed, Option<Tensor<1>>)> {
         let found = self.others(model, batch);
         let labelled = self.comparison.labelled(batch);
-        let labelled = on_device(&labelled, &model.device());
+        let labelled = on_device_sharing(model, &labelled);
         let measured = Cell::new(None);
         let loss = |policy: TokenLogProbs| {
             let PreferenceLoss { loss, sums } =

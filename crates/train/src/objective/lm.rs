@@ -47,18 +47,40 @@ impl<M: CausalLm> Objective<M> for Lm {
     }
 }
 
+/// As [`on_device`], with what the examples of one row of the data begin alike computed once, where
+/// the model computes it alike in each: the prompt of two answers.
+///
+/// # Panics
+/// If the batch has no tokens.
+pub fn on_device_sharing<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
+    let row_of = |example: &usize| (batch.sets.get(*example), batch.rows.get(*example));
+    let examples: Vec<usize> = (0..batch.spans.len()).collect();
+    let shares = |a: &usize, b: &usize| {
+        let [a_len, b_len] = [a, b].map(|&example| batch.spans[example].len());
+        row_of(a).1.is_some() && row_of(a) == row_of(b) && model.computes_alike(a_len, b_len)
+    };
+    let groups: Vec<_> = examples
+        .chunk_by(shares)
+        .map(|group| group[0]..group[0] + group.len())
+        .collect();
+    LmBatch::sharing(&ragged(batch), &groups, &model.device())
+}
+
 /// A batch on a device, for a language model: [`as_matrix`](LmBatch::as_matrix) makes it one of rows.
 ///
 /// # Panics
 /// If the batch has no tokens.
 pub fn on_device(batch: &Batch, device: &Device) -> LmBatch {
-    let ragged = Ragged {
+    LmBatch::ragged(&ragged(batch), device)
+}
+
+fn ragged(batch: &Batch) -> Ragged<'_> {
+    Ragged {
         input_ids: &batch.input_ids,
         labels: &batch.labels,
         texts: &batch.spans,
         packed: batch.packed.as_deref(),
         width: batch.width,
         pad_id: batch.pad_id,
-    };
-    LmBatch::ragged(&ragged, device)
+    }
 }

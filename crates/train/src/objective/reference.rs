@@ -10,7 +10,7 @@ use burn_peft_data::{Batch, Examples, IGNORE_INDEX, Sampler};
 use burn_peft_models::{CausalLm, LanguageModel};
 
 use crate::error::Result;
-use crate::objective::lm::on_device;
+use crate::objective::lm::on_device_sharing;
 use crate::objective::read_all;
 use crate::run::evaluate::batch;
 
@@ -130,7 +130,7 @@ impl Reference<LanguageModel> {
 
 /// The log-probability of every token of a batch that is labelled, text after text, `[labelled]`.
 pub(crate) fn log_probs<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<1> {
-    let batch = on_device(batch, &model.device());
+    let batch = on_device_sharing(model, batch);
     model.token_log_probs(&batch, false).log_probs
 }
 
