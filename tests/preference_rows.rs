@@ -188,6 +188,7 @@ fn rows_that_teach_nothing_are_counted_by_number() {
             "data.train=rows.jsonl",
             "--set",
             &set,
+            "--force",
         ];
         lab.fails(&run, &[said]);
     }

@@ -91,7 +91,7 @@ impl Report {
         );
         let entries = self.with_ends(entries);
         self.tiles(&mut page, &entries);
-        curves(&mut page, &entries);
+        curves(&mut page, &entries, self.measures);
         samples::samples(self, &mut page, &entries);
         self.evaluations(&mut page, &entries);
         self.configuration(&mut page);
@@ -264,8 +264,8 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<Map<String, Value>>> {
         .map_err(TrainError::io(&path))
 }
 
-/// The numbers of the run over its steps.
-fn curves(page: &mut String, entries: &[Map<String, Value>]) {
+/// The numbers of the run over its steps, and what its steps measure beside the loss.
+fn curves(page: &mut String, entries: &[Map<String, Value>], measures: &Measures) {
     let train = Series {
         name: "loss",
         class: "one",
@@ -288,6 +288,28 @@ fn curves(page: &mut String, entries: &[Map<String, Value>]) {
     };
     page.push_str(&loss.render());
     page.push_str("<div class=\"charts\">\n");
+    for metric in measures.metrics.iter().skip(1) {
+        let train = points(entries, metric.name);
+        if train.is_empty() {
+            continue;
+        }
+        let series = [
+            (metric.name, "one", train),
+            ("evaluation", "two", points(entries, &metric.key())),
+        ];
+        let series = series.map(|(name, class, points)| Series {
+            name,
+            class,
+            points,
+        });
+        let chart = Chart {
+            title: metric.title,
+            series: series.into(),
+            size: (480.0, 190.0),
+            from_zero: false,
+        };
+        page.push_str(&chart.render());
+    }
     for (title, key) in [
         ("Learning rate", "learning_rate"),
         ("Gradient norm, before clipping", "grad_norm"),
