@@ -46,6 +46,11 @@ fn gpt2_lora() {
 }
 
 #[test]
+fn custom_objective() {
+    prints("custom_objective", &["4 pairs, 8 texts", "learnt: true"]);
+}
+
+#[test]
 fn requires_grad() {
     prints(
         "requires_grad",

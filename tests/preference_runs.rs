@@ -395,3 +395,95 @@ fn sets_are_mixed_and_a_dry_run_tells_what_it_takes() {
         "{out}"
     );
 }
+
+#[test]
+fn a_reward_model_ranks_what_a_model_says() {
+    let lab = lab();
+    train(
+        &lab,
+        &[
+            "training.objective=reward",
+            "training.max_steps=30",
+            "training.output_dir=judge",
+        ],
+    );
+    let ask = [
+        "generate",
+        "--model",
+        "model",
+        "--prompt",
+        "the cat ",
+        "--max-new-tokens",
+        "6",
+    ];
+    let best = ["--best-of", "5", "--reward", "judge", "--json"];
+    let found = lab.ok_json(&[&ask[..], &["--temperature", "1.5"], &best].concat());
+    let found = &found[0];
+    let candidates = found["candidates"].as_array().unwrap();
+    let rewards: Vec<f64> = candidates
+        .iter()
+        .map(|c| c["reward"].as_f64().unwrap())
+        .collect();
+    assert_eq!(rewards.len(), 5);
+    assert!(
+        rewards.is_sorted_by(|a, b| a >= b) && rewards[0] > rewards[4],
+        "{rewards:?}"
+    );
+    assert_eq!(
+        (&found["reward"], &found["text"]),
+        (&candidates[0]["reward"], &candidates[0]["text"])
+    );
+    // What `peft predict` gives the same text.
+    let text = format!("the cat {}", found["text"].as_str().unwrap());
+    lab.write("said.jsonl", format!("{}\n", json!({"text": text})));
+    let said = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "judge",
+        "--data",
+        "said.jsonl",
+    ];
+    let said: Value = serde_json::from_str(&lab.ok(&said)).unwrap();
+    println!("{said} {rewards:?}");
+
+    lab.fails(
+        &[&ask[..], &["--temperature", "0"], &best].concat(),
+        &["give --temperature, such as 1"],
+    );
+    train(&lab, &["training.max_steps=1"]);
+    let no_judge = ["--temperature", "1", "--best-of", "2", "--reward", "out"];
+    lab.fails(&[&ask[..], &no_judge].concat(), &["out is no reward model"]);
+}
+
+#[test]
+fn a_new_file_for_pairs_trains_on_them() {
+    let lab = lab();
+    let new = ["new", "brief", "--train", "pairs.jsonl", "--model", "model"];
+    lab.ok(&new);
+    let text = String::from_utf8(lab.read("brief.toml")).unwrap();
+    assert!(
+        text.contains("objective = \"dpo\"") && text.contains("[dpo]\nbeta = 0.1"),
+        "{text}"
+    );
+    lab.ok(&[
+        "train",
+        "brief.toml",
+        "--set",
+        "training.max_steps=2",
+        "--set",
+        "prompt=the cat",
+    ]);
+    let orpo = ["--objective", "orpo", "--force"];
+    lab.ok(&[&new[..], &orpo].concat());
+    let text = String::from_utf8(lab.read("brief.toml")).unwrap();
+    assert!(
+        text.contains("objective = \"orpo\"") && text.contains("[orpo]"),
+        "{text}"
+    );
+    lab.fails(
+        &[&new[..], &["--objective", "ppo"]].concat(),
+        &["give one of sft, dpo"],
+    );
+}

@@ -11,6 +11,7 @@ use clap::ArgGroup;
 
 use crate::loading::{ModelsArgs, find_model};
 
+mod best;
 mod file;
 mod messages;
 mod options;
@@ -29,6 +30,7 @@ Examples:
   peft generate --model gpt2 --prompt \"The film was\" --temperature 0.8 --top-p 0.9 --seed 1 --json
   peft generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat --prompt \"What is a fjord?\"
   peft generate --model HuggingFaceTB/SmolLM2-135M-Instruct --messages conversations.jsonl --json
+  peft generate --model gpt2 --prompt \"The film was\" --temperature 1 --best-of 8 --reward judge
   peft generate --model gpt2 --input prompts.safetensors --output texts.safetensors
 
 With --chat a prompt is what a user asks, in the model's own chat template, and the text is the answer.
@@ -86,6 +88,13 @@ pub struct Args {
     /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     tokenizer: Option<String>,
+    /// Make N continuations of every prompt, and show the one that the reward model likes best
+    #[arg(long, value_name = "N", value_parser = at_least_one, requires = "reward")]
+    #[arg(conflicts_with = "input")]
+    best_of: Option<usize>,
+    /// The adapter of a reward model of the same model (training.objective = "reward")
+    #[arg(long, value_name = "DIR", requires = "best_of")]
+    reward: Option<PathBuf>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,

@@ -6,9 +6,12 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn_peft_data::{DataConfig, Questions, SlicedPath, folder_and_split, suggest_columns};
+use burn_peft_data::{
+    DataConfig, Questions, SlicedPath, folder_and_split, holds_pairs, suggest_columns,
+};
 use burn_peft_models::AutoConfig;
 use burn_peft_models::hub::HubOptions;
+use burn_peft_train::ObjectiveName;
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -18,6 +21,7 @@ use crate::output::say;
 const EXAMPLE: &str = "\
 Examples:
   peft new my-run
+  peft new my-run --objective dpo --train pairs.jsonl
   peft new runs/poems --template full --model models/tiny --train 'poems.txt'
 
 The file says what every key is for. Nothing but the file is written.";
@@ -39,6 +43,10 @@ pub struct Args {
     /// The rows to train on: a file, a folder, or a data set on the Hub
     #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
     train: String,
+    /// What the model is trained for: sft, dpo, kto, orpo, cpo, reward, … [default: dpo where the rows
+    /// are pairs of `chosen` and `rejected`, else sft]
+    #[arg(long, value_name = "NAME")]
+    objective: Option<ObjectiveName>,
     /// Replace a file of that name
     #[arg(long)]
     force: bool,
@@ -147,6 +155,7 @@ pub fn run(args: Args) -> Result<()> {
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
     let (columns, prompt, is_chat) = columns(&args.train);
+    let train = args.train.clone();
     let model = args.model.unwrap_or_else(|| {
         let model = if is_chat { CHAT_MODEL } else { MODEL };
         model.to_owned()
@@ -166,6 +175,8 @@ pub fn run(args: Args) -> Result<()> {
         text.replace(key, value)
     });
 
+    let text = with_objective(text, objective(args.objective, &train));
+
     let mut options = File::options();
     options.write(true);
     match args.force {
@@ -183,6 +194,45 @@ pub fn run(args: Args) -> Result<()> {
     say(format!(
         "{place} is written. Look through it, then:\n  peft train {place} --dry-run\n  peft train {place}"
     ))
+}
+
+/// What is trained for, by the option or by the rows that are there.
+fn objective(said: Option<ObjectiveName>, train: &str) -> ObjectiveName {
+    said.unwrap_or_else(|| {
+        let is_here = |path: &str| Path::new(path).exists();
+        let find = |name: &str| folder_and_split(name).map_or(Ok(None), |_| find_data(name));
+        let has_pairs = (is_here(train) || is_here(SlicedPath::new(train).path))
+            && holds_pairs(train, &DataConfig::new(train), &find).unwrap_or(false);
+        let pairs = has_pairs.then(|| ObjectiveName::find("dpo")).flatten();
+        pairs.unwrap_or_default()
+    })
+}
+
+/// The file with an objective that is not the default, and the table of its keys.
+fn with_objective(text: String, objective: ObjectiveName) -> String {
+    if objective.is_default() {
+        return text;
+    }
+    let (name, keys) = (objective.kind().name, (objective.kind().keys)());
+    let chosen = format!(
+        "[training]\n# What the model is trained for, and at the end of the file the keys of it \
+         (docs/preference.md).\nobjective = \"{name}\"\n"
+    );
+    let text = text.replacen("[training]\n", &chosen, 1);
+    if keys.is_empty() {
+        return text;
+    }
+    let beta = if keys.contains(&"beta") {
+        "# How closely the policy is held to where it began, or how much the comparison counts.\n\
+         beta = 0.1\n"
+    } else {
+        ""
+    };
+    format!(
+        "{}\n\n# Keys: {}.\n[{name}]\n{beta}",
+        text.trim_end(),
+        keys.join(", ")
+    )
 }
 
 /// A TOML string. TOML has JSON's escapes.

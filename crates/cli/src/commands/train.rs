@@ -261,7 +261,8 @@ impl Job {
                 true => dashboard(&self.options.interrupter)?,
                 false => {
                     let samples = self.prompts.as_ref().map(|prompts| prompts.samples.clone());
-                    let renderer = ProgressRenderer::new(arguments.logging_steps);
+                    let renderer = ProgressRenderer::new(arguments.logging_steps)
+                        .with_measures(self.objective.measures());
                     Box::new(renderer.with_samples(samples.unwrap_or_default()))
                 }
             },

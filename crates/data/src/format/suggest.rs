@@ -39,7 +39,7 @@ pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<Opti
         return Ok(None);
     };
     let first = source.parse(first?)?.columns;
-    match Shape::detect(&first, &source.name, config) {
+    match Shape::detect_for(Rows::Any, &first, &source.name, config) {
         Ok(_) => Ok(None),
         Err(error @ DataError::UnknownShape { .. }) => {
             let (prompt, answer) = question_and_answer(&first).ok_or(error)?;

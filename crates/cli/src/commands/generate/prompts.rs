@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Args, messages};
 
 /// What the model goes on with.
+#[derive(Clone)]
 pub struct Prompt {
     /// What is shown before the continuation: the text; before an answer nothing.
     pub text: String,

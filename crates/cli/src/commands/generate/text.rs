@@ -12,7 +12,7 @@ use burn_peft_models::{Continuation, GenerationDefaults, LanguageModel, generate
 use serde_json::{Value, json};
 
 use super::prompts::{Prompt, prompts};
-use super::{Args, for_answers, generation_defaults};
+use super::{Args, best, for_answers, generation_defaults};
 use crate::loading::{check_language_model, load_tokenizer, open_each};
 use crate::output::{emit, say, say_json};
 
@@ -34,6 +34,18 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         defaults,
         prompts,
     };
+    if let (Some(count), Some(reward)) = (args.best_of, &args.reward) {
+        return best::run(
+            request,
+            models,
+            count,
+            &best::Judge {
+                files,
+                reward,
+                device,
+            },
+        );
+    }
     if let ([(_, model)], [prompt]) = (&models[..], &request.prompts[..]) {
         return request.stream(model, prompt);
     }
@@ -76,22 +88,22 @@ fn is_read_here(args: &Args) -> bool {
 }
 
 /// What is asked for, and what the model's files say where it is not.
-struct Request<'a> {
-    args: &'a Args,
-    tokenizer: &'a Tokenizer,
-    defaults: GenerationDefaults,
-    prompts: Vec<Prompt>,
+pub(super) struct Request<'a> {
+    pub args: &'a Args,
+    pub tokenizer: &'a Tokenizer,
+    pub defaults: GenerationDefaults,
+    pub prompts: Vec<Prompt>,
 }
 
 /// A continuation, and all about it.
-struct Answer {
-    prompt: String,
-    text: String,
-    json: Value,
+pub(super) struct Answer {
+    pub prompt: String,
+    pub text: String,
+    pub json: Value,
 }
 
 impl Answer {
-    fn whole(&self) -> String {
+    pub fn whole(&self) -> String {
         format!("{}{}", self.prompt, self.text)
     }
 }
@@ -125,7 +137,7 @@ impl Request<'_> {
 
     /// Continues all prompts together; `show` gets the text of a single one piece by piece, and says
     /// whether to go on.
-    fn answers(
+    pub fn answers(
         &self,
         model: &LanguageModel,
         show: &mut dyn FnMut(&str) -> Result<bool>,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use burn_peft::parameters::thousands;
-use burn_peft_data::{DataConfig, DataSet, Examples, SlicedPath};
+use burn_peft_data::{DataConfig, DataSet, Examples, Shape, SlicedPath};
 
 use crate::output::{counted, say};
 
@@ -10,10 +10,8 @@ use crate::output::{counted, say};
 pub fn show_data(data: &DataSet, config: &DataConfig) -> Result<()> {
     let train = &data.train;
     for (set, name) in train.sets().iter().zip(names(train, config)) {
-        let (examples, tokens) = (
-            counted(set.len(), "example"),
-            counted(set.tokens(), "token"),
-        );
+        let tokens = counted(set.tokens(), "token");
+        let examples = counted_examples(set, "example");
         say(format!("{name}: {examples}, {tokens}"))?;
         for line in &set.left_out {
             say(format!("  {line}"))?;
@@ -33,6 +31,14 @@ pub fn show_data(data: &DataSet, config: &DataConfig) -> Result<()> {
         }
     }
     show_validation(data, config)
+}
+
+/// How many examples a set has, of rows of two answers how many rows.
+fn counted_examples(set: &Examples, what: &str) -> String {
+    if matches!(set.shape, Shape::Preference(..)) && set.sequences() < set.len() {
+        return counted(set.sequences(), &what.replace("example", "pair"));
+    }
+    counted(set.len(), what)
 }
 
 /// How the sets are called: by their names, with the slice of them that is asked for.
@@ -90,7 +96,7 @@ pub fn show_validation(data: &DataSet, config: &DataConfig) -> Result<()> {
     say(format!(
         "{}: {} to evaluate on{drawn}",
         with_slice(&validation.file, &spec),
-        counted(validation.len(), what)
+        counted_examples(validation, what)
     ))?;
     let sets = validation.sets().iter().flat_map(|set| &set.left_out);
     let all = validation

@@ -84,9 +84,13 @@ impl KtoConfig {
     }
 }
 
-/// The mean of a sum over the answers of one kind.
+/// The mean of a sum over the answers of one kind; 0 where there is none. Means of sums will do as
+/// well as sums.
 fn of_kind(sums: &Sums, sum: usize, count: usize) -> f64 {
-    sums.sums[sum] / sums.sums[count].max(1.0)
+    match sums.sums[count] {
+        0.0 => 0.0,
+        count => sums.sums[sum] / count,
+    }
 }
 
 /// What an evaluation measures.
