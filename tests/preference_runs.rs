@@ -464,7 +464,9 @@ fn a_new_file_for_pairs_trains_on_them() {
     lab.ok(&new);
     let text = String::from_utf8(lab.read("brief.toml")).unwrap();
     assert!(
-        text.contains("objective = \"dpo\"") && text.contains("[dpo]\nbeta = 0.1"),
+        text.contains("objective = \"dpo\"")
+            && text.contains("[dpo]\n# How")
+            && text.contains("beta = 0.1"),
         "{text}"
     );
     lab.ok(&[

@@ -164,7 +164,13 @@ impl Known {
     /// The paths of the keys that one in this table may have meant, the likeliest first, and what
     /// is to be said about them.
     pub fn meant(&self, table: &str, key: &str) -> (Vec<String>, &'static str) {
-        let elsewhere = self.tables.iter().filter(|(_, keys)| has(keys, key));
+        // A word of other tools is rather what it is there than a key of one objective.
+        let is_foreign = foreign_key(key).is_some();
+        let is_of_objective = |name: &str| KINDS.iter().any(|kind| kind.name == name);
+        let elsewhere = self
+            .tables
+            .iter()
+            .filter(|(name, keys)| has(keys, key) && !(is_foreign && is_of_objective(name)));
         let elsewhere: Vec<String> = elsewhere.map(|(table, _)| path(table, key)).collect();
         if !elsewhere.is_empty() {
             return (elsewhere, "");
