@@ -3,6 +3,7 @@
 mod check;
 mod file;
 mod keys;
+mod limits;
 mod lora;
 #[cfg(test)]
 mod lora_tests;

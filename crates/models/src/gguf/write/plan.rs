@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::check::check;
 use super::keys::Keys;
+use super::limits::{self, HEAD};
 use super::value::KeyValue;
 use crate::auto::AutoConfig;
 use crate::error::{ModelError, Result};
@@ -29,7 +30,7 @@ pub(crate) struct Plan {
 }
 
 /// A tensor of the file, and what it is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Planned {
     /// Its name in the file.
     pub name: String,
@@ -155,13 +156,6 @@ fn planned(
                 "the first part of tensor {name} is missing"
             )));
         };
-        if !takes(of, &name) {
-            let name_there = of.name;
-            return Err(refused(format!(
-                "tensor {first} (attention_bias, mlp_bias, use_bias): llama.cpp reads no such bias in files \
-                 of architecture {name_there:?}"
-            )));
-        }
         let change = Change::of(of.changes, &name, shape.len(), heads);
         let mut shape = shape.to_vec();
         let multiple = change.multiple();
@@ -190,29 +184,19 @@ fn planned(
             change,
         });
     }
+    if common.tie_word_embeddings && HEAD.contains(&of.name) {
+        let embedding = tensors
+            .iter()
+            .find(|tensor| tensor.name == "token_embd.weight");
+        let head = embedding.map(|embedding| Planned {
+            name: "output.weight".into(),
+            ..embedding.clone()
+        });
+        tensors.extend(head);
+    }
     tensors.sort_by_key(|tensor| place(&tensor.name));
+    limits::check(of, model, &tensors)?;
     Ok(tensors)
-}
-
-/// The architectures for which llama.cpp reads biases of the feed-forward network.
-const MLP_BIAS: [&str; 7] = [
-    "llama",
-    "granite",
-    "mistral3",
-    "starcoder2",
-    "gpt2",
-    "gptneox",
-    "phi2",
-];
-
-/// Whether llama.cpp reads a tensor of this name: some biases it does not know.
-fn takes(of: &Architecture, name: &str) -> bool {
-    let bias = |part: &str| name.contains(part) && name.ends_with(".bias");
-    let of_output = bias(".attn_output.") && of.name != "apertus";
-    let of_mlp = [".ffn_gate.", ".ffn_up.", ".ffn_down."]
-        .into_iter()
-        .any(bias);
-    !(of_output || of_mlp) || MLP_BIAS.contains(&of.name)
 }
 
 /// What comes before the blocks, the blocks by number, what comes after.

@@ -265,6 +265,38 @@ fn a_bias_that_llama_cpp_does_not_read_is_refused() {
 }
 
 #[test]
+fn heads_are_as_llama_cpp_has_them() {
+    // A head of its own, where there has to be one.
+    let (mut config, weights) = folder("olmo2");
+    let mut all = shapes(weights.as_ref());
+    let read = |name: &str| Ok(values(weights.as_ref(), name));
+    config.insert("tie_word_embeddings".into(), json!(true));
+    all.remove("lm_head.weight");
+    let plan = Plan::new(&config, &all, &read).unwrap();
+    let head = plan
+        .tensors
+        .iter()
+        .find(|tensor| tensor.name == "output.weight");
+    assert_eq!(head.unwrap().from, ["model.embed_tokens.weight"]);
+    // None, where it takes the embeddings.
+    let (mut config, weights) = folder("cohere2");
+    let mut all = shapes(weights.as_ref());
+    config.insert("tie_word_embeddings".into(), json!(false));
+    all.insert("lm_head.weight".into(), vec![96, 32]);
+    let error = Plan::new(&config, &all, &read).unwrap_err().to_string();
+    assert!(error.contains("tie_word_embeddings = false"), "{error}");
+    // Wider ones than the hidden states come to.
+    let (mut config, weights) = folder("qwen2");
+    let all = shapes(weights.as_ref());
+    config.insert("head_dim".into(), json!(16));
+    let error = Plan::new(&config, &all, &read).unwrap_err().to_string();
+    assert!(
+        error.contains("head_dim = 16 of 4 heads beside hidden_size = 32"),
+        "{error}"
+    );
+}
+
+#[test]
 fn hunyuans_stretched_base_is_the_converters() {
     let (mut config, weights) = folder("hunyuan");
     let rope = json!({"rope_type": "dynamic", "alpha": 50.0, "factor": 1.0, "rope_theta": 1e4});
