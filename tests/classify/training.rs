@@ -4,9 +4,9 @@ use std::fs;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn_peft_data::{Batch, Classes, DataConfig, DataSet, LabelKind, Limits};
+use burn_peft_data::{Batch, Classes, DataConfig, DataSet, LabelKind, Limits, Tags};
 use burn_peft_models::{CausalLm, LanguageModel, ProblemType};
-use burn_peft_train::{Classify, Objective, TrainingArguments, adamw};
+use burn_peft_train::{Classify, Objective, Tag, TrainingArguments, adamw};
 use serde_json::Value;
 
 use super::{Case, each};
@@ -283,5 +283,163 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
             "a",
         ],
         &["peft predict"],
+    );
+}
+
+/// The rows of a case with tags as one batch.
+fn tagged(case: &Case, objective: &Tag, vocab_size: usize) -> Batch {
+    let lab = Lab::new();
+    let mut config = DataConfig::new(case.folder.join("rows.jsonl").to_str().unwrap());
+    config.cache_dir = Some(lab.path("cache"));
+    let limits = Limits {
+        max_positions: 64,
+        has_last_position: true,
+        positions_key: "n_positions",
+        adapter_positions: 0,
+        vocab_size,
+    };
+    let data = DataSet::load_with(&config, None, limits, 0, &|_| Ok(None), objective).unwrap();
+    data.train.batch(&[0, 1, 2])
+}
+
+#[test]
+fn gradients_and_eight_losses_of_a_classifier_of_tokens() {
+    each(|case| {
+        if is_of_texts(case) {
+            return Ok(());
+        }
+        let mut model = without_dropout(LanguageModel::from(case.adapted()).train());
+        let objective = Tag::new(Tags {
+            names: model.head().labels.names,
+            ..Tags::default()
+        });
+        let batch = tagged(case, &objective, model.vocab_size());
+        let count = Objective::<LanguageModel>::count(&objective, &batch) as f64;
+        let arguments = TrainingArguments {
+            weight_decay: 0.01,
+            ..TrainingArguments::default()
+        };
+        let mut optimizer = adamw(&arguments);
+        let mut losses = Vec::new();
+        for step in 0..8 {
+            let loss = objective.loss(&model, &batch) / count;
+            losses.push(loss.clone().inner().into_scalar::<f32>());
+            let gradients = loss.backward();
+            if step == 0 {
+                let peft = model.as_peft().unwrap();
+                for (key, gradient) in peft.adapter_gradients("default", &gradients) {
+                    let saved = |head: &str| format!("{head}.modules_to_save.");
+                    let key = key.replace("score.", &saved("score"));
+                    let key = key.replace("classifier.", &saved("classifier"));
+                    let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
+                    close(&key, &gradient, &case.expected(&format!("grad.{key}")))?;
+                }
+            }
+            let gradients = GradientsParams::from_grads(gradients, &model);
+            model = optimizer.step(1e-3, model, gradients);
+        }
+        close("train_losses", &losses, &case.expected("train_losses"))
+    });
+}
+
+/// One block of the model at a time: the same gradients, within rounding.
+#[test]
+fn checkpointed_gradients_of_classifiers() {
+    each(|case| {
+        if !["llama_all_linear", "gpt2_seq"].contains(&case.name.as_str()) {
+            return Ok(());
+        }
+        let model = without_dropout(LanguageModel::from(case.adapted()).train());
+        let objective = Classify::new(task(&model));
+        let batch = batch(case, &objective, model.vocab_size());
+        let loss = objective.loss(&model, &batch) * 0.5;
+        let value = loss.clone().inner().into_scalar::<f32>();
+        let plain = GradientsParams::from_grads(loss.backward(), &model);
+        let other = objective
+            .checkpointed_backward(&model, &batch, 0.5)
+            .unwrap();
+        close("loss", &[other.loss.into_scalar::<f32>()], &[value])?;
+        let gradients = other.gradients;
+        assert_eq!(gradients.len(), plain.len());
+        for parameter in model.named_parameters().iter().filter(|p| p.requires_grad) {
+            let numbers = |gradients: &GradientsParams| -> Vec<f32> {
+                let gradient = gradients.get::<2>(parameter.id).expect(&parameter.name);
+                gradient.into_data().try_to_vec().unwrap()
+            };
+            close(&parameter.name, &numbers(&gradients), &numbers(&plain))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn words_are_tagged_and_entities_found() {
+    let lab = Lab::new();
+    let rows = [
+        (["the", "cat", "sat"], ["O", "B-PET", "O"]),
+        (["a", "dog", "sat"], ["O", "B-PET", "O"]),
+        (["the", "mat", "sat"], ["O", "O", "O"]),
+    ];
+    let row = |(tokens, ner_tags): &([&str; 3], [&str; 3])| {
+        format!(
+            "{}\n",
+            serde_json::json!({"tokens": tokens, "ner_tags": ner_tags})
+        )
+    };
+    lab.write("rows.jsonl", rows.iter().map(row).collect::<String>());
+    let toml = "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidation = \"rows.jsonl\"\n[peft]\n\
+                peft_type = \"LORA\"\nr = 4\ntarget_modules = \"all-linear\"\n[training]\n\
+                objective = \"tag\"\noutput_dir = \"out\"\nmax_steps = 60\nlearning_rate = 2e-2\n\
+                metric_for_best_model = \"f1\"\n";
+    lab.write("train.toml", toml);
+    let said = lab.ok(&["train", "train.toml"]);
+    assert!(said.contains("f1 1.0000"), "{said}");
+    let config = lab.json("out/adapter_config.json");
+    assert_eq!(config["task_type"], "TOKEN_CLS");
+    assert_eq!(
+        config["id2label"],
+        serde_json::json!({"0": "B-PET", "1": "O"})
+    );
+    let predict = |data: &str| {
+        let lines = lab.ok(&[
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "out",
+            "--data",
+            data,
+        ]);
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.collect::<Vec<_>>()
+    };
+    let entity = |start, end| serde_json::json!([{"type": "PET", "start": start, "end": end}]);
+    let found = predict("rows.jsonl");
+    assert_eq!(found[0]["tags"], serde_json::json!(["O", "B-PET", "O"]));
+    assert_eq!(found[1]["entities"], entity(1, 2));
+    assert_eq!(found[2]["entities"], serde_json::json!([]));
+    lab.write("texts.jsonl", "{\"text\": \"the cat sat\"}\n");
+    assert_eq!(predict("texts.jsonl")[0]["entities"], entity(4, 7));
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+        "--json",
+    ];
+    assert_eq!(lab.ok_json(&eval)["f1"], 1.0);
+    lab.write(
+        "rows.jsonl",
+        "{\"tokens\": [\"a\", \"cat\"], \"ner_tags\": [\"O\"]}\n",
+    );
+    let again = ["train", "train.toml", "--force"];
+    lab.fails(
+        &again,
+        &["rows.jsonl line 1 has 2 words, and not as many tags in `ner_tags`"],
     );
 }

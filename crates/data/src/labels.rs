@@ -6,6 +6,7 @@ use crate::format::{Content, Rows, Shape};
 use crate::source::part::Part;
 use crate::source::{Finder, Source};
 use crate::tokens::classes::LabelKind;
+use crate::tokens::example::IGNORE_INDEX;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,31 +14,46 @@ use std::collections::BTreeSet;
 /// The labels of the rows that are trained on, as far as the rows tell: names in the order of the
 /// alphabet, numbers as `LABEL_0`, `LABEL_1`, ….
 ///
-/// Texts and whole numbers are one label, other numbers a number, lists several labels.
+/// Texts and whole numbers are one label, other numbers a number, lists several labels; of rows of words
+/// it is the tags that are looked at.
 ///
 /// # Errors
 /// As [`DataSet::load`](crate::DataSet::load); labels of several kinds.
-pub fn labels_of(config: &DataConfig, find: Finder<'_>) -> Result<(Vec<String>, LabelKind)> {
+pub fn labels_of(
+    rows: Rows,
+    config: &DataConfig,
+    find: Finder<'_>,
+) -> Result<(Vec<String>, LabelKind)> {
     let mut seen = Seen::default();
     for set in config.train.sets() {
         let config = config.of_set(&set);
         let mut source = Source::open(&set.spec(), config.sample_by, find)?;
         if let Some(columns) = source.schema()? {
-            let shape = Shape::detect_for(Rows::Labelled, &columns, &source.name, &config)?;
+            let shape = Shape::detect_for(rows, &columns, &source.name, &config)?;
             source.read_only(&shape);
         }
         let mut shape: Option<Shape> = None;
         for record in Part::default().records(&source, &ProgressBar::hidden())? {
             let row = source.parse(record?)?;
             if shape.is_none() {
-                let found = Shape::detect_for(Rows::Labelled, &row.columns, &source.name, &config);
+                let found = Shape::detect_for(rows, &row.columns, &source.name, &config);
                 shape = Some(found?);
             }
             let place = source.place(row.number);
-            if let Some(shape) = &shape
-                && let Content::Labelled { label, .. } = shape.read(&row, &place)?
-            {
-                seen.add(&label, &place)?;
+            let Some(shape) = &shape else { continue };
+            match shape.read(&row, &place)? {
+                Content::Labelled { label, .. } => seen.add(&label, &place)?,
+                Content::Tagged { tags, .. } => {
+                    for tag in tags.iter().flatten() {
+                        seen.add_tag(tag, &place)?;
+                    }
+                }
+                Content::Tokens { labels, .. } => {
+                    for label in labels {
+                        seen.add_tag(&label.into(), &place)?;
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -70,6 +86,14 @@ enum Kind {
 }
 
 impl Seen {
+    /// The tag of a word or a token.
+    fn add_tag(&mut self, tag: &Value, place: &str) -> Result<()> {
+        match tag.as_i64() {
+            Some(IGNORE_INDEX) => Ok(()),
+            _ => self.add(tag, place),
+        }
+    }
+
     fn add(&mut self, label: &Value, place: &str) -> Result<()> {
         let kind = match label {
             Value::Null => return Ok(()),

@@ -78,6 +78,7 @@ pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;
 pub use tokens::preference::{DEFAULT_LENGTH, Judged, Pairs, PromptTokens, ScoredPairs};
 pub use tokens::seen::{SeenRow, see_rows};
+pub use tokens::tags::Tags;
 pub use tokens::task::{Encoder, Labelled, Task};
 pub use tokens::train_on::TrainOn;
 pub use train_set::{TrainSet, TrainSets};

@@ -348,6 +348,15 @@ impl CausalLm for AutoModel {
         each_model!(self, model => model.checkpointed_backward(batch, weight))
     }
 
+    fn checkpointed_logits_at(
+        &self,
+        batch: &LmBatch,
+        places: &[usize],
+        loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        each_model!(self, model => model.checkpointed_logits_at(batch, places, loss))
+    }
+
     fn checkpointed_log_probs(
         &self,
         batch: &LmBatch,

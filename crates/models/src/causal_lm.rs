@@ -155,6 +155,17 @@ pub trait CausalLm: Module + ModuleDisplay {
         None
     }
 
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), of what a loss makes of the
+    /// [logits at some places](Self::logits_at).
+    fn checkpointed_logits_at(
+        &self,
+        _batch: &LmBatch,
+        _places: &[usize],
+        _loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        None
+    }
+
     /// The number of positions the model has for tokens.
     fn max_positions(&self) -> usize;
 

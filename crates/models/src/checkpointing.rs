@@ -45,6 +45,9 @@ impl<D: Decoder> Chain<'_, D> {
             LossOf::LogProbs { statistics, loss } => {
                 loss(self.model.log_probs_of(hidden, &self.batch, *statistics))
             }
+            LossOf::LogitsAt { places, loss } => {
+                loss(self.model.logits_of(hidden, &self.batch, places))
+            }
         }
     }
 }
@@ -57,6 +60,11 @@ pub(crate) enum LossOf<'a> {
     LogProbs {
         statistics: bool,
         loss: &'a dyn Fn(TokenLogProbs) -> Tensor<1>,
+    },
+    /// What a loss makes of the logits at some places.
+    LogitsAt {
+        places: &'a [usize],
+        loss: &'a dyn Fn(Tensor<2>) -> Tensor<1>,
     },
 }
 

@@ -266,6 +266,15 @@ pub trait Decoder: BaseModel {
         }
     }
 
+    /// The logits at some places of a batch's flattened rows, `[places, vocab]`, of hidden states after
+    /// the last norm, `[batch * seq, d]`.
+    fn logits_of(&self, hidden: Tensor<2>, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
+        let hidden = batch.input.of_text(hidden);
+        let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
+        self.logits(hidden.select(0, places))
+    }
+
     /// The sum of the cross-entropy, `[1]`, of hidden states after the last norm,
     /// `[batch * seq, d]`.
     fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
@@ -409,10 +418,17 @@ impl<D: Decoder> CausalLm for D {
     }
 
     fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
-        let hidden = batch.input.of_text(self.hidden_states(&batch.input, None));
-        let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-        let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
-        self.logits(hidden.select(0, places))
+        self.logits_of(self.hidden_states(&batch.input, None), batch, places)
+    }
+
+    fn checkpointed_logits_at(
+        &self,
+        batch: &LmBatch,
+        places: &[usize],
+        loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        let loss = LossOf::LogitsAt { places, loss };
+        Some(checkpointing::backward(self, batch, &loss))
     }
 
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2> {

@@ -147,6 +147,21 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         })
     }
 
+    fn checkpointed_logits_at(
+        &self,
+        batch: &LmBatch,
+        places: &[usize],
+        loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+    ) -> Option<Checkpointed> {
+        let places = match self.extra_positions() {
+            0 => places.to_vec(),
+            _ => batch.places_in_matrix(places),
+        };
+        through(self, batch, |base, batch| {
+            base.checkpointed_logits_at(batch, &places, loss)
+        })
+    }
+
     fn checkpointed_log_probs(
         &self,
         batch: &LmBatch,

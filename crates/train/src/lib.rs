@@ -34,6 +34,7 @@ pub use error::{
 pub use objective::best_metric::BestMetric;
 pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
+pub use objective::entities::{Entity, entities};
 pub use objective::heads::scores as text_scores;
 pub use objective::lm::{on_device, on_device_sharing};
 pub use objective::metric::{Measures, Metric, Sums};
@@ -45,6 +46,7 @@ pub use objective::reference::Reference;
 pub use objective::registry::{Kind, ObjectiveName};
 pub use objective::reward::{Reward, RewardConfig};
 pub use objective::scoring::best as best_label;
+pub use objective::tag::{Tag, TagConfig, tag_scores};
 pub use objective::{MeasuredLoss, Objective, read};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};

@@ -1,16 +1,16 @@
-//! `peft predict`: the labels of texts, by a classifier.
+//! `peft predict`: the labels of texts, or the tags of their words, by a classifier.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft_data::{Classes, Examples, LabelKind};
+use burn_peft_data::{Batch, Classes, Examples, IGNORE_INDEX, LabelKind, Tags, Task};
 use burn_peft_files::atomic::{put, temporary_file};
 use burn_peft_models::{CausalLm, Head, LanguageModel};
-use burn_peft_train::{best_label, text_scores};
+use burn_peft_train::{Entity, best_label, entities, tag_scores, text_scores};
 use serde_json::{Map, Value, json};
 
 use super::eval::task_of;
@@ -29,7 +29,11 @@ learnt several labels at once all labels whose probability is above one half; of
 number the number. Rows need no label: of one that is there, whether it was found is told too.
 
 A row has `text` (or sentence, review, content), or two texts: sentence1 and sentence2, premise and
-hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.";
+hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.
+
+Of a model that tags words: the tag of each word and the entities that they make, with where they begin
+and end, counted in `tokens` (or words), or in the characters of `text`, which is cut into words and
+marks.";
 
 /// The command line of `peft predict`.
 #[derive(clap::Args)]
@@ -60,10 +64,10 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         .no_grad()
         .valid();
     let head = model.head();
-    if head.task != TaskType::SeqCls {
+    if !head.classifies() {
         bail!(
-            "the model has no head that judges texts (task_type = {}): name an adapter that was \
-             trained with training.objective = \"classify\" or \"reward\"",
+            "the model has no head that scores labels (task_type = {}): name an adapter that was \
+             trained with training.objective = \"classify\", \"tag\" or \"reward\"",
             head.task
         );
     }
@@ -73,13 +77,23 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         takes_unlabelled: true,
         ..task_of(&head)
     };
+    let words = Tags {
+        places: true,
+        ..Tags::default()
+    };
+    let is_tagger = head.task == TaskType::TokenCls;
+    let rows: &dyn Task = if is_tagger { &words } else { &task };
     let tokenizer = tokenizer.as_ref();
     let limits = limits(&model);
-    let examples = Examples::load_with(&args.data, &config, tokenizer, limits, &find_data, &task)?;
+    let examples = Examples::load_with(&args.data, &config, tokenizer, limits, &find_data, rows)?;
     for line in &examples.left_out {
         tracing::warn!("{}: {line}", examples.file);
     }
-    let lines = lines(&model, &head, &task, &examples, args.rows.batch_size);
+    let batch_size = args.rows.batch_size;
+    let lines = lines(&examples, batch_size, &|batch| match is_tagger {
+        true => tagged(&model, &head, batch),
+        false => labelled(&model, &head, &task, batch),
+    });
     let Some(output) = &args.output else {
         for line in lines {
             say(line)?;
@@ -96,13 +110,12 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     say(format!("{}: {} rows", output.display(), examples.len()))
 }
 
-/// The lines of all rows, in their order. Rows of like length are computed together.
+/// The lines of all rows, in their order; `of_batch` makes those of some of them. Rows of like length
+/// are computed together.
 fn lines(
-    model: &LanguageModel,
-    head: &Head,
-    task: &Classes,
     examples: &Examples,
     batch_size: usize,
+    of_batch: &dyn Fn(&Batch) -> Vec<Map<String, Value>>,
 ) -> Vec<String> {
     let lengths = examples.lengths();
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -111,28 +124,69 @@ fn lines(
     let mut lines = vec![String::new(); examples.len()];
     for indices in order.chunks(batch_size.max(1)) {
         let batch = examples.batch(indices);
-        let scores = text_scores(model, &batch).into_data().convert::<f32>();
-        let scores: Vec<f64> = scores.iter::<f64>().collect();
-        let labels: Vec<i64> = batch.example_labels().map(|labels| labels[0]).collect();
-        let rows = scores
-            .chunks(head.num_labels())
-            .zip(&labels)
-            .zip(&batch.rows);
-        for (((scores, &label), &row), &index) in rows.zip(indices) {
-            let mut line = predicted(scores, head, task.kind);
-            line.insert("row".into(), row.into());
-            if label != Classes::UNLABELLED && task.kind == LabelKind::One {
-                line.insert(
-                    "is_right".into(),
-                    (best_label(scores) as i64 == label).into(),
-                );
-            }
+        let found = of_batch(&batch).into_iter();
+        for ((found, &row), &index) in found.zip(&batch.rows).zip(indices) {
+            let mut line = Map::from_iter([("row".to_string(), row.into())]);
+            line.extend(found);
             lines[index] = Value::Object(line).to_string();
         }
         bar.inc(indices.len() as u64);
     }
     bar.finish_and_clear();
     lines
+}
+
+fn numbers(scores: Tensor<2>) -> Vec<f64> {
+    scores.into_data().convert::<f32>().iter::<f64>().collect()
+}
+
+/// The labels of the texts of a batch.
+fn labelled(
+    model: &LanguageModel,
+    head: &Head,
+    task: &Classes,
+    batch: &Batch,
+) -> Vec<Map<String, Value>> {
+    let scores = numbers(text_scores(model, batch));
+    let labels = batch.example_labels().map(|labels| labels[0]);
+    let rows = scores.chunks(head.num_labels()).zip(labels);
+    let line = |(scores, label): (&[f64], i64)| {
+        let mut line = predicted(scores, head, task.kind);
+        if label != Classes::UNLABELLED && task.kind == LabelKind::One {
+            line.insert(
+                "is_right".into(),
+                (best_label(scores) as i64 == label).into(),
+            );
+        }
+        line
+    };
+    rows.map(line).collect()
+}
+
+/// The tags of the words of a batch's texts, and the entities that they make.
+fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Vec<Map<String, Value>> {
+    let scores = numbers(tag_scores(model, batch));
+    let mut found = scores.chunks(head.num_labels()).map(best_label);
+    let names = &head.labels.names;
+    let line = |labels: &[i64]| {
+        let words = labels.iter().filter(|label| **label != IGNORE_INDEX);
+        let places: Vec<(usize, usize)> = words.map(|&label| Tags::place(label)).collect();
+        let tags = places
+            .iter()
+            .map(|_| found.next().and_then(|tag| names.get(tag)));
+        let tags: Vec<&str> = tags.map(|tag| tag.map_or("O", String::as_str)).collect();
+        let of_entity = |entity: Entity| {
+            json!({
+                "type": entity.kind,
+                "start": places[entity.start].0,
+                "end": places[entity.end - 1].1,
+            })
+        };
+        let entities = entities(tags.iter().copied()).into_iter().map(of_entity);
+        let line = json!({ "tags": tags, "entities": entities.collect::<Vec<_>>() });
+        line.as_object().cloned().unwrap_or_default()
+    };
+    batch.example_labels().map(line).collect()
 }
 
 /// What a model says of a text, by the scores of its labels.

@@ -31,6 +31,20 @@ pub enum RowProblem {
         /// The column.
         column: String,
     },
+    /// A column that should hold words holds something else.
+    #[error("has no list of words in `{0}`")]
+    NoWords(String),
+    /// There are not as many tags as words.
+    #[error("has {words} words, and not as many tags in `{column}`")]
+    Tags {
+        /// The words.
+        words: usize,
+        /// The column of the tags.
+        column: String,
+    },
+    /// It has no tags, and they are to be learnt.
+    #[error("has no tags (a column ner_tags, tags, labels, pos_tags or ner)")]
+    Untagged,
     /// It has no label, and one is to be learnt.
     #[error("has no label (a column label, labels, class, category or target)")]
     Unlabelled,

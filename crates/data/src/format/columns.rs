@@ -79,6 +79,11 @@ impl Shape {
                 columns.push(column);
                 columns
             }
+            Self::Tagged(words, tags) => {
+                let mut columns: Vec<&str> = vec![words];
+                columns.extend(tags.as_deref());
+                columns
+            }
             Self::TwoTexts(first, second) => vec![first, second],
             Self::Labelled(text, label) => {
                 let mut columns = text.names();
@@ -98,6 +103,7 @@ impl Shape {
                 | Self::Preference(..)
                 | Self::Judged(..)
                 | Self::TwoTexts(..)
+                | Self::Tagged(..)
                 | Self::Labelled(..)
                 | Self::Tokenized
         );
@@ -158,6 +164,7 @@ fn chats(content: &Content) -> Vec<&Chat> {
         } => [chats(chosen), chats(rejected)].concat(),
         Content::Text(_)
         | Content::TwoTexts(..)
+        | Content::Tagged { .. }
         | Content::Prompted { .. }
         | Content::Tokens { .. } => Vec::new(),
     }

@@ -18,6 +18,7 @@ mod row;
 mod shape;
 mod speech;
 pub(crate) mod suggest;
+mod tagged;
 mod tags;
 mod template;
 mod tokens;
@@ -58,6 +59,8 @@ pub enum Shape {
     Judged(Box<Self>, String),
     /// Two columns of text that are judged together.
     TwoTexts(String, String),
+    /// A column of words, or of a text that is cut into words, and that of their tags if there is one.
+    Tagged(String, Option<String>),
     /// A text, and the column of its label if there is one.
     Labelled(Box<Self>, Option<String>),
     #[default]
@@ -77,6 +80,8 @@ impl fmt::Display for Shape {
             Self::ChatCompletion(prompt, column) => write!(f, "{prompt}/{column} of messages"),
             Self::Preference(chosen, rejected) => preference::describe(chosen, rejected, f),
             Self::Judged(answer, column) => write!(f, "{answer}, judged by `{column}`"),
+            Self::Tagged(words, Some(tags)) => write!(f, "{words}, tagged by `{tags}`"),
+            Self::Tagged(words, None) => write!(f, "{words}, without tags"),
             Self::TwoTexts(first, second) => write!(f, "{first}/{second}"),
             Self::Labelled(text, Some(label)) => write!(f, "{text}, labelled by `{label}`"),
             Self::Labelled(text, None) => write!(f, "{text}, without a label"),
@@ -118,6 +123,13 @@ pub enum Content {
     },
     /// Two texts that are judged together.
     TwoTexts(String, String),
+    /// Words with where they begin and end, and their tags where they have some.
+    Tagged {
+        /// The words.
+        words: Vec<(String, (usize, usize))>,
+        /// A tag for each, a name or a number.
+        tags: Option<Vec<Value>>,
+    },
     /// A text with its label: a text, a number, or a list; `null` where it has none.
     Labelled {
         /// The text.
@@ -196,6 +208,7 @@ impl Shape {
             }
             Self::Preference(chosen, rejected) => preference::pair(row, chosen, rejected),
             Self::Judged(answer, column) => preference::judged(row, answer, column),
+            Self::Tagged(words, tags) => tagged::tagged(row, words, tags.as_deref()),
             Self::TwoTexts(first, second) => labelled::two(row, first, second),
             Self::Labelled(text, label) => labelled::labelled(row, text, label.as_deref()),
             Self::Tokenized => tokens::tokens(row),
@@ -219,9 +232,11 @@ impl Content {
                 chats.extend(rejected.chats_mut());
                 chats
             }
-            Self::Text(_) | Self::TwoTexts(..) | Self::Prompted { .. } | Self::Tokens { .. } => {
-                Vec::new()
-            }
+            Self::Text(_)
+            | Self::TwoTexts(..)
+            | Self::Tagged { .. }
+            | Self::Prompted { .. }
+            | Self::Tokens { .. } => Vec::new(),
         }
     }
 

@@ -123,6 +123,10 @@ fn shown(content: &Content, all: bool) -> Vec<Piece> {
             });
             pieces.collect()
         }
+        Content::Tagged { words, .. } => {
+            let words = words.iter().map(|(word, _)| word.as_str());
+            vec![(words.collect::<Vec<_>>().join(" "), all)]
+        }
         Content::TwoTexts(first, second) => vec![(format!("{first}\n{second}"), all)],
         Content::Labelled { content, .. } => shown(content, all),
         Content::Tokens { .. } => Vec::new(),
@@ -139,6 +143,7 @@ fn characters(content: &Content) -> usize {
         Content::Preference {
             chosen, rejected, ..
         } => characters(chosen) + characters(rejected),
+        Content::Tagged { words, .. } => words.iter().map(|(word, _)| count(word)).sum(),
         Content::TwoTexts(first, second) => count(first) + count(second),
         Content::Labelled { content, .. } => characters(content),
         Content::Tokens { .. } => 0,

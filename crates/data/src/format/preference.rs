@@ -20,6 +20,8 @@ pub enum Rows {
     Judged,
     /// Texts with a label, or without.
     Labelled,
+    /// Words with a tag each, or without.
+    Tagged,
     /// Pairs where they are pairs, or else texts.
     Any,
 }
@@ -36,13 +38,17 @@ pub(super) fn detect(
     if rows == Rows::Texts {
         return detect_text(first, file, config);
     }
-    if rows == Rows::Labelled {
-        return super::labelled::detect(first, file, config);
+    match rows {
+        Rows::Labelled => return super::labelled::detect(first, file, config),
+        Rows::Tagged => return super::tagged::detect(first, file, config),
+        _ => {}
     }
     let columns = || first.keys().cloned().collect();
     match (rows, pair_shape(first, file, config)?) {
         (_, Some(shape)) => Ok(shape),
-        (Rows::Texts | Rows::Any | Rows::Labelled, None) => detect_text(first, file, config),
+        (Rows::Texts | Rows::Any | Rows::Labelled | Rows::Tagged, None) => {
+            detect_text(first, file, config)
+        }
         (Rows::Pairs, None) => Err(DataError::file(file, FileProblem::NoPairs(columns()))),
         (Rows::Judged, None) => {
             let label = LABELS.into_iter().find(|label| first.contains_key(*label));

@@ -195,6 +195,20 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Token ids of words, and for each of them the word that it is a piece of; special tokens around
+    /// them are of none.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_words(&self, words: Vec<String>) -> Result<(Vec<u32>, Vec<Option<u32>>)> {
+        let encoding = self.inner.encode(words, true);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        Ok((
+            encoding.get_ids().to_vec(),
+            encoding.get_word_ids().to_vec(),
+        ))
+    }
+
     fn encode_as(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, special_tokens);
         Ok(encoding

@@ -18,8 +18,9 @@ pub enum LabelKind {
     Number,
 }
 
-/// The most labels of which a text may have several: they are kept as the bits of one number.
-pub const MOST_OF_SEVERAL: usize = 62;
+/// The most labels of which a text may have several: they are kept as the bits of one number, of which the
+/// cache of tokens has room for 32.
+pub const MOST_OF_SEVERAL: usize = 31;
 
 /// The task of a classifier. The label of an example's first token says what the text is: the number of
 /// a label, the bits of several, or the bits of a 32-bit number; the others are [`IGNORE_INDEX`].
@@ -35,14 +36,14 @@ pub struct Classes {
 
 impl Classes {
     /// The label of a row that has none.
-    pub const UNLABELLED: i64 = -1;
+    pub const UNLABELLED: i64 = u32::MAX as i64 - 1;
 
     /// The number that a label is the bits of.
     pub fn number(label: i64) -> f32 {
         u32::try_from(label).map_or(f32::NAN, f32::from_bits)
     }
 
-    fn label(&self, value: &Value) -> std::result::Result<i64, RowProblem> {
+    pub(crate) fn label(&self, value: &Value) -> std::result::Result<i64, RowProblem> {
         let unknown = |value: &Value| RowProblem::UnknownLabel {
             value: value.to_string(),
             known: self.known(),

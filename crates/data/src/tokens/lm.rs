@@ -20,6 +20,7 @@ impl Task for Lm {
             Content::Preference { .. }
             | Content::Judged { .. }
             | Content::TwoTexts(..)
+            | Content::Tagged { .. }
             | Content::Labelled { .. } => {
                 return self.encode(content.answer(), encoder);
             }

@@ -13,6 +13,7 @@ pub(crate) mod rows;
 pub(crate) mod seen;
 pub(crate) mod store;
 pub(crate) mod stores;
+pub(crate) mod tags;
 pub(crate) mod task;
 pub(crate) mod tokenize;
 pub(crate) mod train_on;

@@ -134,6 +134,10 @@ impl RowEncoder<'_> {
             Content::Preference { chosen: answer, .. } | Content::Judged { answer, .. } => {
                 return self.text(answer);
             }
+            Content::Tagged { words, .. } => {
+                let words = words.iter().map(|(word, _)| word.clone()).collect();
+                tokenizer.decode(&tokenizer.encode_words(words)?.0)?
+            }
             Content::TwoTexts(first, second) => {
                 tokenizer.decode(&tokenizer.encode_two(first, second)?)?
             }

@@ -16,6 +16,7 @@ use crate::objective::classify::ClassifyConfig;
 use crate::objective::preference::{CpoConfig, DpoConfig, KtoConfig, OrpoConfig};
 use crate::objective::registry::Kind;
 use crate::objective::reward::RewardConfig;
+use crate::objective::tag::TagConfig;
 
 /// The name of the file in the output folder that repeats the run.
 pub(crate) const CONFIG_NAME: &str = "config.toml";
@@ -85,6 +86,9 @@ pub struct TrainConfig {
     /// The keys of the objective `classify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classify: Option<ClassifyConfig>,
+    /// The keys of the objective `tag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<TagConfig>,
     /// The keys of the objective `reward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,

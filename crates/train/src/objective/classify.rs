@@ -9,12 +9,13 @@ use burn_peft_data::{
     Batch, Classes, Content, Encoder, LabelKind, Labelled, Limits, MOST_OF_SEVERAL,
     Result as DataResult, Rows, Task,
 };
-use burn_peft_models::{CausalLm, Labels, ProblemType};
+use burn_peft_models::{CausalLm, Checkpointed, Labels, ProblemType};
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
 use crate::error::{ConfigProblem, Result};
-use crate::objective::heads::scores;
+use crate::objective::heads::{checkpointed, scores};
 use crate::objective::metric::{Measures, Sums};
 use crate::objective::registry::Kind;
 use crate::objective::scoring::{EVERYTHING, NUMBER, ONE, SEVERAL, confusion, hits, marked};
@@ -71,11 +72,7 @@ pub(crate) static KIND: Kind = Kind {
         config.classify.get_or_insert_default();
     },
     check: |config| {
-        if config.data.packing {
-            let problem = "data.packing = true puts several texts into one row, and each has a label \
-                           of its own: leave it out";
-            return Err(ConfigProblem::Objective(problem.into()));
-        }
+        no_packing(config)?;
         let classify = config.classify.clone().unwrap_or_default();
         check_labels(&classify).map_err(ConfigProblem::Objective)
     },
@@ -87,18 +84,33 @@ pub(crate) static KIND: Kind = Kind {
     },
 };
 
+/// Refuses several texts in one row.
+pub(crate) fn no_packing(config: &TrainConfig) -> std::result::Result<(), ConfigProblem> {
+    if !config.data.packing {
+        return Ok(());
+    }
+    let problem = "data.packing = true puts several texts into one row, and each has a label of its own: \
+                   leave it out";
+    Err(ConfigProblem::Objective(problem.into()))
+}
+
+/// Refuses names of labels that are none, or that come twice.
+pub(crate) fn check_names(key: &str, names: &[String]) -> std::result::Result<(), String> {
+    let mut twice = names.iter().enumerate();
+    match twice.find(|(index, name)| names[..*index].contains(name)) {
+        Some((_, name)) => Err(format!("{key} names {name:?} twice")),
+        None if names.is_empty() => Err(format!("{key} is empty")),
+        None => Ok(()),
+    }
+}
+
 /// Refuses labels that make no task.
 fn check_labels(config: &ClassifyConfig) -> std::result::Result<(), String> {
     let Some(labels) = &config.labels else {
         return Ok(());
     };
-    let twice = labels.iter().enumerate();
-    let mut twice = twice.filter(|(index, name)| labels[..*index].contains(name));
-    if let Some((_, name)) = twice.next() {
-        return Err(format!("classify.labels names {name:?} twice"));
-    }
+    check_names("classify.labels", labels)?;
     match (config.problem_type, labels.len()) {
-        (_, 0) => Err("classify.labels is empty".into()),
         (Some(ProblemType::Regression), count) if count > 1 => Err(format!(
             "classify.problem_type = \"regression\" is of one number, and classify.labels has {count}"
         )),
@@ -204,6 +216,12 @@ impl<M: CausalLm> Objective<M> for Classify {
 
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
         self.loss_of(scores(model, batch), &Self::labels(batch))
+    }
+
+    fn checkpointed_backward(&self, model: &M, batch: &Batch, weight: f64) -> Option<Checkpointed> {
+        let labels = Self::labels(batch);
+        let loss = |scores| self.loss_of(scores, &labels) * weight;
+        checkpointed(model, batch, &loss)
     }
 
     fn measure(&self, model: &M, batch: &Batch) -> Result<Sums> {

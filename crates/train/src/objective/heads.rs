@@ -2,19 +2,33 @@
 
 use burn::tensor::Tensor;
 use burn_peft_data::Batch;
-use burn_peft_models::{CausalLm, LmBatch, Ragged};
+use burn_peft_models::{CausalLm, Checkpointed, LmBatch, Ragged};
 
 /// The scores of each text of a batch, `[texts, labels]`, at the token that a text is judged by.
 pub fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
+    model.logits_at(&on_device(model, batch), &judged(model, batch))
+}
+
+/// A pass forward and one back of what a loss makes of the [`scores`], one block of the model at a time.
+pub(crate) fn checkpointed<M: CausalLm>(
+    model: &M,
+    batch: &Batch,
+    loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
+) -> Option<Checkpointed> {
+    let places = judged(model, batch);
+    model.checkpointed_logits_at(&on_device(model, batch), &places, loss)
+}
+
+/// The tokens that the texts are judged by, counted through all of them.
+fn judged<M: CausalLm>(model: &M, batch: &Batch) -> Vec<usize> {
     let head = model.head();
     let spans = batch.spans.iter();
     let places = spans.map(|span| span.start + head.last_token(&batch.input_ids[span.clone()]));
-    let places: Vec<usize> = places.collect();
-    model.logits_at(&on_device(model, batch), &places)
+    places.collect()
 }
 
 /// A batch on the device of a model, whose texts are not predicted.
-fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
+pub(crate) fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
     let ragged = Ragged {
         input_ids: &batch.input_ids,
         // What the task's labels say is no token; these leave the padding out.

@@ -4,6 +4,7 @@
 pub(crate) mod best_metric;
 pub(crate) mod classify;
 pub(crate) mod comparing;
+pub(crate) mod entities;
 pub(crate) mod heads;
 pub(crate) mod lm;
 pub(crate) mod metric;
@@ -12,6 +13,7 @@ pub(crate) mod reference;
 pub(crate) mod registry;
 pub(crate) mod reward;
 pub(crate) mod scoring;
+pub(crate) mod tag;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use burn_peft::config::TaskType;
 use burn_peft_data::{DataConfig, Lm, Task};
-use burn_peft_models::LanguageModel;
+use burn_peft_models::{Labels, LanguageModel};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -14,16 +14,17 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::objective::classify::ClassifyConfig;
 use crate::objective::comparing::{Comparison, Preference};
 use crate::objective::metric::Measures;
 use crate::objective::preference::{
     CpoConfig, DpoConfig, KtoConfig, OrpoConfig, cpo, dpo, kto, orpo,
 };
 use crate::objective::reference::Reference;
-use crate::objective::{Objective, classify, lm, reward};
+use crate::objective::{Objective, classify, lm, reward, tag};
 
 /// All of them; the first is the default.
-pub(crate) static KINDS: [&Kind; 7] = [
+pub(crate) static KINDS: [&Kind; 8] = [
     &SFT,
     &DPO,
     &KTO,
@@ -31,6 +32,7 @@ pub(crate) static KINDS: [&Kind; 7] = [
     &CPO,
     &reward::KIND,
     &classify::KIND,
+    &tag::KIND,
 ];
 
 /// Supervised fine-tuning: [`Lm`].
@@ -164,8 +166,15 @@ impl TrainConfig {
             orpo: None,
             cpo: None,
             classify: None,
+            tag: None,
             reward: None,
         }
+    }
+
+    /// The labels of the head that the objective trains, where its table names them.
+    pub fn head_labels(&self) -> Option<Labels> {
+        let classify = self.classify.as_ref().and_then(ClassifyConfig::head_labels);
+        classify.or_else(|| self.tag.as_ref()?.head_labels())
     }
 
     /// Rows are cut to what either table says.

@@ -1,5 +1,6 @@
 //! Reward models: of two answers to a prompt the better one has the higher score (Bradley-Terry).
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use burn_peft::config::TaskType;
 use burn_peft_data::{
     Batch, Content, Encoder, Labelled, Limits, Result as DataResult, Rows, ScoredPairs, Task,
 };
-use burn_peft_models::CausalLm;
+use burn_peft_models::{CausalLm, Checkpointed};
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::keys::fields_of;
 use crate::error::ConfigProblem;
-use crate::objective::heads::scores;
+use crate::objective::heads::{checkpointed, scores};
 use crate::objective::metric::{Measures, Metric};
 use crate::objective::registry::{Kind, check_length};
 use crate::objective::{MeasuredLoss, Objective};
@@ -182,9 +183,33 @@ impl<M: CausalLm> Objective<M> for Reward {
     }
 
     fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
-        let rewards = scores(model, batch);
-        let [rows, _] = rewards.dims();
-        let rewards = rewards.slice([0..rows, 0..1]).reshape([rows]);
+        let (loss, sums) = self.loss_of(scores(model, batch), batch);
+        let sums = Some(sums);
+        MeasuredLoss { loss, sums }
+    }
+
+    fn measured_backward(
+        &self,
+        model: &M,
+        batch: &Batch,
+        weight: f64,
+    ) -> Option<(Checkpointed, Option<Tensor<1>>)> {
+        let measured = Cell::new(None);
+        let loss = |scores| {
+            let (loss, sums) = self.loss_of(scores, batch);
+            measured.set(Some(sums));
+            loss * weight
+        };
+        let result = checkpointed(model, batch, &loss)?;
+        Some((result, measured.take()))
+    }
+}
+
+impl Reward {
+    /// The sum of the losses, `[1]`, and what is measured, of the scores of all answers, `[answers, 1]`.
+    fn loss_of(&self, scores: Tensor<2>, batch: &Batch) -> (Tensor<1>, Tensor<1>) {
+        let [rows, _] = scores.dims();
+        let rewards = scores.slice([0..rows, 0..1]).reshape([rows]);
         let [chosen, rejected] = apart(rewards.clone());
         let margin = chosen.clone() - rejected.clone();
         let mut loss = log_sigmoid(margin.clone() - margins(batch, &margin))
@@ -195,7 +220,7 @@ impl<M: CausalLm> Objective<M> for Reward {
             loss = loss + both.powi_scalar(2).sum() * coefficient;
         }
         let (rewards, margin) = (rewards.without_autodiff(), margin.without_autodiff());
-        let pairs = self.count_of(batch);
+        let pairs = (batch.spans.len() / 2) as f64;
         let sums = [
             margin.clone().greater_elem(0.0).float().sum(),
             margin.sum(),
@@ -203,16 +228,7 @@ impl<M: CausalLm> Objective<M> for Reward {
             rewards.clone().min() * pairs,
             rewards.max() * pairs,
         ];
-        MeasuredLoss {
-            loss,
-            sums: Some(Tensor::cat(sums.to_vec(), 0)),
-        }
-    }
-}
-
-impl Reward {
-    fn count_of(&self, batch: &Batch) -> f64 {
-        (batch.spans.len() / 2) as f64
+        (loss, Tensor::cat(sums.to_vec(), 0))
     }
 }
 

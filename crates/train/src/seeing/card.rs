@@ -39,6 +39,9 @@ pub struct ModelCard<'a> {
     pub folder: String,
     /// The data are chats.
     pub is_chat: bool,
+    /// Of a classifier the end of its class in transformers (`SequenceClassification`), and how many
+    /// labels it has.
+    pub classifier: Option<(&'static str, usize)>,
 }
 
 /// A file of a run.
@@ -124,7 +127,12 @@ impl ModelCard<'_> {
         };
         let _ = write!(
             out,
-            "# license: (such as apache-2.0)\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n"
+            "# license: (such as apache-2.0)\nlibrary_name: {library}\npipeline_tag: {}\ntags:\n",
+            match self.classifier {
+                None => "text-generation",
+                Some(("TokenClassification", _)) => "token-classification",
+                Some(_) => "text-classification",
+            }
         );
         let mut tags = vec!["burn-peft".to_owned()];
         tags.extend(self.peft_type.map(str::to_lowercase));
@@ -154,17 +162,22 @@ impl ModelCard<'_> {
         // Python's strings have the same escapes.
         let base = self.python_base();
         let folder = yaml(&self.folder);
+        let class = self.classifier.map_or("CausalLM", |(class, _)| class);
+        let labels = self
+            .classifier
+            .map(|(_, count)| format!(", num_labels={count}"));
+        let labels = labels.unwrap_or_default();
         let model = match self.peft_type {
             Some(_) => format!(
-                "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+                "from peft import PeftModel\nfrom transformers import AutoModelFor{class}, AutoTokenizer\n\n\
                  tokenizer = AutoTokenizer.from_pretrained({base})\n\
-                 model = AutoModelForCausalLM.from_pretrained({base})\n\
+                 model = AutoModelFor{class}.from_pretrained({base}{labels})\n\
                  model = PeftModel.from_pretrained(model, {folder})  # or its id on the Hub\n"
             ),
             None => format!(
-                "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+                "from transformers import AutoModelFor{class}, AutoTokenizer\n\n\
                  tokenizer = AutoTokenizer.from_pretrained({folder})  # or its id on the Hub\n\
-                 model = AutoModelForCausalLM.from_pretrained({folder})\n"
+                 model = AutoModelFor{class}.from_pretrained({folder})\n"
             ),
         };
         let inputs = if self.is_chat {
@@ -174,6 +187,9 @@ impl ModelCard<'_> {
         } else {
             "inputs = tokenizer(\"…\", return_tensors=\"pt\")"
         };
+        if self.classifier.is_some() {
+            return format!("{model}{inputs}\nprint(model(**inputs).logits)");
+        }
         format!(
             "{model}{inputs}\noutput = model.generate(**inputs, max_new_tokens=200)\n\
              print(tokenizer.decode(output[0, inputs[\"input_ids\"].shape[1]:], skip_special_tokens=True))"
@@ -248,6 +264,7 @@ mod tests {
             command: "peft".into(),
             folder: "out".into(),
             is_chat: false,
+            classifier: None,
         }
     }
 
@@ -271,6 +288,27 @@ mod tests {
             };
             assert_eq!(card.python_base(), expected);
         }
+    }
+
+    #[test]
+    fn a_classifier_is_used_as_one() {
+        let report = Report::default();
+        let card = ModelCard {
+            classifier: Some(("SequenceClassification", 3)),
+            ..card(&report, None)
+        };
+        assert!(
+            card.metadata()
+                .contains("pipeline_tag: text-classification\n")
+        );
+        let python = card.python();
+        let model =
+            "AutoModelForSequenceClassification.from_pretrained(\"me/model@main\", num_labels=3)";
+        assert!(python.contains(model), "{python}");
+        assert!(
+            python.ends_with("print(model(**inputs).logits)"),
+            "{python}"
+        );
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `peft eval` of classifiers and reward models.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn_peft::config::TaskType;
 use burn_peft_data::{Classes, DataConfig, holds_pairs};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, CausalLm, Head, LanguageModel, ProblemType};
-use burn_peft_train::{ClassifyConfig, ObjectiveName, TrainConfig};
+use burn_peft_train::{ClassifyConfig, ObjectiveName, TagConfig, TrainConfig};
 
 use crate::loading::find_data;
 
@@ -37,20 +37,29 @@ pub fn is_classifier(files: &ModelFiles) -> Result<bool> {
 /// answers, or else by the labels of texts.
 pub fn settings(model: &LanguageModel, data: &str, config: &DataConfig) -> Result<TrainConfig> {
     let head = model.head();
-    ensure!(
-        head.task == TaskType::SeqCls,
-        "a model with task_type = {} is not evaluated",
-        head.task
-    );
     // What is wrong with the file is said when it is read.
     let is_reward =
         head.num_labels() == 1 && holds_pairs(data, config, &find_data).unwrap_or(false);
-    let name = if is_reward { "reward" } else { "classify" };
+    let is_tagger = head.task == TaskType::TokenCls;
+    let name = match head.task {
+        TaskType::TokenCls => "tag",
+        _ if is_reward => "reward",
+        _ => "classify",
+    };
     let objective = ObjectiveName::find(name).context("there is no such objective")?;
     let mut settings = TrainConfig::of_objective(objective);
-    settings.classify = (!is_reward).then(|| ClassifyConfig {
-        problem_type: Some(problem_of(&head)),
-        labels: Some(head.labels.names),
-    });
+    let problem_type = Some(problem_of(&head));
+    let labels = Some(head.labels.names);
+    if is_tagger {
+        settings.tag = Some(TagConfig {
+            labels,
+            ..TagConfig::default()
+        });
+    } else if !is_reward {
+        settings.classify = Some(ClassifyConfig {
+            labels,
+            problem_type,
+        });
+    }
     Ok(settings)
 }

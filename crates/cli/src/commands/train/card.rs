@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use burn_peft::config::TaskType;
 use burn_peft::files::read_config;
 use burn_peft_data::{DataSet, SlicedPath};
 use burn_peft_train::{CARD_NAME, DataFile, ModelCard, Report, TrainConfig};
@@ -65,7 +66,21 @@ fn card<'a>(
         command: generate_command(config, data.train.has_chats()),
         folder: config.training.output_dir.display().to_string(),
         is_chat: data.train.has_chats(),
+        classifier: classifier(config),
     }
+}
+
+/// The end of a classifier's class in transformers, and how many labels it has.
+fn classifier(config: &TrainConfig) -> Option<(&'static str, usize)> {
+    let kind = config.objective();
+    let class = match kind.task_type {
+        TaskType::SeqCls => "SequenceClassification",
+        TaskType::TokenCls => "TokenClassification",
+        _ => return None,
+    };
+    let labels = config.head_labels().map(|labels| labels.names.len());
+    let count = kind.num_labels.or(labels);
+    count.map(|count| (class, count))
 }
 
 /// The id of a model that is no file or folder here, without its revision, and without the file of the

@@ -8,7 +8,7 @@ use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, WantedHead};
-use burn_peft_train::{ClassifyConfig, TrainConfig};
+use burn_peft_train::TrainConfig;
 
 use crate::loading::head_of;
 
@@ -40,12 +40,8 @@ pub(super) fn wanted(
         seed: config.training.seed,
         ..WantedHead::default()
     });
-    if let Some(classify) = config
-        .classify
-        .as_ref()
-        .and_then(ClassifyConfig::head_labels)
-    {
-        head.labels = Some(classify);
+    if let Some(labels) = config.head_labels() {
+        head.labels = Some(labels);
     }
     let wanted = kind
         .num_labels

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn_peft::config::TaskType;
-use burn_peft_data::{LabelKind, labels_of};
+use burn_peft_data::{LabelKind, Rows, labels_of};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, Labels, ProblemType};
 use burn_peft_train::{ClassifyConfig, TrainConfig};
@@ -14,18 +14,30 @@ use crate::loading::{find_data, head_of};
 /// Writes the labels of a run that classifies into its configuration, where they are not there.
 pub(super) fn settle(config: &mut TrainConfig, files: &ModelFiles, file: &Path) -> Result<()> {
     let kind = config.objective();
-    if kind.task_type != TaskType::SeqCls || kind.num_labels.is_some() {
+    if kind.task_type == TaskType::CausalLm || kind.num_labels.is_some() {
         return Ok(());
     }
-    let given = config.classify.clone().unwrap_or_default();
     let of_model = of_model(config, files)?;
+    if kind.task_type == TaskType::TokenCls {
+        let mut table = config.tag.clone().unwrap_or_default();
+        if table.labels.is_none() {
+            let found = match of_model {
+                Some(labels) => labels,
+                None => of_rows(config, Rows::Tagged)?,
+            };
+            table.labels = Some(found.names);
+        }
+        config.tag = Some(table);
+        return Ok(config.recheck_objective(&file.display().to_string())?);
+    }
+    let given = config.classify.clone().unwrap_or_default();
     let found = match (&given.labels, of_model) {
         (Some(names), _) => Labels {
             names: names.clone(),
             problem_type: None,
         },
         (None, Some(labels)) => labels,
-        (None, None) => of_rows(config)?,
+        (None, None) => of_rows(config, Rows::Labelled)?,
     };
     let problem_type = given.problem_type.or(found.problem_type);
     let classify = ClassifyConfig {
@@ -60,12 +72,13 @@ fn of_model(config: &TrainConfig, files: &ModelFiles) -> Result<Option<Labels>> 
         }));
     }
     let head = own.head();
-    Ok((head.task == TaskType::SeqCls).then_some(head.labels))
+    Ok((head.task == config.objective().task_type).then_some(head.labels))
 }
 
 /// The labels of the rows that are trained on.
-fn of_rows(config: &TrainConfig) -> Result<Labels> {
-    let (names, kind) = labels_of(&config.data, &find_data).context("cannot tell the labels")?;
+fn of_rows(config: &TrainConfig, rows: Rows) -> Result<Labels> {
+    let (names, kind) =
+        labels_of(rows, &config.data, &find_data).context("cannot tell the labels")?;
     ensure!(
         names.len() > 1 || kind == LabelKind::Number || kind == LabelKind::Several,
         "all rows have the same label ({}): there is nothing to choose from",

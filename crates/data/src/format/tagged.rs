@@ -1,0 +1,102 @@
+//! Rows of words with a tag each.
+
+use super::shape::detect as detect_text;
+use super::{Content, Shape, text};
+use crate::config::DataConfig;
+use crate::error::{Result, RowProblem};
+use serde_json::{Map, Value};
+
+/// Columns of words.
+const WORDS: [&str; 2] = ["tokens", "words"];
+/// Columns of their tags.
+const TAGS: [&str; 5] = ["ner_tags", "tags", "labels", "pos_tags", "ner"];
+
+/// How rows of words with tags are read; rows without tags are as well, and texts.
+pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
+    let has = |column: &&str| first.contains_key(*column);
+    if has(&"input_ids") {
+        return Ok(Shape::Tokenized);
+    }
+    let tags = TAGS
+        .into_iter()
+        .find(|column| has(column))
+        .map(String::from);
+    if let Some(words) = WORDS.into_iter().find(has) {
+        return Ok(Shape::Tagged(words.into(), tags));
+    }
+    match detect_text(first, file, config)? {
+        Shape::Text(column) => Ok(Shape::Tagged(column, None)),
+        other => Ok(other),
+    }
+}
+
+/// The words of a row, with their tags where it has some.
+pub(super) fn tagged(
+    row: &Map<String, Value>,
+    column: &str,
+    tags: Option<&str>,
+) -> std::result::Result<Content, RowProblem> {
+    let words = match row.get(column) {
+        Some(Value::String(_)) => words_of(&text(row, column)?),
+        Some(Value::Array(words)) => {
+            let word = |(index, word): (usize, &Value)| {
+                Some((word.as_str()?.to_owned(), (index, index + 1)))
+            };
+            let words: Option<Vec<_>> = words.iter().enumerate().map(word).collect();
+            words.ok_or_else(|| RowProblem::NoWords(column.into()))?
+        }
+        _ => return Err(RowProblem::NoWords(column.into())),
+    };
+    let tags = match tags.and_then(|tags| row.get(tags)) {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(list)) if list.len() == words.len() => Some(list.clone()),
+        Some(_) => {
+            return Err(RowProblem::Tags {
+                words: words.len(),
+                column: tags.unwrap_or_default().into(),
+            });
+        }
+    };
+    Ok(Content::Tagged { words, tags })
+}
+
+/// The words and marks of a text, and where they begin and end, in characters.
+fn words_of(text: &str) -> Vec<(String, (usize, usize))> {
+    let mut words: Vec<(String, (usize, usize))> = Vec::new();
+    let mut is_open = false;
+    for (at, letter) in text.chars().enumerate() {
+        let goes_on = letter.is_alphanumeric() || letter == '_';
+        match words.last_mut().filter(|_| is_open && goes_on) {
+            Some((word, (_, end))) => {
+                word.push(letter);
+                *end = at + 1;
+            }
+            None if letter.is_whitespace() => {}
+            None => words.push((letter.to_string(), (at, at + 1))),
+        }
+        is_open = goes_on;
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_words_and_marks() {
+        let words = words_of("Ana, in Graz.");
+        let words: Vec<_> = words
+            .iter()
+            .map(|(word, at)| (word.as_str(), *at))
+            .collect();
+        let expected = [
+            ("Ana", (0, 3)),
+            (",", (3, 4)),
+            ("in", (5, 7)),
+            ("Graz", (8, 12)),
+            (".", (12, 13)),
+        ];
+        assert_eq!(words, expected);
+    }
+}

@@ -1,0 +1,81 @@
+//! Entities in rows of tags (BIO, and IOE, BIOES alike), as seqeval reads them.
+
+/// Words that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entity {
+    /// What they are: `PER`.
+    pub kind: String,
+    /// The first of them.
+    pub start: usize,
+    /// The one behind the last.
+    pub end: usize,
+}
+
+/// The entities in the tags of a text: neighbours of one kind, until one begins anew (`B-`, `S-`) or the
+/// one before has ended (`E-`, `S-`).
+pub fn entities<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<Entity> {
+    let mut found: Vec<Entity> = Vec::new();
+    let mut is_open = false;
+    for (at, tag) in tags.enumerate() {
+        if tag == "O" {
+            is_open = false;
+            continue;
+        }
+        let (mark, kind) = tag.split_once('-').unwrap_or(("I", tag));
+        match found.last_mut() {
+            Some(last) if is_open && last.kind == kind && !["B", "S"].contains(&mark) => {
+                last.end = at + 1;
+            }
+            _ => found.push(Entity {
+                kind: kind.to_owned(),
+                start: at,
+                end: at + 1,
+            }),
+        }
+        is_open = !["E", "S"].contains(&mark);
+    }
+    found
+}
+
+/// How many of some entities are among others.
+pub fn same(these: &[Entity], others: &[Entity]) -> usize {
+    these
+        .iter()
+        .filter(|entity| others.contains(entity))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(tags: &str) -> Vec<(String, usize, usize)> {
+        let found = entities(tags.split(' ')).into_iter();
+        found
+            .map(|entity| (entity.kind, entity.start, entity.end))
+            .collect()
+    }
+
+    #[test]
+    fn entities_are_those_of_seqeval() {
+        let one = |kind: &str, start, end| (kind.to_string(), start, end);
+        assert_eq!(
+            of("O B-MISC I-MISC I-MISC O B-PER"),
+            [one("MISC", 1, 4), one("PER", 5, 6)]
+        );
+        assert_eq!(
+            of("I-PER I-PER B-PER I-LOC"),
+            [one("PER", 0, 2), one("PER", 2, 3), one("LOC", 3, 4)]
+        );
+        assert_eq!(
+            of("S-PER S-PER B-LOC E-LOC I-LOC"),
+            [
+                one("PER", 0, 1),
+                one("PER", 1, 2),
+                one("LOC", 2, 4),
+                one("LOC", 4, 5)
+            ]
+        );
+        assert!(of("O O").is_empty());
+    }
+}

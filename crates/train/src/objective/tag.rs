@@ -1,0 +1,211 @@
+//! Classification of tokens: a tag for each word.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
+use burn_peft::config::TaskType;
+use burn_peft_data::{
+    Batch, Content, Encoder, IGNORE_INDEX, Labelled, Limits, Result as DataResult, Rows, Tags, Task,
+};
+use burn_peft_models::{CausalLm, Checkpointed, Labels};
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::keys::fields_of;
+use crate::error::{ConfigProblem, Result};
+use crate::objective::classify::{check_names, no_packing};
+use crate::objective::entities::{entities, same};
+use crate::objective::heads::on_device;
+use crate::objective::metric::{Measures, Metric, Sums};
+use crate::objective::registry::Kind;
+use crate::objective::scoring::best;
+use crate::objective::{Objective, read_all};
+
+/// `[tag]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TagConfig {
+    /// The names of the tags, by number; those of the model, or else of the rows, unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// Tag all pieces of a word, not the first alone.
+    pub label_all_tokens: bool,
+}
+
+impl TagConfig {
+    /// The tags and how words get them.
+    pub fn task(&self) -> Tags {
+        Tags {
+            names: self.labels.clone().unwrap_or_default(),
+            all_pieces: self.label_all_tokens,
+            places: false,
+        }
+    }
+
+    /// The labels of a model for them.
+    pub fn head_labels(&self) -> Option<Labels> {
+        let labels = self.labels.clone();
+        labels.map(|names| Labels {
+            names,
+            problem_type: None,
+        })
+    }
+}
+
+/// The entry of the registry.
+pub(crate) static KIND: Kind = Kind {
+    name: "tag",
+    task_type: TaskType::TokenCls,
+    num_labels: None,
+    measures: &MEASURES,
+    keys: fields_of::<TagConfig>,
+    has_table: |config| config.tag.is_some(),
+    max_length: |_| None,
+    fill: |config| {
+        config.tag.get_or_insert_default();
+    },
+    check: |config| {
+        no_packing(config)?;
+        let labels = config.tag.as_ref().and_then(|table| table.labels.as_ref());
+        let names = labels.map_or(Ok(()), |names| check_names("tag.labels", names));
+        names.map_err(ConfigProblem::Objective)
+    },
+    task: |config| Arc::new(config.tag.clone().unwrap_or_default().task()),
+    reference: |_| false,
+    build: |config, _| {
+        let task = config.tag.clone().unwrap_or_default().task();
+        Ok(Arc::new(Tag::new(task)))
+    },
+};
+
+/// What is measured: of tokens, and of the entities that their tags make (seqeval's figures). The sums
+/// are tokens with the right tag, entities that were rightly found, that were found, and that are there.
+pub static MEASURES: Measures = Measures {
+    unit: "token",
+    sums: &[],
+    metrics: &[
+        Metric::loss("loss (per token)"),
+        Metric::mean("accuracy", "accuracy of the tags", true, |sums| {
+            sums.mean(sum(sums, 0))
+        }),
+        Metric::mean("precision", "precision of the entities", true, |sums| {
+            share(sum(sums, 1), sum(sums, 2))
+        }),
+        Metric::mean("recall", "recall of the entities", true, |sums| {
+            share(sum(sums, 1), sum(sums, 3))
+        }),
+        Metric::mean("f1", "F1 of the entities", true, |sums| {
+            share(2.0 * sum(sums, 1), sum(sums, 2) + sum(sums, 3))
+        }),
+    ],
+};
+
+fn sum(sums: &Sums, index: usize) -> f64 {
+    sums.sums.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn share(part: f64, of: f64) -> f64 {
+    if of == 0.0 { 0.0 } else { part / of }
+}
+
+/// The objective.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    task: Tags,
+}
+
+impl Tag {
+    /// For these tags.
+    pub fn new(task: Tags) -> Self {
+        Self { task }
+    }
+
+    fn loss_of(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
+        let labels = Tensor::<1, Int>::from_data(labels, &logits.device()).unsqueeze_dim(1);
+        log_softmax(logits, 1).gather(1, labels).sum().neg()
+    }
+}
+
+/// The tokens of a batch that are labelled, and their labels.
+fn labelled(batch: &Batch) -> (Vec<usize>, Vec<i64>) {
+    let labels = batch.labels.iter().copied().enumerate();
+    labels.filter(|(_, label)| *label != IGNORE_INDEX).unzip()
+}
+
+/// The scores of the tags of each labelled token of a batch, `[labelled, tags]`.
+pub fn tag_scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
+    model.logits_at(&on_device(model, batch), &labelled(batch).0)
+}
+
+impl Task for Tag {
+    fn rows(&self) -> Rows {
+        self.task.rows()
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
+        self.task.encode(content, encoder)
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        self.task.supervised(labels)
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        self.task.is_trained(labels)
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        self.task.unknown_label(labels, limits)
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        self.task.cache_key()
+    }
+}
+
+impl<M: CausalLm> Objective<M> for Tag {
+    fn measures(&self) -> &'static Measures {
+        &MEASURES
+    }
+
+    fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
+        Self::loss_of(tag_scores(model, batch), &labelled(batch).1)
+    }
+
+    fn checkpointed_backward(&self, model: &M, batch: &Batch, weight: f64) -> Option<Checkpointed> {
+        let (places, labels) = labelled(batch);
+        let loss = |logits| Self::loss_of(logits, &labels) * weight;
+        model.checkpointed_logits_at(&on_device(model, batch), &places, &loss)
+    }
+
+    fn measure(&self, model: &M, batch: &Batch) -> Result<Sums> {
+        let scores = tag_scores(model, batch);
+        let [rows, count] = scores.dims();
+        let (_, labels) = labelled(batch);
+        let loss = Self::loss_of(scores.clone(), &labels);
+        let mut numbers = read_all(Tensor::cat(vec![loss, scores.reshape([rows * count])], 0))?;
+        let scores = numbers.split_off(1);
+        let mut found = scores.chunks(count).map(best);
+        let mut sums = vec![0.0; 4];
+        let name = |label: usize| self.task.names.get(label).map_or("O", String::as_str);
+        for labels in batch.example_labels() {
+            let there = labels.iter().filter(|&&label| label != IGNORE_INDEX);
+            let pairs: Vec<(usize, usize)> = there
+                .map(|&label| (label as usize, found.next().unwrap_or_default()))
+                .collect();
+            let right = pairs.iter().filter(|(there, found)| there == found);
+            sums[0] += right.count() as f64;
+            let there = entities(pairs.iter().map(|(there, _)| name(*there)));
+            let found = entities(pairs.iter().map(|(_, found)| name(*found)));
+            sums[1] += same(&there, &found) as f64;
+            sums[2] += found.len() as f64;
+            sums[3] += there.len() as f64;
+        }
+        Ok(Sums {
+            loss: numbers[0],
+            count: rows,
+            sums,
+            ..Sums::default()
+        })
+    }
+}
