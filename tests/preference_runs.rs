@@ -484,8 +484,10 @@ fn a_new_file_for_pairs_trains_on_them() {
         text.contains("objective = \"orpo\"") && text.contains("[orpo]"),
         "{text}"
     );
-    lab.fails(
-        &[&new[..], &["--objective", "ppo"]].concat(),
-        &["give one of sft, dpo"],
+    let answer = lab.peft(&[&new[..], &["--objective", "ppo"]].concat());
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(
+        answer.err.contains("give one of sft, dpo, kto, orpo, cpo"),
+        "{answer:?}"
     );
 }

@@ -171,7 +171,12 @@ impl Known {
             .tables
             .iter()
             .filter(|(name, keys)| has(keys, key) && !(is_foreign && is_of_objective(name)));
-        let elsewhere: Vec<String> = elsewhere.map(|(table, _)| path(table, key)).collect();
+        let elsewhere: Vec<&str> = elsewhere.map(|(table, _)| *table).collect();
+        // What other tables have is rather meant than the key of one objective.
+        let is_elsewhere = elsewhere.iter().any(|name| !is_of_objective(name));
+        let elsewhere = elsewhere.into_iter();
+        let elsewhere = elsewhere.filter(|name| !is_elsewhere || !is_of_objective(name));
+        let elsewhere: Vec<String> = elsewhere.map(|table| path(table, key)).collect();
         if !elsewhere.is_empty() {
             return (elsewhere, "");
         }
