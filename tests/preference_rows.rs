@@ -237,6 +237,17 @@ fn keys_of_objectives_are_checked() {
         "data.packing is true, but the 2 examples of a row stay",
     );
     fails(
+        &[dpo, "data.train_on=all"],
+        "data.train_on is \"all\", and this objective compares answers",
+    );
+    fails(
+        &[
+            "training.objective=kto",
+            "training.per_device_train_batch_size=1",
+        ],
+        "training.per_device_train_batch_size is 1; with objective = \"kto\" it must be 2 or more",
+    );
+    fails(
         &[dpo, "training.metric_for_best_model=perplexity"],
         "rewards/accuracies",
     );

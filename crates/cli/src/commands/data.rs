@@ -233,7 +233,12 @@ impl Report<'_> {
                 self.limits.max_positions
             ))?;
         }
-        show_lengths("tokens of an example", &self.lengths)?;
+        let thing = if self.task.examples_per_row() > 1 {
+            "a pair"
+        } else {
+            "an example"
+        };
+        show_lengths(&format!("tokens of {thing}"), &self.lengths)?;
         self.show_padding()?;
         say("")?;
         for (index, example) in self.shown().iter().enumerate() {
@@ -258,12 +263,8 @@ impl Report<'_> {
             packed_rows,
         } = self.padding;
         say(format!("\npadding in batches of {}:", self.batch_size))?;
-        for (share, how) in [
-            (longest, "padded to the longest of the batch".to_string()),
-            (
-                group_by_length,
-                "training.group_by_length = true".to_string(),
-            ),
+        let packs = self.task.packs() && self.task.examples_per_row() == 1;
+        let packed = packs.then(|| {
             (
                 packing,
                 format!(
@@ -271,8 +272,16 @@ impl Report<'_> {
                     thousands(packed_rows),
                     thousands(self.packed_to)
                 ),
+            )
+        });
+        let ways = [
+            (longest, "padded to the longest of the batch".to_string()),
+            (
+                group_by_length,
+                "training.group_by_length = true".to_string(),
             ),
-        ] {
+        ];
+        for (share, how) in ways.into_iter().chain(packed) {
             say(format!("  {:>5.1} %  {how}", 100.0 * share))?;
         }
         Ok(())

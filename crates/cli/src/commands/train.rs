@@ -383,7 +383,7 @@ impl Job {
             ("mean training loss", format!("{:.3}", outcome.train_loss)),
             ("steps", thousands(outcome.steps)),
             ("epochs", format!("{:.2}", outcome.epoch)),
-            ("examples", thousands(self.data.train.len())),
+            ("examples", thousands(self.data.train.rows())),
             ("tokens seen", thousands(outcome.tokens)),
             (&trained, thousands(trainable)),
             (

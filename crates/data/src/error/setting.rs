@@ -38,6 +38,14 @@ pub enum SettingProblem {
         /// And the other.
         only: bool,
     },
+    /// A key about what is learnt, where answers are compared.
+    #[error(
+        "is {value}, and this objective compares answers, of pairs `chosen` and `rejected`: leave it out"
+    )]
+    OfAnswers {
+        /// Its value.
+        value: String,
+    },
     /// A split that is neither a share nor a number.
     #[error("is {0}; give a share between 0 and 1, or a number of rows")]
     Split(f64),

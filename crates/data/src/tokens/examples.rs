@@ -234,6 +234,15 @@ impl Examples {
         }
     }
 
+    /// Number of rows that gave examples: of pairs of answers half as many as examples.
+    pub fn rows(&self) -> usize {
+        if self.packed {
+            self.len()
+        } else {
+            self.sequences()
+        }
+    }
+
     /// Whether there are none; loading never gives this.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -2,7 +2,7 @@
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result, SettingProblem};
-use crate::format::{Note, Row, Shape, describe, left_out};
+use crate::format::{Note, Row, Rows, Shape, describe, left_out};
 use crate::source::part::Part;
 use crate::source::{Finder, Record, Source};
 use crate::tokenizer::Tokenizer;
@@ -14,6 +14,7 @@ use crate::tokens::rows::{RowCounts, cut_by};
 use crate::tokens::seen::{Seen, SeenRow};
 use crate::tokens::store::{Store, StoreWriter};
 use crate::tokens::task::Task;
+use crate::tokens::train_on::TrainOn;
 use burn_peft_files::atomic::{put, temporary_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -78,6 +79,9 @@ impl<'a> Tokenize<'a> {
         task: &'a dyn Task,
     ) -> Result<Self> {
         config.validate(limits)?;
+        if matches!(task.rows(), Rows::Pairs | Rows::Judged) {
+            check_of_answers(config, task.rows())?;
+        }
         Ok(Self {
             config,
             tokenizer,
@@ -374,6 +378,33 @@ impl<'a> Tokenize<'a> {
             document: source.document,
         }
     }
+}
+
+/// Checks that the table says nothing that means nothing where answers are compared.
+fn check_of_answers(config: &DataConfig, rows: Rows) -> Result<()> {
+    let said = |key, value: String| {
+        let problem = SettingProblem::OfAnswers { value };
+        Err(DataError::setting(key, problem))
+    };
+    match (config.train_on, config.completion_only_loss) {
+        (Some(train_on), _) if train_on != TrainOn::Answers => {
+            return said("train_on", format!("\"{train_on}\""));
+        }
+        (_, Some(false)) => return said("completion_only_loss", "false".into()),
+        _ => {}
+    }
+    let fields = [
+        ("text_field", &config.text_field),
+        ("completion_field", &config.completion_field),
+    ];
+    for (key, field) in fields {
+        if let Some(field) = field
+            && rows == Rows::Pairs
+        {
+            return said(key, format!("\"{field}\""));
+        }
+    }
+    Ok(())
 }
 
 fn empty(source: &Source, problem: EmptyProblem) -> DataError {

@@ -38,6 +38,11 @@ pub trait Comparison: Debug + Send + Sync {
         batch.spans.len() / 2
     }
 
+    /// The fewest rows of a batch that the loss can be made of.
+    fn least_batch(&self) -> usize {
+        1
+    }
+
     /// Whether the loss wants the statistics of the policy's log-probabilities.
     fn needs_statistics(&self) -> bool {
         false
@@ -312,6 +317,11 @@ impl Comparison for KtoConfig {
     fn precomputes(&self) -> Option<Option<usize>> {
         self.precompute_ref_log_probs
             .then_some(self.precompute_ref_batch_size)
+    }
+
+    /// An answer to another prompt is another row's.
+    fn least_batch(&self) -> usize {
+        if self.calculates_kl() { 2 } else { 1 }
     }
 
     /// Each prompt with the answer of the text before it, the first with that of the last.

@@ -73,7 +73,19 @@ macro_rules! comparing {
                     let name = stringify!($name);
                     ConfigProblem::Objective(format!("{name}.{key} {problem}"))
                 };
-                table.validate().map_err(problem)
+                table.validate().map_err(problem)?;
+                let (least, rows) = (
+                    table.least_batch(),
+                    config.training.per_device_train_batch_size,
+                );
+                if rows < least {
+                    let name = stringify!($name);
+                    return Err(ConfigProblem::Objective(format!(
+                        "training.per_device_train_batch_size is {rows}; with objective = \"{name}\" \
+                         it must be {least} or more"
+                    )));
+                }
+                Ok(())
             },
             task: |config| Arc::new(config.$name.clone().unwrap_or_default().task()),
             reference: |_| $reference,

@@ -47,7 +47,7 @@ fn card<'a>(
     let files = files.map(|(examples, is_trained)| DataFile {
         name: examples.file.clone(),
         is_trained,
-        examples: examples.len(),
+        examples: examples.rows(),
         tokens: examples.tokens(),
     });
     let specs = config.data.train.sets().into_iter().map(|set| set.spec());

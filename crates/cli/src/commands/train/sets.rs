@@ -35,8 +35,8 @@ pub fn show_data(data: &DataSet, config: &DataConfig) -> Result<()> {
 
 /// How many examples a set has, of rows of two answers how many rows.
 fn counted_examples(set: &Examples, what: &str) -> String {
-    if matches!(set.shape, Shape::Preference(..)) && set.sequences() < set.len() {
-        return counted(set.sequences(), &what.replace("example", "pair"));
+    if matches!(set.shape, Shape::Preference(..)) && set.rows() < set.len() {
+        return counted(set.rows(), &what.replace("example", "pair"));
     }
     counted(set.len(), what)
 }
