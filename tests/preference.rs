@@ -1,8 +1,8 @@
-//! What TRL computes of preferences (`fixtures/preference/more.py`): gradients, and losses with keys
-//! that the cases have not.
+//! What TRL computes of preferences (`fixtures/preference`): what it logs at each of eight steps of
+//! `peft train`, gradients, and losses with keys that the cases have not (`more.py` there).
 //!
-//! Made with TRL 1.16, peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32, from the
-//! first three rows of a case.
+//! Made with TRL 1.16, peft 0.21.2, transformers 5.23.0 and torch 2.15.0 on CPU in float32: three rows
+//! a batch in the file's order, from a saved adapter whose frozen copy is the reference.
 
 use std::fs;
 use std::ops::Range;
@@ -23,7 +23,7 @@ use burn_peft_train::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::common::device;
+use crate::common::{Lab, device};
 use crate::conformance::{fixtures, without_dropout};
 
 const ROWS: usize = 3;
@@ -270,7 +270,7 @@ fn metrics(objective: &Objective, found: &PreferenceLoss, rows: usize) -> Vec<(&
 }
 
 /// Losses within 1e-4 of themselves, all else within 1e-3.
-fn assert_logged(place: &str, found: &[(&'static str, f64)], expected: &Value) {
+fn assert_logged(place: &str, found: &[(&str, f64)], expected: &Value) {
     for (name, value) in found {
         // TRL logs nothing of answers of a kind that a batch has none of.
         let Some(expected) = expected[*name].as_f64() else {
@@ -299,6 +299,87 @@ fn norm(model: &PeftModel<AutoModel>, gradients: &GradientsParams) -> f64 {
         Some(f64::from(gradient.square().sum().into_scalar::<f32>()))
     });
     squares.sum::<f64>().sqrt()
+}
+
+/// A training file of the case, beside its base with the tokenizer of words.
+fn write_run(case: &Path, expected: &Value, folder: &Path) {
+    let fixtures = fixtures();
+    let base = expected["base"].as_str().unwrap();
+    let from = fixtures.join(format!("conformance/base-{base}"));
+    let to = folder.join("base");
+    fs::create_dir_all(&to).unwrap();
+    let weights = "model.safetensors";
+    fs::copy(from.join(weights), to.join(weights)).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixtures.join("preference").join(name), to.join(name)).unwrap();
+    }
+    let mut config = json_of(&from.join("config.json"));
+    let others = [
+        ("bos_token_id", Value::Null),
+        ("eos_token_id", 0.into()),
+        ("pad_token_id", 2.into()),
+    ];
+    for (key, value) in others {
+        config[key] = value;
+    }
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+
+    let objective = expected["objective"].as_str().unwrap();
+    let training = expected["training"].as_object().unwrap();
+    let mut text = format!("model = \"base\"\nadapter = {case:?}\n[data]\n");
+    text += &format!(
+        "train = {:?}\n[training]\nobjective = {objective:?}\n",
+        case.join("rows.jsonl")
+    );
+    text += "output_dir = \"out\"\nlr_scheduler_type = \"constant\"\nlogging_steps = 1\n";
+    text +=
+        "train_sampling_strategy = \"sequential\"\nsave_strategy = \"no\"\neval_on_start = false\n";
+    // Gradients were cut to no norm.
+    text += "max_grad_norm = 0.0\n";
+    let keys = training.iter().filter(|(key, _)| *key != "max_length");
+    keys.for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+    text += &format!("[{objective}]\nmax_length = {}\n", training["max_length"]);
+    let keys = expected["keys"].as_object().unwrap();
+    keys.iter()
+        .for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+    fs::write(folder.join("run.toml"), text).unwrap();
+}
+
+/// `peft train` logs what TRL does at every one of eight steps.
+#[test]
+fn eight_steps_are_those_of_trl() {
+    let cases = fs::read_dir(fixtures().join("preference/cases")).unwrap();
+    let mut cases: Vec<_> = cases.map(|case| case.unwrap().path()).collect();
+    cases.sort();
+    assert_eq!(cases.len(), 24);
+    for case in cases {
+        let lab = Lab::new();
+        let expected = json_of(&case.join("expected.json"));
+        write_run(&case, &expected, &lab.path(""));
+        lab.ok(&["train", "run.toml"]);
+        let log = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+        let log = log
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let log: Vec<_> = log.filter(|entry| entry["loss"].is_f64()).collect();
+        let wanted = expected["log"].as_array().unwrap();
+        assert_eq!(log.len(), wanted.len(), "{case:?}");
+        for (step, (found, wanted)) in log.iter().zip(wanted).enumerate() {
+            let found: Vec<_> = wanted
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(|name| {
+                    let value = found[name].as_f64();
+                    (
+                        name.as_str(),
+                        value.unwrap_or_else(|| panic!("{case:?}: no {name}: {found}")),
+                    )
+                })
+                .collect();
+            assert_logged(&format!("{case:?}, step {step}"), &found, wanted);
+        }
+    }
 }
 
 /// `fixtures/preference/more.py`: the gradients of the first step of a case of each objective.
