@@ -3,8 +3,11 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, Tolerance};
-use burn_peft::{Adaptable, BlockWeight, LayerKind, Path, PeftModel, Slot};
+use burn::tensor::{FloatDType, Tensor, Tolerance};
+use burn_peft::config::InitLoraWeights;
+use burn_peft::{
+    Adaptable, BlockWeight, LayerKind, LoraConfig, Path, PeftModel, Slot, get_peft_model, set_seed,
+};
 use burn_peft_kernels::BlockType;
 use burn_peft_models::{CausalLm, GPT2LMHeadModel};
 
@@ -98,11 +101,14 @@ fn every_method_runs_on_blocks() {
 /// Merging makes the adapted weights dense; taking it out again gives the blocks back.
 #[test]
 fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
-    for name in ["gpt2_lora", "gpt2_modules_to_save"] {
-        let case = fixtures().join("conformance/cases").join(name);
-        if !case.exists() {
-            continue;
-        }
+    for name in [
+        "",
+        "_dora",
+        "_modules_to_save",
+        "_embedding",
+        "_trainable_tokens",
+    ] {
+        let case = fixtures().join(format!("conformance/cases/gpt2_lora{name}"));
         let of_case = |model| PeftModel::from_pretrained(model, &case, false).unwrap();
         let [mut dense, mut blocks] = both().map(of_case);
         let before = logits(&blocks, &case);
@@ -110,7 +116,7 @@ fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
         blocks.merge_adapter(true).unwrap();
         let merged = logits(&blocks, &case);
         assert!(largest_difference(&merged, &logits(&dense, &case)) < 1e-4);
-        assert!(largest_difference(&merged, &before) < 1e-3);
+        assert!(largest_difference(&merged, &before) < 1e-3, "{name}");
         blocks.unmerge_adapter();
         assert_eq!(logits(&blocks, &case), before);
         let alone = blocks.clone().merge_and_unload(true).unwrap();
@@ -120,6 +126,50 @@ fn merging_is_exact_and_unmerging_gives_the_blocks_back() {
         let tolerance = Tolerance::<f32>::absolute(1e-4);
         logits_of(&alone).assert_approx_eq(&logits_of(&expected), tolerance);
     }
+}
+
+/// Adapters that are made of the weight are those of its values, and give it back.
+#[test]
+fn adapters_that_start_from_the_weight_start_alike() {
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let inits = [
+        InitLoraWeights::Pissa { niter: None },
+        InitLoraWeights::Olora,
+        InitLoraWeights::True,
+    ];
+    for init in inits {
+        let config = LoraConfig::new()
+            .with_r(4)
+            .with_init_lora_weights(init)
+            .with_use_dora(init == InitLoraWeights::True);
+        let made = |model| {
+            set_seed(3, &device());
+            get_peft_model(model, config.clone()).unwrap()
+        };
+        let [dense, blocks] = both().map(made);
+        let off = largest_difference(&logits(&blocks, &case), &logits(&dense, &case));
+        assert!(off < 1e-3, "{init:?}: {off}");
+        let input = batch(&case).as_matrix().input.clone();
+        let [dense, blocks] = [dense, blocks].map(|model| {
+            let logits: Tensor<3> = model.unload().forward(input.clone());
+            logits.into_data()
+        });
+        blocks.assert_approx_eq(&dense, Tolerance::<f32>::absolute(1e-4));
+    }
+}
+
+/// Products that may round to bf16 round no more than those of a weight that is kept in it.
+#[test]
+fn a_base_in_bf16_rounds_as_a_dense_one() {
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let of_case = |model| PeftModel::from_pretrained(model, &case, false).unwrap();
+    let [dense, blocks] = both().map(of_case);
+    let expected = logits(&dense, &case);
+    let [dense, blocks] = [dense, blocks].map(|mut model| {
+        model.cast_frozen(FloatDType::BF16);
+        largest_difference(&logits(&model, &case), &expected)
+    });
+    assert!(blocks <= 2.0 * dense && dense > 0.0, "{blocks} {dense}");
 }
 
 /// What asks for the values gets them: other weights, another vocabulary, a head of its own, a record.

@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn_peft::Adaptable;
 use burn_peft::tensor_file::read_tensors;
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, Weights};
+use burn_peft_models::{AutoModel, Pretrained};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -194,3 +196,26 @@ max_grad_norm = 1.0
 logging_steps = 1
 train_sampling_strategy = "sequential"
 "#;
+
+/// Every matrix of the file stays in its blocks, and what is read into tensors is small.
+#[test]
+fn the_gguf_file_stays_in_its_blocks() {
+    let Some(made) = made() else { return };
+    let file = made.join(GGUF);
+    let device = crate::common::device();
+    let files = ModelFiles::gguf(&file).unwrap();
+    let model = AutoModel::from_files_in_blocks(&files, &device).unwrap();
+    let (mut blocks, mut dense) = (0, 0);
+    model.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {
+        if let Some(weight) = slot.blocks() {
+            blocks += weight.bytes().len();
+            return;
+        }
+        slot.visit_base(&mut |name, param| {
+            assert_eq!(param.dims().len(), 1, "{path}.{name}");
+            dense += 4 * param.num_elements();
+        });
+    });
+    let size = fs::metadata(&file).unwrap().len() as usize;
+    assert!(blocks + dense < size, "{blocks} and {dense} of {size}");
+}

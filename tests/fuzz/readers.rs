@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::PeftModel;
 use burn_peft_data::{DataConfig, Examples, Limits, Tokenizer};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::{AutoConfig, AutoModel, Pretrained};
+use burn_peft_models::{AutoConfig, AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::{CheckpointInfo, TrainConfig, TrainOptions, train};
 
 use crate::corpus::{self, Case};
@@ -126,7 +127,20 @@ fn model(_: &Given, folder: &Path) -> Answer {
 
 fn gguf(given: &Given, folder: &Path) -> Answer {
     let files = ModelFiles::gguf(folder.join("model.gguf")).map_err(said)?;
-    let loaded = AutoModel::from_files(&files, &corpus::device());
+    let device = corpus::device();
+    let loaded = AutoModel::from_files(&files, &device);
+    let in_blocks = AutoModel::from_files_in_blocks(&files, &device);
+    assert_eq!(
+        in_blocks.is_ok(),
+        loaded.is_ok(),
+        "{in_blocks:?}, {loaded:?}"
+    );
+    if let Ok(model) = in_blocks {
+        let ids = TensorData::from([[0, 1, 1, 0]]);
+        let ids = Tensor::<2, Int>::from_data(ids, &device);
+        // Any numbers come out, of whatever is in the blocks.
+        model.forward(ModelInput::new(ids)).into_data();
+    }
     if files.path().join("tokenizer.json").is_file() {
         tokenizer(given, files.path())?;
     }
