@@ -90,9 +90,10 @@ fn preferences_are_learnt_measured_and_shown() {
     let entries = metrics(&lab, "out");
     // The policy begins as the reference.
     let first = entries.iter().find(|entry| entry["loss"].is_f64()).unwrap();
-    assert_eq!(
-        (&first["rewards/margins"], &first["rewards/accuracies"]),
-        (&json!(0.0), &json!(0.0))
+    // To the last bit with the kernels of the CPU.
+    assert!(
+        first["rewards/margins"].as_f64().unwrap().abs() < 1e-6,
+        "{first}"
     );
     assert!(
         (first["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-6,
@@ -215,15 +216,15 @@ fn the_reference_can_be_chosen() {
         (last(&entries, "rewards/margins"), last(&entries, "loss"))
     };
     let fresh = reward(&[]);
-    assert_eq!(fresh.0, 0.0);
+    assert!(fresh.0.abs() < 1e-6, "{fresh:?}");
     let (as_loaded, _) = reward(&["adapter=first"]);
-    assert_eq!(as_loaded, 0.0);
+    assert!(as_loaded.abs() < 1e-6, "{as_loaded}");
     let (from_base, _) = reward(&["adapter=first", "reference=base"]);
     assert!(from_base > 0.001, "{from_base}");
     let (from_first, _) = reward(&["reference=first"]);
     assert!(from_first < -0.001, "{from_first}");
     let (itself, _) = reward(&["adapter=first", "reference=first"]);
-    assert_eq!(itself, 0.0);
+    assert!(itself.abs() < 1e-6, "{itself}");
 }
 
 #[test]
@@ -360,9 +361,13 @@ fn eight_steps_are_those_that_trl_logs() {
             .collect();
         let log = expected["log"].as_array().unwrap();
         assert_eq!(found.len(), log.len(), "{name}");
-        for (found, expected) in found.iter().zip(log) {
-            for (key, expected) in expected.as_object().unwrap() {
+        for (found, of_trl) in found.iter().zip(log) {
+            for (key, expected) in of_trl.as_object().unwrap() {
                 let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+                if key == "rewards/accuracies" && of_trl["rewards/margins"] == 0.0 {
+                    // Which of two equal rewards is the higher one is rounding.
+                    continue;
+                }
                 let (found, expected) = (number(&found[key]), number(expected));
                 let allowed = match key.as_str() {
                     "loss" | "grad_norm" => 2e-5 * expected.abs(),

@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(read("eval_loss").unwrap(), BestMetric::default());
         let perplexity = read("eval_perplexity").unwrap();
         assert_eq!(serde_json::to_value(perplexity).unwrap(), "perplexity");
-        let error = read("accuracy").unwrap_err().to_string();
-        let said = "unknown variant `accuracy`, expected one of `eval_loss`, `loss`, \
+        let error = read("bleu").unwrap_err().to_string();
+        let said = "unknown variant `bleu`, expected one of `eval_loss`, `loss`, \
                     `eval_perplexity`, `perplexity`, ";
         assert!(error.starts_with(said), "{error}");
     }
