@@ -21,6 +21,7 @@ Beside `prompt` or `instruction` the answer may also be called `response` or `an
 data.text_field (--text-field) names the one of text; or data.template (--template) writes the prompt,
 and data.completion_field (--completion-field) names the answer: rows of `question` and `answer` need
 a template such as --template $'{{question}}\\n'. Of prompts and chats only the answers are trained.
+Two answers, `chosen` and `rejected`, are compared, and so are answers with a `label` (docs/preference.md).
 docs/data.md has the exact text of each."
     )
 }
