@@ -117,7 +117,7 @@ impl Tokenizer {
             let text = template.written(messages, &chat.extras, asks);
             text.map_err(|problem| DataError::Row {
                 place: place.into(),
-                problem: TemplateProblem::from(problem).into(),
+                problem: problem.into(),
             })
         };
         let given = written(&chat.messages[..chat.given], true)?;
