@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::limits::WINDOWS;
 use super::plan::{Plan, refused};
 use super::value::KeyValue;
 use crate::auto::AutoConfig;
@@ -51,7 +52,7 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
             if let Some(keys) = difference(model.switches(), read.switches()) {
                 return Err(lost(keys, &model.to_map()));
             }
-            let window = shortest(model.switches(), read.switches());
+            let window = shortest(name, model.switches());
             Ok(window.into_iter().map(|window| {
                 format!(
                     "llama.cpp has no sliding window for architecture {name:?}: it answers texts of more than \
@@ -226,10 +227,11 @@ fn turns(model: &Switches, read: &Switches) -> bool {
     })
 }
 
-/// The shortest window that the model has and the file has not, if texts can be longer.
-fn shortest(model: &Switches, read: &Switches) -> Option<usize> {
-    let both = model.layers.iter().zip(&read.layers);
-    let lost = both.filter(|(a, b)| a.window != b.window);
-    let window = lost.filter_map(|(layer, _)| layer.window).min();
+/// The shortest window that the model has and llama.cpp has not, if texts can be longer.
+fn shortest(name: &str, model: &Switches) -> Option<usize> {
+    if WINDOWS.contains(&name) {
+        return None;
+    }
+    let window = model.layers.iter().filter_map(|layer| layer.window).min();
     window.filter(|&window| window < model.max_positions)
 }

@@ -8,6 +8,8 @@ use crate::gguf::architecture::Architecture;
 
 /// Those that have a head of their own always: one that is tied is written twice.
 pub(super) const HEAD: [&str; 5] = ["olmo2", "gptneox", "stablelm", "apertus", "phi2"];
+/// Those whose windows it has; it takes no notice of Phi 3's.
+pub(super) const WINDOWS: [&str; 5] = ["gemma2", "gemma3", "cohere2", "olmo2", "exaone4"];
 /// Those whose head is always the embeddings.
 const NO_HEAD: [&str; 3] = ["gemma", "gemma2", "cohere2"];
 /// Those whose heads together are as wide as the hidden states.

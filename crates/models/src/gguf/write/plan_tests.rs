@@ -242,6 +242,13 @@ fn windows_are_said_where_llama_cpp_has_them() {
         notes[0].contains("texts of more than 6 tokens"),
         "{notes:?}"
     );
+    // And takes no notice of Phi 3's, which files have.
+    let (mut config, weights) = folder("phi3");
+    config.insert("sliding_window".into(), json!(6));
+    let plan = self::plan(&config, weights.as_ref()).unwrap();
+    let window = value(&plan, "phi3.attention.sliding_window");
+    assert_eq!(window, Some(KeyValue::U32(6)));
+    assert_eq!(plan.notes.len(), 1);
 }
 
 #[test]
