@@ -10,6 +10,9 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::BlockType;
 
+/// Makes the bytes of a block of its values.
+type Pack = fn(&[f32], &mut [u8]);
+
 /// The blocks that a thread takes at a time.
 const BLOCKS: usize = 256;
 
@@ -48,7 +51,7 @@ impl BlockType {
     }
 
     /// What makes the bytes of one block.
-    fn pack(self) -> Option<fn(&[f32], &mut [u8])> {
+    fn pack(self) -> Option<Pack> {
         Some(match self {
             Self::F32 => small::f32,
             Self::F16 => small::f16,
