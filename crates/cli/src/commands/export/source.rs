@@ -9,7 +9,7 @@ use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_models::gguf::{KeyValue, tokenizer_keys};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, MergedWeights};
-use burn_peft_models::{AutoModel, LanguageModel};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel};
 
 use crate::beside;
 use crate::loading::{find_model, load_adapter, load_frozen};
@@ -77,7 +77,13 @@ impl Source {
             // Those of the Hub are fetched.
             beside::tokenizer_files(&self.files)?;
         }
-        Ok(tokenizer_keys(&self.files, given.transpose()?.as_ref())?)
+        let vocab_size = CausalLm::vocab_size(self.model.get_base_model());
+        let given = given.transpose()?;
+        Ok(tokenizer_keys(
+            &self.files,
+            given.as_ref(),
+            Some(vocab_size),
+        )?)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::file::{Head, PIECE, Writer};
 use super::{KeyValue, OutType, Plan, Planned};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::weights::Weights;
 
 /// What a file was written with.
@@ -63,6 +63,7 @@ impl GgufModel<'_> {
             shape: planned.shape.clone(),
             of,
         };
+        check_tokens(&self.keys, &plan, shown)?;
         let heads = plan.constants.iter().map(constant);
         let heads: Vec<Head> = heads
             .chain(plan.tensors.iter().zip(types.iter().copied()).map(tensor))
@@ -92,6 +93,25 @@ impl GgufModel<'_> {
             types: counted(&heads),
             notes: plan.notes,
         })
+    }
+}
+
+/// Refuses a tokenizer of another number of tokens than the model's, which llama.cpp does not read.
+fn check_tokens(keys: &[(String, KeyValue)], plan: &Plan, shown: &Path) -> Result<()> {
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    let tokens = keys.iter().find(|(key, _)| key == TOKENS);
+    let tokens = tokens.and_then(|(_, value)| value.count());
+    let mut embeddings = plan.tensors.iter();
+    let embedding = embeddings.find(|tensor| tensor.name == "token_embd.weight");
+    match (tokens, embedding.map(|tensor| tensor.shape[0])) {
+        (Some(tokens), Some(rows)) if tokens != rows => Err(ModelError::file(
+            shown,
+            format!(
+                "{TOKENS} would have {tokens} tokens, and the model has {rows}: --tokenizer names one that \
+                 fits"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

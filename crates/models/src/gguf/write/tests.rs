@@ -66,7 +66,7 @@ fn what_is_written_is_read_as_the_file_of_the_reference() {
         let source = Gguf::open(fixtures().join(&name)).unwrap();
         let (dir, files) = folder(&name, |file, value| fit(file, value, &source));
         let path = dir.path().join("written.gguf");
-        write(&path, &tokenizer_keys(&files, None).unwrap());
+        write(&path, &tokenizer_keys(&files, None, None).unwrap());
         let found = Gguf::open(&path).unwrap();
         let architecture = source.text("general.architecture").unwrap().unwrap();
         let read = |file: &Gguf| tokenizer::tokenizer(file, architecture).unwrap().unwrap();
@@ -87,7 +87,7 @@ fn what_is_written_is_read_as_the_file_of_the_reference() {
         assert!(types(&found) == types(&source), "{name}");
         // Of a GGUF file the keys are that file's.
         let same = ModelFiles::gguf(fixtures().join(&name)).unwrap();
-        write(&path, &tokenizer_keys(&same, None).unwrap());
+        write(&path, &tokenizer_keys(&same, None, None).unwrap());
         let copied = Gguf::open(&path).unwrap().copied("tokenizer.");
         assert!(copied == source.copied("tokenizer."), "{name}");
         count += 1;
@@ -116,7 +116,7 @@ fn special_tokens_templates_and_sampling_have_their_keys() {
         _ => {}
     });
     let path = dir.path().join("written.gguf");
-    write(&path, &tokenizer_keys(&files, None).unwrap());
+    write(&path, &tokenizer_keys(&files, None, None).unwrap());
     let file = Gguf::open(&path).unwrap();
     let id = |name: &str| {
         file.whole(&format!("tokenizer.ggml.{name}_token_id"))
@@ -161,7 +161,7 @@ fn a_tokenizer_that_llama_cpp_has_none_for_is_named() {
                 change(value);
             }
         });
-        tokenizer_keys(&files, None).unwrap_err().to_string()
+        tokenizer_keys(&files, None, None).unwrap_err().to_string()
     };
     let unigram = error(|json| json["model"]["type"] = "Unigram".into());
     assert!(
@@ -188,7 +188,7 @@ fn the_name_is_the_one_of_the_family() {
                 value["model_type"] = model_type.into();
             }
         });
-        let keys = tokenizer_keys(&files, None).unwrap();
+        let keys = tokenizer_keys(&files, None, None).unwrap();
         let pre = keys
             .into_iter()
             .find(|(key, _)| key == "tokenizer.ggml.pre");

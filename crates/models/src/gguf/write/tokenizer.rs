@@ -14,7 +14,8 @@ use crate::hub::ModelFiles;
 
 /// The keys that a model's tokenizer, chat templates and recommended sampling amount to in a GGUF
 /// file. The tokenizer is the model's own or `tokenizer` in its place; the keys of a model that is
-/// a GGUF file itself are that file's. None where there is no tokenizer.
+/// a GGUF file itself are that file's. None where there is no tokenizer. A model that has another
+/// `vocab_size` than its `config.json` says, because an adapter came with further rows, has it here.
 ///
 /// # Errors
 /// A tokenizer that llama.cpp has none for, by name: another model than BPE, or a rule by which texts
@@ -22,13 +23,17 @@ use crate::hub::ModelFiles;
 pub fn tokenizer_keys(
     model: &ModelFiles,
     tokenizer: Option<&ModelFiles>,
+    vocab_size: Option<usize>,
 ) -> Result<Vec<(String, KeyValue)>> {
     if let (Some(file), None) = (model.as_gguf(), tokenizer) {
         return Ok(file.tokenizer_keys());
     }
-    let Some(source) = Source::read(tokenizer.unwrap_or(model), model)? else {
+    let Some(mut source) = Source::read(tokenizer.unwrap_or(model), model)? else {
         return Ok(Vec::new());
     };
+    if let Some(size) = vocab_size {
+        source.model.insert("vocab_size".into(), json!(size));
+    }
     let mut keys = Keys(Vec::new());
     keys.sampling(&source.generation);
     Vocabulary::new(&source)?.write(&mut keys);

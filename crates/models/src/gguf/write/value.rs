@@ -45,6 +45,21 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 impl KeyValue {
+    /// The items of a list.
+    pub fn count(&self) -> Option<usize> {
+        match self {
+            Self::Texts(values) => Some(values.len()),
+            Self::F32s(values) => Some(values.len()),
+            Self::I32s(values) => Some(values.len()),
+            Self::Flags(values) => Some(values.len()),
+            Self::Copied(bytes) if bytes.starts_with(&9u32.to_le_bytes()) => {
+                let count = bytes.get(8..16)?.try_into().ok()?;
+                usize::try_from(u64::from_le_bytes(count)).ok()
+            }
+            _ => None,
+        }
+    }
+
     /// Adds the kind of the value and the value, as they stand behind a key's name.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
