@@ -157,43 +157,46 @@ fn logits_that_are_no_numbers_are_written_and_told() {
 /// Polls for the folder that the model is written into, and ends the process then.
 #[cfg(unix)]
 #[test]
-fn a_merge_that_a_signal_ends_leaves_nothing() {
+fn a_merge_or_an_export_that_a_signal_ends_leaves_nothing() {
     let lab = Lab::with_adapter();
     let mut config = lab.config();
     config["vocab_size"] = 200_000.into();
     lab.write("config.json", config.to_string());
     lab.ok(&["init", "config.json", "--output", "wide"]);
-    let hidden = |lab: &Lab| {
+    for (command, output) in [("merge", "merged"), ("export", "exported.gguf")] {
+        ended_by_a_signal(&lab, command, output);
+    }
+}
+
+#[cfg(unix)]
+fn ended_by_a_signal(lab: &Lab, command: &str, output: &str) {
+    let hidden = || {
         let names = lab.names(".").into_iter();
         names
             .filter(|name| name.starts_with(".peft-merge-"))
             .count()
     };
+    let args = ["--model", "wide", "--adapter", "out", "--output", output];
     for _ in 0..20 {
-        std::fs::remove_dir_all(lab.path("merged")).ok();
-        let mut command = lab.command(crate::common::PEFT);
-        command.args([
-            "merge",
-            "--model",
-            "wide",
-            "--adapter",
-            "out",
-            "--output",
-            "merged",
-        ]);
-        command
+        std::fs::remove_dir_all(lab.path(output)).ok();
+        std::fs::remove_file(lab.path(output)).ok();
+        let mut command = lab
+            .command(crate::common::PEFT)
+            .arg(command)
+            .args(args)
             .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        let mut child = command.spawn().unwrap();
-        while hidden(&lab) == 0 && child.try_wait().unwrap().is_none() {
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while hidden() == 0 && command.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_micros(200));
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
-        let id = child.id().to_string();
+        let id = command.id().to_string();
         lab.command("kill").args(["-TERM", &id]).output().unwrap();
-        let code = child.wait().unwrap().code();
-        assert_eq!(hidden(&lab), 0, "{code:?}");
-        if code == Some(143) && !lab.path("merged").exists() {
+        let code = command.wait().unwrap().code();
+        assert_eq!(hidden(), 0, "{code:?}");
+        if code == Some(143) && !lab.path(output).exists() {
             return;
         }
     }

@@ -31,12 +31,19 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "serve server api deploy vllm openai",
         "peft serves no requests; `peft merge` writes a folder that servers of Hugging Face models \
-         take, and many take the adapter's folder as it is",
+         take, and many take the adapter's folder as it is; `peft export` writes a file for llama.cpp's \
+         and Ollama",
     ),
     (
-        "export save gguf onnx convert-gguf to-gguf unload merge_and_unload merge-lora mergelora",
+        "save onnx unload merge_and_unload merge-lora mergelora",
         "`peft merge` writes the model with its adapter as a Hugging Face folder, which other tools \
-         convert further",
+         convert further; `peft export` as a GGUF file",
+    ),
+    (
+        "gguf convert-gguf to-gguf llama.cpp llamacpp ollama lmstudio convert_hf_to_gguf \
+         convert_lora_to_gguf save_pretrained_gguf llama-quantize",
+        "`peft export --model M --adapter A --output OUT.gguf` writes one file for llama.cpp, Ollama and \
+         LM Studio",
     ),
     (
         "talk converse cli repl interactive",
@@ -49,7 +56,8 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "quantize quant quantise bnb awq gptq",
         "models are quantised while they are loaded: --load-in-4bit of `peft generate` and \
-         `peft eval`, and [quantization_config] in a training file",
+         `peft eval`, and [quantization_config] in a training file; `peft export --outtype q4_k_m` writes \
+         a GGUF file",
     ),
     (
         "evaluate evaluation test ppl perplexity bench benchmark lm_eval lm-eval score validate",
@@ -116,6 +124,8 @@ const OPTIONS: &[(&str, &str)] = &[
         "save_path out out_dir output_dir output_path export_dir save_dir o",
         "--output",
     ),
+    ("outfile", "--output"),
+    ("ftype out_type quantization_method", "--outtype"),
     ("dataset data_path file input_file", "--data"),
     (
         "tokenizer_path tokenizer_name_or_path tokenizer_name",

@@ -65,7 +65,7 @@ pub struct Args {
     to: Format,
     /// The tokenizer that is written with it, where it does not lie with the model: a folder, a
     /// GGUF file or a Hub id
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", conflicts_with = "lora")]
     tokenizer: Option<String>,
     /// Replace what is there already
     #[arg(long)]
