@@ -21,6 +21,11 @@ const COMMANDS: &[(&str, &str)] = &[
          `peft new NAME --template full` writes one",
     ),
     (
+        "classify classifier classification sentiment ner tag label labels",
+        "`peft train FILE` trains a classifier where FILE has training.objective = \"classify\" (texts) or \
+         \"tag\" (words), and `peft predict` gives the labels",
+    ),
+    (
         "dpo orpo kto ppo grpo rlhf reward rm distill",
         "peft trains on texts, prompts with answers, and chats; not on preferences",
     ),
@@ -50,7 +55,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "`peft chat MODEL` talks to a model, `peft chat MODEL --adapter A` to one with an adapter",
     ),
     (
-        "infer inference predict complete completion sample ask prompt",
+        "infer inference complete completion sample ask prompt",
         "`peft generate --model M --adapter A --prompt TEXT` continues a text",
     ),
     (

@@ -196,6 +196,14 @@ impl Head {
         }
     }
 
+    /// How its labels are learnt where nothing says it: one label is a number, of more one is chosen.
+    pub fn usual(&self) -> ProblemType {
+        match self.num_labels() {
+            1 => ProblemType::Regression,
+            _ => ProblemType::SingleLabelClassification,
+        }
+    }
+
     /// The keys that tell of it beside an adapter, where those of the model's own `config.json` do not:
     /// names of labels that are not merely numbered, and the token for padding.
     pub fn keys_beside(&self, config: &Map<String, Value>) -> Map<String, Value> {
@@ -207,6 +215,7 @@ impl Head {
             keys.extend(self.labels.keys());
         } else if let Some(problem_type) = self.labels.problem_type
             && own.labels.problem_type != self.labels.problem_type
+            && self.usual() != problem_type
         {
             keys.insert("problem_type".into(), json!(problem_type));
         }

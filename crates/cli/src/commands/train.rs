@@ -155,7 +155,9 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     warn_of_space(&data.train, tokenizer.as_ref());
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
-    warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
+    if !model.head().classifies() {
+        warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
+    }
     let ends = defaults.config.eos_token_ids;
     let prompts = match model.head().classifies() {
         true if config.prompt.is_some() => bail!(

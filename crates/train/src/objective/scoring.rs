@@ -2,11 +2,11 @@
 
 use crate::objective::metric::{Measures, Metric, Sums};
 
-/// Of one label each. The sums are a table of how often each label was taken for each, the true one in
-/// the rows.
+/// Of one label each. The sums are how often the label was right, and a table of how often each label was
+/// taken for each, the true one in the rows.
 pub static ONE: Measures = Measures {
     unit: "example",
-    sums: &[],
+    sums: &["Accuracy"],
     metrics: &[
         Metric::loss("loss (per example)"),
         Metric::mean("accuracy", "accuracy", true, accuracy),
@@ -16,22 +16,20 @@ pub static ONE: Measures = Measures {
     ],
 };
 
-/// Of several labels each. The sums are, for each label, how often it was rightly found, wrongly found
-/// and missed; and last how often a text has exactly its labels.
+/// Of several labels each. The sums are how often a text has exactly its labels, and for each label how
+/// often it was rightly found, wrongly found and missed.
 pub static SEVERAL: Measures = Measures {
     unit: "example",
-    sums: &[],
+    sums: &["Accuracy"],
     metrics: &[
         Metric::loss("loss (per example)"),
-        Metric::mean("accuracy", "accuracy (all labels right)", true, |sums| {
-            sums.mean(sums.sums.last().copied().unwrap_or(f64::NAN))
-        }),
+        Metric::mean("accuracy", "accuracy (all labels right)", true, accuracy),
         Metric::mean("f1_macro", "F1 (mean of the labels)", true, |sums| {
             let each = of_labels(sums).map(f1);
             mean(&each.collect::<Vec<_>>())
         }),
         Metric::mean("f1_micro", "F1 (of all labels together)", true, |sums| {
-            f1(of_labels(sums).fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
+            together(of_labels(sums))
         }),
     ],
 };
@@ -71,16 +69,17 @@ pub fn marked(bits: i64, count: usize) -> impl Iterator<Item = bool> {
     (0..count).map(move |label| bits >> label & 1 == 1)
 }
 
-/// How often each label was taken for each, `[labels, labels]`, of scores `[texts, labels]`.
+/// What [`ONE`] counts, of scores `[texts, labels]`.
 pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
-    let mut table = vec![0.0; count * count];
+    let mut sums = vec![0.0; 1 + count * count];
     for (scores, &label) in scores.chunks(count).zip(labels) {
         let found = best(scores);
-        if let Some(cell) = table.get_mut(label as usize * count + found) {
+        sums[0] += f64::from(u8::from(found as i64 == label));
+        if let Some(cell) = sums.get_mut(1 + label as usize * count + found) {
             *cell += 1.0;
         }
     }
-    table
+    sums
 }
 
 /// The label with the highest score, the first of equal ones.
@@ -102,15 +101,15 @@ pub fn hits(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
                 (false, false) => continue,
             };
             is_exact &= kind == 0;
-            sums[3 * label + kind] += 1.0;
+            sums[1 + 3 * label + kind] += 1.0;
         }
-        sums[3 * count] += f64::from(u8::from(is_exact));
+        sums[0] += f64::from(u8::from(is_exact));
     }
     sums
 }
 
 fn of_labels(sums: &Sums) -> impl Iterator<Item = [f64; 3]> + '_ {
-    let (labels, _) = sums.sums.as_chunks::<3>();
+    let (labels, _) = sums.sums.get(1..).unwrap_or_default().as_chunks::<3>();
     labels.iter().copied()
 }
 
@@ -122,24 +121,27 @@ fn f1([right, wrong, missed]: [f64; 3]) -> f64 {
     }
 }
 
+/// F1 of all labels together; none where nothing was counted.
+fn together(mut each: impl Iterator<Item = [f64; 3]>) -> f64 {
+    let Some(first) = each.next() else {
+        return f64::NAN;
+    };
+    f1(each.fold(first, |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// The labels of a table, and what stands in a cell of it.
 fn table(sums: &Sums) -> (usize, impl Fn(usize, usize) -> f64 + '_) {
-    let count = (sums.sums.len() as f64).sqrt() as usize;
-    (count, move |truth, found| sums.sums[truth * count + found])
+    let count = (sums.sums.len().saturating_sub(1) as f64).sqrt() as usize;
+    let cell = move |truth: usize, found: usize| sums.sums[1 + truth * count + found];
+    (count, cell)
 }
 
 fn accuracy(sums: &Sums) -> f64 {
-    let (count, cell) = table(sums);
-    let right: f64 = (0..count).map(|label| cell(label, label)).sum();
-    if count == 0 {
-        f64::NAN
-    } else {
-        sums.mean(right)
-    }
+    sums.mean(sums.sums.first().copied().unwrap_or(f64::NAN))
 }
 
 /// Rightly found, wrongly found and missed, of each label of a table.
@@ -163,8 +165,7 @@ fn f1_macro(sums: &Sums) -> f64 {
 }
 
 fn f1_micro(sums: &Sums) -> f64 {
-    let all = each(sums).into_iter();
-    f1(all.fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
+    together(each(sums).into_iter())
 }
 
 /// The correlation of true and found labels (Gorodkin's for more than two); 0 where one of them never
@@ -174,12 +175,13 @@ fn matthews(sums: &Sums) -> f64 {
     let there = |label: usize| (0..count).map(|found| cell(label, found)).sum::<f64>();
     let found = |label: usize| (0..count).map(|truth| cell(truth, label)).sum::<f64>();
     let right: f64 = (0..count).map(|label| cell(label, label)).sum();
-    let all: f64 = sums.sums.iter().sum();
+    let all: f64 = sums.sums.iter().skip(1).sum();
     let over = |of: &dyn Fn(usize) -> f64| (0..count).map(of).sum::<f64>();
     let both = over(&|label| there(label) * found(label));
     let of_truth = all * all - over(&|label| there(label).powi(2));
     let of_found = all * all - over(&|label| found(label).powi(2));
     match (of_truth * of_found).sqrt() {
+        _ if count == 0 => f64::NAN,
         0.0 => 0.0,
         root => (right * all - both) / root,
     }

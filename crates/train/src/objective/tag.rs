@@ -82,7 +82,7 @@ pub(crate) static KIND: Kind = Kind {
 /// are tokens with the right tag, entities that were rightly found, that were found, and that are there.
 pub static MEASURES: Measures = Measures {
     unit: "token",
-    sums: &[],
+    sums: &["Accuracy"],
     metrics: &[
         Metric::loss("loss (per token)"),
         Metric::mean("accuracy", "accuracy of the tags", true, |sums| {

@@ -222,9 +222,12 @@ impl ProgressRenderer {
 
     fn evaluated(&mut self) {
         let label = format!("step {}/{}  ", self.step, self.total_steps);
-        let metrics = self.measures.metrics.iter().map(|metric| {
-            let value = (metric.text)((metric.of)(&self.means));
-            format!("{} {value}", metric.key())
+        let metrics = self.measures.metrics.iter().enumerate();
+        // Not all metrics are made of means.
+        let metrics = metrics.filter_map(|(index, metric)| {
+            let value = (metric.of)(&self.means);
+            let is_known = index == 0 || !value.is_nan();
+            is_known.then(|| format!("{} {}", metric.key(), (metric.text)(value)))
         });
         let fields = metrics.chain([format!("in {}", clock(self.evaluation.1))]);
         let fields = (0..).zip(fields).collect();

@@ -20,11 +20,7 @@ pub fn task_of(head: &Head) -> Classes {
 
 /// How the labels of a head were learnt.
 fn problem_of(head: &Head) -> ProblemType {
-    let told = match head.num_labels() {
-        1 => ProblemType::Regression,
-        _ => ProblemType::SingleLabelClassification,
-    };
-    head.labels.problem_type.unwrap_or(told)
+    head.labels.problem_type.unwrap_or(head.usual())
 }
 
 /// Whether the model's own files have the head of a classifier.
