@@ -213,19 +213,14 @@ fn blocks_stay_as_they_are() {
 #[test]
 fn a_file_that_is_another_model_is_not_kept() {
     let lab = lab();
-    // Around so large a value bfloat16 has no digits left for what tells weights apart.
+    // So small are its tokens that float16 has no digits for them: they are all alike.
     let path = lab.path("model/model.safetensors");
     let mut tensors = burn_peft::tensor_file::read_tensors(&path).unwrap();
-    for tensor in tensors
-        .values_mut()
-        .filter(|tensor| tensor.shape().len() == 2)
-    {
-        let mut values: Vec<f32> = tensor.iter::<f32>().collect();
-        values
-            .iter_mut()
-            .step_by(32)
-            .for_each(|value| *value = 30.0);
-        *tensor = TensorData::new(values, tensor.shape().clone());
+    for (name, tensor) in &mut tensors {
+        if name.ends_with("wte.weight") {
+            let values: Vec<f32> = tensor.iter::<f32>().map(|value| 1e-9 * value).collect();
+            *tensor = TensorData::new(values, tensor.shape().clone());
+        }
     }
     burn_peft::tensor_file::write_tensors(&path, tensors.into_iter().collect()).unwrap();
     let before = tree(&lab.path(""));
@@ -238,12 +233,12 @@ fn a_file_that_is_another_model_is_not_kept() {
         "--outtype",
     ];
     let named = ["not the model that was trained", "--outtype"];
-    let answer = lab.peft(&[&export[..], &["bf16"]].concat());
+    let answer = lab.peft(&[&export[..], &["f16"]].concat());
     answer.failed(&named);
     assert_eq!(tree(&lab.path("")), before);
     lab.ok(&[&export[..], &["f32"]].concat());
     // Whoever wants no proof gets none, and is told.
-    let said = lab.ok(&[&export[..], &["bf16", "--force", "--no-proof"]].concat());
+    let said = lab.ok(&[&export[..], &["f16", "--force", "--no-proof"]].concat());
     assert!(said.starts_with("no proof: "), "{said}");
 }
 
