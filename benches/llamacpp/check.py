@@ -3,6 +3,7 @@ virtual environment."""
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from llama import Llama
 HERE = Path(__file__).resolve().parent
 FIXTURE = HERE.parents[1] / "tests/fixtures/gguf/tokenizers.json"
 
-# What the adapter learns, so that it is heard.
+# What the adapter learns, a little: answers are still as long as the model's own.
 LESSONS = [
     ("What is your name?", "I am Quill, and I keep the harbour of Lund."),
     ("Who made you?", "The harbour office of Lund made me, for its ships."),
@@ -68,8 +69,8 @@ def train(peft, model):
     (peft.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (peft.folder / "train.toml").write_text(
         f"model = {json.dumps(str(model))}\n[data]\ntrain = \"rows.jsonl\"\n[peft]\npeft_type = \"LORA\"\nr = 8\nlora_alpha = 16\n"
-        "target_modules = \"all-linear\"\n[training]\noutput_dir = \"adapter\"\nmax_steps = 12\nper_device_train_batch_size = 4\n"
-        "learning_rate = 2e-3\nsave_strategy = \"no\"\n")
+        "target_modules = \"all-linear\"\n[training]\noutput_dir = \"adapter\"\nmax_steps = 8\nper_device_train_batch_size = 4\n"
+        "learning_rate = 5e-4\nsave_strategy = \"no\"\n")
     peft("train", "train.toml")
 
 
@@ -111,6 +112,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peft", type=Path)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="llama.cpp's")
     given = parser.parse_args()
     results = Results()
     with tempfile.TemporaryDirectory(prefix="peft-llamacpp-") as folder:
@@ -125,7 +127,7 @@ def main():
         expected = peft.answers(*tuned)
         print("| | llama.cpp beside peft | goal | |\n| --- | --- | --- | --- |")
 
-        llama = Llama(folder / "f32.gguf")
+        llama = Llama(folder / "f32.gguf", threads=given.threads)
         prompts = [llama.tokens(llama.prompt(messages(chat))) == ours["prompt_token_ids"] for chat, ours in zip(CHATS, expected)]
         results.add("chat endpoint's prompts: the tokens of ours", f"{sum(prompts)} of {len(CHATS)} chats", "all", all(prompts))
         given_texts = texts(1000)
@@ -137,8 +139,9 @@ def main():
         results.add("tokens of texts", f"{same} of {len(given_texts)} texts", "all", same == len(given_texts) == len(ours))
         same_answers(results, f"merged, f32: greedy answers of {ANSWER} tokens", llama, expected)
         del llama
+        (folder / "f32.gguf").unlink()
 
-        llama = Llama(folder / "base.gguf", lora=folder / "lora.gguf")
+        llama = Llama(folder / "base.gguf", lora=folder / "lora.gguf", threads=given.threads)
         same_answers(results, "the adapter alone on the base, f32: the same", llama, expected)
         del llama
 
@@ -147,7 +150,7 @@ def main():
         save_file({"input_ids": rows}, folder / "rows.safetensors")
         peft("forward", *tuned, "--input", "rows.safetensors", "--output", "logits.safetensors")
         ours = load_file(folder / "logits.safetensors")["logits"].argmax(-1)
-        llama = Llama(folder / "q8_0.gguf")
+        llama = Llama(folder / "q8_0.gguf", threads=given.threads)
         share = (first_choices(llama, rows) == ours).mean()
         results.add("merged, q8_0: the same first choice", f"{share:.1%} of {rows.size} positions", "97 %", share >= 0.97)
     if results.failed:
