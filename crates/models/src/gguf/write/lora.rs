@@ -50,10 +50,11 @@ impl GgufAdapter<'_> {
             ModelError::file(self.folder, reason)
         })?;
         let base = self.model.get_base_model();
-        let shape = |name: &str| Some((name.to_string(), self.weights.shape(name)?.to_vec()));
-        let shapes: BTreeMap<_, _> = self.weights.names().filter_map(shape).collect();
+        let (names, shapes) = self.names_and_shapes(base);
         let read = |name: &str| {
-            let data = self.weights.tensor(name)?;
+            let data = self
+                .weights
+                .tensor(names.get(name).map_or(name, String::as_str))?;
             Ok(data.try_into_vec().expect("it is in float32"))
         };
         let plan = Plan::new(&base.config_map(), &shapes, &read)?;
@@ -106,6 +107,28 @@ impl GgufAdapter<'_> {
             types: counted(&heads),
             notes: Vec::new(),
         })
+    }
+
+    /// The model's weights under transformers' names: their names in its files, and their shapes.
+    fn names_and_shapes(
+        &self,
+        base: &AutoModel,
+    ) -> (BTreeMap<String, String>, BTreeMap<String, Vec<usize>>) {
+        let (mut names, mut shapes) = (BTreeMap::new(), BTreeMap::new());
+        base.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {
+            slot.visit_base(&mut |parameter, _| {
+                let name = format!("{path}.{parameter}");
+                let found = base.name_in(self.weights, &name);
+                if let Some((found, shape)) =
+                    found.and_then(|found| Some((found.clone(), self.weights.shape(&found)?)))
+                {
+                    let written = base.written_name(&name);
+                    shapes.insert(written.clone(), shape.to_vec());
+                    names.insert(written, found);
+                }
+            });
+        });
+        (names, shapes)
     }
 
     fn refused(&self, problem: impl std::fmt::Display) -> ModelError {

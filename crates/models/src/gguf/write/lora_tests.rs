@@ -6,7 +6,7 @@ use burn_peft::PeftModel;
 use super::{GgufAdapter, GgufModel, OutType};
 use crate::gguf::Gguf;
 use crate::hub::ModelFiles;
-use crate::weights::{self, MergedWeights};
+use crate::weights::{self, MergedWeights, NamedTensor, SaveOptions, save_model};
 use crate::{AutoModel, Pretrained, Result};
 
 fn fixtures() -> PathBuf {
@@ -33,11 +33,20 @@ fn case(name: &str) -> (ModelFiles, PeftModel<AutoModel>, PathBuf) {
 
 fn write_adapter(name: &str, path: &Path) -> Result<()> {
     let (files, model, folder) = case(name);
-    let weights = weights::open(&files)?;
+    write_of(&files, &model, &folder, path)
+}
+
+fn write_of(
+    files: &ModelFiles,
+    model: &PeftModel<AutoModel>,
+    folder: &Path,
+    path: &Path,
+) -> Result<()> {
+    let weights = weights::open(files)?;
     let adapter = GgufAdapter {
-        model: &model,
+        model,
         weights: weights.as_ref(),
-        folder: &folder,
+        folder,
         keys: Vec::new(),
     };
     adapter.write(path, path, f32()).map(drop)
@@ -110,6 +119,28 @@ fn the_adapter_on_the_base_is_the_merged_model() {
         assert_eq!(2 * pairs, adapter.tensors.len(), "{name}");
         assert_eq!(pairs, changed, "{name}");
     }
+}
+
+/// GPT-2's published files leave the first part of all names out.
+#[test]
+fn names_in_the_files_are_no_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (files, _, adapter) = case("gpt2_lora_all_linear");
+    let named = weights::open(&files).unwrap();
+    let bare = named.names().map(|name| {
+        let bare = name.strip_prefix("transformer.").unwrap();
+        NamedTensor::new(bare, named.shape(name).unwrap(), || named.tensor(name))
+    });
+    let config = std::fs::read_to_string(files.get("config.json").unwrap()).unwrap();
+    save_model(&path("bare"), &config, bare, &SaveOptions::default()).unwrap();
+    write_adapter("gpt2_lora_all_linear", &path("named.gguf")).unwrap();
+    let files = ModelFiles::folder(path("bare"));
+    let base = AutoModel::from_files_lazily(&files, &Device::flex(), None).unwrap();
+    let model = PeftModel::from_pretrained(base, &adapter, false).unwrap();
+    write_of(&files, &model, &adapter, &path("bare.gguf")).unwrap();
+    let bytes = |name: &str| std::fs::read(path(name)).unwrap();
+    assert!(bytes("bare.gguf") == bytes("named.gguf"));
 }
 
 #[test]
