@@ -366,9 +366,8 @@ fn eight_steps_are_those_of_trl() {
         assert_eq!(log.len(), wanted.len(), "{case:?}");
         for (step, (found, wanted)) in log.iter().zip(wanted).enumerate() {
             // Which of two equal rewards is the higher one is rounding.
-            let is_told = |name: &&String| {
-                *name != "rewards/accuracies" || wanted["rewards/margins"] != 0.0
-            };
+            let is_told =
+                |name: &&String| *name != "rewards/accuracies" || wanted["rewards/margins"] != 0.0;
             let found: Vec<_> = wanted
                 .as_object()
                 .unwrap()
