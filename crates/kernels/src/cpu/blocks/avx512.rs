@@ -79,7 +79,7 @@ impl<T: Blocks> Line for T {
 
 /// Values that are each for themselves.
 macro_rules! plain_line {
-    ($name:ident, $bytes:literal, |$from:ident, $mask:ident| $load:expr) => {
+    ($name:ident, $bytes:literal, |$from:ident| $load:expr, |$some:ident, $mask:ident| $load_some:expr) => {
         pub(in crate::cpu) struct $name;
 
         impl Line for $name {
@@ -91,15 +91,20 @@ macro_rules! plain_line {
                 to: usize,
                 mut visit: impl FnMut(usize, [u16; 2], [__m512; 2]),
             ) {
-                for place in (from..to).step_by(32) {
+                let at = |place: usize| line.wrapping_add(place * $bytes);
+                let mut place = from;
+                while place + 32 <= to {
+                    // SAFETY: they are in the line.
+                    let load = |$from: *const u8| unsafe { $load };
+                    let values = [load(at(place)), load(at(place + 16))];
+                    visit(place, [u16::MAX; 2], values);
+                    place += 32;
+                }
+                if place < to {
                     let masks = [mask(to - place), mask((to - place).saturating_sub(16))];
-                    let mut values = [_mm512_setzero_ps(); 2];
-                    for half in 0..2 {
-                        let $mask = masks[half];
-                        let $from = line.wrapping_add((place + 16 * half) * $bytes);
-                        // SAFETY: the mask keeps to the line.
-                        values[half] = unsafe { $load };
-                    }
+                    // SAFETY: the masks keep to the line.
+                    let load = |$some: *const u8, $mask: u16| unsafe { $load_some };
+                    let values = [load(at(place), masks[0]), load(at(place + 16), masks[1])];
                     visit(place, masks, values);
                 }
             }
@@ -111,17 +116,28 @@ fn mask(count: usize) -> u16 {
     ((1u32 << count.min(16)) - 1) as u16
 }
 
-plain_line!(F32, 4, |from, mask| _mm512_maskz_loadu_ps(
-    mask,
-    from.cast()
-));
-plain_line!(F16, 2, |from, mask| _mm512_cvtph_ps(
-    _mm256_maskz_loadu_epi16(mask, from.cast())
-));
-plain_line!(BF16, 2, |from, mask| {
-    let bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast()));
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+/// The values of bits in bf16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widened(bits: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+}
+
+plain_line!(F32, 4, |from| _mm512_loadu_ps(from.cast()), |from, mask| {
+    _mm512_maskz_loadu_ps(mask, from.cast())
 });
+plain_line!(
+    F16,
+    2,
+    |from| _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())),
+    |from, mask| _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast()))
+);
+plain_line!(
+    BF16,
+    2,
+    |from| widened(_mm256_loadu_si256(from.cast())),
+    |from, mask| widened(_mm256_maskz_loadu_epi16(mask, from.cast()))
+);
 
 /// What is done with lines of any type.
 pub(in crate::cpu) trait Work {

@@ -1,6 +1,9 @@
 //! Products of a few rows with a weight in blocks, whose columns are lines of blocks: each block is
 //! unpacked once in registers, with AVX-512, and reading the weight should be all the work.
 //!
+//! The rows are first copied, 32 values of each after 32 of another, so that all loads are aligned: those
+//! that are not cost as much as the rest of the work.
+//!
 //! A column's sums are its own, in one order, so that neither the number of threads nor that of rows
 //! changes a result.
 
@@ -8,16 +11,27 @@
 #![expect(clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::packed::Output;
+use super::packed::{Line, Output, room};
 use super::{Matrix, MatrixMut, Onto};
 use crate::cpu::blocks::{BlockMatrix, avx512};
 
 /// Bytes of the weight that a task reads.
 const TASK: usize = 1 << 15;
+
+/// Bytes of a weight that are read sooner than another thread begins.
+const ALONE: usize = 1 << 17;
+
+/// Values of the rows that stay near while some columns go by; a multiple of a block's, by any number
+/// of rows.
+const NEAR: usize = 6144;
+
+/// Columns that go by.
+const GROUP: usize = 8;
 
 /// `c = onto + a · b` for 1 to 8 rows, which are contiguous.
 ///
@@ -31,39 +45,88 @@ pub(super) unsafe fn product(
     c: &mut MatrixMut<'_>,
 ) {
     let output = Output::new(onto, c);
-    let columns = TASK.div_ceil(b.line_bytes());
-    (0..b.cols().div_ceil(columns))
-        .into_par_iter()
-        .for_each(|task| {
-            let columns = task * columns..b.cols().min((task + 1) * columns);
-            let output = &output;
-            // SAFETY: the caller's promise; the columns are this task's.
-            unsafe {
-                match a.rows() {
-                    1 => some_columns::<1>(a, b, output, columns),
-                    2 => some_columns::<2>(a, b, output, columns),
-                    3..=4 => some_columns::<4>(a, b, output, columns),
-                    _ => some_columns::<8>(a, b, output, columns),
-                }
+    // Taken, not borrowed: this thread may steal a task that comes here too.
+    let mut lines = COPY.take();
+    let places = match a.rows() {
+        1 => 1,
+        2 => 2,
+        3..=4 => 4,
+        _ => 8,
+    };
+    let left = Left {
+        data: copied(a, places, &mut lines),
+        rows: a.rows(),
+        k: a.cols(),
+    };
+    let run = |columns: Range<usize>| {
+        let (left, output) = (&left, &output);
+        // SAFETY: the caller's promise; no two tasks have a column in common.
+        unsafe {
+            match places {
+                1 => some_columns::<1>(left, b, output, columns),
+                2 => some_columns::<2>(left, b, output, columns),
+                4 => some_columns::<4>(left, b, output, columns),
+                _ => some_columns::<8>(left, b, output, columns),
             }
+        }
+    };
+    if b.cols() * b.line_bytes() <= ALONE {
+        run(0..b.cols());
+    } else {
+        let columns = TASK.div_ceil(b.line_bytes());
+        let tasks = 0..b.cols().div_ceil(columns);
+        tasks.into_par_iter().for_each(|task| {
+            run(task * columns..b.cols().min((task + 1) * columns));
         });
+    }
+    COPY.set(lines);
+}
+
+thread_local! {
+    /// The memory of the copy, kept for the next call.
+    static COPY: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// The rows in the order in which they are read: `[groups of 32 along k][M][32]`, zero where there is
+/// nothing.
+struct Left {
+    data: *const f32,
+    rows: usize,
+    k: usize,
+}
+
+// SAFETY: what lies there is only read, and outlives the call.
+unsafe impl Sync for Left {}
+
+/// Copies rows to where they are read from, among `places` for as many rows.
+fn copied(a: Matrix<'_, f32>, places: usize, lines: &mut Vec<Line>) -> *const f32 {
+    let length = a.cols().next_multiple_of(32) * places;
+    let data = room(lines, length).cast::<f32>();
+    // SAFETY: there is room for so many words.
+    let copy = unsafe { std::slice::from_raw_parts_mut(data, length) };
+    for (group, copy) in copy.chunks_exact_mut(32 * places).enumerate() {
+        for (i, copy) in copy.chunks_exact_mut(32).enumerate() {
+            copy.fill(0.0);
+            if i < a.rows() {
+                let part = &a.row(i)[32 * group..];
+                let part = &part[..part.len().min(32)];
+                copy[..part.len()].copy_from_slice(part);
+            }
+        }
+    }
+    data
 }
 
 /// # Safety
-/// As for [`product`], with at most `M` rows.
+/// As for [`product`], with a copy for `M` rows.
 unsafe fn some_columns<const M: usize>(
-    a: Matrix<'_, f32>,
+    left: &Left,
     b: BlockMatrix<'_>,
     output: &Output,
     columns: Range<usize>,
 ) {
-    let (count, k) = (a.rows(), a.cols());
-    // Where there are fewer rows, the last one is made again.
-    let rows: [*const f32; M] = std::array::from_fn(|i| a.row(i.min(count - 1)).as_ptr());
-    let work = Columns {
-        rows,
-        count,
-        k,
+    let work = Columns::<M> {
+        left,
         b,
         output,
         columns,
@@ -73,9 +136,7 @@ unsafe fn some_columns<const M: usize>(
 }
 
 struct Columns<'a, const M: usize> {
-    rows: [*const f32; M],
-    count: usize,
-    k: usize,
+    left: &'a Left,
     b: BlockMatrix<'a>,
     output: &'a Output,
     columns: Range<usize>,
@@ -86,25 +147,39 @@ impl<const M: usize> avx512::Work for Columns<'_, M> {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
     unsafe fn run<L: avx512::Line>(self) {
-        let rows = self.rows;
-        for j in self.columns {
-            let mut sums = [[_mm512_setzero_ps(); 2]; M];
-            let line = self.b.bytes_of(j).as_ptr();
-            // SAFETY: the line has `k` values, as the rows have.
-            unsafe {
-                L::visit(line, 0, self.k, |p, masks, values| {
-                    for i in 0..M {
-                        for half in 0..2 {
-                            let at = rows[i].wrapping_add(p + 16 * half);
-                            let a = _mm512_maskz_loadu_ps(masks[half], at);
-                            sums[i][half] = _mm512_fmadd_ps(a, values[half], sums[i][half]);
-                        }
+        let (left, k) = (self.left.data, self.left.k);
+        let step = if M == 1 { k } else { NEAR / M };
+        let mut first = self.columns.start;
+        while first < self.columns.end {
+            let columns = first..self.columns.end.min(first + GROUP);
+            first = columns.end;
+            let mut sums = [[[_mm512_setzero_ps(); 2]; M]; GROUP];
+            for from in (0..k).step_by(step) {
+                for (sums, j) in sums.iter_mut().zip(columns.clone()) {
+                    // In registers as long as the part lasts.
+                    let mut own = *sums;
+                    let line = self.b.bytes_of(j).as_ptr();
+                    // SAFETY: the line has `k` values, as the rows have.
+                    unsafe {
+                        L::visit(line, from, k.min(from + step), |p, _, values| {
+                            for i in 0..M {
+                                for half in 0..2 {
+                                    let a = left.add(p * M + 32 * i + 16 * half);
+                                    let a = _mm512_load_ps(a);
+                                    own[i][half] = _mm512_fmadd_ps(a, values[half], own[i][half]);
+                                }
+                            }
+                        });
                     }
-                });
-                for i in 0..self.count {
+                    *sums = own;
+                }
+            }
+            for (sums, j) in sums.iter().zip(columns) {
+                for i in 0..self.left.rows {
                     let sum = _mm512_reduce_add_ps(_mm512_add_ps(sums[i][0], sums[i][1]));
                     let (c, base, _) = self.output.at(i, j, false);
-                    *c = if base.is_null() { sum } else { *base + sum };
+                    // SAFETY: the column is this task's.
+                    unsafe { *c = if base.is_null() { sum } else { *base + sum } };
                 }
             }
         }
