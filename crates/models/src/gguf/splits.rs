@@ -122,11 +122,11 @@ fn steps(pre_tokenizer: &Value) -> Vec<Value> {
             step.entry("use_regex").or_insert(true.into());
         }
         // The expressions leave nothing between two matches.
-        Some("Split") if step.get("behavior") == Some(&"Removed".into()) => {
-            if step.get("invert") == Some(&true.into()) {
-                step.insert("behavior".into(), "Isolated".into());
-                step.insert("invert".into(), false.into());
-            }
+        Some("Split")
+            if pre_tokenizer["behavior"] == "Removed" && pre_tokenizer["invert"] == true =>
+        {
+            step.insert("behavior".into(), "Isolated".into());
+            step.insert("invert".into(), false.into());
         }
         _ => {}
     }

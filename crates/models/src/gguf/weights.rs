@@ -139,7 +139,7 @@ fn scalars(keys: &Keys, of: &Architecture) -> Result<BTreeMap<String, f32>> {
         for (block, value) in values.into_iter().enumerate() {
             match only {
                 // It may have been rounded to 16 bits.
-                Some(only) if !((value - only).abs() <= 0.01 * f64::abs(only)) => {
+                Some(only) if value.is_nan() || (value - only).abs() > 0.01 * f64::abs(only) => {
                     return Err(keys.file.error(format!(
                         "{key} is {value} for block {block}: only {only} is supported"
                     )));
