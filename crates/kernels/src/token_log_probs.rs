@@ -4,12 +4,13 @@ mod on_cpu;
 mod plain;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{FloatDType, Int, Tensor};
 
 use self::on_cpu::LogProbsKernel;
 use crate::HeadWeight;
 use crate::flex::{Optional, is_trained, takes, takes_weight};
 use crate::product::product;
+use crate::stored::Stored;
 
 pub use self::plain::token_log_probs_of;
 
@@ -57,8 +58,8 @@ impl TokenLogProbs {
 /// `weight` `[vocab, d]`, `bias` `[vocab]`.
 ///
 /// As in [`vocabulary_loss`](crate::vocabulary_loss) the logits are made once, in pieces, and kept
-/// never: what a row's log-probability changes with its hidden state is made in the same pass. A
-/// weight or bias that is trained takes the plain body.
+/// never: what a row's log-probability changes with its hidden state is made in the same pass. For
+/// the gradient of a weight or bias that is trained they are made once more, in pieces again.
 ///
 /// # Panics
 /// If a target is no row of `weight`.
@@ -71,13 +72,11 @@ pub fn token_log_probs(
     statistics: bool,
 ) -> TokenLogProbs {
     let weight = weight.into();
-    let (weight_is_trained, takes_weight) = match &weight {
-        HeadWeight::Dense(weight) => (is_trained(weight), takes_weight(weight)),
-        HeadWeight::Blocks(_) => (false, true),
+    let takes_weight = match &weight {
+        HeadWeight::Dense(weight) => takes_weight(weight),
+        HeadWeight::Blocks(_) => true,
     };
-    let is_trained = weight_is_trained || bias.iter().any(is_trained);
-    let takes = takes(&hidden) && takes_weight && bias.iter().all(takes);
-    if is_trained || !takes {
+    if !(takes(&hidden) && takes_weight && bias.iter().all(takes)) {
         let weight = weight.dense(&hidden.device());
         let vocab = weight.dims()[0];
         let transposed = weight.transpose();
@@ -94,10 +93,17 @@ pub fn token_log_probs(
         };
         return token_log_probs_of(logits, vocab, hidden, targets, statistics);
     }
+    let weight = match weight {
+        // Its gradient is in 32 bits.
+        HeadWeight::Dense(weight) if is_trained(&weight) => {
+            Stored::Dense(weight.cast(FloatDType::F32).into_dispatch())
+        }
+        frozen => frozen.stored(),
+    };
     TokenLogProbs::of_columns(Tensor::from_dispatch(Dispatch::log_probs_kernel(
         hidden.into_dispatch(),
-        weight.stored(),
-        Optional::of(bias.map(Tensor::without_autodiff)),
+        weight,
+        Optional::of(bias),
         targets.into_dispatch(),
         softcap.map(|cap| cap as f32),
         statistics,

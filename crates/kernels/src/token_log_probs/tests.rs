@@ -72,3 +72,39 @@ fn equals_the_plain_body() {
         }
     }
 }
+
+/// The gradients of a head that is trained are those of the plain body, to hidden states that are
+/// not trained and to those that are.
+#[test]
+fn a_trained_head_has_the_gradients_of_the_plain_body() {
+    let normal = Distribution::Normal(0.0, 1.0);
+    let device = Device::flex();
+    let hidden = Tensor::<2>::random([40, 33], normal, &device);
+    let weight = Tensor::<2>::random([2501, 33], normal, &device);
+    let bias = Tensor::<1>::random([2501], normal, &device);
+    let targets: Vec<i64> = (0..40).map(|row| row * 61 % 2501).collect();
+    let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+    let factors = Tensor::<1, Int>::arange(0..40, &device).float() * 0.3 - 2.0;
+    for (softcap, trains_hidden) in [(None, true), (Some(4.0), false)] {
+        let run = || {
+            let h = hidden.clone().autodiff().set_require_grad(trains_hidden);
+            let w = weight.clone().autodiff().require_grad();
+            let b = bias.clone().autodiff().require_grad();
+            let targets = targets.clone();
+            let of_head = Some(b.clone());
+            let found = token_log_probs(h.clone(), w.clone(), of_head, softcap, targets, false);
+            let loss = (found.log_probs * factors.clone().autodiff()).sum();
+            let gradients = loss.backward();
+            let of_bias = b.grad(&gradients).unwrap().unsqueeze();
+            (h.grad(&gradients), w.grad(&gradients).unwrap(), of_bias)
+        };
+        let (of_hidden, of_weight, of_bias): (_, _, Tensor<2>) = run();
+        let (hidden, weight, bias) = with_plain_bodies(run);
+        assert_eq!(of_hidden.is_some(), trains_hidden);
+        if let (Some(found), Some(expected)) = (of_hidden, hidden) {
+            assert_close(found, expected, 1e-3);
+        }
+        assert_close(of_weight, weight, 1e-3);
+        assert_close(of_bias, bias, 1e-3);
+    }
+}

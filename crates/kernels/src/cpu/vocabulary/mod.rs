@@ -1,12 +1,14 @@
 //! The probabilities of a vocabulary's words in pieces of the vocabulary.
 
 mod row;
+mod trained;
 
 use self::row::{count_row, finish_logits, slope, soften_row};
 use super::buffer::for_rows;
 use super::product::{Left, Matrix, MatrixMut, Onto, PackedLeft, Weight, Writer};
 
 pub use self::row::Row;
+pub use self::trained::head_gradients;
 
 /// The number of words whose logits live at once. In bf16 it is as many as a product sums in one go.
 fn piece(weight: &Weight<'_>) -> usize {
