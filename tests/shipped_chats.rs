@@ -81,13 +81,21 @@ fn the_data_of_the_shipped_configurations_loads() {
         files.extend(here.map(shipped));
     }
     files.insert(shipped("assets/chats/general.jsonl"));
-    assert_eq!(files.len(), 5, "{files:?}");
+    assert_eq!(files.len(), 7, "{files:?}");
     for file in files {
         let name = file.to_str().unwrap();
         let count = fs::read_to_string(&file).unwrap().lines().count();
         let out = lab.ok(&["data", name, "--tokenizer", "tokenizer"]);
-        assert!(out.contains(&format!("{count} examples, ")), "{out}");
-        assert!(!out.contains("dropped") && !out.contains("cut"), "{out}");
+        let thing = if name.contains("preferences") {
+            "pairs"
+        } else {
+            "examples"
+        };
+        assert!(out.contains(&format!("{count} {thing}, ")), "{out}");
+        assert!(
+            !out.contains("rows dropped") && !out.contains("rows cut"),
+            "{out}"
+        );
         assert!(fs::metadata(&file).unwrap().len() < 300_000, "{name}");
     }
 }
