@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, FloatDType};
 use burn_peft::PeftModel;
+use serde_json::{Value, json};
 
 use super::{GgufAdapter, GgufModel, OutType};
 use crate::gguf::Gguf;
@@ -65,8 +66,6 @@ fn write_model(weights: &MergedWeights, path: &Path) {
 /// llama.cpp's sum of a base tensor and an adapter's is the merged tensor.
 #[test]
 fn the_adapter_on_the_base_is_the_merged_model() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
     for name in [
         "gpt2_lora",
         "gpt2_lora_all_linear",
@@ -75,50 +74,73 @@ fn the_adapter_on_the_base_is_the_merged_model() {
         "llama_lora_all_linear",
         "llama_lora_rslora",
     ] {
-        write_adapter(name, &path("adapter.gguf")).unwrap();
-        let (files, model, _) = case(name);
-        let open = || weights::open(&files).unwrap();
-        write_model(
-            &MergedWeights::new(open(), &model).unwrap(),
-            &path("merged.gguf"),
-        );
-        let plain = AutoModel::from_files_lazily(&files, &Device::flex(), None).unwrap();
-        write_model(
-            &MergedWeights::plain(open(), plain).unwrap(),
-            &path("base.gguf"),
-        );
-        let open = |name: &str| Gguf::open(path(name)).unwrap();
-        let (base, adapter, merged) =
-            (open("base.gguf"), open("adapter.gguf"), open("merged.gguf"));
-        assert_eq!(adapter.text("adapter.type").unwrap(), Some("lora"));
-        assert_eq!(adapter.text("general.type").unwrap(), Some("adapter"));
-        let alpha = adapter.number("adapter.lora.alpha").unwrap().unwrap();
-        let (mut pairs, mut changed) = (0, 0);
-        for (tensor, info) in &merged.tensors {
-            let mut expected = base.values(tensor).unwrap();
-            let found = merged.values(tensor).unwrap();
-            changed += usize::from(expected != found);
-            let (a, b) = (format!("{tensor}.lora_a"), format!("{tensor}.lora_b"));
-            if let (Some(of_a), Some(of_b)) = (adapter.tensors.get(&a), adapter.tensors.get(&b)) {
-                let ([rank, width], [rows, of_b]) = (&of_a.shape[..], &of_b.shape[..]) else {
-                    panic!("{name}: {tensor}");
-                };
-                assert_eq!((rank, &info.shape[..]), (of_b, &[*rows, *width][..]));
-                let (a, b) = (adapter.values(&a).unwrap(), adapter.values(&b).unwrap());
-                for (place, value) in expected.iter_mut().enumerate() {
-                    let (row, column) = (place / width, place % width);
-                    let product = (0..*rank).map(|at| b[row * rank + at] * a[at * width + column]);
-                    *value += (alpha / *rank as f64) as f32 * product.sum::<f32>();
-                }
-                pairs += 1;
-            }
-            let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
-            let off = off.fold(0.0, f32::max);
-            assert!(off < 1e-6, "{name}: {tensor}: {off}");
-        }
-        assert_eq!(2 * pairs, adapter.tensors.len(), "{name}");
-        assert_eq!(pairs, changed, "{name}");
+        let (files, model, folder) = case(name);
+        assert_is_merged(name, &files, &model, &folder);
     }
+}
+
+/// A layer whose alpha is another by a power of two has it in B.
+#[test]
+fn powers_of_two_of_alpha_are_in_b() {
+    let (files, _, folder) = case("gpt2_lora");
+    let changed = tempfile::tempdir().unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(folder.join(file), changed.path().join(file)).unwrap();
+    }
+    let path = changed.path().join("adapter_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let alpha = config["lora_alpha"].as_f64().unwrap();
+    config["alpha_pattern"] = json!({"h.1.attn.c_attn": alpha / 4.0});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let base = AutoModel::from_files_lazily(&files, &Device::flex(), None).unwrap();
+    let model = PeftModel::from_pretrained(base, changed.path(), false).unwrap();
+    assert_is_merged("alpha_pattern", &files, &model, changed.path());
+}
+
+fn assert_is_merged(name: &str, files: &ModelFiles, model: &PeftModel<AutoModel>, from: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_of(files, model, from, &path("adapter.gguf")).unwrap();
+    let open = || weights::open(files).unwrap();
+    write_model(
+        &MergedWeights::new(open(), model).unwrap(),
+        &path("merged.gguf"),
+    );
+    let plain = AutoModel::from_files_lazily(files, &Device::flex(), None).unwrap();
+    write_model(
+        &MergedWeights::plain(open(), plain).unwrap(),
+        &path("base.gguf"),
+    );
+    let open = |name: &str| Gguf::open(path(name)).unwrap();
+    let (base, adapter, merged) = (open("base.gguf"), open("adapter.gguf"), open("merged.gguf"));
+    assert_eq!(adapter.text("adapter.type").unwrap(), Some("lora"));
+    assert_eq!(adapter.text("general.type").unwrap(), Some("adapter"));
+    let alpha = adapter.number("adapter.lora.alpha").unwrap().unwrap();
+    let (mut pairs, mut changed) = (0, 0);
+    for (tensor, info) in &merged.tensors {
+        let mut expected = base.values(tensor).unwrap();
+        let found = merged.values(tensor).unwrap();
+        changed += usize::from(expected != found);
+        let (a, b) = (format!("{tensor}.lora_a"), format!("{tensor}.lora_b"));
+        if let (Some(of_a), Some(of_b)) = (adapter.tensors.get(&a), adapter.tensors.get(&b)) {
+            let ([rank, width], [rows, of_b]) = (&of_a.shape[..], &of_b.shape[..]) else {
+                panic!("{name}: {tensor}");
+            };
+            assert_eq!((rank, &info.shape[..]), (of_b, &[*rows, *width][..]));
+            let (a, b) = (adapter.values(&a).unwrap(), adapter.values(&b).unwrap());
+            for (place, value) in expected.iter_mut().enumerate() {
+                let (row, column) = (place / width, place % width);
+                let product = (0..*rank).map(|at| b[row * rank + at] * a[at * width + column]);
+                *value += (alpha / *rank as f64) as f32 * product.sum::<f32>();
+            }
+            pairs += 1;
+        }
+        let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f32::max);
+        assert!(off < 1e-6, "{name}: {tensor}: {off}");
+    }
+    assert_eq!(2 * pairs, adapter.tensors.len(), "{name}");
+    assert_eq!(pairs, changed, "{name}");
 }
 
 /// GPT-2's published files leave the first part of all names out.
