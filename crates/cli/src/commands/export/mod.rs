@@ -113,14 +113,11 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             &args.output,
             args.outtype.unwrap_or(OutType::of(FloatDType::F32)),
         )?;
-        prove(
-            &args,
-            &place,
-            &source.files,
-            OutType::of(FloatDType::F32),
-            device,
-        )?;
-        return finish(&args, place, &source.files, contents, start);
+        let files = source.files.clone();
+        drop(source);
+        let out_type = OutType::of(FloatDType::F32);
+        prove(&args, &place, &files, &contents, out_type, device)?;
+        return finish(&args, place, &files, contents, start);
     }
     let source = Source::open(&args.model, &args.adapter, device)?;
     let mut keys = source::named(Path::new(&args.model));
@@ -153,7 +150,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         written?
     };
     drop(merged);
-    prove(&args, &place, &files, out_type, device)?;
+    prove(&args, &place, &files, &contents, out_type, device)?;
     finish(&args, place, &files, contents, start)
 }
 
@@ -162,9 +159,13 @@ fn prove(
     args: &Args,
     place: &Place,
     files: &ModelFiles,
+    contents: &Contents,
     out_type: OutType,
     device: &Device,
 ) -> Result<()> {
+    for note in &contents.notes {
+        tracing::warn!("{note}");
+    }
     if args.no_proof {
         return say("no proof: the file was not read back (--no-proof)");
     }
@@ -206,9 +207,6 @@ fn finish(
         types.collect::<Vec<_>>().join(", "),
         start.elapsed().as_secs_f64()
     ))?;
-    for note in contents.notes {
-        tracing::warn!("{note}");
-    }
     let from = if args.lora {
         Path::new(&args.model)
     } else {

@@ -69,6 +69,10 @@ pub struct Agreement {
     pub positions: usize,
     /// Where both expect the same token most.
     pub same: usize,
+    /// Where the first gives its first choice at least half of all probability, and where of those both
+    /// expect the same. A model with random weights is never so sure, and its first choices say little.
+    pub sure: usize,
+    pub sure_same: usize,
     /// Kullback and Leibler's, of the second model's expectations from the first's, in nats: the mean
     /// of all positions.
     pub divergence: f64,
@@ -96,13 +100,16 @@ impl Logits {
 
     pub fn compare(&self, other: &Self) -> Agreement {
         let pairs = || self.0.iter().zip(&other.0);
-        let same = pairs().filter(|(a, b)| first(a) == first(b)).count();
+        let is_same = |(a, b): &(&Vec<f32>, &Vec<f32>)| first(a) == first(b);
+        let is_sure = |(a, _): &(&Vec<f32>, &Vec<f32>)| logs(a)[first(a)] >= 0.5f64.ln();
         let mut divergences: Vec<f64> = pairs().map(|(a, b)| divergence(a, b)).collect();
         divergences.sort_by(f64::total_cmp);
         let positions = divergences.len();
         Agreement {
             positions,
-            same,
+            same: pairs().filter(is_same).count(),
+            sure: pairs().filter(is_sure).count(),
+            sure_same: pairs().filter(is_sure).filter(is_same).count(),
             divergence: divergences.iter().sum::<f64>() / positions as f64,
             median: divergences[positions / 2],
         }
@@ -146,6 +153,7 @@ mod tests {
         let b = Logits(vec![vec![0.0, 2.0, 1.0], vec![1.0, 0.0, 0.0]]);
         let agreement = a.compare(&b);
         assert_eq!((agreement.positions, agreement.same), (2, 1));
+        assert_eq!((agreement.sure, agreement.sure_same), (2, 1));
         assert!(
             (agreement.divergence - 0.210_256_6).abs() < 1e-6,
             "{agreement:?}"

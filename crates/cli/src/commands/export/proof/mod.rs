@@ -37,18 +37,18 @@ pub struct Proof<'a> {
     pub device: &'a Device,
 }
 
-/// How far a file of some type may be from the model: the least share of equal first choices, the
-/// largest median of the KL divergence. Far beyond what rounding does to a model, trained or with
-/// random weights, and far below what wrong weights do.
+/// How far a file of some type may be from the model: the least share of equal first choices where the
+/// model is sure, the largest median of the KL divergence. Far beyond what rounding does to a
+/// model, also to one with random weights, and far below what wrong weights do to a trained one.
 const BOUNDS: &[(&str, f64, f64)] = &[
     ("f32", 0.99, 1e-6),
-    ("f16", 0.9, 1e-3),
-    ("bf16", 0.85, 1e-2),
-    ("q8_0", 0.85, 2e-2),
-    ("q6_k", 0.75, 0.1),
+    ("f16", 0.95, 1e-3),
+    ("bf16", 0.9, 1e-2),
+    ("q8_0", 0.9, 2e-2),
+    ("q6_k", 0.8, 0.2),
 ];
 /// The same for fewer bits.
-const COARSE: (f64, f64) = (0.4, 0.7);
+const COARSE: (f64, f64) = (0.5, 1.5);
 
 /// The bounds of a type.
 fn bounds(out_type: OutType) -> (f64, f64) {
@@ -108,20 +108,31 @@ impl Proof<'_> {
         let Agreement {
             positions,
             same,
+            sure,
+            sure_same,
             divergence,
             median,
         } = *agreement;
-        let share = same as f64 / positions as f64;
+        let share = |of: usize, all: usize| of as f64 / all.max(1) as f64;
+        let where_sure = match sure {
+            0 => String::new(),
+            _ => format!(
+                " (of the {sure} where the model is sure: {:.1} %)",
+                100.0 * share(sure_same, sure)
+            ),
+        };
         say(format!(
-            "  logits         {}: the same first choice at {:.1} %, KL divergence {divergence:.1e}, in \
-             the median {median:.1e}\n  bound          {:.0} % and a median of {most:.0e}, as {}",
+            "  logits         {}: the same first choice at {:.1} %{where_sure}, KL divergence \
+             {divergence:.1e}, in the median {median:.1e}\n  bound          {:.0} % where it is sure, a \
+             median of {most:.0e}, as {}",
             counted(positions, "position"),
-            100.0 * share,
+            100.0 * share(same, positions),
             100.0 * least,
             self.out_type,
         ))?;
+        let agrees = sure == 0 || share(sure_same, sure) >= least;
         ensure!(
-            share >= least && median <= most,
+            agrees && median <= most,
             "the file is not the model that was trained: nothing is left of it. If the model is sound \
              (`peft eval`), another --outtype may hold it better"
         );
