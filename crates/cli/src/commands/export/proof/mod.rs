@@ -48,7 +48,7 @@ const BOUNDS: &[(&str, f64, f64)] = &[
     ("q6_k", 0.8, 0.2),
 ];
 /// The same for fewer bits.
-const COARSE: (f64, f64) = (0.5, 1.5);
+const COARSE: (f64, f64) = (0.3, 1.5);
 
 /// The bounds of a type.
 fn bounds(out_type: OutType) -> (f64, f64) {
