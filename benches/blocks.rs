@@ -22,7 +22,7 @@ const ROUNDS: usize = 15;
 fn bytes(count: usize) -> Vec<u8> {
     // As scales they are numbers of a common size.
     (0..count)
-        .map(|at| (at * 2_654_435_761 >> 7) as u8 & 0x3b | 0x20)
+        .map(|at| ((at * 2_654_435_761) >> 7) as u8 & 0x3b | 0x20)
         .collect()
 }
 
@@ -134,9 +134,10 @@ fn many(of: BlockType, in_bf16: bool) {
         let blocks = BlockMatrix::new(of, &memory, d_out, d_in).in_bf16(in_bf16);
         let dense: Vec<f32> = (0..d_out * d_in).map(|at| (at % 7) as f32 * 0.1).collect();
         let narrow: Vec<_> = dense.iter().map(|&x| half::bf16::from_f32(x)).collect();
-        let dense = match in_bf16 {
-            true => Weight::BF16(Matrix::new(&narrow, d_out, d_in)),
-            false => Weight::F32(Matrix::new(&dense, d_out, d_in)),
+        let dense = if in_bf16 {
+            Weight::BF16(Matrix::new(&narrow, d_out, d_in))
+        } else {
+            Weight::F32(Matrix::new(&dense, d_out, d_in))
         };
         let x = vec![0.5; TOKENS * d_out.max(d_in)];
         let mut times = [const { vec![] }; 4];

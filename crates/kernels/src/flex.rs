@@ -33,6 +33,20 @@ pub fn with_plain_bodies<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// Runs `body` on one of the threads that the specialised bodies share their work among. Each of the
+/// many small products of a token then begins at once; from another thread it would first wait for
+/// one of them to wake.
+pub fn among_threads<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    let plain = PLAIN_HERE.get();
+    rayon::scope(move |_| {
+        if plain {
+            with_plain_bodies(body)
+        } else {
+            body()
+        }
+    })
+}
+
 /// The processor, by Burn's backend for it: where what is small and done once is worked out.
 pub fn cpu_device() -> Device {
     Device::flex()

@@ -104,7 +104,7 @@ pub struct Checkpointed {
 /// A causal language model: logits, loss and cached decoding.
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
-pub trait CausalLm: Module + ModuleDisplay {
+pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// The logits of every position, `[batch, seq, vocab]`, or of a classifier `[batch, seq, labels]`; extra positions that run through the
     /// model have logits too, before those of the tokens (as in PEFT).
     ///

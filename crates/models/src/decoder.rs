@@ -20,7 +20,7 @@ use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 ///
 /// Whoever implements it is a [`CausalLm`], comes from and goes to Hugging Face folders
 /// ([`Pretrained`](crate::Pretrained)), and can be in [`AutoModel`](crate::AutoModel).
-pub trait Decoder: BaseModel {
+pub trait Decoder: BaseModel + Sync {
     /// The family's `config.json`.
     type Config: ModelConfig;
     /// One of the blocks.

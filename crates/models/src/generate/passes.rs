@@ -1,5 +1,7 @@
 //! The passes through a model, one for each token.
 
+use burn_peft_kernels::among_threads;
+
 use super::Row;
 use super::padded::Padded;
 use crate::{CausalLm, InputError, KvCache, Result};
@@ -40,7 +42,8 @@ impl Passes {
         let (past, length) = (self.inputs.past(), self.inputs.width());
         self.computed += length - past;
         self.lengths = (self.lengths.0.min(length), self.lengths.1.max(length));
-        let logits = model.forward_cached(self.inputs.next(), &mut self.cache);
+        let (input, cache) = (self.inputs.next(), &mut self.cache);
+        let logits = among_threads(|| model.forward_cached(input, cache));
         let logits = logits.try_into_vec_as::<f32>();
         Ok(logits.map_err(|error| InputError::Logits(error.to_string()))?)
     }
