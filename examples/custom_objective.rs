@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = dir.join("pairs.jsonl");
     let row = |name: &str| {
         format!(
-            "{{\"prompt\": \"{name} went to the\", \"chosen\": \" river.\", \"rejected\": \" moon again.\"}}\n"
+            "{{\"prompt\": \"{name} went to the\", \"chosen\": \" moon again.\", \"rejected\": \" river.\"}}\n"
         )
     };
     std::fs::write(&rows, ["Tom", "Ruby", "Ben", "Anna"].map(row).concat())?;
