@@ -135,10 +135,14 @@ impl Task for Classes {
         let Content::Labelled { content, label } = content else {
             return Err(DataError::row(encoder.place, "has no label"));
         };
-        let label = self.label(&label).map_err(|problem| DataError::Row {
-            place: encoder.place.into(),
-            problem,
-        })?;
+        let label = match self.label(&label) {
+            // It is not learnt, so it may be any.
+            Err(_) if self.takes_unlabelled => Self::UNLABELLED,
+            label => label.map_err(|problem| DataError::Row {
+                place: encoder.place.into(),
+                problem,
+            })?,
+        };
         let ids = match *content {
             Content::Text(text) => encoder.tokenizer()?.encode(&text)?,
             Content::TwoTexts(first, second) => encoder.tokenizer()?.encode_two(&first, &second)?,
