@@ -226,6 +226,14 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         ["up", "down"].contains(&first["label"].as_str().unwrap()),
         "{first}"
     );
+    // A label that the model does not know is none that it could be right about.
+    lab.write(
+        "others.jsonl",
+        "{\"text\": \"a cat\", \"label\": \"left\"}\n",
+    );
+    let others = [&predict[..6], &["others.jsonl"]].concat();
+    let other: Value = serde_json::from_str(&lab.ok(&others)).unwrap();
+    assert!(other.get("is_right").is_none(), "{other}");
     lab.ok(&[
         "merge",
         "--model",
