@@ -7,18 +7,14 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 use burn_peft_data::{
-    Batch, Content, DEFAULT_LENGTH, Encoder, Examples, IGNORE_INDEX, Judged, Labelled, Limits,
-    Pairs, PromptTokens, Result as DataResult, Rows, Task,
+    Batch, Content, Encoder, Examples, Labelled, Limits, Result as DataResult, Rows, Task,
 };
 use burn_peft_models::{CausalLm, Checkpointed, TokenLogProbs};
 
 use crate::error::Result;
 use crate::objective::lm::on_device_sharing;
 use crate::objective::metric::Measures;
-use crate::objective::preference::{
-    CpoConfig, DpoConfig, KtoConfig, Mismatched, OrpoConfig, PreferenceLoss, cpo, cpo_loss, dpo,
-    dpo_loss, kto, kto_loss, orpo, orpo_loss,
-};
+use crate::objective::preference::{Mismatched, PreferenceLoss};
 use crate::objective::reference::{Reference, log_probs};
 use crate::objective::{MeasuredLoss, Objective};
 
@@ -84,7 +80,7 @@ pub struct Others<'a> {
 }
 
 impl Others<'_> {
-    fn reference(&self) -> Tensor<1> {
+    pub(crate) fn reference(&self) -> Tensor<1> {
         let reference = self.reference.clone();
         reference.expect("an objective with a reference is given one")
     }
@@ -263,174 +259,5 @@ impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {
 
     fn identity(&self) -> Option<String> {
         Some(self.reference.as_ref()?.identity().to_string())
-    }
-}
-
-impl Comparison for DpoConfig {
-    type Task = Pairs;
-
-    fn task(&self) -> Pairs {
-        Pairs::default()
-    }
-
-    fn measures(&self) -> &'static Measures {
-        &dpo::MEASURES
-    }
-
-    fn needs_statistics(&self) -> bool {
-        DpoConfig::needs_statistics(self)
-    }
-
-    fn disables_dropout(&self) -> bool {
-        self.disable_dropout
-    }
-
-    fn precomputes(&self) -> Option<Option<usize>> {
-        self.precompute_ref_log_probs
-            .then_some(self.precompute_ref_batch_size)
-    }
-
-    fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        dpo_loss(self, policy, others.reference(), others.lengths)
-    }
-}
-
-impl Comparison for KtoConfig {
-    type Task = Judged;
-
-    fn task(&self) -> Judged {
-        Judged
-    }
-
-    fn measures(&self) -> &'static Measures {
-        &kto::MEASURES
-    }
-
-    fn count(&self, batch: &Batch) -> usize {
-        batch.spans.len()
-    }
-
-    fn disables_dropout(&self) -> bool {
-        self.disable_dropout
-    }
-
-    fn precomputes(&self) -> Option<Option<usize>> {
-        self.precompute_ref_log_probs
-            .then_some(self.precompute_ref_batch_size)
-    }
-
-    /// An answer to another prompt is another row's.
-    fn least_batch(&self) -> usize {
-        if self.calculates_kl() { 2 } else { 1 }
-    }
-
-    /// Each prompt with the answer of the text before it, the first with that of the last.
-    fn mismatched(&self, batch: &Batch, positions: usize) -> Option<Batch> {
-        if !self.calculates_kl() {
-            return None;
-        }
-        let texts = batch.spans.len();
-        let most = self.max_length.unwrap_or(DEFAULT_LENGTH).min(positions);
-        let answer_at = |text: usize| {
-            let span = batch.spans[text].clone();
-            // The label of the first token is the judgement.
-            let labels = batch.labels[span.clone()].iter().skip(1);
-            let given = labels.take_while(|label| **label == IGNORE_INDEX);
-            span.start + 1 + given.count()
-        };
-        let mut other = Batch {
-            pad_id: batch.pad_id,
-            rows: batch.rows.clone(),
-            sets: batch.sets.clone(),
-            ..Batch::default()
-        };
-        for text in 0..texts {
-            let before = (text + texts - 1) % texts;
-            let prompt = batch.spans[text].start..answer_at(text);
-            let answer = answer_at(before)..batch.spans[before].end;
-            let room = most.saturating_sub(prompt.len()).max(1);
-            let answer = answer.start..answer.end.min(answer.start + room);
-            let start = other.input_ids.len();
-            other.labels.extend(prompt.clone().map(|_| IGNORE_INDEX));
-            other.input_ids.extend(&batch.input_ids[prompt]);
-            other.labels.extend(&batch.input_ids[answer.clone()]);
-            other.input_ids.extend(&batch.input_ids[answer]);
-            other.spans.push(start..other.input_ids.len());
-            other.width = other.width.max(other.input_ids.len() - start);
-        }
-        Some(other)
-    }
-
-    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        let liked: Vec<bool> = batch.example_labels().map(Judged::is_good).collect();
-        let reference = others.reference();
-        kto_loss(
-            self,
-            policy,
-            reference,
-            others.lengths,
-            &liked,
-            others.mismatched,
-        )
-    }
-}
-
-impl Comparison for OrpoConfig {
-    type Task = Pairs;
-
-    fn task(&self) -> Pairs {
-        Pairs {
-            tokens: PromptTokens::Bare,
-        }
-    }
-
-    fn measures(&self) -> &'static Measures {
-        &orpo::MEASURES
-    }
-
-    fn disables_dropout(&self) -> bool {
-        self.disable_dropout
-    }
-
-    /// Of the better text the prompt too: all of it counts for the cross-entropy.
-    fn labelled<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
-        let mut batch = batch.clone();
-        for span in batch.spans.iter().step_by(2) {
-            let ids = batch.input_ids[span.clone()].to_vec();
-            batch.labels[span.clone()].copy_from_slice(&ids);
-        }
-        Cow::Owned(batch)
-    }
-
-    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        let texts = batch.spans.iter().zip(others.lengths).enumerate();
-        let texts = texts.map(|(text, (span, &answer))| match text % 2 {
-            0 => (span.len() - 1, span.len() - 1 - answer),
-            _ => (answer, 0),
-        });
-        let (lengths, prompts): (Vec<usize>, Vec<usize>) = texts.unzip();
-        orpo_loss(self, policy, &lengths, &prompts)
-    }
-}
-
-impl Comparison for CpoConfig {
-    type Task = Pairs;
-
-    fn task(&self) -> Pairs {
-        Pairs {
-            tokens: PromptTokens::Bare,
-        }
-    }
-
-    fn measures(&self) -> &'static Measures {
-        &cpo::MEASURES
-    }
-
-    fn disables_dropout(&self) -> bool {
-        self.disable_dropout
-    }
-
-    fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        cpo_loss(self, policy, others.lengths)
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod best_metric;
 pub(crate) mod classify;
 pub(crate) mod comparing;
+mod comparisons;
 pub(crate) mod entities;
 pub(crate) mod heads;
 pub(crate) mod lm;
