@@ -111,7 +111,7 @@ fn chats() -> Vec<Vec<Value>> {
         .into_iter()
         .flat_map(|count| {
             let plain = turns[..count].to_vec();
-            [[&[system.clone()], plain.as_slice()].concat(), plain]
+            [[std::slice::from_ref(&system), plain.as_slice()].concat(), plain]
         })
         .collect()
 }

@@ -18,7 +18,7 @@ pub fn chats() -> Vec<Vec<Value>> {
         message("assistant", "The Rhine."),
         user("And a mountain, s'il vous plaît? 🏔️"),
     ];
-    let with_system = |rest: &[Value]| [&[system.clone()], rest].concat();
+    let with_system = |rest: &[Value]| [std::slice::from_ref(&system), rest].concat();
     vec![
         vec![user("Hello")],
         vec![user("def f(x):\n    return x\n\nWhat does this do?")],
