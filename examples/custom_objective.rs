@@ -64,7 +64,7 @@ impl Comparison for Margin {
         // The answers' tokens lie one after the other: chosen, rejected, chosen, ….
         let mut start = 0;
         let means = others.lengths.iter().map(|&length| {
-            let tokens = policy.log_probs.clone().slice([start..start + length]);
+            let tokens = policy.log_probs.clone().slice_dim(0, start..start + length);
             start += length;
             tokens.mean()
         });

@@ -139,7 +139,7 @@ fn gradients_of_a_reward_model_are_trl_s() {
             adapter_positions: 0,
             vocab_size: model.vocab_size(),
         };
-        let tokenizer = Tokenizer::load(&fixtures().join("preference/tokenizer.json")).unwrap();
+        let tokenizer = Tokenizer::load(fixtures().join("preference/tokenizer.json")).unwrap();
         let find = &|_: &str| Ok(None);
         let data =
             DataSet::load_with(&data, Some(&tokenizer), limits, 0, find, &objective).unwrap();
