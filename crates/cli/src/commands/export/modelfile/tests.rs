@@ -111,7 +111,10 @@ fn chats() -> Vec<Vec<Value>> {
         .into_iter()
         .flat_map(|count| {
             let plain = turns[..count].to_vec();
-            [[std::slice::from_ref(&system), plain.as_slice()].concat(), plain]
+            [
+                [std::slice::from_ref(&system), plain.as_slice()].concat(),
+                plain,
+            ]
         })
         .collect()
 }
