@@ -311,8 +311,7 @@ pub trait Decoder: BaseModel + Sync {
             return token_log_probs_of(logits, vocab, hidden, targets, statistics);
         }
         let hidden = scaled(hidden, self.logit_scale());
-        let bias = head.and_then(|head| head.base_layer.bias.as_ref());
-        let bias = bias.map(|bias| bias.val());
+        let bias = head.and_then(LoraAdapter::head_bias);
         let (weight, cap) = (self.output_weight(), self.logit_cap());
         token_log_probs(hidden, weight, bias, cap, targets, statistics)
     }

@@ -41,6 +41,11 @@ impl LoraAdapter<Linear> {
             _ => self.active_weight().transpose().into(),
         }
     }
+
+    /// The bias of an output layer, or of the active adapter's copy of it, `[vocab]`, if it has one.
+    pub fn head_bias(&self) -> Option<Tensor<1>> {
+        self.acting_layer().bias()
+    }
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
