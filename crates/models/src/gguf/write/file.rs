@@ -40,6 +40,8 @@ pub(super) struct Writer {
 
 struct Place {
     of: BlockType,
+    /// The values that it has.
+    values: usize,
     /// Where the rest of its bytes comes.
     next: u64,
     end: u64,
@@ -76,6 +78,7 @@ impl Writer {
             let end = offset + (values / of.values() * of.bytes()) as u64;
             let place = Place {
                 of: *of,
+                values: 0,
                 next: offset,
                 end,
             };
@@ -111,6 +114,7 @@ impl Writer {
             .resize(values.len() / place.of.values() * place.of.bytes(), 0);
         if let Some((index, value)) = out_of_range(values, place.of) {
             let (name, path) = (name.to_string(), self.shown.clone());
+            let index = place.values + index;
             return Err(if value.is_finite() {
                 WeightsError::OutOfRange { name, value, path }.into()
             } else {
@@ -124,6 +128,7 @@ impl Writer {
             });
         }
         place.of.quantize(values, &mut self.blocks);
+        place.values += values.len();
         let blocks = std::mem::take(&mut self.blocks);
         self.add_blocks(name, &blocks)?;
         self.blocks = blocks;
