@@ -9,6 +9,7 @@ use burn_peft_kernels::BlockType;
 use tempfile::NamedTempFile;
 
 use super::KeyValue;
+use super::value::text;
 use crate::error::{ModelError, Result};
 use crate::gguf::types::GgmlType;
 use crate::weights::WeightsError;
@@ -181,9 +182,4 @@ fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     }
     let mut all = values.iter().copied().enumerate();
     all.find(|(_, value)| value.is_nan() || value.abs() > most)
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
 }
