@@ -43,9 +43,10 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
     match (model, &read) {
         (AutoConfig::Gpt2(model), AutoConfig::Gpt2(read)) => {
             let kinds = [model, read].map(|config| config.activation_function.kind());
-            match kinds[0] == kinds[1] {
-                true => Ok(Vec::new()),
-                false => Err(lost("activation_function", &model.to_map())),
+            if kinds[0] == kinds[1] {
+                Ok(Vec::new())
+            } else {
+                Err(lost("activation_function", &model.to_map()))
             }
         }
         (AutoConfig::Dense(model), AutoConfig::Dense(read)) => {
