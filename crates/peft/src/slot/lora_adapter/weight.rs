@@ -131,3 +131,32 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_an_output_layer_comes_with_its_bias() {
+        let device = Device::flex().autodiff();
+        let mut head = LoraAdapter::new(LinearConfig::new(2, 3).init(&device));
+        head.add_saved("a");
+        let own = [1.0f32, 2.0, 3.0];
+        head.visit_saved_mut("a", &mut |name, param| {
+            if name == "bias" {
+                param.set_data(TensorData::from(own), false);
+            }
+        });
+        head.state.active = vec!["a".into()];
+        let bias = |head: &LoraAdapter<Linear>| -> Vec<f32> {
+            let bias = head.head_bias().unwrap().without_autodiff();
+            bias.into_data().try_to_vec().unwrap()
+        };
+        assert_eq!(bias(&head), own);
+        head.state.disabled = true;
+        assert_ne!(bias(&head), own);
+    }
+}
