@@ -24,9 +24,10 @@ fn in_blocks(slot: &dyn Slot) -> Option<BlockWeight> {
     let weight = slot.weight();
     let weight = if turned { weight.transpose() } else { weight };
     let dims @ [_, columns] = weight.dims();
-    let of = match columns.is_multiple_of(BlockType::Q8_0.values()) {
-        true => BlockType::Q8_0,
-        false => BlockType::F32,
+    let of = if columns.is_multiple_of(BlockType::Q8_0.values()) {
+        BlockType::Q8_0
+    } else {
+        BlockType::F32
     };
     let values = weight.into_data().try_to_vec::<f32>().unwrap();
     let mut bytes = vec![0; values.len() / of.values() * of.bytes()];

@@ -135,18 +135,13 @@ impl Texts {
     fn push(&mut self, prompt: &[i64], completion: &[i64], labels_prompt: bool) {
         let start = self.ids.len();
         self.ids.extend(prompt.iter().chain(completion));
-        self.labels
-            .extend(prompt.iter().map(|&id| match labels_prompt {
-                true => id,
-                false => IGNORE_INDEX,
-            }));
+        let label = |&id: &i64| if labels_prompt { id } else { IGNORE_INDEX };
+        self.labels.extend(prompt.iter().map(label));
         self.labels.extend(completion);
         self.spans.push(start..self.ids.len());
-        self.prompts.push(match labels_prompt {
-            // The first token is predicted from nothing.
-            true => prompt.len() - 1,
-            false => 0,
-        });
+        // The first token is predicted from nothing.
+        let labelled = if labels_prompt { prompt.len() - 1 } else { 0 };
+        self.prompts.push(labelled);
     }
 
     /// Chosen and rejected, side by side.

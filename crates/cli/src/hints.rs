@@ -27,7 +27,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "dpo orpo kto ppo grpo rlhf reward rm distill",
-        "peft trains on texts, prompts with answers, and chats; not on preferences",
+        "`peft train FILE` learns from preferences where FILE has training.objective = \"dpo\", \"kto\", \
+         \"orpo\", \"cpo\" or \"reward\" (docs/preference.md); it samples no answers of its own while it \
+         trains, as PPO and GRPO do",
     ),
     (
         "resume continue",

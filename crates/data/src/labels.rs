@@ -115,7 +115,7 @@ impl Seen {
         }
         match label {
             Value::String(name) => drop(self.names.insert(name.clone())),
-            Value::Bool(_) => self.count = 2,
+            Value::Bool(_) => self.count = self.count.max(2),
             Value::Number(number) => {
                 let number = number.as_f64().unwrap_or(f64::NAN);
                 self.is_whole &= number >= 0.0 && number.fract() == 0.0 && number < 1e6;
@@ -174,6 +174,10 @@ mod tests {
             (
                 vec![json!(1), json!(0)],
                 (names(&["LABEL_0", "LABEL_1"]), LabelKind::One),
+            ),
+            (
+                vec![json!(2), json!(true)],
+                (names(&["LABEL_0", "LABEL_1", "LABEL_2"]), LabelKind::One),
             ),
             (
                 vec![json!(1), json!(0.5)],

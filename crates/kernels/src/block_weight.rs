@@ -73,9 +73,10 @@ impl BlockWeight {
 
     /// Rows and columns.
     pub fn dims(&self) -> [usize; 2] {
-        match self.is_transposed {
-            true => [self.length, self.lines],
-            false => [self.lines, self.length],
+        if self.is_transposed {
+            [self.length, self.lines]
+        } else {
+            [self.lines, self.length]
         }
     }
 
@@ -88,9 +89,10 @@ impl BlockWeight {
     pub fn dequantize(&self, device: &Device) -> Tensor<2> {
         let values = self.values(self.lines, |line| line);
         let weight = on_device(values, [self.lines, self.length], device);
-        match self.is_transposed {
-            true => weight.transpose(),
-            false => weight,
+        if self.is_transposed {
+            weight.transpose()
+        } else {
+            weight
         }
     }
 
@@ -126,9 +128,10 @@ impl BlockWeight {
             _ => None,
         };
         let weight = weight.unwrap_or_else(|| Weight::Blocks(self.matrix().in_bf16(self.rounds)));
-        match self.is_transposed {
-            true => weight.transposed(),
-            false => weight,
+        if self.is_transposed {
+            weight.transposed()
+        } else {
+            weight
         }
     }
 
@@ -146,9 +149,10 @@ impl BlockWeight {
 fn on_device(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
     let plain = device.clone().without_autodiff();
     let tensor = Tensor::from_data(TensorData::new(values, shape), &plain);
-    match device.is_autodiff() {
-        true => tensor.autodiff(),
-        false => tensor,
+    if device.is_autodiff() {
+        tensor.autodiff()
+    } else {
+        tensor
     }
 }
 

@@ -105,8 +105,9 @@ pub struct Checkpointed {
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay + Sync {
-    /// The logits of every position, `[batch, seq, vocab]`, or of a classifier `[batch, seq, labels]`; extra positions that run through the
-    /// model have logits too, before those of the tokens (as in PEFT).
+    /// The logits of every position, `[batch, seq, vocab]`, or of a classifier
+    /// `[batch, seq, labels]`; extra positions that run through the model have logits too, before
+    /// those of the tokens (as in PEFT).
     ///
     /// # Panics
     /// If a token id or a position is none of the model's: check ids against

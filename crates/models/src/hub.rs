@@ -107,11 +107,10 @@ impl HubOptions {
             return ModelFiles::gguf(path);
         }
         if path.exists() {
-            let reason = match begins_as_gguf(path) {
-                true => "is a GGUF file, and its name does not end in .gguf: rename it",
-                false => {
-                    "is a file; a model is a folder (with config.json), a GGUF file or a Hub id"
-                }
+            let reason = if begins_as_gguf(path) {
+                "is a GGUF file, and its name does not end in .gguf: rename it"
+            } else {
+                "is a file; a model is a folder (with config.json), a GGUF file or a Hub id"
             };
             return Err(ModelError::file(path, reason));
         }

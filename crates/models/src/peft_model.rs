@@ -64,6 +64,18 @@ fn batch_with_extra<'a, M: BaseModel>(
     Cow::Owned(batch)
 }
 
+/// Places in a batch's flattened rows as they are in those of [`batch_with_extra`].
+fn places_with_extra<M: BaseModel>(
+    model: &PeftModel<M>,
+    batch: &LmBatch,
+    places: &[usize],
+) -> Vec<usize> {
+    match model.extra_positions() {
+        0 => places.to_vec(),
+        _ => batch.places_in_matrix(places),
+    }
+}
+
 /// The sum of all tensors times their gradients, `[1]`.
 fn product(extra: Extra, gradients: Extra) -> Option<Tensor<1>> {
     fn sum<const D: usize>((tensor, gradient): (Tensor<D>, Tensor<D>)) -> Tensor<1> {
@@ -85,8 +97,7 @@ fn through<M: CausalLm + BaseModel>(
     if model.extra_positions() == 0 {
         return backward(model.get_base_model(), batch);
     }
-    let mut batch = batch.as_matrix().clone();
-    batch.input = with_extra(model, &batch.input, false);
+    let batch = batch_with_extra(model, batch);
     let extra = batch.input.extra.clone();
     let base = backward(model.get_base_model(), &batch)?;
     // From what stands before the texts to the tensors that made it.
@@ -119,12 +130,8 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
     }
 
     fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
-        if self.extra_positions() == 0 {
-            return self.get_base_model().logits_at(batch, places);
-        }
-        let places = batch.places_in_matrix(places);
-        let mut batch = batch.as_matrix().clone();
-        batch.input = with_extra(self, &batch.input, false);
+        let places = places_with_extra(self, batch, places);
+        let batch = batch_with_extra(self, batch);
         self.get_base_model().logits_at(&batch, &places)
     }
 
@@ -153,10 +160,7 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         places: &[usize],
         loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
     ) -> Option<Checkpointed> {
-        let places = match self.extra_positions() {
-            0 => places.to_vec(),
-            _ => batch.places_in_matrix(places),
-        };
+        let places = places_with_extra(self, batch, places);
         through(self, batch, |base, batch| {
             base.checkpointed_logits_at(batch, &places, loss)
         })

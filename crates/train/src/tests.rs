@@ -16,10 +16,10 @@ use burn_peft_models::{
 };
 use serde_json::Value;
 
+use crate::run::backward::{Backward, backward};
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::training_loop::{Backward, backward};
 use crate::*;
 use burn::data::dataloader::DataLoader;
 

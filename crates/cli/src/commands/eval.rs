@@ -91,6 +91,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         TrainConfig::of_objective(args.rows.objective(&data, &config))
     };
     let kind = settings.objective();
+    let has = models[0].1.head().task;
+    ensure!(
+        kind.task_type == has,
+        "--objective {} is measured of a model for task_type = {}, and this one is for {has}: name the \
+         adapter that was trained with it",
+        kind.name,
+        kind.task_type
+    );
     let task = (kind.task)(&settings);
     let examples = Examples::load_with(
         &data,

@@ -214,9 +214,14 @@ fn with_objective(text: String, objective: ObjectiveName) -> String {
         return text;
     }
     let (name, keys) = (objective.kind().name, (objective.kind().keys)());
+    let docs = if keys.contains(&"labels") {
+        "docs/classification.md"
+    } else {
+        "docs/preference.md"
+    };
     let chosen = format!(
         "[training]\n# What the model is trained for, and at the end of the file the keys of it \
-         (docs/preference.md).\nobjective = \"{name}\"\n"
+         ({docs}).\nobjective = \"{name}\"\n"
     );
     let text = text.replacen("[training]\n", &chosen, 1);
     if keys.is_empty() {

@@ -90,9 +90,12 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         tracing::warn!("{}: {line}", examples.file);
     }
     let batch_size = args.rows.batch_size;
-    let lines = lines(&examples, batch_size, &|batch| match is_tagger {
-        true => tagged(&model, &head, batch),
-        false => labelled(&model, &head, &task, batch),
+    let lines = lines(&examples, batch_size, &|batch| {
+        if is_tagger {
+            tagged(&model, &head, batch)
+        } else {
+            labelled(&model, &head, &task, batch)
+        }
     });
     let Some(output) = &args.output else {
         for line in lines {

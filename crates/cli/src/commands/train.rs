@@ -159,14 +159,16 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
     }
     let ends = defaults.config.eos_token_ids;
-    let prompts = match model.head().classifies() {
-        true if config.prompt.is_some() => bail!(
+    let prompts = if !model.head().classifies() {
+        prompts(&config, &data, tokenizer.as_ref(), ends, limits)?
+    } else if config.prompt.is_some() {
+        bail!(
             "`prompt` is continued by a language model, and training.objective = \"{}\" trains none: \
              leave it out",
             kind.name
-        ),
-        true => None,
-        false => prompts(&config, &data, tokenizer.as_ref(), ends, limits)?,
+        )
+    } else {
+        None
     };
     let job = Job {
         config,

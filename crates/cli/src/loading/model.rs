@@ -10,7 +10,6 @@ use burn_peft::config::{TargetModules, TaskType};
 use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel};
 use burn_peft_data::Limits;
 use burn_peft_device::check_dtype;
-
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::weights::{Reading, has_blocks};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained, WantedHead};
@@ -112,9 +111,10 @@ pub fn open_each(
     if let Some(dtype) = dtype {
         check_dtype(device, dtype.into()).context("--dtype")?;
     }
-    let reading = match args.keeps_blocks() && has_blocks(files, device) {
-        true => Reading::InBlocks,
-        false => Reading::Lazily(dtype),
+    let reading = if args.keeps_blocks() && has_blocks(files, device) {
+        Reading::InBlocks
+    } else {
+        Reading::Lazily(dtype)
     };
     let base = match (head_of(&args.adapter)?, reading) {
         (Some(head), _) => load_with_head(files, device, reading, &head)?,

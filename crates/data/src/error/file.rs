@@ -126,7 +126,8 @@ pub enum FileProblem {
     /// It holds pairs of answers.
     #[error(
         "holds preferences (`chosen` and `rejected`), and training here learns one answer, it does \
-         not compare two: choose an objective that does (training.objective = \"dpo\"), name the answer with data.completion_field = \"chosen\" (or \
+         not compare two: choose an objective that does (training.objective = \"dpo\"), name the \
+         answer with data.completion_field = \"chosen\" (or \
          data.text_field, where it holds the prompt too), or leave both columns out"
     )]
     Preferences,

@@ -35,27 +35,25 @@ pub(super) fn detect(
     file: &str,
     config: &DataConfig,
 ) -> Result<Shape> {
-    if rows == Rows::Texts {
-        return detect_text(first, file, config);
-    }
     match rows {
+        Rows::Texts => return detect_text(first, file, config),
         Rows::Labelled => return super::labelled::detect(first, file, config),
         Rows::Tagged => return super::tagged::detect(first, file, config),
-        _ => {}
+        Rows::Pairs | Rows::Judged | Rows::Any => {}
+    }
+    if let Some(shape) = pair_shape(first, file, config)? {
+        return Ok(shape);
     }
     let columns = || first.keys().cloned().collect();
-    match (rows, pair_shape(first, file, config)?) {
-        (_, Some(shape)) => Ok(shape),
-        (Rows::Texts | Rows::Any | Rows::Labelled | Rows::Tagged, None) => {
-            detect_text(first, file, config)
-        }
-        (Rows::Pairs, None) => Err(DataError::file(file, FileProblem::NoPairs(columns()))),
-        (Rows::Judged, None) => {
+    match rows {
+        Rows::Pairs => Err(DataError::file(file, FileProblem::NoPairs(columns()))),
+        Rows::Judged => {
             let label = LABELS.into_iter().find(|label| first.contains_key(*label));
             let label = label.ok_or_else(|| DataError::file(file, FileProblem::NoLabel(columns())));
             let answer = detect_text(first, file, config)?;
             Ok(Shape::Judged(Box::new(answer), label?.into()))
         }
+        _ => detect_text(first, file, config),
     }
 }
 

@@ -83,6 +83,9 @@ impl Classes {
 
     /// The bits of several labels: of their names, or of a list of 0 and 1 for each.
     fn several(&self, list: &[Value]) -> Option<i64> {
+        if self.names.len() > MOST_OF_SEVERAL {
+            return None;
+        }
         let is_marked =
             list.len() == self.names.len() && list.iter().all(|value| flag(value).is_some());
         if is_marked {

@@ -81,9 +81,10 @@ impl SharedTokens {
             for_rows(out, width, |first, out| {
                 for (row, out) in out.chunks_exact_mut(width).enumerate() {
                     let token = self.token_of[first + row];
-                    match self.own_row(token) == Some(first + row) {
-                        true => out.copy_from_slice(values.row(token, 0, width)),
-                        false => out.fill(0.0),
+                    if self.own_row(token) == Some(first + row) {
+                        out.copy_from_slice(values.row(token, 0, width));
+                    } else {
+                        out.fill(0.0);
                     }
                 }
             });

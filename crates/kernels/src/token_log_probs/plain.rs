@@ -38,11 +38,10 @@ pub fn token_log_probs_of(
         Tensor::cat(vec![of_targets, squares, entropy, mean, is_top1], 1)
     });
     let pieces: Vec<_> = pieces.collect();
-    match pieces.is_empty() {
-        true => {
-            let columns = if statistics { 5 } else { 1 };
-            TokenLogProbs::of_columns(Tensor::zeros([0, columns], &hidden.device()))
-        }
-        false => TokenLogProbs::of_columns(Tensor::cat(pieces, 0)),
-    }
+    TokenLogProbs::of_columns(if pieces.is_empty() {
+        let columns = if statistics { 5 } else { 1 };
+        Tensor::zeros([0, columns], &hidden.device())
+    } else {
+        Tensor::cat(pieces, 0)
+    })
 }

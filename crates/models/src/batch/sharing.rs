@@ -51,9 +51,12 @@ impl Shared {
             let begin = shared.push(&first[..alike], 0);
             for text in texts {
                 let own = shared.push(&ids(text)[alike..], alike);
-                let token = |at: usize| match at < alike {
-                    true => begin.start + at,
-                    false => own.start + at - alike,
+                let token = |at: usize| {
+                    if at < alike {
+                        begin.start + at
+                    } else {
+                        own.start + at - alike
+                    }
                 };
                 let labels = ragged.labels[text.clone()].iter().enumerate().skip(1);
                 for (at, &label) in labels.filter(|(_, label)| **label != IGNORE_INDEX) {

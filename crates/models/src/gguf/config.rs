@@ -85,9 +85,12 @@ impl Keys<'_> {
                 (0..blocks).map(slides).collect()
             }
         };
-        let kind = |slides| match slides {
-            true => "sliding_attention",
-            false => "full_attention",
+        let kind = |slides| {
+            if slides {
+                "sliding_attention"
+            } else {
+                "full_attention"
+            }
         };
         Ok(slides.into_iter().map(kind).collect())
     }

@@ -75,9 +75,10 @@ pub(super) fn load_blocks<D: Decoder>(
             Err(error) => result = Err(error),
             Ok(None) => {}
             Ok(Some(blocks)) => {
-                let blocks = match kind.is_linear() {
-                    true => blocks.transposed(),
-                    false => blocks,
+                let blocks = if kind.is_linear() {
+                    blocks.transposed()
+                } else {
+                    blocks
                 };
                 // What does not fit is refused with the others.
                 if blocks.dims() == slot.dims() {

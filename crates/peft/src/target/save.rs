@@ -11,8 +11,8 @@ use crate::{PeftError, Result};
 /// `layers` are the paths of all layers of the model, `targeted` those that get an adapter.
 ///
 /// # Errors
-/// When a name that is no head of the task matches nothing (which PEFT ignores), names a list of modules, or would copy a
-/// layer that gets an adapter.
+/// When a name that is no head of the task matches nothing (which PEFT ignores), names a list of
+/// modules, or would copy a layer that gets an adapter.
 pub fn modules_to_save(
     common: &CommonConfig,
     layers: &[String],

@@ -1,5 +1,6 @@
 //! The run itself: the loop, a step of it, the batches it draws, what is trained.
 
+pub(crate) mod backward;
 pub(crate) mod estimate;
 pub(crate) mod eva;
 pub(crate) mod evaluate;

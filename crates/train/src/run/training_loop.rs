@@ -10,13 +10,11 @@ use std::time::Instant;
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
-use burn_peft::{set_seed, with_seed, without_dropout};
 
 use crate::checkpoint::checkpoints::Checkpoints;
 use crate::checkpoint::identity::frozen_hash;
@@ -28,10 +26,11 @@ use crate::objective::metric::Sums;
 use crate::objective::{Objective, read_all};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
+use crate::run::backward::{Backward, backward};
 use crate::run::evaluate::Evaluation;
 use crate::run::loader::MicroBatch;
 use crate::run::places::places;
-use crate::run::state::{TrainState, Window, step_seed};
+use crate::run::state::{TrainState, Window};
 use crate::run::step::{StepOutput, Trainee, optimizer_record};
 use crate::run::target::TrainTarget;
 use crate::seeing::memory::peak_memory_bytes;
@@ -453,60 +452,5 @@ impl<T: TrainTarget> Run<'_, T> {
     fn emit_valid(&mut self, event: LearnerEvent<StepOutput>) {
         self.interrupter
             .fail_on_error(self.events.process_valid(event));
-    }
-}
-
-/// What the passes of a step give.
-pub(crate) struct Backward {
-    /// The mean loss over all that the batches count for, `[1]`.
-    pub mean_loss: Tensor<1>,
-    /// Its gradients.
-    pub gradients: GradientsParams,
-    /// What the objective measures beside it, summed over the batches, `[sums]`.
-    pub sums: Option<Tensor<1>>,
-    /// What the batches count for.
-    pub count: usize,
-}
-
-/// Forward and backward over the batches of a step.
-pub(crate) fn backward<T: TrainTarget>(
-    learner: &Learner<Trainee<T>>,
-    window: Vec<MicroBatch<T>>,
-    seed: u64,
-    step: usize,
-) -> Backward {
-    let mut accumulator = GradientsAccumulator::new();
-    let mut losses = Vec::new();
-    let mut sums: Option<Tensor<1>> = None;
-    let model = learner.model();
-    let counts = window.iter().map(|item| item.objective.count(&item.batch));
-    let count: usize = counts.sum();
-    for (index, mut batch) in window.into_iter().enumerate() {
-        let seed = step_seed(seed, step, index);
-        // For Burn's own dropout and random tensors too, where a method has them.
-        set_seed(seed, &model.model.device());
-        batch.weight = 1.0 / count.max(1) as f64;
-        let drops = !batch.objective.disables_dropout();
-        let output = with_seed(seed, || {
-            if drops {
-                learner.train_step(batch)
-            } else {
-                without_dropout(|| learner.train_step(batch))
-            }
-        });
-        losses.extend(output.item.loss);
-        if let Some(more) = output.item.sums {
-            sums = Some(match sums {
-                Some(sums) => sums + more,
-                None => more,
-            });
-        }
-        accumulator.accumulate(&model, output.grads);
-    }
-    Backward {
-        mean_loss: Tensor::cat(losses, 0).sum(),
-        gradients: accumulator.grads(),
-        sums,
-        count,
     }
 }

@@ -89,9 +89,12 @@ enum Format {
 pub fn run(args: Args, device: &Device) -> Result<()> {
     let start = Instant::now();
     let inputs = [Path::new(&args.model)].into_iter();
+    let inputs = inputs.chain(args.adapter.iter().map(PathBuf::as_path));
+    // Beside the files of a tokenizer's folder there is room for others.
+    let tokenizer = args.tokenizer.as_deref().map(Path::new);
     place::check_input(
         &args.output,
-        inputs.chain(args.adapter.iter().map(PathBuf::as_path)),
+        inputs.chain(tokenizer.filter(|path| path.is_file())),
     )?;
     if args.to == Format::Safetensors {
         return to_folder(&args, device, start);

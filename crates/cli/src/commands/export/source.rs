@@ -89,9 +89,10 @@ impl Source {
 
 /// The key of a file's name: that of the model or adapter it is of.
 pub fn named(of: &Path) -> Vec<(String, KeyValue)> {
-    let of = match of.extension().is_some_and(|end| end == "gguf") {
-        true => of.file_stem(),
-        false => of.file_name(),
+    let of = if of.extension().is_some_and(|end| end == "gguf") {
+        of.file_stem()
+    } else {
+        of.file_name()
     };
     let name = of.map(|name| name.to_string_lossy().into_owned());
     let key = |name| ("general.name".to_string(), KeyValue::Text(name));

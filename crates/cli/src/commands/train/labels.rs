@@ -47,7 +47,9 @@ pub(super) fn settle(config: &mut TrainConfig, files: &ModelFiles, file: &Path) 
         })),
         labels: Some(match problem_type {
             // Whole numbers are told from labels by the training file alone.
-            Some(ProblemType::Regression) if given.labels.is_none() => found.names[..1].to_vec(),
+            Some(ProblemType::Regression) if given.labels.is_none() => {
+                found.names.into_iter().take(1).collect()
+            }
             _ => found.names,
         }),
     };

@@ -6,6 +6,7 @@ use super::Matrix;
 use super::micro::{A_STRIDE, TILE_ROWS};
 use super::pack;
 use super::packed::{Line, depth_step, operand, room};
+use crate::cpu::blocks::avx512;
 use crate::cpu::buffer::for_pieces;
 use crate::cpu::narrow::widen;
 
@@ -31,9 +32,10 @@ impl Drop for PackedLeft {
 }
 
 impl PackedLeft {
-    /// Whether this processor has AVX512-BF16.
+    /// Whether this processor has AVX512-BF16, and what unpacks blocks: such a matrix is multiplied with
+    /// them too.
     pub fn is_available() -> bool {
-        is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512bf16")
+        avx512::is_available() && is_x86_feature_detected!("avx512bf16")
     }
 
     /// Room for `[rows, cols]`, to be [written](Self::writer); none on processors without

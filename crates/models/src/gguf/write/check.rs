@@ -4,7 +4,7 @@ use std::fs;
 
 use super::limits::WINDOWS;
 use super::plan::{Plan, refused};
-use super::value::KeyValue;
+use super::value::{KeyValue, text};
 use crate::auto::AutoConfig;
 use crate::config::ModelConfig;
 use crate::dense::{Layer, Switches};
@@ -43,9 +43,10 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
     match (model, &read) {
         (AutoConfig::Gpt2(model), AutoConfig::Gpt2(read)) => {
             let kinds = [model, read].map(|config| config.activation_function.kind());
-            match kinds[0] == kinds[1] {
-                true => Ok(Vec::new()),
-                false => Err(lost("activation_function", &model.to_map())),
+            if kinds[0] == kinds[1] {
+                Ok(Vec::new())
+            } else {
+                Err(lost("activation_function", &model.to_map()))
             }
         }
         (AutoConfig::Dense(model), AutoConfig::Dense(read)) => {
@@ -66,10 +67,6 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
 
 /// A file with the plan's keys and as little as can be of its tensors.
 pub(super) fn small(plan: &Plan, vocabulary: usize) -> Vec<u8> {
-    let text = |out: &mut Vec<u8>, text: &str| {
-        out.extend((text.len() as u64).to_le_bytes());
-        out.extend(text.as_bytes());
-    };
     let tensors = plan.tensors.iter().map(|tensor| {
         let rows = match tensor.name.as_str() {
             "token_embd.weight" => vocabulary,

@@ -9,6 +9,7 @@ use burn_peft_kernels::BlockType;
 use tempfile::NamedTempFile;
 
 use super::KeyValue;
+use super::value::text;
 use crate::error::{ModelError, Result};
 use crate::gguf::types::GgmlType;
 use crate::weights::WeightsError;
@@ -40,6 +41,8 @@ pub(super) struct Writer {
 
 struct Place {
     of: BlockType,
+    /// The values that it has.
+    values: usize,
     /// Where the rest of its bytes comes.
     next: u64,
     end: u64,
@@ -76,6 +79,7 @@ impl Writer {
             let end = offset + (values / of.values() * of.bytes()) as u64;
             let place = Place {
                 of: *of,
+                values: 0,
                 next: offset,
                 end,
             };
@@ -111,6 +115,7 @@ impl Writer {
             .resize(values.len() / place.of.values() * place.of.bytes(), 0);
         if let Some((index, value)) = out_of_range(values, place.of) {
             let (name, path) = (name.to_string(), self.shown.clone());
+            let index = place.values + index;
             return Err(if value.is_finite() {
                 WeightsError::OutOfRange { name, value, path }.into()
             } else {
@@ -124,6 +129,7 @@ impl Writer {
             });
         }
         place.of.quantize(values, &mut self.blocks);
+        place.values += values.len();
         let blocks = std::mem::take(&mut self.blocks);
         self.add_blocks(name, &blocks)?;
         self.blocks = blocks;
@@ -176,9 +182,4 @@ fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     }
     let mut all = values.iter().copied().enumerate();
     all.find(|(_, value)| value.is_nan() || value.abs() > most)
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
 }

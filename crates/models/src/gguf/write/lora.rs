@@ -201,18 +201,15 @@ impl GgufAdapter<'_> {
             )));
         }
         let base = self.model.get_base_model();
-        let is_tied = {
+        if slot.kind() == LayerKind::Embedding {
             let mut has_head = false;
             base.visit_slots(&mut burn_peft::Path::default(), &mut |path, _| {
                 has_head |= path == base.output_embedding();
             });
-            !has_head
-        };
-        if slot.kind() == LayerKind::Embedding {
-            let tied = if is_tied {
-                ", which is the output layer too"
-            } else {
+            let tied = if has_head {
                 ""
+            } else {
+                ", which is the output layer too"
             };
             return Err(self.refused(format!("an adapter of the embedding {path}{tied}")));
         }

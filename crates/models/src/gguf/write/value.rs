@@ -39,7 +39,8 @@ fn one(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+/// Adds the bytes of a text, their number before them.
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
 }

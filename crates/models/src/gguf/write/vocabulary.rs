@@ -77,15 +77,18 @@ impl Vocabulary {
             beyond.extend(made.set(id.as_u64(), token, kind));
         }
         for (id, token, is_special) in added(source) {
-            let kind = match is_special || looks_special(token) {
-                _ if Some(token) == unknown => UNKNOWN,
-                true => CONTROL,
-                false => USER_DEFINED,
+            let kind = if Some(token) == unknown {
+                UNKNOWN
+            } else if is_special || looks_special(token) {
+                CONTROL
+            } else {
+                USER_DEFINED
             };
             // llama.cpp looks for such a token in the text as it is given.
-            let spelled = match kind == USER_DEFINED && is_pieces {
-                true => token.replace(SPACE, " "),
-                false => token.to_string(),
+            let spelled = if kind == USER_DEFINED && is_pieces {
+                token.replace(SPACE, " ")
+            } else {
+                token.to_string()
             };
             beyond.extend(made.set(id, &spelled, kind));
         }

@@ -41,6 +41,11 @@ impl LoraAdapter<Linear> {
             _ => self.active_weight().transpose().into(),
         }
     }
+
+    /// The bias of an output layer, or of the active adapter's copy of it, `[vocab]`, if it has one.
+    pub fn head_bias(&self) -> Option<Tensor<1>> {
+        self.acting_layer().bias()
+    }
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
@@ -124,5 +129,34 @@ impl<M: BaseLayer> LoraAdapter<M> {
             }
             None => Slot::set_weight(self, before),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_an_output_layer_comes_with_its_bias() {
+        let device = Device::flex().autodiff();
+        let mut head = LoraAdapter::new(LinearConfig::new(2, 3).init(&device));
+        head.add_saved("a");
+        let own = [1.0f32, 2.0, 3.0];
+        head.visit_saved_mut("a", &mut |name, param| {
+            if name == "bias" {
+                param.set_data(TensorData::from(own), false);
+            }
+        });
+        head.state.active = vec!["a".into()];
+        let bias = |head: &LoraAdapter<Linear>| -> Vec<f32> {
+            let bias = head.head_bias().unwrap().without_autodiff();
+            bias.into_data().try_to_vec().unwrap()
+        };
+        assert_eq!(bias(&head), own);
+        head.state.disabled = true;
+        assert_ne!(bias(&head), own);
     }
 }

@@ -115,9 +115,12 @@ pub static MEASURES: Measures = Measures {
 /// If the lengths are not those of pairs with so many tokens in all.
 pub fn cpo_loss(config: &CpoConfig, policy: &TokenLogProbs, lengths: &[usize]) -> PreferenceLoss {
     let pairs = (lengths.len() / 2) as f64;
-    let of_answer = |text: usize, _| match config.takes_means() {
-        true => 1.0 / lengths[text] as f32,
-        false => 1.0,
+    let of_answer = |text: usize, _| {
+        if config.takes_means() {
+            1.0 / lengths[text] as f32
+        } else {
+            1.0
+        }
     };
     let logps = Pairs::of(sums_of_texts(&policy.log_probs, lengths, of_answer));
     let rewards = match config.alpha {

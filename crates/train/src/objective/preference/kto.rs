@@ -177,9 +177,12 @@ pub fn kto_loss(
 
     // What is liked is to have more reward than the divergence, what is not, less.
     let sign = of_host(&|liked| if liked { 1.0 } else { -1.0 });
-    let weight = of_host(&|liked| match liked {
-        true => config.desirable_weight,
-        false => config.undesirable_weight,
+    let weight = of_host(&|liked| {
+        if liked {
+            config.desirable_weight
+        } else {
+            config.undesirable_weight
+        }
     });
     let relative = (logratios.clone() - kl.clone()) * sign * config.beta;
     let losses = (sigmoid(relative).neg() + 1.0) * weight;

@@ -81,9 +81,12 @@ pub fn orpo_loss(
     prompts: &[usize],
 ) -> PreferenceLoss {
     let pairs = (lengths.len() / 2) as f64;
-    let of_answer = |text: usize, token: usize| match token < prompts[text] {
-        true => 0.0,
-        false => 1.0 / (lengths[text] - prompts[text]) as f32,
+    let of_answer = |text: usize, token: usize| {
+        if token < prompts[text] {
+            0.0
+        } else {
+            1.0 / (lengths[text] - prompts[text]) as f32
+        }
     };
     let logps = Pairs::of(sums_of_texts(&policy.log_probs, lengths, of_answer));
     let log_odds = logps.clone().map(|logps| logps.clone() - log_1m_exp(logps));

@@ -14,10 +14,10 @@ use burn_peft_data::{
 };
 
 use self::row_class::{MEASURES, RowClass};
+use crate::run::backward::{Backward, backward};
 use crate::run::loader::{Loader, Order};
 use crate::run::state::Position;
 use crate::run::step::Trainee;
-use crate::run::training_loop::{Backward, backward};
 use crate::tests::{Screen, alone, arguments, flat, lora, metrics};
 use crate::*;
 

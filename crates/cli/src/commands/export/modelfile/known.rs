@@ -215,9 +215,9 @@ impl Known {
                 .iter()
                 .any(|format| text.contains(&now.format(format).to_string()))
         };
-        match said.any(says) {
-            true => Err("says today's date, which a Modelfile cannot".into()),
-            false => Ok(()),
+        if said.any(says) {
+            return Err("says today's date, which a Modelfile cannot".into());
         }
+        Ok(())
     }
 }

@@ -122,9 +122,10 @@ fn known_of(tokenizer: &Tokenizer) -> std::result::Result<Option<Known>, String>
             .unwrap_or_default()
     };
     let ids = |text: &str, open: bool| {
-        let ids = match open {
-            true => tokenizer.encode_prompt(text),
-            false => tokenizer.encode_continuation(text),
+        let ids = if open {
+            tokenizer.encode_prompt(text)
+        } else {
+            tokenizer.encode_continuation(text)
         };
         ids.map_err(|error| error.to_string())
     };

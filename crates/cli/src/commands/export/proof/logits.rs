@@ -25,11 +25,12 @@ pub fn rows(
             .max_positions()
             .saturating_sub(model.adapter_positions()),
     );
+    let least = length.clamp(1, 12);
     let mut rows: Vec<Vec<i64>> = Vec::new();
     let mut add = |ids: Vec<u32>| {
         let ids = ids.into_iter().filter(|&id| (id as usize) < vocab_size);
         let ids: Vec<i64> = ids.take(length).map(i64::from).collect();
-        if ids.len() >= length.min(12) && rows.len() < ROWS {
+        if ids.len() >= least && rows.len() < ROWS {
             rows.push(ids);
         }
     };
@@ -54,8 +55,7 @@ pub fn rows(
     }
     ensure!(
         !rows.is_empty(),
-        "the model takes no text of {} tokens",
-        length.min(12)
+        "the model takes no text of {least} tokens"
     );
     Ok(rows)
 }

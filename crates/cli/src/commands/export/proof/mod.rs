@@ -66,9 +66,10 @@ impl Proof<'_> {
         let source = find_tokenizer(self.files, self.tokenizer)?;
         say("proof: the file, read back, beside the model")?;
         let texts = texts::probes();
-        let written = match self.is_adapter {
-            true => None,
-            false => Some(self.read_back(source.as_ref(), &texts)?),
+        let written = if self.is_adapter {
+            None
+        } else {
+            Some(self.read_back(source.as_ref(), &texts)?)
         };
         let model = Source::open(self.model, self.adapters, self.device)?.into_model();
         let rows = logits::rows(source.as_ref(), &texts, &model)?;
