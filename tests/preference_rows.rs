@@ -248,6 +248,13 @@ fn keys_of_objectives_are_checked() {
         "training.per_device_train_batch_size is 1; with objective = \"kto\" it must be 2 or more",
     );
     fails(
+        &[
+            "training.objective=kto",
+            "training.per_device_eval_batch_size=1",
+        ],
+        "training.per_device_eval_batch_size is 1; with objective = \"kto\" it must be 2 or more",
+    );
+    fails(
         &[dpo, "training.metric_for_best_model=perplexity"],
         "rewards/accuracies",
     );

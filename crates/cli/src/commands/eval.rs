@@ -122,6 +122,12 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         let label = format!("evaluating {name}");
         let reference = (kind.reference)(&settings).then(|| Reference::base(model));
         let objective = (kind.build)(&settings, reference)?;
+        let (rows, least) = (args.rows.batch_size, objective.least_batch());
+        ensure!(
+            rows >= least,
+            "--batch-size is {rows}; with --objective {} it must be {least} or more",
+            kind.name
+        );
         let (result, _) = measure(&*objective, model, &examples, args.rows.batch_size, &label)?;
         check_finite(name, &result)?;
         results.push((name, result));

@@ -206,6 +206,10 @@ impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {
         self.comparison.count(batch)
     }
 
+    fn least_batch(&self) -> usize {
+        self.comparison.least_batch()
+    }
+
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
         self.measured_loss(model, batch).loss
     }

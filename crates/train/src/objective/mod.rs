@@ -42,6 +42,12 @@ pub trait Objective<M>: Task {
         labels.map(|labels| self.supervised(labels)).sum()
     }
 
+    /// The fewest rows of a batch that the loss can be made of. Of a last batch with fewer it is made
+    /// all the same.
+    fn least_batch(&self) -> usize {
+        1
+    }
+
     /// The *sum* of the losses of a batch, `[1]`, on the device of the model.
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1>;
 

@@ -74,18 +74,7 @@ macro_rules! comparing {
                     ConfigProblem::Objective(format!("{name}.{key} {problem}"))
                 };
                 table.validate().map_err(problem)?;
-                let (least, rows) = (
-                    table.least_batch(),
-                    config.training.per_device_train_batch_size,
-                );
-                if rows < least {
-                    let name = stringify!($name);
-                    return Err(ConfigProblem::Objective(format!(
-                        "training.per_device_train_batch_size is {rows}; with objective = \"{name}\" \
-                         it must be {least} or more"
-                    )));
-                }
-                Ok(())
+                check_batches(stringify!($name), table.least_batch(), &config.training)
             },
             task: |config| Arc::new(config.$name.clone().unwrap_or_default().task()),
             reference: |_| $reference,
@@ -101,6 +90,25 @@ static DPO: Kind = comparing!(dpo, DpoConfig, true);
 static KTO: Kind = comparing!(kto, KtoConfig, true);
 static ORPO: Kind = comparing!(orpo, OrpoConfig, false);
 static CPO: Kind = comparing!(cpo, CpoConfig, false);
+
+/// Refuses batches of fewer rows than a loss can be made of.
+fn check_batches(
+    name: &str,
+    least: usize,
+    arguments: &TrainingArguments,
+) -> std::result::Result<(), ConfigProblem> {
+    let sizes = [
+        ("train", arguments.per_device_train_batch_size),
+        ("eval", arguments.per_device_eval_batch_size),
+    ];
+    match sizes.into_iter().find(|(_, rows)| *rows < least) {
+        Some((of, rows)) => Err(ConfigProblem::Objective(format!(
+            "training.per_device_{of}_batch_size is {rows}; with objective = \"{name}\" it must be \
+             {least} or more"
+        ))),
+        None => Ok(()),
+    }
+}
 
 /// Both say to what length rows are cut.
 pub(crate) fn check_length(
