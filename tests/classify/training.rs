@@ -219,6 +219,15 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
         "--data",
         "rows.jsonl",
     ];
+    // No answer is computed for a file that cannot be.
+    lab.fails(
+        &[&predict[..], &["--output", "rows.jsonl/labels.jsonl"]].concat(),
+        &["rows.jsonl"],
+    );
+    lab.fails(
+        &[&predict[..], &["--output", "model"]].concat(),
+        &["model is a folder"],
+    );
     let lines = lab.ok(&predict);
     assert_eq!(lines.lines().count(), 6);
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();

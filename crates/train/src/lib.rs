@@ -47,7 +47,7 @@ pub use objective::registry::{Kind, ObjectiveName};
 pub use objective::reward::{Reward, RewardConfig};
 pub use objective::scoring::best as best_label;
 pub use objective::tag::{Tag, TagConfig, tag_scores};
-pub use objective::{MeasuredLoss, Objective, read};
+pub use objective::{MeasuredLoss, Objective, read, read_all};
 pub use optimizer::name::OptimizerName;
 pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use optimizer::{adamw, optimizer};

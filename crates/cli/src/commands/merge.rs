@@ -192,7 +192,7 @@ fn list(folder: &Path, below: &Path, names: &mut Vec<(PathBuf, u64)>) -> std::io
 /// A folder that vanishes again, on the disk of `output`.
 pub fn folder_beside(output: &Path) -> Result<TempDir> {
     let output = std::path::absolute(output)?;
-    let parent = output.ancestors().skip(1).find(|parent| parent.is_dir());
+    let parent = output.ancestors().skip(1).find(|parent| parent.exists());
     let parent = parent.unwrap_or(&output);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".peft-merge-");

@@ -1,19 +1,19 @@
 //! `peft predict`: the labels of texts, or the tags of their words, by a classifier.
 
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, Classes, Examples, IGNORE_INDEX, LabelKind, Tags, Task};
-use burn_peft_files::atomic::{put, temporary_file};
+use burn_peft_files::atomic;
 use burn_peft_models::{CausalLm, Head, LanguageModel};
-use burn_peft_train::{Entity, best_label, entities, tag_scores, text_scores};
+use burn_peft_train::{Entity, best_label, entities, read_all, tag_scores, text_scores};
 use serde_json::{Map, Value, json};
 
 use super::eval::task_of;
+use super::export::place::Place;
 use crate::loading::{
     RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help, warn_of_template,
 };
@@ -58,6 +58,13 @@ pub struct Args {
 
 /// Runs `peft predict`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
+    // Whether the file can be written is known before anything is computed.
+    let place = args.output.as_deref().map(|output| {
+        let shown = output.display();
+        ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
+        Place::beside(output)
+    });
+    let place = place.transpose()?;
     let files = find_model(&args.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let model = open(&files, args.adapter.as_deref(), device)?
@@ -96,20 +103,17 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         } else {
             labelled(&model, &head, &task, batch)
         }
-    });
-    let Some(output) = &args.output else {
+    })?;
+    let Some(place) = place else {
         for line in lines {
             say(line)?;
         }
         return Ok(());
     };
-    let cannot = || format!("cannot write {}", output.display());
-    let mut file = BufWriter::new(temporary_file(output).with_context(cannot)?);
-    for line in lines {
-        writeln!(file, "{line}").with_context(cannot)?;
-    }
-    let file = file.into_inner().map_err(|error| error.into_error());
-    put(file.with_context(cannot)?, output).with_context(cannot)?;
+    let text: String = lines.into_iter().map(|line| line + "\n").collect();
+    let written = atomic::write(place.file(), text.as_bytes());
+    written.with_context(|| format!("cannot write {}", place.output().display()))?;
+    let output = place.keep()?;
     say(format!("{}: {} rows", output.display(), examples.len()))
 }
 
@@ -118,8 +122,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 fn lines(
     examples: &Examples,
     batch_size: usize,
-    of_batch: &dyn Fn(&Batch) -> Vec<Map<String, Value>>,
-) -> Vec<String> {
+    of_batch: &dyn Fn(&Batch) -> Result<Vec<Map<String, Value>>>,
+) -> Result<Vec<String>> {
     let lengths = examples.lengths();
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&index| lengths[index]);
@@ -127,7 +131,7 @@ fn lines(
     let mut lines = vec![String::new(); examples.len()];
     for indices in order.chunks(batch_size.max(1)) {
         let batch = examples.batch(indices);
-        let found = of_batch(&batch).into_iter();
+        let found = of_batch(&batch)?.into_iter();
         for ((found, &row), &index) in found.zip(&batch.rows).zip(indices) {
             let mut line = Map::from_iter([("row".to_string(), row.into())]);
             line.extend(found);
@@ -136,11 +140,7 @@ fn lines(
         bar.inc(indices.len() as u64);
     }
     bar.finish_and_clear();
-    lines
-}
-
-fn numbers(scores: Tensor<2>) -> Vec<f64> {
-    scores.into_data().convert::<f32>().iter::<f64>().collect()
+    Ok(lines)
 }
 
 /// The labels of the texts of a batch.
@@ -149,8 +149,8 @@ fn labelled(
     head: &Head,
     task: &Classes,
     batch: &Batch,
-) -> Vec<Map<String, Value>> {
-    let scores = numbers(text_scores(model, batch));
+) -> Result<Vec<Map<String, Value>>> {
+    let scores = read_all(text_scores(model, batch))?;
     let labels = batch.example_labels().map(|labels| labels[0]);
     let rows = scores.chunks(head.num_labels()).zip(labels);
     let line = |(scores, label): (&[f64], i64)| {
@@ -163,12 +163,12 @@ fn labelled(
         }
         line
     };
-    rows.map(line).collect()
+    Ok(rows.map(line).collect())
 }
 
 /// The tags of the words of a batch's texts, and the entities that they make.
-fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Vec<Map<String, Value>> {
-    let scores = numbers(tag_scores(model, batch));
+fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Result<Vec<Map<String, Value>>> {
+    let scores = read_all(tag_scores(model, batch))?;
     let mut found = scores.chunks(head.num_labels()).map(best_label);
     let names = &head.labels.names;
     let line = |labels: &[i64]| {
@@ -189,7 +189,7 @@ fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Vec<Map<String, 
         let line = json!({ "tags": tags, "entities": entities.collect::<Vec<_>>() });
         line.as_object().cloned().unwrap_or_default()
     };
-    batch.example_labels().map(line).collect()
+    Ok(batch.example_labels().map(line).collect())
 }
 
 /// What a model says of a text, by the scores of its labels.

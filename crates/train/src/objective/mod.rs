@@ -132,11 +132,11 @@ pub struct MeasuredLoss {
     pub sums: Option<Tensor<1>>,
 }
 
-/// Reads numbers `[n]` from the device, in one go.
+/// Reads numbers from the device, in one go: row after row.
 ///
 /// # Errors
 /// If the device fails.
-pub(crate) fn read_all(numbers: Tensor<1>) -> Result<Vec<f64>> {
+pub fn read_all<const D: usize>(numbers: Tensor<D>) -> Result<Vec<f64>> {
     let numbers = numbers.try_into_data();
     let numbers = numbers.map_err(|error| TrainError::Device(error.to_string()))?;
     Ok(numbers.iter::<f64>().collect())

@@ -1,7 +1,7 @@
 //! `peft export`: a model, with adapters in its weights, as one GGUF file.
 
 mod modelfile;
-mod place;
+pub(super) mod place;
 mod proof;
 mod source;
 

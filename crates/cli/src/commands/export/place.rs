@@ -19,16 +19,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether the file can be written is known before anything is read.
+    /// A GGUF file's. Whether it can be written is known before anything is read.
     pub fn new(output: &Path, force: bool) -> Result<Self> {
         let shown = output.display();
         ensure!(
             !output.is_dir(),
             "{shown} is a folder: name a file in it, or give --to safetensors for a folder"
         );
-        let Some(name) = output.file_name() else {
-            bail!("{shown} is no file's name");
-        };
         ensure!(
             output.extension().is_some_and(|end| end == "gguf"),
             "{shown} does not end in .gguf, by which such files are known"
@@ -37,6 +34,14 @@ impl Place {
             force || !output.exists(),
             "{shown} is there already: choose another --output, or give --force to replace it"
         );
+        Self::beside(output)
+    }
+
+    /// Any file's; what is there already is replaced.
+    pub fn beside(output: &Path) -> Result<Self> {
+        let Some(name) = output.file_name() else {
+            bail!("{} is no file's name", output.display());
+        };
         let folder = folder_beside(output)?;
         Ok(Self {
             output: output.to_path_buf(),
@@ -44,6 +49,11 @@ impl Place {
             unfinished: Unfinished::new(folder.path())?,
             folder,
         })
+    }
+
+    /// The name that the file is to have.
+    pub fn output(&self) -> &Path {
+        &self.output
     }
 
     /// Where the file is before it has its name.

@@ -9,7 +9,7 @@ use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, Example};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, LanguageModel};
-use burn_peft_train::text_scores;
+use burn_peft_train::{read_all, text_scores};
 use serde_json::{Map, Value, json};
 
 use super::prompts::Prompt;
@@ -117,7 +117,7 @@ impl Judge<'_> {
         let mut rewards = Vec::new();
         for texts in texts.chunks(TOGETHER) {
             let scores = text_scores(&model, &Batch::collate(texts, 0, None));
-            rewards.extend(scores.into_data().iter::<f64>());
+            rewards.extend(read_all(scores)?);
         }
         Ok(rewards)
     }
