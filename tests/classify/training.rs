@@ -210,6 +210,11 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
     );
     let saved = fs::read_to_string(lab.path("out/config.toml")).unwrap();
     assert!(saved.contains("labels = [\"down\", \"up\"]"), "{saved}");
+    // The labels are told from the rows here too.
+    for data in ["rows.jsonl --objective classify", "train.toml"] {
+        let data = data.split(' ').chain(["--model", "model"]);
+        lab.ok(&["data"].into_iter().chain(data).collect::<Vec<_>>());
+    }
     let predict = [
         "predict",
         "--model",
@@ -409,6 +414,14 @@ fn words_are_tagged_and_entities_found() {
                 objective = \"tag\"\noutput_dir = \"out\"\nmax_steps = 60\nlearning_rate = 2e-2\n\
                 metric_for_best_model = \"f1\"\n";
     lab.write("train.toml", toml);
+    lab.ok(&[
+        "data",
+        "rows.jsonl",
+        "--objective",
+        "tag",
+        "--model",
+        "model",
+    ]);
     let said = lab.ok(&["train", "train.toml"]);
     assert!(said.contains("f1 1.0000"), "{said}");
     let config = lab.json("out/adapter_config.json");

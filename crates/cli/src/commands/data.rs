@@ -1,5 +1,7 @@
 //! `peft data`: what a data file holds, as training would see it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{
@@ -10,6 +12,7 @@ use burn_peft_models::AutoConfig;
 use burn_peft_train::TrainConfig;
 use serde_json::{Value, json};
 
+use super::train::settle_labels;
 use crate::loading::{
     RowArgs, find_data, find_model, find_tokenizer, open_tokenizer, rows_help, warn_of_space,
     warn_of_template,
@@ -76,7 +79,11 @@ pub fn run(args: Args) -> Result<()> {
     warn_of_template(&config);
     let file = &args.file;
     let objective = args.rows.objective(file, &config);
-    let task = (objective.kind().task)(&TrainConfig::of_objective(objective));
+    let mut settings = TrainConfig::of_objective(objective);
+    settings.data.clone_from(&config);
+    let files = args.model.as_deref().map(find_model).transpose()?;
+    settle_labels(&mut settings, files.as_ref(), Path::new(file))?;
+    let task = (objective.kind().task)(&settings);
     if args.json {
         return rows::print(file, &config, tokenizer.as_ref(), limits, &*task);
     }

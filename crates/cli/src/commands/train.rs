@@ -46,6 +46,7 @@ use self::card::write_card;
 use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
+pub(super) use self::labels::settle as settle_labels;
 use self::model::{attach, initial_values, load_base};
 use self::objective::objective;
 pub(super) use self::place::beside;
@@ -99,7 +100,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         false => old_run(&args, &config, files.path(), resume.as_ref())?,
     };
     let tokenizer = find_tokenizer(&files, config.tokenizer.as_deref())?;
-    labels::settle(&mut config, &files, file)?;
+    settle_labels(&mut config, Some(&files), file)?;
     let head = head::wanted(&config, tokenizer.as_ref())?;
     let model = load_base(&config, &files, head.as_ref(), device)?;
     tracing::info!("model {}:\n{}", config.model, model.tree());

@@ -9,8 +9,8 @@ use burn_peft_train::TrainConfig;
 use serde_json::{Value, json};
 
 use super::{Args, Report, SEED, show_lengths, tokenizer};
-use crate::commands::train::{beside, epoch_of, names, show_validation};
-use crate::loading::{find_data, warn_of_space, warn_of_template};
+use crate::commands::train::{beside, epoch_of, names, settle_labels, show_validation};
+use crate::loading::{find_data, find_model, warn_of_space, warn_of_template};
 use crate::output::{counted, say, say_json, table};
 
 /// Whether an argument of `peft data` is a training file.
@@ -51,14 +51,17 @@ pub fn run(mut args: Args) -> Result<()> {
             args.file
         );
     }
-    let config = TrainConfig::from_file(file, &[""; 0])?;
+    let mut config = TrainConfig::from_file(file, &[""; 0])?;
     args.model.get_or_insert_with(|| config.model.clone());
     if args.rows.tokenizer.is_none() {
         args.rows.tokenizer.clone_from(&config.tokenizer);
     }
     warn_of_template(&config.data);
-    let from_here = |error| beside(error, file, &config);
-    let (tokenizer, limits) = tokenizer(&args).map_err(from_here)?;
+    let tokenized = tokenizer(&args).map_err(|error| beside(error, file, &config));
+    let (tokenizer, limits) = tokenized?;
+    let files = args.model.as_deref().map(find_model).transpose();
+    let settled = files.and_then(|files| settle_labels(&mut config, files.as_ref(), file));
+    settled.map_err(|error| beside(error, file, &config))?;
     let seed = config.training.seed;
     let task = (config.objective().task)(&config);
     let data = DataSet::load_with(
@@ -69,7 +72,7 @@ pub fn run(mut args: Args) -> Result<()> {
         &find_data,
         &*task,
     )
-    .map_err(|error| from_here(error.into()))?;
+    .map_err(|error| beside(error.into(), file, &config))?;
     warn_of_space(&data.train, tokenizer.as_ref());
     let sets = sets(&data.train, &config.data);
     if args.summary {

@@ -11,13 +11,17 @@ use burn_peft_train::{ClassifyConfig, TrainConfig};
 
 use crate::loading::{find_data, head_of};
 
-/// Writes the labels of a run that classifies into its configuration, where they are not there.
-pub(super) fn settle(config: &mut TrainConfig, files: &ModelFiles, file: &Path) -> Result<()> {
+/// Writes the labels of a run that classifies into its configuration, where they are not there: the
+/// model's, where its files are given, or else those of the rows. Errors name `file`.
+pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path) -> Result<()> {
     let kind = config.objective();
     if kind.task_type == TaskType::CausalLm || kind.num_labels.is_some() {
         return Ok(());
     }
-    let of_model = of_model(config, files)?;
+    let of_model = match files {
+        Some(files) => of_model(config, files)?,
+        None => None,
+    };
     if kind.task_type == TaskType::TokenCls {
         let mut table = config.tag.clone().unwrap_or_default();
         if table.labels.is_none() {
