@@ -326,10 +326,12 @@ fn nothing_is_lost_and_nothing_half_written() {
     fails(&["a.bin"], &["does not end in .gguf"]);
     fails(&["out"], &["out is a folder", "--to safetensors"]);
     lab.write("model/b.gguf", "");
+    fails(&["model/b.gguf"], &["model/b.gguf is there already"]);
     fails(
-        &["model/b.gguf", "--force"],
-        &["model/b.gguf lies in model"],
+        &["model", "--to", "safetensors", "--force"],
+        &["model is the input itself"],
     );
+    lab.ok(&[&export[..], &["model/b.gguf", "--force"]].concat());
     let unknown = lab.peft(&[&export[..], &["b.gguf", "--outtype", "q3_k"]].concat());
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
     assert!(unknown.err.contains("q4_k_m, q6_k"), "{unknown:?}");

@@ -78,7 +78,7 @@ impl Place {
 }
 
 /// Refuses an output that is one of the inputs, or one of the files beside the first that belong to
-/// the same model.
+/// the same model. Of a folder no GGUF file is read, nor any folder in it.
 pub fn check_input<'a>(output: &Path, inputs: impl Iterator<Item = &'a Path>) -> Result<()> {
     let real = |path: &Path| fs::canonicalize(path).ok();
     let Some(place) = real(output) else {
@@ -93,12 +93,6 @@ pub fn check_input<'a>(output: &Path, inputs: impl Iterator<Item = &'a Path>) ->
             found != place && !is_part,
             "{} is the input itself, choose another --output",
             output.display()
-        );
-        ensure!(
-            !place.starts_with(&found),
-            "{} lies in {}, which is read: choose another --output",
-            output.display(),
-            input.display()
         );
     }
     Ok(())
