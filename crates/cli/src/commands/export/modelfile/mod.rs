@@ -38,7 +38,7 @@ pub fn write(
         Ok(text) => text,
         Err(reason) => {
             return say(format!(
-                "no {NAME} for Ollama: the chat template {reason}; one without TEMPLATE leaves it to \
+                "no {NAME} for Ollama: {reason}; one without TEMPLATE leaves it to \
                  Ollama"
             ));
         }
@@ -85,11 +85,17 @@ fn text(
     let mut stops: Vec<String> = Vec::new();
     match tokenizer.map(known_of) {
         None | Some(Ok(None)) => lines.push("TEMPLATE \"\"\"{{ .Prompt }}\"\"\"".into()),
-        Some(Err(reason)) => return Ok(Err(reason)),
+        Some(Err(reason)) => return Ok(Err(format!("the chat template {reason}"))),
         Some(Ok(Some(known))) => {
-            lines.push(format!("TEMPLATE \"\"\"{}\"\"\"", known.go()));
-            if let Some(system) = &known.default_system {
-                lines.push(format!("SYSTEM \"\"\"{system}\"\"\""));
+            let texts = [
+                ("TEMPLATE", Some(known.go())),
+                ("SYSTEM", known.default_system.clone()),
+            ];
+            for (key, text) in texts {
+                let Some(text) = text else { continue };
+                if let Err(reason) = quoted(&mut lines, key, &text) {
+                    return Ok(Err(reason));
+                }
             }
             stops.extend(known.format.stops.iter().map(|stop| stop.to_string()));
         }
@@ -98,13 +104,31 @@ fn text(
     stops.extend(eos);
     let mut said: Vec<&String> = Vec::new();
     for stop in &stops {
-        if !said.contains(&stop) {
-            said.push(stop);
-            lines.push(format!("PARAMETER stop {}", Value::from(stop.as_str())));
+        if said.contains(&stop) {
+            continue;
         }
+        said.push(stop);
+        // Ollama takes what is between the quotes as it is.
+        let line = Value::from(stop.as_str()).to_string();
+        if line[1..line.len() - 1] != **stop {
+            return Ok(Err(format!("no such file can hold the stop text {line}")));
+        }
+        lines.push(format!("PARAMETER stop {line}"));
     }
     lines.extend(sampling(files)?);
     Ok(Ok(lines.join("\n") + "\n"))
+}
+
+/// Adds the line of a text between three quotes, which may not end before it does.
+fn quoted(lines: &mut Vec<String>, key: &str, text: &str) -> std::result::Result<(), String> {
+    const QUOTES: &str = "\"\"\"";
+    if text.contains(QUOTES) || text.ends_with('"') {
+        return Err(format!(
+            "no such file can hold a {key} that has {QUOTES} in it or ends with a quote"
+        ));
+    }
+    lines.push(format!("{key} {QUOTES}{text}{QUOTES}"));
+    Ok(())
 }
 
 /// The format of a tokenizer's chat template; none where it has none.

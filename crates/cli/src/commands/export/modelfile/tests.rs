@@ -2,6 +2,7 @@ use burn_peft_data::ChatTemplate;
 use serde_json::{Map, Value, json};
 
 use super::known::{Known, Tokens, recognise};
+use super::quoted;
 
 /// Templates of the formats, as models have them: the name, and what the template writes. `M` stands
 /// for the loop over all messages.
@@ -199,4 +200,15 @@ fn what_is_not_known_is_refused() {
         reason.contains("today's date") || reason.starts_with("is none"),
         "{reason}"
     );
+}
+
+#[test]
+fn no_text_ends_before_its_quotes_do() {
+    let mut lines = Vec::new();
+    for text in ["say \"\"\" twice", "You are \"helpful\"", "\""] {
+        let reason = quoted(&mut lines, "SYSTEM", text).unwrap_err();
+        assert!(reason.contains("SYSTEM"), "{reason}");
+    }
+    quoted(&mut lines, "SYSTEM", "You are \"helpful\".").unwrap();
+    assert_eq!(lines, ["SYSTEM \"\"\"You are \"helpful\".\"\"\""]);
 }
