@@ -108,7 +108,7 @@ pub enum WeightsError {
     },
     /// A tensor that the type it is to be written in cannot hold.
     #[error(
-        "{}: tensor `{name}` holds {value}, which is beyond float16's largest number, 65504",
+        "{}: tensor `{name}` holds {value}, which is beyond {most}",
         path.display()
     )]
     OutOfRange {
@@ -116,6 +116,8 @@ pub enum WeightsError {
         name: String,
         /// The value.
         value: f32,
+        /// What of the type it is beyond.
+        most: &'static str,
         /// The file.
         path: PathBuf,
     },

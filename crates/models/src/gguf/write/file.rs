@@ -117,7 +117,18 @@ impl Writer {
             let (name, path) = (name.to_string(), self.shown.clone());
             let index = place.values + index;
             return Err(if value.is_finite() {
-                WeightsError::OutOfRange { name, value, path }.into()
+                let most = if place.of == BlockType::BF16 {
+                    "bfloat16's largest number, 3.39e38"
+                } else {
+                    "float16's largest number, 65504"
+                };
+                let error = WeightsError::OutOfRange {
+                    name,
+                    value,
+                    most,
+                    path,
+                };
+                error.into()
             } else {
                 let error = WeightsError::NotFinite {
                     name,
@@ -168,8 +179,9 @@ impl Writer {
 /// hold.
 fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     let most = match of {
-        BlockType::F32 | BlockType::BF16 => f32::MAX,
-        // What rounds to it.
+        BlockType::F32 => f32::MAX,
+        // What rounds to the largest.
+        BlockType::BF16 => f32::from_bits(0x7F7F_7FFF),
         BlockType::F16 => 65_519.0,
         _ => 65_504.0,
     };
@@ -182,4 +194,22 @@ fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     }
     let mut all = values.iter().copied().enumerate();
     all.find(|(_, value)| value.is_nan() || value.abs() > most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    #[test]
+    fn what_would_be_infinite_is_out_of_range() {
+        let next = |value: f32| f32::from_bits(value.to_bits() + 1);
+        let is_out = |value: f32, of| out_of_range(&[-value], of).is_some();
+        let most = f32::from_bits(0x7F7F_7FFF);
+        assert!(bf16::from_f32(most).is_finite() && !is_out(most, BlockType::BF16));
+        assert!(!bf16::from_f32(next(most)).is_finite() && is_out(next(most), BlockType::BF16));
+        assert!(f16::from_f32(65_519.0).is_finite() && !is_out(65_519.0, BlockType::F16));
+        assert!(!f16::from_f32(65_520.0).is_finite() && is_out(65_520.0, BlockType::F16));
+        assert!(!is_out(f32::MAX, BlockType::F32));
+    }
 }

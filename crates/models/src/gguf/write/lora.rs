@@ -61,6 +61,10 @@ impl GgufAdapter<'_> {
         let pairs = self.pairs(&plan)?;
         let first = pairs.first().map(|pair| alpha(&pair.lora) as f32);
         let alpha = first.ok_or_else(|| self.refused("it acts on no layer"))?;
+        // llama.cpp takes an alpha of 0 for none, and multiplies with 1.
+        if pairs.iter().all(|pair| pair.lora.scaling == 0.0) {
+            return Err(self.refused("lora_alpha = 0"));
+        }
         let mut heads = Vec::new();
         for pair in &pairs {
             for (end, tensor) in [("lora_a", &pair.lora.a), ("lora_b", &pair.lora.b)] {

@@ -72,7 +72,13 @@ fn in_dtype(
     if options.dtype == FloatDType::F16 {
         let is_beyond = |value: &&f32| value.is_finite() && !f16::from_f32(**value).is_finite();
         if let Some(&value) = values.iter().find(is_beyond) {
-            return Err(WeightsError::OutOfRange { name, value, path }.into());
+            let error = WeightsError::OutOfRange {
+                name,
+                value,
+                most: "float16's largest number, 65504",
+                path,
+            };
+            return Err(error.into());
         }
     }
     Ok(data.convert_dtype(options.dtype.into()))
