@@ -3,12 +3,10 @@
 use std::fmt;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use bytemuck::{AnyBitPattern, try_cast_slice};
 use bytes::Bytes;
-use half::bf16;
 
 use crate::cpu::buffer::{filled, for_rows};
-use crate::cpu::{BlockMatrix, BlockType, Matrix, Weight};
+use crate::cpu::{BlockMatrix, BlockType, Weight};
 
 /// A frozen weight in the blocks of a GGUF file: lines of whole blocks, one after the other.
 ///
@@ -122,23 +120,18 @@ impl BlockWeight {
 
     /// As products read it.
     pub(crate) fn weight(&self) -> Weight<'_> {
+        let matrix = self.matrix();
         let weight = match (self.of, self.rounds) {
-            (BlockType::F32, _) => self.plain::<f32>().map(Weight::F32),
-            (BlockType::BF16, true) => self.plain::<bf16>().map(Weight::BF16),
+            (BlockType::F32, _) => matrix.dense().map(Weight::F32),
+            (BlockType::BF16, true) => matrix.dense().map(Weight::BF16),
             _ => None,
         };
-        let weight = weight.unwrap_or_else(|| Weight::Blocks(self.matrix().in_bf16(self.rounds)));
+        let weight = weight.unwrap_or_else(|| Weight::Blocks(matrix.in_bf16(self.rounds)));
         if self.is_transposed {
             weight.transposed()
         } else {
             weight
         }
-    }
-
-    /// The lines as numbers, where the file has them aligned and in this machine's byte order.
-    fn plain<T: AnyBitPattern>(&self) -> Option<Matrix<'_, T>> {
-        let numbers = try_cast_slice(&self.bytes).ok()?;
-        cfg!(target_endian = "little").then(|| Matrix::new(numbers, self.lines, self.length))
     }
 
     fn matrix(&self) -> BlockMatrix<'_> {

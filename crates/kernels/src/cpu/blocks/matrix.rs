@@ -144,10 +144,11 @@ impl<'a> BlockMatrix<'a> {
         block[place % values]
     }
 
-    /// The same as a matrix of numbers, if its bytes are aligned as those are; for types without
-    /// blocks.
-    pub(in crate::cpu) fn dense<T: Pod>(&self) -> Option<Matrix<'a, T>> {
-        if self.of.values() > 1 || self.of.bytes() != size_of::<T>() {
+    /// The same as a matrix of numbers, if its bytes are aligned as those are and in this machine's
+    /// byte order; for types without blocks.
+    pub(crate) fn dense<T: Pod>(&self) -> Option<Matrix<'a, T>> {
+        let is_plain = self.of.values() == 1 && self.of.bytes() == size_of::<T>();
+        if !is_plain || cfg!(target_endian = "big") {
             return None;
         }
         let numbers = bytemuck::try_cast_slice(self.bytes).ok()?;
