@@ -79,6 +79,6 @@ pub use tokens::lm::Lm;
 pub use tokens::preference::{DEFAULT_LENGTH, Judged, Pairs, PromptTokens, ScoredPairs};
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::tags::Tags;
-pub use tokens::task::{Encoder, Labelled, Task};
+pub use tokens::task::{Encoder, Labelled, Task, with_eos};
 pub use tokens::train_on::TrainOn;
 pub use train_set::{TrainSet, TrainSets};

@@ -32,8 +32,18 @@ impl Tags {
         (start as usize, (start + length) as usize)
     }
 
+    /// What tells the number of a tag.
+    fn classes(&self) -> Classes {
+        Classes {
+            names: self.names.clone(),
+            kind: LabelKind::One,
+            takes_unlabelled: false,
+        }
+    }
+
     fn label(
         &self,
+        classes: &Classes,
         tag: Option<&Value>,
         (start, end): (usize, usize),
     ) -> std::result::Result<i64, RowProblem> {
@@ -43,15 +53,10 @@ impl Tags {
             let place = (start as i64) << LENGTH_BITS | length.min(LONGEST);
             return Ok(if is_near { place } else { IGNORE_INDEX });
         }
-        let one = Classes {
-            names: self.names.clone(),
-            kind: LabelKind::One,
-            takes_unlabelled: false,
-        };
         match tag {
             None => Err(RowProblem::Untagged),
             Some(tag) if tag.as_i64() == Some(IGNORE_INDEX) => Ok(IGNORE_INDEX),
-            Some(tag) => one.label(tag),
+            Some(tag) => classes.label(tag),
         }
     }
 }
@@ -66,11 +71,13 @@ impl Task for Tags {
             place: encoder.place.into(),
             problem,
         };
+        let classes = self.classes();
         let (words, tags) = match content {
             Content::Tagged { words, tags } => (words, tags),
             Content::Tokens { input_ids, labels } => {
                 let tags = labels.iter().enumerate();
-                let tags = tags.map(|(at, &tag)| self.label(Some(&tag.into()), (at, at + 1)));
+                let tags =
+                    tags.map(|(at, &tag)| self.label(&classes, Some(&tag.into()), (at, at + 1)));
                 let labels = tags.collect::<std::result::Result<_, _>>().map_err(bad)?;
                 return Ok(vec![Labelled { input_ids, labels }]);
             }
@@ -83,7 +90,7 @@ impl Task for Tags {
         };
         let labels = words.iter().enumerate().map(|(at, (_, place))| {
             let tag = tags.as_ref().and_then(|tags| tags.get(at));
-            self.label(tag, *place)
+            self.label(&classes, tag, *place)
         });
         let labels: Vec<i64> = labels.collect::<std::result::Result<_, _>>().map_err(bad)?;
         let words = words.into_iter().map(|(word, _)| word).collect();
@@ -133,14 +140,18 @@ mod tests {
             places: true,
             ..Tags::default()
         };
+        let classes = tags.classes();
         for place in [(0, 1), (7, 12), (1_000_000, 1_000_001)] {
-            let label = tags.label(None, place).unwrap();
+            let label = tags.label(&classes, None, place).unwrap();
             assert_eq!(Tags::place(label), place);
             assert!(u32::try_from(label).is_ok_and(|label| label < u32::MAX));
         }
-        assert_eq!(tags.label(None, (1 << 20, (1 << 20) + 1)), Ok(IGNORE_INDEX));
         assert_eq!(
-            Tags::default().label(None, (0, 1)),
+            tags.label(&classes, None, (1 << 20, (1 << 20) + 1)),
+            Ok(IGNORE_INDEX)
+        );
+        assert_eq!(
+            Tags::default().label(&classes, None, (0, 1)),
             Err(RowProblem::Untagged)
         );
     }

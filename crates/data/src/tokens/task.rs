@@ -147,7 +147,8 @@ impl Encoder<'_> {
     }
 }
 
-pub(crate) fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
+/// Tokens and the end of a sequence, where they do not end with it already.
+pub fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
     if let Some(eos) = tokenizer.eos_id().filter(|eos| ids.last() != Some(eos)) {
         ids.push(eos);
     }

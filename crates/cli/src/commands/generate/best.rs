@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_peft::config::TaskType;
-use burn_peft_data::{Batch, Example};
+use burn_peft_data::{Batch, Example, with_eos};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{read_all, text_scores};
@@ -130,10 +130,6 @@ impl Judge<'_> {
             let messages = [&messages[..], &[said]].concat();
             return Ok(tokenizer.chat_prompt(&messages, &Map::new(), false)?);
         }
-        let mut ids = tokenizer.encode(&answer.whole())?;
-        if let Some(eos) = tokenizer.eos_id().filter(|eos| ids.last() != Some(eos)) {
-            ids.push(eos);
-        }
-        Ok(ids)
+        Ok(with_eos(tokenizer.encode(&answer.whole())?, tokenizer))
     }
 }
