@@ -77,6 +77,65 @@ pub trait Task: Debug + Send + Sync {
     }
 }
 
+/// All methods of a [`Task`] as another task has them, in an `impl Task`:
+/// `forward_task!(self => self.task);`. A new method of the trait gets a line here.
+#[macro_export]
+macro_rules! forward_task {
+    ($self:ident => $task:expr) => {
+        fn encode(
+            &$self,
+            content: $crate::Content,
+            encoder: &$crate::Encoder<'_>,
+        ) -> $crate::Result<Vec<$crate::Labelled>> {
+            $task.encode(content, encoder)
+        }
+
+        fn rows(&$self) -> $crate::Rows {
+            $task.rows()
+        }
+
+        fn default_length(&$self, limits: $crate::Limits) -> Option<usize> {
+            $task.default_length(limits)
+        }
+
+        fn kept(&$self, length: usize, max: usize) -> ::std::ops::Range<usize> {
+            $task.kept(length, max)
+        }
+
+        fn check(&$self, examples: &$crate::Examples) -> $crate::Result<()> {
+            $task.check(examples)
+        }
+
+        fn name_of(&$self, labels: &[i64], index: usize) -> Option<&'static str> {
+            $task.name_of(labels, index)
+        }
+
+        fn supervised(&$self, labels: &[i64]) -> usize {
+            $task.supervised(labels)
+        }
+
+        fn is_trained(&$self, labels: &[i64]) -> Vec<bool> {
+            $task.is_trained(labels)
+        }
+
+        fn unknown_label(&$self, labels: &[i64], limits: $crate::Limits) -> Option<i64> {
+            $task.unknown_label(labels, limits)
+        }
+
+        fn examples_per_row(&$self) -> usize {
+            $task.examples_per_row()
+        }
+
+        fn packs(&$self) -> bool {
+            $task.packs()
+        }
+
+        fn cache_key(&$self) -> Option<String> {
+            $task.cache_key()
+        }
+    };
+}
+
 /// Tokens with what is to be learnt of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labelled {

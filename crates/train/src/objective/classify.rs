@@ -5,10 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
-use burn_peft_data::{
-    Batch, Classes, Content, Encoder, LabelKind, Labelled, Limits, MOST_OF_SEVERAL,
-    Result as DataResult, Rows, Task,
-};
+use burn_peft_data::{Batch, Classes, LabelKind, MOST_OF_SEVERAL, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels, ProblemType};
 use serde::{Deserialize, Serialize};
 
@@ -180,29 +177,7 @@ fn marks(labels: &[i64], count: usize, device: &Device) -> Tensor<2> {
 }
 
 impl Task for Classify {
-    fn rows(&self) -> Rows {
-        self.task.rows()
-    }
-
-    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
-        self.task.encode(content, encoder)
-    }
-
-    fn supervised(&self, labels: &[i64]) -> usize {
-        self.task.supervised(labels)
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        self.task.is_trained(labels)
-    }
-
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
-        self.task.unknown_label(labels, limits)
-    }
-
-    fn cache_key(&self) -> Option<String> {
-        self.task.cache_key()
-    }
+    forward_task!(self => self.task);
 }
 
 impl<M: CausalLm> Objective<M> for Classify {

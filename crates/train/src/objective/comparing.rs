@@ -6,9 +6,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use burn_peft_data::{
-    Batch, Content, Encoder, Examples, Labelled, Limits, Result as DataResult, Rows, Task,
-};
+use burn_peft_data::{Batch, Examples, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, TokenLogProbs};
 
 use crate::error::Result;
@@ -152,49 +150,7 @@ impl Found {
 }
 
 impl<C: Comparison, M: CausalLm> Task for Preference<C, M> {
-    fn rows(&self) -> Rows {
-        self.comparison.task().rows()
-    }
-
-    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
-        self.comparison.task().encode(content, encoder)
-    }
-
-    fn supervised(&self, labels: &[i64]) -> usize {
-        self.comparison.task().supervised(labels)
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        self.comparison.task().is_trained(labels)
-    }
-
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
-        self.comparison.task().unknown_label(labels, limits)
-    }
-
-    fn examples_per_row(&self) -> usize {
-        self.comparison.task().examples_per_row()
-    }
-
-    fn default_length(&self, limits: Limits) -> Option<usize> {
-        self.comparison.task().default_length(limits)
-    }
-
-    fn check(&self, examples: &Examples) -> DataResult<()> {
-        self.comparison.task().check(examples)
-    }
-
-    fn packs(&self) -> bool {
-        self.comparison.task().packs()
-    }
-
-    fn name_of(&self, labels: &[i64], index: usize) -> Option<&'static str> {
-        self.comparison.task().name_of(labels, index)
-    }
-
-    fn cache_key(&self) -> Option<String> {
-        self.comparison.task().cache_key()
-    }
+    forward_task!(self => self.comparison.task());
 }
 
 impl<C: Comparison, M: CausalLm> Objective<M> for Preference<C, M> {

@@ -1,15 +1,12 @@
 //! Reward models: of two answers to a prompt the better one has the higher score (Bradley-Terry).
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
-use burn_peft_data::{
-    Batch, Content, Encoder, Labelled, Limits, Result as DataResult, Rows, ScoredPairs, Task,
-};
+use burn_peft_data::{Batch, ScoredPairs, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed};
 use serde::{Deserialize, Serialize};
 
@@ -124,45 +121,7 @@ impl Reward {
 }
 
 impl Task for Reward {
-    fn rows(&self) -> Rows {
-        self.task.rows()
-    }
-
-    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
-        self.task.encode(content, encoder)
-    }
-
-    fn supervised(&self, labels: &[i64]) -> usize {
-        self.task.supervised(labels)
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        self.task.is_trained(labels)
-    }
-
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
-        self.task.unknown_label(labels, limits)
-    }
-
-    fn examples_per_row(&self) -> usize {
-        self.task.examples_per_row()
-    }
-
-    fn default_length(&self, limits: Limits) -> Option<usize> {
-        self.task.default_length(limits)
-    }
-
-    fn kept(&self, length: usize, max: usize) -> Range<usize> {
-        self.task.kept(length, max)
-    }
-
-    fn name_of(&self, labels: &[i64], index: usize) -> Option<&'static str> {
-        self.task.name_of(labels, index)
-    }
-
-    fn cache_key(&self) -> Option<String> {
-        self.task.cache_key()
-    }
+    forward_task!(self => self.task);
 }
 
 impl<M: CausalLm> Objective<M> for Reward {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use burn_peft::config::TaskType;
-use burn_peft_data::{
-    Batch, Content, Encoder, IGNORE_INDEX, Labelled, Limits, Result as DataResult, Rows, Tags, Task,
-};
+use burn_peft_data::{Batch, IGNORE_INDEX, Tags, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels};
 use serde::{Deserialize, Serialize};
 
@@ -138,29 +136,7 @@ pub fn tag_scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
 }
 
 impl Task for Tag {
-    fn rows(&self) -> Rows {
-        self.task.rows()
-    }
-
-    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
-        self.task.encode(content, encoder)
-    }
-
-    fn supervised(&self, labels: &[i64]) -> usize {
-        self.task.supervised(labels)
-    }
-
-    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
-        self.task.is_trained(labels)
-    }
-
-    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
-        self.task.unknown_label(labels, limits)
-    }
-
-    fn cache_key(&self) -> Option<String> {
-        self.task.cache_key()
-    }
+    forward_task!(self => self.task);
 }
 
 impl<M: CausalLm> Objective<M> for Tag {
