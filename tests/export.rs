@@ -352,6 +352,14 @@ fn nothing_is_lost_and_nothing_half_written() {
     lab.fails(&itself, &["a.gguf is the input itself"]);
     assert_eq!(lab.read("a.gguf"), before);
     lab.ok(&[&export[..], &["l.gguf", "--adapter", "out", "--lora"]].concat());
+    let config = "out/adapter_config.json";
+    let mut adapter = lab.json(config);
+    adapter["lora_alpha"] = 0.into();
+    lab.write(config, adapter.to_string());
+    fails(
+        &["b.gguf", "--lora", "--adapter", "out"],
+        &["lora_alpha = 0: "],
+    );
     // It is no model.
     let forward = [
         "forward",

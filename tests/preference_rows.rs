@@ -254,6 +254,23 @@ fn keys_of_objectives_are_checked() {
         ],
         "training.per_device_eval_batch_size is 1; with objective = \"kto\" it must be 2 or more",
     );
+    let judged = |is_good| json!({"prompt": "the ", "completion": "cat", "label": is_good});
+    lab.write("judged.jsonl", lines([true, false].map(judged).as_slice()));
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--data",
+        "judged.jsonl",
+        "--objective",
+        "kto",
+        "--batch-size",
+    ];
+    lab.fails(
+        &[&eval[..], &["1"]].concat(),
+        &["--batch-size is 1; with --objective kto it must be 2 or more"],
+    );
+    lab.ok(&[&eval[..], &["2"]].concat());
     fails(
         &[dpo, "training.metric_for_best_model=perplexity"],
         "rewards/accuracies",
