@@ -117,12 +117,15 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     say(format!("{}: {} rows", output.display(), examples.len()))
 }
 
+/// What is said of a row.
+type Line = Map<String, Value>;
+
 /// The lines of all rows, in their order; `of_batch` makes those of some of them. Rows of like length
 /// are computed together.
 fn lines(
     examples: &Examples,
     batch_size: usize,
-    of_batch: &dyn Fn(&Batch) -> Result<Vec<Map<String, Value>>>,
+    of_batch: &dyn Fn(&Batch) -> Result<Vec<Line>>,
 ) -> Result<Vec<String>> {
     let lengths = examples.lengths();
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -149,7 +152,7 @@ fn labelled(
     head: &Head,
     task: &Classes,
     batch: &Batch,
-) -> Result<Vec<Map<String, Value>>> {
+) -> Result<Vec<Line>> {
     let scores = read_all(text_scores(model, batch))?;
     let labels = batch.example_labels().map(|labels| labels[0]);
     let rows = scores.chunks(head.num_labels()).zip(labels);
@@ -167,7 +170,7 @@ fn labelled(
 }
 
 /// The tags of the words of a batch's texts, and the entities that they make.
-fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Result<Vec<Map<String, Value>>> {
+fn tagged(model: &LanguageModel, head: &Head, batch: &Batch) -> Result<Vec<Line>> {
     let scores = read_all(tag_scores(model, batch))?;
     let mut found = scores.chunks(head.num_labels()).map(best_label);
     let names = &head.labels.names;
