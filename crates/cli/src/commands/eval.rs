@@ -120,7 +120,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let reference = (kind.reference)(&settings).then(|| Reference::base(model));
+        // The model alone: an adapter may hold a part of its weights.
+        let reference = (kind.reference)(&settings).then(|| Reference::base(&models[0].1));
         let objective = (kind.build)(&settings, reference)?;
         let (result, _) = measure(&*objective, model, &examples, args.rows.batch_size, &label)?;
         check_finite(name, &result)?;
