@@ -220,7 +220,15 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
         "{place}the loss is {}: the model's weights, or the adapter's, are broken",
         result.loss()
     );
-    for (metric, _) in result.metrics().filter(|(_, value)| !value.is_finite()) {
+    for (metric, value) in result.metrics().filter(|(_, value)| !value.is_finite()) {
+        if value.is_nan() {
+            tracing::warn!(
+                "{place}the {} is not defined for these rows (null in JSON): a correlation needs two \
+                 rows or more whose labels differ, and scores that differ",
+                metric.name
+            );
+            continue;
+        }
         tracing::warn!(
             "{place}the {} of a loss of {:.1} is more than a number can hold (null in JSON)",
             metric.name,
