@@ -222,9 +222,13 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
     );
     for (metric, value) in result.metrics().filter(|(_, value)| !value.is_finite()) {
         if value.is_nan() {
+            let needs = if ["pearson", "spearman"].contains(&metric.name) {
+                ": a correlation needs two rows or more whose labels differ, and scores that differ"
+            } else {
+                ""
+            };
             tracing::warn!(
-                "{place}the {} is not defined for these rows (null in JSON): a correlation needs two \
-                 rows or more whose labels differ, and scores that differ",
+                "{place}the {} is not defined for these rows (null in JSON){needs}",
                 metric.name
             );
             continue;
