@@ -86,7 +86,8 @@ fn check(
     if lost.is_empty() {
         if !resting.is_empty() {
             tracing::warn!(
-                "{} trained biases do not change the loss of the first step, so they may never learn: {}",
+                "the loss of the first step does not depend on {} of the trained biases, which may \
+                 never learn: {}",
                 resting.len(),
                 resting[..resting.len().min(8)].join(", ")
             );
