@@ -186,3 +186,24 @@ impl Comparison for CpoConfig {
         cpo_loss(self, policy, others.lengths)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two pairs, each of one prompt with two answers.
+    #[test]
+    fn the_divergence_takes_answers_to_other_prompts() {
+        let text = |prompt: i64, answer: i64| [prompt, prompt, answer, answer];
+        let batch = Batch {
+            input_ids: [text(1, 10), text(1, 11), text(2, 20), text(2, 21)].concat(),
+            labels: [IGNORE_INDEX, IGNORE_INDEX, 7, 7].repeat(4),
+            spans: (0..4).map(|text| 4 * text..4 * text + 4).collect(),
+            width: 4,
+            ..Batch::default()
+        };
+        let other = KtoConfig::default().mismatched(&batch, 16).unwrap();
+        let expected = [text(1, 21), text(1, 21), text(2, 11), text(2, 11)];
+        assert_eq!(other.input_ids, expected.concat());
+    }
+}
