@@ -226,6 +226,40 @@ fn the_reference_can_be_chosen() {
     assert!(itself.abs() < 1e-6, "{itself}");
 }
 
+/// PiSSA's adapter holds a part of the weights: the model alone has them all.
+#[test]
+fn the_model_alone_is_whole_beside_pissa() {
+    let lab = lab();
+    let pissa = "peft.init_lora_weights=pissa";
+    train(
+        &lab,
+        &["training.output_dir=first", "training.max_steps=6", pissa],
+    );
+    let eval = "eval --model model --adapter first --data pairs.jsonl --json";
+    let found = lab.ok_json(&eval.split(' ').collect::<Vec<_>>());
+    for answer in ["chosen", "rejected"] {
+        let logps = format!("logps/{answer}");
+        let gain = found[&logps].as_f64().unwrap() - found["base"][&logps].as_f64().unwrap();
+        let reward = found[format!("rewards/{answer}")].as_f64().unwrap();
+        assert!(
+            (reward - 0.1 * gain).abs() < 1e-4,
+            "{answer}: {reward}, {gain}"
+        );
+    }
+    // The reference of a run with PiSSA is the other adapter on the whole model, so all answers are as
+    // likely as they are for it without PiSSA.
+    let reward = |sets: &[&str]| {
+        std::fs::remove_dir_all(lab.path("out")).ok();
+        let run = ["training.max_steps=1", "training.eval_strategy=no"];
+        train(&lab, &[&run[..], sets].concat());
+        last(&metrics(&lab, "out"), "rewards/margins")
+    };
+    for reference in ["reference=base", "reference=first"] {
+        let (plain, with) = (reward(&[reference]), reward(&[reference, pissa]));
+        assert!((plain - with).abs() < 1e-4, "{reference}: {plain}, {with}");
+    }
+}
+
 #[test]
 fn accumulation_and_checkpointing_change_nothing() {
     let lab = lab();

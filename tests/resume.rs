@@ -405,3 +405,37 @@ fn a_file_in_the_place_of_a_checkpoint_stops_no_run() {
     assert_eq!(lab.read("out/checkpoint-6/checkpoint-6"), b"mine");
     assert!(lab.path("out/checkpoint-6/optimizer.bpk").exists());
 }
+
+#[test]
+fn classifiers_go_on_to_the_last_bit() {
+    let lab = Lab::new();
+    let row = |i: usize| {
+        let text = crate::common::TEXTS[i % 6].chars().skip(i / 6);
+        let label = ["up", "down", "left"][i % 3];
+        let row = serde_json::json!({ "text": text.collect::<String>(), "label": label });
+        format!("{row}\n")
+    };
+    lab.write("rows.jsonl", (0..18).map(row).collect::<String>());
+    for method in ["LORA", "LN_TUNING", "NONE"] {
+        let run = format!(
+            "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\n[peft]\npeft_type = \"{method}\"\n\
+             [training]\nobjective = \"classify\"\nmax_steps = 9\nsave_steps = 4\n\
+             learning_rate = 0.01\nper_device_train_batch_size = 4\n"
+        );
+        lab.write("run.toml", run);
+        for dir in ["whole", "again"] {
+            std::fs::remove_dir_all(lab.path(dir)).ok();
+        }
+        lab.ok(&["train", "run.toml", "--set", "training.output_dir=whole"]);
+        let again = "training.output_dir=again";
+        let from = ["--resume", "whole/checkpoint-4"];
+        lab.ok(&[&["train", "run.toml", "--set", again][..], &from].concat());
+        let file = if method == "NONE" {
+            "model.safetensors"
+        } else {
+            "adapter_model.safetensors"
+        };
+        let same = lab.read(&format!("again/{file}")) == lab.read(&format!("whole/{file}"));
+        assert!(same, "{method}");
+    }
+}

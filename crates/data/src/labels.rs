@@ -57,13 +57,19 @@ pub fn labels_of(
             }
         }
     }
-    seen.labels().ok_or_else(|| DataError::Empty {
-        file: config
-            .train
-            .sets()
-            .first()
-            .map(|set| set.spec())
-            .unwrap_or_default(),
+    let sets = config.train.sets();
+    let file = sets.first().map(|set| set.spec()).unwrap_or_default();
+    if rows == Rows::Labelled && seen.are_numbers() {
+        let problem = format!(
+            "has whole numbers up to {} for labels, of which {} come up: numbers are learnt with \
+             classify.problem_type = \"regression\", and labels are named by classify.labels",
+            seen.count - 1,
+            seen.whole.len()
+        );
+        return Err(DataError::row(&file, problem));
+    }
+    seen.labels().ok_or(DataError::Empty {
+        file,
         problem: EmptyProblem::Labels,
     })
 }
@@ -75,7 +81,12 @@ struct Seen {
     /// One more than the largest whole number, or the marks of a list.
     count: usize,
     is_whole: bool,
+    /// The whole numbers.
+    whole: BTreeSet<usize>,
 }
+
+/// Of more whole numbers than this, most have to come up, or they are no labels.
+const MANY: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -121,6 +132,7 @@ impl Seen {
                 self.is_whole &= number >= 0.0 && number.fract() == 0.0 && number < 1e6;
                 if self.is_whole {
                     self.count = self.count.max(number as usize + 1);
+                    self.whole.insert(number as usize);
                 }
             }
             Value::Array(list) => {
@@ -131,6 +143,11 @@ impl Seen {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the whole numbers are more likely numbers than labels.
+    fn are_numbers(&self) -> bool {
+        self.is_whole && self.count > MANY && self.whole.len() * 2 < self.count
     }
 
     fn labels(self) -> Option<(Vec<String>, LabelKind)> {
@@ -195,5 +212,17 @@ mod tests {
             assert_eq!(found(&labels).unwrap(), expected);
         }
         assert!(found(&[json!("a"), json!(1)]).is_err());
+    }
+
+    #[test]
+    fn few_of_many_whole_numbers_are_no_labels() {
+        let are_numbers = |labels: &mut dyn Iterator<Item = usize>| {
+            let mut seen = Seen::default();
+            labels.for_each(|label| seen.add(&label.into(), "a.jsonl line 1").unwrap());
+            seen.are_numbers()
+        };
+        assert!(are_numbers(&mut [0, 1, 500_000].into_iter()));
+        assert!(!are_numbers(&mut [0, 999].into_iter()));
+        assert!(!are_numbers(&mut (0..2_000)));
     }
 }

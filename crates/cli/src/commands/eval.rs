@@ -120,7 +120,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        let reference = (kind.reference)(&settings).then(|| Reference::base(model));
+        // The model alone: an adapter may hold a part of its weights.
+        let reference = (kind.reference)(&settings).then(|| Reference::base(&models[0].1));
         let objective = (kind.build)(&settings, reference)?;
         let (rows, least) = (args.rows.batch_size, objective.least_batch());
         ensure!(
@@ -225,7 +226,19 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
         "{place}the loss is {}: the model's weights, or the adapter's, are broken",
         result.loss()
     );
-    for (metric, _) in result.metrics().filter(|(_, value)| !value.is_finite()) {
+    for (metric, value) in result.metrics().filter(|(_, value)| !value.is_finite()) {
+        if value.is_nan() {
+            let needs = if ["pearson", "spearman"].contains(&metric.name) {
+                ": a correlation needs two rows or more whose labels differ, and scores that differ"
+            } else {
+                ""
+            };
+            tracing::warn!(
+                "{place}the {} is not defined for these rows (null in JSON){needs}",
+                metric.name
+            );
+            continue;
+        }
         tracing::warn!(
             "{place}the {} of a loss of {:.1} is more than a number can hold (null in JSON)",
             metric.name,

@@ -42,7 +42,9 @@ impl<M: BaseModel> PeftModel<M> {
 }
 
 /// Checks that every trainable tensor of a model has a gradient that is not all zero. A tensor that
-/// has to wait is left out: LoRA's `lora_A` has none while `lora_B` is zero.
+/// has to wait is left out: LoRA's `lora_A` has none while `lora_B` is zero. For a bias whose gradient is
+/// all zero while others learn there is only a warning: a loss of differences, as of reward models, does
+/// not feel it.
 ///
 /// Reads each gradient once; meant for the first step of a run.
 ///
@@ -65,18 +67,31 @@ fn check(
         found: HashMap::new(),
     };
     model.visit(&mut norms);
-    let mut lost = Vec::new();
+    let learns = norms.found.values().any(|norm| *norm != 0.0);
+    let (mut lost, mut resting) = (Vec::new(), Vec::new());
     for parameter in parameters {
         if !parameter.requires_grad || waiting.contains(&parameter.id) {
             continue;
         }
         match norms.found.get(&parameter.id) {
             None => lost.push(format!("{} (no gradient)", parameter.name)),
+            // A loss of differences does not feel what is added to both sides.
+            Some(norm) if *norm == 0.0 && learns && parameter.name.ends_with(".bias") => {
+                resting.push(parameter.name);
+            }
             Some(norm) if *norm == 0.0 => lost.push(format!("{} (all zero)", parameter.name)),
             Some(_) => {}
         }
     }
     if lost.is_empty() {
+        if !resting.is_empty() {
+            tracing::warn!(
+                "the loss of the first step does not depend on {} of the trained biases, which may \
+                 never learn: {}",
+                resting.len(),
+                resting[..resting.len().min(8)].join(", ")
+            );
+        }
         return Ok(());
     }
     if norms.found.is_empty() && !model.devices().iter().any(Device::is_autodiff) {

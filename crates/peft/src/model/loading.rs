@@ -174,8 +174,12 @@ impl<M: BaseModel> PeftModel<M> {
             return Err(PeftError::file(&path, problem));
         }
         self.visit_adapter(adapter_name, |entry| {
-            if let Some(data) = found.remove(entry.key) {
-                entry.param.set_data(data, entry.transposed);
+            let Some(data) = found.remove(entry.key) else {
+                return;
+            };
+            entry.param.set_data(data, entry.transposed);
+            if entry.transposed {
+                entry.param.lay_in_order();
             }
         });
         self.share_tensors(adapter_name);

@@ -55,6 +55,13 @@ pub trait AnyParam {
     fn requires_grad(&self) -> bool;
     /// Sets whether training changes the parameter.
     fn set_requires_grad(&mut self, requires_grad: bool);
+    /// Lays the values that training changes in the order of the axes, as a step leaves them. A view of
+    /// values that lie the other way round takes another product, whose last bits may differ.
+    fn lay_in_order(&mut self) {
+        if self.requires_grad() {
+            self.set_data(self.to_data(), false);
+        }
+    }
     /// The gradient of the last backward pass, if there is one.
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData>;
 

@@ -1,5 +1,6 @@
 //! Classification of texts: one label, several, or a number.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
@@ -93,9 +94,9 @@ pub(crate) fn no_packing(config: &TrainConfig) -> std::result::Result<(), Config
 
 /// Refuses names of labels that are none, or that come twice.
 pub(crate) fn check_names(key: &str, names: &[String]) -> std::result::Result<(), String> {
-    let mut twice = names.iter().enumerate();
-    match twice.find(|(index, name)| names[..*index].contains(name)) {
-        Some((_, name)) => Err(format!("{key} names {name:?} twice")),
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(format!("{key} names {name:?} twice")),
         None if names.is_empty() => Err(format!("{key} is empty")),
         None => Ok(()),
     }
@@ -207,7 +208,7 @@ impl<M: CausalLm> Objective<M> for Classify {
         let mut numbers = read_all(Tensor::cat(vec![loss, scores.reshape([rows * count])], 0))?;
         let scores = numbers.split_off(1);
         let (sums, pairs) = match self.task.kind {
-            LabelKind::One => (confusion(&scores, &labels, count), Vec::new()),
+            LabelKind::One => confusion(&scores, &labels, count),
             LabelKind::Several => (hits(&scores, &labels, count), Vec::new()),
             LabelKind::Number => {
                 let pairs = scores.iter().zip(&labels);

@@ -70,7 +70,8 @@ impl Comparison for KtoConfig {
         if self.calculates_kl() { 2 } else { 1 }
     }
 
-    /// Each prompt with the answer of the text before it, the first with that of the last.
+    /// Each prompt with the answer of the nearest text before it that answers another prompt, around the
+    /// batch; of the text right before it where all answer the same.
     fn mismatched(&self, batch: &Batch, positions: usize) -> Option<Batch> {
         if !self.calculates_kl() {
             return None;
@@ -90,9 +91,14 @@ impl Comparison for KtoConfig {
             sets: batch.sets.clone(),
             ..Batch::default()
         };
+        let prompt_of = |text: usize| batch.spans[text].start..answer_at(text);
+        let tokens_of = |text: usize| &batch.input_ids[prompt_of(text)];
         for text in 0..texts {
-            let before = (text + texts - 1) % texts;
-            let prompt = batch.spans[text].start..answer_at(text);
+            let mut earlier = (1..texts).map(|back| (text + texts - back) % texts);
+            let before = earlier
+                .find(|&other| tokens_of(other) != tokens_of(text))
+                .unwrap_or((text + texts - 1) % texts);
+            let prompt = prompt_of(text);
             let answer = answer_at(before)..batch.spans[before].end;
             let room = most.saturating_sub(prompt.len()).max(1);
             let answer = answer.start..answer.end.min(answer.start + room);
@@ -178,5 +184,26 @@ impl Comparison for CpoConfig {
 
     fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
         cpo_loss(self, policy, others.lengths)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two pairs, each of one prompt with two answers.
+    #[test]
+    fn the_divergence_takes_answers_to_other_prompts() {
+        let text = |prompt: i64, answer: i64| [prompt, prompt, answer, answer];
+        let batch = Batch {
+            input_ids: [text(1, 10), text(1, 11), text(2, 20), text(2, 21)].concat(),
+            labels: [IGNORE_INDEX, IGNORE_INDEX, 7, 7].repeat(4),
+            spans: (0..4).map(|text| 4 * text..4 * text + 4).collect(),
+            width: 4,
+            ..Batch::default()
+        };
+        let other = KtoConfig::default().mismatched(&batch, 16).unwrap();
+        let expected = [text(1, 21), text(1, 21), text(2, 11), text(2, 11)];
+        assert_eq!(other.input_ids, expected.concat());
     }
 }

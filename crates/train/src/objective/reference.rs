@@ -94,10 +94,16 @@ impl<M: CausalLm> Reference<M> {
 }
 
 impl Reference<LanguageModel> {
-    /// The model alone, whatever its adapter.
+    /// The model alone, whatever its adapter. An adapter that took a part of the weights gives it back.
     pub fn base(model: &LanguageModel) -> Self {
         let mut model = model.clone();
         if let Some(peft) = model.as_peft_mut() {
+            if peft.holds_weights() {
+                let names: Vec<String> = peft.peft_config().keys().cloned().collect();
+                for name in names {
+                    peft.delete_adapter(&name).expect("an adapter it has");
+                }
+            }
             peft.disable_adapter_layers();
         }
         Self::called(&model, "base".into())

@@ -1,9 +1,11 @@
 //! How good a classifier is: accuracy, F1, correlations.
 
+use std::collections::BTreeMap;
+
 use crate::objective::metric::{Measures, Metric, Sums};
 
-/// Of one label each. The sums are how often the label was right, and a table of how often each label was
-/// taken for each, the true one in the rows.
+/// Of one label each. The sum is how often the label was right, and the pairs are the true label of each
+/// text with the one that was found.
 pub static ONE: Measures = Measures {
     unit: "example",
     sums: &["Accuracy"],
@@ -69,17 +71,18 @@ pub fn marked(bits: i64, count: usize) -> impl Iterator<Item = bool> {
     (0..count).map(move |label| bits >> label & 1 == 1)
 }
 
-/// What [`ONE`] counts, of scores `[texts, labels]`.
-pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; 1 + count * count];
+/// What [`ONE`] counts, of scores `[texts, labels]`: the sums and the pairs. A label that has no score
+/// counts as wrong, and is in no pair.
+pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> (Vec<f64>, Vec<[f64; 2]>) {
+    let (mut right, mut pairs) = (0.0, Vec::new());
     for (scores, &label) in scores.chunks(count).zip(labels) {
-        let found = best(scores);
-        sums[0] += f64::from(u8::from(found as i64 == label));
-        if let Some(cell) = sums.get_mut(1 + label as usize * count + found) {
-            *cell += 1.0;
+        let found = best(scores) as i64;
+        right += f64::from(u8::from(found == label));
+        if (0..count as i64).contains(&label) {
+            pairs.push([label as f64, found as f64]);
         }
     }
-    sums
+    (vec![right], pairs)
 }
 
 /// The label with the highest score, the first of equal ones.
@@ -133,35 +136,30 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The labels of a table, and what stands in a cell of it.
-fn table(sums: &Sums) -> (usize, impl Fn(usize, usize) -> f64 + '_) {
-    let count = (sums.sums.len().saturating_sub(1) as f64).sqrt() as usize;
-    let cell = move |truth: usize, found: usize| sums.sums[1 + truth * count + found];
-    (count, cell)
-}
-
 fn accuracy(sums: &Sums) -> f64 {
     sums.mean(sums.sums.first().copied().unwrap_or(f64::NAN))
 }
 
-/// Rightly found, wrongly found and missed, of each label of a table.
+/// Rightly found, wrongly found and missed, of each label that is in a pair.
 fn each(sums: &Sums) -> Vec<[f64; 3]> {
-    let (count, cell) = table(sums);
-    let of_label = |label| {
-        let found: f64 = (0..count).map(|truth| cell(truth, label)).sum();
-        let there: f64 = (0..count).map(|found| cell(label, found)).sum();
-        let right = cell(label, label);
-        [right, found - right, there - right]
+    let mut of_label: BTreeMap<u64, [f64; 3]> = BTreeMap::new();
+    let mut count = |label: f64, kind: usize| {
+        of_label.entry(label as u64).or_default()[kind] += 1.0;
     };
-    (0..count).map(of_label).collect()
+    for &[truth, found] in &sums.pairs {
+        if truth == found {
+            count(truth, 0);
+        } else {
+            count(found, 1);
+            count(truth, 2);
+        }
+    }
+    of_label.into_values().collect()
 }
 
 fn f1_macro(sums: &Sums) -> f64 {
     // As scikit-learn: labels that neither were there nor were found do not count.
-    let each = each(sums)
-        .into_iter()
-        .filter(|of| of.iter().sum::<f64>() > 0.0);
-    mean(&each.map(f1).collect::<Vec<_>>())
+    mean(&each(sums).into_iter().map(f1).collect::<Vec<_>>())
 }
 
 fn f1_micro(sums: &Sums) -> f64 {
@@ -171,17 +169,15 @@ fn f1_micro(sums: &Sums) -> f64 {
 /// The correlation of true and found labels (Gorodkin's for more than two); 0 where one of them never
 /// changes.
 fn matthews(sums: &Sums) -> f64 {
-    let (count, cell) = table(sums);
-    let there = |label: usize| (0..count).map(|found| cell(label, found)).sum::<f64>();
-    let found = |label: usize| (0..count).map(|truth| cell(truth, label)).sum::<f64>();
-    let right: f64 = (0..count).map(|label| cell(label, label)).sum();
-    let all: f64 = sums.sums.iter().skip(1).sum();
-    let over = |of: &dyn Fn(usize) -> f64| (0..count).map(of).sum::<f64>();
-    let both = over(&|label| there(label) * found(label));
-    let of_truth = all * all - over(&|label| there(label).powi(2));
-    let of_found = all * all - over(&|label| found(label).powi(2));
+    let each = each(sums);
+    let all = sums.pairs.len() as f64;
+    let over = |of: fn(&[f64; 3]) -> f64| each.iter().map(of).sum::<f64>();
+    let right = over(|[right, ..]| *right);
+    let both = over(|[right, wrong, missed]| (right + missed) * (right + wrong));
+    let of_truth = all * all - over(|[right, _, missed]| (right + missed).powi(2));
+    let of_found = all * all - over(|[right, wrong, _]| (right + wrong).powi(2));
     match (of_truth * of_found).sqrt() {
-        _ if count == 0 => f64::NAN,
+        _ if each.is_empty() => f64::NAN,
         0.0 => 0.0,
         root => (right * all - both) / root,
     }
@@ -238,9 +234,11 @@ mod tests {
         let scores: Vec<f64> = (found.iter())
             .flat_map(|&best| (0..3).map(move |label| f64::from(u8::from(label == best))))
             .collect();
+        let (right, pairs) = confusion(&scores, &[0, 0, 1, 1, 2, 2, 2], 3);
         let sums = Sums {
             count: 7,
-            sums: confusion(&scores, &[0, 0, 1, 1, 2, 2, 2], 3),
+            sums: right,
+            pairs,
             ..Sums::default()
         };
         near(value(&ONE, &sums, "accuracy"), 0.714_285_714_285_714_3);

@@ -8,7 +8,9 @@ use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::NamedParameter;
-use burn_peft::{BaseModel, BlockWeight, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients};
+use burn_peft::{
+    Adaptable, BaseModel, BlockWeight, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients,
+};
 use burn_peft_files::read_text;
 use burn_peft_models::weights::SaveOptions;
 use burn_peft_models::{CausalLm, LanguageModel, Pretrained};
@@ -154,7 +156,14 @@ impl TrainTarget for LanguageModel {
 
     fn restore(&mut self, dir: &Path) -> Result<()> {
         match self {
-            Self::Base(model) => Ok(model.reload(dir)?),
+            Self::Base(model) => {
+                model.reload(dir)?;
+                let path = &mut burn_peft::Path::default();
+                model.visit_slots_mut(path, &mut |_, slot| {
+                    slot.visit_base_mut(&mut |_, param| param.lay_in_order());
+                });
+                Ok(())
+            }
             Self::Peft(model) => model.restore(dir),
         }
     }

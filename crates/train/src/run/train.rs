@@ -304,6 +304,13 @@ pub fn train_with<T: TrainTarget>(
                 model = model.valid();
                 step_of_model = step;
             }
+            None if !record.evaluations.is_empty() && state.best.best_metric.is_none() => {
+                tracing::warn!(
+                    "load_best_model_at_end has nothing to load: {} was not a number in any \
+                     evaluation; the weights are those of the last step",
+                    arguments.metric_for_best_model.metric().key()
+                );
+            }
             None => tracing::warn!(
                 "load_best_model_at_end has nothing to load: no checkpoint was evaluated in {} \
                  steps; the weights are those of the last step",

@@ -41,6 +41,8 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
             problem_type: None,
         },
         (None, Some(labels)) => labels,
+        // A number has no names.
+        (None, None) if given.problem_type == Some(ProblemType::Regression) => Labels::numbered(1),
         (None, None) => of_rows(config, Rows::Labelled)?,
     };
     let problem_type = given.problem_type.or(found.problem_type);

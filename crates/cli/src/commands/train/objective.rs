@@ -39,10 +39,11 @@ fn reference(model: &LanguageModel, config: &TrainConfig) -> Result<Reference<La
         ),
         (Some(adapter), Some(peft)) => {
             let mut peft = peft.clone();
+            // First, since it may hold a part of the weights.
+            peft.delete_adapter(DEFAULT_ADAPTER)?;
             peft.load_adapter(Path::new(adapter), REFERENCE, false)
                 .context("cannot load the adapter of `reference`")?;
             peft.set_adapter(&[REFERENCE])?;
-            peft.delete_adapter(DEFAULT_ADAPTER)?;
             Reference::with_adapter(&peft.into())
         }
     })
