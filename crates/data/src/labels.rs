@@ -64,7 +64,10 @@ pub fn labels_of(
             .first()
             .map(|set| set.spec())
             .unwrap_or_default(),
-        problem: EmptyProblem::Labels,
+        problem: match rows {
+            Rows::Tagged => EmptyProblem::Tags,
+            _ => EmptyProblem::Labels,
+        },
     })
 }
 

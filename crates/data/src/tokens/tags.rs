@@ -49,7 +49,7 @@ impl Tags {
             takes_unlabelled: false,
         };
         match tag {
-            None => Err(RowProblem::Untagged),
+            None | Some(Value::Null) => Err(RowProblem::Untagged),
             Some(tag) if tag.as_i64() == Some(IGNORE_INDEX) => Ok(IGNORE_INDEX),
             Some(tag) => one.label(tag),
         }
