@@ -198,7 +198,9 @@ fn loss_of(
             let texts = Texts::pairs(rows, false);
             let of_policy = texts.log_probs(policy, config.needs_statistics());
             let reference = texts.log_probs(reference, false).log_probs;
-            dpo_loss(config, &of_policy, reference, &texts.lengths())
+            // Every row has a prompt, so that all tokens of the answers are predicted.
+            let lengths = texts.lengths();
+            dpo_loss(config, &of_policy, reference, &lengths, &lengths)
         }
         Objective::Kto(config) => {
             let (texts, others) = (Texts::single(rows, 0), Texts::single(rows, 1));

@@ -85,6 +85,11 @@ fn all_shapes_of_a_pair_are_the_same_pair() {
         json!({"conversations": turns, "chosen": {"from": "gpt", "value": "Home."},
                "rejected": {"from": "gpt", "value": "Away."}}),
         json!({"messages": [user], "chosen": good, "rejected": bad}),
+        // UltraFeedback's own columns, and with a third answer in `messages`.
+        json!({"prompt": "Where is Tom?", "messages": [user, good], "chosen": [user, good],
+               "rejected": [user, bad]}),
+        json!({"prompt": "Where is Tom?", "messages": [user, says("Out.")], "chosen": [user, good],
+               "rejected": [user, bad]}),
     ];
     let expected = seen(&lab, "dpo", &[chat]);
     for row in same {
@@ -94,6 +99,12 @@ fn all_shapes_of_a_pair_are_the_same_pair() {
             "{row}"
         );
     }
+    // The system's words before it, in the answers alone.
+    let system = json!({"role": "system", "content": "the cat"});
+    let whole = json!({"chosen": [system, user, good], "rejected": [system, user, bad]});
+    let mut prompted = whole.clone();
+    prompted["prompt"] = "Where is Tom?".into();
+    assert_eq!(seen(&lab, "dpo", &[prompted]), seen(&lab, "dpo", &[whole]));
     // LLaMA-Factory's ranking in Alpaca's words, as columns and as lists.
     let columns =
         json!({"instruction": "Tom", "input": "", "chosen": "Home.", "rejected": "Away."});
@@ -152,7 +163,27 @@ fn rows_that_teach_nothing_are_counted_by_number() {
     let seen = seen(&lab, "dpo", &rows);
     assert_eq!(seen[2]["skipped"], "chosen and rejected are the same");
 
+    // They differ in what is cut off alone.
+    let far = [
+        pair("the ", "cat and the mat", "cat and the cat"),
+        pair("the ", "cat", "mat"),
+    ];
+    lab.write("rows.jsonl", lines(&far));
+    let out = run(&["--set", "data.max_length=4", "--force"]);
+    let said = "1 of 2 rows dropped, the first is row 1: chosen and rejected are the same";
+    assert!(out.contains(said), "{out}");
+
     for (objective, rows, said) in [
+        (
+            "dpo",
+            json!({"question": "a", "chosen": "b", "rejected": "c"}),
+            "data.template = \"{question}\\n\"",
+        ),
+        (
+            "orpo",
+            json!({"Query": "a", "chosen": "b", "rejected": "c"}),
+            "`Query` looks like the prompt of both answers",
+        ),
         (
             "dpo",
             json!({"text": "a"}),

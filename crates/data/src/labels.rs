@@ -70,7 +70,10 @@ pub fn labels_of(
     }
     seen.labels().ok_or(DataError::Empty {
         file,
-        problem: EmptyProblem::Labels,
+        problem: match rows {
+            Rows::Tagged => EmptyProblem::Tags,
+            _ => EmptyProblem::Labels,
+        },
     })
 }
 

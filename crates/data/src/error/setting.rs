@@ -206,6 +206,9 @@ pub enum EmptyProblem {
     /// No row has a label.
     #[error("no row has a label (a column label, labels, class, category or target)")]
     Labels,
+    /// No word has a tag.
+    #[error("no word has a tag (a column ner_tags, tags, labels, pos_tags or ner)")]
+    Tags,
     /// There are no examples.
     #[error("nothing to train on")]
     Examples,

@@ -61,9 +61,15 @@ impl Chat {
                 _ => Some("assistant"),
             };
             let mut messages = messages(row, column, role)?;
-            // Some repeat the prompt in front of its completion.
-            if index > 0 && messages.starts_with(&chat.messages) {
-                messages.drain(..chat.messages.len());
+            // Some repeat the prompt in front of its completion, with the system's words or without.
+            let is_system = |messages: &[Value]| {
+                let first = messages.first();
+                first.is_some_and(|message| message["role"] == "system")
+            };
+            let system = usize::from(is_system(&messages) && !is_system(&chat.messages));
+            if index > 0 && messages[system..].starts_with(&chat.messages) {
+                chat.messages = messages.drain(..system + chat.messages.len()).collect();
+                chat.given += if given > 0 { system } else { 0 };
             }
             chat.messages.append(&mut messages);
             if index < given {

@@ -1,7 +1,7 @@
 //! Rows of two answers, the better and the worse, and of one that is judged.
 
-use super::column_names::{LABELS, MARGIN, PREFERENCES};
-use super::shape::{completed, detect as detect_text};
+use super::column_names::{LABELS, MARGIN, PREFERENCES, PROMPTS};
+use super::shape::{completed, detect as detect_text, unread_prompt};
 use super::{Chat, Content, Shape, as_flag};
 use crate::config::DataConfig;
 use crate::error::{DataError, FileProblem, Result, RowProblem};
@@ -107,12 +107,60 @@ fn side(
             return Ok(Shape::Template(template, Some(column)));
         }
     }
+    if let Some(shape) = completed(first, &column) {
+        return Ok(shape);
+    }
+    if let Some(prompt) = prompt_beside(first, &column) {
+        return Err(unread_prompt(first, file, prompt));
+    }
     let is_list = value(first, &column).is_some_and(|value| !value.is_string());
-    Ok(match completed(first, &column) {
-        Some(shape) => shape,
-        None if is_list => Shape::Messages(column),
-        None => Shape::Text(column),
+    Ok(if is_list {
+        Shape::Messages(column)
+    } else {
+        Shape::Text(column)
     })
+}
+
+/// A column that looks like the prompt of an answer which does not hold it itself.
+fn prompt_beside<'a>(first: &'a Map<String, Value>, column: &str) -> Option<&'a str> {
+    let answer = value(first, column)?;
+    let holds = |prompt: &str| match answer {
+        // Of a Parquet file only the kinds of values are known here.
+        Value::String(text) => !prompt.is_empty() && text.contains(prompt),
+        Value::Array(list) if list.is_empty() => true,
+        _ => Chat::new(first, &[column], 0).is_ok_and(|chat| asked(&chat).is_some()),
+    };
+    // `source` is most often where a row is from.
+    let names = PROMPTS.iter().filter(|name| **name != "source");
+    let mut columns = names.filter_map(|name| {
+        let mut columns = first.iter();
+        let (column, value) = columns.find(|(column, _)| column.eq_ignore_ascii_case(name))?;
+        Some((column.as_str(), value.as_str()?))
+    });
+    columns
+        .find(|(_, prompt)| !holds(prompt))
+        .map(|(column, _)| column)
+}
+
+/// The user's turn that a conversation begins with.
+fn asked(chat: &Chat) -> Option<&Value> {
+    let mut turns = chat.messages.iter().filter(|m| m["role"] != "system");
+    turns.next().filter(|turn| turn["role"] == "user")
+}
+
+/// How an answer is read that is a whole conversation, with the prompt that stands beside it or the text
+/// of one: alone.
+fn whole(row: &Map<String, Value>, answer: &Shape) -> Option<Shape> {
+    let Shape::ChatCompletion(prompt, column) = answer else {
+        return None;
+    };
+    let chat = Chat::new(row, &[column], 0).ok()?;
+    let turn = asked(&chat)?;
+    let is_same = match Chat::new(row, &[prompt], 0) {
+        Ok(prompt) => asked(&prompt) == Some(turn),
+        Err(_) => true,
+    };
+    is_same.then(|| Shape::Messages(column.clone()))
 }
 
 /// The value of a column, or of one of a list in it: `output[0]`.
@@ -160,6 +208,10 @@ pub(super) fn pair(
     chosen: &Shape,
     rejected: &Shape,
 ) -> std::result::Result<Content, RowProblem> {
+    let alone = whole(row, chosen).zip(whole(row, rejected));
+    let (chosen, rejected) = alone
+        .as_ref()
+        .map_or((chosen, rejected), |(chosen, rejected)| (chosen, rejected));
     let (chosen, rejected) = match (chosen.content(row)?, rejected.content(row)?) {
         (Content::Text(chosen), Content::Text(rejected)) => apart(&chosen, &rejected),
         (Content::Chat(chosen), Content::Chat(rejected)) => chats_apart(chosen, rejected),

@@ -137,6 +137,29 @@ fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
               (and name its completion's column with data.completion_field)"
             .to_owned(),
     };
+    unknown_with(first, file, hint)
+}
+
+/// A column beside two answers that looks like their prompt, with the way to say so.
+pub(super) fn unread_prompt(first: &Map<String, Value>, file: &str, prompt: &str) -> DataError {
+    let template = format!("{{{prompt}}}\\n");
+    let has_text = PREFERENCES
+        .iter()
+        .all(|column| first.get(*column).is_none_or(Value::is_string));
+    let hint = if has_text {
+        format!(
+            "`{prompt}` looks like the prompt of both answers: say so with data.template = \
+             \"{template}\" (--template {} behind peft data and peft eval), with what you want \
+             around it",
+            shell_quoted(&template)
+        )
+    } else {
+        format!("`{prompt}` looks like the prompt of both answers: name that column `prompt`")
+    };
+    unknown_with(first, file, hint)
+}
+
+fn unknown_with(first: &Map<String, Value>, file: &str, hint: String) -> DataError {
     DataError::UnknownShape {
         file: file.into(),
         columns: first.keys().cloned().collect(),

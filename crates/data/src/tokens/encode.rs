@@ -98,6 +98,14 @@ impl RowEncoder<'_> {
         for labelled in labelled {
             self.add(labelled, unlearnt, row, place, &mut encoded)?;
         }
+        let is_compared = matches!(self.task.rows(), Rows::Pairs | Rows::Judged);
+        if let [chosen, rejected] = &encoded.examples[..]
+            && is_compared
+            && chosen.input_ids == rejected.input_ids
+        {
+            // Where they differ may have been cut off.
+            encoded.dropped.get_or_insert(Dropped::Equal);
+        }
         if encoded.dropped.is_some() {
             // The examples of a row stay together, and what was dropped is not counted as cut too.
             encoded.examples.clear();

@@ -51,9 +51,6 @@ impl Task for Pairs {
         }
         let [chosen, rejected] = [chosen, rejected].map(|side| self.tokens.of(&side, encoder));
         let (mut chosen, mut rejected) = (chosen?, rejected?);
-        if chosen.ids == rejected.ids {
-            return Err(bad(encoder, RowProblem::EqualAnswers));
-        }
         if self.tokens == PromptTokens::Whole {
             // Both have the same prompt.
             let shared = chosen.prompt.min(rejected.prompt);

@@ -54,7 +54,7 @@ impl Tags {
             return Ok(if is_near { place } else { IGNORE_INDEX });
         }
         match tag {
-            None => Err(RowProblem::Untagged),
+            None | Some(Value::Null) => Err(RowProblem::Untagged),
             Some(tag) if tag.as_i64() == Some(IGNORE_INDEX) => Ok(IGNORE_INDEX),
             Some(tag) => classes.label(tag),
         }

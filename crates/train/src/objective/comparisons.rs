@@ -36,8 +36,16 @@ impl Comparison for DpoConfig {
             .then_some(self.precompute_ref_batch_size)
     }
 
-    fn loss(&self, _batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        dpo_loss(self, policy, others.reference(), others.lengths)
+    fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
+        // The first token of a text without a prompt is not predicted, but of the answer.
+        let counts = others.lengths.iter().zip(batch.example_labels());
+        let counts = counts.map(|(length, labels)| {
+            let is_answer = labels.first().is_some_and(|&label| label != IGNORE_INDEX);
+            length + usize::from(is_answer)
+        });
+        let counts: Vec<usize> = counts.collect();
+        let reference = others.reference();
+        dpo_loss(self, policy, reference, others.lengths, &counts)
     }
 }
 

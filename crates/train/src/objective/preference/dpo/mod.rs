@@ -25,16 +25,18 @@ pub static MEASURES: Measures = Measures {
 
 /// The loss of pairs: `policy` and `reference`, `[tokens]`, are the log-probabilities of the
 /// answers' tokens, the texts being of these `lengths`, the chosen one of each pair before the
-/// rejected one. The policy's statistics are there if
+/// rejected one. `counts` are the tokens of the answers, among them those that are not predicted, as a
+/// text's first: what the losses that take a mean divide by. The policy's statistics are there if
 /// [`needs_statistics`](DpoConfig::needs_statistics).
 ///
 /// # Panics
-/// If the lengths are not those of pairs with so many tokens in all, or if statistics are missing.
+/// If the lengths or counts are not those of pairs with so many tokens in all, or if statistics are missing.
 pub fn dpo_loss(
     config: &DpoConfig,
     policy: &TokenLogProbs,
     reference: Tensor<1>,
     lengths: &[usize],
+    counts: &[usize],
 ) -> PreferenceLoss {
     let tail = config.ld_alpha.unwrap_or(1.0) as f32;
     let of_texts = |values: &Tensor<1>| {
@@ -47,7 +49,7 @@ pub fn dpo_loss(
     let logps = of_texts(&policy.log_probs);
     let ref_logps = of_texts(&reference.without_autodiff());
     let logratios = logps.clone().zip(ref_logps.clone(), |a, b| a - b);
-    let counts = lengths.iter().map(|&length| length.max(1) as f32);
+    let counts = counts.iter().map(|&count| count.max(1) as f32);
     let counts = Pairs::of_host(counts.collect(), &policy.log_probs);
     let pair_weights = config.use_weighting.then(|| weights(policy, lengths));
     let scores = Scores {
