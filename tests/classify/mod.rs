@@ -14,7 +14,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, ModelInput, Pretrained};
 use serde_json::Value;
 
-use crate::common::device;
+use crate::common::{Lab, device};
 use crate::conformance::{fixtures, ints};
 use crate::families::{close, numbers};
 
@@ -122,6 +122,48 @@ fn logits_of_a_classifier_and_merged() {
         let read = AutoModel::from_files(&ModelFiles::folder(folder.path()), &device()).unwrap();
         close(
             "saved",
+            &case.logits(&read),
+            &case.expected("merged_logits"),
+        )
+    });
+}
+
+#[test]
+fn a_classifier_is_exported_as_a_folder_and_not_as_gguf() {
+    each(|case| {
+        if case.name.starts_with("gpt2") {
+            return Ok(());
+        }
+        // A language model, which gets the adapter's head.
+        let lab = Lab::new();
+        fs::create_dir(lab.path("base")).unwrap();
+        for entry in fs::read_dir(&case.base).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("base/{}", entry.file_name().to_str().unwrap());
+            lab.write(&name, fs::read(entry.path()).unwrap());
+        }
+        let config = String::from_utf8(lab.read("base/config.json")).unwrap();
+        let config = config
+            .replace("ForSequenceClassification", "ForCausalLM")
+            .replace("ForTokenClassification", "ForCausalLM");
+        lab.write("base/config.json", config);
+        let adapter = case.folder.to_str().unwrap();
+        let export = [
+            "export",
+            "--model",
+            "base",
+            "--adapter",
+            adapter,
+            "--output",
+        ];
+        let named = ["classifier", "--to safetensors"];
+        lab.fails(&[&export[..], &["a.gguf"]].concat(), &named);
+        lab.fails(&[&export[..], &["a.gguf", "--lora"]].concat(), &named);
+        lab.ok(&[&export[..], &["out", "--to", "safetensors"]].concat());
+        let folder = ModelFiles::folder(lab.path("out"));
+        let read = AutoModel::from_files(&folder, &device()).unwrap();
+        close(
+            "exported",
             &case.logits(&read),
             &case.expected("merged_logits"),
         )

@@ -286,6 +286,11 @@ impl Tokenizer {
         added.get_added_tokens_decoder().contains_key(&id)
     }
 
+    /// The chat template's text, if there is one.
+    pub fn chat_template_source(&self) -> Option<&str> {
+        Some(self.chat.as_ref().ok()?.identity().0)
+    }
+
     /// The chat template, or why there is none.
     pub(crate) fn chat_template(&self) -> std::result::Result<&ChatTemplate, TokenizerProblem> {
         self.chat.as_ref().map_err(Clone::clone)

@@ -19,17 +19,26 @@ use crate::error::{ModelError, Result};
 static FOLDERS: Mutex<Vec<Weak<TempDir>>> = Mutex::new(Vec::new());
 
 /// Removes the folders that stand for GGUF files, for a process that is about to end without dropping
-/// their [`ModelFiles`](crate::hub::ModelFiles).
+/// their [`ModelFiles`](crate::hub::ModelFiles). Whoever wants one afterwards waits for ever.
 pub fn remove_folders() {
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     for folder in folders.drain(..).filter_map(|folder| folder.upgrade()) {
-        // There is nobody to tell.
-        fs::remove_dir_all(folder.path()).ok();
+        // A file may be made in it meanwhile. There is nobody to tell.
+        let mut rounds = 0..100;
+        while folder.path().exists() && rounds.next().is_some() {
+            fs::remove_dir_all(folder.path()).ok();
+        }
     }
+    // Other threads go on until the process ends: they wait for the lock before they make a folder.
+    std::mem::forget(folders);
 }
 
-/// A new folder that only its owner reads.
-fn own_folder() -> Result<Arc<TempDir>> {
+/// A new folder among the system's temporary files that only its owner reads, and that
+/// [`remove_folders`] removes too.
+///
+/// # Errors
+/// The disk's.
+pub fn own_folder() -> Result<Arc<TempDir>> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("peft-gguf-");
     #[cfg(unix)]
@@ -37,9 +46,10 @@ fn own_folder() -> Result<Arc<TempDir>> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o700));
     }
+    // The lock comes first: a folder that is made is one that is removed.
+    let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = builder.tempdir();
     let folder = Arc::new(folder.map_err(ModelError::io(std::env::temp_dir()))?);
-    let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     folders.retain(|folder| folder.strong_count() > 0);
     folders.push(Arc::downgrade(&folder));
     Ok(folder)

@@ -26,5 +26,5 @@ pub use adapter::read_adapter;
 pub use file::Gguf;
 pub(crate) use file::parts;
 pub(crate) use folder::Translated;
-pub use folder::remove_folders;
+pub use folder::{own_folder, remove_folders};
 pub use write::{Contents, GgufAdapter, GgufModel, KeyValue, OutType, tokenizer_keys};

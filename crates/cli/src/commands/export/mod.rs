@@ -105,6 +105,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             bail!("--lora writes one adapter alone: give one --adapter");
         };
         let source = Source::open(&args.model, &args.adapter, device)?;
+        source.check_language_model()?;
         let contents = GgufAdapter {
             model: source.adapted().expect("an adapter was given"),
             weights: weights::open(&source.files)?.as_ref(),
@@ -123,6 +124,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return finish(&args, place, &files, contents, start);
     }
     let source = Source::open(&args.model, &args.adapter, device)?;
+    source.check_language_model()?;
     let mut keys = source::named(Path::new(&args.model));
     let tokenizer = source.tokenizer_keys(args.tokenizer.as_deref())?;
     if tokenizer.is_empty() {

@@ -27,7 +27,15 @@ impl Place {
             "{shown} is a folder: name a file in it, or give --to safetensors for a folder"
         );
         ensure!(
-            output.extension().is_some_and(|end| end == "gguf"),
+            output
+                .file_name()
+                .is_none_or(|name| !name.eq_ignore_ascii_case(".gguf")),
+            "{shown} is no name for a file: put one before .gguf"
+        );
+        ensure!(
+            output
+                .extension()
+                .is_some_and(|end| end.eq_ignore_ascii_case("gguf")),
             "{shown} does not end in .gguf, by which such files are known"
         );
         ensure!(

@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_models::gguf::{KeyValue, tokenizer_keys};
 use burn_peft_models::hub::ModelFiles;
-use burn_peft_models::weights::{self, MergedWeights};
+use burn_peft_models::weights::{self, MergedWeights, Reading};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel};
 
 use crate::beside;
-use crate::loading::{find_model, load_adapter, load_frozen};
+use crate::loading::{find_model, head_of, load_adapter, load_frozen, load_with_head};
 
 /// A model of which nothing is in memory that no adapter has asked for.
 pub struct Source {
@@ -24,7 +24,11 @@ impl Source {
     /// Finds a model and loads adapters, all of which act.
     pub fn open(model: &str, adapters: &[PathBuf], device: &Device) -> Result<Self> {
         let files = find_model(model)?;
-        let base = load_frozen(&files, device, None)?.no_grad();
+        let base = match head_of(adapters)? {
+            Some(head) => load_with_head(&files, device, Reading::Lazily(None), &head)?,
+            None => load_frozen(&files, device, None)?,
+        };
+        let base = base.no_grad();
         let Some((first, more)) = adapters.split_first() else {
             let model = base.into();
             return Ok(Self { files, model });
@@ -43,6 +47,18 @@ impl Source {
         model.set_adapter(&active.collect::<Vec<_>>())?;
         let model = model.into();
         Ok(Self { files, model })
+    }
+
+    /// Refuses a classifier, which no GGUF file holds.
+    pub fn check_language_model(&self) -> Result<()> {
+        let head = self.model.get_base_model().head();
+        ensure!(
+            !head.classifies(),
+            "the model is a classifier (task_type = {}), and GGUF files hold language models: give \
+             --to safetensors for a folder",
+            head.task
+        );
+        Ok(())
     }
 
     /// The model, with its adapters if there are any.

@@ -11,6 +11,7 @@ use crate::dense::{Layer, Switches};
 use crate::error::{ModelError, Result};
 use crate::gguf::Gguf;
 use crate::gguf::config::config;
+use crate::gguf::own_folder;
 
 /// Reads the keys of a plan as [`Gguf`] does and compares what they mean with the model. The lines that
 /// are returned say what llama.cpp computes otherwise.
@@ -19,7 +20,7 @@ use crate::gguf::config::config;
 /// What a file cannot say, by the configuration's key.
 pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
     let vocabulary = model.common().vocab_size;
-    let folder = tempfile::tempdir().map_err(ModelError::io(std::env::temp_dir()))?;
+    let folder = own_folder()?;
     let path = folder.path().join("keys.gguf");
     fs::write(&path, small(plan, vocabulary)).map_err(ModelError::io(&path))?;
     let read = config(&Gguf::open(&path)?, plan.architecture)?;

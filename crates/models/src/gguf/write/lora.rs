@@ -39,6 +39,9 @@ struct Pair {
 /// What llama.cpp divides by the rank of each layer for its scaling.
 const ALPHA: &str = "adapter.lora.alpha";
 
+/// What cannot be merged into weights either.
+const NOT_MERGED: [&str; 4] = ["BOTTLENECK", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING"];
+
 impl GgufAdapter<'_> {
     /// Writes the file, whole or not at all; errors call it `shown`.
     ///
@@ -173,7 +176,14 @@ impl GgufAdapter<'_> {
         };
         let config = self.model.config(adapter)?;
         if config.peft_type() != "LORA" {
-            return Err(self.refused(format!("peft_type = {:?}", config.peft_type())));
+            let of = config.peft_type();
+            let problem = format!("peft_type = {of:?}");
+            if NOT_MERGED.contains(&of) {
+                let reason =
+                    format!("{problem}: no GGUF file can hold that, neither alone nor merged");
+                return Err(ModelError::file(self.folder, reason));
+            }
+            return Err(self.refused(problem));
         }
         if config.bias() != Bias::None {
             let bias = &config.to_json()["bias"];

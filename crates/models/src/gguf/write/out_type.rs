@@ -167,7 +167,9 @@ impl FromStr for OutType {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(known, _)| *known == name);
+        let found = NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, of)| *of).ok_or_else(|| {
             let known: Vec<&str> = Self::names().collect();
             format!(
@@ -246,6 +248,7 @@ mod tests {
         // A tied embedding is the output layer.
         assert_eq!(chosen("q4_1", &[("token_embd.weight", WIDE)]), ["Q6_K"]);
         assert_eq!(chosen("q4_1", &[("token_embd.weight", NARROW)]), ["Q8_0"]);
+        assert_eq!("Q4_K_M".parse(), Ok(OutType::Q4KM));
         assert!("q3_k".parse::<OutType>().unwrap_err().contains("q4_k_m"));
     }
 

@@ -38,11 +38,14 @@ const ASSISTANT: [&str; 2] = ["Spurge", "Teasel"];
 /// What a template makes of messages, up to where the answer begins; none where it refuses.
 type Render<'a> = &'a dyn Fn(&[Value]) -> Option<String>;
 
-/// The format of a template.
+/// By what templates say today's date.
+const DATES: [&str; 2] = ["strftime_now", "date_string"];
+
+/// The format of a template, whose text is `source`.
 ///
 /// # Errors
 /// Why it is none that is known.
-pub fn recognise(render: Render, tokens: Tokens) -> Result<Known, String> {
+pub fn recognise(source: &str, render: Render, tokens: Tokens) -> Result<Known, String> {
     let unknown = || format!("is none of the formats that are known ({})", names());
     let render = |with_system: bool, turns: usize| {
         let text = render(&chat(with_system, turns))?;
@@ -74,7 +77,10 @@ pub fn recognise(render: Render, tokens: Tokens) -> Result<Known, String> {
                 }
             });
             if fits {
-                known.check_date()?;
+                // Tomorrow it would be another.
+                if DATES.iter().any(|name| source.contains(name)) {
+                    return Err("says today's date, which a Modelfile cannot".into());
+                }
                 return Ok(known);
             }
         }
@@ -201,23 +207,5 @@ impl Known {
             text += &behind;
         }
         text + &self.prompt
-    }
-
-    /// Refuses a template that says today's date: tomorrow it would be another.
-    fn check_date(&self) -> Result<(), String> {
-        let now = chrono::Local::now();
-        let formats = ["%d %b %Y", "%Y-%m-%d", "%B %d, %Y", "%d %B %Y"];
-        let mut said = [Some(&self.before_system), self.default_system.as_ref()]
-            .into_iter()
-            .flatten();
-        let says = |text: &String| {
-            formats
-                .iter()
-                .any(|format| text.contains(&now.format(format).to_string()))
-        };
-        if said.any(says) {
-            return Err("says today's date, which a Modelfile cannot".into());
-        }
-        Ok(())
     }
 }

@@ -163,7 +163,8 @@ fn known_of(tokenizer: &Tokenizer) -> std::result::Result<Option<Known>, String>
         bos: &added,
         eos: &eos,
     };
-    recognise(&render, tokens).map(Some)
+    let source = tokenizer.chat_template_source().unwrap_or_default();
+    recognise(source, &render, tokens).map(Some)
 }
 
 /// How the authors sample.

@@ -94,7 +94,7 @@ fn render(source: &str, messages: &[Value]) -> Option<String> {
 }
 
 fn known(source: &str) -> Result<Known, String> {
-    recognise(&|messages| render(source, messages), TOKENS)
+    recognise(source, &|messages| render(source, messages), TOKENS)
 }
 
 /// Chats with quotes, several lines and several turns, with a system message and without.
@@ -190,16 +190,13 @@ fn what_is_not_known_is_refused() {
     }
     let refuses = "{{ raise_exception('never') }}";
     assert_eq!(reason(refuses), "refuses a plain question");
-    let today = "{{ '<|im_start|>system\nToday is ' + strftime_now('%Y-%m-%d') + '<|im_end|>\n' }}"
-        .to_string();
-    let today = today
-        + "{% if messages[0].role == 'system' %}{% set messages = messages[1:] %}{% endif %}"
-        + TEMPLATES[0].1;
-    let reason = reason(&today);
-    assert!(
-        reason.contains("today's date") || reason.starts_with("is none"),
-        "{reason}"
-    );
+    for format in ["%Y-%m-%d", "%d.%m.%Y", "%A"] {
+        let today = "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nToday is ' \
+                     + strftime_now('FORMAT') + '<|im_end|>\n' }}{% endif %}"
+            .replace("FORMAT", format);
+        let reason = reason(&(today + TEMPLATES[0].1));
+        assert_eq!(reason, "says today's date, which a Modelfile cannot");
+    }
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Proof<'_> {
     /// The model with the adapter that was written.
     fn with_adapter(&self) -> Result<LanguageModel> {
         let base = load_frozen(self.files, self.device, None)?.no_grad();
-        let folder = tempfile::tempdir()?;
+        let folder = gguf::own_folder()?;
         gguf::read_adapter(self.file, &base, folder.path())
             .context("what was written cannot be read")?;
         Ok(load_adapter(base, folder.path(), false)?.into())
