@@ -161,6 +161,10 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
                 "n_inner": keys.whole("feed_forward_length")?,
                 "layer_norm_epsilon": epsilon(&keys)?,
                 "activation_function": "gelu_new",
+                // A file says none, and transformers has 0.1 where a GPT-2 does not say.
+                "resid_pdrop": 0.0,
+                "embd_pdrop": 0.0,
+                "attn_pdrop": 0.0,
             }),
         );
     } else {

@@ -288,6 +288,30 @@ fn windows_of_other_layers_than_there_are_are_refused() {
     }
 }
 
+/// A GPT-2 of four tokens with further keys.
+fn gpt2(more: &[Vec<u8>]) -> Gguf {
+    let own = |name: &str| key(&format!("gpt2.{name}"), 4, &8u32.to_le_bytes());
+    let names = [
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "feed_forward_length",
+        "attention.head_count",
+    ];
+    let keys = [names.map(own).to_vec(), more.to_vec()].concat();
+    let embedding = tensor("token_embd.weight", &[8, 4], 0, 0);
+    open(&file(&keys, &[embedding], 128)).unwrap()
+}
+
+#[test]
+fn a_gpt2_has_no_dropout() {
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let read = config::config(&gpt2(&[]), of).unwrap();
+    for name in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+        assert_eq!(read[name], 0.0, "{name}");
+    }
+}
+
 #[test]
 fn tokens_of_too_many_merges_are_refused() {
     let file = open(&file(&[], &[], 0)).unwrap();
