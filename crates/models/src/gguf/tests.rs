@@ -313,6 +313,28 @@ fn a_gpt2_has_no_dropout() {
 }
 
 #[test]
+fn ids_beyond_the_tokens_are_left_out() {
+    let id = |name: &str, kind, value: [u8; 4]| {
+        key(&format!("tokenizer.ggml.{name}_token_id"), kind, &value)
+    };
+    let file = gpt2(&[
+        id("bos", 4, 3u32.to_le_bytes()),
+        id("eos", 4, 4u32.to_le_bytes()),
+        id("eot", 5, (-1i32).to_le_bytes()),
+        id("eom", 4, 2u32.to_le_bytes()),
+        id("padding", 4, u32::MAX.to_le_bytes()),
+        key("general.sampling.top_k", 5, &(-1i32).to_le_bytes()),
+    ]);
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let read = config::config(&file, of).unwrap();
+    assert_eq!(read["bos_token_id"], 3);
+    assert!(!read.contains_key("eos_token_id") && !read.contains_key("pad_token_id"));
+    let read = config::generation_config(&file).unwrap();
+    let expected = serde_json::json!({"bos_token_id": 3, "eos_token_id": 2, "top_k": 0});
+    assert_eq!(read, expected);
+}
+
+#[test]
 fn tokens_of_too_many_merges_are_refused() {
     let file = open(&file(&[], &[], 0)).unwrap();
     let merges = |most: usize| {
