@@ -313,6 +313,33 @@ fn a_gpt2_has_no_dropout() {
 }
 
 #[test]
+fn norms_that_16_bits_would_round_are_written_in_32() {
+    use crate::weights::Weights;
+    use burn::tensor::FloatDType;
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let heads = key("gpt2.attention.head_count", 4, &2u32.to_le_bytes());
+    for (kind, norm, expected) in [
+        (1, 1.5f32, FloatDType::F16),
+        (1, 1.1, FloatDType::F32),
+        // More than the seven bits of bfloat16, not than the ten of float16.
+        (1, 1.0 + 1.0 / 1024.0, FloatDType::F16),
+        (30, 1.0 + 1.0 / 1024.0, FloatDType::F32),
+        (30, 1.5, FloatDType::BF16),
+    ] {
+        let tensors = [
+            tensor("token_embd.weight", &[8, 4], kind, 0),
+            tensor("output_norm.weight", &[8], 0, 64),
+        ];
+        let mut bytes = file(std::slice::from_ref(&heads), &tensors, 96);
+        let at = bytes.len() - 32;
+        bytes[at..at + 4].copy_from_slice(&norm.to_le_bytes());
+        let opened = std::sync::Arc::new(open(&bytes).unwrap());
+        let weights = weights::GgufWeights::new(opened, of).unwrap();
+        assert_eq!(weights.written_dtype().unwrap(), expected, "{kind} {norm}");
+    }
+}
+
+#[test]
 fn ids_beyond_the_tokens_are_left_out() {
     let id = |name: &str, kind, value: [u8; 4]| {
         key(&format!("tokenizer.ggml.{name}_token_id"), kind, &value)
