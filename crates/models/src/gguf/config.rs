@@ -151,8 +151,7 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
         ("eos_token_id", "eos"),
         ("pad_token_id", "padding"),
     ] {
-        let id = file.whole(&format!("tokenizer.ggml.{own}_token_id"))?;
-        add(&mut config, json!({key: id}));
+        add(&mut config, json!({key: file.token(own)?}));
     }
     if of.model_type == "gpt2" {
         add(
@@ -161,6 +160,10 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
                 "n_inner": keys.whole("feed_forward_length")?,
                 "layer_norm_epsilon": epsilon(&keys)?,
                 "activation_function": "gelu_new",
+                // A file says none, and transformers has 0.1 where a GPT-2 does not say.
+                "resid_pdrop": 0.0,
+                "embd_pdrop": 0.0,
+                "attn_pdrop": 0.0,
             }),
         );
     } else {
@@ -278,9 +281,10 @@ fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Resul
 /// The object of the `generation_config.json` that a file's keys amount to: where a text ends, and
 /// how its authors sample.
 pub(super) fn generation_config(file: &Gguf) -> Result<Value> {
+    file.warn_of_tokens()?;
     let mut ends = Vec::new();
     for key in ["eos", "eot", "eom"] {
-        let id = file.whole(&format!("tokenizer.ggml.{key}_token_id"))?;
+        let id = file.token(key)?;
         ends.extend(id.filter(|id| !ends.contains(id)));
     }
     let mut said = Map::new();
@@ -291,17 +295,11 @@ pub(super) fn generation_config(file: &Gguf) -> Result<Value> {
     };
     let sampling = |key: &str| file.number(&format!("general.sampling.{key}"));
     let temperature = sampling("temp")?;
-    let top_k = file.whole("general.sampling.top_k")?;
+    let top_k = file.top_k()?;
     for (key, value) in [
-        (
-            "bos_token_id",
-            json!(file.whole("tokenizer.ggml.bos_token_id")?),
-        ),
+        ("bos_token_id", json!(file.token("bos")?)),
         ("eos_token_id", ids),
-        (
-            "pad_token_id",
-            json!(file.whole("tokenizer.ggml.padding_token_id")?),
-        ),
+        ("pad_token_id", json!(file.token("padding")?)),
         (
             "do_sample",
             json!(temperature.map(|temperature| temperature > 0.0)),

@@ -196,6 +196,52 @@ impl Gguf {
         })
     }
 
+    /// A whole number, if there is one.
+    fn signed(&self, key: &str) -> Result<Option<i128>> {
+        self.read(key, "a whole number", |value| match value {
+            Value::Whole(whole) => Some(*whole),
+            _ => None,
+        })
+    }
+
+    /// The id of a special token, if there is one. One beyond the tokens is none, as for llama.cpp:
+    /// converters write such ids, and -1.
+    pub(super) fn token(&self, name: &str) -> Result<Option<u64>> {
+        let Some(id) = self.signed(&token_key(name))? else {
+            return Ok(None);
+        };
+        let id = u64::try_from(id).ok();
+        Ok(id.filter(|&id| self.number_of_tokens().is_none_or(|count| id < count)))
+    }
+
+    /// Logs the special tokens whose ids are none.
+    pub(super) fn warn_of_tokens(&self) -> Result<()> {
+        for name in ["bos", "eos", "eot", "eom", "unknown", "padding"] {
+            let key = token_key(name);
+            if let (Some(id), None) = (self.signed(&key)?, self.token(name)?) {
+                let count = self.number_of_tokens().unwrap_or_default();
+                tracing::warn!(
+                    "{}: {key} = {id}, and there are {count} tokens: it is left out",
+                    self.path().display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn number_of_tokens(&self) -> Option<u64> {
+        match self.value("tokenizer.ggml.tokens") {
+            Some(Value::List(tokens)) => Some(tokens.count as u64),
+            _ => Some(*self.tensors.get("token_embd.weight")?.shape.first()? as u64),
+        }
+    }
+
+    /// Of how many tokens the authors sample, if they say so; 0 and below stand for all.
+    pub(super) fn top_k(&self) -> Result<Option<u64>> {
+        let top_k = self.signed("general.sampling.top_k")?;
+        Ok(top_k.map(|top_k| u64::try_from(top_k).unwrap_or(0)))
+    }
+
     /// A number, if there is one.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number", |value| {
@@ -247,6 +293,10 @@ impl Gguf {
             _ => None,
         })
     }
+}
+
+fn token_key(name: &str) -> String {
+    format!("tokenizer.ggml.{name}_token_id")
 }
 
 /// The most files that a model is in.

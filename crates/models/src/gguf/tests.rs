@@ -288,6 +288,79 @@ fn windows_of_other_layers_than_there_are_are_refused() {
     }
 }
 
+/// A GPT-2 of four tokens with further keys.
+fn gpt2(more: &[Vec<u8>]) -> Gguf {
+    let own = |name: &str| key(&format!("gpt2.{name}"), 4, &8u32.to_le_bytes());
+    let names = [
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "feed_forward_length",
+        "attention.head_count",
+    ];
+    let keys = [names.map(own).to_vec(), more.to_vec()].concat();
+    let embedding = tensor("token_embd.weight", &[8, 4], 0, 0);
+    open(&file(&keys, &[embedding], 128)).unwrap()
+}
+
+#[test]
+fn a_gpt2_has_no_dropout() {
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let read = config::config(&gpt2(&[]), of).unwrap();
+    for name in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+        assert_eq!(read[name], 0.0, "{name}");
+    }
+}
+
+#[test]
+fn norms_that_16_bits_would_round_are_written_in_32() {
+    use crate::weights::Weights;
+    use burn::tensor::FloatDType;
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let heads = key("gpt2.attention.head_count", 4, &2u32.to_le_bytes());
+    for (kind, norm, expected) in [
+        (1, 1.5f32, FloatDType::F16),
+        (1, 1.1, FloatDType::F32),
+        // More than the seven bits of bfloat16, not than the ten of float16.
+        (1, 1.0 + 1.0 / 1024.0, FloatDType::F16),
+        (30, 1.0 + 1.0 / 1024.0, FloatDType::F32),
+        (30, 1.5, FloatDType::BF16),
+    ] {
+        let tensors = [
+            tensor("token_embd.weight", &[8, 4], kind, 0),
+            tensor("output_norm.weight", &[8], 0, 64),
+        ];
+        let mut bytes = file(std::slice::from_ref(&heads), &tensors, 96);
+        let at = bytes.len() - 32;
+        bytes[at..at + 4].copy_from_slice(&norm.to_le_bytes());
+        let opened = std::sync::Arc::new(open(&bytes).unwrap());
+        let weights = weights::GgufWeights::new(opened, of).unwrap();
+        assert_eq!(weights.written_dtype().unwrap(), expected, "{kind} {norm}");
+    }
+}
+
+#[test]
+fn ids_beyond_the_tokens_are_left_out() {
+    let id = |name: &str, kind, value: [u8; 4]| {
+        key(&format!("tokenizer.ggml.{name}_token_id"), kind, &value)
+    };
+    let file = gpt2(&[
+        id("bos", 4, 3u32.to_le_bytes()),
+        id("eos", 4, 4u32.to_le_bytes()),
+        id("eot", 5, (-1i32).to_le_bytes()),
+        id("eom", 4, 2u32.to_le_bytes()),
+        id("padding", 4, u32::MAX.to_le_bytes()),
+        key("general.sampling.top_k", 5, &(-1i32).to_le_bytes()),
+    ]);
+    let of = architecture::Architecture::of("gpt2").unwrap();
+    let read = config::config(&file, of).unwrap();
+    assert_eq!(read["bos_token_id"], 3);
+    assert!(!read.contains_key("eos_token_id") && !read.contains_key("pad_token_id"));
+    let read = config::generation_config(&file).unwrap();
+    let expected = serde_json::json!({"bos_token_id": 3, "eos_token_id": 2, "top_k": 0});
+    assert_eq!(read, expected);
+}
+
 #[test]
 fn tokens_of_too_many_merges_are_refused() {
     let file = open(&file(&[], &[], 0)).unwrap();

@@ -64,16 +64,8 @@ pub(super) fn tokenizer(file: &Gguf, architecture: &str) -> Result<Option<Files>
         }
     };
     let named = |name: &str| -> Result<Option<(&str, u64)>> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        let Some(id) = file.whole(&key)? else {
-            return Ok(None);
-        };
-        let token = usize::try_from(id).ok().and_then(|id| tokens.get(id));
-        let token = token.ok_or_else(|| {
-            let count = tokens.len();
-            file.error(format!("{key} = {id}, and there are {count} tokens"))
-        })?;
-        Ok(Some((*token, id)))
+        let id = file.token(name)?;
+        Ok(id.and_then(|id| Some((*tokens.get(usize::try_from(id).ok()?)?, id))))
     };
     let (bos, eos) = (named("bos")?, named("eos")?);
     let adds = |name: &str, otherwise: bool| {

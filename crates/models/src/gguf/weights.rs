@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::FloatDType;
 use burn_peft_kernels::{BlockType, BlockWeight};
+use half::{bf16, f16};
 
 use super::Gguf;
 use super::architecture::Architecture;
@@ -184,6 +185,33 @@ impl Weights for GgufWeights {
         }
         let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
         most.map_or(FloatDType::F32, |(dtype, _)| dtype)
+    }
+
+    fn written_dtype(&self) -> Result<FloatDType> {
+        let dtype = self.dtype();
+        let round: fn(f32) -> f32 = match dtype {
+            FloatDType::F16 => |value| f16::from_f32(value).to_f32(),
+            FloatDType::BF16 => |value| bf16::from_f32(value).to_f32(),
+            _ => return Ok(dtype),
+        };
+        for (name, entry) in &self.tensors {
+            let (_, info) = self.entry(name)?;
+            if info.of.name != "F32" {
+                continue;
+            }
+            // The model adds the one again that is taken off here.
+            let one = f32::from(u8::from(entry.change == Change::MinusOne));
+            let mut is_exact = true;
+            self.read(name, 1 << 16, &mut |values| {
+                is_exact &= values
+                    .iter()
+                    .all(|value| round(*value) + one == value + one);
+            })?;
+            if !is_exact {
+                return Ok(FloatDType::F32);
+            }
+        }
+        Ok(dtype)
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {

@@ -233,6 +233,10 @@ impl Weights for MergedWeights {
         self.base.dtype()
     }
 
+    fn written_dtype(&self) -> Result<FloatDType> {
+        self.base.written_dtype()
+    }
+
     fn shape(&self, name: &str) -> Option<&[usize]> {
         Some(&self.tensors.get(name)?.shape)
     }

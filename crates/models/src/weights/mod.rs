@@ -52,6 +52,15 @@ pub trait Weights: Send + Sync {
     /// The type that most of them are kept in: `F32`, `F16` or `BF16`.
     fn dtype(&self) -> FloatDType;
 
+    /// The type that they are written in where none is asked for: their [`dtype`](Self::dtype), or
+    /// `F32` where a GGUF file has tensors of 32 bits that this would round.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn written_dtype(&self) -> Result<FloatDType> {
+        Ok(self.dtype())
+    }
+
     /// The shape of a tensor, if there is one of this name.
     fn shape(&self, name: &str) -> Option<&[usize]>;
 

@@ -183,7 +183,7 @@ pub(crate) fn model_of<D: Decoder>(
         config.set_head(wanted.map_err(|problem| ModelError::config(&path)(problem.into()))?);
     }
     // What it is saved in again, whatever the file says.
-    config.set_dtype(weights.dtype());
+    config.set_dtype(weights.written_dtype()?);
     check_last_block::<D>(&config, weights.as_ref())?;
     untie_other_head::<D>(&mut config, weights.as_ref(), &files.get(CONFIG)?)?;
     let mut model = D::new(&config, device);

@@ -238,7 +238,11 @@ fn to_folder(args: &Args, device: &Device, start: Instant) -> Result<()> {
     let merged: MergedWeights = source.merged()?;
     let folder = super::merge::folder_beside(&args.output)?;
     let unfinished = crate::interrupt::Unfinished::new(folder.path())?;
-    merged.save(folder.path(), dtype.unwrap_or(merged.dtype()))?;
+    let dtype = match dtype {
+        Some(dtype) => dtype,
+        None => merged.written_dtype()?,
+    };
+    merged.save(folder.path(), dtype)?;
     beside::copy(&files, args.tokenizer.as_deref(), folder.path())?;
     let written = unfinished.kept(|| super::merge::put(folder.path(), &args.output));
     let written = written.with_context(|| format!("cannot write {}", args.output.display()))?;

@@ -154,6 +154,37 @@ fn special_tokens_templates_and_sampling_have_their_keys() {
 }
 
 #[test]
+fn ids_beyond_the_tokens_have_no_keys() {
+    let (dir, files) = folder("gpt2-qwen2.gguf", |name, value| match name {
+        "config.json" => {
+            value["vocab_size"] = 1000.into();
+            for key in ["bos_token_id", "eos_token_id"] {
+                value[key] = 50256.into();
+            }
+            value["pad_token_id"] = 1000.into();
+        }
+        "generation_config.json" => {
+            *value = serde_json::json!({"eos_token_id": [50256, 2], "top_k": -1});
+        }
+        "tokenizer_config.json" => *value = serde_json::json!({}),
+        _ => {}
+    });
+    let path = dir.path().join("written.gguf");
+    write(&path, &tokenizer_keys(&files, None, None).unwrap());
+    let file = Gguf::open(&path).unwrap();
+    let mut ids = file.copied("tokenizer.ggml.");
+    ids.retain(|(key, _)| key.ends_with("_token_id"));
+    let ids: Vec<&str> = ids.iter().map(|(key, _)| key.as_str()).collect();
+    assert!(ids.contains(&"tokenizer.ggml.eot_token_id"), "{ids:?}");
+    for name in ["bos", "padding", "eom"] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        assert!(!ids.contains(&key.as_str()), "{key}");
+    }
+    assert_eq!(file.whole("tokenizer.ggml.eot_token_id").unwrap(), Some(2));
+    assert!(file.copied("general.sampling.").is_empty());
+}
+
+#[test]
 fn a_tokenizer_that_llama_cpp_has_none_for_is_named() {
     let error = |change: fn(&mut Value)| {
         let (_dir, files) = folder("gpt2-qwen2.gguf", |name, value| {

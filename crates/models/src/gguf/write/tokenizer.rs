@@ -36,8 +36,10 @@ pub fn tokenizer_keys(
     }
     let mut keys = Keys(Vec::new());
     keys.sampling(&source.generation);
-    Vocabulary::new(&source)?.write(&mut keys);
-    keys.special(&source);
+    let vocabulary = Vocabulary::new(&source)?;
+    let count = vocabulary.number_of_tokens();
+    vocabulary.write(&mut keys);
+    keys.special(&source, count);
     keys.templates(&source.templates);
     Ok(keys.0)
 }
@@ -220,7 +222,9 @@ impl Keys {
         } else {
             number("temperature")
         };
-        if let Some(top_k) = generation.get("top_k").and_then(Value::as_i64) {
+        // Below 0 it says nothing: some write -1 for what is not set.
+        let top_k = generation.get("top_k").and_then(Value::as_u64);
+        if let Some(top_k) = top_k {
             let top_k = KeyValue::I32(i32::try_from(top_k).unwrap_or(i32::MAX));
             self.add("general.sampling.top_k", top_k);
         }
@@ -236,24 +240,29 @@ impl Keys {
         }
     }
 
-    /// The special tokens, and which of them stand around a text.
-    fn special(&mut self, source: &Source) {
+    /// The special tokens among the `count` that are written, and which of them stand around a text.
+    fn special(&mut self, source: &Source, count: u64) {
+        let is_written = |id: &u64| *id < count;
         let (before, behind) = source.around();
+        let (before, behind) = (before.filter(is_written), behind.filter(is_written));
+        // A small model's `config.json` may have the ids of the large one that it was made from.
         let of_model = |key: &str| {
             let ids = source.model.get(key)?;
-            ids.as_u64().or_else(|| ids.get(0)?.as_u64())
+            let id = ids.as_u64().or_else(|| ids.get(0)?.as_u64());
+            id.filter(is_written)
         };
-        let of = |name: &str| source.id(source.named(name)?);
+        let of = |name: &str| source.id(source.named(name)?).filter(is_written);
         let eos = behind.or_else(|| of("eos_token"));
         let eos = eos.or_else(|| of_model("eos_token_id"));
-        let eos = eos.or_else(|| source.id("<|endoftext|>"));
+        let eos = eos.or_else(|| source.id("<|endoftext|>").filter(is_written));
         // What else ends a text goes where our reader, and llama.cpp, look for it.
         let ends = source.generation.get("eos_token_id");
         let ends = ends.map_or(Vec::new(), |ends| match ends.as_array() {
             Some(several) => several.iter().filter_map(Value::as_u64).collect(),
             None => ends.as_u64().into_iter().collect(),
         });
-        let mut further = ends.into_iter().filter(|end| Some(*end) != eos);
+        let ends = ends.into_iter().filter(is_written);
+        let mut further = ends.filter(|end| Some(*end) != eos);
         let (eot, eom) = (further.next(), further.next());
         if let Some(left) = further.next() {
             tracing::warn!(

@@ -106,6 +106,11 @@ impl Vocabulary {
         Ok(made)
     }
 
+    /// How many tokens are written.
+    pub fn number_of_tokens(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
     /// Puts a token at its place; returns it if there is no such place.
     fn set(&mut self, id: Option<u64>, token: &str, kind: i32) -> Option<String> {
         let place = id.and_then(|id| usize::try_from(id).ok());
