@@ -15,18 +15,18 @@ use super::weights::GgufWeights;
 use super::write::KeyValue;
 use crate::error::{ModelError, Result};
 
-/// The folders of all files that were opened.
-static FOLDERS: Mutex<Vec<Weak<TempDir>>> = Mutex::new(Vec::new());
+/// The folders that were made. One whose owner is just removing it is among them.
+static FOLDERS: Mutex<Vec<(PathBuf, Weak<TempDir>)>> = Mutex::new(Vec::new());
 
 /// Removes the folders that stand for GGUF files, for a process that is about to end without dropping
 /// their [`ModelFiles`](crate::hub::ModelFiles). Whoever wants one afterwards waits for ever.
 pub fn remove_folders() {
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
-    for folder in folders.drain(..).filter_map(|folder| folder.upgrade()) {
+    for (folder, _) in folders.drain(..) {
         // A file may be made in it meanwhile. There is nobody to tell.
         let mut rounds = 0..100;
-        while folder.path().exists() && rounds.next().is_some() {
-            fs::remove_dir_all(folder.path()).ok();
+        while folder.exists() && rounds.next().is_some() {
+            fs::remove_dir_all(&folder).ok();
         }
     }
     // Other threads go on until the process ends: they wait for the lock before they make a folder.
@@ -50,8 +50,8 @@ pub fn own_folder() -> Result<Arc<TempDir>> {
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = builder.tempdir();
     let folder = Arc::new(folder.map_err(ModelError::io(std::env::temp_dir()))?);
-    folders.retain(|folder| folder.strong_count() > 0);
-    folders.push(Arc::downgrade(&folder));
+    folders.retain(|(path, folder)| folder.strong_count() > 0 || path.exists());
+    folders.push((folder.path().to_path_buf(), Arc::downgrade(&folder)));
     Ok(folder)
 }
 
