@@ -119,6 +119,12 @@ pub trait Method: Debug + Send + Sync {
         layers.iter().map(|layer| self.layer(layer)).collect()
     }
 
+    /// The tensors that all layers share and a file has to hold, with their shapes: a file that is too
+    /// small for them is refused before they are drawn.
+    fn shared_in_file(&self, _layers: &[&LayerInfo]) -> Vec<(&'static str, [usize; 2])> {
+        Vec::new()
+    }
+
     /// What the method does around training steps, if it does anything.
     fn steps(&self) -> Option<&dyn Steps> {
         None

@@ -96,12 +96,16 @@ impl Method for VeraConfig {
         Ok(layers.remove(0))
     }
 
+    fn shared_in_file(&self, layers: &[&LayerInfo]) -> Vec<(&'static str, [usize; 2])> {
+        if !self.save_projection {
+            return Vec::new();
+        }
+        let [max_in, max_out] = largest(layers);
+        vec![("vera_A", [self.r, max_in]), ("vera_B", [max_out, self.r])]
+    }
+
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let largest = |size: fn(&LayerInfo) -> usize| {
-            let sizes = layers.iter().map(|layer| size(layer));
-            sizes.max().unwrap_or(0)
-        };
-        let (max_in, max_out) = (largest(|layer| layer.d_in), largest(|layer| layer.d_out));
+        let [max_in, max_out] = largest(layers);
         allocatable("vera_A", &[self.r, max_in])?;
         allocatable("vera_B", &[max_out, self.r])?;
         let mut projections = Some(self.projections(max_in, max_out));
@@ -118,6 +122,15 @@ impl Method for VeraConfig {
         };
         Ok(layers.iter().map(layer).collect())
     }
+}
+
+/// The largest `d_in` and `d_out` of all layers.
+fn largest(layers: &[&LayerInfo]) -> [usize; 2] {
+    let largest = |size: fn(&LayerInfo) -> usize| {
+        let sizes = layers.iter().map(|layer| size(layer));
+        sizes.max().unwrap_or(0)
+    };
+    [largest(|layer| layer.d_in), largest(|layer| layer.d_out)]
 }
 
 /// VeRA at one layer.

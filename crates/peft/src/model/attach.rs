@@ -125,6 +125,15 @@ impl<M: BaseModel> PeftModel<M> {
             .iter()
             .filter(|layer| targets.paths.contains(&layer.path));
         let targeted: Vec<&LayerInfo> = targeted.collect();
+        for (tensor, shape) in config.shared_in_file(&targeted) {
+            if shape[0].saturating_mul(shape[1]) > numbers {
+                return Err(PeftError::TooSmall {
+                    layer: targeted.first().map_or("", |l| l.path.as_str()).to_string(),
+                    tensor: tensor.to_string(),
+                    shape: shape.to_vec(),
+                });
+            }
+        }
         for (layer, method) in targeted.iter().zip(config.layers(&targeted)?) {
             methods.insert(&layer.path, method);
         }
