@@ -122,6 +122,18 @@ fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
     }
 }
 
+/// What `llama3` divides the frequency of a wave of so many positions by.
+pub(super) fn llama3(wave: f64, factor: f64, [low, high]: [f64; 2], original: f64) -> f64 {
+    if wave < original / high {
+        1.0
+    } else if wave > original / low {
+        factor
+    } else {
+        let smooth = (original / wave - low) / (high - low);
+        1.0 / ((1.0 - smooth) / factor + smooth)
+    }
+}
+
 /// `rope_freqs`: the factors of `llama3` in all published files, whose keys are not in the file; any
 /// others as they are.
 fn stretched(
@@ -134,14 +146,7 @@ fn stretched(
     let (low, high, original) = (1.0, 4.0, 8192.0);
     let is_llama3 = factors.iter().enumerate().all(|(index, &found)| {
         let wave = TAU * theta.powf(2.0 * index as f64 / turned as f64);
-        let expected = if wave < original / high {
-            1.0
-        } else if wave > original / low {
-            factor
-        } else {
-            let smooth = (original / wave - low) / (high - low);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        };
+        let expected = llama3(wave, factor, [low, high], original);
         (expected - found).abs() < 1e-5 * expected
     });
     let rope = if is_llama3 {

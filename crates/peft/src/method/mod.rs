@@ -121,7 +121,7 @@ pub trait Method: Debug + Send + Sync {
 
     /// The tensors that all layers share and a file has to hold, with their shapes: a file that is too
     /// small for them is refused before they are drawn.
-    fn shared_in_file(&self, _layers: &[&LayerInfo]) -> Vec<(&'static str, [usize; 2])> {
+    fn shared_in_file(&self, _layers: &[&LayerInfo]) -> Vec<(&'static str, Vec<usize>)> {
         Vec::new()
     }
 

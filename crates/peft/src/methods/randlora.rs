@@ -136,10 +136,19 @@ impl Method for RandLoraConfig {
         Ok(layers.remove(0))
     }
 
+    fn shared_in_file(&self, layers: &[&LayerInfo]) -> Vec<(&'static str, Vec<usize>)> {
+        if !self.save_projection {
+            return Vec::new();
+        }
+        let [smaller, larger] = sides(layers);
+        vec![
+            ("randlora_A", vec![self.r, 1, smaller]),
+            ("randlora_B", vec![larger, smaller.div_ceil(self.r), self.r]),
+        ]
+    }
+
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {
-        let max_in = layers.iter().map(|layer| layer.d_in).max().unwrap_or(0);
-        let max_out = layers.iter().map(|layer| layer.d_out).max().unwrap_or(0);
-        let (smaller, larger) = (max_in.min(max_out), max_in.max(max_out));
+        let [smaller, larger] = sides(layers);
         allocatable("randlora_A", &[self.r, smaller])?;
         allocatable("randlora_B", &[larger, smaller.div_ceil(self.r), self.r])?;
         let mut bases = Some(self.bases(smaller, larger));
@@ -162,6 +171,13 @@ impl Method for RandLoraConfig {
         };
         Ok(layers.iter().map(layer).collect())
     }
+}
+
+/// The smaller and the larger of the largest `d_in` and `d_out` of all layers.
+fn sides(layers: &[&LayerInfo]) -> [usize; 2] {
+    let max_in = layers.iter().map(|layer| layer.d_in).max().unwrap_or(0);
+    let max_out = layers.iter().map(|layer| layer.d_out).max().unwrap_or(0);
+    [max_in.min(max_out), max_in.max(max_out)]
 }
 
 /// RandLoRA at one layer.

@@ -96,12 +96,15 @@ impl Method for VeraConfig {
         Ok(layers.remove(0))
     }
 
-    fn shared_in_file(&self, layers: &[&LayerInfo]) -> Vec<(&'static str, [usize; 2])> {
+    fn shared_in_file(&self, layers: &[&LayerInfo]) -> Vec<(&'static str, Vec<usize>)> {
         if !self.save_projection {
             return Vec::new();
         }
         let [max_in, max_out] = largest(layers);
-        vec![("vera_A", [self.r, max_in]), ("vera_B", [max_out, self.r])]
+        vec![
+            ("vera_A", vec![self.r, max_in]),
+            ("vera_B", vec![max_out, self.r]),
+        ]
     }
 
     fn layers(&self, layers: &[&LayerInfo]) -> Result<Vec<Arc<dyn LayerMethod>>> {

@@ -126,11 +126,15 @@ impl<M: BaseModel> PeftModel<M> {
             .filter(|layer| targets.paths.contains(&layer.path));
         let targeted: Vec<&LayerInfo> = targeted.collect();
         for (tensor, shape) in config.shared_in_file(&targeted) {
-            if shape[0].saturating_mul(shape[1]) > numbers {
+            let needed = shape
+                .iter()
+                .fold(1_usize, |n, &side| n.saturating_mul(side));
+            if needed > numbers {
+                let layer = targeted.first().map(|layer| layer.path.clone());
                 return Err(PeftError::TooSmall {
-                    layer: targeted.first().map_or("", |l| l.path.as_str()).to_string(),
+                    layer: layer.unwrap_or_default(),
                     tensor: tensor.to_string(),
-                    shape: shape.to_vec(),
+                    shape,
                 });
             }
         }

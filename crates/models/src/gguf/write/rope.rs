@@ -7,6 +7,7 @@ use super::plan::refused;
 use super::value::KeyValue;
 use crate::dense::Switches;
 use crate::error::Result;
+use crate::gguf::rope::llama3;
 use crate::parts::{Rope, Scaling};
 
 /// The architectures for which llama.cpp reads a tensor of what frequencies are divided by.
@@ -117,14 +118,7 @@ fn stretched(rope: &Rope) -> Vec<f32> {
     };
     let factors = (0..rope.dim / 2).map(|index| {
         let wave = TAU * rope.theta.powf(2.0 * index as f64 / rope.dim as f64);
-        if wave < original / high {
-            1.0
-        } else if wave > original / low {
-            factor
-        } else {
-            let smooth = (original / wave - low) / (high - low);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        }
+        llama3(wave, factor, [low, high], original)
     });
     factors.map(|factor| factor as f32).collect()
 }
