@@ -63,7 +63,7 @@ impl Case {
         let rows = ids.chunks(shape[1]).zip(logits.chunks(row));
         let of_row = |(ids, logits): (&[i64], &[f32])| {
             let labels = head.num_labels();
-            let at = head.last_token(ids) * labels;
+            let at = head.judged_token(ids) * labels;
             logits[at..at + labels].to_vec()
         };
         rows.flat_map(of_row).collect()

@@ -99,7 +99,7 @@ impl Rows {
         }
         let [batch, seq, labels] = logits.dims();
         let rows = self.input_ids.chunks(self.seq).enumerate();
-        let places = rows.map(|(row, ids)| (row * seq + head.last_token(ids)) as i64);
+        let places = rows.map(|(row, ids)| (row * seq + head.judged_token(ids)) as i64);
         let places: Vec<i64> = places.collect();
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &logits.device());
         let logits = logits.reshape([batch * seq, labels]).select(0, places);

@@ -12,7 +12,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
 /// `#[adaptable(show)]` asks for them to be printed. A field `#[adaptable(around)]`, a
-/// `LoraAdapter<Part>`, is the slot of the struct itself and not of a part of it. On the model itself,
+/// `LoraAdapter<Part>`, is the slot of the struct itself and not of a part of it; one marked
+/// `#[adaptable(name = "self")]` is called so, where Rust has no such name. On the model itself,
 /// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
 /// architecture, as `config.json` does, and the paths of its input and output embeddings;
 /// three keys name methods of the model: `untie = "untie"` gives a tied output embedding its own
@@ -47,7 +48,10 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         if marks.around {
             around.push(name);
         } else if !marks.skip || marks.show {
-            let key = name.to_string().replace("r#", "");
+            let key = match &marks.name {
+                Some(key) => key.value(),
+                None => name.to_string().replace("r#", ""),
+            };
             // In the place of the field's type, where the compiler then says that it has no slots.
             let place = Span::call_site().located_at(field.ty.span());
             visits.push(quote_spanned! { place =>
@@ -162,6 +166,7 @@ struct Marks {
     skip: bool,
     show: bool,
     around: bool,
+    name: Option<LitStr>,
 }
 
 impl Marks {
@@ -173,11 +178,17 @@ impl Marks {
                 continue;
             }
             attribute.parse_nested_meta(|meta| {
+                if is_ours && meta.path.is_ident("name") {
+                    marks.name = Some(meta.value()?.parse()?);
+                    return Ok(());
+                }
                 let mark = match meta.path.get_ident().map(Ident::to_string).as_deref() {
                     Some("skip") => &mut marks.skip,
                     Some("show") if is_ours => &mut marks.show,
                     Some("around") if is_ours => &mut marks.around,
-                    _ if is_ours => return Err(meta.error("expected skip, show or around")),
+                    _ if is_ours => {
+                        return Err(meta.error("expected skip, show, around or name = \"…\""));
+                    }
                     _ => return Ok(()),
                 };
                 *mark = true;

@@ -336,6 +336,10 @@ impl CausalLm for AutoModel {
         each_model!(self, model => CausalLm::head(model))
     }
 
+    fn is_causal(&self) -> bool {
+        each_model!(self, model => CausalLm::is_causal(model))
+    }
+
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         each_model!(self, model => model.loss(batch))
     }

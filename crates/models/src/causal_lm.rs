@@ -22,6 +22,9 @@ pub struct ModelInput {
     /// One more than the largest of `position_ids`, for whoever has them on the host: where rotary
     /// positions depend on the length, it is otherwise read back from the device.
     pub length: Option<usize>,
+    /// Which text of a pair a token belongs to, 0 or 1, `[batch, seq]`: models that learn nothing of it
+    /// leave it out, and without it every token is of the first.
+    pub token_type_ids: Option<Tensor<2, Int>>,
     /// Which of several packed texts a token belongs to, `[batch, seq]`: it attends to those of
     /// its own number only. `position_ids` have to start anew with each, and there is neither an
     /// `attention_mask` (padding is a text of its own) nor a cache.
@@ -43,6 +46,7 @@ impl ModelInput {
             attention_mask: None,
             position_ids: None,
             length: None,
+            token_type_ids: None,
             segment_ids: None,
             texts: None,
             extra: Extra::default(),
@@ -125,6 +129,12 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// The head: which labels a classifier scores.
     fn head(&self) -> Head {
         Head::default()
+    }
+
+    /// Whether it predicts each token from those before it. An encoder does not, and neither
+    /// [`loss`](Self::loss), [`token_log_probs`](Self::token_log_probs) nor a cache is of use then.
+    fn is_causal(&self) -> bool {
+        true
     }
 
     /// The *sum* of the cross-entropy over the batch's supervised tokens, `[1]`.

@@ -20,7 +20,8 @@ use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 
 pub use pass::{Pass, Places, Positions};
 
-/// A decoder with a language-model head: what a family says of itself.
+/// A decoder with a language-model head: what a family says of itself. An encoder is one whose tokens
+/// see each other both ways ([`is_causal`](Self::is_causal)) and which has no cache.
 ///
 /// Whoever implements it is a [`CausalLm`], comes from and goes to Hugging Face folders
 /// ([`Pretrained`](crate::Pretrained)), and can be in [`AutoModel`](crate::AutoModel).
@@ -113,9 +114,30 @@ pub trait Decoder: BaseModel + Sync {
         self.embedding().forward(ids)
     }
 
+    /// Whether a token sees what stands before it alone. In an encoder it sees all of its text.
+    fn is_causal(&self) -> bool {
+        true
+    }
+
     /// What all blocks are told of a pass over an input after `past` positions, which are `cached`.
     fn pass(&self, input: &ModelInput, past: usize, cached: bool) -> Pass {
-        Pass::new(input, past, cached)
+        if self.is_causal() {
+            Pass::new(input, past, cached)
+        } else {
+            Pass::both_ways(input, past)
+        }
+    }
+
+    /// Hidden states after the last norm as the head takes them, `[batch * seq, d]`: where a classifier
+    /// judges a text by more than one token, every token gets what stands for its text.
+    fn pooled(&self, hidden: Tensor<2>, _input: &ModelInput) -> Tensor<2> {
+        hidden
+    }
+
+    /// Adds what is learnt of the two texts of a pair to the embeddings of tokens and positions,
+    /// `[batch * seq, d]`, `types` being 0 for the first and 1 for the second.
+    fn add_token_types(&self, embedded: Tensor<2>, _types: Option<Tensor<1, Int>>) -> Tensor<2> {
+        embedded
     }
 
     /// The length beyond which a text is computed otherwise, so that what is cached of it is of no
@@ -200,6 +222,7 @@ pub trait Decoder: BaseModel + Sync {
                 let tokens = self.embed(input, past + positions);
                 let of_extra = Positions::Range(past..past + positions);
                 let extra = self.add_positions(extra.clone(), of_extra);
+                let extra = self.add_token_types(extra, None);
                 let extra = extra.unsqueeze::<3>().expand([batch, positions, d]);
                 let all = Tensor::cat(vec![extra, tokens.reshape([batch, seq, d])], 1);
                 all.reshape([batch * (positions + seq), d])
@@ -216,7 +239,9 @@ pub trait Decoder: BaseModel + Sync {
             Some(ids) => Positions::Ids(ids.clone().reshape([batch * seq])),
             None => Positions::Range(past..past + seq),
         };
-        self.add_positions(self.embed_tokens(ids), positions)
+        let embedded = self.add_positions(self.embed_tokens(ids), positions);
+        let types = input.token_type_ids.clone();
+        self.add_token_types(embedded, types.map(|types| types.reshape([batch * seq])))
     }
 
     /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
@@ -244,7 +269,9 @@ pub trait Decoder: BaseModel + Sync {
     }
 
     /// The dropout before the head, where there is one.
-    fn head_dropout(&self) -> &Option<Dropout>;
+    fn head_dropout(&self) -> &Option<Dropout> {
+        &None
+    }
 
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`, or of a classifier to
     /// `[tokens, labels]`.
@@ -273,7 +300,7 @@ pub trait Decoder: BaseModel + Sync {
     /// The logits at some places of a batch's flattened rows, `[places, vocab]`, of hidden states after
     /// the last norm, `[batch * seq, d]`.
     fn logits_of(&self, hidden: Tensor<2>, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
-        let hidden = batch.input.of_text(hidden);
+        let hidden = batch.input.of_text(self.pooled(hidden, &batch.input));
         let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
         self.logits(hidden.select(0, places))
@@ -288,7 +315,7 @@ pub trait Decoder: BaseModel + Sync {
         // What an adapter, a bias or a cap makes of it is no product with one weight.
         let head = self.head().as_ref();
         let more = head.is_some_and(|head| head.is_adapted() || head.base_layer.bias.is_some());
-        if more || self.logit_cap().is_some() {
+        if more || self.logit_cap().is_some() || !self.is_causal() {
             let logits = |rows| self.logits(rows);
             return cross_entropy_sum_of(logits, self.vocab_size(), hidden, targets);
         }
@@ -310,7 +337,7 @@ pub trait Decoder: BaseModel + Sync {
         let hidden = batch.predicting(batch.input.of_text(hidden));
         let targets = batch.targets.clone();
         let head = self.head().as_ref();
-        if head.is_some_and(LoraAdapter::is_adapted) {
+        if head.is_some_and(LoraAdapter::is_adapted) || !self.is_causal() {
             let (logits, vocab) = (|rows| self.logits(rows), self.vocab_size());
             return token_log_probs_of(logits, vocab, hidden, targets, statistics);
         }
@@ -325,7 +352,8 @@ impl<D: Decoder> CausalLm for D {
     fn forward(&self, input: ModelInput) -> Tensor<3> {
         let [batch, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
-        let logits = self.logits(self.hidden_states(&input, None));
+        let hidden = self.hidden_states(&input, None);
+        let logits = self.logits(self.pooled(hidden, &input));
         let [_, outputs] = logits.dims();
         logits.reshape([batch, seq, outputs])
     }
@@ -380,6 +408,10 @@ impl<D: Decoder> CausalLm for D {
 
     fn head(&self) -> Head {
         self.config().head().clone()
+    }
+
+    fn is_causal(&self) -> bool {
+        Decoder::is_causal(self)
     }
 
     fn max_positions(&self) -> usize {

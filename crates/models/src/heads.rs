@@ -19,6 +19,8 @@ pub struct Head {
     pub labels: Labels,
     /// The token that fills up short rows: a text is judged by its last other token.
     pub pad_token_id: Option<i64>,
+    /// Whether a text is judged by its first token, as in encoders.
+    pub judges_first: bool,
 }
 
 /// The labels of a classifier (`id2label`), and how they are learnt.
@@ -162,12 +164,13 @@ impl Head {
             // As transformers, which has never written the names of two.
             labels: labels.unwrap_or_else(|| Labels::numbered(2)),
             pad_token_id: keys.get("pad_token_id").and_then(Value::as_i64),
+            judges_first: false,
         })
     }
 
     /// Whether it scores labels, not tokens.
     pub fn classifies(&self) -> bool {
-        self.task != TaskType::CausalLm
+        [TaskType::SeqCls, TaskType::TokenCls].contains(&self.task)
     }
 
     /// The number of labels.
@@ -229,9 +232,10 @@ impl Head {
     }
 
     /// The number of the token that a text is judged by: the last that is no padding, or without a
-    /// token for padding the last.
-    pub fn last_token(&self, ids: &[i64]) -> usize {
+    /// token for padding the last; in encoders the first.
+    pub fn judged_token(&self, ids: &[i64]) -> usize {
         match self.pad_token_id {
+            _ if self.judges_first => 0,
             None => ids.len().saturating_sub(1),
             Some(pad) => ids.iter().rposition(|&id| id != pad).unwrap_or(0),
         }
@@ -369,9 +373,9 @@ mod tests {
             pad_token_id,
             ..Head::default()
         };
-        assert_eq!(head(Some(1)).last_token(&[5, 1, 6, 1, 1]), 2);
-        assert_eq!(head(Some(1)).last_token(&[1, 1]), 0);
-        assert_eq!(head(None).last_token(&[5, 1, 1]), 2);
-        assert_eq!(head(None).last_token(&[]), 0);
+        assert_eq!(head(Some(1)).judged_token(&[5, 1, 6, 1, 1]), 2);
+        assert_eq!(head(Some(1)).judged_token(&[1, 1]), 0);
+        assert_eq!(head(None).judged_token(&[5, 1, 1]), 2);
+        assert_eq!(head(None).judged_token(&[]), 0);
     }
 }

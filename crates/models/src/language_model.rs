@@ -111,6 +111,10 @@ impl CausalLm for LanguageModel {
         self.get_base_model().head()
     }
 
+    fn is_causal(&self) -> bool {
+        self.get_base_model().is_causal()
+    }
+
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         either!(self, model => model.loss(batch))
     }

@@ -139,6 +139,10 @@ impl<M: CausalLm + BaseModel> CausalLm for PeftModel<M> {
         self.get_base_model().head()
     }
 
+    fn is_causal(&self) -> bool {
+        self.get_base_model().is_causal()
+    }
+
     fn loss(&self, batch: &LmBatch) -> Tensor<1> {
         self.get_base_model().loss(&batch_with_extra(self, batch))
     }

@@ -19,6 +19,17 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// A pass over an input whose tokens see all of their texts, and what stands before them at `past`
+    /// positions.
+    pub fn both_ways(input: &ModelInput, past: usize) -> Self {
+        Self {
+            batch: input.input_ids.dims()[0],
+            mask: AttentionMask::both_ways(input, past),
+            ropes: Vec::new(),
+            query_growth: None,
+        }
+    }
+
     /// A pass over an input after `past` positions, which are `cached`.
     pub fn new(input: &ModelInput, past: usize, cached: bool) -> Self {
         Self {

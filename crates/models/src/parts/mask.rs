@@ -55,6 +55,31 @@ impl AttentionMask {
         Self::new(past, seq, mask, &device)
     }
 
+    /// The mask of an input whose tokens see all of their texts, and what stands before every row at
+    /// `past` positions.
+    pub fn both_ways(input: &ModelInput, past: usize) -> Self {
+        let [_, seq] = input.input_ids.dims();
+        let seq = seq + input.extra.embedded_positions();
+        if let Some(segment_ids) = &input.segment_ids {
+            let total = past + seq;
+            let hidden = other_texts(segment_ids.clone(), [seq, total]);
+            return Self::hiding(Some(hidden), false);
+        }
+        let mask = input.full_attention_mask(past + seq).map(|mask| {
+            let [batch, total] = mask.dims();
+            let padding = mask.equal_elem(0).reshape([batch, 1, 1, total]);
+            padding.expand([batch, 1, seq, total])
+        });
+        let hidden = seeing_something(HiddenKeys {
+            mask,
+            only_later: false,
+        });
+        Self {
+            hidden,
+            ..Self::nothing_hidden()
+        }
+    }
+
     /// The keys that the last `seq` of `total` positions do not see within a window.
     pub(crate) fn hidden_within(
         &self,
@@ -131,25 +156,31 @@ impl AttentionMask {
     /// to what stands before all texts. Of the latter there are `past` positions with keys alone
     /// and, where `seq` is more than `tokens`, the first of the `seq` positions.
     pub fn packed(segment_ids: Tensor<2, Int>, past: usize, seq: usize) -> Self {
-        let [batch, tokens] = segment_ids.dims();
         let device = segment_ids.device();
         let later = Tensor::<2, Bool>::tril_mask([seq, past + seq], past as i64, &device);
-        let total = past + seq;
-        let shape = [batch, 1, seq, total];
-        let extra = |count| Tensor::<2, Int>::full([batch, count], BEFORE_ALL_TEXTS, &device);
-        let of_key = match total - tokens {
-            0 => segment_ids,
-            count => Tensor::cat(vec![extra(count), segment_ids], 1),
-        };
-        let of_query = of_key.clone().slice([0..batch, past..total]);
-        let of_query = of_query.reshape([batch, 1, seq, 1]);
-        let of_key = of_key.reshape([batch, 1, 1, total]);
-        let before = of_key.clone().equal_elem(BEFORE_ALL_TEXTS).expand(shape);
-        let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
-        let other_text = other_text.bool_and(before.bool_not());
-        let later = later.unsqueeze::<4>().expand(shape);
-        Self::hiding(Some(later.bool_or(other_text)), false)
+        let hidden = other_texts(segment_ids, [seq, past + seq]);
+        let later = later.unsqueeze::<4>().expand(hidden.shape());
+        Self::hiding(Some(later.bool_or(hidden)), false)
     }
+}
+
+/// The keys of other texts than a query's own, `[batch, 1, seq, total]`, by the number of the text that
+/// each token belongs to, `[batch, tokens]`. What stands before all texts is seen by all.
+fn other_texts(segment_ids: Tensor<2, Int>, [seq, total]: [usize; 2]) -> Tensor<4, Bool> {
+    let [batch, tokens] = segment_ids.dims();
+    let device = segment_ids.device();
+    let shape = [batch, 1, seq, total];
+    let extra = |count| Tensor::<2, Int>::full([batch, count], BEFORE_ALL_TEXTS, &device);
+    let of_key = match total - tokens {
+        0 => segment_ids,
+        count => Tensor::cat(vec![extra(count), segment_ids], 1),
+    };
+    let of_query = of_key.clone().slice([0..batch, total - seq..total]);
+    let of_query = of_query.reshape([batch, 1, seq, 1]);
+    let of_key = of_key.reshape([batch, 1, 1, total]);
+    let before = of_key.clone().equal_elem(BEFORE_ALL_TEXTS).expand(shape);
+    let other_text = of_query.expand(shape).not_equal(of_key.expand(shape));
+    other_text.bool_and(before.bool_not())
 }
 
 /// The positions of a packed row's keys: every text goes on after what stands before all of them.

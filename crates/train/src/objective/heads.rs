@@ -23,7 +23,7 @@ pub(crate) fn checkpointed<M: CausalLm>(
 fn judged<M: CausalLm>(model: &M, batch: &Batch) -> Vec<usize> {
     let head = model.head();
     let spans = batch.spans.iter();
-    let places = spans.map(|span| span.start + head.last_token(&batch.input_ids[span.clone()]));
+    let places = spans.map(|span| span.start + head.judged_token(&batch.input_ids[span.clone()]));
     places.collect()
 }
 
