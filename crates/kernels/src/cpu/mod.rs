@@ -11,6 +11,7 @@ pub mod elementwise;
 pub mod exp;
 pub mod feed_forward;
 pub mod glu;
+pub mod int8;
 pub mod narrow;
 pub mod norm;
 pub mod product;
@@ -22,6 +23,7 @@ pub mod vocabulary;
 
 pub use activation::ActivationKind;
 pub use blocks::{BlockMatrix, BlockType};
+pub use int8::{Int8Matrix, Int8View};
 pub use product::{Matrix, MatrixMut, Onto, Weight};
 pub use quantize::QuantType;
 pub use rope::Pairing;

@@ -16,7 +16,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::packed::{Line, Output, room};
+use super::output::Output;
+use super::packed::{Line, room};
 use super::{Matrix, MatrixMut, Onto};
 use crate::cpu::blocks::{BlockMatrix, avx512};
 

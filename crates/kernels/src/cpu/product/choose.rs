@@ -139,7 +139,7 @@ fn check<B>(a: [usize; 2], b: &Matrix<'_, B>, onto: Onto<'_>, c: &MatrixMut<'_>)
     check_shapes(a, [b.rows(), b.cols()], onto, c);
 }
 
-fn check_shapes([m, k]: [usize; 2], b: [usize; 2], onto: Onto<'_>, c: &MatrixMut<'_>) {
+pub(super) fn check_shapes([m, k]: [usize; 2], b: [usize; 2], onto: Onto<'_>, c: &MatrixMut<'_>) {
     assert!(
         k == b[0] && m == c.rows() && b[1] == c.cols(),
         "[{m}, {k}] · [{}, {}] does not make [{}, {}]",

@@ -15,8 +15,9 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::micro::A_STRIDE;
+use super::output::Output;
 use super::pack::{interleave, mask16, mask32};
-use super::packed::{Operand, Output, bits, depth_step, operand};
+use super::packed::{Operand, bits, depth_step, operand};
 use super::{Matrix, MatrixMut, Onto, PackedLeft};
 
 /// Most rows for which this is the way: their sums for 32 columns take half of the registers.

@@ -1,4 +1,4 @@
-//! Matrix products, in f32 and with weights in bf16 or in blocks.
+//! Matrix products, in f32 and with weights in bf16, in blocks or in eight bits.
 
 mod blocks;
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +19,7 @@ mod left;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod micro;
+mod output;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 #[cfg(target_arch = "x86_64")]
@@ -32,4 +33,6 @@ pub use choose::{Onto, product_bf16, product_f32, product_packed};
 pub(crate) use gemv::ROWS as FEW_ROWS;
 pub use left::{PackedLeft, Writer};
 pub use matrix::{Matrix, MatrixMut};
+pub(in crate::cpu) use output::Output;
+pub(in crate::cpu) use portable::start;
 pub use weight::{Left, Weight};

@@ -44,7 +44,7 @@ pub(super) fn product_bf16(
 }
 
 /// Makes C hold what the product is added to.
-pub(super) fn start(onto: Onto<'_>, c: &mut MatrixMut<'_>) {
+pub(in crate::cpu) fn start(onto: Onto<'_>, c: &mut MatrixMut<'_>) {
     for i in 0..c.rows() {
         match onto {
             Onto::Zero => c.row_mut(i).fill(0.0),

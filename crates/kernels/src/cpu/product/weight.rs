@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::choose::{product_blocks, product_packed_blocks};
+use super::choose::{check_shapes, product_blocks, product_packed_blocks};
 use super::{Matrix, MatrixMut, Onto, PackedLeft, product_bf16, product_f32, product_packed};
 use crate::cpu::blocks::BlockMatrix;
 use crate::cpu::buffer::filled;
+use crate::cpu::int8::{self, Int8View};
 
 /// A weight as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,8 @@ pub enum Weight<'a> {
     BF16(Matrix<'a, bf16>),
     /// In blocks.
     Blocks(BlockMatrix<'a>),
+    /// In eight bits, with a scale for each square.
+    Int8(Int8View<'a>),
 }
 
 impl Weight<'_> {
@@ -25,6 +28,7 @@ impl Weight<'_> {
             Self::F32(weight) => weight.rows(),
             Self::BF16(weight) => weight.rows(),
             Self::Blocks(weight) => weight.rows(),
+            Self::Int8(weight) => weight.rows(),
         }
     }
 
@@ -34,6 +38,7 @@ impl Weight<'_> {
             Self::F32(weight) => weight.cols(),
             Self::BF16(weight) => weight.cols(),
             Self::Blocks(weight) => weight.cols(),
+            Self::Int8(weight) => weight.cols(),
         }
     }
 
@@ -43,18 +48,29 @@ impl Weight<'_> {
             Self::F32(weight) => Self::F32(weight.transposed()),
             Self::BF16(weight) => Self::BF16(weight.transposed()),
             Self::Blocks(weight) => Self::Blocks(weight.transposed()),
+            Self::Int8(weight) => Self::Int8(weight.transposed()),
         }
     }
 
     /// Some of the rows.
     ///
     /// # Panics
-    /// If there are not so many, or if it is in blocks that do not lie along the rows.
+    /// If there are not so many, or if it is in blocks that do not lie along the rows, or in
+    /// eight bits and the first row is not the first of a square.
     pub fn some_rows(self, rows: std::ops::Range<usize>) -> Self {
         match self {
             Self::F32(weight) => Self::F32(weight.some_rows(rows)),
             Self::BF16(weight) => Self::BF16(weight.some_rows(rows)),
             Self::Blocks(weight) => Self::Blocks(weight.some_rows(rows)),
+            Self::Int8(weight) => Self::Int8(weight.some_rows(rows)),
+        }
+    }
+
+    /// The same, for a left side of probabilities: in eight bits, rows with outliers are rounded too.
+    pub fn of_probabilities(self) -> Self {
+        match self {
+            Self::Int8(weight) => Self::Int8(weight.rounding_outliers()),
+            other => other,
         }
     }
 
@@ -68,6 +84,7 @@ impl Weight<'_> {
             Self::F32(weight) => weight.at(row, column),
             Self::BF16(weight) => weight.at(row, column).to_f32(),
             Self::Blocks(weight) => weight.at(row, column),
+            Self::Int8(weight) => weight.at(row, column),
         }
     }
 
@@ -96,13 +113,14 @@ impl Weight<'_> {
             Self::F32(_) => false,
             Self::BF16(_) => rows > super::gemv::ROWS,
             Self::Blocks(weight) => super::blocks::wants_packed(weight, rows),
+            Self::Int8(_) => false,
         }
     }
 
     /// `out = onto + a · weight`, `[m, k] · [k, n]`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 bits.
+    /// If the shapes do not fit each other, or for a packed `a` and a weight in 32 or in eight bits.
     pub fn product<'a>(&self, a: impl Into<Left<'a>>, onto: Onto<'_>, out: &mut MatrixMut<'_>) {
         match (self, a.into()) {
             (Self::F32(weight), Left::Loose(a)) => product_f32(a, *weight, onto, out),
@@ -112,7 +130,12 @@ impl Weight<'_> {
             (Self::Blocks(weight), Left::Packed(a)) => {
                 product_packed_blocks(a, *weight, onto, out);
             }
-            (Self::F32(_), Left::Packed(_)) => {
+            (Self::Int8(weight), Left::Loose(a)) => {
+                let shapes = ([a.rows(), a.cols()], [weight.rows(), weight.cols()]);
+                check_shapes(shapes.0, shapes.1, onto, out);
+                int8::product(a, *weight, onto, out);
+            }
+            (Self::F32(_) | Self::Int8(_), Left::Packed(_)) => {
                 panic!("a packed matrix has bf16's precision")
             }
         }

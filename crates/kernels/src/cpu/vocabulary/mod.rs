@@ -16,7 +16,7 @@ fn piece(weight: &Weight<'_>) -> usize {
         Weight::F32(_) => 1024,
         Weight::BF16(_) => 768,
         Weight::Blocks(weight) if weight.rounds() => 768,
-        Weight::Blocks(_) => 1024,
+        Weight::Blocks(_) | Weight::Int8(_) => 1024,
     }
 }
 
@@ -105,6 +105,7 @@ pub fn softmax(
             rescale(gradient, &states, d);
             let weights = Left::new(packed.as_ref(), Matrix::new(logits, rows, words.len()));
             let mut out = MatrixMut::new(gradient, rows, d);
+            let piece = piece.of_probabilities();
             piece.product(weights, Onto::Current, &mut out);
         }
     }

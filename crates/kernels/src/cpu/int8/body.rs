@@ -1,0 +1,84 @@
+//! What of a product depends on the processor.
+
+use super::left::Note;
+use super::portable;
+
+/// A part of C: some rows by at most 32 columns.
+pub(super) struct Tile {
+    /// The rows of A in whole numbers, and what else is known of their blocks; from a row to the next.
+    pub codes: *const i8,
+    pub code_stride: usize,
+    pub notes: *const Note,
+    pub note_stride: usize,
+    pub rows: usize,
+    pub right: Panel,
+    pub output: Part,
+}
+
+/// Some rows of A that were not rounded, for the same part of C.
+pub(super) struct ExactTile {
+    pub values: *const f32,
+    pub right: Panel,
+    pub output: Part,
+}
+
+/// 32 columns of a weight, or 64 for tiles of few rows.
+#[derive(Clone, Copy)]
+pub(super) struct Panel {
+    /// The bytes of its part in the first square along k, and the bytes to the next one.
+    pub bytes: *const u8,
+    pub stride: usize,
+    /// The scale of that square, and how many scales it is to the next one's.
+    pub scales: *const f32,
+    pub scale_stride: usize,
+    /// Squares along k.
+    pub blocks: usize,
+}
+
+/// Where a tile's sums go.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub c: *mut f32,
+    pub c_stride: usize,
+    /// What they are added to, or null.
+    pub base: *const f32,
+    pub base_stride: usize,
+    /// Columns of C.
+    pub columns: usize,
+}
+
+/// The loops for one kind of processor. All give the same bits.
+pub(super) struct Body {
+    pub name: &'static str,
+    /// Most rows of a tile.
+    pub rows: usize,
+    /// Most rows of a tile of 64 columns; of none is there such a tile, if this is 0.
+    pub wide_rows: usize,
+    /// # Safety
+    /// The processor has what the body needs; there are as many rows as that, and all that the tile
+    /// points to is there.
+    pub tile: unsafe fn(&Tile),
+    /// The same for 64 columns.
+    pub wide_tile: unsafe fn(&Tile),
+    /// # Safety
+    /// As for a tile.
+    pub exact: unsafe fn(&ExactTile),
+    /// Transposes the bytes of a square.
+    ///
+    /// # Safety
+    /// The processor has what the body needs; there are so many bytes, and they do not overlap.
+    pub transpose: unsafe fn(*const u8, *mut u8),
+}
+
+impl Body {
+    /// The one for this processor.
+    pub fn chosen() -> &'static Self {
+        &portable::BODY
+    }
+
+    /// All that this processor can run.
+    #[cfg(test)]
+    pub fn all() -> Vec<&'static Self> {
+        vec![&portable::BODY]
+    }
+}

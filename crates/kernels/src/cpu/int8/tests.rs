@@ -1,0 +1,333 @@
+use super::body::Body;
+use super::product::product_by;
+use super::*;
+use crate::cpu::{Matrix, MatrixMut, Onto, Weight};
+
+const SHAPES: [[usize; 3]; 9] = [
+    [1, 1, 1],
+    [2, 3, 70],
+    [3, 64, 64],
+    [5, 65, 33],
+    [7, 130, 129],
+    [13, 200, 31],
+    [29, 63, 257],
+    [70, 900, 100],
+    [600, 70, 96],
+];
+
+/// Numbers in -1..1 that a seed decides.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// What rows are made of: a plain one, one of zeros, one with an outlier, one of tiny numbers, one whose
+/// numbers are each of another size, and two with values that are not finite.
+fn rows(m: usize, k: usize) -> Vec<f32> {
+    let mut a = numbers(m * k, 1);
+    for (row, a) in a.chunks_exact_mut(k).enumerate() {
+        let place = row * 37 % k;
+        match row % 9 {
+            1 => a.fill(0.0),
+            2 => a[place] = 1e4,
+            3 => a.iter_mut().for_each(|a| *a *= 1e-38),
+            4 => a.iter_mut().for_each(|a| *a *= 1e-44),
+            5 => (a.iter_mut().enumerate()).for_each(|(at, a)| *a *= (at as f32).exp2() % 1e3),
+            6 => a[place] = f32::NAN,
+            7 => a[place] = f32::INFINITY,
+            _ => {}
+        }
+    }
+    a
+}
+
+fn weight(rows: usize, cols: usize) -> Int8Matrix {
+    let mut values = numbers(rows * cols, 2);
+    // Squares of different sizes, one of them of zeros.
+    for (at, value) in values.iter_mut().enumerate() {
+        let (row, col) = (at / cols / SQUARE, at % cols / SQUARE);
+        *value *= ((row * 2 + col) % 4) as f32;
+    }
+    Int8Matrix::quantize(Matrix::new(&values, rows, cols))
+}
+
+/// Whether a row is left in f32.
+fn is_exact(row: &[f32], keeps_outliers: bool) -> bool {
+    let sizes: Vec<f64> = (row.chunks(SQUARE))
+        .map(|block| block.iter().fold(0.0, |most, x| x.abs().max(most)).into())
+        .collect();
+    let logs: Vec<_> = sizes
+        .iter()
+        .filter(|x| **x > 1e-36)
+        .map(|x: &f64| x.log2())
+        .collect();
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    let most = logs.iter().fold(f64::NEG_INFINITY, |most, x| x.max(most));
+    row.iter().any(|x| !x.is_finite()) || keeps_outliers && most - mean > 5.0
+}
+
+/// Both directions of a weight, each with rows for it.
+fn each_case(mut run: impl FnMut(Matrix<'_, f32>, Int8View<'_>)) {
+    for [m, k, n] in SHAPES {
+        for (weight, is_transposed) in [(weight(k, n), false), (weight(n, k), true)] {
+            let view = if is_transposed {
+                weight.view().transposed()
+            } else {
+                weight.view()
+            };
+            let a = rows(m, k);
+            run(Matrix::new(&a, m, k), view);
+            run(Matrix::new(&a, m, k), view.rounding_outliers());
+        }
+    }
+}
+
+fn times(body: &Body, a: Matrix<'_, f32>, b: Int8View<'_>, onto: Onto<'_>) -> Vec<f32> {
+    let mut c = numbers(a.rows() * b.cols(), 3);
+    product_by(
+        body,
+        a,
+        b,
+        onto,
+        &mut MatrixMut::new(&mut c, a.rows(), b.cols()),
+    );
+    c
+}
+
+#[test]
+fn a_weight_is_rounded_to_the_nearest() {
+    for [_, rows, cols] in SHAPES {
+        let values = numbers(rows * cols, 5);
+        let dense = Matrix::new(&values, rows, cols);
+        let matrix = Int8Matrix::quantize(dense);
+        let by_columns: Vec<f32> = (0..rows * cols)
+            .map(|at| values[at % rows * cols + at / rows])
+            .collect();
+        let same = Int8Matrix::quantize(Matrix::new(&by_columns, cols, rows).transposed());
+        assert!(matrix.squares().eq(same.squares()) && matrix.scales() == same.scales());
+        let squares = rows.div_ceil(64) * cols.div_ceil(64);
+        assert_eq!(matrix.bytes(), squares * (4096 + 4));
+        let view = matrix.view();
+        let found = view.dequantize();
+        for (at, (found, value)) in found.iter().zip(&values).enumerate() {
+            let (row, col) = (at / cols, at % cols);
+            let square = |row: usize, col: usize| {
+                let rows = row..rows.min(row + 64);
+                let values = rows.flat_map(|i| (col..cols.min(col + 64)).map(move |j| (i, j)));
+                values.fold(0f32, |most, (i, j)| dense.at(i, j).abs().max(most))
+            };
+            let scale = square(row / 64 * 64, col / 64 * 64) / 127.0;
+            assert!((found - value).abs() <= 0.501 * scale, "{found}, {value}");
+            assert_eq!(*found, view.at(row, col));
+            assert_eq!(*found, view.transposed().at(col, row));
+        }
+        for first in (0..rows).step_by(64) {
+            let last = rows.min(first + 70);
+            let some = view.some_rows(first..last).dequantize();
+            assert!(some == found[first * cols..last * cols]);
+        }
+        for first in (0..cols).step_by(64) {
+            let some = view.transposed().some_rows(first..cols).transposed();
+            let wanted = found.chunks(cols).flat_map(|row| &row[first..]);
+            assert!(some.dequantize().iter().eq(wanted));
+        }
+    }
+}
+
+#[test]
+fn a_square_that_is_not_finite_is_nan() {
+    let mut values = numbers(100 * 100, 5);
+    values[70 * 100 + 3] = f32::INFINITY;
+    let found = Int8Matrix::quantize(Matrix::new(&values, 100, 100))
+        .view()
+        .dequantize();
+    for (at, value) in found.iter().enumerate() {
+        assert_eq!(value.is_nan(), at / 100 >= 64 && at % 100 < 64);
+    }
+}
+
+/// Of every body: a rounded activation is off by at most half of its block's scale, one that is not
+/// rounded by nothing.
+#[test]
+fn agrees_with_f64() {
+    each_case(|a, b| {
+        let (m, k, n) = (a.rows(), a.cols(), b.cols());
+        let dense = b.dequantize();
+        let bias = numbers(n, 4);
+        let before = numbers(m * n, 3);
+        for (onto, body) in [Onto::Zero, Onto::Row(&bias), Onto::Current]
+            .iter()
+            .flat_map(|onto| Body::all().into_iter().map(move |body| (*onto, body)))
+        {
+            let found = times(body, a, b, onto);
+            for (i, found) in found.chunks_exact(n).enumerate() {
+                let row = a.row(i);
+                let is_exact = is_exact(row, b.keeps_outliers());
+                for (j, &found) in found.iter().enumerate() {
+                    let start = match onto {
+                        Onto::Zero => 0.0,
+                        Onto::Row(bias) => bias[j].into(),
+                        Onto::Current => f64::from(before[i * n + j]),
+                    };
+                    let (mut sum, mut sizes, mut off) = (start, f64::abs(start), 0.0);
+                    for (at, block) in row.chunks(SQUARE).enumerate() {
+                        let most = block.iter().fold(0f32, |most, x| x.abs().max(most));
+                        for (p, &x) in block.iter().enumerate() {
+                            let w = f64::from(dense[(at * SQUARE + p) * n + j]);
+                            sum += f64::from(x) * w;
+                            sizes += (f64::from(x) * w).abs();
+                            off += f64::from(most.max(1e-36)) / 254.0 * w.abs();
+                        }
+                    }
+                    if row.iter().any(|x| !x.is_finite()) {
+                        assert_eq!(
+                            found.is_nan(),
+                            sum.is_nan(),
+                            "{m}, {k}, {n}: {found}, {sum}"
+                        );
+                        assert!(found.is_nan() || f64::from(found) == sum);
+                        continue;
+                    }
+                    let off = if is_exact { 0.0 } else { off } + 1e-5 * sizes + 1e-42;
+                    let error = (f64::from(found) - sum).abs();
+                    assert!(
+                        error <= off,
+                        "{m}, {k}, {n}, row {i}: {found}, {sum} ± {off}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+/// Rounding is to nearest, so errors cancel: much less is left of them than the bound.
+#[test]
+fn errors_are_small_beside_the_result() {
+    let (m, k, n) = (40, 768, 300);
+    let a = numbers(m * k, 1);
+    let a = Matrix::new(&a, m, k);
+    let weight = weight(k, n);
+    let dense = weight.view().dequantize();
+    let expected = Weight::F32(Matrix::new(&dense, k, n)).times(a, Onto::Zero);
+    let found = times(Body::chosen(), a, weight.view(), Onto::Zero);
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    let off = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
+    let relative = off / norm(&mut expected.iter().copied());
+    assert!(relative < 0.005, "{relative}");
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    let canonical = |x: &f32| if x.is_nan() { f32::NAN } else { *x }.to_bits();
+    values.iter().map(canonical).collect()
+}
+
+#[test]
+fn all_bodies_give_the_same_bits() {
+    each_case(|a, b| {
+        let onto = numbers(b.cols(), 4);
+        let all = Body::all();
+        let found = all
+            .iter()
+            .map(|body| bits(&times(body, a, b, Onto::Row(&onto))));
+        let found: Vec<_> = found.collect();
+        for (body, other) in all.iter().zip(&found) {
+            assert!(*other == found[0], "{} differs", body.name);
+        }
+    });
+}
+
+#[test]
+fn neither_threads_nor_other_rows_change_a_bit() {
+    let (m, k, n) = (600, 900, 330);
+    let a = rows(m, k);
+    let weight = weight(k, n);
+    let back = weight_of_transposed(k, n);
+    for body in Body::all() {
+        let run = |threads, first: usize, m| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let a = Matrix::new(&a, 600, k).some_rows(first..first + m);
+                [weight.view(), back.view().transposed()]
+                    .map(|b| bits(&times(body, a, b, Onto::Zero)))
+            })
+        };
+        let one = run(1, 0, m);
+        for threads in [2, 3, 7] {
+            assert!(
+                run(threads, 0, m) == one,
+                "{threads} threads change a result"
+            );
+        }
+        for (first, count) in [
+            (0, 1),
+            (2, 1),
+            (5, 2),
+            (17, 3),
+            (100, 4),
+            (200, 9),
+            (300, 40),
+        ] {
+            for (some, all) in run(2, first, count).iter().zip(&one) {
+                assert!(*some == all[first * n..(first + count) * n], "row {first}");
+            }
+        }
+    }
+}
+
+fn weight_of_transposed(k: usize, n: usize) -> Int8Matrix {
+    weight(n, k)
+}
+
+/// A left side whose columns are contiguous, and parts of a head.
+#[test]
+fn views_are_products_of_their_parts() {
+    let (m, k, n) = (20, 130, 500);
+    let a = rows(m, k);
+    let by_columns: Vec<f32> = (0..m * k).map(|at| a[at % m * k + at / m]).collect();
+    let weight = weight(k, n);
+    let view = weight.view();
+    let all = times(Body::chosen(), Matrix::new(&a, m, k), view, Onto::Zero);
+    let turned = Matrix::new(&by_columns, k, m).transposed();
+    assert!(bits(&all) == bits(&times(Body::chosen(), turned, view, Onto::Zero)));
+    let words = view.transposed().some_rows(128..400);
+    let found = times(Body::chosen(), turned, words.transposed(), Onto::Zero);
+    let wanted: Vec<f32> = all
+        .chunks(n)
+        .flat_map(|row| &row[128..400])
+        .copied()
+        .collect();
+    assert!(bits(&found) == bits(&wanted));
+    let a = numbers(m * 272, 7);
+    let back = times(Body::chosen(), Matrix::new(&a, m, 272), words, Onto::Zero);
+    let alone = Int8Matrix::quantize(Matrix::new(&words.dequantize(), 272, k));
+    let wanted = times(
+        Body::chosen(),
+        Matrix::new(&a, m, 272),
+        alone.view(),
+        Onto::Zero,
+    );
+    for (found, wanted) in back.iter().zip(wanted) {
+        assert!((found - wanted).abs() < 0.2, "{found}, {wanted}");
+    }
+}
+
+/// The only test that may look: others count too.
+#[test]
+fn rows_are_counted() {
+    let (a, weight) = (rows(9, 200), weight(200, 10));
+    take_row_counts();
+    times(
+        Body::chosen(),
+        Matrix::new(&a, 9, 200),
+        weight.view(),
+        Onto::Zero,
+    );
+    let counts = take_row_counts();
+    assert!(counts.all >= 9 && counts.in_f32 >= 3, "{counts:?}");
+}
