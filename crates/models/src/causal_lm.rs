@@ -110,7 +110,7 @@ pub struct Checkpointed {
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// The logits of every position, `[batch, seq, vocab]`, or of a classifier
-    /// `[batch, seq, labels]`; extra positions that run through the model have logits too, before
+    /// `[batch, seq, labels]`, or of a model without a head its hidden states, `[batch, seq, d]`; extra positions that run through the model have logits too, before
     /// those of the tokens (as in PEFT).
     ///
     /// # Panics
@@ -123,7 +123,7 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2>;
 
     /// The logits at some places of a batch's flattened rows, `[places, vocab]`, or of a classifier
-    /// `[places, labels]`.
+    /// `[places, labels]`, or of a model without a head its hidden states there, `[places, d]`.
     fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2>;
 
     /// The head: which labels a classifier scores.

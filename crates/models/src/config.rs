@@ -67,11 +67,16 @@ pub trait ModelConfig: Clone {
     /// The names that a weight may have in a checkpoint, by its name in the model; it is written
     /// under the first.
     fn names_in_file(&self, name: &str) -> Vec<String> {
-        let bare = name.strip_prefix(&*self.prefix());
-        [Some(name), bare]
+        let prefix = self.prefix();
+        let other = if self.head().is_none() {
+            // Here the name is without it.
+            Some(format!("{prefix}{name}"))
+        } else {
+            name.strip_prefix(&*prefix).map(str::to_string)
+        };
+        [Some(name.to_string()), other]
             .into_iter()
             .flatten()
-            .map(str::to_string)
             .collect()
     }
 

@@ -163,7 +163,7 @@ pub trait Decoder: BaseModel + Sync {
 
     /// Gives a tied head a weight of its own, equal to the embedding's.
     fn untie(&mut self) {
-        if self.head().is_some() || self.config().head().classifies() {
+        if self.head().is_some() || !self.config().head().predicts_tokens() {
             return;
         }
         let weight = self.embedding().base_layer.weight.val().detach();
@@ -274,8 +274,11 @@ pub trait Decoder: BaseModel + Sync {
     }
 
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`, or of a classifier to
-    /// `[tokens, labels]`.
+    /// `[tokens, labels]`; without a head the hidden states as they are.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        if self.config().head().is_none() {
+            return hidden;
+        }
         if let Some(head) = self.head()
             && self.config().head().classifies()
         {

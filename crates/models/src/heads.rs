@@ -1,5 +1,5 @@
 //! Heads that score labels, in the place of the language model's: of a text, or of each of its
-//! tokens.
+//! tokens. A model for embeddings has none.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::config::{MAX_SIZE, ModelConfig};
 /// The head of a model: what it is for, and the labels that it scores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Head {
-    /// `CausalLm`, `SeqCls` or `TokenCls`.
+    /// `CausalLm`, `SeqCls`, `TokenCls`, or `FeatureExtraction`, which has no head.
     pub task: TaskType,
     /// The labels; none of a language model.
     pub labels: Labels,
@@ -144,6 +144,9 @@ impl Head {
             TaskType::SeqCls
         } else if class.ends_with("ForTokenClassification") {
             TaskType::TokenCls
+        } else if class.ends_with("Model") && !class.contains("Head") {
+            // `Qwen3Model`, not `GPT2LMHeadModel`.
+            TaskType::FeatureExtraction
         } else {
             return Ok(Self::default());
         };
@@ -155,8 +158,11 @@ impl Head {
     /// # Errors
     /// As [`Labels::of`].
     pub fn for_task(keys: &Map<String, Value>, task: TaskType) -> Result<Self, String> {
-        if task == TaskType::CausalLm {
-            return Ok(Self::default());
+        if !Self::scores_labels(task) {
+            return Ok(Self {
+                task,
+                ..Self::default()
+            });
         }
         let labels = Labels::of(keys)?;
         Ok(Self {
@@ -170,7 +176,21 @@ impl Head {
 
     /// Whether it scores labels, not tokens.
     pub fn classifies(&self) -> bool {
-        [TaskType::SeqCls, TaskType::TokenCls].contains(&self.task)
+        Self::scores_labels(self.task)
+    }
+
+    fn scores_labels(task: TaskType) -> bool {
+        matches!(task, TaskType::SeqCls | TaskType::TokenCls)
+    }
+
+    /// Whether it scores tokens: the head of a language model.
+    pub fn predicts_tokens(&self) -> bool {
+        self.task == TaskType::CausalLm
+    }
+
+    /// Whether there is none: what the model gives are its hidden states (transformers' `AutoModel`).
+    pub fn is_none(&self) -> bool {
+        self.task == TaskType::FeatureExtraction
     }
 
     /// The number of labels.
@@ -184,6 +204,7 @@ impl Head {
         match self.task {
             TaskType::SeqCls => Some("ForSequenceClassification"),
             TaskType::TokenCls => Some("ForTokenClassification"),
+            TaskType::FeatureExtraction => Some("Model"),
             _ => None,
         }
     }
@@ -191,6 +212,9 @@ impl Head {
     /// Sets what a `config.json` says of it.
     pub(crate) fn write(&self, keys: &mut Map<String, Value>, class: &str) {
         keys.insert("architectures".into(), json!([class]));
+        if self.is_none() {
+            return;
+        }
         keys.remove("num_labels");
         keys.remove("problem_type");
         keys.extend(self.labels.keys());
@@ -277,6 +301,14 @@ pub struct WantedHead {
 }
 
 impl WantedHead {
+    /// No head: what the model gives are its hidden states.
+    pub fn none() -> Self {
+        Self {
+            task: TaskType::FeatureExtraction,
+            ..Self::default()
+        }
+    }
+
     /// The head for a model of this configuration.
     ///
     /// # Errors
@@ -303,7 +335,7 @@ impl WantedHead {
             return Err("the head that is wanted scores no labels".into());
         }
         let own = config.head();
-        if own.task == self.task && own.num_labels() != head.num_labels() {
+        if head.classifies() && own.task == self.task && own.num_labels() != head.num_labels() {
             return Err(format!(
                 "the model has a head of {} labels, and {} are wanted: name a model without a head, or \
                  with one of that size",
@@ -335,6 +367,10 @@ mod tests {
     fn architectures_say_what_a_head_is_for() {
         let llama = r#"{"architectures": ["LlamaForCausalLM"], "id2label": "broken"}"#;
         assert_eq!(Head::of(&keys(llama)), Ok(Head::default()));
+        let none = Head::of(&keys(r#"{"architectures": ["Qwen3Model"]}"#)).unwrap();
+        assert!(none.is_none() && !none.classifies() && !none.predicts_tokens());
+        let gpt2 = r#"{"architectures": ["GPT2LMHeadModel"]}"#;
+        assert_eq!(Head::of(&keys(gpt2)), Ok(Head::default()));
         let two = Head::of(&keys(
             r#"{"architectures": ["XForSequenceClassification"]}"#,
         ))

@@ -92,7 +92,7 @@ fn preview(files: &ModelFiles, path: &Path, device: &Device) -> Result<PeftModel
         ..WantedHead::default()
     };
     let model = match head.task {
-        TaskType::SeqCls | TaskType::TokenCls => {
+        TaskType::SeqCls | TaskType::TokenCls | TaskType::FeatureExtraction => {
             AutoModel::with_head(files, device, Reading::InBlocks, &head)?
         }
         _ => load_model(files, device)?,

@@ -10,7 +10,7 @@ use burn_peft_models::{CausalLm, Labels, WantedHead};
 /// The keys under which PEFT saves the heads of classifiers.
 const HEADS: [&str; 2] = ["score", "classifier"];
 
-/// The head that all of these adapters were trained with, where it is a classifier's.
+/// The head that all of these adapters were trained with, where it is none of a language model.
 pub fn head_of(adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
     let mut found: Option<(&Path, Option<WantedHead>)> = None;
     for adapter in adapters {
@@ -32,8 +32,10 @@ pub fn head_of(adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
 fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     let config = read_config(adapter).context("cannot load the adapter")?;
     let task = config.common().task_type.unwrap_or_default();
-    if ![TaskType::SeqCls, TaskType::TokenCls].contains(&task) {
-        return Ok(None);
+    match task {
+        TaskType::SeqCls | TaskType::TokenCls => {}
+        TaskType::FeatureExtraction => return Ok(Some(WantedHead::none())),
+        _ => return Ok(None),
     }
     let file = adapter.join(burn_peft::files::CONFIG_NAME);
     let keys = config.to_json();
@@ -53,9 +55,16 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     }))
 }
 
-/// Refuses a classifier where a language model is needed.
+/// Refuses a classifier, or a model without a head, where a language model is needed.
 pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
     let head = model.head();
+    if head.is_none() {
+        bail!(
+            "the model has no head (task_type = {}) and predicts no tokens; `peft predict` gives its \
+             embeddings",
+            head.task
+        );
+    }
     if head.classifies() {
         bail!(
             "the model is a classifier (task_type = {}, {} labels) and predicts no tokens; `peft \

@@ -78,6 +78,7 @@ pub fn load_adapter(
             adapter.display(),
             match model.head().task {
                 TaskType::CausalLm => "causal language model",
+                TaskType::FeatureExtraction => "model without a head",
                 _ => "classifier",
             },
             model.head().task

@@ -33,13 +33,33 @@ impl DenseConfig {
         Arc::clone(&self.switches)
     }
 
-    /// transformers' class of a classifier; none of a language model.
+    /// transformers' class of a classifier, or of a model without a head; none of a language model.
     pub(super) fn class_of_head(&self) -> Option<String> {
         let class = match self.family {
             "gemma3_text" => "Gemma3Text",
             _ => self.switches.layout.class,
         };
         self.head.class().map(|end| format!("{class}{end}"))
+    }
+
+    /// The path of all but the head: without a head, of what transformers' `AutoModel` has.
+    pub(super) fn base_path(&self) -> &'static str {
+        let base = self.switches.layout.base;
+        if self.head.is_none() {
+            base.split_once('.').map_or("", |(_, rest)| rest)
+        } else {
+            base
+        }
+    }
+
+    /// The path that something has, by the one it has beside a head.
+    pub(super) fn path_of(&self, path: &str) -> String {
+        let outer = self.switches.layout.base.split('.').next();
+        let bare = path.split_once('.').filter(|(first, _)| outer == Some(*first));
+        match bare {
+            Some((_, rest)) if self.head.is_none() => rest.into(),
+            _ => path.into(),
+        }
     }
 
     pub(super) fn family(&self) -> &'static str {
@@ -111,7 +131,7 @@ impl ModelConfig for DenseConfig {
             head_dim: switches.head_dim,
             has_last_position: false,
             initializer_range: switches.initializer_range,
-            tie_word_embeddings: switches.tied && !self.head.classifies(),
+            tie_word_embeddings: switches.tied && self.head.predicts_tokens(),
             eos_token_id: switches.eos_token_id.clone(),
         }
     }
@@ -171,7 +191,18 @@ impl ModelConfig for DenseConfig {
     }
 
     fn names_in_file(&self, name: &str) -> Vec<String> {
-        let mut names = self.switches.layout.names_in_file(name);
+        let layout = &self.switches.layout;
+        let outer = layout.base.split('.').next().unwrap_or_default();
+        if self.head.is_none() {
+            let names = layout.names_in_file(&format!("{outer}.{name}"));
+            let bare = names.iter().map(|name| {
+                let bare = name.strip_prefix(outer).and_then(|name| name.strip_prefix('.'));
+                bare.unwrap_or(name).to_string()
+            });
+            let bare: Vec<String> = bare.collect();
+            return [bare, names].concat();
+        }
+        let mut names = layout.names_in_file(name);
         let bare = name.strip_prefix(&*self.prefix());
         names.extend(bare.map(str::to_string));
         names

@@ -21,7 +21,8 @@ use crate::{KvCache, ModelInput, Result};
 
 /// A decoder of any of the families that differ by switches, with its language-model head
 /// (transformers' `LlamaForCausalLM` and its kin), or with a classifier's in its place
-/// (`LlamaForSequenceClassification`, `LlamaForTokenClassification`).
+/// (`LlamaForSequenceClassification`, `LlamaForTokenClassification`), or with none (`LlamaModel`), and
+/// then its names are without the path of the base.
 #[derive(Module, Debug)]
 pub struct DenseForCausalLM {
     base: DenseModel,
@@ -76,17 +77,27 @@ impl DenseForCausalLM {
     }
 }
 
+/// Runs `inside` with a name appended to a path, or none.
+fn within(path: &mut Path, name: &str, inside: impl FnOnce(&mut Path)) {
+    if name.is_empty() {
+        inside(path);
+    } else {
+        path.within(name, inside);
+    }
+}
+
 impl Adaptable for DenseForCausalLM {
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
-        let layout = self.switches().layout;
-        path.within(layout.base, |path| self.base.visit_slots(path, &mut *visit));
+        within(path, self.config.base_path(), |path| {
+            self.base.visit_slots(path, &mut *visit);
+        });
         path.within(self.head_name(), |path| self.head.visit_slots(path, visit));
     }
 
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
-        let (layout, head) = (self.switches().layout, self.head_name());
+        let (base_path, head) = (self.config.base_path(), self.head_name());
         let base = &mut self.base;
-        path.within(layout.base, |path| base.visit_slots_mut(path, &mut *visit));
+        within(path, base_path, |path| base.visit_slots_mut(path, &mut *visit));
         path.within(head, |path| self.head.visit_slots_mut(path, visit));
     }
 
@@ -106,6 +117,9 @@ impl Adaptable for DenseForCausalLM {
             let outer = Tree::node(format!("{}Model", layout.class), vec![inner]);
             (name.to_string(), outer)
         });
+        if self.config.head().is_none() {
+            return base.1;
+        }
         let dropout = self.dropout.as_ref().map_or(Tree::Empty, Adaptable::tree);
         let dropout = ("dropout".to_string(), dropout);
         let children = vec![base, dropout, (self.head_name().to_string(), head)];
@@ -123,10 +137,10 @@ impl Adaptable for DenseForCausalLM {
     }
 
     fn output_embedding(&self) -> &str {
-        if self.config.head().classifies() {
-            ""
-        } else {
+        if self.config.head().predicts_tokens() {
             self.switches().layout.head
+        } else {
+            ""
         }
     }
 
@@ -170,9 +184,9 @@ impl Decoder for DenseForCausalLM {
             linear([d, outputs], bias, &switches, device)
         };
         Self {
-            head: (!switches.tied || task.classifies()).then(head),
+            head: (!task.is_none() && (!switches.tied || task.classifies())).then(head),
             dropout: head_dropout(task.task, &config.to_map()),
-            embedding_path: switches.layout.embedding(),
+            embedding_path: config.path_of(&switches.layout.embedding()),
             config: config.clone(),
             base: DenseModel {
                 embedding: LoraAdapter::new(embedding),
@@ -287,14 +301,14 @@ impl Decoder for DenseForCausalLM {
 
     fn empty_row(config: &DenseConfig, name: &str) -> Option<usize> {
         let switches = config.switches();
-        let embedding = format!("{}.weight", switches.layout.embedding());
+        let embedding = config.path_of(&format!("{}.weight", switches.layout.embedding()));
         switches.empty_row().filter(|_| name == embedding)
     }
 
     /// transformers keeps the constants of xIELU beside its parameters.
     fn buffers(&self) -> Vec<NamedTensor<'static>> {
         let of_block = |(index, block): (usize, &Block)| {
-            let path = self.switches().layout.activation(index);
+            let path = self.config.path_of(&self.switches().layout.activation(index));
             let learnt = block.mlp.learnt().map(|act| (act.beta, act.eps));
             learnt.map(|(beta, eps)| {
                 [("beta", beta), ("eps", eps)].map(|(name, value)| {
@@ -313,7 +327,7 @@ impl Decoder for DenseForCausalLM {
             let Some(act) = block.mlp.learnt_mut() else {
                 continue;
             };
-            let path = layout.activation(index);
+            let path = self.config.path_of(&layout.activation(index));
             for (name, place) in [("beta", &mut act.beta), ("eps", &mut act.eps)] {
                 let data = read(&format!("{path}.{name}"))?;
                 if let Some(value) = data.and_then(|data| data.iter::<f64>().next()) {

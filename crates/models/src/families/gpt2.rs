@@ -117,6 +117,9 @@ impl GPT2LMHeadModel {
 impl Adaptable for GPT2LMHeadModel {
     fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
         let base = &self.transformer;
+        if self.config.head.is_none() {
+            return base.visit_slots(path, visit);
+        }
         path.within("transformer", |path| base.visit_slots(path, &mut *visit));
         path.within(self.head_name(), |path| {
             self.lm_head.visit_slots(path, visit);
@@ -126,6 +129,9 @@ impl Adaptable for GPT2LMHeadModel {
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
         let head = self.head_name();
         let base = &mut self.transformer;
+        if self.config.head.is_none() {
+            return base.visit_slots_mut(path, visit);
+        }
         path.within("transformer", |path| {
             base.visit_slots_mut(path, &mut *visit);
         });
@@ -133,6 +139,9 @@ impl Adaptable for GPT2LMHeadModel {
     }
 
     fn tree(&self) -> Tree {
+        if self.config.head.is_none() {
+            return self.transformer.tree();
+        }
         let class = self.config.head.class().unwrap_or("LMHeadModel");
         let children = [
             ("transformer", self.transformer.tree()),
@@ -151,14 +160,18 @@ impl Adaptable for GPT2LMHeadModel {
     }
 
     fn input_embedding(&self) -> &str {
-        "transformer.wte"
+        if self.config.head.is_none() {
+            "wte"
+        } else {
+            "transformer.wte"
+        }
     }
 
     fn output_embedding(&self) -> &str {
-        if self.config.head.classifies() {
-            ""
-        } else {
+        if self.config.head.predicts_tokens() {
             "lm_head"
+        } else {
+            ""
         }
     }
 
@@ -196,7 +209,7 @@ impl Decoder for GPT2LMHeadModel {
         } else {
             config.vocab_size
         };
-        let has_head = task.classifies() || !config.tie_word_embeddings;
+        let has_head = !task.is_none() && (task.classifies() || !config.tie_word_embeddings);
         let head = LinearConfig::new(config.n_embd, outputs)
             .with_bias(task.task == TaskType::TokenCls)
             .with_initializer(initializer.clone());

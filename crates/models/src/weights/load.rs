@@ -181,7 +181,7 @@ fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()>
     // A checkpoint may hold a tied head a second time.
     let of_head = |part: &str| config.names_in_file(&format!("{}.{part}", config.language_head()));
     let mut known: HashSet<String> = of_head("weight").into_iter().collect();
-    if config.head().classifies() {
+    if !config.head().predicts_tokens() {
         // What the model was before.
         known.extend(of_head("bias"));
     }

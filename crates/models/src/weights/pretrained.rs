@@ -16,7 +16,7 @@ use crate::CausalLm;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::heads::WantedHead;
+use crate::heads::{Head, WantedHead};
 use crate::hub::{self, ModelFiles};
 
 /// A model that comes from and goes to a Hugging Face folder; every [`Decoder`] does.
@@ -181,6 +181,13 @@ pub(crate) fn model_of<D: Decoder>(
         let path = files.get(CONFIG)?;
         let wanted = head.for_config(&config);
         config.set_head(wanted.map_err(|problem| ModelError::config(&path)(problem.into()))?);
+    } else if config.head().is_none() {
+        // One whose head is its token embedding is a language model as it is.
+        let mut other = config.clone();
+        other.set_head(Head::default());
+        if other.common().tie_word_embeddings {
+            config = other;
+        }
     }
     // What it is saved in again, whatever the file says.
     config.set_dtype(weights.written_dtype()?);

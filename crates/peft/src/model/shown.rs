@@ -39,6 +39,7 @@ impl<M: BaseModel> PeftModel<M> {
             Some(TaskType::CausalLm) => "PeftModelForCausalLM",
             Some(TaskType::SeqCls) => "PeftModelForSequenceClassification",
             Some(TaskType::TokenCls) => "PeftModelForTokenClassification",
+            Some(TaskType::FeatureExtraction) => "PeftModelForFeatureExtraction",
             _ => "PeftModel",
         };
         let base_model = if self.acts_at_layers() {

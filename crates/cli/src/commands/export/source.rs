@@ -49,9 +49,15 @@ impl Source {
         Ok(Self { files, model })
     }
 
-    /// Refuses a classifier, which no GGUF file holds.
+    /// Refuses a classifier and a model without a head, which no GGUF file holds.
     pub fn check_language_model(&self) -> Result<()> {
         let head = self.model.get_base_model().head();
+        ensure!(
+            !head.is_none(),
+            "the model has no head (task_type = {}), and GGUF files hold language models: give \
+             --to safetensors for a folder",
+            head.task
+        );
         ensure!(
             !head.classifies(),
             "the model is a classifier (task_type = {}), and GGUF files hold language models: give \

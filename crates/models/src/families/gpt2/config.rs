@@ -171,7 +171,7 @@ impl ModelConfig for Gpt2Config {
             head_dim: self.n_embd / self.n_head.max(1),
             has_last_position: true,
             initializer_range: self.initializer_range,
-            tie_word_embeddings: self.tie_word_embeddings && !self.head.classifies(),
+            tie_word_embeddings: self.tie_word_embeddings && self.head.predicts_tokens(),
             eos_token_id: self.eos_token_id.clone(),
         }
     }
