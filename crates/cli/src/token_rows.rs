@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft::tensor_file::explain;
+use burn_peft_models::embeddings::Embedder;
 use burn_peft_models::{CausalLm, ModelInput};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -104,6 +105,32 @@ impl Rows {
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &logits.device());
         let logits = logits.reshape([batch * seq, labels]).select(0, places);
         logits.into_data().convert::<f32>()
+    }
+
+    /// The embedding of each row, `[batch, d]`, of the hidden states of all positions, `[batch, seq, d]`.
+    pub fn embedded(&self, embedder: Embedder, hidden: Tensor<3>) -> Result<TensorData> {
+        let [batch, all, d] = hidden.dims();
+        // Virtual tokens stand before those of the text.
+        let extra = all - self.seq;
+        let (mut places, mut texts) = (Vec::new(), Vec::new());
+        for row in 0..batch {
+            let is_token = |at: &usize| {
+                let mask = self.attention_mask.as_ref();
+                mask.is_none_or(|mask| mask[row * self.seq + at] == 1)
+            };
+            let start = places.len();
+            let tokens = (0..self.seq).filter(is_token);
+            places.extend(tokens.map(|at| (row * all + extra + at) as i64));
+            ensure!(
+                start < places.len(),
+                "{}: attention_mask is 0 throughout row {row}: there is nothing to embed",
+                self.file.display()
+            );
+            texts.push(start..places.len());
+        }
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
+        let hidden = hidden.reshape([batch * all, d]).select(0, places);
+        Ok(embedder.of(hidden, &texts).into_data().convert::<f32>())
     }
 
     /// The rows without their padding, which stands before them.

@@ -14,6 +14,7 @@ pub mod config;
 mod config_error;
 pub mod decoder;
 pub mod dense;
+pub mod embeddings;
 mod error;
 pub mod families;
 mod generate;

@@ -1,4 +1,4 @@
-//! `peft forward`: logits for given token ids.
+//! `peft forward`: logits for given token ids, or embeddings.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,9 @@ use burn_peft::tensor_file::write_tensors;
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
 use burn_peft_models::{AutoModel, CausalLm, forward_rows};
 
-use crate::loading::{ModelsArgs, find_model, load_adapter, load_base, open};
+use crate::loading::{
+    EmbedderArgs, ModelsArgs, find_model, load_adapter, load_base, open, open_headless,
+};
 use crate::output::say;
 use crate::token_rows::Rows;
 
@@ -22,7 +24,12 @@ The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attent
 [batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored, but for position_ids
 [batch, seq]: without them positions count from the start of every row, padding included. The output
 holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.
-Of a classifier of texts they are [batch, labels], of one of tokens [batch, seq, labels].";
+Of a classifier of texts they are [batch, labels], of one of tokens [batch, seq, labels]. A model
+without a head, or for an adapter of task_type FEATURE_EXTRACTION, gives last_hidden_state
+[batch, seq, d] in their place.
+
+With --pooling, or of a sentence-transformers folder, embeddings [batch, d] are written too: one vector
+for each row, made of the hidden states of its tokens.";
 
 /// The command line of `peft forward`.
 #[derive(clap::Args)]
@@ -38,7 +45,7 @@ pub struct Args {
         requires = "adapter",
         value_delimiter = ','
     )]
-    #[arg(conflicts_with_all = ["merge", "disable"])]
+    #[arg(conflicts_with_all = ["merge", "disable", "pooling", "normalize"])]
     adapter_names: Vec<String>,
     /// Put the adapter into the weights first
     #[arg(long, requires = "adapter", conflicts_with = "disable")]
@@ -46,10 +53,12 @@ pub struct Args {
     /// Switch the adapter off
     #[arg(long, requires = "adapter")]
     disable: bool,
+    #[command(flatten)]
+    embedder: EmbedderArgs,
     /// The file with input_ids, attention_mask and position_ids
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
-    /// The file that gets the logits
+    /// The file that gets the logits, or the embeddings
     #[arg(long, value_name = "OUT.safetensors")]
     output: PathBuf,
 }
@@ -61,13 +70,17 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let adapters = &args.model.adapter;
     if !args.adapter_names.is_empty() {
         let logits = by_rows(&rows, load_base(&files, adapters, device)?, &args, device)?;
-        return write(&args.output, logits);
+        return write(&args.output, vec![("logits", logits)]);
     }
     ensure!(
         adapters.len() < 2,
         "several adapters are given: say with --adapter-names which row goes through which"
     );
-    let mut model = open(&files, adapters.first().map(PathBuf::as_path), device)?;
+    let adapter = adapters.first().map(PathBuf::as_path);
+    let mut model = match args.embedder.is_given() {
+        true => open_headless(&files, adapter, device)?,
+        false => open(&files, adapter, device)?,
+    };
     if let Some(model) = model.as_peft_mut() {
         if args.merge {
             model.merge_adapter(false)?;
@@ -77,21 +90,36 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         }
     }
     let logits = model.forward(rows.input(&model, device)?);
-    write(&args.output, rows.scored(&model, logits))
+    if !model.head().is_none() {
+        return write(&args.output, vec![("logits", rows.scored(&model, logits))]);
+    }
+    let mut tensors = Vec::new();
+    if let Some(modules) = args.embedder.modules(&files, adapter)? {
+        let embeddings = rows.embedded(modules.embedder, logits.clone())?;
+        tensors.push(("embeddings", embeddings));
+    }
+    tensors.push(("last_hidden_state", logits.into_data().convert::<f32>()));
+    write(&args.output, tensors)
 }
 
-fn write(output: &Path, logits: TensorData) -> Result<()> {
-    let shape = logits.shape().to_vec();
-    let broken = logits.iter::<f32>().filter(|logit| !logit.is_finite());
-    let broken = broken.count();
-    if broken > 0 {
-        tracing::warn!(
-            "{broken} of {} logits are not finite: the model's weights, or the adapter's, are broken",
-            logits.num_elements()
-        );
+fn write(output: &Path, tensors: Vec<(&str, TensorData)>) -> Result<()> {
+    for (name, values) in &tensors {
+        let broken = values.iter::<f32>().filter(|value| !value.is_finite());
+        let broken = broken.count();
+        if broken > 0 {
+            tracing::warn!(
+                "{broken} of {} {name} are not finite: the model's weights, or the adapter's, are broken",
+                values.num_elements()
+            );
+        }
     }
-    write_tensors(output, vec![("logits".to_string(), logits)])?;
-    say(format!("{}: logits {shape:?}", output.display()))
+    let shapes = tensors.iter();
+    let shapes = shapes.map(|(name, values)| format!("{name} {:?}", values.shape().to_vec()));
+    let shapes = shapes.collect::<Vec<_>>().join(", ");
+    let tensors = tensors.into_iter();
+    let tensors = tensors.map(|(name, values)| (name.to_string(), values));
+    write_tensors(output, tensors.collect())?;
+    say(format!("{}: {shapes}", output.display()))
 }
 
 /// The logits where each row goes through an adapter of its own.

@@ -98,6 +98,20 @@ pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Resu
     })
 }
 
+/// As [`open`], without the model's head: for its hidden states.
+pub fn open_headless(
+    files: &ModelFiles,
+    adapter: Option<&Path>,
+    device: &Device,
+) -> Result<LanguageModel> {
+    let none = WantedHead::none();
+    let model = load_with_head(files, device, Reading::InBlocks, &none)?;
+    Ok(match adapter {
+        Some(adapter) => load_adapter(model, adapter, false)?.into(),
+        None => model.into(),
+    })
+}
+
 /// The model with each of the adapters in turn; before them, where there are none or `with_base`
 /// says so, the model alone. The model's weights are there once, unless they are quantised: that
 /// comes after an adapter took its part of them. The name is the adapter's folder, or `base`.

@@ -55,7 +55,9 @@ impl DenseConfig {
     /// The path that something has, by the one it has beside a head.
     pub(super) fn path_of(&self, path: &str) -> String {
         let outer = self.switches.layout.base.split('.').next();
-        let bare = path.split_once('.').filter(|(first, _)| outer == Some(*first));
+        let bare = path
+            .split_once('.')
+            .filter(|(first, _)| outer == Some(*first));
         match bare {
             Some((_, rest)) if self.head.is_none() => rest.into(),
             _ => path.into(),
@@ -196,7 +198,9 @@ impl ModelConfig for DenseConfig {
         if self.head.is_none() {
             let names = layout.names_in_file(&format!("{outer}.{name}"));
             let bare = names.iter().map(|name| {
-                let bare = name.strip_prefix(outer).and_then(|name| name.strip_prefix('.'));
+                let bare = name
+                    .strip_prefix(outer)
+                    .and_then(|name| name.strip_prefix('.'));
                 bare.unwrap_or(name).to_string()
             });
             let bare: Vec<String> = bare.collect();

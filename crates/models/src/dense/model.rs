@@ -97,7 +97,9 @@ impl Adaptable for DenseForCausalLM {
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
         let (base_path, head) = (self.config.base_path(), self.head_name());
         let base = &mut self.base;
-        within(path, base_path, |path| base.visit_slots_mut(path, &mut *visit));
+        within(path, base_path, |path| {
+            base.visit_slots_mut(path, &mut *visit)
+        });
         path.within(head, |path| self.head.visit_slots_mut(path, visit));
     }
 
@@ -308,7 +310,9 @@ impl Decoder for DenseForCausalLM {
     /// transformers keeps the constants of xIELU beside its parameters.
     fn buffers(&self) -> Vec<NamedTensor<'static>> {
         let of_block = |(index, block): (usize, &Block)| {
-            let path = self.config.path_of(&self.switches().layout.activation(index));
+            let path = self
+                .config
+                .path_of(&self.switches().layout.activation(index));
             let learnt = block.mlp.learnt().map(|act| (act.beta, act.eps));
             learnt.map(|(beta, eps)| {
                 [("beta", beta), ("eps", eps)].map(|(name, value)| {
