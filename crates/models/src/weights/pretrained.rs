@@ -182,10 +182,11 @@ pub(crate) fn model_of<D: Decoder>(
         let wanted = head.for_config(&config);
         config.set_head(wanted.map_err(|problem| ModelError::config(&path)(problem.into()))?);
     } else if config.head().is_none() {
-        // One whose head is its token embedding is a language model as it is.
+        // A decoder whose head is its token embedding is a language model as it is.
         let mut other = config.clone();
         other.set_head(Head::default());
-        if other.common().tie_word_embeddings {
+        let is_causal = || Decoder::is_causal(&D::new(&other.with_layers(1), device));
+        if other.common().tie_word_embeddings && is_causal() {
             config = other;
         }
     }
