@@ -5,6 +5,7 @@
 
 mod embeddings;
 mod training;
+mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -94,7 +94,8 @@ fn gradients_and_eight_losses_of_a_classifier() {
     });
 }
 
-fn train(case: &Case, lab: &Lab) -> String {
+/// Writes `train.toml`, which trains a case as it was trained in Python.
+pub fn write_training(case: &Case, lab: &Lab) {
     let toml = format!(
         "model = {:?}\nadapter = {:?}\n[data]\ntrain = {:?}\nvalidation = {:?}\n[training]\n\
          objective = \"classify\"\noutput_dir = \"out\"\nlearning_rate = 1e-3\nweight_decay = 0.01\n\
@@ -106,7 +107,16 @@ fn train(case: &Case, lab: &Lab) -> String {
         case.folder.join("rows.jsonl"),
     );
     lab.write("train.toml", toml);
-    lab.ok(&["train", "train.toml"])
+}
+
+/// The losses that a run has logged.
+pub fn logged_losses(lab: &Lab) -> Vec<f32> {
+    let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
+    let entries = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let losses = entries.filter_map(|entry| Some(entry.get("loss")?.as_f64()? as f32));
+    losses.collect()
 }
 
 #[test]
@@ -120,14 +130,10 @@ fn a_classifier_is_trained_evaluated_and_asked() {
             return Ok(());
         }
         let lab = Lab::new();
-        let said = train(case, &lab);
+        write_training(case, &lab);
+        let said = lab.ok(&["train", "train.toml"]);
         assert!(said.contains("accuracy"), "{said}");
-        let metrics = String::from_utf8(lab.read("out/metrics.jsonl")).unwrap();
-        let entries = metrics
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let losses = entries.filter_map(|entry| Some(entry.get("loss")?.as_f64()? as f32));
-        let losses: Vec<f32> = losses.collect();
+        let losses = logged_losses(&lab);
         close("logged losses", &losses, &case.expected("train_losses"))?;
         let (base, rows) = (
             case.base.display().to_string(),

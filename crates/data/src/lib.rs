@@ -72,7 +72,7 @@ pub use tokenizer::chat::ChatTemplate;
 pub use tokenizer::stream::TextStream;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};
 pub use tokens::cache::default_cache_dir;
-pub use tokens::classes::{Classes, LabelKind, MOST_OF_SEVERAL};
+pub use tokens::classes::{Classes, LABELS_PER_TOKEN, LabelKind};
 pub use tokens::example::{Example, IGNORE_INDEX, Limits};
 pub use tokens::examples::Examples;
 pub use tokens::lm::Lm;

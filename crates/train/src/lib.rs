@@ -36,6 +36,7 @@ pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
 pub use objective::entities::{Entity, entities};
 pub use objective::heads::scores as text_scores;
+pub use objective::label_weights::{LabelWeights, WeightRule};
 pub use objective::lm::{on_device, on_device_sharing};
 pub use objective::metric::{Measures, Metric, Sums};
 pub use objective::preference::{

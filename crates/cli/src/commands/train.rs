@@ -138,12 +138,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             model.cast_frozen(dtype);
         }
     }
-    let objective = objective(&model, &config)?;
     let limits = limits(&model);
     let data = match data {
         Some(data) => data,
         None => load(&config, limits)?,
     };
+    config.settle_label_weights(&data.train);
+    let objective = objective(&model, &config)?;
 
     if let (Some(model), None) = (model.as_peft_mut(), &config.adapter) {
         let batch_size = config.training.per_device_train_batch_size;

@@ -18,12 +18,13 @@ pub enum LabelKind {
     Number,
 }
 
-/// The most labels of which a text may have several: they are kept as the bits of one number, of which the
-/// cache of tokens has room for 32.
-pub const MOST_OF_SEVERAL: usize = 31;
+/// How many of several labels a token keeps: as the bits of its own label, of which the cache of tokens has
+/// 32.
+pub const LABELS_PER_TOKEN: usize = 31;
 
 /// The task of a classifier. The label of an example's first token says what the text is: the number of
-/// a label, the bits of several, or the bits of a 32-bit number; the others are [`IGNORE_INDEX`].
+/// a label, the bits of several, of which the tokens behind it keep those that it has no room for, or the
+/// bits of a 32-bit number; the others are [`IGNORE_INDEX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classes {
     /// The names of the labels, by number.
@@ -43,22 +44,29 @@ impl Classes {
         u32::try_from(label).map_or(f32::NAN, f32::from_bits)
     }
 
-    pub(crate) fn label(&self, value: &Value) -> std::result::Result<i64, RowProblem> {
+    /// Whether a text has one of several labels, by the labels of its tokens.
+    pub fn has(labels: &[i64], id: usize) -> bool {
+        let bits = labels.get(id / LABELS_PER_TOKEN);
+        bits.is_some_and(|&bits| bits >= 0 && bits >> (id % LABELS_PER_TOKEN) & 1 == 1)
+    }
+
+    /// The labels of the first tokens of a text with this label.
+    pub(crate) fn label(&self, value: &Value) -> std::result::Result<Vec<i64>, RowProblem> {
         let unknown = |value: &Value| RowProblem::UnknownLabel {
             value: value.to_string(),
             known: self.known(),
         };
         match (self.kind, value) {
-            (_, Value::Null) if self.takes_unlabelled => Ok(Self::UNLABELLED),
+            (_, Value::Null) if self.takes_unlabelled => Ok(vec![Self::UNLABELLED]),
             (_, Value::Null) => Err(RowProblem::Unlabelled),
             (LabelKind::Number, value) => {
                 let number = value.as_f64().filter(|number| (*number as f32).is_finite());
                 let number = number.ok_or_else(|| unknown(value))?;
-                Ok(i64::from((number as f32).to_bits()))
+                Ok(vec![i64::from((number as f32).to_bits())])
             }
             (LabelKind::One, value) => {
                 let id = self.id(value).ok_or_else(|| unknown(value))?;
-                Ok(id as i64)
+                Ok(vec![id as i64])
             }
             (LabelKind::Several, Value::Array(list)) => {
                 self.several(list).ok_or_else(|| unknown(value))
@@ -82,26 +90,17 @@ impl Classes {
     }
 
     /// The bits of several labels: of their names, or of a list of 0 and 1 for each.
-    fn several(&self, list: &[Value]) -> Option<i64> {
-        if self.names.len() > MOST_OF_SEVERAL {
-            return None;
+    fn several(&self, list: &[Value]) -> Option<Vec<i64>> {
+        let mut bits = vec![0; self.names.len().div_ceil(LABELS_PER_TOKEN).max(1)];
+        let mut set = |id: usize| bits[id / LABELS_PER_TOKEN] |= 1 << (id % LABELS_PER_TOKEN);
+        let marks: Option<Vec<bool>> = list.iter().map(flag).collect();
+        if let Some(marks) = marks.filter(|marks| marks.len() == self.names.len()) {
+            let marks = marks.into_iter().enumerate();
+            marks.filter(|(_, mark)| *mark).for_each(|(id, _)| set(id));
+            return Some(bits);
         }
-        let is_marked =
-            list.len() == self.names.len() && list.iter().all(|value| flag(value).is_some());
-        if is_marked {
-            let marks = list.iter().enumerate();
-            return Some(
-                marks
-                    .map(|(id, mark)| flag(mark).unwrap_or_default() << id)
-                    .sum(),
-            );
-        }
-        let ids = list
-            .iter()
-            .map(|name| name.as_str().and_then(|_| self.id(name)));
-        let mut bits = 0;
-        for id in ids {
-            bits |= 1 << id?;
+        for name in list {
+            set(name.as_str().and_then(|_| self.id(name))?);
         }
         Some(bits)
     }
@@ -120,12 +119,11 @@ impl Classes {
     }
 }
 
-fn flag(value: &Value) -> Option<i64> {
-    match value {
-        Value::Bool(is_true) => Some(i64::from(*is_true)),
-        value => [0, 1]
-            .into_iter()
-            .find(|flag| value.as_f64() == Some(*flag as f64)),
+fn flag(value: &Value) -> Option<bool> {
+    match (value, value.as_f64()) {
+        (Value::Bool(is_true), _) => Some(*is_true),
+        (_, Some(number)) if number == 0.0 || number == 1.0 => Some(number == 1.0),
+        _ => None,
     }
 }
 
@@ -140,28 +138,36 @@ impl Task for Classes {
         };
         let label = match self.label(&label) {
             // It is not learnt, so it may be any.
-            Err(_) if self.takes_unlabelled => Self::UNLABELLED,
+            Err(_) if self.takes_unlabelled => vec![Self::UNLABELLED],
             label => label.map_err(|problem| DataError::Row {
                 place: encoder.place.into(),
                 problem,
             })?,
         };
-        let ids = match *content {
-            Content::Text(text) => encoder.tokenizer()?.encode(&text)?,
-            Content::TwoTexts(first, second) => encoder.tokenizer()?.encode_two(&first, &second)?,
+        let ids: Vec<i64> = match *content {
+            Content::Text(text) => wide(encoder.tokenizer()?.encode(&text)?),
+            Content::TwoTexts(first, second) => {
+                wide(encoder.tokenizer()?.encode_two(&first, &second)?)
+            }
             Content::Chat(chat) => {
                 let (ids, _) = encoder
                     .tokenizer()?
                     .encode_chat(&chat, true, encoder.place)?;
-                ids
+                wide(ids)
             }
-            Content::Tokens { input_ids, .. } => return Ok(vec![labelled(input_ids, label)]),
+            Content::Tokens { input_ids, .. } => input_ids,
             _ => return Err(DataError::row(encoder.place, "is no text with a label")),
         };
-        Ok(vec![labelled(
-            ids.into_iter().map(i64::from).collect(),
-            label,
-        )])
+        if !ids.is_empty() && ids.len() < label.len() && !self.takes_unlabelled {
+            let problem = format!(
+                "has {} tokens, and of the {} labels each token keeps {LABELS_PER_TOKEN}: leave the row \
+                 out",
+                ids.len(),
+                self.names.len()
+            );
+            return Err(DataError::row(encoder.place, problem));
+        }
+        Ok(vec![labelled(ids, &label)])
     }
 
     fn supervised(&self, labels: &[i64]) -> usize {
@@ -181,11 +187,14 @@ impl Task for Classes {
     }
 }
 
-fn labelled(input_ids: Vec<i64>, label: i64) -> Labelled {
+fn wide(ids: Vec<u32>) -> Vec<i64> {
+    ids.into_iter().map(i64::from).collect()
+}
+
+fn labelled(input_ids: Vec<i64>, first: &[i64]) -> Labelled {
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
-    if let Some(first) = labels.first_mut() {
-        *first = label;
-    }
+    let pairs = labels.iter_mut().zip(first);
+    pairs.for_each(|(label, first)| *label = *first);
     Labelled { input_ids, labels }
 }
 
@@ -211,7 +220,7 @@ mod tests {
             (json!(2.0), 2),
             (json!(true), 1),
         ] {
-            assert_eq!(one.label(&value), Ok(id));
+            assert_eq!(one.label(&value), Ok(vec![id]));
         }
         for value in [json!("great"), json!(3), json!(-1), json!(0.5), json!([0])] {
             let error = one.label(&value).unwrap_err().to_string();
@@ -229,18 +238,30 @@ mod tests {
             (json!([1.0, 0.0, 0.0]), 0b001),
             (json!([]), 0),
         ] {
-            assert_eq!(several.label(&value), Ok(bits));
+            assert_eq!(several.label(&value), Ok(vec![bits]));
         }
         assert!(several.label(&json!([0, 1])).is_err());
         assert!(several.label(&json!(["great"])).is_err());
         assert!(several.label(&json!("good")).is_err());
+        // More than a token has room for.
+        let many = Classes {
+            names: (0..64).map(|id| format!("label {id}")).collect(),
+            ..several
+        };
+        let labels = many.label(&json!(["label 63", "label 30", "label 31"]));
+        let labels = labels.unwrap();
+        assert_eq!(labels.len(), 3);
+        let found = (0..64).filter(|&id| Classes::has(&labels, id));
+        assert_eq!(found.collect::<Vec<_>>(), [30, 31, 63]);
+        assert!(!Classes::has(&labels, 1_000));
+        assert!(!Classes::has(&[IGNORE_INDEX], 0));
     }
 
     #[test]
     fn numbers_keep_their_bits() {
         let number = classes(LabelKind::Number);
         let bits = number.label(&json!(-0.25)).unwrap();
-        assert_eq!(Classes::number(bits), -0.25);
+        assert_eq!(Classes::number(bits[0]), -0.25);
         assert!(number.label(&json!("x")).is_err());
     }
 }

@@ -56,7 +56,7 @@ impl Tags {
         match tag {
             None | Some(Value::Null) => Err(RowProblem::Untagged),
             Some(tag) if tag.as_i64() == Some(IGNORE_INDEX) => Ok(IGNORE_INDEX),
-            Some(tag) => classes.label(tag),
+            Some(tag) => Ok(classes.label(tag)?[0]),
         }
     }
 }

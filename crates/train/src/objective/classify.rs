@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::activation::log_sigmoid;
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft::config::TaskType;
-use burn_peft_data::{Batch, Classes, LabelKind, MOST_OF_SEVERAL, Task, forward_task};
+use burn_peft_data::{Batch, Classes, LABELS_PER_TOKEN, LabelKind, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels, ProblemType};
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +14,11 @@ use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
 use crate::error::{ConfigProblem, Result};
 use crate::objective::heads::{checkpointed, scores};
+use crate::objective::label_weights::LabelWeights;
 use crate::objective::metric::{Measures, Sums};
 use crate::objective::registry::Kind;
-use crate::objective::scoring::{EVERYTHING, NUMBER, ONE, SEVERAL, confusion, hits, marked};
+use crate::objective::scoring::{EVERYTHING, NUMBER, ONE, SEVERAL, confusion, hits};
+use crate::objective::weighted::{check_weights, cross_entropy, known_weights, row_of, sum_of};
 use crate::objective::{Objective, read_all};
 
 /// `[classify]`.
@@ -29,6 +31,13 @@ pub struct ClassifyConfig {
     /// What is learnt, in transformers' words; told from the rows unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem_type: Option<ProblemType>,
+    /// How much a text counts in the loss, by its label (`weight` of torch's `CrossEntropyLoss`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<LabelWeights>,
+    /// How much it counts in the loss that a text has a label, beside that it has it not: of several labels
+    /// (`pos_weight` of torch's `BCEWithLogitsLoss`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pos_weight: Option<LabelWeights>,
 }
 
 impl ClassifyConfig {
@@ -72,15 +81,69 @@ pub(crate) static KIND: Kind = Kind {
     check: |config| {
         no_packing(config)?;
         let classify = config.classify.clone().unwrap_or_default();
-        check_labels(&classify).map_err(ConfigProblem::Objective)
+        check_labels(&classify)
+            .and_then(|()| check_room(&classify, config.data.max_length))
+            .and_then(|()| check_of_kind(&classify))
+            .map_err(ConfigProblem::Objective)
     },
     task: |config| Arc::new(config.classify.clone().unwrap_or_default().task()),
     reference: |_| false,
     build: |config, _| {
-        let task = config.classify.clone().unwrap_or_default().task();
-        Ok(Arc::new(Classify::new(task)))
+        let table = config.classify.clone().unwrap_or_default();
+        let names = table.labels.clone().unwrap_or_default();
+        let class_weights = known_weights(
+            "classify.class_weights",
+            table.class_weights.as_ref(),
+            &names,
+        )?;
+        let pos_weight = known_weights("classify.pos_weight", table.pos_weight.as_ref(), &names)?;
+        Ok(Arc::new(Classify {
+            task: table.task(),
+            class_weights,
+            pos_weight,
+        }))
     },
 };
+
+/// Refuses more of several labels than the tokens of a row can keep.
+fn check_room(config: &ClassifyConfig, max_length: Option<usize>) -> std::result::Result<(), String> {
+    let count = config.labels.as_ref().map_or(0, Vec::len);
+    let is_of_several = config.problem_type == Some(ProblemType::MultiLabelClassification);
+    let least = count.div_ceil(LABELS_PER_TOKEN);
+    match max_length.filter(|max| is_of_several && *max < least) {
+        Some(max) => Err(format!(
+            "data.max_length is {max}, and {count} labels, of which a token keeps {LABELS_PER_TOKEN}, \
+             need {least} or more"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses weights that the loss has no place for.
+fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
+    let (weights, pos) = (&config.class_weights, &config.pos_weight);
+    let labels = config.labels.as_deref();
+    check_weights("classify.class_weights", weights.as_ref(), labels)?;
+    check_weights("classify.pos_weight", pos.as_ref(), labels)?;
+    match config.problem_type {
+        Some(ProblemType::MultiLabelClassification) if weights.is_some() => Err(
+            "classify.class_weights is of one label, and classify.problem_type = \
+             \"multi_label_classification\" is of several: use classify.pos_weight"
+                .into(),
+        ),
+        Some(ProblemType::SingleLabelClassification) if pos.is_some() => Err(
+            "classify.pos_weight is of several labels, and classify.problem_type = \
+             \"single_label_classification\" is of one: use classify.class_weights"
+                .into(),
+        ),
+        Some(ProblemType::Regression) if weights.is_some() || pos.is_some() => Err(
+            "classify.class_weights and classify.pos_weight are of labels, and classify.problem_type = \
+             \"regression\" is of a number: leave them out"
+                .into(),
+        ),
+        _ => Ok(()),
+    }
+}
 
 /// Refuses several texts in one row.
 pub(crate) fn no_packing(config: &TrainConfig) -> std::result::Result<(), ConfigProblem> {
@@ -117,12 +180,6 @@ fn check_labels(config: &ClassifyConfig) -> std::result::Result<(), String> {
              classify.problem_type = \"regression\""
                 .into(),
         ),
-        (Some(ProblemType::MultiLabelClassification), count) if count > MOST_OF_SEVERAL => {
-            Err(format!(
-                "classify.labels has {count} labels, and of several at once {MOST_OF_SEVERAL} are \
-                 supported at most"
-            ))
-        }
         _ => Ok(()),
     }
 }
@@ -131,37 +188,62 @@ fn check_labels(config: &ClassifyConfig) -> std::result::Result<(), String> {
 #[derive(Clone, Debug)]
 pub struct Classify {
     task: Classes,
+    class_weights: Option<Vec<f64>>,
+    pos_weight: Option<Vec<f64>>,
 }
 
 impl Classify {
-    /// For these labels.
+    /// For these labels, which all weigh alike.
     pub fn new(task: Classes) -> Self {
-        Self { task }
+        Self {
+            task,
+            class_weights: None,
+            pos_weight: None,
+        }
     }
 
-    /// What each text of a batch is labelled with.
+    /// The same, with a weight for each label: of one label how much its texts count in the loss, of several
+    /// how much it counts that a text has it.
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
+        match self.task.kind {
+            LabelKind::Several => self.pos_weight = Some(weights),
+            _ => self.class_weights = Some(weights),
+        }
+        self
+    }
+
+    /// What each text of a batch is labelled with, where that is one label or a number.
     fn labels(batch: &Batch) -> Vec<i64> {
         batch.example_labels().map(|labels| labels[0]).collect()
     }
 
+    /// What the labels of a batch weigh together, where they do not weigh 1.
+    fn weight(&self, batch: &Batch) -> Option<f64> {
+        let weights = self.class_weights.as_ref()?;
+        Some(sum_of(weights, &Self::labels(batch)))
+    }
+
     /// The sum of the losses, `[1]`, of scores, `[texts, labels]`.
-    fn loss_of(&self, scores: Tensor<2>, labels: &[i64]) -> Tensor<1> {
+    pub(crate) fn loss_of(&self, scores: Tensor<2>, batch: &Batch) -> Tensor<1> {
         let device = scores.device();
         match self.task.kind {
             LabelKind::One => {
-                let labels = Tensor::<1, Int>::from_data(labels, &device).unsqueeze_dim(1);
-                log_softmax(scores, 1).gather(1, labels).sum().neg()
+                cross_entropy(scores, &Self::labels(batch), self.class_weights.as_deref())
             }
             LabelKind::Several => {
                 let [_, count] = scores.dims();
-                let marks = marks(labels, count, &device);
+                let marks = marks(batch, count, &device);
                 let (yes, no) = (log_sigmoid(scores.clone()), log_sigmoid(scores.neg()));
-                let each = marks.clone() * yes + (marks.neg() + 1.0) * no;
+                let mut yes = marks.clone() * yes;
+                if let Some(weights) = &self.pos_weight {
+                    yes = yes * row_of(weights, &device);
+                }
+                let each = yes + (marks.neg() + 1.0) * no;
                 each.sum().neg() / count as f64
             }
             LabelKind::Number => {
-                let numbers: Vec<f32> =
-                    labels.iter().map(|&label| Classes::number(label)).collect();
+                let labels = Self::labels(batch).into_iter();
+                let numbers: Vec<f32> = labels.map(Classes::number).collect();
                 let rows = numbers.len();
                 let numbers = Tensor::<2>::from_data(TensorData::new(numbers, [rows, 1]), &device);
                 (scores - numbers).powi_scalar(2).sum()
@@ -171,10 +253,11 @@ impl Classify {
 }
 
 /// 1 for each label that a text has, 0 for the others, `[texts, labels]`.
-fn marks(labels: &[i64], count: usize, device: &Device) -> Tensor<2> {
-    let rows = labels.iter().flat_map(|&bits| marked(bits, count));
-    let marks: Vec<f32> = rows.map(|mark| if mark { 1.0 } else { 0.0 }).collect();
-    Tensor::from_data(TensorData::new(marks, [labels.len(), count]), device)
+fn marks(batch: &Batch, count: usize, device: &Device) -> Tensor<2> {
+    let rows = batch.example_labels();
+    let marks = rows.flat_map(|labels| (0..count).map(|id| Classes::has(labels, id)));
+    let marks: Vec<f32> = marks.map(|mark| if mark { 1.0 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(marks, [batch.len(), count]), device)
 }
 
 impl Task for Classify {
@@ -190,13 +273,16 @@ impl<M: CausalLm> Objective<M> for Classify {
         }
     }
 
+    fn denominator(&self, batch: &Batch) -> f64 {
+        self.weight(batch).unwrap_or(batch.len() as f64)
+    }
+
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
-        self.loss_of(scores(model, batch), &Self::labels(batch))
+        self.loss_of(scores(model, batch), batch)
     }
 
     fn checkpointed_backward(&self, model: &M, batch: &Batch, weight: f64) -> Option<Checkpointed> {
-        let labels = Self::labels(batch);
-        let loss = |scores| self.loss_of(scores, &labels) * weight;
+        let loss = |scores| self.loss_of(scores, batch) * weight;
         checkpointed(model, batch, &loss)
     }
 
@@ -204,12 +290,12 @@ impl<M: CausalLm> Objective<M> for Classify {
         let scores = scores(model, batch);
         let [rows, count] = scores.dims();
         let labels = Self::labels(batch);
-        let loss = self.loss_of(scores.clone(), &labels);
+        let loss = self.loss_of(scores.clone(), batch);
         let mut numbers = read_all(Tensor::cat(vec![loss, scores.reshape([rows * count])], 0))?;
         let scores = numbers.split_off(1);
         let (sums, pairs) = match self.task.kind {
             LabelKind::One => confusion(&scores, &labels, count),
-            LabelKind::Several => (hits(&scores, &labels, count), Vec::new()),
+            LabelKind::Several => (hits(&scores, batch.example_labels(), count), Vec::new()),
             LabelKind::Number => {
                 let pairs = scores.iter().zip(&labels);
                 let pairs =
@@ -220,6 +306,7 @@ impl<M: CausalLm> Objective<M> for Classify {
         Ok(Sums {
             loss: numbers[0],
             count: rows,
+            weight: self.weight(batch),
             sums,
             pairs,
         })

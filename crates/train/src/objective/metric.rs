@@ -81,6 +81,9 @@ pub struct Sums {
     pub loss: f64,
     /// The [units](Measures::unit) they are of.
     pub count: usize,
+    /// What the mean loss is divided by, where that is not the units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// What [`Measures::sums`] names.
     pub sums: Vec<f64>,
     /// What was measured beside what was true, for metrics that need all of them.
@@ -106,6 +109,9 @@ impl Sums {
     pub fn add(&mut self, other: &Self) {
         self.loss += other.loss;
         self.count += other.count;
+        if let Some(weight) = other.weight {
+            *self.weight.get_or_insert_default() += weight;
+        }
         self.sums.resize(other.sums.len(), 0.0);
         for (sum, other) in self.sums.iter_mut().zip(&other.sums) {
             *sum += other;
@@ -115,7 +121,10 @@ impl Sums {
 
     /// The mean loss.
     pub fn mean_loss(&self) -> f64 {
-        self.mean(self.loss)
+        match self.weight {
+            Some(weight) if weight > 0.0 => self.loss / weight,
+            _ => self.mean(self.loss),
+        }
     }
 
     /// The mean of one of the sums.
@@ -135,6 +144,7 @@ mod tests {
             count,
             sums: vec![sum],
             pairs: vec![[sum, 1.0]],
+            ..Sums::default()
         };
         let mut all = Sums::default();
         assert_eq!(all.mean_loss(), 0.0);
@@ -144,5 +154,12 @@ mod tests {
         all.pairs = of(6.0, 4, 3.0).pairs;
         assert_eq!(all, of(6.0, 4, 3.0));
         assert_eq!((all.mean_loss(), all.mean(all.sums[0])), (1.5, 0.75));
+        let weighty = |weight| Sums {
+            weight: Some(weight),
+            ..of(3.0, 1, 0.0)
+        };
+        let mut all = weighty(0.5);
+        all.add(&weighty(1.0));
+        assert_eq!(all.mean_loss(), 4.0);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod comparing;
 mod comparisons;
 pub(crate) mod entities;
 pub(crate) mod heads;
+pub(crate) mod label_weights;
 pub(crate) mod lm;
 pub(crate) mod metric;
 pub(crate) mod preference;
@@ -15,6 +16,7 @@ pub(crate) mod registry;
 pub(crate) mod reward;
 pub(crate) mod scoring;
 pub(crate) mod tag;
+pub(crate) mod weighted;
 
 #[cfg(test)]
 mod tests;
@@ -35,11 +37,16 @@ pub trait Objective<M>: Task {
     /// What an evaluation measures, and how it is called.
     fn measures(&self) -> &'static Measures;
 
-    /// How many [units](Measures::unit) the loss of a batch is a sum over. The losses of all batches
-    /// of an optimizer step are added up and divided by all their units.
+    /// How many [units](Measures::unit) the loss of a batch is a sum over.
     fn count(&self, batch: &Batch) -> usize {
         let labels = batch.example_labels();
         labels.map(|labels| self.supervised(labels)).sum()
+    }
+
+    /// What the sum of a batch's losses is divided by, over all batches of an optimizer step: what it
+    /// [counts](Self::count) for, unless some of that weighs more than other.
+    fn denominator(&self, batch: &Batch) -> f64 {
+        self.count(batch) as f64
     }
 
     /// The fewest rows of a batch that the loss can be made of. Of a last batch with fewer it is made

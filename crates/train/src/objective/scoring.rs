@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use burn_peft_data::Classes;
+
 use crate::objective::metric::{Measures, Metric, Sums};
 
 /// Of one label each. The sum is how often the label was right, and the pairs are the true label of each
@@ -66,11 +68,6 @@ pub static EVERYTHING: Measures = Measures {
     ],
 };
 
-/// Which of so many labels are marked by bits.
-pub fn marked(bits: i64, count: usize) -> impl Iterator<Item = bool> {
-    (0..count).map(move |label| bits >> label & 1 == 1)
-}
-
 /// What [`ONE`] counts, of scores `[texts, labels]`: the sums and the pairs. A label that has no score
 /// counts as wrong, and is in no pair.
 pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> (Vec<f64>, Vec<[f64; 2]>) {
@@ -92,12 +89,16 @@ pub fn best(scores: &[f64]) -> usize {
 }
 
 /// What [`SEVERAL`] counts, of scores `[texts, labels]`: a label is found where its score is above 0.
-pub fn hits(scores: &[f64], labels: &[i64], count: usize) -> Vec<f64> {
+pub fn hits<'a>(
+    scores: &[f64],
+    labels: impl Iterator<Item = &'a [i64]>,
+    count: usize,
+) -> Vec<f64> {
     let mut sums = vec![0.0; 3 * count + 1];
-    for (scores, &bits) in scores.chunks(count).zip(labels) {
+    for (scores, labels) in scores.chunks(count).zip(labels) {
         let mut is_exact = true;
-        for (label, (&score, is_there)) in scores.iter().zip(marked(bits, count)).enumerate() {
-            let kind = match (score > 0.0, is_there) {
+        for (label, &score) in scores.iter().enumerate() {
+            let kind = match (score > 0.0, Classes::has(labels, label)) {
                 (true, true) => 0,
                 (true, false) => 1,
                 (false, true) => 2,
@@ -253,7 +254,7 @@ mod tests {
         let scores = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0];
         let sums = Sums {
             count: 3,
-            sums: hits(&scores, &[0b11, 0b11, 0b10], 2),
+            sums: hits(&scores, [&[0b11][..], &[0b11], &[0b10]].into_iter(), 2),
             ..Sums::default()
         };
         near(value(&SEVERAL, &sums, "accuracy"), 1.0 / 3.0);

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, IGNORE_INDEX, Tags, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels};
@@ -14,9 +13,11 @@ use crate::error::{ConfigProblem, Result};
 use crate::objective::classify::{check_names, no_packing};
 use crate::objective::entities::{entities, same};
 use crate::objective::heads::on_device;
+use crate::objective::label_weights::LabelWeights;
 use crate::objective::metric::{Measures, Metric, Sums};
 use crate::objective::registry::Kind;
 use crate::objective::scoring::best;
+use crate::objective::weighted::{check_weights, cross_entropy, known_weights, sum_of};
 use crate::objective::{Objective, read_all};
 
 /// `[tag]`.
@@ -28,6 +29,9 @@ pub struct TagConfig {
     pub labels: Option<Vec<String>>,
     /// Tag all pieces of a word, not the first alone.
     pub label_all_tokens: bool,
+    /// How much a token counts in the loss, by its tag (`weight` of torch's `CrossEntropyLoss`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<LabelWeights>,
 }
 
 impl TagConfig {
@@ -66,13 +70,22 @@ pub(crate) static KIND: Kind = Kind {
         no_packing(config)?;
         let labels = config.tag.as_ref().and_then(|table| table.labels.as_ref());
         let names = labels.map_or(Ok(()), |names| check_names("tag.labels", names));
-        names.map_err(ConfigProblem::Objective)
+        let weights = config.tag.as_ref().and_then(|table| table.class_weights.as_ref());
+        let labels = labels.map(Vec::as_slice);
+        names
+            .and_then(|()| check_weights("tag.class_weights", weights, labels))
+            .map_err(ConfigProblem::Objective)
     },
     task: |config| Arc::new(config.tag.clone().unwrap_or_default().task()),
     reference: |_| false,
     build: |config, _| {
-        let task = config.tag.clone().unwrap_or_default().task();
-        Ok(Arc::new(Tag::new(task)))
+        let table = config.tag.clone().unwrap_or_default();
+        let (task, weights) = (table.task(), table.class_weights.as_ref());
+        let class_weights = known_weights("tag.class_weights", weights, &task.names)?;
+        Ok(Arc::new(Tag {
+            task,
+            class_weights,
+        }))
     },
 };
 
@@ -110,17 +123,32 @@ fn share(part: f64, of: f64) -> f64 {
 #[derive(Clone, Debug)]
 pub struct Tag {
     task: Tags,
+    class_weights: Option<Vec<f64>>,
 }
 
 impl Tag {
-    /// For these tags.
+    /// For these tags, which all weigh alike.
     pub fn new(task: Tags) -> Self {
-        Self { task }
+        Self {
+            task,
+            class_weights: None,
+        }
     }
 
-    fn loss_of(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
-        let labels = Tensor::<1, Int>::from_data(labels, &logits.device()).unsqueeze_dim(1);
-        log_softmax(logits, 1).gather(1, labels).sum().neg()
+    /// The same, with how much the tokens of each tag count in the loss.
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
+        self.class_weights = Some(weights);
+        self
+    }
+
+    fn loss_of(&self, logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
+        cross_entropy(logits, labels, self.class_weights.as_deref())
+    }
+
+    /// What so many tags weigh together, where they do not weigh 1.
+    fn weight(&self, labels: &[i64]) -> Option<f64> {
+        let weights = self.class_weights.as_ref()?;
+        Some(sum_of(weights, labels))
     }
 }
 
@@ -144,13 +172,18 @@ impl<M: CausalLm> Objective<M> for Tag {
         &MEASURES
     }
 
+    fn denominator(&self, batch: &Batch) -> f64 {
+        let (_, labels) = labelled(batch);
+        self.weight(&labels).unwrap_or(labels.len() as f64)
+    }
+
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1> {
-        Self::loss_of(tag_scores(model, batch), &labelled(batch).1)
+        self.loss_of(tag_scores(model, batch), &labelled(batch).1)
     }
 
     fn checkpointed_backward(&self, model: &M, batch: &Batch, weight: f64) -> Option<Checkpointed> {
         let (places, labels) = labelled(batch);
-        let loss = |logits| Self::loss_of(logits, &labels) * weight;
+        let loss = |logits| self.loss_of(logits, &labels) * weight;
         model.checkpointed_logits_at(&on_device(model, batch), &places, &loss)
     }
 
@@ -158,7 +191,7 @@ impl<M: CausalLm> Objective<M> for Tag {
         let scores = tag_scores(model, batch);
         let [rows, count] = scores.dims();
         let (_, labels) = labelled(batch);
-        let loss = Self::loss_of(scores.clone(), &labels);
+        let loss = self.loss_of(scores.clone(), &labels);
         let mut numbers = read_all(Tensor::cat(vec![loss, scores.reshape([rows * count])], 0))?;
         let scores = numbers.split_off(1);
         let mut found = scores.chunks(count).map(best);
@@ -180,6 +213,7 @@ impl<M: CausalLm> Objective<M> for Tag {
         Ok(Sums {
             loss: numbers[0],
             count: rows,
+            weight: self.weight(&labels),
             sums,
             ..Sums::default()
         })

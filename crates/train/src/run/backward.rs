@@ -12,7 +12,7 @@ use crate::run::target::TrainTarget;
 
 /// What the passes of a step give.
 pub(crate) struct Backward {
-    /// The mean loss over all that the batches count for, `[1]`.
+    /// The mean loss over all batches, `[1]`.
     pub mean_loss: Tensor<1>,
     /// Its gradients.
     pub gradients: GradientsParams,
@@ -35,11 +35,19 @@ pub(crate) fn backward<T: TrainTarget>(
     let model = learner.model();
     let counts = window.iter().map(|item| item.objective.count(&item.batch));
     let count: usize = counts.sum();
+    let denominators = window
+        .iter()
+        .map(|item| item.objective.denominator(&item.batch));
+    let denominator: f64 = denominators.sum();
     for (index, mut batch) in window.into_iter().enumerate() {
         let seed = step_seed(seed, step, index);
         // For Burn's own dropout and random tensors too, where a method has them.
         set_seed(seed, &model.model.device());
-        batch.weight = 1.0 / count.max(1) as f64;
+        batch.weight = if denominator > 0.0 {
+            1.0 / denominator
+        } else {
+            1.0
+        };
         let drops = !batch.objective.disables_dropout();
         let output = with_seed(seed, || {
             if drops {

@@ -87,7 +87,7 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
 
     fn step(&self, item: MicroBatch<T>) -> TrainOutput<StepOutput> {
         // Over all batches of a step, these sum up to one.
-        let share = item.weight * item.objective.count(&item.batch) as f64;
+        let share = item.weight * item.objective.denominator(&item.batch);
         let regularizer = self.model.regularizer().map(|term| term * share);
         if self.gradient_checkpointing
             && let Some((result, sums)) =

@@ -1,8 +1,8 @@
 //! `peft eval` of classifiers and reward models.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn_peft::config::TaskType;
-use burn_peft_data::{Classes, DataConfig, MOST_OF_SEVERAL, holds_pairs};
+use burn_peft_data::{Classes, DataConfig, holds_pairs};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, CausalLm, Head, LanguageModel, ProblemType};
 use burn_peft_train::{ClassifyConfig, ObjectiveName, TagConfig, TrainConfig};
@@ -14,6 +14,7 @@ pub fn task_of(head: &Head) -> Classes {
     let config = ClassifyConfig {
         labels: Some(head.labels.names.clone()),
         problem_type: Some(problem_of(head)),
+        ..ClassifyConfig::default()
     };
     config.task()
 }
@@ -45,11 +46,6 @@ pub fn settings(model: &LanguageModel, data: &str, config: &DataConfig) -> Resul
     let objective = ObjectiveName::find(name).context("there is no such objective")?;
     let mut settings = TrainConfig::of_objective(objective);
     let problem_type = Some(problem_of(&head));
-    let count = head.num_labels();
-    ensure!(
-        problem_type != Some(ProblemType::MultiLabelClassification) || count <= MOST_OF_SEVERAL,
-        "the model has {count} labels, and of several at once {MOST_OF_SEVERAL} are supported at most"
-    );
     let labels = Some(head.labels.names);
     if is_tagger {
         settings.tag = Some(TagConfig {
@@ -60,6 +56,7 @@ pub fn settings(model: &LanguageModel, data: &str, config: &DataConfig) -> Resul
         settings.classify = Some(ClassifyConfig {
             labels,
             problem_type,
+            ..ClassifyConfig::default()
         });
     }
     Ok(settings)

@@ -58,6 +58,7 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
             }
             _ => found.names,
         }),
+        ..given
     };
     config.classify = Some(classify);
     Ok(config.recheck_objective(&file.display().to_string())?)
