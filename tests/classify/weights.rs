@@ -41,8 +41,14 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
     assert!(saved.contains("class_weights = [1.0, 1.0, 0.5]"), "{saved}");
     for (keys, said) in [
-        ("class_weights=[1, 2]", "classify.class_weights has 2 weights, and there are 3 labels"),
-        ("class_weights={class-9=2}", "classify.class_weights names \"class-9\""),
+        (
+            "class_weights=[1, 2]",
+            "classify.class_weights has 2 weights, and there are 3 labels",
+        ),
+        (
+            "class_weights={class-9=2}",
+            "classify.class_weights names \"class-9\"",
+        ),
         ("class_weights=\"fair\"", "\"balanced\""),
         ("pos_weight=\"balanced\"", "use classify.class_weights"),
     ] {

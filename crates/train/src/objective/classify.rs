@@ -106,7 +106,10 @@ pub(crate) static KIND: Kind = Kind {
 };
 
 /// Refuses more of several labels than the tokens of a row can keep.
-fn check_room(config: &ClassifyConfig, max_length: Option<usize>) -> std::result::Result<(), String> {
+fn check_room(
+    config: &ClassifyConfig,
+    max_length: Option<usize>,
+) -> std::result::Result<(), String> {
     let count = config.labels.as_ref().map_or(0, Vec::len);
     let is_of_several = config.problem_type == Some(ProblemType::MultiLabelClassification);
     let least = count.div_ceil(LABELS_PER_TOKEN);

@@ -121,15 +121,15 @@ mod tests {
         };
         let by_name = read("w = { good = 3.0 }");
         assert_eq!(by_name.of_labels(&names), Some(vec![1.0, 3.0]));
-        assert_eq!(
-            read("w = [2, 1]").of_labels(&names),
-            Some(vec![2.0, 1.0])
-        );
+        assert_eq!(read("w = [2, 1]").of_labels(&names), Some(vec![2.0, 1.0]));
         assert_eq!(read("w = \"balanced\"").of_labels(&names), None);
         for (text, said) in [
             ("w = [1.0]", "w has 1 weights, and there are 2 labels"),
             ("w = [1.0, 0.0]", "w has the weight 0; it must be above 0"),
-            ("w = { fair = 1.0 }", "w names \"fair\", and the labels are bad, good"),
+            (
+                "w = { fair = 1.0 }",
+                "w names \"fair\", and the labels are bad, good",
+            ),
         ] {
             let error = read(text).check("w", Some(&names)).unwrap_err();
             assert!(error.starts_with(said), "{error}");

@@ -89,11 +89,7 @@ pub fn best(scores: &[f64]) -> usize {
 }
 
 /// What [`SEVERAL`] counts, of scores `[texts, labels]`: a label is found where its score is above 0.
-pub fn hits<'a>(
-    scores: &[f64],
-    labels: impl Iterator<Item = &'a [i64]>,
-    count: usize,
-) -> Vec<f64> {
+pub fn hits<'a>(scores: &[f64], labels: impl Iterator<Item = &'a [i64]>, count: usize) -> Vec<f64> {
     let mut sums = vec![0.0; 3 * count + 1];
     for (scores, labels) in scores.chunks(count).zip(labels) {
         let mut is_exact = true;

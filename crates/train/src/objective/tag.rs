@@ -70,7 +70,10 @@ pub(crate) static KIND: Kind = Kind {
         no_packing(config)?;
         let labels = config.tag.as_ref().and_then(|table| table.labels.as_ref());
         let names = labels.map_or(Ok(()), |names| check_names("tag.labels", names));
-        let weights = config.tag.as_ref().and_then(|table| table.class_weights.as_ref());
+        let weights = config
+            .tag
+            .as_ref()
+            .and_then(|table| table.class_weights.as_ref());
         let labels = labels.map(Vec::as_slice);
         names
             .and_then(|()| check_weights("tag.class_weights", weights, labels))

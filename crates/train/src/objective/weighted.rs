@@ -76,9 +76,8 @@ pub(crate) fn known_weights(
 impl TrainConfig {
     /// Writes the weights that "balanced" labels have in these rows in its place. The labels are known.
     pub fn settle_label_weights(&mut self, train: &Examples) {
-        let is_found = |weights: &Option<LabelWeights>| {
-            matches!(weights, Some(LabelWeights::Rule(_)))
-        };
+        let is_found =
+            |weights: &Option<LabelWeights>| matches!(weights, Some(LabelWeights::Rule(_)));
         if let Some(table) = &mut self.classify {
             let task = table.task();
             let counts = || {
