@@ -1,5 +1,6 @@
-//! Causal self-attention of texts that lie one after the other.
+//! Self-attention of texts that lie one after the other, causal or in both directions.
 
+mod groups;
 mod masked;
 mod on_cpu;
 mod options;
@@ -24,7 +25,7 @@ pub use self::qkv::Qkv;
 pub use self::texts::Texts;
 pub use crate::cpu::attention::Span;
 
-/// Causal self-attention of each text of a batch, `[tokens, heads · head_dim]`.
+/// Self-attention of each text of a batch, `[tokens, heads · head_dim]`.
 ///
 /// A token of no text gets zeros. A share `dropout` of the weights is set to zero on devices that
 /// record gradients.
@@ -34,7 +35,9 @@ pub use crate::cpu::attention::Span;
 /// length side by side.
 ///
 /// # Panics
-/// If texts overlap or go beyond the tokens, or if the widths are others.
+/// If texts overlap or go beyond the tokens, if the widths are others, or if texts
+/// [share tokens](Texts::sharing), which are the same in all of them only where they see no later
+/// ones, and `options` is not causal.
 pub fn attention(
     qkv: impl Into<Qkv>,
     texts: &Texts,
@@ -42,6 +45,10 @@ pub fn attention(
     dropout: f64,
 ) -> Tensor<2> {
     let qkv = qkv.into();
+    assert!(
+        options.causal || !texts.share_tokens(),
+        "texts share tokens that see later ones"
+    );
     let dropout = if qkv.is_autodiff() && crate::dropout::drops() {
         dropout
     } else {
@@ -105,7 +112,9 @@ mod tests {
             (&alike, 58, of_all(Some(20), Some(2.0))),
             (&alike, 58, of_all(Some(29), None)),
         ];
-        for (texts, tokens, options) in cases {
+        let both =
+            cases.map(|(texts, tokens, options)| (texts, tokens, options.with_causal(false)));
+        for (texts, tokens, options) in cases.into_iter().chain(both) {
             let widths = options.widths();
             let packed = random([tokens, widths.iter().sum()], 1.0);
             let apart = widths.map(|width| random([tokens, width], 1.0));

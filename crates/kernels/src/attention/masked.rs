@@ -30,13 +30,24 @@ impl HiddenKeys {
         }
     }
 
-    /// With those that lie before the window of `queries` queries, which are the last of `keys`
-    /// positions.
-    pub fn within(&self, window: usize, queries: usize, keys: usize, on: &Device) -> Self {
-        // `triu_mask` is true below the diagonal of this number.
-        let first = (keys - queries) as i64 + 1 - window as i64;
-        let early = Tensor::<2, Bool>::triu_mask([queries, keys], first, on);
-        self.and(early.unsqueeze())
+    /// With those that lie outside of the window of `queries` queries, which are the last of `keys`
+    /// positions: before it or, unless attention is `causal`, after it too.
+    pub fn within(
+        &self,
+        window: usize,
+        causal: bool,
+        [queries, keys]: [usize; 2],
+        on: &Device,
+    ) -> Self {
+        let (own, window) = ((keys - queries) as i64, window as i64);
+        // `triu_mask` is true below the diagonal of this number, `tril_mask` above it.
+        let early = Tensor::<2, Bool>::triu_mask([queries, keys], own + 1 - window, on);
+        let hidden = self.and(early.unsqueeze());
+        if causal {
+            return hidden;
+        }
+        let late = Tensor::<2, Bool>::tril_mask([queries, keys], own - 1 + window, on);
+        hidden.and(late.unsqueeze())
     }
 
     /// With others, `[batch, 1, queries, keys]` or one row for the whole batch.

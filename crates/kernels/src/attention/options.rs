@@ -2,7 +2,7 @@
 
 use crate::cpu::attention::Dims;
 
-/// The heads of a causal attention, and what is done to their scores.
+/// The heads of an attention, what they see, and what is done to their scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionOptions {
     /// The heads of the queries.
@@ -13,8 +13,12 @@ pub struct AttentionOptions {
     pub head_dim: usize,
     /// What the scores are multiplied by.
     pub scale: f64,
-    /// How many keys a query sees at most, the last of them its own (transformers'
-    /// `sliding_window`); all of them without it.
+    /// Whether a query sees no later keys than its own; without it, all of its text.
+    pub causal: bool,
+    /// Of these keys, a query sees those that are less than this away, its own among them; all of
+    /// them without it. So many it sees at most where attention is causal (transformers'
+    /// `sliding_window`), and `2 * window - 1` where it is not: ModernBERT's `local_attention` of
+    /// 128, which is 64 to each side, is a window of 65.
     pub window: Option<usize>,
     /// Brings the scaled scores `s` between plus and minus this: `softcap · tanh(s / softcap)`.
     pub softcap: Option<f64>,
@@ -28,9 +32,15 @@ impl AttentionOptions {
             kv_heads,
             head_dim,
             scale: 1.0 / (head_dim as f64).sqrt(),
+            causal: true,
             window: None,
             softcap: None,
         }
+    }
+
+    /// Heads that see later keys too, or do not.
+    pub fn with_causal(self, causal: bool) -> Self {
+        Self { causal, ..self }
     }
 
     pub(crate) fn dims(&self) -> Dims {
@@ -39,6 +49,7 @@ impl AttentionOptions {
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             scale: self.scale as f32,
+            causal: self.causal,
             window: self.window,
             softcap: self.softcap.map(|cap| cap as f32),
         }

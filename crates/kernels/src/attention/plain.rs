@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 
+use super::groups::Group;
 use super::masked::attend_masked;
-use super::texts::Group;
 use super::{AttentionOptions, Qkv, Texts};
 use crate::dropout::numbers;
 use crate::seed::next_seed;
@@ -70,7 +70,7 @@ impl Group {
         };
         let drop = (dropout > 0.0).then_some(drop);
         let [query, keys, values] = qkv.heads(options, self.texts);
-        let hidden = self.hidden(options.window);
+        let hidden = self.hidden(options);
         attend_masked(query, keys, values, &hidden, options, drop)
             .swap_dims(1, 2)
             .reshape([self.texts * self.longest, options.widths()[0]])

@@ -97,12 +97,10 @@ impl Attention {
             ..
         } = *self.switches;
         let options = AttentionOptions {
-            heads,
-            kv_heads,
-            head_dim,
             scale: score_scale,
             window: self.layer.window,
             softcap: score_cap,
+            ..AttentionOptions::new(heads, kv_heads, head_dim)
         };
         let Pass { batch, mask, .. } = pass;
         self.around

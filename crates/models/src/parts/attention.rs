@@ -7,7 +7,7 @@ use burn_peft_kernels::{AttentionOptions, Qkv, apply_dropout, attend_cached, dro
 use super::AttentionMask;
 use crate::KvCache;
 
-/// Causal attention of rows of equal length, `[batch * seq, heads * head_dim]`, over queries, keys
+/// Attention of rows of equal length, `[batch * seq, heads * head_dim]`, over queries, keys
 /// and values that know their positions: in one tensor `[batch * seq, (heads + 2 * kv_heads) *
 /// head_dim]`, or `[queries, keys, values]` apart. With a `cache`, keys and values are appended to
 /// those of its layer.
@@ -40,7 +40,7 @@ pub fn attend(
     }
     let [_, _, total, _] = key.dims();
     let shape = [tokens / batch, total];
-    let hidden = mask.hidden_within(options.window, shape, &key.device());
+    let hidden = mask.hidden_within(&options, shape, &key.device());
     let drop = |weights: Tensor<4>| {
         let shape @ [batch, heads, seq, total] = weights.dims();
         let rows = weights.reshape([batch * heads * seq, total]);
@@ -136,6 +136,54 @@ mod tests {
         found
             .into_data()
             .assert_approx_eq(&expected.into_data(), tolerance);
+    }
+
+    /// In both directions too, for rows that end with padding and for packed ones.
+    #[test]
+    fn texts_and_masks_give_the_same_in_both_directions() {
+        let device = Device::flex();
+        let numbers = |values: Vec<i64>| {
+            Tensor::<2, Int>::from_data(TensorData::new(values, [2, SEQ]), &device)
+        };
+        let of_positions = |of: fn(usize) -> i64| numbers((0..2 * SEQ).map(of).collect());
+        let ids = ModelInput::new(Tensor::zeros([2, SEQ], &device));
+        let padded = ModelInput {
+            attention_mask: Some(of_positions(|at| i64::from(at < 2 * SEQ - PADDING))),
+            ..ids.clone()
+        };
+        let packed = ModelInput {
+            segment_ids: Some(of_positions(|at| (at % SEQ / 4) as i64)),
+            ..ids
+        };
+        let dropout = DropoutConfig::new(0.0).init();
+        for window in [None, Some(1), Some(3)] {
+            let options = AttentionOptions {
+                window,
+                ..AttentionOptions::new(4, 2, 8).with_causal(false)
+            };
+            let qkv = [32, 16, 16].map(|width| {
+                let shape = [2 * SEQ, width];
+                Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device)
+            });
+            for (input, seen) in [(&padded, 2 * SEQ - PADDING), (&packed, 2 * SEQ)] {
+                let by_texts = AttentionMask::both_ways(input, 0);
+                assert!(by_texts.texts.is_some());
+                let by_mask = AttentionMask::masked_both_ways(input, 0);
+                let attended = |qkv: [Tensor<2>; 3], mask: &AttentionMask| {
+                    let all = attend(qkv, options, 2, mask, &dropout, None).inner();
+                    all.slice_dim(0, 0..seen).into_data()
+                };
+                let whole = attended(qkv.clone(), &by_texts);
+                let tolerance = Tolerance::<f32>::absolute(1e-5);
+                let on_tape = || qkv.clone().map(Tensor::autodiff);
+                for found in [
+                    attended(qkv.clone(), &by_mask),
+                    attended(on_tape(), &by_mask),
+                ] {
+                    found.assert_approx_eq(&whole, tolerance);
+                }
+            }
+        }
     }
 
     #[test]

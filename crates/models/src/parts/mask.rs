@@ -1,7 +1,7 @@
 //! What each position attends to.
 
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_peft_kernels::{HiddenKeys, Texts, is_specialised};
+use burn_peft_kernels::{AttentionOptions, HiddenKeys, Texts, is_specialised};
 
 use crate::ModelInput;
 use crate::texts::{first_keys, texts};
@@ -58,14 +58,28 @@ impl AttentionMask {
     /// The mask of an input whose tokens see all of their texts, and what stands before every row at
     /// `past` positions.
     pub fn both_ways(input: &ModelInput, past: usize) -> Self {
+        match texts(input) {
+            Some(texts) => Self {
+                texts: Some(texts),
+                ..Self::nothing_hidden()
+            },
+            None => Self::masked_both_ways(input, past),
+        }
+    }
+
+    /// The same where the texts do not say it all.
+    pub(crate) fn masked_both_ways(input: &ModelInput, past: usize) -> Self {
         let [_, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
+        let total = past + seq;
         if let Some(segment_ids) = &input.segment_ids {
-            let total = past + seq;
             let hidden = other_texts(segment_ids.clone(), [seq, total]);
-            return Self::hiding(Some(hidden), false);
+            return Self {
+                positions: positions(input, total),
+                ..Self::hiding(Some(hidden), false)
+            };
         }
-        let mask = input.full_attention_mask(past + seq).map(|mask| {
+        let mask = input.full_attention_mask(total).map(|mask| {
             let [batch, total] = mask.dims();
             let padding = mask.equal_elem(0).reshape([batch, 1, 1, total]);
             padding.expand([batch, 1, seq, total])
@@ -80,10 +94,10 @@ impl AttentionMask {
         }
     }
 
-    /// The keys that the last `seq` of `total` positions do not see within a window.
+    /// The keys that the last `seq` of `total` positions do not see within the window of `options`.
     pub(crate) fn hidden_within(
         &self,
-        window: Option<usize>,
+        options: &AttentionOptions,
         [seq, total]: [usize; 2],
         device: &Device,
     ) -> HiddenKeys {
@@ -91,11 +105,11 @@ impl AttentionMask {
             Some(first) => &HiddenKeys::before(first, total, device),
             None => &self.hidden,
         };
-        let Some(window) = window.filter(|&window| window < total) else {
+        let Some(window) = options.window.filter(|&window| window < total) else {
             return hidden.clone();
         };
         let Some(positions) = &self.positions else {
-            return seeing_something(hidden.within(window, seq, total, device));
+            return seeing_something(hidden.within(window, options.causal, [seq, total], device));
         };
         let [batch, _] = positions.dims();
         let shape = [batch, 1, seq, total];
@@ -105,7 +119,13 @@ impl AttentionMask {
             .clone()
             .reshape([batch, 1, 1, total])
             .expand(shape);
-        seeing_something(hidden.and((of_key + window as i64).lower_equal(of_query)))
+        let window = window as i64;
+        let hidden = hidden.and((of_key.clone() + window).lower_equal(of_query.clone()));
+        let hidden = match options.causal {
+            true => hidden,
+            false => hidden.and(of_key.greater_equal(of_query + window)),
+        };
+        seeing_something(hidden)
     }
 
     fn nothing_hidden() -> Self {

@@ -2,36 +2,66 @@
 
 use pulp::Simd;
 
+use super::Dims;
 use super::product::TILE;
 use super::simd::{lanes, load, store};
 
-/// Query `i` of a block sees the keys `first(i)..=i + diagonal` of a block, as far as it has them.
+/// Query `i` of a block of queries sees the keys `first(i)..visible(i)` of a block of keys, as far
+/// as it has them. Both ends rise with `i`.
 #[derive(Clone, Copy)]
 pub(crate) struct Band {
-    /// The last key that query 0 sees.
-    pub diagonal: usize,
-    /// Keys that a query sees at most.
-    pub window: usize,
+    /// The key at which query 0 stands; negative where it lies before the block.
+    own: isize,
+    /// Keys before its own that a query sees at most.
+    before: isize,
+    /// Keys after its own that a query sees at most.
+    after: isize,
     /// Keys that the text has from this block on; later queries see what the last key's does.
-    pub end: usize,
+    end: isize,
 }
 
 impl Band {
+    /// Of the queries from `query` on and the keys from `key` on of a text with `keys` keys.
+    pub fn new(dims: &Dims, query: usize, key: usize, keys: usize) -> Self {
+        Self {
+            own: query as isize - key as isize,
+            before: dims.before() as isize,
+            after: dims.after() as isize,
+            end: (keys - key) as isize,
+        }
+    }
+
+    /// The key at which a query stands.
+    #[inline(always)]
+    fn at(&self, query: usize) -> isize {
+        (query as isize + self.own).min(self.end - 1)
+    }
+
     /// The first key that a query sees.
     #[inline(always)]
     pub fn first(&self, query: usize) -> usize {
-        (query + self.diagonal + 1)
-            .min(self.end)
-            .saturating_sub(self.window)
+        (self.at(query) - self.before).max(0) as usize
+    }
+
+    /// The key after the last one that a query sees.
+    #[inline(always)]
+    pub fn visible(&self, query: usize) -> usize {
+        (self.at(query) + self.after + 1).clamp(0, self.end) as usize
+    }
+
+    /// The first query that sees a key, or one after it.
+    #[inline(always)]
+    pub fn first_query(&self, key: usize) -> usize {
+        (key as isize - self.own - self.after).max(0) as usize
     }
 
     /// The keys before this one are seen by no query from the returned one on.
     #[inline(always)]
     pub fn last_query(&self, keys: usize) -> usize {
-        if keys > self.end.saturating_sub(self.window) {
+        if keys as isize + self.before >= self.end {
             return usize::MAX;
         }
-        (keys + self.window).saturating_sub(self.diagonal + 1)
+        (keys as isize + self.before - self.own).max(0) as usize
     }
 }
 

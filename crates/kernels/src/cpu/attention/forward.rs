@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use self::softmax::{Softmax, Update};
 use super::band::Band;
-use super::product::{Causal, Product, panel};
+use super::product::{Needed, Product, panel};
 use super::view::ColumnsMut;
 use super::{Input, KEYS, QUERIES, Span, for_each, pack, scratch};
 
@@ -89,7 +89,8 @@ impl Task<'_> {
         let kv = dims.head(self.heads.start / dims.group());
         let block = QUERIES.min(self.queries.len());
         let from = self.first_key::<S>(self.queries.start);
-        let seen = (span.start + from, span.keys.min(self.queries.end) - from);
+        let until = self.visible(self.queries.end);
+        let seen = (span.start + from, until - from);
         let lengths = [
             pack::transposed_len::<S>(seen.1, dims.head_dim),
             seen.1 * stride,
@@ -120,9 +121,14 @@ impl Task<'_> {
 
     /// The first key of the panel that a query's window begins in.
     fn first_key<S: Simd>(&self, query: usize) -> usize {
-        let seen = self.span.keys.min(query + 1);
-        let first = seen.saturating_sub(self.input.dims.window());
+        let own = query.min(self.span.keys - 1);
+        let first = own.saturating_sub(self.input.dims.before());
         first - first % panel::<S>()
+    }
+
+    /// The keys from here on are seen by none of the queries before `until`.
+    fn visible(&self, until: usize) -> usize {
+        self.span.keys.min(until + self.input.dims.after())
     }
 
     /// A block of queries over all keys that it sees.
@@ -144,22 +150,18 @@ impl Task<'_> {
             stride,
         } = block;
         let mut softmax = Softmax::new();
-        let visible = span.keys.min(first + rows);
+        let visible = self.visible(first + rows);
         let packed = self.first_key::<S>(self.queries.start);
         let start = self.first_key::<S>(first);
         // With a window, the rows do not all begin in the same block of keys.
-        let begun = start > 0 || dims.window() < visible;
+        let begun = start > 0 || dims.before() + 1 < visible;
         if begun {
             out[..rows * stride].fill(0.0);
         }
         for key in (start..visible).step_by(KEYS) {
             // Rows before this one see none of these keys.
-            let skip = key.saturating_sub(first);
-            let band = Band {
-                diagonal: first + skip - key,
-                window: dims.window(),
-                end: span.keys - key,
-            };
+            let skip = Band::new(&dims, first, key, span.keys).first_query(0);
+            let band = Band::new(&dims, first + skip, key, span.keys);
             let columns = (visible - key).min(KEYS);
             let rows = (rows - skip).min(band.last_query(columns));
             simd.vectorize(Product {
@@ -175,7 +177,7 @@ impl Task<'_> {
                 c: scores,
                 c_row: KEYS,
                 accumulate: false,
-                causal: Causal::Scores(band),
+                needed: Needed::Scores(band),
             });
             simd.vectorize(Update {
                 softmax: &mut softmax,
@@ -205,7 +207,7 @@ impl Task<'_> {
                 c: &mut out[skip * stride..],
                 c_row: stride,
                 accumulate: begun || key > start,
-                causal: Causal::OverKeys(band),
+                needed: Needed::OverKeys(band),
             });
         }
         softmax

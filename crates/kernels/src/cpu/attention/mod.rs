@@ -1,4 +1,4 @@
-//! Causal attention of many texts at once, forward and backward, which never stores the scores.
+//! Attention of many texts at once, forward and backward, which never stores the scores.
 //!
 //! After FlashAttention (Dao et al., 2022, arXiv:2205.14135; the loops of FlashAttention-2,
 //! arXiv:2307.08691): blocks of queries meet blocks of keys while both lie in the caches; the
@@ -44,6 +44,9 @@ const FEW: usize = 8;
 /// Multiplications below which waking threads costs more than they bring.
 const SERIAL: usize = 1 << 17;
 
+/// More keys than any text has, of which sums do not overflow.
+const UNBOUNDED: usize = usize::MAX / 8;
+
 /// Calls `run` for every task, on all threads if there is enough to do.
 fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Send + Sync) {
     if multiplications < SERIAL {
@@ -53,8 +56,9 @@ fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Se
     }
 }
 
-/// One text in the flattened tokens. Query `i` of it sees its keys `0..=min(i, keys - 1)`, or the
-/// last of these where there is a window.
+/// One text in the flattened tokens. Query `i` of it stands at its key `min(i, keys - 1)` and sees
+/// that one and those before it; where attention is not causal, those after it too. A window leaves
+/// those of them that are less than so many away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Its first token.
@@ -76,7 +80,9 @@ pub struct Dims {
     pub head_dim: usize,
     /// Factor on the scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
-    /// Keys that a query sees at most, the last of them its own.
+    /// Whether a query sees no later keys.
+    pub causal: bool,
+    /// How far away, less one, are the keys that a query sees: 1 for its own alone.
     pub window: Option<usize>,
     /// What bounds the scores `s`: `softcap * tanh(s / softcap)`.
     pub softcap: Option<f32>,
@@ -103,8 +109,17 @@ impl Dims {
         self.heads / self.kv_heads
     }
 
-    fn window(&self) -> usize {
-        self.window.unwrap_or(usize::MAX)
+    /// Keys before its own that a query sees at most.
+    fn before(&self) -> usize {
+        self.window.map_or(UNBOUNDED, |window| window - 1)
+    }
+
+    /// Keys after its own that a query sees at most.
+    fn after(&self) -> usize {
+        match self.causal {
+            true => 0,
+            false => self.before(),
+        }
     }
 
     fn check(&self) {
@@ -192,10 +207,11 @@ impl Input<'_> {
 
     /// Multiplications of one of the products, with no regard to causality.
     fn multiplications(&self) -> usize {
+        let seen = self.dims.before() + self.dims.after() + 1;
         let scores = self
             .spans
             .iter()
-            .map(|span| span.queries * span.keys.min(self.dims.window()))
+            .map(|span| span.queries * span.keys.min(seen))
             .sum::<usize>();
         scores * self.dims.query_width()
     }

@@ -1,4 +1,5 @@
-//! Products of blocks that lie in the caches, and what of them causality leaves to be done.
+//! Products of blocks that lie in the caches, and what of them the band of keys that queries see
+//! leaves to be done.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ pub(crate) const TILE: usize = 6;
 /// Which part of a product is needed; what is left out is not touched in `c` and counted as zero in
 /// `a`.
 #[derive(Clone, Copy)]
-pub(crate) enum Causal {
+pub(crate) enum Needed {
     /// Rows are queries, columns keys.
     Scores(Band),
     /// Rows are queries, the depth keys.
@@ -57,25 +58,25 @@ pub(crate) struct Product<'a> {
     /// Whether `c` is added to, or written.
     pub accumulate: bool,
     /// What may be left out.
-    pub causal: Causal,
+    pub needed: Needed,
 }
 
 impl Product<'_> {
     /// The columns of the tile of these rows, and the range of its sums.
     #[inline(always)]
     fn needed(&self, start: usize, end: usize) -> (Range<usize>, Range<usize>) {
-        match self.causal {
-            Causal::Scores(band) => {
-                let columns = band.first(start)..self.columns.min(end + band.diagonal);
+        match self.needed {
+            Needed::Scores(band) => {
+                let columns = band.first(start)..self.columns.min(band.visible(end - 1));
                 (columns, 0..self.depth)
             }
-            Causal::OverKeys(band) => {
-                let last = self.depth.min(end + band.diagonal);
+            Needed::OverKeys(band) => {
+                let last = self.depth.min(band.visible(end - 1));
                 (0..self.columns, band.first(start).min(last)..last)
             }
-            Causal::OverQueries(band) => {
+            Needed::OverQueries(band) => {
                 let last = self.depth.min(band.last_query(end));
-                let first = start.saturating_sub(band.diagonal).min(last);
+                let first = band.first_query(start).min(last);
                 (0..self.columns, first..last)
             }
         }

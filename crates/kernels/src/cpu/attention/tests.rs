@@ -139,7 +139,7 @@ fn threads_change_no_bit() {
     let mut one = Case::new(6, 2, 48, &[(0, 1000, 990)]);
     one.dims.window = Some(600);
     one.dims.softcap = Some(2.0);
-    for case in [case, one] {
+    for case in [case.both(), one.both(), case, one] {
         let qkv = values(5, case.tokens * case.widths().iter().sum::<usize>());
         let grad_out = values(6, case.tokens * case.dims.query_width());
         assert_same_by_threads(|| case.run(Arch::new(), &qkv, &grad_out));
@@ -176,6 +176,7 @@ fn one_token_over_a_cache_is_the_last_of_a_text() {
             kv_heads,
             head_dim,
             scale,
+            causal: true,
             window: None,
             softcap: None,
         };

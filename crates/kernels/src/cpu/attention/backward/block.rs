@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::Task;
 use super::weigh::Weigh;
 use crate::cpu::attention::band::Band;
-use crate::cpu::attention::product::{Causal, Product, panel};
+use crate::cpu::attention::product::{Needed, Product, panel};
 use crate::cpu::attention::{KEYS, QUERIES};
 
 /// A block of keys, and the room for its products with blocks of queries.
@@ -39,17 +39,13 @@ impl Block<'_> {
             input, saved, span, ..
         } = *self.task;
         let (dims, key, stride) = (input.dims, self.key, self.stride);
-        let band = |first: usize| Band {
-            diagonal: first - key,
-            window: dims.window(),
-            end: span.keys - key,
-        };
-        let until = band(key).last_query(self.keys).saturating_add(key);
-        let until = until.min(span.queries);
-        for first in (key..until).step_by(QUERIES) {
+        let band = |first: usize| Band::new(&dims, first, key, span.keys);
+        let of_all = band(0);
+        let until = of_all.last_query(self.keys).min(span.queries);
+        for first in (of_all.first_query(0)..until).step_by(QUERIES) {
             let rows = (until - first).min(QUERIES);
             let band = band(first);
-            let columns = self.keys.min(band.diagonal + rows);
+            let columns = self.keys.min(band.visible(rows - 1));
             let at = first * stride..;
             let (q, grad_out) = (&q[at.clone()], &grad_out[at.clone()]);
             let scores = |a, b, c| Product {
@@ -65,7 +61,7 @@ impl Block<'_> {
                 c,
                 c_row: KEYS,
                 accumulate: false,
-                causal: Causal::Scores(band),
+                needed: Needed::Scores(band),
             };
             simd.vectorize(scores(q, self.k_t, self.weights));
             simd.vectorize(scores(grad_out, self.v_t, self.grad_scores));
@@ -95,7 +91,7 @@ impl Block<'_> {
                 c,
                 c_row: stride,
                 accumulate: true,
-                causal: Causal::OverQueries(band),
+                needed: Needed::OverQueries(band),
             };
             simd.vectorize(over_queries(self.weights, grad_out, self.grad_v));
             simd.vectorize(over_queries(self.grad_scores, q, self.grad_k));
@@ -112,7 +108,7 @@ impl Block<'_> {
                 c: &mut grad_q[at],
                 c_row: stride,
                 accumulate: true,
-                causal: Causal::OverKeys(band),
+                needed: Needed::OverKeys(band),
             });
         }
     }

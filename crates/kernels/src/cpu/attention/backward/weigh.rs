@@ -39,7 +39,7 @@ impl WithSimd for Weigh<'_> {
             .zip(self.grad_scores.chunks_exact_mut(KEYS))
             .take(self.rows);
         for (row, (weights, grads)) in blocks.enumerate() {
-            let visible = self.columns.min(row + self.band.diagonal + 1);
+            let visible = self.columns.min(self.band.visible(row));
             let first = self.band.first(row);
             if softcap.is_some() {
                 let start = first - first % lanes;

@@ -51,7 +51,7 @@ impl WithSimd for Update<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let softcap = self.input.dims.softcap;
-        let visible = |row: usize| self.columns.min(row - self.skip + self.band.diagonal + 1);
+        let visible = |row: usize| self.columns.min(self.band.visible(row - self.skip));
         let first = |row: usize| self.band.first(row - self.skip);
         // In three passes, so that rows do not wait for each other.
         let mut largest = self.softmax.max;
