@@ -11,7 +11,10 @@ fn class_weights_are_a_weighted_mean_over_the_whole_step() {
     if device_name().is_some() {
         return;
     }
-    let Some(case) = cases(true).into_iter().find(|case| case.name == "qwen3_seq") else {
+    let Some(case) = cases(true)
+        .into_iter()
+        .find(|case| case.name == "qwen3_seq")
+    else {
         return;
     };
     let lab = Lab::new();
