@@ -25,5 +25,5 @@ pub use error::DeviceError;
 pub use limits::{check_dtype, check_size, check_weight, max_tensor_bytes};
 pub use list::{DeviceInfo, list, product};
 pub use name::{DeviceName, Which};
-pub use open::open;
+pub use open::{is_cpu, open};
 pub use self_test::self_test;

@@ -45,6 +45,11 @@ pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     Ok(device)
 }
 
+/// Whether a device is the processor by Burn's own backend for it, which our kernels are for.
+pub fn is_cpu(device: &Device) -> bool {
+    device.clone().without_autodiff() == Device::flex()
+}
+
 /// The first GPU that works, or else the CPU.
 fn open_best() -> Result<Device, DeviceError> {
     for backend in Backend::ALL.into_iter().filter(|&b| b != Backend::Cpu) {

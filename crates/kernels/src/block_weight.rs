@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use bytes::Bytes;
 
 use crate::cpu::buffer::{filled, for_rows};
 use crate::cpu::{BlockMatrix, BlockType, Weight};
+use crate::flex::on_device;
 
 /// A frozen weight in the blocks of a GGUF file: lines of whole blocks, one after the other.
 ///
@@ -136,16 +137,6 @@ impl BlockWeight {
 
     fn matrix(&self) -> BlockMatrix<'_> {
         BlockMatrix::new(self.of, &self.bytes, self.lines, self.length)
-    }
-}
-
-fn on_device(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    let plain = device.clone().without_autodiff();
-    let tensor = Tensor::from_data(TensorData::new(values, shape), &plain);
-    if device.is_autodiff() {
-        tensor.autodiff()
-    } else {
-        tensor
     }
 }
 

@@ -175,3 +175,14 @@ fn view<E: Element + Pod>(tensor: &FlexTensor) -> Matrix<'_, E> {
 pub(crate) fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
+
+/// A matrix of these values on any device, which records gradients where that does.
+pub(crate) fn on_device(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    let plain = device.clone().without_autodiff();
+    let tensor = Tensor::from_data(TensorData::new(values, shape), &plain);
+    if device.is_autodiff() {
+        tensor.autodiff()
+    } else {
+        tensor
+    }
+}

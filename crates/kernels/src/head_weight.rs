@@ -3,8 +3,9 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
+use crate::flex::{is_trained, takes_weight};
 use crate::stored::Stored;
-use crate::{BlockWeight, block_linear, linear};
+use crate::{BlockWeight, Int8Weight, block_linear, int8_linear, linear};
 
 /// The weight of an output layer, `[vocab, d]`.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub enum HeadWeight {
     Dense(Tensor<2>),
     /// As a GGUF file has it.
     Blocks(BlockWeight),
+    /// In the eight bits that its products are made in.
+    Int8(Int8Weight),
 }
 
 impl From<Tensor<2>> for HeadWeight {
@@ -27,12 +30,32 @@ impl From<BlockWeight> for HeadWeight {
     }
 }
 
+impl From<Int8Weight> for HeadWeight {
+    fn from(weight: Int8Weight) -> Self {
+        Self::Int8(weight)
+    }
+}
+
 impl HeadWeight {
-    /// The weight as a tensor; blocks become one on `device`.
+    /// Whether a gradient may be asked for.
+    pub(crate) fn is_trained(&self) -> bool {
+        matches!(self, Self::Dense(weight) if is_trained(weight))
+    }
+
+    /// Whether the specialised bodies take it.
+    pub(crate) fn is_taken(&self) -> bool {
+        match self {
+            Self::Dense(weight) => takes_weight(weight),
+            Self::Blocks(_) | Self::Int8(_) => true,
+        }
+    }
+
+    /// The weight as a tensor; one that is kept otherwise becomes one on `device`.
     pub fn dense(self, device: &Device) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight,
             Self::Blocks(weight) => weight.dequantize(device),
+            Self::Int8(weight) => weight.dequantize(device),
         }
     }
 
@@ -41,6 +64,7 @@ impl HeadWeight {
         match self {
             Self::Dense(weight) => Stored::Dense(weight.without_autodiff().into_dispatch()),
             Self::Blocks(weight) => Stored::Blocks(weight),
+            Self::Int8(weight) => Stored::Int8(weight),
         }
     }
 
@@ -49,6 +73,7 @@ impl HeadWeight {
         match self {
             Self::Dense(weight) => linear(hidden, weight.transpose(), None, None, None),
             Self::Blocks(weight) => block_linear(hidden, &weight.transposed(), None, None, None),
+            Self::Int8(weight) => int8_linear(hidden, &weight.transposed(), None, None, None),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::flex::{Optional, takes, takes_weight};
 use crate::product::product;
 use crate::quantized::QuantizedWeight;
 use crate::stored::Stored;
-use crate::{BlockWeight, draw_seed, is_specialised};
+use crate::{BlockWeight, Int8Weight, draw_seed, is_specialised};
 
 /// The low-rank part of a linear layer: `scaling · dropout(x) aᵀ bᵀ` (arXiv 2106.09685).
 #[derive(Clone, Debug)]
@@ -101,6 +101,22 @@ pub fn block_linear(
         return plain(x, weight, bias, residual, lora);
     }
     fused(x, Stored::Blocks(weight.clone()), bias, residual, lora)
+}
+
+/// As [`linear`], with a weight whose products are made in eight bits, in both passes; those of LoRA
+/// are in 32. The plain body makes the weight dense and multiplies in 32 bits.
+pub fn int8_linear(
+    x: Tensor<2>,
+    weight: &Int8Weight,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Option<Lora>,
+) -> Tensor<2> {
+    if !(is_specialised(&x.device()) && takes_all(&x, &bias, &residual, &lora)) {
+        let weight = weight.dequantize(&x.device());
+        return plain(x, weight, bias, residual, lora);
+    }
+    fused(x, Stored::Int8(weight.clone()), bias, residual, lora)
 }
 
 /// Whether the specialised body takes everything but the weight.

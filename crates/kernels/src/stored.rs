@@ -5,11 +5,11 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata};
 use burn::tensor::DType;
 
-use crate::BlockWeight;
 use crate::cpu::product::PackedLeft;
 use crate::cpu::{Matrix, Weight};
 use crate::flex::{OnTape, readable, weight as view, widened};
 use crate::quantized::{Form, Packed};
+use crate::{BlockWeight, Int8Weight};
 
 /// A weight in the form it is kept in.
 #[derive(ExtensionType)]
@@ -21,6 +21,7 @@ pub(crate) enum Stored<B: Backend> {
         form: Form,
     },
     Blocks(BlockWeight),
+    Int8(Int8Weight),
 }
 
 /// The same as the CPU reads it.
@@ -29,6 +30,7 @@ pub(crate) enum Readable {
     Dense(FloatTensor<Flex>),
     Quantized(Packed),
     Blocks(BlockWeight),
+    Int8(Int8Weight),
 }
 
 impl From<Stored<Flex>> for Readable {
@@ -45,6 +47,7 @@ impl From<Stored<Flex>> for Readable {
                 form,
             }),
             Stored::Blocks(weight) => Self::Blocks(weight),
+            Stored::Int8(weight) => Self::Int8(weight),
         }
     }
 }
@@ -56,6 +59,7 @@ impl Readable {
             Self::Dense(weight) => weight.shape().dims(),
             Self::Quantized(weight) => weight.dims(),
             Self::Blocks(weight) => weight.dims(),
+            Self::Int8(weight) => weight.dims(),
         }
     }
 
@@ -65,7 +69,7 @@ impl Readable {
             Self::Dense(weight) => {
                 weight.dtype() == DType::BF16 && view(weight).wants_packed(a.rows())
             }
-            Self::Quantized(_) => false,
+            Self::Quantized(_) | Self::Int8(_) => false,
             Self::Blocks(weight) => weight.weight().wants_packed(a.rows()),
         };
         wants.then(|| PackedLeft::new(a)).flatten()
@@ -77,6 +81,7 @@ impl Readable {
             Self::Dense(weight) => body(view(&widened(weight))),
             Self::Quantized(weight) => weight.with_dense(body),
             Self::Blocks(weight) => body(weight.weight()),
+            Self::Int8(weight) => body(weight.weight()),
         }
     }
 }
@@ -101,5 +106,6 @@ pub(crate) fn inner_of<C: CheckpointStrategy>(
             (weight, None)
         }
         Stored::Blocks(weight) => (Stored::Blocks(weight), None),
+        Stored::Int8(weight) => (Stored::Int8(weight), None),
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{FloatDType, Int, Tensor};
 
 use self::on_cpu::LogProbsKernel;
 use crate::HeadWeight;
-use crate::flex::{Optional, is_trained, takes, takes_weight};
+use crate::flex::{Optional, is_trained, takes};
 use crate::product::product;
 use crate::stored::Stored;
 
@@ -72,11 +72,7 @@ pub fn token_log_probs(
     statistics: bool,
 ) -> TokenLogProbs {
     let weight = weight.into();
-    let takes_weight = match &weight {
-        HeadWeight::Dense(weight) => takes_weight(weight),
-        HeadWeight::Blocks(_) => true,
-    };
-    if !(takes(&hidden) && takes_weight && bias.iter().all(takes)) {
+    if !(takes(&hidden) && weight.is_taken() && bias.iter().all(takes)) {
         let weight = weight.dense(&hidden.device());
         let vocab = weight.dims()[0];
         let transposed = weight.transpose();

@@ -10,7 +10,7 @@ use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::HeadWeight;
 use crate::cpu::vocabulary;
-use crate::flex::{contiguous, is_trained, takes, takes_weight, tensor_of, values};
+use crate::flex::{contiguous, is_trained, takes, tensor_of, values};
 use crate::product::product;
 use crate::stored::{Readable, Stored, inner_of};
 
@@ -32,11 +32,8 @@ pub fn vocabulary_loss(
     targets: Tensor<1, Int>,
 ) -> Tensor<1> {
     let weight = weight.into();
-    let (is_trained, takes_weight) = match &weight {
-        HeadWeight::Dense(weight) => (is_trained(weight), takes_weight(weight)),
-        HeadWeight::Blocks(_) => (false, true),
-    };
-    if !(takes(&hidden) && takes_weight) || is_trained {
+    let is_trained = weight.is_trained();
+    if !(takes(&hidden) && weight.is_taken()) || is_trained {
         let weight = weight.dense(&hidden.device());
         let weight = match is_trained {
             true => weight.cast(FloatDType::F32),

@@ -169,9 +169,7 @@ pub trait Decoder: BaseModel + Sync {
         let weight = self.embedding().base_layer.weight.val().detach();
         let weight = Param::from_tensor(weight.transpose()).set_require_grad(false);
         let mut head = LoraAdapter::new(Linear { weight, bias: None });
-        if let Some(blocks) = self.embedding().blocks() {
-            head.set_blocks(blocks.transposed());
-        }
+        head.keep_transposed(self.embedding());
         *self.head_mut() = Some(head);
         self.config_mut().set_tie_word_embeddings(false);
     }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
-use burn_peft::{Adaptable, PeftModel, Quantization, Tree, cast_frozen, quantize_frozen};
+use burn_peft::{Adaptable, FrozenForm, PeftModel, Tree, cast_frozen, quantize_frozen};
 
 use crate::{AutoModel, CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
@@ -74,10 +74,10 @@ impl LanguageModel {
     }
 
     /// Keeps what is frozen of linear layers in 4 or 8 bits; see [`burn_peft::quantize_frozen`].
-    pub fn quantize_frozen(&mut self, quantization: Quantization) {
+    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) {
         match self {
-            Self::Base(model) => quantize_frozen(model, quantization),
-            Self::Peft(model) => model.quantize_frozen(quantization),
+            Self::Base(model) => quantize_frozen(model, form),
+            Self::Peft(model) => model.quantize_frozen(form),
         }
     }
 }

@@ -42,8 +42,8 @@ mod tree;
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{
-    BlockWeight, HeadWeight, Lora, QuantType, Quantization, QuantizedWeight, set_seed, with_seed,
-    without_dropout,
+    BlockWeight, HeadWeight, Int8Weight, Lora, QuantType, Quantization, QuantizedWeight, set_seed,
+    with_seed, without_dropout,
 };
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};
@@ -61,7 +61,7 @@ pub use methods::{
     WaveFTConfig,
 };
 pub use model::{
-    Conversion, DEFAULT_ADAPTER, PeftModel, cast_frozen, check_gradients, get_peft_model, layers,
+    Conversion, DEFAULT_ADAPTER, FrozenForm, PeftModel, cast_frozen, check_gradients, get_peft_model, layers,
     parameters, quantize_frozen, untie_merged,
 };
 pub use slot::{

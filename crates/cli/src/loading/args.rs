@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::FloatDType;
-use burn_peft::Quantization;
+use burn_peft::FrozenForm;
 use burn_peft_train::BitsAndBytesConfig;
 
 /// The options that choose a model.
@@ -38,6 +38,12 @@ pub struct ModelsArgs {
     /// Keep the weights of linear layers in 4 bits (NF4)
     #[arg(long = "load-in-4bit")]
     pub load_in_4bit: bool,
+    /// With --load-in-8bit, make the products of linear layers in eight bits too (on the CPU)
+    #[arg(long = "int8-compute", requires = "load_in_8bit")]
+    pub int8_compute: bool,
+    /// With --int8-compute, keep the output layer so too
+    #[arg(long = "int8-head", requires = "int8_compute")]
+    pub int8_head: bool,
 }
 
 impl ModelsArgs {
@@ -46,17 +52,20 @@ impl ModelsArgs {
         self.dtype.and_then(Dtype::narrow)
     }
 
-    /// Whether the weights of a GGUF file stay in its blocks.
+    /// Whether the weights of a GGUF file stay in its blocks, or come from there.
     pub(super) fn keeps_blocks(&self) -> bool {
         let dense = matches!(self.dtype, Some(Dtype::Float32 | Dtype::Float16));
-        !dense && self.quantization().is_none()
+        let is_made_dense = matches!(self.quantization(), Some(FrozenForm::Codes(_)));
+        !dense && !is_made_dense
     }
 
     /// How the weights of linear layers are quantised, if they are.
-    pub(super) fn quantization(&self) -> Option<Quantization> {
+    pub(super) fn quantization(&self) -> Option<FrozenForm> {
         let config = BitsAndBytesConfig {
             load_in_8bit: self.load_in_8bit,
             load_in_4bit: self.load_in_4bit,
+            int8_compute: self.int8_compute,
+            int8_head: self.int8_head,
             ..BitsAndBytesConfig::default()
         };
         config.quantization(self.narrow())

@@ -2,6 +2,7 @@
 
 mod args;
 mod embedder;
+mod form;
 mod head;
 mod model;
 mod rows;
@@ -9,6 +10,7 @@ mod tokenizer;
 
 pub use args::{ModelArgs, ModelsArgs};
 pub use embedder::EmbedderArgs;
+pub use form::check_form;
 pub use head::{check_language_model, head_of};
 pub use model::{
     completed, find_model, limits, load_adapter, load_base, load_dense, load_frozen, load_model,

@@ -15,6 +15,7 @@ use burn_peft_models::weights::{Reading, has_blocks};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained, WantedHead};
 
 use super::args::ModelsArgs;
+use super::form::check_form;
 use super::head::head_of;
 use super::tokenizer::open_tokenizer;
 
@@ -125,6 +126,9 @@ pub fn open_each(
     let dtype = args.narrow();
     if let Some(dtype) = dtype {
         check_dtype(device, dtype.into()).context("--dtype")?;
+    }
+    if let Some(form) = quantization {
+        check_form(form, device).context("--int8-compute")?;
     }
     let reading = if args.keeps_blocks() && has_blocks(files, device) {
         Reading::InBlocks

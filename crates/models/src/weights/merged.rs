@@ -151,7 +151,7 @@ impl MergedWeights {
     /// Lets go of the values of a layer, or of all layers, that can be read again.
     fn forget(&self, model: &mut AutoModel, only: Option<&str>) {
         model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
-            let is_kept = slot.quantized().is_some() || slot.blocks().is_some();
+            let is_kept = slot.is_quantized() || slot.blocks().is_some();
             if is_kept || only.is_some_and(|only| only != path) {
                 return;
             }

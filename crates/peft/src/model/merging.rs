@@ -23,7 +23,7 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
         self.check_mergeable()?;
         let mut quantized = false;
-        self.visit_slots(|_, slot| quantized |= slot.quantized().is_some());
+        self.visit_slots(|_, slot| quantized |= slot.is_quantized());
         if quantized {
             tracing::warn!(
                 "the base is quantised: merged weights are rounded to codes again, which changes \

@@ -22,7 +22,7 @@ mod weighted;
 
 pub use convert::Conversion;
 pub use guard::check_gradients;
-pub use precision::{cast_frozen, quantize_frozen};
+pub use precision::{FrozenForm, cast_frozen, quantize_frozen};
 pub use tying::untie_merged;
 
 use std::ops::Deref;
@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, TensorData};
-use burn_peft_kernels::Quantization;
 use indexmap::IndexMap;
 
 use self::model_adapter::ModelAdapter;
@@ -199,8 +198,8 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Keeps the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
-    pub fn quantize_frozen(&mut self, quantization: Quantization) {
-        crate::quantize_frozen(&mut self.base_model, quantization);
+    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) {
+        crate::quantize_frozen(&mut self.base_model, form);
     }
 
     /// Whether an adapter holds a part of the weights, which its initialisation took (PiSSA, OLoRA):

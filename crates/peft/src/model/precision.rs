@@ -26,17 +26,47 @@ pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
     });
 }
 
-/// Keeps the frozen weights of linear layers quantised, but the output embedding's; products
-/// give 32-bit values as before. Everything else stays as it is: [`cast_frozen`] takes embeddings.
+/// What the frozen weights of linear layers are kept as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FrozenForm {
+    /// Codes of 4 or 8 bits, from which a dense weight is made for each product.
+    Codes(Quantization),
+    /// Eight bits that the products are made in ([`Int8Weight`](crate::Int8Weight)), on the CPU; other
+    /// devices make the weight dense for each product.
+    Int8 {
+        /// Whether the output embedding is kept so too, and with it the input embedding that it is
+        /// tied to.
+        head: bool,
+    },
+}
+
+impl From<Quantization> for FrozenForm {
+    fn from(quantization: Quantization) -> Self {
+        Self::Codes(quantization)
+    }
+}
+
+/// Keeps the frozen weights of linear layers quantised, but the output embedding's unless
+/// [`FrozenForm::Int8`] says so; products give 32-bit values as before. Everything else stays as it
+/// is: [`cast_frozen`] takes embeddings.
 ///
 /// Call it once adapters are attached: those that start from the weight (PiSSA, OLoRA, LoftQ) see
 /// it in full precision, and what they leave of it is quantised. Trained copies of layers are not
 /// quantised.
-pub fn quantize_frozen<M: Adaptable>(model: &mut M, quantization: Quantization) {
+pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>) {
+    let form = form.into();
     let output = model.output_embedding().to_string();
-    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
-        if path != output {
-            slot.quantize(quantization);
-        }
+    let mut is_tied = true;
+    model.visit_slots(&mut Path::default(), &mut |path, _| is_tied &= path != output);
+    let head = if is_tied {
+        model.input_embedding().to_string()
+    } else {
+        output
+    };
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| match form {
+        FrozenForm::Codes(quantization) if path != head => slot.quantize(quantization),
+        FrozenForm::Int8 { head: true } if path == head => slot.quantize_int8(),
+        FrozenForm::Int8 { .. } if path != head && slot.kind().is_linear() => slot.quantize_int8(),
+        _ => {}
     });
 }

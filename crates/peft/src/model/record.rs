@@ -25,7 +25,7 @@ impl<M: BaseModel> PeftModel<M> {
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut quantized = None;
         self.visit_slots(|path, slot| {
-            let found = slot.quantized().map(|_| path.to_string());
+            let found = slot.is_quantized().then(|| path.to_string());
             quantized = quantized.take().or(found);
         });
         if let Some(layer) = quantized {

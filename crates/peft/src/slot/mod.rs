@@ -2,11 +2,11 @@
 
 mod adapter;
 mod any_param;
-mod block_param;
+mod kept;
+mod kept_param;
 mod lora_adapter;
 mod part;
 mod probe;
-mod quantized_param;
 mod shared_param;
 mod tensors;
 
@@ -21,7 +21,9 @@ pub use tensors::Tensors;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft_kernels::{BlockWeight, Quantization, QuantizedWeight};
+use burn_peft_kernels::{BlockWeight, Int8Weight, Quantization, QuantizedWeight};
+
+use self::kept::Kept;
 
 use crate::{Adaptable, LayerInfo, LayerKind, Result, Tree};
 
@@ -62,6 +64,14 @@ pub trait Slot {
     /// The weight, if it is kept quantised.
     fn quantized(&self) -> Option<&QuantizedWeight>;
 
+    /// Rounds the frozen weight of a linear layer or an embedding to the eight bits that its products
+    /// are made in. A weight that is set later is rounded the same way. Nothing happens to layers of
+    /// other kinds, or if the weight is quantised already; blocks of Q8_0 stay as they are in the file.
+    fn quantize_int8(&mut self);
+
+    /// The weight, if its products are made in eight bits.
+    fn int8(&self) -> Option<&Int8Weight>;
+
     /// Keeps the frozen weight `[d_in, d_out]` of a linear layer, or `[vocab, d]` of an embedding,
     /// in the blocks of a file; what the layer's own parameter holds is released. A weight that is
     /// set later is a parameter again.
@@ -73,7 +83,7 @@ pub trait Slot {
     /// The weight, if it is kept in blocks.
     fn blocks(&self) -> Option<&BlockWeight>;
 
-    /// Makes a parameter again of a weight that is kept in blocks.
+    /// Makes a parameter again of a weight that is kept otherwise.
     fn make_dense(&mut self);
 
     /// The adapters in the slot, active or not.
@@ -173,6 +183,11 @@ impl dyn Slot + '_ {
         !(self.state().originals.is_empty() && self.state().stored.is_empty())
     }
 
+    /// Whether the weight is rounded to 4 or 8 bits.
+    pub fn is_quantized(&self) -> bool {
+        self.quantized().is_some() || self.int8().is_some()
+    }
+
     /// Whether the adapter has a copy of the layer.
     pub fn has_saved(&self, adapter: &str) -> bool {
         self.state().saved.iter().any(|name| name == adapter)
@@ -210,8 +225,7 @@ pub struct SlotState {
 #[derive(Clone, Debug)]
 pub(crate) enum StoredWeight {
     Dense(Box<Tensor<2>>),
-    Quantized(Box<QuantizedWeight>),
-    Blocks(BlockWeight),
+    Kept(Kept),
 }
 
 impl SlotState {

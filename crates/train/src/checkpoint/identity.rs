@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::run::target::TrainTarget;
 
 /// The BLAKE3 hash of all parameters of a model in training that training does not change, with
-/// their shapes, in hexadecimal; of those in blocks the blocks are hashed. None where it changes all.
+/// their shapes, in hexadecimal; of those that are kept in bytes the bytes are hashed. None where it changes all.
 /// Buffers of adapters are no parameters.
 pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
     let parameters = model.parameters().into_iter();
@@ -17,18 +17,25 @@ pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
         hasher: blake3::Hasher::new(),
         any: false,
     };
-    let mut blocks = blake3::Hasher::new();
-    model.visit_blocks(&mut |id, weight| {
+    let mut kept = blake3::Hasher::new();
+    model.visit_kept(&mut |id, slot| {
         // The parameter itself holds nothing.
         visitor.known.remove(&id);
-        let of = weight.block_type().name();
-        blocks.update(format!("{of} {:?}", weight.dims()).as_bytes());
-        blocks.update(weight.bytes());
+        if let Some(weight) = slot.blocks() {
+            let of = weight.block_type().name();
+            kept.update(format!("{of} {:?}", weight.dims()).as_bytes());
+            kept.update(weight.bytes());
+        } else if let Some(weight) = slot.int8() {
+            kept.update(format!("int8 {:?}", weight.dims()).as_bytes());
+            weight.visit_bytes(&mut |bytes| {
+                kept.update(bytes);
+            });
+        }
     });
     model.visit(&mut visitor);
-    if blocks.count() > 0 {
+    if kept.count() > 0 {
         visitor.any = true;
-        visitor.hasher.update(blocks.finalize().as_bytes());
+        visitor.hasher.update(kept.finalize().as_bytes());
     }
     visitor.any.then(|| visitor.hasher.finalize().to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use burn_peft::Quantization;
+use burn_peft::FrozenForm;
 use burn_peft_data::DataConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -96,7 +96,7 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// How the frozen weights are quantised, if they are.
-    pub fn quantization(&self) -> Option<Quantization> {
+    pub fn quantization(&self) -> Option<FrozenForm> {
         let config = self.quantization_config.as_ref()?;
         config.quantization(self.training.frozen_dtype())
     }

@@ -1,7 +1,8 @@
-//! The `[quantization_config]` table: transformers' `BitsAndBytesConfig`, with its keys.
+//! The `[quantization_config]` table: the keys of transformers' `BitsAndBytesConfig`, and our own of
+//! products in eight bits.
 
 use burn::tensor::FloatDType;
-use burn_peft::{QuantType, Quantization};
+use burn_peft::{FrozenForm, QuantType, Quantization};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigProblem;
@@ -29,7 +30,8 @@ pub enum ComputeDtype {
     Float16,
 }
 
-/// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`.
+/// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`, and
+/// `int8_compute`, `int8_head`, which it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BitsAndBytesConfig {
@@ -45,6 +47,18 @@ pub struct BitsAndBytesConfig {
     /// bfloat16 with `training.bf16`, float16 with `training.fp16`, or else 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bnb_4bit_compute_dtype: Option<ComputeDtype>,
+    /// With `load_in_8bit`, make the products of frozen weights in eight bits too, on the CPU: by
+    /// squares of 64 × 64, activations by row and block of 64. What is trained stays in 32 bits.
+    #[serde(skip_serializing_if = "is_off")]
+    pub int8_compute: bool,
+    /// With `int8_compute`, keep the output embedding so too, and the input embedding that it is tied to.
+    #[serde(skip_serializing_if = "is_off")]
+    pub int8_head: bool,
+}
+
+/// Whether a key need not be written: files of runs without it stay as they are.
+fn is_off(value: &bool) -> bool {
+    !value
 }
 
 /// Keys of `BitsAndBytesConfig` that do nothing here yet.
@@ -56,9 +70,14 @@ pub(crate) const UNSUPPORTED: &str = "
 impl BitsAndBytesConfig {
     /// How weights are quantised, if they are; `frozen_dtype` is what other frozen weights are kept
     /// in, if not in 32 bits.
-    pub fn quantization(&self, frozen_dtype: Option<FloatDType>) -> Option<Quantization> {
+    pub fn quantization(&self, frozen_dtype: Option<FloatDType>) -> Option<FrozenForm> {
         let quant_type = match (self.load_in_4bit, self.load_in_8bit) {
             (false, false) => return None,
+            (false, true) if self.int8_compute => {
+                return Some(FrozenForm::Int8 {
+                    head: self.int8_head,
+                });
+            }
             (false, true) => QuantType::Int8,
             (true, _) => match self.bnb_4bit_quant_type {
                 Bnb4BitQuantType::Nf4 => QuantType::Nf4,
@@ -71,14 +90,23 @@ impl BitsAndBytesConfig {
             Some(ComputeDtype::Float32) => FloatDType::F32,
             None => frozen_dtype.unwrap_or(FloatDType::F32),
         };
-        Some(Quantization {
+        Some(FrozenForm::Codes(Quantization {
             quant_type,
             compute_dtype,
-        })
+        }))
     }
 
     /// What is wrong with the keys together, if anything is.
     pub(crate) fn problem(&self, is_full_training: bool) -> Option<ConfigProblem> {
+        if self.int8_compute && !self.load_in_8bit {
+            return Some(ConfigProblem::Int8Without("int8_compute", "load_in_8bit"));
+        }
+        if self.int8_head && !self.int8_compute {
+            return Some(ConfigProblem::Int8Without("int8_head", "int8_compute"));
+        }
+        if self.int8_compute && self.bnb_4bit_compute_dtype.is_some() {
+            return Some(ConfigProblem::TwoComputeTypes);
+        }
         match (self.load_in_4bit, self.load_in_8bit) {
             (true, true) => Some(ConfigProblem::TwoQuantizations),
             (false, false) => None,

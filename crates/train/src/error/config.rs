@@ -96,6 +96,15 @@ pub enum ConfigProblem {
         "quantization_config has load_in_4bit = true and load_in_8bit = true: keep one of the two"
     )]
     TwoQuantizations,
+    /// A key of products in eight bits without the key that it goes with.
+    #[error("quantization_config has {0} = true and not {1} = true: add it, or leave {0} out")]
+    Int8Without(&'static str, &'static str),
+    /// Two types for the products with quantised weights.
+    #[error(
+        "quantization_config has int8_compute = true, which multiplies in eight bits, and \
+         bnb_4bit_compute_dtype: keep one of the two"
+    )]
+    TwoComputeTypes,
     /// Quantisation of weights that are trained.
     #[error(
         "quantization_config quantises frozen weights, and with peft.peft_type = \"NONE\" none is \

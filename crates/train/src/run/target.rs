@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::NamedParameter;
 use burn_peft::{
-    Adaptable, BaseModel, BlockWeight, DEFAULT_ADAPTER, LoraFa, PeftModel, StepGradients,
+    Adaptable, BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, Slot, StepGradients,
 };
 use burn_peft_files::read_text;
 use burn_peft_models::weights::SaveOptions;
@@ -54,9 +54,9 @@ pub trait TrainTarget: CausalLm + 'static {
         Err(TrainError::argument("optim", ArgumentProblem::NoLora))
     }
 
-    /// Calls `visit` with every frozen weight that is kept in the blocks of a file, and the identity of
-    /// the parameter in whose place it is.
-    fn visit_blocks(&self, _visit: &mut dyn FnMut(ParamId, &BlockWeight)) {}
+    /// Calls `visit` with every slot whose frozen weight is kept in the blocks of a file or in the eight
+    /// bits that its products are made in, and the identity of the parameter in whose place it is.
+    fn visit_kept(&self, _visit: &mut dyn FnMut(ParamId, &dyn Slot)) {}
 
     /// What training adds to the mean loss, `[1]`.
     fn regularizer(&self) -> Option<Tensor<1>> {
@@ -114,13 +114,13 @@ impl<M: CausalLm + BaseModel + 'static> TrainTarget for PeftModel<M> {
         Ok(LoraFa::new(self)?)
     }
 
-    fn visit_blocks(&self, visit: &mut dyn FnMut(ParamId, &BlockWeight)) {
+    fn visit_kept(&self, visit: &mut dyn FnMut(ParamId, &dyn Slot)) {
         self.get_base_model()
             .visit_slots(&mut burn_peft::Path::default(), &mut |_, slot| {
-                if let Some(blocks) = slot.blocks() {
+                if slot.blocks().is_some() || slot.int8().is_some() {
                     slot.visit_base(&mut |name, param| {
                         if name == "weight" {
-                            visit(param.id(), blocks);
+                            visit(param.id(), slot);
                         }
                     });
                 }
@@ -190,9 +190,9 @@ impl TrainTarget for LanguageModel {
         model.lora_fa()
     }
 
-    fn visit_blocks(&self, visit: &mut dyn FnMut(ParamId, &BlockWeight)) {
+    fn visit_kept(&self, visit: &mut dyn FnMut(ParamId, &dyn Slot)) {
         if let Some(model) = self.as_peft() {
-            model.visit_blocks(visit);
+            model.visit_kept(visit);
         }
     }
 

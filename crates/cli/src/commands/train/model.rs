@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, LoraFa, Method, PeftModel, StateDict};
+use burn_peft::{DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, StateDict};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{Reading, has_blocks};
@@ -14,7 +14,7 @@ use burn_peft_models::{AutoModel, CausalLm, WantedHead};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
 use crate::loading::{
-    completed, load_adapter, load_dense, load_frozen, load_model, load_with_head,
+    check_form, completed, load_adapter, load_dense, load_frozen, load_model, load_with_head,
 };
 
 /// The model that an adapter is attached to, once the device is known to compute as is asked.
@@ -25,9 +25,12 @@ pub(super) fn load_base(
     device: &Device,
 ) -> Result<AutoModel> {
     if let Some(quantization) = config.quantization() {
-        check_dtype(device, quantization.compute_dtype.into()).context(
-            "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype",
-        )?;
+        check_form(quantization, device).context(match quantization {
+            FrozenForm::Codes(_) => {
+                "training.bf16, training.fp16 or quantization_config.bnb_4bit_compute_dtype"
+            }
+            FrozenForm::Int8 { .. } => "quantization_config.int8_compute",
+        })?;
     }
     let frozen_dtype = config.training.frozen_dtype();
     if let Some(dtype) = frozen_dtype {
@@ -44,9 +47,14 @@ pub(super) fn load_base(
         }
     }
     let keeps_blocks = has_blocks(files, device) && frozen_dtype != Some(FloatDType::F16);
+    let is_quantized = match config.quantization() {
+        None => false,
+        Some(FrozenForm::Codes(_)) => true,
+        Some(FrozenForm::Int8 { .. }) => !keeps_blocks,
+    };
     let reading = if config.is_full_training() {
         Reading::Now
-    } else if frozen_dtype.is_some() && !keeps_blocks || config.quantization().is_some() {
+    } else if frozen_dtype.is_some() && !keeps_blocks || is_quantized {
         Reading::Lazily(frozen_dtype)
     } else {
         Reading::InBlocks

@@ -8,11 +8,10 @@ mod tied;
 mod weight;
 
 pub use rows::BASE_ROW;
-use weight::Kept;
 
 use burn::tensor::{Int, Tensor};
-use burn_peft_kernels::{BlockWeight, QuantizedWeight};
 
+use crate::slot::kept::Kept;
 use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot, SlotState, Tree};
 
 /// A layer `M` with any number of adapters beside it, of which some are active, or none.
@@ -33,13 +32,11 @@ use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot,
 /// way round.
 #[derive(Clone, Debug)]
 pub struct LoraAdapter<M: BaseLayer> {
-    /// The layer, frozen while an adapter is trained. Where its weight is kept quantised or in blocks,
-    /// the parameter was released ([`AnyParam::release`](crate::AnyParam::release)).
+    /// The layer, frozen while an adapter is trained. Where its weight is kept otherwise, the
+    /// parameter was released ([`AnyParam::release`](crate::AnyParam::release)).
     pub base_layer: M,
-    /// The layer's weight, where it is kept quantised.
-    quantized: Option<QuantizedWeight>,
-    /// The layer's weight, where it is kept in the blocks of a file.
-    blocks: Option<BlockWeight>,
+    /// The layer's weight, where it is quantised or in the blocks of a file.
+    kept: Option<Kept>,
     /// The adapters, in the order they were added.
     adapters: Vec<Adapter>,
     /// Trained copies of the layer (`modules_to_save`), named in the state.
@@ -52,8 +49,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     pub fn new(base_layer: M) -> Self {
         Self {
             base_layer,
-            quantized: None,
-            blocks: None,
+            kept: None,
             adapters: Vec::new(),
             modules_to_save: Vec::new(),
             state: SlotState::default(),
@@ -156,7 +152,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     fn forward_layer(&self, layer: &M, input: M::Input) -> Tensor<2> {
         match (self.kept_of(layer), input.activations(), input.ids()) {
             (Some(weight), Some(input), _) => weight.linear(input, layer.bias(), None, None),
-            (Some(Kept::Blocks(weight)), _, Some(ids)) => weight.select(ids, &layer.device()),
+            (Some(weight), _, Some(ids)) => weight.select(ids, &layer.device()),
             _ => layer.forward_base(input),
         }
     }

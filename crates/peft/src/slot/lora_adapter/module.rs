@@ -9,6 +9,7 @@ use burn::tensor::Device;
 
 use super::LoraAdapter;
 use crate::BaseLayer;
+use crate::slot::kept::Kept;
 
 /// What Burn calls the struct that a parameter lies in.
 const CONTAINER: &str = "Struct:LoraAdapter";
@@ -19,8 +20,9 @@ macro_rules! each_part {
         let slot = $slot;
         LoraAdapter {
             base_layer: Module::$function(slot.base_layer $(, $argument)?),
-            quantized: Module::$function(slot.quantized $(, $argument)?),
-            blocks: slot.blocks,
+            kept: slot.kept.map(|kept| {
+                kept.map_codes(|codes| Module::$function(codes $(, $argument)?))
+            }),
             adapters: Module::$function(slot.adapters $(, $argument)?),
             modules_to_save: Module::$function(slot.modules_to_save $(, $argument)?),
             state: slot.state,
@@ -31,7 +33,10 @@ macro_rules! each_part {
 impl<M: BaseLayer> Module for LoraAdapter<M> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         let devices = self.base_layer.collect_devices(devices);
-        let devices = self.quantized.collect_devices(devices);
+        let devices = match &self.kept {
+            Some(Kept::Quantized(codes)) => codes.collect_devices(devices),
+            _ => devices,
+        };
         let devices = self.adapters.collect_devices(devices);
         self.modules_to_save.collect_devices(devices)
     }
@@ -51,8 +56,7 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
     fn valid(&self) -> Self {
         LoraAdapter {
             base_layer: self.base_layer.valid(),
-            quantized: self.quantized.valid(),
-            blocks: self.blocks.clone(),
+            kept: self.kept.clone().map(|kept| kept.map_codes(|codes| codes.valid())),
             adapters: self.adapters.valid(),
             modules_to_save: self.modules_to_save.valid(),
             state: self.state.clone(),
@@ -70,7 +74,9 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
             visitor.exit_module(name, CONTAINER);
         }
         self.base_layer.visit(visitor);
-        visit("quantized", &self.quantized, visitor);
+        if let Some(Kept::Quantized(codes)) = &self.kept {
+            visit("quantized", &**codes, visitor);
+        }
         visit("adapters", &self.adapters, visitor);
         visit("modules_to_save", &self.modules_to_save, visitor);
     }
@@ -84,8 +90,9 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
         }
         LoraAdapter {
             base_layer: self.base_layer.map(mapper),
-            quantized: map("quantized", self.quantized, mapper),
-            blocks: self.blocks,
+            kept: self
+                .kept
+                .map(|kept| kept.map_codes(|codes| map("quantized", codes, mapper))),
             adapters: map("adapters", self.adapters, mapper),
             modules_to_save: map("modules_to_save", self.modules_to_save, mapper),
             state: self.state,

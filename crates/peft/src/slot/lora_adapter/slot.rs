@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_peft_kernels::{BlockWeight, Quantization, QuantizedWeight};
+use burn_peft_kernels::{BlockWeight, Int8Weight, Quantization, QuantizedWeight};
 
 use super::{FreshIds, LoraAdapter};
 use crate::slot::StoredWeight;
-use crate::slot::block_param::BlockParam;
-use crate::slot::quantized_param::QuantizedParam;
+use crate::slot::kept::Kept;
+use crate::slot::kept_param::KeptParam;
 use crate::{Adapter, AnyParam, BaseLayer, LayerKind, PeftError, Result, Slot, SlotState, Tree};
 
 impl<M: BaseLayer> Slot for LoraAdapter<M> {
@@ -30,10 +30,9 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn weight(&self) -> Tensor<2> {
-        match (&self.quantized, &self.blocks) {
-            (Some(weight), _) => weight.dequantize(),
-            (_, Some(weight)) => weight.dequantize(&self.base_layer.device()),
-            _ => self.base_layer.weight(),
+        match &self.kept {
+            Some(weight) => weight.dequantize(&self.base_layer.device()),
+            None => self.base_layer.weight(),
         }
     }
 
@@ -44,8 +43,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn unmerged_weight(&self) -> Tensor<2> {
         match &self.state.unmerged {
             Some((StoredWeight::Dense(weight), _)) => (**weight).clone(),
-            Some((StoredWeight::Quantized(weight), _)) => weight.dequantize(),
-            Some((StoredWeight::Blocks(weight), _)) => weight.dequantize(&self.device()),
+            Some((StoredWeight::Kept(weight), _)) => weight.dequantize(&self.device()),
             None => Slot::weight(self),
         }
     }
@@ -59,24 +57,39 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn quantize(&mut self, quantization: Quantization) {
-        let mut is_trained = false;
-        self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
-        if !self.kind().is_linear() || is_trained || self.quantized.is_some() {
+        if !self.kind().is_linear() || !self.can_be_quantized() {
             return;
         }
         let weight = Slot::weight(self);
         let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
-        self.quantized = Some(if weight.is_autodiff() {
+        self.keep(Kept::Quantized(Box::new(if weight.is_autodiff() {
             quantized.train()
         } else {
             quantized
-        });
-        self.blocks = None;
-        self.release_weight();
+        })));
     }
 
     fn quantized(&self) -> Option<&QuantizedWeight> {
-        self.quantized.as_ref()
+        match &self.kept {
+            Some(Kept::Quantized(weight)) => Some(weight),
+            _ => None,
+        }
+    }
+
+    fn quantize_int8(&mut self) {
+        let kind = self.kind();
+        if !(kind.is_linear() || kind == LayerKind::Embedding) || !self.can_be_quantized() {
+            return;
+        }
+        let weight = Int8Weight::new(&Slot::weight(self).without_autodiff());
+        self.keep(Kept::Int8(weight));
+    }
+
+    fn int8(&self) -> Option<&Int8Weight> {
+        match &self.kept {
+            Some(Kept::Int8(weight)) => Some(weight),
+            _ => None,
+        }
     }
 
     fn set_blocks(&mut self, weight: BlockWeight) {
@@ -86,18 +99,21 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             "{kind} has no weight in blocks"
         );
         assert_eq!(weight.dims(), dims, "shape of a weight in blocks");
-        self.blocks = Some(weight);
-        self.quantized = None;
-        self.release_weight();
+        self.keep(Kept::Blocks(weight));
     }
 
     fn blocks(&self) -> Option<&BlockWeight> {
-        self.blocks.as_ref()
+        match &self.kept {
+            Some(Kept::Blocks(weight)) => Some(weight),
+            _ => None,
+        }
     }
 
     fn make_dense(&mut self) {
-        if self.blocks.is_some() {
-            Slot::set_weight(self, Slot::weight(self));
+        if self.kept.is_some() {
+            let weight = Slot::weight(self);
+            self.kept = None;
+            self.base_layer.set_weight(weight, self.base_layer.bias());
         }
     }
 
@@ -118,42 +134,29 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     }
 
     fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
-        let (quantized, blocks) = (&self.quantized, &self.blocks);
-        self.base_layer
-            .visit_params(&mut |name, param| match (name, quantized, blocks) {
-                ("weight", Some(weight), _) => {
-                    let (id, weight) = (param.id(), weight.clone());
-                    visit(name, &QuantizedParam { id, weight });
-                }
-                ("weight", _, Some(weight)) => {
-                    visit(name, &BlockParam::new(param.id(), weight.clone()));
-                }
-                _ => visit(name, param),
-            });
+        let kept = self.kept.as_ref();
+        self.base_layer.visit_params(&mut |name, param| {
+            match kept.filter(|_| name == "weight") {
+                Some(weight) => visit(name, &KeptParam::new(param.id(), weight.clone())),
+                None => visit(name, param),
+            }
+        });
     }
 
     fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {
-        let (quantized, blocks) = (&mut self.quantized, &mut self.blocks);
+        let kept = &mut self.kept;
         self.base_layer.visit_params_mut(&mut |name, param| {
-            let id = param.id();
-            if name != "weight" {
-                visit(name, param);
-            } else if let Some(weight) = quantized.take() {
-                let mut param = QuantizedParam { id, weight };
-                visit(name, &mut param);
-                *quantized = Some(param.weight);
-            } else if let Some(weight) = blocks.take() {
-                let mut in_blocks = BlockParam::new(id, weight);
-                visit(name, &mut in_blocks);
-                match in_blocks.dense {
-                    Some(dense) => {
-                        param.set_data(dense.data, dense.transposed);
-                        param.set_requires_grad(dense.requires_grad);
-                    }
-                    None => *blocks = Some(in_blocks.weight),
+            let Some(weight) = kept.take_if(|_| name == "weight") else {
+                return visit(name, param);
+            };
+            let mut stand_in = KeptParam::new(param.id(), weight);
+            visit(name, &mut stand_in);
+            match stand_in.dense {
+                Some(dense) => {
+                    param.set_data(dense.data, dense.transposed);
+                    param.set_requires_grad(dense.requires_grad);
                 }
-            } else {
-                visit(name, param);
+                None => *kept = Some(stand_in.weight),
             }
         });
     }
@@ -242,10 +245,6 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn merged(&self, path: &str) -> Result<Vec<(String, TensorData)>> {
         // A clone shares the tensors.
         let mut alone = self.clone();
-        if let Some(quantized) = alone.quantized.take() {
-            let bias = alone.base_layer.bias();
-            alone.base_layer.set_weight(quantized.dequantize(), bias);
-        }
         alone.make_dense();
         alone.merge(path, true)?;
         alone.unload(true);
@@ -259,12 +258,8 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn unmerge(&mut self) {
         match self.state.unmerged.take() {
             Some((StoredWeight::Dense(weight), bias)) => self.base_layer.set_weight(*weight, bias),
-            Some((StoredWeight::Quantized(weight), bias)) => {
-                self.quantized = Some(*weight);
-                self.set_bias(bias);
-            }
-            Some((StoredWeight::Blocks(weight), bias)) => {
-                self.set_blocks(weight);
+            Some((StoredWeight::Kept(weight), bias)) => {
+                self.keep(weight);
                 self.set_bias(bias);
             }
             None => (),
@@ -275,8 +270,7 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn unload(&mut self, keep_saved: bool) {
         if keep_saved && !self.state.saved.is_empty() {
             self.base_layer = self.active_layer().clone();
-            self.quantized = None;
-            self.blocks = None;
+            self.kept = None;
         }
         // A merged adapter has put back the part of the weight that it took. One that is dropped
         // gives it back here.

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use burn_peft_kernels::HeadWeight;
 
 use super::LoraAdapter;
-use super::weight::Kept;
 use crate::slot::StoredWeight;
+use crate::slot::kept::Kept;
 use crate::{BaseLayer, Frozen, Slot};
 
 impl LoraAdapter<Embedding> {
@@ -41,14 +41,19 @@ impl<M: BaseLayer> LoraAdapter<M> {
     /// make of it for both.
     pub(super) fn tied_weight_of(&self, names: &[&str]) -> HeadWeight {
         let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
-        let weight = match (names.iter().find_map(tied), &self.state.unmerged) {
+        let kept = match &self.state.unmerged {
+            None => self.kept.clone(),
+            Some((StoredWeight::Kept(weight), _)) => Some(weight.clone()),
+            Some(_) => None,
+        };
+        let kept = kept.and_then(Kept::head);
+        let weight = match (names.iter().find_map(tied), kept) {
             (Some(layer), _) => layer.stored_weight().into(),
-            (None, None) => match self.kept_of(&self.base_layer) {
-                Some(Kept::Blocks(weight)) => weight.clone().into(),
-                _ => self.base_layer.stored_weight().into(),
-            },
-            (None, Some((StoredWeight::Blocks(weight), _))) => weight.clone().into(),
-            (None, Some(_)) => {
+            (None, Some(weight)) => weight,
+            (None, None) if self.state.unmerged.is_none() => {
+                self.base_layer.stored_weight().into()
+            }
+            (None, None) => {
                 let kept = self.base_layer.stored_weight().dtype();
                 self.unmerged_weight().cast(kept).into()
             }

@@ -3,43 +3,19 @@
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
-use burn_peft_kernels::{
-    BlockWeight, HeadWeight, Lora, QuantizedWeight, block_linear, quantized_linear,
-};
+use burn_peft_kernels::HeadWeight;
 
 use super::LoraAdapter;
 use crate::slot::StoredWeight;
+use crate::slot::kept::Kept;
 use crate::{BaseLayer, Slot};
-
-/// A frozen weight in a form that is no parameter's.
-pub(super) enum Kept<'a> {
-    Quantized(&'a QuantizedWeight),
-    Blocks(&'a BlockWeight),
-}
-
-impl Kept<'_> {
-    /// The output of a linear layer, `[tokens, d_out]`, of an input `[tokens, d_in]`.
-    pub(super) fn linear(
-        &self,
-        input: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-        lora: Option<Lora>,
-    ) -> Tensor<2> {
-        match self {
-            Self::Quantized(weight) => quantized_linear(input, weight, bias, residual, lora),
-            Self::Blocks(weight) => block_linear(input, weight, bias, residual, lora),
-        }
-    }
-}
 
 impl LoraAdapter<Linear> {
     /// The weight of an output layer, or of the active adapter's copy of it, `[vocab, d]`.
     pub fn head_weight(&self) -> HeadWeight {
-        match self.kept_of(self.acting_layer()) {
-            Some(Kept::Blocks(weight)) => weight.transposed().into(),
-            _ => self.active_weight().transpose().into(),
-        }
+        let kept = self.kept_of(self.acting_layer());
+        let kept = kept.and_then(Kept::transposed).and_then(Kept::head);
+        kept.unwrap_or_else(|| self.active_weight().transpose().into())
     }
 
     /// The bias of an output layer, or of the active adapter's copy of it, `[vocab]`, if it has one.
@@ -60,12 +36,34 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The weight of the slot's own layer in the form it is kept in, if that is no parameter's;
     /// copies have none.
-    pub(super) fn kept_of(&self, layer: &M) -> Option<Kept<'_>> {
-        if !std::ptr::eq(layer, &self.base_layer) {
-            return None;
+    pub(super) fn kept_of(&self, layer: &M) -> Option<&Kept> {
+        let is_own = std::ptr::eq(layer, &self.base_layer);
+        self.kept.as_ref().filter(|_| is_own)
+    }
+
+    /// Keeps the weight so from here on.
+    pub(super) fn keep(&mut self, weight: Kept) {
+        self.kept = Some(weight);
+        self.release_weight();
+    }
+
+    /// Keeps the transposed weight of another layer over the same bytes, if it is kept in any: that
+    /// of an output layer which was tied to an embedding.
+    ///
+    /// # Panics
+    /// If it is of another shape.
+    pub fn keep_transposed<N: BaseLayer>(&mut self, other: &LoraAdapter<N>) {
+        if let Some(weight) = other.kept.as_ref().and_then(Kept::transposed) {
+            assert_eq!(weight.dims(), Slot::dims(self), "shape of a weight");
+            self.keep(weight);
         }
-        let quantized = self.quantized.as_ref().map(Kept::Quantized);
-        quantized.or(self.blocks.as_ref().map(Kept::Blocks))
+    }
+
+    /// Whether the layer's own weight is frozen, and not rounded already.
+    pub(super) fn can_be_quantized(&self) -> bool {
+        let mut is_trained = false;
+        self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
+        !is_trained && matches!(self.kept, None | Some(Kept::Blocks(_)))
     }
 
     /// Releases what the layer's own parameter holds of the weight.
@@ -79,25 +77,20 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     /// The weight as it is to be put back once what is merged into it is taken out.
     pub(super) fn to_put_back(&self) -> StoredWeight {
-        match (&self.quantized, &self.blocks) {
-            (Some(weight), _) => StoredWeight::Quantized(Box::new(weight.clone())),
-            (_, Some(weight)) => StoredWeight::Blocks(weight.clone()),
-            _ => StoredWeight::Dense(Box::new(Slot::weight(self))),
+        match &self.kept {
+            Some(weight) => StoredWeight::Kept(weight.clone()),
+            None => StoredWeight::Dense(Box::new(Slot::weight(self))),
         }
     }
 
     /// Puts a merged weight and bias into the layer; a quantised weight stays one, and blocks become a
     /// parameter.
     pub(super) fn set_merged(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
-        match &mut self.quantized {
-            Some(quantized) => {
-                *quantized = quantized.requantized(weight);
-                self.set_bias(bias);
-            }
-            None => {
-                self.blocks = None;
-                self.base_layer.set_weight(weight, bias);
-            }
+        let kept = self.kept.take();
+        self.kept = kept.and_then(|kept| kept.requantized(weight.clone()));
+        match self.kept {
+            Some(_) => self.set_bias(bias),
+            None => self.base_layer.set_weight(weight, bias),
         }
     }
 
