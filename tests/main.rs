@@ -38,6 +38,7 @@ mod hostile;
 mod hub;
 mod ia3_sums;
 mod init_and_inspect;
+mod int8;
 #[cfg(feature = "wgpu")]
 mod limits;
 mod linear_methods;

@@ -116,3 +116,96 @@ impl Int8Weight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::random;
+    use crate::{Lora, int8_linear, linear, vocabulary_loss, with_plain_bodies};
+
+    /// The largest difference, by the root mean square of what was wanted.
+    fn error(found: Tensor<2>, wanted: Tensor<2>) -> f32 {
+        let size = wanted.clone().square().mean().sqrt().into_scalar::<f32>();
+        (found - wanted).abs().max().into_scalar::<f32>() / size
+    }
+
+    /// Output and gradients are those of a product with the rounded values, but for the rounding of the
+    /// other side; LoRA's own gradients and the plain body round nothing.
+    #[test]
+    fn a_product_is_nearly_that_of_the_values() {
+        let device = Device::flex();
+        for [tokens, d_in, d_out] in [[1, 7, 5], [3, 64, 130], [40, 300, 70]] {
+            let weight = Int8Weight::new(&random([d_in, d_out], 1.0));
+            assert_eq!(weight.dims(), [d_in, d_out]);
+            let dense = weight.dequantize(&device);
+            let turned = weight.transposed().dequantize(&device);
+            turned
+                .into_data()
+                .assert_eq(&dense.clone().transpose().into_data(), true);
+            let inputs = [[tokens, d_in], [tokens, d_out], [2, d_in], [d_out, 2]];
+            let inputs = inputs.map(|shape| random(shape, 1.0).autodiff().require_grad());
+            let weights = random([tokens, d_out], 1.0);
+            let run = |of: &dyn Fn(Tensor<2>, Option<Tensor<2>>, Option<Lora>) -> Tensor<2>| {
+                let [x, residual, a, b] = inputs.clone();
+                let (scaling, dropout) = (1.5, 0.0);
+                let lora = Lora {
+                    a,
+                    b,
+                    scaling,
+                    dropout,
+                };
+                let output = of(x, Some(residual), Some(lora));
+                let gradients = (output.clone() * weights.clone().autodiff()).sum().backward();
+                let of_inputs = inputs.each_ref().map(|x| x.grad(&gradients).unwrap());
+                std::iter::once(output.inner()).chain(of_inputs)
+            };
+            let wanted = run(&|x, y, lora| linear(x, dense.clone(), None, y, lora));
+            let found = run(&|x, y, lora| int8_linear(x, &weight, None, y, lora));
+            let bounds = [0.06, 0.06, 0.0, 1e-4, 1e-4];
+            for ((found, wanted), bound) in found.zip(wanted.clone()).zip(bounds) {
+                let off = error(found, wanted);
+                assert!(off <= bound, "{tokens} x {d_in} x {d_out}: {off} of {bound}");
+            }
+            let plain = with_plain_bodies(|| {
+                let plain = run(&|x, y, lora| int8_linear(x, &weight, None, y, lora));
+                plain.collect::<Vec<_>>()
+            });
+            for (found, wanted) in plain.into_iter().zip(wanted) {
+                assert!(error(found, wanted) < 1e-4);
+            }
+        }
+    }
+
+    /// Rows of an embedding and the loss over it as an output layer.
+    #[test]
+    fn a_table_of_words() {
+        let device = Device::flex();
+        let (tokens, vocab, d) = (30, 1200, 96);
+        let table = Int8Weight::new(&random([vocab, d], 0.1));
+        let dense = table.dequantize(&device);
+        let ids: Vec<i64> = (0..tokens).map(|row| row * 37 % vocab as i64).collect();
+        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
+        let found = table.select(ids.clone(), &device).into_data();
+        let wanted = dense.clone().select(0, ids.clone());
+        found.assert_eq(&wanted.into_data(), true);
+        let x = random([tokens as usize, d], 1.0).autodiff().require_grad();
+        let loss = vocabulary_loss(x.clone(), table, ids.clone());
+        let expected = vocabulary_loss(x.clone(), dense, ids);
+        let of = |loss: &Tensor<1>| x.grad(&loss.backward()).unwrap();
+        let off = error(of(&loss), of(&expected));
+        assert!(off < 0.06, "{off}");
+        let off = ((loss - expected.clone()) / expected).inner().abs();
+        let off = off.into_scalar::<f32>();
+        assert!(off < 2e-3, "{off}");
+    }
+
+    /// A byte for each value, and no more than 0.4 % for scales.
+    #[test]
+    fn the_bytes_are_all_that_is_kept() {
+        let weight = Int8Weight::new(&random([256, 512], 1.0));
+        let mut bytes = 0;
+        weight.visit_bytes(&mut |piece| bytes += piece.len());
+        assert_eq!(bytes, weight.num_bytes());
+        assert_eq!(bytes, 256 * 512 + 4 * 4 * 8);
+    }
+}

@@ -42,8 +42,8 @@ mod tree;
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{
-    BlockWeight, HeadWeight, Int8Weight, Lora, QuantType, Quantization, QuantizedWeight, set_seed,
-    with_seed, without_dropout,
+    BlockWeight, HeadWeight, Int8Weight, Lora, QuantType, Quantization, QuantizedWeight, RowCounts,
+    int8_body, set_seed, take_row_counts, with_seed, without_dropout,
 };
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};

@@ -1,6 +1,7 @@
 //! `peft devices`: what this machine and this build can compute on.
 
 use anyhow::Result;
+use burn_peft::int8_body;
 use burn_peft_device::{Backend, DeviceInfo, list};
 use serde_json::json;
 
@@ -27,11 +28,16 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         let devices: Vec<_> = devices.iter().map(as_json).collect();
         let missing: Vec<_> = missing.iter().map(|backend| backend.name()).collect();
-        return say_json(&json!({ "devices": devices, "not_in_this_build": missing }));
+        return say_json(&json!({
+            "devices": devices,
+            "int8_compute": int8_body(),
+            "not_in_this_build": missing,
+        }));
     }
     let head = ["device", "memory", "largest tensor", "dtypes", "name"].map(String::from);
     let rows = devices.iter().map(as_row);
     say(table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()).trim_end())?;
+    say(format!("int8_compute on cpu: by {}", int8_body()))?;
     for backend in missing {
         say(format!(
             "{backend} is not in this build: cargo build --release --features {backend}"

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
-use burn_peft::{Adaptable, StateDict, set_seed};
+use burn_peft::{Adaptable, StateDict, set_seed, take_row_counts};
 use burn_peft_data::DataSet;
 use burn_peft_device::product;
 use burn_peft_files::read_text;
@@ -47,7 +47,7 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 pub(super) use self::labels::settle as settle_labels;
-use self::model::{attach, initial_values, load_base};
+use self::model::{attach, initial_values, load_base, say_of_int8};
 use self::objective::objective;
 pub(super) use self::place::beside;
 use self::prompt::{prompts, warn_of_other_ends};
@@ -276,6 +276,7 @@ impl Job {
         };
         let signals = Signals::new(&options.interrupter)?;
         let data = self.data.clone();
+        take_row_counts();
         let outcome = train_with(
             Arc::clone(&self.objective),
             model,
@@ -284,6 +285,7 @@ impl Job {
             arguments,
             options,
         )?;
+        say_of_int8(take_row_counts());
         // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         if let Some(by) = signals.end().filter(|_| !is_whole) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, StateDict};
+use burn_peft::{DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, RowCounts, StateDict, int8_body};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{Reading, has_blocks};
@@ -103,6 +103,18 @@ pub(super) fn attach(
         check_size(&model.device(), &parameter.name, bytes)?;
     }
     Ok(model)
+}
+
+/// Logs how much of the products in eight bits was not made in them, where there were any.
+pub(super) fn say_of_int8(rows: RowCounts) {
+    if rows.all > 0 {
+        let share = 100.0 * rows.in_f32 as f64 / rows.all as f64;
+        let body = int8_body();
+        tracing::info!(
+            "int8_compute ({body}): {share:.2} % of the rows of its products were multiplied in f32, \
+             for a value in them stands far above the others"
+        );
+    }
 }
 
 /// The configuration of a new adapter with the task of its model, where that is a classifier.

@@ -1,0 +1,211 @@
+//! A base whose products are made in eight bits (`int8_compute`).
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::TensorData;
+use burn_peft::{Adaptable, FrozenForm, LayerKind, Path, PeftModel, quantize_frozen};
+use burn_peft_models::{AutoModel, CausalLm, Pretrained};
+
+use crate::checkpointing::all;
+use crate::common::{Lab, device, largest_difference, quick_start};
+use crate::conformance::{
+    all_cases, base, base_files, batch, fixtures, has_encoder, logits, without_dropout,
+};
+
+const INT8: FrozenForm = FrozenForm::Int8 { head: false };
+const WITH_HEAD: FrozenForm = FrozenForm::Int8 { head: true };
+
+/// The base of a case with values that its rounded weights stand for.
+fn rounded_base(case: &std::path::Path) -> AutoModel {
+    let mut model = AutoModel::from_files(&base_files(case), &device()).unwrap();
+    quantize_frozen(&mut model, WITH_HEAD);
+    model.visit_slots_mut(&mut Path::default(), &mut |_, slot| slot.make_dense());
+    model
+}
+
+fn numbers(data: &[Option<TensorData>]) -> Vec<f32> {
+    let data = data.iter().flatten();
+    data.flat_map(|data| data.iter::<f32>().collect::<Vec<_>>())
+        .collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Every method learns from such a base what it learns from the values that it stands for, and with
+/// gradient checkpointing exactly the same.
+#[test]
+fn every_method_runs_in_eight_bits() {
+    let mut compared = 0;
+    for case in all_cases().into_iter().filter(|case| !has_encoder(case)) {
+        let values = PeftModel::from_pretrained(rounded_base(&case), &case, true).unwrap();
+        let mut rounded = values.clone();
+        rounded.quantize_frozen(WITH_HEAD);
+        let counts = |model: &PeftModel<AutoModel>| model.get_nb_trainable_parameters();
+        assert_eq!(counts(&rounded), counts(&values));
+        let batch = batch(&case);
+        let [rounded, values] = [rounded, values].map(|model| without_dropout(model.train()));
+        let step = |model: &PeftModel<AutoModel>| {
+            let loss = model.loss(&batch);
+            let value = loss.clone().inner().into_scalar::<f32>();
+            (value, GradientsParams::from_grads(loss.backward(), model))
+        };
+        let ((expected, by_values), (loss, by_bytes)) = (step(&values), step(&rounded));
+        let (wanted, found) = (all(&values, &by_values), all(&rounded, &by_bytes));
+        let near = cosine(&numbers(&found), &numbers(&wanted));
+        println!("{}: {expected} {loss} {near}", case.display());
+        let off = (loss - expected).abs() / expected;
+        assert!(off < LOSS_BOUND, "{}: {loss}, not {expected}", case.display());
+        assert!(near > COSINE_BOUND, "{}: cosine {near}", case.display());
+        // Those of virtual tokens come on their own.
+        let checkpointed = rounded.checkpointed_backward(&batch, 1.0);
+        if let Some(done) = checkpointed.filter(|done| done.extra.is_empty()) {
+            let again = numbers(&all(&rounded, &done.gradients));
+            let off = largest_difference(&again, &numbers(&found));
+            assert!(off < 1e-4, "{}: {off}", case.display());
+        }
+        compared += 1;
+    }
+    assert!(compared > 40);
+}
+
+const LOSS_BOUND: f32 = 5e-3;
+const COSINE_BOUND: f64 = 0.999;
+
+/// What is kept, in which form.
+#[test]
+fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
+    for (form, head) in [(INT8, false), (WITH_HEAD, true)] {
+        let mut model = base().no_grad();
+        quantize_frozen(&mut model, form);
+        model.visit_slots(&mut Path::default(), &mut |path, slot| {
+            let is_tied_head = path == model.input_embedding();
+            let wanted = slot.kind() == LayerKind::Conv1D || head && is_tied_head;
+            assert_eq!(slot.int8().is_some(), wanted, "{path}");
+        });
+    }
+}
+
+/// Merging rounds again, as in PEFT; taking it out again is exact.
+#[test]
+fn merging_rounds_and_unmerging_is_exact() {
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
+    model.quantize_frozen(WITH_HEAD);
+    let before = logits(&model, &case);
+    model.merge_adapter(true).unwrap();
+    let merged = logits(&model, &case);
+    model.unmerge_adapter();
+    assert_eq!(logits(&model, &case), before);
+    let off = |other: &[f32]| largest_difference(&before, other);
+    let without = model.disable_adapter(|model| logits(model, &case));
+    assert!(off(&merged) > 0.0 && off(&merged) < off(&without));
+    let record = std::env::temp_dir().join("no-record.bpk");
+    let error = model.save_base_record(record).unwrap_err().to_string();
+    assert!(error.contains("is quantised"), "{error}");
+}
+
+/// Nothing is rounded anew where an output layer gets a weight of its own.
+#[test]
+fn an_untied_head_keeps_its_bytes() {
+    let case = fixtures().join("conformance/cases/gpt2_lora");
+    let mut model = base();
+    quantize_frozen(&mut model, WITH_HEAD);
+    let before = logits(&model, &case);
+    assert!(model.untie_output());
+    assert_eq!(logits(&model, &case), before);
+}
+
+/// Two hundred steps of the quick start's task on the small GPT-2 it ships, which is trained: the loss
+/// on the validation data is within half a percent of that in 32 bits, in this mode and with the
+/// adapter on the base in 32 bits.
+#[test]
+fn two_hundred_steps_end_near_those_in_32_bits() {
+    let lab = Lab::new();
+    let of = |out: &str, words: &str, at: usize| -> f64 {
+        let line = out.lines().rfind(|line| line.contains(words)).unwrap();
+        line.split_whitespace().nth(at).unwrap().parse().unwrap()
+    };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = |name: &str| root.join(name).display().to_string();
+    let (model, data) = (
+        text("assets/tiny-gpt2"),
+        text("data/quickstart/validation.jsonl"),
+    );
+    let run = |keys: &[&str]| -> [f64; 2] {
+        let fixed = [
+            "training.max_steps=200",
+            "training.per_device_train_batch_size=2",
+            "training.eval_strategy=no",
+        ];
+        let mut args = quick_start(&[&fixed[..], keys].concat());
+        args.push("--force".to_owned());
+        let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let on_base = lab.ok(&[
+            "eval", "--model", &model, "--adapter", "out", "--data", &data, "--json",
+        ]);
+        let on_base: serde_json::Value = serde_json::from_str(&on_base).unwrap();
+        println!("{on_base}");
+        [of(&out, "evaluation: loss", 2), on_base["loss"].as_f64().unwrap()]
+    };
+    let expected = run(&[]);
+    let found = run(&[
+        "quantization_config.load_in_8bit=true",
+        "quantization_config.int8_compute=true",
+        "quantization_config.int8_head=true",
+    ]);
+    println!("{expected:?} {found:?}");
+    for (found, expected) in found.iter().zip(&expected) {
+        let off = (found - expected).abs() / expected;
+        assert!(off < 5e-3, "{found} is {off:.4} off {expected}");
+    }
+}
+
+/// From training over resuming to use: the adapter is like any other.
+#[test]
+fn a_run_from_start_to_end() {
+    let lab = Lab::new();
+    let keys = ["load_in_8bit", "int8_compute", "int8_head"];
+    let keys = keys.map(|key| format!("quantization_config.{key}=true"));
+    let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+    let save = ["--set", "training.save_steps=2"];
+    let args = [&["train", "train.toml"], &set[..], &save].concat();
+    let answer = lab.peft(&args);
+    assert!(answer.err.contains("of the rows of its products"), "{answer:?}");
+    let adapter = lab.read("out/adapter_model.safetensors");
+    let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    assert!(config.contains("int8_compute = true"), "{config}");
+    lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
+    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+    // With checkpointing the same products are made again.
+    let forgetful = ["--force", "--set", "training.gradient_checkpointing=true"];
+    lab.ok(&[&args[..], &forgetful].concat());
+
+    // Without it the base is another one, and so are its bytes.
+    let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
+    lab.peft(&resumed).failed(&["quantization_config"]);
+
+    let evaluate = ["eval", "--model", "model", "--adapter", "out", "--data", "train.jsonl"];
+    let in_32_bits = lab.ok(&evaluate);
+    let flags = ["--load-in-8bit", "--int8-compute", "--int8-head"];
+    assert_ne!(lab.ok(&[&evaluate[..], &flags].concat()), in_32_bits);
+    let generate = ["generate", "--model", "model", "--adapter", "out", "--prompt", "the cat"];
+    lab.ok(&[&generate[..], &flags].concat());
+    lab.ok(&["merge", "--model", "model", "--adapter", "out", "--output", "merged"]);
+
+    let failed = |keys: &[&str], named: &[&str]| {
+        let flags = keys.iter().flat_map(|key| ["--set", key]);
+        let args: Vec<&str> = ["train", "train.toml"].into_iter().chain(flags).collect();
+        lab.peft(&args).failed(named);
+    };
+    let [in_8, compute, head] = keys.each_ref().map(String::as_str);
+    failed(&[compute], &["int8_compute", "load_in_8bit = true"]);
+    failed(&[in_8, head], &["int8_head", "int8_compute = true"]);
+    let dtype = "quantization_config.bnb_4bit_compute_dtype=bfloat16";
+    failed(&[in_8, compute, dtype], &["keep one of the two"]);
+}
