@@ -28,15 +28,37 @@ impl fmt::Debug for Int8Weight {
 }
 
 impl Int8Weight {
-    /// Rounds a weight `[rows, cols]`, which is on any device.
+    /// Rounds a weight `[d_in, d_out]`, which is on any device. Products of inputs read its bytes as
+    /// they lie; those of gradients, and of inputs with the [`transposed`](Self::transposed), turn them.
     pub fn new(weight: &Tensor<2>) -> Self {
+        Self::lying(weight, false)
+    }
+
+    /// Rounds a table of words, `[vocab, d]`, that an output layer multiplies with transposed: its bytes
+    /// lie for that.
+    pub fn table(weight: &Tensor<2>) -> Self {
+        Self::lying(weight, true)
+    }
+
+    fn lying(weight: &Tensor<2>, is_transposed: bool) -> Self {
         let [rows, cols] = weight.dims();
         let values = weight.to_data().convert::<f32>();
         let values = values.as_slice::<f32>().expect("just converted");
+        let values = Matrix::new(values, rows, cols);
+        let values = if is_transposed {
+            values.transposed()
+        } else {
+            values
+        };
         Self {
-            matrix: Arc::new(Int8Matrix::quantize(Matrix::new(values, rows, cols))),
-            is_transposed: false,
+            matrix: Arc::new(Int8Matrix::quantize(values)),
+            is_transposed,
         }
+    }
+
+    /// Another weight of the same shape, rounded as this one was.
+    pub fn requantized(&self, weight: &Tensor<2>) -> Self {
+        Self::lying(weight, self.is_transposed)
     }
 
     /// The transposed weight, over the same bytes.
@@ -87,7 +109,11 @@ impl Int8Weight {
         let ids = ids.into_data();
         let ids: Vec<usize> = ids.iter::<i64>().map(|id| id as usize).collect();
         let [_, cols] = self.dims();
-        on_device(self.rows(ids.len(), |at| ids[at]), [ids.len(), cols], device)
+        on_device(
+            self.rows(ids.len(), |at| ids[at]),
+            [ids.len(), cols],
+            device,
+        )
     }
 
     /// The values of so many rows, of which `row` tells the number.
@@ -155,7 +181,9 @@ mod tests {
                     dropout,
                 };
                 let output = of(x, Some(residual), Some(lora));
-                let gradients = (output.clone() * weights.clone().autodiff()).sum().backward();
+                let gradients = (output.clone() * weights.clone().autodiff())
+                    .sum()
+                    .backward();
                 let of_inputs = inputs.each_ref().map(|x| x.grad(&gradients).unwrap());
                 std::iter::once(output.inner()).chain(of_inputs)
             };
@@ -164,7 +192,10 @@ mod tests {
             let bounds = [0.06, 0.06, 0.0, 1e-4, 1e-4];
             for ((found, wanted), bound) in found.zip(wanted.clone()).zip(bounds) {
                 let off = error(found, wanted);
-                assert!(off <= bound, "{tokens} x {d_in} x {d_out}: {off} of {bound}");
+                assert!(
+                    off <= bound,
+                    "{tokens} x {d_in} x {d_out}: {off} of {bound}"
+                );
             }
             let plain = with_plain_bodies(|| {
                 let plain = run(&|x, y, lora| int8_linear(x, &weight, None, y, lora));
@@ -181,7 +212,7 @@ mod tests {
     fn a_table_of_words() {
         let device = Device::flex();
         let (tokens, vocab, d) = (30, 1200, 96);
-        let table = Int8Weight::new(&random([vocab, d], 0.1));
+        let table = Int8Weight::table(&random([vocab, d], 0.1));
         let dense = table.dequantize(&device);
         let ids: Vec<i64> = (0..tokens).map(|row| row * 37 % vocab as i64).collect();
         let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &device);

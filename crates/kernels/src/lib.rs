@@ -39,7 +39,7 @@ pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
 };
 pub use block_weight::BlockWeight;
-pub use cpu::int8::{RowCounts, int8_body, take_row_counts};
+pub use cpu::int8::{RowCounts, body_name as int8_body, take_row_counts};
 pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability, without_dropout};

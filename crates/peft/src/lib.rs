@@ -61,8 +61,8 @@ pub use methods::{
     WaveFTConfig,
 };
 pub use model::{
-    Conversion, DEFAULT_ADAPTER, FrozenForm, PeftModel, cast_frozen, check_gradients, get_peft_model, layers,
-    parameters, quantize_frozen, untie_merged,
+    Conversion, DEFAULT_ADAPTER, FrozenForm, PeftModel, cast_frozen, check_gradients,
+    get_peft_model, layers, parameters, quantize_frozen, untie_merged,
 };
 pub use slot::{
     Adapter, AdapterParam, AdapterTensor, AnyParam, BASE_ROW, LazyData, LoraAdapter, Part,

@@ -285,7 +285,7 @@ impl Job {
             arguments,
             options,
         )?;
-        say_of_int8(take_row_counts());
+        say_of_int8(take_row_counts())?;
         // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         if let Some(by) = signals.end().filter(|_| !is_whole) {

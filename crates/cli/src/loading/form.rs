@@ -8,7 +8,9 @@ use burn_peft_device::{check_dtype, is_cpu};
 /// Refuses a form of frozen weights that the device does not compute with.
 pub fn check_form(form: FrozenForm, device: &Device) -> Result<()> {
     match form {
-        FrozenForm::Codes(quantization) => Ok(check_dtype(device, quantization.compute_dtype.into())?),
+        FrozenForm::Codes(quantization) => {
+            Ok(check_dtype(device, quantization.compute_dtype.into())?)
+        }
         FrozenForm::Int8 { .. } if is_cpu(device) => Ok(()),
         FrozenForm::Int8 { .. } => bail!(
             "products in eight bits are made on the CPU alone: leave int8_compute out, and 8 bits are \

@@ -57,7 +57,9 @@ pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>)
     let form = form.into();
     let output = model.output_embedding().to_string();
     let mut is_tied = true;
-    model.visit_slots(&mut Path::default(), &mut |path, _| is_tied &= path != output);
+    model.visit_slots(&mut Path::default(), &mut |path, _| {
+        is_tied &= path != output
+    });
     let head = if is_tied {
         model.input_embedding().to_string()
     } else {

@@ -42,7 +42,10 @@ impl Kept {
         match self {
             Self::Quantized(old) => Some(Self::Quantized(Box::new(old.requantized(weight)))),
             Self::Blocks(_) => None,
-            Self::Int8(_) => Some(Self::Int8(Int8Weight::new(&weight.without_autodiff()))),
+            Self::Int8(old) => {
+                let weight = weight.without_autodiff();
+                Some(Self::Int8(old.requantized(&weight)))
+            }
         }
     }
 

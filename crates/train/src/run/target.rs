@@ -8,9 +8,7 @@ use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 use burn_peft::files::CONFIG_NAME;
 use burn_peft::parameters::NamedParameter;
-use burn_peft::{
-    Adaptable, BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, Slot, StepGradients,
-};
+use burn_peft::{Adaptable, BaseModel, DEFAULT_ADAPTER, LoraFa, PeftModel, Slot, StepGradients};
 use burn_peft_files::read_text;
 use burn_peft_models::weights::SaveOptions;
 use burn_peft_models::{CausalLm, LanguageModel, Pretrained};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
-use burn_peft::{DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, RowCounts, StateDict, int8_body};
+use burn_peft::{
+    DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, RowCounts, StateDict, int8_body,
+};
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{Reading, has_blocks};
@@ -16,6 +18,7 @@ use burn_peft_train::{OptimizerName, TrainConfig};
 use crate::loading::{
     check_form, completed, load_adapter, load_dense, load_frozen, load_model, load_with_head,
 };
+use crate::output::say;
 
 /// The model that an adapter is attached to, once the device is known to compute as is asked.
 pub(super) fn load_base(
@@ -105,16 +108,17 @@ pub(super) fn attach(
     Ok(model)
 }
 
-/// Logs how much of the products in eight bits was not made in them, where there were any.
-pub(super) fn say_of_int8(rows: RowCounts) {
+/// Says how much of the products in eight bits was not made in them, where there were any.
+pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
     if rows.all > 0 {
         let share = 100.0 * rows.in_f32 as f64 / rows.all as f64;
         let body = int8_body();
-        tracing::info!(
-            "int8_compute ({body}): {share:.2} % of the rows of its products were multiplied in f32, \
-             for a value in them stands far above the others"
-        );
+        say(format!(
+            "int8_compute ({body}): {share:.2} % of the rows of its products were multiplied in f32, for \
+             values in them that stand far above the others"
+        ))?;
     }
+    Ok(())
 }
 
 /// The configuration of a new adapter with the task of its model, where that is a classifier.

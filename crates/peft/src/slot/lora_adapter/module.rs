@@ -56,7 +56,10 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
     fn valid(&self) -> Self {
         LoraAdapter {
             base_layer: self.base_layer.valid(),
-            kept: self.kept.clone().map(|kept| kept.map_codes(|codes| codes.valid())),
+            kept: self
+                .kept
+                .clone()
+                .map(|kept| kept.map_codes(|codes| codes.valid())),
             adapters: self.adapters.valid(),
             modules_to_save: self.modules_to_save.valid(),
             state: self.state.clone(),

@@ -81,8 +81,12 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if !(kind.is_linear() || kind == LayerKind::Embedding) || !self.can_be_quantized() {
             return;
         }
-        let weight = Int8Weight::new(&Slot::weight(self).without_autodiff());
-        self.keep(Kept::Int8(weight));
+        let weight = Slot::weight(self).without_autodiff();
+        self.keep(Kept::Int8(if kind == LayerKind::Embedding {
+            Int8Weight::table(&weight)
+        } else {
+            Int8Weight::new(&weight)
+        }));
     }
 
     fn int8(&self) -> Option<&Int8Weight> {
@@ -135,12 +139,11 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn visit_base(&self, visit: &mut dyn FnMut(&str, &dyn AnyParam)) {
         let kept = self.kept.as_ref();
-        self.base_layer.visit_params(&mut |name, param| {
-            match kept.filter(|_| name == "weight") {
+        self.base_layer
+            .visit_params(&mut |name, param| match kept.filter(|_| name == "weight") {
                 Some(weight) => visit(name, &KeptParam::new(param.id(), weight.clone())),
                 None => visit(name, param),
-            }
-        });
+            });
     }
 
     fn visit_base_mut(&mut self, visit: &mut dyn FnMut(&str, &mut dyn AnyParam)) {

@@ -50,9 +50,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let weight = match (names.iter().find_map(tied), kept) {
             (Some(layer), _) => layer.stored_weight().into(),
             (None, Some(weight)) => weight,
-            (None, None) if self.state.unmerged.is_none() => {
-                self.base_layer.stored_weight().into()
-            }
+            (None, None) if self.state.unmerged.is_none() => self.base_layer.stored_weight().into(),
             (None, None) => {
                 let kept = self.base_layer.stored_weight().dtype();
                 self.unmerged_weight().cast(kept).into()
