@@ -14,7 +14,7 @@ use crate::cpu::dropout;
 use crate::cpu::random::{self, MIX_1, MIX_2, SPREAD, seed_words};
 use crate::draw_seed;
 use crate::flex::{contiguous, takes, tensor_of, values};
-use crate::seed::next_seed;
+use crate::seed::{first_row, next_seed};
 
 /// Sets a share `probability` of the values of `x`, `[tokens, d]`, to zero and scales the others
 /// by `1 / (1 - probability)`, on devices that record gradients; elsewhere it is `x`.
@@ -30,7 +30,7 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
         let rows = x.dims()[0];
         let device = x.device().without_autodiff();
         return plain(x, probability, next_seed(), || {
-            numbers(rows, &device).unsqueeze_dim(1)
+            row_numbers(rows, &device).unsqueeze_dim(1)
         });
     }
     let seed = draw_seed(&x.device());
@@ -87,6 +87,11 @@ pub(crate) fn plain<const D: usize>(
     let factors = factors(dropout, rows(), x.dims());
     let dtype = x.dtype();
     x * factors.cast(dtype)
+}
+
+/// The numbers of so many rows, from [the first](crate::with_first_row) on.
+pub(crate) fn row_numbers(count: usize, device: &Device) -> Tensor<1, Int> {
+    numbers(count, device) + i64::from(first_row())
 }
 
 /// Numbers from 0 on, of 32 bits without a sign: Burn's own `arange` makes none on WGPU.
@@ -169,7 +174,7 @@ impl Backward<Flex, 1> for DropoutBackward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{with_plain_bodies, with_seed};
+    use crate::{with_first_row, with_plain_bodies, with_seed};
 
     #[test]
     fn the_plain_body_drops_the_same_values() {
@@ -178,6 +183,20 @@ mod tests {
             let run = || with_seed(7, || dropout(x.clone(), probability).inner().into_data());
             with_plain_bodies(run).assert_eq(&run(), true);
         }
+    }
+
+    #[test]
+    fn pieces_drop_what_the_whole_drops() {
+        let x = Tensor::<2>::ones([37, 29], &Device::flex()).autodiff();
+        let part = |rows: std::ops::Range<usize>| {
+            let part = x.clone().slice([rows.clone()]);
+            with_first_row(rows.start, || {
+                with_seed(7, || dropout(part.clone(), 0.3).inner())
+            })
+        };
+        let run = || Tensor::cat(vec![part(0..5), part(5..36), part(36..37)], 0).into_data();
+        part(0..37).into_data().assert_eq(&run(), true);
+        with_plain_bodies(run).assert_eq(&run(), true);
     }
 
     #[test]

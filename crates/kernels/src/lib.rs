@@ -54,6 +54,6 @@ pub use quantized::{Quantization, QuantizedWeight};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use rows::MovedRows;
-pub use seed::{draw_seed, random, set_seed, with_seed};
+pub use seed::{draw_seed, random, set_seed, with_first_row, with_seed};
 pub use token_log_probs::{TokenLogProbs, TokenStatistics, token_log_probs, token_log_probs_of};
 pub use vocabulary_loss::vocabulary_loss;

@@ -10,6 +10,27 @@ use crate::cpu_device;
 thread_local! {
     /// The stream of [`with_seed`]: its seed, and how many were drawn.
     static STREAM: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    /// The number of the first row, see [`with_first_row`].
+    static FIRST_ROW: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `body`, whose rows of tokens are a part of more, with the dropout that its part has there:
+/// its first row is the one of this number. So the rows of a step can come in any pieces.
+pub fn with_first_row<R>(first: usize, body: impl FnOnce() -> R) -> R {
+    struct Restore(u32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FIRST_ROW.set(self.0);
+        }
+    }
+    // Dropout numbers rows in 32 bits, and begins anew behind them.
+    let _restore = Restore(FIRST_ROW.replace(first as u32));
+    body()
+}
+
+/// The number of the first row.
+pub(crate) fn first_row() -> u32 {
+    FIRST_ROW.get()
 }
 
 /// Seeds what is random from here on: [`random`] values, and dropout on `device`.

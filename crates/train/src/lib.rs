@@ -8,6 +8,7 @@
 mod checkpoint;
 mod configuration;
 mod error;
+mod exchange;
 mod objective;
 mod optimizer;
 mod run;
@@ -31,6 +32,7 @@ pub use error::{
     ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
     TrainError,
 };
+pub use exchange::{Alone, Exchange};
 pub use objective::best_metric::BestMetric;
 pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
@@ -54,7 +56,7 @@ pub use optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 pub use optimizer::{adamw, optimizer};
 pub use run::estimate::{Estimate, estimate, estimate_with};
 pub use run::eva::initialize_lora_eva_weights;
-pub use run::evaluate::{Evaluation, evaluate, evaluate_with};
+pub use run::evaluate::{Evaluation, evaluate, evaluate_shared, evaluate_with};
 pub use run::target::TrainTarget;
 pub use run::train::{TrainOptions, TrainOutcome, train, train_with};
 pub use seeing::above_bar::above_bar;

@@ -107,6 +107,15 @@ impl Batch {
         self.input_ids.len()
     }
 
+    /// The places for tokens in the form that it is computed in: its tokens or, of packed rows, those of
+    /// a matrix.
+    pub fn places(&self) -> usize {
+        match &self.packed {
+            Some(rows) => rows.len() * self.width,
+            None => self.tokens(),
+        }
+    }
+
     /// The labels of each example.
     pub fn example_labels(&self) -> impl Iterator<Item = &[i64]> {
         let spans = self.spans.iter();

@@ -243,6 +243,17 @@ impl Examples {
         }
     }
 
+    /// Whether a sequence holds several examples.
+    pub fn is_packed(&self) -> bool {
+        self.packed
+    }
+
+    /// Number of examples in a sequence.
+    pub fn examples_in(&self, sequence: usize) -> usize {
+        let sequences = self.sequences.as_ref();
+        sequences.map_or(1, |sequences| sequences[sequence].len())
+    }
+
     /// Whether there are none; loading never gives this.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

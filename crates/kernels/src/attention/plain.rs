@@ -6,7 +6,7 @@ use super::groups::Group;
 use super::masked::attend_masked;
 use super::{AttentionOptions, Qkv, Texts};
 use crate::dropout::numbers;
-use crate::seed::next_seed;
+use crate::seed::{first_row, next_seed};
 
 /// [`attention`](super::attention), group after group.
 pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
@@ -81,6 +81,7 @@ impl Group {
         let shape = [self.texts, heads, self.longest, 1];
         let head = numbers(heads, &self.tokens.device());
         let head = head.reshape([1, heads, 1, 1]).expand(shape);
-        self.tokens.clone().expand(shape).mul_scalar(heads as u32) + head
+        let tokens = self.tokens.clone() + i64::from(first_row());
+        tokens.expand(shape).mul_scalar(heads as u32) + head
     }
 }

@@ -5,16 +5,22 @@ use std::borrow::Cow;
 use super::buffer::{for_rows, vectorised};
 pub use super::random::Dropout;
 use super::random::{bits, row_key};
+use crate::seed::first_row;
 
-/// Dropout with this probability; none at 0.
+/// Dropout with this probability, of rows from [the first](crate::with_first_row) on; none at 0.
 pub fn new(probability: f64, seed: u64) -> Option<Dropout> {
     let probability = probability as f32;
-    (probability > 0.0).then_some(Dropout { seed, probability })
+    (probability > 0.0).then_some(Dropout {
+        seed,
+        first: first_row(),
+        probability,
+    })
 }
 
 vectorised! {
     fn drop_from<'a>(first: usize, rows: &'a mut [f32], width: usize, dropout: Dropout) {
         let (threshold, scale) = (dropout.threshold(), dropout.scale());
+        let first = first + dropout.first as usize;
         for (row, values) in rows.chunks_exact_mut(width).enumerate() {
             let key = row_key(dropout.seed, (first + row) as u64);
             for (column, value) in values.iter_mut().enumerate() {

@@ -16,6 +16,8 @@ pub(crate) const SPREAD: u32 = 0x9e37_79b9;
 pub struct Dropout {
     /// Chooses the mask; a new one for every forward pass.
     pub seed: u64,
+    /// The number of the first row.
+    pub first: u32,
     /// Share of the elements that are set to zero, in `0.0..1.0`.
     pub probability: f32,
 }
@@ -156,6 +158,7 @@ mod tests {
     fn vectors_and_single_elements_agree() {
         let dropout = Dropout {
             seed: 7,
+            first: 0,
             probability: 0.3,
         };
         for row in [0, 1, 1 << 31] {
@@ -210,6 +213,7 @@ mod tests {
         for probability in [0.0, 0.05, 0.5, 0.9] {
             let dropout = Dropout {
                 seed: 3,
+                first: 0,
                 probability,
             };
             let n = 1 << 18;

@@ -32,6 +32,16 @@ impl Checkpoints {
         })
     }
 
+    /// Those that another rank keeps in a folder.
+    pub fn of_others(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            limit: usize::MAX,
+            written: Vec::new(),
+            best: None,
+        }
+    }
+
     /// Takes over those in the folder that the run, which goes on, has written before.
     pub fn adopt(&mut self, saved: &Saved) -> Result<()> {
         for (step, path) in list(&self.dir)? {
@@ -52,8 +62,7 @@ impl Checkpoints {
             entries = entries_of(folder)?;
             Ok(())
         })?;
-        self.written.retain(|&other| other != step);
-        self.written.push(step);
+        self.note(step);
         while self.written.len() > self.limit {
             let last = self.written.len() - 1;
             let best = self.best;
@@ -65,6 +74,12 @@ impl Checkpoints {
             self.remove(&self.path(oldest), &entries)?;
         }
         Ok(())
+    }
+
+    /// Takes in that another rank writes the checkpoint of a step.
+    pub fn note(&mut self, step: usize) {
+        self.written.retain(|&other| other != step);
+        self.written.push(step);
     }
 
     /// The step of the last checkpoint.

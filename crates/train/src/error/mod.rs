@@ -130,6 +130,10 @@ pub enum TrainError {
     #[error("the dashboard (--tui) {0}")]
     Dashboard(DashboardProblem),
 
+    /// Other processes of the run that could not be reached, or that do not fit this one.
+    #[error("{0}")]
+    Exchange(String),
+
     /// A device that failed to compute or to give a result.
     #[error("the device failed: {0}")]
     Device(String),

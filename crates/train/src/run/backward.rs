@@ -3,7 +3,7 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use burn::train::Learner;
-use burn_peft::{set_seed, with_seed, without_dropout};
+use burn_peft::{set_seed, with_first_row, with_seed, without_dropout};
 
 use crate::run::loader::MicroBatch;
 use crate::run::state::step_seed;
@@ -20,6 +20,8 @@ pub(crate) struct Backward {
     pub sums: Option<Tensor<1>>,
     /// What the batches count for.
     pub count: usize,
+    /// What the sum of the losses was divided by; 0 where the sum itself was taken.
+    pub denominator: f64,
 }
 
 /// Forward and backward over the batches of a step.
@@ -33,29 +35,38 @@ pub(crate) fn backward<T: TrainTarget>(
     let mut losses = Vec::new();
     let mut sums: Option<Tensor<1>> = None;
     let model = learner.model();
-    let counts = window.iter().map(|item| item.objective.count(&item.batch));
+    let there = window.iter().filter(|item| !item.batch.is_empty());
+    let counts = there.clone();
+    let counts = counts.map(|item| item.objective.count(&item.batch));
     let count: usize = counts.sum();
-    let denominators = window
-        .iter()
-        .map(|item| item.objective.denominator(&item.batch));
+    let denominators = there.map(|item| item.objective.denominator(&item.batch));
     let denominator: f64 = denominators.sum();
-    for (index, mut batch) in window.into_iter().enumerate() {
-        let seed = step_seed(seed, step, index);
+    let weight = if denominator > 0.0 {
+        1.0 / denominator
+    } else {
+        1.0
+    };
+    let seed = step_seed(seed, step);
+    // The tokens before those of the batch.
+    let mut before = 0;
+    for mut batch in window {
+        let first = before + batch.first_token;
+        before += batch.ends.unwrap_or_default();
+        if batch.batch.is_empty() {
+            continue;
+        }
         // For Burn's own dropout and random tensors too, where a method has them.
         set_seed(seed, &model.model.device());
-        batch.weight = if denominator > 0.0 {
-            1.0 / denominator
-        } else {
-            1.0
-        };
+        batch.weight = weight;
         let drops = !batch.objective.disables_dropout();
-        let output = with_seed(seed, || {
+        let run = || {
             if drops {
                 learner.train_step(batch)
             } else {
                 without_dropout(|| learner.train_step(batch))
             }
-        });
+        };
+        let output = with_first_row(first, || with_seed(seed, run));
         losses.extend(output.item.loss);
         if let Some(more) = output.item.sums {
             sums = Some(match sums {
@@ -65,10 +76,15 @@ pub(crate) fn backward<T: TrainTarget>(
         }
         accumulator.accumulate(&model, output.grads);
     }
+    let mean_loss = match losses.is_empty() {
+        true => Tensor::zeros([1], &model.model.device().without_autodiff()),
+        false => Tensor::cat(losses, 0).sum(),
+    };
     Backward {
-        mean_loss: Tensor::cat(losses, 0).sum(),
+        mean_loss,
         gradients: accumulator.grads(),
         sums,
         count,
+        denominator,
     }
 }

@@ -8,7 +8,8 @@ use burn_peft_data::{Batch, DataError, EmptyProblem, Examples, Lm, Sampler};
 use burn_peft_models::CausalLm;
 use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Result, TrainError};
+use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
 use crate::objective::metric::{Measures, Metric, Sums};
 
@@ -101,19 +102,91 @@ pub fn evaluate_with<M: Module>(
     model: &M,
     examples: &Examples,
     batch_size: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<Evaluation> {
+    evaluate_shared(&Alone, objective, model, examples, batch_size, progress)
+}
+
+/// As [`evaluate_with`], with the batches shared out among ranks: all of them have the same result, which
+/// is the one of a single process to the last bit.
+///
+/// # Errors
+/// As [`evaluate`], or if a rank cannot be reached.
+pub fn evaluate_shared<M: Module>(
+    exchange: &dyn Exchange,
+    objective: &dyn Objective<M>,
+    model: &M,
+    examples: &Examples,
+    batch_size: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evaluation> {
     let model = model.valid();
-    let mut sums = Sums::default();
     let mut done = 0;
+    let mut shared = SharedSums::new(exchange);
     for indices in Sampler::new(examples.sequences(), batch_size, 0, false)?.batches(0) {
-        let batch = batch(examples, &indices)?;
-        sums.add(&objective.measure(&model, &batch)?);
-        done += batch.rows.len();
+        shared.of_next(|| objective.measure(&model, &batch(examples, &indices)?))?;
+        let of_batch = indices.iter().map(|&index| examples.examples_in(index));
+        done += of_batch.sum::<usize>();
         progress(done, examples.len());
     }
+    let (sums, _) = shared.of_all(false)?;
     let measures = objective.measures();
     Ok(Evaluation { measures, sums })
+}
+
+/// What ranks measure of batches that are shared out among them.
+pub(crate) struct SharedSums<'a> {
+    exchange: &'a dyn Exchange,
+    batches: usize,
+    /// Of the batches of this rank.
+    own: Vec<Sums>,
+}
+
+impl<'a> SharedSums<'a> {
+    pub fn new(exchange: &'a dyn Exchange) -> Self {
+        Self {
+            exchange,
+            batches: 0,
+            own: Vec::new(),
+        }
+    }
+
+    /// Measures the next batch, if it is this rank's.
+    pub fn of_next(&mut self, measure: impl FnOnce() -> Result<Sums>) -> Result<Option<&Sums>> {
+        let of = self.batches % self.exchange.size();
+        self.batches += 1;
+        if of != self.exchange.rank() {
+            return Ok(None);
+        }
+        self.own.push(measure()?);
+        Ok(self.own.last())
+    }
+
+    /// The sums of all batches, added up in their order as one process does it; and whether any rank was
+    /// told to stop, in which case some may be missing.
+    pub fn of_all(self, told_to_stop: bool) -> Result<(Sums, bool)> {
+        let broken = |error: serde_json::Error| TrainError::Exchange(error.to_string());
+        let mut sums = Sums::default();
+        if self.exchange.size() == 1 {
+            self.own.iter().for_each(|own| sums.add(own));
+            return Ok((sums, told_to_stop));
+        }
+        let own = serde_json::to_vec(&(told_to_stop, self.own)).map_err(broken)?;
+        let mut all = Vec::new();
+        let mut is_told = false;
+        for bytes in self.exchange.gather(own)? {
+            let (told, of_rank): (bool, Vec<Sums>) =
+                serde_json::from_slice(&bytes).map_err(broken)?;
+            is_told |= told;
+            all.push(of_rank.into_iter());
+        }
+        for batch in 0..self.batches {
+            if let Some(of_batch) = all[batch % self.exchange.size()].next() {
+                sums.add(&of_batch);
+            }
+        }
+        Ok((sums, is_told))
+    }
 }
 
 /// Some sequences as a batch.

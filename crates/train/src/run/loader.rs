@@ -1,5 +1,6 @@
 //! Our sampler as one of Burn's data loaders: batches that know where they are from.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -26,8 +27,48 @@ pub struct MicroBatch<M> {
     /// What the sum of the losses is multiplied with: one over what the losses of the whole
     /// optimizer step count for, so that accumulated gradients are those of one big batch.
     pub weight: f64,
-    /// Where the data go on after it.
+    /// The place of its first token among those of the batch of all ranks that it is a part of.
+    pub first_token: usize,
+    /// Of the last part of such a batch: how many places for tokens all of it has.
+    pub ends: Option<usize>,
+    /// Where the data go on after the batch of all ranks.
     pub next: Position,
+}
+
+/// Which part of every batch a rank takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Its number.
+    pub rank: usize,
+    /// The ranks.
+    pub size: usize,
+    /// The most rows that it takes at once.
+    pub rows: usize,
+}
+
+impl Share {
+    /// All of it, in one piece.
+    pub const ALL: Self = Self {
+        rank: 0,
+        size: 1,
+        rows: usize::MAX,
+    };
+
+    /// The pieces of a batch of so many rows, of which a full one has `full`; at least one, which may be
+    /// empty.
+    fn pieces(self, rows: usize, full: usize) -> Vec<Range<usize>> {
+        let each = full.div_ceil(self.size);
+        let end = rows.min((self.rank + 1) * each);
+        let start = end.min(self.rank * each);
+        let pieces = (start..end).step_by(self.rows);
+        let mut pieces: Vec<_> = pieces
+            .map(|at| at..end.min(at.saturating_add(self.rows)))
+            .collect();
+        if pieces.is_empty() {
+            pieces.push(start..end);
+        }
+        pieces
+    }
 }
 
 /// Draws batches.
@@ -35,8 +76,12 @@ pub(crate) struct Loader<M> {
     objective: Arc<dyn Objective<M>>,
     examples: Arc<Examples>,
     sampler: Sampler,
+    /// Of all ranks.
     batch_size: usize,
     order: Order,
+    share: Share,
+    /// The tokens of each sequence, where the share is not all.
+    lengths: Arc<[usize]>,
 }
 
 /// In which order a [`Loader`] draws, and how long.
@@ -88,7 +133,18 @@ impl<M: 'static> Loader<M> {
             sampler,
             batch_size,
             order,
+            share: Share::ALL,
+            lengths: Arc::default(),
         })
+    }
+
+    /// Gives a rank's share of every batch.
+    pub fn shared(mut self, share: Share) -> Self {
+        if share.size > 1 || share.rows < self.batch_size {
+            self.lengths = self.examples.lengths().into();
+        }
+        self.share = share;
+        self
     }
 
     pub fn batches_per_epoch(&self) -> usize {
@@ -119,16 +175,38 @@ impl<M: 'static> Loader<M> {
         (start.epoch..=last).flat_map(move |epoch| {
             let first = if epoch == start.epoch { start.batch } else { 0 };
             let batches = (first..).zip(self.sampler.batches_from(epoch, first));
-            batches.map(move |(batch, indices)| self.load(Position { epoch, batch }, &indices))
+            batches.flat_map(move |(batch, indices)| {
+                let at = Position { epoch, batch };
+                let pieces = self.share.pieces(indices.len(), self.batch_size);
+                let last = pieces.len() - 1;
+                let pieces = pieces.into_iter().enumerate();
+                pieces.map(move |(number, rows)| self.load(at, &indices, rows, number == last))
+            })
         })
     }
 
+    /// The piece `rows` of the batch of these sequences.
     fn load(
         &self,
         at: Position,
         indices: &[usize],
+        rows: Range<usize>,
+        is_last: bool,
     ) -> std::result::Result<MicroBatch<M>, DatasetError> {
-        let batch = batch(&self.examples, indices).map_err(DatasetError::new)?;
+        let mut piece = match rows.is_empty() {
+            true => Batch::default(),
+            false => batch(&self.examples, &indices[rows.clone()]).map_err(DatasetError::new)?,
+        };
+        let places = |of: &[usize]| of.iter().map(|&index| self.lengths[index]).sum::<usize>();
+        let (first_token, all) = if rows.len() == indices.len() {
+            (0, piece.places())
+        } else if self.examples.is_packed() {
+            // A matrix, which is as wide for all.
+            piece.width = self.examples.batch(indices).width;
+            (rows.start * piece.width, indices.len() * piece.width)
+        } else {
+            (places(&indices[..rows.start]), places(indices))
+        };
         let next = match at.batch + 1 == self.sampler.batches_per_epoch() {
             true => Position {
                 epoch: at.epoch + 1,
@@ -141,8 +219,10 @@ impl<M: 'static> Loader<M> {
         };
         Ok(MicroBatch {
             objective: Arc::clone(&self.objective),
-            batch,
+            batch: piece,
             weight: 1.0,
+            first_token,
+            ends: is_last.then_some(all),
             next,
         })
     }
@@ -165,6 +245,7 @@ impl<M: 'static> DataLoader<MicroBatch<M>> for Loader<M> {
             objective: Arc::clone(&self.objective),
             examples: Arc::clone(&self.examples),
             sampler: self.sampler.clone(),
+            lengths: Arc::clone(&self.lengths),
             ..*self
         })
     }
@@ -176,7 +257,8 @@ impl<M: 'static> DataLoader<MicroBatch<M>> for Loader<M> {
             self.batch_size,
             self.order,
         );
-        Arc::new(part.expect("the batch size is the same, and was fine"))
+        let part = part.expect("the batch size is the same, and was fine");
+        Arc::new(part.shared(self.share))
     }
 }
 

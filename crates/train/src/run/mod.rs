@@ -6,6 +6,7 @@ pub(crate) mod eva;
 pub(crate) mod evaluate;
 pub(crate) mod loader;
 pub(crate) mod places;
+pub(crate) mod reduce;
 pub(crate) mod state;
 pub(crate) mod step;
 pub(crate) mod target;

@@ -21,12 +21,14 @@ use crate::checkpoint::saved::{DataIdentity, OPTIMIZER_NAME, Saved};
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::configuration::config::TrainConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
+use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
 use crate::optimizer;
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::state_file;
 use crate::run::evaluate::Evaluation;
-use crate::run::loader::{Loader, Order};
+use crate::run::loader::{Loader, Order, Share};
+use crate::run::reduce::hand_out;
 use crate::run::state::TrainState;
 use crate::run::step::Trainee;
 use crate::run::target::TrainTarget;
@@ -56,6 +58,8 @@ pub struct TrainOptions {
     pub discard: bool,
     /// The output folder, where it is held already; or else the run holds it.
     pub folder: Option<Arc<RunFolder>>,
+    /// How this process reaches the others that train the model with it.
+    pub exchange: Arc<dyn Exchange>,
 }
 
 impl Default for TrainOptions {
@@ -70,6 +74,7 @@ impl Default for TrainOptions {
             config: None,
             discard: false,
             folder: None,
+            exchange: Arc::new(Alone),
         }
     }
 }
@@ -144,14 +149,22 @@ pub fn train_with<T: TrainTarget>(
         return Err(DataError::Empty { file, problem }.into());
     }
     let dir = &arguments.output_dir;
+    let exchange = options.exchange;
+    let writes = exchange.is_first();
     let _folder = match options.folder {
-        Some(folder) => folder,
-        None => Arc::new(RunFolder::hold(dir)?),
+        None if writes => Some(Arc::new(RunFolder::hold(dir)?)),
+        folder => folder,
     };
 
-    let mut checkpoints = Checkpoints::new(dir, arguments.save_total_limit)?;
+    let mut checkpoints = match writes {
+        true => Checkpoints::new(dir, arguments.save_total_limit)?,
+        false => Checkpoints::of_others(dir),
+    };
     let mut model = model;
-    let mut state = TrainState::default();
+    let mut state = TrainState {
+        ranks: exchange.size(),
+        ..TrainState::default()
+    };
     let mut before = None;
     if let Some(checkpoint) = &options.resume {
         let saved = Saved::read(checkpoint)?;
@@ -168,7 +181,7 @@ pub fn train_with<T: TrainTarget>(
         _ => None,
     };
     let checkpointing = arguments.gradient_checkpointing;
-    let mut model = Trainee::new(model.train(), checkpointing);
+    let mut model = Trainee::new(hand_out(&*exchange, model.train())?, checkpointing);
     if let Some(lora_fa) = lora_fa {
         model = model.with_lora_fa(lora_fa);
     }
@@ -188,9 +201,14 @@ pub fn train_with<T: TrainTarget>(
     let train = Loader::new(
         Arc::clone(&objective),
         train,
-        arguments.per_device_train_batch_size,
+        state.ranks * arguments.per_device_train_batch_size,
         Order::of(arguments, state.next),
     )?;
+    let train = train.shared(Share {
+        rank: exchange.rank(),
+        size: exchange.size(),
+        rows: arguments.per_device_train_batch_size,
+    });
     let validation = Loader::new(
         Arc::clone(&objective),
         validation,
@@ -215,14 +233,18 @@ pub fn train_with<T: TrainTarget>(
         files: BTreeMap::new(),
     };
     if !options.discard
+        && writes
         && let Some(warning) = schedule.warning()
     {
         tracing::warn!("{warning}");
     }
-    if let Some(warning) = arguments.few_steps(steps.total) {
+    if let Some(warning) = arguments.few_steps(steps.total)
+        && writes
+    {
         tracing::warn!("{warning}");
     }
     let (metrics, evaluations) = match before {
+        None if !writes => (MetricsFile::none(), Vec::new()),
         None => {
             let mut metrics = MetricsFile::create(dir)?;
             if arguments.eval_strategy != IntervalStrategy::No {
@@ -233,7 +255,9 @@ pub fn train_with<T: TrainTarget>(
         Some((checkpoint, saved)) => {
             identity.base = frozen_hash(&model.model);
             saved.check(&identity, checkpoint)?;
-            if let Some(warning) = saved.other_length(&identity, checkpoint) {
+            if let Some(warning) = saved.other_length(&identity, checkpoint)
+                && writes
+            {
                 tracing::warn!("{warning}");
             }
             let path = checkpoint.join(OPTIMIZER_NAME);
@@ -246,10 +270,14 @@ pub fn train_with<T: TrainTarget>(
                 state.best.best_checkpoint = None;
             }
             let from = checkpoint.parent().unwrap_or(dir);
-            MetricsFile::resume(dir, from, first_step)?
+            match writes {
+                true => MetricsFile::resume(dir, from, first_step)?,
+                false => (MetricsFile::none(), Vec::new()),
+            }
         }
     };
     let strategy = Arc::new(StepStrategy {
+        exchange: Arc::clone(&exchange),
         objective,
         arguments: arguments.clone(),
         steps,
@@ -262,6 +290,7 @@ pub fn train_with<T: TrainTarget>(
             checkpoints,
             evaluations,
             evaluation: None,
+            was_stopped: false,
             state,
         }),
         error: RefCell::new(None),
@@ -297,7 +326,7 @@ pub fn train_with<T: TrainTarget>(
     let record = strategy.record.borrow();
     let state = &record.state;
     let mut step_of_model = state.global_step;
-    if arguments.load_best_model_at_end && result.interrupted.is_none() {
+    if arguments.load_best_model_at_end && !record.was_stopped {
         match state.best.checkpoint() {
             Some(step) => {
                 model.restore(&record.checkpoints.path(step))?;
@@ -318,7 +347,7 @@ pub fn train_with<T: TrainTarget>(
             ),
         }
     }
-    if !options.discard {
+    if !options.discard && writes {
         model.save(dir)?;
     }
     Ok(TrainOutcome {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
@@ -23,13 +24,15 @@ use crate::checkpoint::whole::hashes;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
 use crate::objective::metric::Sums;
-use crate::objective::{Objective, read_all};
+use crate::exchange::Exchange;
+use crate::objective::{Objective, read, read_all};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
 use crate::run::backward::{Backward, backward};
-use crate::run::evaluate::Evaluation;
+use crate::run::evaluate::{Evaluation, SharedSums};
 use crate::run::loader::MicroBatch;
 use crate::run::places::places;
+use crate::run::reduce::Found;
 use crate::run::state::{TrainState, Window};
 use crate::run::step::{StepOutput, Trainee, optimizer_record};
 use crate::run::target::TrainTarget;
@@ -40,6 +43,7 @@ use crate::seeing::sample::SamplePrompts;
 
 /// What is to be done, and what came of it.
 pub(crate) struct StepStrategy<T> {
+    pub exchange: Arc<dyn Exchange>,
     pub objective: Arc<dyn Objective<T>>,
     pub arguments: TrainingArguments,
     pub steps: Steps,
@@ -63,6 +67,8 @@ pub(crate) struct Record {
     pub evaluations: Vec<EvalLog>,
     /// The last of them, with its step.
     pub evaluation: Option<(usize, Evaluation)>,
+    /// Whether someone has stopped the run, on this rank or another.
+    pub was_stopped: bool,
 }
 
 impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> {
@@ -84,6 +90,7 @@ impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> 
             events: components.event_processor,
             interrupter: components.interrupter,
             guarded: false,
+            told_to_stop: false,
         };
         if let Err(error) = run.all(train.iter()) {
             run.interrupter.stop(Some("error"));
@@ -104,6 +111,8 @@ struct Run<'a, T: TrainTarget> {
     interrupter: Interrupter,
     /// Whether the gradients of the first step were checked.
     guarded: bool,
+    /// Of several ranks, whether all know that one of them was told to stop.
+    told_to_stop: bool,
 }
 
 impl<T: TrainTarget> Run<'_, T> {
@@ -121,7 +130,7 @@ impl<T: TrainTarget> Run<'_, T> {
         }
         while self.record.state.global_step < self.steps.total
             && !self.record.state.best.is_final(self.arguments)
-            && !self.interrupter.should_stop()
+            && !self.stops()
         {
             let epoch = self.record.state.next.epoch;
             self.step(&mut *batches)?;
@@ -152,8 +161,29 @@ impl<T: TrainTarget> Run<'_, T> {
         let step = self.record.state.global_step;
         let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
         match self.interrupter.interruption() {
-            Some(_) if !is_saved => self.save(),
-            _ => Ok(()),
+            Some(_) if !is_saved => self.save()?,
+            _ => {}
+        }
+        // Everything is written before anyone goes on, and all agree on how it has ended.
+        let is_told = self.strategy.exchange.any(self.interrupter.should_stop())?;
+        self.stop_with_others(is_told);
+        self.record.was_stopped = is_told;
+        Ok(())
+    }
+
+    /// Whether the run stops early, on all ranks alike.
+    fn stops(&self) -> bool {
+        match self.strategy.exchange.size() {
+            1 => self.interrupter.should_stop(),
+            _ => self.told_to_stop,
+        }
+    }
+
+    /// Stops with the others, if one of them was told to.
+    fn stop_with_others(&mut self, is_told: bool) {
+        self.told_to_stop |= is_told;
+        if is_told && !self.interrupter.should_stop() {
+            self.interrupter.stop(Some("another rank was told to stop"));
         }
     }
 
@@ -175,6 +205,13 @@ impl<T: TrainTarget> Run<'_, T> {
 
     /// Writes the checkpoint of the step that was done last.
     fn save(&mut self) -> Result<()> {
+        let step = self.record.state.global_step;
+        self.record.state.best.saved(self.arguments, step);
+        self.keep_best();
+        if !self.strategy.exchange.is_first() {
+            self.record.checkpoints.note(step);
+            return Ok(());
+        }
         let model = self.learner.model().model;
         let optimizer = optimizer_record(&mut self.learner);
         let optimizer = state_file::to_bytes(optimizer, &model.parameters())?;
@@ -182,9 +219,6 @@ impl<T: TrainTarget> Run<'_, T> {
         if identity.base.is_none() {
             identity.base = frozen_hash(&model);
         }
-        let step = self.record.state.global_step;
-        self.record.state.best.saved(self.arguments, step);
-        self.keep_best();
         identity.state = self.record.state.clone();
         identity.stamp();
         // Before the checkpoint, so that it never knows more steps than the file.
@@ -216,7 +250,7 @@ impl<T: TrainTarget> Run<'_, T> {
             self.interrupter.stop(Some("there are no more batches"));
             return Ok(());
         };
-        let tokens: usize = window.iter().map(|batch| batch.batch.tokens()).sum();
+        let mut tokens: usize = window.iter().map(|batch| batch.batch.tokens()).sum();
         let rows = places(
             window.iter().map(|batch| &batch.batch),
             &self.strategy.files,
@@ -226,7 +260,8 @@ impl<T: TrainTarget> Run<'_, T> {
             mean_loss,
             mut gradients,
             sums,
-            count,
+            mut count,
+            denominator,
         } = backward(
             &self.learner,
             window,
@@ -234,29 +269,50 @@ impl<T: TrainTarget> Run<'_, T> {
             self.record.state.global_step,
         );
         let model = self.learner.model();
-        if !self.guarded {
-            model.model.check_gradients(&gradients)?;
-            self.guarded = true;
+        let exchange = Arc::clone(&self.strategy.exchange);
+        let is_alone = exchange.size() == 1;
+        let mut norm = None;
+        if is_alone {
+            self.guard(&gradients)?;
+            norm = global_norm(&model, &gradients);
         }
-        let norm = global_norm(&model, &gradients);
         let has_norm = norm.is_some();
         // All in one read: the only time in a step that the host waits for the device.
         let numbers = [Some(mean_loss.clone()), norm, sums];
         let numbers = read_all(Tensor::cat(numbers.into_iter().flatten().collect(), 0))?;
         let mut numbers = numbers.into_iter();
-        let loss = numbers.next().unwrap_or(f64::NAN);
-        let grad_norm = if has_norm {
-            numbers.next().unwrap_or(f64::NAN)
-        } else {
-            0.0
+        let mut loss = numbers.next().unwrap_or(f64::NAN);
+        let mut grad_norm = match has_norm {
+            true => numbers.next().unwrap_or(f64::NAN),
+            false => 0.0,
         };
+        let mut sums = numbers.collect();
+        self.check_finite("loss", loss, &rows)?;
+        if !is_alone {
+            let found = Found {
+                gradients,
+                loss,
+                denominator,
+                count,
+                sums,
+                tokens,
+                told_to_stop: self.interrupter.should_stop(),
+            };
+            let most = self.strategy.objective.measures().sums.len();
+            let found = found.of_all(&*exchange, &model, most)?;
+            self.stop_with_others(found.told_to_stop);
+            (loss, count, tokens) = (found.loss, found.count, found.tokens);
+            (gradients, sums) = (found.gradients, found.sums);
+            self.guard(&gradients)?;
+            let norm = global_norm(&model, &gradients);
+            grad_norm = norm.map_or(Ok(0.0), read)?;
+        }
         let measured = Sums {
             loss: loss * count as f64,
             count,
-            sums: numbers.collect(),
+            sums,
             ..Sums::default()
         };
-        self.check_finite("loss", loss, &rows)?;
         self.check_finite("gradient norm", grad_norm, &rows)?;
         let factor = clip_coefficient(grad_norm, self.arguments.max_grad_norm);
         if factor < 1.0 {
@@ -271,7 +327,9 @@ impl<T: TrainTarget> Run<'_, T> {
             .state
             .advance(loss, tokens, started.elapsed().as_secs_f64(), next);
         self.record.state.since_log.measured.add(&measured);
-        if let Some(deviations) = self.record.state.trend.observe(loss) {
+        if let Some(deviations) = self.record.state.trend.observe(loss)
+            && self.strategy.exchange.is_first()
+        {
             tracing::warn!(
                 "the loss of step {} is {loss:.4}, {deviations:.1} standard deviations above its \
                  running mean; rows {} of {}",
@@ -283,6 +341,15 @@ impl<T: TrainTarget> Run<'_, T> {
         self.log(mean_loss, grad_norm)
     }
 
+    /// Checks the gradients of the first step.
+    fn guard(&mut self, gradients: &GradientsParams) -> Result<()> {
+        if !self.guarded {
+            self.learner.model().model.check_gradients(gradients)?;
+            self.guarded = true;
+        }
+        Ok(())
+    }
+
     /// The batches of one step: fewer at the end of an epoch.
     fn draw(
         &self,
@@ -290,13 +357,17 @@ impl<T: TrainTarget> Run<'_, T> {
     ) -> Result<Vec<MicroBatch<T>>> {
         let epoch = self.record.state.next.epoch;
         let mut window: Vec<MicroBatch<T>> = Vec::new();
-        while window.len() < self.arguments.gradient_accumulation_steps
-            && window.last().is_none_or(|batch| batch.next.epoch == epoch)
+        let mut whole = 0;
+        while whole < self.arguments.gradient_accumulation_steps
+            && (window.last())
+                .is_none_or(|batch| batch.next.epoch == epoch || batch.ends.is_none())
         {
-            match batches.next() {
-                Some(batch) => window.push(batch?),
-                None => break,
-            }
+            let Some(batch) = batches.next() else {
+                break;
+            };
+            let batch = batch?;
+            whole += usize::from(batch.ends.is_some());
+            window.push(batch);
         }
         Ok(window)
     }
@@ -379,12 +450,16 @@ impl<T: TrainTarget> Run<'_, T> {
             epoch_number: epoch,
             total_items: valid.num_items(),
         });
-        let mut sums = Sums::default();
+        let exchange = Arc::clone(&self.strategy.exchange);
+        let mut shared = SharedSums::new(&*exchange);
         let mut batches = valid.iter();
         while let Some(batch) = batches.next() {
             let objective = &self.strategy.objective;
-            let of_batch = objective.measure(&model.model, &batch?.batch)?;
-            sums.add(&of_batch);
+            let Some(of_batch) =
+                shared.of_next(|| objective.measure(&model.model, &batch?.batch))?
+            else {
+                continue;
+            };
             let metrics = StepMetrics {
                 loss: of_batch.mean_loss(),
                 count: of_batch.count,
@@ -403,8 +478,13 @@ impl<T: TrainTarget> Run<'_, T> {
             let item = TrainingItem::new(output, batches.progress(), None, None);
             self.emit_valid(LearnerEvent::ProcessedItem(item));
             if self.interrupter.should_stop() {
-                return Ok(());
+                break;
             }
+        }
+        let (sums, is_told) = shared.of_all(self.interrupter.should_stop())?;
+        if is_told {
+            self.stop_with_others(exchange.size() > 1);
+            return Ok(());
         }
         let measures = self.strategy.objective.measures();
         let evaluation = Evaluation { measures, sums };
@@ -416,7 +496,9 @@ impl<T: TrainTarget> Run<'_, T> {
             started.elapsed().as_secs_f64(),
         );
         self.record.metrics.write(&entry)?;
-        if let Some(prompts) = &self.strategy.samples {
+        if let Some(prompts) = &self.strategy.samples
+            && exchange.is_first()
+        {
             let samples = prompts.continued(&model.model)?;
             prompts.samples.push(prompts.shown(&samples));
             let metrics = &mut self.record.metrics;

@@ -90,20 +90,28 @@ pub struct SampleLog {
     pub sample: String,
 }
 
+/// The file, or nothing.
+pub(crate) struct MetricsFile(Option<Open>);
+
 /// The open file, with TensorBoard's beside it.
-pub(crate) struct MetricsFile {
+struct Open {
     file: File,
     path: PathBuf,
     events: EventFile,
 }
 
 impl MetricsFile {
+    /// No file: another rank writes it.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// A new file in the folder, in place of one that is there.
     pub fn create(dir: &Path) -> Result<Self> {
         let path = dir.join(METRICS_NAME);
         let file = File::create(&path).map_err(TrainError::io(&path))?;
         let events = EventFile::create(dir)?;
-        Ok(Self { file, path, events })
+        Ok(Self(Some(Open { file, path, events })))
     }
 
     /// Writes what the model was before the first step.
@@ -136,9 +144,10 @@ impl MetricsFile {
             return Ok(());
         }
         let event = json!({ "step": step, "epoch": epoch, "sample": texts.join("\n\n") });
-        event
-            .as_object()
-            .map_or(Ok(()), |event| self.events.write(event))
+        match (event.as_object(), &mut self.0) {
+            (Some(event), Some(open)) => open.events.write(event),
+            _ => Ok(()),
+        }
     }
 
     /// The file of a run that goes on after `step` in the folder `dir`: what it had written into
@@ -168,31 +177,37 @@ impl MetricsFile {
         let file = File::options().append(true).open(&path);
         let file = file.map_err(TrainError::io(&path))?;
         let events = EventFile::resume(dir, from, step)?;
-        Ok((Self { file, path, events }, evaluations))
+        Ok((Self(Some(Open { file, path, events })), evaluations))
     }
 
     /// Flushes all lines to the disk.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(TrainError::io(&self.path))
+        let Some(open) = &self.0 else {
+            return Ok(());
+        };
+        open.file.sync_data().map_err(TrainError::io(&open.path))
     }
 
     /// Writes one line, here and in TensorBoard's file.
     pub fn write(&mut self, entry: &impl Serialize) -> Result<()> {
-        match self.write_line(entry)? {
-            Value::Object(entry) => self.events.write(&entry),
+        match (self.write_line(entry)?, &mut self.0) {
+            (Value::Object(entry), Some(open)) => open.events.write(&entry),
             _ => Ok(()),
         }
     }
 
     fn write_line(&mut self, entry: &impl Serialize) -> Result<Value> {
+        let Some(open) = &mut self.0 else {
+            return Ok(Value::Null);
+        };
         let entry = serde_json::to_value(entry).map_err(std::io::Error::from);
         let written = entry.and_then(|entry| {
             // In one call, so that a reader never sees half a line.
-            self.file.write_all(format!("{entry}\n").as_bytes())?;
-            self.file.flush()?;
+            open.file.write_all(format!("{entry}\n").as_bytes())?;
+            open.file.flush()?;
             Ok(entry)
         });
-        written.map_err(TrainError::io(&self.path))
+        written.map_err(TrainError::io(&open.path))
     }
 }
 
@@ -206,7 +221,8 @@ mod tests {
         let file = File::options().write(true).open(&path).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let events = EventFile::create(dir.path()).unwrap();
-        let error = MetricsFile { file, path, events }.write(&1).unwrap_err();
+        let mut metrics = MetricsFile(Some(Open { file, path, events }));
+        let error = metrics.write(&1).unwrap_err();
         assert!(error.to_string().starts_with("/dev/full: "), "{error}");
     }
 }

@@ -157,7 +157,8 @@ pub struct Input<'a> {
 impl Input<'_> {
     /// The row of the dropout mask of a query; its columns count the keys of its text.
     pub fn mask_row(&self, head: usize, query: usize) -> u64 {
-        (query * self.dims.heads + head) as u64
+        let first = self.dropout.map_or(0, |dropout| dropout.first as usize);
+        ((first + query) * self.dims.heads + head) as u64
     }
 
     fn check(&self) {

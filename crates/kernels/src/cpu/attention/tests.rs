@@ -17,6 +17,7 @@ fn plain_loops_have_the_right_gradients() {
     case.check_differences();
     case.dropout = Some(Dropout {
         seed: 5,
+        first: 0,
         probability: 0.3,
     });
     case.check_differences();
@@ -70,6 +71,7 @@ fn windows_and_caps_agree_with_plain_loops() {
             case.dims.softcap = (window % 2 == 1).then_some(3.0);
             case.dropout = (window == 100).then_some(Dropout {
                 seed: 3,
+                first: 0,
                 probability: 0.2,
             });
             case.check();
@@ -94,11 +96,13 @@ fn drops_the_same_weights_in_both_directions() {
     let mut case = Case::new(4, 2, 16, &spans);
     case.dropout = Some(Dropout {
         seed: 9,
+        first: 0,
         probability: 0.2,
     });
     case.check();
     case.dropout = Some(Dropout {
         seed: 9,
+        first: 0,
         probability: 0.0,
     });
     case.check();
@@ -134,6 +138,7 @@ fn threads_change_no_bit() {
     let mut case = Case::new(6, 3, 48, &three);
     case.dropout = Some(Dropout {
         seed: 1,
+        first: 0,
         probability: 0.1,
     });
     let mut one = Case::new(6, 2, 48, &[(0, 1000, 990)]);
