@@ -23,8 +23,8 @@ use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::checkpoint::whole::hashes;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
-use crate::objective::metric::Sums;
 use crate::exchange::Exchange;
+use crate::objective::metric::Sums;
 use crate::objective::{Objective, read, read_all};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
 use crate::optimizer::state_file;
@@ -359,8 +359,7 @@ impl<T: TrainTarget> Run<'_, T> {
         let mut window: Vec<MicroBatch<T>> = Vec::new();
         let mut whole = 0;
         while whole < self.arguments.gradient_accumulation_steps
-            && (window.last())
-                .is_none_or(|batch| batch.next.epoch == epoch || batch.ends.is_none())
+            && (window.last()).is_none_or(|batch| batch.next.epoch == epoch || batch.ends.is_none())
         {
             let Some(batch) = batches.next() else {
                 break;
