@@ -2,6 +2,8 @@
 
 use super::left::Note;
 use super::portable;
+#[cfg(target_arch = "x86_64")]
+use super::{avx512, avxvnni};
 
 /// A part of C: some rows by at most 32 columns.
 pub(super) struct Tile {
@@ -15,10 +17,13 @@ pub(super) struct Tile {
     pub output: Part,
 }
 
-/// Some rows of A that were not rounded, for the same part of C.
+/// A block of a row of A that was not rounded, for at most 32 columns.
 pub(super) struct ExactTile {
+    /// 64 of them.
     pub values: *const f32,
-    pub right: Panel,
+    /// What they are multiplied with: a panel's part in a square, and its scale.
+    pub bytes: *const u8,
+    pub scale: *const f32,
     pub output: Part,
 }
 
@@ -33,6 +38,18 @@ pub(super) struct Panel {
     pub scale_stride: usize,
     /// Squares along k.
     pub blocks: usize,
+}
+
+impl Panel {
+    /// What is left from a block on.
+    pub fn from(&self, block: usize) -> Self {
+        Self {
+            bytes: self.bytes.wrapping_add(block * self.stride),
+            scales: self.scales.wrapping_add(block * self.scale_stride),
+            blocks: self.blocks - block,
+            ..*self
+        }
+    }
 }
 
 /// Where a tile's sums go.
@@ -73,12 +90,29 @@ pub(super) struct Body {
 impl Body {
     /// The one for this processor.
     pub fn chosen() -> &'static Self {
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            return &avx512::BODY;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if avxvnni::is_available() {
+            return &avxvnni::BODY;
+        }
         &portable::BODY
     }
 
     /// All that this processor can run.
     #[cfg(test)]
     pub fn all() -> Vec<&'static Self> {
-        vec![&portable::BODY]
+        let mut all = vec![&portable::BODY];
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            all.push(&avx512::BODY);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if avxvnni::is_available() {
+            all.push(&avxvnni::BODY);
+        }
+        all
     }
 }

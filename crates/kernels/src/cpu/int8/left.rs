@@ -21,8 +21,8 @@ pub(super) struct Note {
 /// smaller scale is no number.
 const TINY: f32 = 1e-36;
 
-/// How far the largest block of a row may stand above its typical one, which is their geometric mean:
-/// the bits of 2⁵ less those of 1.
+/// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
+/// 2⁵ less those of 1.
 const FAR: u32 = 5 << 23;
 
 /// Rows that a thread rounds at a time.
@@ -36,7 +36,7 @@ const MAGIC: f32 = 12_582_912.0;
 pub(super) struct Memory {
     codes: Vec<i8>,
     notes: Vec<Note>,
-    exact: Vec<f32>,
+    exact: Vec<[f32; SQUARE]>,
 }
 
 /// A matrix `[rows, k]` in eight bits.
@@ -45,17 +45,17 @@ pub(super) struct Left<'a> {
     pub codes: &'a [i8],
     /// `[rows][blocks]`.
     pub notes: &'a [Note],
-    /// The rows that are not rounded, in order; their notes are zero.
-    pub exact_rows: Vec<usize>,
-    /// Their values, `[blocks][64]` each, zero beyond `k`.
-    pub exact: &'a [f32],
+    /// The rows and blocks that are not rounded, in order; their notes are zero.
+    pub exact: Vec<(usize, usize)>,
+    /// Their values, 64 each, zero beyond `k`.
+    pub exact_values: &'a [[f32; SQUARE]],
     /// The blocks of a row.
     pub blocks: usize,
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero. Rows with outliers are rounded or not; rows with
-    /// values that are not finite never are.
+    /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others are rounded or
+    /// not; those with values that are not finite never are.
     pub fn new(a: Matrix<'_, f32>, keeps_outliers: bool, memory: &'a mut Memory) -> Self {
         let blocks = a.cols().div_ceil(SQUARE);
         let width = blocks * SQUARE;
@@ -65,8 +65,8 @@ impl<'a> Left<'a> {
             exact,
         } = memory;
         let (codes, notes) = (
-            room(codes, a.rows() * width),
-            room(notes, a.rows() * blocks),
+            room(codes, a.rows() * width, 0),
+            room(notes, a.rows() * blocks, Note::default()),
         );
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
             let (mut kept, mut loose) = (Vec::new(), Vec::new());
@@ -82,16 +82,22 @@ impl<'a> Left<'a> {
                     loose.extend((0..a.cols()).map(|col| a.at(row, col)));
                     &loose
                 };
-                let mut is_exact = false;
-                round_row(values, codes, notes, keeps_outliers, &mut is_exact);
-                if is_exact {
-                    notes.fill(Note::default());
-                    kept.push(row);
+                let mut limit = f32::MAX;
+                round_row(values, codes, notes, &mut limit);
+                if !keeps_outliers {
+                    limit = f32::MAX;
+                }
+                for (block, note) in notes.iter_mut().enumerate() {
+                    // What is no number is no less than the limit.
+                    if !(note.scale <= limit / LARGEST) {
+                        *note = Note::default();
+                        kept.push((row, block));
+                    }
                 }
             }
             kept
         };
-        let exact_rows = if a.rows() <= ROWS {
+        let kept = if a.rows() <= ROWS {
             round(0, codes, notes)
         } else {
             let pieces = codes.par_chunks_mut(ROWS * width);
@@ -99,18 +105,25 @@ impl<'a> Left<'a> {
             let pieces = pieces.map(|(piece, (codes, notes))| round(piece * ROWS, codes, notes));
             pieces.collect::<Vec<_>>().concat()
         };
-        let exact = room(exact, exact_rows.len() * width);
-        for (&row, exact) in exact_rows.iter().zip(exact.chunks_exact_mut(width)) {
-            exact[a.cols()..].fill(0.0);
-            (exact[..a.cols()].iter_mut().enumerate()).for_each(|(col, to)| *to = a.at(row, col));
+        let values = room(exact, kept.len(), [0.0; SQUARE]);
+        for (&(row, block), values) in kept.iter().zip(values.iter_mut()) {
+            *values = std::array::from_fn(|place| {
+                let col = block * SQUARE + place;
+                if col < a.cols() { a.at(row, col) } else { 0.0 }
+            });
         }
         Self {
             codes,
             notes,
-            exact_rows,
-            exact,
+            exact: kept,
+            exact_values: values,
             blocks,
         }
+    }
+
+    /// How many rows have a block that is not rounded.
+    pub fn exact_rows(&self) -> usize {
+        self.exact.chunk_by(|a, b| a.0 == b.0).count()
     }
 
     /// Values from a row to the next.
@@ -120,25 +133,24 @@ impl<'a> Left<'a> {
 }
 
 /// The first `length` of what there is, which is made as large; what they hold is of no matter.
-fn room<T: Clone + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
+fn room<T: Copy>(memory: &mut Vec<T>, length: usize, nothing: T) -> &mut [T] {
     if memory.len() < length {
         memory.clear();
-        memory.resize(length, T::default());
+        memory.resize(length, nothing);
     }
     &mut memory[..length]
 }
 
 vectorised! {
-    /// Rounds a row, and says whether it should not be.
+    /// Rounds a row, and says above which size a block is far from the typical one.
     fn round_row<'a>(
         values: &'a [f32],
         codes: &'a mut [i8],
         notes: &'a mut [Note],
-        keeps_outliers: bool,
-        is_exact: &'a mut bool,
+        limit: &'a mut f32,
     ) {
         // The bits of positive numbers have their order, and hold their logarithms.
-        let (mut most, mut sum, mut count) = (0, 0u64, 0);
+        let (mut sum, mut count) = (0u64, 0);
         let (codes, _) = codes.as_chunks_mut::<SQUARE>();
         for ((values, codes), note) in values.chunks(SQUARE).zip(codes).zip(notes) {
             let mut padded = [0.0; SQUARE];
@@ -147,15 +159,14 @@ vectorised! {
                 &padded
             });
             let bits = round_block(block, codes, note);
-            most = bits.max(most);
             if bits > TINY.to_bits() {
                 sum += u64::from(bits);
                 count += 1;
             }
         }
-        let typical = sum.checked_div(count).unwrap_or(0) as u32;
-        let has_outlier = count > 0 && most - typical > FAR;
-        *is_exact = most >= f32::INFINITY.to_bits() || keeps_outliers && has_outlier;
+        if let Some(typical) = sum.checked_div(count) {
+            *limit = f32::from_bits((typical as u32 + FAR).min(f32::MAX.to_bits()));
+        }
     }
 }
 
@@ -166,17 +177,22 @@ fn round_block(values: &[f32; SQUARE], codes: &mut [i8; SQUARE], note: &mut Note
     for value in values {
         bits = bits.max(value.to_bits() & (u32::MAX >> 1));
     }
-    let largest = f32::from_bits(bits).max(TINY);
+    let largest = f32::from_bits(bits);
+    // NaN stays what it is.
+    let largest = if largest < TINY { TINY } else { largest };
     let inverse = LARGEST / largest;
-    let mut sum = 0;
+    let mut sum = 0u32;
     for (code, value) in codes.iter_mut().zip(values) {
-        let whole = (value * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+        // Of what is not finite comes anything, which is not looked at.
+        let whole = (value * inverse + MAGIC)
+            .to_bits()
+            .wrapping_sub(MAGIC.to_bits());
         *code = whole as i8;
-        sum += whole;
+        sum = whole.wrapping_add(sum);
     }
     *note = Note {
         scale: largest / LARGEST,
-        start: -OFFSET * sum,
+        start: (sum as i32).wrapping_mul(-OFFSET),
     };
     bits
 }

@@ -6,9 +6,14 @@
 //! integers' products are summed exactly, and the sums are scaled and added up in f32, block after
 //! block along k. Every body takes the same steps, so all of them give the same bits.
 //!
-//! A row whose largest block stands far above its typical one is not rounded: what a massive activation
-//! leaves of its neighbours is too little. Nor is a row with a value that is not finite.
+//! A block that stands far above the typical one of its row is not rounded but multiplied in f32: what a
+//! massive activation would leave of its neighbours is too little. Nor is one with a value that is not
+//! finite.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod body;
 mod left;
 mod matrix;

@@ -80,11 +80,8 @@ vectorised! {
         // SAFETY: what the tile points to is there.
         unsafe {
             let mut sums = tile.output.begin(0);
-            for block in 0..tile.right.blocks {
-                let (bytes, scale) = tile.right.block(block);
-                let values = &*tile.values.cast::<[f32; SQUARE]>().add(block);
-                add_exact_block(values, bytes, scale, &mut sums);
-            }
+            let (values, bytes) = (&*tile.values.cast(), &*tile.bytes.cast());
+            add_exact_block(values, bytes, *tile.scale, &mut sums);
             tile.output.finish(0, &sums);
         }
     }

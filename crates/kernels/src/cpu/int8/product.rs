@@ -5,6 +5,7 @@
 //! neither the tasks nor the rows beside it change a bit.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -33,7 +34,8 @@ const TASK: usize = 8;
 pub struct RowCounts {
     /// All of them.
     pub all: u64,
-    /// Those that were not rounded: rows with outliers, or with values that are not finite.
+    /// Those of which a block of 64 was not rounded, since it stood far above the others or had values
+    /// that are not finite.
     pub in_f32: u64,
 }
 
@@ -86,7 +88,7 @@ pub(super) fn product_by(
     let mut memory = MEMORY.take();
     let left = Left::new(a, b.keeps_outliers(), &mut memory);
     ALL.fetch_add(m as u64, Ordering::Relaxed);
-    IN_F32.fetch_add(left.exact_rows.len() as u64, Ordering::Relaxed);
+    IN_F32.fetch_add(left.exact_rows() as u64, Ordering::Relaxed);
     let product = Product {
         body,
         left: &left,
@@ -132,7 +134,7 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// Some rows of the columns that a square has.
-    fn run(&self, rows: std::ops::Range<usize>, across: usize) {
+    fn run(&self, rows: Range<usize>, across: usize) {
         let (body, left) = (self.body, self.left);
         let all_columns = (self.columns - across * SQUARE).min(SQUARE);
         for from in (0..left.blocks).step_by(DEPTH) {
@@ -164,42 +166,41 @@ impl Product<'_> {
                         // part of C are there, and no other task has that part.
                         unsafe { run(&tile) };
                     }
-                    self.run_exact(&rows, from, right, column, columns.min(PANEL));
-                    if is_wide {
-                        let right = Panel {
-                            bytes: right.bytes.wrapping_add(PANEL_BYTES),
-                            ..right
-                        };
-                        let (column, columns) = (column + PANEL, columns - PANEL);
-                        self.run_exact(&rows, from, right, column, columns);
-                    }
                 }
+                self.run_exact(&rows, from..to, panel, across, all_columns);
             });
         }
     }
 
-    /// The rows that were not rounded, added to what their tiles left.
+    /// The blocks that were not rounded, added to what their rows' tiles left.
     fn run_exact(
         &self,
-        rows: &std::ops::Range<usize>,
-        from: usize,
-        right: Panel,
-        column: usize,
-        columns: usize,
+        rows: &Range<usize>,
+        blocks: Range<usize>,
+        panel: Panel,
+        across: usize,
+        all_columns: usize,
     ) {
-        let width = self.left.width();
-        for (place, &row) in self.left.exact_rows.iter().enumerate() {
-            if !rows.contains(&row) {
+        let left = self.left;
+        let first = left.exact.partition_point(|(row, _)| *row < rows.start);
+        let some = left.exact[first..].iter().zip(&left.exact_values[first..]);
+        for (&(row, block), values) in some.take_while(|((row, _), _)| *row < rows.end) {
+            if !blocks.contains(&block) {
                 continue;
             }
-            let values = &self.left.exact[place * width + from * SQUARE..][..right.blocks * SQUARE];
-            let tile = ExactTile {
-                values: values.as_ptr(),
-                right,
-                output: self.part(row, column, columns, true),
-            };
-            // SAFETY: as for the other tiles.
-            unsafe { (self.body.exact)(&tile) };
+            let right = panel.from(block - blocks.start);
+            for first in (0..all_columns).step_by(PANEL) {
+                let column = across * SQUARE + first;
+                let columns = (all_columns - first).min(PANEL);
+                let tile = ExactTile {
+                    values: values.as_ptr(),
+                    bytes: right.bytes.wrapping_add(first / PANEL * PANEL_BYTES),
+                    scale: right.scales,
+                    output: self.part(row, column, columns, true),
+                };
+                // SAFETY: as for the other tiles.
+                unsafe { (self.body.exact)(&tile) };
+            }
         }
     }
 
@@ -215,7 +216,7 @@ impl Product<'_> {
     }
 
     /// Calls `each` with the squares of some blocks along k.
-    fn with_panel(&self, blocks: std::ops::Range<usize>, across: usize, each: impl FnOnce(Panel)) {
+    fn with_panel(&self, blocks: Range<usize>, across: usize, each: impl FnOnce(Panel)) {
         let stride = self.right.from_block_to_block();
         let (first, scales) = self.right.square(blocks.start, across);
         let panel = Panel {
@@ -244,10 +245,7 @@ impl Product<'_> {
 }
 
 /// Rows in even strips of at most `most`.
-fn strips(
-    rows: std::ops::Range<usize>,
-    most: usize,
-) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn strips(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let (first, rows) = (rows.start, rows.len());
     let count = rows.div_ceil(most);
     (0..count).map(move |i| first + i * rows / count..first + (i + 1) * rows / count)

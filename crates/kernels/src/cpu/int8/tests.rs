@@ -57,19 +57,24 @@ fn weight(rows: usize, cols: usize) -> Int8Matrix {
     Int8Matrix::quantize(Matrix::new(&values, rows, cols))
 }
 
-/// Whether a row is left in f32.
-fn is_exact(row: &[f32], keeps_outliers: bool) -> bool {
-    let sizes: Vec<f64> = (row.chunks(SQUARE))
-        .map(|block| block.iter().fold(0.0, |most, x| x.abs().max(most)).into())
-        .collect();
-    let logs: Vec<_> = sizes
-        .iter()
-        .filter(|x| **x > 1e-36)
-        .map(|x: &f64| x.log2())
-        .collect();
+/// The largest magnitude of each block.
+fn sizes(row: &[f32]) -> Vec<f64> {
+    let blocks = row.chunks(SQUARE);
+    let size = |block: &[f32]| block.iter().fold(0f32, |most, x| x.abs().max(most));
+    blocks.map(|block| size(block).into()).collect()
+}
+
+/// The size above which a block is left in f32: bits of a number are its logarithm, but for a few
+/// hundredths.
+fn limit(row: &[f32], keeps_outliers: bool) -> f64 {
+    let sizes = sizes(row).into_iter().filter(|size| *size > 1e-36);
+    let logs: Vec<_> = sizes.map(f64::log2).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
-    let most = logs.iter().fold(f64::NEG_INFINITY, |most, x| x.max(most));
-    row.iter().any(|x| !x.is_finite()) || keeps_outliers && most - mean > 5.0
+    if keeps_outliers && !logs.is_empty() {
+        (mean + 5.1).exp2()
+    } else {
+        f64::INFINITY
+    }
 }
 
 /// Both directions of a weight, each with rows for it.
@@ -168,21 +173,21 @@ fn agrees_with_f64() {
             let found = times(body, a, b, onto);
             for (i, found) in found.chunks_exact(n).enumerate() {
                 let row = a.row(i);
-                let is_exact = is_exact(row, b.keeps_outliers());
+                let (sizes, limit) = (sizes(row), limit(row, b.keeps_outliers()));
                 for (j, &found) in found.iter().enumerate() {
                     let start = match onto {
                         Onto::Zero => 0.0,
                         Onto::Row(bias) => bias[j].into(),
                         Onto::Current => f64::from(before[i * n + j]),
                     };
-                    let (mut sum, mut sizes, mut off) = (start, f64::abs(start), 0.0);
+                    let (mut sum, mut all, mut off) = (start, f64::abs(start), 1e-42);
                     for (at, block) in row.chunks(SQUARE).enumerate() {
-                        let most = block.iter().fold(0f32, |most, x| x.abs().max(most));
+                        let rounds = if sizes[at] < limit { 1.0 } else { 0.0 };
                         for (p, &x) in block.iter().enumerate() {
                             let w = f64::from(dense[(at * SQUARE + p) * n + j]);
                             sum += f64::from(x) * w;
-                            sizes += (f64::from(x) * w).abs();
-                            off += f64::from(most.max(1e-36)) / 254.0 * w.abs();
+                            all += (f64::from(x) * w).abs();
+                            off += rounds * sizes[at].max(1e-36) / 254.0 * w.abs();
                         }
                     }
                     if row.iter().any(|x| !x.is_finite()) {
@@ -194,7 +199,7 @@ fn agrees_with_f64() {
                         assert!(found.is_nan() || f64::from(found) == sum);
                         continue;
                     }
-                    let off = if is_exact { 0.0 } else { off } + 1e-5 * sizes + 1e-42;
+                    let off = off + 1e-5 * all;
                     let error = (f64::from(found) - sum).abs();
                     assert!(
                         error <= off,

@@ -1,0 +1,183 @@
+//! The loops with AVX-VNNI, in vectors of 256 bits.
+
+// A loop over a constant range of indices leaves its arrays in registers; iterators do not.
+#![expect(clippy::needless_range_loop)]
+
+use std::arch::x86_64::*;
+
+use super::SQUARE;
+use super::body::{Body, ExactTile, Part, Tile};
+use super::matrix::PANEL;
+use super::portable;
+
+/// Vectors of 8 columns that go along k together.
+const VECTORS: usize = 2;
+
+/// 6 rows of 2 vectors in whole numbers, 2 vectors of B and a broadcast fill 15 of the 16 registers; the
+/// sums in f32 wait in the first-level cache.
+pub(super) static BODY: Body = Body {
+    name: "AVX-VNNI",
+    rows: 6,
+    wide_rows: 0,
+    tile: run_tile,
+    wide_tile: run_tile,
+    exact: run_exact,
+    transpose,
+};
+
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni")
+}
+
+/// # Safety
+/// As [`Body::tile`] says.
+unsafe fn run_tile(tile: &Tile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match tile.rows {
+            1 => rows::<1>(tile),
+            2 => rows::<2>(tile),
+            3 => rows::<3>(tile),
+            4 => rows::<4>(tile),
+            5 => rows::<5>(tile),
+            _ => rows::<6>(tile),
+        }
+    }
+}
+
+impl Part {
+    /// Which of 8 columns there are.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn mask256(&self, vector: usize) -> __m256i {
+        let columns = self.columns.saturating_sub(8 * vector).min(8) as i32;
+        let places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(columns), places)
+    }
+
+    /// What the sums of 8 columns begin with.
+    ///
+    /// # Safety
+    /// The processor has AVX2; the part is there, and has such a row.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn begin_vector256(&self, row: usize, vector: usize) -> __m256 {
+        if self.base.is_null() {
+            return _mm256_setzero_ps();
+        }
+        let base = self.base.wrapping_add(row * self.base_stride + 8 * vector);
+        // SAFETY: the mask keeps to the columns.
+        unsafe { _mm256_maskload_ps(base, self.mask256(vector)) }
+    }
+
+    /// # Safety
+    /// As for [`begin_vector256`](Self::begin_vector256).
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn finish_vector256(&self, row: usize, vector: usize, sums: __m256) {
+        let c = self.c.wrapping_add(row * self.c_stride + 8 * vector);
+        // SAFETY: the mask keeps to the columns.
+        unsafe { _mm256_maskstore_ps(c, self.mask256(vector), sums) }
+    }
+}
+
+/// # Safety
+/// As [`Body::tile`] says, for so many rows.
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn rows<const ROWS: usize>(tile: &Tile) {
+    let (right, output) = (&tile.right, &tile.output);
+    // SAFETY: what the tile points to is there.
+    unsafe {
+        for first in (0..PANEL / 8).step_by(VECTORS) {
+            let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    sums[i][v] = output.begin_vector256(i, first + v);
+                }
+            }
+            let (mut codes, mut notes) = (tile.codes, tile.notes);
+            let (mut bytes, mut scale) = (right.bytes.add(32 * first), right.scales);
+            for _ in 0..right.blocks {
+                let mut whole = [[_mm256_setzero_si256(); VECTORS]; ROWS];
+                for i in 0..ROWS {
+                    let start = _mm256_set1_epi32((*notes.add(i * tile.note_stride)).start);
+                    for v in 0..VECTORS {
+                        whole[i][v] = start;
+                    }
+                }
+                for group in 0..SQUARE / 4 {
+                    let mut columns = [_mm256_setzero_si256(); VECTORS];
+                    for v in 0..VECTORS {
+                        let at = bytes.add(4 * PANEL * group + 32 * v);
+                        columns[v] = _mm256_loadu_si256(at.cast());
+                    }
+                    for i in 0..ROWS {
+                        let four = codes.add(i * tile.code_stride + 4 * group);
+                        let four = _mm256_set1_epi32(four.cast::<i32>().read_unaligned());
+                        for v in 0..VECTORS {
+                            whole[i][v] = _mm256_dpbusd_avx_epi32(whole[i][v], columns[v], four);
+                        }
+                    }
+                }
+                for i in 0..ROWS {
+                    let factor = (*notes.add(i * tile.note_stride)).scale * *scale;
+                    let factor = _mm256_set1_ps(factor);
+                    for v in 0..VECTORS {
+                        let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), factor);
+                        sums[i][v] = _mm256_add_ps(sums[i][v], more);
+                    }
+                }
+                (codes, notes) = (codes.add(SQUARE), notes.add(1));
+                bytes = bytes.wrapping_add(right.stride);
+                scale = scale.wrapping_add(right.scale_stride);
+            }
+            for i in 0..ROWS {
+                for v in 0..VECTORS {
+                    output.finish_vector256(i, first + v, sums[i][v]);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Body::exact`] says.
+#[target_feature(enable = "avx2")]
+unsafe fn run_exact(tile: &ExactTile) {
+    // SAFETY: the caller's promise.
+    unsafe { (portable::BODY.exact)(tile) }
+}
+
+/// In parts of 8 × 8 values: 4 × 4 bytes inside of their 16, then those 16 among the others.
+///
+/// # Safety
+/// As [`Body::transpose`] says.
+#[target_feature(enable = "avx2")]
+unsafe fn transpose(from: *const u8, to: *mut u8) {
+    let inside = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let inside = _mm256_broadcastsi128_si256(inside);
+    // Where 8 columns of 4 rows lie.
+    let at = |group: usize, vector: usize| {
+        vector / 4 * (SQUARE * PANEL) + group * (4 * PANEL) + vector % 4 * 32
+    };
+    for across in 0..8 {
+        for down in 0..8 {
+            // SAFETY: all of them are inside of a square.
+            unsafe {
+                let mut r = [_mm256_setzero_si256(); 2];
+                for i in 0..2 {
+                    let from = from.add(at(2 * down + i, across));
+                    r[i] = _mm256_shuffle_epi8(_mm256_loadu_si256(from.cast()), inside);
+                }
+                let out = [
+                    _mm256_permute2x128_si256::<0x20>(r[0], r[1]),
+                    _mm256_permute2x128_si256::<0x31>(r[0], r[1]),
+                ];
+                for i in 0..2 {
+                    let to = to.add(at(2 * across + i, down));
+                    _mm256_storeu_si256(to.cast(), out[i]);
+                }
+            }
+        }
+    }
+}
