@@ -88,8 +88,7 @@ impl<'a> Left<'a> {
                     limit = f32::MAX;
                 }
                 for (block, note) in notes.iter_mut().enumerate() {
-                    // What is no number is no less than the limit.
-                    if !(note.scale <= limit / LARGEST) {
+                    if note.scale > limit / LARGEST || note.scale.is_nan() {
                         *note = Note::default();
                         kept.push((row, block));
                     }

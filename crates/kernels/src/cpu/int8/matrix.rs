@@ -288,7 +288,7 @@ impl<'a> Int8View<'a> {
     }
 
     /// From the number of a square to that of the one below, in this view.
-    pub(super) fn from_block_to_block(&self) -> usize {
+    pub(super) fn block_stride(&self) -> usize {
         if self.is_transposed { self.down } else { 1 }
     }
 }

@@ -217,7 +217,7 @@ impl Product<'_> {
 
     /// Calls `each` with the squares of some blocks along k.
     fn with_panel(&self, blocks: Range<usize>, across: usize, each: impl FnOnce(Panel)) {
-        let stride = self.right.from_block_to_block();
+        let stride = self.right.block_stride();
         let (first, scales) = self.right.square(blocks.start, across);
         let panel = Panel {
             bytes: first.0.as_ptr(),
