@@ -21,6 +21,9 @@ pub(super) static BODY: Body = Body {
     transpose,
 };
 
+/// Squares ahead of the reading that memory is asked for.
+const AHEAD: usize = 1;
+
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -110,6 +113,15 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
         let (mut codes, mut notes) = (tile.codes, tile.notes);
         let (mut bytes, mut scale) = (right.bytes, right.scales);
         for _ in 0..right.blocks {
+            if tile.is_first {
+                let ahead = bytes.wrapping_add(AHEAD * right.stride);
+                for group in 0..SQUARE / 4 {
+                    for v in 0..VECTORS {
+                        let ahead = ahead.wrapping_add(vector_at(group, v));
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                }
+            }
             let mut whole = [[_mm512_setzero_si512(); VECTORS]; ROWS];
             for i in 0..ROWS {
                 let start = _mm512_set1_epi32((*notes.add(i * tile.note_stride)).start);

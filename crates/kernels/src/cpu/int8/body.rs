@@ -14,6 +14,8 @@ pub(super) struct Tile {
     pub note_stride: usize,
     pub rows: usize,
     pub right: Panel,
+    /// Whether the panel comes from far away: what follows should be on its way.
+    pub is_first: bool,
     pub output: Part,
 }
 

@@ -159,6 +159,7 @@ impl Product<'_> {
                             note_stride: left.blocks,
                             rows: strip.len(),
                             right,
+                            is_first: strip.start == rows.start,
                             output: self.part(strip.start, column, columns, from > 0),
                         };
                         let run = if is_wide { body.wide_tile } else { body.tile };
