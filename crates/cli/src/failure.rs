@@ -5,10 +5,13 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Error, Result};
 use burn_peft_device::DeviceName;
 use burn_peft_files::without_os_errors;
+
+use crate::ranks;
 
 /// What the last panic said, for [`run`] to tell.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -22,7 +25,10 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
     let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => match error.downcast_ref::<Interrupted>() {
-            Some(interrupted) => return ExitCode::from(interrupted.code()),
+            Some(interrupted) => {
+                ranks::current().finish();
+                return ExitCode::from(interrupted.code());
+            }
             None => describe(&error),
         },
         Err(_) => {
@@ -38,9 +44,22 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
             }
         }
     };
+    let exchange = ranks::current();
+    if exchange.size() == 1 {
+        tell(&report);
+        return ExitCode::FAILURE;
+    }
+    if !exchange.is_first() {
+        // What befalls all ranks alike, the first one tells: it ends the others.
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    tell(&format!("{}: {report}", exchange.name()));
+    exchange.abort(1)
+}
+
+fn tell(report: &str) {
     // Where standard error is closed there is nobody to tell.
     let _ = std::io::stderr().write_all(report.as_bytes());
-    ExitCode::FAILURE
 }
 
 /// A job that was stopped from outside, after its user has been told so.

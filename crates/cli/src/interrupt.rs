@@ -11,6 +11,7 @@ use burn_peft_models::gguf::remove_folders;
 use burn_peft_train::{Interrupter, above_bar};
 
 use crate::failure::Interrupted;
+use crate::ranks::is_first;
 
 /// A bit for each signal that something of this process answers.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
@@ -47,6 +48,8 @@ pub fn clean_up() -> Result<()> {
 
 /// Ctrl-C, on every system.
 const SIGINT: i32 = 2;
+/// The end of a job.
+pub const SIGTERM: i32 = 15;
 
 /// What signals do from [`new`](Self::new) on.
 pub struct Signals {
@@ -94,6 +97,9 @@ impl State {
         }
         if before.is_ok() {
             self.interrupter.stop(Some(interrupted.name()));
+            if !is_first() {
+                return;
+            }
             // Where standard error is closed there is nobody to tell.
             let _ = above_bar(|out| {
                 writeln!(

@@ -22,6 +22,7 @@ mod interrupt;
 mod loading;
 mod memory;
 mod output;
+mod ranks;
 mod token_rows;
 
 use std::io::Write;
@@ -156,6 +157,9 @@ struct PlainStderr;
 
 impl Write for PlainStderr {
     fn write(&mut self, message: &[u8]) -> std::io::Result<usize> {
+        if !ranks::is_first() {
+            return Ok(message.len());
+        }
         let text = String::from_utf8_lossy(message);
         above_bar(|out| out.write_all(without_os_errors(&text).as_bytes()))?;
         Ok(message.len())
@@ -170,7 +174,12 @@ fn run(cli: Cli) -> Result<()> {
     interrupt::clean_up()?;
     match cli.command {
         Command::New(args) => new::run(args),
-        Command::Train(on) => train::run(on.args, &open(on.device)?),
+        Command::Train(on) => {
+            let exchange = ranks::join()?;
+            train::run(on.args, &open(ranks::device(on.device))?)?;
+            exchange.finish();
+            Ok(())
+        }
         Command::Chat(on) => chat::run(on.args, &open(on.device)?),
         Command::Generate(on) => generate::run(on.args, &open(on.device)?),
         Command::Data(args) => data::run(args),

@@ -11,14 +11,19 @@ use burn_peft_train::time_left;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
 
+use crate::ranks::is_first;
+
 /// Whether what is written there may have colours: on a terminal that knows them, where neither
 /// `NO_COLOR` nor `CLICOLOR=0` says no; `CLICOLOR_FORCE` says yes. clap decides as much for its own.
 pub fn coloured(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
 
-/// Prints text at once. False if the reader has left (`peft … | head`), which is no failure.
+/// Prints text at once; of several ranks the first one does. False if the reader has left (`peft … | head`), which is no failure.
 pub fn emit(text: &str) -> Result<bool> {
+    if !is_first() {
+        return Ok(true);
+    }
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -80,7 +85,10 @@ pub fn bar_of_values(label: &str, values: u64) -> ProgressBar {
 }
 
 fn bar(label: &str, of: u64, count: &str) -> ProgressBar {
-    let bar = ProgressBar::new(of);
+    let bar = match is_first() {
+        true => ProgressBar::new(of),
+        false => ProgressBar::hidden(),
+    };
     // Its parts are as wide as the terminal: a line that wraps would stay there.
     let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {count}  {{left}}"));
     if let Ok(style) = style {

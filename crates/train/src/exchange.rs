@@ -1,6 +1,9 @@
 //! What several processes that train one model together tell each other: some numbers are added up, some
 //! bytes are handed out.
 
+#[cfg(feature = "mpi")]
+pub(crate) mod mpi;
+
 use std::fmt::Debug;
 
 use crate::error::Result;
@@ -41,10 +44,19 @@ pub trait Exchange: Debug + Send + Sync {
         format!("rank {} of {} on {}", self.rank(), self.size(), self.host())
     }
 
+    /// The bytes that this process has handed to [`sum`](Self::sum) and
+    /// [`broadcast`](Self::broadcast), or got from them.
+    fn bytes(&self) -> u64 {
+        0
+    }
+
     /// Ends all processes at once, this one with `code`.
     fn abort(&self, code: i32) -> ! {
         std::process::exit(code)
     }
+
+    /// Leaves the others in good order, at the end: nothing is exchanged after it.
+    fn finish(&self) {}
 
     /// Whether this is the rank that writes and speaks.
     fn is_first(&self) -> bool {

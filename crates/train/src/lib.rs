@@ -32,6 +32,8 @@ pub use error::{
     ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
     TrainError,
 };
+#[cfg(feature = "mpi")]
+pub use exchange::mpi::Mpi;
 pub use exchange::{Alone, Exchange};
 pub use objective::best_metric::BestMetric;
 pub use objective::classify::{Classify, ClassifyConfig};

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::{CausalLm, LanguageModel};
-use burn_peft_train::{Evaluation, Objective, Reference, TrainConfig, evaluate_with};
+use burn_peft_train::{Evaluation, Objective, Reference, TrainConfig, evaluate_shared};
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
@@ -262,9 +262,9 @@ pub fn measure(
 ) -> Result<(Evaluation, Duration)> {
     let begun = Instant::now();
     let bar = evaluation_bar(label, examples.len());
-    let result = evaluate_with(objective, model, examples, batch_size, |done, _| {
-        bar.set_position(done as u64)
-    });
+    let exchange = ranks::current();
+    let progress = |done, _| bar.set_position(done as u64);
+    let result = evaluate_shared(&*exchange, objective, model, examples, batch_size, progress);
     bar.finish_and_clear();
     Ok((result?, begun.elapsed()))
 }

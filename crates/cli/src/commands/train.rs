@@ -18,7 +18,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
+    Assessment, EVENTS_NAME, Evaluation, Exchange, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
     RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
     clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
     train_with,
@@ -57,11 +57,13 @@ pub(super) use self::sets::{epoch_of, names, show_validation};
 use self::summary::summary;
 use super::eval::measure;
 use super::generate::generation_defaults;
-use crate::interrupt::Signals;
+use crate::failure::Interrupted;
+use crate::interrupt::{SIGTERM, Signals};
 use crate::loading::{
     find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
 };
 use crate::output::{columns, emit, say, size};
+use crate::ranks::{self, is_first};
 
 /// Runs `peft train`.
 pub fn run(mut args: Args, device: &Device) -> Result<()> {
@@ -79,6 +81,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if args.print_config {
         return emit(&settings_toml(&settings)).map(drop);
     }
+    let exchange = ranks::current();
+    if args.dry_run && exchange.size() > 1 {
+        bail!("--dry-run is one process's: run it without mpirun or srun");
+    }
     if args.tui {
         check_dashboard()?;
     }
@@ -87,15 +93,17 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     warn_of_template(&config.data);
     let output_dir = &config.training.output_dir;
     // Before anything that takes time.
-    let folder = match args.dry_run {
+    let folder = match args.dry_run || !exchange.is_first() {
         true => None,
         false => Some(Arc::new(RunFolder::hold(output_dir)?)),
     };
-    let resume = checkpoint(&args, output_dir)?;
+    let resume = resume::of_all(&*exchange, || checkpoint(&args, output_dir))?;
     let from_here = |error| beside(error, file, &config);
     let files = find_model(&config.model).map_err(from_here)?;
     check_sources(&config, files.path())?;
-    let old = match args.dry_run {
+    // A run that goes on has batches as large as before, however many go on with it.
+    let ranks = resume.as_ref().map_or(exchange.size(), |from| from.ranks);
+    let old = match args.dry_run || !exchange.is_first() {
         true => None,
         false => old_run(&args, &config, files.path(), resume.as_ref())?,
     };
@@ -109,13 +117,15 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let task = (kind.task)(&config);
     let load = |config: &TrainConfig, limits| {
         let tokenizer = tokenizer.as_ref();
-        DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &*task)
-            .map_err(|error| beside(error.into(), file, config))
+        once_a_host(&*exchange, || {
+            DataSet::load_with(&config.data, tokenizer, limits, seed, &find_data, &*task)
+                .map_err(|error| beside(error.into(), file, config))
+        })
     };
     let mut data = None;
     if config.wants_total_step() {
         let loaded = load(&config, limits(&model))?;
-        let batch_size = config.training.per_device_train_batch_size;
+        let batch_size = ranks * config.training.per_device_train_batch_size;
         let batches = loaded.train.sequences_per_epoch().div_ceil(batch_size);
         config.set_total_step(config.training.steps(batches).total);
         settings = all_settings(&config, file, &args.overrides)?;
@@ -147,7 +157,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let objective = objective(&model, &config)?;
 
     if let (Some(model), None) = (model.as_peft_mut(), &config.adapter) {
-        let batch_size = config.training.per_device_train_batch_size;
+        let batch_size = ranks * config.training.per_device_train_batch_size;
         initialize_lora_eva_weights(model, &data.train, batch_size)?;
     }
     let initial = match model.as_peft() {
@@ -182,6 +192,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         options: TrainOptions {
             resume: resume.map(|checkpoint| checkpoint.path),
             folder,
+            exchange,
             ..TrainOptions::default()
         },
         old,
@@ -202,6 +213,20 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let (trainable, all) = count(&model.named_parameters());
     say(trainable_parameters_line(trainable, all))?;
     job.run(model, (trainable, all))
+}
+
+/// Has one process of each host do what leaves something on its disk (tokens of the data), and then the
+/// others, which find it there.
+fn once_a_host<T>(exchange: &dyn Exchange, load: impl Fn() -> Result<T>) -> Result<T> {
+    if exchange.local_size() == 1 && exchange.size() == 1 {
+        return load();
+    }
+    let first = match exchange.local_rank() {
+        0 => Some(load()?),
+        _ => None,
+    };
+    exchange.any(false)?;
+    first.map_or_else(load, Ok)
 }
 
 /// Every value of the run and where it came from.
@@ -251,19 +276,24 @@ impl Job {
         }
         say("")?;
 
+        let exchange = Arc::clone(&self.options.exchange);
         let arguments = &self.config.training;
         // Held until everything is written.
         let _folder = self.options.folder.clone();
         if let Some(old) = self.old.take() {
             old.remove()?;
         }
-        let config_file = self.config.save()?;
+        let config_file = match exchange.is_first() {
+            true => self.config.save()?,
+            false => PathBuf::new(),
+        };
         let options = TrainOptions {
             samples: self.prompts.clone(),
             before: before.clone(),
             config: Some(self.config.clone()),
             // Not before: the dashboard takes the whole terminal.
             renderer: match self.tui {
+                _ if !exchange.is_first() => Box::new(ProgressRenderer::hidden()),
                 true => dashboard(&self.options.interrupter)?,
                 false => {
                     let samples = self.prompts.as_ref().map(|prompts| prompts.samples.clone());
@@ -288,7 +318,10 @@ impl Job {
         say_of_int8(take_row_counts())?;
         // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
-        if let Some(by) = signals.end().filter(|_| !is_whole) {
+        let by = signals.end().filter(|_| !is_whole);
+        if exchange.any(by.is_some())? {
+            // Of several ranks one may have heard of it alone.
+            let by = by.unwrap_or(Interrupted { signal: SIGTERM });
             stopped(&by, outcome.steps, &outcome.checkpoints);
             return Err(by.into());
         }
@@ -327,6 +360,9 @@ impl Job {
         let evaluate = known.map_or(evaluate, Evaluate::Known);
         let after = self.assess(&outcome.model, evaluate)?;
 
+        if !exchange.is_first() {
+            return Ok(());
+        }
         let dir = &arguments.output_dir;
         if let Some(initial) = self.initial.take() {
             let now = read_tensors(&dir.join(WEIGHTS_NAME))?.into_iter().collect();
@@ -439,6 +475,9 @@ impl Job {
             found.runtime = time.map(|time| time.as_secs_f64());
         }
         if let Some(prompts) = &self.prompts {
+            if !is_first() {
+                return Ok(found);
+            }
             found.samples = prompts.continued(model)?;
             for sample in prompts.shown(&found.samples) {
                 say(paragraph("  sample: ", &sample, columns()))?;

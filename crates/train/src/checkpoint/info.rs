@@ -15,6 +15,8 @@ pub struct CheckpointInfo {
     pub step: usize,
     /// The steps of the whole run.
     pub total_steps: usize,
+    /// The processes that the run was begun with.
+    pub ranks: usize,
 }
 
 impl CheckpointInfo {
@@ -69,6 +71,7 @@ impl CheckpointInfo {
             path: path.to_path_buf(),
             step: saved.state.global_step,
             total_steps: saved.total_steps,
+            ranks: saved.state.ranks,
         }
     }
 }

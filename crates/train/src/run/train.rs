@@ -232,6 +232,7 @@ pub fn train_with<T: TrainTarget>(
         config: configuration(options.config.as_ref(), arguments)?,
         files: BTreeMap::new(),
     };
+    check_same(&*exchange, &identity)?;
     if !options.discard
         && writes
         && let Some(warning) = schedule.warning()
@@ -370,6 +371,27 @@ pub fn train_with<T: TrainTarget>(
             .interrupted
             .map(|stop| stop.reason.unwrap_or_default()),
     })
+}
+
+/// Checks that every rank is about to do the same.
+fn check_same(exchange: &dyn Exchange, identity: &Saved) -> Result<()> {
+    let own = [
+        ("data", format!("{:?}", identity.data)),
+        ("configuration", identity.config.to_string()),
+        ("model", format!("{:?}", identity.model)),
+        ("first step", identity.state.global_step.to_string()),
+    ];
+    for (what, own) in own {
+        let own = blake3::hash(own.as_bytes());
+        let mut first = own.as_bytes().to_vec();
+        exchange.broadcast(0, &mut first)?;
+        if first != own.as_bytes() {
+            return Err(TrainError::Exchange(format!(
+                "another {what} than that of rank 0: give all ranks the same files"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What a checkpoint records of the configuration: the training file, its `[training]` as it is

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use burn_peft_train::CheckpointInfo;
+use anyhow::{Context, Result};
+use burn_peft_train::{CheckpointInfo, Exchange};
 
 use super::Args;
 use crate::failure::Interrupted;
@@ -31,6 +31,31 @@ pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInf
         }
     })?;
     Ok(found)
+}
+
+/// The checkpoint that all ranks go on from: the one that the first of them has found.
+pub fn of_all(
+    exchange: &dyn Exchange,
+    find: impl FnOnce() -> Result<Option<CheckpointInfo>>,
+) -> Result<Option<CheckpointInfo>> {
+    if exchange.size() == 1 {
+        return find();
+    }
+    let found = match exchange.is_first() {
+        true => find()?,
+        false => None,
+    };
+    let path = found.map(|found| found.path.display().to_string());
+    let mut path = path.unwrap_or_default().into_bytes();
+    exchange.broadcast(0, &mut path)?;
+    match &*String::from_utf8_lossy(&path) {
+        "" => Ok(None),
+        path => {
+            let found = CheckpointInfo::find(Path::new(path));
+            let found = found.context("a checkpoint has to lie on a disk that every host sees")?;
+            Ok(Some(found))
+        }
+    }
 }
 
 /// Says what there is of a run that was stopped, and how to go on with it.

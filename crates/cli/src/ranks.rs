@@ -1,0 +1,102 @@
+//! The processes that train a model together, as `mpirun` or `srun` has started them.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Result;
+use burn_peft_device::{Backend, DeviceName, Which};
+use burn_peft_train::{Alone, Exchange};
+
+static EXCHANGE: OnceLock<Arc<dyn Exchange>> = OnceLock::new();
+
+/// Joins the other processes, if there are any, and takes this one's share of the cores. Before anything
+/// else is done, once in a process.
+pub fn join() -> Result<Arc<dyn Exchange>> {
+    let exchange = joined()?;
+    let exchange = EXCHANGE.get_or_init(|| exchange);
+    if exchange.local_size() > 1 {
+        cores::share(exchange.local_size())?;
+    }
+    Ok(Arc::clone(exchange))
+}
+
+#[cfg(feature = "mpi")]
+fn joined() -> Result<Arc<dyn Exchange>> {
+    // What launchers tell each process: Open MPI, PMIx (srun), MPICH and Intel (Hydra, srun), MVAPICH.
+    const TOLD: [&str; 5] = [
+        "OMPI_COMM_WORLD_SIZE",
+        "PMIX_RANK",
+        "PMI_RANK",
+        "PMI_SIZE",
+        "MV2_COMM_WORLD_SIZE",
+    ];
+    if TOLD.iter().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(Arc::new(burn_peft_train::Mpi::new()?));
+    }
+    Ok(Arc::new(Alone))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn joined() -> Result<Arc<dyn Exchange>> {
+    Ok(Arc::new(Alone))
+}
+
+/// The processes, where this one has joined any.
+pub fn current() -> Arc<dyn Exchange> {
+    EXCHANGE.get().map_or_else(|| Arc::new(Alone) as _, Arc::clone)
+}
+
+/// Whether this process writes and speaks.
+pub fn is_first() -> bool {
+    EXCHANGE.get().is_none_or(|exchange| exchange.is_first())
+}
+
+/// The device of this process: each of a host has a GPU of its own, unless one is named.
+pub fn device(name: DeviceName) -> DeviceName {
+    let exchange = current();
+    match name {
+        DeviceName::Of(backend, Which::First)
+            if backend != Backend::Cpu && exchange.local_size() > 1 =>
+        {
+            DeviceName::Of(backend, Which::Index(exchange.local_rank()))
+        }
+        name => name,
+    }
+}
+
+mod cores {
+    use anyhow::{Context, Result};
+
+    /// Uses one of so many shares of the cores, unless `RAYON_NUM_THREADS` says how many threads.
+    pub fn share(shares: usize) -> Result<()> {
+        if std::env::var_os("RAYON_NUM_THREADS").is_some() {
+            return Ok(());
+        }
+        let threads = (all() / shares).max(1);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global().context("cannot start threads")
+    }
+
+    /// The cores that the processes of this host may use together. `mpirun` binds each of a few processes to
+    /// a single core, which is undone: it would keep the others idle.
+    #[cfg(target_os = "linux")]
+    fn all() -> usize {
+        // SAFETY: both calls are given a set of its full size; of cores that it may not use the kernel
+        // leaves out what the host's cgroup forbids.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            for cpu in 0..8 * size_of::<libc::cpu_set_t>() {
+                libc::CPU_SET(cpu, &mut set);
+            }
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+            match libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) {
+                0 => libc::CPU_COUNT(&set) as usize,
+                _ => 1,
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn all() -> usize {
+        std::thread::available_parallelism().map_or(1, |cores| cores.get())
+    }
+}
