@@ -16,6 +16,7 @@ use crate::loading::{
     warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
+use crate::ranks;
 
 mod answers;
 mod classes;

@@ -21,6 +21,7 @@ pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInf
             path,
             step,
             total_steps,
+            ..
         }) => {
             let path = path.display();
             format!("going on from {path}, step {step} of {total_steps}\n")
