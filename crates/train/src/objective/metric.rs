@@ -119,6 +119,36 @@ impl Sums {
         self.pairs.extend(&other.pairs);
     }
 
+    /// All of them as numbers, for another process.
+    pub(crate) fn to_numbers(&self) -> Vec<f64> {
+        let mut numbers = vec![
+            self.loss,
+            self.count as f64,
+            // No weight is this.
+            self.weight.unwrap_or(f64::NAN),
+            self.sums.len() as f64,
+            self.pairs.len() as f64,
+        ];
+        numbers.extend(&self.sums);
+        numbers.extend(self.pairs.as_flattened());
+        numbers
+    }
+
+    /// Reads what [`to_numbers`](Self::to_numbers) has written; none at the end.
+    pub(crate) fn of_numbers(numbers: &mut impl Iterator<Item = f64>) -> Option<Self> {
+        let loss = numbers.next()?;
+        let mut next = || numbers.next().unwrap_or_default();
+        let (count, weight) = (next() as usize, next());
+        let (sums, pairs) = (next() as usize, next() as usize);
+        Some(Self {
+            loss,
+            count,
+            weight: Some(weight).filter(|weight| !weight.is_nan()),
+            sums: (0..sums).map(|_| next()).collect(),
+            pairs: (0..pairs).map(|_| [next(), next()]).collect(),
+        })
+    }
+
     /// The mean loss.
     pub fn mean_loss(&self) -> f64 {
         match self.weight {
@@ -158,6 +188,11 @@ mod tests {
             weight: Some(weight),
             ..of(3.0, 1, 0.0)
         };
+        let numbers = [of(1.0, 2, 3.0), weighty(0.5)].map(|sums| sums.to_numbers());
+        let mut numbers = numbers.concat().into_iter();
+        assert_eq!(Sums::of_numbers(&mut numbers), Some(of(1.0, 2, 3.0)));
+        assert_eq!(Sums::of_numbers(&mut numbers), Some(weighty(0.5)));
+        assert_eq!(Sums::of_numbers(&mut numbers), None);
         let mut all = weighty(0.5);
         all.add(&weighty(1.0));
         assert_eq!(all.mean_loss(), 4.0);

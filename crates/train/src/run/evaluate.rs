@@ -8,7 +8,7 @@ use burn_peft_data::{Batch, DataError, EmptyProblem, Examples, Lm, Sampler};
 use burn_peft_models::CausalLm;
 use serde_json::{Map, Value};
 
-use crate::error::{Result, TrainError};
+use crate::error::Result;
 use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
 use crate::objective::metric::{Measures, Metric, Sums};
@@ -165,20 +165,22 @@ impl<'a> SharedSums<'a> {
     /// The sums of all batches, added up in their order as one process does it; and whether any rank was
     /// told to stop, in which case some may be missing.
     pub fn of_all(self, told_to_stop: bool) -> Result<(Sums, bool)> {
-        let broken = |error: serde_json::Error| TrainError::Exchange(error.to_string());
         let mut sums = Sums::default();
         if self.exchange.size() == 1 {
             self.own.iter().for_each(|own| sums.add(own));
             return Ok((sums, told_to_stop));
         }
-        let own = serde_json::to_vec(&(told_to_stop, self.own)).map_err(broken)?;
-        let mut all = Vec::new();
+        let mut own = vec![f64::from(u8::from(told_to_stop))];
+        own.extend(self.own.iter().flat_map(Sums::to_numbers));
+        let own = own.into_iter().flat_map(f64::to_le_bytes).collect();
         let mut is_told = false;
+        let mut all = Vec::new();
         for bytes in self.exchange.gather(own)? {
-            let (told, of_rank): (bool, Vec<Sums>) =
-                serde_json::from_slice(&bytes).map_err(broken)?;
-            is_told |= told;
-            all.push(of_rank.into_iter());
+            let (numbers, _) = bytes.as_chunks::<8>();
+            let mut numbers = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes));
+            is_told |= numbers.next() == Some(1.0);
+            let of_rank = std::iter::from_fn(|| Sums::of_numbers(&mut numbers));
+            all.push(of_rank.collect::<Vec<_>>().into_iter());
         }
         for batch in 0..self.batches {
             if let Some(of_batch) = all[batch % self.exchange.size()].next() {
