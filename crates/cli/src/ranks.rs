@@ -42,7 +42,9 @@ fn joined() -> Result<Arc<dyn Exchange>> {
 
 /// The processes, where this one has joined any.
 pub fn current() -> Arc<dyn Exchange> {
-    EXCHANGE.get().map_or_else(|| Arc::new(Alone) as _, Arc::clone)
+    EXCHANGE
+        .get()
+        .map_or_else(|| Arc::new(Alone) as _, Arc::clone)
 }
 
 /// Whether this process writes and speaks.

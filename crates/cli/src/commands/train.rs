@@ -18,10 +18,10 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, Exchange, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
-    RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
-    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
-    train_with,
+    Assessment, EVENTS_NAME, Evaluation, Exchange, METRICS_NAME, Objective, OldRun,
+    ProgressRenderer, Report, RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions,
+    TrainOutcome, check_dashboard, clock, dashboard, initialize_lora_eva_weights, paragraph,
+    peak_memory_bytes, settings_toml, train_with,
 };
 use clap::error::ErrorKind;
 
