@@ -10,6 +10,8 @@ use crate::config::{CommonConfig, ModelConfig, model_type, no_preset, parse, rea
 use crate::config_error::ConfigError;
 use crate::decoder::Decoder;
 use crate::dense::{DenseForCausalLM, Family};
+use crate::families::bert::BertForMaskedLM;
+use crate::families::distilbert::DistilBertForMaskedLM;
 use crate::families::gpt2::GPT2LMHeadModel;
 use crate::families::*;
 use crate::hub::ModelFiles;
@@ -109,6 +111,8 @@ macro_rules! families {
 }
 
 families! {
+    Bert: BertForMaskedLM,
+    DistilBert: DistilBertForMaskedLM,
     Gpt2: GPT2LMHeadModel,
     Dense: DenseForCausalLM,
 }

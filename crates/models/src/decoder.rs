@@ -67,6 +67,11 @@ pub trait Decoder: BaseModel + Sync {
     /// The norm after the last block, `[tokens, d]`.
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2>;
 
+    /// Where the tokens of an input stand, after `past` positions.
+    fn positions(&self, input: &ModelInput, past: usize) -> Positions {
+        Positions::of(input, past)
+    }
+
     /// Adds learnt positions to embeddings, `[rows * seq, d]`; nothing where positions act in the
     /// attention.
     fn add_positions(&self, embedded: Tensor<2>, _positions: Positions) -> Tensor<2> {
@@ -233,10 +238,7 @@ pub trait Decoder: BaseModel + Sync {
     fn embed(&self, input: &ModelInput, past: usize) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
         let ids = input.input_ids.clone().reshape([batch * seq]);
-        let positions = match &input.position_ids {
-            Some(ids) => Positions::Ids(ids.clone().reshape([batch * seq])),
-            None => Positions::Range(past..past + seq),
-        };
+        let positions = self.positions(input, past);
         let embedded = self.add_positions(self.embed_tokens(ids), positions);
         let types = input.token_type_ids.clone();
         self.add_token_types(embedded, types.map(|types| types.reshape([batch * seq])))

@@ -15,6 +15,7 @@ mod config_error;
 pub mod decoder;
 pub mod dense;
 pub mod embeddings;
+pub mod encoder;
 mod error;
 pub mod families;
 mod generate;
@@ -39,6 +40,8 @@ pub use config_error::ConfigError;
 pub use decoder::Decoder;
 pub use dense::{DenseConfig, DenseForCausalLM};
 pub use error::{ModelError, Result};
+pub use families::bert::{BertConfig, BertForMaskedLM};
+pub use families::distilbert::{DistilBertConfig, DistilBertForMaskedLM};
 pub use families::gpt2::{GPT2LMHeadModel, Gpt2Config};
 pub use generate::{
     Continuation, GenerationConfig, GenerationDefaults, Session, generate, generate_rows,

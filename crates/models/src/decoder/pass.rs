@@ -1,6 +1,8 @@
 //! What a pass through a model tells its blocks, and where its tokens stand.
 
+use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
+use burn_peft::LoraAdapter;
 
 use crate::ModelInput;
 use crate::parts::{AttentionMask, RopeTable};
@@ -104,4 +106,42 @@ pub enum Positions {
     Ids(Tensor<1, Int>),
     /// The same for every row.
     Range(std::ops::Range<usize>),
+}
+
+impl Positions {
+    /// Those of the tokens of an input, after `past` ones.
+    pub fn of(input: &ModelInput, past: usize) -> Self {
+        let [_, seq] = input.input_ids.dims();
+        match &input.position_ids {
+            Some(ids) => Self::Ids(ids.clone().reshape([-1])),
+            None => Self::Range(past..past + seq),
+        }
+    }
+
+    /// As [`of`](Self::of), with the token for padding at -1, and not counted where the positions are
+    /// not given: RoBERTa's.
+    pub fn without_padding(input: &ModelInput, past: usize, padding: i64) -> Self {
+        let is_token = input.input_ids.clone().not_equal_elem(padding).int();
+        let count = match &input.position_ids {
+            Some(ids) => ids.clone() + 1,
+            None => is_token.clone().cumsum(1) + past as i64,
+        };
+        Self::Ids((count * is_token - 1).reshape([-1]))
+    }
+
+    /// The sum of embeddings, `[rows * seq, d]`, and those of their positions in a table whose row of
+    /// this number is that of position 0.
+    pub fn add(self, embedded: Tensor<2>, table: &LoraAdapter<Embedding>, first: usize) -> Tensor<2> {
+        match self {
+            Self::Ids(ids) => embedded + table.forward(ids + first as i64),
+            Self::Range(range) => {
+                let [tokens, d] = embedded.dims();
+                let seq = range.len();
+                let range = (range.start + first) as i64..(range.end + first) as i64;
+                let positions = table.forward(Tensor::arange(range, &embedded.device()));
+                let sum = embedded.reshape([tokens / seq, seq, d]) + positions.unsqueeze();
+                sum.reshape([tokens, d])
+            }
+        }
+    }
 }

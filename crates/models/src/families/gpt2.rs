@@ -275,18 +275,7 @@ impl Decoder for GPT2LMHeadModel {
     }
 
     fn add_positions(&self, embedded: Tensor<2>, positions: Positions) -> Tensor<2> {
-        let wpe = &self.transformer.wpe;
-        match positions {
-            Positions::Ids(ids) => embedded + wpe.forward(ids),
-            Positions::Range(range) => {
-                let [tokens, d] = embedded.dims();
-                let seq = range.len();
-                let range = range.start as i64..range.end as i64;
-                let positions = wpe.forward(Tensor::arange(range, &embedded.device()));
-                let sum = embedded.reshape([tokens / seq, seq, d]) + positions.unsqueeze();
-                sum.reshape([tokens, d])
-            }
-        }
+        positions.add(embedded, &self.transformer.wpe, 0)
     }
 
     fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {

@@ -3,7 +3,9 @@
 
 pub mod apertus;
 pub mod arcee;
+pub mod bert;
 pub mod cohere2;
+pub mod distilbert;
 pub mod ernie4_5;
 pub mod exaone4;
 pub mod gemma;

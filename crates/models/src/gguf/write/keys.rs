@@ -54,6 +54,7 @@ impl Keys {
                     keys.size("attention.value_length", config.switches().head_dim)?;
                 }
             }
+            _ => return Err(refused("encoders are not written as GGUF files")),
         }
         Ok(keys)
     }
