@@ -1,0 +1,291 @@
+//! BERT, RoBERTa and XLM-RoBERTa.
+
+use burn::module::Module;
+use burn::nn::{Embedding, Linear};
+use burn::tensor::activation::tanh;
+use burn::tensor::{Device, Int, Tensor};
+use burn_peft::config::TaskType;
+use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
+
+use crate::decoder::{Decoder, Pass, Positions};
+use crate::encoder::{Classifier, MaskedHead, SavedTogether, renamed, with_padding_row};
+use crate::{KvCache, ModelInput};
+
+mod config;
+mod model;
+
+pub use config::BertConfig;
+pub use model::{
+    BertAttention, BertEmbeddings, BertEncoder, BertIntermediate, BertLayer, BertModel, BertOutput,
+    BertPooler, BertSelfAttention, BertSelfOutput, Tanh,
+};
+
+/// BERT, RoBERTa or XLM-RoBERTa with the head that predicts masked tokens (transformers'
+/// `BertForMaskedLM`).
+///
+/// A classifier (`BertForSequenceClassification`, `BertForTokenClassification`) has another head in
+/// its place, and a model without a head (`BertModel`) none.
+#[derive(Module, Debug)]
+pub struct BertForMaskedLM {
+    /// Everything but the head.
+    pub bert: BertModel,
+    /// The head that predicts masked tokens.
+    pub masked: Option<MaskedHead>,
+    /// Its output, where that is not tied to the token embeddings.
+    pub decoder: Option<LoraAdapter<Linear>>,
+    /// The head that scores labels.
+    pub classifier: Option<Classifier>,
+    #[module(skip)]
+    config: BertConfig,
+}
+
+impl Adaptable for BertForMaskedLM {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        let (base, bert) = (self.config.base(), &self.bert);
+        path.within(base, |path| bert.visit_slots(path, &mut *visit));
+        if let Some(head) = &self.masked {
+            head.visit_slots(&self.decoder, path, &mut *visit);
+        }
+        if let Some(head) = &self.classifier {
+            head.visit_slots(path, visit);
+        }
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        let (base, bert) = (self.config.base(), &mut self.bert);
+        path.within(base, |path| bert.visit_slots_mut(path, &mut *visit));
+        if let Some(head) = &mut self.masked {
+            head.visit_slots_mut(&mut self.decoder, path, &mut *visit);
+        }
+        if let Some(head) = &mut self.classifier {
+            head.visit_slots_mut(path, visit);
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        let config = &self.config;
+        let padded: &[&str] = if config.is_roberta() {
+            &["word_embeddings", "position_embeddings"]
+        } else {
+            &["word_embeddings"]
+        };
+        let base = with_padding_row(self.bert.tree(), padded, config.pad_token_id);
+        let mut children = vec![(config.base().to_string(), base)];
+        if let Some(head) = &self.classifier {
+            children.extend(self.shown_classifier(head));
+        }
+        if let Some(head) = &self.masked {
+            children.push(self.shown_masked(head));
+        }
+        let tree = if config.base().is_empty() {
+            children.swap_remove(0).1
+        } else {
+            Tree::node(format!("Bert{}", config.class_of_head()), children)
+        };
+        let class = config.class();
+        renamed(tree, &|name| match name.strip_prefix("Bert") {
+            Some(rest) => format!("{class}{rest}"),
+            None => name.to_string(),
+        })
+    }
+
+    fn model_type(&self) -> &str {
+        &self.config.model_type
+    }
+
+    fn input_embedding(&self) -> &str {
+        self.config.input_embedding()
+    }
+
+    fn output_embedding(&self) -> &str {
+        if self.masked.is_some() {
+            self.config.masked().output
+        } else {
+            ""
+        }
+    }
+
+    fn untie_output(&mut self) -> bool {
+        self.untie();
+        true
+    }
+
+    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+        self.resize(rows);
+        if let Some(head) = &mut self.masked {
+            head.resize(rows);
+        }
+        true
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        Some(self.openings())
+    }
+}
+
+impl BertForMaskedLM {
+    fn shown_classifier(&self, head: &Classifier) -> Vec<(String, Tree)> {
+        let (dropout, output) = (head.dropout.tree(), head.output.tree());
+        let Some(dense) = &head.dense else {
+            return [("dropout", dropout), ("classifier", output)]
+                .map(|(name, tree)| (name.to_string(), tree))
+                .into();
+        };
+        let parts = vec![
+            ("dense", dense.tree()),
+            ("dropout", dropout),
+            ("out_proj", output),
+        ];
+        let head = SavedTogether::new("BertClassificationHead".into(), parts);
+        vec![("classifier".into(), head.tree())]
+    }
+
+    fn shown_masked(&self, head: &MaskedHead) -> (String, Tree) {
+        let (dense, norm) = (head.dense.tree(), head.norm.tree());
+        let output = head.shown_output(&self.decoder, self.config.hidden_size);
+        let node = |class: &str, children: Vec<(&str, Tree)>| {
+            let children = children.into_iter();
+            let children = children.map(|(name, tree)| (name.to_string(), tree));
+            Tree::node(class, children.collect())
+        };
+        if self.config.is_roberta() {
+            let parts = vec![("dense", dense), ("layer_norm", norm), ("decoder", output)];
+            return ("lm_head".into(), node("BertLMHead", parts));
+        }
+        let parts = vec![
+            ("dense", dense),
+            ("transform_act_fn", self.config.hidden_act.tree()),
+            ("LayerNorm", norm),
+        ];
+        let transform = node("BertPredictionHeadTransform", parts);
+        let parts = vec![("transform", transform), ("decoder", output)];
+        let predictions = node("BertLMPredictionHead", parts);
+        let head = node("BertOnlyMLMHead", vec![("predictions", predictions)]);
+        ("cls".into(), head)
+    }
+}
+
+impl Decoder for BertForMaskedLM {
+    type Config = BertConfig;
+    type Block = BertLayer;
+
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        let head = &config.head;
+        let is_masked = head.task == TaskType::CausalLm;
+        let (d, vocab) = (config.hidden_size, config.vocab_size);
+        let is_tied = config.tie_word_embeddings;
+        Self {
+            bert: BertModel::new(config, device),
+            masked: is_masked.then(|| {
+                let activation = config.masked_activation();
+                let epsilon = config.layer_norm_eps;
+                MaskedHead::new(config.masked(), [d, vocab], activation, epsilon, is_tied, device)
+            }),
+            decoder: (is_masked && !is_tied).then(|| config.linear(d, vocab, device)),
+            classifier: head.classifies().then(|| {
+                let (names, dropout) = (config.classifier(), config.head_dropout());
+                Classifier::new(names, [d, head.num_labels()], dropout, device)
+            }),
+            config: config.clone(),
+        }
+    }
+
+    fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut BertConfig {
+        &mut self.config
+    }
+
+    fn embedding(&self) -> &LoraAdapter<Embedding> {
+        &self.bert.embeddings.word_embeddings
+    }
+
+    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
+        &mut self.bert.embeddings.word_embeddings
+    }
+
+    fn head(&self) -> &Option<LoraAdapter<Linear>> {
+        &self.decoder
+    }
+
+    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
+        &mut self.decoder
+    }
+
+    fn is_causal(&self) -> bool {
+        false
+    }
+
+    fn blocks(&self) -> &[BertLayer] {
+        &self.bert.encoder.layer
+    }
+
+    fn block(
+        &self,
+        block: &BertLayer,
+        hidden: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        block.forward(hidden, pass, cache)
+    }
+
+    /// The norm is the last block's.
+    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden
+    }
+
+    fn positions(&self, input: &ModelInput, past: usize) -> Positions {
+        match self.config.padding_position() {
+            Some(padding) => Positions::without_padding(input, past, padding),
+            None => Positions::of(input, past),
+        }
+    }
+
+    fn add_positions(&self, embedded: Tensor<2>, positions: Positions) -> Tensor<2> {
+        let first = self.config.first_position();
+        positions.add(embedded, &self.bert.embeddings.position_embeddings, first)
+    }
+
+    fn add_token_types(&self, embedded: Tensor<2>, types: Option<Tensor<1, Int>>) -> Tensor<2> {
+        let [tokens, _] = embedded.dims();
+        let types = types.filter(|_| self.config.type_vocab_size > 1);
+        let types = types.unwrap_or_else(|| Tensor::zeros([tokens], &embedded.device()));
+        embedded + self.bert.embeddings.token_type_embeddings.forward(types)
+    }
+
+    fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
+        self.bert.embeddings.finish(embedded)
+    }
+
+    fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        if let Some(head) = &self.classifier {
+            let of_text = self.config.head.task == TaskType::SeqCls;
+            let hidden = match self.bert.pooler.as_ref().filter(|_| of_text) {
+                Some(pooler) => tanh(pooler.dense.forward(hidden)),
+                None => hidden,
+            };
+            return head.forward(hidden);
+        }
+        match &self.masked {
+            Some(head) => head.logits(hidden, self.embedding(), &self.decoder),
+            None => hidden,
+        }
+    }
+
+    fn untie(&mut self) {
+        if let Some(head) = &mut self.masked
+            && self.decoder.is_none()
+        {
+            let untied = head.untied(&self.bert.embeddings.word_embeddings);
+            self.decoder = Some(untied);
+            self.config.tie_word_embeddings = false;
+        }
+    }
+
+    fn empty_row(config: &BertConfig, name: &str) -> Option<usize> {
+        config.empty_row(name)
+    }
+}

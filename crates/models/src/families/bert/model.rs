@@ -1,0 +1,263 @@
+//! The parts of BERT, RoBERTa and XLM-RoBERTa, which differ by their names when printed.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
+use burn::tensor::{Device, Tensor};
+use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, Tree, no_slots};
+use burn_peft_kernels::{
+    AttentionOptions, FeedForward, Projection, apply_dropout, dropout_probability, feed_forward,
+};
+
+use super::BertConfig;
+use crate::KvCache;
+use crate::decoder::Pass;
+use crate::parts::{Activation, attend, project_onto};
+
+/// Embeddings, blocks and pooler (transformers' `BertModel`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertModel {
+    /// The embeddings.
+    pub embeddings: BertEmbeddings,
+    /// The blocks.
+    pub encoder: BertEncoder,
+    /// What makes a text's first token stand for it, where something asks for that.
+    pub pooler: Option<BertPooler>,
+}
+
+/// The embeddings of tokens, positions and the texts of a pair (transformers' `BertEmbeddings`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertEmbeddings {
+    /// Of tokens, `[vocab, d]`.
+    pub word_embeddings: LoraAdapter<Embedding>,
+    /// Of positions, `[max_position_embeddings, d]`.
+    pub position_embeddings: LoraAdapter<Embedding>,
+    /// Of the first text and the second, `[type_vocab_size, d]`.
+    pub token_type_embeddings: LoraAdapter<Embedding>,
+    /// The norm of their sum.
+    #[adaptable(name = "LayerNorm")]
+    pub layer_norm: LoraAdapter<LayerNorm>,
+    /// Its dropout.
+    pub dropout: Dropout,
+}
+
+/// The blocks (transformers' `BertEncoder`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertEncoder {
+    /// In order.
+    pub layer: Vec<BertLayer>,
+}
+
+/// Attention and feed-forward network, each before a norm and beside a residual connection
+/// (transformers' `BertLayer`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertLayer {
+    /// The attention.
+    pub attention: BertAttention,
+    /// The first layer of the feed-forward network.
+    pub intermediate: BertIntermediate,
+    /// The second.
+    pub output: BertOutput,
+}
+
+/// Attention with its output and norm (transformers' `BertAttention`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertAttention {
+    /// The attention itself.
+    #[adaptable(name = "self")]
+    pub heads: BertSelfAttention,
+    /// What comes after it.
+    pub output: BertSelfOutput,
+}
+
+/// Self-attention in both directions (transformers' `BertSelfAttention`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertSelfAttention {
+    /// From `d` to the queries.
+    pub query: LoraAdapter<Linear>,
+    /// To the keys.
+    pub key: LoraAdapter<Linear>,
+    /// To the values.
+    pub value: LoraAdapter<Linear>,
+    /// Dropout of the attention weights.
+    pub dropout: Dropout,
+    #[module(skip)]
+    options: AttentionOptions,
+}
+
+/// The output projection of attention (transformers' `BertSelfOutput`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertSelfOutput {
+    /// The projection.
+    pub dense: LoraAdapter<Linear>,
+    /// The norm of its sum with the residual.
+    #[adaptable(name = "LayerNorm")]
+    pub layer_norm: LoraAdapter<LayerNorm>,
+    /// Dropout of the projection.
+    pub dropout: Dropout,
+}
+
+/// The first layer of the feed-forward network (transformers' `BertIntermediate`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertIntermediate {
+    /// From `d` to the inner size.
+    pub dense: LoraAdapter<Linear>,
+    /// The activation function.
+    #[module(skip)]
+    #[adaptable(show)]
+    pub intermediate_act_fn: Activation,
+}
+
+/// The second layer of the feed-forward network (transformers' `BertOutput`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertOutput {
+    /// Back to `d`.
+    pub dense: LoraAdapter<Linear>,
+    /// The norm of its sum with the residual.
+    #[adaptable(name = "LayerNorm")]
+    pub layer_norm: LoraAdapter<LayerNorm>,
+    /// Dropout of the layer.
+    pub dropout: Dropout,
+}
+
+/// What makes a text's first token stand for it (transformers' `BertPooler`).
+#[derive(Module, Adaptable, Debug)]
+pub struct BertPooler {
+    /// `[d, d]`.
+    pub dense: LoraAdapter<Linear>,
+    /// What its output goes through.
+    #[module(skip)]
+    #[adaptable(show)]
+    pub activation: Tanh,
+}
+
+/// The hyperbolic tangent, as it is printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Tanh;
+
+no_slots! {
+    Tanh => |_this| Tree::Leaf("Tanh()".into()),
+}
+
+impl BertModel {
+    pub(super) fn new(config: &BertConfig, device: &Device) -> Self {
+        let blocks = (0..config.num_hidden_layers).map(|_| BertLayer::new(config, device));
+        Self {
+            embeddings: BertEmbeddings::new(config, device),
+            encoder: BertEncoder {
+                layer: blocks.collect(),
+            },
+            pooler: config.has_pooler().then(|| BertPooler {
+                dense: config.linear(config.hidden_size, config.hidden_size, device),
+                activation: Tanh,
+            }),
+        }
+    }
+}
+
+impl BertEmbeddings {
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        Self {
+            word_embeddings: config.embedding(config.vocab_size, device),
+            position_embeddings: config.embedding(config.max_position_embeddings, device),
+            token_type_embeddings: config.embedding(config.type_vocab_size, device),
+            layer_norm: config.norm(device),
+            dropout: config.dropout(),
+        }
+    }
+
+    /// The input of the first block, of sums of embeddings, `[tokens, d]`.
+    pub(super) fn finish(&self, sum: Tensor<2>) -> Tensor<2> {
+        apply_dropout(&self.dropout, self.layer_norm.forward(sum))
+    }
+}
+
+impl BertLayer {
+    fn new(config: &BertConfig, device: &Device) -> Self {
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let heads = config.num_attention_heads;
+        Self {
+            attention: BertAttention {
+                heads: BertSelfAttention {
+                    query: config.linear(d, d, device),
+                    key: config.linear(d, d, device),
+                    value: config.linear(d, d, device),
+                    dropout: DropoutConfig::new(config.attention_probs_dropout_prob).init(),
+                    options: AttentionOptions::new(heads, heads, d / heads),
+                },
+                output: BertSelfOutput {
+                    dense: config.linear(d, d, device),
+                    layer_norm: config.norm(device),
+                    dropout: config.dropout(),
+                },
+            },
+            intermediate: BertIntermediate {
+                dense: config.linear(d, inner, device),
+                intermediate_act_fn: config.hidden_act,
+            },
+            output: BertOutput {
+                dense: config.linear(inner, d, device),
+                layer_norm: config.norm(device),
+                dropout: config.dropout(),
+            },
+        }
+    }
+
+    /// Maps `[batch * seq, d]` to the same shape.
+    pub fn forward(
+        &self,
+        input: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let hidden = self.attention.forward(input, pass, cache);
+        let sum = match self.in_one(&hidden) {
+            Some(network) => feed_forward(hidden.clone(), network, Some(hidden)),
+            None => {
+                let inner = self.intermediate.dense.forward(hidden.clone());
+                let inner = self.intermediate.intermediate_act_fn.forward(inner);
+                let BertOutput { dense, dropout, .. } = &self.output;
+                project_onto(dense, inner, dropout, Some(hidden))
+            }
+        };
+        self.output.layer_norm.forward(sum)
+    }
+
+    /// Both layers of the feed-forward network, where one operation does what they do.
+    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
+        let (up, down) = (&self.intermediate.dense, &self.output.dense);
+        let (up, down) = (up.unadapted()?, down.unadapted()?);
+        let drops = dropout_probability(&self.output.dropout, input) != 0.0;
+        let layer = |layer: &Linear| Projection {
+            weight: layer.stored_weight(),
+            bias: layer.bias(),
+        };
+        (!drops).then(|| FeedForward {
+            gate: None,
+            up: layer(up),
+            down: layer(down),
+            activation: self.intermediate.intermediate_act_fn.kind(),
+        })
+    }
+}
+
+impl BertAttention {
+    /// Maps `[batch * seq, d]` to the same shape.
+    fn forward(
+        &self,
+        input: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let heads = &self.heads;
+        let layers = [&heads.query, &heads.key, &heads.value];
+        let qkv = layers.map(|layer| layer.forward(input.clone()));
+        let Pass { batch, mask, .. } = pass;
+        let output = attend(qkv, heads.options, *batch, mask, &heads.dropout, cache);
+        let BertSelfOutput {
+            dense,
+            layer_norm,
+            dropout,
+        } = &self.output;
+        layer_norm.forward(project_onto(dense, output, dropout, Some(input)))
+    }
+}

@@ -1,0 +1,430 @@
+//! DistilBERT.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
+use burn::tensor::{Device, Tensor};
+use burn_peft::config::TaskType;
+use burn_peft::{
+    Adaptable, BaseLayer, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree,
+};
+use burn_peft_kernels::{
+    AttentionOptions, FeedForward, Projection, apply_dropout, dropout_probability, feed_forward,
+};
+
+use crate::KvCache;
+use crate::decoder::{Decoder, Pass, Positions};
+use crate::encoder::{Classifier, MaskedHead, with_padding_row};
+use crate::parts::{Activation, attend, project_onto};
+
+mod config;
+
+pub use config::DistilBertConfig;
+
+/// DistilBERT with the head that predicts masked tokens (transformers' `DistilBertForMaskedLM`).
+///
+/// A classifier (`DistilBertForSequenceClassification`, `DistilBertForTokenClassification`) has another
+/// head in its place, and a model without a head (`DistilBertModel`) none.
+#[derive(Module, Debug)]
+pub struct DistilBertForMaskedLM {
+    /// Everything but the head.
+    pub distilbert: DistilBertModel,
+    /// The head that predicts masked tokens.
+    pub masked: Option<MaskedHead>,
+    /// Its output, where that is not tied to the token embeddings.
+    pub vocab_projector: Option<LoraAdapter<Linear>>,
+    /// The head that scores labels.
+    pub classifier: Option<Classifier>,
+    #[module(skip)]
+    config: DistilBertConfig,
+}
+
+/// Embeddings and blocks (transformers' `DistilBertModel`).
+#[derive(Module, Adaptable, Debug)]
+pub struct DistilBertModel {
+    /// The embeddings.
+    pub embeddings: Embeddings,
+    /// The blocks.
+    pub transformer: Transformer,
+}
+
+/// The embeddings of tokens and positions (transformers' `Embeddings`).
+#[derive(Module, Adaptable, Debug)]
+pub struct Embeddings {
+    /// Of tokens, `[vocab, d]`.
+    pub word_embeddings: LoraAdapter<Embedding>,
+    /// Of positions, `[max_position_embeddings, d]`.
+    pub position_embeddings: LoraAdapter<Embedding>,
+    /// The norm of their sum.
+    #[adaptable(name = "LayerNorm")]
+    pub layer_norm: LoraAdapter<LayerNorm>,
+    /// Its dropout.
+    pub dropout: Dropout,
+}
+
+/// The blocks (transformers' `Transformer`).
+#[derive(Module, Adaptable, Debug)]
+pub struct Transformer {
+    /// In order.
+    pub layer: Vec<TransformerBlock>,
+}
+
+/// Attention and feed-forward network, each before a norm and beside a residual connection
+/// (transformers' `TransformerBlock`).
+#[derive(Module, Adaptable, Debug)]
+pub struct TransformerBlock {
+    /// The attention.
+    pub attention: DistilBertSelfAttention,
+    /// The norm after it.
+    pub sa_layer_norm: LoraAdapter<LayerNorm>,
+    /// The feed-forward network.
+    pub ffn: FFN,
+    /// The norm after it.
+    pub output_layer_norm: LoraAdapter<LayerNorm>,
+}
+
+/// Self-attention in both directions (transformers' `DistilBertSelfAttention`).
+#[derive(Module, Adaptable, Debug)]
+pub struct DistilBertSelfAttention {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
+    /// From `d` to the queries.
+    pub q_lin: LoraAdapter<Linear>,
+    /// To the keys.
+    pub k_lin: LoraAdapter<Linear>,
+    /// To the values.
+    pub v_lin: LoraAdapter<Linear>,
+    /// The output projection.
+    pub out_lin: LoraAdapter<Linear>,
+    /// Dropout of the attention weights.
+    pub dropout: Dropout,
+    #[module(skip)]
+    heads: AttentionOptions,
+}
+
+/// The feed-forward network (transformers' `FFN`).
+#[derive(Module, Adaptable, Debug)]
+pub struct FFN {
+    /// What acts around all of it.
+    #[adaptable(around)]
+    pub around: LoraAdapter<Part>,
+    /// Dropout of the output.
+    pub dropout: Dropout,
+    /// From `d` to the inner size.
+    pub lin1: LoraAdapter<Linear>,
+    /// Back to `d`.
+    pub lin2: LoraAdapter<Linear>,
+    /// The activation function.
+    #[module(skip)]
+    #[adaptable(show)]
+    pub activation: Activation,
+}
+
+impl Adaptable for DistilBertForMaskedLM {
+    fn visit_slots(&self, path: &mut Path, visit: &mut dyn FnMut(&str, &dyn Slot)) {
+        let (name, base) = (self.config.base(), &self.distilbert);
+        path.within(name, |path| base.visit_slots(path, &mut *visit));
+        if let Some(head) = &self.masked {
+            head.visit_slots(&self.vocab_projector, path, &mut *visit);
+        }
+        if let Some(head) = &self.classifier {
+            head.visit_slots(path, visit);
+        }
+    }
+
+    fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
+        let (name, base) = (self.config.base(), &mut self.distilbert);
+        path.within(name, |path| base.visit_slots_mut(path, &mut *visit));
+        if let Some(head) = &mut self.masked {
+            head.visit_slots_mut(&mut self.vocab_projector, path, &mut *visit);
+        }
+        if let Some(head) = &mut self.classifier {
+            head.visit_slots_mut(path, visit);
+        }
+    }
+
+    fn tree(&self) -> Tree {
+        let config = &self.config;
+        let padding = config.pad_token_id;
+        let base = with_padding_row(self.distilbert.tree(), &["word_embeddings"], padding);
+        if config.base().is_empty() {
+            return base;
+        }
+        let mut children = vec![("distilbert", base)];
+        if let Some(head) = &self.masked {
+            children.insert(0, ("activation", config.activation.tree()));
+            let output = head.shown_output(&self.vocab_projector, config.dim);
+            children.extend([
+                ("vocab_transform", head.dense.tree()),
+                ("vocab_layer_norm", head.norm.tree()),
+                ("vocab_projector", output),
+                ("mlm_loss_fct", Tree::Leaf("CrossEntropyLoss()".into())),
+            ]);
+        }
+        if let Some(head) = &self.classifier {
+            let (dropout, output) = (head.dropout.tree(), head.output.tree());
+            children.extend(match &head.dense {
+                Some(dense) => vec![
+                    ("pre_classifier", dense.tree()),
+                    ("classifier", output),
+                    ("dropout", dropout),
+                ],
+                None => vec![("dropout", dropout), ("classifier", output)],
+            });
+        }
+        let children = children.into_iter();
+        let children = children.map(|(name, tree)| (name.to_string(), tree));
+        Tree::node(
+            format!("DistilBert{}", config.class_of_head()),
+            children.collect(),
+        )
+    }
+
+    fn model_type(&self) -> &str {
+        "distilbert"
+    }
+
+    fn input_embedding(&self) -> &str {
+        if self.config.base().is_empty() {
+            "embeddings.word_embeddings"
+        } else {
+            "distilbert.embeddings.word_embeddings"
+        }
+    }
+
+    fn output_embedding(&self) -> &str {
+        if self.masked.is_some() {
+            "vocab_projector"
+        } else {
+            ""
+        }
+    }
+
+    fn untie_output(&mut self) -> bool {
+        self.untie();
+        true
+    }
+
+    fn resize_vocabulary(&mut self, rows: usize) -> bool {
+        self.resize(rows);
+        if let Some(head) = &mut self.masked {
+            head.resize(rows);
+        }
+        true
+    }
+
+    fn model_info(&self) -> Option<ModelInfo> {
+        Some(self.openings())
+    }
+}
+
+impl Decoder for DistilBertForMaskedLM {
+    type Config = DistilBertConfig;
+    type Block = TransformerBlock;
+
+    fn new(config: &DistilBertConfig, device: &Device) -> Self {
+        let head = &config.head;
+        let is_masked = head.task == TaskType::CausalLm;
+        let (d, vocab) = (config.dim, config.vocab_size);
+        let is_tied = config.tie_word_embeddings;
+        let blocks = (0..config.n_layers).map(|_| TransformerBlock::new(config, device));
+        Self {
+            distilbert: DistilBertModel {
+                embeddings: Embeddings {
+                    word_embeddings: config.embedding(vocab, device),
+                    position_embeddings: config.embedding(config.max_position_embeddings, device),
+                    layer_norm: config.norm(device),
+                    dropout: DropoutConfig::new(config.dropout).init(),
+                },
+                transformer: Transformer {
+                    layer: blocks.collect(),
+                },
+            },
+            masked: is_masked.then(|| {
+                let (names, epsilon) = (config::MASKED, config::EPSILON);
+                let activation = config.activation;
+                MaskedHead::new(names, [d, vocab], activation, epsilon, is_tied, device)
+            }),
+            vocab_projector: (is_masked && !is_tied).then(|| config.linear(d, vocab, device)),
+            classifier: head.classifies().then(|| {
+                let (names, dropout) = (config.classifier(), config.head_dropout());
+                Classifier::new(names, [d, head.num_labels()], dropout, device)
+            }),
+            config: config.clone(),
+        }
+    }
+
+    fn config(&self) -> &DistilBertConfig {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut DistilBertConfig {
+        &mut self.config
+    }
+
+    fn embedding(&self) -> &LoraAdapter<Embedding> {
+        &self.distilbert.embeddings.word_embeddings
+    }
+
+    fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding> {
+        &mut self.distilbert.embeddings.word_embeddings
+    }
+
+    fn head(&self) -> &Option<LoraAdapter<Linear>> {
+        &self.vocab_projector
+    }
+
+    fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>> {
+        &mut self.vocab_projector
+    }
+
+    fn is_causal(&self) -> bool {
+        false
+    }
+
+    fn blocks(&self) -> &[TransformerBlock] {
+        &self.distilbert.transformer.layer
+    }
+
+    fn block(
+        &self,
+        block: &TransformerBlock,
+        hidden: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        block.forward(hidden, pass, cache)
+    }
+
+    /// The norm is the last block's.
+    fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden
+    }
+
+    fn add_positions(&self, embedded: Tensor<2>, positions: Positions) -> Tensor<2> {
+        positions.add(embedded, &self.distilbert.embeddings.position_embeddings, 0)
+    }
+
+    fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
+        let Embeddings {
+            layer_norm,
+            dropout,
+            ..
+        } = &self.distilbert.embeddings;
+        apply_dropout(dropout, layer_norm.forward(embedded))
+    }
+
+    fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match (&self.classifier, &self.masked) {
+            (Some(head), _) => head.forward(hidden),
+            (None, Some(head)) => head.logits(hidden, self.embedding(), &self.vocab_projector),
+            (None, None) => hidden,
+        }
+    }
+
+    fn untie(&mut self) {
+        if let Some(head) = &mut self.masked
+            && self.vocab_projector.is_none()
+        {
+            let untied = head.untied(&self.distilbert.embeddings.word_embeddings);
+            self.vocab_projector = Some(untied);
+            self.config.tie_word_embeddings = false;
+        }
+    }
+
+    fn empty_row(config: &DistilBertConfig, name: &str) -> Option<usize> {
+        let is_padded = name.ends_with("embeddings.word_embeddings.weight");
+        let row = config.pad_token_id.filter(|_| is_padded);
+        row.and_then(|row| usize::try_from(row).ok())
+    }
+}
+
+impl TransformerBlock {
+    fn new(config: &DistilBertConfig, device: &Device) -> Self {
+        let (d, heads) = (config.dim, config.n_heads);
+        let layer = |d_in, d_out| config.linear(d_in, d_out, device);
+        Self {
+            attention: DistilBertSelfAttention {
+                around: LoraAdapter::new(Part::new(d, device)),
+                q_lin: layer(d, d),
+                k_lin: layer(d, d),
+                v_lin: layer(d, d),
+                out_lin: layer(d, d),
+                dropout: DropoutConfig::new(config.attention_dropout).init(),
+                heads: AttentionOptions::new(heads, heads, d / heads),
+            },
+            sa_layer_norm: config.norm(device),
+            ffn: FFN {
+                around: LoraAdapter::new(Part::new(d, device)),
+                dropout: DropoutConfig::new(config.dropout).init(),
+                lin1: layer(d, config.hidden_dim),
+                lin2: layer(config.hidden_dim, d),
+                activation: config.activation,
+            },
+            output_layer_norm: config.norm(device),
+        }
+    }
+
+    /// Maps `[batch * seq, d]` to the same shape.
+    pub fn forward(
+        &self,
+        input: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let sum = self.attention.forward(input, pass, cache);
+        let hidden = self.sa_layer_norm.forward(sum);
+        self.output_layer_norm.forward(self.ffn.forward(hidden))
+    }
+}
+
+impl DistilBertSelfAttention {
+    /// The attention of `input`, `[batch * seq, d]`, and `input` itself.
+    fn forward(
+        &self,
+        input: Tensor<2>,
+        pass: &Pass,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor<2> {
+        let Pass { batch, mask, .. } = pass;
+        let residual = Some(input.clone());
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                let layers = [&self.q_lin, &self.k_lin, &self.v_lin];
+                let qkv = layers.map(|layer| layer.forward(input.clone()));
+                let output = attend(qkv, self.heads, *batch, mask, &self.dropout, cache);
+                self.out_lin.forward_onto(output, residual)
+            })
+    }
+}
+
+impl FFN {
+    /// The network's output of `input`, `[tokens, d]`, and `input` itself.
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let residual = Some(input.clone());
+        self.around
+            .forward_around(input, residual, |input, residual| {
+                if let Some(network) = self.in_one(&input) {
+                    return feed_forward(input, network, residual);
+                }
+                let inner = self.activation.forward(self.lin1.forward(input));
+                project_onto(&self.lin2, inner, &self.dropout, residual)
+            })
+    }
+
+    /// Both layers, where one operation does what they do.
+    fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
+        let (up, down) = (self.lin1.unadapted()?, self.lin2.unadapted()?);
+        let drops = dropout_probability(&self.dropout, input) != 0.0;
+        let layer = |layer: &Linear| Projection {
+            weight: layer.stored_weight(),
+            bias: layer.bias(),
+        };
+        (!drops).then(|| FeedForward {
+            gate: None,
+            up: layer(up),
+            down: layer(down),
+            activation: self.activation.kind(),
+        })
+    }
+}
