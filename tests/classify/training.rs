@@ -73,6 +73,10 @@ fn eight_steps<O: Objective<LanguageModel>>(
                 let saved = |head: &str| format!("{head}.modules_to_save.");
                 let key = key.replace("score.", &saved("score"));
                 let key = key.replace("classifier.", &saved("classifier"));
+                let key = match key.ends_with("lora_magnitude_vector") {
+                    true => format!("{key}.weight"),
+                    false => key,
+                };
                 let gradient = gradient.expect(&key).try_to_vec::<f32>().unwrap();
                 close(&key, &gradient, &case.expected(&format!("grad.{key}")))?;
             }
