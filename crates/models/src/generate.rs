@@ -38,7 +38,7 @@ pub struct Continuation {
 /// Earlier positions are kept in a cache, so each token costs one position.
 ///
 /// # Errors
-/// If the prompt is empty, holds an id that the model does not know, or is longer than the
+/// If the model is an encoder; if the prompt is empty, holds an id that the model does not know, or is longer than the
 /// model's positions together with `max_new_tokens` where those have an end; if a setting is out of
 /// its range; if the model's logits are not numbers.
 pub fn generate(
@@ -142,6 +142,9 @@ impl Row {
 }
 
 fn check_prompts(model: &impl CausalLm, prompts: &[&[u32]], new: usize) -> Result<()> {
+    if !model.is_causal() {
+        return Err(InputError::Encoder.into());
+    }
     let vocab_size = model.vocab_size();
     for prompt in prompts {
         if prompt.is_empty() {

@@ -7,6 +7,11 @@ pub enum InputError {
     /// No token to go on from.
     #[error("the prompt has no token; give at least one")]
     EmptyPrompt,
+    /// An encoder, which does not go on with texts.
+    #[error(
+        "the model is an encoder, whose tokens see each other both ways: it does not go on with a text"
+    )]
+    Encoder,
     /// A token that is none of the model's.
     #[error(
         "the prompt holds the token id {id}, but the model knows {vocab_size} tokens only: is this \

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
+use burn_peft::config::TaskType;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::{CausalLm, LanguageModel};
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::generate::at_least_one;
 use crate::loading::{
-    ModelsArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open_each, rows_help,
-    warn_of_space, warn_of_template,
+    ModelsArgs, RowArgs, check_causal, find_data, find_model, find_tokenizer, limits, open_each,
+    rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 use crate::ranks;
@@ -92,6 +93,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         TrainConfig::of_objective(args.rows.objective(&data, &config))
     };
     let kind = settings.objective();
+    if kind.task_type == TaskType::CausalLm {
+        check_causal(&models[0].1)?;
+    }
     let has = models[0].1.head().task;
     ensure!(
         kind.task_type == has,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn_peft::config::TaskType;
 use burn_peft::files::{read_config, read_weights};
 use burn_peft_models::{CausalLm, Labels, WantedHead};
@@ -55,7 +55,18 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     }))
 }
 
-/// Refuses a classifier, or a model without a head, where a language model is needed.
+/// Refuses an encoder where each token is to be predicted from those before it.
+pub fn check_causal(model: &impl CausalLm) -> Result<()> {
+    ensure!(
+        model.is_causal(),
+        "the model is an encoder, whose tokens see each other both ways: it does not go on with a text, \
+         and has no loss as a language model; train it with training.objective = \"classify\", \"tag\" or \
+         \"embed\", and ask it by `peft predict` or `peft forward`"
+    );
+    Ok(())
+}
+
+/// Refuses a classifier, an encoder, or a model without a head, where a language model is needed.
 pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
     let head = model.head();
     if head.is_none() {
@@ -73,5 +84,5 @@ pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
             head.num_labels()
         );
     }
-    Ok(())
+    check_causal(model)
 }

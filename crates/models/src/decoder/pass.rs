@@ -131,7 +131,12 @@ impl Positions {
 
     /// The sum of embeddings, `[rows * seq, d]`, and those of their positions in a table whose row of
     /// this number is that of position 0.
-    pub fn add(self, embedded: Tensor<2>, table: &LoraAdapter<Embedding>, first: usize) -> Tensor<2> {
+    pub fn add(
+        self,
+        embedded: Tensor<2>,
+        table: &LoraAdapter<Embedding>,
+        first: usize,
+    ) -> Tensor<2> {
         match self {
             Self::Ids(ids) => embedded + table.forward(ids + first as i64),
             Self::Range(range) => {

@@ -3,7 +3,9 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{Adaptable, AnyParam, BaseLayer, LayerKind, LayerNorm, LoraAdapter, Path, Slot, Tree};
+use burn_peft::{
+    Adaptable, AnyParam, BaseLayer, LayerKind, LayerNorm, LoraAdapter, Path, Slot, Tree,
+};
 
 use crate::parts::Activation;
 
@@ -129,7 +131,9 @@ impl MaskedHead {
         visit: &mut dyn FnMut(&str, &dyn Slot),
     ) {
         let names = &self.names;
-        path.within(names.dense, |path| self.dense.visit_slots(path, &mut *visit));
+        path.within(names.dense, |path| {
+            self.dense.visit_slots(path, &mut *visit)
+        });
         path.within(names.norm, |path| self.norm.visit_slots(path, &mut *visit));
         path.within(names.bias, |path| self.bias.visit_slots(path, &mut *visit));
         path.within(names.output, |path| own.visit_slots(path, visit));

@@ -1,6 +1,5 @@
 //! What the checkpoints of encoders call their weights, and what of their configurations is not there.
 
-use burn_peft::config::TaskType;
 use serde_json::{Map, Value};
 
 use crate::Head;
@@ -20,10 +19,7 @@ const CLASSIFIERS: [&str; 2] = ["classifier.", "pre_classifier."];
 impl EncoderNames {
     /// The path of all but the head; empty where the model has no head.
     pub fn base_of(&self, head: &Head) -> &'static str {
-        match head.task {
-            TaskType::FeatureExtraction => "",
-            _ => self.base,
-        }
+        if head.is_none() { "" } else { self.base }
     }
 
     /// The names that a weight may have in a checkpoint: with or without the prefix, and with the
@@ -65,7 +61,7 @@ impl EncoderNames {
         let bare = name.strip_prefix(self.base).unwrap_or(name);
         let bare = bare.trim_start_matches('.');
         begins(&["cls.seq_relationship."])
-            || (head.task != TaskType::CausalLm && begins(self.masked))
+            || (!head.predicts_tokens() && begins(self.masked))
             || (!head.classifies() && begins(&CLASSIFIERS))
             || (!has_pooler && bare.starts_with("pooler."))
             || ["embeddings.position_ids", "embeddings.token_type_ids"].contains(&bare)

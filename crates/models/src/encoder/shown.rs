@@ -23,7 +23,10 @@ pub(crate) fn with_padding_row(tree: Tree, names: &[&str], row: Option<i64>) -> 
         return tree;
     };
     let shown = |line: &str| match line.strip_prefix("Embedding(") {
-        Some(rest) => format!("Embedding({}, padding_idx={row})", rest.trim_end_matches(')')),
+        Some(rest) => format!(
+            "Embedding({}, padding_idx={row})",
+            rest.trim_end_matches(')')
+        ),
         None => line.to_string(),
     };
     let children = children.into_iter().map(|(child, tree)| {

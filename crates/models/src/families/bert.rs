@@ -171,7 +171,7 @@ impl Decoder for BertForMaskedLM {
 
     fn new(config: &BertConfig, device: &Device) -> Self {
         let head = &config.head;
-        let is_masked = head.task == TaskType::CausalLm;
+        let is_masked = head.predicts_tokens();
         let (d, vocab) = (config.hidden_size, config.vocab_size);
         let is_tied = config.tie_word_embeddings;
         Self {
@@ -179,7 +179,14 @@ impl Decoder for BertForMaskedLM {
             masked: is_masked.then(|| {
                 let activation = config.masked_activation();
                 let epsilon = config.layer_norm_eps;
-                MaskedHead::new(config.masked(), [d, vocab], activation, epsilon, is_tied, device)
+                MaskedHead::new(
+                    config.masked(),
+                    [d, vocab],
+                    activation,
+                    epsilon,
+                    is_tied,
+                    device,
+                )
             }),
             decoder: (is_masked && !is_tied).then(|| config.linear(d, vocab, device)),
             classifier: head.classifies().then(|| {

@@ -3,10 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::config::TaskType;
-use burn_peft::{
-    Adaptable, BaseLayer, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree,
-};
+use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, ModelInfo, Part, Path, Slot, Tree};
 use burn_peft_kernels::{
     AttentionOptions, FeedForward, Projection, apply_dropout, dropout_probability, feed_forward,
 };
@@ -224,7 +221,7 @@ impl Decoder for DistilBertForMaskedLM {
 
     fn new(config: &DistilBertConfig, device: &Device) -> Self {
         let head = &config.head;
-        let is_masked = head.task == TaskType::CausalLm;
+        let is_masked = head.predicts_tokens();
         let (d, vocab) = (config.dim, config.vocab_size);
         let is_tied = config.tie_word_embeddings;
         let blocks = (0..config.n_layers).map(|_| TransformerBlock::new(config, device));
@@ -351,7 +348,7 @@ impl TransformerBlock {
                 v_lin: layer(d, d),
                 out_lin: layer(d, d),
                 dropout: DropoutConfig::new(config.attention_dropout).init(),
-                heads: AttentionOptions::new(heads, heads, d / heads),
+                heads: AttentionOptions::new(heads, heads, d / heads).with_causal(false),
             },
             sa_layer_norm: config.norm(device),
             ffn: FFN {

@@ -126,7 +126,11 @@ fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
     let classifies = !layers.iter().any(|layer| layer.is_output);
     let heads = common.task_type.filter(|_| classifies);
     let heads = heads.map_or(&[][..], TaskType::heads);
-    let is_head = |layer: &LayerInfo| layer.is_output || heads.contains(&layer.path.as_str());
+    // Those of two layers, and `pre_classifier`, are copied as a whole (`modules_to_save`).
+    let lies_in =
+        |path: &str, head: &str| path.ends_with(head) || path.contains(&format!("{head}."));
+    let is_head =
+        |layer: &LayerInfo| layer.is_output || heads.iter().any(|head| lies_in(&layer.path, head));
     layers
         .iter()
         .filter(|layer| layer.kind.is_linear())

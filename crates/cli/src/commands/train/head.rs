@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn_peft::config::TaskType;
 use burn_peft::{DEFAULT_ADAPTER, PeftModel};
 use burn_peft_data::Tokenizer;
@@ -10,7 +10,7 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, AutoModel, CausalLm, WantedHead};
 use burn_peft_train::TrainConfig;
 
-use crate::loading::head_of;
+use crate::loading::{check_causal, head_of};
 
 /// The head that the objective of a run wants; none of a language model.
 pub(super) fn wanted(
@@ -64,6 +64,9 @@ pub(super) fn wanted(
 /// Refuses a model with another head than the objective wants.
 pub(super) fn check(model: &AutoModel, config: &TrainConfig) -> Result<()> {
     let (kind, head) = (config.objective(), model.head());
+    if kind.task_type == TaskType::CausalLm {
+        check_causal(model).with_context(|| config.model.clone())?;
+    }
     if head.task == kind.task_type {
         return Ok(());
     }

@@ -136,7 +136,11 @@ impl BertConfig {
     }
 
     fn names(&self) -> EncoderNames {
-        if self.is_roberta() { OF_ROBERTA } else { OF_BERT }
+        if self.is_roberta() {
+            OF_ROBERTA
+        } else {
+            OF_BERT
+        }
     }
 
     /// The path of all but the head.
@@ -248,7 +252,11 @@ impl BertConfig {
     }
 
     pub(super) fn norm(&self, device: &Device) -> LoraAdapter<LayerNorm> {
-        LoraAdapter::new(LayerNorm::new(self.hidden_size, self.layer_norm_eps, device))
+        LoraAdapter::new(LayerNorm::new(
+            self.hidden_size,
+            self.layer_norm_eps,
+            device,
+        ))
     }
 
     pub(super) fn dropout(&self) -> Dropout {
@@ -270,7 +278,11 @@ impl ModelConfig for BertConfig {
     fn from_map(mut keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
         if keys.get("model_type").is_some_and(|family| family != BERT) {
             // Where it differs from BERT.
-            for (key, id) in [("pad_token_id", 1), ("bos_token_id", 0), ("eos_token_id", 2)] {
+            for (key, id) in [
+                ("pad_token_id", 1),
+                ("bos_token_id", 0),
+                ("eos_token_id", 2),
+            ] {
                 keys.entry(key).or_insert(json!(id));
             }
         }
@@ -342,7 +354,7 @@ impl ModelConfig for BertConfig {
             head_dim: self.hidden_size / heads.max(1),
             has_last_position: true,
             initializer_range: self.initializer_range,
-            tie_word_embeddings: self.tie_word_embeddings && self.head.task == TaskType::CausalLm,
+            tie_word_embeddings: self.tie_word_embeddings && self.head.predicts_tokens(),
             eos_token_id: self.eos_token_id.clone(),
         }
     }
@@ -354,7 +366,7 @@ impl ModelConfig for BertConfig {
     fn set_head(&mut self, head: Head) {
         self.head = head;
         self.head.judges_first = true;
-        if self.head.classifies() {
+        if self.head.class().is_some() {
             let class = format!("{}{}", self.class(), self.class_of_head());
             self.head.write(&mut self.extra, &class);
             // Not among the others.
@@ -394,7 +406,11 @@ impl ModelConfig for BertConfig {
         check_unsupported(&self.extra)?;
         check_sizes(&[
             ("vocab_size", self.vocab_size, MAX_SIZE),
-            ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                MAX_SIZE,
+            ),
             ("hidden_size", self.hidden_size, MAX_SIZE),
             ("intermediate_size", self.intermediate_size, MAX_SIZE),
             ("type_vocab_size", self.type_vocab_size, MAX_SIZE),
@@ -433,15 +449,23 @@ impl ModelConfig for BertConfig {
             ("classifier_dropout", self.classifier_dropout.unwrap_or(0.0)),
         ])?;
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return Err(format!("layer_norm_eps = {} is not above 0", self.layer_norm_eps));
+            return Err(format!(
+                "layer_norm_eps = {} is not above 0",
+                self.layer_norm_eps
+            ));
         }
         if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!("initializer_range = {} is negative", self.initializer_range));
+            return Err(format!(
+                "initializer_range = {} is negative",
+                self.initializer_range
+            ));
         }
         if self.hidden_act == Activation::Xielu {
-            return Err("hidden_act = \"xielu\" is not supported: it is learnt, and encoders have no \
+            return Err(
+                "hidden_act = \"xielu\" is not supported: it is learnt, and encoders have no \
                         place for that"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }

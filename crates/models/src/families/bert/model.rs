@@ -182,7 +182,7 @@ impl BertLayer {
                     key: config.linear(d, d, device),
                     value: config.linear(d, d, device),
                     dropout: DropoutConfig::new(config.attention_probs_dropout_prob).init(),
-                    options: AttentionOptions::new(heads, heads, d / heads),
+                    options: AttentionOptions::new(heads, heads, d / heads).with_causal(false),
                 },
                 output: BertSelfOutput {
                     dense: config.linear(d, d, device),

@@ -222,7 +222,7 @@ impl ModelConfig for DistilBertConfig {
             head_dim: self.dim / self.n_heads.max(1),
             has_last_position: true,
             initializer_range: self.initializer_range,
-            tie_word_embeddings: self.tie_word_embeddings && self.head.task == TaskType::CausalLm,
+            tie_word_embeddings: self.tie_word_embeddings && self.head.predicts_tokens(),
             eos_token_id: self.eos_token_id.clone(),
         }
     }
@@ -234,7 +234,7 @@ impl ModelConfig for DistilBertConfig {
     fn set_head(&mut self, head: Head) {
         self.head = head;
         self.head.judges_first = true;
-        if self.head.classifies() {
+        if self.head.class().is_some() {
             let class = format!("DistilBert{}", self.class_of_head());
             self.head.write(&mut self.extra, &class);
             // Not among the others.
@@ -274,7 +274,11 @@ impl ModelConfig for DistilBertConfig {
         check_unsupported(&self.extra)?;
         check_sizes(&[
             ("vocab_size", self.vocab_size, MAX_SIZE),
-            ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                MAX_SIZE,
+            ),
             ("dim", self.dim, MAX_SIZE),
             ("hidden_dim", self.hidden_dim, MAX_SIZE),
             ("n_layers", self.n_layers, MAX_LAYERS),
@@ -292,12 +296,17 @@ impl ModelConfig for DistilBertConfig {
             ("seq_classif_dropout", self.seq_classif_dropout),
         ])?;
         if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!("initializer_range = {} is negative", self.initializer_range));
+            return Err(format!(
+                "initializer_range = {} is negative",
+                self.initializer_range
+            ));
         }
         if self.activation == Activation::Xielu {
-            return Err("activation = \"xielu\" is not supported: it is learnt, and encoders have no \
+            return Err(
+                "activation = \"xielu\" is not supported: it is learnt, and encoders have no \
                         place for that"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }
