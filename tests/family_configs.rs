@@ -83,6 +83,9 @@ fn presets_have_the_published_sizes() {
         ("gemma-3-1b", 999_885_952),
         ("pythia-160m", 162_322_944),
         ("phi-4-mini", 3_836_021_760),
+        ("bert-base-uncased", 109_514_298),
+        ("roberta-base", 124_697_433),
+        ("distilbert-base-uncased", 66_985_530),
     ]);
     let presets = AutoConfig::presets();
     let presets = presets.iter().filter(|name| !name.starts_with("gpt2"));

@@ -10,4 +10,4 @@ mod shown;
 pub use classifier::{Classifier, ClassifierNames};
 pub use masked::{MaskedHead, MaskedNames, OutputBias};
 pub(crate) use names::{EncoderNames, check_unsupported};
-pub(crate) use shown::{SavedTogether, renamed, with_padding_row};
+pub(crate) use shown::{SavedTogether, renamed, with_last, with_padding_row};

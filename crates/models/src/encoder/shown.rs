@@ -43,6 +43,22 @@ pub(crate) fn with_padding_row(tree: Tree, names: &[&str], row: Option<i64>) -> 
     }
 }
 
+/// Puts the child of this name last, wherever a module has one.
+pub(crate) fn with_last(tree: Tree, last: &str) -> Tree {
+    let Tree::Node { name, children } = tree else {
+        return tree;
+    };
+    let (moved, mut others): (Vec<_>, Vec<_>) = children
+        .into_iter()
+        .map(|(child, tree)| (child, with_last(tree, last)))
+        .partition(|(child, _)| child == last);
+    others.extend(moved);
+    Tree::Node {
+        name,
+        children: others,
+    }
+}
+
 /// A module that PEFT copies as a whole (`modules_to_save`), though each of its layers has a slot.
 pub(crate) struct SavedTogether {
     class: String,

@@ -8,7 +8,7 @@ use burn_peft::config::TaskType;
 use burn_peft::{Adaptable, LoraAdapter, ModelInfo, Path, Slot, Tree};
 
 use crate::decoder::{Decoder, Pass, Positions};
-use crate::encoder::{Classifier, MaskedHead, SavedTogether, renamed, with_padding_row};
+use crate::encoder::{Classifier, MaskedHead, SavedTogether, renamed, with_last, with_padding_row};
 use crate::{KvCache, ModelInput};
 
 mod config;
@@ -69,7 +69,10 @@ impl Adaptable for BertForMaskedLM {
         } else {
             &["word_embeddings"]
         };
-        let base = with_padding_row(self.bert.tree(), padded, config.pad_token_id);
+        let mut base = with_padding_row(self.bert.tree(), padded, config.pad_token_id);
+        if config.is_roberta() {
+            base = with_last(base, "position_embeddings");
+        }
         let mut children = vec![(config.base().to_string(), base)];
         if let Some(head) = &self.classifier {
             children.extend(self.shown_classifier(head));

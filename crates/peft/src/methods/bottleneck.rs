@@ -99,16 +99,27 @@ impl Method for BottleneckConfig {
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
+        if ["bert", "roberta", "xlm-roberta"].contains(&model_type) {
+            let feed_forward = r".*\.layer\.\d+\.output\.dense";
+            return Some(match self.architecture {
+                Architecture::Houlsby => TargetModules::list(["output.dense"]),
+                Architecture::Pfeiffer => TargetModules::Pattern(feed_forward.into()),
+                // The feed-forward part is no module of its own there.
+                Architecture::Parallel => return None,
+            });
+        }
         let (attention, feed_forward) = match model_type {
             "gpt2" | "gpt_bigcode" => ("attn.c_proj", "mlp.c_proj"),
             "gemma" | "gemma2" | "llama" | "mistral" | "qwen2" | "qwen3" => {
                 ("self_attn.o_proj", "mlp.down_proj")
             }
+            "distilbert" => ("attention.out_lin", "ffn.lin2"),
             _ => return None,
         };
         Some(match self.architecture {
             Architecture::Houlsby => TargetModules::list([attention, feed_forward]),
             Architecture::Pfeiffer => TargetModules::list([feed_forward]),
+            Architecture::Parallel if model_type == "distilbert" => TargetModules::list(["ffn"]),
             Architecture::Parallel => TargetModules::list(["mlp"]),
         })
     }

@@ -174,6 +174,14 @@ impl LayerMethod for IA3Layer {
         "ia3"
     }
 
+    /// PEFT prints it without the prefix.
+    fn layer_name(&self, kind: LayerKind) -> String {
+        match kind {
+            LayerKind::Conv1D => LayerKind::Linear.to_string(),
+            kind => kind.to_string(),
+        }
+    }
+
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
         let init = if self.init {
             Init::Ones

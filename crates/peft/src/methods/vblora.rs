@@ -103,7 +103,8 @@ impl Method for VBLoRAConfig {
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
-        target::lora_target_modules(model_type)
+        let known = (model_type != "xlm-roberta").then_some(model_type);
+        known.and_then(target::lora_target_modules)
     }
 
     fn bias(&self) -> Bias {

@@ -17,7 +17,7 @@ pub fn ia3_target_modules(model_type: &str) -> Option<(TargetModules, TargetModu
         }
         "phi" => (&["q_proj", "v_proj", "fc2"], &["fc2"]),
         "gptj" => (&["q_proj", "v_proj", "fc_out"], &["fc_out"]),
-        "bert" => (&["key", "value", "output.dense"], &["output.dense"]),
+        "bert" | "roberta" => (&["key", "value", "output.dense"], &["output.dense"]),
         _ => return None,
     };
     let list = |names: &[&str]| TargetModules::list(names.iter().copied());
@@ -48,6 +48,15 @@ pub fn ln_tuning_target_modules(model_type: &str) -> Option<TargetModules> {
 pub fn fourierft_target_modules(model_type: &str) -> Option<TargetModules> {
     match model_type {
         "gpt2" => Some(TargetModules::list(["mlp.c_proj"])),
+        _ => lora_target_modules(model_type),
+    }
+}
+
+/// AdaLoRA's `target_modules` for a model type: LoRA's, but for RoBERTa.
+pub fn adalora_target_modules(model_type: &str) -> Option<TargetModules> {
+    match model_type {
+        "roberta" => Some(TargetModules::list(["query", "key", "value", "dense"])),
+        "xlm-roberta" => None,
         _ => lora_target_modules(model_type),
     }
 }

@@ -14,8 +14,8 @@ mod tests;
 mod vectors;
 
 pub use defaults::{
-    fourierft_target_modules, ia3_target_modules, ln_tuning_target_modules, lora_target_modules,
-    vera_target_modules,
+    adalora_target_modules, fourierft_target_modules, ia3_target_modules, ln_tuning_target_modules,
+    lora_target_modules, vera_target_modules,
 };
 pub(crate) use layers::warn_unused_patterns;
 pub use layers::{Targets, target_layers};

@@ -179,7 +179,7 @@ impl Method for AdaLoraConfig {
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
-        target::lora_target_modules(model_type)
+        target::adalora_target_modules(model_type)
     }
 
     fn bias(&self) -> Bias {
