@@ -3,6 +3,7 @@
 //!
 //! `BURN_PEFT_CLASSIFY` names another folder of the same form, whose cases may lack what PEFT prints.
 
+mod asking;
 mod embeddings;
 mod training;
 mod weights;

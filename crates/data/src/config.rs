@@ -73,6 +73,9 @@ pub struct DataConfig {
     /// The column of the completion of a template, a `prompt`, an `instruction` or a chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_field: Option<String>,
+    /// The column of the label of a text, or of the tags of words; one of those that are usual unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_field: Option<String>,
     /// How a plain text file becomes rows.
     #[serde(default)]
     pub sample_by: SampleBy,
@@ -119,6 +122,7 @@ impl DataConfig {
             text_field: None,
             template: None,
             completion_field: None,
+            label_field: None,
             sample_by: SampleBy::Line,
             train_on: None,
             completion_only_loss: None,

@@ -36,6 +36,7 @@ pub use error::{
 pub use exchange::mpi::Mpi;
 pub use exchange::{Alone, Exchange};
 pub use objective::best_metric::BestMetric;
+pub use objective::by_class::{ByClass, ClassFigures, Confusion};
 pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
 pub use objective::entities::{Entity, entities};

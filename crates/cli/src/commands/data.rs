@@ -123,7 +123,7 @@ pub fn run(args: Args) -> Result<()> {
         false => length,
     };
     let cut: Vec<usize> = lengths.iter().map(cut).collect();
-    let padding = Padding::count(&cut, args.rows.batch_size, packed_to, SEED)?;
+    let padding = Padding::count(&cut, args.rows.batch_rows(), packed_to, SEED)?;
     let report = Report {
         task: &*task,
         examples: &examples,
@@ -131,7 +131,7 @@ pub fn run(args: Args) -> Result<()> {
         limits,
         padding,
         packed_to,
-        batch_size: args.rows.batch_size,
+        batch_size: args.rows.batch_rows(),
         tokenizer: tokenizer.as_ref(),
     };
     match args.summary {

@@ -8,7 +8,7 @@ use burn_peft::config::TaskType;
 use burn_peft::parameters::thousands;
 use burn_peft_data::{Examples, SlicedPath, folder_and_split};
 use burn_peft_models::{CausalLm, LanguageModel};
-use burn_peft_train::{Evaluation, Objective, Reference, TrainConfig, evaluate_shared};
+use burn_peft_train::{ByClass, Evaluation, Objective, Reference, TrainConfig, evaluate_shared};
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
@@ -39,6 +39,9 @@ column contains, a text or a list of texts, one of these is looked for instead.
 Rows of two answers (chosen and rejected) give the share of pairs whose better answer has become likelier
 than the worse one (rewards/accuracies) and by how much (rewards/margins), beside the model alone, with
 DPO's beta of 0.1; --objective measures them as kto, orpo or cpo do (docs/preference.md).
+
+Of a classifier a table follows with the precision, the recall, the F1 and the rows of each label, or of
+each kind of entity; --json has it in by_class, and in confusion how often each label is taken for each.
 
 The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
 validation, or else of train.";
@@ -122,25 +125,37 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     {
         tracing::warn!("{}: {line}", examples.file);
     }
-    let mut results = Vec::new();
+    let (mut results, mut by_class) = (Vec::new(), Vec::new());
     for (name, model) in &models {
         let label = format!("evaluating {name}");
         // The model alone: an adapter may hold a part of its weights.
         let reference = (kind.reference)(&settings).then(|| Reference::base(&models[0].1));
         let objective = (kind.build)(&settings, reference)?;
-        let (rows, least) = (args.rows.batch_size, objective.least_batch());
+        let (rows, least) = (args.rows.batch_rows(), objective.least_batch());
         ensure!(
             rows >= least,
             "--batch-size is {rows}; with --objective {} it must be {least} or more",
             kind.name
         );
-        let (result, _) = measure(&*objective, model, &examples, args.rows.batch_size, &label)?;
+        let (result, _) = measure(
+            &*objective,
+            model,
+            &examples,
+            args.rows.batch_rows(),
+            &label,
+        )?;
         check_finite(name, &result)?;
+        by_class.push(objective.by_class(&result.sums));
         results.push((name, result));
     }
+    let json = |index: usize| {
+        let mut object = results[index].1.to_json();
+        object.extend(by_class[index].iter().flat_map(ByClass::to_json));
+        Value::Object(object)
+    };
     if args.json && !has_base && results.len() > 1 {
-        let each = results.iter().map(|(name, result)| {
-            let mut object = json(result);
+        let each = results.iter().enumerate().map(|(index, (name, _))| {
+            let mut object = json(index);
             object["adapter"] = name.as_str().into();
             object
         });
@@ -148,19 +163,26 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return say_json(&object);
     }
     if args.json {
-        let values = results.iter().map(|(name, result)| (*name, json(result)));
+        let values = results.iter().enumerate();
+        let values = values.map(|(index, (name, _))| (*name, json(index)));
         let mut object = json_of(&values.collect::<Vec<_>>(), examples.len());
         object["left_out"] = json!(examples.left_out);
         return say_json(&object);
     }
+    let last = by_class.last().and_then(Option::as_ref);
     match &results[..] {
-        [(_, result)] => return say(result.to_string()),
+        [(_, result)] => {
+            say(result.to_string())?;
+            return last.map_or(Ok(()), say_by_class);
+        }
         // One line as without an adapter, which scripts may read.
         [(_, base), (_, result)] if has_base => {
-            return say(format!("{result}  base: {}", base.numbers()));
+            say(format!("{result}  base: {}", base.numbers()))?;
+            return last.map_or(Ok(()), say_by_class);
         }
         _ => {}
     }
+    let names: Vec<String> = results.iter().map(|(name, _)| name.to_string()).collect();
     // The base is what the adapters above it are compared with.
     if has_base {
         results.rotate_left(1);
@@ -177,6 +199,26 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         }
         let count = thousands(result.count());
         rows.push([vec![name.to_string()], values, vec![count]].concat());
+    }
+    emit(&table(&rows))?;
+    for (name, by_class) in names.iter().zip(&by_class) {
+        if let Some(by_class) = by_class {
+            let name = if name.is_empty() { "base" } else { name };
+            say(format!("\n{name}:"))?;
+            say_by_class(by_class)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints the figures of each label.
+fn say_by_class(by_class: &ByClass) -> Result<()> {
+    let heading = [by_class.of, "precision", "recall", "f1", "support"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    for one in by_class.classes.iter().chain(&by_class.means) {
+        let figures = [one.precision, one.recall, one.f1].map(|value| format!("{value:.4}"));
+        let (first, last) = ([one.name.clone()], [thousands(one.support)]);
+        rows.push([&first[..], &figures, &last].concat());
     }
     emit(&table(&rows)).map(drop)
 }
@@ -251,10 +293,6 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn json(result: &Evaluation) -> Value {
-    Value::Object(result.to_json())
 }
 
 /// The loss over all examples and the time that took, with a bar on standard error meanwhile.

@@ -471,6 +471,7 @@ impl Job {
             if let Some(time) = time {
                 say(format!("  evaluated in {}", clock(time)))?;
             }
+            found.by_class = self.objective.by_class(&result.sums);
             found.evaluation = Some(result);
             found.runtime = time.map(|time| time.as_secs_f64());
         }

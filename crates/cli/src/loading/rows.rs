@@ -45,6 +45,9 @@ pub struct RowArgs {
     /// The column of the completion (data.completion_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub completion_field: Option<String>,
+    /// The column of a text's label, or of the tags of words (data.label_field in a training file)
+    #[arg(long, value_name = "NAME")]
+    pub label_field: Option<String>,
     /// What is learnt of a row: answers, last_answer or all (data.train_on in a training file)
     /// [default: answers]
     #[arg(long, value_name = "WHAT")]
@@ -53,12 +56,17 @@ pub struct RowArgs {
     /// [default: dpo where the rows are pairs of `chosen` and `rejected`, else sft]
     #[arg(long, value_name = "NAME")]
     pub objective: Option<ObjectiveName>,
-    /// Rows of one batch
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub batch_size: usize,
+    /// Rows of one batch [default: 8; peft predict takes as many as have 4,096 tokens together]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
 }
 
 impl RowArgs {
+    /// Rows of one batch.
+    pub fn batch_rows(&self) -> usize {
+        self.batch_size.unwrap_or(8)
+    }
+
     /// What the rows of `data` are for, by the option or by their columns.
     pub fn objective(&self, data: &str, config: &DataConfig) -> ObjectiveName {
         self.objective.unwrap_or_else(|| {
@@ -78,6 +86,7 @@ impl RowArgs {
             text_field: self.text_field.clone(),
             template: self.template.clone(),
             completion_field: self.completion_field.clone(),
+            label_field: self.label_field.clone(),
             train_on: self.train_on,
             ..DataConfig::new(data)
         }

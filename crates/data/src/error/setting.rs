@@ -46,6 +46,12 @@ pub enum SettingProblem {
         /// Its value.
         value: String,
     },
+    /// It means nothing where rows have no labels.
+    #[error(
+        "is {0:?}, and this objective learns no labels: leave it out, or set training.objective to \
+         \"classify\" or \"tag\""
+    )]
+    NoLabels(String),
     /// A split that is neither a share nor a number.
     #[error("is {0}; give a share between 0 and 1, or a number of rows")]
     Split(f64),

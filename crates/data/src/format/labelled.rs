@@ -4,7 +4,7 @@ use super::column_names::CHATS;
 use super::shape::detect as detect_text;
 use super::{Chat, Content, Shape, text, tokens};
 use crate::config::DataConfig;
-use crate::error::{Result, RowProblem};
+use crate::error::{DataError, Result, RowProblem, SettingProblem, WantedColumn};
 use serde_json::{Map, Value};
 
 /// Columns that hold the label of a text, the better known first.
@@ -24,7 +24,7 @@ const PAIRS: [(&str, &str); 6] = [
 /// How rows with a label are read; rows without one are as well.
 pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
     let has = |column: &str| first.contains_key(column);
-    let label = LABELS.into_iter().find(|label| has(label));
+    let label = label_column(first, &LABELS, file, config)?;
     let is_text = |column: &&str| first.get(*column).is_some_and(Value::is_string);
     let pair = PAIRS.into_iter().find(|(a, b)| has(a) && has(b));
     let said = config.text_field.is_some() || config.template.is_some();
@@ -47,7 +47,40 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
         Shape::Template(template, _) => Shape::Template(template, None),
         texts => texts,
     };
-    Ok(Shape::Labelled(Box::new(texts), label.map(String::from)))
+    Ok(Shape::Labelled(Box::new(texts), label))
+}
+
+/// The column of labels: the one that is named, or the first of these.
+pub(super) fn label_column(
+    first: &Map<String, Value>,
+    usual: &[&str],
+    file: &str,
+    config: &DataConfig,
+) -> Result<Option<String>> {
+    match &config.label_field {
+        Some(column) if first.contains_key(column) => Ok(Some(column.clone())),
+        Some(column) => {
+            let problem = SettingProblem::NoColumn {
+                wanted: WantedColumn::Named(column.clone()),
+                file: file.into(),
+                columns: first.keys().cloned().collect(),
+            };
+            Err(DataError::setting("label_field", problem))
+        }
+        None => {
+            let mut usual = usual.iter();
+            let found = usual.find(|column| first.contains_key(**column));
+            Ok(found.map(ToString::to_string))
+        }
+    }
+}
+
+/// A list, or one that a cell of CSV holds as JSON; any other value is itself.
+pub(super) fn with_lists(value: &Value) -> Value {
+    let text = value.as_str().filter(|text| text.starts_with('['));
+    let list = text.and_then(|text| serde_json::from_str(text).ok());
+    let list: Option<Vec<Value>> = list;
+    list.map_or_else(|| value.clone(), Value::Array)
 }
 
 /// A row with its label, `null` where it has none.
@@ -69,7 +102,7 @@ pub(super) fn labelled(
     };
     Ok(Content::Labelled {
         content: Box::new(content),
-        label: label.cloned().unwrap_or_default(),
+        label: label.map(with_lists).unwrap_or_default(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Rows of words with a tag each.
 
+use super::labelled::{label_column, with_lists};
 use super::shape::detect as detect_text;
 use super::{Content, Shape, text};
 use crate::config::DataConfig;
@@ -17,14 +18,13 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     if has(&"input_ids") {
         return Ok(Shape::Tokenized);
     }
-    let tags = TAGS
-        .into_iter()
-        .find(|column| has(column))
-        .map(String::from);
-    if let Some(words) = WORDS.into_iter().find(has) {
+    let tags = label_column(first, &TAGS, file, config)?;
+    let is_said = config.text_field.is_some();
+    if let Some(words) = WORDS.into_iter().find(has).filter(|_| !is_said) {
         return Ok(Shape::Tagged(words.into(), tags));
     }
     match detect_text(first, file, config)? {
+        Shape::Text(column) if is_said => Ok(Shape::Tagged(column, tags)),
         Shape::Text(column) => Ok(Shape::Tagged(column, None)),
         other => Ok(other),
     }
@@ -36,7 +36,7 @@ pub(super) fn tagged(
     column: &str,
     tags: Option<&str>,
 ) -> std::result::Result<Content, RowProblem> {
-    let words = match row.get(column) {
+    let words = match row.get(column).map(with_lists) {
         Some(Value::String(_)) => words_of(&text(row, column)?),
         Some(Value::Array(words)) => {
             let word = |(index, word): (usize, &Value)| {
@@ -47,9 +47,9 @@ pub(super) fn tagged(
         }
         _ => return Err(RowProblem::NoWords(column.into())),
     };
-    let tags = match tags.and_then(|tags| row.get(tags)) {
+    let tags = match tags.and_then(|tags| row.get(tags)).map(with_lists) {
         None | Some(Value::Null) => None,
-        Some(Value::Array(list)) if list.len() == words.len() => Some(list.clone()),
+        Some(Value::Array(list)) if list.len() == words.len() => Some(list),
         Some(_) => {
             return Err(RowProblem::Tags {
                 words: words.len(),

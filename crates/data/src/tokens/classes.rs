@@ -60,7 +60,10 @@ impl Classes {
             (_, Value::Null) if self.takes_unlabelled => Ok(vec![Self::UNLABELLED]),
             (_, Value::Null) => Err(RowProblem::Unlabelled),
             (LabelKind::Number, value) => {
-                let number = value.as_f64().filter(|number| (*number as f32).is_finite());
+                // A cell of CSV is text.
+                let text = value.as_str().and_then(|text| text.trim().parse().ok());
+                let number = value.as_f64().or(text);
+                let number = number.filter(|number| (*number as f32).is_finite());
                 let number = number.ok_or_else(|| unknown(value))?;
                 Ok(vec![i64::from((number as f32).to_bits())])
             }
@@ -83,7 +86,11 @@ impl Classes {
                 whole.filter(|number| *number >= 0.0)? as usize
             }
             Value::Bool(is_true) => usize::from(*is_true),
-            Value::String(name) => self.names.iter().position(|known| known == name)?,
+            Value::String(name) => match self.names.iter().position(|known| known == name) {
+                Some(id) => id,
+                // A cell of CSV is text; numbered labels are called by their number there.
+                None => name.trim().parse().ok()?,
+            },
             _ => return None,
         };
         (id < self.names.len()).then_some(id)
@@ -216,6 +223,7 @@ mod tests {
         let one = classes(LabelKind::One);
         for (value, id) in [
             (json!("good"), 2),
+            (json!("2"), 2),
             (json!(1), 1),
             (json!(2.0), 2),
             (json!(true), 1),
@@ -263,5 +271,6 @@ mod tests {
         let bits = number.label(&json!(-0.25)).unwrap();
         assert_eq!(Classes::number(bits[0]), -0.25);
         assert!(number.label(&json!("x")).is_err());
+        assert_eq!(number.label(&json!(" -0.25")), Ok(bits));
     }
 }

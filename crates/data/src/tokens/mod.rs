@@ -1,5 +1,6 @@
 //! Rows as tokens with labels: made once, kept in a file, and read from there.
 
+pub(crate) mod asked;
 pub(crate) mod cache;
 pub(crate) mod classes;
 pub(crate) mod encode;

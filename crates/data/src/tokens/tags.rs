@@ -7,11 +7,6 @@ use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
 use serde_json::Value;
 
-/// How many of a label's 32 bits say how long a word is; the others say where it begins.
-const LENGTH_BITS: u32 = 11;
-/// The longest word that is told.
-const LONGEST: i64 = (1 << LENGTH_BITS) - 1;
-
 /// The task of a classifier of tokens. The label of a token is the number of its word's tag: of the
 /// first piece of a word, or of all; that of the others is [`IGNORE_INDEX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,18 +15,11 @@ pub struct Tags {
     pub names: Vec<String>,
     /// Whether all pieces of a word are tagged.
     pub all_pieces: bool,
-    /// Whether the label of a word is where it is, not its tag: [`place`](Self::place).
-    pub places: bool,
+    /// Whether the label of a word is its number in the row, not its tag.
+    pub numbers_words: bool,
 }
 
 impl Tags {
-    /// Where a word begins and ends, by its label: in characters of a text, or counted in a list of words
-    /// or tokens.
-    pub fn place(label: i64) -> (usize, usize) {
-        let (start, length) = (label >> LENGTH_BITS, label & LONGEST);
-        (start as usize, (start + length) as usize)
-    }
-
     /// What tells the number of a tag.
     fn classes(&self) -> Classes {
         Classes {
@@ -45,13 +33,10 @@ impl Tags {
         &self,
         classes: &Classes,
         tag: Option<&Value>,
-        (start, end): (usize, usize),
+        word: usize,
     ) -> std::result::Result<i64, RowProblem> {
-        if self.places {
-            let length = (end - start) as i64;
-            let is_near = start < 1 << (u32::BITS - 1 - LENGTH_BITS);
-            let place = (start as i64) << LENGTH_BITS | length.min(LONGEST);
-            return Ok(if is_near { place } else { IGNORE_INDEX });
+        if self.numbers_words {
+            return Ok(word as i64);
         }
         match tag {
             None | Some(Value::Null) => Err(RowProblem::Untagged),
@@ -76,8 +61,7 @@ impl Task for Tags {
             Content::Tagged { words, tags } => (words, tags),
             Content::Tokens { input_ids, labels } => {
                 let tags = labels.iter().enumerate();
-                let tags =
-                    tags.map(|(at, &tag)| self.label(&classes, Some(&tag.into()), (at, at + 1)));
+                let tags = tags.map(|(at, &tag)| self.label(&classes, Some(&tag.into()), at));
                 let labels = tags.collect::<std::result::Result<_, _>>().map_err(bad)?;
                 return Ok(vec![Labelled { input_ids, labels }]);
             }
@@ -88,9 +72,9 @@ impl Task for Tags {
                 ));
             }
         };
-        let labels = words.iter().enumerate().map(|(at, (_, place))| {
+        let labels = (0..words.len()).map(|at| {
             let tag = tags.as_ref().and_then(|tags| tags.get(at));
-            self.label(&classes, tag, *place)
+            self.label(&classes, tag, at)
         });
         let labels: Vec<i64> = labels.collect::<std::result::Result<_, _>>().map_err(bad)?;
         let words = words.into_iter().map(|(word, _)| word).collect();
@@ -135,23 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_fit_into_labels() {
+    fn a_word_has_a_number_or_its_tag() {
         let tags = Tags {
-            places: true,
+            numbers_words: true,
             ..Tags::default()
         };
-        let classes = tags.classes();
-        for place in [(0, 1), (7, 12), (1_000_000, 1_000_001)] {
-            let label = tags.label(&classes, None, place).unwrap();
-            assert_eq!(Tags::place(label), place);
-            assert!(u32::try_from(label).is_ok_and(|label| label < u32::MAX));
-        }
+        assert_eq!(tags.label(&tags.classes(), None, 7), Ok(7));
+        let tags = Tags::default();
         assert_eq!(
-            tags.label(&classes, None, (1 << 20, (1 << 20) + 1)),
-            Ok(IGNORE_INDEX)
-        );
-        assert_eq!(
-            Tags::default().label(&classes, None, (0, 1)),
+            tags.label(&tags.classes(), None, 0),
             Err(RowProblem::Untagged)
         );
     }

@@ -6,6 +6,7 @@ use crate::format::{Note, Row, Rows, Shape, describe, left_out};
 use crate::source::part::Part;
 use crate::source::{Finder, Record, Source};
 use crate::tokenizer::Tokenizer;
+use crate::tokens::asked::AskedRow;
 use crate::tokens::cache::{Key, default_cache_dir};
 use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::Limits;
@@ -61,6 +62,16 @@ struct Meta {
     notes: Vec<String>,
 }
 
+/// How the rows of a file are gone through.
+struct Walk<J> {
+    /// Rows at a time.
+    size: usize,
+    /// It hears of the bytes that are read.
+    bar: ProgressBar,
+    /// What is made of a row, and what is counted of it.
+    job: J,
+}
+
 /// What is known of a file while it is read.
 #[derive(Default)]
 struct Begun {
@@ -79,6 +90,12 @@ impl<'a> Tokenize<'a> {
         task: &'a dyn Task,
     ) -> Result<Self> {
         config.validate(limits)?;
+        if let Some(column) = &config.label_field
+            && !matches!(task.rows(), Rows::Labelled | Rows::Tagged)
+        {
+            let problem = SettingProblem::NoLabels(column.clone());
+            return Err(DataError::setting("label_field", problem));
+        }
         if matches!(task.rows(), Rows::Pairs | Rows::Judged) {
             check_of_answers(config, task.rows())?;
         }
@@ -237,27 +254,74 @@ impl<'a> Tokenize<'a> {
     /// Gives the rows of a file as training sees them to `take`, some at a time, until that returns
     /// false.
     pub fn see(&self, spec: &str, take: &mut dyn FnMut(Vec<SeenRow>) -> bool) -> Result<()> {
-        let mut source = Source::open(spec, self.config.sample_by, self.find)?;
+        let source = Source::open(spec, self.config.sample_by, self.find)?;
+        let walk = Walk {
+            size: SEEN,
+            bar: ProgressBar::hidden(),
+            job: |encoder: &RowEncoder<'_>, row: &Row, place: &str| {
+                let Seen { rows, encoded } = encoder.see(row, place)?;
+                Ok((rows, encoded))
+            },
+        };
+        let walked = self.walk(source, walk, &mut |seen| take(seen.concat()))?;
+        let Some((source, begun)) = walked else {
+            return Ok(());
+        };
+        let meta = self.end(&source, begun)?;
+        self.warn(&source.name, &meta);
+        Ok(())
+    }
+
+    /// Gives the rows of a file, to be asked about, to `take`, `size` at a time, until that returns false.
+    /// Returns what was cut, in words.
+    pub fn ask(
+        &self,
+        source: Source,
+        size: usize,
+        bar: ProgressBar,
+        take: &mut dyn FnMut(Vec<AskedRow>) -> bool,
+    ) -> Result<Vec<String>> {
+        let cut_by = self.cut_by();
+        let walk = Walk {
+            size,
+            bar,
+            job: |encoder: &RowEncoder<'_>, row: &Row, place: &str| {
+                encoder.ask(row, place, &cut_by)
+            },
+        };
+        let Some((source, begun)) = self.walk(source, walk, take)? else {
+            return Ok(Vec::new());
+        };
+        if begun.rows.total == 0 {
+            return Err(empty(&source, EmptyProblem::Rows));
+        }
+        Ok(begun.rows.describe(&cut_by, None))
+    }
+
+    /// Gives what a job makes of each row to `take`, until that returns false; what is known of the file
+    /// when all rows are done. Rows before one that cannot be used are given to `take` all the same.
+    fn walk<T: Default + Send>(
+        &self,
+        mut source: Source,
+        walk: Walk<impl Fn(&RowEncoder<'_>, &Row, &str) -> Result<(T, Encoded)> + Sync>,
+        take: &mut dyn FnMut(Vec<T>) -> bool,
+    ) -> Result<Option<(Source, Begun)>> {
         let mut begun = self.begin(&mut source)?;
-        let bar = ProgressBar::hidden();
-        let mut records = Chunks::new(Part::default().records(&source, &bar)?, SEEN);
+        let mut records = Chunks::new(Part::default().records(&source, &walk.bar)?, walk.size);
         loop {
             let chunk = records.next();
             if chunk.is_empty() {
                 break;
             }
-            let (mut seen, mut failed) = (Vec::new(), None);
-            let rows = self.each(chunk, &source, &mut begun.shape, |encoder, row, place| {
-                encoder.see(row, place)
-            })?;
-            for row in rows {
+            let (mut done, mut failed) = (Vec::new(), None);
+            for row in self.each(chunk, &source, &mut begun.shape, &walk.job)? {
                 match row {
-                    Ok(Seen { rows, encoded }) => {
+                    Ok((row, encoded)) => {
                         begun
                             .rows
                             .add(encoded.row, encoded.dropped, encoded.truncated);
                         begun.notes.extend(encoded.notes);
-                        seen.extend(rows);
+                        done.push(row);
                     }
                     Err(error) => {
                         failed = Some(error);
@@ -265,15 +329,13 @@ impl<'a> Tokenize<'a> {
                     }
                 }
             }
-            if !take(seen) {
-                return Ok(());
+            if !take(done) {
+                return Ok(None);
             }
             failed.map_or(Ok(()), Err)?;
         }
         records.finish()?;
-        let meta = self.end(&source, begun)?;
-        self.warn(&source.name, &meta);
-        Ok(())
+        Ok(Some((source, begun)))
     }
 
     /// What is known before the first row: a file may tell its columns, and then no others need be

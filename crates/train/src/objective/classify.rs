@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::config::TrainConfig;
 use crate::configuration::keys::fields_of;
 use crate::error::{ConfigProblem, Result};
+use crate::objective::by_class::{ByClass, Confusion};
 use crate::objective::heads::{checkpointed, scores};
 use crate::objective::label_weights::LabelWeights;
 use crate::objective::metric::{Measures, Sums};
 use crate::objective::registry::Kind;
-use crate::objective::scoring::{EVERYTHING, NUMBER, ONE, SEVERAL, confusion, hits};
+use crate::objective::scoring::{EVERYTHING, NUMBER, ONE, SEVERAL, confusion, hits, of_labels};
 use crate::objective::weighted::{check_weights, cross_entropy, known_weights, row_of, sum_of};
 use crate::objective::{Objective, read_all};
 
@@ -287,6 +288,22 @@ impl<M: CausalLm> Objective<M> for Classify {
     fn checkpointed_backward(&self, model: &M, batch: &Batch, weight: f64) -> Option<Checkpointed> {
         let loss = |scores| self.loss_of(scores, batch) * weight;
         checkpointed(model, batch, &loss)
+    }
+
+    fn by_class(&self, sums: &Sums) -> Option<ByClass> {
+        let names = &self.task.names;
+        match self.task.kind {
+            LabelKind::One => {
+                let confusion = Confusion::of_pairs(names, &sums.pairs);
+                let hits = confusion.hits();
+                Some(ByClass::new("label", names, &hits, false, Some(confusion)))
+            }
+            LabelKind::Several => {
+                let hits: Vec<_> = of_labels(sums).collect();
+                Some(ByClass::new("label", names, &hits, true, None))
+            }
+            LabelKind::Number => None,
+        }
     }
 
     fn measure(&self, model: &M, batch: &Batch) -> Result<Sums> {

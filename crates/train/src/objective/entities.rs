@@ -21,7 +21,7 @@ pub fn entities<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<Entity> {
             is_open = false;
             continue;
         }
-        let (mark, kind) = tag.split_once('-').unwrap_or(("I", tag));
+        let (mark, kind) = parts(tag);
         match found.last_mut() {
             Some(last) if is_open && last.kind == kind && !["B", "S"].contains(&mark) => {
                 last.end = at + 1;
@@ -35,6 +35,27 @@ pub fn entities<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<Entity> {
         is_open = !["E", "S"].contains(&mark);
     }
     found
+}
+
+/// What a tag says of its word's place in an entity, and what the entity is.
+fn parts(tag: &str) -> (&str, &str) {
+    tag.split_once('-').unwrap_or(("I", tag))
+}
+
+/// What entities can be, by the names of tags. None where no name says where an entity begins: those are
+/// tags of another kind, such as parts of speech.
+pub(crate) fn kinds(names: &[String]) -> Option<Vec<String>> {
+    if !names.iter().any(|name| name.starts_with("B-")) {
+        return None;
+    }
+    let mut kinds: Vec<String> = Vec::new();
+    for name in names.iter().filter(|name| *name != "O") {
+        let (_, kind) = parts(name);
+        if !kinds.iter().any(|known| known == kind) {
+            kinds.push(kind.to_owned());
+        }
+    }
+    Some(kinds)
 }
 
 /// How many of some entities are among others.
@@ -54,6 +75,14 @@ mod tests {
         found
             .map(|entity| (entity.kind, entity.start, entity.end))
             .collect()
+    }
+
+    #[test]
+    fn kinds_are_told_from_the_names_of_tags() {
+        let of = |names: &str| kinds(&names.split(' ').map(String::from).collect::<Vec<_>>());
+        let found = of("O B-PER I-PER B-LOC").unwrap();
+        assert_eq!(found, ["PER", "LOC"]);
+        assert_eq!(of("NOUN VERB"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! measures. An objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
+pub(crate) mod by_class;
 pub(crate) mod classify;
 pub(crate) mod comparing;
 mod comparisons;
@@ -26,6 +27,7 @@ use burn_peft_data::{Batch, Examples, Task};
 use burn_peft_models::Checkpointed;
 
 use crate::error::{Result, TrainError};
+use crate::objective::by_class::ByClass;
 use crate::objective::metric::{Measures, Sums};
 
 /// What a model `M` is trained for. What becomes of rows, and which of their labels count, is the
@@ -106,6 +108,11 @@ pub trait Objective<M>: Task {
     ) -> Option<(Checkpointed, Option<Tensor<1>>)> {
         let result = self.checkpointed_backward(model, batch, weight)?;
         Some((result, None))
+    }
+
+    /// What the sums of an evaluation say label by label, where there are labels.
+    fn by_class(&self, _sums: &Sums) -> Option<ByClass> {
+        None
     }
 
     /// What an evaluation adds up over a batch: the loss, and as many sums as

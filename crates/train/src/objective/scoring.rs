@@ -108,7 +108,8 @@ pub fn hits<'a>(scores: &[f64], labels: impl Iterator<Item = &'a [i64]>, count: 
     sums
 }
 
-fn of_labels(sums: &Sums) -> impl Iterator<Item = [f64; 3]> + '_ {
+/// How often each of several labels was rightly found, wrongly found and missed.
+pub(crate) fn of_labels(sums: &Sums) -> impl Iterator<Item = [f64; 3]> + '_ {
     let (labels, _) = sums.sums.get(1..).unwrap_or_default().as_chunks::<3>();
     labels.iter().copied()
 }

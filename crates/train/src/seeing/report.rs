@@ -1,6 +1,8 @@
 //! `report.html`: a run on one page, without scripts and without anything from elsewhere.
 
 mod chart;
+mod classes;
+mod confusion;
 mod samples;
 
 use std::fmt::Write;
@@ -94,6 +96,7 @@ impl Report {
         curves(&mut page, &entries, self.measures);
         samples::samples(self, &mut page, &entries);
         self.evaluations(&mut page, &entries);
+        classes::classes(self, &mut page);
         self.configuration(&mut page);
         self.reproduce(&mut page);
         page
@@ -425,11 +428,12 @@ mod tests {
                 runtime: Some(0.25),
                 evaluation: evaluation(4.0),
                 samples: vec![said(&evil)],
+                ..Assessment::default()
             },
             after: Assessment {
-                runtime: None,
                 evaluation: evaluation(2.0),
                 samples: vec![said(&evil)],
+                ..Assessment::default()
             },
             settings: vec![Setting {
                 table: "data".into(),

@@ -28,6 +28,7 @@ pub fn run(mut args: Args) -> Result<()> {
         ("template", rows.template.is_some()),
         ("text-field", rows.text_field.is_some()),
         ("completion-field", rows.completion_field.is_some()),
+        ("label-field", rows.label_field.is_some()),
         ("train-on", rows.train_on.is_some()),
         ("objective", rows.objective.is_some()),
     ] {

@@ -54,7 +54,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     let mut results = Vec::new();
     for (name, model) in &models {
         let label = format!("answering with {name}");
-        let answers = answers(model, &prompts, &settings, args.rows.batch_size, &label)?;
+        let answers = answers(model, &prompts, &settings, args.rows.batch_rows(), &label)?;
         let marked = questions.iter().zip(&answers);
         let marked = marked.map(|(question, answer)| Marked::new(question, answer, tokenizer));
         results.push((name, Results(marked.collect::<Result<Vec<_>>>()?)));

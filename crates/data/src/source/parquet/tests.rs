@@ -1,5 +1,6 @@
 use crate::format::Row;
-use crate::{DataConfig, Examples, Limits, Result, SampleBy, Shape, Source, train_bpe};
+use crate::{DataConfig, Examples, LabelKind, Limits, Result, Rows, SampleBy, Shape, Source};
+use crate::{labels_of, train_bpe};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{
     ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int64Type,
@@ -260,5 +261,32 @@ fn a_page_that_claims_far_more_than_its_bytes_is_refused() {
     assert!(
         error.contains("a page of `\"text\"`") && error.contains("claims to hold 134217727"),
         "{error}"
+    );
+}
+
+/// Columns of any name, the labels a list of texts.
+#[test]
+fn labels_may_be_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = "required binary said (UTF8); \
+                   required group kinds (LIST) { repeated group list { required binary element (UTF8); } }";
+    write(&path, columns, Compression::SNAPPY, |group| {
+        texts(group, [b"one", b"two"]);
+        let mut column = group.next_column().unwrap().unwrap();
+        let values = ["a", "b", "b"].map(|text| ByteArray::from(text.as_bytes().to_vec()));
+        let column_writer = column.typed::<ByteArrayType>();
+        let written = column_writer.write_batch(&values, Some(&[1, 1, 1]), Some(&[0, 1, 0]));
+        written.unwrap();
+        column.close().unwrap();
+    });
+    let mut config = DataConfig::new(path.to_str().unwrap());
+    config.text_field = Some("said".into());
+    config.label_field = Some("kinds".into());
+    config.cache_dir = Some(dir.path().join("cache"));
+    let (names, kind) = labels_of(Rows::Labelled, &config, &|_| Ok(None)).unwrap();
+    assert_eq!(
+        (names, kind),
+        (vec!["a".into(), "b".into()], LabelKind::Several)
     );
 }

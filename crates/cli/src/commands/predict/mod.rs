@@ -1,0 +1,191 @@
+//! `peft predict`: the labels of texts, or the tags of their words, by a classifier.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_peft::config::TaskType;
+use burn_peft_data::{AskedRow, Batch, Classes, Tags, Task, Tokenizer, ask_rows};
+use burn_peft_models::{CausalLm, LanguageModel};
+use serde_json::{Map, Value};
+
+use self::batches::batches;
+use self::labels::labelled;
+use self::output::Output;
+use self::tags::tagged;
+use super::eval::task_of;
+use crate::loading::{
+    RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help, warn_of_template,
+};
+
+mod batches;
+mod labels;
+mod output;
+mod tags;
+
+const EXAMPLE: &str = "\
+Examples:
+  peft predict --model gpt2 --adapter out --data reviews.jsonl
+  peft predict --model gpt2 --adapter out --data reviews.jsonl --output labels.jsonl
+
+A line of JSON for each row: its number, the label and the probability of every label; of a model that
+learnt several labels at once all labels whose probability is above one half; of one that learnt a
+number the number. Rows need no label: of one that is there, whether it was found is told too. A row that
+has nothing to judge, such as an empty text, has a line that says so, in `error`.
+
+The lines come in the order of the rows and are written as they are found, some 2,000 rows at a time, of
+which those of like length are computed together: a file may have any number of rows. --output has all
+lines or is not there.
+
+A row has `text` (or sentence, review, content), or two texts: sentence1 and sentence2, premise and
+hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.
+
+Of a model that tags words: the tag of each word and the entities that they make, with where they begin
+and end, counted in `tokens` (or words), or in the characters of `text`, which is cut into words and
+marks.";
+
+/// The command line of `peft predict`.
+#[derive(clap::Args)]
+#[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
+pub struct Args {
+    /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
+    /// organisation/name, with @revision where wanted)
+    #[arg(long, value_name = "DIR|FILE|ID")]
+    model: String,
+    /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// The rows: a file, a folder, or a data set on the Hub (below)
+    #[arg(long, value_name = "FILE")]
+    data: String,
+    /// The file that gets the lines; standard output unless set
+    #[arg(long, value_name = "OUT.jsonl")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    rows: RowArgs,
+}
+
+/// Runs `peft predict`.
+pub fn run(args: Args, device: &Device) -> Result<()> {
+    // Whether the file can be written is known before anything is computed.
+    let mut output = Output::new(args.output.as_deref())?;
+    let files = find_model(&args.model)?;
+    let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
+    let model = open(&files, args.adapter.as_deref(), device)?
+        .no_grad()
+        .valid();
+    let head = model.head();
+    if !head.classifies() {
+        bail!(
+            "the model has no head that scores labels (task_type = {}): name an adapter that was \
+             trained with training.objective = \"classify\", \"tag\" or \"reward\"",
+            head.task
+        );
+    }
+    let config = args.rows.config(&args.data);
+    warn_of_template(&config);
+    let texts = Classes {
+        takes_unlabelled: true,
+        ..task_of(&head)
+    };
+    let words = Tags {
+        numbers_words: true,
+        ..Tags::default()
+    };
+    let is_tagger = head.task == TaskType::TokenCls;
+    let task: &dyn Task = if is_tagger { &words } else { &texts };
+    let asked = Asked {
+        model: &model,
+        pad_id: pad_id(tokenizer.as_ref(), model.vocab_size()),
+        batch_size: args.rows.batch_size,
+    };
+    let mut failed = None;
+    let mut take = |rows: Vec<AskedRow>| {
+        let lines = asked.lines(&rows, &|batch, rows| {
+            if is_tagger {
+                tagged(&model, &head, batch, rows)
+            } else {
+                labelled(&model, &head, &texts, batch)
+            }
+        });
+        match lines.and_then(|lines| output.write(&lines)) {
+            Ok(goes_on) => goes_on,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        }
+    };
+    let tokenizer = tokenizer.as_ref();
+    let limits = limits(&model);
+    let cut = ask_rows(
+        &args.data, &config, tokenizer, limits, &find_data, task, &mut take,
+    );
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    for line in cut? {
+        tracing::warn!("{}: {line}", args.data);
+    }
+    output.finish()
+}
+
+/// What batches are padded with.
+fn pad_id(tokenizer: Option<&Tokenizer>, vocab_size: usize) -> u32 {
+    let eos = tokenizer.and_then(Tokenizer::eos_id);
+    eos.filter(|&eos| (eos as usize) < vocab_size).unwrap_or(0)
+}
+
+/// What is said of a row.
+type Line = Map<String, Value>;
+
+/// How rows are asked about.
+struct Asked<'a> {
+    model: &'a LanguageModel,
+    pad_id: u32,
+    /// Rows of a batch, where that is said.
+    batch_size: Option<usize>,
+}
+
+impl Asked<'_> {
+    /// The lines of some rows, in their order; `of_batch` makes those of a batch. Rows of like length are
+    /// computed together.
+    fn lines(
+        &self,
+        rows: &[AskedRow],
+        of_batch: &dyn Fn(&Batch, &[&AskedRow]) -> Result<Vec<Line>>,
+    ) -> Result<Vec<String>> {
+        let is_tagger = self.model.head().task == TaskType::TokenCls;
+        let mut lines: Vec<Line> = Vec::with_capacity(rows.len());
+        lines.extend(rows.iter().map(|row| {
+            if is_tagger {
+                tags::untagged(row)
+            } else {
+                labels::unlabelled(row)
+            }
+        }));
+        let lengths: Vec<usize> = rows.iter().map(tokens).collect();
+        for places in batches(&lengths, self.batch_size) {
+            let chosen: Vec<&AskedRow> = places.iter().map(|&at| &rows[at]).collect();
+            let examples = chosen.iter().filter_map(|row| row.example.clone());
+            let batch = Batch::collate(&examples.collect::<Vec<_>>(), self.pad_id, None);
+            for (found, at) in of_batch(&batch, &chosen)?.into_iter().zip(places) {
+                lines[at] = found;
+            }
+        }
+        let lines = rows.iter().zip(lines).map(|(row, found)| {
+            let mut line = Line::from_iter([("row".to_string(), row.row.into())]);
+            line.extend(found);
+            Value::Object(line).to_string()
+        });
+        Ok(lines.collect())
+    }
+}
+
+/// The tokens of a row; none where there is nothing to ask.
+fn tokens(row: &AskedRow) -> usize {
+    row.example
+        .as_ref()
+        .map_or(0, |example| example.input_ids.len())
+}

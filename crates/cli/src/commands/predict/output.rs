@@ -1,0 +1,62 @@
+//! Where the lines go: to the terminal, or to a file that has all of them or is not there.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::commands::export::place::Place;
+use crate::output::{counted, emit, say};
+
+/// Where lines go.
+pub struct Output {
+    file: Option<(Place, BufWriter<File>)>,
+    rows: usize,
+}
+
+impl Output {
+    /// A file in the place of `output`, or standard output.
+    pub fn new(output: Option<&Path>) -> Result<Self> {
+        let open = |output: &Path| {
+            let shown = output.display();
+            ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
+            let place = Place::beside(output)?;
+            let file = File::create(place.file());
+            let file = file.with_context(|| format!("cannot write {shown}"))?;
+            Ok((place, BufWriter::new(file)))
+        };
+        let file = output.map(open).transpose()?;
+        Ok(Self { file, rows: 0 })
+    }
+
+    /// Writes lines. False where nobody reads them any more.
+    pub fn write(&mut self, lines: &[String]) -> Result<bool> {
+        self.rows += lines.len();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        match &mut self.file {
+            None => emit(&text),
+            Some((place, file)) => {
+                let written = file.write_all(text.as_bytes());
+                written.with_context(|| format!("cannot write {}", place.output().display()))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Gives the file its name.
+    pub fn finish(self) -> Result<()> {
+        let Some((place, file)) = self.file else {
+            return Ok(());
+        };
+        let flushed = file.into_inner().map_err(|error| error.into_error());
+        let flushed = flushed.and_then(|file| file.sync_all());
+        flushed.with_context(|| format!("cannot write {}", place.output().display()))?;
+        let output = place.keep()?;
+        say(format!(
+            "{}: {}",
+            output.display(),
+            counted(self.rows, "row")
+        ))
+    }
+}

@@ -1,0 +1,80 @@
+//! Rows that a model is asked about, one after the other: nothing of them is kept.
+
+use crate::config::DataConfig;
+use crate::error::Result;
+use crate::format::{Content, Row};
+use crate::source::{Finder, Source};
+use crate::tokenizer::Tokenizer;
+use crate::tokens::encode::{Encoded, RowEncoder};
+use crate::tokens::example::{Example, Limits};
+use crate::tokens::task::Task;
+use crate::tokens::tokenize::Tokenize;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A row that a model is asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedRow {
+    /// Where it stands in its file, counted from 1.
+    pub row: usize,
+    /// Its tokens; none where there is nothing to ask.
+    pub example: Option<Example>,
+    /// Where its words begin and end: in characters of a text, or counted in a list of words or tokens. None
+    /// of a row that is one text.
+    pub words: Vec<(usize, usize)>,
+    /// Why there is no example.
+    pub skipped: Option<String>,
+}
+
+/// Rows that are given at a time: rows of like length can be found among them.
+pub const ASKED_AT_ONCE: usize = 2048;
+
+/// Gives the rows of a file in its order to `take`, [`ASKED_AT_ONCE`] at a time, until that returns false;
+/// what is no file is looked for by `find`. Rows are what `task` makes of them. On a terminal a bar shows
+/// how much of the file was read. Returns how many rows were cut, in words.
+///
+/// # Errors
+/// As [`see_rows`](crate::see_rows); a row that is too long for the model.
+pub fn ask_rows(
+    spec: &str,
+    config: &DataConfig,
+    tokenizer: Option<&Tokenizer>,
+    limits: Limits,
+    find: Finder<'_>,
+    task: &dyn Task,
+    take: &mut dyn FnMut(Vec<AskedRow>) -> bool,
+) -> Result<Vec<String>> {
+    let tokenize = Tokenize::new(config, tokenizer, limits, find, task)?;
+    let source = Source::open(spec, config.sample_by, find)?;
+    let bar = ProgressBar::new(source.bytes());
+    let template = "predicting {wide_bar} {bytes}/{total_bytes} read";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let result = tokenize.ask(source, ASKED_AT_ONCE, bar.clone(), take);
+    bar.finish_and_clear();
+    result
+}
+
+impl RowEncoder<'_> {
+    /// A row to be asked about, `place` being how errors call it.
+    pub fn ask(&self, row: &Row, place: &str, cut_by: &str) -> Result<(AskedRow, Encoded)> {
+        let mut held = self.read(row, place)?;
+        // What is not learnt is asked about all the same.
+        held.dropped = None;
+        let words = match &held.content {
+            Content::Tagged { words, .. } => words.iter().map(|(_, place)| *place).collect(),
+            Content::Tokens { input_ids, .. } => {
+                (0..input_ids.len()).map(|at| (at, at + 1)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut encoded = self.encode_content(row.number, held, place)?;
+        let asked = AskedRow {
+            row: row.number,
+            example: encoded.examples.pop(),
+            words,
+            skipped: encoded.dropped.map(|why| why.describe(cut_by)),
+        };
+        Ok((asked, encoded))
+    }
+}

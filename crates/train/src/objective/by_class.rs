@@ -1,0 +1,199 @@
+//! How a classifier does label by label.
+
+use serde_json::{Map, Value, json};
+
+/// The most labels whose confusion is counted, where that is not counted anyway.
+pub(crate) const MOST_CONFUSED: usize = 64;
+
+/// The figures of each label, and which are taken for which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByClass {
+    /// What the figures are of: `label`, `entity` or `tag`.
+    pub of: &'static str,
+    /// Those of each.
+    pub classes: Vec<ClassFigures>,
+    /// Means of them, called as scikit-learn's `classification_report` does.
+    pub means: Vec<ClassFigures>,
+    /// Which are taken for which; none of several labels at once.
+    pub confusion: Option<Confusion>,
+}
+
+/// How well a label is found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassFigures {
+    /// The label.
+    pub name: String,
+    /// How many of those found are there.
+    pub precision: f64,
+    /// How many of those that are there are found.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+    /// How many are there.
+    pub support: usize,
+}
+
+/// Which labels are taken for which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    /// The labels.
+    pub names: Vec<String>,
+    /// How often the label of a row is taken for that of a column, `[labels][labels]`.
+    pub counts: Vec<Vec<usize>>,
+}
+
+/// How often a label was rightly found, wrongly found and missed.
+pub(crate) type Hits = [f64; 3];
+
+impl ClassFigures {
+    fn new(name: &str, [right, wrong, missed]: Hits) -> Self {
+        let share = |part: f64, of: f64| if of == 0.0 { 0.0 } else { part / of };
+        Self {
+            name: name.into(),
+            precision: share(right, right + wrong),
+            recall: share(right, right + missed),
+            f1: share(2.0 * right, 2.0 * right + wrong + missed),
+            support: (right + missed) as usize,
+        }
+    }
+
+    /// The mean of some figures, each by its weight.
+    fn mean<'a>(name: &str, of: impl Iterator<Item = (&'a Self, f64)> + Clone) -> Self {
+        let all: f64 = of.clone().map(|(_, weight)| weight).sum();
+        let mean = |value: fn(&Self) -> f64| {
+            let sum: f64 = of.clone().map(|(one, weight)| value(one) * weight).sum();
+            if all == 0.0 { 0.0 } else { sum / all }
+        };
+        Self {
+            name: name.into(),
+            precision: mean(|one| one.precision),
+            recall: mean(|one| one.recall),
+            f1: mean(|one| one.f1),
+            support: of.map(|(one, _)| one.support).sum(),
+        }
+    }
+}
+
+impl ByClass {
+    /// The figures of labels by how they were found. `has_micro` says that a mean over all of them together
+    /// is worth telling: of one label for each row that is the accuracy.
+    pub(crate) fn new(
+        of: &'static str,
+        names: &[String],
+        hits: &[Hits],
+        has_micro: bool,
+        confusion: Option<Confusion>,
+    ) -> Self {
+        let each = names.iter().zip(hits);
+        let classes: Vec<_> = each
+            .map(|(name, hits)| ClassFigures::new(name, *hits))
+            .collect();
+        let mut means = Vec::new();
+        if has_micro {
+            let all = hits
+                .iter()
+                .fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
+            means.push(ClassFigures::new("micro avg", all));
+        }
+        // As scikit-learn: labels that neither were there nor were found do not count.
+        let seen = classes.iter().zip(hits);
+        let seen = seen.filter(|(_, hits)| hits.iter().sum::<f64>() > 0.0);
+        let seen = seen.map(|(one, _)| (one, 1.0));
+        means.push(ClassFigures::mean("macro avg", seen));
+        let by_support = classes.iter().map(|one| (one, one.support as f64));
+        means.push(ClassFigures::mean("weighted avg", by_support));
+        Self {
+            of,
+            classes,
+            means,
+            confusion,
+        }
+    }
+
+    /// All figures by name, and what is taken for what, as JSON.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let all = self.classes.iter().chain(&self.means);
+        let figures = all.map(|one| {
+            let figures = json!({
+                "precision": one.precision,
+                "recall": one.recall,
+                "f1": one.f1,
+                "support": one.support,
+            });
+            (one.name.clone(), figures)
+        });
+        let mut keys = Map::new();
+        keys.insert("by_class".into(), Value::Object(figures.collect()));
+        if let Some(confusion) = &self.confusion {
+            let matrix = json!({ "labels": confusion.names, "counts": confusion.counts });
+            keys.insert("confusion".into(), matrix);
+        }
+        keys
+    }
+}
+
+impl Confusion {
+    /// Of pairs of the true label and the one that was found.
+    pub(crate) fn of_pairs(names: &[String], pairs: &[[f64; 2]]) -> Self {
+        let mut counts = vec![vec![0; names.len()]; names.len()];
+        for &[truth, found] in pairs {
+            let row = counts.get_mut(truth as usize);
+            if let Some(count) = row.and_then(|row| row.get_mut(found as usize)) {
+                *count += 1;
+            }
+        }
+        let names = names.to_vec();
+        Self { names, counts }
+    }
+
+    /// How often each label was rightly found, wrongly found and missed.
+    pub(crate) fn hits(&self) -> Vec<Hits> {
+        let labels = 0..self.names.len();
+        let of = |label: usize| {
+            let others = || (0..self.names.len()).filter(move |&other| other != label);
+            let wrong: usize = others().map(|truth| self.counts[truth][label]).sum();
+            let missed: usize = others().map(|found| self.counts[label][found]).sum();
+            [self.counts[label][label], wrong, missed].map(|count| count as f64)
+        };
+        labels.map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// scikit-learn 1.9, `classification_report` and `confusion_matrix` on
+    /// y_true = [0, 0, 1, 1, 2, 2, 2, 2], y_pred = [0, 1, 1, 1, 2, 0, 2, 1]; no row has the label 3.
+    #[test]
+    fn figures_are_scikit_learn_s() {
+        let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).into();
+        let truth = [0, 0, 1, 1, 2, 2, 2, 2].map(f64::from);
+        let found = [0, 1, 1, 1, 2, 0, 2, 1].map(f64::from);
+        let pairs: Vec<_> = truth.into_iter().zip(found).map(|(a, b)| [a, b]).collect();
+        let confusion = Confusion::of_pairs(&names, &pairs);
+        assert_eq!(
+            confusion.counts,
+            [[1, 1, 0, 0], [0, 2, 0, 0], [1, 1, 2, 0], [0, 0, 0, 0]]
+        );
+        let hits = confusion.hits();
+        let report = ByClass::new("label", &names, &hits, false, Some(confusion));
+        let all = report.classes.iter().chain(&report.means);
+        let expected = [
+            (0.5, 0.5, 0.5, 2),
+            (0.5, 1.0, 0.666_666_666_7, 2),
+            (1.0, 0.5, 0.666_666_666_7, 4),
+            (0.0, 0.0, 0.0, 0),
+            (0.666_666_666_7, 0.666_666_666_7, 0.611_111_111_1, 8),
+            (0.75, 0.625, 0.625, 8),
+        ];
+        for (found, (precision, recall, f1, support)) in all.zip(expected) {
+            let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{found:?}");
+            near(found.precision, precision);
+            near(found.recall, recall);
+            near(found.f1, f1);
+            assert_eq!(found.support, support);
+        }
+        assert_eq!(report.to_json()["by_class"]["c"]["support"], 4);
+    }
+}

@@ -1,0 +1,304 @@
+//! `peft predict` and `peft eval` on rows of all kinds.
+
+use serde_json::{Value, json};
+
+use crate::common::Lab;
+
+/// A lab with a classifier in `out`, trained for some steps on rows of these columns.
+fn trained(rows: &[Value], keys: &[&str]) -> Lab {
+    let lab = Lab::new();
+    lab.write("rows.jsonl", lines(rows));
+    lab.write("classify.toml", TRAIN);
+    train(&lab, keys);
+    lab
+}
+
+fn train(lab: &Lab, keys: &[&str]) -> String {
+    let sets = keys.iter().flat_map(|key| ["--set", key]);
+    let args = ["train", "classify.toml", "--force"]
+        .into_iter()
+        .chain(sets);
+    lab.ok(&args.collect::<Vec<_>>())
+}
+
+const TRAIN: &str = "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidation = \"rows.jsonl\"\n\
+                     [peft]\npeft_type = \"LORA\"\nr = 4\ntarget_modules = \"all-linear\"\n[training]\n\
+                     objective = \"classify\"\noutput_dir = \"out\"\nmax_steps = 40\n\
+                     learning_rate = 2e-2\n";
+
+fn lines(rows: &[Value]) -> String {
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+fn predict(lab: &Lab, more: &[&str]) -> Vec<Value> {
+    let args = ["predict", "--model", "model", "--adapter", "out"];
+    let said = lab.ok(&[&args[..], more].concat());
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.collect()
+}
+
+fn pets() -> Vec<Value> {
+    let texts = ["the cat sat", "a dog sat", "a cat", "the dog", "the mat"];
+    let labels = ["cat", "dog", "cat", "dog", "none"];
+    let rows = texts.into_iter().zip(labels);
+    rows.map(|(text, label)| json!({"text": text, "label": label}))
+        .collect()
+}
+
+#[test]
+fn every_row_has_a_line_in_its_place() {
+    let lab = trained(&pets(), &[]);
+    // More than are read at a time, of all lengths, and some without any text.
+    let row = |at: usize| {
+        let words = ["the", "cat", "sat", "on", "a", "mat"].into_iter().cycle();
+        let words: Vec<_> = words.skip(at % 5).take(at % 7).collect();
+        json!({"text": words.join(" ")})
+    };
+    let rows: Vec<Value> = (0..2_100).map(row).collect();
+    lab.write("many.jsonl", lines(&rows));
+    let found = predict(&lab, &["--data", "many.jsonl"]);
+    assert_eq!(found.len(), rows.len());
+    for (at, line) in found.iter().enumerate() {
+        assert_eq!(line["row"], at + 1);
+        if at % 7 == 0 {
+            let said = "it has no tokens, and so nothing to judge";
+            assert_eq!((&line["error"], line.get("label")), (&json!(said), None));
+        } else {
+            assert!(line["probabilities"]["none"].is_f64(), "{line}");
+        }
+    }
+    let name = [
+        "--data",
+        "many.jsonl",
+        "--batch-size",
+        "3",
+        "--output",
+        "labels.jsonl",
+    ];
+    predict_file(&lab, &name);
+    let other = String::from_utf8(lab.read("labels.jsonl")).unwrap();
+    let other = other
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    for (one, other) in found.iter().zip(other) {
+        assert_eq!(one["label"], other["label"]);
+    }
+    // A file that breaks off leaves what was there.
+    let broken = lines(&rows) + "{\"text\": \n";
+    lab.write("many.jsonl", broken);
+    let args = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "many.jsonl",
+    ];
+    let before = (lab.read("labels.jsonl"), lab.names("."));
+    lab.fails(
+        &[&args[..], &["--output", "labels.jsonl"]].concat(),
+        &["many.jsonl line 2101 is not JSON"],
+    );
+    assert_eq!(before, (lab.read("labels.jsonl"), lab.names(".")));
+    lab.fails(
+        &[&args[..], &["--output", "other.jsonl"]].concat(),
+        &["many.jsonl line 2101 is not JSON"],
+    );
+    assert_eq!(before.1, lab.names("."));
+}
+
+fn predict_file(lab: &Lab, more: &[&str]) {
+    let args = ["predict", "--model", "model", "--adapter", "out"];
+    let said = lab.ok(&[&args[..], more].concat());
+    assert!(said.ends_with("labels.jsonl: 2,100 rows\n"), "{said}");
+}
+
+#[test]
+fn labels_have_figures_of_their_own() {
+    let lab = trained(&pets(), &[]);
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+    ];
+    let said = lab.ok(&eval);
+    let table: Vec<Vec<&str>> = said
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(table[0], ["label", "precision", "recall", "f1", "support"]);
+    assert_eq!(table[1], ["cat", "1.0000", "1.0000", "1.0000", "2"]);
+    assert_eq!(table[4][..2], ["macro", "avg"]);
+    let json = lab.ok_json(&[&eval[..], &["--json"]].concat());
+    assert_eq!(json["by_class"]["dog"]["f1"], 1.0);
+    assert_eq!(json["confusion"]["labels"], json!(["cat", "dog", "none"]));
+    assert_eq!(
+        json["confusion"]["counts"],
+        json!([[2, 0, 0], [0, 2, 0], [0, 0, 1]])
+    );
+    let report = String::from_utf8(lab.read("out/report.html")).unwrap();
+    for part in [
+        "<h2>By label</h2>",
+        "cat taken for cat: 2 of 2 (100.0 %)",
+        "F1 before",
+    ] {
+        assert!(report.contains(part), "no {part}");
+    }
+}
+
+#[test]
+fn a_text_may_have_many_labels() {
+    let of = |ids: &[usize]| {
+        ids.iter()
+            .map(|id| format!("label {id:02}"))
+            .collect::<Vec<_>>()
+    };
+    let every: Vec<usize> = (0..40).collect();
+    let rows = [
+        json!({"text": "the cat sat on the mat", "labels": of(&every)}),
+        json!({"text": "a dog sat", "labels": of(&[2, 31, 39])}),
+        json!({"text": "the dog and the mat", "labels": of(&[])}),
+    ];
+    let lab = trained(&rows, &["training.max_steps=150"]);
+    let found = predict(&lab, &["--data", "rows.jsonl"]);
+    assert_eq!(found[0]["labels"].as_array().unwrap().len(), 40);
+    assert_eq!(found[1]["labels"], json!(of(&[2, 31, 39])));
+    assert_eq!(found[2]["labels"], json!([]));
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+        "--json",
+    ];
+    let found = lab.ok_json(&eval);
+    assert_eq!(
+        (&found["accuracy"], &found["f1_macro"]),
+        (&json!(1.0), &json!(1.0))
+    );
+    assert_eq!(found["by_class"]["label 31"]["support"], 2);
+    assert_eq!(found["by_class"]["micro avg"]["recall"], 1.0);
+    // Two tokens keep 40 labels, and one does not.
+    let short = json!({"text": "the", "labels": of(&[1, 2])});
+    lab.write("rows.jsonl", lines(&[rows[0].clone(), short]));
+    lab.fails(
+        &["train", "classify.toml", "--force"],
+        &["rows.jsonl line 2 has 1 tokens, and of the 40 labels each token keeps 31"],
+    );
+}
+
+#[test]
+fn words_that_were_cut_are_in_no_entity() {
+    let rows = [
+        json!({"tokens": ["the", "cat", "sat"], "ner_tags": ["O", "B-PET", "O"]}),
+        json!({"tokens": ["a", "dog", "sat"], "ner_tags": ["O", "B-PET", "O"]}),
+        json!({"tokens": ["dog"], "ner_tags": ["B-PET"]}),
+    ];
+    let lab = Lab::new();
+    lab.write("rows.jsonl", lines(&rows));
+    lab.write("classify.toml", TRAIN.replace("\"classify\"", "\"tag\""));
+    train(&lab, &["training.max_steps=60"]);
+    let words = ["a", "dog", "sat", "a", "dog"];
+    lab.write(
+        "words.jsonl",
+        lines(&[json!({"tokens": words}), json!({"tokens": []})]),
+    );
+    let all = predict(&lab, &["--data", "words.jsonl"]);
+    assert_eq!(all[0]["tags"], json!(["O", "B-PET", "O", "O", "B-PET"]));
+    assert_eq!(
+        (&all[1]["tags"], &all[1]["entities"]),
+        (&json!([]), &json!([]))
+    );
+    let cut = predict(&lab, &["--data", "words.jsonl", "--max-length", "3"]);
+    assert_eq!(cut[0]["tags"], json!(["O", "B-PET", "O", "O", "O"]));
+    assert_eq!(
+        cut[0]["entities"],
+        json!([{"type": "PET", "start": 1, "end": 2}])
+    );
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+    ];
+    let said = lab.ok(&eval);
+    assert!(said.contains("\nentity "), "{said}");
+    let found = lab.ok_json(&[&eval[..], &["--json"]].concat());
+    assert_eq!(found["by_class"]["PET"]["support"], 3);
+    assert_eq!(found["confusion"]["counts"], json!([[3, 0], [0, 4]]));
+}
+
+#[test]
+fn columns_may_have_any_name_and_files_be_csv() {
+    let lab = Lab::new();
+    lab.write("classify.toml", TRAIN);
+    let csv = "said,is\nthe cat sat,1.5\na dog sat,-1\na cat,1.5\nthe dog,-1\n";
+    lab.write("rows.csv", csv);
+    let named = [
+        "data.train=rows.csv",
+        "data.validation=rows.csv",
+        "data.text_field=said",
+    ];
+    let labelled = [&named[..], &["data.label_field=is"]].concat();
+    let number = "classify.problem_type=regression";
+    train(&lab, &[&labelled[..], &[number]].concat());
+    let said = ["--data", "rows.csv", "--text-field", "said"];
+    let value = predict(&lab, &said)[0]["value"].as_f64().unwrap();
+    assert!((value - 1.5).abs() < 1.0, "{value}");
+    let missing = [
+        "train",
+        "classify.toml",
+        "--force",
+        "--set",
+        named[0],
+        "--set",
+        named[2],
+    ];
+    lab.fails(
+        &[&missing[..], &["--set", "data.label_field=was"]].concat(),
+        &["data.label_field is \"was\"", "said, is"],
+    );
+    // Lists of labels, and of words and their tags, are JSON in a cell.
+    let csv = "text,labels\nthe cat sat,\"[\"\"cat\"\"]\"\na cat and a dog,\"[\"\"cat\"\", \"\"dog\"\"]\"\nthe mat,[]\n";
+    lab.write("rows.csv", csv);
+    train(&lab, &[named[0], named[1], "training.max_steps=100"]);
+    let found = predict(&lab, &["--data", "rows.csv"]);
+    let labels: Vec<&Value> = found.iter().map(|line| &line["labels"]).collect();
+    assert_eq!(
+        labels,
+        [&json!(["cat"]), &json!(["cat", "dog"]), &json!([])]
+    );
+    let csv = "says,kinds\n\"[\"\"the\"\", \"\"cat\"\"]\",\"[\"\"O\"\", \"\"B-PET\"\"]\"\n";
+    lab.write("rows.csv", csv);
+    let tag = [
+        "training.objective=tag",
+        "data.text_field=says",
+        "data.label_field=kinds",
+    ];
+    train(&lab, &[&named[..2], &tag].concat());
+    let found = predict(&lab, &["--data", "rows.csv", "--text-field", "says"]);
+    assert_eq!(found[0]["tags"], json!(["O", "B-PET"]));
+    // It means nothing to a language model.
+    lab.fails(
+        &[
+            "train",
+            "train.toml",
+            "--set",
+            "data.label_field=text",
+            "--force",
+        ],
+        &["data.label_field is \"text\"", "\"classify\""],
+    );
+}
