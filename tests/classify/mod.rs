@@ -4,6 +4,8 @@
 //! `BURN_PEFT_CLASSIFY` names another folder of the same form, whose cases may lack what PEFT prints.
 
 mod asking;
+mod embed_losses;
+mod embed_runs;
 mod embeddings;
 mod training;
 mod weights;

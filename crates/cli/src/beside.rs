@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn_peft_files::atomic;
+use burn_peft_models::embeddings::SENTENCE_FILES;
 use burn_peft_models::hub::{self, ModelFiles};
 
 const GENERATION_CONFIG: &str = "generation_config.json";
@@ -86,7 +87,7 @@ fn templates(folder: &Path) -> Result<Vec<String>> {
 
 /// Copies what a model's folder needs beside `config.json` and the weights to be of use as it is:
 /// the tokenizer, which is the model's or the one `given` in its place (a folder, a file or a Hub
-/// id), and the generation settings. Returns the new files.
+/// id), the generation settings, and the files of sentence-transformers. Returns the new files.
 pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Vec<PathBuf>> {
     let mut sources: Vec<(PathBuf, String)> = Vec::new();
     let (tokenizer, names) = match given {
@@ -118,6 +119,27 @@ pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Ve
     if let Some(path) = files.find(GENERATION_CONFIG)? {
         sources.push((path, GENERATION_CONFIG.into()));
     }
+    sources.extend(sentence_files(files)?);
+    put(sources, target)
+}
+
+/// Copies the files of sentence-transformers that lie beside an adapter, where there are some.
+pub fn copy_sentence_files(adapter: &Path, target: &Path) -> Result<()> {
+    put(sentence_files(&ModelFiles::folder(adapter))?, target).map(drop)
+}
+
+/// The files of sentence-transformers in a folder, with their names.
+fn sentence_files(files: &ModelFiles) -> Result<Vec<(PathBuf, String)>> {
+    // Of most models none is there.
+    if files.find(SENTENCE_FILES[0])?.is_none() {
+        return Ok(Vec::new());
+    }
+    let names = find(files, &SENTENCE_FILES)?.into_iter();
+    Ok(names.map(|name| (files.path().join(&name), name)).collect())
+}
+
+/// Copies files to their names in a folder. Returns the new ones.
+fn put(sources: Vec<(PathBuf, String)>, target: &Path) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (source, name) in sources {
         let path = target.join(name);

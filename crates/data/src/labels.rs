@@ -29,14 +29,14 @@ pub fn labels_of(
         let config = config.of_set(&set);
         let mut source = Source::open(&set.spec(), config.sample_by, find)?;
         if let Some(columns) = source.schema()? {
-            let shape = Shape::detect_for(rows, &columns, &source.name, &config)?;
+            let shape = Shape::detect_for(rows.clone(), &columns, &source.name, &config)?;
             source.read_only(&shape);
         }
         let mut shape: Option<Shape> = None;
         for record in Part::default().records(&source, &ProgressBar::hidden())? {
             let row = source.parse(record?)?;
             if shape.is_none() {
-                let found = Shape::detect_for(rows, &row.columns, &source.name, &config);
+                let found = Shape::detect_for(rows.clone(), &row.columns, &source.name, &config);
                 shape = Some(found?);
             }
             let place = source.place(row.number);
@@ -75,6 +75,42 @@ pub fn labels_of(
             _ => EmptyProblem::Labels,
         },
     })
+}
+
+/// The columns of texts in the first row of the first set that is trained on, in which they are
+/// compared, and whether one says how alike they are: none where a row is one text. Those `named` are
+/// taken, or else known ones.
+///
+/// # Errors
+/// As [`DataSet::load`](crate::DataSet::load).
+pub fn text_columns(
+    config: &DataConfig,
+    named: &[String],
+    find: Finder<'_>,
+) -> Result<(Vec<String>, bool)> {
+    let Some(set) = config.train.sets().into_iter().next() else {
+        return Ok((Vec::new(), false));
+    };
+    let config = config.of_set(&set);
+    let source = Source::open(&set.spec(), config.sample_by, find)?;
+    let columns = match source.schema()? {
+        Some(columns) => columns,
+        None => match Part::default()
+            .records(&source, &ProgressBar::hidden())?
+            .next()
+        {
+            Some(record) => source.parse(record?)?.columns,
+            // What is wrong with the file is said when it is read.
+            None => return Ok((Vec::new(), false)),
+        },
+    };
+    let rows = Rows::Embedded(named.to_vec());
+    Ok(
+        match Shape::detect_for(rows, &columns, &source.name, &config)? {
+            Shape::Texts(columns, score) => (columns, score.is_some()),
+            _ => (Vec::new(), false),
+        },
+    )
 }
 
 #[derive(Default)]

@@ -61,7 +61,7 @@ pub use error::{
 pub use format::overview::Overview;
 pub use format::suggest::{holds_pairs, suggest_columns};
 pub use format::{Chat, Content, Row, Rows, Shape, example_prompt, instruction_prompt};
-pub use labels::labels_of;
+pub use labels::{labels_of, text_columns};
 pub use mixture::{Mixture, StoppingStrategy};
 pub use questions::{Asked, Question, Questions};
 pub use source::folder::folder_and_split;
@@ -81,5 +81,6 @@ pub use tokens::preference::{DEFAULT_LENGTH, Judged, Pairs, PromptTokens, Scored
 pub use tokens::seen::{SeenRow, see_rows};
 pub use tokens::tags::Tags;
 pub use tokens::task::{Encoder, Labelled, Task, with_eos};
+pub use tokens::texts::Texts;
 pub use tokens::train_on::TrainOn;
 pub use train_set::{TrainSet, TrainSets};

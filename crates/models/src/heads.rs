@@ -301,6 +301,11 @@ pub struct WantedHead {
 }
 
 impl WantedHead {
+    /// Whether it is none.
+    pub fn is_none(&self) -> bool {
+        self.task == TaskType::FeatureExtraction
+    }
+
     /// No head: what the model gives are its hidden states.
     pub fn none() -> Self {
         Self {

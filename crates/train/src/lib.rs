@@ -39,11 +39,14 @@ pub use objective::best_metric::BestMetric;
 pub use objective::by_class::{ByClass, ClassFigures, Confusion};
 pub use objective::classify::{Classify, ClassifyConfig};
 pub use objective::comparing::{Comparison, Others, Preference};
+pub use objective::embed::{
+    DistanceMetric, Embed, EmbedConfig, EmbedLoss, SimilarityFunction, embeddings,
+};
 pub use objective::entities::{Entity, entities};
 pub use objective::heads::scores as text_scores;
 pub use objective::label_weights::{LabelWeights, WeightRule};
 pub use objective::lm::{on_device, on_device_sharing};
-pub use objective::metric::{Measures, Metric, Sums};
+pub use objective::metric::{Measures, Metric, Sums, Vectors};
 pub use objective::preference::{
     CpoConfig, CpoLossType, DpoConfig, DpoLossType, FDivergence, KtoConfig, KtoLossType,
     Mismatched, OrpoConfig, PreferenceLoss, TableProblem, cpo_loss, dpo_loss, kto_loss, orpo_loss,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::generate::at_least_one;
 use crate::loading::{
-    ModelsArgs, RowArgs, check_causal, find_data, find_model, find_tokenizer, limits, open_each,
+    ModelsArgs, RowArgs, check_causal, find_data, find_model, find_tokenizer, limits, open_each_as,
     rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
@@ -21,6 +21,7 @@ use crate::ranks;
 
 mod answers;
 mod classes;
+mod vectors;
 
 pub use self::classes::task_of;
 
@@ -42,6 +43,10 @@ DPO's beta of 0.1; --objective measures them as kto, orpo or cpo do (docs/prefer
 
 Of a classifier a table follows with the precision, the recall, the F1 and the rows of each label, or of
 each kind of entity; --json has it in by_class, and in confusion how often each label is taken for each.
+
+Of a model for embeddings, rows of two texts or three (anchor and positive, and maybe negative) give
+recall, nDCG and MRR, every first text being looked for among the other ones of all rows; with a score
+(sentence1, sentence2, score) how cosines follow it (docs/embeddings.md).
 
 The rows are read as `peft train` reads them; of a folder without a split, those of test, or else of
 validation, or else of train.";
@@ -76,7 +81,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return answers::run(&args, &files, device);
     }
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let mut models = open_each(&files, &args.model, true, device)?;
+    let head = vectors::wanted(&args, &files)?;
+    let mut models = open_each_as(&files, &args.model, true, head, device)?;
     let classifies = models[0].1.head().classifies();
     // The head of the model alone would be one that was never trained.
     let has_base = !classifies || models.len() == 1 || classes::is_classifier(&files)?;
@@ -90,7 +96,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
-    let settings = if classifies {
+    let settings = if models[0].1.head().is_none() {
+        vectors::settings(&args, &files, &config)?
+    } else if classifies {
         classes::settings(&models[0].1, &data, &config)?
     } else {
         TrainConfig::of_objective(args.rows.objective(&data, &config))

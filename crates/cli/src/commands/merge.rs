@@ -71,7 +71,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let after = merged.forward(probe);
     let change = largest_change(before, after)?;
 
-    let written = write(&merged, &files, args.tokenizer.as_deref(), &args.output)?;
+    let written = write(&merged, &files, &args)?;
     say(format!(
         "largest change of a logit by merging: {change:.3e}"
     ))?;
@@ -129,16 +129,15 @@ fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
 
 /// Writes the model's folder, with what belongs beside the weights, under a temporary name beside its
 /// place, then moves it there.
-fn write(
-    model: &AutoModel,
-    files: &ModelFiles,
-    tokenizer: Option<&str>,
-    output: &Path,
-) -> Result<Vec<(PathBuf, u64)>> {
+fn write(model: &AutoModel, files: &ModelFiles, args: &Args) -> Result<Vec<(PathBuf, u64)>> {
+    let (output, tokenizer) = (&args.output, args.tokenizer.as_deref());
     let folder = folder_beside(output)?;
     let unfinished = Unfinished::new(folder.path())?;
     model.save_pretrained(folder.path())?;
     beside::copy(files, tokenizer, folder.path())?;
+    if model.head().is_none() {
+        beside::copy_sentence_files(&args.adapter, folder.path())?;
+    }
     let written = unfinished.kept(|| put(folder.path(), output));
     written.with_context(|| format!("cannot write {}", output.display()))
 }

@@ -29,6 +29,7 @@ mod args;
 mod card;
 mod commands;
 mod dry_run;
+mod embed;
 mod folder;
 mod head;
 mod labels;
@@ -154,6 +155,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         None => load(&config, limits)?,
     };
     config.settle_label_weights(&data.train);
+    embed::check(&config, &model)?;
     let objective = objective(&model, &config)?;
 
     if let (Some(model), None) = (model.as_peft_mut(), &config.adapter) {
@@ -167,11 +169,11 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     warn_of_space(&data.train, tokenizer.as_ref());
     let defaults = generation_defaults(&files, tokenizer.as_ref())?;
-    if !model.head().classifies() {
+    if model.head().predicts_tokens() {
         warn_of_other_ends(&defaults, tokenizer.as_ref(), limits.vocab_size);
     }
     let ends = defaults.config.eos_token_ids;
-    let prompts = if !model.head().classifies() {
+    let prompts = if model.head().predicts_tokens() {
         prompts(&config, &data, tokenizer.as_ref(), ends, limits)?
     } else if config.prompt.is_some() {
         bail!(
@@ -404,6 +406,7 @@ impl Job {
             let tokenizer = self.config.tokenizer.as_deref();
             written.extend(crate::beside::copy(&self.base, tokenizer, dir)?);
         }
+        written.extend(embed::save(&self.config, &self.base, &outcome.model)?);
         written.extend([METRICS_NAME, EVENTS_NAME].map(|name| dir.join(name)));
         written.extend([config_file, report.save(dir)?]);
         written.extend(write_card(&report, &self.config, &self.data)?);

@@ -122,6 +122,17 @@ pub fn open_each(
     with_base: bool,
     device: &Device,
 ) -> Result<Vec<(String, LanguageModel)>> {
+    open_each_as(files, args, with_base, None, device)
+}
+
+/// As [`open_each`], with another head where the adapters name none.
+pub fn open_each_as(
+    files: &ModelFiles,
+    args: &ModelsArgs,
+    with_base: bool,
+    head: Option<WantedHead>,
+    device: &Device,
+) -> Result<Vec<(String, LanguageModel)>> {
     let quantization = args.quantization();
     let dtype = args.narrow();
     if let Some(dtype) = dtype {
@@ -135,7 +146,7 @@ pub fn open_each(
     } else {
         Reading::Lazily(dtype)
     };
-    let base = match (head_of(&args.adapter)?, reading) {
+    let base = match (head_of(&args.adapter)?.or(head), reading) {
         (Some(head), _) => load_with_head(files, device, reading, &head)?,
         (None, Reading::InBlocks) => load_model(files, device)?,
         (None, _) => load_frozen(files, device, dtype)?,

@@ -64,6 +64,14 @@ pub enum RowProblem {
         /// The column.
         column: String,
     },
+    /// A column of how alike two texts are holds something else.
+    #[error("has {value} in `{column}`, where a number from -1 to 1 is wanted")]
+    Similarity {
+        /// What it holds.
+        value: String,
+        /// The column.
+        column: String,
+    },
     /// A column of messages holds something else.
     #[error("has no list of messages in `{0}`")]
     NoMessages(String),

@@ -85,6 +85,10 @@ impl Shape {
                 columns
             }
             Self::TwoTexts(first, second) => vec![first, second],
+            Self::Texts(columns, score) => {
+                let columns = columns.iter().chain(score);
+                columns.map(String::as_str).collect()
+            }
             Self::Labelled(text, label) => {
                 let mut columns = text.names();
                 columns.extend(label.as_deref());
@@ -103,6 +107,7 @@ impl Shape {
                 | Self::Preference(..)
                 | Self::Judged(..)
                 | Self::TwoTexts(..)
+                | Self::Texts(..)
                 | Self::Tagged(..)
                 | Self::Labelled(..)
                 | Self::Tokenized
@@ -164,6 +169,7 @@ fn chats(content: &Content) -> Vec<&Chat> {
         } => [chats(chosen), chats(rejected)].concat(),
         Content::Text(_)
         | Content::TwoTexts(..)
+        | Content::Texts { .. }
         | Content::Tagged { .. }
         | Content::Prompted { .. }
         | Content::Tokens { .. } => Vec::new(),
@@ -288,7 +294,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// A number, which in CSV is text.
-fn as_number(value: &Value) -> Option<f64> {
+pub(super) fn as_number(value: &Value) -> Option<f64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
         value => value.as_f64(),

@@ -21,6 +21,7 @@ pub(crate) mod suggest;
 mod tagged;
 mod tags;
 mod template;
+mod texts;
 mod tokens;
 mod tools;
 
@@ -59,6 +60,8 @@ pub enum Shape {
     Judged(Box<Self>, String),
     /// Two columns of text that are judged together.
     TwoTexts(String, String),
+    /// Columns of texts that are compared, and that of how alike they are if there is one.
+    Texts(Vec<String>, Option<String>),
     /// A column of words, or of a text that is cut into words, and that of their tags if there is one.
     Tagged(String, Option<String>),
     /// A text, and the column of its label if there is one.
@@ -83,6 +86,10 @@ impl fmt::Display for Shape {
             Self::Tagged(words, Some(tags)) => write!(f, "{words}, tagged by `{tags}`"),
             Self::Tagged(words, None) => write!(f, "{words}, without tags"),
             Self::TwoTexts(first, second) => write!(f, "{first}/{second}"),
+            Self::Texts(columns, Some(score)) => {
+                write!(f, "{}, alike by `{score}`", columns.join("/"))
+            }
+            Self::Texts(columns, None) => write!(f, "{}", columns.join("/")),
             Self::Labelled(text, Some(label)) => write!(f, "{text}, labelled by `{label}`"),
             Self::Labelled(text, None) => write!(f, "{text}, without a label"),
             Self::Tokenized => write!(f, "input_ids (already tokenised)"),
@@ -123,6 +130,13 @@ pub enum Content {
     },
     /// Two texts that are judged together.
     TwoTexts(String, String),
+    /// Texts that are compared.
+    Texts {
+        /// The texts.
+        texts: Vec<String>,
+        /// How alike they are, where the row says so.
+        score: Option<Number>,
+    },
     /// Words with where they begin and end, and their tags where they have some.
     Tagged {
         /// The words.
@@ -210,6 +224,7 @@ impl Shape {
             Self::Judged(answer, column) => preference::judged(row, answer, column),
             Self::Tagged(words, tags) => tagged::tagged(row, words, tags.as_deref()),
             Self::TwoTexts(first, second) => labelled::two(row, first, second),
+            Self::Texts(columns, score) => texts::texts(row, columns, score.as_deref()),
             Self::Labelled(text, label) => labelled::labelled(row, text, label.as_deref()),
             Self::Tokenized => tokens::tokens(row),
         }
@@ -234,6 +249,7 @@ impl Content {
             }
             Self::Text(_)
             | Self::TwoTexts(..)
+            | Self::Texts { .. }
             | Self::Tagged { .. }
             | Self::Prompted { .. }
             | Self::Tokens { .. } => Vec::new(),

@@ -128,6 +128,7 @@ fn shown(content: &Content, all: bool) -> Vec<Piece> {
             vec![(words.collect::<Vec<_>>().join(" "), all)]
         }
         Content::TwoTexts(first, second) => vec![(format!("{first}\n{second}"), all)],
+        Content::Texts { texts, .. } => vec![(texts.join("\n"), all)],
         Content::Labelled { content, .. } => shown(content, all),
         Content::Tokens { .. } => Vec::new(),
     }
@@ -145,6 +146,7 @@ fn characters(content: &Content) -> usize {
         } => characters(chosen) + characters(rejected),
         Content::Tagged { words, .. } => words.iter().map(|(word, _)| count(word)).sum(),
         Content::TwoTexts(first, second) => count(first) + count(second),
+        Content::Texts { texts, .. } => texts.iter().map(|text| count(text)).sum(),
         Content::Labelled { content, .. } => characters(content),
         Content::Tokens { .. } => 0,
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// What the rows of a file are to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
     /// Texts, prompts with completions, chats, tokens: one answer each.
     #[default]
@@ -22,6 +22,8 @@ pub enum Rows {
     Labelled,
     /// Words with a tag each, or without.
     Tagged,
+    /// Texts that become vectors: in these columns, or in known ones where none is named.
+    Embedded(Vec<String>),
     /// Pairs where they are pairs, or else texts.
     Any,
 }
@@ -39,6 +41,7 @@ pub(super) fn detect(
         Rows::Texts => return detect_text(first, file, config),
         Rows::Labelled => return super::labelled::detect(first, file, config),
         Rows::Tagged => return super::tagged::detect(first, file, config),
+        Rows::Embedded(named) => return super::texts::detect(first, file, config, &named),
         Rows::Pairs | Rows::Judged | Rows::Any => {}
     }
     if let Some(shape) = pair_shape(first, file, config)? {

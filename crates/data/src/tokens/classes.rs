@@ -202,7 +202,11 @@ fn labelled(input_ids: Vec<i64>, first: &[i64]) -> Labelled {
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let pairs = labels.iter_mut().zip(first);
     pairs.for_each(|(label, first)| *label = *first);
-    Labelled { input_ids, labels }
+    Labelled {
+        input_ids,
+        labels,
+        closing: 0,
+    }
 }
 
 #[cfg(test)]

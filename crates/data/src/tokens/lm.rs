@@ -1,6 +1,6 @@
 //! The task of a language model: each token is predicted from those before it.
 
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::format::Content;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
@@ -16,7 +16,17 @@ impl Task for Lm {
             Content::Text(text) => encoder.text(&text)?,
             Content::Prompted { prompt, completion } => encoder.prompted(&prompt, &completion)?,
             Content::Chat(chat) => encoder.chat(&chat)?,
-            Content::Tokens { input_ids, labels } => Labelled { input_ids, labels },
+            Content::Tokens { input_ids, labels } => Labelled {
+                input_ids,
+                labels,
+                closing: 0,
+            },
+            Content::Texts { .. } => {
+                return Err(DataError::row(
+                    encoder.place,
+                    "holds texts that are compared",
+                ));
+            }
             Content::Preference { .. }
             | Content::Judged { .. }
             | Content::TwoTexts(..)

@@ -16,5 +16,6 @@ pub(crate) mod store;
 pub(crate) mod stores;
 pub(crate) mod tags;
 pub(crate) mod task;
+pub(crate) mod texts;
 pub(crate) mod tokenize;
 pub(crate) mod train_on;

@@ -305,7 +305,11 @@ impl Tokens {
         let input_ids: Vec<i64> = self.ids.into_iter().map(i64::from).collect();
         let mut labels = input_ids.clone();
         labels[..self.prompt].fill(IGNORE_INDEX);
-        Labelled { input_ids, labels }
+        Labelled {
+            input_ids,
+            labels,
+            closing: 0,
+        }
     }
 }
 

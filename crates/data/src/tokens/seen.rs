@@ -141,6 +141,7 @@ impl RowEncoder<'_> {
             Content::TwoTexts(first, second) => {
                 tokenizer.decode(&tokenizer.encode_two(first, second)?)?
             }
+            Content::Texts { texts, .. } => texts.join("\n"),
             Content::Labelled { content, .. } => return self.text(content),
             Content::Tokens { input_ids, .. } => {
                 let ids = input_ids.iter().map(|&id| u32::try_from(id).ok());

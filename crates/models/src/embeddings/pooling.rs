@@ -52,6 +52,28 @@ impl Pooling {
         }
     }
 
+    /// The tokens whose hidden states are needed of texts, and which of them each text has.
+    pub fn places(self, texts: &[Range<usize>]) -> (Vec<usize>, Vec<Range<usize>>) {
+        let one = |of: fn(&Range<usize>) -> usize| {
+            let places: Vec<usize> = texts.iter().map(of).collect();
+            let each = (0..places.len()).map(|place| place..place + 1).collect();
+            (places, each)
+        };
+        match self {
+            Self::Cls => one(|text| text.start),
+            Self::LastToken => one(|text| text.end - 1),
+            _ => {
+                let (mut places, mut each) = (Vec::new(), Vec::new());
+                for text in texts {
+                    let start = places.len();
+                    places.extend(text.clone());
+                    each.push(start..places.len());
+                }
+                (places, each)
+            }
+        }
+    }
+
     /// One vector for each text, `[texts, d]`, of hidden states, `[tokens, d]`.
     ///
     /// # Panics

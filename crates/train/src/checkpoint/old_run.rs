@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use burn_peft::files::{
     CONFIG_NAME as ADAPTER_CONFIG, STEP_STATE_NAME, TRAINING_NAME, WEIGHTS_NAME,
 };
+use burn_peft_models::embeddings::SENTENCE_FILES;
 use burn_peft_models::weights::weight_files;
 use toml::{Table, Value};
 
@@ -68,6 +69,11 @@ impl OldRun {
             result: ADAPTER.map(PathBuf::from).to_vec(),
             checkpoints: checkpoints.collect(),
         };
+        if dir.join(SENTENCE_FILES[0]).exists() {
+            // Of embeddings, with a tokenizer.
+            found.result.extend(SENTENCE_FILES.map(PathBuf::from));
+            found.result.extend(MODEL[1..].iter().map(PathBuf::from));
+        }
         let mut has_result = dir.join(WEIGHTS_NAME).exists();
         if is_full_training(&dir.join(CONFIG_NAME)) {
             let weights = weights(dir)?;

@@ -13,6 +13,7 @@ use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::classify::ClassifyConfig;
+use crate::objective::embed::EmbedConfig;
 use crate::objective::preference::{CpoConfig, DpoConfig, KtoConfig, OrpoConfig};
 use crate::objective::registry::Kind;
 use crate::objective::reward::RewardConfig;
@@ -89,6 +90,9 @@ pub struct TrainConfig {
     /// The keys of the objective `tag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<TagConfig>,
+    /// The keys of the objective `embed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embed: Option<EmbedConfig>,
     /// The keys of the objective `reward`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,

@@ -329,6 +329,7 @@ impl<M: CausalLm> Objective<M> for Classify {
             weight: self.weight(batch),
             sums,
             pairs,
+            ..Sums::default()
         })
     }
 }

@@ -89,6 +89,34 @@ pub struct Sums {
     /// What was measured beside what was true, for metrics that need all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<[f64; 2]>,
+    /// The vectors of texts, until [`finish`](crate::Objective::finish) has looked at them.
+    #[serde(default, skip_serializing_if = "Vectors::is_empty")]
+    pub vectors: Vectors,
+}
+
+/// Vectors of texts, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vectors {
+    /// Their size.
+    pub d: usize,
+    /// What tells different texts apart, `[texts]`.
+    pub keys: Vec<u64>,
+    /// `[texts * d]`.
+    pub values: Vec<f32>,
+}
+
+impl Vectors {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Adds further ones.
+    pub fn extend(&mut self, other: &Self) {
+        self.d = self.d.max(other.d);
+        self.keys.extend(&other.keys);
+        self.values.extend(&other.values);
+    }
 }
 
 impl Measures {
@@ -117,6 +145,7 @@ impl Sums {
             *sum += other;
         }
         self.pairs.extend(&other.pairs);
+        self.vectors.extend(&other.vectors);
     }
 
     /// All of them as numbers, for another process.
@@ -128,9 +157,13 @@ impl Sums {
             self.weight.unwrap_or(f64::NAN),
             self.sums.len() as f64,
             self.pairs.len() as f64,
+            self.vectors.keys.len() as f64,
+            self.vectors.d as f64,
         ];
         numbers.extend(&self.sums);
         numbers.extend(self.pairs.as_flattened());
+        numbers.extend(self.vectors.keys.iter().map(|&key| f64::from_bits(key)));
+        numbers.extend(self.vectors.values.iter().map(|&value| f64::from(value)));
         numbers
     }
 
@@ -140,12 +173,18 @@ impl Sums {
         let mut next = || numbers.next().unwrap_or_default();
         let (count, weight) = (next() as usize, next());
         let (sums, pairs) = (next() as usize, next() as usize);
+        let (texts, d) = (next() as usize, next() as usize);
         Some(Self {
             loss,
             count,
             weight: Some(weight).filter(|weight| !weight.is_nan()),
             sums: (0..sums).map(|_| next()).collect(),
             pairs: (0..pairs).map(|_| [next(), next()]).collect(),
+            vectors: Vectors {
+                d,
+                keys: (0..texts).map(|_| next().to_bits()).collect(),
+                values: (0..texts * d).map(|_| next() as f32).collect(),
+            },
         })
     }
 
@@ -193,6 +232,14 @@ mod tests {
         assert_eq!(Sums::of_numbers(&mut numbers), Some(of(1.0, 2, 3.0)));
         assert_eq!(Sums::of_numbers(&mut numbers), Some(weighty(0.5)));
         assert_eq!(Sums::of_numbers(&mut numbers), None);
+        let mut with_vectors = of(1.0, 2, 3.0);
+        with_vectors.vectors = Vectors {
+            d: 2,
+            keys: vec![3, u64::MAX - 7],
+            values: vec![0.1, 0.2, 0.3, 0.4],
+        };
+        let mut numbers = with_vectors.to_numbers().into_iter();
+        assert_eq!(Sums::of_numbers(&mut numbers), Some(with_vectors));
         let mut all = weighty(0.5);
         all.add(&weighty(1.0));
         assert_eq!(all.mean_loss(), 4.0);

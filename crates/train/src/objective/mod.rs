@@ -6,6 +6,7 @@ pub(crate) mod by_class;
 pub(crate) mod classify;
 pub(crate) mod comparing;
 mod comparisons;
+pub(crate) mod embed;
 pub(crate) mod entities;
 pub(crate) mod heads;
 pub(crate) mod label_weights;
@@ -113,6 +114,14 @@ pub trait Objective<M>: Task {
     /// What the sums of an evaluation say label by label, where there are labels.
     fn by_class(&self, _sums: &Sums) -> Option<ByClass> {
         None
+    }
+
+    /// Makes of the sums of a whole evaluation what all of its rows together are needed for.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn finish(&self, _model: &M, _sums: &mut Sums) -> Result<()> {
+        Ok(())
     }
 
     /// What an evaluation adds up over a batch: the loss, and as many sums as

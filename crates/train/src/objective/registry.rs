@@ -21,10 +21,10 @@ use crate::objective::preference::{
     CpoConfig, DpoConfig, KtoConfig, OrpoConfig, cpo, dpo, kto, orpo,
 };
 use crate::objective::reference::Reference;
-use crate::objective::{Objective, classify, lm, reward, tag};
+use crate::objective::{Objective, classify, embed, lm, reward, tag};
 
 /// All of them; the first is the default.
-pub(crate) static KINDS: [&Kind; 8] = [
+pub(crate) static KINDS: [&Kind; 9] = [
     &SFT,
     &DPO,
     &KTO,
@@ -33,6 +33,7 @@ pub(crate) static KINDS: [&Kind; 8] = [
     &reward::KIND,
     &classify::KIND,
     &tag::KIND,
+    &embed::KIND,
 ];
 
 /// Supervised fine-tuning: [`Lm`].
@@ -92,7 +93,7 @@ static ORPO: Kind = comparing!(orpo, OrpoConfig, false);
 static CPO: Kind = comparing!(cpo, CpoConfig, false);
 
 /// Refuses batches of fewer rows than a loss can be made of.
-fn check_batches(
+pub(crate) fn check_batches(
     name: &str,
     least: usize,
     arguments: &TrainingArguments,
@@ -187,6 +188,7 @@ impl TrainConfig {
             cpo: None,
             classify: None,
             tag: None,
+            embed: None,
             reward: None,
         }
     }

@@ -129,7 +129,8 @@ pub fn evaluate_shared<M: Module>(
         done += of_batch.sum::<usize>();
         progress(done, examples.len());
     }
-    let (sums, _) = shared.of_all(false)?;
+    let (mut sums, _) = shared.of_all(false)?;
+    objective.finish(&model, &mut sums)?;
     let measures = objective.measures();
     Ok(Evaluation { measures, sums })
 }

@@ -480,11 +480,12 @@ impl<T: TrainTarget> Run<'_, T> {
                 break;
             }
         }
-        let (sums, is_told) = shared.of_all(self.interrupter.should_stop())?;
+        let (mut sums, is_told) = shared.of_all(self.interrupter.should_stop())?;
         if is_told {
             self.stop_with_others(exchange.size() > 1);
             return Ok(());
         }
+        self.strategy.objective.finish(&model.model, &mut sums)?;
         let measures = self.strategy.objective.measures();
         let evaluation = Evaluation { measures, sums };
         let state = &self.record.state;

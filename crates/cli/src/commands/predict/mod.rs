@@ -1,4 +1,4 @@
-//! `peft predict`: the labels of texts, or the tags of their words, by a classifier.
+//! `peft predict`: the labels of texts, or the tags of their words, by a classifier; or vectors of texts.
 
 use std::path::PathBuf;
 
@@ -16,18 +16,21 @@ use self::output::Output;
 use self::tags::tagged;
 use super::eval::task_of;
 use crate::loading::{
-    RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help, warn_of_template,
+    EmbedderArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help,
+    warn_of_template,
 };
 
 mod batches;
 mod labels;
 mod output;
 mod tags;
+mod vectors;
 
 const EXAMPLE: &str = "\
 Examples:
   peft predict --model gpt2 --adapter out --data reviews.jsonl
   peft predict --model gpt2 --adapter out --data reviews.jsonl --output labels.jsonl
+  peft predict --model all-MiniLM-L6-v2 --data texts.jsonl --output vectors.safetensors
 
 A line of JSON for each row: its number, the label and the probability of every label; of a model that
 learnt several labels at once all labels whose probability is above one half; of one that learnt a
@@ -43,7 +46,12 @@ hypothesis, question1 and question2; or a chat in `messages`; or tokens in `inpu
 
 Of a model that tags words: the tag of each word and the entities that they make, with where they begin
 and end, counted in `tokens` (or words), or in the characters of `text`, which is cut into words and
-marks.";
+marks.
+
+Of a model for embeddings (an adapter that was trained with training.objective = \"embed\", a folder of
+sentence-transformers, or with --pooling any model): one vector for each text. Lines of JSON have the
+row's number and its embedding; a file that ends in .safetensors has embeddings [rows, d] and row [rows].
+Of rows of several texts (anchor, positive, …) each column has vectors of its own.";
 
 /// The command line of `peft predict`.
 #[derive(clap::Args)]
@@ -59,18 +67,26 @@ pub struct Args {
     /// The rows: a file, a folder, or a data set on the Hub (below)
     #[arg(long, value_name = "FILE")]
     data: String,
-    /// The file that gets the lines; standard output unless set
+    /// The file that gets the lines; standard output unless set. Vectors may go to a .safetensors file
     #[arg(long, value_name = "OUT.jsonl")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    embedder: EmbedderArgs,
+    /// What is put before every text, by its name in the model's config_sentence_transformers.json
+    #[arg(long, value_name = "NAME")]
+    prompt_name: Option<String>,
     #[command(flatten)]
     rows: RowArgs,
 }
 
 /// Runs `peft predict`.
 pub fn run(args: Args, device: &Device) -> Result<()> {
+    let files = find_model(&args.model)?;
+    if vectors::are_wanted(&args, &files)? {
+        return vectors::run(&args, &files, device);
+    }
     // Whether the file can be written is known before anything is computed.
     let mut output = Output::new(args.output.as_deref())?;
-    let files = find_model(&args.model)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let model = open(&files, args.adapter.as_deref(), device)?
         .no_grad()

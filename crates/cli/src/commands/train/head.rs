@@ -34,6 +34,9 @@ pub(super) fn wanted(
     if kind.task_type == TaskType::CausalLm {
         return Ok(None);
     }
+    if kind.task_type == TaskType::FeatureExtraction {
+        return Ok(Some(WantedHead::none()));
+    }
     let mut head = of_adapter.unwrap_or_else(|| WantedHead {
         task: kind.task_type,
         num_labels: kind.num_labels,

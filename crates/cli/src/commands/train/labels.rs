@@ -15,6 +15,9 @@ use crate::loading::{find_data, head_of};
 /// model's, where its files are given, or else those of the rows. Errors name `file`.
 pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path) -> Result<()> {
     let kind = config.objective();
+    if kind.task_type == TaskType::FeatureExtraction {
+        return super::embed::settle(config, files, file);
+    }
     if kind.task_type == TaskType::CausalLm || kind.num_labels.is_some() {
         return Ok(());
     }

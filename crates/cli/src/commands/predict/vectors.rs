@@ -1,0 +1,277 @@
+//! `peft predict` of models for embeddings: a vector for each text.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+
+use anyhow::{Context, Result, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_peft_data::{Examples, Texts, text_columns};
+use burn_peft_models::embeddings::Embedder;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{AutoConfig, LanguageModel};
+use burn_peft_train::{embeddings, read_all};
+use serde_json::{Map, Value, json};
+
+use super::Args;
+use crate::commands::export::place::Place;
+use crate::loading::{
+    find_data, find_tokenizer, head_of, limits, modules_of, open_headless, warn_of_template,
+};
+use crate::output::{evaluation_bar, say};
+
+/// Rows of which those of like length are computed together.
+const ROWS: usize = 2048;
+/// The tokens that a batch is filled up to, where nothing says how many rows it has.
+const TOKENS: usize = 4096;
+
+/// Whether vectors are asked for: by the adapter, the files of sentence-transformers, the model, or the
+/// options.
+pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
+    if args.embedder.is_given() {
+        return Ok(true);
+    }
+    if let Some(adapter) = &args.adapter {
+        let head = head_of(std::slice::from_ref(adapter))?;
+        return Ok(head.is_some_and(|head| head.is_none()));
+    }
+    let own = AutoConfig::from_file(files.get("config.json")?)?;
+    Ok(own.head().is_none() || modules_of(files, None)?.is_some())
+}
+
+pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
+    // Whether the file can be written is known before anything is computed.
+    let place = args.output.as_deref().map(|output| {
+        let shown = output.display();
+        ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
+        Place::beside(output)
+    });
+    let place = place.transpose()?;
+    let adapter = args.adapter.as_deref();
+    let modules = args.embedder.modules(files, adapter)?.unwrap_or_default();
+    let prompt = modules.prompt(args.prompt_name.as_deref());
+    let prompt = prompt
+        .map_err(anyhow::Error::msg)
+        .context("--prompt-name")?;
+    let tokenizer = find_tokenizer(files, args.rows.tokenizer.as_deref())?;
+    let model = open_headless(files, adapter, device)?.no_grad().valid();
+    let config = args.rows.config(&args.data);
+    warn_of_template(&config);
+    let (columns, _) = text_columns(&config, &[], &find_data)?;
+    let task = Texts {
+        prompts: vec![prompt.to_string(); columns.len().max(1)],
+        columns: columns.clone(),
+        max_seq_length: modules.max_seq_length,
+        do_lower_case: modules.do_lower_case,
+    };
+    let (limits, tokenizer) = (limits(&model), tokenizer.as_ref());
+    let data = &args.data;
+    let examples = Examples::load_with(data, &config, tokenizer, limits, &find_data, &task)?;
+    for line in &examples.left_out {
+        tracing::warn!("{}: {line}", examples.file);
+    }
+    let maker = Maker {
+        model,
+        embedder: modules.embedder,
+        texts: columns.len().max(1),
+        batch_size: args.rows.batch_size,
+    };
+    let rows = examples.sequences();
+    let Some(place) = place else {
+        return maker.each(&examples, &mut |row, vectors| {
+            say(line(row, &columns, vectors)?)
+        });
+    };
+    let cannot = || format!("cannot write {}", place.output().display());
+    let file = BufWriter::new(File::create(place.file()).with_context(cannot)?);
+    let is_tensors = place
+        .file()
+        .extension()
+        .is_some_and(|end| end == "safetensors");
+    let mut file = if is_tensors {
+        let mut tensors = Tensors::new(file, &columns, rows);
+        maker.each(&examples, &mut |row, vectors| {
+            tensors.add(row, vectors).with_context(cannot)
+        })?;
+        tensors.file
+    } else {
+        let mut file = file;
+        maker.each(&examples, &mut |row, vectors| {
+            writeln!(file, "{}", line(row, &columns, vectors)?).with_context(cannot)
+        })?;
+        file
+    };
+    file.flush().with_context(cannot)?;
+    file.get_ref().sync_all().with_context(cannot)?;
+    drop(file);
+    let output = place.keep()?;
+    say(format!("{}: {rows} rows", output.display()))
+}
+
+/// The line of a row.
+fn line(row: usize, columns: &[String], vectors: &[Vec<f32>]) -> Result<String> {
+    // With the digits that a number of 32 bits has.
+    let of = |vector: &Vec<f32>| serde_json::to_string(vector);
+    if let ([], [vector]) = (columns, vectors) {
+        return Ok(format!("{{\"row\":{row},\"embedding\":{}}}", of(vector)?));
+    }
+    let mut line = format!("{{\"row\":{row}");
+    for (column, vector) in columns.iter().zip(vectors) {
+        line += &format!(",{}:{}", json!(column), of(vector)?);
+    }
+    Ok(line + "}")
+}
+
+/// What makes vectors.
+struct Maker {
+    model: LanguageModel,
+    embedder: Embedder,
+    /// The texts of a row.
+    texts: usize,
+    /// The rows of a batch, where that is said.
+    batch_size: Option<usize>,
+}
+
+impl Maker {
+    /// Gives the vectors of every row, in the order of the rows, to `take`.
+    fn each(
+        &self,
+        examples: &Examples,
+        take: &mut dyn FnMut(usize, &[Vec<f32>]) -> Result<()>,
+    ) -> Result<()> {
+        let lengths = examples.lengths();
+        let bar = evaluation_bar("embedding", examples.sequences());
+        let all: Vec<usize> = (0..examples.sequences()).collect();
+        for some in all.chunks(ROWS) {
+            let mut order = some.to_vec();
+            order.sort_by_key(|&index| lengths[index]);
+            let mut found: Vec<(usize, Vec<Vec<f32>>)> = vec![Default::default(); some.len()];
+            let mut rest = &order[..];
+            while !rest.is_empty() {
+                let (batch, others) = rest.split_at(self.batch(rest, &lengths));
+                for (index, of_row) in batch.iter().zip(self.vectors(examples, batch)?) {
+                    found[index - some[0]] = of_row;
+                }
+                bar.inc(batch.len() as u64);
+                rest = others;
+            }
+            for (row, vectors) in &found {
+                take(*row, vectors)?;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// How many of the next rows are a batch.
+    fn batch(&self, rows: &[usize], lengths: &[usize]) -> usize {
+        if let Some(size) = self.batch_size {
+            return size.clamp(1, rows.len());
+        }
+        let mut tokens = 0;
+        let fit = rows.iter().take_while(|&&row| {
+            tokens += lengths[row];
+            tokens <= TOKENS
+        });
+        fit.count().max(1)
+    }
+
+    /// The numbers and the vectors of some rows.
+    fn vectors(&self, examples: &Examples, rows: &[usize]) -> Result<Vec<(usize, Vec<Vec<f32>>)>> {
+        let batch = examples.batch(rows);
+        let vectors = embeddings(&self.model, self.embedder, &batch);
+        let [_, d] = vectors.dims();
+        let values: Vec<f32> = read_all(vectors)?
+            .into_iter()
+            .map(|value| value as f32)
+            .collect();
+        let place = batch.rows.first().copied().unwrap_or_default();
+        ensure!(
+            values.iter().all(|value| value.is_finite()),
+            "the vectors of row {place}, or of one computed with it, are not finite: the model's weights, \
+             or the adapter's, are broken"
+        );
+        let vectors: Vec<Vec<f32>> = values.chunks(d).map(<[f32]>::to_vec).collect();
+        let rows = vectors
+            .chunks(self.texts)
+            .zip(batch.rows.chunks(self.texts));
+        Ok(rows
+            .map(|(of_row, numbers)| (numbers[0], of_row.to_vec()))
+            .collect())
+    }
+}
+
+/// A safetensors file that is written row after row.
+struct Tensors {
+    file: BufWriter<File>,
+    names: Vec<String>,
+    rows: usize,
+    /// The rows that are written.
+    done: usize,
+    /// Where the values begin, once the size of vectors is known.
+    start: Option<u64>,
+}
+
+impl Tensors {
+    fn new(file: BufWriter<File>, columns: &[String], rows: usize) -> Self {
+        let names = match columns {
+            [] => vec!["embeddings".to_string()],
+            columns => columns.to_vec(),
+        };
+        Self {
+            file,
+            names,
+            rows,
+            done: 0,
+            start: None,
+        }
+    }
+
+    /// Writes what says where the values are, for vectors of size `d`.
+    fn begin(&mut self, d: usize) -> std::io::Result<u64> {
+        let mut header = Map::new();
+        let rows = 8 * self.rows;
+        let tensor = |dtype: &str, shape: Value, start: usize, bytes: usize| json!({"dtype": dtype, "shape": shape, "data_offsets": [start, start + bytes]});
+        header.insert("row".into(), tensor("I64", json!([self.rows]), 0, rows));
+        let bytes = 4 * d * self.rows;
+        for (index, name) in self.names.iter().enumerate() {
+            let start = rows + index * bytes;
+            header.insert(
+                name.clone(),
+                tensor("F32", json!([self.rows, d]), start, bytes),
+            );
+        }
+        let mut header = Value::Object(header).to_string();
+        // Values are to begin at a multiple of eight.
+        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+        self.file.write_all(&(header.len() as u64).to_le_bytes())?;
+        self.file.write_all(header.as_bytes())?;
+        Ok(8 + header.len() as u64)
+    }
+
+    fn add(&mut self, row: usize, vectors: &[Vec<f32>]) -> std::io::Result<()> {
+        let d = vectors.first().map_or(0, Vec::len);
+        let start = match self.start {
+            Some(start) => start,
+            None => self.begin(d)?,
+        };
+        self.start = Some(start);
+        let at = |file: &mut BufWriter<File>, place: usize| {
+            file.seek(SeekFrom::Start(start + place as u64)).map(drop)
+        };
+        at(&mut self.file, 8 * self.done)?;
+        self.file.write_all(&(row as i64).to_le_bytes())?;
+        for (index, vector) in vectors.iter().enumerate() {
+            let bytes = 4 * d;
+            let of_column = 8 * self.rows + index * bytes * self.rows;
+            at(&mut self.file, of_column + self.done * bytes)?;
+            let values: Vec<u8> = vector
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            self.file.write_all(&values)?;
+        }
+        self.done += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What a run of embeddings reads beside its model, and leaves beside its result.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use burn_peft::config::TaskType;
+use burn_peft_data::text_columns;
+use burn_peft_models::LanguageModel;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_train::TrainConfig;
+
+use crate::loading::{find_data, modules_of};
+
+/// Writes into the configuration of a run of embeddings what it does not say: the columns of the rows, and
+/// what the files beside the model say, where they are given. Errors name `file`.
+pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path) -> Result<()> {
+    let table = config.embed.clone().unwrap_or_default();
+    let named = table.columns.clone().unwrap_or_default();
+    let found = text_columns(&config.data, &named, &find_data);
+    let (columns, has_score) = found.context("cannot tell the columns of texts")?;
+    let adapter = config.adapter.as_deref().map(Path::new);
+    let modules = files.map(|files| modules_of(files, adapter)).transpose()?;
+    let modules = modules.flatten().unwrap_or_default();
+    config.embed = Some(table.settled(&modules, columns, has_score));
+    Ok(config.recheck_objective(&file.display().to_string())?)
+}
+
+/// The size of a model's vectors.
+fn width(model: &LanguageModel) -> usize {
+    model.get_base_model().common().hidden_size
+}
+
+/// Refuses what is wanted of vectors and the model's do not have.
+pub fn check(config: &TrainConfig, model: &LanguageModel) -> Result<()> {
+    let table = config.embed.as_ref();
+    table.map_or(Ok(()), |table| {
+        let checked = table.check_width(width(model));
+        checked.map_err(|problem| anyhow!(problem))
+    })
+}
+
+/// Writes the files of sentence-transformers, and the tokenizer, beside the result of a run of embeddings.
+/// Returns the new files.
+pub fn save(
+    config: &TrainConfig,
+    base: &ModelFiles,
+    model: &LanguageModel,
+) -> Result<Vec<PathBuf>> {
+    let table = match &config.embed {
+        Some(table) if config.objective().task_type == TaskType::FeatureExtraction => table,
+        _ => return Ok(Vec::new()),
+    };
+    let dir = &config.training.output_dir;
+    let mut modules = modules_of(base, None)?.unwrap_or_default();
+    modules.embedder = table.embedder();
+    modules.max_seq_length = config.data.max_length.or(table.max_seq_length);
+    modules.do_lower_case = table.do_lower_case.unwrap_or_default();
+    if modules.prompts.is_empty() {
+        modules.prompts.clone_from(&table.prompts);
+    }
+    let mut written = Vec::new();
+    if !config.is_full_training() {
+        written = crate::beside::copy(base, config.tokenizer.as_deref(), dir)?;
+    }
+    for path in modules.save(dir, width(model))? {
+        if !written.contains(&path) {
+            written.push(path);
+        }
+    }
+    Ok(written)
+}

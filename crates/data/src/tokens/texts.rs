@@ -1,0 +1,212 @@
+//! The task of a model for embeddings: texts that become vectors.
+
+use crate::error::{DataError, Result};
+use crate::format::{Content, Rows};
+use crate::tokens::example::{IGNORE_INDEX, Limits};
+use crate::tokens::task::{Encoder, Labelled, Task};
+
+/// The task of a model for embeddings. A row becomes an example for each of its texts. The label of an
+/// example's first token is how alike the texts of the row are ([`score`](Self::score)), or 0; the
+/// others are [`IGNORE_INDEX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// The columns that are read, in this order; none where a row is one text.
+    pub columns: Vec<String>,
+    /// What is put before each of a row's texts; nothing where there are fewer.
+    pub prompts: Vec<String>,
+    /// The tokens that a text is cut to where no setting says it.
+    pub max_seq_length: Option<usize>,
+    /// Whether texts are written in small letters first.
+    pub do_lower_case: bool,
+}
+
+impl Texts {
+    /// How alike the texts of a row are, by the labels of one of them.
+    pub fn score(labels: &[i64]) -> f32 {
+        let first = labels.first().and_then(|&bits| u32::try_from(bits).ok());
+        first.map_or(0.0, f32::from_bits)
+    }
+
+    fn text(&self, text: &str, index: usize, encoder: &Encoder<'_>) -> Result<Labelled> {
+        let prompt = self.prompts.get(index).map_or("", String::as_str);
+        let mut text = format!("{prompt}{text}");
+        if self.do_lower_case {
+            text = text.to_lowercase();
+        }
+        encoder.closed(&text)
+    }
+}
+
+/// Columns by their names, for those who show them.
+const NAMES: [&str; 6] = [
+    "anchor",
+    "positive",
+    "negative",
+    "query",
+    "sentence1",
+    "sentence2",
+];
+
+impl Task for Texts {
+    fn rows(&self) -> Rows {
+        Rows::Embedded(self.columns.clone())
+    }
+
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
+        let (texts, score) = match content {
+            Content::Texts { texts, score } => (texts, score),
+            Content::Text(text) => (vec![text], None),
+            Content::Tokens { input_ids, .. } => {
+                let labelled = Labelled {
+                    labels: vec![IGNORE_INDEX; input_ids.len()],
+                    input_ids,
+                    closing: 0,
+                };
+                return Ok(vec![with_score(labelled, 0.0)]);
+            }
+            _ => return Err(DataError::row(encoder.place, "is no text")),
+        };
+        if texts.len() != self.columns.len().max(1) {
+            let problem = format!(
+                "has {} texts, and the rows before it {}",
+                texts.len(),
+                self.columns.len().max(1)
+            );
+            return Err(DataError::row(encoder.place, problem));
+        }
+        let score = score.and_then(|score| score.as_f64()).unwrap_or_default();
+        let texts = texts.iter().enumerate();
+        let examples = texts.map(|(index, text)| {
+            let labelled = self.text(text, index, encoder)?;
+            Ok(with_score(labelled, score as f32))
+        });
+        examples.collect()
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        usize::from(labels.first().is_some_and(|&label| label != IGNORE_INDEX))
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        vec![false; labels.len()]
+    }
+
+    fn unknown_label(&self, _labels: &[i64], _limits: Limits) -> Option<i64> {
+        None
+    }
+
+    fn examples_per_row(&self) -> usize {
+        self.columns.len().max(1)
+    }
+
+    fn default_length(&self, limits: Limits) -> Option<usize> {
+        let length = self.max_seq_length.unwrap_or(limits.default_length());
+        Some(length.min(limits.max_positions))
+    }
+
+    fn name_of(&self, _labels: &[i64], index: usize) -> Option<&'static str> {
+        let name = self.columns.get(index)?;
+        NAMES.into_iter().find(|known| known == name)
+    }
+
+    fn packs(&self) -> bool {
+        false
+    }
+
+    fn cache_key(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
+fn with_score(mut labelled: Labelled, score: f32) -> Labelled {
+    labelled.labels.fill(IGNORE_INDEX);
+    if let Some(first) = labelled.labels.first_mut() {
+        *first = i64::from(score.to_bits());
+    }
+    labelled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DataConfig;
+    use crate::dataset::DataSet;
+    use crate::tokenizer::bpe::tiny;
+
+    const LIMITS: Limits = Limits {
+        max_positions: 16,
+        positions_key: "n_positions",
+        has_last_position: true,
+        adapter_positions: 0,
+        vocab_size: 270,
+    };
+
+    fn load(rows: &str, task: &Texts) -> Result<DataSet> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, rows).unwrap();
+        let mut config = DataConfig::new(path.to_str().unwrap());
+        config.cache_dir = Some(dir.path().join("cache"));
+        DataSet::load_with(&config, Some(&tiny()), LIMITS, 42, &|_| Ok(None), task)
+    }
+
+    fn columns(names: &[&str]) -> Texts {
+        Texts {
+            columns: names.iter().map(ToString::to_string).collect(),
+            ..Texts::default()
+        }
+    }
+
+    #[test]
+    fn a_row_is_as_many_examples_as_it_has_texts() {
+        let row = |a: &str, b: &str, c: &str| {
+            format!("{{\"anchor\": {a:?}, \"positive\": {b:?}, \"negative\": {c:?}}}\n")
+        };
+        let mut task = columns(&["anchor", "positive", "negative"]);
+        task.prompts = vec!["q: ".into()];
+        let rows = [row("x", "yy", "z"), row("a", "b", "cc")].concat();
+        let data = load(&rows, &task).unwrap().train;
+        assert_eq!((data.sequences(), data.len()), (2, 6));
+        let batch = data.batch(&[1]);
+        let text = |span: &std::ops::Range<usize>| {
+            let ids: Vec<u32> = batch.input_ids[span.clone()]
+                .iter()
+                .map(|&id| id as u32)
+                .collect();
+            tiny().decode(&ids).unwrap()
+        };
+        let texts: Vec<String> = batch.spans.iter().map(text).collect();
+        assert_eq!(texts, ["q: a", "b", "cc"]);
+    }
+
+    #[test]
+    fn scores_are_kept_and_checked() {
+        let task = columns(&["sentence1", "sentence2"]);
+        let row = |score: &str| {
+            format!("{{\"sentence1\": \"a\", \"sentence2\": \"b\", \"score\": {score}}}\n")
+        };
+        let data = load(&row("0.75"), &task).unwrap().train;
+        let batch = data.batch(&[0]);
+        let scores: Vec<f32> = batch.example_labels().map(Texts::score).collect();
+        assert_eq!(scores, [0.75, 0.75]);
+        let error = load(&row("4.2"), &task).unwrap_err().to_string();
+        assert!(
+            error.ends_with("line 1 has 4.2 in `score`, where a number from -1 to 1 is wanted"),
+            "{error}"
+        );
+        let error = load("{\"sentence1\": \"a\"}", &task)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("sentence2"), "{error}");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let task = Texts {
+            max_seq_length: Some(4),
+            ..Texts::default()
+        };
+        let data = load("{\"text\": \"a long text of many tokens\"}\n", &task).unwrap();
+        assert_eq!((data.train.longest(), data.train.truncated), (4, 1));
+    }
+}

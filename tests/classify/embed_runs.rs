@@ -1,0 +1,291 @@
+//! Embeddings from training to search, by the command line.
+
+use serde_json::Value;
+
+use crate::common::Lab;
+
+/// Texts of three kinds, of which those of one kind belong together.
+const KINDS: [[&str; 4]; 3] = [
+    ["the cat sat", "a cat ran", "my cat ate", "one cat slept"],
+    [
+        "red as a rose",
+        "red as wine",
+        "red as fire",
+        "red as blood",
+    ],
+    ["two and two", "two or three", "two by two", "two at once"],
+];
+
+/// Rows of every two texts of a kind, with one of another.
+fn rows() -> Vec<[&'static str; 3]> {
+    let mut rows = Vec::new();
+    for (kind, texts) in KINDS.iter().enumerate() {
+        for (index, text) in texts.iter().enumerate() {
+            let other = texts[(index + 1) % texts.len()];
+            rows.push([text, other, KINDS[(kind + 1) % 3][index]]);
+        }
+    }
+    rows
+}
+
+fn jsonl(rows: impl Iterator<Item = Value>) -> String {
+    rows.map(|row| format!("{row}\n")).collect()
+}
+
+fn config(lab: &Lab, more: &str) {
+    let toml = format!(
+        "model = \"model\"\n[data]\ntrain = \"rows.jsonl\"\nvalidation = \"rows.jsonl\"\n[peft]\n\
+         peft_type = \"LORA\"\nr = 4\ntarget_modules = \"all-linear\"\n[training]\n\
+         objective = \"embed\"\noutput_dir = \"out\"\nmax_steps = 24\nlearning_rate = 1e-2\n\
+         per_device_train_batch_size = 6\nsave_steps = 8\n{more}"
+    );
+    lab.write("train.toml", toml);
+}
+
+/// The vectors of a file of lines.
+fn vectors(text: &str) -> Vec<Vec<f64>> {
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let numbers = |line: Value| {
+        let numbers = line["embedding"].as_array().unwrap().iter();
+        numbers.map(|number| number.as_f64().unwrap()).collect()
+    };
+    lines.map(numbers).collect()
+}
+
+#[test]
+fn embeddings_are_trained_measured_and_searched() {
+    let lab = Lab::new();
+    let triplets = rows().into_iter().map(|[anchor, positive, negative]| {
+        serde_json::json!({"anchor": anchor, "positive": positive, "negative": negative})
+    });
+    lab.write("rows.jsonl", jsonl(triplets));
+    config(
+        &lab,
+        "metric_for_best_model = \"ndcg@10\"\nload_best_model_at_end = true\neval_strategy = \"steps\"\neval_steps = 8\n\
+         [embed]\nnormalize = true\nprompts = { anchor = \"find: \" }\nmax_seq_length = 12\n",
+    );
+    let said = lab.ok(&["train", "train.toml"]);
+    for name in ["recall@1", "recall@10", "ndcg@10", "mrr@10", "accuracy"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(
+        said.contains("peft predict --model model --adapter out"),
+        "{said}"
+    );
+    let config = lab.json("out/adapter_config.json");
+    assert_eq!(config["task_type"], "FEATURE_EXTRACTION");
+    let pooling = lab.json("out/1_Pooling/config.json");
+    assert_eq!(pooling["pooling_mode_mean_tokens"], true);
+    assert_eq!(
+        lab.json("out/sentence_bert_config.json")["max_seq_length"],
+        12
+    );
+    assert_eq!(lab.json("out/modules.json").as_array().unwrap().len(), 3);
+    assert!(lab.path("out/tokenizer.json").exists());
+
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+        "--json",
+    ];
+    let found = lab.ok_json(&eval);
+    let (after, before) = (&found["ndcg@10"], &found["base"]["ndcg@10"]);
+    assert!(after.as_f64() > before.as_f64(), "{found}");
+    assert!(found["accuracy"].as_f64() > Some(0.9), "{found}");
+
+    let texts = KINDS
+        .iter()
+        .flatten()
+        .map(|text| serde_json::json!({"text": text}));
+    lab.write("texts.jsonl", jsonl(texts));
+    let predict = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "texts.jsonl",
+    ];
+    let lines = vectors(&lab.ok(&predict));
+    assert_eq!(lines.len(), 12);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    // As the adapter's files say, of length one.
+    assert!((dot(&lines[3], &lines[3]) - 1.0).abs() < 1e-5);
+    let nearest = |at: usize| {
+        let others = (0..12).filter(|&other| other != at);
+        let likeness = |other: usize| dot(&lines[at], &lines[other]);
+        others.max_by(|&a, &b| likeness(a).total_cmp(&likeness(b)))
+    };
+    let found = (0..12).filter(|&at| nearest(at).unwrap() / 4 == at / 4);
+    assert!(found.count() >= 10);
+    // A prompt by its name, which the adapter's files have.
+    let with_prompt = [&predict[..], &["--prompt-name", "anchor"]].concat();
+    assert_ne!(vectors(&lab.ok(&with_prompt))[0], lines[0]);
+    lab.fails(
+        &[&predict[..], &["--prompt-name", "query"]].concat(),
+        &["there is no prompt \"query\": the model has anchor"],
+    );
+
+    // The same vectors in a file of tensors, of a merged folder, and of one column of rows of three.
+    let near = |found: &[f32], expected: &[f64]| {
+        let mut pairs = found.iter().zip(expected);
+        found.len() == expected.len() && pairs.all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5)
+    };
+    lab.ok(&[&predict[..], &["--output", "texts.safetensors"]].concat());
+    let (shape, found) = lab.floats("texts.safetensors", "embeddings");
+    assert_eq!(shape[0], 12);
+    assert!(near(&found, &lines.concat()));
+    lab.ok(&[
+        "merge",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "merged",
+    ]);
+    let of_merged = lab.ok(&["predict", "--model", "merged", "--data", "texts.jsonl"]);
+    let found: Vec<f32> = vectors(&of_merged)
+        .concat()
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
+    assert!(near(&found, &lines.concat()));
+    assert!(lab.path("merged/2_Normalize/config.json").exists());
+    let of_rows = [
+        "predict",
+        "--model",
+        "merged",
+        "--data",
+        "rows.jsonl",
+        "--output",
+    ];
+    lab.ok(&[&of_rows[..], &["rows.safetensors"]].concat());
+    let (_, anchors) = lab.floats("rows.safetensors", "anchor");
+    assert!(near(&anchors[..lines[0].len()], &lines[0]));
+
+    // It speaks no more.
+    let generate = [
+        "generate",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--prompt",
+        "a",
+    ];
+    lab.fails(&generate, &["peft predict"]);
+}
+
+#[test]
+fn a_run_of_embeddings_goes_on_bit_for_bit() {
+    let lab = Lab::new();
+    let pairs = rows()
+        .into_iter()
+        .map(|[anchor, positive, _]| serde_json::json!({"query": anchor, "positive": positive}));
+    lab.write("rows.jsonl", jsonl(pairs));
+    config(
+        &lab,
+        "gradient_accumulation_steps = 2\n[embed]\nmatryoshka_dims = [16, 8]\n",
+    );
+    lab.ok(&["train", "train.toml"]);
+    let whole = lab.read("out/adapter_model.safetensors");
+    lab.ok(&[
+        "train",
+        "train.toml",
+        "--resume",
+        "out/checkpoint-8",
+        "--set",
+        "training.output_dir=again",
+    ]);
+    assert!(whole == lab.read("again/adapter_model.safetensors"));
+    // One block at a time gives the same, within rounding.
+    lab.ok(&[
+        "train",
+        "train.toml",
+        "--set",
+        "training.output_dir=checkpointed",
+        "--set",
+        "training.gradient_checkpointing=true",
+    ]);
+    let wide = [
+        "train",
+        "train.toml",
+        "--force",
+        "--set",
+        "embed.matryoshka_dims=[4096]",
+    ];
+    lab.fails(&wide, &["embed.matryoshka_dims has 4096"]);
+    let one = [
+        "train",
+        "train.toml",
+        "--force",
+        "--set",
+        "training.per_device_train_batch_size=1",
+    ];
+    lab.fails(&one, &["it must be 2 or more"]);
+    let triplets = [
+        "train",
+        "train.toml",
+        "--force",
+        "--set",
+        "embed.loss=\"TripletLoss\"",
+    ];
+    lab.fails(
+        &triplets,
+        &["three texts: anchor, positive and negative; these have query, positive"],
+    );
+}
+
+#[test]
+fn scored_pairs_are_learnt() {
+    let lab = Lab::new();
+    let pairs = rows().into_iter().flat_map(|[a, b, c]| {
+        let row = |a: &str, b: &str, score: f64| {
+            serde_json::json!({"sentence1": a, "sentence2": b, "score": score})
+        };
+        [row(a, b, 1.0), row(a, c, 0.0)]
+    });
+    lab.write("rows.jsonl", jsonl(pairs));
+    config(&lab, "metric_for_best_model = \"spearman\"\n");
+    let said = lab.ok(&["train", "train.toml"]);
+    assert!(
+        said.contains("pearson") && said.contains("spearman"),
+        "{said}"
+    );
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+        "--json",
+    ];
+    let found = lab.ok_json(&eval);
+    assert!(found["pearson"].as_f64() > Some(0.8), "{found}");
+    let rows = "{\"sentence1\": \"a\", \"sentence2\": \"b\", \"score\": 4.5}\n";
+    lab.write("rows.jsonl", rows);
+    let again = ["train", "train.toml", "--force"];
+    lab.fails(
+        &again,
+        &["has 4.5 in `score`, where a number from -1 to 1 is wanted"],
+    );
+    lab.write("rows.jsonl", "{\"text\": \"a cat\"}\n");
+    lab.fails(
+        &again,
+        &[
+            "embed.loss wants rows of two texts or more",
+            "these have one text",
+        ],
+    );
+}
