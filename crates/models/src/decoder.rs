@@ -8,7 +8,7 @@ use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use burn_peft::{BaseModel, LoraAdapter, ModelInfo, Slot};
 use burn_peft_kernels::{
-    HeadWeight, TokenLogProbs, token_log_probs, token_log_probs_of, vocabulary_loss,
+    HeadWeight, TokenLogProbs, apply_dropout, token_log_probs, token_log_probs_of, vocabulary_loss,
 };
 
 use crate::checkpointing::{self, LossOf};
@@ -276,16 +276,20 @@ pub trait Decoder: BaseModel + Sync {
     /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`, or of a classifier to
     /// `[tokens, labels]`; without a head the hidden states as they are.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.scores(match self.head_dropout() {
+            None => hidden,
+            Some(dropout) => apply_dropout(dropout, hidden),
+        })
+    }
+
+    /// As [`logits`](Self::logits), behind the dropout.
+    fn scores(&self, hidden: Tensor<2>) -> Tensor<2> {
         if self.config().head().is_none() {
             return hidden;
         }
         if let Some(head) = self.head()
             && self.config().head().classifies()
         {
-            let hidden = match self.head_dropout() {
-                None => hidden,
-                Some(dropout) => dropout.forward(hidden),
-            };
             return head.forward(hidden);
         }
         // The same before the product as after it, and smaller.
@@ -306,7 +310,11 @@ pub trait Decoder: BaseModel + Sync {
         let hidden = batch.input.of_text(self.pooled(hidden, &batch.input));
         let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
-        self.logits(hidden.select(0, places))
+        match self.head_dropout() {
+            None => self.logits(hidden.select(0, places)),
+            // It goes by tokens, whichever of them are asked for.
+            Some(dropout) => self.scores(apply_dropout(dropout, hidden).select(0, places)),
+        }
     }
 
     /// The sum of the cross-entropy, `[1]`, of hidden states after the last norm,
