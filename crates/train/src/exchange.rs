@@ -3,6 +3,7 @@
 
 #[cfg(feature = "mpi")]
 pub(crate) mod mpi;
+pub mod threads;
 
 use std::fmt::Debug;
 

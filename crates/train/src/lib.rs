@@ -34,6 +34,7 @@ pub use error::{
 };
 #[cfg(feature = "mpi")]
 pub use exchange::mpi::Mpi;
+pub use exchange::threads::{Threads, threads};
 pub use exchange::{Alone, Exchange};
 pub use objective::best_metric::BestMetric;
 pub use objective::by_class::{ByClass, ClassFigures, Confusion};

@@ -1,5 +1,7 @@
 //! Whole runs of a tiny GPT-2 on the CPU.
 
+mod ranks;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

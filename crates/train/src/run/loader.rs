@@ -284,3 +284,23 @@ impl<M> DataLoaderIterator<MicroBatch<M>> for Batches<'_, M> {
         self.progress.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_a_batch_is_in_one_piece_of_one_rank() {
+        let pieces = |size: usize, rows: usize, all: usize| -> Vec<Vec<Range<usize>>> {
+            let share = |rank| Share { rank, size, rows };
+            (0..size).map(|rank| share(rank).pieces(all, 12)).collect()
+        };
+        assert_eq!(pieces(2, 6, 12), [[0..6], [6..12]]);
+        // The last batch of an epoch.
+        assert_eq!(pieces(3, 4, 5), [vec![0..4], vec![4..5], vec![5..5]]);
+        // Fewer ranks, and more, than the run was begun with.
+        assert_eq!(pieces(1, 5, 12), [[0..5, 5..10, 10..12]]);
+        assert_eq!(pieces(5, 6, 12), [[0..3], [3..6], [6..9], [9..12], [12..12]]);
+        assert_eq!(Share::ALL.pieces(7, 7), [0..7]);
+    }
+}

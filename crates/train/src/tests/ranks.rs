@@ -1,0 +1,200 @@
+//! Several ranks against one process: how rows are dealt changes nothing.
+
+use std::path::PathBuf;
+
+use burn_peft::methods::AdaLoraConfig;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A run of 12 rows a batch on so many ranks.
+struct Ranks<'a> {
+    size: usize,
+    accumulates: bool,
+    model: &'a dyn Fn() -> Lora,
+    data: &'a Examples,
+    resume: Option<PathBuf>,
+    /// The rank that is told to stop before it begins.
+    stopped: Option<usize>,
+}
+
+impl<'a> Ranks<'a> {
+    fn new(size: usize, model: &'a dyn Fn() -> Lora, data: &'a Examples) -> Self {
+        Self {
+            size,
+            accumulates: false,
+            model,
+            data,
+            resume: None,
+            stopped: None,
+        }
+    }
+
+    fn run(self) -> (TempDir, Vec<TrainOutcome<Lora>>) {
+        let rows = 12 / self.size;
+        self.run_with(rows)
+    }
+
+    /// Runs them, each in a thread with so many rows a batch; what the first one leaves, and what came of
+    /// all.
+    fn run_with(self, rows: usize) -> (TempDir, Vec<TrainOutcome<Lora>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = if self.accumulates { 3 } else { 1 };
+        let arguments = TrainingArguments {
+            per_device_train_batch_size: rows / parts,
+            gradient_accumulation_steps: parts,
+            per_device_eval_batch_size: 4,
+            max_steps: 50,
+            logging_steps: 1,
+            eval_strategy: IntervalStrategy::Epoch,
+            save_steps: 20,
+            ..arguments(dir.path())
+        };
+        // One after the other: they draw their weights from one place.
+        let models: Vec<Lora> = (0..self.size).map(|_| (self.model)()).collect();
+        let outcomes = std::thread::scope(|scope| {
+            let ranks = threads(self.size).into_iter().zip(models);
+            let ranks = ranks.map(|(exchange, model)| {
+                let options = TrainOptions {
+                    resume: self.resume.clone(),
+                    ..TrainOptions::default()
+                };
+                if self.stopped == Some(exchange.rank()) {
+                    options.interrupter.stop(Some("a signal"));
+                }
+                let (data, arguments) = (self.data.clone(), &arguments);
+                scope.spawn(move || {
+                    let options = TrainOptions {
+                        exchange: Arc::new(exchange),
+                        ..options
+                    };
+                    train(model, data.clone(), Some(data), arguments, options).unwrap()
+                })
+            });
+            let ranks: Vec<_> = ranks.collect();
+            let ranks = ranks.into_iter().map(|rank| rank.join().unwrap());
+            ranks.collect::<Vec<_>>()
+        });
+        (dir, outcomes)
+    }
+}
+
+/// Holds what two runs have logged against each other, to a millionth.
+fn same(one: &Path, other: &Path) {
+    let [one, other] = [one, other].map(metrics);
+    assert_eq!(one.len(), other.len());
+    for (one, other) in one.iter().zip(&other) {
+        for key in ["step", "num_input_tokens_seen"] {
+            assert_eq!(one[key], other[key]);
+        }
+        for key in ["loss", "eval_loss"] {
+            let [one, other] = [one, other].map(|entry| entry[key].as_f64().unwrap_or_default());
+            let near = (one - other).abs() <= 1e-6 * one.abs().max(1.0);
+            assert!(near, "{key}: {one} and {other}");
+        }
+    }
+}
+
+/// Runs that are to be that of one process, of 12 rows a batch, whose last has fewer.
+fn all_are_one(model: &dyn Fn() -> Lora, data: &Examples, accumulation_too: bool) {
+    let (one, alone) = Ranks::new(1, model, data).run();
+    for size in [2, 3] {
+        let (dir, outcomes) = Ranks::new(size, model, data).run();
+        same(one.path(), dir.path());
+        for outcome in &outcomes {
+            assert_eq!(outcome.steps, 50);
+            assert_eq!(outcome.train_loss, outcomes[0].train_loss);
+            assert_eq!(outcome.tokens, alone[0].tokens);
+        }
+    }
+    if accumulation_too {
+        let mut accumulated = Ranks::new(1, model, data);
+        accumulated.accumulates = true;
+        same(one.path(), accumulated.run().0.path());
+    }
+}
+
+#[test]
+fn ranks_train_as_one_process_does() {
+    let _alone = alone();
+    all_are_one(&|| lora(0.1), &examples(29), true);
+}
+
+#[test]
+fn ranks_share_packed_rows() {
+    let _alone = alone();
+    all_are_one(&|| lora(0.1), &examples(60).packed(15), false);
+}
+
+#[test]
+fn ranks_of_adalora_have_the_same_ranks() {
+    let _alone = alone();
+    let model = || {
+        let config = AdaLoraConfig {
+            init_r: 4,
+            target_r: 2,
+            tinit: 5,
+            tfinal: 20,
+            delta_t: 2,
+            total_step: Some(50),
+            lora_dropout: 0.1,
+            ..AdaLoraConfig::default()
+        };
+        get_peft_model(gpt2(0.1), config).unwrap()
+    };
+    all_are_one(&model, &examples(29), true);
+}
+
+#[test]
+fn an_evaluation_is_that_of_one_process_to_the_last_bit() {
+    let _alone = alone();
+    let (data, models) = (examples(29), [(); 3].map(|()| lora(0.0)));
+    let expected = evaluate(&models[0], &data, 4, |_, _| ()).unwrap();
+    std::thread::scope(|scope| {
+        for (exchange, model) in threads(3).into_iter().zip(models) {
+            let (data, expected) = (&data, &expected);
+            scope.spawn(move || {
+                let found = evaluate_shared(&exchange, &Lm, &model, data, 4, |_, _| ()).unwrap();
+                assert_eq!(&found, expected);
+            });
+        }
+    });
+}
+
+#[test]
+fn more_or_fewer_ranks_go_on_with_a_run() {
+    let _alone = alone();
+    let (model, data) = (|| lora(0.1), examples(29));
+    let (whole, _) = Ranks::new(2, &model, &data).run();
+    let from = whole.path().join("checkpoint-20");
+    for size in [1, 2, 3] {
+        let again = Ranks {
+            resume: Some(from.clone()),
+            // The file says what it said: 6 rows for each rank.
+            ..Ranks::new(2, &model, &data)
+        };
+        let (dir, outcomes) = Ranks { size, ..again }.run_with(6);
+        same(whole.path(), dir.path());
+        assert_eq!(outcomes.len(), size);
+        let weights = |dir: &Path| fs::read(dir.join("adapter_model.safetensors")).unwrap();
+        if size == 2 {
+            assert!(weights(dir.path()) == weights(whole.path()));
+        }
+    }
+}
+
+#[test]
+fn all_stop_after_the_same_step_where_one_is_told_to() {
+    let _alone = alone();
+    let (model, data) = (|| lora(0.0), examples(29));
+    let ranks = Ranks {
+        stopped: Some(1),
+        ..Ranks::new(3, &model, &data)
+    };
+    let (dir, outcomes) = ranks.run();
+    for outcome in &outcomes {
+        assert_eq!(outcome.steps, 1);
+        assert!(outcome.interrupted.is_some());
+    }
+    assert!(dir.path().join("checkpoint-1/optimizer.bpk").is_file());
+}
