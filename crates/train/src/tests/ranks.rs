@@ -45,6 +45,7 @@ impl<'a> Ranks<'a> {
             gradient_accumulation_steps: parts,
             per_device_eval_batch_size: 4,
             max_steps: 50,
+            learning_rate: 2e-3,
             logging_steps: 1,
             eval_strategy: IntervalStrategy::Epoch,
             save_steps: 20,
@@ -88,9 +89,9 @@ fn same(one: &Path, other: &Path) {
             assert_eq!(one[key], other[key]);
         }
         for key in ["loss", "eval_loss"] {
-            let [one, other] = [one, other].map(|entry| entry[key].as_f64().unwrap_or_default());
-            let near = (one - other).abs() <= 1e-6 * one.abs().max(1.0);
-            assert!(near, "{key}: {one} and {other}");
+            let [at, other_at] = [one, other].map(|of| of[key].as_f64().unwrap_or_default());
+            let near = (at - other_at).abs() <= 1e-6 * at.abs().max(1.0);
+            assert!(near, "{key} of step {}: {at} and {other_at}", one["step"]);
         }
     }
 }
