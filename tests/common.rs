@@ -55,7 +55,7 @@ pub struct Answer {
 }
 
 /// Variables that change what a command prints or where it looks.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 11] = [
     "CI",
     "CLICOLOR",
     "CLICOLOR_FORCE",
@@ -63,6 +63,10 @@ const SETTINGS: [&str; 7] = [
     "NO_COLOR",
     "HF_ENDPOINT",
     "HF_TOKEN",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "PMIX_RANK",
+    "SLURM_PROCID",
 ];
 
 impl Lab {

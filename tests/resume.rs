@@ -278,6 +278,77 @@ fn a_broken_checkpoint_is_passed_over() {
     }
 }
 
+#[test]
+fn auto_goes_on_where_it_can_and_begins_anew_where_it_cannot() {
+    let lab = lab();
+    let run = ["train", "run.toml", "--set", "training.max_steps=7"];
+    let auto = [&run[..], &["--resume=auto"]].concat();
+    let out = lab.ok(&auto);
+    let anew = "there is no checkpoint in out: the run starts from the beginning";
+    assert!(out.starts_with(anew), "{out}");
+    let adapter = lab.read("out/adapter_model.safetensors");
+    let out = lab.ok(&auto);
+    assert!(
+        out.starts_with("going on from out/checkpoint-7, step 7 of 7"),
+        "{out}"
+    );
+
+    // A machine that lost its power: the result is not there yet, and no checkpoint is whole.
+    std::fs::remove_file(lab.path("out/adapter_model.safetensors")).unwrap();
+    for step in [6, 7] {
+        lab.write(&format!("out/checkpoint-{step}/optimizer.bpk"), "");
+    }
+    lab.fails(
+        &[&run[..], &["--resume"]].concat(),
+        &["every checkpoint in it is broken"],
+    );
+    let answer = lab.peft(&auto);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.out.starts_with(anew), "{answer:?}");
+    assert!(
+        answer.err.contains("checkpoint-7/optimizer.bpk"),
+        "{answer:?}"
+    );
+    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+
+    // A result is nobody's to replace.
+    for step in [6, 7] {
+        lab.write(&format!("out/checkpoint-{step}/optimizer.bpk"), "");
+    }
+    lab.fails(&auto, &["out has the result of an earlier run", "--force"]);
+    assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
+}
+
+/// Four equal runs in one folder are what nobody wants.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_of_a_build_without_mpi_are_refused() {
+    let lab = lab();
+    for variables in [
+        &[("OMPI_COMM_WORLD_SIZE", "4")][..],
+        &[("PMI_SIZE", "4")],
+        &[("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0")],
+        &[("PMIX_RANK", "3")],
+    ] {
+        let run = |args: &[&str]| -> Answer {
+            let mut command = lab.command(PEFT);
+            command.args(args).envs(variables.iter().copied());
+            command.output().unwrap().into()
+        };
+        let (name, value) = variables[0];
+        let sign = format!("processes were started ({name} = {value})");
+        let way_out = "build peft with MPI: cargo install --path crates/cli --features mpi";
+        run(&["train", "run.toml"]).failed(&[&sign, "all of them into out", way_out]);
+        assert!(!lab.path("out").exists());
+        assert_eq!(run(&["train", "run.toml", "--print-config"]).code, Some(0));
+    }
+    let mut alone = lab.command(PEFT);
+    alone
+        .args(["train", "run.toml"])
+        .env("OMPI_COMM_WORLD_SIZE", "1");
+    assert!(alone.output().unwrap().status.success());
+}
+
 /// A signal finishes the step, saves, and is the exit code.
 #[cfg(target_os = "linux")]
 #[test]

@@ -26,7 +26,7 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => match error.downcast_ref::<Interrupted>() {
             Some(interrupted) => {
-                ranks::current().finish();
+                ranks::leave();
                 return ExitCode::from(interrupted.code());
             }
             None => describe(&error),
@@ -54,10 +54,11 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
         std::thread::sleep(Duration::from_secs(2));
     }
     tell(&format!("{}: {report}", exchange.name()));
-    exchange.abort(1)
+    ranks::end_all()
 }
 
-fn tell(report: &str) {
+/// Writes to standard error.
+pub fn tell(report: &str) {
     // Where standard error is closed there is nobody to tell.
     let _ = std::io::stderr().write_all(report.as_bytes());
 }

@@ -175,9 +175,9 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::New(args) => new::run(args),
         Command::Train(on) => {
-            let exchange = ranks::join()?;
+            ranks::join()?;
             train::run(on.args, &open(ranks::device(on.device))?)?;
-            exchange.finish();
+            ranks::leave();
             Ok(())
         }
         Command::Chat(on) => chat::run(on.args, &open(on.device)?),

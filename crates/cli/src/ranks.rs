@@ -6,17 +6,37 @@ use anyhow::Result;
 use burn_peft_device::{Backend, DeviceName, Which};
 use burn_peft_train::{Alone, Exchange};
 
+mod guard;
+#[cfg_attr(not(feature = "mpi"), allow(dead_code))]
+mod watch;
+
 static EXCHANGE: OnceLock<Arc<dyn Exchange>> = OnceLock::new();
 
 /// Joins the other processes, if there are any, and takes this one's share of the cores. Before anything
 /// else is done, once in a process.
-pub fn join() -> Result<Arc<dyn Exchange>> {
+pub fn join() -> Result<()> {
     let exchange = joined()?;
     let exchange = EXCHANGE.get_or_init(|| exchange);
     if exchange.local_size() > 1 {
         cores::share(exchange.local_size())?;
     }
-    Ok(Arc::clone(exchange))
+    #[cfg(feature = "mpi")]
+    if exchange.size() > 1 {
+        guard::begin(&**exchange)?;
+    }
+    Ok(())
+}
+
+/// Leaves the others, where this process's work is done.
+pub fn leave() {
+    current().finish();
+    guard::done();
+}
+
+/// Ends all processes, for this one cannot go on.
+pub fn end_all() -> ! {
+    guard::failed();
+    current().abort(1)
 }
 
 #[cfg(feature = "mpi")]

@@ -25,6 +25,7 @@ pub use checkpoint::old_run::OldRun;
 pub use checkpoint::run_folder::RunFolder;
 pub use configuration::arguments::{IntervalStrategy, SamplingStrategy, Steps, TrainingArguments};
 pub use configuration::config::TrainConfig;
+pub use configuration::distributed::{DistributedConfig, Sync};
 pub use configuration::keys::keys_meant_by;
 pub use configuration::quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
 pub use configuration::settings::{Origin, Setting, settings_toml};

@@ -54,7 +54,7 @@ pub(crate) fn lora(dropout: f64) -> Lora {
 }
 
 /// Rows that count up by their step: 2, 4, 6, ….
-fn examples(rows: usize) -> Examples {
+pub(crate) fn examples(rows: usize) -> Examples {
     let row = |row: usize| {
         let ids = (0..4 + row % 5).map(|i| ((1 + row % 3) * (i + row)) as u32 % 23);
         let input_ids: Vec<u32> = ids.collect();

@@ -33,6 +33,7 @@ mod embed;
 mod folder;
 mod head;
 mod labels;
+mod launcher;
 mod model;
 mod objective;
 mod place;
@@ -83,6 +84,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         return emit(&settings_toml(&settings)).map(drop);
     }
     let exchange = ranks::current();
+    launcher::check(exchange.size(), &config.training.output_dir)?;
     if args.dry_run && exchange.size() > 1 {
         bail!("--dry-run is one process's: run it without mpirun or srun");
     }
@@ -293,6 +295,7 @@ impl Job {
             samples: self.prompts.clone(),
             before: before.clone(),
             config: Some(self.config.clone()),
+            distributed: self.config.distributed.clone().unwrap_or_default(),
             // Not before: the dashboard takes the whole terminal.
             renderer: match self.tui {
                 _ if !exchange.is_first() => Box::new(ProgressRenderer::hidden()),
@@ -364,6 +367,12 @@ impl Job {
 
         if !exchange.is_first() {
             return Ok(());
+        }
+        if exchange.size() > 1 {
+            let (ranks, bytes) = (exchange.size(), size(exchange.bytes()));
+            say(format!(
+                "{ranks} ranks, each of which has exchanged {bytes}"
+            ))?;
         }
         let dir = &arguments.output_dir;
         if let Some(initial) = self.initial.take() {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::files::{entries_of, remove_folder, tidy, write_folder};
+use crate::checkpoint::rank_files::is_rank_file;
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::error::{Result, TrainError};
 
@@ -99,15 +100,15 @@ impl Checkpoints {
 
     /// Removes what the run puts into a checkpoint. A folder with anything else in it stays.
     fn remove(&self, path: &Path, entries: &[PathBuf]) -> Result<()> {
-        if entries_of(path)?
-            .iter()
-            .all(|entry| entries.contains(entry))
-        {
+        // There may have been more ranks.
+        let is_ours = |entry: &&PathBuf| entries.contains(entry) || is_rank_file(entry);
+        let there = entries_of(path)?;
+        if there.iter().all(|entry| is_ours(&entry)) {
             return remove_folder(path);
         }
         // First what makes it a checkpoint.
-        let state = Path::new(STATE_NAME);
-        for entry in std::iter::once(state).chain(entries.iter().map(PathBuf::as_path)) {
+        let state = PathBuf::from(STATE_NAME);
+        for entry in std::iter::once(&state).chain(there.iter().filter(is_ours)) {
             let path = path.join(entry);
             match path.is_dir() {
                 true => drop(fs::remove_dir(&path)),

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod info;
 pub(crate) mod old_run;
+pub(crate) mod rank_files;
 pub(crate) mod run_folder;
 pub(crate) mod saved;
 pub(crate) mod whole;

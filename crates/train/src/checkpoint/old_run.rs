@@ -11,6 +11,8 @@ use burn_peft_models::weights::weight_files;
 use toml::{Table, Value};
 
 use crate::checkpoint::checkpoints::list;
+use crate::checkpoint::files::entries_of;
+use crate::checkpoint::rank_files::{OUTER_NAME, is_rank_file};
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME};
 use crate::configuration::config::CONFIG_NAME;
 use crate::error::{Result, TrainError};
@@ -37,9 +39,10 @@ const MODEL: [&str; 10] = [
     "chat_template.json",
 ];
 /// What is in a checkpoint, of whatever is trained, beside a model's weights.
-const CHECKPOINT: [&str; 7] = [
+const CHECKPOINT: [&str; 8] = [
     STATE_NAME,
     OPTIMIZER_NAME,
+    OUTER_NAME,
     ADAPTER_CONFIG,
     WEIGHTS_NAME,
     TRAINING_NAME,
@@ -54,6 +57,7 @@ pub struct OldRun {
     /// The names of the files that such a run ends with, there or not.
     result: Vec<PathBuf>,
     checkpoints: Vec<PathBuf>,
+    has_result: bool,
 }
 
 impl OldRun {
@@ -68,21 +72,26 @@ impl OldRun {
             dir: dir.to_path_buf(),
             result: ADAPTER.map(PathBuf::from).to_vec(),
             checkpoints: checkpoints.collect(),
+            has_result: dir.join(WEIGHTS_NAME).exists(),
         };
         if dir.join(SENTENCE_FILES[0]).exists() {
             // Of embeddings, with a tokenizer.
             found.result.extend(SENTENCE_FILES.map(PathBuf::from));
             found.result.extend(MODEL[1..].iter().map(PathBuf::from));
         }
-        let mut has_result = dir.join(WEIGHTS_NAME).exists();
         if is_full_training(&dir.join(CONFIG_NAME)) {
             let weights = weights(dir)?;
-            has_result |= !weights.is_empty();
+            found.has_result |= !weights.is_empty();
             found.result.extend(MODEL.map(PathBuf::from));
             let names = weights.iter().filter_map(|path| path.file_name());
             found.result.extend(names.map(PathBuf::from));
         }
-        Ok((has_result || !found.checkpoints.is_empty()).then_some(found))
+        Ok((found.has_result || !found.checkpoints.is_empty()).then_some(found))
+    }
+
+    /// Whether the run came to its end: an adapter or a trained model is there, not only checkpoints.
+    pub fn has_result(&self) -> bool {
+        self.has_result
     }
 
     /// Whether `path`, which a new run reads, is among what [`remove`](Self::remove) takes away.
@@ -112,6 +121,9 @@ impl OldRun {
                 .iter()
                 .try_for_each(|name| remove(&folder.join(name)))?;
             weights(folder)?.iter().try_for_each(|path| remove(path))?;
+            let entries = entries_of(folder)?;
+            let mut of_ranks = entries.iter().filter(|entry| is_rank_file(entry));
+            of_ranks.try_for_each(|entry| remove(&folder.join(entry)))?;
             if is_empty(folder)? {
                 fs::remove_dir(folder).map_err(TrainError::io(folder))?;
             }

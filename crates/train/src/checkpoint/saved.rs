@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
+use crate::checkpoint::rank_files::is_rank_file;
 use crate::checkpoint::whole;
 use crate::configuration::arguments::TrainingArguments;
 use crate::error::{Result, ResumeProblem, TrainError};
@@ -135,6 +136,14 @@ impl Saved {
     /// If one is missing or broken; the error names it.
     pub fn check_files(&self, checkpoint: &Path) -> Result<()> {
         whole::check(checkpoint, &self.files)
+    }
+
+    /// How many ranks have a file of their own in the checkpoint.
+    pub fn rank_files(&self) -> usize {
+        self.files
+            .keys()
+            .filter(|name| is_rank_file(Path::new(name)))
+            .count()
     }
 
     /// Sets the time of writing to now.

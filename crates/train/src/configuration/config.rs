@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::checkpoint::files::write_atomically;
 use crate::configuration::arguments::TrainingArguments;
+use crate::configuration::distributed::DistributedConfig;
 use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
@@ -66,6 +67,9 @@ pub struct TrainConfig {
     /// How the model's frozen weights are quantised, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization_config: Option<BitsAndBytesConfig>,
+    /// How often several ranks exchange what they learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distributed: Option<DistributedConfig>,
     /// What an objective that compares answers takes for the policy it starts from: `base` for the
     /// model alone, or the folder of an adapter. It is the model as it is at the start unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

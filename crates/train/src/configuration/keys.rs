@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::config::TrainConfig;
+use crate::configuration::distributed::DistributedConfig;
 use crate::configuration::quantization::{self, BitsAndBytesConfig};
 use crate::configuration::words::foreign_key;
 use crate::error::ConfigProblem;
@@ -58,6 +59,7 @@ impl Known {
                 "quantization_config",
                 names(fields_of::<BitsAndBytesConfig>()),
             ),
+            ("distributed", names(fields_of::<DistributedConfig>())),
             ("training", names(fields_of::<TrainingArguments>())),
         ];
         let objectives = KINDS.iter().filter(|kind| !(kind.keys)().is_empty());

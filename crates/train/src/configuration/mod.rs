@@ -2,6 +2,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod config;
+pub(crate) mod distributed;
 pub(crate) mod keys;
 mod method;
 mod one_or_several;

@@ -111,6 +111,10 @@ impl TrainConfig {
         if let Some(problem) = quantization.and_then(|config| config.problem(is_full)) {
             return Err(TrainError::config(place, problem));
         }
+        let distributed = self.distributed.as_ref();
+        if let Some(problem) = distributed.and_then(|config| config.problem()) {
+            return Err(TrainError::config(place, problem));
+        }
         if let Err(problem) = self.check_objective() {
             return Err(TrainError::config(place, problem));
         }
@@ -154,7 +158,7 @@ fn no_word(table: &Table, error: &toml::de::Error) -> Option<ConfigProblem> {
     if !error.message().contains("unit variant") {
         return None;
     }
-    let inner = ["training", "data", "quantization_config"].into_iter();
+    let inner = ["training", "data", "distributed", "quantization_config"].into_iter();
     let mut inner = inner.chain(KINDS.iter().map(|kind| kind.name));
     inner.find_map(|name| {
         let mut keys = table.get(name)?.as_table()?.iter();

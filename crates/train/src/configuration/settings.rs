@@ -132,7 +132,13 @@ impl TrainConfig {
 }
 
 fn is_table(name: &str) -> bool {
-    let tables = ["data", "peft", "quantization_config", "training"];
+    let tables = [
+        "data",
+        "distributed",
+        "peft",
+        "quantization_config",
+        "training",
+    ];
     tables.contains(&name) || KINDS.iter().any(|kind| kind.name == name)
 }
 

@@ -111,6 +111,9 @@ pub enum ConfigProblem {
          frozen: remove one of the two"
     )]
     NothingFrozen,
+    /// A value of `[distributed]` cannot be, or has no effect.
+    #[error("distributed.{0}")]
+    Distributed(String),
     /// A `--set` without `=`.
     #[error("is no key=value")]
     NoAssignment,

@@ -177,6 +177,7 @@ impl TrainConfig {
             data: DataConfig::new(""),
             peft: None,
             quantization_config: None,
+            distributed: None,
             reference: None,
             training: TrainingArguments {
                 objective,

@@ -2,9 +2,11 @@
 
 pub(crate) mod grads;
 pub(crate) mod name;
+pub(crate) mod outer;
 pub(crate) mod parameter_groups;
 pub(crate) mod schedule;
 pub(crate) mod state_file;
+pub(crate) mod trained;
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::ParamGroup;

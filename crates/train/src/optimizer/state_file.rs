@@ -40,6 +40,18 @@ pub(crate) fn load(
     path: &Path,
     parameters: &[NamedParameter],
 ) -> Result<ModuleOptimizer> {
+    // Read whole: a mapped file would keep the checkpoint from being replaced.
+    let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
+    from_bytes(optimizer, bytes, path, parameters)
+}
+
+/// As [`load`], with the state that stands in a file among other things.
+pub(crate) fn from_bytes(
+    optimizer: ModuleOptimizer,
+    bytes: Vec<u8>,
+    path: &Path,
+    parameters: &[NamedParameter],
+) -> Result<ModuleOptimizer> {
     let ids: HashMap<&str, u64> = parameters
         .iter()
         .map(|parameter| (parameter.name.as_str(), parameter.id.val()))
@@ -58,8 +70,6 @@ pub(crate) fn load(
         })
     };
     let load = || {
-        // Read whole: a mapped file would keep the checkpoint from being replaced.
-        let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
         let bytes = rewritten(Bytes::from_bytes_vec(bytes), rename, id)?;
         let record = OptimizerRecord::from_bytes(bytes.into_bytes().map_err(of_burn)?);
         let record = record.map_err(of_burn)?;

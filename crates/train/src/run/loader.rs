@@ -300,7 +300,10 @@ mod tests {
         assert_eq!(pieces(3, 4, 5), [vec![0..4], vec![4..5], vec![5..5]]);
         // Fewer ranks, and more, than the run was begun with.
         assert_eq!(pieces(1, 5, 12), [[0..5, 5..10, 10..12]]);
-        assert_eq!(pieces(5, 6, 12), [[0..3], [3..6], [6..9], [9..12], [12..12]]);
+        assert_eq!(
+            pieces(5, 6, 12),
+            [[0..3], [3..6], [6..9], [9..12], [12..12]]
+        );
         assert_eq!(Share::ALL.pieces(7, 7), [0..7]);
     }
 }

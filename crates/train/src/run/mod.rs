@@ -5,6 +5,7 @@ pub(crate) mod estimate;
 pub(crate) mod eva;
 pub(crate) mod evaluate;
 pub(crate) mod loader;
+pub(crate) mod local_steps;
 pub(crate) mod places;
 pub(crate) mod reduce;
 pub(crate) mod state;

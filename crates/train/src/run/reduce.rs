@@ -6,6 +6,8 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
+use crate::optimizer::trained::Trained;
+use crate::run::target::TrainTarget;
 
 /// What a rank has found in a step, or what all have.
 pub(crate) struct Found {
@@ -28,19 +30,23 @@ pub(crate) struct Found {
 impl Found {
     /// What all ranks have found, in one exchange. Every rank measures at most so many `sums`.
     ///
-    /// A parameter has a gradient if any rank has found one. What is counted is exact up to 2^24.
+    /// A parameter has a gradient if any rank has found one. What is counted is exact up to 2^24. Without
+    /// `with_gradients` the gradients stay this rank's own.
     pub fn of_all<M: Module>(
         self,
         exchange: &dyn Exchange,
         model: &M,
         sums: usize,
+        with_gradients: bool,
     ) -> Result<Self> {
         let mut flat = Flat {
             gradients: &self.gradients,
             found: Vec::new(),
             is_there: Vec::new(),
         };
-        model.visit(&mut flat);
+        if with_gradients {
+            model.visit(&mut flat);
+        }
         let of_means = |denominator: f64| if denominator > 0.0 { denominator } else { 1.0 };
         let denominator = of_means(self.denominator);
         let mut buffer = Vec::new();
@@ -72,18 +78,23 @@ impl Found {
         let [of_denominator, loss, count, tokens, told, measured] = numbers_of(&of_all);
         let denominator = of_means(of_denominator);
         let factor = (1.0 / denominator) as f32;
-        let mut back = Back {
-            values: gradients[..values].iter().map(|value| value * factor),
-            is_there: gradients[values..].iter(),
-            gradients: GradientsParams::new(),
+        let gradients = if with_gradients {
+            let mut back = Back {
+                values: gradients[..values].iter().map(|value| value * factor),
+                is_there: gradients[values..].iter(),
+                gradients: GradientsParams::new(),
+            };
+            model.visit(&mut back);
+            back.gradients
+        } else {
+            self.gradients
         };
-        model.visit(&mut back);
         let sums = match measured > 0.0 {
             true => of_all[numbers.len()..].to_vec(),
             false => Vec::new(),
         };
         Ok(Self {
-            gradients: back.gradients,
+            gradients,
             loss: loss / denominator,
             denominator: of_denominator,
             count: count as usize,
@@ -151,13 +162,13 @@ impl<'a, I: Iterator<Item = f32>, J: Iterator<Item = &'a f32>> ModuleVisitor for
 }
 
 /// Gives every rank the first one's values of all that is trained.
-pub(crate) fn hand_out<M: Module>(exchange: &dyn Exchange, model: M) -> Result<M> {
+pub(crate) fn hand_out<M: TrainTarget>(exchange: &dyn Exchange, model: M) -> Result<M> {
     if exchange.size() == 1 {
         return Ok(model);
     }
-    let mut own = Values(Vec::new());
-    model.visit(&mut own);
-    let mut bytes: Vec<u8> = own.0.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let trained = Trained::new(&model.parameters());
+    let own = trained.read(&model)?;
+    let mut bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
     let expected = bytes.len();
     exchange.broadcast(0, &mut bytes)?;
     if bytes.len() != expected {
@@ -168,33 +179,9 @@ pub(crate) fn hand_out<M: Module>(exchange: &dyn Exchange, model: M) -> Result<M
         )));
     }
     let (values, _) = bytes.as_chunks::<4>();
-    let mut set = Set(values.iter().map(|value| f32::from_le_bytes(*value)));
-    Ok(model.map(&mut set))
-}
-
-struct Values(Vec<f32>);
-
-impl ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() {
-            self.0.extend(param.val().inner().into_data().iter::<f32>());
-        }
-    }
-}
-
-struct Set<I>(I);
-
-impl<I: Iterator<Item = f32>> burn::module::ModuleMapper for Set<I> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() {
-            return param;
-        }
-        param.map(|value| {
-            let (shape, device, dtype) = (value.shape(), value.device(), value.dtype());
-            let values: Vec<f32> = self.0.by_ref().take(shape.num_elements()).collect();
-            Tensor::<D>::from_data(TensorData::new(values, shape), &device)
-                .cast(dtype)
-                .require_grad()
-        })
-    }
+    let values: Vec<f32> = values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect();
+    Ok(trained.write(model, &values))
 }

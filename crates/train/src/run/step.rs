@@ -12,6 +12,7 @@ use burn::train::{InferenceStep, ItemLazy, Learner, TrainOutput, TrainStep};
 use burn_peft::LoraFa;
 
 use crate::objective::MeasuredLoss;
+use crate::optimizer::trained::Trained;
 use crate::run::loader::MicroBatch;
 use crate::run::target::TrainTarget;
 use crate::seeing::metrics::StepMetrics;
@@ -24,6 +25,9 @@ pub struct Trainee<T: Module> {
     /// Where [`optimize`](TrainStep::optimize) puts the optimizer's state when asked for it.
     #[module(skip)]
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
+    /// Other weights, for [`optimize`](TrainStep::optimize) to set.
+    #[module(skip)]
+    weights: Arc<Mutex<Option<(Trained, Vec<f32>)>>>,
     #[module(skip)]
     gradient_checkpointing: bool,
     /// What corrects gradients before a step, with `optim = "lorafa"`.
@@ -40,6 +44,7 @@ impl<T: Module> Trainee<T> {
         Self {
             model,
             optimizer: Arc::default(),
+            weights: Arc::default(),
             gradient_checkpointing,
             lora_fa: None,
             next_step: Arc::default(),
@@ -67,6 +72,19 @@ pub(crate) fn optimizer_record<T: TrainTarget>(
     let slot = learner.model().optimizer;
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     slot.take().unwrap_or_default()
+}
+
+/// Sets all weights that are trained, the same way: nothing else changes a learner's model.
+pub(crate) fn set_weights<T: TrainTarget>(
+    learner: &mut Learner<Trainee<T>>,
+    trained: &Trained,
+    weights: Vec<f32>,
+) {
+    let slot = learner.model().weights;
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    *slot = Some((trained.clone(), weights));
+    drop(slot);
+    learner.optimizer_step(GradientsParams::new());
 }
 
 /// What a pass gives; the strategy adds what Burn's metrics show.
@@ -138,6 +156,12 @@ impl<T: TrainTarget> TrainStep for Trainee<T> {
         mut gradients: GradientsParams,
     ) -> Self {
         if gradients.is_empty() {
+            let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((trained, values)) = weights.take() {
+                drop(weights);
+                return trained.write(self, &values);
+            }
+            drop(weights);
             let mut slot = self
                 .optimizer
                 .lock()

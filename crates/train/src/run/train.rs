@@ -20,6 +20,7 @@ use crate::checkpoint::run_folder::RunFolder;
 use crate::checkpoint::saved::{DataIdentity, OPTIMIZER_NAME, Saved};
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::configuration::config::TrainConfig;
+use crate::configuration::distributed::DistributedConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
 use crate::exchange::{Alone, Exchange};
 use crate::objective::Objective;
@@ -28,6 +29,7 @@ use crate::optimizer::name::OptimizerName;
 use crate::optimizer::state_file;
 use crate::run::evaluate::Evaluation;
 use crate::run::loader::{Loader, Order, Share};
+use crate::run::local_steps::LocalSteps;
 use crate::run::reduce::hand_out;
 use crate::run::state::TrainState;
 use crate::run::step::Trainee;
@@ -60,6 +62,8 @@ pub struct TrainOptions {
     pub folder: Option<Arc<RunFolder>>,
     /// How this process reaches the others that train the model with it.
     pub exchange: Arc<dyn Exchange>,
+    /// How often they exchange what they learn.
+    pub distributed: DistributedConfig,
 }
 
 impl Default for TrainOptions {
@@ -75,6 +79,7 @@ impl Default for TrainOptions {
             discard: false,
             folder: None,
             exchange: Arc::new(Alone),
+            distributed: DistributedConfig::default(),
         }
     }
 }
@@ -219,6 +224,7 @@ pub fn train_with<T: TrainTarget>(
     let steps = arguments.steps(batches_per_epoch);
     let schedule = arguments.schedule(steps.total);
     let parameters = model.model.parameters();
+    let mut local = LocalSteps::begin(&options.distributed, &model.model, &parameters)?;
     let mut optimizer = optimizer::optimizer(arguments, &parameters)?;
     let scheduler = optimizer::scheduler(arguments, &parameters, schedule, first_step)?;
     let mut identity = Saved {
@@ -261,8 +267,14 @@ pub fn train_with<T: TrainTarget>(
             {
                 tracing::warn!("{warning}");
             }
-            let path = checkpoint.join(OPTIMIZER_NAME);
-            optimizer = state_file::load(optimizer, &path, &parameters)?;
+            if let Some(local) = &mut local {
+                let from = (checkpoint.as_path(), saved.rank_files());
+                (model.model, optimizer) =
+                    local.resume(from, &*exchange, model.model, optimizer, &parameters)?;
+            } else {
+                let path = checkpoint.join(OPTIMIZER_NAME);
+                optimizer = state_file::load(optimizer, &path, &parameters)?;
+            }
             checkpoints.adopt(&identity)?;
             if let Some(step) = state.best.checkpoint()
                 && let Err(error) = CheckpointInfo::find(&checkpoints.path(step))
@@ -293,6 +305,7 @@ pub fn train_with<T: TrainTarget>(
             evaluation: None,
             was_stopped: false,
             state,
+            local,
         }),
         error: RefCell::new(None),
     });

@@ -31,10 +31,11 @@ use crate::optimizer::state_file;
 use crate::run::backward::{Backward, backward};
 use crate::run::evaluate::{Evaluation, SharedSums};
 use crate::run::loader::MicroBatch;
+use crate::run::local_steps::LocalSteps;
 use crate::run::places::places;
 use crate::run::reduce::Found;
 use crate::run::state::{TrainState, Window};
-use crate::run::step::{StepOutput, Trainee, optimizer_record};
+use crate::run::step::{StepOutput, Trainee, optimizer_record, set_weights};
 use crate::run::target::TrainTarget;
 use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
@@ -69,6 +70,8 @@ pub(crate) struct Record {
     pub evaluation: Option<(usize, Evaluation)>,
     /// Whether someone has stopped the run, on this rank or another.
     pub was_stopped: bool,
+    /// Of ranks that make steps of their own.
+    pub local: Option<LocalSteps>,
 }
 
 impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> {
@@ -96,7 +99,7 @@ impl<T: TrainTarget> SupervisedLearningStrategy<Trainee<T>> for StepStrategy<T> 
             run.interrupter.stop(Some("error"));
             *self.error.borrow_mut() = Some(error);
         }
-        (run.learner.model(), run.events)
+        (run.common_model(), run.events)
     }
 }
 
@@ -136,6 +139,7 @@ impl<T: TrainTarget> Run<'_, T> {
             self.step(&mut *batches)?;
 
             let last = self.record.state.global_step == self.steps.total;
+            self.exchange_weights(last)?;
             let epoch_ended = self.record.state.epoch_ended();
             let evaluates = self.evaluation_is_due();
             if epoch_ended || last {
@@ -208,31 +212,65 @@ impl<T: TrainTarget> Run<'_, T> {
         let step = self.record.state.global_step;
         self.record.state.best.saved(self.arguments, step);
         self.keep_best();
-        if !self.strategy.exchange.is_first() {
+        let exchange = Arc::clone(&self.strategy.exchange);
+        if !exchange.is_first() {
             self.record.checkpoints.note(step);
-            return Ok(());
+            if self.record.local.is_none() {
+                return Ok(());
+            }
         }
-        let model = self.learner.model().model;
+        let own = self.learner.model().model;
+        let model = self.common_model().model;
         let optimizer = optimizer_record(&mut self.learner);
-        let optimizer = state_file::to_bytes(optimizer, &model.parameters())?;
+        let optimizer = state_file::to_bytes(optimizer, &own.parameters())?;
+        let record = &mut *self.record;
+        if let (Some(local), false) = (&record.local, exchange.is_first()) {
+            return local.save(&*exchange, None, &own, optimizer);
+        }
         let mut identity = self.strategy.identity.borrow_mut();
         if identity.base.is_none() {
             identity.base = frozen_hash(&model);
         }
-        identity.state = self.record.state.clone();
+        identity.state = record.state.clone();
         identity.stamp();
         // Before the checkpoint, so that it never knows more steps than the file.
-        self.record.metrics.sync()?;
-        self.record.checkpoints.save(step, |folder| {
+        record.metrics.sync()?;
+        record.checkpoints.save(step, |folder| {
             model.save_checkpoint(folder)?;
             let write = |name: &str, bytes: &[u8]| {
                 let path = folder.join(name);
                 std::fs::write(&path, bytes).map_err(TrainError::io(&path))
             };
-            write(OPTIMIZER_NAME, &optimizer)?;
+            match &record.local {
+                Some(local) => local.save(&*exchange, Some(folder), &own, optimizer)?,
+                None => write(OPTIMIZER_NAME, &optimizer)?,
+            }
             identity.files = hashes(folder)?;
             write(STATE_NAME, identity.to_toml()?.as_bytes())
         })
+    }
+
+    /// The model that all ranks have in common: that of this rank, unless it makes steps of its own.
+    fn common_model(&self) -> Trainee<T> {
+        let model = self.learner.model();
+        match &self.record.local {
+            Some(local) => local.common(model),
+            None => model,
+        }
+    }
+
+    /// Has ranks that make steps of their own go on with what all have learnt, where it is time.
+    fn exchange_weights(&mut self, is_last: bool) -> Result<()> {
+        let step = self.record.state.global_step;
+        let Some(local) = &mut self.record.local else {
+            return Ok(());
+        };
+        if is_last || local.is_due(step) {
+            let exchange = &*self.strategy.exchange;
+            let weights = local.exchange(&self.learner.model(), exchange, is_last)?;
+            set_weights(&mut self.learner, &local.trained, weights);
+        }
+        Ok(())
     }
 
     /// Names the checkpoint that stays whatever its age.
@@ -299,11 +337,16 @@ impl<T: TrainTarget> Run<'_, T> {
                 told_to_stop: self.interrupter.should_stop(),
             };
             let most = self.strategy.objective.measures().sums.len();
-            let found = found.of_all(&*exchange, &model, most)?;
+            let own_steps = self.record.local.is_some();
+            // The last batch of an epoch may have no rows for this rank.
+            let learns = !own_steps || count > 0;
+            let found = found.of_all(&*exchange, &model, most, !own_steps)?;
             self.stop_with_others(found.told_to_stop);
             (loss, count, tokens) = (found.loss, found.count, found.tokens);
             (gradients, sums) = (found.gradients, found.sums);
-            self.guard(&gradients)?;
+            if learns {
+                self.guard(&gradients)?;
+            }
             let norm = global_norm(&model, &gradients);
             grad_norm = norm.map_or(Ok(0.0), read)?;
         }
@@ -392,6 +435,7 @@ impl<T: TrainTarget> Run<'_, T> {
     fn log(&mut self, loss: Tensor<1>, grad_norm: f64) -> Result<()> {
         let state = &self.record.state;
         let step = state.global_step;
+        let exchange = &self.strategy.exchange;
         let learning_rate = self.learner.lr_current();
         let entry = TrainLog {
             step,
@@ -402,6 +446,7 @@ impl<T: TrainTarget> Run<'_, T> {
             tokens_per_second: state.since_log.tokens_per_second(),
             num_input_tokens_seen: state.num_input_tokens_seen,
             peak_memory_bytes: peak_memory_bytes(&loss.device()),
+            exchanged_bytes: (exchange.size() > 1).then(|| exchange.bytes()),
             metrics: self
                 .strategy
                 .objective
@@ -443,7 +488,7 @@ impl<T: TrainTarget> Run<'_, T> {
     /// Goes over the validation data.
     fn evaluate(&mut self, epoch: usize) -> Result<()> {
         let started = Instant::now();
-        let model = self.learner.model().valid();
+        let model = self.common_model().valid();
         let valid = self.valid.clone();
         self.emit_valid(LearnerEvent::StartSplit {
             epoch_number: epoch,

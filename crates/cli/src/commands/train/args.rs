@@ -9,6 +9,7 @@ Examples:
   peft train configs/quickstart.toml
   peft train configs/quickstart.toml --dry-run
   peft train configs/quickstart.toml --resume
+  peft train configs/quickstart.toml --resume=auto      # in a job that may be started again
   peft train configs/quickstart.toml --force
   peft train configs/movie-reviews-gpt2.toml --set model=models/gpt2 --set training.max_steps=20
 
@@ -53,8 +54,9 @@ pub struct Args {
     /// Change a key of the file; can be given many times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<String>,
-    /// Go on from a checkpoint: the one named, or else the newest in training.output_dir
-    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
+    /// Go on from a checkpoint: the one named, or else the newest in training.output_dir; `auto`
+    /// begins anew where no checkpoint is whole
+    #[arg(long, value_name = "DIR|auto", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
     pub resume: Option<Option<PathBuf>>,
     /// Begin anew in the folder of an earlier run, whose results are removed
     #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]

@@ -7,6 +7,7 @@ use burn_peft_models::weights::weight_files;
 use burn_peft_train::{CheckpointInfo, OldRun, TrainConfig};
 
 use super::Args;
+use super::resume::is_auto;
 
 /// Checks that a run does not write over what it is made from: the model in `base`.
 pub fn check_sources(config: &TrainConfig, base: &Path) -> Result<()> {
@@ -67,7 +68,9 @@ pub fn old_run(
         }
         return Ok(None);
     };
-    if !args.force {
+    // Of a run that `--resume=auto` begins anew nothing is left but broken checkpoints.
+    let is_lost = is_auto(args) && !old.has_result();
+    if !args.force && !is_lost {
         let last = CheckpointInfo::latest(dir).ok().flatten();
         let what = match last.filter(|last| last.step < last.total_steps) {
             Some(CheckpointInfo {

@@ -3,17 +3,33 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use burn_peft_train::{CheckpointInfo, Exchange};
+use burn_peft_train::{CheckpointInfo, Exchange, ResumeProblem, TrainError};
 
 use super::Args;
 use crate::failure::Interrupted;
 use crate::output::say;
+
+/// What `--resume=` takes beside folders (one of this name is `./auto`).
+const AUTO: &str = "auto";
+
+/// Whether the run begins anew where no checkpoint is whole, whatever is left of an earlier one.
+pub fn is_auto(args: &Args) -> bool {
+    matches!(&args.resume, Some(Some(path)) if path.as_os_str() == AUTO)
+}
 
 /// The checkpoint that the run goes on from, if it does.
 pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
     let found = match &args.resume {
         None => return Ok(None),
         Some(None) => CheckpointInfo::latest(output_dir)?,
+        Some(Some(_)) if is_auto(args) => match CheckpointInfo::latest(output_dir) {
+            // Each has been named in a warning.
+            Err(TrainError::Resume {
+                problem: ResumeProblem::AllBroken,
+                ..
+            }) => None,
+            found => found?,
+        },
         Some(Some(path)) => Some(CheckpointInfo::find(path)?),
     };
     say(match &found {

@@ -1,0 +1,127 @@
+//! Steps that each rank makes of its own, with an exchange now and then: `distributed.local_steps`.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn_pack::Bytes;
+use burn_peft::parameters::NamedParameter;
+
+use crate::checkpoint::rank_files::{OUTER_NAME, collect, name_of, read, to_bytes};
+use crate::configuration::distributed::DistributedConfig;
+use crate::error::{Result, TrainError};
+use crate::exchange::Exchange;
+use crate::optimizer::outer::Outer;
+use crate::optimizer::state_file;
+use crate::optimizer::trained::Trained;
+
+#[cfg(test)]
+mod tests;
+
+/// What the parts of the files are called.
+const WEIGHTS: &str = "weights";
+const OPTIMIZER: &str = "optimizer";
+const VELOCITY: &str = "velocity";
+
+/// A run whose ranks make steps of their own.
+pub(crate) struct LocalSteps {
+    every: usize,
+    outer: Outer,
+    /// Which weights they are about.
+    pub trained: Trained,
+}
+
+impl LocalSteps {
+    /// Of a run with the weights of `model`, which all ranks have, if its ranks make such steps.
+    ///
+    /// # Errors
+    /// If what is trained does not go with them, or if the device fails.
+    pub fn begin<M: Module>(
+        config: &DistributedConfig,
+        model: &M,
+        parameters: &[NamedParameter],
+    ) -> Result<Option<Self>> {
+        let Some(every) = config.local_steps else {
+            return Ok(None);
+        };
+        if let Some(problem) = config.problem_with(parameters) {
+            return Err(TrainError::config("the training file", problem));
+        }
+        let trained = Trained::new(parameters);
+        let outer = Outer::new(config, trained.read(model)?);
+        Ok(Some(Self {
+            every,
+            outer,
+            trained,
+        }))
+    }
+
+    /// Whether the ranks exchange what they have learnt after so many steps.
+    pub fn is_due(&self, step: usize) -> bool {
+        step.is_multiple_of(self.every)
+    }
+
+    /// Exchanges what the ranks have learnt, for the last time or not; returns the weights that all of them go on with.
+    ///
+    /// # Errors
+    /// If a rank cannot be reached, or if the device fails.
+    pub fn exchange<M: Module>(
+        &mut self,
+        model: &M,
+        exchange: &dyn Exchange,
+        is_last: bool,
+    ) -> Result<Vec<f32>> {
+        let own = self.trained.read(model)?;
+        self.outer.step(&own, exchange, is_last)?;
+        Ok(self.outer.weights.clone())
+    }
+
+    /// The model with the weights of the last exchange: what is evaluated, saved and kept.
+    pub fn common<M: Module>(&self, model: M) -> M {
+        self.trained.write(model, &self.outer.weights)
+    }
+
+    /// Writes into a checkpoint, whose `folder` the first rank names, what a run needs beside the
+    /// [`common`](Self::common) weights: the `model` of each rank with its optimizer, and the outer
+    /// optimizer's momentum. All ranks call it.
+    ///
+    /// # Errors
+    /// If a file cannot be written or a rank cannot be reached.
+    pub fn save<M: Module>(
+        &self,
+        exchange: &dyn Exchange,
+        folder: Option<&Path>,
+        model: &M,
+        optimizer: Bytes,
+    ) -> Result<()> {
+        if let Some(folder) = folder {
+            let path = folder.join(OUTER_NAME);
+            let bytes = to_bytes((VELOCITY, &self.outer.velocity), None)?;
+            std::fs::write(&path, &*bytes).map_err(TrainError::io(&path))?;
+        }
+        let weights = self.trained.read(model)?;
+        let own = to_bytes((WEIGHTS, &weights), Some((OPTIMIZER, optimizer)))?;
+        collect(exchange, folder, own.to_vec())
+    }
+
+    /// Goes on from a checkpoint of so many `ranks`: returns the model and the optimizer as this rank
+    /// had them. Of another number of ranks it takes those of one of them.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or if it is another model's.
+    pub fn resume<M: Module>(
+        &mut self,
+        (checkpoint, ranks): (&Path, usize),
+        exchange: &dyn Exchange,
+        model: M,
+        optimizer: ModuleOptimizer,
+        parameters: &[NamedParameter],
+    ) -> Result<(M, ModuleOptimizer)> {
+        let count = self.outer.weights.len();
+        (self.outer.velocity, _) = read(&checkpoint.join(OUTER_NAME), (VELOCITY, count), None)?;
+        let path = checkpoint.join(name_of(exchange.rank() % ranks.max(1)));
+        let (weights, state) = read(&path, (WEIGHTS, count), Some(OPTIMIZER))?;
+        let optimizer = state_file::from_bytes(optimizer, state, &path, parameters)?;
+        Ok((self.trained.write(model, &weights), optimizer))
+    }
+}
