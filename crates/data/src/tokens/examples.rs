@@ -203,7 +203,12 @@ impl Examples {
     /// Padding must not reach beyond the model's positions either.
     fn check_padding(&self, limits: Limits) -> Result<()> {
         let multiple = self.pad_to_multiple_of.unwrap_or(1);
-        let longest = self.longest_sequence();
+        // The examples of a sequence are rows of their own, unless they are packed.
+        let longest = if self.packed {
+            self.longest_sequence()
+        } else {
+            self.longest()
+        };
         let width = longest.next_multiple_of(multiple);
         if longest > limits.max_positions && !limits.has_last_position {
             tracing::warn!(
