@@ -203,6 +203,31 @@ fn tiny_gpt2() {
     }
 }
 
+/// The recipe of the second quick start still gives its sentences and its model.
+#[test]
+fn sentiment() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lab = Lab::new();
+    let flags = ["--data", "--model"].map(Path::new);
+    let (data, model) = (lab.path("data"), lab.path("recipe"));
+    let args = [flags[0], &data, flags[1], &model];
+    if run("sentiment", &args).is_none() {
+        return;
+    }
+    lab.ok(&["init", "recipe/config.json", "--output", "tiny-bert", "--seed", "0"]);
+    for (made, shipped) in [
+        ("data/train.jsonl", "data/sentiment/train.jsonl"),
+        ("data/validation.jsonl", "data/sentiment/validation.jsonl"),
+        ("recipe/tokenizer.json", "assets/tiny-bert/tokenizer.json"),
+        ("recipe/tokenizer_config.json", "assets/tiny-bert/tokenizer_config.json"),
+        ("tiny-bert/config.json", "assets/tiny-bert/config.json"),
+        ("tiny-bert/model.safetensors", "assets/tiny-bert/model.safetensors"),
+    ] {
+        let shipped_bytes = std::fs::read(root.join(shipped)).unwrap();
+        assert!(lab.read(made) == shipped_bytes, "{shipped} differs");
+    }
+}
+
 /// The recipe of the shipped chats still gives them.
 #[test]
 fn island_chats() {

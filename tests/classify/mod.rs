@@ -7,6 +7,7 @@ mod asking;
 mod embed_losses;
 mod embed_runs;
 mod embeddings;
+mod sentiment;
 mod training;
 mod weights;
 

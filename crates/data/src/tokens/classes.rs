@@ -151,8 +151,14 @@ impl Task for Classes {
                 problem,
             })?,
         };
+        // Of a text that is cut, what the tokenizer closes it with stays.
+        let mut closing = 0;
         let ids: Vec<i64> = match *content {
-            Content::Text(text) => wide(encoder.tokenizer()?.encode(&text)?),
+            Content::Text(text) => {
+                let text = encoder.closed(&text)?;
+                closing = text.closing;
+                text.input_ids
+            }
             Content::TwoTexts(first, second) => {
                 wide(encoder.tokenizer()?.encode_two(&first, &second)?)
             }
@@ -174,7 +180,10 @@ impl Task for Classes {
             );
             return Err(DataError::row(encoder.place, problem));
         }
-        Ok(vec![labelled(ids, &label)])
+        Ok(vec![Labelled {
+            closing,
+            ..labelled(ids, &label)
+        }])
     }
 
     fn supervised(&self, labels: &[i64]) -> usize {

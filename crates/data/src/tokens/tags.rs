@@ -83,6 +83,8 @@ impl Task for Tags {
         let labels: Vec<i64> = labels.collect::<std::result::Result<_, _>>().map_err(bad)?;
         let words = words.into_iter().map(|(word, _)| word).collect();
         let (ids, of_words) = encoder.tokenizer()?.encode_words(words)?;
+        let closing = of_words.iter().rev().take_while(|word| word.is_none());
+        let closing = closing.count();
         let mut before = None;
         let labels = of_words.into_iter().map(|word| {
             let is_first = word != before;
@@ -95,7 +97,7 @@ impl Task for Tags {
         Ok(vec![Labelled {
             input_ids: ids.into_iter().map(i64::from).collect(),
             labels: labels.collect(),
-            closing: 0,
+            closing,
         }])
     }
 

@@ -44,8 +44,13 @@ impl TrainConfig {
         let method = config_of_known_keys(fields, &misspelt)?;
         match method.common().task_type {
             None | Some(TaskType::CausalLm) => Ok(method),
+            Some(task) if task == self.objective().task_type => Ok(method),
             Some(task) => {
-                let problem = ConfigProblem::Task(task.to_string());
+                let problem = ConfigProblem::Task {
+                    task: task.to_string(),
+                    objective: self.objective().name,
+                    trained: self.objective().task_type.to_string(),
+                };
                 Err(TrainError::config(place, problem))
             }
         }

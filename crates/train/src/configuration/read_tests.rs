@@ -96,9 +96,12 @@ fn errors_name_the_file_the_key_and_the_way_out() {
     let message = error(&["peft.task_type=SEQ_CLS"]);
     assert_eq!(
         message,
-        "--set peft.task_type=SEQ_CLS: peft.task_type = \"SEQ_CLS\": what is trained here is a causal language \
-         model; leave the key out, or set it to \"CAUSAL_LM\""
+        "--set peft.task_type=SEQ_CLS: peft.task_type = \"SEQ_CLS\": what training.objective = \"sft\" trains is \
+         \"CAUSAL_LM\"; leave the key out, or choose another objective"
     );
+    let classifier = ["peft.task_type=SEQ_CLS", "training.objective=classify"];
+    let config = read(FILE, &classifier).unwrap();
+    config.method("a.toml").unwrap();
     let config = read(FILE, &["peft.task_type=CAUSAL_LM"]).unwrap();
     config.method("a.toml").unwrap();
     assert_eq!(

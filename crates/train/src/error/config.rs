@@ -54,12 +54,19 @@ pub enum ConfigProblem {
     /// What the method of `[peft]` says of its keys.
     #[error("{0}")]
     Method(String),
-    /// A task that nothing here trains.
+    /// A task that the objective does not train.
     #[error(
-        "peft.task_type = {0}: what is trained here is a causal language model; leave the key out, \
-         or set it to \"CAUSAL_LM\""
+        "peft.task_type = {task}: what training.objective = \"{objective}\" trains is {trained}; leave the \
+         key out, or choose another objective"
     )]
-    Task(String),
+    Task {
+        /// The task.
+        task: String,
+        /// The objective.
+        objective: &'static str,
+        /// The task that it trains.
+        trained: String,
+    },
     /// A new adapter and a saved one.
     #[error(
         "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, [peft] \
