@@ -214,14 +214,27 @@ fn sentiment() {
     if run("sentiment", &args).is_none() {
         return;
     }
-    lab.ok(&["init", "recipe/config.json", "--output", "tiny-bert", "--seed", "0"]);
+    lab.ok(&[
+        "init",
+        "recipe/config.json",
+        "--output",
+        "tiny-bert",
+        "--seed",
+        "0",
+    ]);
     for (made, shipped) in [
         ("data/train.jsonl", "data/sentiment/train.jsonl"),
         ("data/validation.jsonl", "data/sentiment/validation.jsonl"),
         ("recipe/tokenizer.json", "assets/tiny-bert/tokenizer.json"),
-        ("recipe/tokenizer_config.json", "assets/tiny-bert/tokenizer_config.json"),
+        (
+            "recipe/tokenizer_config.json",
+            "assets/tiny-bert/tokenizer_config.json",
+        ),
         ("tiny-bert/config.json", "assets/tiny-bert/config.json"),
-        ("tiny-bert/model.safetensors", "assets/tiny-bert/model.safetensors"),
+        (
+            "tiny-bert/model.safetensors",
+            "assets/tiny-bert/model.safetensors",
+        ),
     ] {
         let shipped_bytes = std::fs::read(root.join(shipped)).unwrap();
         assert!(lab.read(made) == shipped_bytes, "{shipped} differs");

@@ -54,9 +54,9 @@ fn main() -> Result<()> {
         rows(count, is_held_out, &mut seen, &mut rng)
     });
     for (name, rows) in [("train.jsonl", &train), ("validation.jsonl", &validation)] {
-        let lines = rows.iter().map(|(text, label)| {
-            format!("{}\n", json!({ "text": text, "label": LABELS[*label] }))
-        });
+        let lines = rows
+            .iter()
+            .map(|(text, label)| format!("{}\n", json!({ "text": text, "label": LABELS[*label] })));
         write(&args.data.join(name), &lines.collect::<String>())?;
     }
     let vocab = vocabulary(train.iter().map(|(text, _)| text.as_str()));
@@ -108,7 +108,11 @@ fn rows(
 fn vocabulary<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let mut vocab: Vec<String> = special.map(String::from).to_vec();
-    vocab.extend(('!'..='~').filter(|letter| !letter.is_uppercase()).map(String::from));
+    vocab.extend(
+        ('!'..='~')
+            .filter(|letter| !letter.is_uppercase())
+            .map(String::from),
+    );
     let within = ('0'..='9').chain('a'..='z');
     vocab.extend(within.map(|letter| format!("##{letter}")));
     let words = texts.flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric()));
@@ -149,7 +153,8 @@ fn tokenizer(vocab: &[String]) -> Value {
             "rstrip": false, "normalized": false,
         })
     });
-    let special = |token: &str, type_id| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
+    let special =
+        |token: &str, type_id| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
     let text = |of: &str, type_id| json!({ "Sequence": { "id": of, "type_id": type_id } });
     let (cls, sep) = (special("[CLS]", 0), special("[SEP]", 0));
     let known = |token: &str, id| json!({ "id": token, "ids": [id], "tokens": [token] });

@@ -18,12 +18,17 @@ fn the_second_quick_start() {
     let path = |name: &str| root.join(name).display().to_string();
     let rows = |name: &str| {
         let text = fs::read_to_string(path(name)).unwrap();
-        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let rows = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         rows.collect::<Vec<_>>()
     };
     // No held-out sentence is among those that are trained.
     let text = |row: &Value| row["text"].as_str().unwrap().to_lowercase();
-    let trained: HashSet<String> = rows("data/sentiment/train.jsonl").iter().map(text).collect();
+    let trained: HashSet<String> = rows("data/sentiment/train.jsonl")
+        .iter()
+        .map(text)
+        .collect();
     let held_out = rows("data/sentiment/validation.jsonl");
     assert_eq!((trained.len(), held_out.len()), (3_000, 400));
     assert!(!held_out.iter().any(|row| trained.contains(&text(row))));
@@ -32,7 +37,10 @@ fn the_second_quick_start() {
     let sets = [
         format!("model={}", path("assets/tiny-bert")),
         format!("data.train={}", path("data/sentiment/train.jsonl")),
-        format!("data.validation={}", path("data/sentiment/validation.jsonl")),
+        format!(
+            "data.validation={}",
+            path("data/sentiment/validation.jsonl")
+        ),
         "training.output_dir=out".to_owned(),
         "training.num_train_epochs=4".to_owned(),
         "training.learning_rate=1e-3".to_owned(),
@@ -42,7 +50,10 @@ fn the_second_quick_start() {
     args.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
     let said = lab.ok(&args);
     let accuracies = said.lines().filter_map(|line| {
-        let (_, rest) = line.trim().strip_prefix("evaluation:")?.split_once("accuracy ")?;
+        let (_, rest) = line
+            .trim()
+            .strip_prefix("evaluation:")?
+            .split_once("accuracy ")?;
         rest.split(' ').next()?.parse::<f64>().ok()
     });
     let accuracies: Vec<f64> = accuracies.collect();
@@ -68,7 +79,10 @@ fn the_second_quick_start() {
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         let labels = ["negative", "neutral", "positive"];
-        let sum: f64 = labels.iter().map(|label| line["probabilities"][label].as_f64().unwrap()).sum();
+        let sum: f64 = labels
+            .iter()
+            .map(|label| line["probabilities"][label].as_f64().unwrap())
+            .sum();
         assert!((sum - 1.0).abs() < 1e-6, "{line}");
     }
 }
