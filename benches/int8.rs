@@ -286,7 +286,9 @@ fn main() {
             head(&model);
         }
         if wants("decode") {
-            [1, 2, 4, 8].map(|rows| decode(&model, rows));
+            for rows in [1, 2, 4, 8] {
+                decode(&model, rows);
+            }
         }
     }
 }
