@@ -28,26 +28,21 @@ impl Outer {
     }
 
     /// Takes in what every rank has learnt: its `own` weights now. All ranks have the same weights
-    /// after it. Of the last exchange of a run they are the mean: no step comes after it that would
-    /// make good what momentum overshoots.
+    /// after it.
     ///
     /// # Errors
     /// If a rank cannot be reached.
-    pub fn step(&mut self, own: &[f32], exchange: &dyn Exchange, is_last: bool) -> Result<()> {
+    pub fn step(&mut self, own: &[f32], exchange: &dyn Exchange) -> Result<()> {
         let before = self.weights.iter().zip(own);
         let mut gradient: Vec<f32> = before.map(|(before, own)| before - own).collect();
         exchange.sum(&mut gradient)?;
         let ranks = exchange.size() as f32;
-        let (learning_rate, of_momentum) = match is_last {
-            true => (1.0, 0.0),
-            false => (self.learning_rate, self.momentum),
-        };
         // As torch.optim.SGD(nesterov=True).
         let state = self.weights.iter_mut().zip(&mut self.velocity);
         for ((weight, velocity), sum) in state.zip(gradient) {
             let gradient = sum / ranks;
             *velocity = self.momentum * *velocity + gradient;
-            *weight -= learning_rate * (gradient + of_momentum * *velocity);
+            *weight -= self.learning_rate * (gradient + self.momentum * *velocity);
         }
         Ok(())
     }
@@ -86,16 +81,10 @@ mod tests {
         ] {
             let own = outer.weights.iter().zip(gradient).map(|(w, g)| w - g);
             let own: Vec<f32> = own.collect();
-            outer.step(&own, &Alone, false).unwrap();
+            outer.step(&own, &Alone).unwrap();
             let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
             assert!(outer.weights.iter().zip(&weights).all(close), "{outer:?}");
             assert!(outer.velocity.iter().zip(&velocity).all(close), "{outer:?}");
         }
-        outer.step(&[1.0, 2.0, 3.0], &Alone, true).unwrap();
-        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
-        assert!(
-            outer.weights.iter().zip(&[1.0, 2.0, 3.0]).all(close),
-            "{outer:?}"
-        );
     }
 }

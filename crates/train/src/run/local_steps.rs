@@ -61,18 +61,13 @@ impl LocalSteps {
         step.is_multiple_of(self.every)
     }
 
-    /// Exchanges what the ranks have learnt, for the last time or not; returns the weights that all of them go on with.
+    /// Exchanges what the ranks have learnt; returns the weights that all of them go on with.
     ///
     /// # Errors
     /// If a rank cannot be reached, or if the device fails.
-    pub fn exchange<M: Module>(
-        &mut self,
-        model: &M,
-        exchange: &dyn Exchange,
-        is_last: bool,
-    ) -> Result<Vec<f32>> {
+    pub fn exchange<M: Module>(&mut self, model: &M, exchange: &dyn Exchange) -> Result<Vec<f32>> {
         let own = self.trained.read(model)?;
-        self.outer.step(&own, exchange, is_last)?;
+        self.outer.step(&own, exchange)?;
         Ok(self.outer.weights.clone())
     }
 

@@ -267,7 +267,7 @@ impl<T: TrainTarget> Run<'_, T> {
         };
         if is_last || local.is_due(step) {
             let exchange = &*self.strategy.exchange;
-            let weights = local.exchange(&self.learner.model(), exchange, is_last)?;
+            let weights = local.exchange(&self.learner.model(), exchange)?;
             set_weights(&mut self.learner, &local.trained, weights);
         }
         Ok(())
