@@ -21,13 +21,16 @@ struct Meeting {
     changed: Condvar,
 }
 
+/// Bytes, each with the rank that has brought them.
+type Brought = Vec<(usize, Vec<u8>)>;
+
 #[derive(Debug, Default)]
 struct State {
     round: usize,
     /// What the ranks bring that have come, by their numbers.
-    brought: Vec<(usize, Vec<u8>)>,
+    brought: Brought,
     /// What all of them have brought the round before.
-    all: Arc<Vec<(usize, Vec<u8>)>>,
+    all: Arc<Brought>,
     /// A rank is there no more.
     broken: bool,
 }
@@ -49,7 +52,7 @@ pub fn threads(size: usize) -> Vec<Threads> {
 
 impl Threads {
     /// Brings something, and waits until all have.
-    fn meet(&self, own: Vec<u8>) -> Result<Arc<Vec<(usize, Vec<u8>)>>> {
+    fn meet(&self, own: Vec<u8>) -> Result<Arc<Brought>> {
         let Meeting { state, changed, .. } = &*self.meeting;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let round = state.round;

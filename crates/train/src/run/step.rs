@@ -17,6 +17,9 @@ use crate::run::loader::MicroBatch;
 use crate::run::target::TrainTarget;
 use crate::seeing::metrics::StepMetrics;
 
+/// Values, and what they are of.
+type Weights = (Trained, Vec<f32>);
+
 /// A model in training.
 #[derive(Module, Debug)]
 pub struct Trainee<T: Module> {
@@ -27,7 +30,7 @@ pub struct Trainee<T: Module> {
     optimizer: Arc<Mutex<Option<OptimizerRecord>>>,
     /// Other weights, for [`optimize`](TrainStep::optimize) to set.
     #[module(skip)]
-    weights: Arc<Mutex<Option<(Trained, Vec<f32>)>>>,
+    weights: Arc<Mutex<Option<Weights>>>,
     #[module(skip)]
     gradient_checkpointing: bool,
     /// What corrects gradients before a step, with `optim = "lorafa"`.
