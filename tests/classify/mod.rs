@@ -5,6 +5,7 @@
 
 mod asking;
 mod embed_losses;
+mod embed_minilm;
 mod embed_runs;
 mod embeddings;
 mod sentiment;
