@@ -289,3 +289,76 @@ fn scored_pairs_are_learnt() {
         ],
     );
 }
+
+#[test]
+fn embeddings_are_trained_with_every_kind_of_base_and_method() {
+    let lab = Lab::new();
+    let pairs = rows()
+        .into_iter()
+        .map(|[anchor, positive, _]| serde_json::json!({"anchor": anchor, "positive": positive}));
+    lab.write("rows.jsonl", jsonl(pairs));
+    config(&lab, "");
+    lab.ok(&[
+        "export",
+        "--model",
+        "model",
+        "--output",
+        "model.gguf",
+        "--outtype",
+        "q8_0",
+    ]);
+    for keys in [
+        &["peft.use_dora=true", "embed.pooling=cls"][..],
+        &["peft.init_lora_weights=pissa", "embed.pooling=lasttoken"],
+        &["quantization_config.load_in_4bit=true"],
+        &["quantization_config.load_in_8bit=true"],
+        &["training.bf16=true", "embed.pooling=weightedmean"],
+        &["model=model.gguf", "embed.pooling=max"],
+        &["peft.peft_type=IA3"],
+        &["peft.peft_type=OFT", "peft.oft_block_size=4"],
+        &["peft.peft_type=PREFIX_TUNING", "peft.num_virtual_tokens=3"],
+        &[
+            "peft.peft_type=PROMPT_TUNING",
+            "peft.num_virtual_tokens=3",
+            "training.gradient_checkpointing=true",
+        ],
+        &[
+            "peft.peft_type=NONE",
+            "training.gradient_checkpointing=true",
+        ],
+    ] {
+        let mut args = vec![
+            "train",
+            "train.toml",
+            "--force",
+            "--set",
+            "training.max_steps=3",
+        ];
+        for key in keys {
+            args.extend(["--set", key]);
+        }
+        let has_own_keys = !keys.iter().any(|key| key.starts_with("peft.peft_type"));
+        if !has_own_keys {
+            let toml = String::from_utf8(lab.read("train.toml")).unwrap();
+            let toml = toml.replace("r = 4\ntarget_modules = \"all-linear\"\n", "");
+            lab.write("other.toml", toml);
+            args[1] = "other.toml";
+        }
+        let said = lab.ok(&args);
+        assert!(said.contains("ndcg@10"), "{keys:?}: {said}");
+        let model = match keys[0].strip_prefix("model=") {
+            Some(model) => model,
+            None if keys[0] == "peft.peft_type=NONE" => "out",
+            None => "model",
+        };
+        let mut predict = vec!["predict", "--model", model, "--data", "rows.jsonl"];
+        if model != "out" {
+            predict.extend(["--adapter", "out"]);
+        }
+        predict.extend(["--output", "vectors.safetensors"]);
+        lab.ok(&predict);
+        let (shape, found) = lab.floats("vectors.safetensors", "positive");
+        assert_eq!(shape[0], 12);
+        assert!(found.iter().all(|value| value.is_finite()));
+    }
+}
