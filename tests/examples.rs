@@ -254,3 +254,17 @@ fn island_chats() {
         assert!(read(folder.path()) == read(&chats), "{name} differs");
     }
 }
+
+/// What is looked for is found where it is written so.
+#[test]
+fn search() {
+    let lab = Lab::new();
+    let texts = ["the cat sat", "two and two", "red as a rose"];
+    let rows = texts.map(|text| format!("{}\n", serde_json::json!({ "text": text })));
+    lab.write("texts.jsonl", rows.concat());
+    let args = ["model", "texts.jsonl", "two and two"].map(Path::new);
+    if let Some(output) = run_in(&lab.path("."), "search", &args) {
+        assert!(output.starts_with("1.000  two and two\n"), "{output}");
+        assert_eq!(output.lines().count(), 3);
+    }
+}

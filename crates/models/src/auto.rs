@@ -294,6 +294,10 @@ impl Adaptable for AutoModel {
     fn model_info(&self) -> Option<ModelInfo> {
         each_model!(self, model => model.model_info())
     }
+
+    fn is_idle(&self, name: &str) -> bool {
+        each_model!(self, model => model.is_idle(name))
+    }
 }
 
 impl AutoModel {

@@ -86,6 +86,12 @@ pub trait Adaptable {
     fn model_info(&self) -> Option<ModelInfo> {
         None
     }
+
+    /// Whether a parameter is of a part that no output of the model depends on, as it is used: it need
+    /// not learn.
+    fn is_idle(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// A whole model that can be wrapped: any Burn module that derives [`Adaptable`].

@@ -124,6 +124,11 @@ impl Adaptable for BertForMaskedLM {
     fn model_info(&self) -> Option<ModelInfo> {
         Some(self.openings())
     }
+
+    /// Of a model without a head nothing but the last hidden states is used.
+    fn is_idle(&self, name: &str) -> bool {
+        self.config.head().is_none() && name.contains("pooler.")
+    }
 }
 
 impl BertForMaskedLM {

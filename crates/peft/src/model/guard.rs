@@ -19,7 +19,8 @@ impl<M: BaseModel> PeftModel<M> {
         for adapter in &self.model_adapters {
             waiting.extend(waiting_of(&adapter.tensors()));
         }
-        check(self, &waiting, self.named_parameters(), gradients)
+        let parameters = used(&self.base_model, self.named_parameters());
+        check(self, &waiting, parameters, gradients)
     }
 
     /// The gradients of one adapter's trainable tensors after a backward pass, under their keys
@@ -46,6 +47,8 @@ impl<M: BaseModel> PeftModel<M> {
 /// all zero while others learn there is only a warning: a loss of differences, as of reward models, does
 /// not feel it.
 ///
+/// What the model says is [idle](crate::Adaptable::is_idle) is left out.
+///
 /// Reads each gradient once; meant for the first step of a run.
 ///
 /// # Errors
@@ -53,7 +56,14 @@ impl<M: BaseModel> PeftModel<M> {
 /// `.train()` was never called on the model, the error says that.
 pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
     let waiting = waiting_tensors(model);
-    check(model, &waiting, named_parameters(model), gradients)
+    let parameters = used(model, named_parameters(model));
+    check(model, &waiting, parameters, gradients)
+}
+
+/// Those of some parameters that the model's output can depend on.
+fn used(model: &impl BaseModel, mut parameters: Vec<NamedParameter>) -> Vec<NamedParameter> {
+    parameters.retain(|parameter| !model.is_idle(&parameter.name));
+    parameters
 }
 
 fn check(
