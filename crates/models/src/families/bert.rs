@@ -127,7 +127,7 @@ impl Adaptable for BertForMaskedLM {
 
     /// Of a model without a head nothing but the last hidden states is used.
     fn is_idle(&self, name: &str) -> bool {
-        self.config.head().is_none() && name.contains("pooler.")
+        self.config.head.is_none() && name.contains("pooler.")
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ModelCard<'a> {
     /// Of a classifier the end of its class in transformers (`SequenceClassification`), and how many
     /// labels it has.
     pub classifier: Option<(&'static str, usize)>,
+    /// Whether it makes embeddings.
+    pub is_embedder: bool,
 }
 
 /// A file of a run.
@@ -129,12 +131,19 @@ impl ModelCard<'_> {
             out,
             "# license: (such as apache-2.0)\nlibrary_name: {library}\npipeline_tag: {}\ntags:\n",
             match self.classifier {
+                None if self.is_embedder => "sentence-similarity",
                 None => "text-generation",
                 Some(("TokenClassification", _)) => "token-classification",
                 Some(_) => "text-classification",
             }
         );
         let mut tags = vec!["burn-peft".to_owned()];
+        if self.is_embedder {
+            tags.extend([
+                "sentence-transformers".to_owned(),
+                "feature-extraction".to_owned(),
+            ]);
+        }
         tags.extend(self.peft_type.map(str::to_lowercase));
         tags.extend(self.hub_id.map(|id| format!("base_model:{relation}:{id}")));
         let _ = writeln!(out, "{}", list(&tags));
@@ -162,6 +171,13 @@ impl ModelCard<'_> {
         // Python's strings have the same escapes.
         let base = self.python_base();
         let folder = yaml(&self.folder);
+        if self.is_embedder {
+            return format!(
+                "from sentence_transformers import SentenceTransformer\n\n\
+                 model = SentenceTransformer({folder})  # or its id on the Hub\n\
+                 print(model.encode([\"…\"]).shape)"
+            );
+        }
         let class = self.classifier.map_or("CausalLM", |(class, _)| class);
         let labels = self
             .classifier
@@ -265,6 +281,7 @@ mod tests {
             folder: "out".into(),
             is_chat: false,
             classifier: None,
+            is_embedder: false,
         }
     }
 
@@ -309,6 +326,22 @@ mod tests {
             python.ends_with("print(model(**inputs).logits)"),
             "{python}"
         );
+    }
+
+    #[test]
+    fn an_embedder_is_opened_by_sentence_transformers() {
+        let report = Report::default();
+        let card = ModelCard {
+            is_embedder: true,
+            ..card(&report, None)
+        };
+        let metadata = card.metadata();
+        assert!(
+            metadata.contains("pipeline_tag: sentence-similarity\n"),
+            "{metadata}"
+        );
+        let python = card.python();
+        assert!(python.contains("SentenceTransformer(\"out\")"), "{python}");
     }
 
     #[test]

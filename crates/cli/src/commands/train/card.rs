@@ -67,6 +67,7 @@ fn card<'a>(
         folder: config.training.output_dir.display().to_string(),
         is_chat: data.train.has_chats(),
         classifier: classifier(config),
+        is_embedder: config.objective().task_type == TaskType::FeatureExtraction,
     }
 }
 
