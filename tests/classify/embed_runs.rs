@@ -246,6 +246,26 @@ fn a_run_of_embeddings_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn a_new_file_for_embeddings_trains() {
+    let lab = Lab::new();
+    let pairs = rows().into_iter();
+    let pairs = pairs.map(|[a, b, _]| serde_json::json!({"anchor": a, "positive": b}));
+    lab.write("rows.jsonl", jsonl(pairs));
+    let new = ["new", "mine", "--train", "rows.jsonl", "--model", "model"];
+    lab.ok(&[&new[..], &["--objective", "embed"]].concat());
+    let said = lab.ok(&[
+        "train",
+        "mine.toml",
+        "--set",
+        "training.max_steps=2",
+        "--set",
+        "data.validation_split=4",
+    ]);
+    assert!(said.contains("ndcg@10"), "{said}");
+    lab.ok(&["train", "mine.toml", "--dry-run"]);
+}
+
+#[test]
 fn scored_pairs_are_learnt() {
     let lab = Lab::new();
     let pairs = rows().into_iter().flat_map(|[a, b, c]| {

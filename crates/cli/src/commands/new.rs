@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_peft::config::TaskType;
 use burn_peft_data::{
     DataConfig, Questions, SlicedPath, folder_and_split, holds_pairs, suggest_columns,
 };
@@ -154,8 +155,12 @@ pub fn run(args: Args) -> Result<()> {
     };
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
-    let (columns, prompt, is_chat) = columns(&args.train);
-    let train = args.train.clone();
+    let (columns, mut prompt, is_chat) = columns(&args.train);
+    let objective = objective(args.objective, &args.train);
+    if objective.kind().task_type != TaskType::CausalLm {
+        // Nothing of it speaks.
+        prompt.clear();
+    }
     let model = args.model.unwrap_or_else(|| {
         let model = if is_chat { CHAT_MODEL } else { MODEL };
         model.to_owned()
@@ -175,7 +180,7 @@ pub fn run(args: Args) -> Result<()> {
         text.replace(key, value)
     });
 
-    let text = with_objective(text, objective(args.objective, &train));
+    let text = with_objective(text, objective);
 
     let mut options = File::options();
     options.write(true);
@@ -214,11 +219,16 @@ fn with_objective(text: String, objective: ObjectiveName) -> String {
         return text;
     }
     let (name, keys) = (objective.kind().name, (objective.kind().keys)());
-    let docs = if keys.contains(&"labels") {
-        "docs/classification.md"
-    } else {
-        "docs/preference.md"
+    let task_type = objective.kind().task_type;
+    let docs = match task_type {
+        TaskType::FeatureExtraction => "docs/embeddings.md",
+        _ if keys.contains(&"labels") => "docs/classification.md",
+        _ => "docs/preference.md",
     };
+    let text = text.replace(
+        &format!("task_type = {}", TaskType::CausalLm),
+        &format!("task_type = {task_type}"),
+    );
     let chosen = format!(
         "[training]\n# What the model is trained for, and at the end of the file the keys of it \
          ({docs}).\nobjective = \"{name}\"\n"
