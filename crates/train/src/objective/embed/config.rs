@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 /// The losses, as sentence-transformers calls them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::enum_variant_names, reason = "as they are called elsewhere")]
 pub enum EmbedLoss {
     /// Of all second and further texts of a batch, a row's own second one is the most alike to its first.
     MultipleNegativesRankingLoss,
