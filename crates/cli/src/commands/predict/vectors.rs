@@ -122,6 +122,9 @@ fn line(row: usize, columns: &[String], vectors: &[Vec<f32>]) -> Result<String> 
     Ok(line + "}")
 }
 
+/// What is done with the number of a row and its vectors.
+type Take<'a> = dyn FnMut(usize, &[Vec<f32>]) -> Result<()> + 'a;
+
 /// What makes vectors.
 struct Maker {
     model: LanguageModel,
@@ -134,11 +137,7 @@ struct Maker {
 
 impl Maker {
     /// Gives the vectors of every row, in the order of the rows, to `take`.
-    fn each(
-        &self,
-        examples: &Examples,
-        take: &mut dyn FnMut(usize, &[Vec<f32>]) -> Result<()>,
-    ) -> Result<()> {
+    fn each(&self, examples: &Examples, take: &mut Take<'_>) -> Result<()> {
         let lengths = examples.lengths();
         let bar = evaluation_bar("embedding", examples.sequences());
         let all: Vec<usize> = (0..examples.sequences()).collect();
