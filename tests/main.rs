@@ -18,6 +18,7 @@ mod conformance;
 mod data;
 mod devices;
 mod dropout;
+mod encoders;
 mod eva;
 mod examples;
 mod exit_codes;

@@ -23,6 +23,7 @@ pub struct Rows {
     input_ids: Vec<i64>,
     attention_mask: Option<Vec<i64>>,
     position_ids: Option<Vec<i64>>,
+    token_type_ids: Option<Vec<i64>>,
     batch: usize,
     seq: usize,
 }
@@ -67,6 +68,7 @@ impl Rows {
             input_ids: integers("input_ids", &ids)?,
             attention_mask: beside("attention_mask")?,
             position_ids: beside("position_ids")?,
+            token_type_ids: beside("token_type_ids")?,
             batch,
             seq,
         };
@@ -81,12 +83,14 @@ impl Rows {
     pub fn input(&self, model: &impl CausalLm, device: &Device) -> Result<ModelInput> {
         self.check_ids(model)?;
         self.check_positions(model)?;
+        self.check_types(model)?;
         let shape = [self.batch, self.seq];
         let mask = self.attention_mask.clone();
         let positions = self.position_ids.clone();
         let matrix = |values| Tensor::from_data(TensorData::new(values, shape), device);
         Ok(ModelInput {
             position_ids: positions.map(matrix),
+            token_type_ids: self.token_type_ids.clone().map(matrix),
             ..model_input(self.input_ids.clone(), mask, shape, device)
         })
     }
@@ -176,6 +180,25 @@ impl Rows {
                 self.place(at),
                 self.input_ids[at],
                 known.end
+            );
+        }
+        Ok(())
+    }
+
+    fn check_types(&self, model: &impl CausalLm) -> Result<()> {
+        let config = model.config_json().unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
+        // Other models take none.
+        let (Some(known), Some(types)) = (config["type_vocab_size"].as_i64(), &self.token_type_ids)
+        else {
+            return Ok(());
+        };
+        if let Some(at) = types.iter().position(|of| !(0..known).contains(of)) {
+            bail!(
+                "{}: token_type_ids{} is {}, not from 0 to below the model's type_vocab_size {known}",
+                self.file.display(),
+                self.place(at),
+                types[at]
             );
         }
         Ok(())

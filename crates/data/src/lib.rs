@@ -70,7 +70,7 @@ pub use source::{Finder, Source};
 pub use tokenizer::bpe::train_bpe;
 pub use tokenizer::chat::ChatTemplate;
 pub use tokenizer::stream::TextStream;
-pub use tokenizer::{END_OF_TEXT, Tokenizer};
+pub use tokenizer::{END_OF_TEXT, Tokenizer, Tokens};
 pub use tokens::asked::{ASKED_AT_ONCE, AskedRow, ask_rows};
 pub use tokens::cache::default_cache_dir;
 pub use tokens::classes::{Classes, LABELS_PER_TOKEN, LabelKind};

@@ -103,6 +103,12 @@ pub trait ModelConfig: Clone {
         self.head().classifies() && of_head.clone().any(|head| name.starts_with(head))
     }
 
+    /// Whether a weight that a checkpoint lacks is drawn, always the same: BERT's pooler, which
+    /// checkpoints of the model that predicts tokens do not have.
+    fn is_optional(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Sets whether the head's weight is the token embedding.
     fn set_tie_word_embeddings(&mut self, tied: bool);
 

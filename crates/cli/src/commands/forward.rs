@@ -22,8 +22,8 @@ Examples:
 
 The input holds input_ids [batch, seq] (I64 or I32) and, for padded rows, attention_mask
 [batch, seq] (1 for a token, 0 for padding); other tensors in it are ignored, but for position_ids
-[batch, seq]: without them positions count from the start of every row, padding included. The output
-holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.
+[batch, seq]: without them positions count from the start of every row, padding included, and for
+encoders token_type_ids [batch, seq], 1 in the second text of a pair. The output holds logits [batch, seq, vocab] (F32); virtual tokens of an adapter have logits too, before the others.
 Of a classifier of texts they are [batch, labels], of one of tokens [batch, seq, labels]. A model
 without a head, or for an adapter of task_type FEATURE_EXTRACTION, gives last_hidden_state
 [batch, seq, d] in their place.

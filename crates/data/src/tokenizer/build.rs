@@ -5,7 +5,7 @@ use super::declared::{Declared, GPT2};
 use super::{END_OF_TEXT, byte_level};
 use crate::error::TokenizerProblem;
 use burn_peft_files::read_text;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -112,6 +112,94 @@ pub(super) fn from_pair(vocab: &Path, merges: &Path, said: &mut Declared) -> Res
         inner.with_post_processor(Some(processor(bos, eos)?));
     }
     Ok(inner)
+}
+
+/// Whether nothing says that a `vocab.txt` is of another tokenizer than BERT's.
+pub(super) fn is_word_piece(said: &Declared) -> bool {
+    let class = said.class.as_deref();
+    class.is_none_or(|class| ["BertTokenizer", "DistilBertTokenizer"].contains(&class))
+}
+
+/// The tokenizer of BERT's `vocab.txt`, as transformers' `BertTokenizer` makes it: words in small letters
+/// unless `tokenizer_config.json` says otherwise, cut into the longest pieces there are.
+pub(super) fn from_words(file: &Path, folder: &Path) -> Result<Inner> {
+    let bad = |error: String| TokenizerProblem::NoTokenizer {
+        file: file.to_path_buf(),
+        error,
+    };
+    let text = read_text(file).map_err(|error| TokenizerProblem::Unreadable(error.to_string()))?;
+    let vocab: Map<String, Value> = (0..)
+        .zip(text.lines())
+        .map(|(id, token)| (token.trim_end_matches('\r').to_string(), json!(id)))
+        .collect();
+    let said = read_text(&folder.join("tokenizer_config.json"));
+    let said = said
+        .ok()
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let said = said.unwrap_or_default();
+    let flag = |key: &str, usual: bool| said.get(key).and_then(Value::as_bool).unwrap_or(usual);
+    let name = |key: &str, usual: &str| {
+        let token = said.get(key).filter(|token| !token.is_null());
+        let content = token.and_then(|token| token.get("content").unwrap_or(token).as_str());
+        content.unwrap_or(usual).to_string()
+    };
+    let [cls, sep, unk] = [
+        name("cls_token", "[CLS]"),
+        name("sep_token", "[SEP]"),
+        name("unk_token", "[UNK]"),
+    ];
+    let named = [
+        &cls,
+        &sep,
+        &unk,
+        &name("pad_token", "[PAD]"),
+        &name("mask_token", "[MASK]"),
+    ];
+    let special = |token: &String| {
+        let id = vocab.get(token)?;
+        Some(json!({
+            "id": id, "content": token, "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false,
+        }))
+    };
+    let mut added: Vec<Value> = named.into_iter().filter_map(special).collect();
+    added.sort_by_key(|token| token["id"].as_u64());
+    added.dedup();
+    let around = |token: &String| -> Result<Value> {
+        let id = vocab
+            .get(token)
+            .ok_or_else(|| bad(format!("it has no {token}")))?;
+        Ok(json!({"id": token, "ids": [id], "tokens": [token]}))
+    };
+    let (of_cls, of_sep) = (around(&cls)?, around(&sep)?);
+    around(&unk)?;
+    let mark =
+        |token: &String, type_id: u32| json!({"SpecialToken": {"id": token, "type_id": type_id}});
+    let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": true,
+            "handle_chinese_chars": flag("tokenize_chinese_chars", true),
+            "strip_accents": said.get("strip_accents").and_then(Value::as_bool),
+            "lowercase": flag("do_lower_case", true),
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [mark(&cls, 0), text("A", 0), mark(&sep, 0)],
+            "pair": [mark(&cls, 0), text("A", 0), mark(&sep, 0), text("B", 1), mark(&sep, 1)],
+            "special_tokens": {cls.clone(): of_cls, sep.clone(): of_sep},
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {
+            "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab,
+        },
+    });
+    guarded(|| Inner::from_bytes(tokenizer.to_string())).map_err(bad)
 }
 
 /// The model of GPT-2's two files.

@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
-use tokenizers::Tokenizer as Inner;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
+use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
+use tokenizers::{PostProcessor, Tokenizer as Inner};
 
 pub(crate) mod bpe;
 mod build;
@@ -44,9 +45,25 @@ pub struct Tokenizer {
     speech: OnceLock<Speech>,
 }
 
+/// The tokens of a text, or of two.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Their ids.
+    pub ids: Vec<u32>,
+    /// Which of two texts each belongs to, as the tokenizer counts them: 0 or 1.
+    pub types: Vec<u32>,
+    /// Which word each is a piece of; special tokens are of none.
+    pub words: Vec<Option<u32>>,
+    /// Whether tokens were left out.
+    pub was_cut: bool,
+}
+
+/// BERT's vocabulary: a token a line.
+const WORDS: &str = "vocab.txt";
+
 impl Tokenizer {
-    /// Loads a tokenizer from a folder with `tokenizer.json`, or with GPT-2's `vocab.json` and
-    /// `merges.txt`; or from one of these files.
+    /// Loads a tokenizer from a folder with `tokenizer.json`, with GPT-2's `vocab.json` and
+    /// `merges.txt`, or with BERT's `vocab.txt`; or from one of these files.
     ///
     /// What the files beside them say of special and added tokens and of what stands around a text
     /// is read as transformers 5 reads it: the `added_tokens_decoder` of `tokenizer_config.json`
@@ -92,6 +109,8 @@ impl Tokenizer {
             build::from_json(&json, &mut said).map_err(bad)?
         } else if vocab.is_file() && merges.is_file() {
             build::from_pair(&vocab, &merges, &mut said).map_err(bad)?
+        } else if build::is_word_piece(&said) && folder.join(WORDS).is_file() {
+            build::from_words(&folder.join(WORDS), folder).map_err(bad)?
         } else {
             return Err(bad(TokenizerProblem::NoFiles));
         };
@@ -193,6 +212,62 @@ impl Tokenizer {
         let encoding = self.inner.encode_fast((first, second), true);
         let encoding = encoding.map_err(|error| self.error(error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A text, or two that belong together, as at most `max` tokens, cut as transformers cuts: special
+    /// tokens stay, and of two texts the longer loses more.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_within(&self, first: &str, second: Option<&str>, max: usize) -> Result<Tokens> {
+        let first = self.bare(first)?;
+        let second = second.map(|text| self.bare(text)).transpose()?;
+        self.with_special(first, second, max)
+    }
+
+    /// As [`encode_within`](Self::encode_within), of words.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_words_within(&self, words: Vec<String>, max: usize) -> Result<Tokens> {
+        let encoding = self.inner.encode(words, false);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        self.with_special(encoding, None, max)
+    }
+
+    fn bare(&self, text: &str) -> Result<tokenizers::Encoding> {
+        let encoding = self.inner.encode_fast(text, false);
+        encoding.map_err(|error| self.error(error))
+    }
+
+    fn with_special(
+        &self,
+        first: tokenizers::Encoding,
+        second: Option<tokenizers::Encoding>,
+        max: usize,
+    ) -> Result<Tokens> {
+        let special = self.inner.get_post_processor();
+        let special = special.map_or(0, |special| special.added_tokens(second.is_some()));
+        let length = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
+        let room = max.saturating_sub(special);
+        let was_cut = length > room;
+        let (first, second) = if was_cut {
+            let params = TruncationParams {
+                max_length: room,
+                ..TruncationParams::default()
+            };
+            truncate_encodings(first, second, &params).map_err(|error| self.error(error))?
+        } else {
+            (first, second)
+        };
+        let encoding = self.inner.post_process(first, second, true);
+        let encoding = encoding.map_err(|error| self.error(error))?;
+        Ok(Tokens {
+            ids: encoding.get_ids().to_vec(),
+            types: encoding.get_type_ids().to_vec(),
+            words: encoding.get_word_ids().to_vec(),
+            was_cut,
+        })
     }
 
     /// Token ids of words, and for each of them the word that it is a piece of; special tokens around

@@ -1,5 +1,6 @@
 //! The task of a classifier: texts with a label, several, or a number.
 
+use crate::batches::batch::Batch;
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Content, Rows};
 use crate::tokens::example::{IGNORE_INDEX, Limits};
@@ -38,6 +39,26 @@ pub struct Classes {
 impl Classes {
     /// The label of a row that has none.
     pub const UNLABELLED: i64 = u32::MAX as i64 - 1;
+
+    /// The label of the token that the second text of two begins with, where the tokenizer tells them
+    /// apart.
+    const SECOND: i64 = u32::MAX as i64 - 2;
+
+    /// Which text of two each token of a batch belongs to, 0 or 1; none where no row has two.
+    pub fn token_types(batch: &Batch) -> Option<Vec<i64>> {
+        if !batch.labels.contains(&Self::SECOND) {
+            return None;
+        }
+        let types = batch.example_labels().flat_map(|labels| {
+            // The first token has the label of the text, which may be any number.
+            let mut second = 0;
+            labels.iter().enumerate().map(move |(at, &label)| {
+                second |= i64::from(at > 0 && label == Self::SECOND);
+                second
+            })
+        });
+        Some(types.collect())
+    }
 
     /// The number that a label is the bits of.
     pub fn number(label: i64) -> f32 {
@@ -151,16 +172,13 @@ impl Task for Classes {
                 problem,
             })?,
         };
-        // Of a text that is cut, what the tokenizer closes it with stays.
-        let mut closing = 0;
+        let mut of_second = None;
         let ids: Vec<i64> = match *content {
-            Content::Text(text) => {
-                let text = encoder.closed(&text)?;
-                closing = text.closing;
-                text.input_ids
-            }
+            Content::Text(text) => wide(encoder.whole(&text, None)?.ids),
             Content::TwoTexts(first, second) => {
-                wide(encoder.tokenizer()?.encode_two(&first, &second)?)
+                let tokens = encoder.whole(&first, Some(&second))?;
+                of_second = tokens.types.iter().position(|&of| of == 1);
+                wide(tokens.ids)
             }
             Content::Chat(chat) => {
                 let (ids, _) = encoder
@@ -180,10 +198,11 @@ impl Task for Classes {
             );
             return Err(DataError::row(encoder.place, problem));
         }
-        Ok(vec![Labelled {
-            closing,
-            ..labelled(ids, &label)
-        }])
+        let mut labelled = labelled(ids, &label);
+        if let Some(at) = of_second.filter(|&at| at >= label.len()) {
+            labelled.labels[at] = Self::SECOND;
+        }
+        Ok(vec![labelled])
     }
 
     fn supervised(&self, labels: &[i64]) -> usize {

@@ -8,6 +8,7 @@ use crate::tokens::rows::Dropped;
 use crate::tokens::task::{Encoder, Labelled, Task};
 use crate::tokens::train_on::TrainOn;
 use serde_json::{Map, Value};
+use std::cell::Cell;
 
 /// Turns rows of one file into examples.
 pub(crate) struct RowEncoder<'a> {
@@ -88,13 +89,15 @@ impl RowEncoder<'_> {
             return Ok(encoded);
         }
         let unlearnt = Dropped::unlearnt(&content, self.train_on);
-        let labelled = match self.task.encode(content, &self.encoder(place)) {
+        let was_cut = Cell::new(false);
+        let labelled = match self.task.encode(content, &self.encoder(place, &was_cut)) {
             Ok(labelled) => labelled,
             Err(error) => {
                 encoded.dropped = Some(Dropped::by(&error).ok_or(error)?);
                 return Ok(encoded);
             }
         };
+        encoded.truncated = was_cut.get();
         for labelled in labelled {
             self.add(labelled, unlearnt, row, place, &mut encoded)?;
         }
@@ -115,11 +118,14 @@ impl RowEncoder<'_> {
     }
 
     /// What a task makes tokens with.
-    pub fn encoder<'b>(&'b self, place: &'b str) -> Encoder<'b> {
+    pub fn encoder<'b>(&'b self, place: &'b str, was_cut: &'b Cell<bool>) -> Encoder<'b> {
         Encoder {
             tokenizer: self.tokenizer,
             train_on: self.train_on,
             place,
+            // Without a length, rows of more than there are positions are errors.
+            max_length: self.max_length.unwrap_or(usize::MAX),
+            was_cut,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::tokens::rows::cut_by;
 use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use serde::Serialize;
+use std::cell::Cell;
 
 /// A row as training sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -106,7 +107,10 @@ impl RowEncoder<'_> {
             seen.text = self.text(&content).unwrap_or_default();
             let cut_by = cut_by(self.max_length, self.limits.default_length());
             seen.skipped = Some(why.describe(&cut_by));
-            if let Ok(labelled) = self.task.encode(content, &self.encoder(place)) {
+            if let Ok(labelled) = self
+                .task
+                .encode(content, &self.encoder(place, &Cell::new(false)))
+            {
                 let ids = labelled.into_iter().flat_map(|labelled| labelled.input_ids);
                 seen.input_ids = ids.map(|id| u32::try_from(id).ok()).collect();
             }

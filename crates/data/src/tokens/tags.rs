@@ -2,6 +2,7 @@
 
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Content, Rows};
+use crate::tokenizer::Tokens;
 use crate::tokens::classes::{Classes, LabelKind};
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
@@ -82,9 +83,11 @@ impl Task for Tags {
         });
         let labels: Vec<i64> = labels.collect::<std::result::Result<_, _>>().map_err(bad)?;
         let words = words.into_iter().map(|(word, _)| word).collect();
-        let (ids, of_words) = encoder.tokenizer()?.encode_words(words)?;
-        let closing = of_words.iter().rev().take_while(|word| word.is_none());
-        let closing = closing.count();
+        let Tokens {
+            ids,
+            words: of_words,
+            ..
+        } = encoder.whole_words(words)?;
         let mut before = None;
         let labels = of_words.into_iter().map(|word| {
             let is_first = word != before;
@@ -97,7 +100,7 @@ impl Task for Tags {
         Ok(vec![Labelled {
             input_ids: ids.into_iter().map(i64::from).collect(),
             labels: labels.collect(),
-            closing,
+            closing: 0,
         }])
     }
 

@@ -2,10 +2,11 @@
 
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content, Rows};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Tokens};
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::examples::Examples;
 use crate::tokens::train_on::TrainOn;
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -156,6 +157,10 @@ pub struct Encoder<'a> {
     pub train_on: TrainOn,
     /// How errors call the row.
     pub place: &'a str,
+    /// The tokens that an example is cut to, where that is said.
+    pub(crate) max_length: usize,
+    /// Whether some were left out.
+    pub(crate) was_cut: &'a Cell<bool>,
 }
 
 impl Encoder<'_> {
@@ -168,6 +173,29 @@ impl Encoder<'_> {
             place: self.place.into(),
             problem: RowProblem::NoTokenizer,
         })
+    }
+
+    /// The tokens of a text, or of two that belong together, with the special tokens that the tokenizer
+    /// puts around them: also where it is cut.
+    ///
+    /// # Errors
+    /// If there is no tokenizer, or if it fails.
+    pub fn whole(&self, first: &str, second: Option<&str>) -> Result<Tokens> {
+        let tokens = self.tokenizer()?;
+        let tokens = tokens.encode_within(first, second, self.max_length)?;
+        self.was_cut.set(self.was_cut.get() || tokens.was_cut);
+        Ok(tokens)
+    }
+
+    /// As [`whole`](Self::whole), of words.
+    ///
+    /// # Errors
+    /// As [`whole`](Self::whole).
+    pub fn whole_words(&self, words: Vec<String>) -> Result<Tokens> {
+        let tokens = self.tokenizer()?;
+        let tokens = tokens.encode_words_within(words, self.max_length)?;
+        self.was_cut.set(self.was_cut.get() || tokens.was_cut);
+        Ok(tokens)
     }
 
     /// A text and the end of a sequence, every token labelled with itself.

@@ -165,12 +165,21 @@ impl LmBatch {
     /// # Panics
     /// If there are no tokens, or not as many labels.
     pub fn ragged(ragged: &Ragged<'_>, device: &Device) -> Self {
+        Self::ragged_of_types(ragged, None, device)
+    }
+
+    /// As [`ragged`](Self::ragged), with the text of a pair that each token belongs to, 0 or 1,
+    /// `[tokens]`. Packed rows have none.
+    ///
+    /// # Panics
+    /// As [`ragged`](Self::ragged).
+    pub fn ragged_of_types(ragged: &Ragged<'_>, types: Option<Vec<i64>>, device: &Device) -> Self {
         let [tokens, labels] = [ragged.input_ids, ragged.labels].map(<[i64]>::len);
         assert!(
             tokens > 0 && labels == tokens,
             "{labels} labels of {tokens} tokens"
         );
-        let rows = Rows::of_ragged(ragged);
+        let rows = Rows::of_ragged(ragged).with_types(types);
         if let Some(segment_ids) = rows.segment_ids() {
             let (input_ids, labels) = (rows.in_matrix(), rows.labels_in_matrix(ragged.labels));
             return Self::of_packed(&input_ids, &segment_ids, &labels, rows.shape(), device);

@@ -17,6 +17,8 @@ pub(super) struct Rows {
     pad_id: i64,
     /// With packing, the number of the text that each token belongs to, counted in its row from 1.
     texts: Option<Vec<i64>>,
+    /// The text of a pair that each token belongs to, 0 or 1.
+    types: Option<Vec<i64>>,
 }
 
 impl Rows {
@@ -30,6 +32,7 @@ impl Rows {
             shape,
             pad_id: 0,
             texts: None,
+            types: None,
         }
     }
 
@@ -57,7 +60,14 @@ impl Rows {
             shape: [rows.len(), ragged.width],
             pad_id: ragged.pad_id,
             texts: ragged.packed.map(|_| texts),
+            types: None,
         }
+    }
+
+    /// The same with the text of a pair that each token belongs to.
+    pub fn with_types(self, types: Option<Vec<i64>>) -> Self {
+        let types = types.filter(|types| types.len() == self.tokens());
+        Self { types, ..self }
     }
 
     pub fn shape(&self) -> [usize; 2] {
@@ -110,6 +120,8 @@ impl Rows {
             batch.input.attention_mask = Some(matrix(&mask, self.shape, device));
         }
         batch.input.texts = texts::rows(Some(&mask), self.shape);
+        let types = self.types.as_ref().map(|types| self.placed(types, 0));
+        batch.input.token_type_ids = types.map(|types| matrix(&types, self.shape, device));
         batch
     }
 
@@ -141,6 +153,8 @@ impl Rows {
         batch.input = batch.input.at(&position_ids);
         batch.input.segment_ids = Some(matrix(&segment_ids, shape, device));
         batch.input.texts = texts::packed(&segment_ids, shape);
+        let types = self.types.as_ref();
+        batch.input.token_type_ids = types.map(|types| matrix(types, shape, device));
         Some(batch)
     }
 }

@@ -140,13 +140,23 @@ pub(super) fn load_lazily<D: Decoder>(
     refuse_others(model, weights.as_ref())
 }
 
-/// The first values of a classifier's head, by its name, if there is a seed.
+/// The first values of what files may lack: a classifier's head, by its name, if there is a seed.
 fn new_head(
     config: &impl ModelConfig,
     name: &str,
     seed: Option<u64>,
 ) -> Result<Option<TensorData>> {
-    let new = seed.filter(|_| config.is_new_head(name));
+    let new = if config.is_optional(name) {
+        if config.head().classifies() && name.ends_with(".weight") {
+            tracing::warn!(
+                "the model's files have no {name}: it is drawn at random, always the same, and not \
+                 trained unless modules_to_save names it"
+            );
+        }
+        Some(0)
+    } else {
+        seed.filter(|_| config.is_new_head(name))
+    };
     let new = new.and_then(|seed| initial_weight(config, name, seed));
     new.transpose()
 }

@@ -1,12 +1,12 @@
 //! What the heads of classifiers score, of batches.
 
 use burn::tensor::Tensor;
-use burn_peft_data::Batch;
+use burn_peft_data::{Batch, Classes};
 use burn_peft_models::{CausalLm, Checkpointed, LmBatch, Ragged};
 
 /// The scores of each text of a batch, `[texts, labels]`, at the token that a text is judged by.
 pub fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
-    model.logits_at(&on_device(model, batch), &judged(model, batch))
+    model.logits_at(&typed(model, batch), &judged(model, batch))
 }
 
 /// A pass forward and one back of what a loss makes of the [`scores`], one block of the model at a time.
@@ -16,7 +16,7 @@ pub(crate) fn checkpointed<M: CausalLm>(
     loss: &dyn Fn(Tensor<2>) -> Tensor<1>,
 ) -> Option<Checkpointed> {
     let places = judged(model, batch);
-    model.checkpointed_logits_at(&on_device(model, batch), &places, loss)
+    model.checkpointed_logits_at(&typed(model, batch), &places, loss)
 }
 
 /// The tokens that the texts are judged by, counted through all of them.
@@ -27,9 +27,19 @@ fn judged<M: CausalLm>(model: &M, batch: &Batch) -> Vec<usize> {
     places.collect()
 }
 
+/// A batch of texts with labels on the device of a model, with what tells two texts of a row apart.
+fn typed<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
+    let types = Classes::token_types(batch);
+    LmBatch::ragged_of_types(&ragged(batch), types, &model.device())
+}
+
 /// A batch on the device of a model, whose texts are not predicted.
 pub(crate) fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
-    let ragged = Ragged {
+    LmBatch::ragged(&ragged(batch), &model.device())
+}
+
+fn ragged(batch: &Batch) -> Ragged<'_> {
+    Ragged {
         input_ids: &batch.input_ids,
         // What the task's labels say is no token; these leave the padding out.
         labels: &batch.input_ids,
@@ -37,6 +47,5 @@ pub(crate) fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
         packed: batch.packed.as_deref(),
         width: batch.width,
         pad_id: batch.pad_id,
-    };
-    LmBatch::ragged(&ragged, &model.device())
+    }
 }

@@ -383,6 +383,10 @@ impl ModelConfig for BertConfig {
         self.names().is_new_head(&self.head, name)
     }
 
+    fn is_optional(&self, name: &str) -> bool {
+        name.contains("pooler.dense.")
+    }
+
     fn set_tie_word_embeddings(&mut self, tied: bool) {
         self.tie_word_embeddings = tied;
     }
