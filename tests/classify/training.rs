@@ -4,6 +4,7 @@ use std::fs;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 use burn_peft_data::{Batch, Classes, DataConfig, DataSet, LabelKind, Limits, Tags, Task};
 use burn_peft_models::{CausalLm, LanguageModel, ProblemType};
 use burn_peft_train::{Classify, Objective, Tag, TrainingArguments, adamw};
@@ -368,8 +369,11 @@ fn checkpointed_gradients_of_classifiers() {
         assert_eq!(gradients.len(), plain.len());
         for parameter in model.named_parameters().iter().filter(|p| p.requires_grad) {
             let numbers = |gradients: &GradientsParams| -> Vec<f32> {
-                let gradient = gradients.get::<2>(parameter.id).expect(&parameter.name);
-                gradient.into_data().try_to_vec().unwrap()
+                let data = match parameter.shape.len() {
+                    1 => gradients.get::<1>(parameter.id).map(Tensor::into_data),
+                    _ => gradients.get::<2>(parameter.id).map(Tensor::into_data),
+                };
+                data.expect(&parameter.name).try_to_vec().unwrap()
             };
             close(&parameter.name, &numbers(&gradients), &numbers(&plain))?;
         }

@@ -10,8 +10,9 @@ use burn_peft_models::embeddings::SENTENCE_FILES;
 use burn_peft_models::hub::{self, ModelFiles};
 
 const GENERATION_CONFIG: &str = "generation_config.json";
-/// The files that a tokenizer can be: the first alone, or else the second with the third.
-const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "merges.txt"];
+/// The files that a tokenizer can be: the first alone, or else the second with the third, or else the
+/// fourth.
+const TOKENIZERS: [&str; 4] = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"];
 /// What may lie beside them.
 const TOKENIZER_EXTRAS: [&str; 4] = [
     "tokenizer_config.json",
@@ -24,8 +25,8 @@ const TEMPLATES: &str = "additional_chat_templates";
 
 /// The files that a tokenizer can be, in words.
 pub fn tokenizer_names() -> String {
-    let [whole, vocab, merges] = TOKENIZERS;
-    format!("{whole}, nor {vocab} with {merges}")
+    let [whole, vocab, merges, words] = TOKENIZERS;
+    format!("{whole}, nor {vocab} with {merges}, nor {words}")
 }
 
 /// Finds a tokenizer on its own, a folder or a Hub id, with all its files.

@@ -12,7 +12,7 @@ pub enum TokenizerProblem {
     #[error("there is no such folder or file")]
     Missing,
     /// Its folder has none of the files that one is read from.
-    #[error("has neither tokenizer.json nor vocab.json with merges.txt")]
+    #[error("has neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt")]
     NoFiles,
     /// A file of it cannot be read.
     #[error("{0}")]

@@ -74,7 +74,9 @@ fn vocab_and_merges_are_gpt2s_pair() {
     let vocab = r#"{"a": 0, "b": 1, "Ġ": 2, "ab": 3, "<|endoftext|>": 4}"#;
     fs::write(dir.path().join("vocab.json"), vocab).unwrap();
     let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
-    assert!(error.ends_with("has neither tokenizer.json nor vocab.json with merges.txt"));
+    assert!(
+        error.ends_with("has neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt")
+    );
 
     fs::write(dir.path().join("merges.txt"), "#version: 0.2\na b\n").unwrap();
     for path in [dir.path().to_path_buf(), dir.path().join("vocab.json")] {

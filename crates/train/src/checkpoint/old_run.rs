@@ -33,6 +33,7 @@ const MODEL: [&str; 10] = [
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
