@@ -26,7 +26,7 @@ const RECORDS: [&str; 4] = [METRICS_NAME, EVENTS_NAME, REPORT_NAME, CONFIG_NAME]
 /// What a run of an adapter ends with.
 const ADAPTER: [&str; 3] = [ADAPTER_CONFIG, WEIGHTS_NAME, TRAINING_NAME];
 /// What a run of all weights ends with beside these, and what it takes along from its base.
-const MODEL: [&str; 10] = [
+const MODEL: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
