@@ -23,13 +23,13 @@ fn rounded_base(case: &std::path::Path) -> AutoModel {
     model
 }
 
-fn numbers(data: &[Option<TensorData>]) -> Vec<f32> {
+pub fn numbers(data: &[Option<TensorData>]) -> Vec<f32> {
     let data = data.iter().flatten();
     data.flat_map(|data| data.iter::<f32>().collect::<Vec<_>>())
         .collect()
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         let pairs = a.iter().zip(b);
         pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()

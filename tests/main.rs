@@ -40,6 +40,7 @@ mod hub;
 mod ia3_sums;
 mod init_and_inspect;
 mod int8;
+mod int8_exact;
 #[cfg(feature = "wgpu")]
 mod limits;
 mod linear_methods;

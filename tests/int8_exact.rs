@@ -1,0 +1,249 @@
+//! How exact products in eight bits are on models that are really trained: the table of
+//! `docs/quantization.md`.
+//!
+//! ```text
+//! cargo test --release --test suite -- int8_exact --nocapture
+//! ```
+//!
+//! The small GPT-2 of `assets/tiny-gpt2` is measured always; SmolLM2-135M-Instruct where
+//! `BURN_PEFT_SMOLLM2` names the folder that `fixtures/smollm2/make.py` makes, and
+//! `BURN_PEFT_EXACT=all` asks for what takes a quarter of an hour.
+
+use std::fs;
+use std::path::{Path as File, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{FloatDType, Int, Tensor};
+use burn_peft::{
+    FrozenForm, LoraConfig, QuantType, Quantization, get_peft_model, set_seed, take_row_counts,
+};
+use burn_peft_data::Tokenizer;
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, ModelInput, Pretrained};
+use serde_json::Value;
+
+use crate::checkpointing::all;
+use crate::common::{Lab, device};
+use crate::int8::{cosine, numbers};
+
+/// The ways to keep a base, each with its keys of a training file.
+const WAYS: [(&str, &[&str]); 5] = [
+    ("32 bits", &[]),
+    ("`bf16`", &["training.bf16"]),
+    ("`load_in_8bit`", &[IN_8]),
+    ("`int8_compute`", &[IN_8, COMPUTE]),
+    ("`int8_compute`, `int8_head`", &[IN_8, COMPUTE, HEAD]),
+];
+const IN_8: &str = "quantization_config.load_in_8bit";
+const COMPUTE: &str = "quantization_config.int8_compute";
+const HEAD: &str = "quantization_config.int8_head";
+
+const POSITIONS: usize = 5_000;
+
+/// What is measured of one way.
+#[derive(Clone, Debug)]
+struct Exact {
+    top1: Vec<i64>,
+    gradient: Vec<f32>,
+    share_in_f32: f64,
+    /// After 200 steps; and of the adapter on the base in 32 bits.
+    losses: Option<[f64; 2]>,
+}
+
+fn root(name: &str) -> PathBuf {
+    File::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(name)
+}
+
+fn kept(model: &mut LanguageModel, keys: &[&str]) {
+    if keys.contains(&COMPUTE) {
+        let head = keys.contains(&HEAD);
+        model.quantize_frozen(FrozenForm::Int8 { head });
+    } else if keys.contains(&IN_8) {
+        model.quantize_frozen(Quantization {
+            quant_type: QuantType::Int8,
+            compute_dtype: FloatDType::F32,
+        });
+    } else if !keys.is_empty() {
+        model.cast_frozen(FloatDType::BF16);
+    }
+}
+
+/// Rows of tokens of real text.
+fn rows(model: &File, length: usize) -> Vec<Vec<i64>> {
+    let text = fs::read_to_string(root("data/quickstart/train.jsonl")).unwrap();
+    let texts = text.lines().map(|line| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        row["text"].as_str().unwrap().to_string()
+    });
+    let texts: Vec<String> = texts.collect();
+    let ids = Tokenizer::load(model)
+        .unwrap()
+        .encode(&texts.join("\n"))
+        .unwrap();
+    let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+    let rows = ids.chunks_exact(length).map(<[i64]>::to_vec);
+    rows.take(POSITIONS.div_ceil(length)).collect()
+}
+
+/// The likeliest next token at every position, of the base alone.
+fn top1(model: &LanguageModel, rows: &[Vec<i64>]) -> Vec<i64> {
+    let of_row = |row: &Vec<i64>| {
+        let ids = Tensor::<1, Int>::from_data(row.as_slice(), &device());
+        let logits = model.forward(ModelInput::new(ids.unsqueeze_dim::<2>(0)));
+        let likeliest = logits.argmax(2).into_data();
+        likeliest.iter::<i64>().collect::<Vec<_>>()
+    };
+    let mut found: Vec<i64> = rows.iter().flat_map(of_row).collect();
+    found.truncate(POSITIONS);
+    found
+}
+
+/// The gradient of a new adapter at the first step.
+fn gradient(model: AutoModel, keys: &[&str], rows: &[Vec<i64>]) -> Vec<f32> {
+    set_seed(7, &device());
+    let config = LoraConfig::new()
+        .with_r(16)
+        .with_target_modules("all-linear");
+    let mut model = LanguageModel::from(get_peft_model(model, config).unwrap());
+    kept(&mut model, keys);
+    let ids: Vec<i64> = rows[..4].concat();
+    let shape = [4, rows[0].len()];
+    let batch = LmBatch::new(&ids, &vec![1; ids.len()], &ids, shape, &device()).unwrap();
+    let model = crate::conformance::without_dropout(model.train());
+    let gradients = model.loss(&batch).backward();
+    numbers(&all(
+        &model,
+        &GradientsParams::from_grads(gradients, &model),
+    ))
+}
+
+/// Two hundred steps on the sailor's stories.
+fn losses(model: &File, keys: &[&str], more: &[&str]) -> [f64; 2] {
+    let lab = Lab::new();
+    let path = |name: &str| root(name).display().to_string();
+    let [train, validation] =
+        ["train", "validation"].map(|part| path(&format!("data/quickstart/{part}.jsonl")));
+    let model = model.display().to_string();
+    let mut args = vec![
+        "train".to_string(),
+        path("configs/quickstart.toml"),
+        "--force".into(),
+    ];
+    let fixed = [
+        format!("model={model}"),
+        format!("data.train={train}"),
+        format!("data.validation={validation}"),
+        "training.output_dir=out".into(),
+        "training.max_steps=200".into(),
+        "training.per_device_train_batch_size=2".into(),
+        "training.eval_strategy=no".into(),
+        "training.save_strategy=no".into(),
+    ];
+    let keys = keys.iter().map(|key| format!("{key}=true"));
+    let more = more.iter().map(ToString::to_string);
+    for key in fixed.into_iter().chain(keys).chain(more) {
+        args.extend(["--set".into(), key]);
+    }
+    let out = lab.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = out.lines().rfind(|line| line.contains("evaluation: loss"));
+    let loss = line.unwrap().split_whitespace().nth(2).unwrap().parse();
+    let on_base = [
+        "eval",
+        "--model",
+        &model,
+        "--adapter",
+        "out",
+        "--data",
+        &validation,
+        "--json",
+    ];
+    [
+        loss.unwrap(),
+        lab.ok_json(&on_base)["loss"].as_f64().unwrap(),
+    ]
+}
+
+fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -> Exact {
+    let rows = rows(model, length);
+    let base = AutoModel::from_files(&ModelFiles::folder(model), &device()).unwrap();
+    take_row_counts();
+    let mut alone = LanguageModel::from(base.clone().no_grad());
+    kept(&mut alone, keys);
+    let top1 = top1(&alone, &rows);
+    let gradient = gradient(base, keys, &rows);
+    let counts = take_row_counts();
+    Exact {
+        top1,
+        gradient,
+        share_in_f32: counts.in_f32 as f64 / counts.all.max(1) as f64,
+        losses: train.map(|more| losses(model, keys, more)),
+    }
+}
+
+/// Prints the table and holds it against what is promised.
+fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
+    println!("\n{name}\n");
+    println!(
+        "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | rows in f32 |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let mut exact = None;
+    for (way, keys) in WAYS {
+        let found = measure(model, keys, length, train);
+        let exact = exact.get_or_insert_with(|| found.clone());
+        let near = cosine(&found.gradient, &exact.gradient);
+        let pairs = found.top1.iter().zip(&exact.top1);
+        let same = pairs.filter(|(a, b)| a == b).count() as f64 / found.top1.len() as f64;
+        let losses = found.losses.map_or(["", ""].map(String::from), |losses| {
+            losses.map(|loss| format!("{loss:.4}"))
+        });
+        let share = 100.0 * found.share_in_f32;
+        println!(
+            "| {way} | {} | {} | {near:.5} | {:.2} % | {share:.2} % |",
+            losses[0],
+            losses[1],
+            100.0 * same
+        );
+        if keys.contains(&COMPUTE) {
+            assert!(near >= 0.999, "{way}: cosine {near}");
+            assert!(same >= 0.98, "{way}: {same} of the likeliest tokens");
+            let pairs = found
+                .losses
+                .iter()
+                .flatten()
+                .zip(exact.losses.iter().flatten());
+            for (found, exact) in pairs {
+                let off = (found - exact).abs() / exact;
+                assert!(
+                    off < 5e-3,
+                    "{way}: a loss of {found} is {off:.4} off {exact}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_small_gpt2() {
+    table(
+        "The small GPT-2 of `assets/tiny-gpt2`",
+        &root("assets/tiny-gpt2"),
+        64,
+        Some(&[]),
+    );
+}
+
+#[test]
+fn smollm2() {
+    let Some(made) = std::env::var_os("BURN_PEFT_SMOLLM2").map(PathBuf::from) else {
+        eprintln!("skipped: BURN_PEFT_SMOLLM2 names no folder (tests/fixtures/smollm2/make.py)");
+        return;
+    };
+    let trains = std::env::var("BURN_PEFT_EXACT").is_ok_and(|what| what == "all");
+    let settings = ["training.learning_rate=5e-4", "data.max_length=128"];
+    let train = trains.then_some(&settings[..]);
+    table("SmolLM2-135M-Instruct", &made.join("model"), 250, train);
+}
