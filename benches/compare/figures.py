@@ -14,6 +14,9 @@ from products import shapes
 # Steps of a run; the first is a warm-up and does not count.
 STEPS = {256: 4, 512: 2, 1024: 2, 2048: 2}
 NEW_TOKENS = 128
+# A base in 8 bits, and one whose products are made in them.
+IN_8 = ("load_in_8bit",)
+INT8 = ("load_in_8bit", "int8_compute", "int8_head")
 
 
 class Bench:
@@ -49,9 +52,9 @@ class Bench:
 
     # What each side is run with.
 
-    def ours_training(self, rows, steps, batch=4, quantized=False, **settings):
+    def ours_training(self, rows, steps, batch=4, quantized=(), **settings):
         lab, settings = self.lab, {"per_device_train_batch_size": batch} | settings
-        words = ["--set", "quantization_config.load_in_8bit=true"] * quantized
+        words = [word for key in quantized for word in ("--set", f"quantization_config.{key}=true")]
         words += ["--set", f"data.train={lab.work / rows}", "--set", f"training.max_steps={steps}"]
         for key, value in settings.items():
             words += ["--set", f"training.{key}={json.dumps(value)}"]
@@ -112,12 +115,44 @@ class Bench:
         weights = sum(file.stat().st_size for file in self.place.weights().glob("*.safetensors"))
         return self.pairs(
             f"quantized-{batch}x{length}",
-            lambda: self.ours_training(rows, steps, batch, quantized=True, gradient_checkpointing=True),
+            lambda: self.ours_training(rows, steps, batch, quantized=IN_8, gradient_checkpointing=True),
             lambda _: self.python_training(rows, steps, "--batch", batch) if free_memory() > 2 * weights else None,
             rounds=1,
             # The weights are not the same.
             tolerance=5e-2,
         )
+
+    def int8(self, length, batch=4):
+        """Products in eight bits against our own in 32 and 16 bits and against peft, all in turns."""
+        rows, steps = f"rows-{length}.jsonl", STEPS[length]
+        ours = lambda quantized=(), **more: self.ours_training(rows, steps, batch, quantized, **more)
+
+        def theirs(found):
+            others = {"f32": ours(), "bf16": ours(bf16=True)}
+            others["peft"] = self.python_training(rows, steps, "--batch", batch)
+            # The weights are not the same.
+            compare_losses(found, others["f32"], 5e-2)
+            return others
+
+        return self.pairs(f"int8-{batch}x{length}", lambda: ours(INT8), theirs)
+
+    def int8_checkpointing(self, length, batch):
+        """Products in eight bits against 8 bits that are widened for each product."""
+        rows, steps = f"rows-{length}.jsonl", STEPS[length]
+        ours = lambda quantized: self.ours_training(rows, steps, batch, quantized, gradient_checkpointing=True)
+        return self.pairs(
+            f"int8-checkpointing-{batch}x{length}", lambda: ours(INT8), lambda _: ours(IN_8), rounds=1, tolerance=5e-2
+        )
+
+    def int8_generation(self):
+        """New tokens of a text by a base in eight bits, in 16 and in 32, all in turns."""
+        lab, prompt = self.lab, (self.lab.work / "prompt.txt").read_text()
+        words = ["--model", self.place.weights(), "--adapter", self.place.adapter, "--prompt", prompt]
+        words += ["--max-new-tokens", NEW_TOKENS, "--ignore-eos", "--json"]
+        ours = lambda *kept: lab.run([lab.peft, "generate", *words, *kept]).json()
+        flags = ["--" + key.replace("_", "-") for key in INT8]
+        others = lambda _: {"f32": ours(), "bf16": ours("--dtype", "bfloat16")}
+        return self.pairs("int8-generation", lambda: ours(*flags), others)
 
     def epoch(self, rows):
         steps = -(-len((self.lab.work / rows).read_text().splitlines()) // 4)
@@ -267,6 +302,8 @@ def brief(found):
         words.append(f"epoch {found['epoch_seconds']:.2f} s")
     if "totals" in found:
         words.append("products " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found["totals"].items()))
+    if "f32" in found:
+        words += [f"{name}: {brief(run)}" for name, run in found.items() if name != "loss_error"]
     if "tokens_per_second" in found:
         words.append(f"{found['tokens_per_second']:.1f} tokens/s")
     if "peak" in found:
@@ -278,6 +315,7 @@ def brief(found):
 steady = lambda found: median(found["step_seconds"][1:])
 rate = lambda length, batch=4: lambda found: batch * length / steady(found)
 speed = lambda found: found["tokens_per_second"]
+one_of = lambda name, value: lambda found: value(found[name])
 peak = lambda found: found["peak"]
 whole_command = lambda found: found["command_seconds"]
 
@@ -343,7 +381,7 @@ def note(pairs):
         return f"losses within {max(pair[0]['loss_error'] for pair in pairs):.0e}"
     if "same" in ours:
         return ours["same"]
-    if "token_ids" in ours:
+    if "token_ids" in ours and "token_ids" in theirs:
         same = [a == b for a, b in zip(ours["token_ids"], theirs["token_ids"])]
         return f"the first {(same + [False]).index(False)} of {len(same)} tokens are the same"
     return ""
@@ -369,6 +407,16 @@ def generations():
                 f"generation, tokens/s, batch 1, {NEW_TOKENS} new tokens, {dtype}, adapter {'' if merged else 'un'}merged",
                 GENERATE, 1.3, lambda bench, dtype=dtype, merged=merged: bench.generation(dtype, merged), speed, FEW_TOKENS,
             )  # fmt: skip
+
+
+def int8(model, name, against, goal):
+    return of(model, f"int8-{name}", "tokens/s, batch 4 × 256, `int8_compute`", against, goal, lambda b: b.int8(256), rate(256), TOKENS,
+              their_value=one_of(name, rate(256)))  # fmt: skip
+
+
+def int8_generation(model, name, against, goal):
+    return of(model, f"int8-generate-{name}", f"generation, tokens/s, batch 1, {NEW_TOKENS} new tokens, `int8_compute`", against, goal,
+              lambda b: b.int8_generation(), speed, FEW_TOKENS, their_value=one_of(name, speed))  # fmt: skip
 
 
 def of(model, name, title, *rest, **more):
@@ -422,6 +470,11 @@ FIGURES = [
     of(QWEN3, "speed", "tokens/s, batch 2 × 256, bf16", AUTOCAST, 1.5, lambda b: b.training(256, 2, bf16=True), rate(256, 2), TOKENS),
     of(QWEN3, "memory", "peak resident memory, batch 2 × 256, bf16", AUTOCAST, 0.35, lambda b: b.training(256, 2, bf16=True),
        peak, GIGABYTES, at_least=False),
+    *(int8(model, *row) for model in (GPT2, SMOLLM2) for row in (("f32", "ours in f32", 2.0), ("bf16", "ours in bf16", 1.15), ("peft", PEFT, 3.0))),
+    *(int8_generation(model, *row) for model in (GPT2, SMOLLM2) for row in (("bf16", "ours in bf16", 1.7), ("f32", "ours in f32", None))),
+    of(QWEN3_LARGE, "int8-speed", "tokens/s, 1 × 512, `int8_compute`, `gradient_checkpointing`", "ours with `load_in_8bit` alone", None,
+       lambda b: b.int8_checkpointing(512, 1), rate(512, 1), TOKENS),
+    of(QWEN3_LARGE, "int8-memory", "peak resident memory of the same", "the same", None, lambda b: b.int8_checkpointing(512, 1), peak, GIGABYTES, limit=4e9),
     of(QWEN3_LARGE, "speed", "tokens/s, 1 × 512, base in 8 bits, `gradient_checkpointing`", "peft, base in f32", None,
        lambda b: b.quantized(512, 1), rate(512, 1), TOKENS),
     of(QWEN3_LARGE, "memory", "peak resident memory of the same", "peft, base in f32", None, lambda b: b.quantized(512, 1), peak, GIGABYTES, limit=5e9),

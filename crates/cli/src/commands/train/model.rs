@@ -114,8 +114,8 @@ pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
         let share = 100.0 * rows.in_f32 as f64 / rows.all as f64;
         let body = int8_body();
         say(format!(
-            "int8_compute ({body}): {share:.2} % of the rows of its products were multiplied in f32, for \
-             values in them that stand far above the others"
+            "int8_compute ({body}): in {share:.2} % of the rows of its products some values stand far \
+             above the others, and were multiplied in f32"
         ))?;
     }
     Ok(())
