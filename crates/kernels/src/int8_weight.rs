@@ -83,7 +83,9 @@ impl Int8Weight {
     /// Calls `visit` with all bytes that say what the values are, in pieces.
     pub fn visit_bytes(&self, visit: &mut dyn FnMut(&[u8])) {
         self.matrix.squares().for_each(&mut *visit);
-        visit(bytemuck::cast_slice(self.matrix.scales()));
+        for floats in [self.matrix.scales(), self.matrix.column_factors()] {
+            visit(bytemuck::cast_slice(floats));
+        }
     }
 
     /// The values in 32 bits, on a device.
@@ -230,13 +232,14 @@ mod tests {
         assert!(off < 2e-3, "{off}");
     }
 
-    /// A byte for each value, and no more than 0.4 % for scales.
+    /// A byte for each value, and few for scales and factors.
     #[test]
     fn the_bytes_are_all_that_is_kept() {
         let weight = Int8Weight::new(&random([256, 512], 1.0));
         let mut bytes = 0;
         weight.visit_bytes(&mut |piece| bytes += piece.len());
-        assert_eq!(bytes, weight.num_bytes());
-        assert_eq!(bytes, 256 * 512 + 4 * 4 * 8);
+        assert_eq!(bytes, 256 * 512 + 4 * (4 * 8 + 512));
+        // Beside the ones that stand for factors of rows.
+        assert_eq!(weight.num_bytes(), bytes + 4 * 256);
     }
 }

@@ -142,11 +142,15 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
                     }
                 }
             }
-            let of_square = _mm512_set1_ps(*scale);
+            let mut of_columns = [_mm512_set1_ps(*scale); VECTORS];
+            for v in 0..VECTORS {
+                let factors = _mm512_loadu_ps(output.factors.add(16 * v));
+                of_columns[v] = _mm512_mul_ps(of_columns[v], factors);
+            }
             for i in 0..ROWS {
                 let of_block = _mm512_set1_ps((*notes.add(i * tile.note_stride)).scale);
-                let factor = _mm512_mul_ps(of_block, of_square);
                 for v in 0..VECTORS {
+                    let factor = _mm512_mul_ps(of_block, of_columns[v]);
                     let more = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[i][v]), factor);
                     sums[i][v] = _mm512_add_ps(sums[i][v], more);
                 }
@@ -187,6 +191,8 @@ unsafe fn run_exact(tile: &ExactTile) {
         let scale = _mm512_set1_ps(*tile.scale);
         for v in 0..2 {
             let before = tile.output.begin_vector(0, v);
+            let factors = _mm512_loadu_ps(tile.output.factors.add(16 * v));
+            let scale = _mm512_mul_ps(scale, factors);
             let sum = _mm512_add_ps(before, _mm512_mul_ps(sums[v], scale));
             tile.output.finish_vector(0, v, sum);
         }

@@ -119,10 +119,15 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
                         }
                     }
                 }
+                let mut of_columns = [_mm256_set1_ps(*scale); VECTORS];
+                for v in 0..VECTORS {
+                    let factors = _mm256_loadu_ps(output.factors.add(8 * (first + v)));
+                    of_columns[v] = _mm256_mul_ps(of_columns[v], factors);
+                }
                 for i in 0..ROWS {
-                    let factor = (*notes.add(i * tile.note_stride)).scale * *scale;
-                    let factor = _mm256_set1_ps(factor);
+                    let of_block = _mm256_set1_ps((*notes.add(i * tile.note_stride)).scale);
                     for v in 0..VECTORS {
+                        let factor = _mm256_mul_ps(of_block, of_columns[v]);
                         let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), factor);
                         sums[i][v] = _mm256_add_ps(sums[i][v], more);
                     }

@@ -64,6 +64,8 @@ pub(super) struct Part {
     pub base_stride: usize,
     /// Columns of C.
     pub columns: usize,
+    /// What their sums are multiplied by; as many as the body computes, also beyond the columns.
+    pub factors: *const f32,
 }
 
 /// The loops for one kind of processor. All give the same bits.

@@ -23,7 +23,7 @@ const TINY: f32 = 1e-36;
 
 /// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
 /// 2⁵ less those of 1.
-const FAR: u32 = 5 << 23;
+const FAR: u32 = 4 << 23;
 
 /// Rows that a thread rounds at a time.
 const ROWS: usize = 16;
@@ -54,9 +54,14 @@ pub(super) struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others are rounded or
+    /// Rounds a matrix, neither of whose sides is zero, with each column times its factor. Blocks far above their row's others are rounded or
     /// not; those with values that are not finite never are.
-    pub fn new(a: Matrix<'_, f32>, keeps_outliers: bool, memory: &'a mut Memory) -> Self {
+    pub fn new(
+        a: Matrix<'_, f32>,
+        factors: &[f32],
+        keeps_outliers: bool,
+        memory: &'a mut Memory,
+    ) -> Self {
         let blocks = a.cols().div_ceil(SQUARE);
         let width = blocks * SQUARE;
         let Memory {
@@ -83,7 +88,7 @@ impl<'a> Left<'a> {
                     &loose
                 };
                 let mut limit = f32::MAX;
-                round_row(values, codes, notes, &mut limit);
+                round_row(values, factors, codes, notes, &mut limit);
                 if !keeps_outliers {
                     limit = f32::MAX;
                 }
@@ -108,7 +113,11 @@ impl<'a> Left<'a> {
         for (&(row, block), values) in kept.iter().zip(values.iter_mut()) {
             *values = std::array::from_fn(|place| {
                 let col = block * SQUARE + place;
-                if col < a.cols() { a.at(row, col) } else { 0.0 }
+                if col < a.cols() {
+                    a.at(row, col) * factors[col]
+                } else {
+                    0.0
+                }
             });
         }
         Self {
@@ -141,9 +150,10 @@ fn room<T: Copy>(memory: &mut Vec<T>, length: usize, nothing: T) -> &mut [T] {
 }
 
 vectorised! {
-    /// Rounds a row, and says above which size a block is far from the typical one.
+    /// Rounds a row times the factors, and says above which size a block is far from the typical one.
     fn round_row<'a>(
         values: &'a [f32],
+        factors: &'a [f32],
         codes: &'a mut [i8],
         notes: &'a mut [Note],
         limit: &'a mut f32,
@@ -151,13 +161,19 @@ vectorised! {
         // The bits of positive numbers have their order, and hold their logarithms.
         let (mut sum, mut count) = (0u64, 0);
         let (codes, _) = codes.as_chunks_mut::<SQUARE>();
-        for ((values, codes), note) in values.chunks(SQUARE).zip(codes).zip(notes) {
-            let mut padded = [0.0; SQUARE];
-            let block = values.as_array::<SQUARE>().unwrap_or_else(|| {
-                padded[..values.len()].copy_from_slice(values);
-                &padded
-            });
-            let bits = round_block(block, codes, note);
+        let blocks = values.chunks(SQUARE).zip(factors.as_chunks::<SQUARE>().0);
+        for (((values, factors), codes), note) in blocks.zip(codes).zip(notes) {
+            let mut block = [0.0; SQUARE];
+            if let Some(values) = values.as_array::<SQUARE>() {
+                for ((block, value), factor) in block.iter_mut().zip(values).zip(factors) {
+                    *block = value * factor;
+                }
+            } else {
+                for ((block, value), factor) in block.iter_mut().zip(values).zip(factors) {
+                    *block = value * factor;
+                }
+            }
+            let bits = round_block(&block, codes, note);
             if bits > TINY.to_bits() {
                 sum += u64::from(bits);
                 count += 1;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::SQUARE;
+use super::factors::{column_factors, ones};
 use crate::cpu::Matrix;
 
 /// What is added to a value's whole number to make its byte.
@@ -32,12 +33,15 @@ pub(super) fn place(row: usize, col: usize) -> usize {
     col / PANEL * PANEL_BYTES + row / 4 * 4 * PANEL + col % PANEL * 4 + row % 4
 }
 
-/// A weight `[d_in, d_out]` of one byte a value, each of whose squares of 64 × 64 has a scale.
+/// A weight `[d_in, d_out]` of one byte a value, each of whose squares of 64 × 64 has a scale, and each
+/// column a factor.
 #[derive(Clone, Debug)]
 pub struct Int8Matrix {
     /// Those of the first 64 columns, then those of the next.
     squares: Vec<Square>,
     scales: Vec<f32>,
+    of_rows: Vec<f32>,
+    of_columns: Vec<f32>,
     rows: usize,
     cols: usize,
 }
@@ -47,18 +51,21 @@ impl Int8Matrix {
     /// not finite is all NaN.
     pub fn quantize(values: Matrix<'_, f32>) -> Self {
         let (rows, cols) = (values.rows(), values.cols());
+        let of_columns = column_factors(values);
         let down = rows.div_ceil(SQUARE);
         let squares = (0..down * cols.div_ceil(SQUARE)).into_par_iter();
         let squares = squares.map(|at| {
             let (row, col) = (at % down * SQUARE, at / down * SQUARE);
-            let rows = row..rows.min(row + SQUARE);
-            let part = values.some_rows(rows);
-            quantized(part.some_columns(col..cols.min(col + SQUARE)))
+            let part = values.some_rows(row..rows.min(row + SQUARE));
+            let part = part.some_columns(col..cols.min(col + SQUARE));
+            quantized(part, &of_columns[col..])
         });
         let (squares, scales) = squares.unzip();
         Self {
             squares,
             scales,
+            of_rows: ones(rows),
+            of_columns,
             rows,
             cols,
         }
@@ -69,6 +76,8 @@ impl Int8Matrix {
         Int8View {
             squares: &self.squares,
             scales: &self.scales,
+            of_rows: &self.of_rows,
+            of_columns: &self.of_columns,
             down: self.rows.div_ceil(SQUARE),
             rows: self.rows,
             cols: self.cols,
@@ -87,9 +96,10 @@ impl Int8Matrix {
         self.cols
     }
 
-    /// The bytes that it takes, scales included.
+    /// The bytes that it takes, scales and factors included.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.squares) + size_of_val(&*self.scales)
+        let floats = [&self.scales, &self.of_rows, &self.of_columns];
+        size_of_val(&*self.squares) + floats.iter().map(|all| size_of_val(&***all)).sum::<usize>()
     }
 
     /// The bytes of the squares: those of the first 64 columns, from the first rows to the last, then
@@ -102,15 +112,22 @@ impl Int8Matrix {
     pub fn scales(&self) -> &[f32] {
         &self.scales
     }
+
+    /// The factor of each column, filled up with ones to whole squares.
+    pub fn column_factors(&self) -> &[f32] {
+        &self.of_columns
+    }
 }
 
-fn quantized(values: Matrix<'_, f32>) -> (Square, f32) {
+/// Rounds values divided by the factors of their columns.
+fn quantized(values: Matrix<'_, f32>, factors: &[f32]) -> (Square, f32) {
+    let at = |row, col| values.at(row, col) / factors[col];
     let mut square = Square([OFFSET as u8; SQUARE * SQUARE]);
     let places =
         || (0..values.rows()).flat_map(|row| (0..values.cols()).map(move |col| (row, col)));
     let (mut largest, mut is_finite) = (0f32, true);
     for (row, col) in places() {
-        let value = values.at(row, col);
+        let value = at(row, col);
         is_finite &= value.is_finite();
         largest = largest.max(value.abs());
     }
@@ -123,7 +140,7 @@ fn quantized(values: Matrix<'_, f32>) -> (Square, f32) {
     }
     for (row, col) in places() {
         // The scale of tiny values is less exact than they are.
-        let code = (values.at(row, col) / scale).round_ties_even();
+        let code = (at(row, col) / scale).round_ties_even();
         let code = code.clamp(-LARGEST, LARGEST) as i32;
         square.0[place(row, col)] = (code + OFFSET) as u8;
     }
@@ -135,6 +152,9 @@ fn quantized(values: Matrix<'_, f32>) -> (Square, f32) {
 pub struct Int8View<'a> {
     squares: &'a [Square],
     scales: &'a [f32],
+    /// Of the matrix as it is stored; those of its rows are ones.
+    of_rows: &'a [f32],
+    of_columns: &'a [f32],
     /// From a square to the one on its right.
     down: usize,
     /// Of the matrix as it is stored.
@@ -219,17 +239,23 @@ impl<'a> Int8View<'a> {
             first
         };
         let (squares, scales) = (&self.squares[first..], &self.scales[first..]);
-        let (rows, cols) = if self.is_transposed {
-            (self.rows, rows.len())
-        } else {
-            (rows.len(), self.cols)
-        };
-        Self {
+        let view = Self {
             squares,
             scales,
-            rows,
-            cols,
             ..self
+        };
+        if self.is_transposed {
+            Self {
+                of_columns: &self.of_columns[rows.start..],
+                cols: rows.len(),
+                ..view
+            }
+        } else {
+            Self {
+                of_rows: &self.of_rows[rows.start..],
+                rows: rows.len(),
+                ..view
+            }
         }
     }
 
@@ -247,7 +273,8 @@ impl<'a> Int8View<'a> {
             place(row, col)
         };
         let code = i32::from(self.squares[square].0[place]) - OFFSET;
-        code as f32 * self.scales[square]
+        let factor = self.row_factors()[row] * self.column_factors()[col];
+        code as f32 * self.scales[square] * factor
     }
 
     /// The values of a row.
@@ -269,6 +296,24 @@ impl<'a> Int8View<'a> {
             rows.for_each(|(row, out)| self.row(row, out));
         }
         values
+    }
+
+    /// The factors of this view's rows, which inputs are multiplied by, filled up to whole squares.
+    pub(super) fn row_factors(&self) -> &'a [f32] {
+        if self.is_transposed {
+            self.of_columns
+        } else {
+            self.of_rows
+        }
+    }
+
+    /// The factors of this view's columns, which outputs are multiplied by, likewise.
+    pub(super) fn column_factors(&self) -> &'a [f32] {
+        if self.is_transposed {
+            self.of_rows
+        } else {
+            self.of_columns
+        }
     }
 
     /// The number of a square, counted in this view.

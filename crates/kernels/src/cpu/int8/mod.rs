@@ -15,6 +15,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod body;
+mod factors;
 mod left;
 mod matrix;
 mod portable;

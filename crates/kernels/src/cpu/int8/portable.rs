@@ -48,6 +48,16 @@ impl Part {
         sums
     }
 
+    /// What the sums are multiplied by.
+    ///
+    /// # Safety
+    /// The part is there.
+    #[inline(always)]
+    unsafe fn factors<'a>(&self) -> &'a [f32; PANEL] {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.factors.cast() }
+    }
+
     /// # Safety
     /// As for [`begin`](Self::begin).
     #[inline(always)]
@@ -67,9 +77,11 @@ vectorised! {
                 let codes = tile.codes.add(row * tile.code_stride).cast::<[i8; SQUARE]>();
                 let notes = tile.notes.add(row * tile.note_stride);
                 let mut sums = tile.output.begin(row);
+                let factors = tile.output.factors();
                 for block in 0..tile.right.blocks {
                     let (bytes, scale) = tile.right.block(block);
-                    add_block(&*codes.add(block), *notes.add(block), bytes, scale, &mut sums);
+                    let (codes, note) = (&*codes.add(block), *notes.add(block));
+                    add_block(codes, note, bytes, (scale, factors), &mut sums);
                 }
                 tile.output.finish(row, &sums);
             }
@@ -81,7 +93,8 @@ vectorised! {
         unsafe {
             let mut sums = tile.output.begin(0);
             let (values, bytes) = (&*tile.values.cast(), &*tile.bytes.cast());
-            add_exact_block(values, bytes, *tile.scale, &mut sums);
+            let scale = (*tile.scale, tile.output.factors());
+            add_exact_block(values, bytes, scale, &mut sums);
             tile.output.finish(0, &sums);
         }
     }
@@ -92,7 +105,7 @@ fn add_block(
     codes: &[i8; SQUARE],
     note: Note,
     bytes: &[u8; PANEL_BYTES],
-    scale: f32,
+    (scale, factors): (f32, &[f32; PANEL]),
     sums: &mut [f32; PANEL],
 ) {
     let mut whole = [note.start; PANEL];
@@ -106,9 +119,8 @@ fn add_block(
             }
         }
     }
-    let scale = note.scale * scale;
-    for (sum, whole) in sums.iter_mut().zip(whole) {
-        *sum += whole as f32 * scale;
+    for ((sum, whole), factor) in sums.iter_mut().zip(whole).zip(factors) {
+        *sum += whole as f32 * (note.scale * (scale * factor));
     }
 }
 
@@ -116,7 +128,7 @@ fn add_block(
 fn add_exact_block(
     values: &[f32; SQUARE],
     bytes: &[u8; PANEL_BYTES],
-    scale: f32,
+    (scale, factors): (f32, &[f32; PANEL]),
     sums: &mut [f32; PANEL],
 ) {
     let mut block = [0.0; PANEL];
@@ -128,8 +140,8 @@ fn add_exact_block(
             }
         }
     }
-    for (sum, block) in sums.iter_mut().zip(block) {
-        *sum += block * scale;
+    for ((sum, block), factor) in sums.iter_mut().zip(block).zip(factors) {
+        *sum += block * (scale * factor);
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(a, b.keeps_outliers(), &mut memory);
+    let left = Left::new(a, b.row_factors(), b.keeps_outliers(), &mut memory);
     ALL.fetch_add(m as u64, Ordering::Relaxed);
     IN_F32.fetch_add(left.exact_rows() as u64, Ordering::Relaxed);
     let product = Product {
@@ -213,6 +213,7 @@ impl Product<'_> {
             base,
             base_stride,
             columns,
+            factors: self.right.column_factors().as_ptr().wrapping_add(column),
         }
     }
 
