@@ -66,29 +66,25 @@ impl Part {
         ((1u32 << columns) - 1) as __mmask16
     }
 
-    /// What the sums of 16 columns begin with.
+    /// Adds the sums of 16 columns, times the columns' factors, to what they are added to.
     ///
     /// # Safety
     /// The processor has AVX-512; the part is there, and has such a row.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn begin_vector(&self, row: usize, vector: usize) -> __m512 {
-        if self.base.is_null() {
-            return _mm512_setzero_ps();
-        }
-        let base = self.base.wrapping_add(row * self.base_stride + 16 * vector);
-        // SAFETY: the mask keeps to the columns.
-        unsafe { _mm512_maskz_loadu_ps(self.mask(vector), base) }
-    }
-
-    /// # Safety
-    /// As for [`begin_vector`](Self::begin_vector).
-    #[inline]
-    #[target_feature(enable = "avx512f")]
     unsafe fn finish_vector(&self, row: usize, vector: usize, sums: __m512) {
-        let c = self.c.wrapping_add(row * self.c_stride + 16 * vector);
-        // SAFETY: the mask keeps to the columns.
-        unsafe { _mm512_mask_storeu_ps(c, self.mask(vector), sums) }
+        let mask = self.mask(vector);
+        // SAFETY: the mask keeps to the columns; there are factors also beyond them.
+        unsafe {
+            let factors = _mm512_loadu_ps(self.factors.wrapping_add(16 * vector));
+            let mut sums = _mm512_mul_ps(sums, factors);
+            if !self.base.is_null() {
+                let base = self.base.wrapping_add(row * self.base_stride + 16 * vector);
+                sums = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, base), sums);
+            }
+            let c = self.c.wrapping_add(row * self.c_stride + 16 * vector);
+            _mm512_mask_storeu_ps(c, mask, sums);
+        }
     }
 }
 
@@ -105,11 +101,6 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: what the tile points to is there.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-        for i in 0..ROWS {
-            for v in 0..VECTORS {
-                sums[i][v] = output.begin_vector(i, v);
-            }
-        }
         let (mut codes, mut notes) = (tile.codes, tile.notes);
         let (mut bytes, mut scale) = (right.bytes, right.scales);
         for _ in 0..right.blocks {
@@ -142,15 +133,11 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
                     }
                 }
             }
-            let mut of_columns = [_mm512_set1_ps(*scale); VECTORS];
-            for v in 0..VECTORS {
-                let factors = _mm512_loadu_ps(output.factors.add(16 * v));
-                of_columns[v] = _mm512_mul_ps(of_columns[v], factors);
-            }
+            let of_square = _mm512_set1_ps(*scale);
             for i in 0..ROWS {
                 let of_block = _mm512_set1_ps((*notes.add(i * tile.note_stride)).scale);
+                let factor = _mm512_mul_ps(of_block, of_square);
                 for v in 0..VECTORS {
-                    let factor = _mm512_mul_ps(of_block, of_columns[v]);
                     let more = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[i][v]), factor);
                     sums[i][v] = _mm512_add_ps(sums[i][v], more);
                 }
@@ -190,11 +177,8 @@ unsafe fn run_exact(tile: &ExactTile) {
         }
         let scale = _mm512_set1_ps(*tile.scale);
         for v in 0..2 {
-            let before = tile.output.begin_vector(0, v);
-            let factors = _mm512_loadu_ps(tile.output.factors.add(16 * v));
-            let scale = _mm512_mul_ps(scale, factors);
-            let sum = _mm512_add_ps(before, _mm512_mul_ps(sums[v], scale));
-            tile.output.finish_vector(0, v, sum);
+            tile.output
+                .finish_vector(0, v, _mm512_mul_ps(sums[v], scale));
         }
     }
 }

@@ -55,29 +55,25 @@ impl Part {
         _mm256_cmpgt_epi32(_mm256_set1_epi32(columns), places)
     }
 
-    /// What the sums of 8 columns begin with.
+    /// Adds the sums of 8 columns, times the columns' factors, to what they are added to.
     ///
     /// # Safety
     /// The processor has AVX2; the part is there, and has such a row.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn begin_vector256(&self, row: usize, vector: usize) -> __m256 {
-        if self.base.is_null() {
-            return _mm256_setzero_ps();
-        }
-        let base = self.base.wrapping_add(row * self.base_stride + 8 * vector);
-        // SAFETY: the mask keeps to the columns.
-        unsafe { _mm256_maskload_ps(base, self.mask256(vector)) }
-    }
-
-    /// # Safety
-    /// As for [`begin_vector256`](Self::begin_vector256).
-    #[inline]
-    #[target_feature(enable = "avx2")]
     unsafe fn finish_vector256(&self, row: usize, vector: usize, sums: __m256) {
-        let c = self.c.wrapping_add(row * self.c_stride + 8 * vector);
-        // SAFETY: the mask keeps to the columns.
-        unsafe { _mm256_maskstore_ps(c, self.mask256(vector), sums) }
+        let mask = self.mask256(vector);
+        // SAFETY: the mask keeps to the columns; there are factors also beyond them.
+        unsafe {
+            let factors = _mm256_loadu_ps(self.factors.wrapping_add(8 * vector));
+            let mut sums = _mm256_mul_ps(sums, factors);
+            if !self.base.is_null() {
+                let base = self.base.wrapping_add(row * self.base_stride + 8 * vector);
+                sums = _mm256_add_ps(_mm256_maskload_ps(base, mask), sums);
+            }
+            let c = self.c.wrapping_add(row * self.c_stride + 8 * vector);
+            _mm256_maskstore_ps(c, mask, sums);
+        }
     }
 }
 
@@ -90,11 +86,6 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
     unsafe {
         for first in (0..PANEL / 8).step_by(VECTORS) {
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
-            for i in 0..ROWS {
-                for v in 0..VECTORS {
-                    sums[i][v] = output.begin_vector256(i, first + v);
-                }
-            }
             let (mut codes, mut notes) = (tile.codes, tile.notes);
             let (mut bytes, mut scale) = (right.bytes.add(32 * first), right.scales);
             for _ in 0..right.blocks {
@@ -119,15 +110,11 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
                         }
                     }
                 }
-                let mut of_columns = [_mm256_set1_ps(*scale); VECTORS];
-                for v in 0..VECTORS {
-                    let factors = _mm256_loadu_ps(output.factors.add(8 * (first + v)));
-                    of_columns[v] = _mm256_mul_ps(of_columns[v], factors);
-                }
+                let of_square = _mm256_set1_ps(*scale);
                 for i in 0..ROWS {
                     let of_block = _mm256_set1_ps((*notes.add(i * tile.note_stride)).scale);
+                    let factor = _mm256_mul_ps(of_block, of_square);
                     for v in 0..VECTORS {
-                        let factor = _mm256_mul_ps(of_block, of_columns[v]);
                         let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), factor);
                         sums[i][v] = _mm256_add_ps(sums[i][v], more);
                     }

@@ -32,39 +32,21 @@ impl Panel {
 }
 
 impl Part {
-    /// What a row's sums begin with.
+    /// Adds a row's sums, times the columns' factors, to what they are added to.
     ///
     /// # Safety
     /// The part is there, and has such a row.
     #[inline(always)]
-    unsafe fn begin(&self, row: usize) -> [f32; PANEL] {
-        let mut sums = [0.0; PANEL];
-        if !self.base.is_null() {
-            for (column, sum) in sums.iter_mut().enumerate().take(self.columns) {
-                // SAFETY: the caller's promise.
-                *sum = unsafe { *self.base.add(row * self.base_stride + column) };
-            }
-        }
-        sums
-    }
-
-    /// What the sums are multiplied by.
-    ///
-    /// # Safety
-    /// The part is there.
-    #[inline(always)]
-    unsafe fn factors<'a>(&self) -> &'a [f32; PANEL] {
-        // SAFETY: the caller's promise.
-        unsafe { &*self.factors.cast() }
-    }
-
-    /// # Safety
-    /// As for [`begin`](Self::begin).
-    #[inline(always)]
     unsafe fn finish(&self, row: usize, sums: &[f32; PANEL]) {
         for (column, sum) in sums.iter().enumerate().take(self.columns) {
             // SAFETY: the caller's promise.
-            unsafe { *self.c.add(row * self.c_stride + column) = *sum };
+            unsafe {
+                let mut sum = sum * *self.factors.add(column);
+                if !self.base.is_null() {
+                    sum += *self.base.add(row * self.base_stride + column);
+                }
+                *self.c.add(row * self.c_stride + column) = sum;
+            }
         }
     }
 }
@@ -76,12 +58,11 @@ vectorised! {
             unsafe {
                 let codes = tile.codes.add(row * tile.code_stride).cast::<[i8; SQUARE]>();
                 let notes = tile.notes.add(row * tile.note_stride);
-                let mut sums = tile.output.begin(row);
-                let factors = tile.output.factors();
+                let mut sums = [0.0; PANEL];
                 for block in 0..tile.right.blocks {
                     let (bytes, scale) = tile.right.block(block);
                     let (codes, note) = (&*codes.add(block), *notes.add(block));
-                    add_block(codes, note, bytes, (scale, factors), &mut sums);
+                    add_block(codes, note, bytes, scale, &mut sums);
                 }
                 tile.output.finish(row, &sums);
             }
@@ -91,11 +72,10 @@ vectorised! {
     fn run_exact<'a>(tile: &'a ExactTile) {
         // SAFETY: what the tile points to is there.
         unsafe {
-            let mut sums = tile.output.begin(0);
             let (values, bytes) = (&*tile.values.cast(), &*tile.bytes.cast());
-            let scale = (*tile.scale, tile.output.factors());
-            add_exact_block(values, bytes, scale, &mut sums);
-            tile.output.finish(0, &sums);
+            let mut sums = [0.0; PANEL];
+            add_exact_block(values, bytes, &mut sums);
+            tile.output.finish(0, &sums.map(|sum| sum * *tile.scale));
         }
     }
 }
@@ -105,7 +85,7 @@ fn add_block(
     codes: &[i8; SQUARE],
     note: Note,
     bytes: &[u8; PANEL_BYTES],
-    (scale, factors): (f32, &[f32; PANEL]),
+    scale: f32,
     sums: &mut [f32; PANEL],
 ) {
     let mut whole = [note.start; PANEL];
@@ -119,29 +99,21 @@ fn add_block(
             }
         }
     }
-    for ((sum, whole), factor) in sums.iter_mut().zip(whole).zip(factors) {
-        *sum += whole as f32 * (note.scale * (scale * factor));
+    let scale = note.scale * scale;
+    for (sum, whole) in sums.iter_mut().zip(whole) {
+        *sum += whole as f32 * scale;
     }
 }
 
 #[inline(always)]
-fn add_exact_block(
-    values: &[f32; SQUARE],
-    bytes: &[u8; PANEL_BYTES],
-    (scale, factors): (f32, &[f32; PANEL]),
-    sums: &mut [f32; PANEL],
-) {
-    let mut block = [0.0; PANEL];
+fn add_exact_block(values: &[f32; SQUARE], bytes: &[u8; PANEL_BYTES], sums: &mut [f32; PANEL]) {
     let (groups, _) = bytes.as_chunks::<{ 4 * PANEL }>();
     for (bytes, values) in groups.iter().zip(values.as_chunks::<4>().0) {
         for (place, value) in values.iter().enumerate() {
-            for (sum, bytes) in block.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            for (sum, bytes) in sums.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *sum += value * (i32::from(bytes[place]) - OFFSET) as f32;
             }
         }
-    }
-    for ((sum, block), factor) in sums.iter_mut().zip(block).zip(factors) {
-        *sum += block * (scale * factor);
     }
 }
 

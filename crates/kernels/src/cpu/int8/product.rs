@@ -1,8 +1,9 @@
 //! The product: C is cut into tasks that share nothing they write.
 //!
 //! The bytes of a weight lie as the tiles read them; of a transposed one a task first transposes the
-//! squares it comes to. A row's sum goes along k, block after block, from what it is added to, so that
-//! neither the tasks nor the rows beside it change a bit.
+//! squares it comes to. A row's sum goes along k, block after block, and every so many of them, times
+//! the columns' factors, are added to what C holds, so that neither the tasks nor the rows beside it change
+//! a bit.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
