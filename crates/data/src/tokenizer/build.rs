@@ -132,7 +132,7 @@ pub(super) fn from_words(file: &Path, folder: &Path) -> Result<Inner> {
         .zip(text.lines())
         .map(|(id, token)| (token.trim_end_matches('\r').to_string(), json!(id)))
         .collect();
-    let said = read_text(&folder.join("tokenizer_config.json"));
+    let said = read_text(folder.join("tokenizer_config.json"));
     let said = said
         .ok()
         .and_then(|text| serde_json::from_str::<Value>(&text).ok());

@@ -103,7 +103,7 @@ impl MaskedHead {
                 let further = Tensor::zeros([vocab_size - known], &bias.device());
                 Tensor::cat(vec![bias, further], 0)
             } else {
-                bias.slice([0..vocab_size])
+                bias.slice_dim(0, 0..vocab_size)
             };
             slot.base_layer.bias = Param::from_tensor(bias).set_require_grad(false);
         }

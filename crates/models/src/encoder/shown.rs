@@ -65,6 +65,9 @@ pub(crate) struct SavedTogether {
     children: Vec<(String, Tree)>,
 }
 
+/// Which of the parts of a layer with copies is meant.
+type PartOf<'a> = dyn Fn(&[(String, Tree)]) -> Option<Tree> + 'a;
+
 /// PEFT's name of what holds a layer and its trained copies.
 const WRAPPER: &str = "ModulesToSaveWrapper";
 
@@ -94,7 +97,7 @@ impl SavedTogether {
             return Tree::node(self.class, self.children);
         };
         let names: Vec<String> = copies.iter().map(|(name, _)| name.clone()).collect();
-        let whole = |of: &dyn Fn(&[(String, Tree)]) -> Option<Tree>| {
+        let whole = |of: &PartOf| {
             let children = self.children.iter().map(|(name, tree)| {
                 let part = match tree {
                     Tree::Node { name, children } if name == WRAPPER => of(children),
