@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
+use burn_peft::parameters::thousands;
 use serde_json::Value;
 
 use crate::common::Lab;
@@ -81,7 +82,7 @@ fn the_data_of_the_shipped_configurations_loads() {
         files.extend(here.map(shipped));
     }
     files.insert(shipped("assets/chats/general.jsonl"));
-    assert!(files.len() >= 9, "{files:?}");
+    assert!(files.len() >= 11, "{files:?}");
     for file in files {
         let name = file.to_str().unwrap();
         let count = fs::read_to_string(&file).unwrap().lines().count();
@@ -93,7 +94,8 @@ fn the_data_of_the_shipped_configurations_loads() {
         }
         let out = lab.ok(&args);
         let thing = if is_pairs { "pairs" } else { "examples" };
-        assert!(out.contains(&format!("{count} {thing}, ")), "{out}");
+        let counted = format!("{} {thing}, ", thousands(count));
+        assert!(out.contains(&counted), "{out}");
         assert!(
             !out.contains("rows dropped") && !out.contains("rows cut"),
             "{out}"

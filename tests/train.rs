@@ -265,7 +265,7 @@ fn the_shipped_configurations_are_read() {
         .map(|entry| entry.unwrap().path())
         .collect();
     names.sort();
-    assert!(names.len() >= 11);
+    assert_eq!(names.len(), 12);
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::Lab;
+use crate::common::{Answer, Lab, PEFT};
+use crate::hub::server::{COMMIT, Server};
 
 /// A lab with a classifier in `out`, trained for some steps on rows of these columns.
 fn trained(rows: &[Value], keys: &[&str]) -> Lab {
@@ -238,6 +239,11 @@ fn words_that_were_cut_are_in_no_entity() {
     let found = lab.ok_json(&[&eval[..], &["--json"]].concat());
     assert_eq!(found["by_class"]["PET"]["support"], 3);
     assert_eq!(found["confusion"]["counts"], json!([[3, 0], [0, 4]]));
+    let weights = "tag.class_weights=\"balanced\"";
+    train(&lab, &["training.max_steps=1", weights]);
+    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    // Three words are pets, and four are none.
+    assert!(saved.contains("class_weights = [1.16666666"), "{saved}");
 }
 
 #[test]
@@ -301,4 +307,43 @@ fn columns_may_have_any_name_and_files_be_csv() {
         ],
         &["data.label_field is \"text\"", "\"classify\""],
     );
+}
+
+/// A set on the Hub, here a server on this machine; the labels weigh what their rows say.
+#[test]
+fn rows_come_from_the_hub() {
+    let list = "{\"rfilename\": \"train.jsonl\"}, {\"rfilename\": \"test.jsonl\"}";
+    let list = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{list}]}}");
+    let rows = lines(&[
+        json!({"text": "the cat and the dog", "labels": ["cat", "dog"]}),
+        json!({"text": "a cat sat", "labels": ["cat"]}),
+        json!({"text": "the mat", "labels": []}),
+        json!({"text": "a dog", "labels": ["dog"]}),
+        json!({"text": "a dog and a mat", "labels": ["dog"]}),
+    ]);
+    let server = Server::start(&[
+        ("list.json", list.as_bytes()),
+        ("train.jsonl", rows.as_bytes()),
+        ("test.jsonl", rows.as_bytes()),
+    ]);
+    let lab = Lab::new();
+    let toml = TRAIN.replace("\"rows.jsonl\"", "\"org/tiny:train\"");
+    lab.write("classify.toml", toml);
+    let run = |line: &str| -> Answer {
+        let mut command = lab.command(PEFT);
+        command.env("HF_ENDPOINT", &server.endpoint);
+        command.env("HF_HUB_OFFLINE", "0");
+        command.args(line.split(' '));
+        command.output().unwrap().into()
+    };
+    let said = run("train classify.toml --set classify.pos_weight=\"balanced\"");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    // Three rows without `cat` by two with it, and two by three.
+    assert!(saved.contains("pos_weight = [1.5, 0.666666"), "{saved}");
+    let said = run("predict --model model --adapter out --data org/tiny:train");
+    assert_eq!(said.out.lines().count(), 5, "{said:?}");
+    let weights = "classify.class_weights=\"balanced\"";
+    let said = run(&format!("train classify.toml --force --set {weights}"));
+    said.failed(&["use classify.pos_weight"]);
 }

@@ -12,6 +12,7 @@ use burn_peft_train::{ByClass, Evaluation, Objective, Reference, TrainConfig, ev
 use serde_json::{Value, json};
 
 use super::generate::at_least_one;
+use super::predict::batches::rows_of;
 use crate::loading::{
     ModelsArgs, RowArgs, check_causal, find_data, find_model, find_tokenizer, limits, open_each_as,
     rows_help, warn_of_space, warn_of_template,
@@ -133,25 +134,25 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     {
         tracing::warn!("{}: {line}", examples.file);
     }
+    // Of these no figure is one of a batch.
+    let is_of_rows = ["classify", "tag"].contains(&kind.name);
+    let rows = match args.rows.batch_size {
+        None if is_of_rows => rows_of(examples.longest()),
+        _ => args.rows.batch_rows(),
+    };
     let (mut results, mut by_class) = (Vec::new(), Vec::new());
     for (name, model) in &models {
         let label = format!("evaluating {name}");
         // The model alone: an adapter may hold a part of its weights.
         let reference = (kind.reference)(&settings).then(|| Reference::base(&models[0].1));
         let objective = (kind.build)(&settings, reference)?;
-        let (rows, least) = (args.rows.batch_rows(), objective.least_batch());
+        let least = objective.least_batch();
         ensure!(
             rows >= least,
             "--batch-size is {rows}; with --objective {} it must be {least} or more",
             kind.name
         );
-        let (result, _) = measure(
-            &*objective,
-            model,
-            &examples,
-            args.rows.batch_rows(),
-            &label,
-        )?;
+        let (result, _) = measure(&*objective, model, &examples, rows, &label)?;
         check_finite(name, &result)?;
         by_class.push(objective.by_class(&result.sums));
         results.push((name, result));

@@ -56,7 +56,7 @@ pub struct RowArgs {
     /// [default: dpo where the rows are pairs of `chosen` and `rejected`, else sft]
     #[arg(long, value_name = "NAME")]
     pub objective: Option<ObjectiveName>,
-    /// Rows of one batch [default: 8; peft predict takes as many as have 4,096 tokens together]
+    /// Rows of one batch [default: 8; of classifiers as many as have 4,096 tokens together]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
 }

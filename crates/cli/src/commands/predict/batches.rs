@@ -3,6 +3,11 @@
 /// The tokens of a batch, at most, where nobody says how many rows it has: a batch of one row may have more.
 const TOKENS: usize = 4096;
 
+/// How many rows of up to so many tokens such a batch has: eight at least, as everywhere.
+pub fn rows_of(longest: usize) -> usize {
+    (TOKENS / longest.max(1)).clamp(8, 256)
+}
+
 /// The places of rows of these lengths in batches of like length; those without tokens are in none.
 pub fn batches(lengths: &[usize], rows: Option<usize>) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&at| lengths[at] > 0).collect();
@@ -40,5 +45,6 @@ mod tests {
         assert_eq!(batches(&lengths, Some(2)), two);
         assert_eq!(batches(&lengths, Some(0)).len(), 5);
         assert!(batches(&[0], None).is_empty());
+        assert_eq!([0, 16, 64, 4096].map(rows_of), [256, 256, 64, 8]);
     }
 }

@@ -20,7 +20,7 @@ use crate::loading::{
     warn_of_template,
 };
 
-mod batches;
+pub(super) mod batches;
 mod labels;
 mod output;
 mod tags;
