@@ -85,7 +85,7 @@ fn the_data_of_the_shipped_configurations_loads() {
     assert!(files.len() >= 11, "{files:?}");
     for file in files {
         let name = file.to_str().unwrap();
-        let count = fs::read_to_string(&file).unwrap().lines().count();
+        let count = thousands(fs::read_to_string(&file).unwrap().lines().count());
         let is_search = name.contains("assets/search");
         let is_pairs = is_search || name.contains("preferences");
         let mut args = vec!["data", name, "--tokenizer", "tokenizer"];
