@@ -8,6 +8,7 @@ use burn_peft_train::{CheckpointInfo, Exchange, ResumeProblem, TrainError};
 use super::Args;
 use crate::failure::Interrupted;
 use crate::output::say;
+use crate::ranks;
 
 /// What `--resume=` takes beside folders (one of this name is `./auto`).
 const AUTO: &str = "auto";
@@ -94,7 +95,14 @@ pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
 
 /// This command with `--resume`, in place of the one it may have.
 fn resume_command(words: impl Iterator<Item = String>) -> String {
-    let mut command = vec!["peft".to_string()];
+    let mut command = Vec::new();
+    let ranks = ranks::current().size();
+    if ranks > 1 {
+        let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
+        let launcher = if by_mpirun { "mpirun" } else { "srun" };
+        command.push(format!("{launcher} -n {ranks}"));
+    }
+    command.push("peft".to_string());
     let mut words = words.peekable();
     while let Some(word) = words.next() {
         match word.as_str() {
