@@ -74,7 +74,10 @@ pub fn is_first() -> bool {
 
 /// The device of this process: each of a host has a GPU of its own, unless one is named.
 pub fn device(name: DeviceName) -> DeviceName {
-    let exchange = current();
+    device_of(&*current(), name)
+}
+
+fn device_of(exchange: &dyn Exchange, name: DeviceName) -> DeviceName {
     match name {
         DeviceName::Of(backend, Which::First)
             if backend != Backend::Cpu && exchange.local_size() > 1 =>
@@ -120,5 +123,23 @@ mod cores {
     #[cfg(not(target_os = "linux"))]
     fn all() -> usize {
         std::thread::available_parallelism().map_or(1, |cores| cores.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_a_host_has_a_gpu_of_its_own_unless_one_is_named() {
+        let ranks = burn_peft_train::threads(2);
+        let device = |rank: usize, name: &str| {
+            device_of(&ranks[rank], name.parse().unwrap()).to_string()
+        };
+        assert_eq!([device(0, "cuda"), device(1, "cuda")], ["cuda:0", "cuda:1"]);
+        assert_eq!(device(1, "vulkan:3"), "vulkan:3");
+        assert_eq!(device(1, "cpu"), "cpu");
+        let alone = device_of(&Alone, "cuda".parse().unwrap());
+        assert_eq!(alone.to_string(), "cuda");
     }
 }

@@ -129,7 +129,9 @@ pub fn evaluate_shared<M: Module>(
         done += of_batch.sum::<usize>();
         progress(done, examples.len());
     }
-    let (mut sums, _) = shared.of_all(false)?;
+    let (each, _) = shared.of_each(false)?;
+    let mut sums = Sums::default();
+    each.iter().for_each(|of_batch| sums.add(of_batch));
     objective.finish(&model, &mut sums)?;
     let measures = objective.measures();
     Ok(Evaluation { measures, sums })
@@ -163,13 +165,11 @@ impl<'a> SharedSums<'a> {
         Ok(self.own.last())
     }
 
-    /// The sums of all batches, added up in their order as one process does it; and whether any rank was
-    /// told to stop, in which case some may be missing.
-    pub fn of_all(self, told_to_stop: bool) -> Result<(Sums, bool)> {
-        let mut sums = Sums::default();
+    /// What was measured of each batch, by any rank, in their order: added up so, it is what one process
+    /// finds, to the last bit. And whether any rank was told to stop, in which case some may be missing.
+    pub fn of_each(self, told_to_stop: bool) -> Result<(Vec<Sums>, bool)> {
         if self.exchange.size() == 1 {
-            self.own.iter().for_each(|own| sums.add(own));
-            return Ok((sums, told_to_stop));
+            return Ok((self.own, told_to_stop));
         }
         let mut own = vec![f64::from(u8::from(told_to_stop))];
         own.extend(self.own.iter().flat_map(Sums::to_numbers));
@@ -183,12 +183,9 @@ impl<'a> SharedSums<'a> {
             let of_rank = std::iter::from_fn(|| Sums::of_numbers(&mut numbers));
             all.push(of_rank.collect::<Vec<_>>().into_iter());
         }
-        for batch in 0..self.batches {
-            if let Some(of_batch) = all[batch % self.exchange.size()].next() {
-                sums.add(&of_batch);
-            }
-        }
-        Ok((sums, is_told))
+        let batches = 0..self.batches;
+        let each = batches.filter_map(|batch| all[batch % self.exchange.size()].next());
+        Ok((each.collect(), is_told))
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn_peft::parameters::NamedParameter;
 
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
@@ -162,11 +163,15 @@ impl<'a, I: Iterator<Item = f32>, J: Iterator<Item = &'a f32>> ModuleVisitor for
 }
 
 /// Gives every rank the first one's values of all that is trained.
-pub(crate) fn hand_out<M: TrainTarget>(exchange: &dyn Exchange, model: M) -> Result<M> {
+pub(crate) fn hand_out<M: TrainTarget>(
+    exchange: &dyn Exchange,
+    model: M,
+    parameters: &[NamedParameter],
+) -> Result<M> {
     if exchange.size() == 1 {
         return Ok(model);
     }
-    let trained = Trained::new(&model.parameters());
+    let trained = Trained::new(parameters);
     let own = trained.read(&model)?;
     let mut bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
     let expected = bytes.len();

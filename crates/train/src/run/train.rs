@@ -186,7 +186,10 @@ pub fn train_with<T: TrainTarget>(
         _ => None,
     };
     let checkpointing = arguments.gradient_checkpointing;
-    let mut model = Trainee::new(hand_out(&*exchange, model.train())?, checkpointing);
+    let model = model.train();
+    let parameters = model.parameters();
+    let model = hand_out(&*exchange, model, &parameters)?;
+    let mut model = Trainee::new(model, checkpointing);
     if let Some(lora_fa) = lora_fa {
         model = model.with_lora_fa(lora_fa);
     }
@@ -223,7 +226,6 @@ pub fn train_with<T: TrainTarget>(
     let batches_per_epoch = train.batches_per_epoch();
     let steps = arguments.steps(batches_per_epoch);
     let schedule = arguments.schedule(steps.total);
-    let parameters = model.model.parameters();
     let mut local = LocalSteps::begin(&options.distributed, &model.model, &parameters)?;
     let mut optimizer = optimizer::optimizer(arguments, &parameters)?;
     let scheduler = optimizer::scheduler(arguments, &parameters, schedule, first_step)?;
@@ -343,8 +345,11 @@ pub fn train_with<T: TrainTarget>(
     if arguments.load_best_model_at_end && !record.was_stopped {
         match state.best.checkpoint() {
             Some(step) => {
-                model.restore(&record.checkpoints.path(step))?;
-                model = model.valid();
+                if writes {
+                    model.restore(&record.checkpoints.path(step))?;
+                }
+                // The others may not see the folder.
+                model = hand_out(&*exchange, model, &parameters)?.valid();
                 step_of_model = step;
             }
             None if !record.evaluations.is_empty() && state.best.best_metric.is_none() => {

@@ -499,36 +499,28 @@ impl<T: TrainTarget> Run<'_, T> {
         let mut batches = valid.iter();
         while let Some(batch) = batches.next() {
             let objective = &self.strategy.objective;
-            let Some(of_batch) =
-                shared.of_next(|| objective.measure(&model.model, &batch?.batch))?
-            else {
-                continue;
-            };
-            let metrics = StepMetrics {
-                loss: of_batch.mean_loss(),
-                count: of_batch.count,
-                means: of_batch
-                    .sums
-                    .iter()
-                    .map(|&sum| of_batch.mean(sum))
-                    .collect(),
-                ..StepMetrics::default()
-            };
-            let output = StepOutput {
-                loss: None,
-                sums: None,
-                metrics,
-            };
-            let item = TrainingItem::new(output, batches.progress(), None, None);
-            self.emit_valid(LearnerEvent::ProcessedItem(item));
+            let measured = shared.of_next(|| objective.measure(&model.model, &batch?.batch))?;
+            // What several ranks find is shown when all of it is there.
+            if let Some(of_batch) = measured
+                && exchange.size() == 1
+            {
+                self.show_measured(of_batch, batches.progress());
+            }
             if self.interrupter.should_stop() {
                 break;
             }
         }
-        let (mut sums, is_told) = shared.of_all(self.interrupter.should_stop())?;
+        let (each, is_told) = shared.of_each(self.interrupter.should_stop())?;
         if is_told {
             self.stop_with_others(exchange.size() > 1);
             return Ok(());
+        }
+        let mut sums = Sums::default();
+        for of_batch in &each {
+            sums.add(of_batch);
+            if exchange.size() > 1 {
+                self.show_measured(of_batch, batches.progress());
+            }
         }
         self.strategy.objective.finish(&model.model, &mut sums)?;
         let measures = self.strategy.objective.measures();
@@ -561,6 +553,24 @@ impl<T: TrainTarget> Run<'_, T> {
         self.record.evaluations.push(entry);
         self.emit_valid(LearnerEvent::EndSplit(epoch));
         Ok(())
+    }
+
+    /// Shows what was measured of a batch of an evaluation.
+    fn show_measured(&mut self, of_batch: &Sums, progress: Progress) {
+        let means = of_batch.sums.iter().map(|&sum| of_batch.mean(sum));
+        let metrics = StepMetrics {
+            loss: of_batch.mean_loss(),
+            count: of_batch.count,
+            means: means.collect(),
+            ..StepMetrics::default()
+        };
+        let output = StepOutput {
+            loss: None,
+            sums: None,
+            metrics,
+        };
+        let item = TrainingItem::new(output, progress, None, None);
+        self.emit_valid(LearnerEvent::ProcessedItem(item));
     }
 
     /// Tells Burn that an epoch begins, or that training goes on after an evaluation.

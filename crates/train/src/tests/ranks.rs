@@ -11,6 +11,8 @@ use super::*;
 struct Ranks<'a> {
     size: usize,
     accumulates: bool,
+    /// Whether it evaluates and saves every 5 steps at a rate too high, and ends with the best.
+    keeps_best: bool,
     model: &'a dyn Fn() -> Lora,
     data: &'a Examples,
     resume: Option<PathBuf>,
@@ -23,6 +25,7 @@ impl<'a> Ranks<'a> {
         Self {
             size,
             accumulates: false,
+            keeps_best: false,
             model,
             data,
             resume: None,
@@ -50,6 +53,17 @@ impl<'a> Ranks<'a> {
             eval_strategy: IntervalStrategy::Epoch,
             save_steps: 20,
             ..arguments(dir.path())
+        };
+        let arguments = match self.keeps_best {
+            false => arguments,
+            true => TrainingArguments {
+                learning_rate: 1e-1,
+                eval_strategy: IntervalStrategy::Steps,
+                eval_steps: Some(5),
+                save_steps: 5,
+                load_best_model_at_end: true,
+                ..arguments
+            },
         };
         // One after the other: they draw their weights from one place.
         let models: Vec<Lora> = (0..self.size).map(|_| (self.model)()).collect();
@@ -182,6 +196,29 @@ fn more_or_fewer_ranks_go_on_with_a_run() {
             assert!(weights(dir.path()) == weights(whole.path()));
         }
     }
+}
+
+#[test]
+fn all_end_with_the_best_checkpoint() {
+    let _alone = alone();
+    let (model, data) = (|| lora(0.1), examples(29));
+    let ranks = Ranks {
+        keeps_best: true,
+        ..Ranks::new(2, &model, &data)
+    };
+    let (dir, outcomes) = ranks.run();
+    let best = outcomes[0].best.checkpoint().unwrap();
+    let kept = fs::read(dir.path().join("adapter_model.safetensors")).unwrap();
+    let best = dir.path().join(format!("checkpoint-{best}"));
+    assert!(kept == fs::read(best.join("adapter_model.safetensors")).unwrap());
+    let evaluations = outcomes.iter().map(|outcome| {
+        let result = evaluate(&outcome.model, &data, 4, |_, _| ()).unwrap();
+        result.loss()
+    });
+    let evaluations: Vec<f64> = evaluations.collect();
+    assert_eq!(evaluations[0], evaluations[1]);
+    let logged = outcomes[0].best.best_metric.unwrap();
+    assert_eq!(evaluations[0], logged);
 }
 
 #[test]
