@@ -133,9 +133,8 @@ mod tests {
     #[test]
     fn each_of_a_host_has_a_gpu_of_its_own_unless_one_is_named() {
         let ranks = burn_peft_train::threads(2);
-        let device = |rank: usize, name: &str| {
-            device_of(&ranks[rank], name.parse().unwrap()).to_string()
-        };
+        let device =
+            |rank: usize, name: &str| device_of(&ranks[rank], name.parse().unwrap()).to_string();
         assert_eq!([device(0, "cuda"), device(1, "cuda")], ["cuda:0", "cuda:1"]);
         assert_eq!(device(1, "vulkan:3"), "vulkan:3");
         assert_eq!(device(1, "cpu"), "cpu");
