@@ -94,7 +94,7 @@ fn the_data_of_the_shipped_configurations_loads() {
         }
         let out = lab.ok(&args);
         let thing = if is_pairs { "pairs" } else { "examples" };
-        let counted = format!("{} {thing}, ", thousands(count));
+        let counted = format!("{count} {thing}, ");
         assert!(out.contains(&counted), "{out}");
         assert!(
             !out.contains("rows dropped") && !out.contains("rows cut"),
