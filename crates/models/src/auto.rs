@@ -13,6 +13,7 @@ use crate::dense::{DenseForCausalLM, Family};
 use crate::families::bert::BertForMaskedLM;
 use crate::families::distilbert::DistilBertForMaskedLM;
 use crate::families::gpt2::GPT2LMHeadModel;
+use crate::families::modernbert::ModernBertForMaskedLM;
 use crate::families::*;
 use crate::hub::ModelFiles;
 use crate::weights::{
@@ -115,6 +116,7 @@ families! {
     DistilBert: DistilBertForMaskedLM,
     Gpt2: GPT2LMHeadModel,
     Dense: DenseForCausalLM,
+    ModernBert: ModernBertForMaskedLM,
 }
 
 /// The families that are one decoder with other switches: a line each.

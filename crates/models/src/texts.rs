@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::{Span, Texts};
 
 use crate::ModelInput;
+use crate::embeddings::Pooling;
 
 /// The texts of a batch, its rows one after the other, or nothing where a mask is more than
 /// padding at either end of a row. Extra positions are part of their row; several texts cannot
@@ -25,6 +26,31 @@ pub(crate) fn texts(input: &ModelInput) -> Option<Texts> {
         _ if texts.share_tokens() => panic!("nothing can stand before texts that share tokens"),
         extra => after(texts.spans(), shape, extra),
     }
+}
+
+/// For every token, `[batch * seq, d]`, the mean of its text's hidden states; what padding gets is of
+/// no use.
+pub(crate) fn mean_of_texts(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> {
+    let [tokens, d] = hidden.dims();
+    let Some(texts) = texts(input) else {
+        let [batch, _] = input.input_ids.dims();
+        let seq = tokens / batch;
+        let rows = hidden.reshape([batch, seq, d]);
+        let Some(mask) = input.full_attention_mask(seq) else {
+            panic!("texts that lie in pieces have no mean");
+        };
+        let mask = mask.float().reshape([batch, seq, 1]);
+        let mean = (rows * mask.clone()).sum_dim(1) / mask.sum_dim(1);
+        return mean.expand([batch, seq, d]).reshape([tokens, d]);
+    };
+    let spans = texts.spans().iter().filter(|span| span.keys > 0);
+    let ranges = spans.clone().map(|span| span.start..span.start + span.keys);
+    let means = Pooling::Mean.of(hidden, &ranges.collect::<Vec<_>>());
+    let mut text_of = vec![0; tokens];
+    for (text, span) in spans.enumerate() {
+        text_of[span.start..span.start + span.queries].fill(text as i64);
+    }
+    means.select(0, Tensor::<1, Int>::from_data(text_of.as_slice(), &input.input_ids.device()))
 }
 
 /// The values of a small tensor.

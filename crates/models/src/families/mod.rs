@@ -20,6 +20,7 @@ pub mod llama;
 pub mod ministral;
 pub mod ministral3;
 pub mod mistral;
+pub mod modernbert;
 pub mod olmo2;
 pub mod olmo3;
 pub mod phi;

@@ -1,0 +1,434 @@
+//! ModernBERT's `config.json`.
+
+use std::borrow::Cow;
+
+use burn::module::Initializer;
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::tensor::{Device, FloatDType};
+use burn_peft::config::TaskType;
+use burn_peft::{LayerNorm, LoraAdapter};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ModernBertForMaskedLM;
+use crate::config::{
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
+    from_keys, keys_of, set_dtype,
+};
+use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
+use crate::parts::{Activation, Rope, Scaling};
+use crate::{ConfigError, Head};
+
+/// transformers' `ModernBertConfig`: the same keys and defaults. Keys that are not used here are kept
+/// in [`extra`](Self::extra) and written back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModernBertConfig {
+    /// Always `modernbert`.
+    pub model_type: String,
+    /// Number of tokens.
+    pub vocab_size: usize,
+    /// Longest sequence, in tokens.
+    pub max_position_embeddings: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Attention heads per block.
+    pub num_attention_heads: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// The activation of the feed-forward part.
+    pub hidden_activation: Activation,
+    /// Whether the projections of attention have biases.
+    pub attention_bias: bool,
+    /// Dropout on attention weights and on what attention adds.
+    pub attention_dropout: f64,
+    /// Which blocks see all of a text (`full_attention`), and which what is near
+    /// (`sliding_attention`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<LayerType>>,
+    /// Without `layer_types`: one of so many blocks sees all, from the first on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_attn_every_n_layers: Option<usize>,
+    /// The tokens of a window: half as many to each side.
+    pub local_attention: usize,
+    /// Whether the layers of the feed-forward part have biases.
+    pub mlp_bias: bool,
+    /// Dropout inside the feed-forward part.
+    pub mlp_dropout: f64,
+    /// Dropout on the embeddings.
+    pub embedding_dropout: f64,
+    /// Epsilon of the norms.
+    pub norm_eps: f64,
+    /// Whether the norms have biases.
+    pub norm_bias: bool,
+    /// Standard deviation of random weights.
+    pub initializer_range: f64,
+    /// Whether the output of the head that predicts tokens has a bias.
+    pub decoder_bias: bool,
+    /// What a text is judged by.
+    pub classifier_pooling: ClassifierPooling,
+    /// Whether the layer before the output of every head has a bias.
+    pub classifier_bias: bool,
+    /// The activation after that layer.
+    pub classifier_activation: Activation,
+    /// Dropout before the scores of a classifier.
+    pub classifier_dropout: f64,
+    /// Token that fills up short rows.
+    pub pad_token_id: Option<i64>,
+    /// Last token of a text, if the file says so.
+    pub eos_token_id: Option<TokenIds>,
+    /// Use the token embedding as the weight of the head that predicts tokens.
+    pub tie_word_embeddings: bool,
+    /// What turns queries and keys of blocks that see all, and of the others.
+    #[serde(skip)]
+    pub ropes: [Rope; 2],
+    /// The head that the other keys speak of.
+    #[serde(skip)]
+    pub head: Head,
+    /// Every other key of the file.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What the attention of a block sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerType {
+    /// All of a text.
+    FullAttention,
+    /// What is near.
+    SlidingAttention,
+}
+
+/// What a text is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassifierPooling {
+    /// Its first token.
+    Cls,
+    /// The mean of all its tokens.
+    Mean,
+}
+
+/// The bases of the wavelengths of blocks that see all and of the others, and the longest text.
+const DEFAULTS: &str = r#"{
+    "global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "max_position_embeddings": 8192
+}"#;
+
+impl Default for ModernBertConfig {
+    fn default() -> Self {
+        let rope = |theta| Rope {
+            dim: 64,
+            theta,
+            scaling: Scaling::None,
+            attention_factor: 1.0,
+        };
+        Self {
+            model_type: "modernbert".into(),
+            vocab_size: 50368,
+            max_position_embeddings: 8192,
+            num_hidden_layers: 22,
+            num_attention_heads: 12,
+            hidden_size: 768,
+            intermediate_size: 1152,
+            hidden_activation: Activation::Gelu,
+            attention_bias: false,
+            attention_dropout: 0.0,
+            layer_types: None,
+            global_attn_every_n_layers: None,
+            local_attention: 128,
+            mlp_bias: false,
+            mlp_dropout: 0.0,
+            embedding_dropout: 0.0,
+            norm_eps: 1e-5,
+            norm_bias: false,
+            initializer_range: 0.02,
+            decoder_bias: true,
+            classifier_pooling: ClassifierPooling::Cls,
+            classifier_bias: false,
+            classifier_activation: Activation::Gelu,
+            classifier_dropout: 0.0,
+            pad_token_id: Some(50283),
+            eos_token_id: Some(TokenIds::One(50282)),
+            tie_word_embeddings: true,
+            ropes: [rope(160_000.0), rope(10_000.0)],
+            head: judging_first(Head::default()),
+            extra: Map::new(),
+        }
+    }
+}
+
+fn judging_first(head: Head) -> Head {
+    Head {
+        judges_first: true,
+        ..head
+    }
+}
+
+impl ModernBertConfig {
+    /// The path of all but the head.
+    pub(super) fn base(&self) -> &'static str {
+        if self.head.is_none() { "" } else { "model" }
+    }
+
+    /// transformers' name of the whole model.
+    pub(super) fn class(&self) -> String {
+        format!("ModernBert{}", self.head.class().unwrap_or("ForMaskedLM"))
+    }
+
+    /// The window of a block that does not see all, in the kernel's terms: half of `local_attention`
+    /// to each side of a token, and the token itself.
+    pub(super) fn window(&self, layer: usize) -> Option<usize> {
+        let sliding = self.layer_type(layer) == LayerType::SlidingAttention;
+        sliding.then_some(self.local_attention / 2 + 1)
+    }
+
+    fn layer_type(&self, layer: usize) -> LayerType {
+        let given = self.layer_types.as_ref();
+        if let Some(&given) = given.and_then(|types| types.get(layer)) {
+            return given;
+        }
+        let every = self.global_attn_every_n_layers.unwrap_or(3).max(1);
+        if layer.is_multiple_of(every) {
+            LayerType::FullAttention
+        } else {
+            LayerType::SlidingAttention
+        }
+    }
+
+    fn initializer(&self) -> Initializer {
+        Initializer::Normal {
+            mean: 0.0,
+            std: self.initializer_range,
+        }
+    }
+
+    /// A linear layer with random weights, which are made when they are first used.
+    pub(super) fn linear(
+        &self,
+        [d_in, d_out]: [usize; 2],
+        bias: bool,
+        device: &Device,
+    ) -> LoraAdapter<Linear> {
+        let layer = LinearConfig::new(d_in, d_out).with_bias(bias);
+        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+    }
+
+    pub(super) fn embedding(&self, device: &Device) -> LoraAdapter<Embedding> {
+        let layer = EmbeddingConfig::new(self.vocab_size, self.hidden_size);
+        LoraAdapter::new(layer.with_initializer(self.initializer()).init(device))
+    }
+
+    pub(super) fn norm(&self, device: &Device) -> LoraAdapter<LayerNorm> {
+        let (d, epsilon) = (self.hidden_size, self.norm_eps);
+        LoraAdapter::new(if self.norm_bias {
+            LayerNorm::new(d, epsilon, device)
+        } else {
+            LayerNorm::without_bias("LayerNorm", d, epsilon, device)
+        })
+    }
+}
+
+impl ModelConfig for ModernBertConfig {
+    type Model = ModernBertForMaskedLM;
+
+    fn model_types() -> Vec<&'static str> {
+        vec!["modernbert"]
+    }
+
+    fn presets() -> Vec<&'static str> {
+        vec!["ModernBERT-base", "ModernBERT-large"]
+    }
+
+    fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
+        let head = judging_first(Head::of(&keys)?);
+        let config: Self = from_keys(keys.clone())?;
+        let head_dim = config.hidden_size / config.num_attention_heads.max(1);
+        let keys = Keys::new(&keys, DEFAULTS);
+        let read = |theta, kind| {
+            let names = RopeKeys { theta, ..ROPE_KEYS };
+            rope(&keys, names, kind, head_dim)
+        };
+        let ropes = [
+            read("global_rope_theta", "full_attention")?,
+            read("local_rope_theta", "sliding_attention")?,
+        ];
+        Ok(Self {
+            head,
+            ropes,
+            ..config
+        })
+    }
+
+    fn to_map(&self) -> Map<String, Value> {
+        keys_of(self)
+    }
+
+    fn prefix(&self) -> Cow<'static, str> {
+        "model.".into()
+    }
+
+    fn names_in_file(&self, name: &str) -> Vec<String> {
+        let of_head = ["head.", "decoder.", "classifier."];
+        let other = match name.strip_prefix("model.") {
+            Some(bare) => Some(bare.to_string()),
+            None if of_head.iter().any(|head| name.starts_with(head)) => None,
+            None => Some(format!("model.{name}")),
+        };
+        [Some(name.to_string()), other]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Of another head.
+    fn is_buffer(&self, name: &str) -> bool {
+        let others: &[&str] = match self.head.task {
+            _ if self.head.is_none() => &["head.", "decoder.", "classifier."],
+            TaskType::CausalLm => &["classifier."],
+            _ => &["decoder."],
+        };
+        others.iter().any(|head| name.starts_with(head))
+    }
+
+    fn is_new_head(&self, name: &str) -> bool {
+        let mut new = ["classifier.", "head."].iter();
+        self.head.classifies() && new.any(|head| name.starts_with(head))
+    }
+
+    fn published(name: &str) -> Option<Self> {
+        let (hidden_size, layers, heads, inner) = match name {
+            "ModernBERT-base" => (768, 22, 12, 1152),
+            "ModernBERT-large" => (1024, 28, 16, 2624),
+            _ => return None,
+        };
+        let mut extra = Map::new();
+        extra.insert("architectures".into(), vec!["ModernBertForMaskedLM"].into());
+        Some(Self {
+            hidden_size,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            intermediate_size: inner,
+            classifier_pooling: ClassifierPooling::Mean,
+            extra,
+            ..Self::default()
+        })
+    }
+
+    fn common(&self) -> CommonConfig {
+        CommonConfig {
+            model_type: self.model_type.clone(),
+            vocab_size: self.vocab_size,
+            max_positions: self.max_position_embeddings,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_attention_heads,
+            head_dim: self.hidden_size / self.num_attention_heads.max(1),
+            has_last_position: false,
+            initializer_range: self.initializer_range,
+            tie_word_embeddings: self.tie_word_embeddings && self.head.predicts_tokens(),
+            eos_token_id: self.eos_token_id.clone(),
+        }
+    }
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn set_head(&mut self, head: Head) {
+        self.head = judging_first(head);
+        if self.head.classifies() {
+            let class = self.class();
+            self.head.write(&mut self.extra, &class);
+            // Not among the others.
+            self.extra.remove("pad_token_id");
+            self.pad_token_id = self.head.pad_token_id.or(self.pad_token_id);
+        }
+    }
+
+    fn language_head(&self) -> &str {
+        "decoder"
+    }
+
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.tie_word_embeddings = tied;
+    }
+
+    fn set_vocab_size(&mut self, rows: usize) {
+        self.vocab_size = rows;
+    }
+
+    fn set_dtype(&mut self, dtype: FloatDType) {
+        set_dtype(&mut self.extra, dtype);
+    }
+
+    fn with_layers(&self, layers: usize) -> Self {
+        let types = |_: &Vec<LayerType>| (0..layers).map(|layer| self.layer_type(layer)).collect();
+        Self {
+            num_hidden_layers: layers,
+            layer_types: self.layer_types.as_ref().map(types),
+            ..self.clone()
+        }
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        check_sizes(&[
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                MAX_SIZE,
+            ),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("intermediate_size", self.intermediate_size, MAX_SIZE),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_SIZE),
+            ("local_attention", self.local_attention, MAX_SIZE),
+        ])?;
+        let every = self.global_attn_every_n_layers.unwrap_or(1);
+        check_sizes(&[("global_attn_every_n_layers", every, MAX_SIZE)])?;
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Err(format!(
+                "hidden_size = {} is not a multiple of num_attention_heads = {}",
+                self.hidden_size, self.num_attention_heads
+            ));
+        }
+        if let Some(types) = &self.layer_types
+            && types.len() != self.num_hidden_layers
+        {
+            return Err(format!(
+                "layer_types has {} entries, and num_hidden_layers is {}",
+                types.len(),
+                self.num_hidden_layers
+            ));
+        }
+        check_dropouts(&[
+            ("attention_dropout", self.attention_dropout),
+            ("mlp_dropout", self.mlp_dropout),
+            ("embedding_dropout", self.embedding_dropout),
+            ("classifier_dropout", self.classifier_dropout),
+        ])?;
+        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
+            return Err(format!("norm_eps = {} is not above 0", self.norm_eps));
+        }
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            let range = self.initializer_range;
+            return Err(format!("initializer_range = {range} is negative"));
+        }
+        for (key, activation) in [
+            ("hidden_activation", self.hidden_activation),
+            ("classifier_activation", self.classifier_activation),
+        ] {
+            if activation == Activation::Xielu {
+                return Err(format!(
+                    "{key} = \"xielu\" is not supported: it is learnt, and ModernBERT has no place \
+                     for that"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
