@@ -48,10 +48,26 @@ impl MaskedHead {
         is_tied: bool,
         device: &Device,
     ) -> Self {
-        let bias = is_tied.then(|| LoraAdapter::new(OutputBias::new(vocab_size, device)));
+        let layers = (
+            LoraAdapter::new(LinearConfig::new(d, d).init(device)),
+            LoraAdapter::new(LayerNorm::new(d, epsilon, device)),
+        );
+        Self::of(names, layers, is_tied.then_some(vocab_size), activation, device)
+    }
+
+    /// A head of these layers, with a bias of so many values where an output without one of its own
+    /// has one.
+    pub fn of(
+        names: MaskedNames,
+        (dense, norm): (LoraAdapter<Linear>, LoraAdapter<LayerNorm>),
+        bias: Option<usize>,
+        activation: Activation,
+        device: &Device,
+    ) -> Self {
+        let bias = bias.map(|size| LoraAdapter::new(OutputBias::new(size, device)));
         Self {
-            dense: LoraAdapter::new(LinearConfig::new(d, d).init(device)),
-            norm: LoraAdapter::new(LayerNorm::new(d, epsilon, device)),
+            dense,
+            norm,
             bias,
             activation,
             names,
