@@ -50,7 +50,10 @@ pub(crate) fn mean_of_texts(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> 
     for (text, span) in spans.enumerate() {
         text_of[span.start..span.start + span.queries].fill(text as i64);
     }
-    means.select(0, Tensor::<1, Int>::from_data(text_of.as_slice(), &input.input_ids.device()))
+    means.select(
+        0,
+        Tensor::<1, Int>::from_data(text_of.as_slice(), &input.input_ids.device()),
+    )
 }
 
 /// The values of a small tensor.

@@ -30,8 +30,8 @@ pub(super) struct Group {
     hidden: HiddenKeys,
     /// The keys that each text has, less one: the last that its queries see in both directions.
     ends: Vec<u32>,
-    /// The key that each query stands at and the last of its text, as `last` is, where attention is
-    /// in both directions.
+    /// Where each query stands, and the last key of its text, as `last` is, where attention is in
+    /// both directions.
     both: OnceLock<[Tensor<4, Int>; 2]>,
     /// The token that each query is, `[texts, 1, longest, 1]`.
     pub tokens: Tensor<4, Int>,
@@ -151,6 +151,8 @@ impl Group {
             only_later: false,
         };
         if let Some(window) = window {
+            // Padding that is too far from all keys sees the last.
+            let own = &own.clone().min_pair(end.clone().add_scalar(window - 1));
             let early = keys_where(own, |keys, own| keys.add_scalar(window).lower_equal(own));
             let late = keys_where(own, |keys, own| keys.greater_equal(own.add_scalar(window)));
             hidden = hidden.and(early).and(late);
@@ -167,10 +169,7 @@ impl Group {
             let values = TensorData::new(values, [self.texts, 1, longest, 1]);
             Tensor::from_data(values, (&device, DType::U32))
         };
-        [
-            of_host(&|query, end| query.min(end)),
-            of_host(&|_, end| end),
-        ]
+        [of_host(&|query, _| query), of_host(&|_, end| end)]
     }
 }
 

@@ -52,7 +52,13 @@ impl MaskedHead {
             LoraAdapter::new(LinearConfig::new(d, d).init(device)),
             LoraAdapter::new(LayerNorm::new(d, epsilon, device)),
         );
-        Self::of(names, layers, is_tied.then_some(vocab_size), activation, device)
+        Self::of(
+            names,
+            layers,
+            is_tied.then_some(vocab_size),
+            activation,
+            device,
+        )
     }
 
     /// A head of these layers, with a bias of so many values where an output without one of its own

@@ -56,7 +56,9 @@ impl Adaptable for ModernBertForMaskedLM {
         if let Some(head) = &self.head {
             head.visit_slots(&self.decoder, path, &mut *visit);
         }
-        path.within("classifier", |path| self.classifier.visit_slots(path, visit));
+        path.within("classifier", |path| {
+            self.classifier.visit_slots(path, visit)
+        });
     }
 
     fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
@@ -209,7 +211,10 @@ impl Decoder for ModernBertForMaskedLM {
         let length = if needs_length { places.length() } else { 0 };
         let positions = places.of_tokens();
         Pass {
-            ropes: ropes.iter().map(|rope| rope.table(&positions, length)).collect(),
+            ropes: ropes
+                .iter()
+                .map(|rope| rope.table(&positions, length))
+                .collect(),
             ..Pass::both_ways(input, past)
         }
     }

@@ -16,31 +16,35 @@ pub(crate) struct Band {
     before: isize,
     /// Keys after its own that a query sees at most.
     after: isize,
-    /// Keys that the text has from this block on; later queries see what the last key's does.
+    /// Keys that the text has from this block on.
     end: isize,
+    /// Where queries stand at the latest: causal ones no later than the last key.
+    last: isize,
 }
 
 impl Band {
     /// Of the queries from `query` on and the keys from `key` on of a text with `keys` keys.
     pub fn new(dims: &Dims, query: usize, key: usize, keys: usize) -> Self {
+        let end = keys as isize - key as isize;
         Self {
             own: query as isize - key as isize,
             before: dims.before() as isize,
             after: dims.after() as isize,
-            end: (keys - key) as isize,
+            end,
+            last: if dims.causal { end - 1 } else { isize::MAX },
         }
     }
 
     /// The key at which a query stands.
     #[inline(always)]
     fn at(&self, query: usize) -> isize {
-        (query as isize + self.own).min(self.end - 1)
+        (query as isize + self.own).min(self.last)
     }
 
-    /// The first key that a query sees.
+    /// The first key that a query sees; where none is near, the last.
     #[inline(always)]
     pub fn first(&self, query: usize) -> usize {
-        (self.at(query) - self.before).max(0) as usize
+        (self.at(query) - self.before).min(self.end - 1).max(0) as usize
     }
 
     /// The key after the last one that a query sees.
@@ -58,7 +62,8 @@ impl Band {
     /// The keys before this one are seen by no query from the returned one on.
     #[inline(always)]
     pub fn last_query(&self, keys: usize) -> usize {
-        if keys as isize + self.before >= self.end {
+        let latest = (self.last - self.before).min(self.end - 1);
+        if keys as isize > latest {
             return usize::MAX;
         }
         (keys as isize + self.before - self.own).max(0) as usize

@@ -121,8 +121,7 @@ impl Task<'_> {
 
     /// The first key of the panel that a query's window begins in.
     fn first_key<S: Simd>(&self, query: usize) -> usize {
-        let own = query.min(self.span.keys - 1);
-        let first = own.saturating_sub(self.input.dims.before());
+        let first = Band::new(&self.input.dims, query, 0, self.span.keys).first(0);
         first - first % panel::<S>()
     }
 
@@ -154,7 +153,8 @@ impl Task<'_> {
         let packed = self.first_key::<S>(self.queries.start);
         let start = self.first_key::<S>(first);
         // With a window, the rows do not all begin in the same block of keys.
-        let begun = start > 0 || dims.before() + 1 < visible;
+        let last = Band::new(&dims, first, 0, span.keys).first(rows - 1);
+        let begun = start > 0 || last > 0;
         if begun {
             out[..rows * stride].fill(0.0);
         }

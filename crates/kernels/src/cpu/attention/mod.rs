@@ -57,8 +57,9 @@ fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Se
 }
 
 /// One text in the flattened tokens. Query `i` of it stands at its key `min(i, keys - 1)` and sees
-/// that one and those before it; where attention is not causal, those after it too. A window leaves
-/// those of them that are less than so many away.
+/// that one and those before it. Where attention is not causal it stands at `i` and sees all keys. A
+/// window leaves those of them that are less than so many away, and the last one to padding that is
+/// too far from all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Its first token.

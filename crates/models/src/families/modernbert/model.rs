@@ -3,9 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::{Device, Tensor};
-use burn_peft::{
-    Adaptable, BaseLayer, LayerNorm, LoraAdapter, Part, Path, Slot, Tree, no_slots,
-};
+use burn_peft::{Adaptable, BaseLayer, LayerNorm, LoraAdapter, Part, Path, Slot, Tree, no_slots};
 use burn_peft_kernels::{
     AttentionOptions, FeedForward, Pairing, Projection, apply_dropout, dropout_probability,
     feed_forward, packed_glu, rope,

@@ -119,13 +119,20 @@ impl Case {
 
     /// The keys that a query sees, if the text has any.
     fn visible(&self, span: &Span, query: usize) -> Option<Range<usize>> {
-        let own = query.min(span.keys.checked_sub(1)?);
-        let away = self.dims.window.unwrap_or(span.keys);
-        let end = match self.dims.causal {
-            true => own + 1,
-            false => span.keys.min(own + away),
+        let last = span.keys.checked_sub(1)?;
+        let away = self.dims.window.unwrap_or(span.queries);
+        let own = if self.dims.causal {
+            query.min(last)
+        } else {
+            query
         };
-        Some((own + 1).saturating_sub(away)..end)
+        let end = if self.dims.causal {
+            own + 1
+        } else {
+            own + away
+        };
+        let first = (own + 1).saturating_sub(away).min(last);
+        Some(first..end.min(span.keys))
     }
 
     /// The same with plain loops: output, log-sum-exp, and the gradient of `sum(out * grad_out)`.
