@@ -71,7 +71,12 @@ impl Group {
         let drop = (dropout > 0.0).then_some(drop);
         let [query, keys, values] = qkv.heads(options, self.texts);
         let hidden = self.hidden(options);
-        attend_masked(query, keys, values, &hidden, options, drop)
+        let output = attend_masked(query, keys, values, &hidden, options, drop);
+        let output = match self.seeing(options) {
+            Some(seeing) => output * seeing,
+            None => output,
+        };
+        output
             .swap_dims(1, 2)
             .reshape([self.texts * self.longest, options.widths()[0]])
     }

@@ -41,10 +41,10 @@ impl Band {
         (query as isize + self.own).min(self.last)
     }
 
-    /// The first key that a query sees; where none is near, the last.
+    /// The first key that a query sees; no key of the text where it sees none.
     #[inline(always)]
     pub fn first(&self, query: usize) -> usize {
-        (self.at(query) - self.before).min(self.end - 1).max(0) as usize
+        (self.at(query) - self.before).max(0) as usize
     }
 
     /// The key after the last one that a query sees.
@@ -62,8 +62,7 @@ impl Band {
     /// The keys before this one are seen by no query from the returned one on.
     #[inline(always)]
     pub fn last_query(&self, keys: usize) -> usize {
-        let latest = (self.last - self.before).min(self.end - 1);
-        if keys as isize > latest {
+        if keys as isize > self.last - self.before {
             return usize::MAX;
         }
         (keys as isize + self.before - self.own).max(0) as usize

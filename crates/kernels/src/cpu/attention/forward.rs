@@ -119,9 +119,10 @@ impl Task<'_> {
         });
     }
 
-    /// The first key of the panel that a query's window begins in.
+    /// The first key of the panel that a query's window begins in, or of the last one.
     fn first_key<S: Simd>(&self, query: usize) -> usize {
         let first = Band::new(&self.input.dims, query, 0, self.span.keys).first(0);
+        let first = first.min(self.span.keys - 1);
         first - first % panel::<S>()
     }
 
@@ -224,7 +225,13 @@ impl Task<'_> {
     ) {
         let (start, width) = self.input.dims.head(head);
         for row in 0..rows {
-            let scale = 1.0 / softmax.sum[row];
+            // Padding may see nothing.
+            let (sum, max) = (softmax.sum[row], softmax.max[row]);
+            let (scale, logarithm) = if sum == 0.0 {
+                (0.0, 0.0)
+            } else {
+                (1.0 / sum, max + sum.ln())
+            };
             // SAFETY: no other task has this head of this text.
             let to = unsafe { self.out.row(first + row, start, width) };
             for (to, value) in to.iter_mut().zip(&out[row * stride..]) {
@@ -233,7 +240,7 @@ impl Task<'_> {
             if let Some(lse) = self.lse {
                 // SAFETY: as above.
                 let to = unsafe { lse.row(first + row, head, 1) };
-                to[0] = softmax.max[row] + softmax.sum[row].ln();
+                to[0] = logarithm;
             }
         }
     }

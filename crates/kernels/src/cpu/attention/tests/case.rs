@@ -131,8 +131,8 @@ impl Case {
         } else {
             own + away
         };
-        let first = (own + 1).saturating_sub(away).min(last);
-        Some(first..end.min(span.keys))
+        let visible = (own + 1).saturating_sub(away)..end.min(span.keys);
+        (!visible.is_empty()).then_some(visible)
     }
 
     /// The same with plain loops: output, log-sum-exp, and the gradient of `sum(out * grad_out)`.
