@@ -86,6 +86,8 @@ fn presets_have_the_published_sizes() {
         ("bert-base-uncased", 109_514_298),
         ("roberta-base", 124_697_433),
         ("distilbert-base-uncased", 66_985_530),
+        ("modernbert-base", 149_655_232),
+        ("modernbert-large", 395_881_664),
     ]);
     let presets = AutoConfig::presets();
     let presets = presets.iter().filter(|name| !name.starts_with("gpt2"));

@@ -73,7 +73,10 @@ impl Group {
         let hidden = self.hidden(options);
         let output = attend_masked(query, keys, values, &hidden, options, drop);
         let output = match self.seeing(options) {
-            Some(seeing) => output * seeing,
+            Some(seeing) => {
+                let seeing = seeing.cast(output.dtype());
+                output * seeing
+            }
             None => output,
         };
         output

@@ -239,7 +239,7 @@ impl ModelConfig for ModernBertConfig {
     }
 
     fn presets() -> Vec<&'static str> {
-        vec!["ModernBERT-base", "ModernBERT-large"]
+        vec!["modernbert-base", "modernbert-large"]
     }
 
     fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError> {
@@ -300,8 +300,8 @@ impl ModelConfig for ModernBertConfig {
 
     fn published(name: &str) -> Option<Self> {
         let (hidden_size, layers, heads, inner) = match name {
-            "ModernBERT-base" => (768, 22, 12, 1152),
-            "ModernBERT-large" => (1024, 28, 16, 2624),
+            "modernbert-base" => (768, 22, 12, 1152),
+            "modernbert-large" => (1024, 28, 16, 2624),
             _ => return None,
         };
         let mut extra = Map::new();
