@@ -340,7 +340,7 @@ impl ModelConfig for ModernBertConfig {
 
     fn set_head(&mut self, head: Head) {
         self.head = judging_first(head);
-        if self.head.classifies() {
+        if self.head.class().is_some() {
             let class = self.class();
             self.head.write(&mut self.extra, &class);
             // Not among the others.
