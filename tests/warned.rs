@@ -106,13 +106,17 @@ fn an_adapter_for_another_task_is_named() {
         "train.jsonl",
     ];
     let mut config = lab.json("out/adapter_config.json");
-    for (task, is_said) in [("QUESTION_ANS", true), ("CAUSAL_LM", false)] {
+    for (task, is_said) in [
+        ("FEATURE_EXTRACTION", true),
+        ("QUESTION_ANS", true),
+        ("CAUSAL_LM", false),
+    ] {
         config["task_type"] = task.into();
         lab.write("out/adapter_config.json", config.to_string());
         let answer = lab.peft(&eval);
         assert_eq!(answer.code, Some(0), "{answer:?}");
         assert_eq!(
-            answer.err.contains("task_type = \"QUESTION_ANS\""),
+            answer.err.contains(&format!("task_type = \"{task}\"")),
             is_said,
             "{answer:?}"
         );

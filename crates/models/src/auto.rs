@@ -1,5 +1,6 @@
 //! The families by name: a line each.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use burn::module::Module;
@@ -168,6 +169,11 @@ impl AutoConfig {
     /// What all families know.
     pub fn common(&self) -> CommonConfig {
         each_config!(self, config => config.common())
+    }
+
+    /// The path of all but the head in a model that has one, with a dot; see [`ModelConfig::prefix`].
+    pub fn prefix(&self) -> Cow<'static, str> {
+        each_config!(self, config => config.prefix())
     }
 
     /// What its `config.json` calls the longest sequence.

@@ -110,8 +110,9 @@ pub struct Checkpointed {
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// The logits of every position, `[batch, seq, vocab]`, or of a classifier
-    /// `[batch, seq, labels]`, or of a model without a head its hidden states, `[batch, seq, d]`; extra positions that run through the model have logits too, before
-    /// those of the tokens (as in PEFT).
+    /// `[batch, seq, labels]`, or of a model without a head its hidden states, `[batch, seq, d]`;
+    /// extra positions that run through the model have logits too, before those of the tokens (as in
+    /// PEFT).
     ///
     /// # Panics
     /// If a token id or a position is none of the model's: check ids against

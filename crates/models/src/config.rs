@@ -319,6 +319,22 @@ pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<()
     Ok(())
 }
 
+/// Refuses an epsilon that is not above 0.
+pub(crate) fn check_epsilon(key: &str, epsilon: f64) -> std::result::Result<(), String> {
+    if epsilon > 0.0 && epsilon.is_finite() {
+        return Ok(());
+    }
+    Err(format!("{key} = {epsilon} is not above 0"))
+}
+
+/// Refuses a standard deviation of random weights below 0.
+pub(crate) fn check_initializer_range(range: f64) -> std::result::Result<(), String> {
+    if range >= 0.0 && range.is_finite() {
+        return Ok(());
+    }
+    Err(format!("initializer_range = {range} is negative"))
+}
+
 /// The object in a `config.json`.
 pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
     if !path.exists() && path.with_file_name("adapter_config.json").exists() {

@@ -38,9 +38,9 @@ pub struct Continuation {
 /// Earlier positions are kept in a cache, so each token costs one position.
 ///
 /// # Errors
-/// If the model is an encoder; if the prompt is empty, holds an id that the model does not know, or is longer than the
-/// model's positions together with `max_new_tokens` where those have an end; if a setting is out of
-/// its range; if the model's logits are not numbers.
+/// If the model is an encoder; if the prompt is empty, holds an id that the model does not know, or is
+/// longer than the model's positions together with `max_new_tokens` where those have an end; if a
+/// setting is out of its range; if the model's logits are not numbers.
 pub fn generate(
     model: &impl CausalLm,
     prompt: &[u32],

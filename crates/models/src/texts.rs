@@ -36,9 +36,14 @@ pub(crate) fn mean_of_texts(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> 
         let [batch, _] = input.input_ids.dims();
         let seq = tokens / batch;
         let rows = hidden.reshape([batch, seq, d]);
-        let Some(mask) = input.full_attention_mask(seq) else {
-            panic!("texts that lie in pieces have no mean");
-        };
+        assert!(
+            input.segment_ids.is_none(),
+            "texts that lie in pieces have no mean"
+        );
+        let mask = input.full_attention_mask(seq);
+        // Without one nothing is padding.
+        let mask =
+            mask.unwrap_or_else(|| Tensor::<2, Int>::ones([batch, seq], &input.input_ids.device()));
         let mask = mask.float().reshape([batch, seq, 1]);
         let mean = (rows * mask.clone()).sum_dim(1) / mask.sum_dim(1);
         return mean.expand([batch, seq, d]).reshape([tokens, d]);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn_peft::config::TaskType;
 use burn_peft::files::{read_config, read_weights};
-use burn_peft_models::{CausalLm, Labels, WantedHead};
+use burn_peft_models::hub::ModelFiles;
+use burn_peft_models::{AutoConfig, CausalLm, Labels, WantedHead};
 
 /// The keys under which PEFT saves the heads of classifiers.
 const HEADS: [&str; 2] = ["score", "classifier"];
@@ -53,6 +54,24 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
         pad_token_id: keys.get("pad_token_id").and_then(|id| id.as_i64()),
         seed: 0,
     }))
+}
+
+/// As [`head_of`], for a model whose own head stays where adapters for embeddings were trained beside
+/// one: their tensors have the names of a whole model.
+pub fn head_for(files: &ModelFiles, adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
+    let head = head_of(adapters)?;
+    if !head.as_ref().is_some_and(WantedHead::is_none) {
+        return Ok(head);
+    }
+    let config = AutoConfig::from_file(files.get("config.json")?)?;
+    let whole = format!("base_model.model.{}", config.prefix());
+    for adapter in adapters {
+        let tensors = read_weights(adapter).context("cannot load the adapter")?;
+        if tensors.keys().any(|key| key.starts_with(&whole)) {
+            return Ok(None);
+        }
+    }
+    Ok(head)
 }
 
 /// Refuses an encoder where each token is to be predicted from those before it.

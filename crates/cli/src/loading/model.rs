@@ -16,7 +16,7 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretraine
 
 use super::args::ModelsArgs;
 use super::form::check_form;
-use super::head::head_of;
+use super::head::head_for;
 use super::tokenizer::open_tokenizer;
 
 /// A model's files, of which `config.json` is known to be there.
@@ -46,7 +46,7 @@ pub fn load_frozen(
 
 /// The model for these adapters: with the head that they were trained with.
 pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> Result<AutoModel> {
-    match head_of(adapters)? {
+    match head_for(files, adapters)? {
         Some(head) => load_with_head(files, device, Reading::InBlocks, &head),
         None => load_model(files, device),
     }
@@ -146,7 +146,7 @@ pub fn open_each_as(
     } else {
         Reading::Lazily(dtype)
     };
-    let base = match (head_of(&args.adapter)?.or(head), reading) {
+    let base = match (head_for(files, &args.adapter)?.or(head), reading) {
         (Some(head), _) => load_with_head(files, device, reading, &head)?,
         (None, Reading::InBlocks) => load_model(files, device)?,
         (None, _) => load_frozen(files, device, dtype)?,

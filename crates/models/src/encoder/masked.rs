@@ -110,10 +110,12 @@ impl MaskedHead {
         let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
         let weight = embedding.base_layer.weight.val().detach().transpose();
         let bias = self.bias.take().map(|bias| bias.base_layer.bias);
-        LoraAdapter::new(Linear {
+        let mut output = LoraAdapter::new(Linear {
             weight: frozen(weight),
             bias,
-        })
+        });
+        output.keep_transposed(embedding);
+        output
     }
 
     /// Gives the bias so many values; further ones are zero.

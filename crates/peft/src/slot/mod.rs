@@ -65,8 +65,9 @@ pub trait Slot {
     fn quantized(&self) -> Option<&QuantizedWeight>;
 
     /// Rounds the frozen weight of a linear layer or an embedding to the eight bits that its products
-    /// are made in. A weight that is set later is rounded the same way. Nothing happens to layers of
-    /// other kinds, or if the weight is quantised already; blocks of Q8_0 stay as they are in the file.
+    /// are made in; one in the blocks of a file is unpacked and rounded again. A weight that is set
+    /// later is rounded the same way. Nothing happens to layers of other kinds, or if the weight is
+    /// quantised already.
     fn quantize_int8(&mut self);
 
     /// The weight, if its products are made in eight bits.

@@ -12,7 +12,7 @@ use burn_peft_models::weights::{self, MergedWeights, Reading};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel};
 
 use crate::beside;
-use crate::loading::{find_model, head_of, load_adapter, load_frozen, load_with_head};
+use crate::loading::{find_model, head_for, load_adapter, load_frozen, load_with_head};
 
 /// A model of which nothing is in memory that no adapter has asked for.
 pub struct Source {
@@ -24,7 +24,7 @@ impl Source {
     /// Finds a model and loads adapters, all of which act.
     pub fn open(model: &str, adapters: &[PathBuf], device: &Device) -> Result<Self> {
         let files = find_model(model)?;
-        let base = match head_of(adapters)? {
+        let base = match head_for(&files, adapters)? {
             Some(head) => load_with_head(&files, device, Reading::Lazily(None), &head)?,
             None => load_frozen(&files, device, None)?,
         };

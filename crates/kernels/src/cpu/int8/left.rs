@@ -22,7 +22,7 @@ pub(super) struct Note {
 const TINY: f32 = 1e-36;
 
 /// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
-/// 2⁵ less those of 1.
+/// 2⁴ less those of 1.
 const FAR: u32 = 4 << 23;
 
 /// Rows that a thread rounds at a time.
@@ -54,8 +54,8 @@ pub(super) struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero, with each column times its factor. Blocks far above their row's others are rounded or
-    /// not; those with values that are not finite never are.
+    /// Rounds a matrix, neither of whose sides is zero, with each column times its factor. Blocks far
+    /// above their row's others are rounded or not; those with values that are not finite never are.
     pub fn new(
         a: Matrix<'_, f32>,
         factors: &[f32],

@@ -271,7 +271,7 @@ fn neither_threads_nor_other_rows_change_a_bit() {
     let (m, k, n) = (600, 900, 330);
     let a = rows(m, k);
     let weight = weight(k, n);
-    let back = weight_of_transposed(k, n);
+    let back = self::weight(n, k);
     for body in Body::all() {
         let run = |threads, first: usize, m| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -302,10 +302,6 @@ fn neither_threads_nor_other_rows_change_a_bit() {
             }
         }
     }
-}
-
-fn weight_of_transposed(k: usize, n: usize) -> Int8Matrix {
-    weight(n, k)
 }
 
 /// A left side whose columns are contiguous, and parts of a head.

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::BertForMaskedLM;
 use crate::config::{
-    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
-    from_keys, keys_of, set_dtype,
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
+    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
 use crate::parts::Activation;
@@ -452,18 +452,8 @@ impl ModelConfig for BertConfig {
             ),
             ("classifier_dropout", self.classifier_dropout.unwrap_or(0.0)),
         ])?;
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return Err(format!(
-                "layer_norm_eps = {} is not above 0",
-                self.layer_norm_eps
-            ));
-        }
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!(
-                "initializer_range = {} is negative",
-                self.initializer_range
-            ));
-        }
+        check_epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        check_initializer_range(self.initializer_range)?;
         if self.hidden_act == Activation::Xielu {
             return Err(
                 "hidden_act = \"xielu\" is not supported: it is learnt, and encoders have no \

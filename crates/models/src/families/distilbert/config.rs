@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::DistilBertForMaskedLM;
 use crate::config::{
-    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
-    from_keys, keys_of, set_dtype,
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts,
+    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
 };
 use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupported};
 use crate::parts::Activation;
@@ -295,12 +295,7 @@ impl ModelConfig for DistilBertConfig {
             ("attention_dropout", self.attention_dropout),
             ("seq_classif_dropout", self.seq_classif_dropout),
         ])?;
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!(
-                "initializer_range = {} is negative",
-                self.initializer_range
-            ));
-        }
+        check_initializer_range(self.initializer_range)?;
         if self.activation == Activation::Xielu {
             return Err(
                 "activation = \"xielu\" is not supported: it is learnt, and encoders have no \

@@ -10,8 +10,8 @@ use super::GPT2LMHeadModel;
 use crate::ConfigError;
 use crate::Head;
 use crate::config::{
-    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
-    from_keys, keys_of, set_dtype,
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
+    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
 };
 use crate::parts::Activation;
 
@@ -233,14 +233,8 @@ impl ModelConfig for Gpt2Config {
             ("embd_pdrop", self.embd_pdrop),
             ("attn_pdrop", self.attn_pdrop),
         ])?;
-        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon.is_finite()) {
-            let epsilon = self.layer_norm_epsilon;
-            return Err(format!("layer_norm_epsilon = {epsilon} is not above 0"));
-        }
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            let range = self.initializer_range;
-            return Err(format!("initializer_range = {range} is negative"));
-        }
+        check_epsilon("layer_norm_epsilon", self.layer_norm_epsilon)?;
+        check_initializer_range(self.initializer_range)?;
         if self.activation_function == Activation::Xielu {
             let problem = "is not supported: it is learnt, and GPT-2 has no place for that";
             return Err(format!("activation_function = \"xielu\" {problem}"));

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::ModernBertForMaskedLM;
 use crate::config::{
-    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_sizes,
-    from_keys, keys_of, set_dtype,
+    CommonConfig, MAX_LAYERS, MAX_SIZE, ModelConfig, TokenIds, check_dropouts, check_epsilon,
+    check_initializer_range, check_sizes, from_keys, keys_of, set_dtype,
 };
 use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::{Activation, Rope, Scaling};
@@ -340,7 +340,7 @@ impl ModelConfig for ModernBertConfig {
 
     fn set_head(&mut self, head: Head) {
         self.head = judging_first(head);
-        if self.head.classifies() {
+        if self.head.class().is_some() {
             let class = self.class();
             self.head.write(&mut self.extra, &class);
             // Not among the others.
@@ -411,13 +411,8 @@ impl ModelConfig for ModernBertConfig {
             ("embedding_dropout", self.embedding_dropout),
             ("classifier_dropout", self.classifier_dropout),
         ])?;
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            return Err(format!("norm_eps = {} is not above 0", self.norm_eps));
-        }
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            let range = self.initializer_range;
-            return Err(format!("initializer_range = {range} is negative"));
-        }
+        check_epsilon("norm_eps", self.norm_eps)?;
+        check_initializer_range(self.initializer_range)?;
         for (key, activation) in [
             ("hidden_activation", self.hidden_activation),
             ("classifier_activation", self.classifier_activation),
