@@ -55,8 +55,8 @@ impl Embedder {
         let mut all = Vec::new();
         for some in texts.chunks(32) {
             let example = |(row, text): (usize, &String)| {
-                let mut input_ids = self.tokenizer.encode(text)?;
-                input_ids.truncate(self.modules.max_seq_length.unwrap_or(512));
+                let max = self.modules.max_seq_length.unwrap_or(512);
+                let input_ids = self.tokenizer.encode_within(text, None, max)?.ids;
                 anyhow::Ok(Example {
                     labels: vec![IGNORE_INDEX; input_ids.len()],
                     input_ids,

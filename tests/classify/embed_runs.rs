@@ -134,6 +134,13 @@ fn embeddings_are_trained_measured_and_searched() {
         &["there is no prompt \"query\": the model has anchor"],
     );
 
+    // A label beside a text is no matter.
+    let labelled = "{\"text\": \"a cat\", \"label\": \"pet\"}\n";
+    lab.write("labelled.jsonl", labelled);
+    let answer = lab.peft(&[&predict[..6], &["labelled.jsonl"]].concat());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(!answer.err.contains("left out"), "{answer:?}");
+
     // The same vectors in a file of tensors, of a merged folder, and of one column of rows of three.
     let near = |found: &[f32], expected: &[f64]| {
         let mut pairs = found.iter().zip(expected);

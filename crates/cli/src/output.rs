@@ -19,7 +19,8 @@ pub fn coloured(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
 
-/// Prints text at once; of several ranks the first one does. False if the reader has left (`peft … | head`), which is no failure.
+/// Prints text at once; of several ranks the first one does. False if the reader has left
+/// (`peft … | head`), which is no failure.
 pub fn emit(text: &str) -> Result<bool> {
     if !is_first() {
         return Ok(true);

@@ -203,17 +203,6 @@ impl Tokenizer {
         self.encode_as(text, false)
     }
 
-    /// Token ids of two texts that belong together, with the tokens that this tokenizer puts around and
-    /// between them.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_two(&self, first: &str, second: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast((first, second), true);
-        let encoding = encoding.map_err(|error| self.error(error))?;
-        Ok(encoding.get_ids().to_vec())
-    }
-
     /// A text, or two that belong together, as at most `max` tokens, cut as transformers cuts: special
     /// tokens stay, and of two texts the longer loses more.
     ///
@@ -268,20 +257,6 @@ impl Tokenizer {
             words: encoding.get_word_ids().to_vec(),
             was_cut,
         })
-    }
-
-    /// Token ids of words, and for each of them the word that it is a piece of; special tokens around
-    /// them are of none.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_words(&self, words: Vec<String>) -> Result<(Vec<u32>, Vec<Option<u32>>)> {
-        let encoding = self.inner.encode(words, true);
-        let encoding = encoding.map_err(|error| self.error(error))?;
-        Ok((
-            encoding.get_ids().to_vec(),
-            encoding.get_word_ids().to_vec(),
-        ))
     }
 
     fn encode_as(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>> {

@@ -222,19 +222,16 @@ impl Task for Classes {
     }
 }
 
-fn wide(ids: Vec<u32>) -> Vec<i64> {
+pub(super) fn wide(ids: Vec<u32>) -> Vec<i64> {
     ids.into_iter().map(i64::from).collect()
 }
 
-fn labelled(input_ids: Vec<i64>, first: &[i64]) -> Labelled {
+/// Tokens of which the first have these labels.
+pub(super) fn labelled(input_ids: Vec<i64>, first: &[i64]) -> Labelled {
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let pairs = labels.iter_mut().zip(first);
     pairs.for_each(|(label, first)| *label = *first);
-    Labelled {
-        input_ids,
-        labels,
-        closing: 0,
-    }
+    Labelled { input_ids, labels }
 }
 
 #[cfg(test)]

@@ -141,7 +141,6 @@ impl RowEncoder<'_> {
         let Labelled {
             mut input_ids,
             mut labels,
-            closing,
         } = labelled;
         let length = input_ids.len();
         if self.max_length.is_none() && !self.document && self.limits.forbid(length) {
@@ -162,11 +161,7 @@ impl RowEncoder<'_> {
             _ => Dropped::LongPrompt,
         };
         let truncated = length > max && !self.document;
-        if truncated && (1..max).contains(&closing) {
-            for values in [&mut input_ids, &mut labels] {
-                values.drain(max - closing..length - closing);
-            }
-        } else if truncated {
+        if truncated {
             let cut = self.task.kept(length, max);
             input_ids = input_ids[cut.clone()].to_vec();
             labels = labels[cut].to_vec();

@@ -16,11 +16,7 @@ impl Task for Lm {
             Content::Text(text) => encoder.text(&text)?,
             Content::Prompted { prompt, completion } => encoder.prompted(&prompt, &completion)?,
             Content::Chat(chat) => encoder.chat(&chat)?,
-            Content::Tokens { input_ids, labels } => Labelled {
-                input_ids,
-                labels,
-                closing: 0,
-            },
+            Content::Tokens { input_ids, labels } => Labelled { input_ids, labels },
             Content::Texts { .. } => {
                 return Err(DataError::row(
                     encoder.place,

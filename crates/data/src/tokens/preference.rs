@@ -305,11 +305,7 @@ impl Tokens {
         let input_ids: Vec<i64> = self.ids.into_iter().map(i64::from).collect();
         let mut labels = input_ids.clone();
         labels[..self.prompt].fill(IGNORE_INDEX);
-        Labelled {
-            input_ids,
-            labels,
-            closing: 0,
-        }
+        Labelled { input_ids, labels }
     }
 }
 

@@ -140,10 +140,11 @@ impl RowEncoder<'_> {
             }
             Content::Tagged { words, .. } => {
                 let words = words.iter().map(|(word, _)| word.clone()).collect();
-                tokenizer.decode(&tokenizer.encode_words(words)?.0)?
+                tokenizer.decode(&tokenizer.encode_words_within(words, usize::MAX)?.ids)?
             }
             Content::TwoTexts(first, second) => {
-                tokenizer.decode(&tokenizer.encode_two(first, second)?)?
+                let tokens = tokenizer.encode_within(first, Some(second), usize::MAX)?;
+                tokenizer.decode(&tokens.ids)?
             }
             Content::Texts { texts, .. } => texts.join("\n"),
             Content::Labelled { content, .. } => return self.text(content),

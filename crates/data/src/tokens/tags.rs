@@ -64,11 +64,7 @@ impl Task for Tags {
                 let tags = labels.iter().enumerate();
                 let tags = tags.map(|(at, &tag)| self.label(&classes, Some(&tag.into()), at));
                 let labels = tags.collect::<std::result::Result<_, _>>().map_err(bad)?;
-                return Ok(vec![Labelled {
-                    input_ids,
-                    labels,
-                    closing: 0,
-                }]);
+                return Ok(vec![Labelled { input_ids, labels }]);
             }
             _ => {
                 return Err(DataError::row(
@@ -100,7 +96,6 @@ impl Task for Tags {
         Ok(vec![Labelled {
             input_ids: ids.into_iter().map(i64::from).collect(),
             labels: labels.collect(),
-            closing: 0,
         }])
     }
 

@@ -144,9 +144,6 @@ pub struct Labelled {
     pub input_ids: Vec<i64>,
     /// A label for each, `[seq]`.
     pub labels: Vec<i64>,
-    /// How many of the last tokens close the text: they stay where it is cut, in the place of the last
-    /// that are left.
-    pub closing: usize,
 }
 
 /// What a [`Task`] has to make tokens of a row with.
@@ -207,21 +204,6 @@ impl Encoder<'_> {
         Ok(learnt(with_eos(tokenizer.encode(text)?, tokenizer)))
     }
 
-    /// A text with the special tokens that the tokenizer itself puts around it, every token labelled
-    /// with itself; where it is cut, those that close it stay.
-    ///
-    /// # Errors
-    /// If there is no tokenizer, or if it fails.
-    pub fn closed(&self, text: &str) -> Result<Labelled> {
-        let (mut ids, closing) = self.tokenizer()?.encode_open(text)?;
-        let count = closing.len();
-        ids.extend(closing);
-        Ok(Labelled {
-            closing: count,
-            ..learnt(ids)
-        })
-    }
-
     /// A prompt and what follows it. The prompt's tokens are labelled [`IGNORE_INDEX`] where only
     /// what answers is learnt.
     ///
@@ -266,7 +248,6 @@ fn learnt(ids: Vec<u32>) -> Labelled {
     Labelled {
         labels: input_ids.clone(),
         input_ids,
-        closing: 0,
     }
 }
 

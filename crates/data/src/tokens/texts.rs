@@ -2,6 +2,7 @@
 
 use crate::error::{DataError, Result};
 use crate::format::{Content, Rows};
+use crate::tokens::classes::{labelled, wide};
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
 
@@ -27,13 +28,13 @@ impl Texts {
         first.map_or(0.0, f32::from_bits)
     }
 
-    fn text(&self, text: &str, index: usize, encoder: &Encoder<'_>) -> Result<Labelled> {
+    fn ids(&self, text: &str, index: usize, encoder: &Encoder<'_>) -> Result<Vec<i64>> {
         let prompt = self.prompts.get(index).map_or("", String::as_str);
         let mut text = format!("{prompt}{text}");
         if self.do_lower_case {
             text = text.to_lowercase();
         }
-        encoder.closed(&text)
+        Ok(wide(encoder.whole(&text, None)?.ids))
     }
 }
 
@@ -56,14 +57,7 @@ impl Task for Texts {
         let (texts, score) = match content {
             Content::Texts { texts, score } => (texts, score),
             Content::Text(text) => (vec![text], None),
-            Content::Tokens { input_ids, .. } => {
-                let labelled = Labelled {
-                    labels: vec![IGNORE_INDEX; input_ids.len()],
-                    input_ids,
-                    closing: 0,
-                };
-                return Ok(vec![with_score(labelled, 0.0)]);
-            }
+            Content::Tokens { input_ids, .. } => return Ok(vec![scored(input_ids, 0.0)]),
             _ => return Err(DataError::row(encoder.place, "is no text")),
         };
         if texts.len() != self.columns.len().max(1) {
@@ -77,8 +71,8 @@ impl Task for Texts {
         let score = score.and_then(|score| score.as_f64()).unwrap_or_default();
         let texts = texts.iter().enumerate();
         let examples = texts.map(|(index, text)| {
-            let labelled = self.text(text, index, encoder)?;
-            Ok(with_score(labelled, score as f32))
+            let ids = self.ids(text, index, encoder)?;
+            Ok(scored(ids, score as f32))
         });
         examples.collect()
     }
@@ -118,12 +112,8 @@ impl Task for Texts {
     }
 }
 
-fn with_score(mut labelled: Labelled, score: f32) -> Labelled {
-    labelled.labels.fill(IGNORE_INDEX);
-    if let Some(first) = labelled.labels.first_mut() {
-        *first = i64::from(score.to_bits());
-    }
-    labelled
+fn scored(input_ids: Vec<i64>, score: f32) -> Labelled {
+    labelled(input_ids, &[i64::from(score.to_bits())])
 }
 
 #[cfg(test)]

@@ -364,10 +364,22 @@ impl<'a> Tokenize<'a> {
 
     /// What is kept of a file whose rows were all read.
     fn end(&self, source: &Source, begun: Begun) -> Result<Meta> {
-        let Begun { shape, notes, rows } = begun;
+        let Begun {
+            shape,
+            mut notes,
+            rows,
+        } = begun;
         let Some(shape) = shape.filter(|_| rows.total > 0) else {
             return Err(empty(source, EmptyProblem::Rows));
         };
+        if let (Rows::Embedded(_), Shape::Text(_)) = (self.task.rows(), &shape) {
+            // A text has the same vector whatever it is labelled with.
+            let is_label = |note: &Note| match note {
+                Note::LeftOut(column) => ["label", "labels"].contains(&column.as_str()),
+                _ => false,
+            };
+            notes.retain(|note| !is_label(note));
+        }
         let mut notes = describe(&notes, &shape);
         if rows.skipped() == rows.total {
             let mut problem = rows.describe(&self.cut_by(), None);

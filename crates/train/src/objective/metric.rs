@@ -94,6 +94,11 @@ pub struct Sums {
     pub vectors: Vectors,
 }
 
+/// One of the [sums](Sums::sums); no number where it is not there.
+pub(crate) fn sum(sums: &Sums, index: usize) -> f64 {
+    sums.sums.get(index).copied().unwrap_or(f64::NAN)
+}
+
 /// Vectors of texts, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vectors {

@@ -15,7 +15,7 @@ use crate::objective::classify::{check_names, no_packing};
 use crate::objective::entities::{Entity, entities, kinds, same};
 use crate::objective::heads::on_device;
 use crate::objective::label_weights::LabelWeights;
-use crate::objective::metric::{Measures, Metric, Sums};
+use crate::objective::metric::{Measures, Metric, Sums, sum};
 use crate::objective::registry::Kind;
 use crate::objective::scoring::best;
 use crate::objective::weighted::{check_weights, cross_entropy, known_weights, sum_of};
@@ -116,10 +116,6 @@ pub static MEASURES: Measures = Measures {
         }),
     ],
 };
-
-fn sum(sums: &Sums, index: usize) -> f64 {
-    sums.sums.get(index).copied().unwrap_or(f64::NAN)
-}
 
 fn share(part: f64, of: f64) -> f64 {
     if of == 0.0 { 0.0 } else { part / of }

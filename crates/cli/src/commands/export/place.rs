@@ -47,8 +47,10 @@ impl Place {
 
     /// Any file's; what is there already is replaced.
     pub fn beside(output: &Path) -> Result<Self> {
+        let shown = output.display();
+        ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
         let Some(name) = output.file_name() else {
-            bail!("{} is no file's name", output.display());
+            bail!("{shown} is no file's name");
         };
         let folder = folder_beside(output)?;
         Ok(Self {

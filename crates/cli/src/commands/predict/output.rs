@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::commands::export::place::Place;
 use crate::output::{counted, emit, say};
@@ -19,11 +19,9 @@ impl Output {
     /// A file in the place of `output`, or standard output.
     pub fn new(output: Option<&Path>) -> Result<Self> {
         let open = |output: &Path| {
-            let shown = output.display();
-            ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
             let place = Place::beside(output)?;
             let file = File::create(place.file());
-            let file = file.with_context(|| format!("cannot write {shown}"))?;
+            let file = file.with_context(|| format!("cannot write {}", output.display()))?;
             Ok((place, BufWriter::new(file)))
         };
         let file = output.map(open).transpose()?;

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
-use burn_peft_data::{Examples, Texts, text_columns};
+use burn_peft_data::{ASKED_AT_ONCE, Examples, Texts, text_columns};
 use burn_peft_models::embeddings::Embedder;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, LanguageModel};
@@ -14,16 +14,12 @@ use burn_peft_train::{embeddings, read_all};
 use serde_json::{Map, Value, json};
 
 use super::Args;
+use super::batches::batches;
 use crate::commands::export::place::Place;
 use crate::loading::{
     find_data, find_tokenizer, head_of, limits, modules_of, open_headless, warn_of_template,
 };
 use crate::output::{evaluation_bar, say};
-
-/// Rows of which those of like length are computed together.
-const ROWS: usize = 2048;
-/// The tokens that a batch is filled up to, where nothing says how many rows it has.
-const TOKENS: usize = 4096;
 
 /// Whether vectors are asked for: by the adapter, the files of sentence-transformers, the model, or the
 /// options.
@@ -41,12 +37,7 @@ pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
 
 pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     // Whether the file can be written is known before anything is computed.
-    let place = args.output.as_deref().map(|output| {
-        let shown = output.display();
-        ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
-        Place::beside(output)
-    });
-    let place = place.transpose()?;
+    let place = args.output.as_deref().map(Place::beside).transpose()?;
     let adapter = args.adapter.as_deref();
     let modules = args.embedder.modules(files, adapter)?.unwrap_or_default();
     let prompt = modules.prompt(args.prompt_name.as_deref());
@@ -140,19 +131,15 @@ impl Maker {
     fn each(&self, examples: &Examples, take: &mut Take<'_>) -> Result<()> {
         let lengths = examples.lengths();
         let bar = evaluation_bar("embedding", examples.sequences());
-        let all: Vec<usize> = (0..examples.sequences()).collect();
-        for some in all.chunks(ROWS) {
-            let mut order = some.to_vec();
-            order.sort_by_key(|&index| lengths[index]);
-            let mut found: Vec<(usize, Vec<Vec<f32>>)> = vec![Default::default(); some.len()];
-            let mut rest = &order[..];
-            while !rest.is_empty() {
-                let (batch, others) = rest.split_at(self.batch(rest, &lengths));
-                for (index, of_row) in batch.iter().zip(self.vectors(examples, batch)?) {
-                    found[index - some[0]] = of_row;
+        for (chunk, lengths) in lengths.chunks(ASKED_AT_ONCE).enumerate() {
+            let mut found: Vec<(usize, Vec<Vec<f32>>)> = vec![Default::default(); lengths.len()];
+            for places in batches(lengths, self.batch_size) {
+                let rows = places.iter().map(|at| chunk * ASKED_AT_ONCE + at);
+                let rows = self.vectors(examples, &rows.collect::<Vec<_>>())?;
+                bar.inc(places.len() as u64);
+                for (at, of_row) in places.into_iter().zip(rows) {
+                    found[at] = of_row;
                 }
-                bar.inc(batch.len() as u64);
-                rest = others;
             }
             for (row, vectors) in &found {
                 take(*row, vectors)?;
@@ -160,19 +147,6 @@ impl Maker {
         }
         bar.finish_and_clear();
         Ok(())
-    }
-
-    /// How many of the next rows are a batch.
-    fn batch(&self, rows: &[usize], lengths: &[usize]) -> usize {
-        if let Some(size) = self.batch_size {
-            return size.clamp(1, rows.len());
-        }
-        let mut tokens = 0;
-        let fit = rows.iter().take_while(|&&row| {
-            tokens += lengths[row];
-            tokens <= TOKENS
-        });
-        fit.count().max(1)
     }
 
     /// The numbers and the vectors of some rows.

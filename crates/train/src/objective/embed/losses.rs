@@ -21,16 +21,12 @@ pub(super) fn columns(vectors: Tensor<2>, texts: usize) -> Vec<Tensor<2>> {
 impl EmbedConfig {
     /// The sum of the losses of rows, `[1]`, of the vectors of their columns, `[rows, d]` each.
     pub(super) fn loss_of(&self, columns: &[Tensor<2>], scores: &[f32]) -> Tensor<1> {
-        let sizes = self.sizes();
-        if sizes.is_empty() {
-            return self.plain_loss(columns, scores);
-        }
-        let losses = sizes.into_iter().map(|(size, weight)| {
+        let losses = self.sizes().into_iter().map(|(size, weight)| {
             let columns: Vec<_> = columns.iter().map(|column| shrunk(column, size)).collect();
             self.plain_loss(&columns, scores) * weight
         });
         let sum = losses.reduce(|a, b| a + b);
-        sum.expect("there is a size")
+        sum.unwrap_or_else(|| self.plain_loss(columns, scores))
     }
 
     fn plain_loss(&self, columns: &[Tensor<2>], scores: &[f32]) -> Tensor<1> {

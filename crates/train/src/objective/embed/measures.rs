@@ -1,6 +1,6 @@
 //! What an evaluation of embeddings measures, and how it is called.
 
-use crate::objective::metric::{Measures, Metric, Sums};
+use crate::objective::metric::{Measures, Metric, Sums, sum};
 use crate::objective::scoring::NUMBER;
 
 const fn found(name: &'static str, title: &'static str, of: fn(&Sums) -> f64) -> Metric {
@@ -68,10 +68,6 @@ pub(super) static ALL: Measures = Measures {
         NUMBER.metrics[2],
     ],
 };
-
-fn sum(sums: &Sums, index: usize) -> f64 {
-    sums.sums.get(index).copied().unwrap_or(f64::NAN)
-}
 
 /// A mean over all that was looked for.
 fn mean(sums: &Sums, index: usize) -> f64 {
