@@ -162,16 +162,20 @@ impl<T: TrainTarget> Run<'_, T> {
                 self.start_training();
             }
         }
-        let step = self.record.state.global_step;
-        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
-        match self.interrupter.interruption() {
-            Some(_) if !is_saved => self.save()?,
-            _ => {}
-        }
-        // Everything is written before anyone goes on, and all agree on how it has ended.
-        let is_told = self.strategy.exchange.any(self.interrupter.should_stop())?;
+        // All agree on how it has ended before any of them saves: of a signal after the last step one
+        // rank may have heard alone.
+        let exchange = Arc::clone(&self.strategy.exchange);
+        let is_told = exchange.any(self.interrupter.should_stop())?;
         self.stop_with_others(is_told);
         self.record.was_stopped = is_told;
+        let step = self.record.state.global_step;
+        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
+        let saves = is_told && !is_saved && self.interrupter.interruption().is_some();
+        if exchange.any(saves && exchange.is_first())? {
+            self.save()?;
+        }
+        // Everything is written before anyone goes on.
+        exchange.any(false)?;
         Ok(())
     }
 
@@ -232,6 +236,9 @@ impl<T: TrainTarget> Run<'_, T> {
             identity.base = frozen_hash(&model);
         }
         identity.state = record.state.clone();
+        if exchange.size() > 1 {
+            identity.state.exchanged_bytes = exchange.bytes();
+        }
         identity.stamp();
         // Before the checkpoint, so that it never knows more steps than the file.
         record.metrics.sync()?;
