@@ -46,10 +46,13 @@ pub trait Exchange: Debug + Send + Sync {
     }
 
     /// The bytes that this process has handed to [`sum`](Self::sum) and
-    /// [`broadcast`](Self::broadcast), or got from them.
+    /// [`broadcast`](Self::broadcast), or got from them, with those that were [counted](Self::count).
     fn bytes(&self) -> u64 {
         0
     }
+
+    /// Counts more [`bytes`](Self::bytes): those of the processes that a run goes on from.
+    fn count(&self, _bytes: u64) {}
 
     /// Ends all processes at once, this one with `code`.
     fn abort(&self, code: i32) -> ! {

@@ -18,14 +18,15 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Evaluation, Exchange, METRICS_NAME, Objective, OldRun,
-    ProgressRenderer, Report, RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions,
-    TrainOutcome, check_dashboard, clock, dashboard, initialize_lora_eva_weights, paragraph,
-    peak_memory_bytes, settings_toml, train_with,
+    Assessment, EVENTS_NAME, Exchange, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
+    RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
+    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
+    train_with,
 };
 use clap::error::ErrorKind;
 
 mod args;
+mod assess;
 mod card;
 mod commands;
 mod dry_run;
@@ -44,6 +45,7 @@ mod summary;
 
 pub use self::args::Args;
 use self::args::NO_FILE;
+use self::assess::Evaluate;
 use self::card::write_card;
 use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
@@ -57,7 +59,6 @@ use self::resume::{checkpoint, stopped};
 use self::sets::show_data;
 pub(super) use self::sets::{epoch_of, names, show_validation};
 use self::summary::summary;
-use super::eval::measure;
 use super::generate::generation_defaults;
 use crate::failure::Interrupted;
 use crate::interrupt::{SIGTERM, Signals};
@@ -65,7 +66,7 @@ use crate::loading::{
     find_data, find_model, find_tokenizer, limits, warn_of_space, warn_of_template,
 };
 use crate::output::{columns, emit, say, size};
-use crate::ranks::{self, is_first};
+use crate::ranks;
 
 /// Runs `peft train`.
 pub fn run(mut args: Args, device: &Device) -> Result<()> {
@@ -455,59 +456,6 @@ impl Job {
             .map(|(name, value)| (name.to_string(), value))
             .collect()
     }
-
-    /// Whether [`assess`](Self::assess) has something to say.
-    fn assesses(&self, evaluates: bool) -> bool {
-        self.prompts.is_some() || evaluates && self.data.validation.is_some()
-    }
-
-    /// Prints the loss on the validation data and how the prompts go on, where there are any.
-    fn assess(&self, model: &LanguageModel, evaluate: Evaluate) -> Result<Assessment> {
-        let mut found = Assessment::default();
-        let known = match evaluate {
-            Evaluate::No => None,
-            Evaluate::Known(result) => Some((result, None)),
-            Evaluate::Now(label) => self
-                .data
-                .validation
-                .as_ref()
-                .map(|validation| {
-                    let batch_size = self.config.training.per_device_eval_batch_size;
-                    measure(&*self.objective, model, validation, batch_size, label)
-                        .map(|(result, time)| (result, Some(time)))
-                })
-                .transpose()?,
-        };
-        if let Some((result, time)) = known {
-            say(paragraph("  evaluation: ", &result.to_string(), columns()))?;
-            if let Some(time) = time {
-                say(format!("  evaluated in {}", clock(time)))?;
-            }
-            found.by_class = self.objective.by_class(&result.sums);
-            found.evaluation = Some(result);
-            found.runtime = time.map(|time| time.as_secs_f64());
-        }
-        if let Some(prompts) = &self.prompts {
-            if !is_first() {
-                return Ok(found);
-            }
-            found.samples = prompts.continued(model)?;
-            for sample in prompts.shown(&found.samples) {
-                say(paragraph("  sample: ", &sample, columns()))?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// How a model comes to its evaluation.
-enum Evaluate {
-    /// It has none.
-    No,
-    /// It is evaluated, below a bar with this label.
-    Now(&'static str),
-    /// The run has ended with it.
-    Known(Evaluation),
 }
 
 /// How a run is called: by its folder.

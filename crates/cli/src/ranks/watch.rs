@@ -175,6 +175,10 @@ impl Peer {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) if self.done => return None,
+                // A process that ends before it has heard all that it was told.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Some(self.gone("its process has ended"));
+                }
                 Err(error) => return Some(self.gone(&format!("its connection broke: {error}"))),
             }
         }

@@ -28,8 +28,7 @@ pub struct DistributedConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_steps: Option<usize>,
     /// The learning rate of the outer optimizer; 0.8 unless set (the paper's 0.7 and momentum 0.9 are for
-    /// hundreds of exchanges). At 1, without momentum, all go on
-    /// with the mean of the ranks' weights.
+    /// hundreds of exchanges). At 1, without momentum, all go on with the mean of the ranks' weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer_lr: Option<f64>,
     /// Its Nesterov momentum; 0.4 unless set.

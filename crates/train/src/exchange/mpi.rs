@@ -59,10 +59,6 @@ impl Mpi {
             bytes: AtomicU64::new(0),
         })
     }
-
-    fn count(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
 }
 
 impl Exchange for Mpi {
@@ -87,7 +83,7 @@ impl Exchange for Mpi {
     }
 
     fn sum(&self, values: &mut [f32]) -> Result<()> {
-        self.count(size_of_val(values));
+        self.count(size_of_val(values) as u64);
         for values in values.chunks_mut(LARGEST) {
             let own = values.to_vec();
             SimpleCommunicator::world().all_reduce_into(&own, values, SystemOperation::sum());
@@ -104,12 +100,16 @@ impl Exchange for Mpi {
         for bytes in bytes.chunks_mut(LARGEST) {
             root.broadcast_into(bytes);
         }
-        self.count(bytes.len() + size_of_val(&length));
+        self.count((bytes.len() + size_of_val(&length)) as u64);
         Ok(())
     }
 
     fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn abort(&self, code: i32) -> ! {

@@ -72,10 +72,6 @@ impl Threads {
         }
         Ok(Arc::clone(&state.all))
     }
-
-    fn count(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Threads {
@@ -116,7 +112,7 @@ impl Exchange for Threads {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.count(size_of_val(values));
+        self.count(size_of_val(values) as u64);
         let all = self.meet(own)?;
         values.fill(0.0);
         for (_, bytes) in all.iter() {
@@ -134,11 +130,15 @@ impl Exchange for Threads {
             false => Vec::new(),
         };
         bytes.clone_from(&self.meet(own)?[root].1);
-        self.count(bytes.len());
+        self.count(bytes.len() as u64);
         Ok(())
     }
 
     fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -32,6 +32,13 @@ pub struct TrainState {
     /// The step after which the last evaluation was finished, 0 for none.
     #[serde(default)]
     pub evaluated: usize,
+    /// Of several ranks the bytes that each has given into exchanges, or got from them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub exchanged_bytes: u64,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 fn one() -> usize {

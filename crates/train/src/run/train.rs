@@ -176,6 +176,7 @@ pub fn train_with<T: TrainTarget>(
         saved.check_files(checkpoint)?;
         model.restore(checkpoint)?;
         state = saved.state.clone();
+        exchange.count(state.exchanged_bytes);
         before = Some((checkpoint, saved));
     }
     if let Some(dtype) = arguments.frozen_dtype() {
@@ -278,11 +279,18 @@ pub fn train_with<T: TrainTarget>(
                 optimizer = state_file::load(optimizer, &path, &parameters)?;
             }
             checkpoints.adopt(&identity)?;
-            if let Some(step) = state.best.checkpoint()
-                && let Err(error) = CheckpointInfo::find(&checkpoints.path(step))
-            {
-                tracing::warn!("the best checkpoint is gone: {error}");
-                state.best.best_checkpoint = None;
+            if let Some(step) = state.best.checkpoint() {
+                // What the first rank finds is so for all: the others may not see the folder.
+                let gone = match writes {
+                    true => CheckpointInfo::find(&checkpoints.path(step)).err(),
+                    false => None,
+                };
+                if let Some(error) = &gone {
+                    tracing::warn!("the best checkpoint is gone: {error}");
+                }
+                if exchange.any(gone.is_some())? {
+                    state.best.best_checkpoint = None;
+                }
             }
             let from = checkpoint.parent().unwrap_or(dir);
             match writes {

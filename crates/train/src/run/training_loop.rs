@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoaderIterator, Progress};
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::train::{
@@ -18,29 +17,29 @@ use burn::train::{
 };
 
 use crate::checkpoint::checkpoints::Checkpoints;
-use crate::checkpoint::identity::frozen_hash;
-use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
-use crate::checkpoint::whole::hashes;
+use crate::checkpoint::saved::Saved;
 use crate::configuration::arguments::{IntervalStrategy, Steps, TrainingArguments};
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
 use crate::objective::metric::Sums;
 use crate::objective::{Objective, read, read_all};
 use crate::optimizer::grads::{clip_coefficient, global_norm, scale};
-use crate::optimizer::state_file;
 use crate::run::backward::{Backward, backward};
-use crate::run::evaluate::{Evaluation, SharedSums};
+use crate::run::evaluate::Evaluation;
 use crate::run::loader::MicroBatch;
 use crate::run::local_steps::LocalSteps;
 use crate::run::places::places;
 use crate::run::reduce::Found;
 use crate::run::state::{TrainState, Window};
-use crate::run::step::{StepOutput, Trainee, optimizer_record, set_weights};
+use crate::run::step::{StepOutput, Trainee, set_weights};
 use crate::run::target::TrainTarget;
 use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
 use crate::seeing::metrics_file::{EvalLog, MetricsFile, TrainLog};
 use crate::seeing::sample::SamplePrompts;
+
+mod evaluation;
+mod saving;
 
 /// What is to be done, and what came of it.
 pub(crate) struct StepStrategy<T> {
@@ -162,16 +161,20 @@ impl<T: TrainTarget> Run<'_, T> {
                 self.start_training();
             }
         }
-        let step = self.record.state.global_step;
-        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
-        match self.interrupter.interruption() {
-            Some(_) if !is_saved => self.save()?,
-            _ => {}
-        }
-        // Everything is written before anyone goes on, and all agree on how it has ended.
-        let is_told = self.strategy.exchange.any(self.interrupter.should_stop())?;
+        // All agree on how it has ended before any of them saves: of a signal after the last step one
+        // rank may have heard alone.
+        let exchange = Arc::clone(&self.strategy.exchange);
+        let is_told = exchange.any(self.interrupter.should_stop())?;
         self.stop_with_others(is_told);
         self.record.was_stopped = is_told;
+        let step = self.record.state.global_step;
+        let is_saved = step == 0 || self.record.checkpoints.last() == Some(step);
+        let saves = is_told && !is_saved && self.interrupter.interruption().is_some();
+        if exchange.any(saves && exchange.is_first())? {
+            self.save()?;
+        }
+        // Everything is written before anyone goes on.
+        exchange.any(false)?;
         Ok(())
     }
 
@@ -207,49 +210,6 @@ impl<T: TrainTarget> Run<'_, T> {
             && self.is_due(self.arguments.eval_strategy, self.arguments.eval_steps())
     }
 
-    /// Writes the checkpoint of the step that was done last.
-    fn save(&mut self) -> Result<()> {
-        let step = self.record.state.global_step;
-        self.record.state.best.saved(self.arguments, step);
-        self.keep_best();
-        let exchange = Arc::clone(&self.strategy.exchange);
-        if !exchange.is_first() {
-            self.record.checkpoints.note(step);
-            if self.record.local.is_none() {
-                return Ok(());
-            }
-        }
-        let own = self.learner.model().model;
-        let model = self.common_model().model;
-        let optimizer = optimizer_record(&mut self.learner);
-        let optimizer = state_file::to_bytes(optimizer, &own.parameters())?;
-        let record = &mut *self.record;
-        if let (Some(local), false) = (&record.local, exchange.is_first()) {
-            return local.save(&*exchange, None, &own, optimizer);
-        }
-        let mut identity = self.strategy.identity.borrow_mut();
-        if identity.base.is_none() {
-            identity.base = frozen_hash(&model);
-        }
-        identity.state = record.state.clone();
-        identity.stamp();
-        // Before the checkpoint, so that it never knows more steps than the file.
-        record.metrics.sync()?;
-        record.checkpoints.save(step, |folder| {
-            model.save_checkpoint(folder)?;
-            let write = |name: &str, bytes: &[u8]| {
-                let path = folder.join(name);
-                std::fs::write(&path, bytes).map_err(TrainError::io(&path))
-            };
-            match &record.local {
-                Some(local) => local.save(&*exchange, Some(folder), &own, optimizer)?,
-                None => write(OPTIMIZER_NAME, &optimizer)?,
-            }
-            identity.files = hashes(folder)?;
-            write(STATE_NAME, identity.to_toml()?.as_bytes())
-        })
-    }
-
     /// The model that all ranks have in common: that of this rank, unless it makes steps of its own.
     fn common_model(&self) -> Trainee<T> {
         let model = self.learner.model();
@@ -271,13 +231,6 @@ impl<T: TrainTarget> Run<'_, T> {
             set_weights(&mut self.learner, &local.trained, weights);
         }
         Ok(())
-    }
-
-    /// Names the checkpoint that stays whatever its age.
-    fn keep_best(&mut self) {
-        if self.arguments.load_best_model_at_end {
-            self.record.checkpoints.best = self.record.state.best.checkpoint();
-        }
     }
 
     /// One optimizer step.
@@ -483,94 +436,6 @@ impl<T: TrainTarget> Run<'_, T> {
             Some(learning_rate),
         )));
         Ok(())
-    }
-
-    /// Goes over the validation data.
-    fn evaluate(&mut self, epoch: usize) -> Result<()> {
-        let started = Instant::now();
-        let model = self.common_model().valid();
-        let valid = self.valid.clone();
-        self.emit_valid(LearnerEvent::StartSplit {
-            epoch_number: epoch,
-            total_items: valid.num_items(),
-        });
-        let exchange = Arc::clone(&self.strategy.exchange);
-        let mut shared = SharedSums::new(&*exchange);
-        let mut batches = valid.iter();
-        while let Some(batch) = batches.next() {
-            let objective = &self.strategy.objective;
-            let measured = shared.of_next(|| objective.measure(&model.model, &batch?.batch))?;
-            // What several ranks find is shown when all of it is there.
-            if let Some(of_batch) = measured
-                && exchange.size() == 1
-            {
-                self.show_measured(of_batch, batches.progress());
-            }
-            if self.interrupter.should_stop() {
-                break;
-            }
-        }
-        let (each, is_told) = shared.of_each(self.interrupter.should_stop())?;
-        if is_told {
-            self.stop_with_others(exchange.size() > 1);
-            return Ok(());
-        }
-        let mut sums = Sums::default();
-        for of_batch in &each {
-            sums.add(of_batch);
-            if exchange.size() > 1 {
-                self.show_measured(of_batch, batches.progress());
-            }
-        }
-        self.strategy.objective.finish(&model.model, &mut sums)?;
-        let measures = self.strategy.objective.measures();
-        let evaluation = Evaluation { measures, sums };
-        let state = &self.record.state;
-        let entry = EvalLog::new(
-            state.global_step,
-            state.epoch(self.strategy.batches_per_epoch),
-            &evaluation,
-            started.elapsed().as_secs_f64(),
-        );
-        self.record.metrics.write(&entry)?;
-        if let Some(prompts) = &self.strategy.samples
-            && exchange.is_first()
-        {
-            let samples = prompts.continued(&model.model)?;
-            prompts.samples.push(prompts.shown(&samples));
-            let metrics = &mut self.record.metrics;
-            metrics.write_samples(entry.step, entry.epoch, &samples)?;
-        }
-        let saved = self.record.checkpoints.last();
-        let best = &mut self.record.state.best;
-        best.evaluated(self.arguments, &entry);
-        if saved == Some(entry.step) {
-            // The run was interrupted in the middle of this evaluation, and saved.
-            best.saved(self.arguments, entry.step);
-        }
-        self.record.state.evaluated = entry.step;
-        self.record.evaluation = Some((entry.step, evaluation));
-        self.record.evaluations.push(entry);
-        self.emit_valid(LearnerEvent::EndSplit(epoch));
-        Ok(())
-    }
-
-    /// Shows what was measured of a batch of an evaluation.
-    fn show_measured(&mut self, of_batch: &Sums, progress: Progress) {
-        let means = of_batch.sums.iter().map(|&sum| of_batch.mean(sum));
-        let metrics = StepMetrics {
-            loss: of_batch.mean_loss(),
-            count: of_batch.count,
-            means: means.collect(),
-            ..StepMetrics::default()
-        };
-        let output = StepOutput {
-            loss: None,
-            sums: None,
-            metrics,
-        };
-        let item = TrainingItem::new(output, progress, None, None);
-        self.emit_valid(LearnerEvent::ProcessedItem(item));
     }
 
     /// Tells Burn that an epoch begins, or that training goes on after an evaluation.

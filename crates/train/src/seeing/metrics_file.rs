@@ -37,8 +37,8 @@ pub struct TrainLog {
     pub num_input_tokens_seen: usize,
     /// The most memory the process has held, in bytes; null where the system does not tell.
     pub peak_memory_bytes: Option<u64>,
-    /// Of several ranks the bytes that this one has given into exchanges, or got from them, since its
-    /// process began.
+    /// Of several ranks the bytes that this one has given into exchanges, or got from them; a run that
+    /// goes on counts on from its checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchanged_bytes: Option<u64>,
     /// What the objective measures beside the loss, by name.
