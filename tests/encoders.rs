@@ -13,12 +13,13 @@ use crate::common::{Lab, device};
 use crate::conformance::fixtures;
 use crate::families::close;
 
-const MASKED: [&str; 5] = [
+const MASKED: [&str; 6] = [
     "bert",
     "bert_untied",
     "roberta",
     "xlm_roberta",
     "distilbert",
+    "modernbert",
 ];
 
 fn folder(name: &str) -> PathBuf {

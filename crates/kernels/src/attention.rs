@@ -9,12 +9,14 @@ mod plain;
 mod qkv;
 mod shared;
 mod texts;
+mod unseeing;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use self::on_cpu::{AttentionKernel, Call};
 use self::plain::plain;
+use self::unseeing::Unseeing;
 use crate::cpu::dropout;
 use crate::draw_seed;
 use crate::flex::{Optional, takes};
@@ -23,11 +25,13 @@ pub use self::masked::{HiddenKeys, attend_masked, attention_scores};
 pub use self::options::AttentionOptions;
 pub use self::qkv::Qkv;
 pub use self::texts::Texts;
+pub use self::unseeing::mean_of_values;
 pub use crate::cpu::attention::Span;
 
 /// Self-attention of each text of a batch, `[tokens, heads · head_dim]`.
 ///
-/// A token of no text gets zeros. A share `dropout` of the weights is set to zero on devices that
+/// A token of no text gets zeros, and padding that is too far from all keys of its text for the window
+/// the mean of all its values, as in the eager attention of transformers. A share `dropout` of the weights is set to zero on devices that
 /// record gradients.
 ///
 /// The specialised body keeps its input, its output and one number per token and head; scores
@@ -61,6 +65,7 @@ pub fn attention(
         true => dropout::new(dropout, draw_seed(&qkv.queries().device())),
         false => None,
     };
+    let unseeing = Unseeing::of(&qkv, texts, &options);
     let call = Call {
         texts: texts.clone(),
         options,
@@ -71,7 +76,8 @@ pub fn attention(
         Qkv::Apart([q, k, v]) => (q, Some(k), Some(v)),
     };
     let (k, v) = (Optional::of(k), Optional::of(v));
-    Tensor::from_dispatch(Dispatch::attention_kernel(q.into_dispatch(), k, v, call))
+    let output = Dispatch::attention_kernel(q.into_dispatch(), k, v, call);
+    unseeing.put(Tensor::from_dispatch(output))
 }
 
 #[cfg(test)]
@@ -130,6 +136,54 @@ mod tests {
                 );
                 assert_same_gradients(&apart, |qkv| ours(qkv.into()), |qkv| other(qkv.into()));
             }
+        }
+    }
+
+    /// Padding behind a text and further away than the window gets the mean of all values.
+    #[test]
+    fn who_sees_no_key_gets_the_mean_of_all_values() {
+        let options = AttentionOptions {
+            window: Some(3),
+            ..AttentionOptions::new(2, 1, 2).with_causal(false)
+        };
+        // Of the second text, query 3 is two away from the last key, and 4 three.
+        let texts = Texts::new(vec![span(0, 6, 6), span(6, 6, 2)]);
+        let [q, k, v] = options.widths().map(|width| random([12, width], 1.0));
+        let mean = v.clone().slice_dim(0, 6..12).mean_dim(0);
+        let expected = Tensor::cat(vec![mean.clone(), mean], 1).expand([2, 4]);
+        let expected = expected.into_data();
+        let near = |found: Tensor<2>| {
+            let tolerance = burn::tensor::Tolerance::<f32>::absolute(1e-6);
+            let far = found.clone().slice_dim(0, 10..12).into_data();
+            far.assert_approx_eq(&expected, tolerance);
+            // What sees a key is a mean of the seen values alone.
+            let one = found.slice_dim(0, 9..10).slice_dim(1, 0..2).into_data();
+            let seen = v.clone().slice_dim(0, 7..8).into_data();
+            one.assert_approx_eq(&seen, tolerance);
+        };
+        let qkv = || [q.clone(), k.clone(), v.clone()];
+        near(attention(qkv(), &texts, options, 0.0));
+        near(plain(qkv().into(), &texts, options, 0.0));
+
+        // Gradients of that padding alone go to all values, and to nothing else.
+        for is_plain in [false, true] {
+            let [q, k, v] = qkv().map(|x| x.autodiff().require_grad());
+            let parts = [q.clone(), k.clone(), v.clone()];
+            let output = if is_plain {
+                plain(parts.into(), &texts, options, 0.0)
+            } else {
+                attention(parts, &texts, options, 0.0)
+            };
+            let grads = output.slice_dim(0, 10..12).sum().backward();
+            let sum = |x: &Tensor<2>| x.grad(&grads).unwrap().abs().sum().into_scalar::<f32>();
+            assert_eq!([sum(&q), sum(&k)], [0.0, 0.0]);
+            let of_values = v.grad(&grads).unwrap().into_data();
+            let found: Vec<f32> = of_values.try_to_vec().unwrap();
+            let (before, after) = found.split_at(12);
+            assert!(before.iter().all(|&found| found == 0.0), "{found:?}");
+            // Two queries of two heads, over six values.
+            let is_share = |&found: &f32| (found - 4.0 / 6.0).abs() < 1e-6;
+            assert!(after.iter().all(is_share), "{found:?}");
         }
     }
 

@@ -37,6 +37,7 @@ mod vocabulary_loss;
 pub use activation::activate;
 pub use attention::{
     AttentionOptions, HiddenKeys, Qkv, Span, Texts, attend_masked, attention, attention_scores,
+    mean_of_values,
 };
 pub use block_weight::BlockWeight;
 pub use cpu::int8::{RowCounts, body_name as int8_body, take_row_counts};

@@ -151,24 +151,14 @@ impl Group {
             only_later: false,
         };
         if let Some(window) = window {
-            // Padding that is too far from all keys sees the last: of nothing there is no softmax.
+            // Padding that is too far from all keys sees the last: of nothing there is no softmax. What it
+            // gets is replaced by `Unseeing`.
             let own = &own.clone().min_pair(end.clone().add_scalar(window - 1));
             let early = keys_where(own, |keys, own| keys.add_scalar(window).lower_equal(own));
             let late = keys_where(own, |keys, own| keys.greater_equal(own.add_scalar(window)));
             hidden = hidden.and(early).and(late);
         }
         hidden
-    }
-
-    /// Zero where padding is too far from all keys, `[texts, 1, longest, 1]`, if any may be.
-    pub fn seeing(&self, options: &AttentionOptions) -> Option<Tensor<4>> {
-        let window = options.window.filter(|_| !options.causal)? as u32;
-        let mut ends = self.ends.iter();
-        if !ends.any(|&end| ((end + window) as usize) < self.longest) {
-            return None;
-        }
-        let [own, end] = self.both.get_or_init(|| self.places());
-        Some(own.clone().lower(end.clone().add_scalar(window)).float())
     }
 
     /// What `both` holds.

@@ -93,8 +93,8 @@ pub fn attention_scores(
 }
 
 /// What queries `[batch, heads, queries, head_dim]` make of keys and values `[batch, kv_heads,
-/// keys, head_dim]`, of which each sees at least one; `drop` drops some of the weights. The window
-/// is left to `hidden`.
+/// keys, head_dim]`, of which each sees at least one ([`mean_of_values`](super::mean_of_values) is for
+/// others); `drop` drops some of the weights. The window is left to `hidden`.
 pub fn attend_masked(
     query: Tensor<4>,
     keys: Tensor<4>,

@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::groups::Group;
 use super::masked::attend_masked;
+use super::unseeing::Unseeing;
 use super::{AttentionOptions, Qkv, Texts};
 use crate::dropout::numbers;
 use crate::seed::{first_row, next_seed};
@@ -11,7 +12,8 @@ use crate::seed::{first_row, next_seed};
 /// [`attention`](super::attention), group after group.
 pub(super) fn plain(qkv: Qkv, texts: &Texts, options: AttentionOptions, dropout: f64) -> Tensor<2> {
     let Some(shared) = texts.shared() else {
-        return in_rows(qkv, texts, options, dropout);
+        let unseeing = Unseeing::of(&qkv, texts, &options);
+        return unseeing.put(in_rows(qkv, texts, options, dropout));
     };
     let device = qkv.queries().device().without_autodiff();
     let indices = |of: &mut dyn Iterator<Item = usize>| {
@@ -72,13 +74,6 @@ impl Group {
         let [query, keys, values] = qkv.heads(options, self.texts);
         let hidden = self.hidden(options);
         let output = attend_masked(query, keys, values, &hidden, options, drop);
-        let output = match self.seeing(options) {
-            Some(seeing) => {
-                let seeing = seeing.cast(output.dtype());
-                output * seeing
-            }
-            None => output,
-        };
         output
             .swap_dims(1, 2)
             .reshape([self.texts * self.longest, options.widths()[0]])

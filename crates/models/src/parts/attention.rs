@@ -2,7 +2,9 @@
 
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
-use burn_peft_kernels::{AttentionOptions, Qkv, apply_dropout, attend_cached, dropout_probability};
+use burn_peft_kernels::{
+    AttentionOptions, Qkv, apply_dropout, attend_cached, dropout_probability, mean_of_values,
+};
 
 use super::AttentionMask;
 use crate::KvCache;
@@ -40,7 +42,8 @@ pub fn attend(
     }
     let [_, _, total, _] = key.dims();
     let shape = [tokens / batch, total];
-    let hidden = mask.hidden_within(&options, shape, &key.device());
+    let (hidden, unseeing) = mask.seen_within(&options, shape, &key.device());
+    let mean = unseeing.map(|unseeing| (unseeing, mean_of_values(value.clone(), options.heads)));
     let drop = |weights: Tensor<4>| {
         let shape @ [batch, heads, seq, total] = weights.dims();
         let rows = weights.reshape([batch * heads * seq, total]);
@@ -48,6 +51,14 @@ pub fn attend(
     };
     let drop = records.then_some(drop);
     let output = burn_peft_kernels::attend_masked(query, key, value, &hidden, &options, drop);
+    // Padding that sees no key, as in the eager attention of transformers.
+    let output = match mean {
+        Some((unseeing, mean)) => {
+            let shape = output.dims();
+            output.mask_where(unseeing.expand(shape), mean.expand(shape))
+        }
+        None => output,
+    };
     output
         .swap_dims(1, 2)
         .reshape([tokens, options.heads * options.head_dim])
@@ -138,7 +149,7 @@ mod tests {
             .assert_approx_eq(&expected.into_data(), tolerance);
     }
 
-    /// In both directions too, for rows that end with padding and for packed ones.
+    /// In both directions too, for rows that end with padding, which may see nothing, and for packed ones.
     #[test]
     fn texts_and_masks_give_the_same_in_both_directions() {
         let device = Device::flex();
@@ -165,13 +176,14 @@ mod tests {
                 let shape = [2 * SEQ, width];
                 Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device)
             });
-            for (input, seen) in [(&padded, 2 * SEQ - PADDING), (&packed, 2 * SEQ)] {
+            for input in [&padded, &packed] {
                 let by_texts = AttentionMask::both_ways(input, 0);
                 assert!(by_texts.texts.is_some());
                 let by_mask = AttentionMask::masked_both_ways(input, 0);
                 let attended = |qkv: [Tensor<2>; 3], mask: &AttentionMask| {
-                    let all = attend(qkv, options, 2, mask, &dropout, None).inner();
-                    all.slice_dim(0, 0..seen).into_data()
+                    attend(qkv, options, 2, mask, &dropout, None)
+                        .inner()
+                        .into_data()
                 };
                 let whole = attended(qkv.clone(), &by_texts);
                 let tolerance = Tolerance::<f32>::absolute(1e-5);
@@ -181,6 +193,15 @@ mod tests {
                     attended(on_tape(), &by_mask),
                 ] {
                     found.assert_approx_eq(&whole, tolerance);
+                }
+                let gradients = |mask: &AttentionMask| {
+                    let qkv = qkv.clone().map(|x| x.autodiff().require_grad());
+                    let output = attend(qkv.clone(), options, 2, mask, &dropout, None);
+                    let grads = output.square().sum().backward();
+                    qkv.map(|x| x.grad(&grads).unwrap().into_data())
+                };
+                for (found, expected) in gradients(&by_mask).iter().zip(gradients(&by_texts)) {
+                    found.assert_approx_eq(&expected, tolerance);
                 }
             }
         }

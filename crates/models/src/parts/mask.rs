@@ -84,18 +84,35 @@ impl AttentionMask {
             let padding = mask.equal_elem(0).reshape([batch, 1, 1, total]);
             padding.expand([batch, 1, seq, total])
         });
-        let hidden = seeing_something(HiddenKeys {
-            mask,
-            only_later: false,
-        });
-        Self {
-            hidden,
-            ..Self::nothing_hidden()
-        }
+        Self::hiding(mask, false)
     }
 
-    /// The keys that the last `seq` of `total` positions do not see within the window of `options`.
-    pub(crate) fn hidden_within(
+    /// The keys that the last `seq` of `total` positions do not see within the window of `options`, and
+    /// which of these positions would see nothing, `[batch, 1, seq, 1]`, where later keys are seen.
+    ///
+    /// A softmax over nothing is NaN, which every gradient catches: in `hidden` they see all.
+    pub(crate) fn seen_within(
+        &self,
+        options: &AttentionOptions,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> (HiddenKeys, Option<Tensor<4, Bool>>) {
+        let hidden = self.hidden_within(options, shape, device);
+        let is_windowed = options.window.is_some_and(|window| window < shape[1]);
+        let may_be_empty = is_windowed || !options.causal;
+        let Some(mask) = hidden.mask.clone().filter(|_| may_be_empty) else {
+            return (hidden, None);
+        };
+        let nothing = mask.clone().all_dim(3);
+        let seeing = nothing.clone().bool_not().expand(mask.shape());
+        let hidden = HiddenKeys {
+            mask: Some(mask.bool_and(seeing)),
+            ..hidden
+        };
+        (hidden, (!options.causal).then_some(nothing))
+    }
+
+    fn hidden_within(
         &self,
         options: &AttentionOptions,
         [seq, total]: [usize; 2],
@@ -109,7 +126,7 @@ impl AttentionMask {
             return hidden.clone();
         };
         let Some(positions) = &self.positions else {
-            return seeing_something(hidden.within(window, options.causal, [seq, total], device));
+            return hidden.within(window, options.causal, [seq, total], device);
         };
         let [batch, _] = positions.dims();
         let shape = [batch, 1, seq, total];
@@ -121,11 +138,10 @@ impl AttentionMask {
             .expand(shape);
         let window = window as i64;
         let hidden = hidden.and((of_key.clone() + window).lower_equal(of_query.clone()));
-        let hidden = match options.causal {
-            true => hidden,
-            false => hidden.and(of_key.greater_equal(of_query + window)),
-        };
-        seeing_something(hidden)
+        if options.causal {
+            return hidden;
+        }
+        hidden.and(of_key.greater_equal(of_query + window))
     }
 
     fn nothing_hidden() -> Self {
@@ -211,17 +227,6 @@ fn positions(input: &ModelInput, total: usize) -> Option<Tensor<2, Int>> {
     let before = Tensor::<1, Int>::arange(0..before, &of_texts.device());
     let before = before.unsqueeze::<2>().expand([batch, total - tokens]);
     (total > tokens).then(|| Tensor::cat(vec![before, of_texts], 1))
-}
-
-/// Padding that lies further away than the window would see nothing: a softmax over nothing is NaN,
-/// which every gradient catches. It sees all in its place, and nobody sees it.
-fn seeing_something(hidden: HiddenKeys) -> HiddenKeys {
-    let mask = hidden.mask.map(|mask| {
-        let shape = mask.dims();
-        let nothing = mask.clone().all_dim(3).expand(shape);
-        mask.bool_and(nothing.bool_not())
-    });
-    HiddenKeys { mask, ..hidden }
 }
 
 /// The number, in place of a text's, of what stands before all of them.

@@ -59,7 +59,7 @@ fn for_each<T: Send>(tasks: Vec<T>, multiplications: usize, run: impl Fn(T) + Se
 /// One text in the flattened tokens. Query `i` of it stands at its key `min(i, keys - 1)` and sees
 /// that one and those before it. Where attention is not causal it stands at `i` and sees all keys. A
 /// window leaves those of them that are less than so many away; padding may be too far from all of
-/// them, and gets zeros as in PyTorch.
+/// them, and gets zeros here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Its first token.
