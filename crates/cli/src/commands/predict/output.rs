@@ -18,7 +18,7 @@ pub struct Output {
 impl Output {
     /// A file in the place of `output`, or standard output.
     pub fn new(output: Option<&Path>) -> Result<Self> {
-        let open = |output: &Path| {
+        let open = |output: &Path| -> Result<_> {
             let place = Place::beside(output)?;
             let file = File::create(place.file());
             let file = file.with_context(|| format!("cannot write {}", output.display()))?;
