@@ -199,7 +199,7 @@ fn an_encoder_is_no_language_model() {
         &["train", "train.toml"],
         &["bert", "encoder", "\"classify\""],
     );
-    let model = AutoModel::from_files(&ModelFiles::folder(&folder("bert")), &device()).unwrap();
+    let model = AutoModel::from_files(&ModelFiles::folder(folder("bert")), &device()).unwrap();
     let config = GenerationConfig::default();
     let go_on = &mut |_| std::ops::ControlFlow::Continue(());
     let error = generate(&model, &[5], &config, go_on)

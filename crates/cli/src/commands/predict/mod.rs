@@ -156,6 +156,9 @@ fn pad_id(tokenizer: Option<&Tokenizer>, vocab_size: usize) -> u32 {
 /// What is said of a row.
 type Line = Map<String, Value>;
 
+/// Makes the lines of a batch and its rows.
+type OfBatch<'a> = dyn Fn(&Batch, &[&AskedRow]) -> Result<Vec<Line>> + 'a;
+
 /// How rows are asked about.
 struct Asked<'a> {
     model: &'a LanguageModel,
@@ -167,11 +170,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// The lines of some rows, in their order; `of_batch` makes those of a batch. Rows of like length are
     /// computed together.
-    fn lines(
-        &self,
-        rows: &[AskedRow],
-        of_batch: &dyn Fn(&Batch, &[&AskedRow]) -> Result<Vec<Line>>,
-    ) -> Result<Vec<String>> {
+    fn lines(&self, rows: &[AskedRow], of_batch: &OfBatch) -> Result<Vec<String>> {
         let is_tagger = self.model.head().task == TaskType::TokenCls;
         let mut lines: Vec<Line> = Vec::with_capacity(rows.len());
         lines.extend(rows.iter().map(|row| {
