@@ -355,6 +355,11 @@ fn a_model_is_no_adapter_and_an_adapter_no_model() {
     lab.fails(&["inspect", "--model", "out"], &["out", "is an adapter"]);
     let args = ["inspect", "--model", "model", "--adapter", "model"];
     lab.fails(&args, &["model", "holds a model", "not an adapter"]);
+    let args = ["inspect", "--model", "model", "--config", "train.toml"];
+    lab.fails(
+        &args,
+        &["train.toml", "adapter_config.json", "training file"],
+    );
     let args = [
         "train",
         "train.toml",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use burn::tensor::Device;
 use burn_peft::config::{Fields, TaskType};
 use burn_peft::methods::config_from_fields;
@@ -80,6 +80,15 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 /// The model with the new adapter that a configuration describes.
 fn preview(files: &ModelFiles, path: &Path, device: &Device) -> Result<PeftModel<AutoModel>> {
     let place = path.display();
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        bail!(
+            "{place}: --config takes an adapter_config.json, and this is a training file: \
+             `peft train {place} --dry-run` shows what it would train"
+        );
+    }
     let text = read_text(path)?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
     // As it is trained, though the file may be one that was saved.

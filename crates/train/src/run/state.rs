@@ -54,21 +54,28 @@ pub struct Trend {
     pub mean: f64,
     /// The variance.
     pub variance: f64,
+    /// The mean of the first steps, once they are seen.
+    #[serde(default)]
+    pub first: f64,
 }
 
 impl Trend {
     /// Takes in the loss of a step. Tells by how many standard deviations it lies above the mean,
-    /// if those are more than three.
+    /// if those are more than three and it is at least half of what the run began with: where all losses
+    /// are near zero, one hard row among easy ones is far above the others, and nothing is wrong.
     pub fn observe(&mut self, loss: f64) -> Option<f64> {
         const FIRST: usize = 20;
         const SHARE: f64 = 0.02;
         let distance = loss - self.mean;
         let deviations = distance / self.variance.sqrt();
-        let spike = self.steps >= FIRST && deviations > 3.0;
+        let spike = self.steps >= FIRST && deviations > 3.0 && loss >= self.first / 2.0;
         self.steps += 1;
         let share = SHARE.max(1.0 / self.steps as f64);
         self.mean += share * distance;
         self.variance = (1.0 - share) * (self.variance + share * distance * distance);
+        if self.steps == FIRST {
+            self.first = self.mean;
+        }
         spike.then_some(deviations)
     }
 }
@@ -166,6 +173,18 @@ mod tests {
         }
         assert!(trend.observe(loss(200) + 1.0).unwrap() > 3.0);
         assert_eq!(trend.observe(loss(201)), None);
+    }
+
+    #[test]
+    fn hard_rows_of_a_model_that_knows_the_others_are_no_spike() {
+        let mut trend = Trend::default();
+        let falling = |step: usize| 1.1 * (-0.02 * step as f64).exp() + 0.06;
+        for step in 0..400 {
+            let is_hard = step % 100 == 99;
+            let loss = if is_hard { 0.28 } else { falling(step) };
+            assert_eq!(trend.observe(loss), None, "{step}");
+        }
+        assert!(trend.observe(1.0).unwrap() > 3.0);
     }
 
     #[test]
