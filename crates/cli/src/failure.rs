@@ -11,7 +11,7 @@ use anyhow::{Error, Result};
 use burn_peft_device::DeviceName;
 use burn_peft_files::without_os_errors;
 
-use crate::ranks;
+use crate::{interrupt, ranks};
 
 /// What the last panic said, for [`run`] to tell.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -49,6 +49,7 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
         tell(&report);
         return ExitCode::FAILURE;
     }
+    interrupt::failed();
     if !exchange.is_first() {
         // What befalls all ranks alike, the first one tells: it ends the others.
         std::thread::sleep(Duration::from_secs(2));

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use burn_peft_models::gguf::remove_folders;
 use burn_peft_train::{Interrupter, above_bar};
 
 use crate::failure::Interrupted;
-use crate::ranks::is_first;
+use crate::ranks::{self, is_first};
 
 /// A bit for each signal that something of this process answers.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
@@ -86,6 +87,14 @@ impl Signals {
     }
 }
 
+/// Whether this process has failed, and only has to end.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process has failed: what it gets from now on stops no run.
+pub fn failed() {
+    FAILED.store(true, Ordering::SeqCst);
+}
+
 impl State {
     fn received(&self, signal: i32) {
         let before = self
@@ -100,15 +109,29 @@ impl State {
             if !is_first() {
                 return;
             }
-            // Where standard error is closed there is nobody to tell.
-            let _ = above_bar(|out| {
-                writeln!(
-                    out,
-                    "\nfinishing the step, then saving; Ctrl-C once more stops at once"
-                )
+            if ranks::current().size() == 1 {
+                tell_of_saving();
+                return;
+            }
+            // A rank that fails has MPI end the others by the same signal: they are gone by then.
+            std::thread::spawn(|| {
+                std::thread::sleep(Duration::from_millis(1500));
+                if !FAILED.load(Ordering::SeqCst) {
+                    tell_of_saving();
+                }
             });
         }
     }
+}
+
+fn tell_of_saving() {
+    // Where standard error is closed there is nobody to tell.
+    let _ = above_bar(|out| {
+        writeln!(
+            out,
+            "\nfinishing the step, then saving; Ctrl-C once more stops at once"
+        )
+    });
 }
 
 /// A folder that goes when a signal ends the process, until it is [`kept`](Self::kept).

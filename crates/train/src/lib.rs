@@ -65,6 +65,7 @@ pub use optimizer::{adamw, optimizer};
 pub use run::estimate::{Estimate, estimate, estimate_with};
 pub use run::eva::initialize_lora_eva_weights;
 pub use run::evaluate::{Evaluation, evaluate, evaluate_shared, evaluate_with};
+pub use run::same::{check_same_config, check_same_work};
 pub use run::target::TrainTarget;
 pub use run::train::{TrainOptions, TrainOutcome, train, train_with};
 pub use seeing::above_bar::above_bar;

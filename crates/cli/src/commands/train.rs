@@ -20,8 +20,8 @@ use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
     Assessment, EVENTS_NAME, Exchange, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
     RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
-    clock, dashboard, initialize_lora_eva_weights, paragraph, peak_memory_bytes, settings_toml,
-    train_with,
+    check_same_config, check_same_work, clock, dashboard, initialize_lora_eva_weights, paragraph,
+    peak_memory_bytes, settings_toml, train_with,
 };
 use clap::error::ErrorKind;
 
@@ -89,6 +89,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if args.dry_run && exchange.size() > 1 {
         bail!("--dry-run is one process's: run it without mpirun or srun");
     }
+    check_same_config(&*exchange, &config)?;
     if args.tui {
         check_dashboard()?;
     }
@@ -107,6 +108,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     check_sources(&config, files.path())?;
     // A run that goes on has batches as large as before, however many go on with it.
     let ranks = resume.as_ref().map_or(exchange.size(), |from| from.ranks);
+    if ranks != exchange.size() {
+        say(format!(
+            "the run was begun with {ranks} ranks: a step keeps its {ranks} × {} rows, however many ranks \
+             share them\n",
+            config.training.per_device_train_batch_size
+        ))?;
+    }
     let old = match args.dry_run || !exchange.is_first() {
         true => None,
         false => old_run(&args, &config, files.path(), resume.as_ref())?,
@@ -267,6 +275,16 @@ impl Job {
         if self.dry_run {
             return dry_run(self.objective, model, self.data, &self.config.training);
         }
+        let exchange = Arc::clone(&self.options.exchange);
+        // Before anything that takes time, and before what is there is removed.
+        let (data, objective) = (&self.data, &*self.objective);
+        check_same_work(
+            &*exchange,
+            objective,
+            &model,
+            &data.train,
+            data.validation.as_ref(),
+        )?;
         let mut before = Assessment::default();
         if self.options.resume.is_none() {
             let evaluates = self.config.training.eval_on_start;
@@ -281,7 +299,6 @@ impl Job {
         }
         say("")?;
 
-        let exchange = Arc::clone(&self.options.exchange);
         let arguments = &self.config.training;
         // Held until everything is written.
         let _folder = self.options.folder.clone();
@@ -295,6 +312,7 @@ impl Job {
         let options = TrainOptions {
             samples: self.prompts.clone(),
             before: before.clone(),
+            compared: true,
             config: Some(self.config.clone()),
             distributed: self.config.distributed.clone().unwrap_or_default(),
             // Not before: the dashboard takes the whole terminal.

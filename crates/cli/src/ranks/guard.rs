@@ -32,6 +32,7 @@ mod over_mpi {
     use std::collections::hash_map::RandomState;
     use std::hash::{BuildHasher, Hasher};
     use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
 
     use anyhow::{Context, Result};
     use burn_peft_models::gguf::remove_folders;
@@ -67,11 +68,18 @@ mod over_mpi {
         match watch {
             Ok(watch) => *WATCH.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(watch),
             // They compute all the same.
-            Err(error) => tell(&format!(
-                "{}: warning: rank 0 on {host} cannot be watched over ({error}): if it hangs, so does \
-                 the run\n",
-                exchange.name()
-            )),
+            Err(error) => {
+                let warning = format!(
+                    "{}: warning: rank 0 on {host} cannot be watched over ({error}): if it hangs, so \
+                     does the run\n",
+                    exchange.name()
+                );
+                // Where rank 0 has failed already, it has ended this process by then.
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_secs(3));
+                    tell(&warning);
+                });
+            }
         }
         Ok(())
     }

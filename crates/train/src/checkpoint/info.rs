@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::checkpoints::list;
 use crate::checkpoint::saved::{STATE_NAME, Saved};
 use crate::error::{Result, ResumeProblem, TrainError};
+use crate::exchange::Exchange;
+use crate::run::same::check;
 
 /// A checkpoint on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct CheckpointInfo {
     pub total_steps: usize,
     /// The processes that the run was begun with.
     pub ranks: usize,
+    /// The hash of what it says of itself and of its files.
+    hash: String,
 }
 
 impl CheckpointInfo {
@@ -29,7 +33,7 @@ impl CheckpointInfo {
         if path.join(STATE_NAME).is_file() {
             let saved = Saved::read(path)?;
             saved.check_files(path)?;
-            return Ok(Self::new(path, &saved));
+            return Self::new(path, &saved);
         }
         Self::latest(path)?
             .ok_or_else(|| TrainError::resume(path, ResumeProblem::NoCheckpoint(STATE_NAME)))
@@ -52,7 +56,7 @@ impl CheckpointInfo {
         let mut latest = None;
         while let (None, Some((saved, path))) = (&latest, readable.pop()) {
             match saved.check_files(&path) {
-                Ok(()) => latest = Some(Self::new(&path, &saved)),
+                Ok(()) => latest = Some(Self::new(&path, &saved)?),
                 Err(error) => broken.push((saved.state.global_step, error)),
             }
         }
@@ -66,13 +70,23 @@ impl CheckpointInfo {
         Ok(latest)
     }
 
-    fn new(path: &Path, saved: &Saved) -> Self {
-        Self {
+    /// Checks that every rank has found the same: a host may have an older one of this name.
+    ///
+    /// # Errors
+    /// If one has not, on every rank.
+    pub fn check_same(&self, exchange: &dyn Exchange) -> Result<()> {
+        let what = format!("another checkpoint of step {}", self.step);
+        check(exchange, vec![(what, format!("BLAKE3 {}", self.hash))])
+    }
+
+    fn new(path: &Path, saved: &Saved) -> Result<Self> {
+        Ok(Self {
             path: path.to_path_buf(),
             step: saved.state.global_step,
             total_steps: saved.total_steps,
             ranks: saved.state.ranks,
-        }
+            hash: blake3::hash(saved.to_toml()?.as_bytes()).to_string(),
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 use crate::checkpoint::rank_files::is_rank_file;
 use crate::checkpoint::whole;
 use crate::configuration::arguments::TrainingArguments;
+use crate::configuration::distributed::DistributedConfig;
 use crate::error::{Result, ResumeProblem, TrainError};
 use crate::run::state::TrainState;
 use burn_peft_data::DataConfig;
@@ -288,6 +289,19 @@ fn data(value: &Value) -> Option<Value> {
     Value::try_from(config).ok()
 }
 
+/// The same table `[distributed]` as it is used.
+fn distributed(value: &Value) -> Option<Value> {
+    let config = value.clone().try_into::<DistributedConfig>().ok()?;
+    Value::try_from(config.settled()).ok()
+}
+
+/// All values of a configuration as they are used, under their dotted keys.
+pub(crate) fn values(config: &Table) -> Vec<(String, Value)> {
+    let mut values = Vec::new();
+    flatten("", &normalised(config), &mut values);
+    values
+}
+
 /// The same configuration with the defaults of keys that came later.
 fn normalised(config: &Table) -> Table {
     fn with_defaults<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
@@ -298,6 +312,7 @@ fn normalised(config: &Table) -> Table {
         let full = match key.as_str() {
             "training" => with_defaults::<TrainingArguments>(value),
             "data" => data(value),
+            "distributed" => distributed(value),
             _ => None,
         };
         if let Some(full) = full {

@@ -47,6 +47,17 @@ impl DistributedConfig {
         self.outer_momentum.unwrap_or(0.4)
     }
 
+    /// The same with all values that are used, and no others.
+    pub(crate) fn settled(&self) -> Self {
+        let local = self.local_steps;
+        Self {
+            sync: None,
+            local_steps: local,
+            outer_lr: local.map(|_| self.outer_lr()),
+            outer_momentum: local.map(|_| self.outer_momentum()),
+        }
+    }
+
     /// What is wrong with the keys, if anything is.
     pub(crate) fn problem(&self) -> Option<ConfigProblem> {
         let problem = |text: String| Some(ConfigProblem::Distributed(text));

@@ -8,6 +8,7 @@ pub(crate) mod loader;
 pub(crate) mod local_steps;
 pub(crate) mod places;
 pub(crate) mod reduce;
+pub(crate) mod same;
 pub(crate) mod state;
 pub(crate) mod step;
 pub(crate) mod target;

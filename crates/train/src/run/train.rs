@@ -31,6 +31,7 @@ use crate::run::evaluate::Evaluation;
 use crate::run::loader::{Loader, Order, Share};
 use crate::run::local_steps::LocalSteps;
 use crate::run::reduce::hand_out;
+use crate::run::same;
 use crate::run::state::TrainState;
 use crate::run::step::Trainee;
 use crate::run::target::TrainTarget;
@@ -62,6 +63,9 @@ pub struct TrainOptions {
     pub folder: Option<Arc<RunFolder>>,
     /// How this process reaches the others that train the model with it.
     pub exchange: Arc<dyn Exchange>,
+    /// Whether they have found with [`check_same_config`](crate::check_same_config) and
+    /// [`check_same_work`](crate::check_same_work) that they are about to train the same.
+    pub compared: bool,
     /// How often they exchange what they learn.
     pub distributed: DistributedConfig,
 }
@@ -79,6 +83,7 @@ impl Default for TrainOptions {
             discard: false,
             folder: None,
             exchange: Arc::new(Alone),
+            compared: false,
             distributed: DistributedConfig::default(),
         }
     }
@@ -156,6 +161,13 @@ pub fn train_with<T: TrainTarget>(
     let dir = &arguments.output_dir;
     let exchange = options.exchange;
     let writes = exchange.is_first();
+    let config = configuration(options.config.as_ref(), arguments)?;
+    // Before anything is written.
+    if !options.compared {
+        same::check_same_table(&*exchange, &config)?;
+        let validation = validation.as_ref();
+        same::check_same_work(&*exchange, &*objective, &model, &train, validation)?;
+    }
     let _folder = match options.folder {
         None if writes => Some(Arc::new(RunFolder::hold(dir)?)),
         folder => folder,
@@ -176,6 +188,7 @@ pub fn train_with<T: TrainTarget>(
         saved.check_files(checkpoint)?;
         model.restore(checkpoint)?;
         state = saved.state.clone();
+        CheckpointInfo::find(checkpoint)?.check_same(&*exchange)?;
         exchange.count(state.exchanged_bytes);
         before = Some((checkpoint, saved));
     }
@@ -238,10 +251,9 @@ pub fn train_with<T: TrainTarget>(
         model: model.model.config_json(),
         state: state.clone(),
         data,
-        config: configuration(options.config.as_ref(), arguments)?,
+        config,
         files: BTreeMap::new(),
     };
-    check_same(&*exchange, &identity)?;
     if !options.discard
         && writes
         && let Some(warning) = schedule.warning()
@@ -399,30 +411,12 @@ pub fn train_with<T: TrainTarget>(
     })
 }
 
-/// Checks that every rank is about to do the same.
-fn check_same(exchange: &dyn Exchange, identity: &Saved) -> Result<()> {
-    let own = [
-        ("data", format!("{:?}", identity.data)),
-        ("configuration", identity.config.to_string()),
-        ("model", format!("{:?}", identity.model)),
-        ("first step", identity.state.global_step.to_string()),
-    ];
-    for (what, own) in own {
-        let own = blake3::hash(own.as_bytes());
-        let mut first = own.as_bytes().to_vec();
-        exchange.broadcast(0, &mut first)?;
-        if first != own.as_bytes() {
-            return Err(TrainError::Exchange(format!(
-                "another {what} than that of rank 0: give all ranks the same files"
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// What a checkpoint records of the configuration: the training file, its `[training]` as it is
 /// used.
-fn configuration(config: Option<&TrainConfig>, arguments: &TrainingArguments) -> Result<Table> {
+pub(crate) fn configuration(
+    config: Option<&TrainConfig>,
+    arguments: &TrainingArguments,
+) -> Result<Table> {
     let error = |error: toml::ser::Error| {
         let problem = ConfigProblem::NoToml(error.to_string());
         TrainError::config("the configuration", problem)

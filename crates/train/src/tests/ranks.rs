@@ -77,13 +77,18 @@ impl<'a> Ranks<'a> {
                 if self.stopped == Some(exchange.rank()) {
                     options.interrupter.stop(Some("a signal"));
                 }
-                let (data, arguments) = (self.data.clone(), &arguments);
+                let data = self.data.clone();
+                let mut arguments = arguments.clone();
+                if exchange.rank() > 0 {
+                    // Only the first rank sees it.
+                    arguments.output_dir = "/nowhere".into();
+                }
                 scope.spawn(move || {
                     let options = TrainOptions {
                         exchange: Arc::new(exchange),
                         ..options
                     };
-                    train(model, data.clone(), Some(data), arguments, options).unwrap()
+                    train(model, data.clone(), Some(data), &arguments, options).unwrap()
                 })
             });
             let ranks: Vec<_> = ranks.collect();
@@ -235,4 +240,140 @@ fn all_stop_after_the_same_step_where_one_is_told_to() {
         assert!(outcome.interrupted.is_some());
     }
     assert!(dir.path().join("checkpoint-1/optimizer.bpk").is_file());
+}
+
+/// What two ranks say that have a model, data, validation data and a learning rate each.
+fn said_of<'a>(
+    of: impl Fn(usize) -> (Lora, &'a Examples, &'a Examples, f64),
+    resume: Option<[&Path; 2]>,
+) -> [String; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let before = dir.path().join("metrics.jsonl");
+    fs::write(&before, "of before").unwrap();
+    let own = [0, 1].map(&of);
+    let said = std::thread::scope(|scope| {
+        let ranks = threads(2).into_iter().zip(own);
+        let ranks = ranks.map(|(exchange, (model, data, validation, learning_rate))| {
+            let rank = exchange.rank();
+            let arguments = TrainingArguments {
+                learning_rate,
+                ..arguments(dir.path())
+            };
+            let options = TrainOptions {
+                resume: resume.map(|of| of[rank].to_path_buf()),
+                exchange: Arc::new(exchange),
+                ..TrainOptions::default()
+            };
+            let (data, validation) = (data.clone(), Some(validation.clone()));
+            scope.spawn(move || {
+                let outcome = train(model, data, validation, &arguments, options);
+                outcome.map_or_else(|error| error.to_string(), |_| String::new())
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        let mut said = ranks.into_iter().map(|rank| rank.join().unwrap());
+        [0, 1].map(|_| said.next().unwrap())
+    });
+    assert_eq!(fs::read_to_string(&before).unwrap(), "of before");
+    said
+}
+
+#[test]
+fn ranks_that_differ_end_before_anything_is_written() {
+    let _alone = alone();
+    let (data, other) = (examples(29), examples(30));
+    let of = |what: &'static str| {
+        let (data, other) = (&data, &other);
+        move |rank: usize| {
+            let differs = |it: &str| rank == 1 && what == it;
+            let pick = |it: &str| if differs(it) { other } else { data };
+            let base = if differs("model") {
+                gpt2(0.1)
+            } else {
+                gpt2(0.0)
+            };
+            let model = get_peft_model(base, LoraConfig::new().with_r(4)).unwrap();
+            let rate = if differs("rate") { 2e-2 } else { 1e-2 };
+            (model, pick("data"), pick("validation"), rate)
+        }
+    };
+    for (what, expected) in [
+        (
+            "rate",
+            "another training.learning_rate than that of rank 0: 0.02, not 0.01; give",
+        ),
+        (
+            "model",
+            "another model's config.json than that of rank 0: BLAKE3 ",
+        ),
+        (
+            "data",
+            "other training data than that of rank 0: 30 examples of ",
+        ),
+        (
+            "validation",
+            "other validation data than that of rank 0: 30 examples of ",
+        ),
+    ] {
+        for said in said_of(of(what), None) {
+            assert!(said.starts_with("rank 1 of 2 on this host has "), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    // Of the same form, with other weights.
+    let of = |rank: usize| {
+        let base = gpt2(0.0);
+        let base = if rank == 1 {
+            base.map(&mut Twice)
+        } else {
+            base
+        };
+        let model = get_peft_model(base, LoraConfig::new().with_r(4)).unwrap();
+        (model, &data, &data, 1e-2)
+    };
+    for said in said_of(of, None) {
+        assert!(
+            said.contains("has another model than that of rank 0: BLAKE3 "),
+            "{said}"
+        );
+    }
+}
+
+/// Makes every weight twice as large.
+struct Twice;
+
+impl burn::module::ModuleMapper for Twice {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor * 2.0)
+    }
+}
+
+#[test]
+fn a_rank_with_an_older_checkpoint_of_the_same_step_is_named() {
+    let _alone = alone();
+    let data = examples(29);
+    let folders = [3, 4].map(|seed| {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = TrainingArguments {
+            seed,
+            save_steps: 20,
+            ..arguments(dir.path())
+        };
+        train(
+            lora(0.0),
+            data.clone(),
+            None,
+            &arguments,
+            TrainOptions::default(),
+        )
+        .unwrap();
+        dir
+    });
+    let paths = [0, 1].map(|rank| folders[rank].path().join("checkpoint-20"));
+    let of = |_| (lora(0.0), &data, &data, 1e-2);
+    for said in said_of(of, Some([&paths[0], &paths[1]])) {
+        let expected = "has another checkpoint of step 20 than that of rank 0: BLAKE3 ";
+        assert!(said.contains(expected), "{said}");
+    }
 }

@@ -71,6 +71,7 @@ pub fn of_all(
         path => {
             let found = CheckpointInfo::find(Path::new(path));
             let found = found.context("a checkpoint has to lie on a disk that every host sees")?;
+            found.check_same(exchange)?;
             Ok(Some(found))
         }
     }

@@ -72,6 +72,19 @@ fn a_difference_that_matters_is_named_and_others_are_not() {
             .contains("data.train_on = \"answers\"")
     );
 
+    // What is said is what is so without it.
+    let table = |table: &str| saved(&format!("{CONFIG}[distributed]\n{table}"));
+    assert_eq!(difference(&table("sync = 'step'")), None);
+    let local = table("local_steps = 5");
+    let said = table("local_steps = 5\nouter_lr = 0.8\nouter_momentum = 0.4");
+    assert_eq!(local.difference(&said), None);
+    let other = local.difference(&table("local_steps = 5\nouter_lr = 0.7"));
+    let other = other.unwrap().to_string();
+    assert!(
+        other.contains("distributed.outer_lr = 0.8, this one has 0.7"),
+        "{other}"
+    );
+
     let mut base = saved(CONFIG);
     base.base = Some("def".into());
     let problem = difference(&base).unwrap();
