@@ -141,6 +141,34 @@ fn embeddings_are_trained_measured_and_searched() {
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(!answer.err.contains("left out"), "{answer:?}");
 
+    // A text without tokens has a line that says so, and the text beside it its vector.
+    let says = |rows: &str, more: &[&str]| {
+        lab.write("some.jsonl", rows);
+        let answer = lab.peft(&[&predict[..6], &["some.jsonl"], more].concat());
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert!(!answer.err.contains("learnt"), "{answer:?}");
+        answer
+    };
+    let rows = "{\"text\": \"\"}\n{\"text\": \"a cat\"}\n";
+    let lines_of = says(rows, &[]).out;
+    let error = "{\"row\":1,\"error\":\"it has no tokens, and so no vector\"}\n{\"row\":2,\"emb";
+    assert!(lines_of.starts_with(error), "{lines_of}");
+    let answer = says(rows, &["--output", "some.safetensors"]);
+    assert!(
+        answer.out.ends_with("some.safetensors: 1 row\n"),
+        "{answer:?}"
+    );
+    assert!(answer.err.contains("1 row left out"), "{answer:?}");
+    assert_eq!(lab.floats("some.safetensors", "embeddings").0[0], 1);
+    let pair = says("{\"anchor\": \"a cat\", \"positive\": \"\"}\n", &[]).out;
+    let pair: serde_json::Value = serde_json::from_str(&pair).unwrap();
+    assert!(pair["anchor"].is_array() && pair.get("positive").is_none());
+    assert_eq!(pair["error"], "no tokens, and so no vector, in positive");
+    lab.fails(
+        &[&predict[..], &["--objective", "sft"]].concat(),
+        &["--objective sft", "FEATURE_EXTRACTION"],
+    );
+
     // The same vectors in a file of tensors, of a merged folder, and of one column of rows of three.
     let near = |found: &[f32], expected: &[f64]| {
         let mut pairs = found.iter().zip(expected);

@@ -86,7 +86,7 @@ enum Command {
     Data(data::Args),
     /// Loss and metrics on a file
     Eval(On<eval::Args>),
-    /// The labels of texts, by a classifier
+    /// The labels of texts, the tags of their words, or their vectors
     Predict(On<predict::Args>),
     /// Put an adapter into the weights of its model
     #[command(visible_alias = "fuse")]

@@ -8,6 +8,8 @@ use burn_peft_data::{
 use burn_peft_models::hub;
 use burn_peft_train::ObjectiveName;
 
+use crate::commands::generate::at_least_one;
+
 /// Where rows can come from and what they can be, for the end of a help.
 pub fn rows_help() -> String {
     format!(
@@ -52,12 +54,13 @@ pub struct RowArgs {
     /// [default: answers]
     #[arg(long, value_name = "WHAT")]
     pub train_on: Option<TrainOn>,
-    /// What the rows are for: sft, dpo, kto, orpo or cpo (training.objective in a training file)
-    /// [default: dpo where the rows are pairs of `chosen` and `rejected`, else sft]
+    /// What the rows are for: sft, dpo, kto, orpo, cpo, reward, classify, tag or embed
+    /// (training.objective in a training file) [default: as the model's head; without one dpo where the
+    /// rows are pairs of `chosen` and `rejected`, else sft]
     #[arg(long, value_name = "NAME")]
     pub objective: Option<ObjectiveName>,
     /// Rows of one batch [default: 8; of classifiers as many as have 4,096 tokens together]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub batch_size: Option<usize>,
 }
 

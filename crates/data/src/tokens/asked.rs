@@ -1,12 +1,13 @@
 //! Rows that a model is asked about, one after the other: nothing of them is kept.
 
 use crate::config::DataConfig;
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::format::{Content, Row};
 use crate::source::{Finder, Source};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::{Example, Limits};
+use crate::tokens::rows::Dropped;
 use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,8 +22,10 @@ pub struct AskedRow {
     /// Where its words begin and end: in characters of a text, or counted in a list of words or tokens. None
     /// of a row that is one text.
     pub words: Vec<(usize, usize)>,
-    /// Why there is no example.
+    /// Why there is nothing to ask.
     pub skipped: Option<String>,
+    /// What is wrong with its columns, where they cannot be read.
+    pub problem: Option<String>,
 }
 
 /// Rows that are given at a time: rows of like length can be found among them.
@@ -58,7 +61,23 @@ pub fn ask_rows(
 impl RowEncoder<'_> {
     /// A row to be asked about, `place` being how errors call it.
     pub fn ask(&self, row: &Row, place: &str, cut_by: &str) -> Result<(AskedRow, Encoded)> {
-        let mut held = self.read(row, place)?;
+        let mut held = match self.read(row, place) {
+            Ok(held) => held,
+            // The other rows are asked about all the same.
+            Err(error @ DataError::Row { .. }) => {
+                let asked = AskedRow {
+                    row: row.number,
+                    problem: Some(error.to_string()),
+                    ..AskedRow::default()
+                };
+                let encoded = Encoded {
+                    row: row.number,
+                    ..Encoded::default()
+                };
+                return Ok((asked, encoded));
+            }
+            Err(error) => return Err(error),
+        };
         // What is not learnt is asked about all the same.
         held.dropped = None;
         let words = match &held.content {
@@ -73,7 +92,11 @@ impl RowEncoder<'_> {
             row: row.number,
             example: encoded.examples.pop(),
             words,
-            skipped: encoded.dropped.map(|why| why.describe(cut_by)),
+            skipped: encoded.dropped.map(|why| match why {
+                Dropped::Short => "it has no tokens, and so nothing to judge".into(),
+                why => format!("it is left out: {}", why.describe(cut_by)),
+            }),
+            problem: None,
         };
         Ok((asked, encoded))
     }

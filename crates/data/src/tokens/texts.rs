@@ -19,13 +19,28 @@ pub struct Texts {
     pub max_seq_length: Option<usize>,
     /// Whether texts are written in small letters first.
     pub do_lower_case: bool,
+    /// Whether a text without tokens is an example too: one token that means nothing, with the label
+    /// [`EMPTY`](Self::EMPTY).
+    pub takes_empty: bool,
 }
 
 impl Texts {
+    /// The label of a text without tokens.
+    pub const EMPTY: i64 = -2;
+
     /// How alike the texts of a row are, by the labels of one of them.
     pub fn score(labels: &[i64]) -> f32 {
         let first = labels.first().and_then(|&bits| u32::try_from(bits).ok());
         first.map_or(0.0, f32::from_bits)
+    }
+
+    /// An example of these tokens.
+    fn example(&self, ids: Vec<i64>, score: f32) -> Labelled {
+        if ids.is_empty() && self.takes_empty {
+            labelled(vec![0], &[Self::EMPTY])
+        } else {
+            scored(ids, score)
+        }
     }
 
     fn ids(&self, text: &str, index: usize, encoder: &Encoder<'_>) -> Result<Vec<i64>> {
@@ -57,7 +72,7 @@ impl Task for Texts {
         let (texts, score) = match content {
             Content::Texts { texts, score } => (texts, score),
             Content::Text(text) => (vec![text], None),
-            Content::Tokens { input_ids, .. } => return Ok(vec![scored(input_ids, 0.0)]),
+            Content::Tokens { input_ids, .. } => return Ok(vec![self.example(input_ids, 0.0)]),
             _ => return Err(DataError::row(encoder.place, "is no text")),
         };
         if texts.len() != self.columns.len().max(1) {
@@ -72,7 +87,7 @@ impl Task for Texts {
         let texts = texts.iter().enumerate();
         let examples = texts.map(|(index, text)| {
             let ids = self.ids(text, index, encoder)?;
-            Ok(scored(ids, score as f32))
+            Ok(self.example(ids, score as f32))
         });
         examples.collect()
     }
@@ -188,6 +203,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("sentence2"), "{error}");
+    }
+
+    #[test]
+    fn a_text_without_tokens_may_be_an_example() {
+        let mut task = columns(&["sentence1", "sentence2"]);
+        task.takes_empty = true;
+        let data = load("{\"sentence1\": \"a\", \"sentence2\": \"\"}\n", &task).unwrap();
+        let batch = data.train.batch(&[0]);
+        let labels: Vec<i64> = batch.example_labels().map(|labels| labels[0]).collect();
+        assert_eq!((labels[0], labels[1]), (0, Texts::EMPTY));
+        task.takes_empty = false;
+        let rows = "{\"sentence1\": \"a\", \"sentence2\": \"\"}\n\
+                    {\"sentence1\": \"a\", \"sentence2\": \"b\"}\n";
+        assert_eq!(load(rows, &task).unwrap().train.sequences(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where the file is written.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,12 +10,14 @@ use tempfile::TempDir;
 use crate::commands::merge::folder_beside;
 use crate::interrupt::Unfinished;
 
-/// A file in a folder beside its place, which goes when the command fails or is stopped.
+/// A file in a folder beside its place, which goes when the command fails or is stopped. What is no file,
+/// such as a device or a pipe, is written at once.
 pub struct Place {
     output: PathBuf,
+    /// Where the output is, behind symbolic links.
+    target: PathBuf,
     file: PathBuf,
-    folder: TempDir,
-    unfinished: Unfinished,
+    folder: Option<(TempDir, Unfinished)>,
 }
 
 impl Place {
@@ -42,7 +44,12 @@ impl Place {
             force || !output.exists(),
             "{shown} is there already: choose another --output, or give --force to replace it"
         );
-        Self::beside(output)
+        let place = Self::beside(output)?;
+        ensure!(
+            place.folder.is_some(),
+            "{shown} is no file, and a GGUF file is not written at one go: name a file"
+        );
+        Ok(place)
     }
 
     /// Any file's; what is there already is replaced.
@@ -52,13 +59,40 @@ impl Place {
         let Some(name) = output.file_name() else {
             bail!("{shown} is no file's name");
         };
-        let folder = folder_beside(output)?;
+        let target = behind_links(output);
+        if fs::metadata(&target).is_ok_and(|is| !is.is_file()) {
+            return Ok(Self {
+                output: output.to_path_buf(),
+                file: output.to_path_buf(),
+                target,
+                folder: None,
+            });
+        }
+        let folder = folder_beside(&target)?;
+        let unfinished = Unfinished::new(folder.path())?;
         Ok(Self {
             output: output.to_path_buf(),
+            target,
             file: folder.path().join(name),
-            unfinished: Unfinished::new(folder.path())?,
-            folder,
+            folder: Some((folder, unfinished)),
         })
+    }
+
+    /// Opens the file to be written.
+    pub fn create(&self) -> Result<File> {
+        let file = match self.folder {
+            Some(_) => File::create(&self.file),
+            None => OpenOptions::new().write(true).open(&self.file),
+        };
+        file.with_context(|| format!("cannot write {}", self.output.display()))
+    }
+
+    /// Flushes the file to the disk, where it lies on one.
+    pub fn sync(&self, file: &File) -> std::io::Result<()> {
+        match self.folder {
+            Some(_) => file.sync_all(),
+            None => Ok(()),
+        }
     }
 
     /// The name that the file is to have.
@@ -73,18 +107,38 @@ impl Place {
 
     /// Moves the file to its place.
     pub fn keep(self) -> Result<PathBuf> {
-        let moved = self.unfinished.kept(|| {
-            let parent = self.output.parent();
+        let Some((folder, unfinished)) = self.folder else {
+            return Ok(self.output);
+        };
+        let moved = unfinished.kept(|| {
+            let parent = self.target.parent();
             let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             fs::create_dir_all(parent)?;
-            fs::rename(&self.file, &self.output)?;
+            // Who may read the file stays as it is.
+            if let Ok(earlier) = fs::metadata(&self.target) {
+                fs::set_permissions(&self.file, earlier.permissions())?;
+            }
+            fs::rename(&self.file, &self.target)?;
             sync_folder(parent)
         });
         moved.with_context(|| format!("cannot write {}", self.output.display()))?;
-        drop(self.folder);
+        drop(folder);
         Ok(self.output)
     }
+}
+
+/// Where a path leads, behind symbolic links; also where nothing is there yet.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut found = path.to_path_buf();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&found) else {
+            break;
+        };
+        found = found.parent().unwrap_or(Path::new("")).join(link);
+    }
+    found
 }
 
 /// Refuses an output that is one of the inputs, or one of the files beside the first that belong to

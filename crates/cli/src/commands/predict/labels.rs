@@ -33,11 +33,9 @@ pub fn labelled(
 
 /// What is said of a row that has nothing to judge.
 pub fn unlabelled(row: &AskedRow) -> Line {
-    let why = match &row.skipped {
-        Some(_) if row.example.is_none() => "it has no tokens, and so nothing to judge",
-        _ => return Line::new(),
-    };
-    Line::from_iter([("error".to_string(), why.into())])
+    let why = row.problem.as_ref().or(row.skipped.as_ref());
+    let error = why.map(|why| ("error".to_string(), why.as_str().into()));
+    error.into_iter().collect()
 }
 
 /// What a model says of a text, by the scores of its labels.

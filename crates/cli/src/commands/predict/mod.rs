@@ -1,12 +1,12 @@
 //! `peft predict`: the labels of texts, or the tags of their words, by a classifier; or vectors of texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_peft::config::TaskType;
-use burn_peft_data::{AskedRow, Batch, Classes, Tags, Task, Tokenizer, ask_rows};
+use burn_peft_data::{AskedRow, Batch, Classes, SampleBy, Source, Tags, Task, Tokenizer, ask_rows};
 use burn_peft_models::{CausalLm, LanguageModel};
 use serde_json::{Map, Value};
 
@@ -15,10 +15,12 @@ use self::labels::labelled;
 use self::output::Output;
 use self::tags::tagged;
 use super::eval::task_of;
+use super::export::place::check_input;
 use crate::loading::{
     EmbedderArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help,
     warn_of_template,
 };
+use crate::output::counted;
 
 pub(super) mod batches;
 mod labels;
@@ -35,11 +37,12 @@ Examples:
 A line of JSON for each row: its number, the label and the probability of every label; of a model that
 learnt several labels at once all labels whose probability is above one half; of one that learnt a
 number the number. Rows need no label: of one that is there, whether it was found is told too. A row that
-has nothing to judge, such as an empty text, has a line that says so, in `error`.
+has nothing to judge, such as an empty text, or lacks its column of text has a line that says so, in
+`error`.
 
 The lines come in the order of the rows and are written as they are found, some 2,000 rows at a time, of
 which those of like length are computed together: a file may have any number of rows. --output has all
-lines or is not there.
+lines or is not there; what is no file, such as a pipe, gets them as they are found.
 
 A row has `text` (or sentence, review, content), or two texts: sentence1 and sentence2, premise and
 hypothesis, question1 and question2; or a chat in `messages`; or tokens in `input_ids`.
@@ -51,6 +54,7 @@ marks.
 Of a model for embeddings (an adapter that was trained with training.objective = \"embed\", a folder of
 sentence-transformers, or with --pooling any model): one vector for each text. Lines of JSON have the
 row's number and its embedding; a file that ends in .safetensors has embeddings [rows, d] and row [rows].
+A text without tokens has no vector: its line says so in `error`, and a file of tensors leaves its row out.
 Of rows of several texts (anchor, positive, …) each column has vectors of its own.";
 
 /// The command line of `peft predict`.
@@ -86,7 +90,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         return vectors::run(&args, &files, device);
     }
     // Whether the file can be written is known before anything is computed.
-    let mut output = Output::new(args.output.as_deref())?;
+    let mut output = Output::new(output_of(&args)?)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let model = open(&files, args.adapter.as_deref(), device)?
         .no_grad()
@@ -99,6 +103,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             head.task
         );
     }
+    check_objective(&args, head.task)?;
+    check_of_classifier(&args)?;
     let config = args.rows.config(&args.data);
     warn_of_template(&config);
     let texts = Classes {
@@ -116,8 +122,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         pad_id: pad_id(tokenizer.as_ref(), model.vocab_size()),
         batch_size: args.rows.batch_size,
     };
-    let mut failed = None;
+    let (mut failed, mut unread) = (None, 0);
     let mut take = |rows: Vec<AskedRow>| {
+        unread += rows.iter().filter(|row| row.problem.is_some()).count();
         let lines = asked.lines(&rows, &|batch, rows| {
             if is_tagger {
                 tagged(&model, &head, batch, rows)
@@ -144,7 +151,52 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     for line in cut? {
         tracing::warn!("{}: {line}", args.data);
     }
+    if unread > 0 {
+        let rows = counted(unread, "row");
+        tracing::warn!("{}: {rows} cannot be read; `error` says why", args.data);
+    }
     output.finish()
+}
+
+/// Where the file goes; none for standard output, which may be called by the names that systems give it.
+/// Nothing that is read is written over.
+fn output_of(args: &Args) -> Result<Option<&Path>> {
+    let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    let output = args.output.as_deref();
+    let output = output.filter(|path| !names.iter().any(|name| *path == Path::new(name)));
+    if let Some(output) = output.filter(|output| output.is_file()) {
+        let source = Source::open(&args.data, SampleBy::default(), &find_data)?;
+        check_input(output, source.paths())?;
+    }
+    Ok(output)
+}
+
+/// Refuses an objective that is not that of the model.
+fn check_objective(args: &Args, has: TaskType) -> Result<()> {
+    let other = args.rows.objective;
+    let other = other.filter(|objective| objective.kind().task_type != has);
+    if let Some(objective) = other {
+        bail!(
+            "--objective {objective} is for task_type = {}, and this model is for {has}: leave the option \
+             out",
+            objective.kind().task_type
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what is only of models for embeddings.
+fn check_of_classifier(args: &Args) -> Result<()> {
+    ensure!(
+        args.prompt_name.is_none(),
+        "--prompt-name is for models for embeddings, and this one classifies: leave the option out"
+    );
+    let output = args.output.as_deref().and_then(Path::extension);
+    ensure!(
+        output.is_none_or(|end| end != "safetensors"),
+        "--output: what a classifier says is lines of JSON, not tensors: give a name such as labels.jsonl"
+    );
+    Ok(())
 }
 
 /// What batches are padded with.
@@ -174,7 +226,7 @@ impl Asked<'_> {
         let is_tagger = self.model.head().task == TaskType::TokenCls;
         let mut lines: Vec<Line> = Vec::with_capacity(rows.len());
         lines.extend(rows.iter().map(|row| {
-            if is_tagger {
+            if is_tagger && row.problem.is_none() {
                 tags::untagged(row)
             } else {
                 labels::unlabelled(row)

@@ -20,8 +20,7 @@ impl Output {
     pub fn new(output: Option<&Path>) -> Result<Self> {
         let open = |output: &Path| -> Result<_> {
             let place = Place::beside(output)?;
-            let file = File::create(place.file());
-            let file = file.with_context(|| format!("cannot write {}", output.display()))?;
+            let file = place.create()?;
             Ok((place, BufWriter::new(file)))
         };
         let file = output.map(open).transpose()?;
@@ -48,7 +47,7 @@ impl Output {
             return Ok(());
         };
         let flushed = file.into_inner().map_err(|error| error.into_error());
-        let flushed = flushed.and_then(|file| file.sync_all());
+        let flushed = flushed.and_then(|file| place.sync(&file));
         flushed.with_context(|| format!("cannot write {}", place.output().display()))?;
         let output = place.keep()?;
         say(format!(

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
+use burn_peft::config::TaskType;
 use burn_peft_data::{ASKED_AT_ONCE, Examples, Texts, text_columns};
 use burn_peft_models::embeddings::Embedder;
 use burn_peft_models::hub::ModelFiles;
@@ -13,13 +14,13 @@ use burn_peft_models::{AutoConfig, LanguageModel};
 use burn_peft_train::{embeddings, read_all};
 use serde_json::{Map, Value, json};
 
-use super::Args;
 use super::batches::batches;
+use super::{Args, check_objective, output_of};
 use crate::commands::export::place::Place;
 use crate::loading::{
     find_data, find_tokenizer, head_of, limits, modules_of, open_headless, warn_of_template,
 };
-use crate::output::{evaluation_bar, say};
+use crate::output::{counted, evaluation_bar, say};
 
 /// Whether vectors are asked for: by the adapter, the files of sentence-transformers, the model, or the
 /// options.
@@ -37,7 +38,8 @@ pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
 
 pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     // Whether the file can be written is known before anything is computed.
-    let place = args.output.as_deref().map(Place::beside).transpose()?;
+    let place = output_of(args)?.map(Place::beside).transpose()?;
+    check_objective(args, TaskType::FeatureExtraction)?;
     let adapter = args.adapter.as_deref();
     let modules = args.embedder.modules(files, adapter)?.unwrap_or_default();
     let prompt = modules.prompt(args.prompt_name.as_deref());
@@ -54,6 +56,7 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
         columns: columns.clone(),
         max_seq_length: modules.max_seq_length,
         do_lower_case: modules.do_lower_case,
+        takes_empty: true,
     };
     let (limits, tokenizer) = (limits(&model), tokenizer.as_ref());
     let data = &args.data;
@@ -67,22 +70,30 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
         texts: columns.len().max(1),
         batch_size: args.rows.batch_size,
     };
-    let rows = examples.sequences();
+    let mut rows = examples.sequences();
     let Some(place) = place else {
         return maker.each(&examples, &mut |row, vectors| {
             say(line(row, &columns, vectors)?)
         });
     };
     let cannot = || format!("cannot write {}", place.output().display());
-    let file = BufWriter::new(File::create(place.file()).with_context(cannot)?);
     let is_tensors = place
         .file()
         .extension()
         .is_some_and(|end| end == "safetensors");
+    if is_tensors {
+        rows -= without_tokens(&examples)?;
+    }
+    let file = BufWriter::new(place.create()?);
     let mut file = if is_tensors {
         let mut tensors = Tensors::new(file, &columns, rows);
-        maker.each(&examples, &mut |row, vectors| {
-            tensors.add(row, vectors).with_context(cannot)
+        maker.each(&examples, &mut |row, vectors| match vectors
+            .iter()
+            .cloned()
+            .collect::<Option<Vec<_>>>()
+        {
+            Some(vectors) => tensors.add(row, &vectors).with_context(cannot),
+            None => Ok(()),
         })?;
         tensors.file
     } else {
@@ -93,28 +104,70 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
         file
     };
     file.flush().with_context(cannot)?;
-    file.get_ref().sync_all().with_context(cannot)?;
+    place.sync(file.get_ref()).with_context(cannot)?;
     drop(file);
     let output = place.keep()?;
-    say(format!("{}: {rows} rows", output.display()))
+    say(format!("{}: {}", output.display(), counted(rows, "row")))
+}
+
+/// How many rows have a text without tokens, which is told.
+fn without_tokens(examples: &Examples) -> Result<usize> {
+    let mut rows = Vec::new();
+    for at in 0..examples.sequences() {
+        let batch = examples.batch(&[at]);
+        let mut labels = batch.example_labels();
+        if labels.any(|labels| labels.first() == Some(&Texts::EMPTY)) {
+            rows.extend(batch.rows.first().copied());
+        }
+    }
+    let file = &examples.file;
+    ensure!(
+        rows.len() < examples.sequences(),
+        "{file}: every row has a text without tokens, and so no vectors"
+    );
+    if !rows.is_empty() {
+        let first: Vec<String> = rows.iter().take(10).map(usize::to_string).collect();
+        let more = if rows.len() > 10 { ", …" } else { "" };
+        tracing::warn!(
+            "{file}: {} left out, with a text that has no tokens and so no vector: {}{more}; lines of JSON \
+             have all rows, and the other vectors of these",
+            counted(rows.len(), "row"),
+            first.join(", "),
+        );
+    }
+    Ok(rows.len())
 }
 
 /// The line of a row.
-fn line(row: usize, columns: &[String], vectors: &[Vec<f32>]) -> Result<String> {
+fn line(row: usize, columns: &[String], vectors: &[Found]) -> Result<String> {
     // With the digits that a number of 32 bits has.
     let of = |vector: &Vec<f32>| serde_json::to_string(vector);
     if let ([], [vector]) = (columns, vectors) {
-        return Ok(format!("{{\"row\":{row},\"embedding\":{}}}", of(vector)?));
+        return Ok(match vector {
+            Some(vector) => format!("{{\"row\":{row},\"embedding\":{}}}", of(vector)?),
+            None => json!({"row": row, "error": "it has no tokens, and so no vector"}).to_string(),
+        });
     }
     let mut line = format!("{{\"row\":{row}");
+    let mut empty = Vec::new();
     for (column, vector) in columns.iter().zip(vectors) {
-        line += &format!(",{}:{}", json!(column), of(vector)?);
+        match vector {
+            Some(vector) => line += &format!(",{}:{}", json!(column), of(vector)?),
+            None => empty.push(column.as_str()),
+        }
+    }
+    if !empty.is_empty() {
+        let error = format!("no tokens, and so no vector, in {}", empty.join(", "));
+        line += &format!(",\"error\":{}", json!(error));
     }
     Ok(line + "}")
 }
 
 /// What is done with the number of a row and its vectors.
-type Take<'a> = dyn FnMut(usize, &[Vec<f32>]) -> Result<()> + 'a;
+type Take<'a> = dyn FnMut(usize, &[Found]) -> Result<()> + 'a;
+
+/// The vector of a text; none of one without tokens.
+type Found = Option<Vec<f32>>;
 
 /// What makes vectors.
 struct Maker {
@@ -132,7 +185,7 @@ impl Maker {
         let lengths = examples.lengths();
         let bar = evaluation_bar("embedding", examples.sequences());
         for (chunk, lengths) in lengths.chunks(ASKED_AT_ONCE).enumerate() {
-            let mut found: Vec<(usize, Vec<Vec<f32>>)> = vec![Default::default(); lengths.len()];
+            let mut found: Vec<(usize, Vec<Found>)> = vec![Default::default(); lengths.len()];
             for places in batches(lengths, self.batch_size) {
                 let rows = places.iter().map(|at| chunk * ASKED_AT_ONCE + at);
                 let rows = self.vectors(examples, &rows.collect::<Vec<_>>())?;
@@ -150,7 +203,7 @@ impl Maker {
     }
 
     /// The numbers and the vectors of some rows.
-    fn vectors(&self, examples: &Examples, rows: &[usize]) -> Result<Vec<(usize, Vec<Vec<f32>>)>> {
+    fn vectors(&self, examples: &Examples, rows: &[usize]) -> Result<Vec<(usize, Vec<Found>)>> {
         let batch = examples.batch(rows);
         let vectors = embeddings(&self.model, self.embedder, &batch);
         let [_, d] = vectors.dims();
@@ -164,7 +217,10 @@ impl Maker {
             "the vectors of row {place}, or of one computed with it, are not finite: the model's weights, \
              or the adapter's, are broken"
         );
-        let vectors: Vec<Vec<f32>> = values.chunks(d).map(<[f32]>::to_vec).collect();
+        let vectors = values.chunks(d).zip(batch.example_labels());
+        let vectors: Vec<Found> = vectors
+            .map(|(vector, labels)| (labels[0] != Texts::EMPTY).then(|| vector.to_vec()))
+            .collect();
         let rows = vectors
             .chunks(self.texts)
             .zip(batch.rows.chunks(self.texts));

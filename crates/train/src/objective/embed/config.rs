@@ -139,6 +139,7 @@ impl EmbedConfig {
             columns,
             max_seq_length: self.max_seq_length,
             do_lower_case: self.do_lower_case.unwrap_or_default(),
+            takes_empty: false,
         }
     }
 
