@@ -25,8 +25,8 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The label of a text without tokens.
-    pub const EMPTY: i64 = -2;
+    /// The label of a text without tokens: the bits of no number.
+    pub const EMPTY: i64 = u32::MAX as i64 - 1;
 
     /// How alike the texts of a row are, by the labels of one of them.
     pub fn score(labels: &[i64]) -> f32 {
