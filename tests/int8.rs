@@ -18,7 +18,7 @@ const WITH_HEAD: FrozenForm = FrozenForm::Int8 { head: true };
 /// The base of a case with values that its rounded weights stand for.
 fn rounded_base(case: &std::path::Path) -> AutoModel {
     let mut model = AutoModel::from_files(&base_files(case), &device()).unwrap();
-    quantize_frozen(&mut model, WITH_HEAD);
+    quantize_frozen(&mut model, WITH_HEAD).unwrap();
     model.visit_slots_mut(&mut Path::default(), &mut |_, slot| slot.make_dense());
     model
 }
@@ -49,7 +49,7 @@ fn every_method_runs_in_eight_bits() {
     for case in all_cases().into_iter().filter(|case| !has_encoder(case)) {
         let values = PeftModel::from_pretrained(rounded_base(&case), &case, true).unwrap();
         let mut rounded = values.clone();
-        rounded.quantize_frozen(WITH_HEAD);
+        rounded.quantize_frozen(WITH_HEAD).unwrap();
         let counts = |model: &PeftModel<AutoModel>| model.get_nb_trainable_parameters();
         assert_eq!(counts(&rounded), counts(&values));
         let batch = batch(&case);
@@ -96,7 +96,7 @@ const COSINE_BOUND: f64 = 0.998;
 fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
     for (form, head) in [(INT8, false), (WITH_HEAD, true)] {
         let mut model = base().no_grad();
-        quantize_frozen(&mut model, form);
+        quantize_frozen(&mut model, form).unwrap();
         model.visit_slots(&mut Path::default(), &mut |path, slot| {
             let is_tied_head = path == model.input_embedding();
             let wanted = slot.kind() == LayerKind::Conv1D || head && is_tied_head;
@@ -110,7 +110,7 @@ fn linear_weights_are_bytes_and_the_head_where_it_is_asked() {
 fn merging_rounds_and_unmerging_is_exact() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
     let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
-    model.quantize_frozen(WITH_HEAD);
+    model.quantize_frozen(WITH_HEAD).unwrap();
     let before = logits(&model, &case);
     model.merge_adapter(true).unwrap();
     let merged = logits(&model, &case);
@@ -129,7 +129,7 @@ fn merging_rounds_and_unmerging_is_exact() {
 fn an_untied_head_keeps_its_bytes() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
     let mut model = base();
-    quantize_frozen(&mut model, WITH_HEAD);
+    quantize_frozen(&mut model, WITH_HEAD).unwrap();
     let before = logits(&model, &case);
     assert!(model.untie_output());
     assert_eq!(logits(&model, &case), before);
@@ -205,9 +205,12 @@ fn a_run_from_start_to_end() {
         out.contains("of the rows of its products some values"),
         "{out}"
     );
+    let said = "base in 8 bits, products in 8 bits, the output layer too";
+    assert!(out.contains(said), "{out}");
     let adapter = lab.read("out/adapter_model.safetensors");
     let config = String::from_utf8(lab.read("out/config.toml")).unwrap();
     assert!(config.contains("int8_compute = true"), "{config}");
+    assert!(!config.contains("quant_type"), "{config}");
     lab.ok(&[&args[..], &["--resume", "out/checkpoint-2"]].concat());
     assert_eq!(lab.read("out/adapter_model.safetensors"), adapter);
     // With checkpointing the same products are made again.
@@ -217,6 +220,9 @@ fn a_run_from_start_to_end() {
     // Without it the base is another one, and so are its bytes.
     let resumed = ["train", "train.toml", "--resume", "out/checkpoint-2"];
     lab.peft(&resumed).failed(&["quantization_config"]);
+    let in_4 = ["--set", "quantization_config.load_in_4bit=true"];
+    let said = lab.peft(&[&resumed[..], &in_4].concat());
+    assert!(!said.failed(&["quantization_config"]).contains("quant_type"));
 
     let evaluate = [
         "eval",
@@ -260,4 +266,108 @@ fn a_run_from_start_to_end() {
     failed(&[in_8, head], &["int8_head", "int8_compute = true"]);
     let dtype = "quantization_config.bnb_4bit_compute_dtype=bfloat16";
     failed(&[in_8, compute, dtype], &["keep one of the two"]);
+    let fp4 = "quantization_config.bnb_4bit_quant_type=fp4";
+    failed(&[in_8, fp4], &["fp4", "keep one of the two"]);
+}
+
+/// What the flags do to logits, for rows of one adapter and of several.
+#[test]
+fn forward_rounds_as_it_is_told() {
+    let lab = Lab::with_adapter();
+    lab.write_integers(
+        "in.safetensors",
+        &[("input_ids", &[2, 3], &[1, 2, 3, 4, 5, 6])],
+    );
+    let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
+    let logits = |flags: &[&str]| {
+        let model = ["forward", "--model", "model", "--adapter", "out"];
+        lab.ok(&[&model[..], &files, flags].concat());
+        lab.floats("out.safetensors", "logits").1
+    };
+    let exact = logits(&[]);
+    let by_rows = ["--adapter-names", "out,out"];
+    let int8 = ["--load-in-8bit", "--int8-compute"];
+    let ways: [&[&str]; 5] = [
+        &["--load-in-4bit"],
+        &["--load-in-8bit"],
+        &int8,
+        &["--load-in-8bit", "--int8-compute", "--int8-head"],
+        &["--dtype", "bfloat16"],
+    ];
+    let mut before = exact.clone();
+    for flags in ways {
+        let found = logits(flags);
+        assert_ne!(found, before, "{flags:?}");
+        assert!(cosine(&found, &exact) > 0.95, "{flags:?}");
+        let rows = logits(&[flags, &by_rows].concat());
+        assert!(cosine(&rows, &found) > 0.999, "{flags:?}");
+        before = found;
+    }
+    let both = [
+        &["forward", "--model", "model", "--load-in-4bit"],
+        &files[..],
+    ]
+    .concat();
+    let refused = lab.peft(&[&both[..], &["--int8-compute"]].concat());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("cannot be used with"), "{refused:?}");
+}
+
+/// A model without an output layer has none to round, and its embedding is not rounded in its place.
+#[test]
+fn int8_head_leaves_an_embedder_as_it_is() {
+    let lab = Lab::new();
+    lab.write_integers("in.safetensors", &[("input_ids", &[1, 3], &[1, 2, 3])]);
+    let files = ["--input", "in.safetensors", "--output", "out.safetensors"];
+    let states = |flags: &[&str]| {
+        let model = ["forward", "--model", "model", "--pooling", "mean"];
+        let int8 = ["--load-in-8bit", "--int8-compute"];
+        let answer = lab.peft(&[&model[..], &files, &int8, flags].concat());
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        (lab.floats("out.safetensors", "embeddings").1, answer.err)
+    };
+    let (with_head, said) = states(&["--int8-head"]);
+    assert_eq!(with_head, states(&[]).0);
+    assert_eq!(said.matches("no output layer").count(), 1, "{said}");
+}
+
+/// Rounding hides no broken weight.
+#[test]
+fn a_broken_base_is_named() {
+    let lab = Lab::with_adapter();
+    let (file, name) = ("model/model.safetensors", "h.0.attn.c_attn.weight");
+    let whole = lab.read(file);
+    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let name = tensors.names().into_iter().find(|key| key.ends_with(name));
+    let at = tensors.tensor(name.unwrap()).unwrap().data().as_ptr() as usize;
+    let at = at - whole.as_ptr() as usize;
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut broken = whole.clone();
+        broken[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        lab.write(file, broken);
+        let ways: [&[&str]; 3] = [
+            &["--load-in-4bit"],
+            &["--load-in-8bit"],
+            &["--load-in-8bit", "--int8-compute"],
+        ];
+        for flags in ways {
+            let args = ["eval", "--model", "model", "--data", "train.jsonl"];
+            let answer = lab.peft(&[&args[..], flags].concat());
+            answer.failed(&["h.0.attn.c_attn.weight has NaN or infinite values"]);
+        }
+        let in_8 = ["--force", "--set", "quantization_config.load_in_8bit=true"];
+        let answer = lab.peft(&[&["train", "train.toml"], &in_8[..]].concat());
+        answer.failed(&["h.0.attn.c_attn.weight has NaN or infinite values"]);
+        let merge = [
+            "merge",
+            "--model",
+            "model",
+            "--adapter",
+            "out",
+            "--output",
+            "m",
+        ];
+        lab.peft(&merge)
+            .failed(&["model, which has them already, is broken"]);
+    }
 }

@@ -60,12 +60,14 @@ fn root(name: &str) -> PathBuf {
 fn kept(model: &mut LanguageModel, keys: &[&str]) {
     if keys.contains(&COMPUTE) {
         let head = keys.contains(&HEAD);
-        model.quantize_frozen(FrozenForm::Int8 { head });
+        model.quantize_frozen(FrozenForm::Int8 { head }).unwrap();
     } else if keys.contains(&IN_8) {
-        model.quantize_frozen(Quantization {
-            quant_type: QuantType::Int8,
-            compute_dtype: FloatDType::F32,
-        });
+        model
+            .quantize_frozen(Quantization {
+                quant_type: QuantType::Int8,
+                compute_dtype: FloatDType::F32,
+            })
+            .unwrap();
     } else if !keys.is_empty() {
         model.cast_frozen(FloatDType::BF16);
     }

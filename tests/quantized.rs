@@ -87,7 +87,7 @@ fn every_method_runs_on_a_quantised_base() {
     for case in cases().into_iter().filter(|case| !has_encoder(case)) {
         let dense = PeftModel::from_pretrained(rounded(quantization), &case, true).unwrap();
         let mut quantized = dense.clone();
-        quantized.quantize_frozen(quantization);
+        quantized.quantize_frozen(quantization).unwrap();
         assert_eq!(
             quantized.get_nb_trainable_parameters(),
             dense.get_nb_trainable_parameters()
@@ -131,7 +131,7 @@ fn every_method_runs_on_a_quantised_base() {
 #[test]
 fn codes_are_all_that_is_kept_of_a_linear_weight() {
     let mut model = base().no_grad();
-    quantize_frozen(&mut model, in_f32(QuantType::Nf4));
+    quantize_frozen(&mut model, in_f32(QuantType::Nf4)).unwrap();
     let (mut codes, mut values) = (0, 0);
     model.visit_slots(&mut Path::default(), &mut |path, slot| {
         assert_eq!(
@@ -154,7 +154,7 @@ fn codes_are_all_that_is_kept_of_a_linear_weight() {
 fn merging_rounds_and_unmerging_is_exact() {
     let case = fixtures().join("conformance/cases/gpt2_lora");
     let mut model = PeftModel::from_pretrained(base(), &case, false).unwrap();
-    model.quantize_frozen(in_f32(QuantType::Nf4));
+    model.quantize_frozen(in_f32(QuantType::Nf4)).unwrap();
     let before = logits(&model, &case);
     model.merge_adapter(true).unwrap();
     let merged = logits(&model, &case);

@@ -1,5 +1,7 @@
 //! A model of any family, with adapters or without.
 
+use std::sync::Once;
+
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_peft::parameters::{NamedParameter, named_parameters};
@@ -73,8 +75,25 @@ impl LanguageModel {
         }
     }
 
-    /// Keeps what is frozen of linear layers in 4 or 8 bits; see [`burn_peft::quantize_frozen`].
-    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) {
+    /// Keeps what is frozen of linear layers in 4 or 8 bits; see [`burn_peft::quantize_frozen`]. Of a
+    /// model that predicts no tokens there is no output layer: its embedding stays as it is.
+    ///
+    /// # Errors
+    /// If a weight has NaN or infinite values.
+    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) -> burn_peft::Result<()> {
+        let mut form = form.into();
+        if let FrozenForm::Int8 { head } = &mut form
+            && *head
+            && !self.head().predicts_tokens()
+        {
+            *head = false;
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| {
+                tracing::warn!(
+                    "int8_head does nothing here: the model has no output layer that predicts tokens"
+                );
+            });
+        }
         match self {
             Self::Base(model) => quantize_frozen(model, form),
             Self::Peft(model) => model.quantize_frozen(form),

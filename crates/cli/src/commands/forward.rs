@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
 use burn_peft::tensor_file::write_tensors;
 use burn_peft::{BASE_ROW, DEFAULT_ADAPTER};
-use burn_peft_models::{AutoModel, CausalLm, forward_rows};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, forward_rows};
 
 use crate::loading::{
-    EmbedderArgs, ModelsArgs, find_model, load_adapter, load_base, open, open_headless,
+    EmbedderArgs, ModelsArgs, find_model, head_for, load_adapter, load_kept, open, open_headless,
 };
 use crate::output::say;
 use crate::token_rows::Rows;
@@ -69,7 +69,9 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let files = find_model(&args.model.model)?;
     let adapters = &args.model.adapter;
     if !args.adapter_names.is_empty() {
-        let logits = by_rows(&rows, load_base(&files, adapters, device)?, &args, device)?;
+        let head = head_for(&files, adapters)?;
+        let base = load_kept(&files, &args.model.kept, head, device)?;
+        let logits = by_rows(&rows, base, &args, device)?;
         return write(&args.output, vec![("logits", logits)]);
     }
     ensure!(
@@ -77,9 +79,10 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         "several adapters are given: say with --adapter-names which row goes through which"
     );
     let adapter = adapters.first().map(PathBuf::as_path);
+    let kept = &args.model.kept;
     let mut model = match args.embedder.is_given() {
-        true => open_headless(&files, adapter, device)?,
-        false => open(&files, adapter, device)?,
+        true => open_headless(&files, adapter, kept, device)?,
+        false => open(&files, adapter, kept, device)?,
     };
     if let Some(model) = model.as_peft_mut() {
         if args.merge {
@@ -147,6 +150,11 @@ fn by_rows(rows: &Rows, model: AutoModel, args: &Args, device: &Device) -> Resul
         });
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut model = LanguageModel::from(model);
+    args.model.kept.keep(&mut model)?;
+    let LanguageModel::Peft(model) = model else {
+        bail!("--adapter-names needs --adapter");
+    };
     let logits = forward_rows(&model, rows.input(&model, device)?, &names)?;
     Ok(rows.scored(&model, logits))
 }

@@ -51,7 +51,7 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 pub(super) use self::labels::settle as settle_labels;
-use self::model::{attach, initial_values, load_base, say_of_int8};
+use self::model::{attach, initial_values, load_base, say_of_base, say_of_int8};
 use self::objective::objective;
 pub(super) use self::place::beside;
 use self::prompt::{prompts, warn_of_other_ends};
@@ -153,8 +153,10 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     };
     if let Some(model) = model.as_peft_mut() {
         head::describe(model, &files)?;
+    }
+    if model.as_peft().is_some() {
         if let Some(quantization) = config.quantization() {
-            model.quantize_frozen(quantization);
+            model.quantize_frozen(quantization)?;
         }
         if let Some(dtype) = config.training.frozen_dtype() {
             model.cast_frozen(dtype);
@@ -221,6 +223,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         Some(model) => {
             tracing::info!("with the adapter:\n{}", model.tree());
             emit(&summary(model)?)?;
+            say_of_base(&job.config)?;
         }
     }
     let (trainable, all) = count(&model.named_parameters());

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use burn::tensor::FloatDType;
 use burn_peft::FrozenForm;
+use burn_peft_models::LanguageModel;
 use burn_peft_train::BitsAndBytesConfig;
 
 /// The options that choose a model.
@@ -29,6 +31,13 @@ pub struct ModelsArgs {
     /// compared
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
+    #[command(flatten)]
+    pub kept: KeptArgs,
+}
+
+/// The options that say how a model's weights are kept.
+#[derive(Default, clap::Args)]
+pub struct KeptArgs {
     /// What the model's weights are kept in [default: float32; of a GGUF file, as they are there]
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
@@ -39,14 +48,22 @@ pub struct ModelsArgs {
     #[arg(long = "load-in-4bit")]
     pub load_in_4bit: bool,
     /// With --load-in-8bit, make the products of linear layers in eight bits too (on the CPU)
-    #[arg(long = "int8-compute", requires = "load_in_8bit")]
+    #[arg(
+        long = "int8-compute",
+        requires = "load_in_8bit",
+        conflicts_with = "load_in_4bit"
+    )]
     pub int8_compute: bool,
     /// With --int8-compute, keep the output layer so too
-    #[arg(long = "int8-head", requires = "int8_compute")]
+    #[arg(
+        long = "int8-head",
+        requires = "int8_compute",
+        conflicts_with = "load_in_4bit"
+    )]
     pub int8_head: bool,
 }
 
-impl ModelsArgs {
+impl KeptArgs {
     /// The type in which weights are kept, where it is not 32 bits.
     pub(super) fn narrow(&self) -> Option<FloatDType> {
         self.dtype.and_then(Dtype::narrow)
@@ -69,6 +86,18 @@ impl ModelsArgs {
             ..BitsAndBytesConfig::default()
         };
         config.quantization(self.narrow())
+    }
+
+    /// Quantises the model, with its adapters or without, if the options say so.
+    pub fn keep(&self, model: &mut LanguageModel) -> Result<()> {
+        let Some(form) = self.quantization() else {
+            return Ok(());
+        };
+        model.quantize_frozen(form)?;
+        if let Some(dtype) = self.narrow() {
+            model.cast_frozen(dtype);
+        }
+        Ok(())
     }
 }
 

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::{TargetModules, TaskType};
-use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel};
+use burn_peft::{Adaptable, DEFAULT_ADAPTER, LayerKind, Method, PeftModel, cast_frozen};
 use burn_peft_data::Limits;
 use burn_peft_device::check_dtype;
 use burn_peft_models::hub::{self, ModelFiles};
 use burn_peft_models::weights::{Reading, has_blocks};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretrained, WantedHead};
 
-use super::args::ModelsArgs;
+use super::args::{KeptArgs, ModelsArgs};
 use super::form::check_form;
 use super::head::head_for;
 use super::tokenizer::open_tokenizer;
@@ -88,29 +88,76 @@ pub fn load_adapter(
     Ok(model)
 }
 
-/// The model that the options name, with an adapter or without.
-pub fn open(files: &ModelFiles, adapter: Option<&Path>, device: &Device) -> Result<LanguageModel> {
-    Ok(match adapter {
-        Some(adapter) => {
-            let model = load_base(files, &[adapter.to_path_buf()], device)?;
-            load_adapter(model, adapter, false)?.into()
-        }
-        None => load_model(files, device)?.into(),
-    })
+/// The model with an adapter or without, kept as the options say.
+pub fn open(
+    files: &ModelFiles,
+    adapter: Option<&Path>,
+    kept: &KeptArgs,
+    device: &Device,
+) -> Result<LanguageModel> {
+    let head = match adapter {
+        Some(adapter) => head_for(files, &[adapter.to_path_buf()])?,
+        None => None,
+    };
+    open_one(files, adapter, kept, head, device)
 }
 
 /// As [`open`], without the model's head: for its hidden states.
 pub fn open_headless(
     files: &ModelFiles,
     adapter: Option<&Path>,
+    kept: &KeptArgs,
     device: &Device,
 ) -> Result<LanguageModel> {
-    let none = WantedHead::none();
-    let model = load_with_head(files, device, Reading::InBlocks, &none)?;
-    Ok(match adapter {
-        Some(adapter) => load_adapter(model, adapter, false)?.into(),
-        None => model.into(),
-    })
+    open_one(files, adapter, kept, Some(WantedHead::none()), device)
+}
+
+fn open_one(
+    files: &ModelFiles,
+    adapter: Option<&Path>,
+    kept: &KeptArgs,
+    head: Option<WantedHead>,
+    device: &Device,
+) -> Result<LanguageModel> {
+    let base = load_kept(files, kept, head, device)?;
+    let mut model = match adapter {
+        Some(adapter) => load_adapter(base, adapter, false)?.into(),
+        None => LanguageModel::from(base),
+    };
+    kept.keep(&mut model)?;
+    Ok(model)
+}
+
+/// The frozen model without adapters, whose weights the options may keep in fewer bits: those that are
+/// quantised stay exact until [`KeptArgs::keep`], for adapters that take a part of them.
+pub fn load_kept(
+    files: &ModelFiles,
+    kept: &KeptArgs,
+    head: Option<WantedHead>,
+    device: &Device,
+) -> Result<AutoModel> {
+    let (quantization, dtype) = (kept.quantization(), kept.narrow());
+    if let Some(dtype) = dtype {
+        check_dtype(device, dtype.into()).context("--dtype")?;
+    }
+    if let Some(form) = quantization {
+        check_form(form, device).context("--int8-compute")?;
+    }
+    let reading = if kept.keeps_blocks() && has_blocks(files, device) {
+        Reading::InBlocks
+    } else {
+        Reading::Lazily(dtype)
+    };
+    let base = match (head, reading) {
+        (Some(head), _) => load_with_head(files, device, reading, &head)?,
+        (None, Reading::InBlocks) => load_model(files, device)?,
+        (None, _) => load_frozen(files, device, dtype)?,
+    };
+    let mut base = base.no_grad();
+    if let (Some(dtype), None) = (dtype, quantization) {
+        cast_frozen(&mut base, dtype);
+    }
+    Ok(base)
 }
 
 /// The model with each of the adapters in turn; before them, where there are none or `with_base`
@@ -133,44 +180,19 @@ pub fn open_each_as(
     head: Option<WantedHead>,
     device: &Device,
 ) -> Result<Vec<(String, LanguageModel)>> {
-    let quantization = args.quantization();
-    let dtype = args.narrow();
-    if let Some(dtype) = dtype {
-        check_dtype(device, dtype.into()).context("--dtype")?;
-    }
-    if let Some(form) = quantization {
-        check_form(form, device).context("--int8-compute")?;
-    }
-    let reading = if args.keeps_blocks() && has_blocks(files, device) {
-        Reading::InBlocks
-    } else {
-        Reading::Lazily(dtype)
-    };
-    let base = match (head_for(files, &args.adapter)?.or(head), reading) {
-        (Some(head), _) => load_with_head(files, device, reading, &head)?,
-        (None, Reading::InBlocks) => load_model(files, device)?,
-        (None, _) => load_frozen(files, device, dtype)?,
-    };
-    let mut base = LanguageModel::from(base.no_grad());
-    if let (Some(dtype), None) = (dtype, quantization) {
-        base.cast_frozen(dtype);
-    }
-    let quantized = |mut model: LanguageModel| {
-        if let Some(quantization) = quantization {
-            model.quantize_frozen(quantization);
-            if let Some(dtype) = dtype {
-                model.cast_frozen(dtype);
-            }
-        }
-        model
-    };
-    let mut each = Vec::new();
+    let head = head_for(files, &args.adapter)?.or(head);
+    let base = load_kept(files, &args.kept, head, device)?;
+    let mut each: Vec<(String, LanguageModel)> = Vec::new();
     for adapter in &args.adapter {
-        let loaded = load_adapter(base.get_base_model().clone(), adapter, false)?;
-        each.push((adapter.display().to_string(), quantized(loaded.into())));
+        let loaded = load_adapter(base.clone(), adapter, false)?;
+        let mut loaded = LanguageModel::from(loaded);
+        args.kept.keep(&mut loaded)?;
+        each.push((adapter.display().to_string(), loaded));
     }
     if with_base || each.is_empty() {
-        each.insert(0, ("base".to_string(), quantized(base)));
+        let mut base = LanguageModel::from(base);
+        args.kept.keep(&mut base)?;
+        each.insert(0, ("base".to_string(), base));
     }
     Ok(each)
 }

@@ -198,8 +198,11 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Keeps the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
-    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) {
-        crate::quantize_frozen(&mut self.base_model, form);
+    ///
+    /// # Errors
+    /// If a weight has NaN or infinite values.
+    pub fn quantize_frozen(&mut self, form: impl Into<FrozenForm>) -> Result<()> {
+        crate::quantize_frozen(&mut self.base_model, form)
     }
 
     /// Whether an adapter holds a part of the weights, which its initialisation took (PiSSA, OLoRA):

@@ -3,7 +3,7 @@
 use burn::tensor::FloatDType;
 use burn_peft_kernels::Quantization;
 
-use crate::{Adaptable, Path, Slot};
+use crate::{Adaptable, Path, Result, Slot};
 
 /// Keeps the frozen weights of linear layers and embeddings in `dtype`: their products and
 /// look-ups give 32-bit values as before. Norms, biases, adapters and whatever is trained stay as
@@ -53,7 +53,10 @@ impl From<Quantization> for FrozenForm {
 /// Call it once adapters are attached: those that start from the weight (PiSSA, OLoRA, LoftQ) see
 /// it in full precision, and what they leave of it is quantised. Trained copies of layers are not
 /// quantised.
-pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>) {
+///
+/// # Errors
+/// If a weight has NaN or infinite values, which rounding would hide; those before it are quantised.
+pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>) -> Result<()> {
     let form = form.into();
     let output = model.output_embedding().to_string();
     let mut is_tied = true;
@@ -65,10 +68,18 @@ pub fn quantize_frozen<M: Adaptable>(model: &mut M, form: impl Into<FrozenForm>)
     } else {
         output
     };
-    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| match form {
-        FrozenForm::Codes(quantization) if path != head => slot.quantize(quantization),
-        FrozenForm::Int8 { head: true } if path == head => slot.quantize_int8(),
-        FrozenForm::Int8 { .. } if path != head && slot.kind().is_linear() => slot.quantize_int8(),
-        _ => {}
+    let mut result = Ok(());
+    model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
+        if result.is_err() {
+            return;
+        }
+        let is_linear = slot.kind().is_linear();
+        result = match form {
+            FrozenForm::Codes(quantization) if path != head => slot.quantize(path, quantization),
+            FrozenForm::Int8 { head: true } if path == head => slot.quantize_int8(path),
+            FrozenForm::Int8 { .. } if path != head && is_linear => slot.quantize_int8(path),
+            _ => Ok(()),
+        };
     });
+    result
 }

@@ -59,7 +59,10 @@ pub trait Slot {
 
     /// Quantises the frozen weight of a linear layer. A weight that is set later is quantised the
     /// same way. Nothing happens to layers of other kinds, or if the weight is quantised already.
-    fn quantize(&mut self, quantization: Quantization);
+    ///
+    /// # Errors
+    /// If a value is NaN or infinite, which rounding would hide; `path` is how the error calls the layer.
+    fn quantize(&mut self, path: &str, quantization: Quantization) -> Result<()>;
 
     /// The weight, if it is kept quantised.
     fn quantized(&self) -> Option<&QuantizedWeight>;
@@ -68,7 +71,10 @@ pub trait Slot {
     /// are made in; one in the blocks of a file is unpacked and rounded again. A weight that is set
     /// later is rounded the same way. Nothing happens to layers of other kinds, or if the weight is
     /// quantised already.
-    fn quantize_int8(&mut self);
+    ///
+    /// # Errors
+    /// As [`quantize`](Self::quantize).
+    fn quantize_int8(&mut self, path: &str) -> Result<()>;
 
     /// The weight, if its products are made in eight bits.
     fn int8(&self) -> Option<&Int8Weight>;

@@ -14,6 +14,7 @@ use crate::checkpoint::rank_files::is_rank_file;
 use crate::checkpoint::whole;
 use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::distributed::DistributedConfig;
+use crate::configuration::quantization::BitsAndBytesConfig;
 use crate::error::{Result, ResumeProblem, TrainError};
 use crate::run::state::TrainState;
 use burn_peft_data::DataConfig;
@@ -197,6 +198,8 @@ impl Saved {
         let mut keys = Vec::new();
         flatten("", &then, &mut keys);
         flatten("", &now, &mut keys);
+        // What differs because of another key is not the one to name.
+        keys.sort_by_key(|(key, _)| key.ends_with("bnb_4bit_quant_type"));
         for (key, _) in &keys {
             let below = |free: &&str| key == *free || key.starts_with(&format!("{free}."));
             if FREE.iter().any(below) || FREE_BEGINNINGS.iter().any(|free| key.starts_with(free)) {
@@ -302,6 +305,13 @@ pub(crate) fn values(config: &Table) -> Vec<(String, Value)> {
     values
 }
 
+/// A quantization_config as it is written now.
+fn quantization(value: &Value) -> Option<Value> {
+    let mut config: BitsAndBytesConfig = value.clone().try_into().ok()?;
+    config.settle();
+    Value::try_from(config).ok()
+}
+
 /// The same configuration with the defaults of keys that came later.
 fn normalised(config: &Table) -> Table {
     fn with_defaults<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
@@ -313,6 +323,7 @@ fn normalised(config: &Table) -> Table {
             "training" => with_defaults::<TrainingArguments>(value),
             "data" => data(value),
             "distributed" => distributed(value),
+            "quantization_config" => quantization(value),
             _ => None,
         };
         if let Some(full) = full {

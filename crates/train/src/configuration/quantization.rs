@@ -42,7 +42,8 @@ pub struct BitsAndBytesConfig {
     /// Keep the frozen weights of linear layers in 4 bits.
     pub load_in_4bit: bool,
     /// What 4 bits stand for; `nf4` where it is not set (`fp4` in transformers).
-    pub bnb_4bit_quant_type: Bnb4BitQuantType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bnb_4bit_quant_type: Option<Bnb4BitQuantType>,
     /// What products with quantised weights are made in, of 8 bits too; where it is not set,
     /// bfloat16 with `training.bf16`, float16 with `training.fp16`, or else 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +80,7 @@ impl BitsAndBytesConfig {
                 });
             }
             (false, true) => QuantType::Int8,
-            (true, _) => match self.bnb_4bit_quant_type {
+            (true, _) => match self.bnb_4bit_quant_type.unwrap_or_default() {
                 Bnb4BitQuantType::Nf4 => QuantType::Nf4,
                 Bnb4BitQuantType::Fp4 => QuantType::Fp4,
             },
@@ -96,6 +97,15 @@ impl BitsAndBytesConfig {
         }))
     }
 
+    /// Fills in what 4 bits stand for, and leaves it out of 8.
+    pub(crate) fn settle(&mut self) {
+        if self.load_in_4bit {
+            self.bnb_4bit_quant_type.get_or_insert_default();
+        } else {
+            self.bnb_4bit_quant_type = None;
+        }
+    }
+
     /// What is wrong with the keys together, if anything is.
     pub(crate) fn problem(&self, is_full_training: bool) -> Option<ConfigProblem> {
         if self.int8_compute && !self.load_in_8bit {
@@ -106,6 +116,10 @@ impl BitsAndBytesConfig {
         }
         if self.int8_compute && self.bnb_4bit_compute_dtype.is_some() {
             return Some(ConfigProblem::TwoComputeTypes);
+        }
+        let is_fp4 = self.bnb_4bit_quant_type == Some(Bnb4BitQuantType::Fp4);
+        if self.load_in_8bit && !self.load_in_4bit && is_fp4 {
+            return Some(ConfigProblem::FourBitType);
         }
         match (self.load_in_4bit, self.load_in_8bit) {
             (true, true) => Some(ConfigProblem::TwoQuantizations),

@@ -55,6 +55,9 @@ impl TrainConfig {
         peft_table::drop_keys_of_another_method(&mut table, &before, &method, &changes);
         let mut config = Self::from_table(table).map_err(error)?;
         config.validate(place)?;
+        if let Some(quantization) = &mut config.quantization_config {
+            quantization.settle();
+        }
         config.share_length();
         config.blame(place, &changes)?;
         Ok(config)

@@ -112,6 +112,12 @@ pub enum ConfigProblem {
          bnb_4bit_compute_dtype: keep one of the two"
     )]
     TwoComputeTypes,
+    /// What 4 bits stand for, of weights in 8.
+    #[error(
+        "quantization_config has load_in_8bit = true and bnb_4bit_quant_type = \"fp4\", which is of 4 bits: \
+         keep one of the two"
+    )]
+    FourBitType,
     /// Quantisation of weights that are trained.
     #[error(
         "quantization_config quantises frozen weights, and with peft.peft_type = \"NONE\" none is \

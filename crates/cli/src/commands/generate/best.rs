@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::prompts::Prompt;
 use super::text::{Answer, Request};
-use crate::loading::{limits, open};
+use crate::loading::{KeptArgs, limits, open};
 use crate::output::{say, say_json};
 
 /// Texts that are judged together.
@@ -90,9 +90,14 @@ fn ranked(ranked: Vec<(Answer, f64)>) -> Value {
 impl Judge<'_> {
     /// What the reward model gives each continuation with its prompt.
     fn rewards(&self, request: &Request<'_>, answers: &[Answer]) -> Result<Vec<f64>> {
-        let model = open(self.files, Some(self.reward), self.device)?
-            .no_grad()
-            .valid();
+        let model = open(
+            self.files,
+            Some(self.reward),
+            &KeptArgs::default(),
+            self.device,
+        )?
+        .no_grad()
+        .valid();
         let head = model.head();
         ensure!(
             head.task == TaskType::SeqCls && head.num_labels() == 1,

@@ -17,8 +17,8 @@ use self::tags::tagged;
 use super::eval::task_of;
 use super::export::place::check_input;
 use crate::loading::{
-    EmbedderArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open, rows_help,
-    warn_of_template,
+    EmbedderArgs, KeptArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open,
+    rows_help, warn_of_template,
 };
 use crate::output::counted;
 
@@ -68,6 +68,8 @@ pub struct Args {
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    kept: KeptArgs,
     /// The rows: a file, a folder, or a data set on the Hub (below)
     #[arg(long, value_name = "FILE")]
     data: String,
@@ -92,7 +94,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     // Whether the file can be written is known before anything is computed.
     let mut output = Output::new(output_of(&args)?)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
-    let model = open(&files, args.adapter.as_deref(), device)?
+    let model = open(&files, args.adapter.as_deref(), &args.kept, device)?
         .no_grad()
         .valid();
     let head = model.head();

@@ -47,7 +47,9 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
         .map_err(anyhow::Error::msg)
         .context("--prompt-name")?;
     let tokenizer = find_tokenizer(files, args.rows.tokenizer.as_deref())?;
-    let model = open_headless(files, adapter, device)?.no_grad().valid();
+    let model = open_headless(files, adapter, &args.kept, device)?
+        .no_grad()
+        .valid();
     let config = args.rows.config(&args.data);
     warn_of_template(&config);
     let (columns, _) = text_columns(&config, &[], &find_data)?;

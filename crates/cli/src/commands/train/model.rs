@@ -108,6 +108,22 @@ pub(super) fn attach(
     Ok(model)
 }
 
+/// Says in how many bits the base is, where it is quantised.
+pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
+    let Some(form) = config.quantization() else {
+        return Ok(());
+    };
+    say(match form {
+        FrozenForm::Codes(codes) => {
+            format!("base in {} bits", codes.quant_type.bits())
+        }
+        FrozenForm::Int8 { head: false } => "base in 8 bits, products in 8 bits".to_string(),
+        FrozenForm::Int8 { head: true } => {
+            "base in 8 bits, products in 8 bits, the output layer too".to_string()
+        }
+    })
+}
+
 /// Says how much of the products in eight bits was not made in them, where there were any.
 pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
     if rows.all > 0 {

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft_kernels::{BlockWeight, Int8Weight, Quantization, QuantizedWeight};
 
+use super::weight::{check_finite, is_finite};
 use super::{FreshIds, LoraAdapter};
 use crate::slot::StoredWeight;
 use crate::slot::kept::Kept;
@@ -56,17 +57,19 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         self.set_merged(weight, self.base_layer.bias());
     }
 
-    fn quantize(&mut self, quantization: Quantization) {
+    fn quantize(&mut self, path: &str, quantization: Quantization) -> Result<()> {
         if !self.kind().is_linear() || !self.can_be_quantized() {
-            return;
+            return Ok(());
         }
         let weight = Slot::weight(self);
+        check_finite(path, &weight)?;
         let quantized = QuantizedWeight::new(weight.clone().without_autodiff(), quantization);
         self.keep(Kept::Quantized(Box::new(if weight.is_autodiff() {
             quantized.train()
         } else {
             quantized
         })));
+        Ok(())
     }
 
     fn quantized(&self) -> Option<&QuantizedWeight> {
@@ -76,17 +79,19 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         }
     }
 
-    fn quantize_int8(&mut self) {
+    fn quantize_int8(&mut self, path: &str) -> Result<()> {
         let kind = self.kind();
         if !(kind.is_linear() || kind == LayerKind::Embedding) || !self.can_be_quantized() {
-            return;
+            return Ok(());
         }
         let weight = Slot::weight(self).without_autodiff();
+        check_finite(path, &weight)?;
         self.keep(Kept::Int8(if kind == LayerKind::Embedding {
             Int8Weight::table(&weight)
         } else {
             Int8Weight::new(&weight)
         }));
+        Ok(())
     }
 
     fn int8(&self) -> Option<&Int8Weight> {
@@ -224,17 +229,19 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
             (weight, bias) = after.ok_or_else(|| cannot(adapter))?;
             merged.push(adapter.name.clone());
         }
-        let finite = |all: Tensor<1, burn::tensor::Bool>| all.into_scalar::<bool>();
-        if safe_merge
-            && !(finite(weight.clone().is_finite().all())
-                && bias
-                    .clone()
-                    .is_none_or(|bias| finite(bias.is_finite().all())))
-        {
+        let are_finite = |weight: &Tensor<2>, bias: &Option<Tensor<1>>| {
+            is_finite(weight) && bias.as_ref().is_none_or(is_finite)
+        };
+        if safe_merge && !are_finite(&weight, &bias) {
+            let broken = if are_finite(&self.weight(), &self.base_layer.bias()) {
+                "adapter"
+            } else {
+                "model, which has them already,"
+            };
             return Err(PeftError::NotFinite {
                 problem: format!(
                     "NaN or infinite values in the weight of {path} merged with {}: the \
-                     adapter is broken, nothing was merged",
+                     {broken} is broken, nothing was merged",
                     merged.join(", ")
                 ),
             });

@@ -8,7 +8,28 @@ use burn_peft_kernels::HeadWeight;
 use super::LoraAdapter;
 use crate::slot::StoredWeight;
 use crate::slot::kept::Kept;
-use crate::{BaseLayer, Slot};
+use crate::{BaseLayer, PeftError, Result, Slot};
+
+/// Whether no value is NaN or infinite.
+pub(super) fn is_finite<const D: usize>(values: &Tensor<D>) -> bool {
+    // A sum that is finite says so in one pass and without a copy; large values may add up to infinity.
+    let values = values.clone().without_autodiff();
+    let sum = values.clone().sum().into_scalar::<f32>();
+    sum.is_finite() || values.is_finite().all().into_scalar::<bool>()
+}
+
+/// Refuses to round a weight that has values which are none.
+pub(super) fn check_finite(path: &str, weight: &Tensor<2>) -> Result<()> {
+    if is_finite(weight) {
+        return Ok(());
+    }
+    Err(PeftError::NotFinite {
+        problem: format!(
+            "{path}.weight has NaN or infinite values, which rounding to fewer bits would hide: the \
+             model is broken, take another copy of its files"
+        ),
+    })
+}
 
 impl LoraAdapter<Linear> {
     /// The weight of an output layer, or of the active adapter's copy of it, `[vocab, d]`.
