@@ -84,6 +84,83 @@ fn embeddings_are_trained_measured_and_searched() {
     );
     assert_eq!(lab.json("out/modules.json").as_array().unwrap().len(), 3);
     assert!(lab.path("out/tokenizer.json").exists());
+    // A checkpoint makes the same vectors as the result, and so does the adapter in another form.
+    lab.ok(&[
+        "convert",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "lora",
+    ]);
+    lab.ok(&[
+        "combine",
+        "--adapter",
+        "out:0.5",
+        "--adapter",
+        "lora:0.5",
+        "--method",
+        "svd",
+        "--output",
+        "both",
+    ]);
+    for folder in ["out/checkpoint-24", "lora", "both"] {
+        for name in [
+            "1_Pooling/config.json",
+            "2_Normalize/config.json",
+            "modules.json",
+        ] {
+            let place = format!("{folder}/{name}");
+            assert_eq!(
+                lab.read(&place),
+                lab.read(&format!("out/{name}")),
+                "{place}"
+            );
+        }
+    }
+    assert_eq!(
+        lab.read("lora/tokenizer.json"),
+        lab.read("out/tokenizer.json")
+    );
+    let modules = lab.json("lora/modules.json");
+    let modules: Vec<_> = modules.as_array().unwrap()[..2].to_vec();
+    lab.write("lora/modules.json", Value::from(modules).to_string());
+    lab.fails(
+        &[
+            "combine",
+            "--adapter",
+            "out",
+            "--adapter",
+            "lora",
+            "--output",
+            "bad",
+        ],
+        &["out and lora make vectors of texts in different ways"],
+    );
+    assert!(!lab.path("bad").exists());
+    lab.fails(
+        &[
+            "train",
+            "train.toml",
+            "--force",
+            "--set",
+            "embed.max_seq_length=9999",
+        ],
+        &["embed.max_seq_length is 9999, more than the model's n_positions "],
+    );
+    lab.fails(
+        &[
+            "train",
+            "train.toml",
+            "--force",
+            "--set",
+            "embed.columns=[\"nope\", \"anchor\"]",
+            "--set",
+            "embed.prompts={}",
+        ],
+        &["embed.columns is \"nope\""],
+    );
 
     let eval = [
         "eval",
@@ -287,7 +364,8 @@ fn a_new_file_for_embeddings_trains() {
     let pairs = pairs.map(|[a, b, _]| serde_json::json!({"anchor": a, "positive": b}));
     lab.write("rows.jsonl", jsonl(pairs));
     let new = ["new", "mine", "--train", "rows.jsonl", "--model", "model"];
-    lab.ok(&[&new[..], &["--objective", "embed"]].concat());
+    // The columns say that it is of embeddings.
+    lab.ok(&new);
     let said = lab.ok(&[
         "train",
         "mine.toml",

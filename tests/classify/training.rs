@@ -233,6 +233,68 @@ fn labels_are_told_from_rows_and_named_in_the_adapter() {
     );
     let saved = fs::read_to_string(lab.path("out/config.toml")).unwrap();
     assert!(saved.contains("labels = [\"down\", \"up\"]"), "{saved}");
+    let card = fs::read_to_string(lab.path("out/README.md")).unwrap();
+    assert!(
+        card.contains("id2label = {0: \"down\", 1: \"up\"}"),
+        "{card}"
+    );
+    lab.ok(&[
+        "convert",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--output",
+        "lora",
+    ]);
+    let converted = lab.json("lora/adapter_config.json");
+    for key in ["id2label", "label2id", "problem_type", "pad_token_id"] {
+        assert_eq!(converted[key], config[key], "{key}");
+    }
+    let pooled = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+    ];
+    lab.fails(
+        &[&pooled[..], &["--pooling", "mean"]].concat(),
+        &["out is the adapter of a classifier (task_type = \"SEQ_CLS\")"],
+    );
+    lab.ok(&["new", "mine", "--train", "rows.jsonl"]);
+    let new = fs::read_to_string(lab.path("mine.toml")).unwrap();
+    assert!(new.contains("\nobjective = \"classify\"\n"), "{new}");
+    assert!(
+        new.contains("\nmodel = \"distilbert/distilbert-base-uncased\"\n"),
+        "{new}"
+    );
+    lab.write(
+        "tags.jsonl",
+        "{\"tokens\": [\"a\", \"cat\"], \"ner_tags\": [0, 1]}\n",
+    );
+    lab.write(
+        "alike.jsonl",
+        "{\"sentence1\": \"a\", \"sentence2\": \"b\", \"score\": 0.5}\n",
+    );
+    lab.write("faq.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n");
+    for (file, objective) in [
+        ("tags", Some("tag")),
+        ("alike", Some("embed")),
+        ("faq", None),
+    ] {
+        lab.ok(&["new", file, "--train", &format!("{file}.jsonl")]);
+        let new = fs::read_to_string(lab.path(&format!("{file}.toml"))).unwrap();
+        match objective {
+            Some(name) => assert!(
+                new.contains(&format!("\nobjective = \"{name}\"\n")),
+                "{new}"
+            ),
+            None => assert!(new.contains("task_type = \"CAUSAL_LM\""), "{new}"),
+        }
+    }
     // The labels are told from the rows here too.
     for data in ["rows.jsonl --objective classify", "train.toml"] {
         let data = data.split(' ').chain(["--model", "model"]);

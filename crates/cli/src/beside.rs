@@ -129,6 +129,16 @@ pub fn copy_sentence_files(adapter: &Path, target: &Path) -> Result<()> {
     put(sentence_files(&ModelFiles::folder(adapter))?, target).map(drop)
 }
 
+/// Copies what an adapter for embeddings has beside its weights, the files of sentence-transformers and the
+/// tokenizer, where it is one.
+pub fn copy_of_embedder(adapter: &Path, target: &Path) -> Result<()> {
+    let files = ModelFiles::folder(adapter);
+    if files.find(SENTENCE_FILES[0])?.is_none() {
+        return Ok(());
+    }
+    copy(&files, None, target).map(drop)
+}
+
 /// The files of sentence-transformers in a folder, with their names.
 fn sentence_files(files: &ModelFiles) -> Result<Vec<(PathBuf, String)>> {
     // Of most models none is there.

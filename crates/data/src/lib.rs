@@ -59,7 +59,7 @@ pub use error::{
     TemplateProblem, TokenizerProblem, WantedColumn,
 };
 pub use format::overview::Overview;
-pub use format::suggest::{holds_pairs, suggest_columns};
+pub use format::suggest::{holds_pairs, suggest_columns, suggest_objective};
 pub use format::{Chat, Content, Row, Rows, Shape, example_prompt, instruction_prompt};
 pub use labels::{labels_of, text_columns};
 pub use mixture::{Mixture, StoppingStrategy};

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use burn_peft::combine::{Combination, CombinationType, MajoritySign, WeightedAdapter, combine};
 use burn_peft::files::{CONFIG_NAME, WEIGHTS_NAME, write_adapter};
+use burn_peft_models::embeddings::Modules;
+use burn_peft_models::hub::ModelFiles;
 
 use super::merge::check_output;
+use crate::beside;
 use crate::output::{say, size};
 
 const EXAMPLE: &str = "\
@@ -53,7 +56,7 @@ pub struct Args {
 /// Runs `peft combine`.
 pub fn run(args: Args) -> Result<()> {
     check_output(&args.output, args.force)?;
-    let mut adapters = Vec::new();
+    let (mut adapters, mut folders) = (Vec::new(), Vec::new());
     for given in &args.adapter {
         let (folder, weight) = folder_and_weight(given);
         ensure!(
@@ -63,7 +66,9 @@ pub fn run(args: Args) -> Result<()> {
         );
         let adapter = WeightedAdapter::read(&folder, weight);
         adapters.push(adapter.context("cannot load the adapter")?);
+        folders.push(folder);
     }
+    check_vectors(&folders)?;
     let combination = Combination {
         combination_type: args.method,
         svd_rank: args.rank,
@@ -79,6 +84,9 @@ pub fn run(args: Args) -> Result<()> {
         .get("r")
         .map(|r| format!("rank {r}, "));
     write_adapter(&args.output, combined.config.as_ref(), combined.tensors)?;
+    if let Some(first) = folders.first() {
+        beside::copy_of_embedder(first, &args.output)?;
+    }
     say(format!(
         "{} of {count} adapters: {}{} layers",
         args.method,
@@ -86,6 +94,26 @@ pub fn run(args: Args) -> Result<()> {
         combined.layers
     ))?;
     written(&args.output)
+}
+
+/// Refuses adapters for embeddings that do not make vectors of texts in the same way.
+fn check_vectors(folders: &[PathBuf]) -> Result<()> {
+    let modules = |folder: &PathBuf| Modules::read(&ModelFiles::folder(folder));
+    let Some((first, others)) = folders.split_first() else {
+        return Ok(());
+    };
+    let wanted = modules(first)?;
+    for other in others {
+        ensure!(
+            modules(other)? == wanted,
+            "{} and {} make vectors of texts in different ways: the files of sentence-transformers beside \
+             them (modules.json, 1_Pooling and so on) differ in pooling, length, letters or prompts, and one \
+             adapter can have but one of the two",
+            first.display(),
+            other.display()
+        );
+    }
+    Ok(())
 }
 
 /// `DIR:WEIGHT`; a colon that no number follows is part of the name.

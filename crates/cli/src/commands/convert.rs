@@ -10,6 +10,7 @@ use burn_peft::tensor_file::read_tensors;
 
 use super::combine::written;
 use super::merge::check_output;
+use crate::beside;
 use crate::loading::{find_model, load_adapter, load_base};
 use crate::output::say;
 
@@ -63,6 +64,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         let now = read(&args.adapter)?.into_iter().collect();
         let (config, tensors) = config.subtract_initial(now, read(initial)?)?;
         write_adapter(&args.output, config.as_ref(), tensors)?;
+        beside::copy_of_embedder(&args.adapter, &args.output)?;
         return written(&args.output);
     }
     let files = find_model(args.model.as_deref().context("--model is missing")?)?;
@@ -73,6 +75,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     )?;
     let conversion = model.convert_to_lora(DEFAULT_ADAPTER, args.rank)?;
     write_adapter(&args.output, &conversion.config, conversion.tensors)?;
+    beside::copy_of_embedder(&args.adapter, &args.output)?;
     let share = |error: f64| format!("{:.2} %", 100.0 * error);
     let layers = &conversion.layers;
     let worst = layers.iter().max_by(|a, b| a.1.total_cmp(&b.1));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn_peft::config::TaskType;
 use burn_peft_data::{
-    DataConfig, Questions, SlicedPath, folder_and_split, holds_pairs, suggest_columns,
+    DataConfig, Questions, SlicedPath, folder_and_split, suggest_columns, suggest_objective,
 };
 use burn_peft_models::AutoConfig;
 use burn_peft_models::hub::HubOptions;
@@ -38,14 +38,16 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     template: Template,
     /// The model: a folder, or a Hub id [default: gpt2, for chats
-    /// HuggingFaceTB/SmolLM2-135M-Instruct]
+    /// HuggingFaceTB/SmolLM2-135M-Instruct, for labels and tags distilbert/distilbert-base-uncased, for
+    /// embeddings sentence-transformers/all-MiniLM-L6-v2]
     #[arg(long, value_name = "DIR|ID")]
     model: Option<String>,
     /// The rows to train on: a file, a folder, or a data set on the Hub
     #[arg(long, value_name = "FILE", default_value = "data.jsonl")]
     train: String,
-    /// What the model is trained for: sft, dpo, kto, orpo, cpo, reward, … [default: dpo where the rows
-    /// are pairs of `chosen` and `rejected`, else sft]
+    /// What the model is trained for: sft, dpo, classify, tag, embed, … [default: by the columns of the
+    /// rows: dpo with `chosen` and `rejected`, classify with a `label`, tag with `tokens` and tags, embed
+    /// with texts to compare, else sft]
     #[arg(long, value_name = "NAME")]
     objective: Option<ObjectiveName>,
     /// Replace a file of that name
@@ -77,6 +79,21 @@ const MODEL: &str = "gpt2";
 
 /// The same where the rows are chats, for which a model needs a chat template.
 const CHAT_MODEL: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
+
+/// An encoder for an objective that trains one, and where its rows are told of.
+fn encoder(objective: ObjectiveName) -> Option<(&'static str, &'static str)> {
+    match objective.kind().name {
+        "classify" | "tag" => Some((
+            "distilbert/distilbert-base-uncased",
+            "docs/classification.md",
+        )),
+        "embed" => Some((
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "docs/embeddings.md",
+        )),
+        _ => None,
+    }
+}
 
 /// Longer rows are cut, or those that the model cannot take.
 const MAX_LENGTH: usize = 512;
@@ -155,15 +172,22 @@ pub fn run(args: Args) -> Result<()> {
     };
     let output_dir = format!("runs/{}", name.to_string_lossy());
     let place = file.display().to_string();
-    let (columns, mut prompt, is_chat) = columns(&args.train);
     let objective = objective(args.objective, &args.train);
+    let encoder = encoder(objective);
+    let (columns, mut prompt, is_chat) = match encoder {
+        Some((_, docs)) => {
+            let columns = format!("# This objective reads other columns, by their names: {docs}.");
+            (columns, String::new(), false)
+        }
+        None => columns(&args.train),
+    };
     if objective.kind().task_type != TaskType::CausalLm {
         // Nothing of it speaks.
         prompt.clear();
     }
     let model = args.model.unwrap_or_else(|| {
         let model = if is_chat { CHAT_MODEL } else { MODEL };
-        model.to_owned()
+        encoder.map_or(model, |(model, _)| model).to_owned()
     });
     let max_length = positions(&model)?.map_or(MAX_LENGTH, |n| n.min(MAX_LENGTH));
     let text = [
@@ -206,10 +230,10 @@ fn objective(said: Option<ObjectiveName>, train: &str) -> ObjectiveName {
     said.unwrap_or_else(|| {
         let is_here = |path: &str| Path::new(path).exists();
         let find = |name: &str| folder_and_split(name).map_or(Ok(None), |_| find_data(name));
-        let has_pairs = (is_here(train) || is_here(SlicedPath::new(train).path))
-            && holds_pairs(train, &DataConfig::new(train), &find).unwrap_or(false);
-        let pairs = has_pairs.then(|| ObjectiveName::find("dpo")).flatten();
-        pairs.unwrap_or_default()
+        let is_here = is_here(train) || is_here(SlicedPath::new(train).path);
+        let suggest = || suggest_objective(train, &DataConfig::new(train), &find).ok();
+        let suggested = is_here.then(suggest).flatten().flatten();
+        suggested.and_then(ObjectiveName::find).unwrap_or_default()
     })
 }
 

@@ -163,12 +163,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         }
     }
     let limits = limits(&model);
+    embed::check(&config, &files, &model, limits)?;
+    let modules = embed::modules(&config, &files, &model)?;
     let data = match data {
         Some(data) => data,
         None => load(&config, limits)?,
     };
     config.settle_label_weights(&data.train);
-    embed::check(&config, &model)?;
     let objective = objective(&model, &config)?;
 
     if let (Some(model), None) = (model.as_peft_mut(), &config.adapter) {
@@ -208,6 +209,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
             resume: resume.map(|checkpoint| checkpoint.path),
             folder,
             exchange,
+            modules,
             ..TrainOptions::default()
         },
         old,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_peft::config::{TargetModules, TaskType};
@@ -16,7 +16,7 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel, ModelInput, Pretraine
 
 use super::args::{KeptArgs, ModelsArgs};
 use super::form::check_form;
-use super::head::head_for;
+use super::head::{head_for, head_of};
 use super::tokenizer::open_tokenizer;
 
 /// A model's files, of which `config.json` is known to be there.
@@ -103,12 +103,26 @@ pub fn open(
 }
 
 /// As [`open`], without the model's head: for its hidden states.
+///
+/// # Errors
+/// As [`open`], and of a classifier's adapter, which has a head to train.
 pub fn open_headless(
     files: &ModelFiles,
     adapter: Option<&Path>,
     kept: &KeptArgs,
     device: &Device,
 ) -> Result<LanguageModel> {
+    if let Some(adapter) = adapter
+        && let Some(head) = head_of(&[adapter.to_path_buf()])?
+        && !head.is_none()
+    {
+        bail!(
+            "{} is the adapter of a classifier (task_type = {}) and makes no vectors: `peft predict` without \
+             --pooling and --normalize gives its labels",
+            adapter.display(),
+            head.task
+        );
+    }
     open_one(files, adapter, kept, Some(WantedHead::none()), device)
 }
 

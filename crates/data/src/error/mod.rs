@@ -110,8 +110,8 @@ pub enum DataError {
         problem: EmptyProblem,
     },
 
-    /// A setting of the `[data]` table that cannot be.
-    #[error("data.{key} {problem}")]
+    /// A setting of the `[data]` table that cannot be, or of another that is named with the key.
+    #[error("{}{key} {problem}", if key.contains('.') { "" } else { "data." })]
     Setting {
         /// The key.
         key: &'static str,

@@ -7,6 +7,11 @@ use crate::source::part::Part;
 use crate::source::{Finder, Source};
 use indicatif::ProgressBar;
 
+use super::labelled::with_lists;
+
+/// Columns that hold nothing but a label; others (`category`, `target`) may stand beside any text.
+const LABELS: [&str; 3] = ["label", "labels", "class"];
+
 /// Whether the rows of a file are pairs of answers, by its first row; what is no file is looked for by
 /// `find`. A file without rows has none.
 ///
@@ -21,6 +26,53 @@ pub fn holds_pairs(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<
     let first = source.parse(first?)?.columns;
     let shape = Shape::detect_for(Rows::Any, &first, &source.name, config)?;
     Ok(matches!(shape, Shape::Preference(..)))
+}
+
+/// The objective that the rows of a file are made for, by the columns of its first row: `dpo`, `tag`,
+/// `classify` or `embed`; none where they are texts, prompts with an answer, or chats. What is no file is
+/// looked for by `find`.
+///
+/// # Errors
+/// As [`Overview::read`](crate::Overview::read), of the first row alone.
+pub fn suggest_objective(
+    spec: &str,
+    config: &DataConfig,
+    find: Finder<'_>,
+) -> Result<Option<&'static str>> {
+    let source = Source::open(spec, config.sample_by, find)?;
+    let bar = ProgressBar::hidden();
+    let Some(first) = Part::default().records(&source, &bar)?.next() else {
+        return Ok(None);
+    };
+    let first = source.parse(first?)?.columns;
+    let detect = |rows| Shape::detect_for(rows, &first, &source.name, config);
+    let of_text = detect(Rows::Any);
+    if matches!(of_text, Ok(Shape::Preference(..))) {
+        return Ok(Some("dpo"));
+    }
+    let is_list = |column: &str| {
+        first
+            .get(column)
+            .map(with_lists)
+            .is_some_and(|value| value.is_array())
+    };
+    if let Ok(Shape::Tagged(words, Some(_))) = detect(Rows::Tagged)
+        && is_list(&words)
+    {
+        return Ok(Some("tag"));
+    }
+    let is_plain = matches!(of_text, Ok(Shape::Text(_)) | Err(_));
+    if !is_plain || question_and_answer(&first).is_some() {
+        return Ok(None);
+    }
+    if let Ok(Shape::Labelled(text, Some(label))) = detect(Rows::Labelled)
+        && LABELS.contains(&label.as_str())
+        && matches!(*text, Shape::Text(_) | Shape::TwoTexts(..))
+    {
+        return Ok(Some("classify"));
+    }
+    let is_compared = matches!(detect(Rows::Embedded(Vec::new())), Ok(Shape::Texts(..)));
+    Ok(is_compared.then_some("embed"))
 }
 
 /// Sets `template` and `completion_field` where the first row of the first set of `config.train` has

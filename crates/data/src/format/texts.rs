@@ -54,7 +54,7 @@ pub(super) fn detect(
                 file: file.into(),
                 columns: first.keys().cloned().collect(),
             };
-            return Err(DataError::setting("columns", problem));
+            return Err(DataError::setting("embed.columns", problem));
         }
         return Ok(Shape::Texts(named.to_vec(), score(named)));
     }

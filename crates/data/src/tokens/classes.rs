@@ -160,6 +160,10 @@ impl Task for Classes {
         Rows::Labelled
     }
 
+    fn packs(&self) -> bool {
+        false
+    }
+
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
         let Content::Labelled { content, label } = content else {
             return Err(DataError::row(encoder.place, "has no label"));

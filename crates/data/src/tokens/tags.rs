@@ -52,6 +52,10 @@ impl Task for Tags {
         Rows::Tagged
     }
 
+    fn packs(&self) -> bool {
+        false
+    }
+
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>> {
         let bad = |problem| DataError::Row {
             place: encoder.place.into(),

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use crate::combine::low_rank;
-use crate::config::Bias;
+use crate::config::{Bias, HEAD_KEYS};
 use crate::files::PREFIX;
 use crate::files::tensor_file::oriented;
 use crate::target::target_layers;
@@ -52,7 +52,9 @@ impl<M: BaseModel> PeftModel<M> {
         }
         let mut config = LoraConfig::new().with_r(r).with_lora_alpha(r as f64);
         config.common = old.common().clone();
-        config.common.unknown.clear();
+        // What a classifier scores is the same, whatever its method.
+        let unknown = &mut config.common.unknown;
+        unknown.retain(|key, _| HEAD_KEYS.contains(&key.as_str()));
         config.common.turned_off.clear();
         config.validate()?;
         let (mut layers, mut tensors) = (Vec::new(), Vec::new());

@@ -125,6 +125,16 @@ impl OldRun {
             let entries = entries_of(folder)?;
             let mut of_ranks = entries.iter().filter(|entry| is_rank_file(entry));
             of_ranks.try_for_each(|entry| remove(&folder.join(entry)))?;
+            if folder.join(SENTENCE_FILES[0]).exists() {
+                for name in SENTENCE_FILES {
+                    let path = folder.join(name);
+                    remove(&path)?;
+                    if let Some(of) = path.parent().filter(|of| of != folder) {
+                        // With a file of another's in it it stays.
+                        fs::remove_dir(of).ok();
+                    }
+                }
+            }
             if is_empty(folder)? {
                 fs::remove_dir(folder).map_err(TrainError::io(folder))?;
             }

@@ -80,7 +80,7 @@ pub(crate) static KIND: Kind = Kind {
         config.classify.get_or_insert_default();
     },
     check: |config| {
-        no_packing(config)?;
+        no_packing(config, "a label")?;
         let classify = config.classify.clone().unwrap_or_default();
         check_labels(&classify)
             .and_then(|()| check_room(&classify, config.data.max_length))
@@ -149,14 +149,18 @@ fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
     }
 }
 
-/// Refuses several texts in one row.
-pub(crate) fn no_packing(config: &TrainConfig) -> std::result::Result<(), ConfigProblem> {
+/// Refuses several texts in one row, of which each has `what` of its own.
+pub(crate) fn no_packing(
+    config: &TrainConfig,
+    what: &str,
+) -> std::result::Result<(), ConfigProblem> {
     if !config.data.packing {
         return Ok(());
     }
-    let problem = "data.packing = true puts several texts into one row, and each has a label of its own: \
-                   leave it out";
-    Err(ConfigProblem::Objective(problem.into()))
+    let problem = format!(
+        "data.packing = true puts several texts into one row, and each has {what} of its own: leave it out"
+    );
+    Err(ConfigProblem::Objective(problem))
 }
 
 /// Refuses names of labels that are none, or that come twice.

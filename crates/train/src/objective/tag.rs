@@ -68,7 +68,7 @@ pub(crate) static KIND: Kind = Kind {
         config.tag.get_or_insert_default();
     },
     check: |config| {
-        no_packing(config)?;
+        no_packing(config, "tags")?;
         let labels = config.tag.as_ref().and_then(|table| table.labels.as_ref());
         let names = labels.map_or(Ok(()), |names| check_names("tag.labels", names));
         let weights = config

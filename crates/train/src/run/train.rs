@@ -10,6 +10,7 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use burn_peft_data::{DataError, EmptyProblem, Examples, Lm};
+use burn_peft_models::embeddings::Modules;
 use toml::Table;
 
 use crate::checkpoint::best::Best;
@@ -57,6 +58,9 @@ pub struct TrainOptions {
     /// The training file, which checkpoints record: a run goes on only where no key differs that
     /// changes what is computed.
     pub config: Option<TrainConfig>,
+    /// What makes vectors of texts, and the size of the model's hidden states: written beside every
+    /// checkpoint.
+    pub modules: Option<(Modules, usize)>,
     /// The trained model is not saved: the run was for its numbers.
     pub discard: bool,
     /// The output folder, where it is held already; or else the run holds it.
@@ -80,6 +84,7 @@ impl Default for TrainOptions {
             before: Assessment::default(),
             resume: None,
             config: None,
+            modules: None,
             discard: false,
             folder: None,
             exchange: Arc::new(Alone),
@@ -319,6 +324,7 @@ pub fn train_with<T: TrainTarget>(
         batches_per_epoch,
         files,
         samples: options.samples,
+        modules: options.modules,
         identity: RefCell::new(identity),
         record: RefCell::new(Record {
             metrics,

@@ -37,6 +37,7 @@ use crate::seeing::memory::peak_memory_bytes;
 use crate::seeing::metrics::StepMetrics;
 use crate::seeing::metrics_file::{EvalLog, MetricsFile, TrainLog};
 use crate::seeing::sample::SamplePrompts;
+use burn_peft_models::embeddings::Modules;
 
 mod evaluation;
 mod saving;
@@ -52,6 +53,8 @@ pub(crate) struct StepStrategy<T> {
     pub files: Vec<String>,
     /// What is continued after every evaluation.
     pub samples: Option<SamplePrompts>,
+    /// What a checkpoint has of sentence-transformers' files, and the size of the hidden states.
+    pub modules: Option<(Modules, usize)>,
     /// What a checkpoint says beside the run's state.
     pub identity: RefCell<Saved>,
     pub record: RefCell<Record>,

@@ -42,6 +42,8 @@ pub struct ModelCard<'a> {
     /// Of a classifier the end of its class in transformers (`SequenceClassification`), and how many
     /// labels it has.
     pub classifier: Option<(&'static str, usize)>,
+    /// The names of the labels, where they have some.
+    pub labels: Vec<String>,
     /// Whether it makes embeddings.
     pub is_embedder: bool,
 }
@@ -182,11 +184,15 @@ impl ModelCard<'_> {
         let labels = self
             .classifier
             .map(|(_, count)| format!(", num_labels={count}"));
-        let labels = labels.unwrap_or_default();
+        let mut labels = labels.unwrap_or_default();
+        let names = self.names();
+        if !names.is_empty() {
+            labels += ", id2label=id2label, label2id=label2id";
+        }
         let model = match self.peft_type {
             Some(_) => format!(
                 "from peft import PeftModel\nfrom transformers import AutoModelFor{class}, AutoTokenizer\n\n\
-                 tokenizer = AutoTokenizer.from_pretrained({base})\n\
+                 tokenizer = AutoTokenizer.from_pretrained({base})\n{names}\
                  model = AutoModelFor{class}.from_pretrained({base}{labels})\n\
                  model = PeftModel.from_pretrained(model, {folder})  # or its id on the Hub\n"
             ),
@@ -209,6 +215,19 @@ impl ModelCard<'_> {
         format!(
             "{model}{inputs}\noutput = model.generate(**inputs, max_new_tokens=200)\n\
              print(tokenizer.decode(output[0, inputs[\"input_ids\"].shape[1]:], skip_special_tokens=True))"
+        )
+    }
+
+    /// Lines of Python with the names of the labels.
+    fn names(&self) -> String {
+        if self.labels.is_empty() {
+            return String::new();
+        }
+        let names = self.labels.iter().enumerate();
+        let names = names.map(|(id, name)| format!("{id}: {}", yaml(name)));
+        format!(
+            "id2label = {{{}}}\nlabel2id = {{label: id for id, label in id2label.items()}}\n",
+            names.collect::<Vec<_>>().join(", ")
         )
     }
 
@@ -281,6 +300,7 @@ mod tests {
             folder: "out".into(),
             is_chat: false,
             classifier: None,
+            labels: Vec::new(),
             is_embedder: false,
         }
     }
@@ -326,6 +346,15 @@ mod tests {
             python.ends_with("print(model(**inputs).logits)"),
             "{python}"
         );
+        let named = ModelCard {
+            labels: vec!["down".into(), "up".into(), "\"so\"".into()],
+            ..card
+        };
+        let python = named.python();
+        let names = "id2label = {0: \"down\", 1: \"up\", 2: \"\\\"so\\\"\"}\n";
+        assert!(python.contains(names), "{python}");
+        let keys = "num_labels=3, id2label=id2label, label2id=label2id)";
+        assert!(python.contains(keys), "{python}");
     }
 
     #[test]

@@ -67,6 +67,10 @@ fn card<'a>(
         folder: config.training.output_dir.display().to_string(),
         is_chat: data.train.has_chats(),
         classifier: classifier(config),
+        labels: config
+            .head_labels()
+            .map(|labels| labels.names)
+            .unwrap_or_default(),
         is_embedder: config.objective().task_type == TaskType::FeatureExtraction,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn_peft::config::TaskType;
-use burn_peft_data::text_columns;
+use burn_peft_data::{Limits, text_columns};
 use burn_peft_models::LanguageModel;
+use burn_peft_models::embeddings::Modules;
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_train::TrainConfig;
 
@@ -30,13 +31,49 @@ fn width(model: &LanguageModel) -> usize {
     model.get_base_model().common().hidden_size
 }
 
-/// Refuses what is wanted of vectors and the model's do not have.
-pub fn check(config: &TrainConfig, model: &LanguageModel) -> Result<()> {
-    let table = config.embed.as_ref();
-    table.map_or(Ok(()), |table| {
-        let checked = table.check_width(width(model));
-        checked.map_err(|problem| anyhow!(problem))
-    })
+/// Refuses what is wanted of vectors and the model's do not have, and longer texts than it takes.
+pub fn check(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    model: &LanguageModel,
+    limits: Limits,
+) -> Result<()> {
+    let Some(table) = &config.embed else {
+        return Ok(());
+    };
+    if let Some(max) = table.max_seq_length.filter(|&max| limits.forbid(max)) {
+        let adapter = config.adapter.as_deref().map(Path::new);
+        let modules = modules_of(files, adapter)?.unwrap_or_default();
+        // Files of models say such lengths too, and mean all that the model takes.
+        ensure!(
+            modules.max_seq_length == Some(max),
+            "embed.max_seq_length is {max}, more than {}",
+            limits.positions()
+        );
+    }
+    let checked = table.check_width(width(model));
+    checked.map_err(|problem| anyhow!(problem))
+}
+
+/// What the result of a run of embeddings has in the files of sentence-transformers, and the size of the
+/// model's hidden states; none of another run.
+pub fn modules(
+    config: &TrainConfig,
+    base: &ModelFiles,
+    model: &LanguageModel,
+) -> Result<Option<(Modules, usize)>> {
+    let table = match &config.embed {
+        Some(table) if config.objective().task_type == TaskType::FeatureExtraction => table,
+        _ => return Ok(None),
+    };
+    let mut modules = modules_of(base, None)?.unwrap_or_default();
+    modules.embedder = table.embedder();
+    modules.max_seq_length = config.data.max_length.or(table.max_seq_length);
+    modules.do_lower_case = table.do_lower_case.unwrap_or_default();
+    if modules.prompts.is_empty() {
+        modules.prompts.clone_from(&table.prompts);
+    }
+    Ok(Some((modules, width(model))))
 }
 
 /// Writes the files of sentence-transformers, and the tokenizer, beside the result of a run of embeddings.
@@ -46,23 +83,15 @@ pub fn save(
     base: &ModelFiles,
     model: &LanguageModel,
 ) -> Result<Vec<PathBuf>> {
-    let table = match &config.embed {
-        Some(table) if config.objective().task_type == TaskType::FeatureExtraction => table,
-        _ => return Ok(Vec::new()),
+    let Some((modules, d)) = modules(config, base, model)? else {
+        return Ok(Vec::new());
     };
     let dir = &config.training.output_dir;
-    let mut modules = modules_of(base, None)?.unwrap_or_default();
-    modules.embedder = table.embedder();
-    modules.max_seq_length = config.data.max_length.or(table.max_seq_length);
-    modules.do_lower_case = table.do_lower_case.unwrap_or_default();
-    if modules.prompts.is_empty() {
-        modules.prompts.clone_from(&table.prompts);
-    }
     let mut written = Vec::new();
     if !config.is_full_training() {
         written = crate::beside::copy(base, config.tokenizer.as_deref(), dir)?;
     }
-    for path in modules.save(dir, width(model))? {
+    for path in modules.save(dir, d)? {
         if !written.contains(&path) {
             written.push(path);
         }

@@ -40,7 +40,7 @@ pub(crate) static KIND: Kind = Kind {
         config.embed.get_or_insert_default();
     },
     check: |config| {
-        no_packing(config)?;
+        no_packing(config, "a vector")?;
         let embed = config.embed.clone().unwrap_or_default();
         embed.validate().map_err(ConfigProblem::Objective)?;
         check_batches("embed", embed.least_batch(), &config.training)

@@ -28,6 +28,7 @@ impl<T: TrainTarget> Run<'_, T> {
         let model = self.common_model().model;
         let optimizer = optimizer_record(&mut self.learner);
         let optimizer = state_file::to_bytes(optimizer, &own.parameters())?;
+        let modules = self.strategy.modules.as_ref();
         let record = &mut *self.record;
         if let (Some(local), false) = (&record.local, exchange.is_first()) {
             return local.save(&*exchange, None, &own, optimizer);
@@ -45,6 +46,9 @@ impl<T: TrainTarget> Run<'_, T> {
         record.metrics.sync()?;
         record.checkpoints.save(step, |folder| {
             model.save_checkpoint(folder)?;
+            if let Some((modules, d)) = modules {
+                modules.save(folder, *d)?;
+            }
             let write = |name: &str, bytes: &[u8]| {
                 let path = folder.join(name);
                 std::fs::write(&path, bytes).map_err(TrainError::io(&path))
