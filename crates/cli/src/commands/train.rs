@@ -51,7 +51,7 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 pub(super) use self::labels::settle as settle_labels;
-use self::model::{attach, initial_values, load_base, say_of_base, say_of_int8};
+use self::model::{attach, initial_values, keep, load_base, say_of_base, say_of_int8};
 use self::objective::objective;
 pub(super) use self::place::beside;
 use self::prompt::{prompts, warn_of_other_ends};
@@ -154,14 +154,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if let Some(model) = model.as_peft_mut() {
         head::describe(model, &files)?;
     }
-    if model.as_peft().is_some() {
-        if let Some(quantization) = config.quantization() {
-            model.quantize_frozen(quantization)?;
-        }
-        if let Some(dtype) = config.training.frozen_dtype() {
-            model.cast_frozen(dtype);
-        }
-    }
+    keep(&mut model, &config)?;
     let limits = limits(&model);
     embed::check(&config, &files, &model, limits)?;
     let modules = embed::modules(&config, &files, &model)?;

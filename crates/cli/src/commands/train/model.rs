@@ -12,7 +12,7 @@ use burn_peft::{
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{Reading, has_blocks};
-use burn_peft_models::{AutoModel, CausalLm, WantedHead};
+use burn_peft_models::{AutoModel, CausalLm, LanguageModel, WantedHead};
 use burn_peft_train::{OptimizerName, TrainConfig};
 
 use crate::loading::{
@@ -106,6 +106,20 @@ pub(super) fn attach(
         check_size(&model.device(), &parameter.name, bytes)?;
     }
     Ok(model)
+}
+
+/// Keeps what is frozen as the configuration says.
+pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()> {
+    if model.as_peft().is_none() {
+        return Ok(());
+    }
+    if let Some(quantization) = config.quantization() {
+        model.quantize_frozen(quantization)?;
+    }
+    if let Some(dtype) = config.training.frozen_dtype() {
+        model.cast_frozen(dtype);
+    }
+    Ok(())
 }
 
 /// Says in how many bits the base is, where it is quantised.
