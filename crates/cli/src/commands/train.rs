@@ -18,8 +18,8 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{
-    Assessment, EVENTS_NAME, Exchange, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report,
-    RunFolder, SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
+    Assessment, EVENTS_NAME, METRICS_NAME, Objective, OldRun, ProgressRenderer, Report, RunFolder,
+    SamplePrompts, Setting, TrainConfig, TrainOptions, TrainOutcome, check_dashboard,
     check_same_config, check_same_work, clock, dashboard, initialize_lora_eva_weights, paragraph,
     peak_memory_bytes, settings_toml, train_with,
 };
@@ -51,6 +51,7 @@ use self::commands::{commands, generate_command};
 use self::dry_run::dry_run;
 use self::folder::{check_sources, old_run};
 pub(super) use self::labels::settle as settle_labels;
+use self::launcher::once_a_host;
 use self::model::{attach, initial_values, keep, load_base, say_of_base, say_of_int8};
 use self::objective::objective;
 pub(super) use self::place::beside;
@@ -224,20 +225,6 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let (trainable, all) = count(&model.named_parameters());
     say(trainable_parameters_line(trainable, all))?;
     job.run(model, (trainable, all))
-}
-
-/// Has one process of each host do what leaves something on its disk (tokens of the data), and then the
-/// others, which find it there.
-fn once_a_host<T>(exchange: &dyn Exchange, load: impl Fn() -> Result<T>) -> Result<T> {
-    if exchange.local_size() == 1 && exchange.size() == 1 {
-        return load();
-    }
-    let first = match exchange.local_rank() {
-        0 => Some(load()?),
-        _ => None,
-    };
-    exchange.any(false)?;
-    first.map_or_else(load, Ok)
 }
 
 /// Every value of the run and where it came from.

@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use burn_peft_train::Exchange;
 
 /// What started this process together with others.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +73,20 @@ fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let name = "SLURM_NTASKS";
     let size = number(name).filter(|&size| size > 1)?;
     Some(launch(Some(size), name, size))
+}
+
+/// Has one process of each host do what leaves something on its disk (tokens of the data), and then the
+/// others, which find it there.
+pub(super) fn once_a_host<T>(exchange: &dyn Exchange, load: impl Fn() -> Result<T>) -> Result<T> {
+    if exchange.local_size() == 1 && exchange.size() == 1 {
+        return load();
+    }
+    let first = match exchange.local_rank() {
+        0 => Some(load()?),
+        _ => None,
+    };
+    exchange.any(false)?;
+    first.map_or_else(load, Ok)
 }
 
 #[cfg(test)]
