@@ -280,6 +280,73 @@ fn a_text_may_have_many_labels() {
 }
 
 #[test]
+fn numbers_are_the_labels_that_are_called_so() {
+    let row = |text: &str, label: i64| json!({"text": text, "label": label});
+    let rows = [row("the cat", 1), row("the dog", 2), row("the mat", 3)];
+    let lab = trained(
+        &rows[..1],
+        &[
+            "classify.labels=[\"1\",\"2\",\"3\"]",
+            "training.max_steps=1",
+        ],
+    );
+    lab.write("rows.csv", "text,label\nthe cat,1\nthe dog,2\nthe mat,3\n");
+    train(&lab, &["data.train=\"rows.csv\"", "training.max_steps=150"]);
+    lab.write("rows.jsonl", lines(&rows));
+    let eval = [
+        "eval",
+        "--model",
+        "model",
+        "--adapter",
+        "out",
+        "--data",
+        "rows.jsonl",
+        "--json",
+    ];
+    assert_eq!(lab.ok_json(&eval)["accuracy"], 1.0);
+    let found = predict(&lab, &["--data", "rows.jsonl"]);
+    assert!(
+        found.iter().all(|line| line["is_right"] == true),
+        "{found:?}"
+    );
+    // Whole numbers that do not count from 0 have names, or are numbers.
+    lab.write(
+        "rows.jsonl",
+        lines(&[row("the cat", -1), row("the dog", 1)]),
+    );
+    let again = ["train", "classify.toml", "--force"];
+    lab.fails(
+        &again,
+        &["classify.labels = [\"-1\", \"1\"]", "classify.problem_type"],
+    );
+    let named = train(
+        &lab,
+        &["classify.labels=[\"-1\",\"1\"]", "training.max_steps=1"],
+    );
+    assert!(!named.contains("regression"), "{named}");
+    // The names do not say that a text has several.
+    let row = |labels: Value| json!({"text": "the cat", "labels": labels});
+    lab.write(
+        "rows.jsonl",
+        lines(&[row(json!(["a"])), row(json!(["a", "b"]))]),
+    );
+    train(
+        &lab,
+        &["classify.labels=[\"a\",\"b\"]", "training.max_steps=1"],
+    );
+    let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();
+    assert!(saved.contains("multi_label_classification"), "{saved}");
+    let config = lab.json("out/adapter_config.json").to_string();
+    lab.write(
+        "out/adapter_config.json",
+        config.replace("\"1\":\"b\"", "\"1\":\"a\""),
+    );
+    lab.fails(&eval, &["adapter_config.json: id2label names \"a\" twice"]);
+    lab.write("rows.jsonl", "{\"input\": \"the cat\", \"label\": \"a\"}\n");
+    lab.fails(&again, &["`sentence1` and `sentence2`"]);
+}
+
+#[test]
 fn words_that_were_cut_are_in_no_entity() {
     let rows = [
         json!({"tokens": ["the", "cat", "sat"], "ner_tags": ["O", "B-PET", "O"]}),
@@ -322,6 +389,10 @@ fn words_that_were_cut_are_in_no_entity() {
     let found = lab.ok_json(&[&eval[..], &["--json"]].concat());
     assert_eq!(found["by_class"]["PET"]["support"], 5);
     assert_eq!(found["confusion"]["counts"], json!([[5, 0], [0, 7]]));
+    // The last two words of one row, which the model has not seen.
+    let cut = lab.ok_json(&[&eval[..], &["--max-length", "3", "--json"]].concat());
+    let said = cut["left_out"].to_string();
+    assert!(said.contains("neither learnt nor counted: 2"), "{said}");
     let weights = "tag.class_weights=\"balanced\"";
     train(&lab, &["training.max_steps=1", weights]);
     let saved = String::from_utf8(lab.read("out/config.toml")).unwrap();

@@ -18,13 +18,62 @@ use std::collections::BTreeSet;
 /// it is the tags that are looked at.
 ///
 /// # Errors
-/// As [`DataSet::load`](crate::DataSet::load); labels of several kinds.
+/// As [`DataSet::load`](crate::DataSet::load); labels of several kinds; whole numbers that do not count
+/// from 0.
 pub fn labels_of(
     rows: Rows,
     config: &DataConfig,
     find: Finder<'_>,
 ) -> Result<(Vec<String>, LabelKind)> {
     let mut seen = Seen::default();
+    each_label(rows.clone(), config, find, &mut |label, place| {
+        match rows {
+            Rows::Tagged => seen.add_tag(label, place)?,
+            _ => seen.add(label, place)?,
+        }
+        Ok(true)
+    })?;
+    let sets = config.train.sets();
+    let file = sets.first().map(|set| set.spec()).unwrap_or_default();
+    let table = if rows == Rows::Tagged {
+        "tag"
+    } else {
+        "classify"
+    };
+    if let Some(problem) = seen.no_labels(table) {
+        return Err(DataError::row(&file, problem));
+    }
+    seen.labels().ok_or(DataError::Empty {
+        file,
+        problem: match rows {
+            Rows::Tagged => EmptyProblem::Tags,
+            _ => EmptyProblem::Labels,
+        },
+    })
+}
+
+/// Whether the first label of the rows that are trained on is a list, of several labels; none where no row
+/// has one.
+///
+/// # Errors
+/// As [`DataSet::load`](crate::DataSet::load).
+pub fn has_several_labels(config: &DataConfig, find: Finder<'_>) -> Result<Option<bool>> {
+    let mut is_list = None;
+    each_label(Rows::Labelled, config, find, &mut |label, _| {
+        is_list = (!label.is_null()).then(|| label.is_array());
+        Ok(is_list.is_none())
+    })?;
+    Ok(is_list)
+}
+
+/// Gives the labels, or the tags, of the rows that are trained on to `take`, with their place, until that
+/// returns false.
+fn each_label(
+    rows: Rows,
+    config: &DataConfig,
+    find: Finder<'_>,
+    take: &mut dyn FnMut(&Value, &str) -> Result<bool>,
+) -> Result<()> {
     for set in config.train.sets() {
         let config = config.of_set(&set);
         let mut source = Source::open(&set.spec(), config.sample_by, find)?;
@@ -41,40 +90,20 @@ pub fn labels_of(
             }
             let place = source.place(row.number);
             let Some(shape) = &shape else { continue };
-            match shape.read(&row, &place)? {
-                Content::Labelled { label, .. } => seen.add(&label, &place)?,
-                Content::Tagged { tags, .. } => {
-                    for tag in tags.iter().flatten() {
-                        seen.add_tag(tag, &place)?;
-                    }
+            let labels = match shape.read(&row, &place)? {
+                Content::Labelled { label, .. } => vec![label],
+                Content::Tagged { tags, .. } => tags.unwrap_or_default(),
+                Content::Tokens { labels, .. } => labels.into_iter().map(Value::from).collect(),
+                _ => Vec::new(),
+            };
+            for label in &labels {
+                if !take(label, &place)? {
+                    return Ok(());
                 }
-                Content::Tokens { labels, .. } => {
-                    for label in labels {
-                        seen.add_tag(&label.into(), &place)?;
-                    }
-                }
-                _ => {}
             }
         }
     }
-    let sets = config.train.sets();
-    let file = sets.first().map(|set| set.spec()).unwrap_or_default();
-    if rows == Rows::Labelled && seen.are_numbers() {
-        let problem = format!(
-            "has whole numbers up to {} for labels, of which {} come up: numbers are learnt with \
-             classify.problem_type = \"regression\", and labels are named by classify.labels",
-            seen.count - 1,
-            seen.whole.len()
-        );
-        return Err(DataError::row(&file, problem));
-    }
-    seen.labels().ok_or(DataError::Empty {
-        file,
-        problem: match rows {
-            Rows::Tagged => EmptyProblem::Tags,
-            _ => EmptyProblem::Labels,
-        },
-    })
+    Ok(())
 }
 
 /// The columns of texts in the first row of the first set that is trained on, in which they are
@@ -117,15 +146,15 @@ pub fn text_columns(
 struct Seen {
     kind: Option<Kind>,
     names: BTreeSet<String>,
-    /// One more than the largest whole number, or the marks of a list.
+    /// The most marks of a list.
     count: usize,
     is_whole: bool,
     /// The whole numbers.
-    whole: BTreeSet<usize>,
+    whole: BTreeSet<i64>,
 }
 
 /// Of more whole numbers than this, most have to come up, or they are no labels.
-const MANY: usize = 1_000;
+const MANY: i64 = 1_000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -165,13 +194,12 @@ impl Seen {
         }
         match label {
             Value::String(name) => drop(self.names.insert(name.clone())),
-            Value::Bool(_) => self.count = self.count.max(2),
+            Value::Bool(_) => self.whole.extend([0, 1]),
             Value::Number(number) => {
                 let number = number.as_f64().unwrap_or(f64::NAN);
-                self.is_whole &= number >= 0.0 && number.fract() == 0.0 && number < 1e6;
+                self.is_whole &= number.fract() == 0.0;
                 if self.is_whole {
-                    self.count = self.count.max(number as usize + 1);
-                    self.whole.insert(number as usize);
+                    self.whole.insert(number as i64);
                 }
             }
             Value::Array(list) => {
@@ -184,9 +212,26 @@ impl Seen {
         Ok(())
     }
 
-    /// Whether the whole numbers are more likely numbers than labels.
-    fn are_numbers(&self) -> bool {
-        self.is_whole && self.count > MANY && self.whole.len() * 2 < self.count
+    /// Why the whole numbers are no labels that count from 0, where they are not, and the ways out.
+    fn no_labels(&self, table: &str) -> Option<String> {
+        let (least, most) = (*self.whole.first()?, *self.whole.last()?);
+        let is_sparse = most >= MANY && self.whole.len() * 2 < most as usize;
+        if !self.is_whole || least >= 0 && !is_sparse {
+            return None;
+        }
+        let shown = self.whole.iter().take(3);
+        let shown: Vec<String> = shown.map(|number| format!("\"{number}\"")).collect();
+        let more = if self.whole.len() > 3 { ", …" } else { "" };
+        let regression = match table {
+            "classify" => ", or learn numbers with classify.problem_type = \"regression\"",
+            _ => "",
+        };
+        Some(format!(
+            "has whole numbers from {least} to {most} for labels, of which {} come up, and labels count \
+             from 0: name them with {table}.labels = [{}{more}]{regression}",
+            self.whole.len(),
+            shown.join(", ")
+        ))
     }
 
     fn labels(self) -> Option<(Vec<String>, LabelKind)> {
@@ -195,7 +240,10 @@ impl Seen {
             Kind::Name => (self.names.into_iter().collect(), LabelKind::One),
             Kind::Names => (self.names.into_iter().collect(), LabelKind::Several),
             Kind::Marks => (numbered(self.count), LabelKind::Several),
-            Kind::Number if self.is_whole => (numbered(self.count), LabelKind::One),
+            Kind::Number if self.is_whole => {
+                let most = self.whole.last().copied().unwrap_or_default();
+                (numbered(most as usize + 1), LabelKind::One)
+            }
             Kind::Number => (numbered(1), LabelKind::Number),
         })
     }
@@ -255,13 +303,22 @@ mod tests {
 
     #[test]
     fn few_of_many_whole_numbers_are_no_labels() {
-        let are_numbers = |labels: &mut dyn Iterator<Item = usize>| {
+        let no_labels = |labels: &mut dyn Iterator<Item = i64>| {
             let mut seen = Seen::default();
             labels.for_each(|label| seen.add(&label.into(), "a.jsonl line 1").unwrap());
-            seen.are_numbers()
+            seen.no_labels("classify")
         };
-        assert!(are_numbers(&mut [0, 1, 500_000].into_iter()));
-        assert!(!are_numbers(&mut [0, 999].into_iter()));
-        assert!(!are_numbers(&mut (0..2_000)));
+        assert!(no_labels(&mut [0, 1_000_000].into_iter()).is_some());
+        assert_eq!(no_labels(&mut [0, 999].into_iter()), None);
+        assert_eq!(no_labels(&mut (0..2_000)), None);
+        let said = no_labels(&mut [0, 1, -1].into_iter()).unwrap();
+        assert!(
+            said.contains("classify.labels = [\"-1\", \"0\", \"1\"]"),
+            "{said}"
+        );
+        assert!(
+            said.contains("classify.problem_type = \"regression\""),
+            "{said}"
+        );
     }
 }

@@ -61,7 +61,7 @@ pub use error::{
 pub use format::overview::Overview;
 pub use format::suggest::{holds_pairs, suggest_columns, suggest_objective};
 pub use format::{Chat, Content, Row, Rows, Shape, example_prompt, instruction_prompt};
-pub use labels::{labels_of, text_columns};
+pub use labels::{has_several_labels, labels_of, text_columns};
 pub use mixture::{Mixture, StoppingStrategy};
 pub use questions::{Asked, Question, Questions};
 pub use source::folder::folder_and_split;

@@ -1,6 +1,7 @@
 //! Heads that score labels, in the place of the language model's: of a text, or of each of its
 //! tokens. A model for embeddings has none.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use burn::nn::{Dropout, DropoutConfig};
@@ -71,9 +72,18 @@ impl Labels {
     pub fn of(keys: &Map<String, Value>) -> Result<Option<Self>, String> {
         let given = |key: &str| keys.get(key).filter(|value| !value.is_null());
         let names = match (given("id2label"), given("num_labels")) {
-            (Some(value), _) => names_of(value).ok_or_else(|| {
-                format!("id2label = {value}: expected the names of the labels by \"0\", \"1\", …")
-            })?,
+            (Some(value), _) => {
+                let names = names_of(value).ok_or_else(|| {
+                    format!(
+                        "id2label = {value}: expected the names of the labels by \"0\", \"1\", …"
+                    )
+                })?;
+                let mut seen = HashSet::new();
+                if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
+                    return Err(format!("id2label names {name:?} twice"));
+                }
+                names
+            }
             (None, Some(value)) => {
                 let count = value.as_u64().filter(|count| *count <= MAX_SIZE as u64);
                 let count = count.filter(|count| *count > 0);
@@ -388,6 +398,8 @@ mod tests {
             (one.task, &one.labels.names[..]),
             (TaskType::TokenCls, &["O".to_string()][..])
         );
+        let twice = Labels::of(&keys(r#"{"id2label": {"0": "O", "1": "O"}}"#));
+        assert_eq!(twice.unwrap_err(), "id2label names \"O\" twice");
         let text = r#"{"architectures": ["XForTokenClassification"], "id2label": {"1": "O"}}"#;
         assert!(
             Head::of(&keys(text))

@@ -46,9 +46,18 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     let tensors = read_weights(adapter).context("cannot load the adapter")?;
     let weight = |head: &str| tensors.get(&format!("base_model.model.{head}.weight"));
     let weight = HEADS.iter().find_map(|head| weight(head));
+    let num_labels = weight.and_then(|weight| weight.shape().first().copied());
+    if let (Some(count), Some(labels)) = (num_labels, &labels) {
+        let named = labels.names.len();
+        ensure!(
+            named == count,
+            "{}: id2label names {named} labels, and the head of the adapter scores {count}",
+            file.display()
+        );
+    }
     Ok(Some(WantedHead {
         task,
-        num_labels: weight.and_then(|weight| weight.shape().first().copied()),
+        num_labels,
         labels,
         problem_type,
         pad_token_id: keys.get("pad_token_id").and_then(|id| id.as_i64()),

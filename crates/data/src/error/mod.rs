@@ -59,9 +59,7 @@ pub enum DataError {
 
     /// Columns that belong to no shape.
     #[error(
-        "{file} has the columns {}, which is no known shape; known are `text`, \
-         `prompt` with `completion`, `instruction` with `output` (and `input`), `messages`, \
-         `input_ids`; {hint}",
+        "{file} has the columns {}, which is no known shape; known are {known}; {hint}",
         columns.join(", ")
     )]
     UnknownShape {
@@ -69,6 +67,8 @@ pub enum DataError {
         file: String,
         /// The columns of its first row.
         columns: Vec<String>,
+        /// The columns that are known.
+        known: &'static str,
         /// The way out.
         hint: String,
     },

@@ -1,7 +1,7 @@
 //! Rows of texts with a label.
 
 use super::column_names::CHATS;
-use super::shape::detect as detect_text;
+use super::shape::{detect as detect_text, detect_among};
 use super::{Chat, Content, Shape, text, tokens};
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem, SettingProblem, WantedColumn};
@@ -40,7 +40,9 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
         Shape::Messages(column.into())
     } else {
         // It says what is wrong with the columns.
-        detect_text(first, file, config)?
+        let known = "`text` (or `sentence`, `review`, `content`, `query`), two texts such as `sentence1` \
+                     and `sentence2`, `messages`, `input_ids`";
+        detect_among(first, file, config, known, "text")?
     };
     // A template may have filled in a completion, which is no label.
     let texts = match texts {

@@ -163,6 +163,27 @@ fn unknown_with(first: &Map<String, Value>, file: &str, hint: String) -> DataErr
     DataError::UnknownShape {
         file: file.into(),
         columns: first.keys().cloned().collect(),
+        known: "`text`, `prompt` with `completion`, `instruction` with `output` (and `input`), \
+                `messages`, `input_ids`",
         hint,
     }
+}
+
+/// As [`detect`], where other columns are known; `what` is what is looked for.
+pub(super) fn detect_among(
+    first: &Map<String, Value>,
+    file: &str,
+    config: &DataConfig,
+    known: &'static str,
+    what: &str,
+) -> Result<Shape> {
+    detect(first, file, config).map_err(|error| match error {
+        DataError::UnknownShape { file, columns, .. } => DataError::UnknownShape {
+            file,
+            columns,
+            known,
+            hint: format!("name the column of the {what} with data.text_field (--text-field)"),
+        },
+        error => error,
+    })
 }

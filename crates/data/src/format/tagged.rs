@@ -1,7 +1,7 @@
 //! Rows of words with a tag each.
 
 use super::labelled::{label_column, with_lists};
-use super::shape::detect as detect_text;
+use super::shape::detect_among;
 use super::{Content, Shape, text};
 use crate::config::DataConfig;
 use crate::error::{Result, RowProblem};
@@ -23,7 +23,8 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     if let Some(words) = WORDS.into_iter().find(has).filter(|_| !is_said) {
         return Ok(Shape::Tagged(words.into(), tags));
     }
-    match detect_text(first, file, config)? {
+    let known = "`tokens` or `words` (lists of words), `text`, `input_ids`";
+    match detect_among(first, file, config, known, "words")? {
         Shape::Text(column) if is_said => Ok(Shape::Tagged(column, tags)),
         Shape::Text(column) => Ok(Shape::Tagged(column, None)),
         other => Ok(other),

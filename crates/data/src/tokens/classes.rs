@@ -75,7 +75,7 @@ impl Classes {
     pub(crate) fn label(&self, value: &Value) -> std::result::Result<Vec<i64>, RowProblem> {
         let unknown = |value: &Value| RowProblem::UnknownLabel {
             value: value.to_string(),
-            known: self.known(),
+            known: self.known(value),
         };
         match (self.kind, value) {
             (_, Value::Null) if self.takes_unlabelled => Ok(vec![Self::UNLABELLED]),
@@ -99,49 +99,88 @@ impl Classes {
         }
     }
 
-    /// The number of a label: its own, or that of its name.
+    /// The number of a label: that of its name, or its own.
     fn id(&self, value: &Value) -> Option<usize> {
-        let id = match value {
+        match value {
             Value::Number(number) => {
                 let whole = number.as_f64().filter(|number| number.fract() == 0.0);
-                whole.filter(|number| *number >= 0.0)? as usize
+                self.id_of_number(whole? as i64)
             }
-            Value::Bool(is_true) => usize::from(*is_true),
-            Value::String(name) => match self.names.iter().position(|known| known == name) {
-                Some(id) => id,
+            Value::Bool(is_true) => self.id_of_number(i64::from(*is_true)),
+            Value::String(name) => self.named(name).or_else(|| {
                 // A cell of CSV is text; numbered labels are called by their number there.
-                None => name.trim().parse().ok()?,
-            },
-            _ => return None,
-        };
+                self.id_of_number(name.trim().parse().ok()?)
+            }),
+            _ => None,
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// The label that is called so, or the one at that place where no label is called by a number.
+    fn id_of_number(&self, number: i64) -> Option<usize> {
+        if self.has_numbers() {
+            return self.named(&number.to_string());
+        }
+        let id = usize::try_from(number).ok()?;
         (id < self.names.len()).then_some(id)
     }
 
-    /// The bits of several labels: of their names, or of a list of 0 and 1 for each.
+    /// Whether a name is a whole number, so that a number says which label is meant, and not where it stands.
+    fn has_numbers(&self) -> bool {
+        let mut names = self.names.iter();
+        names.any(|name| name.parse::<i64>().is_ok())
+    }
+
+    /// The bits of several labels: of their names, or of a list of 0 and 1 for each. Numbers are names
+    /// where labels are called by numbers.
     fn several(&self, list: &[Value]) -> Option<Vec<i64>> {
         let mut bits = vec![0; self.names.len().div_ceil(LABELS_PER_TOKEN).max(1)];
         let mut set = |id: usize| bits[id / LABELS_PER_TOKEN] |= 1 << (id % LABELS_PER_TOKEN);
-        let marks: Option<Vec<bool>> = list.iter().map(flag).collect();
+        let takes_numbers = self.has_numbers();
+        let mark = |value: &Value| flag(value).filter(|_| value.is_boolean() || !takes_numbers);
+        let marks: Option<Vec<bool>> = list.iter().map(mark).collect();
         if let Some(marks) = marks.filter(|marks| marks.len() == self.names.len()) {
             let marks = marks.into_iter().enumerate();
             marks.filter(|(_, mark)| *mark).for_each(|(id, _)| set(id));
             return Some(bits);
         }
         for name in list {
-            set(name.as_str().and_then(|_| self.id(name))?);
+            let is_name = name.is_string() || name.is_number() && takes_numbers;
+            set(Some(name)
+                .filter(|_| is_name)
+                .and_then(|name| self.id(name))?);
         }
         Some(bits)
     }
 
-    fn known(&self) -> String {
+    /// Which labels there are, beside one that is none.
+    fn known(&self, value: &Value) -> String {
         match self.kind {
-            LabelKind::Number => "a number is wanted".into(),
+            LabelKind::Number => "a number is wanted (problem_type = \"regression\")".into(),
+            LabelKind::One if value.is_array() => {
+                "one label is wanted; several are learnt with classify.problem_type = \
+                 \"multi_label_classification\""
+                    .into()
+            }
+            LabelKind::Several if !value.is_array() => {
+                "a list of labels is wanted; one label is learnt with classify.problem_type = \
+                 \"single_label_classification\""
+                    .into()
+            }
             _ => {
                 let shown = self.names.iter().take(12).map(String::as_str);
                 let shown = shown.collect::<Vec<_>>().join(", ");
                 let more = if self.names.len() > 12 { ", …" } else { "" };
                 let count = self.names.len();
-                format!("the {count} labels are {shown}{more}, or their numbers from 0")
+                let places = if self.has_numbers() {
+                    ""
+                } else {
+                    ", or their numbers from 0"
+                };
+                format!("the {count} labels are {shown}{more}{places}")
             }
         }
     }
@@ -268,6 +307,35 @@ mod tests {
             assert!(error.contains("bad, fair, good"), "{error}");
         }
         assert_eq!(one.label(&Value::Null), Err(RowProblem::Unlabelled));
+    }
+
+    #[test]
+    fn a_number_is_the_label_that_is_called_so() {
+        let of = |names: &[&str], kind| Classes {
+            names: names.iter().map(|name| name.to_string()).collect(),
+            kind,
+            takes_unlabelled: false,
+        };
+        let one = of(&["-1", "0", "1"], LabelKind::One);
+        for (value, id) in [
+            (json!(-1), 0),
+            (json!(0), 1),
+            (json!("1"), 2),
+            (json!(" 1"), 2),
+            (json!(1.0), 2),
+        ] {
+            assert_eq!(one.label(&value), Ok(vec![id]), "{value}");
+        }
+        // A place among names that are numbers would be taken for one of them.
+        let error = one.label(&json!(2)).unwrap_err().to_string();
+        assert_eq!(error, "has the label 2: the 3 labels are -1, 0, 1");
+        assert!(of(&["1", "x"], LabelKind::One).label(&json!(0)).is_err());
+        let several = of(&["1", "2", "3"], LabelKind::Several);
+        assert_eq!(several.label(&json!([1, 3])), Ok(vec![0b101]));
+        assert_eq!(several.label(&json!([true, false, true])), Ok(vec![0b101]));
+        assert!(several.label(&json!([1, 0, 1])).is_err());
+        let error = one.label(&json!([1])).unwrap_err().to_string();
+        assert!(error.contains("classify.problem_type"), "{error}");
     }
 
     #[test]

@@ -5,10 +5,9 @@ use crate::format::{CALLS, Content, Note, Row, Rows, Shape, is_masked, notes};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::example::{Example, Limits};
 use crate::tokens::rows::Dropped;
-use crate::tokens::task::{Encoder, Labelled, Task};
+use crate::tokens::task::{Cuts, Encoder, Labelled, Task};
 use crate::tokens::train_on::TrainOn;
 use serde_json::{Map, Value};
-use std::cell::Cell;
 
 /// Turns rows of one file into examples.
 pub(crate) struct RowEncoder<'a> {
@@ -39,6 +38,8 @@ pub(crate) struct Encoded {
     /// As many as the task makes of a row, more of a document; none where nothing is to be learnt.
     pub examples: Vec<Example>,
     pub truncated: bool,
+    /// Words with a tag that were cut off.
+    pub tags_cut: usize,
     /// The row's number in its file.
     pub row: usize,
     /// Why there is no example.
@@ -89,15 +90,16 @@ impl RowEncoder<'_> {
             return Ok(encoded);
         }
         let unlearnt = Dropped::unlearnt(&content, self.train_on);
-        let was_cut = Cell::new(false);
-        let labelled = match self.task.encode(content, &self.encoder(place, &was_cut)) {
+        let cuts = Cuts::default();
+        let labelled = match self.task.encode(content, &self.encoder(place, &cuts)) {
             Ok(labelled) => labelled,
             Err(error) => {
                 encoded.dropped = Some(Dropped::by(&error).ok_or(error)?);
                 return Ok(encoded);
             }
         };
-        encoded.truncated = was_cut.get();
+        encoded.truncated = cuts.tokens.get();
+        encoded.tags_cut = cuts.tags.get();
         for labelled in labelled {
             self.add(labelled, unlearnt, row, place, &mut encoded)?;
         }
@@ -118,14 +120,14 @@ impl RowEncoder<'_> {
     }
 
     /// What a task makes tokens with.
-    pub fn encoder<'b>(&'b self, place: &'b str, was_cut: &'b Cell<bool>) -> Encoder<'b> {
+    pub fn encoder<'b>(&'b self, place: &'b str, cuts: &'b Cuts) -> Encoder<'b> {
         Encoder {
             tokenizer: self.tokenizer,
             train_on: self.train_on,
             place,
             // Without a length, rows of more than there are positions are errors.
             max_length: self.max_length.unwrap_or(usize::MAX),
-            was_cut,
+            cuts,
         }
     }
 
@@ -163,8 +165,12 @@ impl RowEncoder<'_> {
         let truncated = length > max && !self.document;
         if truncated {
             let cut = self.task.kept(length, max);
+            let before = self.task.supervised(&labels);
             input_ids = input_ids[cut.clone()].to_vec();
             labels = labels[cut].to_vec();
+            if self.task.rows() == Rows::Tagged {
+                encoded.tags_cut += before - self.task.supervised(&labels);
+            }
         }
         let input_ids = self.checked(input_ids, &labels, place)?;
         let before = encoded.examples.len();

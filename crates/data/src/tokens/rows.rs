@@ -27,6 +27,10 @@ pub(crate) enum Dropped {
     Unsaid,
     /// No token of it is to be learnt.
     Unlearnt,
+    /// No word of it has a tag.
+    Untagged,
+    /// A text to be classified has no tokens.
+    NoText,
     /// By a weight of 0, or `label` false.
     Masked,
     /// The better answer is the worse one.
@@ -66,6 +70,8 @@ impl Dropped {
                 }
             }
             Content::Tokens { .. } => Self::Labels,
+            Content::Tagged { .. } => Self::Untagged,
+            Content::Labelled { .. } => Self::NoText,
             _ => Self::Unlearnt,
         }
     }
@@ -101,6 +107,8 @@ impl Dropped {
                     .into()
             }
             Self::Unlearnt => "nothing to learn in them: what answers is empty".into(),
+            Self::Untagged => "no word of them has a tag that is learnt".into(),
+            Self::NoText => "they have no tokens, and so nothing to judge".into(),
             Self::Masked => "their weight is 0 or their label false".into(),
             Self::Equal => "chosen and rejected are the same".into(),
             Self::EmptyAnswer => "an answer without any text".into(),
@@ -114,6 +122,9 @@ impl Dropped {
 pub(crate) struct RowCounts {
     pub total: usize,
     pub truncated: usize,
+    /// Words with a tag that were cut off.
+    #[serde(default)]
+    pub tags_cut: usize,
     dropped: BTreeMap<Dropped, usize>,
     /// The number of the first row of each, where it is told.
     #[serde(default)]
@@ -149,6 +160,12 @@ impl RowCounts {
             let cut = self.truncated;
             lines.push(format!(
                 "{cut} of {total} rows cut to data.max_length{cut_by}"
+            ));
+        }
+        if self.tags_cut > 0 {
+            let cut = self.tags_cut;
+            lines.push(format!(
+                "words with a tag behind data.max_length{cut_by}, neither learnt nor counted: {cut}"
             ));
         }
         lines.extend(self.describe_dropped(cut_by));

@@ -8,10 +8,9 @@ use crate::tokenizer::Tokenizer;
 use crate::tokens::encode::{Encoded, RowEncoder};
 use crate::tokens::example::Limits;
 use crate::tokens::rows::cut_by;
-use crate::tokens::task::Task;
+use crate::tokens::task::{Cuts, Task};
 use crate::tokens::tokenize::Tokenize;
 use serde::Serialize;
-use std::cell::Cell;
 
 /// A row as training sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -109,7 +108,7 @@ impl RowEncoder<'_> {
             seen.skipped = Some(why.describe(&cut_by));
             if let Ok(labelled) = self
                 .task
-                .encode(content, &self.encoder(place, &Cell::new(false)))
+                .encode(content, &self.encoder(place, &Cuts::default()))
             {
                 let ids = labelled.into_iter().flat_map(|labelled| labelled.input_ids);
                 seen.input_ids = ids.map(|id| u32::try_from(id).ok()).collect();

@@ -24,7 +24,7 @@ use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"BPTOKENS";
 /// Changes with the layout, or with how rows become tokens: older files are made anew.
-pub(crate) const VERSION: u64 = 7;
+pub(crate) const VERSION: u64 = 8;
 const HEADER: usize = 16;
 const HASH: usize = 32;
 const FOOTER: usize = HASH + 24;

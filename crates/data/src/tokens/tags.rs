@@ -88,6 +88,13 @@ impl Task for Tags {
             words: of_words,
             ..
         } = encoder.whole_words(words)?;
+        if encoder.cuts.tokens.get() && !self.numbers_words {
+            let seen = of_words.iter().flatten().max();
+            let behind = seen.map_or(0, |&last| last as usize + 1);
+            let tagged = labels.iter().skip(behind);
+            let tagged = tagged.filter(|label| **label != IGNORE_INDEX);
+            encoder.cuts.tags.set(tagged.count());
+        }
         let mut before = None;
         let labels = of_words.into_iter().map(|word| {
             let is_first = word != before;

@@ -156,8 +156,17 @@ pub struct Encoder<'a> {
     pub place: &'a str,
     /// The tokens that an example is cut to, where that is said.
     pub(crate) max_length: usize,
-    /// Whether some were left out.
-    pub(crate) was_cut: &'a Cell<bool>,
+    /// What was left out.
+    pub(crate) cuts: &'a Cuts,
+}
+
+/// What was left out of a row.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts {
+    /// Whether tokens were.
+    pub tokens: Cell<bool>,
+    /// How many words with a tag were.
+    pub tags: Cell<usize>,
 }
 
 impl Encoder<'_> {
@@ -180,7 +189,9 @@ impl Encoder<'_> {
     pub fn whole(&self, first: &str, second: Option<&str>) -> Result<Tokens> {
         let tokens = self.tokenizer()?;
         let tokens = tokens.encode_within(first, second, self.max_length)?;
-        self.was_cut.set(self.was_cut.get() || tokens.was_cut);
+        self.cuts
+            .tokens
+            .set(self.cuts.tokens.get() || tokens.was_cut);
         Ok(tokens)
     }
 
@@ -191,7 +202,9 @@ impl Encoder<'_> {
     pub fn whole_words(&self, words: Vec<String>) -> Result<Tokens> {
         let tokens = self.tokenizer()?;
         let tokens = tokens.encode_words_within(words, self.max_length)?;
-        self.was_cut.set(self.was_cut.get() || tokens.was_cut);
+        self.cuts
+            .tokens
+            .set(self.cuts.tokens.get() || tokens.was_cut);
         Ok(tokens)
     }
 

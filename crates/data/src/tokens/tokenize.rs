@@ -225,6 +225,7 @@ impl<'a> Tokenize<'a> {
         let mut write = |chunk: Vec<Encoded>| -> Result<()> {
             for encoded in chunk {
                 rows.add(encoded.row, encoded.dropped, encoded.truncated);
+                rows.tags_cut += encoded.tags_cut;
                 notes.extend(encoded.notes);
                 for example in &encoded.examples {
                     let supervised = self.task.supervised(&example.labels);

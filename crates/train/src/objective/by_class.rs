@@ -1,9 +1,14 @@
 //! How a classifier does label by label.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 /// The most labels whose confusion is counted, where that is not counted anyway.
 pub(crate) const MOST_CONFUSED: usize = 64;
+
+/// The most labels whose confusion is told whole in JSON; of more, as many of the commonest mistakes.
+const MOST_TOLD: usize = 100;
 
 /// The figures of each label, and which are taken for which.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +43,18 @@ pub struct ClassFigures {
 pub struct Confusion {
     /// The labels.
     pub names: Vec<String>,
-    /// How often the label of a row is taken for that of a column, `[labels][labels]`.
-    pub counts: Vec<Vec<usize>>,
+    /// How often a label, the first, was taken for another or itself, the second; no 0.
+    pub counts: BTreeMap<(usize, usize), usize>,
+}
+
+/// A label that was taken for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake<'a> {
+    pub truth: &'a str,
+    pub found: &'a str,
+    pub times: usize,
+    /// How often the true label is there.
+    pub support: usize,
 }
 
 /// How often a label was rightly found, wrongly found and missed.
@@ -95,9 +110,11 @@ impl ByClass {
                 .fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
             means.push(ClassFigures::new("micro avg", all));
         }
-        // As scikit-learn: labels that neither were there nor were found do not count.
+        // As scikit-learn and seqeval: what neither was there nor was found does not count, but of several
+        // labels at once, where scikit-learn counts all.
+        let counts_all = of == "label" && has_micro;
         let seen = classes.iter().zip(hits);
-        let seen = seen.filter(|(_, hits)| hits.iter().sum::<f64>() > 0.0);
+        let seen = seen.filter(|(_, hits)| counts_all || hits.iter().sum::<f64>() > 0.0);
         let seen = seen.map(|(one, _)| (one, 1.0));
         means.push(ClassFigures::mean("macro avg", seen));
         let by_support = classes.iter().map(|one| (one, one.support as f64));
@@ -125,8 +142,7 @@ impl ByClass {
         let mut keys = Map::new();
         keys.insert("by_class".into(), Value::Object(figures.collect()));
         if let Some(confusion) = &self.confusion {
-            let matrix = json!({ "labels": confusion.names, "counts": confusion.counts });
-            keys.insert("confusion".into(), matrix);
+            keys.insert("confusion".into(), confusion.to_json());
         }
         keys
     }
@@ -135,27 +151,85 @@ impl ByClass {
 impl Confusion {
     /// Of pairs of the true label and the one that was found.
     pub(crate) fn of_pairs(names: &[String], pairs: &[[f64; 2]]) -> Self {
-        let mut counts = vec![vec![0; names.len()]; names.len()];
-        for &[truth, found] in pairs {
-            let row = counts.get_mut(truth as usize);
-            if let Some(count) = row.and_then(|row| row.get_mut(found as usize)) {
-                *count += 1;
+        let mut counts = BTreeMap::new();
+        for pair in pairs {
+            let [truth, found] = pair.map(|label| label as usize);
+            if truth < names.len() && found < names.len() {
+                *counts.entry((truth, found)).or_default() += 1;
             }
         }
         let names = names.to_vec();
         Self { names, counts }
     }
 
+    /// Of a row for each true label, with how often it was taken for each.
+    pub(crate) fn of_rows(names: Vec<String>, rows: &[Vec<usize>]) -> Self {
+        let rows = rows.iter().enumerate();
+        let counts = rows.flat_map(|(truth, row)| {
+            let row = row.iter().enumerate().filter(|(_, count)| **count > 0);
+            row.map(move |(found, &count)| ((truth, found), count))
+        });
+        let counts = counts.collect();
+        Self { names, counts }
+    }
+
+    /// How often the label of a row is taken for that of a column, `[labels][labels]`.
+    pub(crate) fn rows(&self) -> Vec<Vec<usize>> {
+        let mut rows = vec![vec![0; self.names.len()]; self.names.len()];
+        for (&(truth, found), &count) in &self.counts {
+            rows[truth][found] = count;
+        }
+        rows
+    }
+
+    /// What was taken for something else, the commonest first.
+    pub(crate) fn mistakes(&self) -> Vec<Mistake<'_>> {
+        let mut support = vec![0; self.names.len()];
+        for (&(truth, _), count) in &self.counts {
+            support[truth] += count;
+        }
+        let wrong = self.counts.iter();
+        let wrong = wrong.filter(|((truth, found), _)| truth != found);
+        let mut all: Vec<_> = wrong
+            .map(|(&(truth, found), &times)| Mistake {
+                truth: &self.names[truth],
+                found: &self.names[found],
+                times,
+                support: support[truth],
+            })
+            .collect();
+        all.sort_by_key(|mistake| std::cmp::Reverse(mistake.times));
+        all
+    }
+
+    fn to_json(&self) -> Value {
+        if self.names.len() <= MOST_TOLD {
+            return json!({ "labels": self.names, "counts": self.rows() });
+        }
+        let mistakes = self.mistakes().into_iter().take(MOST_TOLD);
+        let mistakes = mistakes.map(|mistake| {
+            json!({
+                "label": mistake.truth,
+                "found": mistake.found,
+                "times": mistake.times,
+                "support": mistake.support,
+            })
+        });
+        json!({ "mistakes": mistakes.collect::<Vec<_>>() })
+    }
+
     /// How often each label was rightly found, wrongly found and missed.
     pub(crate) fn hits(&self) -> Vec<Hits> {
-        let labels = 0..self.names.len();
-        let of = |label: usize| {
-            let others = || (0..self.names.len()).filter(move |&other| other != label);
-            let wrong: usize = others().map(|truth| self.counts[truth][label]).sum();
-            let missed: usize = others().map(|found| self.counts[label][found]).sum();
-            [self.counts[label][label], wrong, missed].map(|count| count as f64)
-        };
-        labels.map(of).collect()
+        let mut hits = vec![[0.0; 3]; self.names.len()];
+        for (&(truth, found), &count) in &self.counts {
+            if truth == found {
+                hits[truth][0] += count as f64;
+            } else {
+                hits[found][1] += count as f64;
+                hits[truth][2] += count as f64;
+            }
+        }
+        hits
     }
 }
 
@@ -173,7 +247,7 @@ mod tests {
         let pairs: Vec<_> = truth.into_iter().zip(found).map(|(a, b)| [a, b]).collect();
         let confusion = Confusion::of_pairs(&names, &pairs);
         assert_eq!(
-            confusion.counts,
+            confusion.rows(),
             [[1, 1, 0, 0], [0, 2, 0, 0], [1, 1, 2, 0], [0, 0, 0, 0]]
         );
         let hits = confusion.hits();
@@ -195,5 +269,28 @@ mod tests {
             assert_eq!(found.support, support);
         }
         assert_eq!(report.to_json()["by_class"]["c"]["support"], 4);
+    }
+
+    /// scikit-learn 1.9, `classification_report` on y_true = [[1, 0, 0], [1, 1, 0]] and
+    /// y_pred = [[1, 1, 0], [1, 0, 0]].
+    #[test]
+    fn of_several_labels_all_count() {
+        let names: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let hits = [[2.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0; 3]];
+        let report = ByClass::new("label", &names, &hits, true, None);
+        let [micro, of_all, weighted] = [0, 1, 2].map(|mean| report.means[mean].f1);
+        assert!((micro - 2.0 / 3.0).abs() < 1e-9, "{micro}");
+        assert!((of_all - 1.0 / 3.0).abs() < 1e-9, "{of_all}");
+        assert!((weighted - 2.0 / 3.0).abs() < 1e-9, "{weighted}");
+    }
+
+    #[test]
+    fn of_very_many_labels_the_commonest_mistakes_are_told() {
+        let names: Vec<String> = (0..2_000).map(|id| format!("label {id}")).collect();
+        let pairs = [[7.0, 1_999.0], [3.0, 4.0], [3.0, 4.0], [3.0, 3.0]];
+        let found = Confusion::of_pairs(&names, &pairs).to_json();
+        let first = json!({"label": "label 3", "found": "label 4", "times": 2, "support": 3});
+        assert_eq!(found["mistakes"][0], first);
+        assert_eq!(found["mistakes"].as_array().unwrap().len(), 2);
     }
 }

@@ -196,11 +196,10 @@ impl<M: CausalLm> Objective<M> for Tag {
         let hits = hits.get(..kinds.as_ref().map_or(0, Vec::len))?;
         let pairs = sums.sums.get(4 + 3 * hits.len()..)?;
         let is_counted = pairs.len() == names.len() * names.len() && !names.is_empty();
-        let confusion = is_counted.then(|| Confusion {
-            names: names.clone(),
-            counts: (pairs.chunks(names.len()))
-                .map(|row| row.iter().map(|&count| count as usize).collect())
-                .collect(),
+        let confusion = is_counted.then(|| {
+            let rows = pairs.chunks(names.len());
+            let rows = rows.map(|row| row.iter().map(|&count| count as usize).collect());
+            Confusion::of_rows(names.clone(), &rows.collect::<Vec<_>>())
         });
         match kinds {
             Some(kinds) => Some(ByClass::new("entity", &kinds, hits, true, confusion)),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn_peft::config::TaskType;
-use burn_peft_data::{LabelKind, Rows, labels_of};
+use burn_peft_data::{LabelKind, Rows, has_several_labels, labels_of};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::{AutoConfig, Labels, ProblemType};
 use burn_peft_train::{ClassifyConfig, TrainConfig};
@@ -32,6 +32,7 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
                 Some(labels) => labels,
                 None => of_rows(config, Rows::Tagged)?,
             };
+            tracing::info!("{}", listed(&found.names));
             table.labels = Some(found.names);
         }
         config.tag = Some(table);
@@ -48,7 +49,14 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
         (None, None) if given.problem_type == Some(ProblemType::Regression) => Labels::numbered(1),
         (None, None) => of_rows(config, Rows::Labelled)?,
     };
-    let problem_type = given.problem_type.or(found.problem_type);
+    let mut problem_type = given.problem_type.or(found.problem_type);
+    // The names alone do not say whether a text has one of them or several.
+    if problem_type.is_none()
+        && found.names.len() > 1
+        && has_several_labels(&config.data, &find_data)? == Some(true)
+    {
+        problem_type = Some(ProblemType::MultiLabelClassification);
+    }
     let classify = ClassifyConfig {
         problem_type: Some(problem_type.unwrap_or(match found.names.len() {
             1 => ProblemType::Regression,
@@ -63,6 +71,12 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
         }),
         ..given
     };
+    if let (Some(problem_type), Some(names)) = (classify.problem_type, &classify.labels) {
+        match problem_type {
+            ProblemType::Regression => tracing::info!("{problem_type}: a number for each text"),
+            _ => tracing::info!("{problem_type}: {}", listed(names)),
+        }
+    }
     config.classify = Some(classify);
     Ok(config.recheck_objective(&file.display().to_string())?)
 }
@@ -96,9 +110,6 @@ fn of_rows(config: &TrainConfig, rows: Rows) -> Result<Labels> {
         "all rows have the same label ({}): there is nothing to choose from",
         names.join(", ")
     );
-    let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>();
-    let more = if names.len() > 8 { ", …" } else { "" };
-    tracing::info!("{} labels: {}{more}", names.len(), shown.join(", "));
     let problem_type = match kind {
         LabelKind::One => ProblemType::SingleLabelClassification,
         LabelKind::Several => ProblemType::MultiLabelClassification,
@@ -108,4 +119,11 @@ fn of_rows(config: &TrainConfig, rows: Rows) -> Result<Labels> {
         names,
         problem_type: Some(problem_type),
     })
+}
+
+/// How many labels there are, and the first of them.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>();
+    let more = if names.len() > 8 { ", …" } else { "" };
+    format!("{} labels: {}{more}", names.len(), shown.join(", "))
 }

@@ -71,10 +71,7 @@ mod tests {
 
     fn found(counts: Vec<Vec<usize>>, names: &[&str]) -> Assessment {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let confusion = Confusion {
-            names: names.clone(),
-            counts,
-        };
+        let confusion = Confusion::of_rows(names.clone(), &counts);
         let hits = confusion.hits();
         let by_class = ByClass::new("label", &names, &hits, false, Some(confusion));
         Assessment {

@@ -64,7 +64,7 @@ pub(super) fn picture(confusion: &Confusion) -> String {
             )
         };
     }
-    for (truth, row) in confusion.counts.iter().enumerate() {
+    for (truth, row) in confusion.rows().iter().enumerate() {
         let all: usize = row.iter().sum();
         for (found, &number) in row.iter().enumerate() {
             let share = number as f64 / all.max(1) as f64;
@@ -117,9 +117,10 @@ pub(super) fn most_taken(confusion: &Confusion) -> String {
         "<h3>What is most often taken for what</h3>\n<div class=\"table\"><table><tr><th>true<th>found\
          <th class=\"number\">times<th class=\"number\">share of the true ones",
     );
-    for (truth, found, times, all) in mistakes(confusion).into_iter().take(MISTAKES) {
-        let [truth, found] = [truth, found].map(escape);
-        let share = 100.0 * times as f64 / all as f64;
+    for mistake in confusion.mistakes().into_iter().take(MISTAKES) {
+        let [truth, found] = [mistake.truth, mistake.found].map(escape);
+        let times = mistake.times;
+        let share = 100.0 * times as f64 / mistake.support as f64;
         let _ = write!(
             out,
             "<tr><td>{truth}<td>{found}<td class=\"number\">{times}<td class=\"number\">{share:.1} %"
@@ -129,30 +130,14 @@ pub(super) fn most_taken(confusion: &Confusion) -> String {
     out
 }
 
-/// What was taken for something else: the true label, the other, how often, of how many; the commonest
-/// first.
-fn mistakes(confusion: &Confusion) -> Vec<(&str, &str, usize, usize)> {
-    let names = &confusion.names;
-    let mut all = Vec::new();
-    for (truth, row) in confusion.counts.iter().enumerate() {
-        let of: usize = row.iter().sum();
-        let wrong = row.iter().enumerate();
-        let wrong = wrong.filter(|(found, number)| *found != truth && **number > 0);
-        all.extend(
-            wrong.map(|(found, &number)| (&names[truth][..], &names[found][..], number, of)),
-        );
-    }
-    all.sort_by_key(|&(_, _, number, _)| std::cmp::Reverse(number));
-    all
-}
-
 /// The picture in words.
 fn told(confusion: &Confusion) -> String {
-    let all: usize = confusion.counts.iter().flatten().sum();
-    let diagonal = confusion.counts.iter().enumerate();
+    let rows = confusion.rows();
+    let all: usize = rows.iter().flatten().sum();
+    let diagonal = rows.iter().enumerate();
     let right: usize = diagonal.map(|(label, row)| row[label]).sum();
     let mut out = format!("Confusion: {right} of {all} are right");
-    for (label, row) in confusion.counts.iter().enumerate() {
+    for (label, row) in rows.iter().enumerate() {
         let of: usize = row.iter().sum();
         let name = escape(&confusion.names[label]);
         let _ = write!(out, "; {name}: {} of {of} right", row[label]);
@@ -206,8 +191,8 @@ mod tests {
                     .map(|id| usize::from(id == label) * 10 + 1)
                     .collect()
             };
-            let counts = (0..count).map(row).collect();
-            let svg = picture(&Confusion { names, counts });
+            let rows: Vec<_> = (0..count).map(row).collect();
+            let svg = picture(&Confusion::of_rows(names, &rows));
             assert_eq!(svg.matches("<title>").count(), count * count);
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
