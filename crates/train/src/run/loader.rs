@@ -290,6 +290,8 @@ mod tests {
     use super::*;
 
     #[test]
+    // A rank with one piece has a list of one range.
+    #[allow(clippy::single_range_in_vec_init)]
     fn every_row_of_a_batch_is_in_one_piece_of_one_rank() {
         let pieces = |size: usize, rows: usize, all: usize| -> Vec<Vec<Range<usize>>> {
             let share = |rank| Share { rank, size, rows };
