@@ -63,6 +63,7 @@ mod preference_runs;
 mod prompts;
 mod quantized;
 mod ranges;
+mod ranks;
 mod resume;
 mod reward;
 mod run_folder;

@@ -8,7 +8,9 @@ mod embed_losses;
 mod embed_minilm;
 mod embed_runs;
 mod embeddings;
+mod output;
 mod sentiment;
+mod tagging;
 mod training;
 mod weights;
 

@@ -16,6 +16,9 @@ use crate::ranks::{self, is_first};
 
 /// A bit for each signal that something of this process answers.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
+/// A bit for each signal that came when nothing answered it.
+#[cfg(unix)]
+static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
 /// Has a signal that nothing else answers take along what stands in the system's temporary files,
 /// and then do what it would have done.
@@ -24,14 +27,26 @@ pub fn clean_up() -> Result<()> {
     use anyhow::Context;
     use signal_hook::consts::{SIGHUP, SIGTERM};
     use signal_hook::iterator::Signals;
-    use signal_hook::low_level::emulate_default_handler;
+    use signal_hook::low_level::{emulate_default_handler, register};
 
     let wanted = [SIGINT, SIGTERM, SIGHUP];
     let wanted = wanted.into_iter().filter(|&signal| !is_ignored(signal));
-    let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
+    let wanted: Vec<i32> = wanted.collect();
+    for &signal in &wanted {
+        // Asked when the signal comes: something may answer the next one by the time the thread below
+        // hears of this one, and has not seen this one.
+        let note = move || {
+            if ANSWERED.load(Ordering::SeqCst) & (1 << signal) == 0 {
+                UNANSWERED.fetch_or(1 << signal, Ordering::SeqCst);
+            }
+        };
+        // SAFETY: a signal handler may use atomics, and this one does nothing else.
+        unsafe { register(signal, note) }.context("cannot listen for signals")?;
+    }
+    let mut signals = Signals::new(&wanted).context("cannot listen for signals")?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            if ANSWERED.load(Ordering::SeqCst) & (1 << signal) == 0 {
+            if UNANSWERED.load(Ordering::SeqCst) & (1 << signal) != 0 {
                 remove_folders();
                 // It cannot fail for these.
                 emulate_default_handler(signal).ok();

@@ -22,6 +22,7 @@ mod interrupt;
 mod loading;
 mod memory;
 mod output;
+mod output_file;
 mod ranks;
 mod token_rows;
 

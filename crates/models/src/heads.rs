@@ -233,6 +233,19 @@ impl Head {
         }
     }
 
+    /// As [`write`](Self::write), where the token for padding is a field of its own and not among the other
+    /// keys.
+    pub(crate) fn write_beside(
+        &self,
+        keys: &mut Map<String, Value>,
+        class: &str,
+        pad_token_id: &mut Option<i64>,
+    ) {
+        self.write(keys, class);
+        keys.remove("pad_token_id");
+        *pad_token_id = self.pad_token_id.or(*pad_token_id);
+    }
+
     /// How its labels are learnt where nothing says it: one label is a number, of more one is chosen.
     pub fn usual(&self) -> ProblemType {
         match self.num_labels() {

@@ -11,11 +11,10 @@ use burn_peft_models::{CausalLm, LanguageModel};
 use burn_peft_train::{ByClass, Evaluation, Objective, Reference, TrainConfig, evaluate_shared};
 use serde_json::{Value, json};
 
-use super::generate::at_least_one;
 use super::predict::batches::rows_of;
 use crate::loading::{
-    ModelsArgs, RowArgs, check_causal, find_data, find_model, find_tokenizer, limits, open_each_as,
-    rows_help, warn_of_space, warn_of_template,
+    ModelsArgs, RowArgs, at_least_one, check_causal, find_data, find_model, find_tokenizer, limits,
+    open_each_as, rows_help, warn_of_space, warn_of_template,
 };
 use crate::output::{emit, evaluation_bar, say, say_json, table};
 use crate::ranks;

@@ -9,7 +9,7 @@ use burn_peft_models::GenerationDefaults;
 use burn_peft_models::hub::ModelFiles;
 use clap::ArgGroup;
 
-use crate::loading::{ModelsArgs, find_model};
+use crate::loading::{ModelsArgs, at_least_one, find_model};
 
 mod best;
 mod file;
@@ -18,7 +18,7 @@ mod options;
 mod prompts;
 mod text;
 
-pub use options::{Options, at_least_one};
+pub use options::Options;
 pub use prompts::{encode_chat, encode_prompt};
 pub use text::finish_reason;
 

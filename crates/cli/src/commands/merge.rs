@@ -10,12 +10,12 @@ use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::weight_files;
 use burn_peft_models::{AutoModel, CausalLm, ModelInput, Pretrained};
 use burn_peft_train::RunFolder;
-use tempfile::TempDir;
 
 use crate::beside;
 use crate::interrupt::Unfinished;
 use crate::loading::{find_model, load_adapter, load_base, model_input, open_tokenizer};
 use crate::output::{say, size};
+use crate::output_file::folder_beside;
 
 const EXAMPLE: &str = "\
 Example:
@@ -186,22 +186,4 @@ fn list(folder: &Path, below: &Path, names: &mut Vec<(PathBuf, u64)>) -> std::io
         }
     }
     Ok(())
-}
-
-/// A folder that vanishes again, on the disk of `output`.
-pub fn folder_beside(output: &Path) -> Result<TempDir> {
-    let output = std::path::absolute(output)?;
-    let parent = output.ancestors().skip(1).find(|parent| parent.exists());
-    let parent = parent.unwrap_or(&output);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".peft-merge-");
-    #[cfg(unix)]
-    {
-        // As any other folder, not 0700: the process's umask still applies.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
-    builder
-        .tempdir_in(parent)
-        .with_context(|| format!("cannot write into {}", parent.display()))
 }

@@ -122,3 +122,9 @@ impl Dtype {
         }
     }
 }
+
+/// Reads a number of tokens or rows.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or("it has to be a whole number, 1 or greater".into())
+}

@@ -8,7 +8,7 @@ mod model;
 mod rows;
 mod tokenizer;
 
-pub use args::{KeptArgs, ModelArgs, ModelsArgs};
+pub use args::{KeptArgs, ModelArgs, ModelsArgs, at_least_one};
 pub use embedder::{EmbedderArgs, modules_of};
 pub use form::check_form;
 pub use head::{check_causal, check_language_model, head_for, head_of};

@@ -8,7 +8,7 @@ use burn_peft_data::{
 use burn_peft_models::hub;
 use burn_peft_train::ObjectiveName;
 
-use crate::commands::generate::at_least_one;
+use super::args::at_least_one;
 
 /// Where rows can come from and what they can be, for the end of a help.
 pub fn rows_help() -> String {

@@ -1,7 +1,6 @@
 //! `peft export`: a model, with adapters in its weights, as one GGUF file.
 
 mod modelfile;
-pub(super) mod place;
 mod proof;
 mod source;
 
@@ -14,13 +13,13 @@ use burn_peft_models::gguf::{Contents, GgufAdapter, GgufModel, OutType};
 use burn_peft_models::hub::ModelFiles;
 use burn_peft_models::weights::{self, MergedWeights, Weights};
 
-use self::place::Place;
 use self::proof::Proof;
 use self::source::Source;
 use super::merge::check_output;
 use crate::beside;
 use crate::loading::find_tokenizer;
 use crate::output::{bar_of_values, counted, say, size};
+use crate::output_file::{OutputFile, check_input, folder_beside};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -92,14 +91,14 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let inputs = inputs.chain(args.adapter.iter().map(PathBuf::as_path));
     // Beside the files of a tokenizer's folder there is room for others.
     let tokenizer = args.tokenizer.as_deref().map(Path::new);
-    place::check_input(
+    check_input(
         &args.output,
         inputs.chain(tokenizer.filter(|path| path.is_file())),
     )?;
     if args.to == Format::Safetensors {
         return to_folder(&args, device, start);
     }
-    let place = Place::new(&args.output, args.force)?;
+    let place = OutputFile::gguf(&args.output, args.force)?;
     if args.lora {
         let [adapter] = args.adapter.as_slice() else {
             bail!("--lora writes one adapter alone: give one --adapter");
@@ -162,7 +161,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
 /// Reads the written file back and compares it with the model that was trained.
 fn prove(
     args: &Args,
-    place: &Place,
+    place: &OutputFile,
     files: &ModelFiles,
     contents: &Contents,
     out_type: OutType,
@@ -197,7 +196,7 @@ fn number_of_values(weights: &dyn Weights) -> u64 {
 /// Gives the written file its name and says what it is.
 fn finish(
     args: &Args,
-    place: Place,
+    place: OutputFile,
     files: &ModelFiles,
     contents: Contents,
     start: Instant,
@@ -236,7 +235,7 @@ fn to_folder(args: &Args, device: &Device, start: Instant) -> Result<()> {
     let source = Source::open(&args.model, &args.adapter, device)?;
     let files = source.files.clone();
     let merged: MergedWeights = source.merged()?;
-    let folder = super::merge::folder_beside(&args.output)?;
+    let folder = folder_beside(&args.output)?;
     let unfinished = crate::interrupt::Unfinished::new(folder.path())?;
     let dtype = match dtype {
         Some(dtype) => dtype,

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use burn_peft_models::{CausalLm, GenerationConfig, GenerationDefaults, LanguageModel};
 
+use crate::loading::at_least_one;
+
 /// The tokens added where nothing is said.
 const NEW_TOKENS: usize = 50;
 /// The seed where none is said.
@@ -64,12 +66,6 @@ fn repetition_penalty(text: &str) -> Result<f64, String> {
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let refuse = |_| "it has to be a whole number, 0 or greater".to_string();
     text.parse().map_err(refuse)
-}
-
-/// Reads a number of tokens.
-pub fn at_least_one(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    number.ok_or("it has to be a whole number, 1 or greater".into())
 }
 
 impl Options {

@@ -15,12 +15,12 @@ use self::labels::labelled;
 use self::output::Output;
 use self::tags::tagged;
 use super::eval::task_of;
-use super::export::place::check_input;
 use crate::loading::{
     EmbedderArgs, KeptArgs, RowArgs, find_data, find_model, find_tokenizer, limits, open,
     rows_help, warn_of_template,
 };
 use crate::output::counted;
+use crate::output_file::check_input;
 
 pub(super) mod batches;
 mod labels;

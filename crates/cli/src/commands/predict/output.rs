@@ -6,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::commands::export::place::Place;
 use crate::output::{counted, emit, say};
+use crate::output_file::OutputFile;
 
 /// Where lines go.
 pub struct Output {
-    file: Option<(Place, BufWriter<File>)>,
+    file: Option<(OutputFile, BufWriter<File>)>,
     rows: usize,
 }
 
@@ -19,7 +19,7 @@ impl Output {
     /// A file in the place of `output`, or standard output.
     pub fn new(output: Option<&Path>) -> Result<Self> {
         let open = |output: &Path| -> Result<_> {
-            let place = Place::beside(output)?;
+            let place = OutputFile::beside(output)?;
             let file = place.create()?;
             Ok((place, BufWriter::new(file)))
         };

@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 
 use super::batches::batches;
 use super::{Args, check_objective, output_of};
-use crate::commands::export::place::Place;
 use crate::loading::{
     find_data, find_tokenizer, head_of, limits, modules_of, open_headless, warn_of_template,
 };
 use crate::output::{counted, evaluation_bar, say};
+use crate::output_file::OutputFile;
 
 /// Whether vectors are asked for: by the adapter, the files of sentence-transformers, the model, or the
 /// options.
@@ -38,7 +38,7 @@ pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
 
 pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     // Whether the file can be written is known before anything is computed.
-    let place = output_of(args)?.map(Place::beside).transpose()?;
+    let place = output_of(args)?.map(OutputFile::beside).transpose()?;
     check_objective(args, TaskType::FeatureExtraction)?;
     let adapter = args.adapter.as_deref();
     let modules = args.embedder.modules(files, adapter)?.unwrap_or_default();

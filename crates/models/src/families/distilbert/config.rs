@@ -236,10 +236,8 @@ impl ModelConfig for DistilBertConfig {
         self.head.judges_first = true;
         if self.head.class().is_some() {
             let class = format!("DistilBert{}", self.class_of_head());
-            self.head.write(&mut self.extra, &class);
-            // Not among the others.
-            self.extra.remove("pad_token_id");
-            self.pad_token_id = self.head.pad_token_id.or(self.pad_token_id);
+            self.head
+                .write_beside(&mut self.extra, &class, &mut self.pad_token_id);
         }
     }
 

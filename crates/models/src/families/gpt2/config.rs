@@ -182,10 +182,11 @@ impl ModelConfig for Gpt2Config {
 
     fn set_head(&mut self, head: Head) {
         if let Some(class) = head.class() {
-            head.write(&mut self.extra, &format!("GPT2{class}"));
-            // Not among the others.
-            self.extra.remove("pad_token_id");
-            self.pad_token_id = head.pad_token_id.or(self.pad_token_id);
+            head.write_beside(
+                &mut self.extra,
+                &format!("GPT2{class}"),
+                &mut self.pad_token_id,
+            );
         }
         self.head = head;
     }

@@ -342,10 +342,8 @@ impl ModelConfig for ModernBertConfig {
         self.head = judging_first(head);
         if self.head.class().is_some() {
             let class = self.class();
-            self.head.write(&mut self.extra, &class);
-            // Not among the others.
-            self.extra.remove("pad_token_id");
-            self.pad_token_id = self.head.pad_token_id.or(self.pad_token_id);
+            self.head
+                .write_beside(&mut self.extra, &class, &mut self.pad_token_id);
         }
     }
 

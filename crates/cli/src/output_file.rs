@@ -1,4 +1,4 @@
-//! Where the file is written.
+//! The one file that a command writes: whole under its name, or not there.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use burn_peft_files::atomic::sync_folder;
 use tempfile::TempDir;
 
-use crate::commands::merge::folder_beside;
 use crate::interrupt::Unfinished;
 
 /// A file in a folder beside its place, which goes when the command fails or is stopped. What is no file,
 /// such as a device or a pipe, is written at once.
-pub struct Place {
+pub struct OutputFile {
     output: PathBuf,
     /// Where the output is, behind symbolic links.
     target: PathBuf,
@@ -20,9 +19,9 @@ pub struct Place {
     folder: Option<(TempDir, Unfinished)>,
 }
 
-impl Place {
-    /// A GGUF file's. Whether it can be written is known before anything is read.
-    pub fn new(output: &Path, force: bool) -> Result<Self> {
+impl OutputFile {
+    /// A GGUF file. Whether it can be written is known before anything is read.
+    pub fn gguf(output: &Path, force: bool) -> Result<Self> {
         let shown = output.display();
         ensure!(
             !output.is_dir(),
@@ -52,7 +51,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Any file's; what is there already is replaced.
+    /// Any file; what is there already is replaced.
     pub fn beside(output: &Path) -> Result<Self> {
         let shown = output.display();
         ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
@@ -126,6 +125,24 @@ impl Place {
         drop(folder);
         Ok(self.output)
     }
+}
+
+/// A folder that vanishes again, on the disk of `output`.
+pub fn folder_beside(output: &Path) -> Result<TempDir> {
+    let output = std::path::absolute(output)?;
+    let parent = output.ancestors().skip(1).find(|parent| parent.exists());
+    let parent = parent.unwrap_or(&output);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".peft-merge-");
+    #[cfg(unix)]
+    {
+        // As any other folder, not 0700: the process's umask still applies.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write into {}", parent.display()))
 }
 
 /// Where a path leads, behind symbolic links; also where nothing is there yet.
