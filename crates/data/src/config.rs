@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// How a plain text file becomes rows; named as in Hugging Face `datasets`.
+/// How a plain text file is split into rows, in the words of Hugging Face `datasets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SampleBy {
-    /// Every line that is not blank is a row.
+    /// Each line that is not blank is a row.
     #[default]
     Line,
-    /// Every block between blank lines is a row.
+    /// Each block between blank lines is a row.
     Paragraph,
-    /// The file is one text, cut into windows of `max_length` tokens, so that nothing of it is
+    /// The whole file is one text, cut into windows of `max_length` tokens, so that nothing is
     /// lost.
     Document,
 }
@@ -27,74 +27,77 @@ pub enum SampleBy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The file to train on, with an optional slice of its rows: `reviews.jsonl[:500]`. Or a data
-    /// set on the Hub: `stanfordnlp/imdb:train[:500]`. Or a folder with files of the names of
-    /// splits (`train.jsonl`, `valid.jsonl`), of which the rows for validation are evaluated on
-    /// where nothing else is said. Or a list of those, each a text or a table ([`TrainSet`]).
+    /// What to train on: a file, with an optional slice of its rows (`reviews.jsonl[:500]`); a data
+    /// set on the Hub (`stanfordnlp/imdb:train[:500]`); a folder with a file for each split
+    /// (`train.jsonl`, `valid.jsonl`), whose validation split is used for evaluation unless
+    /// `validation` is set; or a list of those, each a string or a table ([`TrainSet`]).
     ///
     /// [`TrainSet`]: crate::TrainSet
     pub train: TrainSets,
-    /// What to evaluate on, likewise; sets have no weights here.
+    /// What to evaluate on, in the same forms; here the sets of a list have no weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<TrainSets>,
-    /// Rows of `train` to evaluate on in place of a `validation` file, drawn by the seed: a share
-    /// of the rows when below 1, else their number.
+    /// How many rows of `train` to hold back for evaluation, where there is no `validation`; drawn
+    /// by the seed. Below 1 it is a share of the rows, otherwise their number.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         serialize_with = "whole_or_share"
     )]
     pub validation_split: Option<f64>,
-    /// Where an epoch of sets with weights ends; `first_exhausted` unless set.
+    /// When an epoch of weighted sets ends; `first_exhausted` unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping_strategy: Option<StoppingStrategy>,
-    /// Train on this many rows at most.
+    /// Train on at most this many rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_samples: Option<usize>,
-    /// Cut every row to this many tokens: 2,048, or as many as the model has positions for if those
-    /// are fewer, unless set. A row of more tokens than there are positions is an error then.
+    /// Cut every row to this many tokens. Unless set, 2,048, or the model's number of positions if
+    /// that is lower; a row that is longer than the positions is then an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
-    /// Pad every batch to a multiple of this many tokens.
+    /// Pad every batch to a multiple of this number of tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to_multiple_of: Option<usize>,
-    /// Put several rows into one, up to `max_length` tokens: each attends to itself only, its
-    /// positions counted from 0.
+    /// Pack several rows into one, up to `max_length` tokens. Each attends only to itself, and its
+    /// positions count from 0.
     #[serde(default)]
     pub packing: bool,
-    /// The column of text, for files whose columns say nothing else.
+    /// The column that holds the text, where the columns do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
-    /// The prompt of a row, with `{column}` where a column's value goes. The completion is the
-    /// column `completion_field` names, else `completion`, `output`, `response` or `answer`;
-    /// without one, the filled template is all of the text.
+    /// The template of a row's prompt, in which `{column}` stands for the value of a column. The
+    /// completion is the column that `completion_field` names, else `completion`, `output`,
+    /// `response` or `answer`; without any of them the filled template is the whole text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// The column of the completion of a template, a `prompt`, an `instruction` or a chat.
+    /// The column that holds the completion of a template, a `prompt`, an `instruction` or a chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_field: Option<String>,
-    /// The column of the label of a text, or of the tags of words; one of those that are usual unless set.
+    /// The column that holds the label of a text or the tags of its words; unless set, one of the
+    /// usual names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_field: Option<String>,
-    /// How a plain text file becomes rows.
+    /// How a plain text file is split into rows.
     #[serde(default)]
     pub sample_by: SampleBy,
-    /// What is learnt of a row: its answers (unless set), the last of them, or all of it.
+    /// What is learnt of a row: all of its answers (the default), only the last one, or the whole
+    /// row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_on: Option<TrainOn>,
-    /// The same in TRL's words: false is `train_on = "all"`.
+    /// The same under TRL's name: `false` means `train_on = "all"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_only_loss: Option<bool>,
-    /// What the chat template is given beside the messages, such as `enable_thinking = false`; what
-    /// a row says itself goes before it.
+    /// Variables for the chat template, such as `enable_thinking = false`. Those that a row sets
+    /// itself take precedence.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub chat_template_kwargs: Map<String, Value>,
-    /// Where tokenised rows are kept; [`default_cache_dir`](crate::default_cache_dir) unless set.
+    /// The folder in which tokenised rows are cached;
+    /// [`default_cache_dir`](crate::default_cache_dir) unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_dir: Option<PathBuf>,
 }
 
-/// A number of rows is written as one: 12, not 12.0.
+/// Writes a number of rows as an integer: 12, not 12.0.
 fn whole_or_share<S: Serializer>(
     split: &Option<f64>,
     to: S,
@@ -108,7 +111,7 @@ fn whole_or_share<S: Serializer>(
 }
 
 impl DataConfig {
-    /// The defaults for a file: what `peft eval --data FILE` uses.
+    /// The defaults for a file, as `peft eval --data FILE` uses them.
     pub fn new(train: impl Into<String>) -> Self {
         Self {
             train: TrainSets::One(train.into()),
@@ -131,7 +134,7 @@ impl DataConfig {
         }
     }
 
-    /// What is learnt of a row, by either of the two keys that say it.
+    /// What is learnt of a row, from whichever of the two keys is set.
     pub fn learnt(&self) -> TrainOn {
         let all = self.completion_only_loss == Some(false);
         let implied = if all { TrainOn::All } else { TrainOn::Answers };
@@ -141,7 +144,7 @@ impl DataConfig {
     /// Checks the numbers, against the model's limits where they depend on them.
     ///
     /// # Errors
-    /// [`DataError::Setting`] names the first key that cannot be, [`DataError::Set`] that of a set.
+    /// [`DataError::Setting`] names the first invalid key, [`DataError::Set`] a set's.
     pub fn validate(&self, limits: Limits) -> Result<()> {
         self.check()?;
         let too_long = |key, value| {
@@ -150,8 +153,8 @@ impl DataConfig {
         };
         match (self.max_length, self.pad_to_multiple_of) {
             (Some(max), _) if limits.forbid(max) => too_long("max_length", max),
-            // Learnt positions end, which is seen by the rows; of others every row would go beyond
-            // what they were trained for.
+            // Learnt positions end, which the rows will show. With other positions, every row would
+            // be longer than what the model was trained for.
             (_, Some(multiple)) if !limits.has_last_position && multiple > limits.max_positions => {
                 too_long("pad_to_multiple_of", multiple)
             }
@@ -159,7 +162,7 @@ impl DataConfig {
         }
     }
 
-    /// Checks what depends on no model.
+    /// Checks what does not depend on the model.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).

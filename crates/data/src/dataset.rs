@@ -15,17 +15,17 @@ use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use crate::train_set::TrainSet;
 
-/// What to train on, and what to evaluate on.
+/// The examples to train on and those to evaluate on.
 #[derive(Clone, Debug)]
 pub struct DataSet {
     /// What to train on.
     pub train: Examples,
-    /// What to evaluate on, where the table names something.
+    /// What to evaluate on, if the table names something.
     pub validation: Option<Examples>,
 }
 
 impl DataSet {
-    /// Whether a `[data]` table names something to evaluate on. Of rows nothing is read.
+    /// Whether a `[data]` table names something to evaluate on. Reads no rows.
     pub fn has_validation(config: &DataConfig, find: Finder<'_>) -> bool {
         config.validation.is_some()
             || config.validation_split.is_some()
@@ -33,8 +33,9 @@ impl DataSet {
                 .any(|set| folder::validation(&set.spec(), find).is_some())
     }
 
-    /// Loads what a `[data]` table names. The seed draws the rows of a `validation_split`. Of several
-    /// sets all rows are an epoch, or where they have weights what those say.
+    /// Loads what a `[data]` table names. The seed draws the rows of a `validation_split`. An epoch
+    /// of several sets has all of their rows, or, if they have weights, the shares that the weights
+    /// give.
     ///
     /// # Errors
     /// As [`Examples::load`].
@@ -47,8 +48,8 @@ impl DataSet {
         Self::load_with(config, tokenizer, limits, seed, &|_| Ok(None), &Lm)
     }
 
-    /// As [`load`](Self::load); what is no file is looked for by `find`, and rows become what
-    /// `task` makes of them.
+    /// As [`load`](Self::load), but what is not a file is looked up by `find`, and `task` turns
+    /// rows into examples.
     ///
     /// # Errors
     /// As [`Examples::load_with`].
@@ -131,7 +132,8 @@ impl DataSet {
     }
 }
 
-/// Sets mixed by weight: each packed by itself, if at all, so that a sequence is of one set.
+/// Mixes sets by weight. Each set is packed by itself, if at all, so that a sequence belongs to one
+/// set.
 fn mix(
     sets: Vec<Examples>,
     tokenize: &Tokenize<'_>,
@@ -148,7 +150,7 @@ fn mix(
     Ok(Examples::join(sets).mixed(&per_epoch))
 }
 
-/// An error of a setting as one of the entry of a list, where that has the setting.
+/// Turns an error about a setting into one about an entry of a list, if the list has several.
 fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) -> DataError {
     let has = |key| match key {
         "template" => set.template.is_some(),
@@ -168,7 +170,7 @@ fn of_entry(error: DataError, list: &'static str, index: usize, set: &TrainSet) 
     }
 }
 
-/// Says of rows that are all of no use that they are those held back.
+/// If all unusable rows are those held back for evaluation, says so.
 fn of_held_back(error: DataError) -> DataError {
     match error {
         DataError::Empty { file, problem } => DataError::Empty {
@@ -298,7 +300,7 @@ mod tests {
             said.contains("a.jsonl line 31 has a number in `text`"),
             "{said}"
         );
-        // A caller can tell it from others.
+        // A caller can tell it from other errors.
         let DataError::Row { problem, .. } = error else {
             panic!("{said}");
         };
@@ -359,7 +361,7 @@ mod tests {
         };
         let (first, files) = load(&config);
         assert_eq!(files, 1);
-        // Not read again: what is in the cache counts.
+        // Nothing is read again: the cache has the counts.
         let file = first.cache_file.clone().unwrap();
         let changed = std::fs::metadata(&file).unwrap().modified().unwrap();
         let (again, files) = load(&config);
@@ -371,7 +373,7 @@ mod tests {
             std::fs::metadata(&file).unwrap().modified().unwrap(),
             changed
         );
-        // How batches are made changes no tokens.
+        // How batches are made does not change the tokens.
         config.packing = true;
         config.pad_to_multiple_of = Some(2);
         assert_eq!(load(&config).1, 1);
@@ -379,7 +381,7 @@ mod tests {
         assert_eq!(load(&config).1, 2);
         std::fs::write(&path, numbers(4)).unwrap();
         assert_eq!((load(&config).0.len(), load(&config).1), (4, 3));
-        // A file that is not whole is made anew.
+        // An incomplete file is made again.
         config.max_length = None;
         let (whole, _) = load(&config);
         let file = whole.cache_file.clone().unwrap();

@@ -1,4 +1,4 @@
-//! Which labels the rows of files have.
+//! The labels that occur in the rows of data files.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result};
@@ -11,15 +11,15 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The labels of the rows that are trained on, as far as the rows tell: names in the order of the
-/// alphabet, numbers as `LABEL_0`, `LABEL_1`, ….
+/// The labels of the training rows: names in alphabetical order, numbers as `LABEL_0`, `LABEL_1`,
+/// ….
 ///
-/// Texts and whole numbers are one label, other numbers a number, lists several labels; of rows of words
-/// it is the tags that are looked at.
+/// A text or a whole number is one label, any other number is a regression target, and a list is
+/// several labels. For rows of words, the tags are taken.
 ///
 /// # Errors
-/// As [`DataSet::load`](crate::DataSet::load); labels of several kinds; whole numbers that do not count
-/// from 0.
+/// As [`DataSet::load`](crate::DataSet::load); if the labels are of several kinds; if whole numbers
+/// do not count from 0.
 pub fn labels_of(
     rows: Rows,
     config: &DataConfig,
@@ -52,8 +52,8 @@ pub fn labels_of(
     })
 }
 
-/// Whether the first label of the rows that are trained on is a list, of several labels; none where no row
-/// has one.
+/// Whether the first label of the training rows is a list, that is, several labels; `None` if no
+/// row has a label.
 ///
 /// # Errors
 /// As [`DataSet::load`](crate::DataSet::load).
@@ -66,8 +66,8 @@ pub fn has_several_labels(config: &DataConfig, find: Finder<'_>) -> Result<Optio
     Ok(is_list)
 }
 
-/// Gives the labels, or the tags, of the rows that are trained on to `take`, with their place, until that
-/// returns false.
+/// Calls `take` with the labels or tags of the training rows and their places, until it returns
+/// false.
 fn each_label(
     rows: Rows,
     config: &DataConfig,
@@ -106,9 +106,9 @@ fn each_label(
     Ok(())
 }
 
-/// The columns of texts in the first row of the first set that is trained on, in which they are
-/// compared, and whether one says how alike they are: none where a row is one text. Those `named` are
-/// taken, or else known ones.
+/// The columns of texts to compare in the first row of the first training set, and whether a column
+/// holds their similarity; `None` if a row is one text. The columns `named` are taken, or else
+/// known ones.
 ///
 /// # Errors
 /// As [`DataSet::load`](crate::DataSet::load).
@@ -129,7 +129,7 @@ pub fn text_columns(
             .next()
         {
             Some(record) => source.parse(record?)?.columns,
-            // What is wrong with the file is said when it is read.
+            // A problem with the file is reported when it is read.
             None => return Ok((Vec::new(), false)),
         },
     };
@@ -146,14 +146,15 @@ pub fn text_columns(
 struct Seen {
     kind: Option<Kind>,
     names: BTreeSet<String>,
-    /// The most marks of a list.
+    /// The largest number of labels in a list.
     count: usize,
     is_whole: bool,
-    /// The whole numbers.
+    /// The whole numbers seen.
     whole: BTreeSet<i64>,
 }
 
-/// Of more whole numbers than this, most have to come up, or they are no labels.
+/// Above this many, most of the whole numbers up to the largest have to occur, or they are not
+/// labels.
 const MANY: i64 = 1_000;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -182,7 +183,7 @@ impl Seen {
             Value::Array(_) => Kind::Marks,
             Value::Object(_) => return Err(DataError::row(place, "has an object for its label")),
         };
-        // An empty list is one of either.
+        // An empty list fits either kind.
         if !matches!(label, Value::Array(list) if list.is_empty()) {
             if self.kind.is_some_and(|before| before != kind) {
                 let problem = "has a label of another kind than the rows before it: all are texts, \
@@ -212,7 +213,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Why the whole numbers are no labels that count from 0, where they are not, and the ways out.
+    /// Why the whole numbers are not labels counted from 0, if they are not, and what to do.
     fn no_labels(&self, table: &str) -> Option<String> {
         let (least, most) = (*self.whole.first()?, *self.whole.last()?);
         let is_sparse = most >= MANY && self.whole.len() * 2 < most as usize;

@@ -1,19 +1,19 @@
-//! Several sets mixed by weight: how many rows of each an epoch has, and in which order they come.
+//! Mixing several sets by weight: how many rows of each an epoch has, and in which order.
 
 use crate::batches::sampler::stream;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where an epoch of a mixture ends, in the words of `interleave_datasets` of Hugging Face
+/// When an epoch of a mixture ends, in the words of `interleave_datasets` of Hugging Face
 /// `datasets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppingStrategy {
-    /// Where the first set has given all its rows: no row comes twice.
+    /// When the first set has given all its rows: no row comes twice.
     #[default]
     FirstExhausted,
-    /// Where every set has given all its rows: those of the others come again.
+    /// When every set has given all its rows: rows of the smaller sets come again.
     AllExhausted,
 }
 
@@ -26,11 +26,11 @@ impl fmt::Display for StoppingStrategy {
     }
 }
 
-/// More rows in an epoch than this are a slip in the weights, unless the sets have them.
+/// An epoch of more rows than this is a slip in the weights, unless the sets have that many rows.
 const MOST: f64 = 1e8;
 
-/// The rows of each set in an epoch: in proportion to the weights, one at least. Of the set that
-/// ends the epoch they are all its rows. None where they are too many to be meant.
+/// The number of rows of each set in an epoch: in proportion to the weights, at least one. The set
+/// that ends the epoch gives exactly all its rows. `None` if there would be too many.
 pub(crate) fn counts(
     rows: &[usize],
     weights: &[f64],
@@ -38,7 +38,7 @@ pub(crate) fn counts(
 ) -> Option<Vec<usize>> {
     let largest = weights.iter().copied().fold(0.0, f64::max);
     let weights: Vec<f64> = weights.iter().map(|weight| weight / largest).collect();
-    // For how long the rows of each set last.
+    // How long the rows of each set last.
     let lasts = rows.iter().zip(&weights);
     let lasts = lasts.map(|(&rows, weight)| rows as f64 / weight);
     let epoch = match strategy {
@@ -62,7 +62,7 @@ pub(crate) fn counts(
     Some(counts.map(|count| count.max(1)).collect())
 }
 
-/// What is a whole number but for the rounding of its factors.
+/// Rounds a number that is whole but for rounding errors.
 fn near_whole(quota: f64) -> f64 {
     let whole = quota.round();
     if (quota - whole).abs() <= 1e-9 * whole {
@@ -72,7 +72,7 @@ fn near_whole(quota: f64) -> f64 {
     }
 }
 
-/// Whole numbers with this sum for quotas with about this sum, by their largest remainders.
+/// Rounds quotas to whole numbers with this sum, by largest remainders.
 pub(crate) fn apportion(total: usize, quotas: &[f64]) -> Vec<usize> {
     let mut counts: Vec<usize> = quotas.iter().map(|quota| quota.floor() as usize).collect();
     let left = total.saturating_sub(counts.iter().sum());
@@ -82,12 +82,12 @@ pub(crate) fn apportion(total: usize, quotas: &[f64]) -> Vec<usize> {
     counts
 }
 
-/// Sequences of several sets, which stand one set after the other, mixed: an epoch has so many of
-/// each, and any stretch of it about as large a share of them.
+/// The sequences of several sets, numbered one set after the other, and mixed: an epoch has a fixed
+/// number of each, spread evenly, so that any part of it has about the same shares.
 ///
-/// A set that gives all its sequences once in an epoch, or more often, gives them in a new order
-/// each time. The sequences of what is left of a pass go on in the next epoch where they stopped, so
-/// that over epochs every sequence of a set comes as often as the others of it.
+/// A set that gives all its sequences once or more often in an epoch gives them in a new order each
+/// time. If a pass is not finished at the end of an epoch, the next epoch continues it, so that
+/// over several epochs every sequence of a set comes equally often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mixture {
     sets: Vec<MixedSet>,
@@ -95,18 +95,18 @@ pub struct Mixture {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MixedSet {
-    /// Its first sequence among those of all sets.
+    /// The number of its first sequence among those of all sets.
     first: usize,
     sequences: usize,
     per_epoch: usize,
 }
 
-/// The passes that go on from epoch to epoch have their own random numbers.
+/// Passes that continue from epoch to epoch have a random number generator of their own.
 const GOES_ON: u64 = 1 << 63;
 
 impl Mixture {
-    /// Mixes sets of so many sequences, each with how many of them an epoch has. A set without
-    /// sequences gives none.
+    /// Mixes sets, each given by its number of sequences and how many of them an epoch has. A set
+    /// without sequences gives none.
     pub fn new(sets: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut first = 0;
         let sets = sets.into_iter().map(|(sequences, per_epoch)| {
@@ -122,22 +122,22 @@ impl Mixture {
         Self { sets }
     }
 
-    /// The sequences of an epoch.
+    /// The number of sequences in an epoch.
     pub fn len(&self) -> usize {
         self.per_epoch().sum()
     }
 
-    /// Whether an epoch has none.
+    /// Whether an epoch has no sequences.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sequences of each set in an epoch.
+    /// The number of sequences of each set in an epoch.
     pub fn per_epoch(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.sets.iter().map(|set| set.per_epoch)
     }
 
-    /// The sequences of an epoch, counted from 0, in their order: a pure function of seed and
+    /// The sequences of an epoch in their order, epochs counted from 0: a pure function of seed and
     /// epoch. Without `shuffle` each set runs from its first sequence to its last.
     pub fn order(&self, seed: u64, epoch: u64, shuffle: bool) -> Vec<usize> {
         let sets = self.sets.iter().zip(1..).map(|(set, number)| {
@@ -149,7 +149,8 @@ impl Mixture {
         places.filter_map(|set| sets[set].next()).collect()
     }
 
-    /// The set of each place in an epoch: the places of a set lie as far from each other as they can.
+    /// The set at each position in an epoch; the positions of a set are spread as evenly as
+    /// possible.
     fn places(&self) -> Vec<usize> {
         let places = self.per_epoch().enumerate().flat_map(|(set, count)| {
             (0..count).map(move |index| ((index as f64 + 0.5) / count as f64, set))
@@ -161,7 +162,7 @@ impl Mixture {
 }
 
 impl MixedSet {
-    /// Its sequences of an epoch.
+    /// The set's sequences of an epoch.
     fn drawn(&self, seed: Option<u64>, epoch: u64) -> Vec<usize> {
         let mut drawn = Vec::with_capacity(self.per_epoch);
         if self.sequences == 0 {

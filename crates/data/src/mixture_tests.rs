@@ -9,21 +9,21 @@ fn the_rows_of_an_epoch_are_those_that_the_weights_say() {
     let all = |rows: &[usize], weights: &[f64]| counts(rows, weights, AllExhausted).unwrap();
     assert_eq!(first(&[10, 100], &[1.0, 1.0]), [10, 10]);
     assert_eq!(all(&[10, 100], &[1.0, 1.0]), [100, 100]);
-    // The examples of the manual: ten rows last as long as a hundred of ten times the weight.
+    // The manual's examples: ten rows last as long as a hundred rows of ten times the weight.
     assert_eq!(first(&[10, 100], &[0.1, 0.9]), [10, 90]);
     assert_eq!(all(&[10, 100], &[0.1, 0.9]), [11, 100]);
     assert_eq!(first(&[1200, 500, 30], &[3.0, 1.0, 0.05]), [1200, 400, 20]);
-    // The unit of weights is free, and their rounding does not show.
+    // The scale of the weights does not matter, and rounding does not show.
     assert_eq!(first(&[10, 100], &[1e300, 9e300]), [10, 90]);
     assert_eq!(first(&[10, 100, 100], &[0.1, 0.3, 0.7]), [10, 30, 70]);
-    // A set is never left out, and no epoch fills the memory.
+    // Every set takes part, and an epoch does not fill the memory.
     assert_eq!(first(&[3, 5000], &[1000.0, 0.001]), [3, 1]);
     assert_eq!(counts(&[3, 5000], &[1000.0, 0.001], AllExhausted), None);
     assert_eq!(counts(&[3, 5000], &[1e300, 1e-300], AllExhausted), None);
 }
 
-/// Whatever the sizes and weights: no count is a whole row away from its share, their sum is right,
-/// and the rule for the end holds.
+/// For any sizes and weights: every count is less than one row away from its share, the sum is
+/// exact, and the rule for the end holds.
 #[test]
 fn counts_are_exact() {
     let mut random = ChaCha8Rng::seed_from_u64(7);
@@ -64,7 +64,7 @@ fn counts_are_exact() {
     }
 }
 
-/// How often an order has each sequence.
+/// How often each sequence occurs in an order.
 fn times(order: impl IntoIterator<Item = usize>, sequences: usize) -> Vec<usize> {
     let mut times = vec![0; sequences];
     order.into_iter().for_each(|sequence| times[sequence] += 1);

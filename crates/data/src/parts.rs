@@ -1,4 +1,4 @@
-//! Which rows of each of several sets are trained on, and which are held back.
+//! Which rows of each set are trained on, and which are held back for evaluation.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, SettingProblem};
@@ -10,12 +10,12 @@ use crate::source::{Finder, Source};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Parts {
     pub train: Part,
-    /// None where nothing of the set is held back.
+    /// `None` if no row of the set is held back.
     pub validation: Option<Part>,
 }
 
-/// The rows of each set of `data.train`, whose tables are `sets`, as `validation_split` and
-/// `max_samples` have it for all of them together.
+/// The rows of each set of `data.train`, whose tables are `sets`; `validation_split` and
+/// `max_samples` apply to all sets together.
 pub(crate) fn parts(
     config: &DataConfig,
     sets: &[DataConfig],
@@ -77,8 +77,8 @@ fn held_part(split: Split) -> Part {
     }
 }
 
-/// The rows of each set that are held back: of all rows a share, or a number, in proportion to the
-/// rows of each. One row at least of each set is trained on.
+/// How many rows of each set are held back: a share of all rows, or a number, in proportion to the
+/// sets' rows. At least one row of each set is trained on.
 fn held_back(size: f64, rows: &[usize]) -> Result<Vec<usize>> {
     let total: usize = rows.iter().sum();
     let count = if size < 1.0 {
@@ -101,8 +101,8 @@ fn held_back(size: f64, rows: &[usize]) -> Result<Vec<usize>> {
     Ok(shared_out(count, &weights, &left))
 }
 
-/// The rows of each set where all together are `max` at most: in proportion to the weights, or else
-/// to the rows of each, and one of each set at least.
+/// How many rows of each set are used if together they are at most `max`: in proportion to the
+/// weights, or else to the rows of each set, and at least one of each.
 fn at_most(max: usize, rows: &[usize], weights: Option<Vec<f64>>) -> Result<Vec<usize>> {
     if max < rows.len() {
         let (value, least) = (max, rows.len());
@@ -121,8 +121,8 @@ fn at_most(max: usize, rows: &[usize], weights: Option<Vec<f64>>) -> Result<Vec<
     Ok(shares)
 }
 
-/// Shares out `count` rows by weight, to no set more than its `most`. What a set cannot take goes to
-/// the others.
+/// Shares out `count` rows by weight, to no set more than its `most`. What exceeds it goes to the
+/// other sets.
 fn shared_out(count: usize, weights: &[f64], most: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; most.len()];
     loop {
@@ -150,7 +150,7 @@ mod tests {
         let held = |size, rows: &[usize]| held_back(size, rows).unwrap();
         assert_eq!(held(0.1, &[100, 50, 7]), [10, 5, 1]);
         assert_eq!(held(10.0, &[30, 10]), [8, 2]);
-        // Every set keeps a row, and the number is right all the same.
+        // Every set keeps a row, and the total is still right.
         assert_eq!(held(8.0, &[9, 1]), [8, 0]);
         assert_eq!(held(0.5, &[1, 1, 8]), [0, 0, 5]);
         for (size, rows) in [(2.0, [1, 1]), (9.0, [5, 5]), (0.95, [5, 5])] {

@@ -1,4 +1,4 @@
-//! Rows as questions: what a model is asked, and what the row itself answers.
+//! Rows as questions: what a model is asked, and the answer that the row has.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem};
@@ -10,13 +10,13 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The column of what has to stand in an answer.
+/// The column of what an answer has to contain.
 const CONTAINS: &str = "contains";
 
 /// What a model is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// A text that goes on with the answer.
+    /// A text to continue with the answer.
     Text(String),
     /// A conversation, up to where the assistant answers.
     Chat(Chat),
@@ -27,34 +27,34 @@ pub enum Asked {
 pub struct Question {
     /// The row's number in its file, as in [`Row::number`].
     pub row: usize,
-    /// What is asked.
+    /// The question.
     pub asked: Asked,
-    /// What the row answers: its completion, or the last that its assistant says.
+    /// The row's own answer: its completion, or the assistant's last message.
     pub expected: String,
-    /// Texts of which one has to stand in an answer, where the row names some in its column
-    /// `contains`.
+    /// Texts of which the answer has to contain one, if the row's column `contains` has some.
     pub contains: Vec<String>,
 }
 
 /// The questions of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Questions {
-    /// The file they are from.
+    /// The file that they come from.
     pub file: String,
     /// The shape of its rows.
     pub shape: Shape,
     /// The questions, in the order of the file.
     pub questions: Vec<Question>,
-    /// Rows that ask nothing, or have no answer in words.
+    /// The number of rows without a question, or without an answer in words.
     pub left_out: usize,
 }
 
 impl Questions {
-    /// Reads the questions of a file, as `spec` names it with an optional slice; with `rows` only
-    /// those of these numbers. What is no file is looked for by `find`.
+    /// Reads the questions of a file, given by `spec` with an optional slice; with `rows`, only
+    /// those with these numbers. A name that is not a file is looked up by `find`.
     ///
     /// # Errors
-    /// A file that cannot be read, and a row that is not of the file's shape, by its number.
+    /// If the file cannot be read, or a row does not have the file's shape; the error names the
+    /// row.
     pub fn read(
         spec: &str,
         config: &DataConfig,
@@ -93,7 +93,8 @@ impl Questions {
 }
 
 impl Question {
-    /// What a row asks and answers; none where it does not do both. `place` is how errors call it.
+    /// The question and answer of a row; `None` if it lacks either. `place` is the row's name in
+    /// errors.
     fn new(row: &Row, content: Content, place: &str) -> Result<Option<Self>> {
         let (asked, expected) = match content {
             Content::Prompted { prompt, completion } => (Asked::Text(prompt), completion),
@@ -118,7 +119,7 @@ impl Question {
         }))
     }
 
-    /// The question in words: the prompt, or the last that was said before the answer.
+    /// The question in words: the prompt, or the last message before the answer.
     pub fn text(&self) -> &str {
         match &self.asked {
             Asked::Text(text) => text,
@@ -131,7 +132,7 @@ impl Question {
     }
 }
 
-/// The last answer of a chat in words, and how many messages stand before it.
+/// The last answer of a chat in words, and the number of messages before it.
 fn answer(chat: &Chat) -> Option<(usize, String)> {
     let messages = chat.messages.iter().enumerate().skip(1);
     let said = |message: &Value| {
@@ -142,7 +143,7 @@ fn answer(chat: &Chat) -> Option<(usize, String)> {
     answers.next_back()
 }
 
-/// The column `contains`: a text, or a list of texts.
+/// The column `contains`: a text or a list of texts.
 fn contains(row: &Row, place: &str) -> Result<Vec<String>> {
     let texts = match row.columns.get(CONTAINS) {
         None | Some(Value::Null) => return Ok(Vec::new()),

@@ -10,39 +10,40 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::Path;
 
-/// What `data.train` or `data.validation` names: one set of rows, as a text; or a list of them, each
-/// a text or a table.
+/// What `data.train` or `data.validation` names: one set of rows, as a string; or a list of sets,
+/// each a string or a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainSets {
-    /// One: a file, a folder, or a data set on the Hub.
+    /// One set: a file, a folder, or a data set on the Hub.
     One(String),
-    /// Any number of them.
+    /// A list of sets.
     Several(Vec<TrainSet>),
 }
 
-/// A set of rows in the list `data.train` or `data.validation`, with what the `[data]` table says otherwise of all.
+/// A set of rows in the list `data.train` or `data.validation`, with settings that replace those of
+/// the `[data]` table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSet {
     /// The file, folder or data set on the Hub, as in [`DataConfig::train`].
     pub path: String,
-    /// How many of its rows come for so many of another's, in any unit; 1 where only others have
-    /// one. Without any weight all rows come once in an epoch.
+    /// The weight of its rows relative to other sets, in any unit; 1 if only other sets have one.
+    /// If no set has a weight, every row comes once in an epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
-    /// The split, with a slice where wanted: `train[:500]`; of a file the slice alone: `[:500]`.
+    /// The split, with an optional slice: `train[:500]`; for a file only the slice: `[:500]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// The prompt of a row, in place of [`DataConfig::template`].
+    /// The template of a row's prompt, in place of [`DataConfig::template`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The column of the completion, in place of [`DataConfig::completion_field`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_field: Option<String>,
-    /// The column of text, in place of [`DataConfig::text_field`].
+    /// The column of the text, in place of [`DataConfig::text_field`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
-    /// How a plain text file becomes rows, in place of [`DataConfig::sample_by`].
+    /// How a plain text file is split into rows, in place of [`DataConfig::sample_by`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_by: Option<SampleBy>,
     /// What is learnt of a row, in place of [`DataConfig::train_on`].
@@ -51,7 +52,7 @@ pub struct TrainSet {
 }
 
 impl TrainSet {
-    /// A set of which nothing is said but where it is.
+    /// A set with a path and no other settings.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -73,8 +74,9 @@ impl TrainSet {
         format!("{path}{between}{split}")
     }
 
-    /// What of the split stands behind the name of a file, which has no other split than `train`;
-    /// none where it is another, or no file. An object in a `.json` file has its lists as splits.
+    /// What to append to a file's name for the split. A file has no split other than `train`,
+    /// except that the lists of a `.json` file's object count as splits; `None` if it is another
+    /// split, or not a file.
     fn slice_of_file(&self) -> Option<&str> {
         let split = self.split.as_deref()?;
         if split.starts_with('[') {
@@ -85,7 +87,7 @@ impl TrainSet {
         (is_rest && is_file(&self.path) && !self.path.ends_with(".json")).then_some(rest)
     }
 
-    /// Checks what can be told without a look at the rows.
+    /// Checks what can be checked without reading the rows.
     fn check(&self) -> std::result::Result<(), (&'static str, SettingProblem)> {
         let path = || self.path.clone();
         if self.path.trim().is_empty() {
@@ -123,7 +125,7 @@ impl TrainSet {
     }
 }
 
-/// Whether a path is a file, or looks like one that is not there.
+/// Whether a path is a file, or looks like one that does not exist.
 fn is_file(path: &str) -> bool {
     let path = Path::new(path);
     let extension = path.extension().unwrap_or_default();
@@ -141,7 +143,7 @@ impl TrainSets {
         }
     }
 
-    /// The weights, where a set has one.
+    /// The weights, if any set has one.
     pub(crate) fn weights(&self) -> Option<Vec<f64>> {
         let Self::Several(sets) = self else {
             return None;
@@ -159,7 +161,7 @@ impl TrainSets {
         }
         for (index, set) in sets.iter().enumerate() {
             let mut checked = set.check();
-            // Another weight makes no other set.
+            // Another weight does not make it another set.
             let is_same = |other: &TrainSet| {
                 let weight = set.weight;
                 let other = other.clone();
@@ -184,7 +186,7 @@ impl TrainSets {
 }
 
 impl DataConfig {
-    /// Checks what `train` and `validation` name, without a look at the rows.
+    /// Checks what `train` and `validation` name, without reading the rows.
     pub(crate) fn check_sets(&self) -> Result<()> {
         self.train.check("train")?;
         if let Some(sets) = &self.validation {
@@ -199,7 +201,8 @@ impl DataConfig {
         }
     }
 
-    /// The table for one of the sets of `train` or `validation`: with what the set says itself. A set that names
+    /// The `[data]` table for one of the sets, with the set's own settings. A set that names its
+    /// column of text does not inherit the template, and the other way round.
     /// its column of text has no template of the table, and the other way round.
     pub fn of_set(&self, set: &TrainSet) -> Self {
         let mut config = Self {
@@ -219,7 +222,7 @@ impl DataConfig {
         config.text_field = of(&set.text_field, config.text_field);
         config.sample_by = set.sample_by.unwrap_or(config.sample_by);
         if set.train_on.is_some() {
-            // Of all sets it may be said in the other key's words.
+            // For all sets it may be set under the other key.
             (config.train_on, config.completion_only_loss) = (set.train_on, None);
         }
         config
@@ -247,7 +250,7 @@ impl Serialize for TrainSets {
     }
 }
 
-/// An entry of the list as it is written: a text where nothing but the path is said.
+/// How an entry of the list is written: a string if it has nothing but a path.
 struct Entry<'a>(&'a TrainSet);
 
 impl Serialize for Entry<'_> {
@@ -299,7 +302,7 @@ impl<'de> Visitor<'de> for SetsVisitor {
     }
 }
 
-/// An entry of the list as it is read.
+/// How an entry of the list is read.
 struct ReadEntry(TrainSet);
 
 impl<'de> Deserialize<'de> for ReadEntry {

@@ -76,7 +76,7 @@ fn what_cannot_be_names_the_entry() {
         "data.train[2].path is a.jsonl, as data.train[0] has it; leave one of the two out: in \
          data.train a weight makes rows come more often"
     );
-    // Other rows, or other texts of the same ones.
+    // Other rows, or other texts of the same rows.
     let fine = "train = ['a.jsonl', {path = 'a.jsonl', template = 'x'}, \
                 {path = 'a.jsonl', split = '[:5]'}]";
     config(fine).check_sets().unwrap();

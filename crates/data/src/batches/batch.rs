@@ -1,34 +1,35 @@
-//! Several examples together: ragged, as they are, one after the other.
+//! A batch: several examples of different lengths, stored one after the other.
 
 use crate::tokens::example::{Example, IGNORE_INDEX};
 use std::ops::Range;
 
 /// Examples of different lengths, one after the other and without padding.
 ///
-/// What a batch is on a device is made from this: as one row without padding, or as a matrix of
+/// The tensors of a batch are made from it: one row without padding, or a matrix of
 /// [`width`](Self::width) columns, padded with [`pad_id`](Self::pad_id), where one is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The token ids of all examples, `[tokens]`.
     pub input_ids: Vec<i64>,
-    /// What is to be learnt at each token, `[tokens]`; [`IGNORE_INDEX`] is nothing.
+    /// The label of each token, `[tokens]`; [`IGNORE_INDEX`] means that the token is not learnt.
     pub labels: Vec<i64>,
-    /// Which of the tokens each example has.
+    /// The range of tokens of each example.
     pub spans: Vec<Range<usize>>,
-    /// With packing, which of the examples each row of the batch has; else each is a row.
+    /// With packing, the examples of each row of the batch; otherwise each example is a row.
     pub packed: Option<Vec<Range<usize>>>,
-    /// The columns of a matrix of the rows: the tokens of the longest, or a multiple above.
+    /// The number of columns of a matrix of the rows: the length of the longest row, rounded up to
+    /// a multiple where one is asked for.
     pub width: usize,
-    /// What such a matrix is padded with.
+    /// The token id that such a matrix is padded with.
     pub pad_id: i64,
     /// The row number of each example in its file.
     pub rows: Vec<usize>,
-    /// The place of each example's file among the [sets](crate::Examples::sets) it is from.
+    /// For each example, which of the [sets](crate::Examples::sets) its file is.
     pub sets: Vec<usize>,
 }
 
 impl Batch {
-    /// A batch with an example in each row, the width rounded up to `pad_to_multiple_of`.
+    /// A batch with one example in each row, its width rounded up to `pad_to_multiple_of`.
     pub fn collate(examples: &[Example], pad_id: u32, pad_to_multiple_of: Option<usize>) -> Self {
         let mut batch = Self {
             pad_id: pad_id.into(),
@@ -41,8 +42,8 @@ impl Batch {
         batch
     }
 
-    /// As [`collate`](Self::collate), with all examples of an element in one row. The first token
-    /// of each is not predicted from the example before.
+    /// As [`collate`](Self::collate), but all examples of an element share one row. The first token
+    /// of an example is not predicted from the example before it.
     pub fn pack(rows: &[Vec<Example>], pad_id: u32, pad_to_multiple_of: Option<usize>) -> Self {
         let mut batch = Self {
             pad_id: pad_id.into(),
@@ -80,7 +81,7 @@ impl Batch {
         self.width = longest.next_multiple_of(pad_to_multiple_of.unwrap_or(1).max(1));
     }
 
-    /// Which of the tokens each row of the batch has.
+    /// The range of tokens of each row.
     pub fn row_spans(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         (0..self.len()).map(|row| match &self.packed {
             None => self.spans[row].clone(),
@@ -92,23 +93,23 @@ impl Batch {
         })
     }
 
-    /// The rows of the batch.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.packed.as_ref().map_or(self.spans.len(), Vec::len)
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Its tokens.
+    /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.input_ids.len()
     }
 
-    /// The places for tokens in the form that it is computed in: its tokens or, of packed rows, those of
-    /// a matrix.
+    /// The number of token positions that the batch is computed with: its tokens, or with packed
+    /// rows those of a matrix.
     pub fn places(&self) -> usize {
         match &self.packed {
             Some(rows) => rows.len() * self.width,

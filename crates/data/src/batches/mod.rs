@@ -1,4 +1,4 @@
-//! Which examples come together, in which order, and how they lie side by side.
+//! Batches: which examples come together, in which order, and how they are laid out.
 
 pub(crate) mod batch;
 pub(crate) mod packing;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-/// Puts examples of these lengths into rows of no more than `max` tokens, none of them cut. A pure
-/// function of the lengths.
+/// Packs examples of these lengths into rows of at most `max` tokens. No example is cut. The result
+/// depends on the lengths only.
 ///
-/// The longest example goes first, each into the fullest row it fits in (best-fit decreasing, as
-/// TRL packs by default), and a new row where it fits in none. Rows hold their examples in the
-/// order of the file, and are ordered by their first.
+/// The longest example goes first, each into the fullest row that it fits in (best-fit decreasing,
+/// TRL's default packing), or into a new row where it fits in none. Within a row the examples keep
+/// the order of the file, and rows are ordered by their first example.
 pub(crate) fn pack(lengths: &[usize], max: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
     order.sort_by_key(|&example| std::cmp::Reverse(lengths[example as usize]));
     let mut rows: Vec<Vec<u32>> = Vec::new();
-    // Rows by the tokens they have left.
+    // Rows, keyed by the tokens that still fit.
     let mut left: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for example in order {
         let length = lengths[example as usize];
@@ -60,7 +60,7 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, (0..1000).collect::<Vec<_>>());
         let total: usize = lengths.iter().sum();
-        // Next to nothing is lost.
+        // Almost nothing is wasted.
         assert!(rows.len() <= total.div_ceil(64) + 1, "{}", rows.len());
     }
 }

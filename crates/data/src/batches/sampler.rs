@@ -1,4 +1,4 @@
-//! The order of examples: a pure function of seed and epoch, so that a run can go on anywhere.
+//! The order of examples: a pure function of seed and epoch, so that a run can resume anywhere.
 
 use crate::error::{DataError, Result};
 use crate::mixture::Mixture;
@@ -15,17 +15,18 @@ pub struct Sampler {
     batch_size: usize,
     seed: u64,
     shuffle: bool,
-    /// The lengths to group by.
+    /// The lengths to group by, with `group_by_length`.
     lengths: Option<Arc<[usize]>>,
-    /// What is drawn in place of every example once.
+    /// The mixture to draw from, in place of every example once.
     mixture: Option<Arc<Mixture>>,
 }
 
 impl Sampler {
-    /// A sampler over `len` examples; without `shuffle` every epoch runs from first to last.
+    /// A sampler over `len` examples. Without `shuffle`, every epoch runs from the first example to
+    /// the last.
     ///
     /// # Errors
-    /// When `batch_size` is 0.
+    /// Errors if `batch_size` is 0.
     pub fn new(len: usize, batch_size: usize, seed: u64, shuffle: bool) -> Result<Self> {
         match batch_size {
             0 => Err(DataError::BatchSize),
@@ -40,7 +41,7 @@ impl Sampler {
         }
     }
 
-    /// Draws what a mixture has in an epoch, in place of every example once.
+    /// Draws a mixture's examples of an epoch, in place of every example once.
     pub fn mixed(mut self, mixture: impl Into<Arc<Mixture>>) -> Self {
         let mixture = mixture.into();
         self.len = mixture.len();
@@ -48,28 +49,29 @@ impl Sampler {
         self
     }
 
-    /// Puts examples of about the same length into a batch, as transformers' `group_by_length`
-    /// does: the order is cut into stretches of 50 batches at most (a quarter of all at most),
-    /// each of which runs from its longest example to its shortest; and the longest of all comes
-    /// first, so that memory runs out at once if it does. `lengths` are those of all examples.
+    /// Groups examples of about the same length into a batch, as transformers' `group_by_length`
+    /// does: the shuffled order is cut into stretches of at most 50 batches (and at most a quarter
+    /// of all), and each stretch is sorted from its longest example to its shortest. The longest
+    /// example of all comes first, so that a run that does not fit in memory fails at once.
+    /// `lengths` are the lengths of all examples.
     ///
-    /// Changes nothing where nothing is shuffled.
+    /// Without shuffling it changes nothing.
     pub fn group_by_length(mut self, lengths: impl Into<Arc<[usize]>>) -> Self {
         self.lengths = Some(lengths.into()).filter(|_| self.shuffle);
         self
     }
 
-    /// The examples of an epoch.
+    /// The number of examples in an epoch.
     pub fn examples_per_epoch(&self) -> usize {
         self.len
     }
 
-    /// Batches of one epoch, the short last one included.
+    /// The number of batches in an epoch, including a last one that is not full.
     pub fn batches_per_epoch(&self) -> usize {
         self.len.div_ceil(self.batch_size)
     }
 
-    /// The examples of an epoch in their order, counted from 0: all of them, or those of a mixture.
+    /// The examples of an epoch in their order, epochs counted from 0: all of them, or a mixture's.
     pub fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order = match &self.mixture {
             Some(mixture) => mixture.order(self.seed, epoch, self.shuffle),
@@ -100,12 +102,12 @@ impl Sampler {
         }
     }
 
-    /// The batches of an epoch, the last one shorter where they do not come out even.
+    /// The batches of an epoch. The last one may be shorter.
     pub fn batches(&self, epoch: u64) -> impl ExactSizeIterator<Item = Vec<usize>> + use<> {
         self.batches_from(epoch, 0)
     }
 
-    /// The batches of an epoch from the `first` one on: where an interrupted epoch goes on.
+    /// The batches of an epoch from batch `first` on, which is where an interrupted epoch resumes.
     pub fn batches_from(
         &self,
         epoch: u64,
@@ -117,7 +119,7 @@ impl Sampler {
     }
 }
 
-/// Random numbers that depend on the seed and a counter alone.
+/// A random number generator that depends on the seed and a counter only.
 pub(crate) fn stream(seed: u64, counter: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(counter);

@@ -1,4 +1,4 @@
-//! How long examples are, and what share of batches is padding.
+//! Statistics: how long the examples are, and what share of each batch is padding.
 
 use crate::batches::packing::pack;
 use crate::batches::sampler::Sampler;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use serde::Serialize;
 use std::ops::RangeInclusive;
 
-/// How many examples have a length in each of some ranges of the same width.
+/// A histogram of lengths, in ranges of equal width.
 pub fn histogram(lengths: &[usize], bars: usize) -> Vec<(RangeInclusive<usize>, usize)> {
     let (Some(&shortest), Some(&longest)) = (lengths.iter().min(), lengths.iter().max()) else {
         return Vec::new();
@@ -24,25 +24,25 @@ pub fn histogram(lengths: &[usize], bars: usize) -> Vec<(RangeInclusive<usize>, 
     (0..bars).map(range).zip(counts).collect()
 }
 
-/// The share of padding among all tokens of an epoch, from 0 to 1, under each way to batch.
+/// The share of padding among all tokens of an epoch, from 0 to 1, for each way to batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Padding {
-    /// Padded to the longest of each batch.
+    /// Each batch padded to its longest example.
     pub longest: f64,
-    /// The same, grouped by length.
+    /// The same, with examples grouped by length.
     pub group_by_length: f64,
     /// Packed.
     pub packing: f64,
-    /// Rows of an epoch when packed.
+    /// The number of rows of an epoch when packed.
     pub packed_rows: usize,
 }
 
 impl Padding {
-    /// Counts what the first epoch with this batch size and seed pads, of examples of these
-    /// lengths; `max_length` is what rows are packed to.
+    /// Counts the padding of the first epoch with this batch size and seed, for examples of these
+    /// lengths. `max_length` is the length that rows are packed to.
     ///
     /// # Errors
-    /// When `batch_size` is 0.
+    /// Errors if `batch_size` is 0.
     pub fn count(
         lengths: &[usize],
         batch_size: usize,

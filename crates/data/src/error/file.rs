@@ -1,34 +1,34 @@
-//! What can be wrong with a file of rows as a whole.
+//! What can be wrong with a data file as a whole.
 
-/// The kinds of files that are read, by the ends of their names.
+/// The kinds of files that can be read, by extension.
 pub const FILE_KINDS: &str = ".jsonl, .ndjson, .json, .csv, .tsv, .txt, .text, .md and .parquet";
 
-/// What is wrong with a file, to be read after its name.
+/// What is wrong with a file; the text continues a sentence that begins with the file's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileProblem {
-    /// It is of another kind than it should be: compressed, UTF-16, a Git LFS pointer, ….
+    /// Its content is of another kind: compressed, UTF-16, a Git LFS pointer, ….
     #[error("{0}")]
     Content(String),
-    /// Its name ends in this, which is no kind of file that is read.
+    /// Its extension is not one that can be read.
     #[error("ends in {0:?}, a kind of file that is not read; read are {FILE_KINDS}")]
     Kind(String),
-    /// It is Parquet, and the crate was built without.
+    /// It is a Parquet file, and this crate was built without Parquet.
     #[error(
         "is Parquet, which this peft was built without: build it with `--features parquet`, or \
          write the rows as .jsonl"
     )]
     NoParquet,
-    /// It is broken Parquet.
+    /// It is a damaged Parquet file.
     #[error("is no Parquet file that can be read: {0}")]
     Parquet(String),
-    /// Two of its columns have this name.
+    /// Two of its columns have the same name.
     #[error("has the column {0:?} twice; which of them is meant cannot be told, so rename one")]
     ColumnTwice(String),
-    /// Its first row is an empty object.
+    /// Its first row is an object without columns.
     #[error("has a first row without columns: {{}}")]
     NoColumns,
-    /// It has one column, by whose name a separator was not the one that was expected.
+    /// It has a single column whose name looks as if another separator was used.
     #[error(
         "has one column, {column:?}: is {separator} what stands between its columns? Here that is \
          a comma in .csv and a tab in .tsv; save it as one of them, or rename the column"
@@ -39,55 +39,55 @@ pub enum FileProblem {
         /// What the separator is called.
         separator: &'static str,
     },
-    /// A record of CSV has more or fewer values than there are columns.
+    /// A CSV record has more or fewer values than there are columns.
     #[error(
         "is not CSV:{} has {values} values, and there are {columns} columns", at(*line)
     )]
     Values {
-        /// The line, where it is known.
+        /// The line, if known.
         line: Option<usize>,
-        /// The record's values.
+        /// The number of values in the record.
         values: u64,
-        /// The columns.
+        /// The number of columns.
         columns: u64,
     },
-    /// It is not CSV.
+    /// It is not valid CSV.
     #[error("is not CSV: {0}")]
     Csv(String),
-    /// It could not be read to its end.
+    /// It could not be read to the end.
     #[error("{0}")]
     Read(String),
-    /// It is not UTF-8.
+    /// It is not valid UTF-8.
     #[error("is not UTF-8 text: {error}{}; save it as UTF-8", of(*line))]
     Utf8 {
-        /// The line, where it is read by lines.
+        /// The line, if the file is read line by line.
         line: Option<usize>,
-        /// Where in it.
+        /// Where the error is.
         error: std::str::Utf8Error,
     },
-    /// A record of CSV is not UTF-8.
+    /// A CSV record is not valid UTF-8.
     #[error("is not UTF-8 text:{} holds {error}; save it as UTF-8", at(*line))]
     RecordUtf8 {
-        /// The line, where it is known.
+        /// The line, if known.
         line: Option<usize>,
-        /// What it holds.
+        /// The bytes found.
         error: String,
     },
-    /// It is not JSON.
+    /// It is not valid JSON.
     #[error("is not JSON: {0}")]
     Json(String),
-    /// A list in it is asked for, and it is no object.
+    /// A list inside it is asked for, but the file does not hold an object.
     #[error("is no object that holds a list `{0}`")]
     NoObject(String),
-    /// It holds no list of this name.
+    /// It has no list of this name.
     #[error("holds no list `{list}`; the lists of rows it holds are {lists}")]
     NoList {
         /// The name.
         list: String,
-        /// The lists there are, with their lengths.
+        /// The lists that it has, with their lengths.
         lists: String,
     },
-    /// It holds several lists of rows.
+    /// It has several lists of rows.
     #[error(
         "holds several lists of rows: {lists}; name the one that is meant, as in {file}:{first}"
     )]
@@ -99,31 +99,31 @@ pub enum FileProblem {
         /// The first list.
         first: String,
     },
-    /// A list in it is asked for, and it is not JSON.
+    /// A list inside it is asked for, but it is not a JSON file.
     #[error("asks for a list in a file; only a .json file holds lists to choose from")]
     ListOfOther,
-    /// A slice begins or ends in no row.
+    /// A slice begins or ends at a row that does not exist.
     #[error(
         "cannot be cut out of {rows} rows: {bound} is neither a row from -{rows} to {rows} nor a \
          share from -100% to 100%"
     )]
     Slice {
-        /// The bound as it was written.
+        /// The bound as written.
         bound: String,
-        /// The rows of the file.
+        /// The number of rows in the file.
         rows: usize,
     },
-    /// A slice holds nothing.
+    /// A slice contains no rows.
     #[error("is empty: rows {from} to {to} of {rows}")]
     EmptySlice {
-        /// The first row, counted from 0.
+        /// The first row of the slice, counted from 0.
         from: usize,
-        /// The row behind the last.
+        /// The row after the last.
         to: usize,
-        /// The rows of the file.
+        /// The number of rows in the file.
         rows: usize,
     },
-    /// It holds pairs of answers.
+    /// It has pairs of answers, and one answer is wanted.
     #[error(
         "holds preferences (`chosen` and `rejected`), and training here learns one answer, it does \
          not compare two: choose an objective that does (training.objective = \"dpo\"), name the \
@@ -131,14 +131,14 @@ pub enum FileProblem {
          data.text_field, where it holds the prompt too), or leave both columns out"
     )]
     Preferences,
-    /// It holds no pairs of answers.
+    /// It has no pairs of answers, and pairs are wanted.
     #[error(
         "has no pairs of answers, which this objective compares: its columns are {}, and a row of a \
          pair has `chosen` and `rejected`, with or without `prompt` (docs/preference.md)",
         names(.0)
     )]
     NoPairs(Vec<String>),
-    /// It holds answers that nobody judges.
+    /// It has answers without a judgement, and one is wanted.
     #[error(
         "does not say which answers are good ones: its columns are {}, and beside the answer a row \
          has `label` (or `kto_tag`), true or false; or it is a pair of `chosen` and `rejected` \
@@ -146,7 +146,7 @@ pub enum FileProblem {
         names(.0)
     )]
     NoLabel(Vec<String>),
-    /// All its answers are of one kind.
+    /// All its answers are good, or all are bad.
     #[error(
         "has {0} answers only, and this objective learns from good ones beside bad ones: add rows of the \
          other kind"
@@ -168,7 +168,7 @@ fn of(line: Option<usize>) -> String {
 }
 
 impl From<&str> for FileProblem {
-    /// What bytes are that are no text.
+    /// What kind of bytes these are, if they are not text.
     fn from(content: &str) -> Self {
         Self::Content(content.into())
     }

@@ -19,7 +19,8 @@ use std::path::PathBuf;
 /// A `Result` with [`DataError`].
 pub type Result<T> = std::result::Result<T, DataError>;
 
-/// What can go wrong between a file and a batch: each names the place, the value and the way out.
+/// What can go wrong between a file and a batch. Each message names the place, the value and the
+/// way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -28,23 +29,23 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// A data file that is not there.
+    /// A data file that does not exist.
     #[error(
         "there is no data file {0}; give the path of a file ({FILE_KINDS}) or of a folder of such \
          files, or a data set on the Hub as organisation/name:split"
     )]
     NotFound(String),
 
-    /// A file that cannot be read as rows, as a whole.
+    /// A file that cannot be read as rows at all.
     #[error("{file} {problem}")]
     File {
         /// The file as the user wrote it.
         file: String,
-        /// What is wrong with it, to be read after the file's name.
+        /// What is wrong with it; continues a sentence that begins with the file's name.
         problem: FileProblem,
     },
 
@@ -53,11 +54,11 @@ pub enum DataError {
     Row {
         /// File and row, e.g. `reviews.jsonl line 17`.
         place: String,
-        /// What is wrong with it, to be read after the place.
+        /// What is wrong with it; continues a sentence that begins with the place.
         problem: RowProblem,
     },
 
-    /// Columns that belong to no shape.
+    /// Columns that match no known shape.
     #[error(
         "{file} has the columns {}, which is no known shape; known are {known}; {hint}",
         columns.join(", ")
@@ -67,13 +68,13 @@ pub enum DataError {
         file: String,
         /// The columns of its first row.
         columns: Vec<String>,
-        /// The columns that are known.
+        /// The columns that would be known.
         known: &'static str,
         /// The way out.
         hint: String,
     },
 
-    /// More tokens than the model has positions for, and nobody said to cut.
+    /// A row with more tokens than the model has positions, where no key says to cut it.
     #[error(
         "{place} has {length} tokens, more than {}; set data.max_length to {} or less to cut such \
          rows", limits.positions(), limits.max_positions
@@ -81,13 +82,13 @@ pub enum DataError {
     TooLong {
         /// File and row.
         place: String,
-        /// Its tokens.
+        /// Its number of tokens.
         length: usize,
-        /// What the model can take.
+        /// The most that the model takes.
         limits: Limits,
     },
 
-    /// A token the model has no embedding for.
+    /// A token that the model has no embedding for.
     #[error(
         "{place} has the token id {id}, which is not below the model's vocab_size {vocab_size}; \
          does the tokenizer (or the file of token ids) belong to this model?"
@@ -101,7 +102,7 @@ pub enum DataError {
         vocab_size: usize,
     },
 
-    /// Nothing left to train on.
+    /// No row is left to train on.
     #[error("{file} has no usable row: {problem}")]
     Empty {
         /// The file as the user wrote it.
@@ -110,29 +111,29 @@ pub enum DataError {
         problem: EmptyProblem,
     },
 
-    /// A setting of the `[data]` table that cannot be, or of another that is named with the key.
+    /// An invalid setting of the `[data]` table, or of another table if the key names one.
     #[error("{}{key} {problem}", if key.contains('.') { "" } else { "data." })]
     Setting {
         /// The key.
         key: &'static str,
-        /// What is wrong with it, to be read after the key.
+        /// What is wrong with it; continues a sentence that begins with the key.
         problem: SettingProblem,
     },
 
-    /// A setting of an entry of the list `data.train` or `data.validation` that cannot be.
+    /// An invalid setting of an entry of the list `data.train` or `data.validation`.
     #[error("data.{list}[{index}].{key} {problem}")]
     Set {
         /// The list: `train` or `validation`.
         list: &'static str,
-        /// Which entry, counted from 0.
+        /// The entry, counted from 0.
         index: usize,
         /// The key.
         key: &'static str,
-        /// What is wrong with it, to be read after the key.
+        /// What is wrong with it; continues a sentence that begins with the key.
         problem: Box<SettingProblem>,
     },
 
-    /// Tokenised rows that could not be kept.
+    /// Tokenised rows that could not be written to the cache.
     #[error(
         "cannot write the tokenised data {}: {source}; name a folder with room in data.cache_dir \
          or BURN_PEFT_CACHE", path.display()
@@ -140,7 +141,7 @@ pub enum DataError {
     Cache {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 
@@ -148,7 +149,7 @@ pub enum DataError {
     #[error("{0}")]
     Hub(String),
 
-    /// Batches of nothing.
+    /// A batch size of 0.
     #[error("the batch size is 0; it must be 1 or more")]
     BatchSize,
 
@@ -163,7 +164,8 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// A row, `place`, that a [`Task`](crate::Task) cannot use; `problem` is read after the place.
+    /// A row that a [`Task`](crate::Task) cannot use; `problem` continues a sentence that begins
+    /// with `place`.
     pub fn row(place: &str, problem: impl Into<String>) -> Self {
         Self::Row {
             place: place.into(),
@@ -171,13 +173,13 @@ impl DataError {
         }
     }
 
-    /// What is wrong with a file of rows.
+    /// An error about a data file.
     pub(crate) fn file(file: &str, problem: impl Into<FileProblem>) -> Self {
         let (file, problem) = (file.into(), problem.into());
         Self::File { file, problem }
     }
 
-    /// What is wrong with a setting.
+    /// An error about a setting.
     pub(crate) fn setting(key: &'static str, problem: SettingProblem) -> Self {
         Self::Setting { key, problem }
     }

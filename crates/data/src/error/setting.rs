@@ -1,10 +1,11 @@
-//! Which settings of the `[data]` table cannot be, and why a file gives nothing to train on.
+//! What can be wrong with a setting of the `[data]` table, and why a file leaves nothing to train
+//! on.
 
 use crate::mixture::StoppingStrategy;
 use crate::tokens::example::Limits;
 use crate::tokens::train_on::TrainOn;
 
-/// What is wrong with a setting, to be read after its key.
+/// What is wrong with a setting; the text continues a sentence that begins with the key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingProblem {
@@ -13,21 +14,21 @@ pub enum SettingProblem {
     TooSmall {
         /// The number.
         value: usize,
-        /// The least it can be.
+        /// The smallest value allowed.
         least: usize,
     },
-    /// A length beyond what the model can take.
+    /// A length that is larger than the model can take.
     #[error("is {value}, more than {}", limits.positions())]
     TooLong {
         /// The length.
         value: usize,
-        /// What the model can take.
+        /// The most that the model takes.
         limits: Limits,
     },
     /// Two settings that exclude each other.
     #[error("and data.{0} are both set; keep one of them")]
     Both(&'static str),
-    /// Two settings say what is learnt, and not the same.
+    /// Two settings say what is learnt, and disagree.
     #[error(
         "is \"{train_on}\" and data.completion_only_loss is {only}, which says something else; keep \
          one of them"
@@ -35,10 +36,10 @@ pub enum SettingProblem {
     Contradicts {
         /// What the one says.
         train_on: TrainOn,
-        /// And the other.
+        /// What the other says.
         only: bool,
     },
-    /// A key about what is learnt, where answers are compared.
+    /// A key about what is learnt, with an objective that compares answers.
     #[error(
         "is {value}, and this objective compares answers, of pairs `chosen` and `rejected`: leave it out"
     )]
@@ -46,7 +47,7 @@ pub enum SettingProblem {
         /// Its value.
         value: String,
     },
-    /// It means nothing where rows have no labels.
+    /// A key that has no meaning for an objective without labels.
     #[error(
         "is {0:?}, and this objective learns no labels: leave it out, or set training.objective to \
          \"classify\" or \"tag\""
@@ -55,63 +56,63 @@ pub enum SettingProblem {
     /// A split that is neither a share nor a number.
     #[error("is {0}; give a share between 0 and 1, or a number of rows")]
     Split(f64),
-    /// A split that takes all rows.
+    /// A split that takes all the rows.
     #[error(
         "is {size}, which takes {count} of the {rows} rows of {file} and leaves none to train on"
     )]
     SplitOfAll {
         /// The split.
         size: f64,
-        /// The rows it takes.
+        /// The number of rows that it takes.
         count: usize,
-        /// The rows there are.
+        /// The number of rows in the file.
         rows: usize,
         /// Their file.
         file: String,
     },
-    /// A setting for plain text, and the file is another.
+    /// A setting for plain text, with a file of another kind.
     #[error("is for plain text (.txt) only, and data is {0}")]
     NoText(String),
-    /// Columns that it asks for and the file does not have.
+    /// Columns that the setting names and the file does not have.
     #[error("{}, but {file} has the columns {}", wanted, columns.join(", "))]
     NoColumn {
-        /// What it asks for.
+        /// What the setting asks for.
         wanted: WantedColumn,
         /// The file.
         file: String,
-        /// The columns there are.
+        /// The columns that the file has.
         columns: Vec<String>,
     },
-    /// Padding beyond what the model can take.
+    /// Padding to more than the model can take.
     #[error(
         "is {multiple}, which pads {longest} tokens of {file} to {width}, more than {}",
         limits.positions()
     )]
     Padding {
-        /// The multiple that is padded to.
+        /// The multiple that batches are padded to.
         multiple: usize,
-        /// The tokens of the longest row.
+        /// The length of the longest row.
         longest: usize,
         /// Their file.
         file: String,
-        /// What they are padded to.
+        /// The length after padding.
         width: usize,
-        /// What the model can take.
+        /// The most that the model takes.
         limits: Limits,
     },
-    /// Packing of examples that belong together.
+    /// Packing, with examples that have to stay together.
     #[error("is true, but the {0} examples of a row stay together")]
     Packing(usize),
-    /// Packing of examples that stay in rows of their own.
+    /// Packing, with examples that need a row each.
     #[error("is true, but each text stays in a row of its own with this objective")]
     NoPacking,
-    /// A list of sets without one.
+    /// An empty list of sets.
     #[error("is an empty list; name a file, or several")]
     NoSets,
     /// A set without a path.
     #[error("is empty; name a file, a folder, or a data set on the Hub")]
     NoPath,
-    /// A weight that is none.
+    /// An invalid weight.
     #[error("is {value}; give {path} a number above 0, or leave it out")]
     Weight {
         /// The weight.
@@ -119,10 +120,10 @@ pub enum SettingProblem {
         /// The path of the set.
         path: String,
     },
-    /// A weight of rows that are evaluated on.
+    /// A weight for rows that are evaluated on.
     #[error("is {0}, and every row is evaluated on once; leave it out")]
     NoWeight(f64),
-    /// A set that is in the list already.
+    /// A set that is in the list twice.
     #[error(
         "is {path}, as {first} has it; leave one of the two out: in data.train a weight makes \
          rows come more often"
@@ -130,10 +131,10 @@ pub enum SettingProblem {
     SameSet {
         /// The path of the set.
         path: String,
-        /// The entry that has it too.
+        /// The entry that has it already.
         first: String,
     },
-    /// A split of a path that has a slice.
+    /// A split, beside a path that has a slice.
     #[error("is {split:?}, and {path} has a slice of its own; keep one of them")]
     TwoSlices {
         /// The split.
@@ -141,7 +142,7 @@ pub enum SettingProblem {
         /// The path of the set.
         path: String,
     },
-    /// A split of a file.
+    /// A split of a single file.
     #[error(
         "is {split:?}, and {path} is a file, which has the split train alone; a slice of its rows is \
          \"[:500]\""
@@ -152,23 +153,23 @@ pub enum SettingProblem {
         /// The path of the set.
         path: String,
     },
-    /// Two settings of a set that exclude each other.
+    /// Two settings of one set that exclude each other.
     #[error("and {0} of the same entry are both set; keep one of them")]
     BothOfSet(&'static str),
-    /// A rule for the end of a mixture that is none.
+    /// A rule for the end of a mixture, without weights.
     #[error(
         "is \"{0}\", and no set of data.train has a weight: then every row comes once in an epoch; \
          give weights, or leave it out"
     )]
     NoWeights(StoppingStrategy),
-    /// Weights that lie too far apart.
+    /// Weights that are too far apart.
     #[error(
         "is \"all_exhausted\", and with weights so far apart for sets of {} rows an epoch has \
          hundreds of millions of rows; give weights that are closer, or \"first_exhausted\"",
         rows(.0)
     )]
     LongEpoch(Vec<usize>),
-    /// It cannot be written down.
+    /// It cannot be written as JSON.
     #[error("cannot be written as JSON: {0}")]
     NoJson(String),
 }
@@ -178,17 +179,17 @@ fn rows(rows: &[usize]) -> String {
     rows.collect::<Vec<_>>().join(", ")
 }
 
-/// What a setting asks for of the columns of a file.
+/// The columns of a file that a setting asks for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WantedColumn {
     /// A column.
     #[error("is {0:?}")]
     Named(String),
-    /// A column of a template.
+    /// A column that a template names.
     #[error("asks for {{{0}}}")]
     OfTemplate(String),
-    /// A column of completions, and one that they complete.
+    /// A column of completions, without a column that they complete.
     #[error(
         "is {0:?}, and there is neither `prompt` nor `instruction` nor `messages` for it to \
          complete; write the prompt with data.template"
@@ -196,23 +197,23 @@ pub enum WantedColumn {
     WithPrompt(String),
 }
 
-/// Why a file gives nothing to train on.
+/// Why a file leaves nothing to train on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmptyProblem {
-    /// It has no content.
+    /// It is empty.
     #[error("the file is empty")]
     File,
     /// It has no rows.
     #[error("it has no rows")]
     Rows,
-    /// All its rows are left out: why, in words.
+    /// All its rows were dropped; says why.
     #[error("{}", .0.join("; "))]
     LeftOut(Vec<String>),
-    /// No row has a label.
+    /// None of its rows has a label.
     #[error("no row has a label (a column label, labels, class, category or target)")]
     Labels,
-    /// No word has a tag.
+    /// None of its words has a tag.
     #[error("no word has a tag (a column ner_tags, tags, labels, pos_tags or ner)")]
     Tags,
     /// There are no examples.

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerProblem {
-    /// There is none.
+    /// The folder or file does not exist.
     #[error("there is no such folder or file")]
     Missing,
-    /// Its folder has none of the files that one is read from.
+    /// Its folder has none of the files that a tokenizer is read from.
     #[error("has neither tokenizer.json nor vocab.json with merges.txt nor vocab.txt")]
     NoFiles,
     /// A file of it cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// A file beside it is no JSON object.
+    /// A file beside it is not a JSON object.
     #[error("{} is no JSON object: {error}", file.display())]
     NoObject {
         /// The file.
@@ -25,7 +25,7 @@ pub enum TokenizerProblem {
         /// What is wrong with it.
         error: String,
     },
-    /// `tokenizer.json` is none.
+    /// `tokenizer.json` is not a tokenizer.
     #[error("{} is no tokenizer: {error}", file.display())]
     NoTokenizer {
         /// The file.
@@ -33,17 +33,17 @@ pub enum TokenizerProblem {
         /// What is wrong with it.
         error: String,
     },
-    /// GPT-2's two files are none.
+    /// GPT-2's two files are not a byte-level BPE.
     #[error("vocab.json with merges.txt is no byte-level BPE: {0}")]
     NoPair(String),
-    /// A class that is not read from GPT-2's two files.
+    /// A tokenizer class that cannot be read from GPT-2's two files.
     #[error(
         "tokenizer_class is {0:?}, and vocab.json with merges.txt alone are read as \
          GPT2Tokenizer's: put the tokenizer.json beside them that transformers' save_pretrained \
          writes"
     )]
     ClassOfPair(String),
-    /// A class that puts a space before a text, and a file that does not.
+    /// A class that puts a space before a text, with a `tokenizer.json` that does not.
     #[error(
         "add_prefix_space is true in tokenizer_config.json and not in tokenizer.json, and \
          transformers' tokenizer_class {0:?} puts that space: make both say the same"
@@ -59,7 +59,7 @@ pub enum TokenizerProblem {
         /// Its value.
         value: String,
     },
-    /// A key that names no token.
+    /// A key whose value is not a token.
     #[error("{key} of {file} is {value}, which names no token")]
     NoToken {
         /// The key.
@@ -69,10 +69,10 @@ pub enum TokenizerProblem {
         /// Its value.
         value: String,
     },
-    /// `added_tokens_decoder` is no object.
+    /// `added_tokens_decoder` is not an object.
     #[error("added_tokens_decoder of {0} is no object")]
     NoDecoder(&'static str),
-    /// A key of `added_tokens_decoder` is no id.
+    /// A key of `added_tokens_decoder` is not an id.
     #[error("added_tokens_decoder of {file} has the key {key:?}, which is no id")]
     NoKey {
         /// The file.
@@ -80,7 +80,7 @@ pub enum TokenizerProblem {
         /// The key.
         key: String,
     },
-    /// A value of `added_tokens_decoder` is no token.
+    /// A value of `added_tokens_decoder` is not a token.
     #[error("added_tokens_decoder of {file}: {id} is {value}")]
     NoAddedToken {
         /// The file.
@@ -90,7 +90,7 @@ pub enum TokenizerProblem {
         /// Its value.
         value: String,
     },
-    /// The id of an added token is none.
+    /// The id of an added token is not a number.
     #[error("{file}: the id of {token:?} is no id")]
     NoId {
         /// The file.
@@ -98,7 +98,7 @@ pub enum TokenizerProblem {
         /// The token.
         token: String,
     },
-    /// An id far beyond the number of tokens.
+    /// An id far above the number of tokens.
     #[error(
         "the token {token:?} has the id {id}, and there are {tokens} tokens: ids count up from 0"
     )]
@@ -110,7 +110,7 @@ pub enum TokenizerProblem {
         /// The number of tokens.
         tokens: usize,
     },
-    /// A vocabulary that is too small to be trained.
+    /// A vocabulary size that is too small to train.
     #[error("vocab_size is {0}; {END_OF_TEXT} and the 256 bytes need 257 or more")]
     VocabSize(usize),
     /// It has no chat template.
@@ -120,13 +120,13 @@ pub enum TokenizerProblem {
          and `completion`"
     )]
     NoTemplate,
-    /// Of several chat templates none is the default.
+    /// There are several chat templates and none is the default.
     #[error("tokenizer_config.json names no default chat_template")]
     NoDefaultTemplate,
     /// Its chat template cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateProblem),
-    /// What the `tokenizers` crate says.
+    /// An error from the `tokenizers` crate.
     #[error("{0}")]
     Library(String),
 }

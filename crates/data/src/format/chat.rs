@@ -1,4 +1,4 @@
-//! Chats, as data: what a tokenizer's template makes text of.
+//! Chats as data: what a tokenizer's chat template turns into text.
 
 use crate::tokens::train_on::TrainOn;
 use serde_json::{Map, Value};
@@ -8,21 +8,21 @@ use serde_json::{Map, Value};
 pub struct Chat {
     /// The messages: objects with `role` and, mostly, `content`.
     pub messages: Vec<Value>,
-    /// What else a template may ask for: `tools`, `documents`.
+    /// What else the template may use: `tools`, `documents`.
     pub extras: Map<String, Value>,
-    /// This many messages, at the start, are not learnt.
+    /// The number of messages, from the first, that are not learnt.
     pub given: usize,
 }
 
 impl Chat {
-    /// The assistant's messages that may be learnt, with their places.
+    /// The assistant's messages that may be learnt, with their indices.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (usize, &Value)> {
         let messages = self.messages.iter().enumerate().skip(self.given);
         messages.filter(|(_, message)| message["role"] == "assistant")
     }
 
-    /// Sets what is given: all before the last answer, where that alone is learnt; and what the
-    /// template is told, where the row itself says nothing of it.
+    /// Sets which messages are given: all before the last answer, where only that one is learnt.
+    /// Also sets the template's variables, where the row does not set them itself.
     pub(crate) fn prepare(&mut self, train_on: TrainOn, kwargs: &Map<String, Value>) {
         if train_on == TrainOn::LastAnswer
             && let Some((last, _)) = self.answers().last()

@@ -1,9 +1,9 @@
-//! The names of columns that are known.
+//! The names of known columns.
 
-/// Columns of a chat.
+/// Columns that hold a chat.
 pub(crate) const CHATS: [&str; 2] = ["messages", "conversations"];
-/// Columns that a chat template may ask for beside the messages: lists, what it is told of
-/// reasoning, and an object of more.
+/// Columns that a chat template may use beside the messages: lists, settings for reasoning, and an
+/// object of further variables.
 pub(crate) const EXTRAS: [&str; 8] = [
     TOOLS[0],
     TOOLS[1],
@@ -14,20 +14,21 @@ pub(crate) const EXTRAS: [&str; 8] = [
     FLAGS[3],
     KWARGS,
 ];
-/// Columns of tools, the newer name first.
+/// Columns that hold tools, the newer name first.
 pub(crate) const TOOLS: [&str; 2] = ["tools", "functions"];
-/// Columns that go to the chat template as they are.
+/// Columns that go to the chat template unchanged.
 pub(crate) const FLAGS: [&str; 4] = [
     "enable_thinking",
     "preserve_thinking",
     "clear_thinking",
     "reasoning_effort",
 ];
-/// A column of whatever else goes there.
+/// A column of further variables for the chat template.
 pub(crate) const KWARGS: &str = "chat_template_kwargs";
-/// Columns that complete a prompt, the better known first.
+/// Columns that hold the completion of a prompt, the most common first.
 pub(crate) const COMPLETIONS: [&str; 4] = ["completion", "output", "response", "answer"];
-/// Columns that are often a prompt, but not by any custom how it is put before its completion.
+/// Columns that are often a prompt, though no convention says how to put them before the
+/// completion.
 pub(crate) const PROMPTS: [&str; 9] = [
     "question",
     "query",
@@ -39,7 +40,7 @@ pub(crate) const PROMPTS: [&str; 9] = [
     "article",
     "document",
 ];
-/// And their completions.
+/// The completions that go with them.
 pub(crate) const ANSWERS: [&str; 8] = [
     "answer",
     "response",
@@ -50,26 +51,26 @@ pub(crate) const ANSWERS: [&str; 8] = [
     "target",
     "text",
 ];
-/// Columns for the system's words.
+/// Columns that hold the system's message.
 pub(crate) const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
-/// Columns for what an instruction is about.
+/// Columns that hold the input of an instruction.
 pub(crate) const INPUT: [&str; 2] = ["input", "context"];
-/// Columns that say with 0 that a row is not learnt.
+/// Columns in which 0 means that the row is not learnt.
 pub(crate) const WEIGHTS: [&str; 3] = ["weight", "loss_weight", "sample_weight"];
-/// Columns that say with false that the answer is a bad one, as in the files of KTO.
+/// Columns in which `false` means that the answer is a bad one, as in KTO's files.
 pub(crate) const LABELS: [&str; 2] = ["label", "kto_tag"];
-/// Columns that say of each token whether it is learnt (1) or not (0), as TRL and others name them.
+/// Columns with 1 or 0 for each token, learnt or not, under the names that TRL and others use.
 pub(crate) const LOSS_MASKS: [&str; 4] = [
     "completion_mask",
     "assistant_masks",
     "assistant_mask",
     "loss_mask",
 ];
-/// The better of two answers, and the worse.
+/// The better of two answers, and the worse one.
 pub(crate) const PREFERENCES: [&str; 2] = ["chosen", "rejected"];
-/// By how much the better of two answers is better, as TRL names it.
+/// By how much the better answer is better, under TRL's name.
 pub(crate) const MARGIN: &str = "margin";
-/// Further columns that are no mere remark on a row.
+/// Further columns that carry meaning.
 const MEANT: &[&str] = &[
     "attention_mask",
     "audio",
@@ -93,7 +94,7 @@ const MEANT: &[&str] = &[
     "videos",
 ];
 
-/// Whether a column is no mere remark on a row: one that is not read is named.
+/// Whether a column carries meaning, so that the user is told if it is not read.
 pub(crate) fn is_meant(column: &str) -> bool {
     let lists: [&[&str]; 10] = [
         &CHATS,

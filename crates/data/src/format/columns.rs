@@ -1,4 +1,4 @@
-//! Which columns a shape reads, and which it leaves out though they mean something.
+//! Which columns a shape reads, and which it leaves out although they carry meaning.
 
 use super::column_names::{
     CHATS, EXTRAS, INPUT, LABELS, LOSS_MASKS, MARGIN, SYSTEM, WEIGHTS, is_meant,
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// Something about rows that the user ought to hear of, once for a file.
+/// A remark about the rows, told to the user once for each file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Note {
-    /// A column is not read.
+    /// A column that is not read.
     LeftOut(String),
-    /// A role is none of the usual.
+    /// A role that is not a usual one.
     Role(String),
-    /// A turn of a tool has a name that chat templates do not know.
+    /// A tool's turn under a name that chat templates do not know.
     ToolTurn(String),
-    /// A weight is neither 0 nor 1.
+    /// A weight that is neither 0 nor 1.
     Weight(String),
-    /// The chat template has no words for it.
+    /// Something that the chat template cannot express.
     Unsaid(String),
 }
 
@@ -98,7 +98,8 @@ impl Shape {
         }
     }
 
-    /// The columns by which a row is not learnt: a weight of 0, and `label` false beside an answer.
+    /// The columns that can exclude a row from training: a weight of 0, or `label` false beside an
+    /// answer.
     fn masks(&self) -> Vec<&'static str> {
         let is_answered = !matches!(
             self,
@@ -120,7 +121,7 @@ impl Shape {
     }
 }
 
-/// Whether a row is not to be learnt by its own word.
+/// Whether the row itself says that it is not to be learnt.
 pub(crate) fn is_masked(shape: &Shape, row: &Map<String, Value>) -> bool {
     let mut masks = shape.masks().into_iter();
     masks.any(|mask| match (mask, row.get(mask)) {
@@ -130,7 +131,7 @@ pub(crate) fn is_masked(shape: &Shape, row: &Map<String, Value>) -> bool {
     })
 }
 
-/// What a weight of 0 or 1, true or false, yes or no says.
+/// Reads a weight: 0 or 1, true or false, yes or no.
 pub(crate) fn as_flag(value: &Value) -> Option<bool> {
     let word = value.as_str().map(|text| text.trim().to_lowercase());
     match (as_number(value), word.as_deref()) {
@@ -140,7 +141,7 @@ pub(crate) fn as_flag(value: &Value) -> Option<bool> {
     }
 }
 
-/// What is to be said of a row.
+/// The remarks about a row.
 pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
     let mut notes = left_out(shape, row);
     notes.extend(unused(shape, row, content));
@@ -156,7 +157,7 @@ pub(crate) fn notes(shape: &Shape, row: &Map<String, Value>, content: &Content) 
     notes
 }
 
-/// The conversations of a row.
+/// The conversations in a row.
 fn chats(content: &Content) -> Vec<&Chat> {
     match content {
         Content::Chat(chat) => vec![chat],
@@ -176,10 +177,10 @@ fn chats(content: &Content) -> Vec<&Chat> {
     }
 }
 
-/// Columns that give way to another of the same meaning.
+/// Columns that another one of the same meaning replaces.
 fn unused(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Note> {
     match (shape, content) {
-        // Both answers have the same beginning.
+        // Both answers begin alike.
         (Shape::Preference(shape, _), Content::Preference { chosen, .. }) => {
             return unused(shape, row, chosen);
         }
@@ -205,7 +206,7 @@ fn unused(shape: &Shape, row: &Map<String, Value>, content: &Content) -> Vec<Not
     unused.map(|(name, _)| Note::LeftOut(name.into())).collect()
 }
 
-/// What is to be said of a row's columns.
+/// The remarks about a row's columns.
 pub(crate) fn left_out(shape: &Shape, row: &Map<String, Value>) -> Vec<Note> {
     let (contents, masks) = (shape.contents(), shape.masks());
     let mut notes = Vec::new();
@@ -225,7 +226,7 @@ pub(crate) fn left_out(shape: &Shape, row: &Map<String, Value>) -> Vec<Note> {
     notes
 }
 
-/// Notes in words, for a file whose rows have this shape.
+/// The remarks in words, for a file whose rows have this shape.
 pub(crate) fn describe(notes: &BTreeSet<Note>, shape: &Shape) -> Vec<String> {
     let list = |name: &dyn Fn(&Note) -> Option<&String>| {
         let names = notes.iter().filter_map(name);
@@ -293,7 +294,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A number, which in CSV is text.
+/// Reads a number, which in CSV is text.
 pub(super) fn as_number(value: &Value) -> Option<f64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
@@ -301,7 +302,7 @@ pub(super) fn as_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// What true or false says, which in CSV is text.
+/// Reads true or false, which in CSV is text.
 pub(crate) fn as_bool(value: &Value) -> Option<bool> {
     match value {
         Value::String(text) => text.trim().to_lowercase().parse().ok(),

@@ -1,4 +1,4 @@
-//! Rows of texts with a label.
+//! Rows that are a text with a label.
 
 use super::column_names::CHATS;
 use super::shape::{detect as detect_text, detect_among};
@@ -7,11 +7,11 @@ use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem, SettingProblem, WantedColumn};
 use serde_json::{Map, Value};
 
-/// Columns that hold the label of a text, the better known first.
+/// Columns that hold the label of a text, the most common first.
 const LABELS: [&str; 5] = ["label", "labels", "class", "category", "target"];
-/// Columns of one text.
+/// Columns that hold a single text.
 const TEXTS: [&str; 5] = ["text", "sentence", "review", "content", "query"];
-/// Columns of two texts that are judged together.
+/// Pairs of columns whose two texts are classified together.
 const PAIRS: [(&str, &str); 6] = [
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -21,7 +21,7 @@ const PAIRS: [(&str, &str); 6] = [
     ("text_a", "text_b"),
 ];
 
-/// How rows with a label are read; rows without one are as well.
+/// Reads labelled rows; a row without a label is read too.
 pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
     let has = |column: &str| first.contains_key(column);
     let label = label_column(first, &LABELS, file, config)?;
@@ -39,12 +39,12 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     } else if let Some(column) = CHATS.into_iter().find(|column| has(column)) {
         Shape::Messages(column.into())
     } else {
-        // It says what is wrong with the columns.
+        // Its error says what is wrong with the columns.
         let known = "`text` (or `sentence`, `review`, `content`, `query`), two texts such as `sentence1` \
                      and `sentence2`, `messages`, `input_ids`";
         detect_among(first, file, config, known, "text")?
     };
-    // A template may have filled in a completion, which is no label.
+    // A template may have filled in a completion, which is not a label.
     let texts = match texts {
         Shape::Template(template, _) => Shape::Template(template, None),
         texts => texts,
@@ -52,7 +52,7 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     Ok(Shape::Labelled(Box::new(texts), label))
 }
 
-/// The column of labels: the one that is named, or the first of these.
+/// The label's column: the named one, or the first known one.
 pub(super) fn label_column(
     first: &Map<String, Value>,
     usual: &[&str],
@@ -77,7 +77,7 @@ pub(super) fn label_column(
     }
 }
 
-/// A list, or one that a cell of CSV holds as JSON; any other value is itself.
+/// Reads a list, which a CSV cell may hold as JSON; any other value is returned as it is.
 pub(super) fn with_lists(value: &Value) -> Value {
     let text = value.as_str().filter(|text| text.starts_with('['));
     let list = text.and_then(|text| serde_json::from_str(text).ok());
@@ -85,7 +85,7 @@ pub(super) fn with_lists(value: &Value) -> Value {
     list.map_or_else(|| value.clone(), Value::Array)
 }
 
-/// A row with its label, `null` where it has none.
+/// A row with its label; `null` if it has none.
 pub(super) fn labelled(
     row: &Map<String, Value>,
     texts: &Shape,
@@ -94,7 +94,7 @@ pub(super) fn labelled(
     let label = column.and_then(|column| row.get(column));
     let content = match texts {
         Shape::Tokenized => {
-            // There the labels would be those of tokens.
+            // There, the labels would be those of tokens.
             let mut row = row.clone();
             row.remove("labels");
             tokens::tokens(&row)?
@@ -108,7 +108,7 @@ pub(super) fn labelled(
     })
 }
 
-/// Two texts that are judged together.
+/// Two texts that are classified together.
 pub(super) fn two(
     row: &Map<String, Value>,
     first: &str,

@@ -1,4 +1,4 @@
-//! A row's messages, as the many tools that write such files name their parts.
+//! A row's messages, under the key names that various tools use.
 
 use super::chat::Chat;
 use super::column_names::{FLAGS, KWARGS, TOOLS};
@@ -20,10 +20,10 @@ const ROLES: [&str; 7] = [
     "function",
     "ipython",
 ];
-/// The assistant's calls of tools, where they are turns of their own, and what the tools answer.
+/// Roles under which some files store tool calls and tool answers as separate turns.
 const TOOL_CALLS: [&str; 2] = ["function_call", "tool_call"];
 const TOOL_ANSWERS: [&str; 3] = ["observation", "function_response", "tool_response"];
-/// What a message without `content` may say instead.
+/// Keys that may stand in place of `content`.
 const MORE: [&str; 5] = [
     "tool_calls",
     "function_call",
@@ -31,7 +31,7 @@ const MORE: [&str; 5] = [
     "reasoning",
     "thinking",
 ];
-/// Keys of a message that say with 0 or false that it is not learnt: OpenAI's and Mistral's,
+/// Keys that exclude a message from training with 0 or false: OpenAI's and Mistral's,
 /// LLaMA-Factory's, axolotl's, ms-swift's.
 const MASKS: [&str; 6] = [
     "weight",
@@ -41,13 +41,13 @@ const MASKS: [&str; 6] = [
     "train_on_turn",
     "loss",
 ];
-/// Keys that say more of a message's loss than whether it is learnt.
+/// Keys that say more about a message's loss than whether it is learnt.
 const DETAILS: [&str; 3] = ["train_detail", "training_detail", "loss_scale"];
 
 impl Chat {
-    /// The chat of a row whose messages are in these columns, the first `given` of which are not
-    /// learnt. ShareGPT's `from` and `value` are read as `role` and `content`; the column `system`
-    /// comes first unless there is a message of the system.
+    /// The chat in a row whose messages are in these columns; the first `given` messages are not
+    /// learnt. ShareGPT's `from` and `value` are read as `role` and `content`. The column `system`
+    /// becomes the first message unless there already is a system message.
     pub(crate) fn new(
         row: &Map<String, Value>,
         columns: &[&str],
@@ -61,7 +61,8 @@ impl Chat {
                 _ => Some("assistant"),
             };
             let mut messages = messages(row, column, role)?;
-            // Some repeat the prompt in front of its completion, with the system's words or without.
+            // Some files repeat the prompt in front of its completion, with the system message or
+            // without it.
             let is_system = |messages: &[Value]| {
                 let first = messages.first();
                 first.is_some_and(|message| message["role"] == "system")
@@ -86,19 +87,19 @@ impl Chat {
         Ok(chat)
     }
 
-    /// Roles that no chat template is likely to know.
+    /// Roles that chat templates are unlikely to know.
     pub(crate) fn unknown_roles(&self) -> impl Iterator<Item = &str> {
         let roles = self.messages.iter().filter_map(|m| m["role"].as_str());
         roles.filter(|role| !ROLES.contains(role))
     }
 
-    /// Keys of messages with a weight that is neither 0 nor 1.
+    /// Keys of messages whose weight is neither 0 nor 1.
     pub(crate) fn odd_weights(&self) -> impl Iterator<Item = &'static str> {
         let is_odd = |value: &Value| as_flag(value).is_none();
         MASKS.into_iter().filter(move |key| self.has(key, is_odd))
     }
 
-    /// Keys of messages about the loss that are not read.
+    /// Keys of messages that concern the loss and are not read.
     pub(crate) fn left_out(&self) -> impl Iterator<Item = &'static str> {
         let details = DETAILS.into_iter().filter(|key| self.has(key, |_| true));
         let is_odd = |value: &Value| mask(value).is_none();
@@ -111,12 +112,12 @@ impl Chat {
         values.filter(|value| !value.is_null()).any(is)
     }
 
-    /// Whether a message is the assistant's, and not left out of the loss by its own word.
+    /// Whether a message is the assistant's and does not exclude itself from the loss.
     pub(crate) fn is_learnt(message: &Value) -> bool {
         message["role"] == "assistant" && !Self::is_masked(message)
     }
 
-    /// Whether a message is left out of the loss by its own word.
+    /// Whether a message excludes itself from the loss.
     pub(crate) fn is_masked(message: &Value) -> bool {
         let mut masks = MASKS.iter().filter_map(|key| message.get(key));
         masks.any(|value| as_flag(value) == Some(false))
@@ -124,13 +125,13 @@ impl Chat {
     }
 }
 
-/// What `mask` says: that a message is hidden from the loss. Of a number it cannot be told whether
-/// it is that or a weight.
+/// Whether `mask` hides a message from the loss. A number could be a mask or a weight, so it is not
+/// read.
 fn mask(value: &Value) -> Option<bool> {
     as_flag(value).filter(|_| !value.is_number())
 }
 
-/// Turns of tools under other names, which are taken as the assistant's or the tool's.
+/// Turns of tools under other role names, which are read as the assistant's or the tool's.
 pub(crate) fn tool_turns<'a>(
     row: &'a Map<String, Value>,
     column: &str,
@@ -143,7 +144,7 @@ pub(crate) fn tool_turns<'a>(
     speakers.filter(|speaker| TOOL_CALLS.contains(speaker) || TOOL_ANSWERS.contains(speaker))
 }
 
-/// What a row says for its template beside the messages.
+/// The template's variables in a row, apart from the messages.
 fn extras(row: &Map<String, Value>) -> Result<Map<String, Value>, RowProblem> {
     let mut extras = Map::new();
     let read = |name: &str| row.get(name).map_or(Ok(None), |value| listed(value, name));
@@ -157,7 +158,7 @@ fn extras(row: &Map<String, Value>) -> Result<Map<String, Value>, RowProblem> {
     }
     for name in FLAGS {
         if let Some(value) = row.get(name).filter(|value| !is_nothing(value)) {
-            // A CSV file has them as text, in which false would be true.
+            // In a CSV file they are text, in which "false" would count as true.
             let flag = as_bool(value).map(Value::from);
             extras.insert(name.into(), flag.unwrap_or_else(|| value.clone()));
         }
@@ -174,8 +175,8 @@ fn extras(row: &Map<String, Value>) -> Result<Map<String, Value>, RowProblem> {
     Ok(extras)
 }
 
-/// The messages of a column: a list, also as JSON in text; or where one `role` speaks in it, one
-/// message or its text.
+/// The messages of a column: a list, possibly as JSON in text; or, in a column with a fixed `role`,
+/// a single message or its text.
 fn messages(
     row: &Map<String, Value>,
     column: &str,
@@ -208,7 +209,7 @@ fn messages(
         list.iter().map(message).collect::<Result<_, _>>()?;
     let is_older = messages.iter_mut().map(set_calls).fold(false, |a, b| a | b);
     for message in &mut messages {
-        // What answers OpenAI's older calls.
+        // The answer to a call in OpenAI's older format.
         if is_older && message["role"] == "function" {
             message.insert("role".into(), "tool".into());
         }
@@ -216,7 +217,7 @@ fn messages(
     Ok(messages.into_iter().map(Value::from).collect())
 }
 
-/// A message with a role, by the name that templates have for it.
+/// A message whose role has the name that templates use.
 fn normal(message: &Map<String, Value>) -> Option<Map<String, Value>> {
     let text = |key: &str| message.get(key).and_then(Value::as_str);
     let speaker = text("role").or_else(|| text("from"))?;
@@ -250,13 +251,13 @@ fn role(name: &str) -> String {
     .into()
 }
 
-/// Whether a value of a message is there in name only.
+/// Whether a key is present without a value.
 fn is_nothing(value: &Value) -> bool {
     let is_empty = value.as_array().is_some_and(Vec::is_empty) || value == "";
     is_empty || value.is_null()
 }
 
-/// The message with its content as one text, where that is a list of parts.
+/// The message with its content as one text, if it is a list of parts.
 fn flat(mut message: Map<String, Value>, column: &str) -> Result<Map<String, Value>, RowProblem> {
     let says_more = |key: &str| message.get(key).is_some_and(|more| !is_nothing(more));
     match message.get("content") {
@@ -296,7 +297,7 @@ fn flat(mut message: Map<String, Value>, column: &str) -> Result<Map<String, Val
     Ok(message)
 }
 
-/// What a template may ask for, which some files hold as JSON in text; none where that is empty.
+/// A variable for the template, which some files hold as JSON in text; `None` if it is empty.
 fn listed(value: &Value, name: &str) -> Result<Option<Value>, RowProblem> {
     let value = match value {
         Value::String(text) if text.trim().is_empty() => return Ok(None),

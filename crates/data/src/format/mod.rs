@@ -1,4 +1,4 @@
-//! The shape of a file's rows, told from its columns, and what a row of it holds.
+//! The shape of a file's rows, detected from its columns, and the content of a row.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem};
@@ -45,29 +45,31 @@ pub enum Shape {
     Text(String),
     /// `prompt`, and the column of its completion.
     PromptCompletion(String),
-    /// `instruction`, `input` or `context` (which may be absent or empty), and the column of the
+    /// `instruction`, `input` or `context` (which may be missing or empty), and the column of the
     /// output.
     Instruction(String),
     /// A template, and the column of the completion if there is one.
     Template(String, Option<String>),
     /// A chat: `messages` (or ShareGPT's `conversations`), with optional `tools`.
     Messages(String),
-    /// Two columns of messages, or of one text each: what is given, and what is to be learnt.
+    /// Two columns of messages, or of one text each: the prompt and the completion.
     ChatCompletion(String, String),
-    /// Two answers to one prompt: how a row of the better one alone would be read, and of the worse.
+    /// Two answers to one prompt: how the better one would be read by itself, and how the worse one
+    /// would.
     Preference(Box<Self>, Box<Self>),
-    /// An answer, and the column that says whether it is a good one.
+    /// An answer, and the column that says whether it is good.
     Judged(Box<Self>, String),
-    /// Two columns of text that are judged together.
+    /// Two columns of text that are classified together.
     TwoTexts(String, String),
-    /// Columns of texts that are compared, and that of how alike they are if there is one.
+    /// Columns of texts to compare, and the column of their similarity, if there is one.
     Texts(Vec<String>, Option<String>),
-    /// A column of words, or of a text that is cut into words, and that of their tags if there is one.
+    /// A column of words (or of a text that is split into words), and the column of their tags, if
+    /// there is one.
     Tagged(String, Option<String>),
-    /// A text, and the column of its label if there is one.
+    /// A text, and the column of its label, if there is one.
     Labelled(Box<Self>, Option<String>),
     #[default]
-    /// `input_ids`, with optional `labels` and masks: used as they are.
+    /// `input_ids`, with optional `labels` and masks, used unchanged.
     Tokenized,
 }
 
@@ -97,71 +99,71 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What one row holds.
+/// The content of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A text, all of it to be learnt.
+    /// A text, learnt as a whole.
     Text(String),
-    /// A text of which the second part is the answer to the first.
+    /// A prompt and its completion.
     Prompted {
-        /// What is given.
+        /// The prompt.
         prompt: String,
-        /// What is to be learnt.
+        /// The completion.
         completion: String,
     },
-    /// A conversation, for the tokenizer's template.
+    /// A conversation, to be rendered by the tokenizer's chat template.
     Chat(Chat),
-    /// Two answers to one prompt, each as [`Prompted`](Self::Prompted) or a [`Chat`](Self::Chat) with
-    /// the same beginning.
+    /// Two answers to one prompt, each as [`Prompted`](Self::Prompted) or [`Chat`](Self::Chat),
+    /// with the same beginning.
     Preference {
-        /// The better one.
+        /// The better answer.
         chosen: Box<Self>,
-        /// The worse one.
+        /// The worse answer.
         rejected: Box<Self>,
-        /// By how much the better one is better, where the row says so.
+        /// By how much the better one is better, if the row says so.
         margin: Option<Number>,
     },
-    /// An answer that is a good one, or a bad one.
+    /// An answer that is either good or bad.
     Judged {
-        /// The prompt with its answer.
+        /// The prompt with the answer.
         answer: Box<Self>,
-        /// Whether it is a good one.
+        /// Whether the answer is good.
         is_good: bool,
     },
-    /// Two texts that are judged together.
+    /// Two texts that are classified together.
     TwoTexts(String, String),
-    /// Texts that are compared.
+    /// Texts to compare.
     Texts {
         /// The texts.
         texts: Vec<String>,
-        /// How alike they are, where the row says so.
+        /// How similar they are, if the row says so.
         score: Option<Number>,
     },
-    /// Words with where they begin and end, and their tags where they have some.
+    /// Words with their positions, and their tags if they have any.
     Tagged {
-        /// The words.
+        /// The words, with where each begins and ends.
         words: Vec<(String, (usize, usize))>,
-        /// A tag for each, a name or a number.
+        /// A tag for each word: a name or a number.
         tags: Option<Vec<Value>>,
     },
-    /// A text with its label: a text, a number, or a list; `null` where it has none.
+    /// A text with its label: a text, a number or a list; `null` if it has none.
     Labelled {
         /// The text.
         content: Box<Self>,
         /// The label.
         label: Value,
     },
-    /// Tokens, not yet checked against a vocabulary.
+    /// Tokens, not yet checked against the vocabulary.
     Tokens {
         /// The token ids.
         input_ids: Vec<i64>,
-        /// What is to be learnt at each; -100 is nothing.
+        /// The label of each token; -100 means that it is not learnt.
         labels: Vec<i64>,
     },
 }
 
 impl Shape {
-    /// Whether the rows are conversations, for a tokenizer's template.
+    /// Whether the rows are conversations, which need a chat template.
     pub fn is_chat(&self) -> bool {
         match self {
             Self::Messages(_) | Self::ChatCompletion(..) => true,
@@ -172,18 +174,18 @@ impl Shape {
         }
     }
 
-    /// Tells the shape from the columns of the first row of `file` and from what the user said.
+    /// Detects the shape from the columns of the first row of `file` and from the settings.
     ///
     /// # Errors
-    /// Columns that are no shape, or a setting that names a column that is not there.
+    /// Columns that match no shape, or a setting that names a column that does not exist.
     pub fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Self> {
         Self::detect_for(Rows::Texts, first, file, config)
     }
 
-    /// As [`detect`](Self::detect), where rows are wanted that are `rows`.
+    /// As [`detect`](Self::detect), for rows of the kind `rows`.
     ///
     /// # Errors
-    /// As [`detect`](Self::detect), or columns of other rows.
+    /// As [`detect`](Self::detect), or if the columns are of another kind of rows.
     pub fn detect_for(
         rows: Rows,
         first: &Map<String, Value>,
@@ -193,10 +195,10 @@ impl Shape {
         preference::detect(rows, first, file, config)
     }
 
-    /// What a row holds, `place` being how errors call the row.
+    /// Reads the content of a row; `place` is the row's name in errors.
     ///
     /// # Errors
-    /// A column that is missing from this row or holds something else.
+    /// If a column is missing from this row, or holds something else.
     pub fn read(&self, row: &Row, place: &str) -> Result<Content> {
         let content = self.content(&row.columns);
         content.map_err(|problem| DataError::Row {
@@ -232,7 +234,7 @@ impl Shape {
 }
 
 impl Content {
-    /// The conversations in it.
+    /// The conversations in the content.
     pub(crate) fn chats_mut(&mut self) -> Vec<&mut Chat> {
         match self {
             Self::Chat(chat) => vec![chat],
@@ -256,7 +258,8 @@ impl Content {
         }
     }
 
-    /// What is learnt where there is one answer: itself, or the better of two.
+    /// The content that is learnt if one answer is learnt: the content itself, or the better of two
+    /// answers.
     pub(crate) fn answer(self) -> Self {
         match self {
             Self::Preference { chosen, .. } => chosen.answer(),
@@ -276,7 +279,7 @@ fn text(columns: &Map<String, Value>, column: &str) -> std::result::Result<Strin
     }
 }
 
-/// What is wrong with a column that should hold text.
+/// What is wrong with the value of a column that should hold text.
 fn no_text_in(column: &str, value: Option<&Value>) -> RowProblem {
     RowProblem::NoText {
         found: kind(value),
@@ -298,18 +301,18 @@ fn kind(value: Option<&Value>) -> &'static str {
     }
 }
 
-/// The only key of what stands for bytes that are no text, so that errors can say so.
+/// The only key of the object that stands for bytes that are not text, so that errors can say so.
 const BYTES: &str = "bytes that are no UTF-8";
-/// And of what stands for a time that is in no calendar.
+/// The same for a time outside of any calendar.
 const TIME: &str = "a time out of range";
 
-/// What stands for bytes that are no text: JSON has nothing for them.
+/// Stands for bytes that are not text, which JSON cannot hold.
 #[cfg_attr(not(feature = "parquet"), expect(dead_code))]
 pub(crate) fn no_text(length: usize) -> Value {
     Value::Object(Map::from_iter([(BYTES.to_owned(), length.into())]))
 }
 
-/// What stands for a time that is in no calendar: so many units since 1970.
+/// Stands for a time outside of any calendar: a number of units since 1970.
 #[cfg_attr(not(feature = "parquet"), expect(dead_code))]
 pub(crate) fn no_time(units: i64) -> Value {
     Value::Object(Map::from_iter([(TIME.to_owned(), units.into())]))

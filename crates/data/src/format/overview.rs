@@ -1,4 +1,4 @@
-//! What a file of rows holds, as far as it can be seen without a tokenizer.
+//! An overview of a data file, made without a tokenizer.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result};
@@ -9,7 +9,7 @@ use crate::tokens::train_on::TrainOn;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-/// A file of rows without tokens.
+/// An overview of a data file, without tokens.
 #[derive(Clone, Debug)]
 pub struct Overview {
     /// The file.
@@ -18,18 +18,18 @@ pub struct Overview {
     pub shape: Shape,
     /// The columns of its first row.
     pub columns: Vec<String>,
-    /// The characters of what each row holds: of a chat, of all messages.
+    /// The number of characters in each row's content; for a chat, in all of its messages.
     pub lengths: Vec<usize>,
-    /// The first row, the one in the middle and the last, with their numbers.
+    /// The first row, the middle one and the last, with their numbers.
     pub samples: Vec<(usize, Vec<Piece>)>,
 }
 
 impl Overview {
-    /// Reads a file; what is no file is looked for by `find`. `None` where the rows are tokens
-    /// already.
+    /// Reads a file. A name that is not a file is looked up by `find`. Returns `None` if the rows
+    /// are tokens already.
     ///
     /// # Errors
-    /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
+    /// See [`DataError`]: any problem, with the file, the row and the value.
     pub fn read(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<Option<Self>> {
         let mut source = Source::open(spec, config.sample_by, find)?;
         let schema = source.schema()?;
@@ -61,7 +61,7 @@ impl Overview {
         for row in rows()? {
             lengths.push(characters(&content(&row?)?));
         }
-        // They are read again: which are shown is known when all were counted.
+        // The rows are read again: which ones to show is known only when all have been counted.
         let last = lengths.len() - 1;
         let shown = [0, last / 2, last];
         let mut samples = Vec::new();
@@ -81,10 +81,10 @@ impl Overview {
     }
 }
 
-/// Text, and whether it is learnt.
+/// A piece of text, and whether it is learnt.
 pub type Piece = (String, bool);
 
-/// A row as text; before each message of a chat stands its role.
+/// A row as text. Before each message of a chat stands its role.
 fn pieces(mut content: Content, config: &DataConfig) -> Vec<Piece> {
     let all = config.learnt() == TrainOn::All;
     for chat in content.chats_mut() {
@@ -152,7 +152,7 @@ fn characters(content: &Content) -> usize {
     }
 }
 
-/// The role and the text of a message; what is no text, such as a call of a tool, is JSON.
+/// The role and text of a message. What is not text, such as a tool call, is written as JSON.
 fn said(message: &Value) -> (&str, String) {
     let role = message.get("role").and_then(Value::as_str);
     let text = match message.get("content") {

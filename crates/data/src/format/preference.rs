@@ -1,4 +1,4 @@
-//! Rows of two answers, the better and the worse, and of one that is judged.
+//! Rows with two answers, a better and a worse one, and rows with one judged answer.
 
 use super::column_names::{LABELS, MARGIN, PREFERENCES, PROMPTS};
 use super::shape::{completed, detect as detect_text, unread_prompt};
@@ -8,27 +8,27 @@ use crate::error::{DataError, FileProblem, Result, RowProblem};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// What the rows of a file are to be.
+/// The kind of rows that is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
-    /// Texts, prompts with completions, chats, tokens: one answer each.
+    /// Texts, prompts with completions, chats or tokens: one answer each.
     #[default]
     Texts,
     /// Two answers to one prompt.
     Pairs,
-    /// Answers with a judgement of each. Pairs are two of them.
+    /// Judged answers. A row with a pair counts as two of them.
     Judged,
-    /// Texts with a label, or without.
+    /// Texts, with or without a label.
     Labelled,
-    /// Words with a tag each, or without.
+    /// Words with a tag each, or without tags.
     Tagged,
-    /// Texts that become vectors: in these columns, or in known ones where none is named.
+    /// Texts to embed: in these columns, or in known ones if none is named.
     Embedded(Vec<String>),
-    /// Pairs where they are pairs, or else texts.
+    /// Pairs if the rows are pairs, texts otherwise.
     Any,
 }
 
-/// The two answers in one column, as LLaMA-Factory has them: the better one first.
+/// Both answers in one list, the better one first, as LLaMA-Factory has them.
 const LISTS: [&str; 2] = ["output", "answer"];
 
 pub(super) fn detect(
@@ -66,7 +66,7 @@ fn has_columns(first: &Map<String, Value>) -> bool {
         .all(|column| first.contains_key(column))
 }
 
-/// The shape of rows of two answers, where they are such.
+/// The shape of rows with two answers, if they are such.
 fn pair_shape(
     first: &Map<String, Value>,
     file: &str,
@@ -92,7 +92,7 @@ fn pair_shape(
     )))
 }
 
-/// How rows with one of the answers alone are read.
+/// How a row would be read if it had only one of the answers.
 fn side(
     first: &Map<String, Value>,
     file: &str,
@@ -124,16 +124,16 @@ fn side(
     })
 }
 
-/// A column that looks like the prompt of an answer which does not hold it itself.
+/// A column that looks like the prompt of an answer that does not contain its prompt.
 fn prompt_beside<'a>(first: &'a Map<String, Value>, column: &str) -> Option<&'a str> {
     let answer = value(first, column)?;
     let holds = |prompt: &str| match answer {
-        // Of a Parquet file only the kinds of values are known here.
+        // For a Parquet file, only the kinds of values are known here.
         Value::String(text) => !prompt.is_empty() && text.contains(prompt),
         Value::Array(list) if list.is_empty() => true,
         _ => Chat::new(first, &[column], 0).is_ok_and(|chat| asked(&chat).is_some()),
     };
-    // `source` is most often where a row is from.
+    // `source` usually says where a row comes from.
     let names = PROMPTS.iter().filter(|name| **name != "source");
     let mut columns = names.filter_map(|name| {
         let mut columns = first.iter();
@@ -145,14 +145,14 @@ fn prompt_beside<'a>(first: &'a Map<String, Value>, column: &str) -> Option<&'a 
         .map(|(column, _)| column)
 }
 
-/// The user's turn that a conversation begins with.
+/// The user's turn that begins a conversation.
 fn asked(chat: &Chat) -> Option<&Value> {
     let mut turns = chat.messages.iter().filter(|m| m["role"] != "system");
     turns.next().filter(|turn| turn["role"] == "user")
 }
 
-/// How an answer is read that is a whole conversation, with the prompt that stands beside it or the text
-/// of one: alone.
+/// How to read an answer that is a whole conversation: with a prompt in a column of its own, or by
+/// itself.
 fn whole(row: &Map<String, Value>, answer: &Shape) -> Option<Shape> {
     let Shape::ChatCompletion(prompt, column) = answer else {
         return None;
@@ -166,7 +166,7 @@ fn whole(row: &Map<String, Value>, answer: &Shape) -> Option<Shape> {
     is_same.then(|| Shape::Messages(column.clone()))
 }
 
-/// The value of a column, or of one of a list in it: `output[0]`.
+/// The value of a column, or of an element of a list in it: `output[0]`.
 pub(super) fn value<'a>(row: &'a Map<String, Value>, column: &str) -> Option<&'a Value> {
     row.get(column).or_else(|| {
         let (name, index) = column.strip_suffix(']')?.split_once('[')?;
@@ -174,7 +174,7 @@ pub(super) fn value<'a>(row: &'a Map<String, Value>, column: &str) -> Option<&'a
     })
 }
 
-/// The column that a value of a list in it is of.
+/// The column that a list element belongs to.
 pub(super) fn column_of(name: &str) -> &str {
     name.split_once('[').map_or(name, |(column, _)| column)
 }
@@ -205,7 +205,7 @@ pub(super) fn describe(
     }
 }
 
-/// A row of two answers.
+/// Reads a row with two answers.
 pub(super) fn pair(
     row: &Map<String, Value>,
     chosen: &Shape,
@@ -237,16 +237,16 @@ pub(super) fn pair(
     })
 }
 
-/// Two texts with the prompt in both: what they begin with alike is the prompt, as TRL's
-/// `extract_prompt` has it.
+/// Splits two texts that both contain the prompt: what they have in common at the start is the
+/// prompt, as in TRL's `extract_prompt`.
 fn apart(chosen: &str, rejected: &str) -> (Content, Content) {
     let pairs = || chosen.char_indices().zip(rejected.chars());
     let differ = pairs().position(|((_, a), b)| a != b);
     let shared = match differ {
-        // A space belongs to the word behind it.
+        // A space belongs to the word after it.
         Some(at) if at > 0 && pairs().nth(at - 1).is_some_and(|((_, a), _)| a == ' ') => at - 1,
         Some(at) => at,
-        // One begins with all of the other.
+        // One text is the beginning of the other.
         None => pairs().count().saturating_sub(1),
     };
     let split = |text: &str| {
@@ -262,7 +262,8 @@ fn apart(chosen: &str, rejected: &str) -> (Content, Content) {
     (split(chosen), split(rejected))
 }
 
-/// Two conversations: what they begin with alike is the prompt, unless a column says what it is.
+/// Splits two conversations: what they have in common at the start is the prompt, unless a column
+/// holds the prompt.
 fn chats_apart(mut chosen: Chat, mut rejected: Chat) -> (Content, Content) {
     if chosen.given == 0 {
         let pairs = chosen.messages.iter().zip(&rejected.messages);
@@ -274,7 +275,7 @@ fn chats_apart(mut chosen: Chat, mut rejected: Chat) -> (Content, Content) {
     (Content::Chat(chosen), Content::Chat(rejected))
 }
 
-/// A row of an answer and a judgement of it.
+/// Reads a row with an answer and its judgement.
 pub(super) fn judged(
     row: &Map<String, Value>,
     answer: &Shape,
@@ -289,7 +290,7 @@ pub(super) fn judged(
     if let Content::Chat(chat) = &mut content
         && chat.given == 0
     {
-        // Its last message is what is judged.
+        // The judgement is about its last message.
         chat.given = chat.messages.len().saturating_sub(1);
     }
     Ok(Content::Judged {

@@ -1,4 +1,4 @@
-//! What stands before a completion: the system's words, earlier turns, the prompt itself.
+//! What comes before a completion: the system message, earlier turns, and the prompt.
 
 use super::column_names::{INPUT, SYSTEM};
 use super::{no_text_in, text};
@@ -6,7 +6,7 @@ use crate::error::RowProblem;
 use serde_json::{Map, Value};
 use std::result::Result;
 
-/// The prompt of an instruction row: the sections of the Alpaca data set, without a preamble.
+/// The prompt of an instruction row: the sections of the Alpaca data set, without the preamble.
 pub fn instruction_prompt(instruction: &str, input: &str) -> String {
     let mut prompt = format!("### Instruction:\n{instruction}\n\n");
     if !input.trim().is_empty() {
@@ -15,7 +15,7 @@ pub fn instruction_prompt(instruction: &str, input: &str) -> String {
     prompt + "### Response:\n"
 }
 
-/// The first of some columns that holds text which is not blank.
+/// The first of these columns that holds text, not just white space.
 pub(crate) fn first_text<'a>(
     row: &'a Map<String, Value>,
     columns: &[&str],
@@ -31,12 +31,12 @@ pub(crate) fn first_text<'a>(
     Ok(None)
 }
 
-/// The column `prompt`, behind the system's words.
+/// The column `prompt`, after the system message.
 pub(super) fn plain(row: &Map<String, Value>) -> Result<String, RowProblem> {
     Ok(system(row)? + &text(row, "prompt")?)
 }
 
-/// The instruction and its input, behind the system's words and the earlier turns.
+/// The instruction and its input, after the system message and the earlier turns.
 pub(super) fn instruction(row: &Map<String, Value>) -> Result<String, RowProblem> {
     let mut prompt = system(row)?;
     for (user, assistant) in history(row)? {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// One row: named values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Where it stands in its file, counted from 1: a line, or a row where there are no lines.
+    /// Its number in the file, counted from 1: of lines, or of rows where there are no lines.
     pub number: usize,
     /// Its values by column.
     pub columns: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! Which shape columns have.
+//! Detecting the shape from the columns.
 
 use super::Shape;
 use super::column_names::{ANSWERS, CHATS, COMPLETIONS, PREFERENCES, PROMPTS};
@@ -8,7 +8,7 @@ use crate::config::DataConfig;
 use crate::error::{DataError, FileProblem, Result, SettingProblem, WantedColumn};
 use serde_json::{Map, Value};
 
-/// Whether an object is a row by its columns, whatever lists it holds.
+/// Whether an object's own columns make it a row, whatever lists it holds.
 pub(crate) fn is_row(columns: &Map<String, Value>) -> bool {
     let first = ["input_ids", "text", "chosen"].iter();
     let mut known = first.chain(&CHATS).chain(&PROMPTS);
@@ -68,7 +68,7 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     if let Some(chat) = CHATS.into_iter().find(|column| has(column)) {
         return Ok(Shape::Messages(chat.into()));
     }
-    // A column `text` is often all of a row once more, so it comes before looser names.
+    // A column `text` often repeats the whole row, so it comes before less common names.
     let sure = [("prompt", "completion"), ("instruction", "output")];
     let mut sure = sure.into_iter().filter(|(a, b)| has(a) && has(b));
     if let Some(shape) = sure.next().and_then(|(_, column)| completed(first, column)) {
@@ -82,7 +82,7 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     shape.ok_or_else(|| unknown(first, file))
 }
 
-/// The shape of rows whose completion is in a column.
+/// The shape of rows that have a column of completions.
 pub(super) fn completed(first: &Map<String, Value>, column: &str) -> Option<Shape> {
     let has = |column: &str| first.contains_key(column);
     let is_messages = |column: &str| {
@@ -102,7 +102,7 @@ pub(super) fn completed(first: &Map<String, Value>, column: &str) -> Option<Shap
     has("instruction").then_some(Shape::Instruction(column))
 }
 
-/// Two columns that look like a prompt and its completion, whatever the case of their letters.
+/// Two columns that look like a prompt and its completion, in any letter case.
 pub(crate) fn question_and_answer(first: &Map<String, Value>) -> Option<(&str, &str)> {
     let find = |names: &[&'static str]| {
         names.iter().find_map(|name| {
@@ -115,8 +115,8 @@ pub(crate) fn question_and_answer(first: &Map<String, Value>) -> Option<(&str, &
     (prompt != answer).then_some((prompt, answer))
 }
 
-/// Columns of no shape; a pair that looks like a prompt and its completion is named with the way to
-/// say so.
+/// The error for columns that match no shape. If two of them look like a prompt and its completion,
+/// it says how to name them.
 fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
     let text = first.keys().find(|name| name.eq_ignore_ascii_case("text"));
     let hint = match (question_and_answer(first), text) {
@@ -140,7 +140,7 @@ fn unknown(first: &Map<String, Value>, file: &str) -> DataError {
     unknown_with(first, file, hint)
 }
 
-/// A column beside two answers that looks like their prompt, with the way to say so.
+/// A column beside two answers that looks like their prompt, and how to say so.
 pub(super) fn unread_prompt(first: &Map<String, Value>, file: &str, prompt: &str) -> DataError {
     let template = format!("{{{prompt}}}\\n");
     let has_text = PREFERENCES
@@ -169,7 +169,7 @@ fn unknown_with(first: &Map<String, Value>, file: &str, hint: String) -> DataErr
     }
 }
 
-/// As [`detect`], where other columns are known; `what` is what is looked for.
+/// As [`detect`], with other known columns; `what` names what is looked for.
 pub(super) fn detect_among(
     first: &Map<String, Value>,
     file: &str,

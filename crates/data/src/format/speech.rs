@@ -1,4 +1,4 @@
-//! A chat in the words that a chat template has for calls of tools and for reasoning.
+//! Rewriting a chat into what its chat template can express: tool calls and reasoning.
 
 use super::chat::Chat;
 use super::columns::Note;
@@ -6,34 +6,34 @@ use super::tags;
 use super::tools::{calls_in, set_arguments};
 use serde_json::{Map, Value};
 
-/// The names under which a message may have its reasoning.
+/// The keys under which a message may hold its reasoning.
 pub(crate) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-/// The calls of a message.
+/// The tool calls of a message.
 pub(crate) const CALLS: &str = "tool_calls";
-/// Stays in a message whose text is a call: the role that says so.
+/// Marks a message whose text is a call; its value is the original role.
 pub(super) const SPEAKER: &str = "from";
 
-/// What a chat template has words for.
+/// What a chat template can express.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Speech {
-    /// It says the `tool_calls` of a message.
+    /// `tool_calls` of a message.
     pub calls: bool,
-    /// It says them as Hermes does, in `<tool_call>` with JSON inside.
+    /// Calls written as Hermes does, as JSON inside `<tool_call>`.
     pub has_tags: bool,
-    /// It puts what tools answer in `<tool_response>`.
+    /// Tool answers inside `<tool_response>`.
     pub has_response_tags: bool,
-    /// It says calls only where a message has no content, not where that is empty.
+    /// Calls only in messages that have no content; an empty content is not enough.
     pub null_content: bool,
-    /// It wants the arguments of a call as text.
+    /// Calls whose arguments are text.
     pub text_arguments: bool,
-    /// It says `tools`.
+    /// `tools`.
     pub tools: bool,
-    /// It says the reasoning of a message.
+    /// The reasoning of a message.
     pub reasoning: bool,
 }
 
 impl Chat {
-    /// Whether it says nothing that templates have different words for.
+    /// Whether the chat has nothing that templates express in different ways.
     pub(crate) fn is_plain(&self) -> bool {
         let keys = [CALLS, SPEAKER].into_iter().chain(REASONING);
         let is_plain = |message: &Value| {
@@ -44,7 +44,8 @@ impl Chat {
         !self.extras.contains_key("tools") && self.messages.iter().all(is_plain)
     }
 
-    /// Says the same in a template's words; returns what it has none for. Messages may become more.
+    /// Rewrites the chat for a template; returns what the template cannot express. The number of
+    /// messages may grow.
     pub(crate) fn fit(&mut self, speech: &Speech) -> Vec<Note> {
         let mut notes = Vec::new();
         let mut given = self.given;
@@ -92,7 +93,7 @@ impl Chat {
         notes
     }
 
-    /// Whether an answer that is learnt has such a key.
+    /// Whether a learnt answer has this key.
     pub(crate) fn learns(&self, key: &str) -> bool {
         let mut answers = self.answers();
         answers.any(|(_, answer)| answer.get(key).is_some() && Self::is_learnt(answer))
@@ -104,7 +105,7 @@ fn text(message: &Map<String, Value>) -> &str {
     content.unwrap_or_default()
 }
 
-/// Calls that stand in the text become `tool_calls`, unless the template writes that text itself.
+/// Turns calls in the text into `tool_calls`, unless the template writes such text itself.
 fn fit_calls(message: &mut Map<String, Value>, speech: &Speech) {
     let is_call = message.remove(SPEAKER).is_some();
     if speech.calls && !message.contains_key(CALLS) {
@@ -129,7 +130,7 @@ fn fit_calls(message: &mut Map<String, Value>, speech: &Speech) {
     }
 }
 
-/// The reasoning of a message, where the template has no name for it.
+/// Renames the reasoning of a message if the template has no name for it.
 fn lost_reasoning(message: &Map<String, Value>, speech: &Speech) -> Option<Note> {
     let is_said = |name: &&str| {
         let said = message.get(*name).and_then(Value::as_str);
@@ -139,7 +140,8 @@ fn lost_reasoning(message: &Map<String, Value>, speech: &Speech) -> Option<Note>
     (!speech.reasoning).then(|| Note::Unsaid(name.into()))
 }
 
-/// A message for each answer of a tool that stands in a message, without tags around it.
+/// Splits a message that holds the answers of several tools into one message each, without the
+/// tags.
 fn responses(message: Map<String, Value>) -> Vec<Value> {
     let Some(said) = tags::responses(text(&message)) else {
         return vec![message.into()];

@@ -1,4 +1,4 @@
-//! What a file of rows needs said of its columns.
+//! Suggesting settings from the columns of a data file.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
@@ -9,14 +9,14 @@ use indicatif::ProgressBar;
 
 use super::labelled::with_lists;
 
-/// Columns that hold nothing but a label; others (`category`, `target`) may stand beside any text.
+/// Columns that only ever hold a label; others (`category`, `target`) may stand beside any text.
 const LABELS: [&str; 3] = ["label", "labels", "class"];
 
-/// Whether the rows of a file are pairs of answers, by its first row; what is no file is looked for by
-/// `find`. A file without rows has none.
+/// Whether the rows of a file are pairs of answers, judged by its first row. A name that is not a
+/// file is looked up by `find`. A file without rows has no pairs.
 ///
 /// # Errors
-/// As [`Overview::read`](crate::Overview::read), of the first row alone.
+/// As [`Overview::read`](crate::Overview::read), for the first row only.
 pub fn holds_pairs(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<bool> {
     let source = Source::open(spec, config.sample_by, find)?;
     let bar = ProgressBar::hidden();
@@ -28,12 +28,12 @@ pub fn holds_pairs(spec: &str, config: &DataConfig, find: Finder<'_>) -> Result<
     Ok(matches!(shape, Shape::Preference(..)))
 }
 
-/// The objective that the rows of a file are made for, by the columns of its first row: `dpo`, `tag`,
-/// `classify` or `embed`; none where they are texts, prompts with an answer, or chats. What is no file is
-/// looked for by `find`.
+/// The objective that fits the rows of a file, judged by the columns of its first row: `dpo`,
+/// `tag`, `classify` or `embed`; `None` for texts, prompts with an answer, and chats. A name that
+/// is not a file is looked up by `find`.
 ///
 /// # Errors
-/// As [`Overview::read`](crate::Overview::read), of the first row alone.
+/// As [`Overview::read`](crate::Overview::read), for the first row only.
 pub fn suggest_objective(
     spec: &str,
     config: &DataConfig,
@@ -75,12 +75,12 @@ pub fn suggest_objective(
     Ok(is_compared.then_some("embed"))
 }
 
-/// Sets `template` and `completion_field` where the first row of the first set of `config.train` has
-/// columns that are no shape, but look like a prompt and its completion, and returns the prompt of
-/// that row; what is no file is looked for by `find`. A file without rows says nothing.
+/// If the columns of the first row of `config.train` match no shape but look like a prompt and its
+/// completion, sets `template` and `completion_field`, and returns that row's prompt. A name that
+/// is not a file is looked up by `find`. A file without rows changes nothing.
 ///
 /// # Errors
-/// As [`Overview::read`](crate::Overview::read), of the first row alone.
+/// As [`Overview::read`](crate::Overview::read), for the first row only.
 pub fn suggest_columns(config: &mut DataConfig, find: Finder<'_>) -> Result<Option<String>> {
     let Some(set) = config.train.sets().into_iter().next() else {
         return Ok(None);

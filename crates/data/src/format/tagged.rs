@@ -1,4 +1,4 @@
-//! Rows of words with a tag each.
+//! Rows of words, each with a tag.
 
 use super::labelled::{label_column, with_lists};
 use super::shape::detect_among;
@@ -7,12 +7,12 @@ use crate::config::DataConfig;
 use crate::error::{Result, RowProblem};
 use serde_json::{Map, Value};
 
-/// Columns of words.
+/// Columns that hold words.
 const WORDS: [&str; 2] = ["tokens", "words"];
-/// Columns of their tags.
+/// Columns that hold their tags.
 const TAGS: [&str; 5] = ["ner_tags", "tags", "labels", "pos_tags", "ner"];
 
-/// How rows of words with tags are read; rows without tags are as well, and texts.
+/// Reads rows of tagged words; rows without tags, and texts, are read too.
 pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig) -> Result<Shape> {
     let has = |column: &&str| first.contains_key(*column);
     if has(&"input_ids") {
@@ -31,7 +31,7 @@ pub(super) fn detect(first: &Map<String, Value>, file: &str, config: &DataConfig
     }
 }
 
-/// The words of a row, with their tags where it has some.
+/// The words of a row, with their tags if it has any.
 pub(super) fn tagged(
     row: &Map<String, Value>,
     column: &str,
@@ -61,7 +61,7 @@ pub(super) fn tagged(
     Ok(Content::Tagged { words, tags })
 }
 
-/// The words and marks of a text, and where they begin and end, in characters.
+/// The words and punctuation marks of a text, with where each begins and ends, in characters.
 fn words_of(text: &str) -> Vec<(String, (usize, usize))> {
     let mut words: Vec<(String, (usize, usize))> = Vec::new();
     let mut is_open = false;

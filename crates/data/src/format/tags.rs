@@ -1,31 +1,31 @@
-//! The tags of Hermes, by which tools, calls and answers stand in the text of messages.
+//! Hermes' tags, which enclose tools, calls and answers in the text of messages.
 
 use super::tools::{calls_in, json_in, tools};
 use serde_json::Value;
 
-/// The words of a message outside of `<tool_call>`, and the calls in it; none where there are none,
-/// or one cannot be read.
+/// The text of a message outside of `<tool_call>`, and the calls inside it; no calls if there are
+/// none or one cannot be read.
 pub(super) fn calls(text: &str) -> Option<(String, Vec<Value>)> {
     let (outside, inside) = split(text, "tool_call")?;
     let calls: Option<Vec<_>> = inside.into_iter().map(calls_in).collect();
     Some((outside.trim().into(), calls?.concat()))
 }
 
-/// All calls in tags of a text, whatever else stands in tags there.
+/// All calls in tags in a text, whatever else it contains.
 pub(crate) fn calls_in_tags(text: &str) -> Vec<Value> {
     let inside = split(text, "tool_call").map(|(_, inside)| inside);
     let calls = inside.into_iter().flatten().filter_map(calls_in);
     calls.flatten().collect()
 }
 
-/// What tools have answered, where a message is that and nothing else.
+/// The answers of tools, if the message consists of nothing else.
 pub(super) fn responses(text: &str) -> Option<Vec<&str>> {
     let (outside, inside) = split(text, "tool_response")?;
     outside.trim().is_empty().then_some(inside)
 }
 
-/// The tools in the system's words, and those words without what they say of tools: the lines from
-/// the first that has the tag to the last.
+/// The tools described in the system message, and that message without the description: the lines
+/// from the first with the tag to the last.
 pub(super) fn system(text: &str) -> Option<(String, Value)> {
     let start = text.find("<tools>")?;
     let mut places = text.match_indices("<tools>");
@@ -44,7 +44,7 @@ pub(super) fn system(text: &str) -> Option<(String, Value)> {
     Some((rest.join("\n\n").trim().into(), tools(listed)))
 }
 
-/// A list of tools, or a tool a line.
+/// A list of tools, or one tool a line.
 fn json_lines(text: &str) -> Option<Value> {
     let whole = json_in(text).filter(|value| value.is_array() || value.is_object());
     whole.or_else(|| {
@@ -53,7 +53,7 @@ fn json_lines(text: &str) -> Option<Value> {
     })
 }
 
-/// The text outside of a tag, and what stands in it each time.
+/// The text outside of a tag, and the contents of the tag each time it occurs.
 fn split<'a>(text: &'a str, tag: &str) -> Option<(String, Vec<&'a str>)> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     let (mut outside, mut inside, mut rest) = (String::new(), Vec::new(), text);

@@ -5,8 +5,8 @@ use crate::config::DataConfig;
 use crate::error::RowProblem;
 use serde_json::{Map, Value};
 
-/// The pieces of a template: text before a placeholder, and the placeholder's name.
-/// Only `{name}` with a name of letters, digits, `_` and `-` is one; other braces are text.
+/// The pieces of a template: the text before a placeholder, and the placeholder's name. A
+/// placeholder is `{name}`, with a name of letters, digits, `_` and `-`; other braces are text.
 fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let mut rest = template;
     let mut from = 0;
@@ -30,7 +30,7 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
 }
 
 impl DataConfig {
-    /// What is to be said of the template, or of a set's own, where it may not be what was meant.
+    /// The remarks about the template, or about a set's own, if it may not be what was meant.
     pub fn template_warning(&self) -> Option<String> {
         let sets = self.train.sets();
         let own = sets.iter().filter_map(|set| set.template.as_deref());
@@ -42,14 +42,14 @@ impl DataConfig {
     }
 }
 
-/// What a template holds that is more often a slip of a shell's quotes than meant: a line break or a
-/// tab written as a backslash and a letter, and not read as one.
+/// Finds what is usually a slip with a shell's quotes: a line break or tab written as a backslash
+/// and a letter, which is not read as one.
 fn unread_escape(template: &str) -> Option<String> {
     let escapes = [("\\n", "line break"), ("\\t", "tab"), ("\\r", "line break")];
     let (escape, meant) = escapes
         .into_iter()
         .find(|(escape, _)| template.contains(escape))?;
-    // As a shell, and as TOML, reads it.
+    // The way a shell and TOML read it.
     let once = template.replace(&format!("\\{escape}"), escape);
     let (shell, toml) = (shell_quoted(&once), once.replace('"', "\\\""));
     Some(format!(
@@ -59,13 +59,13 @@ fn unread_escape(template: &str) -> Option<String> {
     ))
 }
 
-/// What a row's prompt looks like: the template with `…` for each column.
+/// An outline of a row's prompt: the template with `…` for each column.
 pub fn example_prompt(template: &str) -> String {
     let pieces = pieces(template).map(|(text, name)| format!("{text}{}", name.map_or("", |_| "…")));
     pieces.collect()
 }
 
-/// A text with escapes such as `\n` in the quotes in which a shell reads them.
+/// A text with escapes such as `\n`, quoted so that a shell reads them.
 pub(super) fn shell_quoted(escaped: &str) -> String {
     format!("$'{}'", escaped.replace('\'', r"\'"))
 }
@@ -74,7 +74,7 @@ pub(super) fn placeholders(template: &str) -> impl Iterator<Item = &str> {
     pieces(template).filter_map(|(_, name)| name)
 }
 
-/// A template filled with the values of a row.
+/// Fills a template with the values of a row.
 pub(super) fn fill(
     template: &str,
     columns: &Map<String, Value>,
@@ -89,7 +89,7 @@ pub(super) fn fill(
     Ok(filled)
 }
 
-/// A number, true or false is as good as text inside a template.
+/// Inside a template, a number, true and false count as text.
 fn scalar(columns: &Map<String, Value>, column: &str) -> std::result::Result<String, RowProblem> {
     match columns.get(column) {
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),

@@ -1,4 +1,4 @@
-//! Rows of texts that become vectors: one, or several that are compared.
+//! Rows of texts to embed: one, or several to compare.
 
 use super::columns::as_number;
 use super::preference::value;
@@ -8,7 +8,7 @@ use crate::config::DataConfig;
 use crate::error::{DataError, Result, RowProblem, SettingProblem, WantedColumn};
 use serde_json::{Map, Number, Value};
 
-/// Columns of two texts that belong together.
+/// Pairs of columns whose texts belong together.
 const PAIRS: [(&str, &str); 14] = [
     ("anchor", "positive"),
     ("query", "positive"),
@@ -25,16 +25,17 @@ const PAIRS: [(&str, &str); 14] = [
     ("text_a", "text_b"),
     ("anchor", "document"),
 ];
-/// The column of a text that does not belong to the first; further ones are `negative_1`, `negative_2`, ….
+/// The column of a text that does not belong to the first; further ones are `negative_1`,
+/// `negative_2`, ….
 const NEGATIVE: &str = "negative";
-/// Columns of how alike two texts are.
+/// Columns that hold a similarity.
 const SCORES: [&str; 4] = ["score", "similarity_score", "similarity", "label"];
-/// Columns of one text.
+/// Columns that hold a single text.
 const TEXTS: [&str; 9] = [
     "text", "sentence", "content", "passage", "document", "query", "question", "anchor", "review",
 ];
 
-/// How such rows are read: by the columns `named`, or else by the known ones.
+/// Reads such rows, by the columns `named` or by the known ones.
 pub(super) fn detect(
     first: &Map<String, Value>,
     file: &str,
@@ -85,12 +86,12 @@ pub(super) fn detect(
     let is_text = |column: &&str| first.get(*column).is_some_and(Value::is_string);
     match TEXTS.into_iter().find(is_text) {
         Some(column) => Ok(Shape::Text(column.into())),
-        // It says what is wrong with the columns.
+        // Its error says what is wrong with the columns.
         None => detect_text(first, file, config),
     }
 }
 
-/// The texts of a row, and how alike they are where a column says so.
+/// The texts of a row, and their similarity if a column has it.
 pub(super) fn texts(
     row: &Map<String, Value>,
     columns: &[String],
@@ -100,7 +101,7 @@ pub(super) fn texts(
     let texts = texts.collect::<std::result::Result<_, _>>()?;
     let score = score.map(|column| {
         let found = value(row, column).and_then(as_number);
-        // Cosines are compared with it.
+        // It is compared with cosines.
         let found = found.filter(|score| (-1.0..=1.0).contains(score));
         let found = found.and_then(Number::from_f64);
         found.ok_or_else(|| RowProblem::Similarity {

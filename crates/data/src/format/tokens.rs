@@ -1,4 +1,4 @@
-//! Rows that are tokens already.
+//! Rows that are tokenised already.
 
 use super::Content;
 use super::column_names::LOSS_MASKS;
@@ -6,8 +6,8 @@ use crate::error::RowProblem;
 use crate::tokens::example::IGNORE_INDEX;
 use serde_json::{Map, Value};
 
-/// Tokens as a row has them: what its masks leave out of the loss has no label, what its
-/// `attention_mask` leaves out is gone.
+/// The tokens of a row. A token that a loss mask excludes gets no label; one that `attention_mask`
+/// excludes is removed.
 pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Content, RowProblem> {
     let list = |column: &str| match columns.get(column) {
         None | Some(Value::Null) => Ok(None),
@@ -18,7 +18,7 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
             .ok_or_else(|| RowProblem::NoIntegers(column.into())),
     };
     let input_ids = list("input_ids")?.ok_or(RowProblem::NoInputIds)?;
-    // Parquet has masks of true and false, data frames those of 0.0 and 1.0.
+    // Parquet has masks of true and false, data frames masks of 0.0 and 1.0.
     let mask = |column: &str| match columns.get(column) {
         Some(Value::Array(list)) => {
             let odd = list.iter().find(|value| as_mask(value).is_none());
@@ -54,7 +54,7 @@ pub(super) fn tokens(columns: &Map<String, Value>) -> std::result::Result<Conten
     let Some(mask) = mask("attention_mask")? else {
         return Ok(Content::Tokens { input_ids, labels });
     };
-    // What the mask leaves out is padding; batches are padded anew.
+    // What the mask excludes is padding; batches add their own.
     let mask = same_length("attention_mask", mask)?;
     let kept = |values: Vec<i64>| {
         let pairs = values.into_iter().zip(&mask);

@@ -1,9 +1,9 @@
-//! Tools and the calls of them, brought into the form of OpenAI's API.
+//! Tools and tool calls, converted to the form of OpenAI's API.
 
 use serde_json::{Map, Value, json};
 
-/// The tools of a row as a list of objects of the type `function`; also from a list of bare
-/// functions, and from JSON in text.
+/// The tools of a row as a list of objects of type `function`. Also accepts a list of bare
+/// functions, and JSON in text.
 pub(super) fn tools(value: Value) -> Value {
     let tool = |tool: Value| {
         let tool = match &tool {
@@ -24,8 +24,8 @@ pub(super) fn tools(value: Value) -> Value {
     }
 }
 
-/// Brings what a message calls into `tool_calls`: also what OpenAI's older format has in
-/// `function_call`. True if it was that.
+/// Moves a message's calls into `tool_calls`, including OpenAI's older `function_call`. Returns
+/// true if it was that.
 pub(super) fn set_calls(message: &mut Map<String, Value>) -> bool {
     let listed = match message.remove("tool_calls") {
         Some(Value::String(text)) => serde_json::from_str(&text).ok(),
@@ -53,7 +53,7 @@ pub(super) fn set_calls(message: &mut Map<String, Value>) -> bool {
     is_older
 }
 
-/// One call, or several, as JSON in text: a turn of ShareGPT's.
+/// One call or several, as JSON in text: a ShareGPT turn.
 pub(super) fn calls_in(text: &str) -> Option<Vec<Value>> {
     match json_in(text)? {
         Value::Array(calls) if !calls.is_empty() => calls.iter().map(call).collect(),
@@ -61,7 +61,7 @@ pub(super) fn calls_in(text: &str) -> Option<Vec<Value>> {
     }
 }
 
-/// A call with its function in `function`, whether it has it there or is the function itself.
+/// A call with its function under `function`, where it may be already.
 fn call(value: &Value) -> Option<Value> {
     let object = value.as_object()?;
     if object.get("function").is_some_and(Value::is_object) {
@@ -81,7 +81,7 @@ fn call(value: &Value) -> Option<Value> {
     Some(call.into())
 }
 
-/// The arguments of a call as templates want them: an object, also where they are JSON in text; or
+/// The arguments of a call as templates want them: an object, parsed if they are JSON in text; or
 /// with `as_text` the text.
 pub(super) fn set_arguments(call: &mut Value, as_text: bool) {
     let Some(arguments) = call.pointer_mut("/function/arguments") else {
@@ -101,7 +101,7 @@ pub(super) fn set_arguments(call: &mut Value, as_text: bool) {
     }
 }
 
-/// JSON with a space behind commas and colons, as templates and Python write it.
+/// JSON with a space after commas and colons, as templates and Python write it.
 fn spaced(value: &Value) -> String {
     let join = |items: Vec<String>| items.join(", ");
     match value {
@@ -121,13 +121,14 @@ fn object_in(text: &str) -> Option<Value> {
     value.filter(Value::is_object)
 }
 
-/// JSON in text, or the same as Python prints it: `{'a': None}`.
+/// Parses JSON in text, or the same as Python prints it: `{'a': None}`.
 pub(super) fn json_in(text: &str) -> Option<Value> {
     let read = |text: &str| serde_json::from_str(text).ok();
     read(text).or_else(|| read(&from_python(text)?))
 }
 
-/// Python's `repr` of lists, dictionaries, texts and numbers as JSON; none where it is none.
+/// Python's `repr` of lists, dictionaries, texts and numbers, converted to JSON; `None` if it is
+/// something else.
 fn from_python(text: &str) -> Option<String> {
     let (mut json, mut characters) = (String::new(), text.chars().peekable());
     while let Some(character) = characters.next() {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// The rows of a file; `name` is how errors call it.
+/// The rows of a file; `name` is the file's name in errors.
 pub(super) fn records<'a>(
     reader: impl Read + 'a,
     delimiter: u8,
@@ -54,7 +54,7 @@ pub(super) fn records<'a>(
     })))
 }
 
-/// Whether the name of a column is several names, as a separator parts them.
+/// Whether the name of a column looks like several names with a separator between them.
 fn are_names(column: &str, separator: u8) -> bool {
     let mut names = column.split(char::from(separator));
     let is_name = |name: &str| !name.is_empty() && !name.starts_with(' ');
@@ -71,11 +71,11 @@ fn called(separator: u8) -> &'static str {
     }
 }
 
-/// Where lines with something in them begin: the byte and the number of the line.
+/// Where non-empty lines begin: the byte, and the number of the line.
 type Starts = Rc<RefCell<VecDeque<(u64, usize)>>>;
 
-/// Counts the lines of what is read: csv's own numbers lag behind where lines end in `\r\n`, as a
-/// record ends with the `\r` for it.
+/// Counts the lines that are read. The csv crate's own line numbers lag behind if lines end in
+/// `\r\n`, since it ends a record at the `\r`.
 struct Watched<R> {
     reader: R,
     starts: Starts,
@@ -107,7 +107,8 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// The line a record begins in. Asked in the order of the file: what lies before is forgotten.
+/// The line in which a record begins. To be called in the order of the file: earlier lines are
+/// forgotten.
 fn line_of(starts: &Starts, at: &Position) -> usize {
     let mut starts = starts.borrow_mut();
     while starts.front().is_some_and(|(byte, _)| *byte < at.byte()) {

@@ -4,7 +4,7 @@ use crate::source::Finder;
 use crate::source::slice::SlicedPath;
 use std::path::Path;
 
-/// The folder and the split, if one is named, of a name without its slice; `None` where it is not
+/// The folder and split in a name without its slice, the split if one is named; `None` if it is not
 /// a folder.
 pub fn folder_and_split(name: &str) -> Option<(&str, Option<&str>)> {
     if Path::new(name).is_dir() {
@@ -14,7 +14,7 @@ pub fn folder_and_split(name: &str) -> Option<(&str, Option<&str>)> {
     (Path::new(folder).is_dir()).then_some((folder, Some(split)))
 }
 
-/// The rows for validation of the folder whose rows are trained on, where it has some.
+/// The validation rows of the folder whose rows are trained on, if it has some.
 pub(crate) fn validation(train: &str, find: Finder<'_>) -> Option<String> {
     let (folder, split) = folder_and_split(SlicedPath::new(train).path)?;
     if split.is_some_and(|split| split != "train") {

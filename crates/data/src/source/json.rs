@@ -1,5 +1,5 @@
-//! JSON files that are read whole: a list of rows, an object that holds one, or objects over several
-//! lines, one after another.
+//! JSON files that are read as a whole: a list of rows, an object that holds one, or a sequence of
+//! objects that may each take several lines.
 
 use super::{Content, Record, Records, begin, open};
 use crate::error::{DataError, FileProblem, Result};
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-/// Keys that say that the list behind them holds rows, whatever stands beside it.
+/// Keys whose list holds the rows, whatever other keys stand beside them.
 const LISTS: &[&str] = &[
     "data",
     "dataset",
@@ -30,8 +30,8 @@ const LISTS: &[&str] = &[
     "validation",
 ];
 
-/// Whether every line of a file is a value of its own: not if it begins with part of one, or is one
-/// object that holds the rows or a list of them, as it may be in a `.json` file (`is_json`).
+/// Whether each line of a file is a JSON value. It is not if the file begins with part of a value,
+/// or, in a `.json` file (`is_json`), with an object that holds the rows.
 pub(super) fn is_lines(path: &Path, name: &str, is_json: bool) -> Result<bool> {
     let mut reader = begin(open(path)?, path, name)?;
     let first = reader.by_ref().bytes().find(is_filled).transpose();
@@ -43,7 +43,7 @@ pub(super) fn is_lines(path: &Path, name: &str, is_json: bool) -> Result<bool> {
     let mut line = vec![first];
     let read = reader.read_until(b'\n', &mut line);
     read.map_err(DataError::io(path))?;
-    // What is no text is an error of the line.
+    // Bytes that are not text are an error of their line.
     let Ok(line) = str::from_utf8(&line) else {
         return Ok(true);
     };
@@ -60,8 +60,8 @@ fn is_filled(byte: &io::Result<u8>) -> bool {
     !byte.as_ref().is_ok_and(u8::is_ascii_whitespace)
 }
 
-/// The rows of a file's text; of several lists in an object those of `list`. Its only object may
-/// hold the rows in a `.json` file (`is_json`); in others it is a row.
+/// The rows in a file's text; if an object holds several lists, those of `list`. In a `.json` file
+/// (`is_json`) a single object may hold the rows; in other files it is a row.
 pub(super) fn records(
     content: &str,
     name: &str,
@@ -87,7 +87,7 @@ pub(super) fn records(
     Ok(Box::new((1..).zip(values).map(record)))
 }
 
-/// The rows that a file's only object holds, or is.
+/// The rows that a file's single object holds, or the object as a row.
 fn rows(
     mut object: Map<String, Value>,
     name: &str,
@@ -128,8 +128,8 @@ fn rows(
     }
 }
 
-/// The keys of an object that hold lists of objects; where none of them is known for rows, the known
-/// ones that hold other lists, such as empty ones, as well.
+/// The keys of an object that hold lists of objects. If none of them is a known key for rows, known
+/// keys that hold other lists, such as empty ones, are included.
 fn lists(object: &Map<String, Value>) -> Vec<&str> {
     let holds_rows = |value: &Value| {
         let list = value.as_array().filter(|list| !list.is_empty());
@@ -145,7 +145,7 @@ fn lists(object: &Map<String, Value>) -> Vec<&str> {
     lists.map(|(key, _)| key.as_str()).collect()
 }
 
-/// One JSON value, with what Python's `json` writes beyond the standard (see [`repaired`]).
+/// Parses one JSON value, with what Python's `json` writes beyond the standard (see [`repaired`]).
 pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text).or_else(|error| match repaired(text) {
         Cow::Borrowed(_) => Err(error),
@@ -153,7 +153,7 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Value> {
     })
 }
 
-/// As [`parse`], of any number of values.
+/// As [`parse`], for any number of values.
 fn parse_all(text: &str) -> serde_json::Result<Vec<Value>> {
     let parse = |text: &str| {
         Deserializer::from_str(text)
@@ -166,8 +166,8 @@ fn parse_all(text: &str) -> serde_json::Result<Vec<Value>> {
     })
 }
 
-/// JSON as the standard has it: `NaN` and numbers that are infinite or as good as that (`1e999`)
-/// become null, half a surrogate pair becomes the character `�`, as where other decoders find it.
+/// JSON made standard: `NaN` and infinite numbers, also those too large to represent (`1e999`),
+/// become null; half a surrogate pair becomes the character `�`, as in other decoders.
 fn repaired(text: &str) -> Cow<'_, str> {
     let (mut out, mut rest, mut is_string) = (String::new(), text, false);
     let mut is_changed = false;
@@ -179,13 +179,13 @@ fn repaired(text: &str) -> Cow<'_, str> {
         let mut word = word.filter(|word| !is_string && rest.starts_with(word));
         let null;
         let (read, written) = if let Some(word) = word.next() {
-            // As long as the word, so that errors name the right column (but for `NaN`).
+            // As long as the word, so that errors name the right column (except for `NaN`).
             (word.len(), &"null     "[..word.len().max(4)])
         } else if is_string && rest.starts_with('\\') {
             match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
                 (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (12, &rest[..12]),
                 (Some(0xD800..=0xDFFF), _) => (6, "\\ufffd"),
-                // An escaped quote ends nothing.
+                // An escaped quote does not end a string.
                 _ => {
                     let escaped = rest[1..].chars().next().map_or(0, char::len_utf8);
                     (1 + escaped, &rest[..1 + escaped])
@@ -218,7 +218,7 @@ fn repaired(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The code unit of an escape `\uXXXX` that the text begins with.
+/// The code unit of an escape `\uXXXX` at the start of the text.
 fn code_unit(text: &str) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }

@@ -1,4 +1,4 @@
-//! Text by lines and by paragraphs.
+//! Text read by lines and by paragraphs.
 
 use super::{Content, Record};
 use crate::error::{DataError, FileProblem, Result};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::io::BufRead;
 use std::path::PathBuf;
 
-/// The lines of a text file, without their ends, with their numbers.
+/// The lines of a text file with their numbers, without line ends.
 pub(super) struct Lines<R> {
     pub reader: R,
     pub path: PathBuf,
@@ -15,12 +15,12 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines that are not blank.
+    /// The lines that are not blank.
     pub fn filled(self) -> impl Iterator<Item = Result<(usize, String)>> {
         self.filter(|line| !matches!(line, Ok((_, line)) if line.trim().is_empty()))
     }
 
-    /// All that is left.
+    /// All the remaining text.
     pub fn rest(mut self) -> Result<String> {
         let mut bytes = Vec::new();
         let read = self.reader.read_to_end(&mut bytes);
@@ -56,14 +56,14 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// A row of one text.
+/// A row that holds one text.
 pub(super) fn text(number: usize, text: String) -> Record {
     let columns = Map::from_iter([("text".into(), Value::from(text))]);
     let content = Content::Columns(columns);
     Record { number, content }
 }
 
-/// The blocks between blank lines.
+/// The blocks of text between blank lines.
 pub(super) fn paragraphs<R: BufRead>(mut lines: Lines<R>) -> impl Iterator<Item = Result<Record>> {
     std::iter::from_fn(move || {
         let mut block: Option<(usize, String)> = None;

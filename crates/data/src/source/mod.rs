@@ -1,4 +1,4 @@
-//! Files of rows, most of them read as a stream: JSONL, JSON, CSV, plain text, Parquet.
+//! Data files, most of them read as a stream: JSONL, JSON, CSV, plain text, Parquet.
 
 use crate::config::SampleBy;
 use crate::error::{DataError, FileProblem, Result, RowProblem, SettingProblem};
@@ -22,31 +22,31 @@ pub(crate) mod slice;
 
 use lines::{Lines, paragraphs, text};
 
-/// Finds the files of a data set that is no path, such as one on the Hub: `None` where the name
-/// cannot be one. The error is to be read on its own.
+/// Finds the files of a data set whose name is not a path, such as one on the Hub; `None` if it
+/// cannot be such a name. The error is a complete sentence.
 pub type Finder<'a> =
     &'a (dyn Fn(&str) -> std::result::Result<Option<Vec<PathBuf>>, String> + Sync);
 
-/// A file of rows, or several that are read one after the other.
+/// A data file, or several that are read one after the other.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// How errors call it: the path or name without its slice.
+    /// Its name in errors: the path or name without the slice.
     pub name: String,
     /// What [`Row::number`] counts: `line` or `row`.
     pub unit: &'static str,
-    /// Whether the one row is a long text, to be cut into windows.
+    /// Whether the only row is a long text, to be cut into windows.
     pub document: bool,
-    /// The name with its slice.
+    /// The name with the slice.
     spec: String,
     files: Vec<(PathBuf, Kind)>,
-    /// Of an object that holds several lists of rows, the key of the one that is meant.
+    /// The key of the wanted list, if an object holds several lists of rows.
     list: Option<String>,
-    /// The columns that are read of a file that need not be read whole; all unless set.
+    /// The columns to read, in files that need not be read as a whole; all unless set.
     columns: Option<Vec<String>>,
     sample_by: SampleBy,
 }
 
-/// A row that may still have to be parsed, which is the other threads' work.
+/// A row that may not be parsed yet, so that other threads can do it.
 pub(crate) struct Record {
     number: usize,
     content: Content,
@@ -58,16 +58,16 @@ enum Content {
     Columns(Map<String, Value>),
 }
 
-/// Rows as they come from a file.
+/// The rows of a file, as they are read.
 pub(crate) type Records<'a> = Box<dyn Iterator<Item = Result<Record>> + 'a>;
 
 impl Source {
-    /// Opens a file; `spec` is its path with an optional slice such as `[:500]`, and where a `.json`
-    /// file is an object that holds several lists of rows, the key of one: `reviews.json:train`.
-    /// What is no file is left to `find`.
+    /// Opens a file. `spec` is its path with an optional slice such as `[:500]` and, for a `.json`
+    /// file whose object holds several lists of rows, the key of one: `reviews.json:train`. A name
+    /// that is not a file is looked up by `find`.
     ///
     /// # Errors
-    /// A file that is missing or of an unknown kind.
+    /// If the file does not exist or is of an unknown kind.
     pub fn open(spec: &str, sample_by: SampleBy, find: Finder<'_>) -> Result<Self> {
         let sliced = sliced(spec);
         let name = sliced.path;
@@ -89,7 +89,7 @@ impl Source {
             let kind = Kind::of(&path, name, list.is_some());
             kind.map(|kind| (path, kind))
         };
-        // Of a folder's files errors name the one that it is.
+        // For the files of a folder, errors name the file.
         let called = match &paths[..] {
             [path] if in_folder => path.display().to_string(),
             _ => name.to_string(),
@@ -113,12 +113,12 @@ impl Source {
         })
     }
 
-    /// The files, in the order they are read in.
+    /// The files, in reading order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The columns of files that say so before a row is read, each with a value of its kind.
+    /// For files that store their columns, the columns, each with a value of its kind.
     pub(crate) fn schema(&self) -> Result<Option<Map<String, Value>>> {
         match self.files.first() {
             Some((path, Kind::Parquet)) => {
@@ -128,24 +128,24 @@ impl Source {
         }
     }
 
-    /// Leaves out the columns that a shape does not read, where a file need not be read whole.
+    /// Skips the columns that a shape does not read, in files that need not be read as a whole.
     pub(crate) fn read_only(&mut self, shape: &Shape) {
         let columns = shape.columns().into_iter().map(Into::into);
         self.columns = Some(columns.collect());
     }
 
-    /// The slice of the rows that is wanted.
+    /// The wanted slice of the rows.
     pub(crate) fn slice(&self) -> SlicedPath<'_> {
         sliced(&self.spec)
     }
 
-    /// Bytes of all files.
+    /// The size of all files in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         self.paths().map(bytes).sum()
     }
 
-    /// How an error calls a row: `reviews.jsonl line 17`.
+    /// The name of a row in errors: `reviews.jsonl line 17`.
     pub fn place(&self, row: usize) -> String {
         format!("{} {} {row}", self.name, self.unit)
     }
@@ -153,13 +153,13 @@ impl Source {
     /// All rows, parsed.
     ///
     /// # Errors
-    /// An unreadable file, and a row that is not one, with its number.
+    /// If the file cannot be read, or a row is invalid; the error has its number.
     pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row>> + '_> {
         let records = self.records(&ProgressBar::hidden())?;
         Ok(records.map(|record| self.parse(record?)))
     }
 
-    /// All rows as they come; `bar` hears of the bytes read.
+    /// All rows, in order; `bar` is told of the bytes read.
     pub(crate) fn records(&self, bar: &ProgressBar) -> Result<Records<'_>> {
         let open = |(path, kind): &(PathBuf, Kind)| self.read(path, *kind, bar.clone());
         let mut files = self.files.iter().map(open);
@@ -234,7 +234,7 @@ impl Source {
             Content::Columns(columns) => return Ok(Row { number, columns }),
             Content::Value(value) => value,
             Content::Json(line) => json::parse(&line).map_err(|error| {
-                // serde_json counts lines within the line; only its column helps.
+                // serde_json counts lines within this line, so only its column is of use.
                 let text = error.to_string();
                 let what = text.rsplit_once(" at line ");
                 let what = what.map_or(text.as_str(), |(what, _)| what);
@@ -259,7 +259,7 @@ impl Source {
 }
 
 impl Record {
-    /// A row that needs no parsing.
+    /// A row that is parsed already.
     #[cfg(feature = "parquet")]
     pub fn columns(number: usize, columns: Map<String, Value>) -> Self {
         let content = Content::Columns(columns);
@@ -267,7 +267,7 @@ impl Record {
     }
 }
 
-/// A path that is there may itself end in brackets.
+/// The path of an existing file may itself end in brackets.
 fn sliced(spec: &str) -> SlicedPath<'_> {
     match Path::new(spec).exists() {
         true => SlicedPath::whole(spec),
@@ -285,8 +285,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind of a file, which of JSON shows in its first line; `is_list` where a list in it is
-    /// asked for.
+    /// The kind of a file; for JSON its first line decides. `is_list` if a list inside it is asked
+    /// for.
     fn of(path: &Path, name: &str, is_list: bool) -> Result<Self> {
         let extension = path.extension().unwrap_or_default();
         let extension = extension.to_string_lossy().to_lowercase();
@@ -315,7 +315,7 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-/// A text file from behind its byte order mark; what is no text is an error.
+/// Opens a text file after its byte order mark; bytes that are not text are an error.
 fn begin<R: Read>(reader: R, path: &Path, name: &str) -> Result<BufReader<R>> {
     let mut reader = BufReader::new(reader);
     let problem = begin_text(&mut reader).map_err(DataError::io(path))?;

@@ -1,4 +1,4 @@
-//! Parquet files, where the crate is built with the feature `parquet`.
+//! Parquet files, if the crate is built with the feature `parquet`.
 
 #[cfg(feature = "parquet")]
 mod pages;

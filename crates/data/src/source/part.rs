@@ -1,4 +1,4 @@
-//! Which of a source's rows are wanted: its slice, and one side of a `validation_split`.
+//! Which rows of a source are wanted: its slice, and one side of a `validation_split`.
 
 use crate::batches::sampler::stream;
 use crate::error::{DataError, Result, SettingProblem};
@@ -8,27 +8,27 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use std::ops::Range;
 
-/// One side of a split by the seed.
+/// One side of a split that the seed draws.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Split {
-    /// A share (below 1) or a number of rows for validation.
+    /// The share (below 1) or number of rows for validation.
     pub size: f64,
     pub seed: u64,
-    /// Whether this is the side of the validation.
+    /// Whether this is the validation side.
     pub validation: bool,
 }
 
-/// The rows of a source that are wanted.
+/// The wanted rows of a source.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Part {
     pub split: Option<Split>,
-    /// This many at most.
+    /// At most this many.
     pub max: Option<usize>,
 }
 
 impl Part {
-    /// The wanted records, in the source's order. What lies after the last is not read; where only
-    /// some are wanted, all are counted first.
+    /// The wanted records, in the source's order. Nothing after the last one is read. If only some
+    /// are wanted, all are counted first.
     pub fn records<'a>(
         self,
         source: &'a Source,
@@ -54,7 +54,7 @@ impl Part {
 }
 
 impl Source {
-    /// The rows that its slice asks for.
+    /// The rows that the slice asks for.
     pub(crate) fn count(&self) -> Result<usize> {
         let counted = count(self.records(&ProgressBar::hidden())?)?;
         Ok(self.slice().range(counted)?.len())

@@ -1,25 +1,25 @@
-//! Slices of a file's rows: `reviews.jsonl[:500]`, `[500:600]`, `[-100:]`, `[:10%]`, with the
-//! meaning they have in the `split` of Hugging Face `datasets` (`train[:500]`).
+//! Slices of a file's rows: `reviews.jsonl[:500]`, `[500:600]`, `[-100:]`, `[:10%]`. They mean what
+//! they mean in the `split` of Hugging Face `datasets` (`train[:500]`).
 
 use crate::error::{DataError, FileProblem, Result};
 use std::ops::Range;
 
-/// A path and the rows of it that are wanted.
+/// A path and the wanted rows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicedPath<'a> {
     /// The path, without the slice.
     pub path: &'a str,
-    /// What stood between the brackets.
+    /// The text between the brackets.
     slice: Option<&'a str>,
 }
 
 impl<'a> SlicedPath<'a> {
-    /// All rows of a path that may itself end in brackets.
+    /// All rows of a path, which may itself end in brackets.
     pub fn whole(path: &'a str) -> Self {
         Self { path, slice: None }
     }
 
-    /// Takes a trailing `[from:to]` off a path.
+    /// Splits a trailing `[from:to]` off a path.
     pub fn new(spec: &'a str) -> Self {
         let cut = |spec: &'a str| {
             let (path, slice) = spec.strip_suffix(']')?.rsplit_once('[')?;
@@ -42,7 +42,7 @@ impl<'a> SlicedPath<'a> {
     /// The wanted rows of `len`, as indices from 0.
     ///
     /// # Errors
-    /// When the slice is not `from:to`, reaches beyond the rows, or is empty.
+    /// If the slice is not `from:to`, reaches beyond the rows, or is empty.
     pub fn range(&self, len: usize) -> Result<Range<usize>> {
         let Some(slice) = self.slice else {
             return Ok(0..len);
@@ -70,7 +70,7 @@ impl<'a> SlicedPath<'a> {
     }
 }
 
-/// The row that `500`, `-100` or `10%` stands for among `len`.
+/// The row that `500`, `-100` or `10%` stands for, of `len` rows.
 fn resolve(text: &str, len: usize) -> Option<usize> {
     let rows = match text.strip_suffix('%') {
         // `datasets` rounds a share to the closest row.

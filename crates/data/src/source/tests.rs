@@ -6,7 +6,7 @@ fn open(spec: &str, sample_by: SampleBy) -> Result<Source> {
     Source::open(spec, sample_by, &|_| Ok(None))
 }
 
-/// The wanted rows of a file of this content.
+/// The wanted rows of a file with this content.
 fn read(name: &str, content: &str, sample_by: SampleBy) -> Result<Vec<(usize, String)>> {
     let dir = tempfile::tempdir().unwrap();
     let (file, slice) = name
@@ -211,7 +211,7 @@ fn a_csv_column_is_there_once() {
         error("a.csv", "text,label,text\none,1,two\n"),
         "a.csv has the column \"text\" twice; which of them is meant cannot be told, so rename one"
     );
-    // Columns without a name are what a spreadsheet leaves at the edge.
+    // Columns without a name, as a spreadsheet leaves at its edge.
     let rows = read("a.csv", ",text,,\n0,one,,\n", SampleBy::Line).unwrap();
     assert_eq!(rows, numbered(&[(2, "one")]));
 }
@@ -249,7 +249,7 @@ fn json_may_be_one_object_or_several_over_many_lines() {
             "{content}"
         );
     }
-    // A row that holds lists itself is a row.
+    // A row that holds lists is still a row.
     let chat = "{\n\"messages\": [{\"role\": \"user\"}], \"text\": \"one\"\n}";
     assert_eq!(
         read("a.json", chat, SampleBy::Line).unwrap(),
@@ -301,7 +301,7 @@ fn what_python_writes_beyond_json_is_read() {
     assert_eq!(rows, numbered(&[(1, text)]));
     let rows = read("a.json", &format!("[{line}, {line}]"), SampleBy::Line).unwrap();
     assert_eq!(rows, numbered(&[(1, text), (2, text)]));
-    // Whole pairs stay, halves in any order do not.
+    // Whole pairs stay; halves in any order do not.
     let line = r#"{"text": "\ud83d\ude00 \ude00\ud83d \ud83d\ud83d\ude00"}"#;
     let rows = read("a.jsonl", line, SampleBy::Line).unwrap();
     assert_eq!(rows, numbered(&[(1, "😀 \u{fffd}\u{fffd} \u{fffd}😀")]));
@@ -354,7 +354,7 @@ fn an_empty_list_of_rows_is_none_of_another_name() {
         lists.contains("holds several lists of rows: `authors` (1), `rows` (0); name the one"),
         "{lists}"
     );
-    // Beside a list that is known for rows, an empty one is none to choose.
+    // Beside a list with a known key for rows, an empty one does not count as a choice.
     let content = "{\"train\": [{\"text\": \"one\"}], \"test\": []}";
     let rows = read("a.json", content, SampleBy::Line).unwrap();
     assert_eq!(rows, numbered(&[(1, "one")]));

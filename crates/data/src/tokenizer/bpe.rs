@@ -1,4 +1,4 @@
-//! Training a tokenizer: byte-level BPE, as GPT-2's.
+//! Training a tokenizer: byte-level BPE, as for GPT-2.
 
 use crate::error::{DataError, Result, TokenizerProblem};
 use crate::tokenizer::{END_OF_TEXT, Tokenizer, byte_level};
@@ -7,13 +7,14 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// Trains a byte-level BPE with `<|endoftext|>` as token 0 and the 256 bytes next. The same texts
-/// always give the same tokenizer.
+/// Trains a byte-level BPE, with `<|endoftext|>` as token 0 and the 256 bytes after it. The same
+/// texts always give the same tokenizer.
 ///
-/// Texts with too few pairs to merge give fewer tokens than `vocab_size`: ask the tokenizer.
+/// Texts with too few pairs to merge give fewer tokens than `vocab_size`;
+/// [`Tokenizer::vocab_size`](crate::Tokenizer::vocab_size) has the number.
 ///
 /// # Errors
-/// When `vocab_size` has no room for `<|endoftext|>` and the bytes.
+/// If `vocab_size` has no room for `<|endoftext|>` and the bytes.
 pub fn train_bpe<S>(texts: impl IntoIterator<Item = S>, vocab_size: usize) -> Result<Tokenizer>
 where
     S: AsRef<str> + Send,

@@ -1,5 +1,5 @@
-//! A tokenizer made as transformers 5 makes it: from `tokenizer.json` or GPT-2's two files, and
-//! from what the files beside them say.
+//! Building a tokenizer as transformers 5 does: from `tokenizer.json` or GPT-2's two files, and
+//! from the settings in the files beside them.
 
 use super::declared::{Declared, GPT2};
 use super::{END_OF_TEXT, byte_level};
@@ -15,7 +15,8 @@ use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, Tokenizer as In
 
 type Result<T> = std::result::Result<T, TokenizerProblem>;
 
-/// Classes other than [`GPT2`] in which transformers heeds `add_prefix_space` over `tokenizer.json`.
+/// Classes other than [`GPT2`] for which transformers lets `add_prefix_space` override
+/// `tokenizer.json`.
 const SPACED: [&str; 8] = [
     "GPTNeoXTokenizer",
     "CodeGenTokenizer",
@@ -62,7 +63,7 @@ pub(super) fn from_json(file: &Path, said: &mut Declared) -> Result<Inner> {
     Ok(inner)
 }
 
-/// The same text always has the same tokens.
+/// The same text always gives the same tokens.
 fn without_dropout(mut inner: Inner, said: &mut Declared) -> Inner {
     if let ModelWrapper::BPE(model) = inner.get_model()
         && let Some(dropout) = model.dropout
@@ -80,7 +81,7 @@ fn without_dropout(mut inner: Inner, said: &mut Declared) -> Inner {
     inner
 }
 
-/// GPT-2's two files.
+/// The tokenizer of GPT-2's two files.
 pub(super) fn from_pair(vocab: &Path, merges: &Path, said: &mut Declared) -> Result<Inner> {
     if let Some(class) = said.class.as_deref().filter(|&class| class != GPT2) {
         return Err(TokenizerProblem::ClassOfPair(class.into()));
@@ -114,14 +115,14 @@ pub(super) fn from_pair(vocab: &Path, merges: &Path, said: &mut Declared) -> Res
     Ok(inner)
 }
 
-/// Whether nothing says that a `vocab.txt` is of another tokenizer than BERT's.
+/// Whether no other file says that a `vocab.txt` belongs to a tokenizer other than BERT's.
 pub(super) fn is_word_piece(said: &Declared) -> bool {
     let class = said.class.as_deref();
     class.is_none_or(|class| ["BertTokenizer", "DistilBertTokenizer"].contains(&class))
 }
 
-/// The tokenizer of BERT's `vocab.txt`, as transformers' `BertTokenizer` makes it: words in small letters
-/// unless `tokenizer_config.json` says otherwise, cut into the longest pieces there are.
+/// The tokenizer of BERT's `vocab.txt`, as transformers' `BertTokenizer` makes it: lower-cased
+/// unless `tokenizer_config.json` says otherwise, with words cut into the longest known pieces.
 pub(super) fn from_words(file: &Path, folder: &Path) -> Result<Inner> {
     let bad = |error: String| TokenizerProblem::NoTokenizer {
         file: file.to_path_buf(),
@@ -220,7 +221,7 @@ fn bpe(vocab: &Path, merges: &Path) -> tokenizers::Result<BPE> {
     BPE::builder().vocab_and_merges(vocab, merges).build()
 }
 
-/// Adds the tokens that the files add, in transformers' order, which decides their ids.
+/// Adds the tokens that the files add, in transformers' order, which determines their ids.
 fn added(mut inner: Inner, said: &mut Declared) -> Result<Inner> {
     let known = inner.get_added_tokens_decoder();
     let mut tokens: Vec<AddedToken> = said.added.values().cloned().collect();
@@ -269,13 +270,13 @@ fn added(mut inner: Inner, said: &mut Declared) -> Result<Inner> {
 }
 
 impl Declared {
-    /// Notes the settings of which `tokenizer.json` says something else.
+    /// Notes the settings that `tokenizer.json` contradicts.
     fn compare_with(&mut self, inner: &Inner, prefix_space_of_file: Option<bool>) {
         let mut settings = Vec::new();
         if let (Some(now), Some(of_file)) = (prefix_space(inner), prefix_space_of_file) {
             settings.push(("add_prefix_space", self.add_prefix_space, now, of_file));
         }
-        // A text that a tokenizer cannot encode has nothing around it either.
+        // A text that the tokenizer cannot encode gets no special tokens either.
         if let Ok(text) = inner.encode("a", true) {
             let is = |id: Option<&u32>, name| {
                 let token = self.special_token(name);
@@ -308,8 +309,8 @@ fn prefix_space(inner: &Inner) -> Option<bool> {
     }
 }
 
-/// Puts special tokens around a text; written as `tokenizer.json` has it, where a token's name may
-/// hold any character.
+/// Puts special tokens around a text. Written in `tokenizer.json`'s own format, because the name of
+/// a token may contain any character.
 fn processor(
     bos: Option<(String, u32)>,
     eos: Option<(String, u32)>,
@@ -333,7 +334,7 @@ fn processor(
     let processor = json!({
         "type": "TemplateProcessing",
         "single": pieces,
-        // Nobody encodes two texts at once here.
+        // Nothing here encodes two texts at once.
         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": Value::Object(tokens.collect()),
     });
@@ -341,8 +342,8 @@ fn processor(
     processor.map_err(|error| TokenizerProblem::Library(error.to_string()))
 }
 
-/// The `tokenizers` crate panics on some malformed files (a merge longer than every token):
-/// that is an error here.
+/// Turns a panic into an error: the `tokenizers` crate panics on some malformed files (a merge
+/// longer than every token).
 fn guarded(load: impl FnOnce() -> tokenizers::Result<Inner>) -> std::result::Result<Inner, String> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)) {
         Ok(loaded) => loaded.map_err(|error| error.to_string()),

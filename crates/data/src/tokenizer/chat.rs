@@ -1,4 +1,4 @@
-//! A tokenizer's own Jinja template of chats, and which of its text the assistant says.
+//! A tokenizer's chat template (Jinja), and which part of the rendered text the assistant says.
 
 use crate::error::TemplateProblem;
 use crate::format::REASONING;
@@ -27,13 +27,14 @@ mod spans;
 use self::budget::{BYTES, STEPS};
 use self::marks::{BEGIN, END};
 
-/// The longest text of a chat, in bytes, some two million tokens: tokenising takes many times as much.
+/// The longest text of a chat in bytes, about two million tokens; tokenising takes several times as
+/// much memory.
 const TEXT: usize = 8 << 20;
 
-/// What of it a template may write of its own, in bytes, whatever the chat says.
+/// How much of that a template may write by itself, in bytes, whatever the chat says.
 const OWN_TEXT: usize = 256 << 10;
 
-/// A tokenizer's `chat_template`, rendered as transformers' `apply_chat_template` does it.
+/// A tokenizer's `chat_template`, rendered as transformers' `apply_chat_template` does.
 ///
 /// ```
 /// use burn_peft_data::ChatTemplate;
@@ -50,28 +51,28 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     syntax: SyntaxConfig,
     source: String,
-    /// The source with marks for `{% generation %}`.
+    /// The source, with marks in place of `{% generation %}`.
     marked: String,
-    /// Where it was read, for errors.
+    /// Where it was read from, for errors.
     origin: String,
     /// `bos_token`, `eos_token` and so on.
     special_tokens: Map<String, Value>,
 }
 
-/// A template ready to be rendered. It borrows its source, so it lives as long as one chat.
+/// A compiled template. It borrows its source, so it lives no longer than one chat.
 struct Compiled<'a> {
     template: &'a ChatTemplate,
     instructions: Instructions<'a>,
-    /// None: a template with blocks is refused.
+    /// `None`: a template with blocks is rejected.
     blocks: BTreeMap<&'a str, Instructions<'a>>,
 }
 
 impl ChatTemplate {
-    /// Compiles a template. `origin` is how errors call it; `special_tokens` are what it knows as
+    /// Compiles a template. `origin` is its name in errors; `special_tokens` are its variables
     /// `bos_token`, `eos_token` and so on.
     ///
     /// # Errors
-    /// A template that is no Jinja, or asks for what is not supported.
+    /// If the template is not valid Jinja, or uses something that is not supported.
     pub fn new(
         source: &str,
         origin: &str,
@@ -86,7 +87,7 @@ impl ChatTemplate {
         operators::add_to(&mut environment);
         filters::add_to(&mut environment);
         functions::add_to(&mut environment);
-        // Jinja2 reads every end of a line as a plain one.
+        // Jinja2 reads every kind of line end as `\n`.
         let lines = source.replace("\r\n", "\n").replace('\r', "\n");
         let template = Self {
             environment,
@@ -100,7 +101,7 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// What the result depends on.
+    /// Everything that the result depends on.
     pub(crate) fn identity(&self) -> (&str, &Map<String, Value>) {
         (&self.source, &self.special_tokens)
     }
@@ -128,7 +129,7 @@ impl ChatTemplate {
         })
     }
 
-    /// What minijinja makes of the template; it may panic on one that is fine.
+    /// Compiles the template; minijinja may panic, even on a valid one.
     fn guarded<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> Result<T, TemplateProblem> {
         match catch_unwind(AssertUnwindSafe(job)) {
             Ok(done) => done.map_err(|error| self.explain(&error)),
@@ -138,7 +139,7 @@ impl ChatTemplate {
         }
     }
 
-    /// The message of an exception the template raises, or what is wrong with the template.
+    /// The message of an exception that the template raises, or what is wrong with the template.
     fn explain(&self, error: &Error) -> TemplateProblem {
         let origin = self.origin.clone();
         if error.kind() == ErrorKind::OutOfFuel {
@@ -154,11 +155,12 @@ impl ChatTemplate {
         }
     }
 
-    /// Renders messages as text. `extras` is what else the template may ask for: `tools`,
-    /// `documents`, or a switch of its own.
+    /// Renders messages as text. `extras` are further variables of the template: `tools`,
+    /// `documents`, or its own switches.
     ///
     /// # Errors
-    /// What the template raises, and what takes longer or makes more than a chat can need.
+    /// If the template raises an exception, or takes longer or makes more text than a chat can
+    /// need.
     pub fn render(
         &self,
         messages: &[Value],
@@ -169,8 +171,8 @@ impl ChatTemplate {
         self.written(&messages, extras, add_generation_prompt)
     }
 
-    /// As [`render`](Self::render), of messages in the template's own words: some have `content` that
-    /// is none.
+    /// As [`render`](Self::render), for messages in the template's own terms: in some of them
+    /// `content` is none.
     pub(crate) fn written(
         &self,
         messages: &[Value],
@@ -182,15 +184,15 @@ impl ChatTemplate {
     }
 }
 
-/// The longest text of a chat: eight times what is said in it, for what is escaped and indented, and
-/// the template's own.
+/// The longest text of a chat: eight times what is said in it, since it may be escaped and
+/// indented, and what the template itself may add.
 fn most_text(said: &Map<String, Value>) -> usize {
     let said = serde_json::to_string(said).map_or(0, |said| said.len());
     TEXT.min(OWN_TEXT + said.saturating_mul(8))
 }
 
 impl Compiled<'_> {
-    /// Renders messages; the assistant's parts lie between marks where the template says so.
+    /// Renders messages; the assistant's parts are enclosed in marks if the template has them.
     fn marked(
         &self,
         messages: &[Value],
@@ -236,7 +238,7 @@ impl Compiled<'_> {
     }
 }
 
-/// A message without what is none, which transformers leaves out.
+/// A message without the keys whose value is none, which transformers leaves out.
 pub(super) fn without_none(message: &Value) -> Value {
     let Some(keys) = message.as_object() else {
         return message.clone();
@@ -248,8 +250,8 @@ pub(super) fn without_none(message: &Value) -> Value {
     said.into()
 }
 
-/// A message with its reasoning under each of the names that templates have for it, as transformers
-/// hands it to a template.
+/// A message with its reasoning under each of the names that templates use, as transformers passes
+/// it to a template.
 fn reasoned(message: &Value) -> Value {
     let said = |name: &&str| message.get(*name).filter(|value| !value.is_null());
     let reasoning = REASONING.iter().find_map(said);

@@ -1,4 +1,4 @@
-//! Chats as a tokenizer's own template and tokens have them.
+//! Chats as tokens, through a tokenizer's own template.
 
 use crate::error::{DataError, Result, TemplateProblem};
 use crate::format::{Chat, Note};
@@ -9,12 +9,12 @@ use std::ops::Range;
 use std::sync::Once;
 
 impl Tokenizer {
-    /// Renders messages (objects with `role` and `content`) with the tokenizer's own template, as
-    /// transformers' `apply_chat_template` does; with `add_generation_prompt` up to where the
+    /// Renders messages (objects with `role` and `content`) with the tokenizer's chat template, as
+    /// transformers' `apply_chat_template` does; with `add_generation_prompt`, up to where the
     /// assistant's answer begins.
     ///
     /// # Errors
-    /// A tokenizer without a template, and what the template refuses.
+    /// If the tokenizer has no template, or the template rejects the messages.
     pub fn apply_chat_template(
         &self,
         messages: &[Value],
@@ -24,10 +24,10 @@ impl Tokenizer {
         self.rendered(|template| template.render(messages, &extras, add_generation_prompt))
     }
 
-    /// The tokens of messages as [`apply_chat_template`](Self::apply_chat_template) renders them:
-    /// special tokens that the template writes are read as such, and none is added to them.
-    /// `extras` is what else a template may ask for: `tools`, `documents`. Calls of tools and reasoning
-    /// are said in the template's own words, as in training.
+    /// The tokens of messages as [`apply_chat_template`](Self::apply_chat_template) renders them.
+    /// Special tokens that the template writes are read as such, and none are added. `extras` are
+    /// further variables of the template: `tools`, `documents`. Tool calls and reasoning are
+    /// written in the template's own terms, as in training.
     ///
     /// # Errors
     /// As [`apply_chat_template`](Self::apply_chat_template) and
@@ -45,7 +45,7 @@ impl Tokenizer {
         };
         let notes = self.fit(&mut chat);
         if let Some(Note::Unsaid(name)) = notes.first() {
-            // Of the first prompt: most of a file's are alike.
+            // Computed for the first prompt: most prompts of a file are alike.
             static TOLD: Once = Once::new();
             TOLD.call_once(|| {
                 tracing::warn!(
@@ -61,7 +61,7 @@ impl Tokenizer {
         self.encode_continuation(&text)
     }
 
-    /// The text of a chat in the template's own words.
+    /// The text of a chat in the template's own terms.
     pub(crate) fn written(&self, chat: &Chat) -> Result<String> {
         self.rendered(|template| template.written(&chat.messages, &chat.extras, false))
     }
@@ -76,9 +76,9 @@ impl Tokenizer {
         render(template).map_err(|problem| self.problem(problem.into()))
     }
 
-    /// The tokens that the template puts behind what the assistant says, where that is a token of
-    /// its own (`<|im_end|>`): an answer ends there, whatever the model's files call its end. None
-    /// without a template, and where an answer ends in other text.
+    /// The tokens that the template puts after what the assistant says, if they begin with a token
+    /// of their own (`<|im_end|>`): an answer ends there, whatever the model's files name as its
+    /// end. `None` without a template, or if an answer ends in ordinary text.
     pub fn chat_end_ids(&self) -> Vec<u32> {
         // A word that no template writes by itself.
         const ANSWER: &str = "Quillwort";
@@ -90,7 +90,7 @@ impl Tokenizer {
         ];
         let chat = chat.map(|(role, content)| message(role, content));
         let mut ids = Vec::new();
-        // Some end the last message only, and some in another way.
+        // Some templates end only the last message, and some end it differently.
         for messages in [&chat[..2], &chat] {
             let Ok(text) = self.apply_chat_template(messages, false) else {
                 continue;
@@ -107,8 +107,9 @@ impl Tokenizer {
         ids
     }
 
-    /// The text of what is given of a chat, up to where the assistant answers, and of all of it, as
-    /// `apply_chat_template` of transformers writes both. `place` is how errors call the row.
+    /// The text of the given messages of a chat, up to where the assistant answers, and the text of
+    /// the whole chat, as transformers' `apply_chat_template` renders both. `place` is the row's
+    /// name in errors.
     pub(crate) fn answered_chat(&self, chat: &Chat, place: &str) -> Result<(String, String)> {
         let template = self
             .chat_template()
@@ -124,8 +125,8 @@ impl Tokenizer {
         Ok((given, written(&chat.messages, false)?))
     }
 
-    /// The tokens of a chat, and which of them are the assistant's, or `all`. A token that is only in
-    /// part the assistant's is.
+    /// The tokens of a chat, and which of them are the assistant's, or `all`. A token that is only
+    /// partly the assistant's counts.
     pub(crate) fn encode_chat(
         &self,
         chat: &Chat,
@@ -161,7 +162,7 @@ mod tests {
     use crate::Tokenizer;
     use serde_json::{Map, json};
 
-    /// A tokenizer of the words "a" and "b" and some special tokens, with a template.
+    /// A tokenizer of the words "a" and "b" and a few special tokens, with a template.
     fn with_template(template: &str) -> Tokenizer {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(ends(CHATML), [3]);
         let spaced = "{% for m in messages %}[{{ m.content }} {{ eos_token }}]{% endfor %}";
         assert_eq!(ends(spaced), [1]);
-        // An answer goes on until the next turn (GLM-4), or the last one ends otherwise.
+        // An answer extends to the next turn (GLM-4), or the last one ends differently.
         let turns = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{% endif %}{{ m.content }}{% endfor %}";
         assert_eq!(ends(turns), [4]);
         let last = "{% for m in messages %}{{ m.content }}{% if loop.last %}</s>{% else %}<|im_end|>{% endif %}{% endfor %}";

@@ -1,4 +1,4 @@
-//! What the files beside a tokenizer say of it, in the order in which transformers 5 asks them.
+//! What the files beside a tokenizer declare, in the order in which transformers 5 reads them.
 
 use crate::error::TokenizerProblem;
 use burn_peft_files::read_text;
@@ -10,7 +10,7 @@ use tokenizers::AddedToken;
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
-/// The special tokens that every tokenizer of transformers has, in the order it adds them.
+/// The special tokens that every tokenizer of transformers has, in the order in which it adds them.
 const NAMED: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -21,43 +21,43 @@ const NAMED: [&str; 7] = [
     "mask_token",
 ];
 
-/// The class of a GPT-2 model's tokenizer, which splits a text in one way whatever `tokenizer.json`
-/// says: into bytes, with a space before it or without.
+/// The class of a GPT-2 model's tokenizer, which always splits a text into bytes, with a space
+/// before it or without, whatever `tokenizer.json` says.
 pub(super) const GPT2: &str = "GPT2Tokenizer";
 
 type Result<T> = std::result::Result<T, TokenizerProblem>;
 
-/// What the files say.
+/// What the files declare.
 #[derive(Default)]
 pub(super) struct Declared {
     /// transformers' class of the tokenizer, without `Fast`.
     pub class: Option<String>,
-    /// `bos_token`, `eos_token` and so on, in the order they are added.
+    /// `bos_token`, `eos_token` and so on, in the order in which they are added.
     pub named: Vec<(String, AddedToken)>,
     /// Further special tokens.
     pub extra: Vec<AddedToken>,
     /// The added tokens by id.
     pub added: BTreeMap<u32, AddedToken>,
-    /// Whether [`added`](Self::added) is `added_tokens_decoder`, and so all of them.
+    /// Whether [`added`](Self::added) comes from `added_tokens_decoder`, and so is complete.
     pub added_are_all: bool,
-    /// Whether a text gets a space before it, where that is said.
+    /// Whether a text gets a space before it, if a file says so.
     pub add_prefix_space: Option<bool>,
-    /// Whether a text gets the first, or the last special token, where that is said.
+    /// Whether a text gets the token that begins a text, if a file says so.
     pub add_bos_token: Option<bool>,
-    /// As [`add_bos_token`](Self::add_bos_token), for the token that ends a text.
+    /// The same for the token that ends a text.
     pub add_eos_token: Option<bool>,
-    /// Whether special tokens in a text are read as any other text.
+    /// Whether special tokens in a text are read as ordinary text.
     pub split_special_tokens: bool,
     /// The first `eos_token_id` of the model's `config.json`.
     pub eos_token_id: Option<u32>,
     /// The `chat_template` of `tokenizer_config.json`.
     pub chat_template: Value,
-    /// What one file says and another does not.
+    /// The settings that the files contradict each other in.
     pub disagreements: Vec<String>,
 }
 
 impl Declared {
-    /// Reads the files in a folder, all of which may be missing.
+    /// Reads the files in a folder, any of which may be missing.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut config = object(folder, CONFIG)?;
         let map = object(folder, SPECIAL_TOKENS_MAP)?;
@@ -151,7 +151,7 @@ impl Declared {
         }
         for (fields, file) in [(config, CONFIG), (map, SPECIAL_TOKENS_MAP)] {
             for key in ["extra_special_tokens", "additional_special_tokens"] {
-                // transformers reads those of the map where the other file has none.
+                // transformers reads those of the map if the other file has none.
                 let other = config.get(key).filter(|other| !other.is_null());
                 if let (SPECIAL_TOKENS_MAP, "additional_special_tokens", Some(other)) =
                     (file, key, other)
@@ -228,7 +228,7 @@ impl Declared {
     }
 }
 
-/// transformers' class: what the files name, or else that of the model's family.
+/// transformers' class: the one the files name, or else that of the model's family.
 fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<String> {
     let named = [config, model].into_iter();
     let named = named.filter_map(|fields| fields.get("tokenizer_class")?.as_str());
@@ -244,7 +244,7 @@ fn class(config: &Map<String, Value>, model: &Map<String, Value>) -> Option<Stri
     class.or_else(of_family).map(Into::into)
 }
 
-/// A special token, which is its name or an object.
+/// A special token, given as its text or as an object.
 fn token(value: &Value, key: &str, file: &str) -> Result<AddedToken> {
     let token = match value {
         Value::String(content) => Some(AddedToken::from(content, true)),
@@ -257,7 +257,7 @@ fn token(value: &Value, key: &str, file: &str) -> Result<AddedToken> {
     })
 }
 
-/// A token written as an object; keys that are not there are as transformers has them.
+/// A token given as an object; missing keys have transformers' defaults.
 fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
     let is = |key: &str| value.get(key).and_then(Value::as_bool);
     let special = special || is("special").unwrap_or(false);
@@ -293,7 +293,7 @@ fn first_id(ids: Option<&Value>) -> Option<u32> {
     id.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
-/// A JSON file's keys; none where there is no file.
+/// The keys of a JSON file; none if there is no file.
 fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = folder.join(name);
     let text = match read_text(&path) {

@@ -1,13 +1,13 @@
-//! Ids that no vocabulary has.
+//! Ids outside of any vocabulary.
 
 use crate::error::TokenizerProblem;
 use tokenizers::Tokenizer as Inner;
 
-/// Ids that may be left out below the largest.
+/// How many ids below the largest may be unused.
 const GAPS: usize = 1 << 16;
 
-/// What is wrong with a vocabulary whose largest id is far beyond its number of tokens. Who writes
-/// such a tokenizer, as the `tokenizers` crate does for a hash of it, counts up to that id.
+/// What is wrong with a vocabulary whose largest id is far above its number of tokens. Code that
+/// writes such a tokenizer, as the `tokenizers` crate does for its hash, counts up to that id.
 pub(super) fn far_away(inner: &Inner) -> Option<TokenizerProblem> {
     let vocab = inner.get_vocab(false);
     let (token, &id) = vocab.iter().max_by_key(|(_, id)| **id)?;

@@ -25,23 +25,23 @@ pub(crate) mod stream;
 
 mod ids;
 
-/// The token that ends a text where nothing else is said; GPT-2's only special token.
+/// The token that ends a text unless a file names another; GPT-2's only special token.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// A tokenizer and what a causal language model needs to know of it.
+/// A tokenizer, and what a causal language model needs to know about it.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Inner,
     name: String,
     eos: Option<u32>,
     bos: Option<u32>,
-    /// The token that fills up short rows, where its files name one.
+    /// The token that pads short rows, if the files name one.
     pad: Option<u32>,
-    /// Whether special tokens in a text are read as any other text.
+    /// Whether special tokens in a text are read as ordinary text.
     splits_special_tokens: bool,
-    /// Its chat template, or what is wrong with it: of no matter until a chat comes.
+    /// The chat template, or what is wrong with it, which matters only once there is a chat.
     chat: std::result::Result<ChatTemplate, TokenizerProblem>,
-    /// What the template has words for, once that was asked.
+    /// What the template can express, once it was determined.
     speech: OnceLock<Speech>,
 }
 
@@ -50,32 +50,32 @@ pub struct Tokenizer {
 pub struct Tokens {
     /// Their ids.
     pub ids: Vec<u32>,
-    /// Which of two texts each belongs to, as the tokenizer counts them: 0 or 1.
+    /// Which of the two texts each token belongs to: 0 or 1.
     pub types: Vec<u32>,
-    /// Which word each is a piece of; special tokens are of none.
+    /// The word that each token is a piece of; special tokens belong to none.
     pub words: Vec<Option<u32>>,
-    /// Whether tokens were left out.
+    /// Whether tokens were cut off.
     pub was_cut: bool,
 }
 
-/// BERT's vocabulary: a token a line.
+/// BERT's vocabulary: one token a line.
 const WORDS: &str = "vocab.txt";
 
 impl Tokenizer {
     /// Loads a tokenizer from a folder with `tokenizer.json`, with GPT-2's `vocab.json` and
     /// `merges.txt`, or with BERT's `vocab.txt`; or from one of these files.
     ///
-    /// What the files beside them say of special and added tokens and of what stands around a text
-    /// is read as transformers 5 reads it: the `added_tokens_decoder` of `tokenizer_config.json`
-    /// where there is one, else `special_tokens_map.json` before `tokenizer_config.json`, and
-    /// `added_tokens.json`. Where files disagree, a warning is logged.
+    /// Special tokens, added tokens and what is put around a text are read from the files beside
+    /// them as transformers 5 does: from the `added_tokens_decoder` of `tokenizer_config.json` if
+    /// there is one, else from `special_tokens_map.json` before `tokenizer_config.json`, and from
+    /// `added_tokens.json`. If files contradict each other, a warning is logged.
     ///
     /// The end-of-sequence token is the `eos_token` of these files, else GPT-2's `<|endoftext|>`
-    /// for a model of its family, else the `eos_token_id` of `config.json`, else `<|endoftext|>`,
-    /// else none.
+    /// for a model of its family, else the `eos_token_id` of `config.json`, else `<|endoftext|>` if
+    /// it exists, else none.
     ///
     /// # Errors
-    /// Missing or malformed files, and settings that cannot be honoured, by name.
+    /// If files are missing or malformed, or a setting cannot be honoured; the error names it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let (tokenizer, disagreements) = Self::read(path.as_ref())?;
         for disagreement in disagreements {
@@ -84,7 +84,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// As [`load`](Self::load), with what files disagree on.
+    /// As [`load`](Self::load), and also returns what the files contradict each other in.
     fn read(path: &Path) -> Result<(Self, Vec<String>)> {
         let name = path.display().to_string();
         let bad = |problem| DataError::Tokenizer {
@@ -131,9 +131,9 @@ impl Tokenizer {
         Ok((tokenizer, said.disagreements))
     }
 
-    /// Wraps a tokenizer, `name` being how errors call it.
+    /// Wraps a tokenizer; `name` is its name in errors.
     pub(crate) fn from_inner(mut inner: Inner, name: String) -> Result<Self> {
-        // Cutting and padding are this crate's own, and said in the training file.
+        // Truncation and padding are this crate's own, set in the training file.
         inner.with_padding(None);
         if let Err(error) = inner.with_truncation(None) {
             return Err(DataError::Tokenizer {
@@ -157,16 +157,17 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids of a text, with the special tokens this tokenizer puts around one (GPT-2: none).
+    /// The token ids of a text, with the special tokens that this tokenizer puts around it (GPT-2:
+    /// none).
     ///
     /// # Errors
-    /// When the tokenizer cannot encode the text, as one without a token for unknown characters.
+    /// If the tokenizer cannot encode the text, for example without a token for unknown characters.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_as(text, true)
     }
 
-    /// Token ids of a text that is to go on, and the special tokens that would close it: those that
-    /// this tokenizer puts behind every text (GPT-2: none).
+    /// The token ids of a text to be continued, and the special tokens that would close it, which
+    /// this tokenizer puts after every text (GPT-2: none).
     pub(crate) fn encode_open(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let encode = |text: &str| {
             let encoding = self.inner.encode_fast(text, true);
@@ -178,7 +179,7 @@ impl Tokenizer {
         };
         let (mut ids, mut closing) = encode(text)?;
         if closing == ids.len() && closing > 0 {
-            // Of an empty text, those that open it are not told from those that close it.
+            // For an empty text, opening and closing tokens cannot be told apart.
             let of_another = encode("a").map_or(0, |(_, closing)| closing);
             closing = closing.min(of_another);
         }
@@ -186,8 +187,8 @@ impl Tokenizer {
         Ok((ids, closing))
     }
 
-    /// Token ids of a text that a model is to go on with: with the special tokens that open a text,
-    /// without those that close one.
+    /// The token ids of a text that a model is to continue: with the special tokens that open a
+    /// text, without those that close one.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -195,7 +196,7 @@ impl Tokenizer {
         Ok(self.encode_open(text)?.0)
     }
 
-    /// Token ids of a text that goes on from another: without special tokens around it.
+    /// The token ids of a text that continues another: without special tokens.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -203,8 +204,8 @@ impl Tokenizer {
         self.encode_as(text, false)
     }
 
-    /// A text, or two that belong together, as at most `max` tokens, cut as transformers cuts: special
-    /// tokens stay, and of two texts the longer loses more.
+    /// A text, or two that belong together, as at most `max` tokens, truncated as in transformers:
+    /// special tokens stay, and the longer of two texts loses more.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -214,7 +215,7 @@ impl Tokenizer {
         self.with_special(first, second, max)
     }
 
-    /// As [`encode_within`](Self::encode_within), of words.
+    /// As [`encode_within`](Self::encode_within), for words.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -267,8 +268,8 @@ impl Tokenizer {
             .to_vec())
     }
 
-    /// A text with the special tokens around it, as the vocabulary spells them: those that this
-    /// tokenizer puts there, and the end of a sequence behind them.
+    /// A text as the vocabulary spells it, with the special tokens that this tokenizer puts around
+    /// it, and the end-of-sequence token after it.
     pub(crate) fn with_special_tokens(&self, text: &str) -> Result<String> {
         let encoding = self.inner.encode_fast(text, true);
         let encoding = encoding.map_err(|error| self.error(error))?;
@@ -290,17 +291,18 @@ impl Tokenizer {
         .concat())
     }
 
-    /// The text of token ids, special tokens included. An id beyond the vocabulary has no text.
+    /// The text of token ids, including special tokens. An id outside of the vocabulary has no
+    /// text.
     ///
     /// # Errors
-    /// When the tokenizer's decoder fails.
+    /// If the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner
             .decode(ids, false)
             .map_err(|error| self.error(error))
     }
 
-    /// Number of tokens, added ones included.
+    /// The number of tokens, including added ones.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
@@ -310,12 +312,12 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The id of the token that fills up short rows: its own, or else the one that ends a sequence.
+    /// The id of the padding token: its own, or else the end-of-sequence token.
     pub fn pad_id(&self) -> Option<u32> {
         self.pad.or(self.eos)
     }
 
-    /// The id of the token that begins a sequence, where its files name one.
+    /// The id of the token that begins a sequence, if the files name one.
     pub(crate) fn bos_id(&self) -> Option<u32> {
         self.bos
     }
@@ -330,7 +332,7 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// Whether a token is one that was added to the vocabulary, as special tokens are.
+    /// Whether a token was added to the vocabulary, as special tokens are.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
         added.get_added_tokens_decoder().contains_key(&id)
@@ -346,20 +348,21 @@ impl Tokenizer {
         self.chat.as_ref().map_err(Clone::clone)
     }
 
-    /// Says the calls of tools and the reasoning of a chat in the words of the chat template; returns
-    /// what that has no words for.
+    /// Rewrites the tool calls and the reasoning of a chat in the terms of the chat template;
+    /// returns what the template cannot express.
     pub(crate) fn fit(&self, chat: &mut Chat) -> Vec<Note> {
         let speech = (!chat.is_plain()).then(|| self.speech()).flatten();
         speech.map_or_else(Vec::new, |speech| chat.fit(speech))
     }
 
-    /// What the chat template has words for, where there is one.
+    /// What the chat template can express, if there is one.
     fn speech(&self) -> Option<&Speech> {
         let template = self.chat.as_ref().ok()?;
         Some(self.speech.get_or_init(|| template.speech()))
     }
 
-    /// Token ids of a text that has its special tokens already, and the bytes each is made of.
+    /// The token ids of a text that already has its special tokens, and the bytes that each is made
+    /// from.
     pub(crate) fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
         let encoding = self.inner.encode(text, false);
         let encoding = encoding.map_err(|error| self.error(error))?;
@@ -368,7 +371,7 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), offsets))
     }
 
-    /// Adds all that decides what a text's tokens are.
+    /// Adds everything that determines a text's tokens.
     pub(crate) fn hash_into(&self, key: &mut Key) -> Result<()> {
         let text = self.inner.to_string(false);
         key.add(text.map_err(|error| self.error(error))?.as_bytes());
@@ -384,10 +387,10 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Writes `tokenizer.json`; the same tokenizer always gives the same bytes.
+    /// Writes `tokenizer.json`. The same tokenizer always gives the same bytes.
     ///
     /// # Errors
-    /// When the file cannot be written; nothing half-written stays behind.
+    /// If the file cannot be written; no partial file is left behind.
     pub fn save(&self, file: impl AsRef<Path>) -> Result<()> {
         let file = file.as_ref();
         let text = self
@@ -416,8 +419,8 @@ pub(crate) fn byte_level(model: BPE, add_prefix_space: bool) -> Inner {
     inner
 }
 
-/// The chat template of the files beside a tokenizer: `chat_template.jinja`, else the
-/// `chat_template` of `tokenizer_config.json` (of several the one named `default`).
+/// The chat template in the files beside a tokenizer: `chat_template.jinja`, else the
+/// `chat_template` of `tokenizer_config.json` (if there are several, the one named `default`).
 fn declared_chat(
     folder: &Path,
     said: &Declared,

@@ -1,16 +1,17 @@
-//! What a chat template has words for, found out by what it makes of a chat with all of it.
+//! Finding out what a chat template can express, from what it renders for a chat that uses
+//! everything.
 
 use crate::format::{REASONING, Speech, calls_in_tags};
 use crate::tokenizer::chat::ChatTemplate;
 use serde_json::{Map, Value, json};
 
-/// A tool that is described, one that is called, and what it is called with.
+/// A described tool, a called tool, and the arguments of the call.
 const TOOL: &str = "probe_tool";
 const CALLED: &str = "probe_call";
 const VALUE: &str = "probe_value";
 
 impl ChatTemplate {
-    /// What it has words for. Of a template that refuses the chat the names in it are asked.
+    /// What the template can express. If it rejects the chat, the names in its source decide.
     pub(crate) fn speech(&self) -> Speech {
         let (source, _) = self.identity();
         let reasoning = REASONING.into_iter().any(|name| reads(source, name));
@@ -23,7 +24,7 @@ impl ChatTemplate {
             (&Value::Null, &object),
             (&Value::Null, &text),
         ];
-        // Python's way to write a dictionary into text is no JSON.
+        // A dictionary written as Python does is not JSON.
         let says = |text: &String| text.contains(CALLED) && !text.contains("{'key'");
         let found = ways.into_iter().find_map(|(content, arguments)| {
             let rendered = self.called_with(content, arguments).filter(says)?;
@@ -75,7 +76,7 @@ impl ChatTemplate {
     }
 }
 
-/// Whether a template has a name, as a word of its own.
+/// Whether a template contains a name as a word of its own.
 fn mentions(source: &str, name: &str) -> bool {
     places(source, name).next().is_some()
 }

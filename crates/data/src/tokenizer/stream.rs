@@ -3,23 +3,23 @@
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 
-/// Turns token ids into text one at a time, holding back a character until all its bytes are in.
+/// Turns token ids into text one at a time, holding a character back until all its bytes have come.
 ///
 /// A token may be part of a character (byte-level BPE), and its text may depend on the token before
-/// it (a leading space); so a window of recent tokens is decoded, and only what is new and complete
-/// is given out.
+/// it (a leading space). So a window of recent tokens is decoded, and only text that is new and
+/// complete is returned.
 #[derive(Clone, Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
-    /// The window: tokens given out in full, for context, then tokens that are not.
+    /// The window: tokens already returned, for context, then tokens that are not.
     ids: Vec<u32>,
     /// How many of them are context.
     context: usize,
-    /// Bytes of the window's text that are given out.
+    /// The bytes of the window's text that were returned.
     printed: usize,
 }
 
-/// What undecodable bytes turn into; at the end of a text it may be a character cut short.
+/// The replacement for undecodable bytes; at the end of a text it may be an incomplete character.
 const REPLACEMENT: char = '\u{fffd}';
 
 impl Tokenizer {
@@ -35,10 +35,10 @@ impl Tokenizer {
 }
 
 impl TextStream<'_> {
-    /// Takes one more token and returns the text that is complete with it, which may be empty.
+    /// Takes one more token and returns the text that it completes, which may be empty.
     ///
     /// # Errors
-    /// When the tokenizer's decoder fails.
+    /// If the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
         let text = self.tokenizer.decode(&self.ids)?;
@@ -53,10 +53,10 @@ impl TextStream<'_> {
         Ok(new)
     }
 
-    /// Returns what was held back: `�` for a character that never became complete.
+    /// Returns the text held back: `�` for a character that was never completed.
     ///
     /// # Errors
-    /// When the tokenizer's decoder fails.
+    /// If the tokenizer's decoder fails.
     pub fn finish(self) -> Result<String> {
         let text = self.tokenizer.decode(&self.ids)?;
         Ok(text.get(self.printed..).unwrap_or_default().to_owned())

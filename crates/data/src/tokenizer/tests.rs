@@ -87,7 +87,7 @@ fn vocab_and_merges_are_gpt2s_pair() {
         );
         assert_eq!(tokenizer.eos_id(), Some(4));
     }
-    // A merge whose result is longer than every token: the crate below panics on it.
+    // A merge whose result is longer than every token: the `tokenizers` crate panics on it.
     let merges = dir.path().join("merges.txt");
     fs::write(&merges, "<|endoftext|> <|endoftext|>\n").unwrap();
     let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
@@ -113,7 +113,7 @@ fn the_eos_token_is_what_the_files_say() {
     let config = dir.path().join("tokenizer_config.json");
     fs::write(&config, r#"{"eos_token": {"content": "t"}}"#).unwrap();
     assert_eq!(eos().unwrap(), tiny().token_to_id("t"));
-    // transformers adds one that is no token yet, behind the others.
+    // transformers adds one that is not a token yet, after the others.
     fs::write(&config, r#"{"eos_token": "</s>"}"#).unwrap();
     assert_eq!(eos().unwrap(), Some(tiny().vocab_size() as u32));
 }
@@ -175,7 +175,7 @@ fn every_folder_gives_transformers_ids() {
     }
 }
 
-/// A folder of files, and what they disagree on.
+/// A folder of files, and what they contradict each other in.
 fn disagreements(files: &[(&str, Value)]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     tiny().save(dir.path().join("tokenizer.json")).unwrap();
@@ -269,7 +269,7 @@ fn settings_that_cannot_be_honoured_are_errors_with_their_key() {
         let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains(named), "{named}: {error}");
     }
-    // Another class would split the texts of vocab.json in another way.
+    // Another class would split the texts of vocab.json differently.
     fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     fs::write(dir.path().join("vocab.json"), r#"{"a": 0}"#).unwrap();
     fs::write(dir.path().join("merges.txt"), "#version: 0.2\n").unwrap();
@@ -313,7 +313,7 @@ fn a_prompt_is_opened_and_not_closed() {
     );
     assert_eq!(closed.encode_prompt("the").unwrap(), the);
     assert!(closed.encode_prompt("").unwrap().is_empty());
-    // A special token of the text itself stays.
+    // A special token in the text itself stays.
     let text = format!("the{END_OF_TEXT}");
     assert_eq!(
         closed.encode_prompt(&text).unwrap(),
@@ -352,7 +352,7 @@ fn a_class_that_puts_a_space_the_file_does_not_is_an_error() {
             "{error}"
         );
     }
-    // transformers, too, leaves the file's here.
+    // Here transformers, too, keeps the file's.
     assert!(load("PreTrainedTokenizerFast").is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! Rows that a model is asked about, one after the other: nothing of them is kept.
+//! Rows to predict for, one after the other; nothing of them is kept.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
@@ -12,31 +12,31 @@ use crate::tokens::task::Task;
 use crate::tokens::tokenize::Tokenize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A row that a model is asked about.
+/// A row to predict for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedRow {
-    /// Where it stands in its file, counted from 1.
+    /// Its number in the file, counted from 1.
     pub row: usize,
-    /// Its tokens; none where there is nothing to ask.
+    /// Its tokens; none if there is nothing to predict.
     pub example: Option<Example>,
-    /// Where its words begin and end: in characters of a text, or counted in a list of words or tokens. None
-    /// of a row that is one text.
+    /// Where its words begin and end: in characters of a text, or counted in a list of words or
+    /// tokens. `None` if the row is one text.
     pub words: Vec<(usize, usize)>,
-    /// Why there is nothing to ask.
+    /// Why there is nothing to predict.
     pub skipped: Option<String>,
-    /// What is wrong with its columns, where they cannot be read.
+    /// What is wrong with its columns, if they cannot be read.
     pub problem: Option<String>,
 }
 
-/// Rows that are given at a time: rows of like length can be found among them.
+/// The number of rows passed at a time: rows of similar length can be found among them.
 pub const ASKED_AT_ONCE: usize = 2048;
 
-/// Gives the rows of a file in its order to `take`, [`ASKED_AT_ONCE`] at a time, until that returns false;
-/// what is no file is looked for by `find`. Rows are what `task` makes of them. On a terminal a bar shows
-/// how much of the file was read. Returns how many rows were cut, in words.
+/// Passes the rows of a file to `take` in order, [`ASKED_AT_ONCE`] at a time, until it returns
+/// false. A name that is not a file is looked up by `find`; `task` turns rows into examples. On a
+/// terminal a progress bar is shown. Returns how many rows were cut, in words.
 ///
 /// # Errors
-/// As [`see_rows`](crate::see_rows); a row that is too long for the model.
+/// As [`see_rows`](crate::see_rows), and if a row is too long for the model.
 pub fn ask_rows(
     spec: &str,
     config: &DataConfig,
@@ -59,11 +59,11 @@ pub fn ask_rows(
 }
 
 impl RowEncoder<'_> {
-    /// A row to be asked about, `place` being how errors call it.
+    /// A row to predict for; `place` is its name in errors.
     pub fn ask(&self, row: &Row, place: &str, cut_by: &str) -> Result<(AskedRow, Encoded)> {
         let mut held = match self.read(row, place) {
             Ok(held) => held,
-            // The other rows are asked about all the same.
+            // The other rows are still predicted for.
             Err(error @ DataError::Row { .. }) => {
                 let asked = AskedRow {
                     row: row.number,
@@ -78,7 +78,7 @@ impl RowEncoder<'_> {
             }
             Err(error) => return Err(error),
         };
-        // What is not learnt is asked about all the same.
+        // What is not learnt is still predicted for.
         held.dropped = None;
         let words = match &held.content {
             Content::Tagged { words, .. } => words.iter().map(|(_, place)| *place).collect(),

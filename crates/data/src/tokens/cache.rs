@@ -1,4 +1,4 @@
-//! The folder of tokenised files: what was tokenised once is mapped the next time.
+//! The cache of tokenised files: what was tokenised once is memory-mapped the next time.
 
 use crate::error::{DataError, Result};
 use crate::tokens::store::VERSION;
@@ -6,8 +6,8 @@ use blake3::Hasher;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The folder of tokenised files: `BURN_PEFT_CACHE`, else `burn-peft` in `XDG_CACHE_HOME` or in
-/// `~/.cache`, else in the folder of temporary files.
+/// The folder of tokenised files: `BURN_PEFT_CACHE`, else `burn-peft` in `XDG_CACHE_HOME` or
+/// `~/.cache`, else in the folder for temporary files.
 pub fn default_cache_dir() -> PathBuf {
     let var = |name: &str| {
         std::env::var_os(name)
@@ -22,7 +22,7 @@ pub fn default_cache_dir() -> PathBuf {
     })
 }
 
-/// A hash over all that decides what the tokens are.
+/// A hash over everything that determines the tokens.
 pub(crate) struct Key(Hasher);
 
 impl Key {
@@ -32,14 +32,15 @@ impl Key {
         key
     }
 
-    /// Adds one thing; its length goes before it, so that two never read as another two.
+    /// Adds a part; its length goes first, so that no two sequences of parts hash alike.
     pub fn add(&mut self, bytes: &[u8]) {
         self.0.update(&(bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
     }
 
-    /// Adds a file: its name, whose end says how it is read, and a hash of its content. Its time
-    /// would not do: a file can be replaced within a tick of the clock, or keep its time (`cp -p`).
+    /// Adds a file: its name, whose extension determines how it is read, and a hash of its content.
+    /// The modification time would not do: a file can be replaced within a tick of the clock, or
+    /// keep its time (`cp -p`).
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let mut content = Hasher::new();
         let file = File::open(path).map_err(DataError::io(path))?;
@@ -49,7 +50,7 @@ impl Key {
         Ok(())
     }
 
-    /// The file of this key.
+    /// The cache file for this key.
     pub fn path(self, folder: &Path) -> PathBuf {
         let hash = self.0.finalize().to_hex();
         folder.join(format!("{}.tokens", &hash[..32]))

@@ -1,4 +1,4 @@
-//! The task of a classifier: texts with a label, several, or a number.
+//! The task of a classifier: texts with one label, several labels, or a number.
 
 use crate::batches::batch::Batch;
 use crate::error::{DataError, Result, RowProblem};
@@ -13,38 +13,37 @@ pub enum LabelKind {
     /// One of the labels.
     #[default]
     One,
-    /// Any of the labels.
+    /// Any number of the labels.
     Several,
     /// A number.
     Number,
 }
 
-/// How many of several labels a token keeps: as the bits of its own label, of which the cache of tokens has
-/// 32.
+/// How many of a text's labels one token stores, as the bits of its own label, for which the token
+/// cache has 32.
 pub const LABELS_PER_TOKEN: usize = 31;
 
-/// The task of a classifier. The label of an example's first token says what the text is: the number of
-/// a label, the bits of several, of which the tokens behind it keep those that it has no room for, or the
-/// bits of a 32-bit number; the others are [`IGNORE_INDEX`].
+/// The task of a classifier. The label of an example's first token says what the text is: the
+/// number of a label; the bits of several labels, continued on the next tokens if they do not fit;
+/// or the bits of a 32-bit float. The other labels are [`IGNORE_INDEX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classes {
     /// The names of the labels, by number.
     pub names: Vec<String>,
     /// What is learnt.
     pub kind: LabelKind,
-    /// Whether rows without a label are taken too; they are [`UNLABELLED`](Self::UNLABELLED).
+    /// Whether rows without a label are taken too, with the label [`UNLABELLED`](Self::UNLABELLED).
     pub takes_unlabelled: bool,
 }
 
 impl Classes {
-    /// The label of a row that has none.
+    /// The label of a row without one.
     pub const UNLABELLED: i64 = u32::MAX as i64 - 1;
 
-    /// The label of the token that the second text of two begins with, where the tokenizer tells them
-    /// apart.
+    /// The label of the first token of the second text, if the tokenizer tells the two texts apart.
     const SECOND: i64 = u32::MAX as i64 - 2;
 
-    /// Which text of two each token of a batch belongs to, 0 or 1; none where no row has two.
+    /// Which of two texts each token of a batch belongs to, 0 or 1; `None` if no row has two.
     pub fn token_types(batch: &Batch) -> Option<Vec<i64>> {
         if !batch.labels.contains(&Self::SECOND) {
             return None;
@@ -60,12 +59,12 @@ impl Classes {
         Some(types.collect())
     }
 
-    /// The number that a label is the bits of.
+    /// The number whose bits are this label.
     pub fn number(label: i64) -> f32 {
         u32::try_from(label).map_or(f32::NAN, f32::from_bits)
     }
 
-    /// Whether a text has one of several labels, by the labels of its tokens.
+    /// Whether a text has one of several labels, read from the labels of its tokens.
     pub fn has(labels: &[i64], id: usize) -> bool {
         let bits = labels.get(id / LABELS_PER_TOKEN);
         bits.is_some_and(|&bits| bits >= 0 && bits >> (id % LABELS_PER_TOKEN) & 1 == 1)
@@ -99,7 +98,7 @@ impl Classes {
         }
     }
 
-    /// The number of a label: that of its name, or its own.
+    /// The number of a label, given by name or by number.
     fn id(&self, value: &Value) -> Option<usize> {
         match value {
             Value::Number(number) => {
@@ -108,7 +107,7 @@ impl Classes {
             }
             Value::Bool(is_true) => self.id_of_number(i64::from(*is_true)),
             Value::String(name) => self.named(name).or_else(|| {
-                // A cell of CSV is text; numbered labels are called by their number there.
+                // A cell of CSV is text; labels whose names are numbers are given by name.
                 self.id_of_number(name.trim().parse().ok()?)
             }),
             _ => None,
@@ -119,7 +118,7 @@ impl Classes {
         self.names.iter().position(|known| known == name)
     }
 
-    /// The label that is called so, or the one at that place where no label is called by a number.
+    /// The label with this name, or, if no label's name is a number, the label at this index.
     fn id_of_number(&self, number: i64) -> Option<usize> {
         if self.has_numbers() {
             return self.named(&number.to_string());
@@ -128,14 +127,14 @@ impl Classes {
         (id < self.names.len()).then_some(id)
     }
 
-    /// Whether a name is a whole number, so that a number says which label is meant, and not where it stands.
+    /// Whether a name is a whole number, so that a number in a row is a name and not an index.
     fn has_numbers(&self) -> bool {
         let mut names = self.names.iter();
         names.any(|name| name.parse::<i64>().is_ok())
     }
 
-    /// The bits of several labels: of their names, or of a list of 0 and 1 for each. Numbers are names
-    /// where labels are called by numbers.
+    /// The bits of several labels, given by a list of names or by a list of 0 and 1 for each label.
+    /// If the names are numbers, the list is read as names.
     fn several(&self, list: &[Value]) -> Option<Vec<i64>> {
         let mut bits = vec![0; self.names.len().div_ceil(LABELS_PER_TOKEN).max(1)];
         let mut set = |id: usize| bits[id / LABELS_PER_TOKEN] |= 1 << (id % LABELS_PER_TOKEN);
@@ -156,7 +155,7 @@ impl Classes {
         Some(bits)
     }
 
-    /// Which labels there are, beside one that is none.
+    /// The labels that exist, for an error about an unknown one.
     fn known(&self, value: &Value) -> String {
         match self.kind {
             LabelKind::Number => "a number is wanted (problem_type = \"regression\")".into(),
@@ -208,7 +207,7 @@ impl Task for Classes {
             return Err(DataError::row(encoder.place, "has no label"));
         };
         let label = match self.label(&label) {
-            // It is not learnt, so it may be any.
+            // It is not learnt, so it may be anything.
             Err(_) if self.takes_unlabelled => vec![Self::UNLABELLED],
             label => label.map_err(|problem| DataError::Row {
                 place: encoder.place.into(),
@@ -269,7 +268,7 @@ pub(super) fn wide(ids: Vec<u32>) -> Vec<i64> {
     ids.into_iter().map(i64::from).collect()
 }
 
-/// Tokens of which the first have these labels.
+/// Tokens, the first of which have these labels.
 pub(super) fn labelled(input_ids: Vec<i64>, first: &[i64]) -> Labelled {
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let pairs = labels.iter_mut().zip(first);
@@ -326,7 +325,7 @@ mod tests {
         ] {
             assert_eq!(one.label(&value), Ok(vec![id]), "{value}");
         }
-        // A place among names that are numbers would be taken for one of them.
+        // An index among names that are numbers would be taken for one of them.
         let error = one.label(&json!(2)).unwrap_err().to_string();
         assert_eq!(error, "has the label 2: the 3 labels are -1, 0, 1");
         assert!(of(&["1", "x"], LabelKind::One).label(&json!(0)).is_err());

@@ -1,4 +1,4 @@
-//! From a row of a file to examples.
+//! From the row of a file to examples.
 
 use crate::error::{DataError, Result};
 use crate::format::{CALLS, Content, Note, Row, Rows, Shape, is_masked, notes};
@@ -9,7 +9,7 @@ use crate::tokens::task::{Cuts, Encoder, Labelled, Task};
 use crate::tokens::train_on::TrainOn;
 use serde_json::{Map, Value};
 
-/// Turns rows of one file into examples.
+/// Turns the rows of one file into examples.
 pub(crate) struct RowEncoder<'a> {
     pub task: &'a dyn Task,
     pub shape: &'a Shape,
@@ -17,9 +17,9 @@ pub(crate) struct RowEncoder<'a> {
     pub limits: Limits,
     pub max_length: Option<usize>,
     pub train_on: TrainOn,
-    /// What a chat template is given beside the messages.
+    /// Variables for the chat template, apart from the messages.
     pub kwargs: &'a Map<String, Value>,
-    /// Cut a text into windows, not off.
+    /// Split a text into windows instead of truncating it.
     pub document: bool,
 }
 
@@ -28,14 +28,15 @@ pub(crate) struct RowEncoder<'a> {
 pub(crate) struct Held {
     pub content: Content,
     pub notes: Vec<Note>,
-    /// Why it is left out, where that is known before it is tokens.
+    /// Why it is left out, if that is known before tokenising.
     pub dropped: Option<Dropped>,
 }
 
-/// What one row became.
+/// What became of one row.
 #[derive(Debug, Default)]
 pub(crate) struct Encoded {
-    /// As many as the task makes of a row, more of a document; none where nothing is to be learnt.
+    /// As many as the task makes from a row, more for a document; none if there is nothing to
+    /// learn.
     pub examples: Vec<Example>,
     pub truncated: bool,
     /// Words with a tag that were cut off.
@@ -48,12 +49,12 @@ pub(crate) struct Encoded {
 }
 
 impl RowEncoder<'_> {
-    /// The examples of a row, `place` being how errors call it.
+    /// The examples of a row; `place` is its name in errors.
     pub fn encode(&self, row: &Row, place: &str) -> Result<Encoded> {
         self.encode_content(row.number, self.read(row, place)?, place)
     }
 
-    /// What a row holds, in the words of the tokenizer's chat template.
+    /// What a row holds, in the terms of the tokenizer's chat template.
     pub fn read(&self, row: &Row, place: &str) -> Result<Held> {
         let mut content = self.shape.read(row, place)?;
         let mut notes = notes(self.shape, &row.columns, &content);
@@ -73,7 +74,7 @@ impl RowEncoder<'_> {
         })
     }
 
-    /// The examples of what a row holds.
+    /// The examples from what a row holds.
     pub fn encode_content(&self, row: usize, held: Held, place: &str) -> Result<Encoded> {
         let Held {
             content,
@@ -108,24 +109,24 @@ impl RowEncoder<'_> {
             && is_compared
             && chosen.input_ids == rejected.input_ids
         {
-            // Where they differ may have been cut off.
+            // The part in which they differ may have been cut off.
             encoded.dropped.get_or_insert(Dropped::Equal);
         }
         if encoded.dropped.is_some() {
-            // The examples of a row stay together, and what was dropped is not counted as cut too.
+            // The examples of a row stay together, and a dropped row is not counted as cut as well.
             encoded.examples.clear();
             encoded.truncated = false;
         }
         Ok(encoded)
     }
 
-    /// What a task makes tokens with.
+    /// What a task tokenises with.
     pub fn encoder<'b>(&'b self, place: &'b str, cuts: &'b Cuts) -> Encoder<'b> {
         Encoder {
             tokenizer: self.tokenizer,
             train_on: self.train_on,
             place,
-            // Without a length, rows of more than there are positions are errors.
+            // Without a length, rows longer than the model's positions are errors.
             max_length: self.max_length.unwrap_or(usize::MAX),
             cuts,
         }
@@ -174,7 +175,7 @@ impl RowEncoder<'_> {
         }
         let input_ids = self.checked(input_ids, &labels, place)?;
         let before = encoded.examples.len();
-        // One chunk, except of a document.
+        // One chunk, except for a document.
         let chunks = input_ids.chunks(max).zip(labels.chunks(max));
         let learnt = chunks.filter(|(_, labels)| self.task.supervised(labels) > 0);
         encoded.examples.extend(learnt.map(|(ids, labels)| Example {
@@ -189,7 +190,7 @@ impl RowEncoder<'_> {
         Ok(())
     }
 
-    /// The ids, all known to be in the model's vocabulary, with labels that the task knows.
+    /// The ids, checked to be in the model's vocabulary, with labels that the task knows.
     fn checked(&self, ids: Vec<i64>, labels: &[i64], place: &str) -> Result<Vec<u32>> {
         let vocab_size = self.limits.vocab_size;
         let known = |id: i64| {
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_example_starts_with_the_tokens_of_its_prompt() {
-        // "the" is one token, but nobody can generate it from the prompt "th".
+        // "the" is one token, but it cannot be generated from the prompt "th".
         assert_eq!(ids("the").len(), 1);
         let row = json!({"prompt": "th", "completion": "e"});
         let example = encode(row, |_| ()).unwrap().remove(0);
@@ -315,7 +316,7 @@ mod tests {
             .unwrap()
             .remove(0);
         assert_eq!((cut.input_ids, cut.labels.len()), (ids("xyzxy"), 5));
-        // Where positions have no end, they are a length to be cut to, and more can be asked for.
+        // If positions do not end, they are a length to cut to, and more can be requested.
         let endless = |max_positions, max_length| {
             let row = json!({"input_ids": vec![1; 3000]});
             let change = |e: &mut RowEncoder| {

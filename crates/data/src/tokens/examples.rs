@@ -1,4 +1,4 @@
-//! The examples of a file or several, and the sequences that batches are made of.
+//! The examples of one or several files, and the sequences that batches are made of.
 
 use crate::batches::batch::Batch;
 use crate::batches::packing::pack;
@@ -19,51 +19,50 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The examples of a file, or of several: tokens that are mapped from the cache, not held in memory.
+/// The examples of one or several files: tokens that are mapped from the cache, not held in memory.
 ///
-/// Batches are made of *sequences*: an example each, or with packing several.
+/// Batches are made of *sequences*: one example each, or several with packing.
 #[derive(Clone, Debug)]
 pub struct Examples {
-    /// The file they are from; of several all their names.
+    /// The file that they come from; for several files, all their names.
     pub file: String,
-    /// The shape of its rows; of several files, of those of the first.
+    /// The shape of its rows; for several files, of the first one's.
     pub shape: Shape,
-    /// Rows that give no example: [`left_out`](Self::left_out) says why.
+    /// Rows without an example; [`left_out`](Self::left_out) says why.
     pub skipped: usize,
     /// Rows cut to `max_length`.
     pub truncated: usize,
-    /// What was cut and dropped: how many rows, and by which setting, in words; also what rows
-    /// are packed to, where no setting says it.
+    /// What was cut and dropped: how many rows, and by which setting, in words; also the length
+    /// that rows are packed to, if no setting gives it.
     pub left_out: Vec<String>,
-    /// What was said of rows that give no example, where those are more than a tenth.
+    /// The remark about rows without an example, if those are more than a tenth.
     pub warning: Option<String>,
-    /// What batches are padded with: the tokenizer's end of sequence, else 0.
+    /// The padding token: the tokenizer's end-of-sequence token, else 0.
     pub pad_id: u32,
-    /// What the width of a batch is rounded up to.
+    /// The multiple that the width of a batch is rounded up to.
     pub pad_to_multiple_of: Option<usize>,
-    /// Where the tokens are.
+    /// Where the tokens are stored.
     pub cache_file: Option<PathBuf>,
     pub(super) store: Arc<Stores>,
-    /// The examples of each sequence, where that is not one each.
+    /// The examples of each sequence, unless each has one.
     pub(super) sequences: Option<Arc<Vec<Vec<u32>>>>,
     pub(super) packed: bool,
-    /// The examples of each file, where there are several.
+    /// The examples of each file, if there are several.
     pub(super) sets: Arc<Vec<Self>>,
-    /// What an epoch has of each, where it is not all.
+    /// How many of each an epoch has, if not all.
     pub(super) mixture: Option<Arc<Mixture>>,
 }
 
 impl Examples {
-    /// Examples of a language model that are there already; `file` is how errors call where they
-    /// are from.
+    /// Wraps examples of a language model that exist already; `file` is their origin in errors.
     ///
     /// # Errors
-    /// If memory does not suffice.
+    /// If there is not enough memory.
     pub fn new(file: &str, shape: Shape, examples: &[Example]) -> Result<Self> {
         Self::of_task(&Lm, file, shape, examples)
     }
 
-    /// As [`new`](Self::new), for a task.
+    /// As [`new`](Self::new), for any task.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -97,7 +96,7 @@ impl Examples {
         }
     }
 
-    /// The same with so many examples, one after the other, in each sequence.
+    /// The same with this many consecutive examples in each sequence.
     fn together(mut self, examples: usize) -> Self {
         if examples > 1 {
             let all: Vec<u32> = (0..self.store.len() as u32).collect();
@@ -107,11 +106,11 @@ impl Examples {
         self
     }
 
-    /// Reads a file and tokenises it on all cores, or maps what was tokenised before. `spec` is its
-    /// path with an optional slice; without a tokenizer only rows of `input_ids` can be read.
+    /// Tokenises a file on all cores, or maps what was tokenised before. `spec` is its path with an
+    /// optional slice. Without a tokenizer only rows of `input_ids` can be read.
     ///
     /// # Errors
-    /// See [`DataError`]: whatever is wrong, with the file, the row and the value.
+    /// See [`DataError`]: any problem, with the file, the row and the value.
     pub fn load(
         spec: &str,
         config: &DataConfig,
@@ -121,11 +120,11 @@ impl Examples {
         Self::load_with(spec, config, tokenizer, limits, &|_| Ok(None), &Lm)
     }
 
-    /// As [`load`](Self::load); what is no file is looked for by `find`, and rows become what
-    /// `task` makes of them.
+    /// As [`load`](Self::load), but a name that is not a file is looked up by `find`, and `task`
+    /// turns rows into examples.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and what `find` says.
+    /// As [`load`](Self::load), and the errors of `find`.
     pub fn load_with(
         spec: &str,
         config: &DataConfig,
@@ -165,7 +164,7 @@ impl Examples {
         Ok(examples)
     }
 
-    /// The same in the sequences that batches are made of, packed if the table says so.
+    /// The same as the sequences that batches are made of, packed if the table says so.
     pub(crate) fn batched(self, tokenize: &Tokenize<'_>) -> Result<Self> {
         let (config, limits) = (tokenize.config, tokenize.limits);
         let per_row = tokenize.task.examples_per_row();
@@ -191,7 +190,8 @@ impl Examples {
         Ok(examples)
     }
 
-    /// The same examples with several in a sequence of up to `max` tokens, each as if alone.
+    /// The same examples, several in each sequence of up to `max` tokens; each is learnt as if
+    /// alone.
     pub fn packed(mut self, max: usize) -> Self {
         self.mixture = None;
         let lengths: Vec<usize> = self.store.lengths().collect();
@@ -203,7 +203,7 @@ impl Examples {
     /// Padding must not reach beyond the model's positions either.
     fn check_padding(&self, limits: Limits) -> Result<()> {
         let multiple = self.pad_to_multiple_of.unwrap_or(1);
-        // The examples of a sequence are rows of their own, unless they are packed.
+        // The examples of a sequence are separate rows, unless they are packed.
         let longest = if self.packed {
             self.longest_sequence()
         } else {
@@ -231,7 +231,7 @@ impl Examples {
         Err(DataError::setting("pad_to_multiple_of", problem))
     }
 
-    /// Number of examples.
+    /// The number of examples.
     pub fn len(&self) -> usize {
         match &self.sequences {
             Some(sequences) => sequences.iter().map(Vec::len).sum(),
@@ -239,7 +239,7 @@ impl Examples {
         }
     }
 
-    /// Number of rows that gave examples: of pairs of answers half as many as examples.
+    /// The number of rows with examples: for pairs of answers, half the number of examples.
     pub fn rows(&self) -> usize {
         if self.packed {
             self.len()
@@ -253,18 +253,18 @@ impl Examples {
         self.packed
     }
 
-    /// Number of examples in a sequence.
+    /// The number of examples in a sequence.
     pub fn examples_in(&self, sequence: usize) -> usize {
         let sequences = self.sequences.as_ref();
         sequences.map_or(1, |sequences| sequences[sequence].len())
     }
 
-    /// Whether there are none; loading never gives this.
+    /// Whether there are no examples; a loaded file always has some.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Number of sequences: what a [`Sampler`](crate::Sampler) draws from.
+    /// The number of sequences, which a [`Sampler`](crate::Sampler) draws from.
     pub fn sequences(&self) -> usize {
         match &self.sequences {
             Some(sequences) => sequences.len(),
@@ -272,7 +272,7 @@ impl Examples {
         }
     }
 
-    /// The tokens of each sequence.
+    /// The length of each sequence in tokens.
     pub fn lengths(&self) -> Vec<usize> {
         let examples: Vec<usize> = self.store.lengths().collect();
         match &self.sequences {
@@ -284,12 +284,13 @@ impl Examples {
         }
     }
 
-    /// Tokens of all examples.
+    /// The number of tokens in all examples.
     pub fn tokens(&self) -> usize {
         self.lengths().into_iter().sum()
     }
 
-    /// Labels that count, of all examples: tokens the loss is taken over, for a language model.
+    /// The number of labels that count, in all examples: for a language model, the tokens that have
+    /// a loss.
     pub fn supervised(&self) -> usize {
         match &self.sequences {
             Some(sequences) => {
@@ -303,17 +304,17 @@ impl Examples {
         }
     }
 
-    /// Tokens of the longest example.
+    /// The length of the longest example in tokens.
     pub fn longest(&self) -> usize {
         self.store.lengths().max().unwrap_or(0)
     }
 
-    /// Tokens of the longest sequence.
+    /// The length of the longest sequence in tokens.
     pub fn longest_sequence(&self) -> usize {
         self.lengths().into_iter().max().unwrap_or(0)
     }
 
-    /// All examples, in the order of the sequences; without packing that of the file.
+    /// All examples, in the order of the sequences; without packing, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = Example> + '_ {
         (0..self.sequences()).flat_map(|index| self.sequence(index))
     }
@@ -321,7 +322,7 @@ impl Examples {
     /// The examples of a sequence.
     ///
     /// # Panics
-    /// When the index is not below [`sequences`](Self::sequences).
+    /// If the index is not below [`sequences`](Self::sequences).
     pub fn sequence(&self, index: usize) -> Vec<Example> {
         match &self.sequences {
             Some(sequences) => {
@@ -332,7 +333,7 @@ impl Examples {
         }
     }
 
-    /// The BLAKE3 hash of all sequences in hexadecimal: of their tokens and labels, and their order.
+    /// The BLAKE3 hash of all sequences, in hexadecimal: of their tokens, labels and order.
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.store.hash().as_bytes());
@@ -348,19 +349,19 @@ impl Examples {
         hasher.finalize().to_string()
     }
 
-    /// Some of the sequences, each once in an epoch.
+    /// A range of the sequences, each once in an epoch.
     ///
     /// # Panics
-    /// When the range reaches beyond [`sequences`](Self::sequences).
+    /// If the range reaches beyond [`sequences`](Self::sequences).
     pub fn slice(&self, range: Range<usize>) -> Self {
         self.select(&range.collect::<Vec<usize>>())
     }
 
-    /// The sequences at these indices, in this order and as often as they are named: all of them are
-    /// an epoch.
+    /// The sequences at these indices, in this order and as often as they are named; together they
+    /// are an epoch.
     ///
     /// # Panics
-    /// When an index is not below [`sequences`](Self::sequences).
+    /// If an index is not below [`sequences`](Self::sequences).
     pub fn select(&self, indices: &[usize]) -> Self {
         let indices = indices.iter();
         let part = match &self.sequences {
@@ -377,7 +378,7 @@ impl Examples {
     /// The sequences at these indices as a batch.
     ///
     /// # Panics
-    /// When an index is not below [`sequences`](Self::sequences).
+    /// If an index is not below [`sequences`](Self::sequences).
     pub fn batch(&self, indices: &[usize]) -> Batch {
         let rows: Vec<Vec<Example>> = indices.iter().map(|&index| self.sequence(index)).collect();
         let mut batch = match self.packed {

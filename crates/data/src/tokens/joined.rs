@@ -1,18 +1,18 @@
-//! The examples of several files as one.
+//! The examples of several files, joined.
 
 use crate::mixture::Mixture;
 use crate::tokens::examples::Examples;
 use crate::tokens::stores::Stores;
 use std::sync::Arc;
 
-/// More names than these are not written out.
+/// More names than this are not listed.
 const NAMES: usize = 3;
 
 impl Examples {
-    /// The examples of all of these, one set after the other. An epoch has all of them.
+    /// Joins the examples of several sets, one set after the other. An epoch has all of them.
     ///
     /// # Panics
-    /// When there are none.
+    /// If there are none.
     pub(crate) fn join(sets: Vec<Self>) -> Self {
         if let [only] = &sets[..] {
             return only.clone();
@@ -56,7 +56,7 @@ impl Examples {
         self
     }
 
-    /// The same with so many sequences of each set in an epoch.
+    /// The same with this many sequences of each set in an epoch.
     pub(crate) fn mixed(mut self, per_epoch: &[usize]) -> Self {
         let sequences = self.sets().iter().map(Self::sequences);
         let mixture = Mixture::new(sequences.zip(per_epoch.iter().copied()));
@@ -64,8 +64,8 @@ impl Examples {
         self
     }
 
-    /// The examples of each file they are from, as they are without packing or, with weights, as
-    /// batches have them.
+    /// The examples of each file: as they are without packing, or, with weights, as batches have
+    /// them.
     pub fn sets(&self) -> &[Self] {
         match self.sets.is_empty() {
             true => std::slice::from_ref(self),
@@ -73,7 +73,7 @@ impl Examples {
         }
     }
 
-    /// The set of each example of some sequences, by its place.
+    /// The set, by its index, of each example in the given sequences.
     pub(super) fn sets_of(&self, sequences: &[usize]) -> Vec<usize> {
         let examples = sequences.iter().flat_map(|&index| match &self.sequences {
             Some(sequences) => sequences[index].clone(),
@@ -84,17 +84,17 @@ impl Examples {
             .collect()
     }
 
-    /// Whether a file of them holds chats.
+    /// Whether one of the files holds chats.
     pub fn has_chats(&self) -> bool {
         self.sets().iter().any(|set| set.shape.is_chat())
     }
 
-    /// How an epoch has its sequences from several sets; none where it has all of them once.
+    /// How an epoch is mixed from several sets; `None` if it has every sequence once.
     pub fn mixture(&self) -> Option<&Arc<Mixture>> {
         self.mixture.as_ref()
     }
 
-    /// The sequences of an epoch.
+    /// The number of sequences in an epoch.
     pub fn sequences_per_epoch(&self) -> usize {
         match &self.mixture {
             Some(mixture) => mixture.len(),
@@ -102,13 +102,13 @@ impl Examples {
         }
     }
 
-    /// The tokens of an epoch; where it does not have all sequences of a set as often, those of about
-    /// an epoch.
+    /// The number of tokens in an epoch; an average if an epoch does not have all sequences of a
+    /// set equally often.
     pub fn tokens_per_epoch(&self) -> usize {
         self.per_epoch(Self::tokens)
     }
 
-    /// The labels that count in an epoch, likewise.
+    /// The number of labels that count in an epoch, with the same exception.
     pub fn supervised_per_epoch(&self) -> usize {
         self.per_epoch(Self::supervised)
     }
@@ -122,20 +122,20 @@ impl Examples {
             .sum()
     }
 
-    /// What so many of its sequences have of a sum over all of them.
+    /// The share of a total over all sequences that belongs to this many of them.
     pub fn share(&self, sum: usize, sequences: usize) -> usize {
         let share = sum as u128 * sequences as u128;
         (share as f64 / self.sequences().max(1) as f64).round() as usize
     }
 
-    /// All sequences once, those of each set as far from each other as they can.
+    /// All sequences once, those of each set spread as evenly as possible.
     pub fn spread(&self) -> Vec<usize> {
         let sets = Mixture::new(
             self.sets()
                 .iter()
                 .map(|set| (set.sequences(), set.sequences())),
         );
-        // Packed together, they are no longer apart.
+        // If they were packed together, they are no longer apart.
         match sets.len() == self.sequences() {
             true => sets.order(0, 0, false),
             false => (0..self.sequences()).collect(),

@@ -1,12 +1,12 @@
-//! The task of a language model: each token is predicted from those before it.
+//! The task of a language model: each token is predicted from the tokens before it.
 
 use crate::error::{DataError, Result};
 use crate::format::Content;
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
 
-/// The task of a language model. The label of a token is its own id, or [`IGNORE_INDEX`] where it is
-/// not learnt; the first token of an example has nothing that it could be predicted from.
+/// The task of a language model. The label of a token is its own id, or [`IGNORE_INDEX`] if it is
+/// not learnt. The first token of an example cannot be predicted from anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lm;
 

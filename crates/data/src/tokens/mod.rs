@@ -1,4 +1,4 @@
-//! Rows as tokens with labels: made once, kept in a file, and read from there.
+//! Rows as tokens with labels: made once, cached in a file, and read from there.
 
 pub(crate) mod asked;
 pub(crate) mod cache;

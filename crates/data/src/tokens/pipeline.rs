@@ -2,7 +2,7 @@
 
 use crate::error::{DataError, Result};
 
-/// What comes from an iterator in pieces, up to its first error.
+/// Splits an iterator into pieces, up to its first error.
 pub(crate) struct Chunks<I> {
     items: I,
     size: usize,
@@ -10,7 +10,7 @@ pub(crate) struct Chunks<I> {
 }
 
 impl<T, I: Iterator<Item = Result<T>>> Chunks<I> {
-    /// Pieces of `size`.
+    /// Pieces of `size` items.
     pub fn new(items: I, size: usize) -> Self {
         Self {
             items,
@@ -32,14 +32,14 @@ impl<T, I: Iterator<Item = Result<T>>> Chunks<I> {
         chunk
     }
 
-    /// The error that ended them, if one did.
+    /// The error that ended the iteration, if any.
     pub fn finish(self) -> Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
 }
 
-/// Runs `there` on rayon's threads and `here` on this one meanwhile; one after the other where rayon
-/// is to use one thread.
+/// Runs `there` on rayon's threads and meanwhile `here` on this one; one after the other if rayon
+/// uses a single thread.
 pub(crate) fn beside<A: Send, B>(
     there: impl FnOnce() -> A + Send,
     here: impl FnOnce() -> B,
@@ -79,7 +79,7 @@ mod tests {
         let ids = |threads| -> (ThreadId, ThreadId) {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let pool = pool.build().unwrap();
-            // Two meet only if both run at once.
+            // The two can meet only if both run at once.
             let meeting = std::sync::Barrier::new(threads);
             let run = || {
                 meeting.wait();

@@ -1,4 +1,4 @@
-//! The tasks that compare answers: two of one prompt, or each with a judgement of it.
+//! The tasks that compare answers: two answers to one prompt, or single answers with a judgement.
 
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content, Rows};
@@ -9,28 +9,28 @@ use crate::tokens::task::{Encoder, Labelled, Task, with_eos};
 use serde_json::{Number, Value};
 use std::ops::Range;
 
-/// How a prompt and its answer become tokens.
+/// How a prompt and its answer are tokenised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PromptTokens {
-    /// As TRL's trainers for DPO, KTO and reward models: a text has the tokenizer's own special tokens
-    /// and ends with the end of a sequence, a chat has what its template writes.
+    /// As in TRL's trainers for DPO, KTO and reward models: a text has the tokenizer's own special
+    /// tokens and ends with the end-of-sequence token; a chat is what its template writes.
     #[default]
     Whole,
-    /// As TRL's trainers for ORPO and CPO: texts and chats begin with the tokenizer's `bos_token`, where
-    /// it has one, and end with the end of a sequence.
+    /// As in TRL's trainers for ORPO and CPO: texts and chats begin with the tokenizer's
+    /// `bos_token`, if it has one, and end with the end-of-sequence token.
     Bare,
 }
 
-/// The tokens of a row where neither the training file nor the model says how many (TRL's
+/// The length of a row in tokens if neither the training file nor the model gives one (TRL's
 /// `max_length`).
 pub const DEFAULT_LENGTH: usize = 1024;
 
-/// The task of an objective that compares two answers: a row becomes two examples, of the better
-/// answer and of the worse. Their labels are [`IGNORE_INDEX`] where they are the prompt's, and else the
-/// tokens themselves.
+/// The task of an objective that compares two answers: a row becomes two examples, the better
+/// answer and the worse one. The labels are [`IGNORE_INDEX`] on the prompt, and the tokens
+/// themselves on the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pairs {
-    /// How the rows become tokens.
+    /// How the rows are tokenised.
     pub tokens: PromptTokens,
 }
 
@@ -88,14 +88,14 @@ impl Task for Pairs {
     }
 }
 
-/// The task of a model that scores answers: as [`Pairs`], but that the label of the better answer's first
-/// token, which nothing stands before, says by how much it is better ([`margin`](Self::margin)), and
+/// The task of a reward model. As [`Pairs`], except that the label of the better answer's first
+/// token, which is not predicted, holds by how much it is better ([`margin`](Self::margin)), and
 /// that a row with an answer that is too long is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScoredPairs(Pairs);
 
 impl ScoredPairs {
-    /// By how much the better answer, which has these labels, is to be ahead.
+    /// By how much the better answer, which has these labels, should be ahead.
     pub fn margin(labels: &[i64]) -> f32 {
         let first = labels.first().and_then(|&bits| u32::try_from(bits).ok());
         first.map_or(0.0, f32::from_bits)
@@ -156,14 +156,14 @@ impl Task for ScoredPairs {
     }
 }
 
-/// The task of an objective of answers that are good ones or bad ones. The label of an example's first
-/// token, which nothing stands before, says which: 1 or 0. The others are as those of [`Pairs`]. A row
-/// of two answers becomes two examples, the better one first.
+/// The task of an objective of good and bad answers. The label of an example's first token, which
+/// is not predicted, says which it is: 1 or 0. The other labels are as in [`Pairs`]. A row with two
+/// answers becomes two examples, the better one first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Judged;
 
 impl Judged {
-    /// Whether an example with these labels is a good one.
+    /// Whether an example with these labels is a good answer.
     pub fn is_good(labels: &[i64]) -> bool {
         labels.first() == Some(&1)
     }
@@ -265,7 +265,7 @@ fn bad(encoder: &Encoder<'_>, problem: RowProblem) -> DataError {
     }
 }
 
-/// What answers, apart from the prompt.
+/// The answer, without the prompt.
 #[derive(PartialEq)]
 enum Answer<'a> {
     Text(&'a str),
@@ -351,8 +351,8 @@ impl PromptTokens {
     }
 }
 
-/// The answer begins where the tokens of the prompt alone and of both part, as in TRL: of a prompt
-/// whose end merges with the answer, that end is learnt too.
+/// The answer begins where the tokens of the prompt alone and of both together begin to differ, as
+/// in TRL: if the end of the prompt merges with the answer, that end is learnt too.
 fn split(given: Vec<u32>, ids: Vec<u32>) -> Tokens {
     let alike = given.iter().zip(&ids).take_while(|(a, b)| a == b);
     Tokens {
@@ -361,7 +361,7 @@ fn split(given: Vec<u32>, ids: Vec<u32>) -> Tokens {
     }
 }
 
-/// The same with the tokens that begin and end a sequence. Of a prompt whose last token merges with
+/// The same with the tokens that begin and end a sequence. If the prompt's last token merges with
 /// the answer, that token is learnt too, as in TRL.
 fn closed(given: Vec<u32>, ids: Vec<u32>, tokenizer: &Tokenizer) -> Tokens {
     let mut prompt = given.len().min(ids.len());

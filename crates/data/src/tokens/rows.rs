@@ -1,4 +1,4 @@
-//! How many rows were cut or dropped, and by what.
+//! How many rows were cut or dropped, and why.
 
 use crate::error::{DataError, RowProblem, TemplateProblem};
 use crate::format::{Chat, Content};
@@ -6,43 +6,43 @@ use crate::tokens::train_on::TrainOn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Why a row gives no example.
+/// Why a row has no example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Dropped {
-    /// All that is to be learnt lies behind `max_length`.
+    /// Everything to be learnt lies beyond `max_length`.
     Cut,
-    /// Fewer than 2 tokens.
+    /// It has fewer than 2 tokens.
     Short,
     /// A chat in which the assistant says nothing.
     NoAnswer,
-    /// A chat whose answers are all left out by their own word.
+    /// A chat whose answers all exclude themselves.
     Weights,
-    /// Tokens whose labels and masks leave nothing.
+    /// Tokens whose labels and masks leave nothing to learn.
     Labels,
-    /// An answer calls a tool, and the chat template does not say so.
+    /// An answer calls a tool, which the chat template cannot express.
     Calls,
-    /// Its chat template does not tell what the assistant says.
+    /// The chat template does not show what the assistant says.
     Rewritten,
-    /// Its chat template writes nothing of an answer's text.
+    /// The chat template leaves out the text of an answer.
     Unsaid,
-    /// No token of it is to be learnt.
+    /// None of its tokens is to be learnt.
     Unlearnt,
-    /// No word of it has a tag.
+    /// None of its words has a tag.
     Untagged,
-    /// A text to be classified has no tokens.
+    /// A text to classify has no tokens.
     NoText,
-    /// By a weight of 0, or `label` false.
+    /// A weight of 0, or `label` false, excludes it.
     Masked,
-    /// The better answer is the worse one.
+    /// Both answers are the same.
     Equal,
     /// An answer has no text.
     EmptyAnswer,
-    /// The prompt alone is as long as rows may be.
+    /// The prompt alone is as long as a row may be.
     LongPrompt,
 }
 
 impl Dropped {
-    /// Why a row with this error is left out; none where the error is one.
+    /// Why a row with this error is left out; `None` if the error is to be reported.
     pub fn by(error: &DataError) -> Option<Self> {
         let DataError::Row { problem, .. } = error else {
             return None;
@@ -56,7 +56,7 @@ impl Dropped {
         }
     }
 
-    /// Why nothing may be learnt of a row that has tokens enough.
+    /// Why a row with enough tokens has nothing to learn.
     pub fn unlearnt(content: &Content, train_on: TrainOn) -> Self {
         match content {
             Content::Chat(chat) if train_on != TrainOn::All => {
@@ -76,7 +76,7 @@ impl Dropped {
         }
     }
 
-    /// The same in words; `cut_by` is the length that rows are cut to.
+    /// The same in words; `cut_by` is the name of the length that rows are cut to.
     pub fn describe(self, cut_by: &str) -> String {
         match self {
             Self::Cut => format!("what is learnt of them lies behind data.max_length{cut_by}"),
@@ -126,7 +126,7 @@ pub(crate) struct RowCounts {
     #[serde(default)]
     pub tags_cut: usize,
     dropped: BTreeMap<Dropped, usize>,
-    /// The number of the first row of each, where it is told.
+    /// For each, the number of the first such row, if known.
     #[serde(default)]
     first: BTreeMap<Dropped, usize>,
 }
@@ -146,13 +146,13 @@ impl RowCounts {
         }
     }
 
-    /// Rows that gave no example.
+    /// Rows without an example.
     pub fn skipped(&self) -> usize {
         self.dropped.values().sum()
     }
 
-    /// What was left out, in words, each with the setting that did it. `cut_by` is the length that
-    /// rows are cut to; see [`cut_by`].
+    /// What was left out, in words, with the setting that caused it. `cut_by` is the name of the
+    /// length that rows are cut to; see [`cut_by`].
     pub fn describe(&self, cut_by: &str, max_samples: Option<usize>) -> Vec<String> {
         let total = self.total;
         let mut lines = Vec::new();
@@ -188,7 +188,7 @@ impl RowCounts {
         dropped.map(line).collect()
     }
 
-    /// What is to be said where more than a tenth of the rows is dropped.
+    /// The warning if more than a tenth of the rows is dropped.
     pub fn warning(&self, cut_by: &str) -> Option<String> {
         let skipped = self.skipped();
         (10 * skipped > self.total).then(|| {
@@ -201,7 +201,7 @@ impl RowCounts {
     }
 }
 
-/// How messages call the length that rows are cut to: the setting, or what it is without one.
+/// The name of the length that rows are cut to: the setting, or what it is without one.
 pub(crate) fn cut_by(max_length: Option<usize>, default_length: usize) -> String {
     match max_length {
         Some(max) => format!(" = {max}"),

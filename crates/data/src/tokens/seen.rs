@@ -1,4 +1,4 @@
-//! Rows as training sees them, to be compared with what another implementation makes of them.
+//! Rows as training sees them, for comparison with another implementation.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, Result};
@@ -15,20 +15,19 @@ use serde::Serialize;
 /// A row as training sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SeenRow {
-    /// Where it stands in its file, counted from 1.
+    /// Its number in the file, counted from 1.
     pub row: usize,
     /// Which of the row's answers it is: `chosen` or `rejected`, `good` or `bad`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<&'static str>,
-    /// Its text as it is rendered, special tokens included, before it is cut. None where tokens
-    /// were given and there is no tokenizer.
+    /// Its text as rendered, including special tokens, before it is cut. `None` if the row has
+    /// tokens and there is no tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its tokens, `[seq]`; none of a row that is too long for the model.
+    /// Its tokens, `[seq]`; empty if the row is too long for the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_ids: Option<Vec<u32>>,
-    /// A label for each, `[seq]`: -100 where nothing is learnt. The shift by one is the loss's
-    /// business.
+    /// A label for each token, `[seq]`: -100 if it is not learnt. The loss does the shift by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<i64>>,
     /// Why nothing of it is learnt.
@@ -39,12 +38,12 @@ pub struct SeenRow {
     pub truncated: bool,
 }
 
-/// Gives each row of a file, in its order, to `take`, some at a time, until that returns false; what
-/// is no file is looked for by `find`. Rows are what `task` makes of them, and nothing is kept.
+/// Passes the rows of a file to `take` in order, some at a time, until it returns false. A name
+/// that is not a file is looked up by `find`; `task` turns rows into examples. Nothing is kept.
 ///
 /// # Errors
-/// As [`Examples::load_with`](crate::Examples::load_with); rows before the one that cannot be used
-/// are given to `take` all the same. A row that is too long for the model is no error here.
+/// As [`Examples::load_with`](crate::Examples::load_with); rows before the invalid one are still
+/// passed to `take`. A row that is too long for the model is not an error here.
 pub fn see_rows(
     spec: &str,
     config: &DataConfig,
@@ -60,13 +59,13 @@ pub fn see_rows(
 /// What is seen of one row.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// One, but of a document.
+    /// One, except for a document.
     pub rows: Vec<SeenRow>,
     pub encoded: Encoded,
 }
 
 impl RowEncoder<'_> {
-    /// A row as training sees it, `place` being how errors call it.
+    /// A row as training sees it; `place` is its name in errors.
     pub fn see(&self, row: &Row, place: &str) -> Result<Seen> {
         let held = self.read(row, place)?;
         let content = held.content.clone();
@@ -102,7 +101,7 @@ impl RowEncoder<'_> {
         }
         seen.truncated = encoded.truncated;
         if let Some(why) = encoded.dropped {
-            // What cannot be made of a row that is left out is no error.
+            // For a row that is left out, what cannot be made is not an error.
             seen.text = self.text(&content).unwrap_or_default();
             let cut_by = cut_by(self.max_length, self.limits.default_length());
             seen.skipped = Some(why.describe(&cut_by));
@@ -123,7 +122,7 @@ impl RowEncoder<'_> {
         Ok(Seen { rows, encoded })
     }
 
-    /// What a row's tokens are the tokens of.
+    /// The text that a row's tokens stand for.
     fn text(&self, content: &Content) -> Result<Option<String>> {
         let Some(tokenizer) = self.tokenizer else {
             return Ok(None);

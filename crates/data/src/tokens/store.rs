@@ -1,4 +1,4 @@
-//! Tokenised examples, one after the other in a file that is mapped into memory, or in memory.
+//! Tokenised examples, stored one after the other in a memory-mapped file or in memory.
 //!
 //! ```text
 //! header      16 bytes: a magic word and the version of this layout
@@ -23,14 +23,14 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"BPTOKENS";
-/// Changes with the layout, or with how rows become tokens: older files are made anew.
+/// Changes with the layout, or with how rows are tokenised: older files are made again.
 pub(crate) const VERSION: u64 = 8;
 const HEADER: usize = 16;
 const HASH: usize = 32;
 const FOOTER: usize = HASH + 24;
 const ENTRY: usize = 16;
 
-/// Writes examples as they come; the index, kept in memory, is written last.
+/// Writes examples as they come; the index is kept in memory and written last.
 pub(crate) struct StoreWriter<W: Write> {
     out: W,
     hasher: Hasher,
@@ -50,7 +50,7 @@ impl<W: Write> StoreWriter<W> {
         })
     }
 
-    /// Adds an example, of which so many labels count.
+    /// Adds an example, of which this many labels count.
     pub fn push(&mut self, example: &Example, supervised: usize) -> io::Result<()> {
         let labels = example.labels.iter();
         let labels = labels.map(|&label| u32::try_from(label).unwrap_or(u32::MAX));
@@ -58,7 +58,7 @@ impl<W: Write> StoreWriter<W> {
         let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
         self.out.write_all(&bytes)?;
         let tokens = example.input_ids.len();
-        // The length goes before them, so that two examples never read as another two.
+        // The length goes first, so that no two sequences of examples hash alike.
         self.hasher.update(&(tokens as u64).to_le_bytes());
         self.hasher.update(&bytes);
         self.index.extend((tokens as u32).to_le_bytes());
@@ -126,7 +126,7 @@ impl Store {
         Self::new(Bytes::Memory(bytes)).ok_or_else(|| io::Error::other("is not whole"))
     }
 
-    /// Maps a file; `None` where it is no whole store of this version.
+    /// Maps a file; `None` if it is not a complete store of this version.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let file = File::open(path).map_err(DataError::io(path))?;
         // SAFETY: files of the cache are written under another name and never changed.
@@ -169,12 +169,12 @@ impl Store {
         })
     }
 
-    /// What was said at the end of writing; `None` where it is something else.
+    /// The metadata given when writing ended; `None` if it is of another type.
     pub fn meta<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.bytes[self.meta.clone()]).ok()
     }
 
-    /// The BLAKE3 hash of the tokens and labels of all examples, as they were written.
+    /// The BLAKE3 hash of the tokens and labels of all examples, in writing order.
     pub fn hash(&self) -> &Hash {
         &self.hash
     }
@@ -183,17 +183,17 @@ impl Store {
         self.entries.len()
     }
 
-    /// The tokens of each example.
+    /// The number of tokens of each example.
     pub fn lengths(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.entries.iter().map(|entry| entry.tokens as usize)
     }
 
-    /// The labels of an example that count.
+    /// The number of labels of an example that count.
     pub fn supervised(&self, index: usize) -> usize {
         self.entries[index].supervised as usize
     }
 
-    /// An example, copied out.
+    /// A copy of an example.
     pub fn get(&self, index: usize) -> Example {
         let entry = self.entries[index];
         let (start, size) = (entry.start as usize, 4 * entry.tokens as usize);

@@ -37,29 +37,29 @@ impl Stores {
         self.stores.iter().map(|store| store.len()).sum()
     }
 
-    /// The tokens of each example.
+    /// The number of tokens of each example.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         self.stores.iter().flat_map(|store| store.lengths())
     }
 
-    /// The store of an example, by its place.
+    /// The store of an example, and its index there.
     pub fn store_of(&self, index: usize) -> usize {
         self.firsts.partition_point(|first| *first <= index) - 1
     }
 
-    /// The labels of an example that count.
+    /// The number of labels of an example that count.
     pub fn supervised(&self, index: usize) -> usize {
         let store = self.store_of(index);
         self.stores[store].supervised(index - self.firsts[store])
     }
 
-    /// An example, copied out.
+    /// A copy of an example.
     pub fn get(&self, index: usize) -> Example {
         let store = self.store_of(index);
         self.stores[store].get(index - self.firsts[store])
     }
 
-    /// The BLAKE3 hash of the tokens and labels of all examples; of one file, the file's.
+    /// The BLAKE3 hash of the tokens and labels of all examples; for a single file, the file's.
     pub fn hash(&self) -> Hash {
         if let [store] = &self.stores[..] {
             return *store.hash();

@@ -1,4 +1,4 @@
-//! The task of a classifier of tokens: words with a tag each.
+//! The task of a token classifier: words, each with a tag.
 
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Content, Rows};
@@ -8,20 +8,20 @@ use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
 use serde_json::Value;
 
-/// The task of a classifier of tokens. The label of a token is the number of its word's tag: of the
-/// first piece of a word, or of all; that of the others is [`IGNORE_INDEX`].
+/// The task of a token classifier. The label of a token is the number of its word's tag, on the
+/// first piece of a word or on all of them; the other labels are [`IGNORE_INDEX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
     /// The names of the tags, by number.
     pub names: Vec<String>,
     /// Whether all pieces of a word are tagged.
     pub all_pieces: bool,
-    /// Whether the label of a word is its number in the row, not its tag.
+    /// Whether the label of a word is its index in the row instead of its tag.
     pub numbers_words: bool,
 }
 
 impl Tags {
-    /// What tells the number of a tag.
+    /// Looks up the number of a tag.
     fn classes(&self) -> Classes {
         Classes {
             names: self.names.clone(),

@@ -1,4 +1,4 @@
-//! What an objective makes of the rows of a file, as far as no model is needed for it.
+//! What an objective makes from the rows of a file, as far as no model is needed.
 
 use crate::error::{DataError, Result, RowProblem};
 use crate::format::{Chat, Content, Rows};
@@ -10,76 +10,76 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// What an objective makes of the rows of a file. An example is tokens with a label for each; what
-/// the labels say is the task's own business: `data` keeps them, cuts them with their tokens, and
-/// never looks at them.
+/// What an objective makes from the rows of a file. An example is tokens with a label each. What
+/// the labels mean is up to the task: this crate stores them and cuts them with their tokens, but
+/// never interprets them.
 ///
 /// [`Lm`](crate::Lm) is the task of a language model.
 pub trait Task: Debug + Send + Sync {
-    /// What a row becomes: [`examples_per_row`](Self::examples_per_row) examples.
+    /// Turns a row into [`examples_per_row`](Self::examples_per_row) examples.
     ///
     /// # Errors
     /// If the row holds nothing that the task can use.
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>>;
 
-    /// What the rows of a file are to be.
+    /// The kind of rows that the task wants.
     fn rows(&self) -> Rows {
         Rows::Texts
     }
 
-    /// The tokens that rows are cut to where no setting says it; none where that is the model's
-    /// business.
+    /// The length in tokens that rows are cut to if no setting gives it; `None` if the model
+    /// decides.
     fn default_length(&self, _limits: Limits) -> Option<usize> {
         None
     }
 
-    /// Which of an example's tokens are left where it is cut from `length` to `max`: the first. None, and
-    /// the row is left out.
+    /// Which of an example's tokens remain if it is cut from `length` to `max`: by default the
+    /// first. If `None`, the row is left out.
     fn kept(&self, _length: usize, max: usize) -> Range<usize> {
         0..max
     }
 
-    /// Checks the examples that are trained on.
+    /// Checks the training examples.
     ///
     /// # Errors
-    /// If nothing can be learnt of them.
+    /// If they leave nothing to learn.
     fn check(&self, _examples: &Examples) -> Result<()> {
         Ok(())
     }
 
-    /// How the examples of a row are called where they are shown one by one, each by its labels and
-    /// its place in the row; none where a row is one.
+    /// The name of each example of a row where they are shown one by one, from its labels and its
+    /// index in the row; `None` if a row has one example.
     fn name_of(&self, _labels: &[i64], _index: usize) -> Option<&'static str> {
         None
     }
 
-    /// How many of an example's labels count. An example of which none does is left out.
+    /// How many of an example's labels count. An example with none is left out.
     fn supervised(&self, labels: &[i64]) -> usize;
 
-    /// Which tokens of an example are shown as trained on, `[seq]`.
+    /// Which tokens of an example are shown as learnt, `[seq]`.
     fn is_trained(&self, labels: &[i64]) -> Vec<bool>;
 
-    /// A label that cannot be.
+    /// An invalid label, if there is one.
     fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64>;
 
-    /// The examples of a row, which are always in the same batch, one after the other.
+    /// The number of examples of a row; they are always in the same batch, one after the other.
     fn examples_per_row(&self) -> usize {
         1
     }
 
-    /// Whether several examples can stand in a row (`data.packing`).
+    /// Whether several examples can share a row (`data.packing`).
     fn packs(&self) -> bool {
         true
     }
 
-    /// What sets the tokens apart from those of other tasks, in the cache of tokenised files.
+    /// What distinguishes these tokens from those of other tasks, in the cache.
     fn cache_key(&self) -> Option<String> {
         None
     }
 }
 
-/// All methods of a [`Task`] as another task has them, in an `impl Task`:
-/// `forward_task!(self => self.task);`. A new method of the trait gets a line here.
+/// Forwards all methods of a [`Task`] to another task, in an `impl Task`: `forward_task!(self =>
+/// self.task);`. A new method of the trait gets a line here.
 #[macro_export]
 macro_rules! forward_task {
     ($self:ident => $task:expr) => {
@@ -137,7 +137,7 @@ macro_rules! forward_task {
     };
 }
 
-/// Tokens with what is to be learnt of them.
+/// Tokens with labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labelled {
     /// The token ids, not yet checked against a vocabulary, `[seq]`.
@@ -146,15 +146,15 @@ pub struct Labelled {
     pub labels: Vec<i64>,
 }
 
-/// What a [`Task`] has to make tokens of a row with.
+/// What a [`Task`] tokenises a row with.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder<'a> {
     pub(crate) tokenizer: Option<&'a Tokenizer>,
     /// What is learnt of a row.
     pub train_on: TrainOn,
-    /// How errors call the row.
+    /// The row's name in errors.
     pub place: &'a str,
-    /// The tokens that an example is cut to, where that is said.
+    /// The length in tokens that an example is cut to, if set.
     pub(crate) max_length: usize,
     /// What was left out.
     pub(crate) cuts: &'a Cuts,
@@ -163,9 +163,9 @@ pub struct Encoder<'a> {
 /// What was left out of a row.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts {
-    /// Whether tokens were.
+    /// Whether tokens were left out.
     pub tokens: Cell<bool>,
-    /// How many words with a tag were.
+    /// How many tagged words were left out.
     pub tags: Cell<usize>,
 }
 
@@ -181,8 +181,8 @@ impl Encoder<'_> {
         })
     }
 
-    /// The tokens of a text, or of two that belong together, with the special tokens that the tokenizer
-    /// puts around them: also where it is cut.
+    /// The tokens of a text, or of two that belong together, with the special tokens that the
+    /// tokenizer puts around them, even if they are cut.
     ///
     /// # Errors
     /// If there is no tokenizer, or if it fails.
@@ -195,7 +195,7 @@ impl Encoder<'_> {
         Ok(tokens)
     }
 
-    /// As [`whole`](Self::whole), of words.
+    /// As [`whole`](Self::whole), for words.
     ///
     /// # Errors
     /// As [`whole`](Self::whole).
@@ -208,7 +208,7 @@ impl Encoder<'_> {
         Ok(tokens)
     }
 
-    /// A text and the end of a sequence, every token labelled with itself.
+    /// A text and the end-of-sequence token; every token is its own label.
     ///
     /// # Errors
     /// If there is no tokenizer, or if it fails.
@@ -217,8 +217,8 @@ impl Encoder<'_> {
         Ok(learnt(with_eos(tokenizer.encode(text)?, tokenizer)))
     }
 
-    /// A prompt and what follows it. The prompt's tokens are labelled [`IGNORE_INDEX`] where only
-    /// what answers is learnt.
+    /// A prompt and its completion. The prompt's tokens are labelled [`IGNORE_INDEX`] if only
+    /// answers are learnt.
     ///
     /// # Errors
     /// If there is no tokenizer, or if it fails.
@@ -231,11 +231,12 @@ impl Encoder<'_> {
         Ok(labelled)
     }
 
-    /// A conversation in the tokenizer's own template. What the assistant does not say, and of its
-    /// words what is [`given`](Chat::given), is labelled [`IGNORE_INDEX`] unless all is learnt.
+    /// A conversation in the tokenizer's chat template. Whatever the assistant does not say, and
+    /// those of its messages that are [`given`](Chat::given), are labelled [`IGNORE_INDEX`] unless
+    /// everything is learnt.
     ///
     /// # Errors
-    /// If there is no tokenizer, or if its template refuses the chat.
+    /// If there is no tokenizer, or its template rejects the chat.
     pub fn chat(&self, chat: &Chat) -> Result<Labelled> {
         let all = self.train_on == TrainOn::All;
         let (ids, trained) = self.tokenizer()?.encode_chat(chat, all, self.place)?;
@@ -247,7 +248,7 @@ impl Encoder<'_> {
     }
 }
 
-/// Tokens and the end of a sequence, where they do not end with it already.
+/// Tokens and the end-of-sequence token, unless they already end with it.
 pub fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
     if let Some(eos) = tokenizer.eos_id().filter(|eos| ids.last() != Some(eos)) {
         ids.push(eos);
@@ -255,7 +256,7 @@ pub fn with_eos(mut ids: Vec<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
     ids
 }
 
-/// Tokens that are all to be learnt.
+/// Tokens that are all learnt.
 fn learnt(ids: Vec<u32>) -> Labelled {
     let input_ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
     Labelled {
@@ -264,10 +265,10 @@ fn learnt(ids: Vec<u32>) -> Labelled {
     }
 }
 
-/// The tokens of a prompt and its completion, and how many are the prompt's.
+/// The tokens of a prompt and its completion, and how many of them are the prompt's.
 ///
 /// Generation starts from the tokens of the prompt alone, so an example must start with them too.
-/// Where a token of the joined text would reach across the border, the two are encoded apart.
+/// If a token of the joined text would cross the border, the two are encoded separately.
 fn join(tokenizer: &Tokenizer, prompt: &str, completion: &str) -> Result<(Vec<u32>, usize)> {
     let (given, closing) = tokenizer.encode_open(prompt)?;
     let mut ids = tokenizer.encode(&format!("{prompt}{completion}"))?;
@@ -299,7 +300,7 @@ mod tests {
         }
 
         fn supervised(&self, labels: &[i64]) -> usize {
-            // The end of a sequence is in every text.
+            // Every text has the end-of-sequence token.
             labels.len().saturating_sub(1)
         }
 
@@ -342,13 +343,13 @@ mod tests {
             DataSet::load_with(config, Some(&tiny()), limits, 42, &|_| Ok(None), task)
         };
         let data = load(&config, &Pairs).unwrap().train;
-        // Of the second row nothing is left, since its completion is empty.
+        // Nothing of the second row remains, since its completion is empty.
         assert_eq!((data.sequences(), data.len(), data.skipped), (2, 4, 1));
         let batch = data.batch(&[1, 0]);
         assert_eq!(batch.rows, [3, 3, 1, 1]);
         assert_eq!(batch.spans, [0..4, 4..6, 6..8, 8..11]);
         assert_eq!(data.lengths(), [5, 6]);
-        // Another task has other tokens of the same file.
+        // Another task has other tokens for the same file.
         assert_eq!(load(&config, &crate::Lm).unwrap().train.len(), 3);
 
         config.packing = true;

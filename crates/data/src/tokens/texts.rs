@@ -1,4 +1,4 @@
-//! The task of a model for embeddings: texts that become vectors.
+//! The task of an embedding model: texts that become vectors.
 
 use crate::error::{DataError, Result};
 use crate::format::{Content, Rows};
@@ -6,35 +6,35 @@ use crate::tokens::classes::{labelled, wide};
 use crate::tokens::example::{IGNORE_INDEX, Limits};
 use crate::tokens::task::{Encoder, Labelled, Task};
 
-/// The task of a model for embeddings. A row becomes an example for each of its texts. The label of an
-/// example's first token is how alike the texts of the row are ([`score`](Self::score)), or 0; the
+/// The task of an embedding model. A row becomes one example for each of its texts. The label of an
+/// example's first token is the similarity of the row's texts ([`score`](Self::score)), or 0; the
 /// others are [`IGNORE_INDEX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Texts {
-    /// The columns that are read, in this order; none where a row is one text.
+    /// The columns to read, in this order; none if a row is one text.
     pub columns: Vec<String>,
-    /// What is put before each of a row's texts; nothing where there are fewer.
+    /// The prefix of each of a row's texts; texts beyond the list have none.
     pub prompts: Vec<String>,
-    /// The tokens that a text is cut to where no setting says it.
+    /// The length in tokens that a text is cut to if no setting gives it.
     pub max_seq_length: Option<usize>,
-    /// Whether texts are written in small letters first.
+    /// Whether texts are lower-cased first.
     pub do_lower_case: bool,
-    /// Whether a text without tokens is an example too: one token that means nothing, with the label
-    /// [`EMPTY`](Self::EMPTY).
+    /// Whether a text without tokens becomes an example too: one token without meaning, with the
+    /// label [`EMPTY`](Self::EMPTY).
     pub takes_empty: bool,
 }
 
 impl Texts {
-    /// The label of a text without tokens: the bits of no number.
+    /// The label of a text without tokens; these bits are not a number.
     pub const EMPTY: i64 = u32::MAX as i64 - 1;
 
-    /// How alike the texts of a row are, by the labels of one of them.
+    /// The similarity of a row's texts, from the labels of one of them.
     pub fn score(labels: &[i64]) -> f32 {
         let first = labels.first().and_then(|&bits| u32::try_from(bits).ok());
         first.map_or(0.0, f32::from_bits)
     }
 
-    /// An example of these tokens.
+    /// An example with these tokens.
     fn example(&self, ids: Vec<i64>, score: f32) -> Labelled {
         if ids.is_empty() && self.takes_empty {
             labelled(vec![0], &[Self::EMPTY])
@@ -53,7 +53,7 @@ impl Texts {
     }
 }
 
-/// Columns by their names, for those who show them.
+/// Columns by name, for display.
 const NAMES: [&str; 6] = [
     "anchor",
     "positive",

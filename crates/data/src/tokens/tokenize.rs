@@ -1,4 +1,4 @@
-//! From rows to a file of tokens: in parallel, once, with a bar on a terminal.
+//! From rows to a file of tokens: in parallel, once, with a progress bar on a terminal.
 
 use crate::config::DataConfig;
 use crate::error::{DataError, EmptyProblem, Result, SettingProblem};
@@ -54,7 +54,7 @@ pub(crate) struct Tokenized {
     pub store: Store,
 }
 
-/// What is kept beside the tokens.
+/// What is stored beside the tokens.
 #[derive(Default, Serialize, Deserialize)]
 struct Meta {
     shape: Shape,
@@ -62,13 +62,13 @@ struct Meta {
     notes: Vec<String>,
 }
 
-/// How the rows of a file are gone through.
+/// How the rows of a file are processed.
 struct Walk<J> {
-    /// Rows at a time.
+    /// The number of rows at a time.
     size: usize,
-    /// It hears of the bytes that are read.
+    /// The progress bar, which is told of the bytes read.
     bar: ProgressBar,
-    /// What is made of a row, and what is counted of it.
+    /// What to make from a row, and what to count.
     job: J,
 }
 
@@ -108,7 +108,7 @@ impl<'a> Tokenize<'a> {
         })
     }
 
-    /// The examples of a part of a file: from the cache, where they are put first if need be.
+    /// The examples of a part of a file, from the cache, which is filled first if necessary.
     pub fn tokens(&self, spec: &str, part: Part) -> Result<Tokenized> {
         let mut source = Source::open(spec, self.config.sample_by, self.find)?;
         let path = self.cache_file(&source, spec, part)?;
@@ -135,7 +135,7 @@ impl<'a> Tokenize<'a> {
                 self.cached(&path)?.ok_or_else(unreadable)?
             }
         };
-        // Of several sets each has a share of them.
+        // Each of several sets has a part of them.
         let max_samples = part.max.filter(|max| Some(*max) == self.config.max_samples);
         Ok(Tokenized {
             warning: self.warn(&source.name, &meta),
@@ -153,7 +153,7 @@ impl<'a> Tokenize<'a> {
         cut_by(self.config.max_length, self.default_length())
     }
 
-    /// Says what is to be said of a file; returns what concerns rows that give no example.
+    /// Logs the remarks about a file; returns those about rows without an example.
     fn warn(&self, file: &str, meta: &Meta) -> Option<String> {
         let warning = meta.rows.warning(&self.cut_by());
         for said in meta.notes.iter().chain(&warning) {
@@ -170,10 +170,10 @@ impl<'a> Tokenize<'a> {
         Ok(store.and_then(|store| store.meta().map(|meta| (store, meta))))
     }
 
-    /// The file of the cache for all that decides what the tokens are.
+    /// The cache file for everything that determines the tokens.
     fn cache_file(&self, source: &Source, spec: &str, part: Part) -> Result<PathBuf> {
         let config = DataConfig {
-            // These change what is done with the tokens, or where they are.
+            // These change how the tokens are used, or where they are stored.
             train: spec.into(),
             stopping_strategy: None,
             validation: None,
@@ -252,8 +252,8 @@ impl<'a> Tokenize<'a> {
         writer.finish(&meta).map_err(cannot)
     }
 
-    /// Gives the rows of a file as training sees them to `take`, some at a time, until that returns
-    /// false.
+    /// Passes the rows of a file, as training sees them, to `take`, some at a time, until it
+    /// returns false.
     pub fn see(&self, spec: &str, take: &mut dyn FnMut(Vec<SeenRow>) -> bool) -> Result<()> {
         let source = Source::open(spec, self.config.sample_by, self.find)?;
         let walk = Walk {
@@ -273,8 +273,8 @@ impl<'a> Tokenize<'a> {
         Ok(())
     }
 
-    /// Gives the rows of a file, to be asked about, to `take`, `size` at a time, until that returns false.
-    /// Returns what was cut, in words.
+    /// Passes the rows of a file, to be predicted for, to `take`, `size` at a time, until it
+    /// returns false. Returns what was cut, in words.
     pub fn ask(
         &self,
         source: Source,
@@ -299,8 +299,9 @@ impl<'a> Tokenize<'a> {
         Ok(begun.rows.describe(&cut_by, None))
     }
 
-    /// Gives what a job makes of each row to `take`, until that returns false; what is known of the file
-    /// when all rows are done. Rows before one that cannot be used are given to `take` all the same.
+    /// Passes what a job makes from each row to `take`, until it returns false; returns what is
+    /// known of the file once all rows are done. Rows before an invalid one are still passed to
+    /// `take`.
     fn walk<T: Default + Send>(
         &self,
         mut source: Source,
@@ -339,7 +340,7 @@ impl<'a> Tokenize<'a> {
         Ok(Some((source, begun)))
     }
 
-    /// What is known before the first row: a file may tell its columns, and then no others need be
+    /// What is known before the first row: if a file stores its columns, the others need not be
     /// read.
     fn begin(&self, source: &mut Source) -> Result<Begun> {
         self.use_here_first();
@@ -357,13 +358,13 @@ impl<'a> Tokenize<'a> {
         Shape::detect_for(self.task.rows(), first, &source.name, self.config)
     }
 
-    /// The tokens that rows are cut to where no setting says it.
+    /// The length in tokens that rows are cut to if no setting gives it.
     fn default_length(&self) -> usize {
         let of_task = self.task.default_length(self.limits);
         of_task.unwrap_or(self.limits.default_length())
     }
 
-    /// What is kept of a file whose rows were all read.
+    /// What is stored of a file once all its rows are read.
     fn end(&self, source: &Source, begun: Begun) -> Result<Meta> {
         let Begun {
             shape,
@@ -374,7 +375,7 @@ impl<'a> Tokenize<'a> {
             return Err(empty(source, EmptyProblem::Rows));
         };
         if let (Rows::Embedded(_), Shape::Text(_)) = (self.task.rows(), &shape) {
-            // A text has the same vector whatever it is labelled with.
+            // A text has the same vector whatever its label.
             let is_label = |note: &Note| match note {
                 Note::LeftOut(column) => ["label", "labels"].contains(&column.as_str()),
                 _ => false,
@@ -390,17 +391,18 @@ impl<'a> Tokenize<'a> {
         Ok(Meta { shape, rows, notes })
     }
 
-    /// The thread that first uses a regular expression owns what it searches with, and marks every
-    /// use by a write that all others wait for. So that none of rayon's threads does, this one is first.
+    /// The thread that first uses a regular expression owns its cache, and marks every use by a
+    /// write that all other threads wait for. So that this is none of rayon's threads, this one
+    /// uses it first.
     fn use_here_first(&self) {
         if let Some(tokenizer) = self.tokenizer {
-            // An error comes again with the row that makes it, and with its number.
+            // An error comes again with the row that causes it, and then has its number.
             let _ = tokenizer.encode_continuation("It's the 1st, \n\n of  all! \n");
         }
     }
 
-    /// What `job` makes of each row of a chunk; the shape is the first row's. What lies behind the
-    /// first error is not to be used.
+    /// What `job` makes from each row of a chunk; the shape is the first row's. What comes after
+    /// the first error is not to be used.
     fn each<T: Default + Send>(
         &self,
         chunk: Vec<Record>,
@@ -424,7 +426,7 @@ impl<'a> Tokenize<'a> {
         };
         let job = |row: Row| job(&encoder, &row, &source.place(row.number));
         let records: Vec<Record> = records.collect();
-        // Those behind one that fails are left: a chat template that runs out of its budget takes a
+        // Rows after one that fails are skipped: a chat template that exhausts its budget takes a
         // second for each.
         let failed_at = AtomicUsize::new(usize::MAX);
         let rest = records.into_par_iter().enumerate().map(|(index, record)| {
@@ -455,7 +457,7 @@ impl<'a> Tokenize<'a> {
     }
 }
 
-/// Checks that the table says nothing that means nothing where answers are compared.
+/// Checks that no key is set that has no meaning for compared answers.
 fn check_of_answers(config: &DataConfig, rows: Rows) -> Result<()> {
     let said = |key, value: String| {
         let problem = SettingProblem::OfAnswers { value };
@@ -487,7 +489,7 @@ fn empty(source: &Source, problem: EmptyProblem) -> DataError {
     DataError::Empty { file, problem }
 }
 
-/// Drawn on a terminal only.
+/// Drawn only on a terminal.
 fn bar(source: &Source) -> ProgressBar {
     let template = "tokenising {msg} [{wide_bar}] {bytes}/{total_bytes} {eta_precise} left";
     let style = ProgressStyle::with_template(template);

@@ -1,4 +1,4 @@
-//! What is learnt of a row: its answers, the last of them, or all of it.
+//! What is learnt of a row: all its answers, the last one, or the whole row.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,12 +8,12 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrainOn {
-    /// What answers: a completion, and in a chat all that the assistant says.
+    /// Answers: a completion, and in a chat everything that the assistant says.
     #[default]
     Answers,
-    /// Of a chat the last message of the assistant alone; of other rows the completion.
+    /// In a chat, only the assistant's last message; in other rows, the completion.
     LastAnswer,
-    /// Prompts and answers, and every message of a chat.
+    /// Everything: prompts and answers, and every message of a chat.
     All,
 }
 

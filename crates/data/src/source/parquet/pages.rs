@@ -1,6 +1,6 @@
-//! The sizes that the pages of a Parquet file claim, before they are read.
+//! Checks the sizes that the pages of a Parquet file claim, before they are read.
 //!
-//! The `parquet` crate makes room for what the head of a page says it holds, which in a broken file
+//! The `parquet` crate allocates what the header of a page claims to hold, which in a damaged file
 //! may be anything.
 
 use parquet::errors::ParquetError;
@@ -8,19 +8,19 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-/// What a page may always hold: writers make pages of about 1 MiB.
+/// The size that any page may have: writers make pages of about 1 MiB.
 const ALWAYS: u64 = 3 << 19;
-/// How many times its compressed size a larger page may hold: the most that gzip reaches.
+/// By how many times a larger page may exceed its compressed size: the most that gzip reaches.
 const RATIO: u64 = 1032;
-/// How deep the head of a page may be nested.
+/// How deep the header of a page may be nested.
 const DEPTH: usize = 16;
 
 type Result<T> = std::result::Result<T, ParquetError>;
 
-/// Refuses a column whose pages claim to hold far more than their bytes can.
+/// Rejects a column whose pages claim to hold far more than their bytes can.
 ///
 /// # Errors
-/// Such a page, and one whose head cannot be read.
+/// If there is such a page, or one whose header cannot be read.
 pub(super) fn check(file: &File, column: &ColumnChunkMetaData) -> Result<()> {
     let (start, length) = column.byte_range();
     let (mut at, end) = (start, start.saturating_add(length));
@@ -42,22 +42,22 @@ pub(super) fn check(file: &File, column: &ColumnChunkMetaData) -> Result<()> {
     Ok(())
 }
 
-/// The sizes in the head of a page.
+/// The sizes in the header of a page.
 #[derive(Debug, Default, PartialEq)]
 struct Sizes {
     uncompressed: u64,
     compressed: u64,
 }
 
-/// Thrift's compact protocol, as far as a page's head has to be passed over.
+/// Thrift's compact protocol, as much of it as is needed to skip through a page header.
 struct Thrift<R> {
     reader: R,
-    /// Bytes read.
+    /// The bytes read.
     read: u64,
 }
 
 impl<R: Read> Thrift<R> {
-    /// Reads a `PageHeader`: its fields 2 and 3 are the sizes.
+    /// Reads a `PageHeader`, whose fields 2 and 3 are the sizes.
     fn page_sizes(&mut self) -> Result<Sizes> {
         let mut sizes = Sizes::default();
         let mut id = 0;
@@ -71,7 +71,8 @@ impl<R: Read> Thrift<R> {
         Ok(sizes)
     }
 
-    /// The kind of the next field of a struct, whose number follows `id`; none at its end.
+    /// The kind of the next field of a struct, whose number follows `id`; `None` at the end of the
+    /// struct.
     fn field(&mut self, id: &mut u64) -> Result<Option<u8>> {
         let head = self.byte()?;
         if head == 0 {
@@ -89,7 +90,7 @@ impl<R: Read> Thrift<R> {
             return Err(broken());
         }
         match kind {
-            // The kind of a field is its truth.
+            // The kind of a boolean field is its value.
             1 | 2 => Ok(()),
             3 => self.pass(1),
             4..=6 => self.varint().map(drop),
@@ -125,7 +126,7 @@ impl<R: Read> Thrift<R> {
         }
     }
 
-    /// A value in a list or map, where a truth takes a byte.
+    /// A value in a list or map, where a boolean takes a byte.
     fn element(&mut self, kind: u8, depth: usize) -> Result<()> {
         match kind {
             1 | 2 => self.pass(1),
@@ -188,10 +189,10 @@ mod tests {
         Some((sizes, head.read))
     }
 
-    /// Bytes as the specification of Thrift's compact protocol has them.
+    /// Bytes as the specification of Thrift's compact protocol defines them.
     #[test]
     fn the_head_of_a_page_is_passed_over() {
-        // type 0, sizes 300 and 100, a struct of an integer, a truth, a text, a list and a map.
+        // type 0, sizes 300 and 100, a struct of an integer, a boolean, a text, a list and a map.
         let head = [
             0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0xc8, 0x01, // i32 0, 300, 100
             0x1c, 0x15, 0x0e, 0x11, 0x18, 0x02, b'h', b'i', // { 7, true, "hi",
@@ -204,7 +205,7 @@ mod tests {
             compressed: 100,
         };
         assert_eq!(sizes(&head), Some((expected, head.len() as u64 - 1)));
-        // Cut off, a negative size, a text longer than the file, a kind that there is none of.
+        // Cut off, a negative size, a text longer than the file, a kind that does not exist.
         assert_eq!(sizes(&head[..9]), None);
         assert_eq!(sizes(&[0x25, 0x01, 0x00]), None);
         assert_eq!(sizes(&[0x18, 0xff, 0xff, 0x03, 0x00]), None);

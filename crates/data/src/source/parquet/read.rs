@@ -1,4 +1,4 @@
-//! Rows of Parquet files, of the columns that are wanted.
+//! The rows of Parquet files, with the wanted columns only.
 
 use super::pages;
 use crate::error::{DataError, FileProblem, Result};
@@ -19,8 +19,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 
-/// The rows of a file; `name` is how errors call it. Only the columns named are read: what nobody
-/// asks for may be of kinds or hold values that this crate cannot read.
+/// The rows of a file; `name` is the file's name in errors. Only the named columns are read: the
+/// others may be of kinds, or hold values, that this crate cannot read.
 pub(crate) fn records<'a>(
     name: &str,
     file: File,
@@ -106,7 +106,8 @@ fn open(name: &str, mut file: File) -> Result<SerializedFileReader<File>> {
     }
 }
 
-/// The `parquet` crate panics on some files that contradict themselves: that is an error here.
+/// Turns a panic into an error: the `parquet` crate panics on some files that contradict
+/// themselves.
 fn guarded<T>(
     read: impl FnOnce() -> std::result::Result<T, ParquetError>,
 ) -> std::result::Result<T, ParquetError> {
@@ -150,7 +151,7 @@ fn is_nanos(column: &TypePtr) -> bool {
     matches!(time, Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS)
 }
 
-/// The columns of a row; those of `nanos` are times.
+/// The columns of a row; those in `nanos` are times.
 fn timed(row: &Row, nanos: &[String]) -> Map<String, Value> {
     let columns = row.get_column_iter();
     let columns = columns.map(|(name, field)| match field {
@@ -173,8 +174,8 @@ fn object(row: &Row) -> Map<String, Value> {
         .collect()
 }
 
-/// A value as JSON has it: times as text, but for those in no calendar; bytes as text where they are
-/// that, as writers that know no text leave it.
+/// A value as JSON: a time as text, unless it is outside of any calendar; bytes as text if they are
+/// valid text, since some writers have no text type.
 fn value(field: &Field) -> Value {
     let time = |time: Option<DateTime<Utc>>, units, format| match time {
         Some(time) => time.format(format).to_string().into(),

@@ -25,7 +25,7 @@ fn texts(group: &mut Group<'_>, texts: [&[u8]; 2]) {
     column::<ByteArrayType>(group, &texts.map(|text| ByteArray::from(text.to_vec())));
 }
 
-/// A file of two rows of these columns.
+/// A file of two rows with these columns.
 fn write(path: &Path, columns: &str, compression: Compression, fill: impl FnOnce(&mut Group<'_>)) {
     let schema = Arc::new(parse_message_type(&format!("message rows {{ {columns} }}")).unwrap());
     let properties = WriterProperties::builder().set_compression(compression);
@@ -101,7 +101,7 @@ fn times_that_no_calendar_has_are_named_where_wanted() {
         column::<Int64Type>(group, &[86_400_000, i64::MAX]);
         column::<Int64Type>(group, &[i64::MIN, -1]);
     });
-    // As the `parquet` crate writes them.
+    // The way the `parquet` crate writes them.
     let expected = [
         json!({"millis": "1970-01-02 00:00:00.000 +00:00", "micros": {"a time out of range": i64::MIN}}),
         json!({"millis": {"a time out of range": i64::MAX}, "micros": "1969-12-31 23:59:59.999999 +00:00"}),
@@ -129,7 +129,7 @@ fn nanoseconds_are_times_as_others_are() {
         column::<Int64Type>(group, &[1, i64::MAX]);
         column::<Int64Type>(group, &[5, 6]);
     });
-    // date -u -d @1700000000; 2262-04-11 is where pandas.Timestamp.max lies.
+    // date -u -d @1700000000; 2262-04-11 is the day of pandas.Timestamp.max.
     let expected = [
         json!({
             "when": "2023-11-14 22:13:20.000000000 +00:00",
@@ -253,7 +253,7 @@ fn a_page_that_claims_far_more_than_its_bytes_is_refused() {
     );
     assert_eq!(rows(&path).unwrap()[0]["text"], long.as_str());
     let mut bytes = std::fs::read(&path).unwrap();
-    // The head of the first page: its kind, and its size in four bytes, which becomes 128 MiB.
+    // The header of the first page: its kind, and its size in four bytes, which becomes 128 MiB.
     assert_eq!((bytes[4], bytes[6], bytes[10] < 0x80), (0x15, 0x15, true));
     bytes[7..11].copy_from_slice(&[0xfe, 0xff, 0xff, 0x7f]);
     std::fs::write(&path, bytes).unwrap();
@@ -264,7 +264,7 @@ fn a_page_that_claims_far_more_than_its_bytes_is_refused() {
     );
 }
 
-/// Columns of any name, the labels a list of texts.
+/// Columns of any name; the labels are a list of texts.
 #[test]
 fn labels_may_be_lists() {
     let dir = tempfile::tempdir().unwrap();

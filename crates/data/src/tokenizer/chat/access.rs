@@ -1,5 +1,5 @@
-//! Attributes and items. In Jinja2 the methods of Python's values are attributes of them, which come
-//! before the items of a dictionary: `schema.items is defined` is true of every dictionary.
+//! Attributes and items. In Jinja2, the methods of Python's values are attributes, and come before
+//! the items of a dictionary: `schema.items is defined` is true for every dictionary.
 
 use super::budget::charge;
 use super::methods;
@@ -60,17 +60,17 @@ const OF_TEXTS: [&str; 47] = [
     "upper",
     "zfill",
 ];
-/// Methods that change a dictionary: transformers hides them, and the items behind them.
+/// Methods that change a dictionary: transformers hides them, and the items of those names.
 const HIDDEN: [&str; 5] = ["clear", "pop", "popitem", "setdefault", "update"];
 
-/// Whether an attribute may be a method.
+/// Whether this attribute can be a method.
 pub(super) fn may_be_method(name: &str) -> bool {
     [&OF_DICTIONARIES[..], &OF_LISTS, &OF_TEXTS, &HIDDEN]
         .iter()
         .any(|names| names.contains(&name))
 }
 
-/// A method, and the value that it is of.
+/// A method, bound to a value.
 #[derive(Debug)]
 struct Method {
     value: Value,
@@ -91,7 +91,7 @@ impl Object for Method {
     }
 }
 
-/// Whether a value is a dictionary, and no namespace or loop, whose own names come first.
+/// Whether a value is a dictionary, as opposed to a namespace or loop, whose own names come first.
 pub(super) fn is_dictionary(value: &Value) -> bool {
     value
         .downcast_object_ref::<IndexMap<Value, Value>>()
@@ -113,7 +113,7 @@ fn method(value: &Value, name: &str) -> Option<Value> {
     names.contains(&name).then(|| Value::from_object(method()))
 }
 
-/// `value.name`, where the name may be a method's.
+/// `value.name`, where the name may be a method.
 pub(super) fn attribute(value: &Value, name: &str) -> Result<Value, Error> {
     if is_dictionary(value) && HIDDEN.contains(&name) {
         return Ok(Value::UNDEFINED);
@@ -143,7 +143,7 @@ pub(super) fn item(state: &mut State, value: &Value, key: &Value) -> Result<Valu
     }
 }
 
-/// Calls a method that minijinja has not; texts pay for what they make.
+/// Calls a method that minijinja does not have; text that it makes counts against the budget.
 pub(super) fn call(
     state: &mut State,
     value: &Value,

@@ -1,9 +1,9 @@
-//! Arguments by place or by name.
+//! Arguments by position or by name.
 
 use minijinja::value::{Kwargs, Value, from_args};
 use minijinja::{Error, ErrorKind};
 
-/// The arguments of a filter or a method, in the order of these names, whichever way they are given.
+/// The arguments of a filter or a method in the order of these names, however they were passed.
 pub(super) fn bind<const N: usize>(
     function: &str,
     names: [&'static str; N],
@@ -28,7 +28,7 @@ pub(super) fn bind<const N: usize>(
     Ok(bound)
 }
 
-/// The arguments as they are given, with those by name among them.
+/// The arguments as passed, including those by name.
 pub(super) fn all(args: &[Value]) -> Result<Vec<Value>, Error> {
     let (by_place, by_name): (&[Value], Kwargs) = from_args(args)?;
     let mut values = by_place.to_vec();

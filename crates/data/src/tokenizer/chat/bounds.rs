@@ -1,22 +1,22 @@
-//! How long a chat template may be, and how deep its expressions.
+//! Limits on the length of a chat template and the depth of its expressions.
 //!
-//! minijinja's parser and compiler call themselves for every operator, filter and `elif`: some
-//! thousands of them in a row overflow the stack, which ends the process.
+//! minijinja's parser and compiler recurse for every operator, filter and `elif`: a few thousand of
+//! them in a row overflow the stack, which would abort the process.
 
 use crate::error::TemplateProblem;
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
-/// Bytes of a template; models' own have less than 20 000.
+/// The largest template in bytes; the templates of published models have less than 20 000.
 const LENGTH: usize = 256 << 10;
-/// Operators, filters and brackets of one tag; models' own templates have some dozens.
+/// The most operators, filters and brackets in one tag; published templates have a few dozen.
 const OPERATORS: usize = 200;
-/// The `elif` of a template.
+/// The most `elif` in a template.
 const BRANCHES: usize = 200;
 /// Operators that are words.
 const WORDS: [&str; 7] = ["not", "and", "or", "is", "in", "if", "else"];
 
-/// What is too long or too deep in a template.
+/// What is too long or too deep in a template, if anything.
 pub(super) fn exceeded(
     source: &str,
     syntax: &SyntaxConfig,
@@ -31,7 +31,7 @@ pub(super) fn exceeded(
         });
     }
     let (mut operators, mut branches) = (0, 0);
-    // What is no token is the parser's to tell.
+    // An invalid token is left for the parser to report.
     for (token, span) in tokenize(source, false, syntax.clone()).map_while(Result::ok) {
         match token {
             Token::VariableStart | Token::BlockStart => operators = 0,

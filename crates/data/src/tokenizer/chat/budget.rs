@@ -1,8 +1,8 @@
-//! A chat template is someone else's program: how far it may go.
+//! Limits on what a chat template may do: it is someone else's program.
 //!
 //! minijinja counts steps, but one step can double a text or a list, and sixty doublings fill any
-//! memory. So the operations that make something large are exchanged, instruction by instruction
-//! (exchange.rs), for filters that first ask whether there is room left.
+//! memory. So each instruction that makes something large is replaced (exchange.rs) by a filter
+//! that first checks whether there is room left.
 
 use super::arguments;
 use super::python::{DEPTH, text, too_deep};
@@ -11,11 +11,11 @@ use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State};
 use std::sync::LazyLock;
 
-/// Steps of a rendering: a chat of a thousand messages takes some hundred thousand.
+/// The steps that a rendering may take: a chat of a thousand messages takes a few hundred thousand.
 pub(super) const STEPS: u64 = 10_000_000;
-/// Bytes of text that a rendering may make on its way: a long chat is some megabytes.
+/// The bytes of text that a rendering may make in total: a long chat takes a few megabytes.
 pub(super) const BYTES: usize = 128 << 20;
-/// What an entry of a list takes.
+/// The bytes that a list entry counts as.
 pub(super) const ENTRY: usize = 16;
 
 /// What a rendering has made so far.
@@ -46,19 +46,19 @@ pub(super) fn limit(environment: &mut Environment<'static>) {
     }
 }
 
-/// minijinja's filters whose result can be larger than what they get, or that go through it; but for
-/// those that filters.rs has its own of.
+/// The filters of minijinja whose result can be larger than their input, or that iterate over it;
+/// except those that filters.rs replaces.
 const GROWING: [&str; 11] = [
     "upper", "lower", "title", "reverse", "format", "batch", "slice", "list", "escape", "e", "sum",
 ];
 
-/// Those of them that go through a list.
+/// Those of them that iterate over a list.
 const LISTED: [&str; 5] = ["reverse", "batch", "slice", "list", "sum"];
 
-/// The filters as minijinja has them.
+/// minijinja's own filters.
 pub(super) static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 
-/// Takes this many bytes from what a rendering may make.
+/// Takes this many bytes from the rendering's budget.
 pub(super) fn charge(state: &mut State, bytes: usize) -> Result<()> {
     let Made(made) = state.get_or_insert_extension(Made::default());
     *made = made.saturating_add(bytes);
@@ -76,7 +76,7 @@ pub(super) fn charge_all(state: &mut State, items: &[Value]) -> Result<()> {
     charge(state, bytes)
 }
 
-/// The bytes of a value written out, about; it looks no further than there may be.
+/// The approximate size of a value when written out, in bytes; stops counting at the limit.
 pub(super) fn cost(value: &Value) -> Result<usize> {
     let mut bytes = 0;
     add_cost(value, &mut bytes, 0)?;
@@ -112,7 +112,7 @@ pub(super) fn size(value: &Value) -> usize {
     value.as_str().map_or_else(entries, str::len)
 }
 
-/// The bytes that a filter or a method makes of a value.
+/// The bytes of what a filter or method makes from a value.
 pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> {
     let text = |index: usize| args.get(index).and_then(Value::as_str).unwrap_or("");
     let numbers = || {
@@ -131,7 +131,7 @@ pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> 
             };
             this.len() + found.saturating_mul(text(1).len())
         }
-        // The method: the separator is the value and the list the argument.
+        // As a method: the separator is the value and the list is the argument.
         "join" => match args.first() {
             Some(list) => {
                 let between = this.len().saturating_mul(list.len().unwrap_or(0));
@@ -145,17 +145,17 @@ pub(super) fn grown(name: &str, value: &Value, args: &[Value]) -> Result<usize> 
             let widths = widths.map(|digits| digits.parse().unwrap_or(usize::MAX));
             let mut bytes = widths.fold(this.len(), usize::saturating_add);
             for arg in args {
-                // A text can be asked for in several places.
+                // The same text can be requested in several places.
                 bytes = bytes.saturating_add(cost(arg)?.saturating_mul(1 + this.len()));
             }
             bytes.saturating_add(numbers())
         }
-        // What is filled up with may be four bytes long.
+        // The fill character may take four bytes.
         "center" | "ljust" | "rjust" | "zfill" => {
             this.len().saturating_add(numbers().saturating_mul(4))
         }
         "batch" | "slice" => size(value).saturating_add(numbers().saturating_mul(ENTRY)),
-        // Escaped, a character becomes six.
+        // Escaping turns a character into six.
         _ if GROWING.contains(&name) => cost(value)?.saturating_mul(6),
         // Python's methods.
         _ => this.len(),

@@ -1,10 +1,10 @@
-//! How far a chat template may go: steps, text, length and depth.
+//! The limits on chat templates: steps, text, length and depth.
 
 use super::tests::{messages, render};
 use super::*;
 use serde_json::json;
 
-/// Templates that would run for ever or fill the memory.
+/// Templates that would run forever or fill the memory.
 #[test]
 fn a_template_has_a_budget_of_steps_and_of_text() {
     let loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}";
@@ -54,7 +54,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
             "{source}: {error}"
         );
     }
-    // A value in itself, includes, and a macro that calls itself.
+    // A value that contains itself, includes, and a macro that calls itself.
     for source in [
         "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
         "{% include 'chat_template' %}",
@@ -72,7 +72,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
                 .contains("the chat template (m)")
         );
     }
-    // What templates do to lists, maps and numbers is as it was.
+    // What templates do to lists, maps and numbers is unchanged.
     for (source, expected) in [
         (
             "{{ ([1] + [2, 'a'])[2] ~ 1.5 ~ none ~ true }}",
@@ -104,7 +104,7 @@ fn a_template_has_a_budget_of_steps_and_of_text() {
     }
 }
 
-/// A text of many times what the chat says costs the tokenizer many times as much.
+/// A text of many times what the chat says would take the tokenizer many times as long.
 #[test]
 fn a_short_chat_makes_no_long_text() {
     let error = render("{{ ' ' * 300000 }}", messages()).unwrap_err();
@@ -112,7 +112,7 @@ fn a_short_chat_makes_no_long_text() {
     assert!(render("{{ ' ' * 200000 }}", messages()).is_ok());
 }
 
-/// A chat of a thousand long messages is far from the limits, even where a template gathers them.
+/// A chat of a thousand long messages is far below the limits, even if a template collects them.
 #[test]
 fn a_long_chat_is_within_the_budget() {
     let message = |i: usize| {
@@ -154,11 +154,11 @@ fn a_template_too_long_or_too_deep_is_an_error() {
             format!("{{% if x %}}{elif}{{% endif %}}"),
         ]
     };
-    // Half of what a thread has.
+    // Half of a thread's stack.
     let small = std::thread::Builder::new().stack_size(1 << 20);
     let all = small.spawn(move || {
         for source in sources(190) {
-            // Some are refused, as nested too deep; none overflows.
+            // Some are rejected as too deeply nested; none overflows the stack.
             let compiled = ChatTemplate::new(&source, "m", Map::new());
             let _ = compiled.map(|t| t.render(&messages(), &Map::new(), false));
         }

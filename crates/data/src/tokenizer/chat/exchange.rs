@@ -1,4 +1,4 @@
-//! minijinja's instructions, exchanged for ones that are Python's and have limits.
+//! Replaces minijinja's instructions by ones that behave like Python and respect the limits.
 
 use super::access::may_be_method;
 use super::operators::{
@@ -16,15 +16,15 @@ fn becomes_two(instruction: &Instruction) -> bool {
     }
 }
 
-/// A template's instructions, with the filters of [`operators`](super::operators) in place of what
-/// makes or goes through large values, and of what Python does in another way.
+/// A template's instructions, in which the filters of [`operators`](super::operators) take the
+/// place of whatever makes or iterates over large values, and of whatever Python does differently.
 ///
 /// # Errors
-/// What has no such filter, and its line.
+/// If an instruction has no such filter; the error has its line.
 pub(super) fn exchange<'a>(
     template: &Instructions<'a>,
 ) -> Result<Instructions<'a>, (&'static str, usize)> {
-    // Where each instruction comes to be: some become two.
+    // The new position of each instruction: some become two.
     let (mut places, mut place) = (Vec::new(), 0);
     while let Some(instruction) = template.get(places.len() as u32) {
         places.push(place);
@@ -40,7 +40,7 @@ pub(super) fn exchange<'a>(
             let counted = u16::try_from(count);
             counted.map_err(|_| refused("lists more than 65535 things"))
         };
-        // The last number would name a slot for the filter; this one means none.
+        // The last number would name a slot for the filter; this value means none.
         let filter = |name, count| Instruction::ApplyFilter(name, Some(count), !0);
         let instruction = match instruction {
             Instruction::EmitRaw(text) => {

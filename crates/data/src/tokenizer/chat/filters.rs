@@ -1,4 +1,4 @@
-//! Jinja2's filters and tests, where minijinja's are different.
+//! Jinja2's filters and tests, where minijinja's differ.
 
 use super::access::{self, is_dictionary};
 use super::arguments::bind;
@@ -16,9 +16,9 @@ use std::cmp::Ordering;
 type Result<T> = std::result::Result<T, Error>;
 type Args = Rest<ValueOrKwargs>;
 
-/// Adds them to an environment that has its limits.
+/// Adds them to an environment that already has its limits.
 pub(super) fn add_to(environment: &mut Environment<'static>) {
-    // What Jinja2 does not have.
+    // Not in Jinja2.
     for name in [
         "bool",
         "chain",
@@ -107,7 +107,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
             }
         });
     }
-    // An attribute and no item, which only namespaces and loops have.
+    // An attribute but not an item, which only namespaces and loops have.
     environment.add_filter("attr", |value: Value, name: &str| {
         match is_dictionary(&value) {
             true => access::attribute(&value, name).map(|found| match found.kind() {
@@ -119,7 +119,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     });
     environment.add_filter("wordcount", |state: &mut State, value: Value| {
         charge(state, cost(&value)?)?;
-        // Python's words are of letters, digits and underscores.
+        // Python's words consist of letters, digits and underscores.
         let is_between = |c: char| !(c.is_alphanumeric() || c == '_');
         let written = text(&value)?;
         let words = written.split(is_between).filter(|word| !word.is_empty());
@@ -155,7 +155,7 @@ fn tests(environment: &mut Environment<'static>) {
         matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
     });
     environment.add_test("callable", |value: &Value| {
-        // minijinja's macros are maps, and no dictionaries.
+        // minijinja's macros are maps, but not dictionaries.
         let is_macro = value.kind() == ValueKind::Map && value.to_string().starts_with("<macro ");
         is_macro || matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
     });
@@ -182,7 +182,7 @@ fn tests(environment: &mut Environment<'static>) {
     }
 }
 
-/// A text that is markup if the value it was made of is.
+/// A text that is markup if the value it was made from is.
 fn alike(value: &Value, text: String) -> Value {
     match value.is_safe() {
         true => Value::from_safe_string(text),
@@ -255,7 +255,7 @@ fn indent(state: &mut State, value: Value, args: Args) -> Result<Value> {
     let is_true = |option: Option<Value>| option.is_some_and(|value| value.is_true());
     let (first, blank) = (is_true(first), is_true(blank));
     let width = width.unwrap_or_else(|| 4.into());
-    // As Python does it, so that an empty text has one line.
+    // As in Python, an empty text has one line.
     let ended = format!("{whole}\n");
     let all = lines(&ended, false);
     let each = width
@@ -285,7 +285,7 @@ fn indent(state: &mut State, value: Value, args: Args) -> Result<Value> {
     Ok(alike(&value, out))
 }
 
-/// What a dotted path of an item is; numbers are places in a list.
+/// The value at a dotted path of an item; numbers are list indices.
 fn path(item: &Value, attribute: &Value) -> Result<Value> {
     let Some(path) = attribute.as_str() else {
         return item.get_item(attribute);
@@ -297,7 +297,7 @@ fn path(item: &Value, attribute: &Value) -> Result<Value> {
         })
 }
 
-/// What a value is sorted by, where the case of texts does not count.
+/// The key that a value is sorted by, ignoring the case of texts.
 fn folded(value: Value, case_sensitive: bool) -> Value {
     match value.as_str() {
         Some(text) if !case_sensitive => text.to_lowercase().into(),
@@ -305,7 +305,7 @@ fn folded(value: Value, case_sensitive: bool) -> Value {
     }
 }
 
-/// Sorts by the keys. Keys without an order are an error.
+/// Sorts by the keys; keys that cannot be compared are an error.
 fn sorted(mut keyed: Vec<(Vec<Value>, Value)>, reverse: bool) -> Result<Vec<Value>> {
     let mut problem = None;
     let mut compare = |a: &[Value], b: &[Value]| {
@@ -313,7 +313,7 @@ fn sorted(mut keyed: Vec<(Vec<Value>, Value)>, reverse: bool) -> Result<Vec<Valu
             match order(a, b) {
                 Ok(Ordering::Equal) => {}
                 Ok(other) => return other,
-                // None and undefined are alike, and without an order.
+                // None and undefined are equal, but cannot be ordered.
                 Err(error) if a != b => problem = Some(error),
                 Err(_) => {}
             }

@@ -1,4 +1,4 @@
-//! The functions that transformers gives to templates.
+//! The functions that transformers provides to templates.
 
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
@@ -14,7 +14,7 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// The time now, as Python's `strftime` writes it.
+/// The current time, formatted as Python's `strftime` does.
 fn strftime_now(format: String) -> Result<String, Error> {
     let mut text = String::new();
     let bad = |_| {

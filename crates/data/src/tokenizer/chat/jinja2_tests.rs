@@ -1,5 +1,5 @@
-//! Small templates with the texts that Jinja2 3.1.6 makes of them, through transformers 5.23's
-//! `apply_chat_template`: `benches/templates/run --fixture` has written them (its expressions.py).
+//! Small templates with the texts that Jinja2 3.1.6 renders from them, through transformers 5.23's
+//! `apply_chat_template`, written by `benches/templates/run --fixture` (its expressions.py).
 
 use super::tests::{messages, render};
 use super::*;
@@ -16,7 +16,7 @@ fn values_operators_and_filters_are_jinja2s() {
         let source = pair[0].as_str().unwrap();
         let found = ChatTemplate::new(source, "m", map("special_tokens"))
             .and_then(|template| template.render(messages, &map("names"), false));
-        // None: Jinja2 raises an exception.
+        // `None`: Jinja2 raises an exception.
         match (pair[1].as_str(), found) {
             (Some(text), Ok(found)) => assert_eq!(found, text, "{source}"),
             (None, Err(_)) => {}
@@ -25,7 +25,7 @@ fn values_operators_and_filters_are_jinja2s() {
     }
 }
 
-/// What Jinja2 has and minijinja has not is an error that says where.
+/// A feature that Jinja2 has and minijinja lacks is an error with its line.
 #[test]
 fn what_cannot_be_rendered_is_an_error_with_its_line() {
     for what in [
@@ -48,14 +48,14 @@ fn what_cannot_be_rendered_is_an_error_with_its_line() {
     }
 }
 
-/// What is set within `{% generation %}` stays there, as in Jinja2.
+/// A variable set within `{% generation %}` is local to it, as in Jinja2.
 #[test]
 fn generation_is_a_scope_of_its_own() {
     let source = "{% generation %}{% set a = 1 %}{{ a }}{% endgeneration %}{{ a is defined }}";
     assert_eq!(render(source, messages()).unwrap(), "1False");
 }
 
-/// Messages reach a template as transformers 5 hands them on.
+/// Messages reach a template in the form in which transformers 5 passes them.
 #[test]
 fn none_is_left_out_and_reasoning_has_all_its_names() {
     let message = |extra: Value| {

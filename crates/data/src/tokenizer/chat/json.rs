@@ -1,4 +1,4 @@
-//! `tojson` as transformers has it: Python's `json.dumps`, and nothing escaped for HTML.
+//! `tojson` as in transformers: Python's `json.dumps`, without HTML escapes.
 
 use super::TEXT;
 use super::arguments::bind;
@@ -56,7 +56,7 @@ struct Writer {
     out: String,
     comma: String,
     colon: String,
-    /// None: all in one line.
+    /// `None`: everything on one line.
     indent: Option<String>,
     ascii: bool,
     sorted: bool,
@@ -101,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Things between brackets, each written by `each`.
+    /// Items between brackets, each written by `each`.
     fn open(
         &mut self,
         open: char,
@@ -125,7 +125,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A new line, where lines are wanted.
+    /// A new line, if the output has several.
     fn line(&mut self, depth: usize) -> Result<(), Error> {
         let Some(indent) = &self.indent else {
             return Ok(());
@@ -161,7 +161,7 @@ impl Writer {
 
     fn escape(&mut self, character: char) {
         for unit in character.encode_utf16(&mut [0; 2]) {
-            // A `String` takes whatever is written.
+            // Writing to a `String` cannot fail.
             let _ = write!(self.out, "\\u{unit:04x}");
         }
     }

@@ -1,14 +1,14 @@
-//! `{% generation %}`: transformers' own tag, around what the assistant says.
+//! `{% generation %}`, transformers' own tag around what the assistant says.
 
 use crate::error::TemplateProblem;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-/// Stand in the rendered text where `{% generation %}` begins and ends: characters for private use.
+/// Mark where `{% generation %}` begins and ends in the rendered text: private-use characters.
 pub(super) const BEGIN: char = '\u{f5e51}';
 pub(super) const END: char = '\u{f5e52}';
 
-/// Text without its marks, and what was between them.
+/// Text without the marks, and the ranges that were between them.
 pub(super) fn unmark(marked: &str) -> Result<(String, Vec<Range<usize>>), TemplateProblem> {
     let (mut text, mut spans, mut start) = (String::new(), Vec::new(), None);
     for character in marked.chars() {
@@ -27,9 +27,9 @@ pub(super) fn unmark(marked: &str) -> Result<(String, Vec<Range<usize>>), Templa
     Ok((text, spans))
 }
 
-/// Replaces `{% generation %}` and `{% endgeneration %}`, which are no Jinja but transformers' own,
-/// by marks in the text. The signs for white space keep their places, and so their meaning; what is
-/// set within stays within.
+/// Replaces `{% generation %}` and `{% endgeneration %}`, which are transformers' additions to
+/// Jinja, by marks in the text. White space control (`{%-`) keeps its effect, and variables set
+/// inside stay local.
 pub(super) fn mark_generation(source: &str) -> String {
     let (mut marked, mut rest) = (String::new(), source);
     while let Some(open) = rest.find("{%") {

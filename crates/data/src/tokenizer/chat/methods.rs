@@ -8,12 +8,12 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Calls a method of a value. What is not here is minijinja's.
+/// Calls a method of a value. Methods that are not here are minijinja's.
 pub(super) fn call(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     if let Some(text) = value.as_str() {
         let done = of_text(text, name, args)?;
         return match done {
-            // Markup stays markup.
+            // Markup remains markup.
             Some(new) if value.is_safe() => Ok(marked(new)),
             Some(new) => Ok(new),
             None => unknown_method_callback(state, value, name, args),
@@ -36,7 +36,7 @@ pub(super) fn call(state: &mut State, value: &Value, name: &str, args: &[Value])
     }
 }
 
-/// A text as markup, and each of a list.
+/// A text as markup; for a list, each of its texts.
 fn marked(value: Value) -> Value {
     match (value.as_str(), value.kind()) {
         (Some(text), _) => Value::from_safe_string(text.into()),
@@ -229,7 +229,7 @@ pub(super) fn strip<'a>(
     })
 }
 
-/// The words of a text: at most so many, and the rest.
+/// The words of a text: at most this many, and the rest.
 fn words(text: &str, most: usize) -> Vec<&str> {
     let (mut words, mut rest) = (Vec::new(), text.trim_start_matches(is_space));
     while !rest.is_empty() {
@@ -300,15 +300,15 @@ fn pad(text: &str, name: &str, width: i64, fill: Option<&str>) -> Result<String>
             format!("{sign}{}{}", fill.repeat(missing), &text[sign.len()..])
         }
         _ => {
-            // Python's own rule for what is odd.
+            // Python's own rule for odd cases.
             let left = missing / 2 + (missing & width & 1);
             fill.repeat(left) + text + &fill.repeat(missing - left)
         }
     })
 }
 
-/// The part of a text between two places, counted in characters as slices are, and how many are
-/// before it. None where the part begins behind the end of the text.
+/// The part of a text between two indices, in characters as in slices, and the number of characters
+/// before it. `None` if the part begins after the end of the text.
 fn window<'a>(
     text: &'a str,
     start: Option<&Value>,
@@ -350,7 +350,7 @@ fn required<'a>(name: &str, value: &'a Option<Value>) -> Result<&'a str> {
     string(value.as_ref().ok_or_else(|| missing(name))?)
 }
 
-/// A value that can be gone through: not none, which minijinja takes as empty.
+/// A value that can be iterated over, but not none, which minijinja would treat as empty.
 pub(super) fn iterated(value: &Value) -> Result<&Value> {
     match value.is_none() {
         true => Err(bad("none is not iterable")),

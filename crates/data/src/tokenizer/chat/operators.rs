@@ -1,4 +1,4 @@
-//! Python's operators: what they take, what they refuse, and what they cost.
+//! Python's operators: which types they take, which they reject, and what they cost.
 
 use super::budget::{ENTRY, PLAIN, charge, charge_all, cost, size};
 use super::methods::bad;
@@ -31,7 +31,7 @@ pub(super) const LIST: &str = "[]";
 pub(super) const TUPLE: &str = "()";
 pub(super) const MAP: &str = "{}";
 
-/// Adds them to an environment, as filters.
+/// Adds them to an environment as filters.
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter(CONCAT, |state: &mut State, a: Value, b: Value| {
         charge(state, cost(&a)? + cost(&b)?)?;
@@ -95,15 +95,15 @@ fn unsupported(operator: &str, a: &Value, b: &Value) -> Error {
     bad(format!("{operator} of {} and {}", a.kind(), b.kind()))
 }
 
-/// Texts, lists and tuples are put together with their like only. What stands beside markup (`safe`)
-/// is escaped, as markupsafe does it.
+/// Adds texts, lists and tuples, each only to its own kind. Text added to markup (`safe`) is
+/// escaped, as markupsafe does.
 fn add(state: &mut State, a: Value, b: Value) -> Result<Value> {
     charge(state, size(&a).saturating_add(size(&b)))?;
     if let (Some(left), Some(right)) = (a.as_str(), b.as_str()) {
         if !a.is_safe() && !b.is_safe() {
             return Ok([left, right].concat().into());
         }
-        // Escaped, a character becomes five.
+        // Escaping turns a character into five.
         charge(state, 4 * (left.len() + right.len()))?;
         let mut both = String::new();
         for (value, text) in [(&a, left), (&b, right)] {
@@ -175,7 +175,7 @@ fn multiply(state: &mut State, a: Value, b: Value) -> Result<Value> {
     operate(state, "a * b", a, b)
 }
 
-/// Of numbers; a text is filled in as Python's `%` does it.
+/// The remainder of numbers; for a text, Python's `%` formatting.
 fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value> {
     if a.as_str().is_none() {
         return operate(state, "a % b", a, b);
@@ -189,7 +189,7 @@ fn remainder(state: &mut State, a: Value, b: Value) -> Result<Value> {
     PLAIN.empty_state().apply_filter("format", &all)
 }
 
-/// The order of two numbers, two texts or two lists: nothing else has one.
+/// Orders two numbers, two texts or two lists; nothing else can be ordered.
 pub(super) fn order(a: &Value, b: &Value) -> Result<Ordering> {
     let is_number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
     match (a.kind(), b.kind()) {
@@ -213,8 +213,8 @@ pub(super) fn is_in(a: &Value, b: &Value) -> Result<bool> {
     }
 }
 
-/// What Python's `value[start:stop:step]` is. minijinja's own fails for an empty value and a
-/// negative step, and keeps an index out of range as the nearest.
+/// Python's `value[start:stop:step]`. minijinja's own fails for an empty value and a negative step,
+/// and keeps an index out of range as the nearest.
 fn slice(state: &mut State, value: &Value, [start, stop, step]: [Value; 3]) -> Result<Value> {
     let number = |value: &Value| match value.is_none() {
         true => Ok(None),

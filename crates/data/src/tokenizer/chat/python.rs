@@ -1,14 +1,14 @@
-//! Values as Python writes them.
+//! Values as Python prints them.
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// How deep values may lie in each other.
+/// How deeply values may be nested.
 pub(super) const DEPTH: usize = 128;
 
-/// What `str(value)` is: as it stands in a text.
+/// Python's `str(value)`, which is how it appears in a text.
 pub(super) fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.into());
@@ -20,7 +20,7 @@ pub(super) fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
     Ok(out.into())
 }
 
-/// Adds what `repr(value)` is: as it stands in a list.
+/// Appends Python's `repr(value)`, which is how it appears in a list.
 fn represent(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
     if depth > DEPTH {
         return Err(too_deep());
@@ -53,7 +53,7 @@ fn represent(value: &Value, out: &mut String, depth: usize) -> Result<(), Error>
             };
         }
         _ => {
-            // A `String` takes whatever is written.
+            // Writing to a `String` cannot fail.
             let _ = write!(out, "{value}");
         }
     }
@@ -65,12 +65,13 @@ pub(super) fn too_deep() -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
-/// A value that is a number, as a float.
+/// A number as a float.
 pub(super) fn number(value: &Value) -> f64 {
     f64::try_from(value.clone()).unwrap_or(f64::NAN)
 }
 
-/// A float with the digits it needs to be read back, and an exponent where Python writes one.
+/// A float with as many digits as are needed to read it back, and an exponent where Python uses
+/// one.
 pub(super) fn float(number: f64) -> String {
     if !number.is_finite() {
         let sign = if number < 0.0 { "-" } else { "" };
@@ -88,7 +89,7 @@ pub(super) fn float(number: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// A text in quotes: double ones where it has single ones and no double ones.
+/// A text in single quotes; in double quotes if it contains single ones and no double ones.
 fn quote(text: &str, out: &mut String) {
     let double = text.contains('\'') && !text.contains('"');
     let mark = if double { '"' } else { '\'' };
@@ -117,8 +118,8 @@ fn quote(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Whether `repr` leaves a character as it is. Rust's escapes have the same rule, but for characters
-/// that join the one before them: those have one here.
+/// Whether `repr` leaves a character unescaped. Rust's rule is the same, except for characters that
+/// combine with the one before: Rust escapes those.
 fn is_printable(character: char) -> bool {
     let (mut buffer, before) = ([0; 4], "a");
     let text = [before, character.encode_utf8(&mut buffer)].concat();
@@ -126,12 +127,12 @@ fn is_printable(character: char) -> bool {
     matches!(character, '"' | '\'') || !escaped[before.len()..].starts_with('\\')
 }
 
-/// Whether `str.isspace` is true of a character.
+/// Whether Python's `str.isspace` is true for a character.
 pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }
 
-/// What `str.splitlines` makes of a text; with the ends of lines if they are to be kept.
+/// Python's `str.splitlines`, with line ends if they are to be kept.
 pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
     let ends = [
         '\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}',

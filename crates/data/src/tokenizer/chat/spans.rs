@@ -1,4 +1,4 @@
-//! Which of a chat's text the assistant says.
+//! Finding which parts of a chat's text the assistant says.
 
 use super::marks::{BEGIN, END, unmark};
 use super::{ChatTemplate, Compiled};
@@ -7,21 +7,22 @@ use crate::format::{CALLS, Chat};
 use serde_json::{Value, json};
 use std::ops::Range;
 
-/// Stands in the place of an answer, to see what is around it: a character for private use.
+/// Takes the place of an answer, to see what surrounds it: a private-use character.
 const PROBE: &str = "\u{f5e50}";
 
 impl ChatTemplate {
-    /// A chat's text, and the bytes of it that are the assistant's: each answer with the token that
-    /// closes it, and the end of a line behind that.
+    /// A chat's text, and the byte ranges of it that are the assistant's: each answer with the
+    /// token that closes it, and the line end after that.
     ///
-    /// They are what lies in `{% generation %}`, else what each answer adds to the text of the
-    /// messages before it (with the generation prompt). Where the template writes those in another
-    /// way once more follow, they are the answer as it stands in the whole text, between the
-    /// generation prompt and the end that it has as the last message.
+    /// They are the contents of `{% generation %}` if the template has it, and otherwise what each
+    /// answer adds to the text of the messages before it (with the generation prompt). If the
+    /// template renders those messages differently once more messages follow, the range is the
+    /// answer as it stands in the whole text, between the generation prompt and the end that it has
+    /// as the last message.
     ///
     /// # Errors
-    /// [`TemplateProblem::MessageChangesOthers`] where nobody knows what the assistant says, and
-    /// what [`render`](Self::render) refuses.
+    /// [`TemplateProblem::MessageChangesOthers`] if the assistant's parts cannot be found, and the
+    /// errors of [`render`](Self::render).
     pub fn answers(&self, chat: &Chat) -> Result<(String, Vec<Range<usize>>), TemplateProblem> {
         let compiled = self.compile()?;
         let marked = compiled.marked(&chat.messages, &chat.extras, false)?;
@@ -57,11 +58,11 @@ impl ChatTemplate {
         Ok((whole, spans))
     }
 
-    /// Checks that the template writes the answers of a chat, of whose text the spans are learnt. One
-    /// that wants `content` as a list of parts (SmolVLM, Idefics 3) writes nothing of a text.
+    /// Checks that the template writes the answers whose spans are learnt. A template that wants
+    /// `content` as a list of parts (SmolVLM, Idefics 3) writes nothing for a plain text.
     ///
     /// # Errors
-    /// [`TemplateProblem::LeavesOut`] for the first answer with text of which nothing is written.
+    /// [`TemplateProblem::LeavesOut`] for the first answer whose text the template leaves out.
     pub(crate) fn check_said(
         &self,
         chat: &Chat,
@@ -73,11 +74,11 @@ impl ChatTemplate {
             let said = answer["content"].as_str().unwrap_or_default().trim();
             let stands =
                 |span: &Range<usize>| text[span.start..span.end.min(text.len())].contains(said);
-            // Beside a call, some templates leave the text out.
+            // Some templates leave the text out if there is a call.
             if said.is_empty() || answer.get(CALLS).is_some() || spans.iter().any(stands) {
                 continue;
             }
-            // It may stand there in another form: without the reasoning in it, or escaped.
+            // It may be there in another form: without the reasoning in it, or escaped.
             let mut messages = chat.messages.clone();
             messages[index]["content"] = PROBE.into();
             let probed = self.written(&messages, &chat.extras, false);
@@ -89,7 +90,7 @@ impl ChatTemplate {
     }
 }
 
-/// Those of the marked spans that are learnt. None where it cannot be told whose they are.
+/// Those of the marked spans that are learnt; `None` if they cannot be matched with the answers.
 fn of_marks(chat: &Chat, spans: Vec<Range<usize>>) -> Option<Vec<Range<usize>>> {
     let turns = chat.messages.iter().enumerate();
     let turns = turns.filter(|(_, message)| message["role"] == "assistant");
@@ -112,8 +113,8 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// A span up to the token that closes it. Where an answer has none of its own, that is the tag of
-    /// the next turn (GLM's `<|user|>`); a space that parts it from the next turn is no part of it.
+    /// Extends a span up to the token that closes it. If an answer has none of its own, that is the
+    /// tag of the next turn (GLM's `<|user|>`). A space before the next turn does not belong to it.
     fn closed(&self, span: Range<usize>) -> Range<usize> {
         let said = self.whole[span.clone()].trim_end();
         let special = self.compiled.template.special_tokens.values();
@@ -139,7 +140,7 @@ impl Answers<'_> {
         rendered.ok()
     }
 
-    /// The span of what a message adds to the text of those before it.
+    /// The span that a message adds to the text of the messages before it.
     fn added(&self, index: usize) -> Option<Range<usize>> {
         let through = match index + 1 == self.chat.messages.len() {
             true => Some((self.whole.len(), false)),
@@ -149,15 +150,15 @@ impl Answers<'_> {
         };
         let start = self.start(index)?;
         let (end, cut) = through?;
-        // Where an end was cut off, the answer has not to go with it.
+        // If an end was cut off, the answer must not be cut with it.
         let message = &self.chat.messages[index];
         let said = message["content"].as_str().unwrap_or_default().trim();
         let span = self.whole.get(start..end)?;
         (!cut || span.contains(said)).then_some(start..end)
     }
 
-    /// Where an answer begins: behind the generation prompt, or behind as much of it as the template
-    /// writes in front of an answer that is there already.
+    /// Where an answer begins: after the generation prompt, or after as much of it as the template
+    /// writes before an answer that is already there.
     fn start(&self, index: usize) -> Option<usize> {
         if index == 0 {
             return Some(self.start_of_first().unwrap_or(0));
@@ -173,8 +174,8 @@ impl Answers<'_> {
         Some(start + header.map_or(0, |header| header.len()))
     }
 
-    /// Where an answer begins that no message is before: few templates render none, but all say
-    /// what they put before a second answer.
+    /// Where an answer begins that has no message before it: few templates render an empty chat,
+    /// but all show what they put before a second answer.
     fn start_of_first(&self) -> Option<usize> {
         let (prompt, base) = (self.first(1, true)?, self.first(1, false)?);
         let prompt = prompt.get(shared(&prompt, &base)..)?;
@@ -186,14 +187,14 @@ impl Answers<'_> {
         self.whole.starts_with(&before[..start]).then_some(start)
     }
 
-    /// What stands before any answer to the first messages, of the prompt for one.
+    /// The text that precedes any answer to the first messages, part of the generation prompt.
     fn header(&self, prompt: &str, base: &str, index: usize) -> Option<String> {
         let (up_to, _) = self.around(Place::Content, index, index + 1)?;
         let header = prompt.get(shared(prompt, base)..shared(prompt, &up_to))?;
         Some(header.into())
     }
 
-    /// The text of the first messages before and behind a place in one of them.
+    /// The text of the first messages before and after a position in one of them.
     fn around(&self, place: Place, index: usize, count: usize) -> Option<(String, String)> {
         let mut messages = self.chat.messages[..count].to_vec();
         let message = &mut messages[index];
@@ -212,16 +213,16 @@ impl Answers<'_> {
         (!after.contains(PROBE)).then(|| (before.into(), after.into()))
     }
 
-    /// How much of the text of a chat's first messages stands in the text of all of them. A
-    /// template may end a text behind its last message, whichever that is: such an end is not
-    /// part of it, and true stands beside what is left. None where the two differ in more.
+    /// How much of the text of a chat's first messages also begins the text of all messages. A
+    /// template may end a text after its last message, whichever that is; such an end is not
+    /// counted, and `true` is returned with the rest. `None` if the two differ in more than that.
     fn common(&self, text: &str) -> Option<(usize, bool)> {
         let whole = self.whole;
         if whole.starts_with(text) {
             return Some((text.len(), false));
         }
         let mut end = shared(text, whole);
-        // `<|` of the end and of the next turn's `<|user|>` is no text that they share.
+        // The `<|` of the end and of the next turn's `<|user|>` is not text that they share.
         let special = self.compiled.template.special_tokens.values();
         for token in special
             .filter_map(Value::as_str)
@@ -233,19 +234,19 @@ impl Answers<'_> {
                 end = across.unwrap_or(end);
             }
         }
-        // A tag that another one has taken the place of.
+        // A tag that another one replaced.
         let is_within_tag = whole[..end].rfind("<|") > whole[..end].rfind("|>");
         (!is_within_tag && whole.ends_with(&text[end..])).then_some((end, true))
     }
 
-    /// The span of a message wherever it stands, found by another text in the place of its own.
+    /// The span of a message anywhere in the text, found by putting another text in its place.
     fn probed(&self, index: usize, place: Place) -> Option<Range<usize>> {
-        // Where it stands in the whole.
+        // Its position in the whole text.
         let (before, after) = self.around(place, index, self.chat.messages.len())?;
         let stands = before.len() + after.len() <= self.whole.len()
             && self.whole.starts_with(&before)
             && self.whole.ends_with(&after);
-        // What is around it as the last message: the end of the prompt, and what closes it.
+        // What surrounds it as the last message: the end of the prompt, and what closes it.
         let (prompt, base) = (self.first(index, true)?, self.first(index, false)?);
         let (up_to, close) = self.around(place, index, index + 1)?;
         let header = prompt.get(shared(&prompt, &base)..shared(&prompt, &up_to))?;
@@ -256,14 +257,14 @@ impl Answers<'_> {
         let end = self.whole.len() - after.len();
         match after.starts_with(&close) {
             true => Some(start..end + close.len()),
-            // One tag closes the last answer, and another one those before (GPT-OSS).
+            // The last answer is closed by another tag than those before it (GPT-OSS).
             false if tag(&close) == Some(&close) => Some(start..end + tag(&after)?.len()),
             false => None,
         }
     }
 }
 
-/// Where another text is put in a message.
+/// The place in a message where another text is put.
 #[derive(Clone, Copy)]
 enum Place {
     Content,
@@ -271,9 +272,9 @@ enum Place {
     Call,
 }
 
-/// Where what is said begins, in the text before it: behind the header, of which an earlier message
-/// may lack the end. What follows the header in `up_to` is there too, or its beginning and its end
-/// are, without the reasoning between them.
+/// Where the speech begins in the text before it: after the header, whose end may be missing in
+/// earlier messages. What follows the header in `up_to` has to be there too, or at least its
+/// beginning and its end, without the reasoning between them.
 fn behind(before: &str, header: &str, up_to: &str) -> Option<usize> {
     let all = &up_to[up_to.rfind(header)?..];
     let lengths = (1..=header.len()).rev();
@@ -288,7 +289,7 @@ fn behind(before: &str, header: &str, up_to: &str) -> Option<usize> {
     })
 }
 
-/// The tag that a text begins with: `<|end|>`.
+/// The tag at the start of a text: `<|end|>`.
 fn tag(text: &str) -> Option<&str> {
     let name = text.strip_prefix("<|")?;
     let (name, _) = name.split_once("|>")?;
@@ -296,7 +297,7 @@ fn tag(text: &str) -> Option<&str> {
     is_name.then(|| &text[..name.len() + 4])
 }
 
-/// How many bytes two texts begin with in common.
+/// How many bytes two texts have in common at the start.
 fn shared(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(character, _)| character.len_utf8()).sum()

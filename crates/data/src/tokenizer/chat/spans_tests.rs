@@ -1,6 +1,6 @@
-//! What the assistant says, under templates of all the ways there are. The ways are those of models'
-//! templates; what is to be learnt is what trl's twins of them for training mark, but for what the
-//! generation prompt has already.
+//! What the assistant says, for every way in which templates write it. The ways are those of
+//! published models' templates; the expected spans are those that trl's training versions of them
+//! mark, apart from what the generation prompt already contains.
 
 use super::*;
 use crate::format::Chat;
@@ -34,8 +34,8 @@ fn two_turns() -> Vec<Value> {
     vec![say("user", "1"), first, say("user", "2"), thought]
 }
 
-/// Qwen 3's way: only the answers behind the last question keep their reasoning, and have an empty
-/// one if there is none.
+/// Qwen 3: only answers after the last question keep their reasoning, and get an empty one if they
+/// have none.
 const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}\
 {% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.index0 > ns.last %}<think>\n{{ m.reasoning_content }}\n</think>{% endif %}{{ m.content }}\
 {% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
@@ -45,7 +45,7 @@ const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages 
 fn an_earlier_answer_may_lose_its_reasoning() {
     let wanted = ["A<|im_end|>\n", "<think>\nR2\n</think>B<|im_end|>\n"];
     assert_eq!(learnt(LAST_THINKS, two_turns()).unwrap(), wanted);
-    // The prompt has begun to think already (Qwen 3.5): what it has is not said again.
+    // The prompt already begins the reasoning (Qwen 3.5): that part is not repeated.
     let begun = LAST_THINKS.replace(
         "<|im_start|>assistant\n{% endif %}",
         "<|im_start|>assistant\n<think>\n{% endif %}",
@@ -53,7 +53,7 @@ fn an_earlier_answer_may_lose_its_reasoning() {
     assert_ne!(begun, LAST_THINKS);
     let wanted = ["A<|im_end|>\n", "R2\n</think>B<|im_end|>\n"];
     assert_eq!(learnt(&begun, two_turns()).unwrap(), wanted);
-    // An answer that says nothing but calls a tool.
+    // An answer that only calls a tool.
     let mut calls = two_turns();
     calls[1] =
         json!({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]});
@@ -64,19 +64,19 @@ fn an_earlier_answer_may_lose_its_reasoning() {
     assert_eq!(learnt(LAST_THINKS, calls).unwrap(), wanted);
 }
 
-/// DeepSeek-R1's way: the prompt thinks, and no answer that is there does.
+/// DeepSeek-R1: the prompt begins reasoning, but existing answers have none.
 #[test]
 fn a_prompt_may_have_more_than_stands_before_an_answer() {
     let source = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}\
                   {% if add_generation_prompt %}<|assistant|><think>{% endif %}";
     assert_eq!(learnt(source, two_turns()).unwrap(), ["A</s>", "B</s>"]);
-    // An answer that begins as the rest of the prompt does.
+    // An answer that begins like the rest of the prompt.
     let mut tagged = two_turns();
     tagged[1]["content"] = "<b>A</b>".into();
     assert_eq!(learnt(source, tagged).unwrap(), ["<b>A</b></s>", "B</s>"]);
 }
 
-/// GPT-OSS's way: another token closes the last answer.
+/// GPT-OSS: the last answer is closed by another token.
 #[test]
 fn the_last_answer_may_be_closed_by_another_token() {
     let source = "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}{% if loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}{% endfor %}\
@@ -87,12 +87,12 @@ fn the_last_answer_may_be_closed_by_another_token() {
     );
 }
 
-/// GLM-4's way: the next turn's tag is what ends an answer.
+/// GLM-4: an answer ends with the tag of the next turn.
 #[test]
 fn an_answer_without_a_token_of_its_own_ends_with_the_next_tag() {
     let source = "{% for m in messages %}<|{{ m.role }}|>{{ '\\n' ~ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     assert_eq!(learnt(source, two_turns()).unwrap(), ["\nA<|user|>", "\nB"]);
-    // LLaVA's: a space behind the token is none of it.
+    // LLaVA: a space after the token does not belong to the answer.
     let source = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}{{ ' ' ~ m.content ~ eos_token ~ ' ' }}{% endif %}{% endfor %}";
     assert_eq!(learnt(source, two_turns()).unwrap(), [" A</s>", " B</s>"]);
 }
@@ -125,7 +125,7 @@ fn marked_answers_may_be_given() {
 
 #[test]
 fn a_template_that_does_not_tell_is_an_error() {
-    // Each message depends on how many there are.
+    // Each message depends on the number of messages.
     let source = "{% for m in messages %}{{ messages | length }}{{ m.content }}{% endfor %}";
     let error = learnt(source, two_turns()).unwrap_err();
     assert!(

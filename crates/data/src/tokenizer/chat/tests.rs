@@ -65,7 +65,7 @@ fn renders_as_transformers_does() {
             .unwrap(),
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>assistant\n"
     );
-    // What models' templates use beyond plain Jinja.
+    // What published templates use beyond plain Jinja.
     for (source, expected) in [
         (
             "{{ bos_token }}\n  {% if true %}\n  a\n  {% endif %}\nb",
@@ -117,7 +117,7 @@ fn the_assistants_turns_are_learnt() {
         ["Hello<|im_end|>\n", "So long<|im_end|>\n"]
     );
     assert_eq!(learnt(CHATML, 2).unwrap(), ["So long<|im_end|>\n"]);
-    // Without a generation prompt: Llama 2's way.
+    // Without a generation prompt: Llama 2.
     let llama = "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token ~ '[INST] ' ~ m.content ~ ' [/INST]' }}{% else %}{{ ' ' ~ m.content | trim ~ ' ' ~ eos_token }}{% endif %}{% endfor %}";
     assert_eq!(learnt(llama, 0).unwrap(), [" Hello </s>", " So long </s>"]);
 }
@@ -136,7 +136,7 @@ fn a_tag_of_three_signs_is_an_error() {
 fn a_template_may_mark_them_itself() {
     let marked = "{% for m in messages %}\n<{{ m.role }}>\n  {% if m.role == 'assistant' %}\n  {%- generation -%}\n  {{ m.content | trim }}.\n  {%- endgeneration %}\n  {% endif %}\n{% endfor %}";
     assert_eq!(learnt(marked, 0).unwrap(), ["Hello.", "So long."]);
-    // The signs for white space mean what they mean without the marks.
+    // White space control means the same as without the marks.
     let plain = marked
         .replace("{%- generation -%}", "{%- if true -%}")
         .replace("endgeneration", "endif");
@@ -243,7 +243,7 @@ fn turns_may_be_left_out_of_the_loss() {
     }
 }
 
-/// Phi-3.5's way: a text that wants no answer ends behind its last message.
+/// Phi-3.5: a text that does not ask for an answer ends after its last message.
 #[test]
 fn an_end_behind_the_last_message_is_no_part_of_those_before() {
     let phi = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}";
@@ -251,7 +251,7 @@ fn an_end_behind_the_last_message_is_no_part_of_those_before() {
         learnt(phi, 0).unwrap(),
         [" Hello <|end|>\n", "So long<|end|>\n</s>"]
     );
-    // An end that begins as the next turn does.
+    // An end that begins like the next turn.
     let special = json!({"eos_token": "<|endoftext|>"});
     let special = special.as_object().cloned().unwrap();
     let template = ChatTemplate::new(phi, "m", special).unwrap();
@@ -265,13 +265,13 @@ fn an_end_behind_the_last_message_is_no_part_of_those_before() {
         learnt,
         [" Hello <|end|>\n", "So long<|end|>\n<|endoftext|>"]
     );
-    // Without a generation prompt, what comes before an answer has the end too.
+    // Without a generation prompt, the text before an answer has the end too.
     let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ eos_token }}";
     assert_eq!(
         super::tests::learnt(plain, 0).unwrap(),
         ["assistant:  Hello \n", "assistant: So long\n</s>"]
     );
-    // The last answer looks like the first: still, the answer itself is what changes.
+    // The last answer looks like the first; still, it is found by what changes in it.
     let last_only = "{% for m in messages %}{{ m.role }}{% if loop.last %}[{{ m.content }}]{% else %}{{ m.content }}{% endif %}{% endfor %}";
     let mut same = messages();
     same[3]["content"] = same[1]["content"].clone();
@@ -310,7 +310,7 @@ fn a_slice_is_pythons() {
     ] {
         assert_eq!(render(source, messages()).unwrap(), expected, "{source}");
     }
-    // Qwen 3 walks the messages from the last to the first, also of none.
+    // Qwen 3 goes through the messages from the last to the first, even if there are none.
     let walk = "{% for m in messages[::-1] %}{{ m.role }}{% endfor %}";
     assert_eq!(render(walk, Vec::new()).unwrap(), "");
     assert!(render("{{ messages[::0] }}", messages()).is_err());
