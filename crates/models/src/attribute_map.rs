@@ -1,12 +1,12 @@
-//! Keys of `config.json` that transformers reads under two names (`attribute_map`).
+//! Keys of `config.json` for which transformers accepts a second name (`attribute_map`).
 
 use serde_json::{Map, Value};
 
-/// Gives every key its own name: `names` are pairs of a name that transformers takes too and the
-/// family's own, such as `("hidden_size", "n_embd")`.
+/// Renames every key to the family's own name. `names` are pairs of a name that transformers also
+/// accepts and the family's own, such as `("hidden_size", "n_embd")`.
 ///
 /// # Errors
-/// If a file has both and they disagree.
+/// If a file has both names with different values.
 pub(crate) fn with_own_names(
     map: &mut Map<String, Value>,
     names: &[(&str, &str)],

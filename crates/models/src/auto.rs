@@ -1,4 +1,4 @@
-//! The families by name: a line each.
+//! All families by name, a line for each.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -25,11 +25,11 @@ use crate::{
     WantedHead,
 };
 
-/// Defines [`AutoModel`] and [`AutoConfig`]: a line for each family, its name and its model.
+/// Defines [`AutoModel`] and [`AutoConfig`], with a line for each family: its name and its model.
 macro_rules! families {
     ($($family:ident: $model:ty),+ $(,)?) => {
         /// A model of any family (transformers' `AutoModelForCausalLM`).
-        // There is one of it, and its weights lie elsewhere.
+        // There is only one, and its weights are stored elsewhere.
         #[allow(clippy::large_enum_variant)]
         #[derive(Module, Debug)]
         pub enum AutoModel {
@@ -43,14 +43,14 @@ macro_rules! families {
             $family(<$model as Decoder>::Config),)+
         }
 
-        /// Runs an expression on whatever family's model it is.
+        /// Runs an expression on the model, whatever its family.
         macro_rules! each_model {
             ($self:expr, $inner:ident => $body:expr) => {
                 match $self { $(AutoModel::$family($inner) => $body,)+ }
             };
         }
 
-        /// Runs an expression on whatever family's configuration it is.
+        /// Runs an expression on the configuration, whatever its family.
         macro_rules! each_config {
             ($self:expr, $inner:ident => $body:expr) => {
                 match $self { $(AutoConfig::$family($inner) => $body,)+ }
@@ -78,7 +78,7 @@ macro_rules! families {
                 Err(unsupported(&family.into(), model_types()))
             }
 
-            /// The published models that [`preset`](Self::preset) knows.
+            /// The published models for which [`preset`](Self::preset) has a configuration.
             pub fn presets() -> Vec<&'static str> {
                 [$(<<$model as Decoder>::Config as ModelConfig>::presets()),+].concat()
             }
@@ -86,7 +86,7 @@ macro_rules! families {
             /// The configuration of a published model.
             ///
             /// # Errors
-            /// A name that is none of [`presets`](Self::presets).
+            /// If the name is not one of [`presets`](Self::presets).
             pub fn preset(name: &str) -> Result<Self> {
                 $(if let Some(config) = <$model as Decoder>::Config::published(name) {
                     return Ok(Self::$family(config));
@@ -120,7 +120,7 @@ families! {
     ModernBert: ModernBertForMaskedLM,
 }
 
-/// The families that are one decoder with other switches: a line each.
+/// The families that share one decoder and differ by switches, a line for each.
 pub(crate) const FAMILIES: &[&Family] = &[
     &apertus::FAMILY,
     &arcee::FAMILY,
@@ -152,31 +152,31 @@ pub(crate) const FAMILIES: &[&Family] = &[
 ];
 
 impl AutoConfig {
-    /// Reads a `config.json` of whatever family.
+    /// Reads a `config.json` of any family.
     ///
     /// # Errors
-    /// As [`ModelConfig::from_file`]; a `model_type` that is none of [`model_types`].
+    /// As [`ModelConfig::from_file`], or if `model_type` is not one of [`model_types`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_map(read(path)?).map_err(ModelError::config(path))
     }
 
-    /// Whether a checkpoint's tensor is no weight of the model; see [`ModelConfig::is_buffer`].
+    /// Whether a checkpoint's tensor is not a weight of the model; see [`ModelConfig::is_buffer`].
     pub(crate) fn is_buffer(&self, name: &str) -> bool {
         each_config!(self, config => config.is_buffer(name))
     }
 
-    /// What all families know.
+    /// What is known about a model of any family.
     pub fn common(&self) -> CommonConfig {
         each_config!(self, config => config.common())
     }
 
-    /// The path of all but the head in a model that has one, with a dot; see [`ModelConfig::prefix`].
+    /// The path, with a dot, of everything but the head; see [`ModelConfig::prefix`].
     pub fn prefix(&self) -> Cow<'static, str> {
         each_config!(self, config => config.prefix())
     }
 
-    /// What its `config.json` calls the longest sequence.
+    /// The key of `config.json` for the longest sequence.
     pub fn positions_key(&self) -> &'static str {
         fn own<C: ModelConfig>(_: &C) -> &'static str {
             C::own_name("max_position_embeddings")
@@ -189,7 +189,7 @@ impl AutoConfig {
         each_config!(self, config => config.to_json())
     }
 
-    /// The head that it speaks of.
+    /// The head that it describes.
     pub fn head(&self) -> Head {
         each_config!(self, config => config.head().clone())
     }
@@ -199,24 +199,24 @@ impl AutoConfig {
         each_config!(self, config => config.to_map())
     }
 
-    /// Number of parameters, a tied head counted once.
+    /// The number of parameters; a tied head counts once.
     pub fn num_parameters(&self) -> usize {
         each_config!(self, config => config.num_parameters())
     }
 
-    /// The weights of a fresh model, each made when it is asked for; see [`initial_weights`].
+    /// The weights of a new model, each made when it is requested; see [`initial_weights`].
     pub fn initial_weights(&self, seed: u64) -> Vec<NamedTensor<'static>> {
         each_config!(self, config => initial_weights(config, seed))
     }
 }
 
 impl AutoModel {
-    /// A model with another head than its files may say: with theirs where they have one of this kind,
-    /// or else with a new one. `reading` says how its weights come into it.
+    /// Opens a model with another kind of head than its files may describe: with the head in the
+    /// files if it is of this kind, else with a new one. `reading` says how the weights are loaded.
     ///
     /// # Errors
-    /// As [`from_files`](Pretrained::from_files); a family that has no such head; labels that are not
-    /// those of the head in the files.
+    /// As [`from_files`](Pretrained::from_files); if the family has no such head; if the labels
+    /// differ from those of the head in the files.
     pub fn with_head(
         files: &ModelFiles,
         device: &Device,
@@ -226,7 +226,7 @@ impl AutoModel {
         Self::load(files, device, reading, Some(head))
     }
 
-    /// What its configuration says.
+    /// What is known from its configuration.
     pub fn common(&self) -> CommonConfig {
         each_model!(self, model => model.config().common())
     }
@@ -309,12 +309,12 @@ impl Adaptable for AutoModel {
 }
 
 impl AutoModel {
-    /// The name in a checkpoint of the weight that transformers calls `name`, if it is there.
+    /// The name in the checkpoint of the weight that transformers calls `name`, if it is there.
     pub(crate) fn name_in(&self, weights: &dyn Weights, name: &str) -> Option<String> {
         each_model!(self, model => name_in(model, weights, name))
     }
 
-    /// The name that the weight which transformers calls `name` is written under.
+    /// The name under which the weight that transformers calls `name` is written.
     pub(crate) fn written_name(&self, name: &str) -> String {
         each_model!(self, model => model.config().names_in_file(name).swap_remove(0))
     }
@@ -329,7 +329,7 @@ impl AutoModel {
         each_model!(self, model => model.config().to_json_with(dtype))
     }
 
-    /// What a checkpoint holds beside weights.
+    /// What a checkpoint holds apart from weights.
     pub(crate) fn buffers(&self) -> Vec<NamedTensor<'static>> {
         each_model!(self, model => model.buffers())
     }

@@ -1,12 +1,12 @@
-//! The keys and values of the positions before, kept between decoding steps.
+//! The key-value cache of earlier positions, kept between decoding steps.
 
 use burn::tensor::Tensor;
 
-/// The positions a full buffer grows by.
+/// By how many positions a full buffer grows.
 const SPARE: usize = 128;
 
-/// The keys and values of every layer, `[batch, heads, past, head_dim]` each, in buffers with
-/// room for more.
+/// The keys and values of every layer, `[batch, heads, past, head_dim]` each, in buffers with room
+/// to grow.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     layers: Vec<(Tensor<4>, Tensor<4>)>,
@@ -14,12 +14,12 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// The number of positions kept.
+    /// The number of cached positions.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether nothing is kept yet.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -29,8 +29,8 @@ impl KvCache {
         self.length = self.length.min(positions);
     }
 
-    /// Begins with keys and values for each layer, `[heads, positions, head_dim]`, that every row
-    /// has before its own.
+    /// A cache that begins with keys and values for each layer, `[heads, positions, head_dim]`,
+    /// which every row has before its own.
     pub(crate) fn begin(&mut self, prefix: &[(Tensor<3>, Tensor<3>)], batch: usize) {
         let of_every_row = |tensor: &Tensor<3>| {
             let [heads, positions, head_dim] = tensor.dims();
@@ -44,8 +44,8 @@ impl KvCache {
         self.length = prefix.first().map_or(0, |(key, _)| key.dims()[1]);
     }
 
-    /// Appends the keys and values of new positions to those of a layer and returns all of them.
-    /// The layers are given in order, each once a step.
+    /// Appends the keys and values of new positions to those of a layer and returns all of them. To
+    /// be called for each layer in order, once a step.
     pub(crate) fn append(
         &mut self,
         layer: usize,
@@ -53,7 +53,7 @@ impl KvCache {
         value: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
         let total = self.length + key.dims()[2];
-        // Taken out, so that nobody else holds the buffers when they are written to.
+        // Taken out, so that nothing else holds the buffers while they are written.
         let (keys, values) = match layer < self.layers.len() {
             true => Some(self.layers.remove(layer)).unzip(),
             false => (None, None),
@@ -76,7 +76,7 @@ impl KvCache {
             Tensor::zeros([batch, heads, capacity, head_dim], &new.device())
         };
         let buffer = match buffer {
-            // What gradients flow through is not written to.
+            // Tensors with a gradient are not written to.
             Some(buffer) if new.is_autodiff() || buffer.is_autodiff() => {
                 return Tensor::cat(vec![buffer.slice_dim(2, 0..past), new], 2);
             }

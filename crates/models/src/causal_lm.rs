@@ -1,4 +1,4 @@
-//! What a causal language model answers, whatever its family.
+//! What every causal language model can do, whatever its family.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
@@ -13,28 +13,29 @@ use crate::{Head, KvCache, LmBatch};
 pub struct ModelInput {
     /// Token ids, `[batch, seq]`.
     pub input_ids: Tensor<2, Int>,
-    /// 1 for a token, 0 for padding, on either side: `[batch, seq]`, or `[batch, past + seq]`
-    /// with a cache; positions of `extra` are left out. Without it every position is a token.
+    /// 1 for a token, 0 for padding on either side: `[batch, seq]`, or `[batch, past + seq]` with a
+    /// cache, without the positions of `extra`. If missing, every position is a token.
     pub attention_mask: Option<Tensor<2, Int>>,
-    /// The positions of the tokens, `[batch, seq]`. Without it they count from the start of the
+    /// The positions of the tokens, `[batch, seq]`. If missing, they count from the start of the
     /// row, padding included, as in transformers; see [`position_ids`] for left-padded rows.
     pub position_ids: Option<Tensor<2, Int>>,
-    /// One more than the largest of `position_ids`, for whoever has them on the host: where rotary
-    /// positions depend on the length, it is otherwise read back from the device.
+    /// One more than the largest of `position_ids`, if the caller knows it. If rotary positions
+    /// depend on the length, it is otherwise read back from the device.
     pub length: Option<usize>,
-    /// Which text of a pair a token belongs to, 0 or 1, `[batch, seq]`: models that learn nothing of it
-    /// leave it out, and without it every token is of the first.
+    /// Which text of a pair a token belongs to, 0 or 1, `[batch, seq]`. Models without such
+    /// embeddings ignore it; if missing, every token belongs to the first text.
     pub token_type_ids: Option<Tensor<2, Int>>,
-    /// Which of several packed texts a token belongs to, `[batch, seq]`: it attends to those of
-    /// its own number only. `position_ids` have to start anew with each, and there is neither an
-    /// `attention_mask` (padding is a text of its own) nor a cache.
+    /// Which packed text a token belongs to, `[batch, seq]`: a token attends only to tokens with
+    /// the same number. `position_ids` have to restart with each text, and neither an
+    /// `attention_mask` (padding is a text of its own) nor a cache is allowed.
     pub segment_ids: Option<Tensor<2, Int>>,
-    /// Where the texts are that the mask or the numbers leave, without `extra`, for whoever has
-    /// them on the host ([`LmBatch`] does): otherwise they are read back from the device.
+    /// Where the texts are according to the mask or the numbers, without `extra`, if the caller
+    /// knows it on the host ([`LmBatch`] does). Otherwise the tensors are read back from the
+    /// device.
     pub texts: Option<Texts>,
-    /// What stands before every row, or every text of a packed row, for methods that act at the
-    /// model. `position_ids` have to begin after it.
-    /// [`PeftModel`](burn_peft::PeftModel) sees to both.
+    /// What is prepended to every row, or to every text of a packed row, by methods that act at the
+    /// model. `position_ids` have to begin after it. [`PeftModel`](burn_peft::PeftModel) takes care
+    /// of both.
     pub extra: Extra,
 }
 
@@ -53,7 +54,7 @@ impl ModelInput {
         }
     }
 
-    /// The same with these positions, of the shape of the ids.
+    /// The same with these positions, which have the shape of the ids.
     pub(crate) fn at(mut self, positions: &[i64]) -> Self {
         let data = TensorData::new(positions.to_vec(), self.input_ids.dims());
         self.position_ids = Some(Tensor::from_data(data, &self.input_ids.device()));
@@ -61,8 +62,8 @@ impl ModelInput {
         self
     }
 
-    /// The attention mask of `total` positions, `[batch, total]`: what is put before the text is
-    /// seen by all of it.
+    /// The attention mask over `total` positions, `[batch, total]`: what is prepended to the text
+    /// is visible to all of it.
     pub(crate) fn full_attention_mask(&self, total: usize) -> Option<Tensor<2, Int>> {
         let mask = self.attention_mask.clone()?;
         let [batch, given] = mask.dims();
@@ -73,8 +74,8 @@ impl ModelInput {
         })
     }
 
-    /// Hidden states without those of extra positions: from `[batch * (extra + seq), d]` to
-    /// `[batch * seq, d]`.
+    /// Removes the hidden states of extra positions: from `[batch * (extra + seq), d]` to `[batch *
+    /// seq, d]`.
     pub(crate) fn of_text(&self, hidden: Tensor<2>) -> Tensor<2> {
         let extra = self.extra.embedded_positions();
         if extra == 0 {
@@ -89,19 +90,19 @@ impl ModelInput {
     }
 }
 
-/// The positions that make a padded row compute what it computes without its padding: they count
+/// The positions for which a padded row gives the same results as without its padding: they count
 /// tokens only (transformers' `generate`). `attention_mask` and result: `[batch, seq]`.
 pub fn position_ids(attention_mask: Tensor<2, Int>) -> Tensor<2, Int> {
     (attention_mask.cumsum(1) - 1).clamp_min(0)
 }
 
-/// What one pass forward and one back give.
+/// The result of one forward and backward pass.
 pub struct Checkpointed {
     /// The loss, `[1]`, without its graph.
     pub loss: Tensor<1>,
     /// The gradients of the parameters.
     pub gradients: GradientsParams,
-    /// The gradients of the batch's [`extra`](ModelInput::extra), in its place.
+    /// The gradients of the batch's [`extra`](ModelInput::extra), in the same form.
     pub extra: Extra,
 }
 
@@ -109,31 +110,31 @@ pub struct Checkpointed {
 ///
 /// Implemented by every family, and by [`PeftModel`](burn_peft::PeftModel) around any of them.
 pub trait CausalLm: Module + ModuleDisplay + Sync {
-    /// The logits of every position, `[batch, seq, vocab]`, or of a classifier
-    /// `[batch, seq, labels]`, or of a model without a head its hidden states, `[batch, seq, d]`;
-    /// extra positions that run through the model have logits too, before those of the tokens (as in
-    /// PEFT).
+    /// The logits of every position, `[batch, seq, vocab]`; for a classifier `[batch, seq,
+    /// labels]`; for a model without a head the hidden states, `[batch, seq, d]`. Extra positions
+    /// that run through the model have logits too, before those of the tokens (as in PEFT).
     ///
     /// # Panics
-    /// If a token id or a position is none of the model's: check ids against
+    /// If a token id or a position is outside of the model's range: check ids against
     /// [`vocab_size`](Self::vocab_size) and lengths against [`max_positions`](Self::max_positions).
     fn forward(&self, input: ModelInput) -> Tensor<3>;
 
-    /// The logits of the last position of every row, `[batch, vocab]`, given a cache of the
-    /// positions before, which grows by this input.
+    /// The logits of the last position of every row, `[batch, vocab]`, given a cache of the earlier
+    /// positions, to which this input is added.
     fn forward_cached(&self, input: ModelInput, cache: &mut KvCache) -> Tensor<2>;
 
-    /// The logits at some places of a batch's flattened rows, `[places, vocab]`, or of a classifier
-    /// `[places, labels]`, or of a model without a head its hidden states there, `[places, d]`.
+    /// The logits at some indices of a batch's flattened rows, `[places, vocab]`; for a classifier
+    /// `[places, labels]`; for a model without a head the hidden states there, `[places, d]`.
     fn logits_at(&self, batch: &LmBatch, places: &[usize]) -> Tensor<2>;
 
-    /// The head: which labels a classifier scores.
+    /// The head, with the labels that a classifier scores.
     fn head(&self) -> Head {
         Head::default()
     }
 
-    /// Whether it predicts each token from those before it. An encoder does not, and neither
-    /// [`loss`](Self::loss), [`token_log_probs`](Self::token_log_probs) nor a cache is of use then.
+    /// Whether it predicts each token from the tokens before it. An encoder does not;
+    /// [`loss`](Self::loss), [`token_log_probs`](Self::token_log_probs) and a cache are then of no
+    /// use.
     fn is_causal(&self) -> bool {
         true
     }
@@ -143,21 +144,21 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
     /// Never holds tokens × vocabulary at once: see [`vocabulary_loss`](crate::vocabulary_loss).
     fn loss(&self, batch: &LmBatch) -> Tensor<1>;
 
-    /// The log-probabilities of the batch's supervised tokens, `[count]`, text after text, and with
-    /// `statistics` what the probabilities of all tokens look like at each.
+    /// The log-probabilities of the batch's supervised tokens, `[count]`, text after text; with
+    /// `statistics`, also a summary of the distribution over all tokens at each of them.
     ///
     /// Never holds tokens × vocabulary at once: see [`token_log_probs`](crate::token_log_probs).
     fn token_log_probs(&self, batch: &LmBatch, statistics: bool) -> TokenLogProbs;
 
-    /// `weight` times the loss and its gradients, with the activations of one block in memory at a
-    /// time (gradient checkpointing): another forward pass is the price. Nothing where the model
-    /// cannot do so: [`loss`](Self::loss) is the way.
+    /// `weight` times the loss, with its gradients, while only one block's activations are in
+    /// memory at a time (gradient checkpointing), at the cost of a second forward pass. `None` if
+    /// the model cannot do this; use [`loss`](Self::loss) then.
     fn checkpointed_backward(&self, _batch: &LmBatch, _weight: f64) -> Option<Checkpointed> {
         None
     }
 
-    /// As [`checkpointed_backward`](Self::checkpointed_backward), for what `loss` makes of the
-    /// [log-probabilities](Self::token_log_probs), `[1]`.
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), for a loss, `[1]`, computed from
+    /// the [log-probabilities](Self::token_log_probs).
     fn checkpointed_log_probs(
         &self,
         _batch: &LmBatch,
@@ -167,7 +168,7 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
         None
     }
 
-    /// As [`checkpointed_backward`](Self::checkpointed_backward), of what a loss makes of the
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), for a loss computed from the
     /// [logits at some places](Self::logits_at).
     fn checkpointed_logits_at(
         &self,
@@ -178,43 +179,45 @@ pub trait CausalLm: Module + ModuleDisplay + Sync {
         None
     }
 
-    /// The number of positions the model has for tokens.
+    /// The number of positions that the model has for tokens.
     fn max_positions(&self) -> usize;
 
-    /// Whether there are no positions beyond [`max_positions`](Self::max_positions), as where
-    /// positions are learnt. Rotary ones go on, though the model was not trained for them.
+    /// Whether positions end at [`max_positions`](Self::max_positions), as learnt positions do.
+    /// Rotary ones do not, though the model was not trained for more.
     fn has_last_position(&self) -> bool {
         true
     }
 
-    /// Whether a text that has grown to `total` positions has to be computed anew, because what is
-    /// cached of its first `past` positions was computed otherwise: transformers does so for Phi-3,
-    /// whose frequencies are others for long texts.
+    /// Whether a text that has grown to `total` positions has to be recomputed, because its first
+    /// `past` cached positions were computed differently. transformers does so for Phi-3, whose
+    /// frequencies change for long texts.
     fn outgrows_cache(&self, _past: usize, _total: usize) -> bool {
         false
     }
 
-    /// Whether what texts of `a` and of `b` positions begin with is computed alike, so that what is
-    /// cached of one serves the other: not where frequencies depend on how long a text is.
+    /// Whether the common beginning of texts of `a` and of `b` positions is computed alike, so that
+    /// what is cached for one serves the other. It is not if frequencies depend on the length of a
+    /// text.
     fn computes_alike(&self, _a: usize, _b: usize) -> bool {
         true
     }
 
-    /// What its `config.json` calls [`max_positions`](Self::max_positions).
+    /// The key of `config.json` for [`max_positions`](Self::max_positions).
     fn positions_key(&self) -> &'static str {
         "max_position_embeddings"
     }
 
-    /// The positions that an adapter takes, which are not among
+    /// The positions that an adapter uses, which are not counted in
     /// [`max_positions`](Self::max_positions).
     fn adapter_positions(&self) -> usize {
         0
     }
 
-    /// The number of tokens the model knows.
+    /// The number of tokens in the vocabulary.
     fn vocab_size(&self) -> usize;
 
-    /// The text of its `config.json`, where it has one: what a run is based on beside the weights.
+    /// The text of its `config.json`, if it has one: together with the weights it identifies the
+    /// base of a run.
     fn config_json(&self) -> Option<String> {
         None
     }

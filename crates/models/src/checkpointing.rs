@@ -1,4 +1,4 @@
-//! Gradient checkpointing: the activations of one block at a time (arXiv 1604.06174).
+//! Gradient checkpointing: keeps the activations of one block at a time (arXiv 1604.06174).
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -23,11 +23,11 @@ impl<D: Decoder> Chain<'_, D> {
         self.model.start(input, input.extra.prefix_positions())
     }
 
-    /// The output of the block of this number.
+    /// The output of block `index`.
     fn block(&self, index: usize, input: Tensor<2>) -> Tensor<2> {
         let [rows, _] = self.batch.input.input_ids.dims();
         let prefix = &self.batch.input.extra.keys_and_values;
-        // The one layer of a cache of its own.
+        // The only layer of a cache of its own.
         let mut cache = KvCache::default();
         let cache = prefix.get(index).map(|of_layer| {
             cache.begin(std::slice::from_ref(of_layer), rows);
@@ -52,30 +52,30 @@ impl<D: Decoder> Chain<'_, D> {
     }
 }
 
-/// What is made of the hidden states behind the last block.
+/// What is computed from the hidden states after the last block.
 pub(crate) enum LossOf<'a> {
-    /// So many times the cross-entropy.
+    /// This many times the cross-entropy.
     Tokens { weight: f64 },
-    /// What a loss makes of the log-probabilities, which may come with statistics.
+    /// A loss computed from the log-probabilities, possibly with statistics.
     LogProbs {
         statistics: bool,
         loss: &'a dyn Fn(TokenLogProbs) -> Tensor<1>,
     },
-    /// What a loss makes of the logits at some places.
+    /// A loss computed from the logits at some places.
     LogitsAt {
         places: &'a [usize],
         loss: &'a dyn Fn(Tensor<2>) -> Tensor<1>,
     },
 }
 
-/// One pass forward and one back: the loss, and its gradients.
+/// One forward and backward pass: the loss and its gradients.
 ///
-/// The forward pass keeps the input of every block and nothing else; the backward pass goes
-/// through the blocks from the last to the first, and makes each one's activations again. Every
-/// block begins with the random numbers it began with the first time.
+/// The forward pass keeps only the input of every block. The backward pass goes through the blocks
+/// from last to first and recomputes each one's activations, starting every block with the random
+/// numbers that it started with the first time.
 ///
-/// What stands before the texts comes from outside, and so its gradients are given back: the chain
-/// sees leaves of the same values.
+/// What is prepended to the texts comes from outside the chain, so its gradients are returned: the
+/// chain sees leaves with the same values.
 pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, loss: &LossOf<'_>) -> Checkpointed {
     let (extra, device) = (&batch.input.extra, &model.device());
     let past = extra.prefix_positions();
@@ -96,7 +96,7 @@ pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, loss: &LossOf<'_>
     let seed = draw_seed(device);
     let part = |number: usize, make: &dyn Fn() -> Tensor<2>| {
         let seed = seed.wrapping_add(number as u64);
-        // For Burn's own dropout and random tensors too, where a method has them.
+        // Also seeds Burn's own dropout and random tensors, in case a method uses them.
         set_seed(seed, device);
         with_seed(seed, make)
     };
@@ -167,7 +167,7 @@ pub(crate) fn backward<D: Decoder>(model: &D, batch: &LmBatch, loss: &LossOf<'_>
     }
 }
 
-/// The same with every tensor changed.
+/// The same with every tensor transformed.
 fn map(
     extra: &Extra,
     two: impl Fn(Tensor<2>) -> Tensor<2>,
@@ -180,7 +180,7 @@ fn map(
     }
 }
 
-/// A leaf of the same values, which needs a gradient where the tensor does.
+/// A leaf with the same values, which needs a gradient if the tensor does.
 fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let is_tracked = tensor.is_tracked();
     tensor.detach().set_require_grad(is_tracked)

@@ -1,4 +1,4 @@
-//! What every family's `config.json` answers, and how it is read and written.
+//! What every family's `config.json` provides, and how it is read and written.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ use crate::error::{ModelError, Result};
 use crate::heads::Head;
 use crate::weights::weights_of;
 
-/// The largest model this crate agrees to describe, in parameters.
+/// The largest model that this crate accepts, in parameters.
 const MAX_PARAMETERS: usize = 100_000_000_000;
-/// The largest single size (positions, width, vocabulary, …).
+/// The largest single size accepted (positions, width, vocabulary, …).
 pub(crate) const MAX_SIZE: usize = 1 << 24;
-/// The largest number of blocks.
+/// The largest number of blocks accepted.
 pub(crate) const MAX_LAYERS: usize = 1_000;
 
-/// A family's `config.json` as a struct: transformers' keys and defaults. Keys that the family does
-/// not use are kept and written back.
+/// A family's `config.json` as a struct, with transformers' keys and defaults. Keys that are not
+/// used are kept and written back.
 pub trait ModelConfig: Clone {
     /// The model it describes.
     type Model: Decoder<Config = Self>;
@@ -34,16 +34,16 @@ pub trait ModelConfig: Clone {
     /// The values of `model_type` that it reads.
     fn model_types() -> Vec<&'static str>;
 
-    /// The published models that [`preset`](Self::preset) knows.
+    /// The published models for which [`preset`](Self::preset) has a configuration.
     fn presets() -> Vec<&'static str> {
         Vec::new()
     }
 
-    /// Pairs of a name that transformers takes in every family and this family's own
+    /// Pairs of a name that transformers accepts in every family and this family's own name
     /// (`attribute_map`), such as `("hidden_size", "n_embd")`.
     const ATTRIBUTE_MAP: &'static [(&'static str, &'static str)] = &[];
 
-    /// This family's own name of a key that transformers takes in every family.
+    /// This family's own name for a key that transformers accepts in every family.
     fn own_name(name: &'static str) -> &'static str {
         let mut names = Self::ATTRIBUTE_MAP.iter();
         let own = names.find(|(other, _)| *other == name);
@@ -51,25 +51,25 @@ pub trait ModelConfig: Clone {
     }
 
     /// Reads the object of a `config.json` whose `model_type` is one of
-    /// [`model_types`](Self::model_types); a serde struct does so by [`from_keys`].
+    /// [`model_types`](Self::model_types). A serde struct does this with [`from_keys`].
     ///
     /// # Errors
-    /// The first key that cannot be used, with its value.
+    /// The first invalid key, with its value.
     fn from_map(keys: Map<String, Value>) -> std::result::Result<Self, ConfigError>;
 
-    /// The object of a `config.json`; of a serde struct, [`keys_of`].
+    /// The object of a `config.json`; for a serde struct, [`keys_of`].
     fn to_map(&self) -> Map<String, Value>;
 
-    /// What checkpoints put before the names of all weights but the head's, and may leave out:
-    /// transformers' `base_model_prefix`, with a dot.
+    /// The prefix that checkpoints put before the names of all weights but the head's, and may
+    /// leave out: transformers' `base_model_prefix`, with a dot.
     fn prefix(&self) -> Cow<'static, str>;
 
-    /// The names that a weight may have in a checkpoint, by its name in the model; it is written
+    /// The names that a weight may have in a checkpoint, from its name in the model. It is written
     /// under the first.
     fn names_in_file(&self, name: &str) -> Vec<String> {
         let prefix = self.prefix();
         let other = if self.head().is_none() {
-            // Here the name is without it.
+            // Here the name has no prefix.
             Some(format!("{prefix}{name}"))
         } else {
             name.strip_prefix(&*prefix).map(str::to_string)
@@ -80,52 +80,52 @@ pub trait ModelConfig: Clone {
             .collect()
     }
 
-    /// Whether a tensor in a checkpoint is no weight, and left out: a stored mask, say.
+    /// Whether a tensor in a checkpoint is not a weight and is skipped, such as a stored mask.
     fn is_buffer(&self, _name: &str) -> bool {
         false
     }
 
-    /// What all families know of a model.
+    /// What is known about a model of any family.
     fn common(&self) -> CommonConfig;
 
     /// The head.
     fn head(&self) -> &Head;
 
-    /// Sets the head, and what the keys say of it.
+    /// Sets the head, with the keys that describe it.
     fn set_head(&mut self, head: Head);
 
-    /// The path of the head of a language model of this family.
+    /// The path of the head of this family's language model.
     fn language_head(&self) -> &str;
 
-    /// Whether a weight is a classifier's head, which checkpoints of language models do not have.
+    /// Whether a weight belongs to a classifier's head, which checkpoints of language models lack.
     fn is_new_head(&self, name: &str) -> bool {
         let of_head = ["score.", "classifier."].iter();
         self.head().classifies() && of_head.clone().any(|head| name.starts_with(head))
     }
 
-    /// Whether a weight that a checkpoint lacks is drawn, always the same: BERT's pooler, which
-    /// checkpoints of the model that predicts tokens do not have.
+    /// Whether a missing weight is always drawn at random: BERT's pooler, which checkpoints of the
+    /// masked language model lack.
     fn is_optional(&self, _name: &str) -> bool {
         false
     }
 
-    /// Sets whether the head's weight is the token embedding.
+    /// Sets whether the head shares the token embedding's weight.
     fn set_tie_word_embeddings(&mut self, tied: bool);
 
-    /// Sets the number of tokens.
+    /// Sets the size of the vocabulary.
     fn set_vocab_size(&mut self, rows: usize);
 
     /// The same with another number of blocks.
     fn with_layers(&self, layers: usize) -> Self;
 
-    /// Refuses values that make no model of this family, naming the key; sizes that no model has
-    /// among them.
+    /// Rejects values that do not describe a model of this family, or sizes that no model has; the
+    /// error names the key.
     ///
     /// # Errors
-    /// The first key that cannot be used, with its value.
+    /// The first invalid key, with its value.
     fn check(&self) -> std::result::Result<(), String>;
 
-    /// What [`preset`](Self::preset) gives for a name in [`presets`](Self::presets).
+    /// The result of [`preset`](Self::preset) for a name in [`presets`](Self::presets).
     fn published(_name: &str) -> Option<Self> {
         None
     }
@@ -133,7 +133,7 @@ pub trait ModelConfig: Clone {
     /// The configuration of a published model of this family.
     ///
     /// # Errors
-    /// A name that is none of [`presets`](Self::presets).
+    /// If the name is not one of [`presets`](Self::presets).
     fn preset(name: &str) -> Result<Self> {
         Self::published(name).ok_or_else(|| no_preset(name, Self::presets()))
     }
@@ -141,8 +141,8 @@ pub trait ModelConfig: Clone {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// A file that is missing, is not JSON, is not this family's (an adapter's, another
-    /// `model_type`) or holds values that make no model; the message names the key.
+    /// If the file is missing, is not JSON, belongs to something else (an adapter, another
+    /// `model_type`) or holds invalid values; the message names the key.
     fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         parse(read(path)?).map_err(ModelError::config(path))
@@ -156,14 +156,13 @@ pub trait ModelConfig: Clone {
         Ok(object(text).and_then(parse)?)
     }
 
-    /// The text of a `config.json` beside weights in 32 bits, keys sorted as transformers sorts
-    /// them.
+    /// The text of a `config.json` for weights in 32 bits, keys sorted as transformers sorts them.
     fn to_json(&self) -> String {
         self.to_json_with(FloatDType::F32)
     }
 
-    /// The text of a `config.json` beside weights of this type, which `dtype` says: where it is
-    /// `F32`, only if the file had the key.
+    /// The text of a `config.json` for weights of this type, which `dtype` names; for `F32`, only
+    /// if the file had the key.
     fn to_json_with(&self, dtype: FloatDType) -> String {
         let mut map = self.to_map();
         set_dtype(&mut map, dtype);
@@ -171,8 +170,8 @@ pub trait ModelConfig: Clone {
         format!("{:#}\n", Value::Object(map.into_iter().collect()))
     }
 
-    /// The type of the weights that the file lies beside: what its `dtype` (or `torch_dtype`) says,
-    /// if that is one of 16 bits.
+    /// The type of the weights beside the file: its `dtype` (or `torch_dtype`), if that is a type
+    /// of 16 bits.
     fn dtype(&self) -> FloatDType {
         let map = self.to_map();
         let mut named = DTYPE_KEYS.iter().filter_map(|key| map.get(*key)?.as_str());
@@ -183,19 +182,19 @@ pub trait ModelConfig: Clone {
         }
     }
 
-    /// Sets what `dtype` says: the type of the weights that the file lies beside.
+    /// Sets `dtype`, the type of the weights beside the file.
     fn set_dtype(&mut self, dtype: FloatDType);
 
-    /// Checks that the values make a model.
+    /// Checks that the values describe a model.
     ///
     /// # Errors
-    /// The first key that does not, with its value.
+    /// The first invalid key, with its value.
     fn validate(&self) -> Result<()> {
         Ok(checked(self.clone()).map(drop)?)
     }
 
-    /// Number of parameters, a tied head counted once; of a model whose blocks are alike, of which
-    /// two are enough to know.
+    /// The number of parameters; a tied head counts once. For a model whose blocks are alike, two
+    /// of them are enough to compute it.
     fn num_parameters(&self) -> usize {
         let count = |layers| -> usize {
             let weights = weights_of(&self.with_layers(layers)).into_iter();
@@ -207,18 +206,18 @@ pub trait ModelConfig: Clone {
         one + self.common().num_hidden_layers.saturating_sub(1) * (two - one)
     }
 
-    /// The tokens that end a text (ids outside the vocabulary left out).
+    /// The tokens that end a text, without ids outside of the vocabulary.
     fn eos_token_ids(&self) -> Vec<usize> {
         self.common().eos_token_ids()
     }
 }
 
-/// What a configuration of any family says.
+/// What a configuration of any family provides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommonConfig {
     /// The family's name.
     pub model_type: String,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Longest sequence, in tokens.
     pub max_positions: usize,
@@ -228,22 +227,22 @@ pub struct CommonConfig {
     pub num_hidden_layers: usize,
     /// Attention heads per block.
     pub num_attention_heads: usize,
-    /// Of which so many have keys and values of their own.
+    /// How many of them have keys and values of their own.
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether `max_positions` is a hard end, as with learnt positions.
+    /// Whether positions end at `max_positions`, as learnt positions do.
     pub has_last_position: bool,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
-    /// Whether the head's weight is the token embedding.
+    /// Whether the head shares the token embedding's weight.
     pub tie_word_embeddings: bool,
     /// Tokens that end a text.
     pub eos_token_id: Option<TokenIds>,
 }
 
 impl CommonConfig {
-    /// The tokens that end a text (ids outside the vocabulary left out).
+    /// The tokens that end a text, without ids outside of the vocabulary.
     pub fn eos_token_ids(&self) -> Vec<usize> {
         let ids = match &self.eos_token_id {
             None => &[][..],
@@ -256,7 +255,7 @@ impl CommonConfig {
             .collect()
     }
 
-    /// What methods that act at the model are told.
+    /// What methods that act at the model need to know.
     pub fn model_info(&self) -> ModelInfo {
         ModelInfo {
             token_dim: self.hidden_size,
@@ -269,7 +268,7 @@ impl CommonConfig {
     }
 }
 
-/// The keys that name the type of the weights, in transformers 5 and 4.
+/// The keys for the type of the weights, in transformers 5 and 4.
 const DTYPE_KEYS: [&str; 2] = ["dtype", "torch_dtype"];
 
 /// Sets the type of the weights in a `config.json`, or in the part of it that may have the key.
@@ -299,7 +298,7 @@ pub enum TokenIds {
     Many(Vec<i64>),
 }
 
-/// Refuses a size that is 0 or above its largest; `sizes` are key, value and largest value.
+/// Rejects a size that is 0 or too large; `sizes` are key, value and largest value.
 pub(crate) fn check_sizes(sizes: &[(&str, usize, usize)]) -> std::result::Result<(), String> {
     for &(key, value, largest) in sizes {
         if value == 0 || value > largest {
@@ -309,7 +308,7 @@ pub(crate) fn check_sizes(sizes: &[(&str, usize, usize)]) -> std::result::Result
     Ok(())
 }
 
-/// Refuses a dropout outside of 0 to below 1.
+/// Rejects a dropout outside of 0 to below 1.
 pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<(), String> {
     for &(key, value) in dropouts {
         if !(0.0..1.0).contains(&value) {
@@ -319,7 +318,7 @@ pub(crate) fn check_dropouts(dropouts: &[(&str, f64)]) -> std::result::Result<()
     Ok(())
 }
 
-/// Refuses an epsilon that is not above 0.
+/// Rejects an epsilon that is not above 0.
 pub(crate) fn check_epsilon(key: &str, epsilon: f64) -> std::result::Result<(), String> {
     if epsilon > 0.0 && epsilon.is_finite() {
         return Ok(());
@@ -327,7 +326,7 @@ pub(crate) fn check_epsilon(key: &str, epsilon: f64) -> std::result::Result<(), 
     Err(format!("{key} = {epsilon} is not above 0"))
 }
 
-/// Refuses a standard deviation of random weights below 0.
+/// Rejects a negative standard deviation of random weights.
 pub(crate) fn check_initializer_range(range: f64) -> std::result::Result<(), String> {
     if range >= 0.0 && range.is_finite() {
         return Ok(());
@@ -335,7 +334,7 @@ pub(crate) fn check_initializer_range(range: f64) -> std::result::Result<(), Str
     Err(format!("initializer_range = {range} is negative"))
 }
 
-/// The object in a `config.json`.
+/// The JSON object in a `config.json`.
 pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
     if !path.exists() && path.with_file_name("adapter_config.json").exists() {
         let folder = path.parent().unwrap_or(path).to_path_buf();
@@ -349,7 +348,7 @@ fn object(text: &str) -> std::result::Result<Map<String, Value>, ConfigError> {
     serde_json::from_str(text).map_err(|error| ConfigError::NotJson(json_problem(text, &error)))
 }
 
-/// The model's family by its own name.
+/// The family that the file names.
 pub(crate) fn model_type(map: &Map<String, Value>) -> std::result::Result<&str, ConfigError> {
     if let Some(method) = map.get("peft_type") {
         let peft_type = method.to_string();
@@ -365,7 +364,7 @@ pub(crate) fn model_type(map: &Map<String, Value>) -> std::result::Result<&str, 
     }
 }
 
-/// That a family is not one of `supported`.
+/// The error for a family that is not one of `supported`.
 pub(crate) fn unsupported(family: &Value, supported: Vec<&'static str>) -> ConfigError {
     ConfigError::Unsupported {
         model_type: family.to_string(),
@@ -373,7 +372,7 @@ pub(crate) fn unsupported(family: &Value, supported: Vec<&'static str>) -> Confi
     }
 }
 
-/// That a name is none of `presets`.
+/// The error for a name that is not one of `presets`.
 pub(crate) fn no_preset(name: &str, presets: Vec<&'static str>) -> ModelError {
     let name = name.to_string();
     ConfigError::NoPreset { name, presets }.into()
@@ -396,7 +395,7 @@ pub(crate) fn parse<C: ModelConfig>(
 /// A configuration from the keys of its file, for a serde struct.
 ///
 /// # Errors
-/// The key that has a value of the wrong type, with the value.
+/// If a key has a value of the wrong type; the error has both.
 pub fn from_keys<C: DeserializeOwned>(keys: Map<String, Value>) -> std::result::Result<C, String> {
     serde_json::from_value(Value::Object(keys.clone()))
         .map_err(|error| culprit::<C>(keys).unwrap_or_else(|| plain_words(&error.to_string())))
@@ -427,7 +426,7 @@ fn checked<C: ModelConfig>(config: C) -> std::result::Result<C, ConfigError> {
     Ok(config)
 }
 
-/// serde does not say which key had the wrong type: the one that fails on its own.
+/// serde does not say which key had the wrong type: it is the one that fails by itself.
 fn culprit<C: DeserializeOwned>(map: Map<String, Value>) -> Option<String> {
     map.into_iter().find_map(|(key, value)| {
         let shown = format!("{key} = {value}");

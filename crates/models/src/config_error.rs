@@ -1,25 +1,25 @@
 //! What can be wrong with a model's configuration.
 
-/// Why a `config.json` is none that can be used.
+/// Why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The text is no JSON object.
+    /// The text is not a JSON object.
     #[error("is not a JSON object: {0}")]
     NotJson(String),
-    /// The configuration of an adapter.
+    /// It is the configuration of an adapter.
     #[error("this is the configuration of an adapter (peft_type {peft_type}), not of a model")]
     Adapter {
         /// The adapter's method, as JSON.
         peft_type: String,
     },
-    /// The file does not say which family's it is.
+    /// The file does not name its family.
     #[error("has no model_type; supported: {}", quoted(supported))]
     NoModelType {
         /// The families that are supported.
         supported: Vec<&'static str>,
     },
-    /// A family that is not supported.
+    /// The family is not supported.
     #[error(
         "model_type {model_type} is not supported; supported: {}",
         quoted(supported)
@@ -30,15 +30,15 @@ pub enum ConfigError {
         /// The families that are supported.
         supported: Vec<&'static str>,
     },
-    /// A name that is none of a published model.
+    /// The name is not one of a published model.
     #[error("no preset `{name}`; there are: {}", presets.join(", "))]
     NoPreset {
         /// The name.
         name: String,
-        /// The names there are.
+        /// The known names.
         presets: Vec<&'static str>,
     },
-    /// A value that makes no model; the text names its key.
+    /// An invalid value; the text names its key.
     #[error("{0}")]
     Value(String),
 }

@@ -1,5 +1,5 @@
-//! What every decoder does alike, written once: the way through the blocks, cached decoding, the
-//! loss, the tied head.
+//! What all decoders have in common: the pass through the blocks, cached decoding, the loss, the
+//! tied head.
 
 mod pass;
 
@@ -20,42 +20,42 @@ use crate::{CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, Result};
 
 pub use pass::{Pass, Places, Positions};
 
-/// A decoder with a language-model head: what a family says of itself. An encoder is one whose tokens
-/// see each other both ways ([`is_causal`](Self::is_causal)) and which has no cache.
+/// A decoder with a language-model head, as described by its family. An encoder is one whose tokens
+/// see each other in both directions ([`is_causal`](Self::is_causal)), without a cache.
 ///
-/// Whoever implements it is a [`CausalLm`], comes from and goes to Hugging Face folders
-/// ([`Pretrained`](crate::Pretrained)), and can be in [`AutoModel`](crate::AutoModel).
+/// Every implementation is a [`CausalLm`], can be loaded from and saved to Hugging Face folders
+/// ([`Pretrained`](crate::Pretrained)), and can be part of [`AutoModel`](crate::AutoModel).
 pub trait Decoder: BaseModel + Sync {
     /// The family's `config.json`.
     type Config: ModelConfig;
     /// One of the blocks.
     type Block: Module;
 
-    /// The model with random weights, which are made when they are first used.
+    /// A model with random weights, which are made when they are first used.
     fn new(config: &Self::Config, device: &Device) -> Self;
 
     /// The configuration the model was made from.
     fn config(&self) -> &Self::Config;
 
-    /// The configuration, to change it with the model.
+    /// The configuration, mutable, to be changed together with the model.
     fn config_mut(&mut self) -> &mut Self::Config;
 
     /// The token embeddings, `[vocab, d]`.
     fn embedding(&self) -> &LoraAdapter<Embedding>;
 
-    /// The token embeddings, to change them.
+    /// The token embeddings, mutable.
     fn embedding_mut(&mut self) -> &mut LoraAdapter<Embedding>;
 
-    /// The head, where it is not tied to the token embeddings.
+    /// The head, unless it is tied to the token embeddings.
     fn head(&self) -> &Option<LoraAdapter<Linear>>;
 
-    /// The head, to change it.
+    /// The head, mutable.
     fn head_mut(&mut self) -> &mut Option<LoraAdapter<Linear>>;
 
     /// The blocks, in order.
     fn blocks(&self) -> &[Self::Block];
 
-    /// The output of a block, `[batch * seq, d]`, of an input of this shape.
+    /// The output of a block, `[batch * seq, d]`, for an input of this shape.
     fn block(
         &self,
         block: &Self::Block,
@@ -67,64 +67,65 @@ pub trait Decoder: BaseModel + Sync {
     /// The norm after the last block, `[tokens, d]`.
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2>;
 
-    /// Where the tokens of an input stand, after `past` positions.
+    /// The positions of an input's tokens, after `past` positions.
     fn positions(&self, input: &ModelInput, past: usize) -> Positions {
         Positions::of(input, past)
     }
 
-    /// Adds learnt positions to embeddings, `[rows * seq, d]`; nothing where positions act in the
-    /// attention.
+    /// Adds learnt positions to embeddings, `[rows * seq, d]`. Does nothing by default, as for
+    /// models whose positions act in attention.
     fn add_positions(&self, embedded: Tensor<2>, _positions: Positions) -> Tensor<2> {
         embedded
     }
 
-    /// What is done to embeddings before the first block, `[tokens, d]`.
+    /// Applied to embeddings before the first block, `[tokens, d]`.
     fn after_embedding(&self, embedded: Tensor<2>) -> Tensor<2> {
         embedded
     }
 
-    /// The standard deviation of a linear layer's or embedding's random weight, by the name of the
-    /// tensor (transformers' `_init_weights`).
+    /// The standard deviation of the random weight of a linear layer or embedding, by tensor name
+    /// (transformers' `_init_weights`).
     fn initial_std(config: &Self::Config, _name: &str) -> f64 {
         config.common().initializer_range
     }
 
-    /// The value that all numbers of a weight start with, where it is none that all families have
+    /// The constant that a weight is initialised to, if it is not one that all families share
     /// (biases zero, norms one).
     fn initial_value(_config: &Self::Config, _name: &str) -> Option<f32> {
         None
     }
 
-    /// The row of a weight that starts at zero, by the name of the tensor.
+    /// The row of a weight that is initialised to zero, by tensor name.
     fn empty_row(_config: &Self::Config, _name: &str) -> Option<usize> {
         None
     }
 
-    /// What a checkpoint holds beside weights, to be written with them.
+    /// What a checkpoint holds apart from weights, to be written with them.
     fn buffers(&self) -> Vec<NamedTensor<'static>> {
         Vec::new()
     }
 
-    /// Takes what a checkpoint holds beside weights; `read` gives a tensor by its name.
+    /// Reads what a checkpoint holds apart from weights; `read` returns a tensor by its name.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// The errors of `read`.
     fn set_buffers(&mut self, _read: &dyn Fn(&str) -> Result<Option<TensorData>>) -> Result<()> {
         Ok(())
     }
 
-    /// The embeddings of tokens, `[tokens]`, as the first block or positions take them,
+    /// The embeddings of tokens, `[tokens]`, as the first block or the positions take them:
     /// `[tokens, d]`.
     fn embed_tokens(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         self.embedding().forward(ids)
     }
 
-    /// Whether a token sees what stands before it alone. In an encoder it sees all of its text.
+    /// Whether a token sees only the tokens before it. In an encoder it sees its whole text.
     fn is_causal(&self) -> bool {
         true
     }
 
-    /// What all blocks are told of a pass over an input after `past` positions, which are `cached`.
+    /// What all blocks need to know about a pass over an input after `past` positions, which are
+    /// `cached`.
     fn pass(&self, input: &ModelInput, past: usize, cached: bool) -> Pass {
         if self.is_causal() {
             Pass::new(input, past, cached)
@@ -133,20 +134,20 @@ pub trait Decoder: BaseModel + Sync {
         }
     }
 
-    /// Hidden states after the last norm as the head takes them, `[batch * seq, d]`: where a classifier
-    /// judges a text by more than one token, every token gets what stands for its text.
+    /// The hidden states after the last norm, as the head takes them, `[batch * seq, d]`. If a
+    /// classifier judges a text by more than one token, every token gets the vector of its text.
     fn pooled(&self, hidden: Tensor<2>, _input: &ModelInput) -> Tensor<2> {
         hidden
     }
 
-    /// Adds what is learnt of the two texts of a pair to the embeddings of tokens and positions,
-    /// `[batch * seq, d]`, `types` being 0 for the first and 1 for the second.
+    /// Adds the embeddings of the two texts of a pair to those of tokens and positions, `[batch *
+    /// seq, d]`; `types` is 0 for the first and 1 for the second.
     fn add_token_types(&self, embedded: Tensor<2>, _types: Option<Tensor<1, Int>>) -> Tensor<2> {
         embedded
     }
 
-    /// The length beyond which a text is computed otherwise, so that what is cached of it is of no
-    /// use.
+    /// The length above which a text is computed differently, so that what is cached for it cannot
+    /// be used.
     fn longest_cached(&self) -> Option<usize> {
         None
     }
@@ -156,7 +157,7 @@ pub trait Decoder: BaseModel + Sync {
         true
     }
 
-    /// What the product of hidden states and the head's weight is multiplied by.
+    /// The factor of the product of hidden states and the head's weight.
     fn logit_scale(&self) -> f64 {
         1.0
     }
@@ -179,8 +180,8 @@ pub trait Decoder: BaseModel + Sync {
         self.config_mut().set_tie_word_embeddings(false);
     }
 
-    /// Gives the vocabulary so many rows; further ones are the mean of the others, as transformers'
-    /// are but for noise.
+    /// Resizes the vocabulary to this many rows. New rows are the mean of the others, as in
+    /// transformers, which adds noise.
     fn resize(&mut self, rows: usize) {
         let resized = |weight: Tensor<2>| {
             let [vocab, d] = weight.dims();
@@ -210,7 +211,7 @@ pub trait Decoder: BaseModel + Sync {
         self.config_mut().set_vocab_size(rows);
     }
 
-    /// What methods that act at the model are told.
+    /// What methods that act at the model need to know.
     fn openings(&self) -> ModelInfo {
         self.config().common().model_info()
     }
@@ -234,7 +235,7 @@ pub trait Decoder: BaseModel + Sync {
         self.after_embedding(embedded)
     }
 
-    /// The embeddings of the tokens with what is learnt of their positions, `[batch * seq, d]`.
+    /// The embeddings of the tokens, with those of learnt positions, `[batch * seq, d]`.
     fn embed(&self, input: &ModelInput, past: usize) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
         let ids = input.input_ids.clone().reshape([batch * seq]);
@@ -244,8 +245,8 @@ pub trait Decoder: BaseModel + Sync {
         self.add_token_types(embedded, types.map(|types| types.reshape([batch * seq])))
     }
 
-    /// The hidden states after the last norm, `[batch * seq, d]`; with those of extra embeddings
-    /// before each row's, `[batch * (extra + seq), d]`.
+    /// The hidden states after the last norm, `[batch * seq, d]`; with extra embeddings, theirs
+    /// come before each row's: `[batch * (extra + seq), d]`.
     fn hidden_states(&self, input: &ModelInput, cache: Option<&mut KvCache>) -> Tensor<2> {
         let [batch, seq] = input.input_ids.dims();
         let seq = seq + input.extra.embedded_positions();
@@ -268,13 +269,13 @@ pub trait Decoder: BaseModel + Sync {
         self.final_norm(hidden)
     }
 
-    /// The dropout before the head, where there is one.
+    /// The dropout before the head, if there is one.
     fn head_dropout(&self) -> &Option<Dropout> {
         &None
     }
 
-    /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`, or of a classifier to
-    /// `[tokens, labels]`; without a head the hidden states as they are.
+    /// The logits of hidden states: `[tokens, d]` to `[tokens, vocab]`; for a classifier to
+    /// `[tokens, labels]`; without a head the hidden states unchanged.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.scores(match self.head_dropout() {
             None => hidden,
@@ -282,7 +283,7 @@ pub trait Decoder: BaseModel + Sync {
         })
     }
 
-    /// As [`logits`](Self::logits), behind the dropout.
+    /// As [`logits`](Self::logits), after the dropout.
     fn scores(&self, hidden: Tensor<2>) -> Tensor<2> {
         if self.config().head().is_none() {
             return hidden;
@@ -292,7 +293,7 @@ pub trait Decoder: BaseModel + Sync {
         {
             return head.forward(hidden);
         }
-        // The same before the product as after it, and smaller.
+        // Scaling before the product gives the same, and is smaller.
         let hidden = scaled(hidden, self.logit_scale());
         let logits = match self.head() {
             Some(head) => head.forward(hidden),
@@ -304,26 +305,26 @@ pub trait Decoder: BaseModel + Sync {
         }
     }
 
-    /// The logits at some places of a batch's flattened rows, `[places, vocab]`, of hidden states after
-    /// the last norm, `[batch * seq, d]`.
+    /// The logits at some indices of a batch's flattened rows, `[places, vocab]`, from hidden
+    /// states after the last norm, `[batch * seq, d]`.
     fn logits_of(&self, hidden: Tensor<2>, batch: &LmBatch, places: &[usize]) -> Tensor<2> {
         let hidden = batch.input.of_text(self.pooled(hidden, &batch.input));
         let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
         let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
         match self.head_dropout() {
             None => self.logits(hidden.select(0, places)),
-            // It goes by tokens, whichever of them are asked for.
+            // Dropout goes by token, whichever are asked for.
             Some(dropout) => self.scores(apply_dropout(dropout, hidden).select(0, places)),
         }
     }
 
-    /// The sum of the cross-entropy, `[1]`, of hidden states after the last norm,
-    /// `[batch * seq, d]`.
+    /// The sum of the cross-entropy, `[1]`, from hidden states after the last norm, `[batch * seq,
+    /// d]`.
     fn loss_of(&self, hidden: Tensor<2>, batch: &LmBatch) -> Tensor<1> {
         let hidden = batch.input.of_text(hidden);
         let hidden = batch.predicting(hidden);
         let targets = batch.targets.clone();
-        // What an adapter, a bias or a cap makes of it is no product with one weight.
+        // With an adapter, a bias or a cap, it is not a product with a single weight.
         let head = self.head().as_ref();
         let more = head.is_some_and(|head| head.is_adapted() || head.base_layer.bias.is_some());
         if more || self.logit_cap().is_some() || !self.is_causal() {
@@ -338,12 +339,13 @@ pub trait Decoder: BaseModel + Sync {
     fn output_weight(&self) -> HeadWeight {
         match self.head() {
             Some(head) => head.head_weight(),
-            // As in PEFT, most adapters on the embedding act on the embedding only.
+            // As in PEFT, most adapters on the embedding act only on the embedding.
             None => self.embedding().tied_weight(),
         }
     }
 
-    /// As [`CausalLm::token_log_probs`], of hidden states after the last norm, `[batch * seq, d]`.
+    /// As [`CausalLm::token_log_probs`], from hidden states after the last norm, `[batch * seq,
+    /// d]`.
     fn log_probs_of(&self, hidden: Tensor<2>, batch: &LmBatch, statistics: bool) -> TokenLogProbs {
         let hidden = batch.predicting(batch.input.of_text(hidden));
         let targets = batch.targets.clone();

@@ -22,7 +22,7 @@ pub(crate) const ADAPTER_FOLDER: &str = "this is an adapter (adapter_config.json
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file or folder that does not hold what it should, with the reason.
+    /// A file or folder with the wrong content, and the reason.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file or folder.
@@ -37,10 +37,10 @@ pub enum ModelError {
         folder: PathBuf,
         /// The file.
         file: String,
-        /// What there is in its place, and the way out.
+        /// What is there instead, and the way out.
         instead: Option<String>,
     },
-    /// A folder that holds an adapter and no model.
+    /// A folder that holds an adapter but no model.
     #[error("{}: {ADAPTER_FOLDER}", folder.display())]
     Adapter {
         /// The folder.
@@ -54,18 +54,18 @@ pub enum ModelError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// A device that cannot hold the model.
+    /// A device without enough memory for the model.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A model configuration that cannot be used.
     #[error("{}{problem}", path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default())]
     Config {
-        /// The file, if it is one.
+        /// The file, if it comes from one.
         path: Option<PathBuf>,
         /// What is wrong with it.
         problem: ConfigError,
     },
-    /// A file that could not be had from the Hugging Face Hub.
+    /// A file that could not be fetched from the Hugging Face Hub.
     #[error(transparent)]
     Hub(Box<HubError>),
     /// Weights that do not fit the model, or cannot be read or written.
@@ -74,7 +74,7 @@ pub enum ModelError {
     /// An input that the model cannot take.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// An error of the adapters.
+    /// An error about adapters.
     #[error(transparent)]
     Peft(#[from] PeftError),
 }

@@ -1,4 +1,4 @@
-//! Text from a causal language model, one token at a time.
+//! Generating text with a causal language model, one token at a time.
 
 use std::ops::ControlFlow;
 
@@ -23,24 +23,25 @@ use choose::{choose, penalise};
 use padded::Padded;
 use passes::Passes;
 
-/// What a row of tokens goes on with.
+/// The continuation of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Continuation {
     /// The new tokens.
     pub token_ids: Vec<u32>,
-    /// The token that ended the text, which is not among them; none where it was broken off.
+    /// The token that ended the text, not included above; `None` if it was stopped for another
+    /// reason.
     pub ended_by: Option<u32>,
 }
 
-/// Continues `prompt` and returns the new tokens. `on_token` sees each as it is chosen, and can
-/// break off.
+/// Continues `prompt` and returns the new tokens. `on_token` is called with each token as it is
+/// chosen, and can stop the generation.
 ///
-/// Earlier positions are kept in a cache, so each token costs one position.
+/// Earlier positions are cached, so each token costs one position.
 ///
 /// # Errors
-/// If the model is an encoder; if the prompt is empty, holds an id that the model does not know, or is
-/// longer than the model's positions together with `max_new_tokens` where those have an end; if a
-/// setting is out of its range; if the model's logits are not numbers.
+/// If the model is an encoder; if the prompt is empty, holds an id outside of the vocabulary, or
+/// together with `max_new_tokens` exceeds the model's positions (if those end); if a setting is out
+/// of range; if the model's logits are not numbers.
 pub fn generate(
     model: &impl CausalLm,
     prompt: &[u32],
@@ -51,9 +52,9 @@ pub fn generate(
     Ok(rows.into_iter().flat_map(|row| row.token_ids).collect())
 }
 
-/// As [`generate`] for several prompts, whatever their lengths: all of them go through one pass for
-/// each token. `on_token` is given the prompt's index with the token. Where tokens are drawn, every
-/// prompt has random numbers of its own.
+/// As [`generate`] for several prompts of any lengths, all in one pass for each token. `on_token`
+/// gets the prompt's index with the token. If tokens are sampled, every prompt has its own random
+/// numbers.
 ///
 /// # Errors
 /// As [`generate`], for any of the prompts.
@@ -74,7 +75,7 @@ pub fn generate_rows(
     Ok(rows.into_iter().map(Row::continuation).collect())
 }
 
-/// Continues rows from where their passes are.
+/// Continues rows from the current state of their passes.
 fn go_on(
     model: &impl CausalLm,
     rows: &mut [Row],
@@ -111,11 +112,11 @@ fn go_on(
     Ok(())
 }
 
-/// A text in the making.
+/// A text being generated.
 struct Row {
-    /// The prompt and what was chosen since.
+    /// The prompt and the tokens chosen since.
     seen: Vec<u32>,
-    /// The tokens of the prompt.
+    /// The number of tokens of the prompt.
     given: usize,
     ended_by: Option<u32>,
     random: ChaCha8Rng,
@@ -158,7 +159,7 @@ fn check_prompts(model: &impl CausalLm, prompts: &[&[u32]], new: usize) -> Resul
     check_length(model, longest.unwrap_or_default(), new)
 }
 
-/// Checks that a prompt of so many tokens can go on with `new` ones.
+/// Checks that a prompt of this many tokens can be continued with `new` ones.
 fn check_length(model: &impl CausalLm, tokens: usize, new: usize) -> Result<()> {
     let (max_positions, adapter_positions) = (model.max_positions(), model.adapter_positions());
     if tokens.saturating_add(new) <= max_positions {

@@ -1,5 +1,5 @@
-//! Heads that score labels, in the place of the language model's: of a text, or of each of its
-//! tokens. A model for embeddings has none.
+//! Heads that score labels in place of the language-model head: for a text, or for each of its
+//! tokens. An embedding model has no head.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,25 +11,25 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{MAX_SIZE, ModelConfig};
 
-/// The head of a model: what it is for, and the labels that it scores.
+/// The head of a model: its task, and the labels that it scores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Head {
     /// `CausalLm`, `SeqCls`, `TokenCls`, or `FeatureExtraction`, which has no head.
     pub task: TaskType,
-    /// The labels; none of a language model.
+    /// The labels; none for a language model.
     pub labels: Labels,
-    /// The token that fills up short rows: a text is judged by its last other token.
+    /// The padding token: a text is judged by its last token that is not padding.
     pub pad_token_id: Option<i64>,
     /// Whether a text is judged by its first token, as in encoders.
     pub judges_first: bool,
 }
 
-/// The labels of a classifier (`id2label`), and how they are learnt.
+/// The labels of a classifier (`id2label`), and the kind of problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
     /// Their names, by number.
     pub names: Vec<String>,
-    /// How they are learnt, where the configuration says so.
+    /// The kind of problem, if the configuration gives it.
     pub problem_type: Option<ProblemType>,
 }
 
@@ -39,9 +39,9 @@ pub struct Labels {
 pub enum ProblemType {
     /// A number for each label.
     Regression,
-    /// One of the labels.
+    /// Exactly one of the labels.
     SingleLabelClassification,
-    /// Any of the labels.
+    /// Any number of the labels.
     MultiLabelClassification,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for ProblemType {
 }
 
 impl Labels {
-    /// So many labels, called as transformers calls them: `LABEL_0`, `LABEL_1`, …
+    /// This many labels, with transformers' names: `LABEL_0`, `LABEL_1`, …
     pub fn numbered(count: usize) -> Self {
         Self {
             names: (0..count).map(|id| format!("LABEL_{id}")).collect(),
@@ -64,11 +64,11 @@ impl Labels {
         }
     }
 
-    /// The labels that the keys of a `config.json` name, or of an `adapter_config.json`; none where
-    /// they name none.
+    /// The labels in the keys of a `config.json` or an `adapter_config.json`; `None` if they name
+    /// none.
     ///
     /// # Errors
-    /// A key with a value that makes no labels.
+    /// If a key has an invalid value.
     pub fn of(keys: &Map<String, Value>) -> Result<Option<Self>, String> {
         let given = |key: &str| keys.get(key).filter(|value| !value.is_null());
         let names = match (given("id2label"), given("num_labels")) {
@@ -98,10 +98,10 @@ impl Labels {
         }))
     }
 
-    /// How the labels are learnt, where the keys say so.
+    /// The kind of problem, if the keys give it.
     ///
     /// # Errors
-    /// A value that is none of transformers'.
+    /// If the value is not one of transformers'.
     pub fn problem_type_of(keys: &Map<String, Value>) -> Result<Option<ProblemType>, String> {
         let given = keys.get("problem_type").filter(|value| !value.is_null());
         let read = |value: &Value| {
@@ -115,7 +115,7 @@ impl Labels {
         given.map(read).transpose()
     }
 
-    /// The keys that say the same: `id2label`, `label2id` and, where it is known, `problem_type`.
+    /// The keys that express the same: `id2label`, `label2id` and, if known, `problem_type`.
     pub fn keys(&self) -> Map<String, Value> {
         let by_id = self.names.iter().enumerate();
         let by_id: Map<String, Value> = by_id
@@ -143,7 +143,7 @@ fn names_of(value: &Value) -> Option<Vec<String>> {
 }
 
 impl Head {
-    /// The head that the keys of a `config.json` speak of: `architectures` says what it is for.
+    /// The head that the keys of a `config.json` describe: `architectures` gives its task.
     ///
     /// # Errors
     /// As [`Labels::of`].
@@ -163,7 +163,7 @@ impl Head {
         Self::for_task(keys, task)
     }
 
-    /// A head for a task, with the labels that the keys of a `config.json` name.
+    /// A head for a task, with the labels in the keys of a `config.json`.
     ///
     /// # Errors
     /// As [`Labels::of`].
@@ -177,14 +177,14 @@ impl Head {
         let labels = Labels::of(keys)?;
         Ok(Self {
             task,
-            // As transformers, which has never written the names of two.
+            // As transformers does, which never writes the default names of two labels.
             labels: labels.unwrap_or_else(|| Labels::numbered(2)),
             pad_token_id: keys.get("pad_token_id").and_then(Value::as_i64),
             judges_first: false,
         })
     }
 
-    /// Whether it scores labels, not tokens.
+    /// Whether it scores labels instead of tokens.
     pub fn classifies(&self) -> bool {
         Self::scores_labels(self.task)
     }
@@ -193,12 +193,13 @@ impl Head {
         matches!(task, TaskType::SeqCls | TaskType::TokenCls)
     }
 
-    /// Whether it scores tokens: the head of a language model.
+    /// Whether it scores tokens, as the head of a language model does.
     pub fn predicts_tokens(&self) -> bool {
         self.task == TaskType::CausalLm
     }
 
-    /// Whether there is none: what the model gives are its hidden states (transformers' `AutoModel`).
+    /// Whether there is no head, so that the model returns its hidden states (transformers'
+    /// `AutoModel`).
     pub fn is_none(&self) -> bool {
         self.task == TaskType::FeatureExtraction
     }
@@ -208,8 +209,8 @@ impl Head {
         self.labels.names.len()
     }
 
-    /// The end of transformers' class of such a model; none of a language model, whose families
-    /// call it differently.
+    /// The suffix of transformers' class of such a model; `None` for a language model, whose class
+    /// name depends on the family.
     pub(crate) fn class(&self) -> Option<&'static str> {
         match self.task {
             TaskType::SeqCls => Some("ForSequenceClassification"),
@@ -219,7 +220,7 @@ impl Head {
         }
     }
 
-    /// Sets what a `config.json` says of it.
+    /// Sets the keys of a `config.json` that describe it.
     pub(crate) fn write(&self, keys: &mut Map<String, Value>, class: &str) {
         keys.insert("architectures".into(), json!([class]));
         if self.is_none() {
@@ -233,8 +234,8 @@ impl Head {
         }
     }
 
-    /// As [`write`](Self::write), where the token for padding is a field of its own and not among the other
-    /// keys.
+    /// As [`write`](Self::write), for a configuration with a field of its own for the padding
+    /// token.
     pub(crate) fn write_beside(
         &self,
         keys: &mut Map<String, Value>,
@@ -246,7 +247,8 @@ impl Head {
         *pad_token_id = self.pad_token_id.or(*pad_token_id);
     }
 
-    /// How its labels are learnt where nothing says it: one label is a number, of more one is chosen.
+    /// The kind of problem if nothing gives it: regression for one label, single-label
+    /// classification for more.
     pub fn usual(&self) -> ProblemType {
         match self.num_labels() {
             1 => ProblemType::Regression,
@@ -254,8 +256,8 @@ impl Head {
         }
     }
 
-    /// The keys that tell of it beside an adapter, where those of the model's own `config.json` do not:
-    /// names of labels that are not merely numbered, and the token for padding.
+    /// The keys that describe it beside an adapter, if the model's own `config.json` does not:
+    /// label names other than numbered ones, and the padding token.
     pub fn keys_beside(&self, config: &Map<String, Value>) -> Map<String, Value> {
         let mut keys = Map::new();
         let own = Self::for_task(config, self.task).unwrap_or_default();
@@ -278,8 +280,8 @@ impl Head {
         keys
     }
 
-    /// The number of the token that a text is judged by: the last that is no padding, or without a
-    /// token for padding the last; in encoders the first.
+    /// The index of the token that a text is judged by: the last that is not padding (without a
+    /// padding token, the last); in encoders the first.
     pub fn judged_token(&self, ids: &[i64]) -> usize {
         match self.pad_token_id {
             _ if self.judges_first => 0,
@@ -305,31 +307,30 @@ const WITHOUT: &[(&str, TaskType)] = &[
     ("olmo3", TaskType::TokenCls),
 ];
 
-/// A head that a model is opened with, whatever its files say.
+/// A head to open a model with, instead of the one in its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WantedHead {
-    /// What it is for.
+    /// Its task.
     pub task: TaskType,
-    /// The labels, where the model's own are not meant.
+    /// The labels, if not the model's own.
     pub labels: Option<Labels>,
-    /// How they are learnt, where that is not the model's own way.
+    /// The kind of problem, if not the model's own.
     pub problem_type: Option<ProblemType>,
-    /// How many labels there are, where nothing names them.
+    /// The number of labels, if nothing names them.
     pub num_labels: Option<usize>,
-    /// The token that fills up short rows, in the place of the one that the model's configuration
-    /// names.
+    /// The padding token, instead of the one in the model's configuration.
     pub pad_token_id: Option<i64>,
-    /// What its weight is drawn by, where the files have none.
+    /// The seed for its weight, if the files have none.
     pub seed: u64,
 }
 
 impl WantedHead {
-    /// Whether it is none.
+    /// Whether it is no head.
     pub fn is_none(&self) -> bool {
         self.task == TaskType::FeatureExtraction
     }
 
-    /// No head: what the model gives are its hidden states.
+    /// No head: the model returns its hidden states.
     pub fn none() -> Self {
         Self {
             task: TaskType::FeatureExtraction,
@@ -340,7 +341,7 @@ impl WantedHead {
     /// The head for a model of this configuration.
     ///
     /// # Errors
-    /// As [`Labels::of`]; a family for which transformers has no such head.
+    /// As [`Labels::of`], or if transformers has no such head for the family.
     pub(crate) fn for_config(&self, config: &impl ModelConfig) -> Result<Head, String> {
         let mut head = Head::for_task(&config.to_map(), self.task)?;
         let family = config.common().model_type;
@@ -375,7 +376,7 @@ impl WantedHead {
     }
 }
 
-/// The dropout before the head of a classifier of tokens; the others have none.
+/// The dropout before the head of a token classifier; other heads have none.
 pub(crate) fn head_dropout(task: TaskType, keys: &Map<String, Value>) -> Option<Dropout> {
     let given = |key: &str| keys.get(key).and_then(Value::as_f64);
     let probability = given("classifier_dropout").or_else(|| given("hidden_dropout"));

@@ -1,4 +1,4 @@
-//! Where a model's files come from: a folder, or the Hugging Face Hub through its cache.
+//! Finding a model's files: in a folder, or on the Hugging Face Hub through its cache.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -21,7 +21,7 @@ use other_weights::other_weights;
 pub use dataset::{dataset, folder_dataset};
 pub use error::HubError;
 
-/// The revision where none is said.
+/// The default revision.
 const MAIN: &str = "main";
 
 /// Finds a model's files with the environment's [`HubOptions`]; see [`HubOptions::resolve`].
@@ -32,19 +32,19 @@ pub fn resolve(model: &str, required: &[&str], optional: &[&str]) -> Result<Mode
 /// How to reach the Hub.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// The server, without a slash at its end.
+    /// The server's address, without a trailing slash.
     pub endpoint: String,
     /// The access token, for private and gated repositories.
     pub token: Option<String>,
-    /// The cache, laid out as `huggingface_hub` and `hf-hub` do. `None` where there is no home.
+    /// The cache, laid out as by `huggingface_hub` and `hf-hub`. `None` if there is no home folder.
     pub cache: Option<PathBuf>,
-    /// Take files from the cache alone.
+    /// Use only files in the cache.
     pub offline: bool,
 }
 
 impl HubOptions {
-    /// The options of the environment, as `huggingface_hub` reads them: `HF_ENDPOINT`, `HF_TOKEN`
-    /// (or the file at `HF_TOKEN_PATH`, or `HF_HOME/token`), `HF_HUB_CACHE`, `HF_HOME`,
+    /// The options set by the environment, as `huggingface_hub` reads them: `HF_ENDPOINT`,
+    /// `HF_TOKEN` (or the file at `HF_TOKEN_PATH`, or `HF_HOME/token`), `HF_HUB_CACHE`, `HF_HOME`,
     /// `XDG_CACHE_HOME`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
@@ -87,13 +87,13 @@ impl HubOptions {
     }
 
     /// Finds a model's files. `model` is a folder, a GGUF file, or a Hub id (`gpt2`,
-    /// `organisation/name`) with an optional `@revision`, or with a GGUF file of it behind `:`
-    /// (`organisation/name:model.gguf`). All of `required` must be there; `optional` ones are fetched
-    /// where they exist, the rest on demand.
+    /// `organisation/name`) with an optional `@revision`, or with one of its GGUF files after `:`
+    /// (`organisation/name:model.gguf`). All `required` files must exist; `optional` ones are
+    /// fetched if they exist, the others on demand.
     ///
     /// # Errors
-    /// No such folder, a required file that is missing, or what kept it from being downloaded:
-    /// the repository, the file, the status, and the way out.
+    /// If the folder or a required file does not exist, or a download fails; the error has the
+    /// repository, the file, the status and the way out.
     pub fn resolve(&self, model: &str, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
         let path = Path::new(model);
         if path.is_dir() {
@@ -129,12 +129,12 @@ impl HubOptions {
     }
 }
 
-/// Whether a part of a path leads nowhere else than into its folder.
+/// Whether a path component stays within its folder.
 fn is_name(part: Component) -> bool {
     matches!(part, Component::Normal(_))
 }
 
-/// Whether a path is a file that is named as GGUF files are.
+/// Whether a path is a file with the extension of GGUF files.
 pub fn is_gguf(path: &Path) -> bool {
     has_gguf_name(path) && path.is_file()
 }
@@ -144,17 +144,17 @@ fn has_gguf_name(path: &Path) -> bool {
     end.is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 
-/// Whether a file that is not named as GGUF files are is one.
+/// Whether a file without that extension is a GGUF file.
 fn begins_as_gguf(path: &Path) -> bool {
     use std::io::Read;
 
     let mut start = [0; 4];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    // Of one that cannot be read no more is said.
+    // If it cannot be read, the answer is no.
     read.is_ok() && start == *b"GGUF"
 }
 
-/// `id` and `revision` of `id@revision`, or `None` where it looks like a path.
+/// `id` and `revision` of `id@revision`, or `None` if it looks like a path.
 fn parse_id(model: &str) -> Option<(&str, &str)> {
     let (id, revision) = model.split_once('@').unwrap_or((model, MAIN));
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -175,8 +175,8 @@ fn parse_id(model: &str) -> Option<(&str, &str)> {
     valid.then_some((id, revision))
 }
 
-/// The files of one model: those of a folder, or of one snapshot of a Hub repository, of which
-/// those asked for are downloaded; or what a GGUF file says in place of them.
+/// The files of one model: those of a folder; those of one snapshot of a Hub repository, downloaded
+/// when they are requested; or those that a GGUF file stands for.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
     folder: PathBuf,
@@ -197,7 +197,7 @@ impl ModelFiles {
     /// The files that a GGUF file stands for.
     ///
     /// # Errors
-    /// A file that is broken, of an architecture that is not read, or that lacks what is needed.
+    /// If the file is malformed, of an unsupported architecture, or lacks something required.
     pub fn gguf(path: impl AsRef<Path>) -> Result<Self> {
         let gguf = Translated::new(Gguf::open(path)?)?;
         Ok(Self {
@@ -207,20 +207,20 @@ impl ModelFiles {
         })
     }
 
-    /// The GGUF file that these are of, if they are.
+    /// The GGUF file that these files stand for, if any.
     pub(crate) fn as_gguf(&self) -> Option<&Translated> {
         self.gguf.as_ref()
     }
 
-    /// The folder; for a Hub model the snapshot in the cache, with what was fetched so far.
+    /// The folder; for a Hub model, the snapshot in the cache with the files fetched so far.
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// The path of a file, or `None` where the model has no such file.
+    /// The path of a file, or `None` if the model has no such file.
     ///
     /// # Errors
-    /// A download that fails.
+    /// If a download fails.
     pub fn find(&self, file: &str) -> Result<Option<PathBuf>> {
         let path = self.folder.join(file);
         if path.exists() {
@@ -235,15 +235,15 @@ impl ModelFiles {
         }
     }
 
-    /// The path of a file that must be there.
+    /// The path of a required file.
     ///
     /// # Errors
-    /// As [`Self::find`], or that it is missing.
+    /// As [`Self::find`], or if the file is missing.
     pub fn get(&self, file: &str) -> Result<PathBuf> {
         self.find(file)?.ok_or_else(|| self.missing(file))
     }
 
-    /// The error that a file is missing, with the reason if it is a usual one.
+    /// The error for a missing file, with the reason if it is a common one.
     pub(crate) fn missing(&self, file: &str) -> ModelError {
         if let Some(hub) = &self.hub {
             return hub.missing(file);
@@ -292,8 +292,8 @@ impl Hub {
     }
 
     fn resolve(self, required: &[&str], optional: &[&str]) -> Result<ModelFiles> {
-        // Files of an older snapshot may be in the cache, the others come from the newest: the
-        // second pass then finds, or fetches, all in the newest.
+        // The cache may have some files of an older snapshot, while the others come from the
+        // newest. The second pass then finds, or fetches, all of them in the newest.
         for _ in 0..2 {
             let mut folders = Vec::new();
             for file in required {
@@ -323,7 +323,7 @@ impl Hub {
         Err(self.changed())
     }
 
-    /// What a GGUF file stands for, with the others that it is split into.
+    /// The files that a GGUF file stands for, including the other parts if it is split.
     fn gguf(self, file: &str) -> Result<ModelFiles> {
         let first = self.fetch(file)?.ok_or_else(|| self.missing(file))?;
         for part in crate::gguf::parts(file).into_iter().flatten().skip(1) {
@@ -332,7 +332,7 @@ impl Hub {
         ModelFiles::gguf(first)
     }
 
-    /// A file from the cache or the server, `None` where there is none.
+    /// A file from the cache or the server; `None` if there is none.
     fn fetch(&self, file: &str) -> Result<Option<PathBuf>> {
         match self.cached(file) {
             Some(path) => Ok(Some(path)),
@@ -346,13 +346,13 @@ impl Hub {
         path.exists().then_some(path)
     }
 
-    /// The folder of the revision's files in the cache. Offline, where the cache has lost the name
-    /// of the newest commit (copied without `refs`, say), it is the snapshot that came last.
+    /// The folder of the revision's files in the cache. Offline, if the cache lacks the commit of
+    /// the revision (copied without `refs`, for example), it is the most recent snapshot.
     fn snapshot(&self) -> Option<PathBuf> {
         let folder = self.cache.join(self.repo().folder_name());
         let snapshots = folder.join("snapshots");
         let reference = fs::read_to_string(folder.join("refs").join(&self.revision));
-        // An editor, or `echo`, ends it with a line break. `huggingface_hub` writes none for a
+        // An editor or `echo` adds a line break. `huggingface_hub` writes no such file for a
         // revision that is a commit.
         let named = reference.ok().map(|commit| commit.trim().to_string());
         for commit in named.as_deref().into_iter().chain([self.revision.as_str()]) {

@@ -1,18 +1,18 @@
-//! What can be wrong with what a model is given.
+//! What can be wrong with a model's input.
 
 /// An input that a model cannot take.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// No token to go on from.
+    /// There is no token to continue.
     #[error("the prompt has no token; give at least one")]
     EmptyPrompt,
-    /// An encoder, which does not go on with texts.
+    /// The model is an encoder, which does not continue texts.
     #[error(
         "the model is an encoder, whose tokens see each other both ways: it does not go on with a text"
     )]
     Encoder,
-    /// A token that is none of the model's.
+    /// A token id is outside of the vocabulary.
     #[error(
         "the prompt holds the token id {id}, but the model knows {vocab_size} tokens only: is this \
          the model's tokenizer?"
@@ -20,24 +20,24 @@ pub enum InputError {
     UnknownToken {
         /// The token.
         id: u32,
-        /// The number of tokens that the model knows.
+        /// The size of the vocabulary.
         vocab_size: usize,
     },
-    /// A prompt that fills the model's positions.
+    /// A prompt leaves no position for a new token.
     #[error(
         "the prompt has {tokens} tokens, and the model has {}, of which the new text needs one at \
          least: shorten the prompt by {} tokens",
         described(*max_positions, *adapter_positions), tokens + 1 - max_positions
     )]
     PromptTooLong {
-        /// Its tokens.
+        /// The length of the prompt in tokens.
         tokens: usize,
-        /// The positions for text.
+        /// The number of positions for text.
         max_positions: usize,
-        /// Those that an adapter takes beside them.
+        /// The number of positions that an adapter uses in addition.
         adapter_positions: usize,
     },
-    /// A prompt and a continuation that need more positions than there are.
+    /// Prompt and continuation together exceed the positions.
     #[error(
         "a prompt of {tokens} tokens and max_new_tokens {new} need {} positions, the model has {}: \
          shorten the prompt or lower max_new_tokens to {}",
@@ -45,60 +45,60 @@ pub enum InputError {
         max_positions - tokens
     )]
     TextTooLong {
-        /// The prompt's tokens.
+        /// The length of the prompt in tokens.
         tokens: usize,
-        /// The tokens asked for.
+        /// The number of new tokens.
         new: usize,
-        /// The positions for text.
+        /// The number of positions for text.
         max_positions: usize,
-        /// Those that an adapter takes beside them.
+        /// The number of positions that an adapter uses in addition.
         adapter_positions: usize,
     },
-    /// A setting of generation that is out of its range.
+    /// A generation setting is out of range.
     #[error("{key} = {value} is not usable: it has to be {range}")]
     Setting {
         /// The setting.
         key: &'static str,
         /// Its value.
         value: f64,
-        /// The values it can have.
+        /// The valid values.
         range: &'static str,
     },
-    /// Not one adapter for each row.
+    /// The number of adapters differs from the number of rows.
     #[error(
         "{given} adapter names for {rows} rows: give one for each, \"{}\" for none",
         burn_peft::BASE_ROW
     )]
     AdapterNames {
-        /// The names.
+        /// The number of names.
         given: usize,
-        /// The rows.
+        /// The number of rows.
         rows: usize,
     },
-    /// A batch whose parts do not fit.
+    /// The parts of a batch have different sizes.
     #[error(
         "a batch of {rows} rows of {seq} tokens needs {} ids, mask values and labels, not {ids}, \
          {marks} and {labels}",
         rows * seq
     )]
     Batch {
-        /// Rows of the batch.
+        /// The number of rows.
         rows: usize,
-        /// Tokens of a row.
+        /// The number of tokens in a row.
         seq: usize,
-        /// Token ids given.
+        /// The number of token ids.
         ids: usize,
-        /// Values of the mask given.
+        /// The number of mask values.
         marks: usize,
-        /// Labels given.
+        /// The number of labels.
         labels: usize,
     },
-    /// What the model computed does not come back from its device.
+    /// The result could not be read back from the device.
     #[error("the logits could not be read: {0}")]
     Logits(String),
 }
 
-/// The positions of a model in words.
+/// The positions of a model, in words.
 fn described(max_positions: usize, adapter_positions: usize) -> String {
     match adapter_positions {
         0 => format!("{max_positions} positions"),

@@ -1,4 +1,4 @@
-//! A model of any family, with adapters or without.
+//! A model of any family, with or without adapters.
 
 use std::sync::Once;
 
@@ -9,16 +9,16 @@ use burn_peft::{Adaptable, FrozenForm, PeftModel, Tree, cast_frozen, quantize_fr
 
 use crate::{AutoModel, CausalLm, Checkpointed, Head, KvCache, LmBatch, ModelInput, TokenLogProbs};
 
-/// A model of any family alone, or with adapters: the one type for programs that take both.
+/// A model of any family, with or without adapters: the type for programs that handle both.
 #[derive(Module, Debug)]
 pub enum LanguageModel {
-    /// The model alone.
+    /// The plain model.
     Base(AutoModel),
     /// The model with adapters.
     Peft(PeftModel<AutoModel>),
 }
 
-/// Runs an expression on whichever it is.
+/// Runs an expression on either.
 macro_rules! either {
     ($self:expr, $model:ident => $body:expr) => {
         match $self {
@@ -45,7 +45,7 @@ impl LanguageModel {
         }
     }
 
-    /// The model with its adapters, if it has any, to change it.
+    /// The model with its adapters, mutable, if it has any.
     pub fn as_peft_mut(&mut self) -> Option<&mut PeftModel<AutoModel>> {
         match self {
             Self::Base(_) => None,
@@ -58,7 +58,7 @@ impl LanguageModel {
         either!(self, model => model.tree())
     }
 
-    /// Every parameter, called as in transformers, or with adapters as in PEFT.
+    /// Every parameter, named as in transformers or, with adapters, as in PEFT.
     pub fn named_parameters(&self) -> Vec<NamedParameter> {
         match self {
             Self::Base(model) => named_parameters(model),
@@ -66,7 +66,7 @@ impl LanguageModel {
         }
     }
 
-    /// Keeps what is frozen of linear layers and embeddings in `dtype`; see
+    /// Stores the frozen weights of linear layers and embeddings in `dtype`; see
     /// [`burn_peft::cast_frozen`].
     pub fn cast_frozen(&mut self, dtype: FloatDType) {
         match self {
@@ -75,8 +75,9 @@ impl LanguageModel {
         }
     }
 
-    /// Keeps what is frozen of linear layers in 4 or 8 bits; see [`burn_peft::quantize_frozen`]. Of a
-    /// model that predicts no tokens there is no output layer: its embedding stays as it is.
+    /// Stores the frozen weights of linear layers in 4 or 8 bits; see
+    /// [`burn_peft::quantize_frozen`]. A model that predicts no tokens has no output layer: its
+    /// embedding is left as it is.
     ///
     /// # Errors
     /// If a weight has NaN or infinite values.

@@ -1,14 +1,14 @@
-//! The cross-entropy of a head that an adapter changes.
+//! The cross-entropy for a head that an adapter changes.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
-/// The number of logits alive at once: 32 MiB of 32-bit floats.
+/// The number of logits in memory at once: 32 MiB of 32-bit floats.
 const CHUNK: usize = 8 << 20;
 
-/// The sum of `-log softmax(logits(hidden))[target]` over the rows, `[1]`, for a head that is more
-/// than a product with a weight ([`burn_peft_kernels::vocabulary_loss`]): `logits` maps `[rows, d]`
-/// to `[rows, vocab]`. In training every piece's logits are kept for its gradient.
+/// The sum of `-log softmax(logits(hidden))[target]` over the rows, `[1]`, for a head that is not
+/// just a product with a weight ([`burn_peft_kernels::vocabulary_loss`]): `logits` maps `[rows, d]`
+/// to `[rows, vocab]`. In training, all logits are kept for the gradient.
 pub(crate) fn cross_entropy_sum_of(
     logits: impl Fn(Tensor<2>) -> Tensor<2>,
     vocab: usize,

@@ -1,4 +1,4 @@
-//! A causal language model with adapters is a causal language model.
+//! [`CausalLm`] for a causal language model with adapters.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,12 @@ use crate::{
     CausalLm, Checkpointed, Head, InputError, KvCache, LmBatch, ModelInput, Result, TokenLogProbs,
 };
 
-/// The logits of a batch, `[batch, seq, vocab]`, whose rows go through different adapters in one
-/// forward pass (PEFT's `adapter_names`): one name for each row,
-/// [`BASE_ROW`](burn_peft::BASE_ROW) for none.
+/// The logits of a batch, `[batch, seq, vocab]`, whose rows use different adapters in one forward
+/// pass (PEFT's `adapter_names`): one name for each row, [`BASE_ROW`](burn_peft::BASE_ROW) for
+/// none.
 ///
 /// # Errors
-/// If there are more names than rows or fewer, or as [`PeftModel::for_rows`].
+/// If the number of names differs from the number of rows, or as [`PeftModel::for_rows`].
 pub fn forward_rows<M: CausalLm + BaseModel>(
     model: &PeftModel<M>,
     mut input: ModelInput,
@@ -28,7 +28,7 @@ pub fn forward_rows<M: CausalLm + BaseModel>(
     }
     let model = model.for_rows(adapter_names)?;
     if input.position_ids.is_none() {
-        // Spelled out for every row, since the position embedding may be adapted too.
+        // Given for every row, since the position embedding may be adapted too.
         let ids = Tensor::<1, Int>::arange(0..seq as i64, &input.input_ids.device());
         input.position_ids = Some(ids.unsqueeze::<2>().expand([batch, seq]));
         input.length = Some(seq);
@@ -36,7 +36,8 @@ pub fn forward_rows<M: CausalLm + BaseModel>(
     Ok(model.get_base_model().forward(input))
 }
 
-/// The input with what the active adapter puts before the text; `begun` if a cache holds it.
+/// The input, with what the active adapter prepends to the text; `begun` if it is already in the
+/// cache.
 fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: bool) -> ModelInput {
     let positions = model.extra_positions();
     if positions == 0 {
@@ -51,7 +52,7 @@ fn with_extra<M: BaseModel>(model: &PeftModel<M>, input: &ModelInput, begun: boo
     input
 }
 
-/// The batch with what the active adapter puts before its texts, as a matrix if there is anything.
+/// The batch, with what the active adapter prepends to its texts; as a matrix if there is anything.
 fn batch_with_extra<'a, M: BaseModel>(
     model: &PeftModel<M>,
     batch: &'a LmBatch,
@@ -64,7 +65,7 @@ fn batch_with_extra<'a, M: BaseModel>(
     Cow::Owned(batch)
 }
 
-/// Places in a batch's flattened rows as they are in those of [`batch_with_extra`].
+/// Converts indices into a batch's flattened rows to those of [`batch_with_extra`].
 fn places_with_extra<M: BaseModel>(
     model: &PeftModel<M>,
     batch: &LmBatch,
@@ -88,7 +89,7 @@ fn product(extra: Extra, gradients: Extra) -> Option<Tensor<1>> {
     layers.chain(embeddings).reduce(|a, b| a + b)
 }
 
-/// What the model below makes of a batch, with the gradients of what stands before the texts.
+/// The wrapped model's result for a batch, with the gradients of what is prepended to the texts.
 fn through<M: CausalLm + BaseModel>(
     model: &PeftModel<M>,
     batch: &LmBatch,
@@ -100,7 +101,7 @@ fn through<M: CausalLm + BaseModel>(
     let batch = batch_with_extra(model, batch);
     let extra = batch.input.extra.clone();
     let base = backward(model.get_base_model(), &batch)?;
-    // From what stands before the texts to the tensors that made it.
+    // From what is prepended to the texts to the tensors that it was made from.
     let Some(product) = product(extra, base.extra).filter(Tensor::is_tracked) else {
         return Some(Checkpointed {
             extra: Extra::default(),

@@ -1,4 +1,4 @@
-//! Which tokens are the texts of a batch, as attention wants to know it.
+//! Which tokens of a batch form its texts, as attention needs it.
 
 use burn::tensor::{Int, Tensor};
 use burn_peft_kernels::{Span, Texts};
@@ -6,9 +6,8 @@ use burn_peft_kernels::{Span, Texts};
 use crate::ModelInput;
 use crate::embeddings::Pooling;
 
-/// The texts of a batch, its rows one after the other, or nothing where a mask is more than
-/// padding at either end of a row. Extra positions are part of their row; several texts cannot
-/// share them.
+/// The texts of a batch, its rows one after the other; `None` if a mask is more than padding at
+/// either end of a row. Extra positions belong to their row; several texts cannot share them.
 pub(crate) fn texts(input: &ModelInput) -> Option<Texts> {
     let shape = input.input_ids.dims();
     let extra = &input.extra;
@@ -28,8 +27,8 @@ pub(crate) fn texts(input: &ModelInput) -> Option<Texts> {
     }
 }
 
-/// For every token, `[batch * seq, d]`, the mean of its text's hidden states; what padding gets is of
-/// no use.
+/// For every token, `[batch * seq, d]`, the mean of its text's hidden states; padding gets a
+/// meaningless value.
 pub(crate) fn mean_of_texts(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> {
     let [tokens, d] = hidden.dims();
     let Some(texts) = texts(input) else {
@@ -41,7 +40,7 @@ pub(crate) fn mean_of_texts(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> 
             "texts that lie in pieces have no mean"
         );
         let mask = input.full_attention_mask(seq);
-        // Without one nothing is padding.
+        // Without a mask nothing is padding.
         let mask =
             mask.unwrap_or_else(|| Tensor::<2, Int>::ones([batch, seq], &input.input_ids.device()));
         let mask = mask.float().reshape([batch, seq, 1]);
@@ -66,8 +65,8 @@ fn host(tensor: &Tensor<2, Int>) -> Vec<i64> {
     tensor.clone().into_data().iter::<i64>().collect()
 }
 
-/// The first key of each row of a mask `[batch, positions]`, unless a row is all padding or has some
-/// after its first token.
+/// The first key of each row of a mask `[batch, positions]`; `None` if a row is all padding or has
+/// some after its first token.
 pub(crate) fn first_keys(mask: &Tensor<2, Int>) -> Option<Vec<usize>> {
     let [_, positions] = mask.dims();
     let mask = host(mask);
@@ -78,7 +77,7 @@ pub(crate) fn first_keys(mask: &Tensor<2, Int>) -> Option<Vec<usize>> {
     rows.collect()
 }
 
-/// The texts of rows of one each, `mask` being 0 at padding, `[batch, seq]`.
+/// The texts of rows with one text each; `mask` is 0 at padding, `[batch, seq]`.
 pub(crate) fn rows(mask: Option<&[i64]>, [batch, seq]: [usize; 2]) -> Option<Texts> {
     let starts = (0..batch).map(|row| row * seq);
     let spans = starts.map(|start| match mask {
@@ -93,14 +92,14 @@ pub(crate) fn rows(mask: Option<&[i64]>, [batch, seq]: [usize; 2]) -> Option<Tex
     Some(Texts::new(spans.into_iter().flatten().collect()))
 }
 
-/// The texts of packed rows, by the numbers of the texts, `[batch, seq]`.
+/// The texts of packed rows, from the numbers of the texts, `[batch, seq]`.
 pub(crate) fn packed(segment_ids: &[i64], [batch, seq]: [usize; 2]) -> Option<Texts> {
     let starts = (0..batch).map(|row| row * seq);
     let spans = starts.map(|start| segments(&segment_ids[start..start + seq], start));
     Some(Texts::new(spans.collect::<Option<Vec<_>>>()?.concat()))
 }
 
-/// The texts of rows that begin with so many more positions, unless padding lies between.
+/// The texts of rows that begin with this many extra positions; `None` if padding lies between.
 fn after(texts: &[Span], [batch, seq]: [usize; 2], extra: usize) -> Option<Texts> {
     let mut texts = texts.iter().peekable();
     let spans = (0..batch).map(|row| {
@@ -119,7 +118,7 @@ fn after(texts: &[Span], [batch, seq]: [usize; 2], extra: usize) -> Option<Texts
     Some(Texts::new(spans.collect::<Option<Vec<_>>>()?))
 }
 
-/// The texts of a packed row, unless one of them comes in several pieces.
+/// The texts of a packed row; `None` if one of them is in several pieces.
 fn segments(ids: &[i64], start: usize) -> Option<Vec<Span>> {
     let mut spans: Vec<Span> = Vec::new();
     let mut seen = Vec::new();
@@ -139,7 +138,7 @@ fn segments(ids: &[i64], start: usize) -> Option<Vec<Span>> {
     Some(spans)
 }
 
-/// The text of a row: padding before it sees nothing, padding after it all of it.
+/// The text of a row: padding before it sees nothing, padding after it sees all of it.
 fn unpadded(mask: &[i64], start: usize) -> Option<Option<Span>> {
     let Some(first) = mask.iter().position(|&value| value != 0) else {
         return Some(None);

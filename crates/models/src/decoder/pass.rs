@@ -1,4 +1,4 @@
-//! What a pass through a model tells its blocks, and where its tokens stand.
+//! What a pass through a model tells its blocks, and the positions of its tokens.
 
 use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
@@ -7,21 +7,21 @@ use burn_peft::LoraAdapter;
 use crate::ModelInput;
 use crate::parts::{AttentionMask, RopeTable};
 
-/// What all blocks are told of a pass through the model.
+/// What all blocks need to know about a pass through the model.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Rows of the batch.
+    /// The number of rows in the batch.
     pub batch: usize,
     /// What each position attends to.
     pub mask: AttentionMask,
-    /// What turns queries and keys, for each kind of rotary embedding that the model has.
+    /// The rotation of queries and keys, for each kind of rotary embedding that the model has.
     pub ropes: Vec<RopeTable>,
-    /// What queries are multiplied by, `[batch * seq, 1]`, where they grow with their position.
+    /// The factor of the queries, `[batch * seq, 1]`, if it grows with their position.
     pub query_growth: Option<Tensor<2>>,
 }
 
 impl Pass {
-    /// A pass over an input whose tokens see all of their texts, and what stands before them at `past`
+    /// A pass over an input whose tokens see their whole texts, and what precedes them at `past`
     /// positions.
     pub fn both_ways(input: &ModelInput, past: usize) -> Self {
         Self {
@@ -43,8 +43,8 @@ impl Pass {
     }
 }
 
-/// The positions of all that runs through the blocks: those of a row, which all rows share, or
-/// those of every row.
+/// The positions of everything that runs through the blocks: those of one row, if all rows share
+/// them, or those of every row.
 #[derive(Clone, Debug)]
 pub struct Places {
     rows: usize,
@@ -71,8 +71,8 @@ impl Places {
         }
     }
 
-    /// The number of positions that the longest row has come to. Positions that were given without
-    /// it ([`ModelInput::length`]) are read back from the device.
+    /// The number of positions of the longest row. If positions are given without it
+    /// ([`ModelInput::length`]), they are read back from the device.
     pub fn length(&self) -> usize {
         match (&self.ids, self.length) {
             (Some(_), Some(length)) => length,
@@ -99,7 +99,7 @@ impl Places {
 
 /// The positions of embeddings.
 #[derive(Clone, Debug)]
-// A tensor is large, and made once a pass: a box would gain nothing.
+// The tensor is large, but made once a pass: a box would gain nothing.
 #[allow(clippy::large_enum_variant)]
 pub enum Positions {
     /// Those of each token, `[rows * seq]`.
@@ -109,7 +109,7 @@ pub enum Positions {
 }
 
 impl Positions {
-    /// Those of the tokens of an input, after `past` ones.
+    /// The positions of an input's tokens, after `past` ones.
     pub fn of(input: &ModelInput, past: usize) -> Self {
         let [_, seq] = input.input_ids.dims();
         match &input.position_ids {
@@ -118,8 +118,8 @@ impl Positions {
         }
     }
 
-    /// As [`of`](Self::of), with the token for padding at -1, and not counted where the positions are
-    /// not given: RoBERTa's.
+    /// As [`of`](Self::of), with padding tokens at -1; if positions are not given, padding is not
+    /// counted (RoBERTa).
     pub fn without_padding(input: &ModelInput, past: usize, padding: i64) -> Self {
         let is_token = input.input_ids.clone().not_equal_elem(padding).int();
         let count = match &input.position_ids {
@@ -129,8 +129,8 @@ impl Positions {
         Self::Ids((count * is_token - 1).reshape([-1]))
     }
 
-    /// The sum of embeddings, `[rows * seq, d]`, and those of their positions in a table whose row of
-    /// this number is that of position 0.
+    /// The sum of embeddings, `[rows * seq, d]`, and those of their positions, from a table in
+    /// which row `first` is position 0.
     pub fn add(
         self,
         embedded: Tensor<2>,

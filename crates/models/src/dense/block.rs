@@ -13,8 +13,8 @@ use crate::KvCache;
 use crate::decoder::Pass;
 use crate::parts::{Norm, scaled};
 
-/// Attention and feed-forward network beside residual connections, with norms before, after or
-/// both, one after the other or side by side.
+/// Attention and feed-forward network with residual connections, with norms before, after or both;
+/// one after the other or in parallel.
 #[derive(Module, Debug)]
 pub struct Block {
     attention: Attention,
@@ -73,8 +73,8 @@ impl Block {
         self.onto(hidden, &self.after_mlp, feed)
     }
 
-    /// The output of a part, normed and scaled, added to the residual: in one operation with the
-    /// part's last product where nothing is between.
+    /// The output of a part, normed and scaled, added to the residual. If nothing comes between,
+    /// this is one operation with the part's last product.
     fn onto(
         &self,
         residual: Tensor<2>,

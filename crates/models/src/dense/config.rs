@@ -1,4 +1,4 @@
-//! The configuration of a dense decoder: a `config.json` and what it means.
+//! The configuration of a dense decoder: a `config.json` and its meaning.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::config::{CommonConfig, ModelConfig, model_type, set_dtype, unsupporte
 use crate::parts::Activation;
 use crate::{ConfigError, Head};
 
-/// The `config.json` of a model of any of the families that are one decoder with other switches.
-/// Keys are kept as they were and written back.
+/// The `config.json` of any of the families that share one decoder and differ by switches. All keys
+/// are kept and written back.
 #[derive(Clone, Debug)]
 pub struct DenseConfig {
     keys: Map<String, Value>,
@@ -24,7 +24,7 @@ pub struct DenseConfig {
 }
 
 impl DenseConfig {
-    /// What the keys mean.
+    /// The meaning of the keys.
     pub fn switches(&self) -> &Switches {
         &self.switches
     }
@@ -33,7 +33,8 @@ impl DenseConfig {
         Arc::clone(&self.switches)
     }
 
-    /// transformers' class of a classifier, or of a model without a head; none of a language model.
+    /// transformers' class of a classifier or of a model without a head; `None` for a language
+    /// model.
     pub(super) fn class_of_head(&self) -> Option<String> {
         let class = match self.family {
             "gemma3_text" => "Gemma3Text",
@@ -42,7 +43,7 @@ impl DenseConfig {
         self.head.class().map(|end| format!("{class}{end}"))
     }
 
-    /// The path of all but the head: without a head, of what transformers' `AutoModel` has.
+    /// The path of everything but the head; without a head, the path in transformers' `AutoModel`.
     pub(super) fn base_path(&self) -> &'static str {
         let base = self.switches.layout.base;
         if self.head.is_none() {
@@ -52,7 +53,7 @@ impl DenseConfig {
         }
     }
 
-    /// The path that something has, by the one it has beside a head.
+    /// The path of a part, from the path that it has beside a head.
     pub(super) fn path_of(&self, path: &str) -> String {
         let outer = self.switches.layout.base.split('.').next();
         let bare = path

@@ -1,4 +1,4 @@
-//! The keys of a `config.json`, with a family's defaults under them.
+//! The keys of a `config.json`, with a family's defaults.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use crate::config::MAX_SIZE;
 
 type Result<T> = std::result::Result<T, String>;
 
-/// A `config.json` with the values that transformers gives to keys that are not there.
+/// A `config.json` in which missing keys have transformers' defaults.
 pub struct Keys<'a> {
     own: &'a Map<String, Value>,
     defaults: Map<String, Value>,
@@ -19,13 +19,13 @@ impl<'a> Keys<'a> {
         Self { own, defaults }
     }
 
-    /// The value of a key; none for one that is `null` or not there.
+    /// The value of a key; `None` if it is `null` or missing.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let value = self.own.get(key).or_else(|| self.defaults.get(key));
         value.filter(|value| !value.is_null())
     }
 
-    /// Whether the file itself says something of the key, be it `null`.
+    /// Whether the file itself has the key, even if it is `null`.
     pub fn has(&self, key: &str) -> bool {
         self.own.contains_key(key)
     }
@@ -41,10 +41,10 @@ impl<'a> Keys<'a> {
             .transpose()
     }
 
-    /// A size between 1 and the largest that makes sense, if there is one.
+    /// A size between 1 and the largest that makes sense, or `None` if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn size_if(&self, key: &str) -> Result<Option<usize>> {
         let size = self.read(key, "a whole number", |value| value.as_u64())?;
         match size {
@@ -56,19 +56,19 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A size that has to be there.
+    /// A required size.
     ///
     /// # Errors
-    /// Another value or none.
+    /// If it is another value or missing.
     pub fn size(&self, key: &str) -> Result<usize> {
         self.size_if(key)?
             .ok_or_else(|| format!("{key} is missing: expected a whole number"))
     }
 
-    /// A number, if there is one.
+    /// A number, or `None` if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn number_if(&self, key: &str) -> Result<Option<f64>> {
         let number = |value: &Value| value.as_f64().filter(|number| number.is_finite());
         self.read(key, "a number", number)
@@ -77,15 +77,15 @@ impl<'a> Keys<'a> {
     /// A number, or `default`.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
         Ok(self.number_if(key)?.unwrap_or(default))
     }
 
-    /// The probability of a dropout; 0 where there is none.
+    /// The probability of a dropout; 0 if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn dropout(&self, key: &str) -> Result<f64> {
         let value = self.number_or(key, 0.0)?;
         crate::config::check_dropouts(&[(key, value)]).map(|()| value)
@@ -94,35 +94,35 @@ impl<'a> Keys<'a> {
     /// Whether a key is `true`.
     ///
     /// # Errors
-    /// A value that is neither `true` nor `false`.
+    /// If the value is neither `true` nor `false`.
     pub fn flag(&self, key: &str) -> Result<bool> {
         let flag = self.read(key, "true or false", Value::as_bool)?;
         Ok(flag.unwrap_or(false))
     }
 
-    /// A list of texts, if there is one.
+    /// A list of texts, or `None` if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn texts_if(&self, key: &str) -> Result<Option<Vec<String>>> {
         let text = |value: &Value| value.as_str().map(str::to_string);
         let texts = |value: &Value| value.as_array()?.iter().map(text).collect();
         self.read(key, "a list of texts", texts)
     }
 
-    /// A list of numbers, if there is one.
+    /// A list of numbers, or `None` if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key.
+    /// If it is another value; the error names the key.
     pub fn numbers_if(&self, key: &str) -> Result<Option<Vec<f64>>> {
         let numbers = |value: &Value| value.as_array()?.iter().map(Value::as_f64).collect();
         self.read(key, "a list of numbers", numbers)
     }
 
-    /// A value that serde reads, if there is one.
+    /// A value that serde reads, or `None` if it is missing.
     ///
     /// # Errors
-    /// Another value, with the key and what serde says.
+    /// If it is another value; the error has the key and serde's message.
     pub fn parse_if<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let parse = |value: &Value| {
             serde_json::from_value(value.clone()).map_err(|error| {
@@ -133,10 +133,10 @@ impl<'a> Keys<'a> {
         self.get(key).map(parse).transpose()
     }
 
-    /// The keys of an object below this one, if there is one.
+    /// The keys of a nested object, or `None` if it is missing.
     ///
     /// # Errors
-    /// A value that is no object.
+    /// If the value is not an object.
     pub fn object_if(&self, key: &str) -> Result<Option<Keys<'_>>> {
         let object = self.get(key).map(|value| {
             let object = value.as_object();

@@ -1,8 +1,8 @@
-//! What a family calls the parts of its blocks, in the order in which they are printed.
+//! The names of a family's parts, in the order in which they are printed.
 
 use crate::parts::NormKind;
 
-/// A part of the model beside the head.
+/// A part of the model apart from the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelPart {
     /// The token embeddings.
@@ -11,7 +11,7 @@ pub enum ModelPart {
     EmbeddingDropout,
     /// The blocks.
     Blocks,
-    /// The norm after them.
+    /// The norm after the blocks.
     Norm,
     /// The rotary embedding, which has no weights.
     Rotary,
@@ -32,7 +32,7 @@ pub enum BlockPart {
     BeforeMlp,
     /// The norm of the feed-forward network's output.
     AfterMlp,
-    /// Dropout of an output, which is printed here.
+    /// Dropout of an output, at the place where it is printed.
     Dropout,
 }
 
@@ -41,11 +41,11 @@ pub enum BlockPart {
 pub enum AttentionPart {
     /// From hidden states to queries.
     Query,
-    /// To keys.
+    /// From hidden states to keys.
     Key,
-    /// To values.
+    /// From hidden states to values.
     Value,
-    /// To queries, keys and values in one product.
+    /// From hidden states to queries, keys and values in one product.
     Fused,
     /// From the heads back to hidden states.
     Output,
@@ -58,67 +58,68 @@ pub enum AttentionPart {
 /// A layer of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MlpPart {
-    /// To the gate.
+    /// From hidden states to the gate.
     Gate,
-    /// To the inner values.
+    /// From hidden states to the inner values.
     Up,
-    /// To gate and inner values in one product.
+    /// From hidden states to gate and inner values in one product.
     GateUp,
-    /// Back to hidden states.
+    /// From inner values back to hidden states.
     Down,
-    /// What lies between.
+    /// The activation function.
     Activation,
 }
 
-/// The names of a family's parts: those of the checkpoint and of transformers' classes.
+/// The names of a family's parts, in the checkpoint and as transformers' classes.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// The start of the names of all classes.
+    /// The prefix of all class names.
     pub class: &'static str,
-    /// The path of all but the head.
+    /// The path of everything but the head.
     pub base: &'static str,
-    /// The end of its class.
+    /// The suffix of its class.
     pub base_class: &'static str,
     /// The path of the head.
     pub head: &'static str,
-    /// The parts beside the head.
+    /// The parts apart from the head.
     pub model: &'static [(&'static str, ModelPart)],
     /// The class of the token embeddings.
     pub embedding_class: &'static str,
-    /// Whether the token embeddings know which token fills up rows.
+    /// Whether the token embeddings have a padding token.
     pub embedding_pads: bool,
-    /// The end of the model's class.
+    /// The suffix of the model's class.
     pub model_class: &'static str,
-    /// The end of a block's class.
+    /// The suffix of a block's class.
     pub block_class: &'static str,
-    /// The norms.
+    /// The class of the norms.
     pub norm: NormKind,
     /// The parts of a block.
     pub block: &'static [(&'static str, BlockPart)],
-    /// The class of what holds a norm for each head, where the norms of queries and keys are such.
+    /// The class of the module that holds a norm for each head, if queries and keys have such
+    /// norms.
     pub norm_per_head: Option<&'static str>,
     /// The layers of the attention.
     pub attention: &'static [(&'static str, AttentionPart)],
     /// The layers of the feed-forward network.
     pub mlp: &'static [(&'static str, MlpPart)],
-    /// What checkpoints call otherwise than the model does.
+    /// The names that differ between checkpoints and the model.
     pub renamed: &'static [Renamed],
-    /// Parts of the names of tensors in checkpoints that are no weights of this model.
+    /// Parts of names of tensors in checkpoints that are not weights of this model.
     pub left_out: &'static [&'static str],
 }
 
-/// A name of the model and another one that checkpoints have for it.
+/// A name in the model and another one that checkpoints have for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Renamed {
-    /// How the names in the model begin.
+    /// The prefix of the names in the model.
     pub here: &'static str,
-    /// How they begin in checkpoints.
+    /// Their prefix in checkpoints.
     pub there: &'static str,
-    /// Whether they are written so.
+    /// Whether they are written with that prefix.
     pub written: bool,
 }
 
-/// What Llama calls its parts.
+/// The names of Llama's parts.
 pub const LLAMA: Layout = Layout {
     class: "Llama",
     base: "model",
@@ -168,7 +169,7 @@ pub const NORMED_ATTENTION: &[(&str, AttentionPart)] = &[
     ("k_norm", AttentionPart::KeyNorm),
 ];
 
-/// A block with norms after its parts and none before.
+/// A block with norms only after its parts.
 pub const NORMS_AFTER: &[(&str, BlockPart)] = &[
     ("self_attn", BlockPart::Attention),
     ("mlp", BlockPart::Mlp),
@@ -193,7 +194,7 @@ pub const UNGATED: &[(&str, MlpPart)] = &[
     ("act_fn", MlpPart::Activation),
 ];
 
-/// A feed-forward network whose gate and inner values come of one product.
+/// A feed-forward network whose gate and inner values come from one product.
 pub const FUSED_GATE: &[(&str, MlpPart)] = &[
     ("gate_up_proj", MlpPart::GateUp),
     ("down_proj", MlpPart::Down),
@@ -219,7 +220,7 @@ impl Layout {
         format!("{}.{name}", self.base)
     }
 
-    /// The path of what lies between the layers of a block's feed-forward network.
+    /// The path of the activation function in a block's feed-forward network.
     pub(crate) fn activation(&self, block: usize) -> String {
         let blocks = name_of(self.model, ModelPart::Blocks).unwrap_or_default();
         let mlp = name_of(self.block, BlockPart::Mlp).unwrap_or_default();
@@ -227,23 +228,23 @@ impl Layout {
         format!("{}.{blocks}.{block}.{mlp}.{act}", self.base)
     }
 
-    /// Whether a block has a part.
+    /// Whether blocks have this part.
     pub(crate) fn has(&self, part: BlockPart) -> bool {
         name_of(self.block, part).is_some()
     }
 
-    /// Whether the attention has a layer.
+    /// Whether the attention has this layer.
     pub(crate) fn attention_has(&self, part: AttentionPart) -> bool {
         name_of(self.attention, part).is_some()
     }
 
-    /// Whether the feed-forward network has a layer.
+    /// Whether the feed-forward network has this layer.
     pub(crate) fn mlp_has(&self, part: MlpPart) -> bool {
         name_of(self.mlp, part).is_some()
     }
 }
 
-/// What a list of parts calls one of them, if it is there.
+/// The name of a part in a list of parts, if it is there.
 fn name_of<P: PartialEq>(parts: &[(&'static str, P)], part: P) -> Option<&'static str> {
     let found = parts.iter().find(|(_, other)| *other == part);
     found.map(|(name, _)| *name)

@@ -15,7 +15,7 @@ use super::layout::MlpPart;
 use super::walk::{Shown, linear, named_parts};
 use crate::parts::{Activation, Xielu, project_onto};
 
-/// A feed-forward network, with a gate or without.
+/// A feed-forward network, with or without a gate.
 #[derive(Module, Debug)]
 pub struct Mlp {
     around: LoraAdapter<Part>,
@@ -63,17 +63,17 @@ impl Mlp {
             })
     }
 
-    /// The activation, where it is learnt.
+    /// The activation, if it has learnt parameters.
     pub(super) fn learnt(&self) -> Option<&Xielu> {
         self.learnt.as_ref().map(|slot| &slot.base_layer)
     }
 
-    /// The activation, to change it.
+    /// The activation, mutable.
     pub(super) fn learnt_mut(&mut self) -> Option<&mut Xielu> {
         self.learnt.as_mut().map(|slot| &mut slot.base_layer)
     }
 
-    /// All layers, where one operation does what they do.
+    /// All layers, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let drops = dropout_probability(&self.dropout, input) != 0.0;
         if drops || self.learnt.is_some() {

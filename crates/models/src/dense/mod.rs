@@ -1,5 +1,5 @@
-//! One decoder for all families whose blocks are an attention and a feed-forward network: what sets
-//! them apart is data ([`Switches`]), and so are the names of their parts ([`Layout`]).
+//! One decoder for all families whose blocks are an attention and a feed-forward network. Their
+//! differences are data ([`Switches`]), and so are the names of their parts ([`Layout`]).
 
 mod attention;
 mod block;

@@ -20,13 +20,13 @@ use crate::weights::NamedTensor;
 use crate::{KvCache, ModelInput, Result};
 
 /// A decoder of any of the families that differ by switches, with its language-model head
-/// (transformers' `LlamaForCausalLM` and its kin), or with a classifier's in its place
-/// (`LlamaForSequenceClassification`, `LlamaForTokenClassification`), or with none (`LlamaModel`), and
-/// then its names are without the path of the base.
+/// (transformers' `LlamaForCausalLM` and similar classes), with a classifier's in its place
+/// (`LlamaForSequenceClassification`, `LlamaForTokenClassification`), or without a head
+/// (`LlamaModel`), in which case names lack the path of the base.
 #[derive(Module, Debug)]
 pub struct DenseForCausalLM {
     base: DenseModel,
-    /// Before the head of a classifier of tokens.
+    /// Dropout before the head of a token classifier.
     dropout: Option<Dropout>,
     head: Option<LoraAdapter<Linear>>,
     #[module(skip)]
@@ -35,7 +35,7 @@ pub struct DenseForCausalLM {
     embedding_path: String,
 }
 
-/// Embeddings, blocks and the last norm (`LlamaModel` and its kin).
+/// Embeddings, blocks and the last norm (`LlamaModel` and similar classes).
 #[derive(Module, Debug)]
 pub struct DenseModel {
     embedding: LoraAdapter<Embedding>,
@@ -47,7 +47,7 @@ pub struct DenseModel {
     switches: Arc<Switches>,
 }
 
-/// The rotary embedding, which is printed and has no weights.
+/// The rotary embedding, which is printed but has no weights.
 #[derive(Module, Debug)]
 pub struct Rotary {}
 
@@ -77,7 +77,7 @@ impl DenseForCausalLM {
     }
 }
 
-/// Runs `inside` with a name appended to a path, or none.
+/// Runs `inside` with a name appended to the path, or with the same path.
 fn within(path: &mut Path, name: &str, inside: impl FnOnce(&mut Path)) {
     if name.is_empty() {
         inside(path);
@@ -112,7 +112,8 @@ impl Adaptable for DenseForCausalLM {
             ))
         };
         let head = self.head.as_ref().map_or_else(tied, Adaptable::tree);
-        // Of several names, all but the first are parts of a model that has other parts too.
+        // If there are several names, all but the first name parts of a model that has other parts
+        // too.
         let mut names = layout.base.split('.').rev();
         let last = names.next().unwrap_or_default().to_string();
         let base = names.fold((last, self.base.tree()), |inner, name| {

@@ -1,5 +1,5 @@
-//! What a `config.json` says of rotary positions: `rope_parameters` as transformers 5 writes it,
-//! `rope_theta` with `rope_scaling` as 4 did.
+//! Reads the rotary embedding from a `config.json`: `rope_parameters` as transformers 5 writes it,
+//! or `rope_theta` with `rope_scaling` as transformers 4 did.
 
 use serde_json::{Map, Value};
 
@@ -8,17 +8,17 @@ use crate::parts::{Rope, Scaling};
 
 type Result<T> = std::result::Result<T, String>;
 
-/// The layer types that `rope_parameters` may have a table for.
+/// The layer types for which `rope_parameters` may have a table each.
 const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
 
-/// The keys of a family that say something of its rotary embedding.
+/// The keys of a family that describe its rotary embedding.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeKeys {
-    /// The base of the wavelengths, where `rope_parameters` does not say it.
+    /// The base of the wavelengths, if `rope_parameters` does not give it.
     pub theta: &'static str,
-    /// How much of a head is turned, where `rope_parameters` does not say it.
+    /// The share of a head that is rotated, if `rope_parameters` does not give it.
     pub share: &'static str,
-    /// Whether `rope_scaling` is meant for these layers.
+    /// Whether `rope_scaling` applies to these layers.
     pub scaled: bool,
 }
 
@@ -29,11 +29,11 @@ pub const ROPE_KEYS: RopeKeys = RopeKeys {
     scaled: true,
 };
 
-/// The rotary embedding of heads `head_dim` wide in layers of a kind, which says what to take where
-/// the file has a table for each.
+/// The rotary embedding for heads of width `head_dim` in layers of one kind. The kind says which
+/// table to read if the file has one for each.
 ///
 /// # Errors
-/// A key with a value of the wrong type or that makes no sense; an unknown `rope_type`.
+/// If a key has a value of the wrong type or without meaning; if `rope_type` is unknown.
 pub fn rope(keys: &Keys, names: RopeKeys, kind: &str, head_dim: usize) -> Result<Rope> {
     let empty = Map::new();
     let old = keys.object_if("rope_scaling")?.filter(|_| names.scaled);

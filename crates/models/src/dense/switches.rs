@@ -1,4 +1,4 @@
-//! What sets one family's decoder apart from another's.
+//! The differences between the families' decoders.
 
 use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
@@ -14,18 +14,18 @@ type Result<T> = std::result::Result<T, String>;
 pub struct Family {
     /// The value of `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The defaults, the text of a JSON object.
+    /// The defaults, as the text of a JSON object.
     pub defaults: &'static str,
-    /// Sets the switches, which stand as Llama's do.
+    /// Sets the switches, starting from Llama's.
     pub switches: fn(&Keys, &mut Switches) -> Result<()>,
-    /// The published models that `peft init` knows: name, and the text of `config.json`.
+    /// The published models that `peft init` knows: name and text of `config.json`.
     pub presets: &'static [(&'static str, &'static str)],
-    /// Of the keys of a file those that are read, and written back.
+    /// From the keys of a file, those that are read and written back.
     pub own_keys: fn(Map<String, Value>) -> Map<String, Value>,
 }
 
 impl Family {
-    /// What most families say in the fields that few change.
+    /// The values of the fields that few families change.
     pub const PLAIN: Self = Self {
         model_type: "",
         defaults: "{}",
@@ -35,26 +35,26 @@ impl Family {
     };
 }
 
-/// A decoder as its configuration describes it.
+/// A decoder, as its configuration describes it.
 #[derive(Clone, Debug)]
 pub struct Switches {
     /// The names of its parts.
     pub layout: Layout,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
-    /// The token that fills up short rows: its embedding starts at zero.
+    /// The padding token, whose embedding is initialised to zero.
     pub padding: Option<usize>,
     /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width inside the feed-forward network.
     pub intermediate_size: usize,
-    /// The heads of the queries.
+    /// The number of query heads.
     pub heads: usize,
-    /// The heads of keys and values.
+    /// The number of key-value heads.
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Positions the model was trained for.
+    /// The number of positions that the model was trained for.
     pub max_positions: usize,
     /// Biases of query, key and value.
     pub qkv_bias: bool,
@@ -64,39 +64,39 @@ pub struct Switches {
     pub mlp_bias: bool,
     /// Bias of the head.
     pub head_bias: bool,
-    /// What keeps norms from dividing by zero.
+    /// Added to the variance in norms, so that they do not divide by zero.
     pub norm_epsilon: f64,
-    /// Whether the norms of queries and keys are over all heads at once.
+    /// Whether the norms of queries and keys run over all heads together.
     pub norm_all_heads: bool,
     /// Whether the norms of queries and keys come after the rotation.
     pub norm_after_rope: bool,
-    /// Attention and feed-forward network side by side, not one after the other.
+    /// Whether attention and feed-forward network run in parallel instead of one after the other.
     pub parallel: bool,
-    /// What lies between the layers of the feed-forward network.
+    /// The activation function of the feed-forward network.
     pub activation: Activation,
     /// The kinds of rotary embedding.
     pub ropes: Vec<Rope>,
-    /// Whether neighbours are rotated, not a value and the one half a head away.
+    /// Whether neighbouring values are rotated together, instead of values half a head apart.
     pub interleaved: bool,
-    /// Whether a text is computed anew once `longrope` has other frequencies for it.
+    /// Whether a text is recomputed once `longrope` has other frequencies for it.
     pub forgets_short: bool,
-    /// What the queries grow by at far positions: by `beta · ln(1 + ⌊position / original⌋)`.
+    /// By what queries grow at far positions: `beta · ln(1 + ⌊position / original⌋)`.
     pub query_growth: Option<QueryGrowth>,
     /// The blocks.
     pub layers: Vec<Layer>,
-    /// What scores are multiplied by.
+    /// The factor of the scores.
     pub score_scale: f64,
     /// The soft cap of scores.
     pub score_cap: Option<f64>,
-    /// Whether the fused product has query, key and value of each head side by side.
+    /// Whether the fused product has the query, key and value of each head side by side.
     pub fused_by_head: bool,
-    /// What embeddings of tokens are multiplied by.
+    /// The factor of token embeddings.
     pub embedding_scale: f64,
-    /// What all inputs of the first block are multiplied by.
+    /// The factor of everything that enters the first block.
     pub input_scale: f64,
-    /// What the output of each part is multiplied by.
+    /// The factor of each part's output.
     pub residual_scale: f64,
-    /// What logits are multiplied by.
+    /// The factor of the logits.
     pub logit_scale: f64,
     /// The soft cap of logits.
     pub logit_cap: Option<f64>,
@@ -110,7 +110,7 @@ pub struct Switches {
     pub mlp_dropout: f64,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
-    /// Whether the head's weight is the token embedding.
+    /// Whether the head shares the token embedding's weight.
     pub tied: bool,
     /// Tokens that end a text.
     pub eos_token_id: Option<TokenIds>,
@@ -119,23 +119,23 @@ pub struct Switches {
 /// What differs from block to block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Which of the rotary embeddings acts, if any.
+    /// Which of the rotary embeddings applies, if any.
     pub rope: Option<usize>,
-    /// How many positions are seen, the own one included.
+    /// How many positions are visible, including the own one.
     pub window: Option<usize>,
 }
 
 /// How queries grow with their position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QueryGrowth {
-    /// How fast.
+    /// The growth factor.
     pub beta: f64,
-    /// The positions up to which they do not.
+    /// The last position without growth.
     pub original: usize,
 }
 
 impl QueryGrowth {
-    /// What the queries at `positions`, `[tokens]`, are multiplied by, `[tokens, 1]`.
+    /// The factors of the queries at `positions`, `[tokens]`: `[tokens, 1]`.
     pub(crate) fn of(self, positions: Tensor<1>) -> Tensor<2> {
         let times = (positions / self.original as f64).floor();
         (times.log1p() * self.beta + 1.0).unsqueeze_dim(1)
@@ -143,10 +143,10 @@ impl QueryGrowth {
 }
 
 impl Switches {
-    /// A decoder as Llama's are, by the keys that families share.
+    /// A decoder like Llama's, from the keys that families share.
     ///
     /// # Errors
-    /// The first key whose value is missing, of the wrong type or makes no model.
+    /// The first key whose value is missing, of the wrong type or invalid.
     pub fn llama(keys: &Keys) -> Result<Self> {
         let hidden_size = keys.size("hidden_size")?;
         let heads = keys.size("num_attention_heads")?;
@@ -223,10 +223,11 @@ impl Switches {
         })
     }
 
-    /// Windows in the layers that `layer_types` says, or else `slides`.
+    /// Sets windows in the layers that `layer_types` names, or, without it, in those for which
+    /// `slides` is true.
     ///
     /// # Errors
-    /// Types of too few layers or ones that are not known; a window that is missing.
+    /// If there are types for too few layers, or unknown types, or the window is missing.
     pub fn slide(&mut self, keys: &Keys, slides: impl Fn(usize) -> bool) -> Result<()> {
         let window = keys.size_if("sliding_window")?;
         let given = keys.texts_if("layer_types")?;
@@ -260,10 +261,10 @@ impl Switches {
         Ok(())
     }
 
-    /// A window in every layer, where there is one.
+    /// Sets a window in every layer, if there is one.
     ///
     /// # Errors
-    /// A window that is no size.
+    /// If the window is not a valid size.
     pub fn slide_all(&mut self, keys: &Keys) -> Result<()> {
         let window = keys.size_if("sliding_window")?;
         self.layers
@@ -272,7 +273,7 @@ impl Switches {
         Ok(())
     }
 
-    /// A second rotary embedding, by `names`, in the layers with a window.
+    /// Sets a second rotary embedding, read by `names`, in the layers with a window.
     ///
     /// # Errors
     /// As [`rope`].
@@ -285,17 +286,17 @@ impl Switches {
         Ok(())
     }
 
-    /// The row of the token embeddings that starts at zero.
+    /// The row of the token embeddings that is initialised to zero.
     pub(crate) fn empty_row(&self) -> Option<usize> {
         self.padding.filter(|_| self.layout.embedding_pads)
     }
 
-    /// A norm of rows of `d` values.
+    /// A norm over rows of `d` values.
     pub(crate) fn new_norm(&self, d: usize, device: &Device) -> Norm {
         Norm::new(self.layout.norm, d, self.norm_epsilon, device)
     }
 
-    /// Whether blocks slide unless every `pattern`-th, counted from 1.
+    /// Whether a block has a window: all but every `pattern`-th, counted from 1.
     pub fn all_but_every(pattern: usize) -> impl Fn(usize) -> bool {
         move |index| !(index + 1).is_multiple_of(pattern)
     }

@@ -8,9 +8,9 @@ use burn_peft::{Adaptable, BaseLayer, LoraAdapter, Tree};
 use super::{Attention, Block, Mlp, Rotary, Switches};
 use crate::parts::{Norm, Xielu};
 
-/// [`Adaptable`] for a struct whose fields have the names that the layout says: the struct, the end
-/// of its class, the enum of its parts, the layout's list of names, what acts around it, and the
-/// field of each part.
+/// Implements [`Adaptable`] for a struct whose field names come from the layout. Arguments: the
+/// struct, the suffix of its class, the enum of its parts, the layout's list of names, what acts
+/// around it, and the field of each part.
 macro_rules! named_parts {
     (
         $type:ident, $class:expr, $parts:ident, $names:ident, [$($around:ident)?],
@@ -62,11 +62,11 @@ macro_rules! named_parts {
 }
 pub(super) use named_parts;
 
-/// How a part is printed, where the family decides.
+/// How a part is printed, if the family decides that.
 pub(super) trait Shown {
     fn shown(&self, switches: &Switches) -> Tree;
 
-    /// What is printed in its place where there is none.
+    /// What is printed instead if the part is missing.
     fn absent(_switches: &Switches) -> Tree {
         Tree::Empty
     }

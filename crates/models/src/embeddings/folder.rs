@@ -1,4 +1,4 @@
-//! The files that sentence-transformers lays beside a model.
+//! The files that sentence-transformers stores beside a model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,30 +16,30 @@ const PROMPTS: &str = "config_sentence_transformers.json";
 const POOLING: &str = "1_Pooling/config.json";
 const NORMALIZE: &str = "2_Normalize/config.json";
 
-/// All that such a folder has beside a model and its tokenizer.
+/// All the files that such a folder has beside a model and its tokenizer.
 pub const SENTENCE_FILES: [&str; 5] = [MODULES, POOLING, NORMALIZE, TRANSFORMER, PROMPTS];
 
-/// What a sentence-transformers folder says: a model, what becomes of its hidden states, and what is put
-/// before texts.
+/// The settings in a sentence-transformers folder: how hidden states become an embedding, and what
+/// is put before texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Modules {
-    /// From hidden states to a vector.
+    /// How hidden states become a vector.
     pub embedder: Embedder,
-    /// The tokens that a text is cut to.
+    /// The length in tokens that a text is cut to.
     pub max_seq_length: Option<usize>,
-    /// Whether texts are written in small letters first.
+    /// Whether texts are lower-cased first.
     pub do_lower_case: bool,
-    /// What can be put before a text, by name.
+    /// Prompts that can be put before a text, by name.
     pub prompts: BTreeMap<String, String>,
-    /// Which of them is, where none is named.
+    /// The prompt to use if none is named.
     pub default_prompt_name: Option<String>,
 }
 
 impl Modules {
-    /// Reads the files of a folder, or of a model on the Hub; none where it has no `modules.json`.
+    /// Reads the files of a folder, or of a model on the Hub; `None` if it has no `modules.json`.
     ///
     /// # Errors
-    /// Files that are broken, and modules that are not supported, by name.
+    /// If a file is malformed, or a module is not supported; the error names it.
     pub fn read(files: &ModelFiles) -> Result<Option<Self>> {
         let Some(path) = files.find(MODULES)? else {
             return Ok(None);
@@ -104,10 +104,10 @@ impl Modules {
         Ok(Some(found))
     }
 
-    /// The prompt of this name, or the one that is put before texts where none is named.
+    /// The prompt with this name, or the default prompt if no name is given.
     ///
     /// # Errors
-    /// A name that none has.
+    /// If no prompt has this name.
     pub fn prompt(&self, name: Option<&str>) -> std::result::Result<&str, String> {
         let Some(name) = name.or(self.default_prompt_name.as_deref()) else {
             return Ok("");
@@ -125,8 +125,8 @@ impl Modules {
         })
     }
 
-    /// Writes the files into a folder, so that sentence-transformers opens it; `d` is the size of the
-    /// hidden states. Returns the new files.
+    /// Writes the files into a folder, so that sentence-transformers can open it; `d` is the width
+    /// of the hidden states. Returns the new files.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -184,7 +184,7 @@ impl Modules {
     }
 }
 
-/// The keys of a pooling's `config.json` that each turn a mode on, as all versions read them.
+/// The keys of a pooling's `config.json` that each turn on a mode, as all versions read them.
 const LEGACY: [(&str, Pooling); 6] = [
     ("pooling_mode_cls_token", Pooling::Cls),
     ("pooling_mode_mean_tokens", Pooling::Mean),
@@ -197,7 +197,7 @@ const LEGACY: [(&str, Pooling); 6] = [
     ("pooling_mode_lasttoken", Pooling::LastToken),
 ];
 
-/// The mode that a pooling's `config.json` says, in new words or old ones.
+/// The mode that a pooling's `config.json` names, in the new form or the old one.
 fn pooling_of(keys: &Map<String, Value>) -> std::result::Result<Pooling, String> {
     if keys.get("include_prompt") == Some(&Value::Bool(false)) {
         return Err(

@@ -1,5 +1,5 @@
-//! Embeddings of texts: what becomes of the hidden states of a model without a head, as
-//! sentence-transformers has it.
+//! Text embeddings: what sentence-transformers makes from the hidden states of a model without a
+//! head.
 
 mod folder;
 mod pooling;

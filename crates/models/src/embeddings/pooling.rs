@@ -1,4 +1,4 @@
-//! One vector of the hidden states of a text.
+//! Pooling: one vector from the hidden states of a text.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,29 +8,29 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_kernels::MovedRows;
 use serde::{Deserialize, Serialize};
 
-/// Which of a text's hidden states its embedding is made of, in sentence-transformers' words.
+/// How a text's hidden states become its embedding, in sentence-transformers' words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The mean of all.
+    /// The mean of all hidden states.
     #[default]
     Mean,
-    /// That of the first token.
+    /// The first token's hidden state.
     Cls,
-    /// That of the last token.
+    /// The last token's hidden state.
     #[serde(rename = "lasttoken", alias = "last")]
     LastToken,
-    /// The greatest value of all, in each dimension.
+    /// The maximum in each dimension.
     Max,
-    /// The sum of all by the root of their number.
+    /// The sum divided by the square root of the number of tokens.
     MeanSqrtLenTokens,
-    /// The mean of all, of which each counts by its place from 1.
+    /// The mean, weighted by position, counted from 1.
     #[serde(rename = "weightedmean")]
     WeightedMean,
 }
 
 impl Pooling {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 6] = [
         Self::Mean,
         Self::Cls,
@@ -52,7 +52,8 @@ impl Pooling {
         }
     }
 
-    /// The tokens whose hidden states are needed of texts, and which of them each text has.
+    /// The tokens of the texts whose hidden states are needed, and the range of them that belongs
+    /// to each text.
     pub fn places(self, texts: &[Range<usize>]) -> (Vec<usize>, Vec<Range<usize>>) {
         let one = |of: fn(&Range<usize>) -> usize| {
             let places: Vec<usize> = texts.iter().map(of).collect();
@@ -74,10 +75,10 @@ impl Pooling {
         }
     }
 
-    /// One vector for each text, `[texts, d]`, of hidden states, `[tokens, d]`.
+    /// One vector for each text, `[texts, d]`, from hidden states, `[tokens, d]`.
     ///
     /// # Panics
-    /// If a text has no token, or one that is not there.
+    /// If a text has no token, or an index is out of range.
     pub fn of(self, hidden: Tensor<2>, texts: &[Range<usize>]) -> Tensor<2> {
         match self {
             Self::Cls => rows(hidden, texts.iter().map(|text| text.start)),
@@ -88,7 +89,7 @@ impl Pooling {
                 place * 2.0 / (length * (length + 1.0))
             }),
             Self::Max => {
-                // A text is filled up with its first token, which changes no maximum.
+                // Shorter texts are padded with their first token, which changes no maximum.
                 let width = texts.iter().map(Range::len).max().unwrap_or(0);
                 let filled = texts.iter().flat_map(|text| {
                     text.clone()
@@ -102,14 +103,14 @@ impl Pooling {
     }
 }
 
-/// Some rows, in this order.
+/// These rows, in this order.
 fn rows(hidden: Tensor<2>, places: impl Iterator<Item = usize>) -> Tensor<2> {
     let places: Vec<i64> = places.map(|place| place as i64).collect();
     let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
     hidden.select(0, places)
 }
 
-/// The sum of each text's rows, of which each counts by its place from 1 and the length of its text.
+/// The sum of each text's rows, weighted by position (counted from 1) and length of the text.
 fn weighted(
     hidden: Tensor<2>,
     texts: &[Range<usize>],
@@ -132,23 +133,23 @@ fn weighted(
     sum.squeeze_dim(1)
 }
 
-/// Vectors of length one, `[rows, d]`; of zero there is none.
+/// Normalises vectors to length one, `[rows, d]`; zero stays zero.
 pub fn normalize(vectors: Tensor<2>) -> Tensor<2> {
     let length = vectors.clone().powi_scalar(2).sum_dim(1).sqrt();
     vectors / length.clamp_min(1e-12)
 }
 
-/// What makes an embedding of a text's hidden states.
+/// How a text's hidden states become its embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Embedder {
     /// How they become one vector.
     pub pooling: Pooling,
-    /// Whether that is brought to length one.
+    /// Whether the vector is normalised to length one.
     pub normalize: bool,
 }
 
 impl Embedder {
-    /// The embeddings of texts, `[texts, d]`, of hidden states, `[tokens, d]`.
+    /// The embeddings of texts, `[texts, d]`, from hidden states, `[tokens, d]`.
     ///
     /// # Panics
     /// As [`Pooling::of`].
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// Two texts, of three tokens and of one.
+    /// Two texts, with three tokens and with one.
     fn pooled(mode: &str) -> Vec<f32> {
         let device = Device::flex();
         let hidden = [[1.0, 8.0], [2.0, -4.0], [6.0, 2.0], [9.0, 3.0]];

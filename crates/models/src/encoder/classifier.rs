@@ -1,4 +1,4 @@
-//! The heads of encoders that score labels.
+//! Classification heads of encoders.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
@@ -6,24 +6,24 @@ use burn::tensor::{Device, Tensor};
 use burn_peft::{Adaptable, LoraAdapter, Path, Slot};
 use burn_peft_kernels::apply_dropout;
 
-/// What a family calls the parts of a classifier, and what it computes.
+/// The names of a classifier's parts in a family, and what it computes.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassifierNames {
     /// The path of the layer before the output, if there is one.
     pub dense: Option<&'static str>,
-    /// What its output goes through.
+    /// The activation of that layer.
     pub activation: fn(Tensor<2>) -> Tensor<2>,
-    /// Whether its input is dropped too.
+    /// Whether its input has dropout too.
     pub drops_input: bool,
     /// The path of the layer that scores.
     pub output: &'static str,
 }
 
-/// A layer that scores labels, with dropout before it, and another layer before that in some families:
-/// `output(dropout(f(dense(x))))`.
+/// A layer that scores labels, with dropout before it and, in some families, another layer before
+/// that: `output(dropout(f(dense(x))))`.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    /// The layer before, `[d, d]`.
+    /// The layer before the output, `[d, d]`.
     pub dense: Option<LoraAdapter<Linear>>,
     /// Dropout of its output.
     pub dropout: Dropout,
@@ -34,7 +34,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A head of so many labels on hidden states `d` wide.
+    /// A head for this many labels, on hidden states of width `d`.
     pub fn new(
         names: ClassifierNames,
         [d, labels]: [usize; 2],
@@ -50,7 +50,7 @@ impl Classifier {
         }
     }
 
-    /// The scores, `[rows, labels]`, of hidden states `[rows, d]`.
+    /// The scores, `[rows, labels]`, for hidden states `[rows, d]`.
     pub fn forward(&self, hidden: Tensor<2>) -> Tensor<2> {
         let drop = |hidden| apply_dropout(&self.dropout, hidden);
         let hidden = match &self.dense {
@@ -73,7 +73,7 @@ impl Classifier {
         });
     }
 
-    /// As [`visit_slots`](Self::visit_slots), to change them.
+    /// As [`visit_slots`](Self::visit_slots), with mutable slots.
     pub fn visit_slots_mut(&mut self, path: &mut Path, visit: &mut dyn FnMut(&str, &mut dyn Slot)) {
         if let Some(name) = self.names.dense {
             path.within(name, |path| self.dense.visit_slots_mut(path, &mut *visit));

@@ -1,4 +1,4 @@
-//! The heads of encoders that predict masked tokens.
+//! Heads of encoders that predict masked tokens.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, Linear, LinearConfig};
@@ -9,28 +9,29 @@ use burn_peft::{
 
 use crate::parts::Activation;
 
-/// What a family calls the parts of such a head.
+/// The names of the parts of such a head in a family.
 #[derive(Clone, Copy, Debug)]
 pub struct MaskedNames {
     /// The path of the first layer.
     pub dense: &'static str,
     /// The path of its norm.
     pub norm: &'static str,
-    /// The path below which the bias of the output is, where its weight is the token embedding.
+    /// The path below which the bias of the output is, if the output shares the token embedding's
+    /// weight.
     pub bias: &'static str,
     /// The path of the output.
     pub output: &'static str,
 }
 
-/// What stands before the output, `norm(f(dense(x)))`, and the bias of an output whose weight is the
-/// token embedding.
+/// The layers before the output, `norm(f(dense(x)))`, and the bias of an output that shares the
+/// token embedding's weight.
 #[derive(Module, Debug)]
 pub struct MaskedHead {
     /// The first layer, `[d, d]`.
     pub dense: LoraAdapter<Linear>,
     /// Its norm.
     pub norm: LoraAdapter<LayerNorm>,
-    /// The bias of the output; none where the output has a weight and a bias of its own.
+    /// The bias of the output; `None` if the output has a weight and a bias of its own.
     pub bias: Option<LoraAdapter<OutputBias>>,
     #[module(skip)]
     activation: Activation,
@@ -39,7 +40,7 @@ pub struct MaskedHead {
 }
 
 impl MaskedHead {
-    /// A head of hidden states `d` wide for so many tokens.
+    /// A head for hidden states of width `d` and this many tokens.
     pub fn new(
         names: MaskedNames,
         [d, vocab_size]: [usize; 2],
@@ -61,8 +62,7 @@ impl MaskedHead {
         )
     }
 
-    /// A head of these layers, with a bias of so many values where an output without one of its own
-    /// has one.
+    /// A head with these layers, and a bias of this size if the output has none of its own.
     pub fn of(
         names: MaskedNames,
         (dense, norm): (LoraAdapter<Linear>, LoraAdapter<LayerNorm>),
@@ -80,14 +80,14 @@ impl MaskedHead {
         }
     }
 
-    /// What the output takes, `[rows, d]`, of hidden states of this shape.
+    /// The input of the output layer, `[rows, d]`, for hidden states of this shape.
     pub fn forward(&self, hidden: Tensor<2>) -> Tensor<2> {
         let hidden = self.activation.forward(self.dense.forward(hidden));
         self.norm.forward(hidden)
     }
 
-    /// The logits, `[rows, vocab]`, of hidden states `[rows, d]`, by an output of its own or by the
-    /// token embedding.
+    /// The logits, `[rows, vocab]`, for hidden states `[rows, d]`, through an output of its own or
+    /// the token embedding.
     pub fn logits(
         &self,
         hidden: Tensor<2>,
@@ -105,7 +105,7 @@ impl MaskedHead {
         }
     }
 
-    /// An output with a weight of its own, equal to the embedding's; it takes the bias.
+    /// Makes an output with a weight of its own, equal to the embedding's; it takes over the bias.
     pub fn untied(&mut self, embedding: &LoraAdapter<Embedding>) -> LoraAdapter<Linear> {
         let frozen = |weight| Param::from_tensor(weight).set_require_grad(false);
         let weight = embedding.base_layer.weight.val().detach().transpose();
@@ -118,7 +118,7 @@ impl MaskedHead {
         output
     }
 
-    /// Gives the bias so many values; further ones are zero.
+    /// Resizes the bias; new values are zero.
     pub fn resize(&mut self, vocab_size: usize) {
         if let Some(slot) = &mut self.bias {
             let bias = slot.base_layer.bias.val().detach();
@@ -133,7 +133,7 @@ impl MaskedHead {
         }
     }
 
-    /// The output as it is printed, which may be tied.
+    /// The output as printed; it may be tied.
     pub fn shown_output(&self, own: &Option<LoraAdapter<Linear>>, d: usize) -> Tree {
         match (own, &self.bias) {
             (Some(own), _) => own.tree(),
@@ -163,7 +163,7 @@ impl MaskedHead {
         path.within(names.output, |path| own.visit_slots(path, visit));
     }
 
-    /// As [`visit_slots`](Self::visit_slots), to change them.
+    /// As [`visit_slots`](Self::visit_slots), with mutable slots.
     pub fn visit_slots_mut(
         &mut self,
         own: &mut Option<LoraAdapter<Linear>>,
@@ -184,7 +184,7 @@ impl MaskedHead {
     }
 }
 
-/// The bias of an output whose weight stands elsewhere.
+/// The bias of an output whose weight is stored elsewhere.
 #[derive(Module, Debug)]
 pub struct OutputBias {
     /// The bias, `[vocab]`.
@@ -220,7 +220,7 @@ impl BaseLayer for OutputBias {
         self.forward_base(logits)
     }
 
-    /// It has no weight that an adapter could change.
+    /// It has no weight for an adapter to change.
     fn weight(&self) -> Tensor<2> {
         self.bias.val().unsqueeze()
     }

@@ -1,6 +1,7 @@
-//! What encoders share: their heads, how they are printed, what their checkpoints call the weights.
+//! What encoders have in common: their heads, how they are printed, the names of weights in their
+//! checkpoints.
 //!
-//! An encoder is a [`Decoder`](crate::Decoder) whose tokens see each other both ways.
+//! An encoder is a [`Decoder`](crate::Decoder) whose tokens see each other in both directions.
 
 mod classifier;
 mod masked;

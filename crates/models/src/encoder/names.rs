@@ -1,15 +1,15 @@
-//! What the checkpoints of encoders call their weights, and what of their configurations is not there.
+//! The names of weights in the checkpoints of encoders, and which configurations are not supported.
 
 use serde_json::{Map, Value};
 
 use crate::Head;
 
-/// What a family calls things in its checkpoints.
+/// A family's names in its checkpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncoderNames {
     /// transformers' `base_model_prefix`.
     pub base: &'static str,
-    /// The beginnings of the names of the head that predicts tokens.
+    /// The prefixes of the names of the head that predicts tokens.
     pub masked: &'static [&'static str],
 }
 
@@ -17,13 +17,13 @@ pub(crate) struct EncoderNames {
 const CLASSIFIERS: [&str; 2] = ["classifier.", "pre_classifier."];
 
 impl EncoderNames {
-    /// The path of all but the head; empty where the model has no head.
+    /// The path of everything but the head; empty if the model has no head.
     pub fn base_of(&self, head: &Head) -> &'static str {
         if head.is_none() { "" } else { self.base }
     }
 
     /// The names that a weight may have in a checkpoint: with or without the prefix, and with the
-    /// names that norms have in the checkpoints from TensorFlow.
+    /// names of norms in checkpoints converted from TensorFlow.
     pub fn in_file(&self, name: &str) -> Vec<String> {
         let prefix = format!("{}.", self.base);
         let bare = name.strip_prefix(&prefix).unwrap_or(name);
@@ -54,8 +54,8 @@ impl EncoderNames {
         heads.any(|head| name.starts_with(head))
     }
 
-    /// Whether a tensor in a checkpoint is no weight of a model with this head: of another head, or no
-    /// weight at all.
+    /// Whether a tensor in a checkpoint is not a weight of a model with this head: it belongs to
+    /// another head, or is not a weight at all.
     pub fn is_buffer(&self, head: &Head, has_pooler: bool, name: &str) -> bool {
         let begins = |heads: &[&str]| heads.iter().any(|head| name.starts_with(head));
         let bare = name.strip_prefix(self.base).unwrap_or(name);
@@ -73,7 +73,7 @@ impl EncoderNames {
     }
 }
 
-/// Refuses what makes another model of an encoder.
+/// Rejects settings that turn an encoder into another kind of model.
 pub(crate) fn check_unsupported(keys: &Map<String, Value>) -> Result<(), String> {
     for key in ["is_decoder", "add_cross_attention"] {
         if keys.get(key) == Some(&Value::Bool(true)) {

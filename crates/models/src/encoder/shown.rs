@@ -1,8 +1,8 @@
-//! Encoders as PyTorch prints them.
+//! Printing encoders as PyTorch does.
 
 use burn_peft::Tree;
 
-/// The same with every name and line changed.
+/// The same with every name and line mapped.
 pub(crate) fn renamed(tree: Tree, rename: &dyn Fn(&str) -> String) -> Tree {
     match tree {
         Tree::Empty => Tree::Empty,
@@ -17,7 +17,7 @@ pub(crate) fn renamed(tree: Tree, rename: &dyn Fn(&str) -> String) -> Tree {
     }
 }
 
-/// Says of the embeddings of these names, somewhere in a tree, which row is that of padding.
+/// Adds `padding_idx` to the embeddings with these names, anywhere in a tree.
 pub(crate) fn with_padding_row(tree: Tree, names: &[&str], row: Option<i64>) -> Tree {
     let (Tree::Node { name, children }, Some(row)) = (tree.clone(), row) else {
         return tree;
@@ -43,7 +43,7 @@ pub(crate) fn with_padding_row(tree: Tree, names: &[&str], row: Option<i64>) -> 
     }
 }
 
-/// Puts the child of this name last, wherever a module has one.
+/// Moves the child with this name to the end, in every module that has one.
 pub(crate) fn with_last(tree: Tree, last: &str) -> Tree {
     let Tree::Node { name, children } = tree else {
         return tree;
@@ -59,16 +59,17 @@ pub(crate) fn with_last(tree: Tree, last: &str) -> Tree {
     }
 }
 
-/// A module that PEFT copies as a whole (`modules_to_save`), though each of its layers has a slot.
+/// A module that PEFT copies as a whole (`modules_to_save`), although each of its layers has a
+/// slot.
 pub(crate) struct SavedTogether {
     class: String,
     children: Vec<(String, Tree)>,
 }
 
-/// Which of the parts of a layer with copies is meant.
+/// Selects one part of a layer with copies.
 type PartOf<'a> = dyn Fn(&[(String, Tree)]) -> Option<Tree> + 'a;
 
-/// PEFT's name of what holds a layer and its trained copies.
+/// PEFT's name for what holds a layer and its trained copies.
 const WRAPPER: &str = "ModulesToSaveWrapper";
 
 impl SavedTogether {

@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{BlockPart, LLAMA, Layout, NORMED_ATTENTION, UNGATED};
 use crate::parts::NormKind;
 
-/// `model_type = "apertus"`: no gate but an activation that is learnt; norms of queries and keys.
+/// `model_type = "apertus"`: a learnt activation without a gate; norms of queries and keys.
 pub const FAMILY: Family = Family {
     model_type: "apertus",
     defaults: r#"{

@@ -24,14 +24,14 @@ pub use model::{
 /// `BertForMaskedLM`).
 ///
 /// A classifier (`BertForSequenceClassification`, `BertForTokenClassification`) has another head in
-/// its place, and a model without a head (`BertModel`) none.
+/// its place, and a model without a head (`BertModel`) has none.
 #[derive(Module, Debug)]
 pub struct BertForMaskedLM {
     /// Everything but the head.
     pub bert: BertModel,
     /// The head that predicts masked tokens.
     pub masked: Option<MaskedHead>,
-    /// Its output, where that is not tied to the token embeddings.
+    /// Its output, unless that is tied to the token embeddings.
     pub decoder: Option<LoraAdapter<Linear>>,
     /// The head that scores labels.
     pub classifier: Option<Classifier>,
@@ -125,7 +125,7 @@ impl Adaptable for BertForMaskedLM {
         Some(self.openings())
     }
 
-    /// Of a model without a head nothing but the last hidden states is used.
+    /// For a model without a head only the last hidden states are used.
     fn is_idle(&self, name: &str) -> bool {
         self.config.head.is_none() && name.contains("pooler.")
     }
@@ -247,7 +247,7 @@ impl Decoder for BertForMaskedLM {
         block.forward(hidden, pass, cache)
     }
 
-    /// The norm is the last block's.
+    /// The last norm belongs to the last block.
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         hidden
     }

@@ -4,8 +4,8 @@ use crate::dense::layout::{BlockPart, LLAMA, Layout};
 use crate::dense::{Family, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "cohere2"`: attention and feed-forward network side by side after one norm; rotary
-/// positions, of neighbours, only in layers with a window.
+/// `model_type = "cohere2"`: attention and feed-forward network in parallel after one norm; rotary
+/// positions, which rotate neighbouring values, only in layers with a window.
 pub const FAMILY: Family = Family {
     model_type: "cohere2",
     defaults: r#"{

@@ -19,15 +19,15 @@ pub use config::DistilBertConfig;
 
 /// DistilBERT with the head that predicts masked tokens (transformers' `DistilBertForMaskedLM`).
 ///
-/// A classifier (`DistilBertForSequenceClassification`, `DistilBertForTokenClassification`) has another
-/// head in its place, and a model without a head (`DistilBertModel`) none.
+/// A classifier (`DistilBertForSequenceClassification`, `DistilBertForTokenClassification`) has
+/// another head in its place, and a model without a head (`DistilBertModel`) has none.
 #[derive(Module, Debug)]
 pub struct DistilBertForMaskedLM {
     /// Everything but the head.
     pub distilbert: DistilBertModel,
     /// The head that predicts masked tokens.
     pub masked: Option<MaskedHead>,
-    /// Its output, where that is not tied to the token embeddings.
+    /// Its output, unless that is tied to the token embeddings.
     pub vocab_projector: Option<LoraAdapter<Linear>>,
     /// The head that scores labels.
     pub classifier: Option<Classifier>,
@@ -47,9 +47,9 @@ pub struct DistilBertModel {
 /// The embeddings of tokens and positions (transformers' `Embeddings`).
 #[derive(Module, Adaptable, Debug)]
 pub struct Embeddings {
-    /// Of tokens, `[vocab, d]`.
+    /// The token embeddings, `[vocab, d]`.
     pub word_embeddings: LoraAdapter<Embedding>,
-    /// Of positions, `[max_position_embeddings, d]`.
+    /// The position embeddings, `[max_position_embeddings, d]`.
     pub position_embeddings: LoraAdapter<Embedding>,
     /// The norm of their sum.
     #[adaptable(name = "LayerNorm")]
@@ -61,11 +61,11 @@ pub struct Embeddings {
 /// The blocks (transformers' `Transformer`).
 #[derive(Module, Adaptable, Debug)]
 pub struct Transformer {
-    /// In order.
+    /// The blocks, in order.
     pub layer: Vec<TransformerBlock>,
 }
 
-/// Attention and feed-forward network, each before a norm and beside a residual connection
+/// Attention and feed-forward network, each followed by a norm, with residual connections
 /// (transformers' `TransformerBlock`).
 #[derive(Module, Adaptable, Debug)]
 pub struct TransformerBlock {
@@ -82,14 +82,14 @@ pub struct TransformerBlock {
 /// Self-attention in both directions (transformers' `DistilBertSelfAttention`).
 #[derive(Module, Adaptable, Debug)]
 pub struct DistilBertSelfAttention {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
     /// From `d` to the queries.
     pub q_lin: LoraAdapter<Linear>,
-    /// To the keys.
+    /// From `d` to the keys.
     pub k_lin: LoraAdapter<Linear>,
-    /// To the values.
+    /// From `d` to the values.
     pub v_lin: LoraAdapter<Linear>,
     /// The output projection.
     pub out_lin: LoraAdapter<Linear>,
@@ -102,14 +102,14 @@ pub struct DistilBertSelfAttention {
 /// The feed-forward network (transformers' `FFN`).
 #[derive(Module, Adaptable, Debug)]
 pub struct FFN {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
     /// Dropout of the output.
     pub dropout: Dropout,
     /// From `d` to the inner size.
     pub lin1: LoraAdapter<Linear>,
-    /// Back to `d`.
+    /// From the inner size back to `d`.
     pub lin2: LoraAdapter<Linear>,
     /// The activation function.
     #[module(skip)]
@@ -293,7 +293,7 @@ impl Decoder for DistilBertForMaskedLM {
         block.forward(hidden, pass, cache)
     }
 
-    /// The norm is the last block's.
+    /// The last norm belongs to the last block.
     fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         hidden
     }
@@ -376,7 +376,7 @@ impl TransformerBlock {
 }
 
 impl DistilBertSelfAttention {
-    /// The attention of `input`, `[batch * seq, d]`, and `input` itself.
+    /// The attention's output for `input`, `[batch * seq, d]`, and `input` itself.
     fn forward(
         &self,
         input: Tensor<2>,
@@ -396,7 +396,7 @@ impl DistilBertSelfAttention {
 }
 
 impl FFN {
-    /// The network's output of `input`, `[tokens, d]`, and `input` itself.
+    /// The network's output for `input`, `[tokens, d]`, and `input` itself.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         let residual = Some(input.clone());
         self.around
@@ -409,7 +409,7 @@ impl FFN {
             })
     }
 
-    /// Both layers, where one operation does what they do.
+    /// Both layers, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let (up, down) = (self.lin1.unadapted()?, self.lin2.unadapted()?);
         let drops = dropout_probability(&self.dropout, input) != 0.0;

@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "ernie4_5"`: neighbours are turned together; one key for all biases.
+/// `model_type = "ernie4_5"`: neighbouring values are rotated together; one key for all biases.
 pub const FAMILY: Family = Family {
     model_type: "ernie4_5",
     defaults: r#"{

@@ -6,8 +6,8 @@ use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AFTER};
 use crate::dense::{Family, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "exaone4"`: norms after the parts and of each head's queries and keys; layers
-/// without a window have no rotary positions where others have one.
+/// `model_type = "exaone4"`: norms after the parts, and norms of each head's queries and keys. If
+/// some layers have a window, those without one have no rotary positions.
 pub const FAMILY: Family = Family {
     model_type: "exaone4",
     defaults: r#"{
@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
             attention: NORMED_ATTENTION,
             ..LLAMA
         };
-        // The 32B's file says "LLLG": a window but in every fourth.
+        // The 32B's file says "LLLG": a window in all but every fourth layer.
         let pattern = match keys.get("sliding_window_pattern") {
             Some(Value::String(pattern)) => pattern.len().max(1),
             _ => keys.size_if("sliding_window_pattern")?.unwrap_or(4),

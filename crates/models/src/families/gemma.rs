@@ -6,7 +6,7 @@ use crate::dense::layout::{LLAMA, Layout};
 use crate::dense::{Family, Keys, Switches};
 use crate::parts::{Activation, NormKind};
 
-/// `model_type = "gemma"`: norms that multiply by one more than their weight, scaled embeddings.
+/// `model_type = "gemma"`: norms that multiply by their weight plus one, scaled embeddings.
 pub const FAMILY: Family = Family {
     model_type: "gemma",
     defaults: r#"{
@@ -22,7 +22,7 @@ pub const FAMILY: Family = Family {
             embedding_class: "GemmaTextScaledWordEmbedding",
             ..LLAMA
         };
-        // The first files say "gelu" and mean its approximation.
+        // The first files say "gelu" but mean its approximation.
         if keys.get("hidden_act") == Some(&Value::from("gelu")) {
             switches.activation = Activation::GeluPytorchTanh;
         }
@@ -31,7 +31,7 @@ pub const FAMILY: Family = Family {
     ..Family::PLAIN
 };
 
-/// What all Gemmas have.
+/// What all Gemma models have in common.
 pub(super) fn common(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     if keys.flag("use_bidirectional_attention")? {
         let problem = "is not supported: only attention to earlier positions";

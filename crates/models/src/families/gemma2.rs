@@ -5,8 +5,8 @@ use crate::dense::layout::{LLAMA, Layout, NORMS_AROUND};
 use crate::dense::{Family, Keys, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "gemma2"`: four norms a block, caps of scores and logits, windows in every other
-/// layer.
+/// `model_type = "gemma2"`: four norms a block, soft caps of scores and logits, windows in every
+/// other layer.
 pub const FAMILY: Family = Family {
     model_type: "gemma2",
     defaults: r#"{
@@ -31,7 +31,7 @@ pub const FAMILY: Family = Family {
     ..Family::PLAIN
 };
 
-/// Scale and caps, which later Gemmas have too.
+/// Scale and soft caps, which later Gemma models have too.
 pub(super) fn scores(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     let scalar = keys.number_or("query_pre_attn_scalar", 256.0)?;
     if scalar <= 0.0 {
@@ -43,7 +43,7 @@ pub(super) fn scores(keys: &Keys, switches: &mut Switches) -> Result<(), String>
     common(keys, switches)
 }
 
-/// A soft cap, of which the inverse too is a number in 32 bits.
+/// A soft cap, rounded so that its inverse is representable in 32 bits.
 fn cap(keys: &Keys, key: &str) -> Result<Option<f64>, String> {
     let cap = keys.number_if(key)?;
     match cap.filter(|&cap| cap <= 0.0 || !(cap as f32).is_normal()) {

@@ -1,4 +1,4 @@
-//! Gemma 3: the models of text alone, and the text part of those that see images too.
+//! Gemma 3: the text models, and the text part of the models that also take images.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +7,8 @@ use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AROUND, Rename
 use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "gemma3_text"`: norms of queries and keys, a base of its own for the rotary
-/// positions of layers with a window.
+/// `model_type = "gemma3_text"`: norms of queries and keys; a separate rotary base in layers with a
+/// window.
 pub const FAMILY: Family = Family {
     model_type: "gemma3_text",
     defaults: r#"{
@@ -75,7 +75,7 @@ pub const FAMILY: Family = Family {
     ..Family::PLAIN
 };
 
-/// `model_type = "gemma3"`: what has the other one's keys in `text_config`.
+/// `model_type = "gemma3"`: the same keys, nested in `text_config`.
 pub const WITH_IMAGES: Family = Family {
     model_type: "gemma3",
     switches: |keys, switches| {
@@ -94,8 +94,8 @@ pub const WITH_IMAGES: Family = Family {
     ..FAMILY
 };
 
-/// The keys of the text part: what is written is that part alone, which transformers knows as a
-/// family of its own.
+/// The keys of the text part. Only that part is written, which transformers knows as a family of
+/// its own.
 fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
     let Some(Value::Object(mut text)) = keys.shift_remove("text_config") else {
         return keys;
@@ -115,7 +115,7 @@ fn text_part(mut keys: Map<String, Value>) -> Map<String, Value> {
     text
 }
 
-/// It is written as a model of text alone; old checkpoints have other names than new ones.
+/// It is written as a text model; old checkpoints have other names than new ones.
 const RENAMED: &[Renamed] = &[
     renamed("model.language_model.", "model.", true),
     renamed("model.language_model.", "language_model.model.", false),

@@ -4,8 +4,8 @@ use crate::dense::Family;
 use crate::dense::layout::{BlockPart, FUSED_GATE, LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "glm4"`: four norms a block, half of each head turned, neighbours together; gate
-/// and inner values in one product.
+/// `model_type = "glm4"`: four norms a block, half of each head rotated, neighbouring values
+/// together; gate and inner values in one product.
 pub const FAMILY: Family = Family {
     model_type: "glm4",
     defaults: r#"{

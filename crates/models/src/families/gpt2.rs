@@ -22,15 +22,15 @@ pub use config::Gpt2Config;
 
 /// GPT-2 with its language-model head (transformers' `GPT2LMHeadModel`).
 ///
-/// A classifier's head (`GPT2ForSequenceClassification`, `GPT2ForTokenClassification`) is in the same
+/// A classifier's head (`GPT2ForSequenceClassification`, `GPT2ForTokenClassification`) takes its
 /// place under another name.
 #[derive(Module, Debug)]
 pub struct GPT2LMHeadModel {
     /// Everything but the head.
     pub transformer: GPT2Model,
-    /// Dropout before the head of a classifier of tokens.
+    /// Dropout before the head of a token classifier.
     pub dropout: Option<Dropout>,
-    /// The head, where it is not tied to `transformer.wte`.
+    /// The head, unless it is tied to `transformer.wte`.
     pub lm_head: Option<LoraAdapter<Linear>>,
     #[module(skip)]
     config: Gpt2Config,
@@ -51,7 +51,7 @@ pub struct GPT2Model {
     pub ln_f: LoraAdapter<LayerNorm>,
 }
 
-/// Attention and feed-forward network, each after a norm and beside a residual connection
+/// Attention and feed-forward network, each preceded by a norm, with residual connections
 /// (transformers' `GPT2Block`).
 #[derive(Module, Adaptable, Debug)]
 pub struct GPT2Block {
@@ -69,7 +69,7 @@ pub struct GPT2Block {
 /// `GPT2Attention`).
 #[derive(Module, Adaptable, Debug)]
 pub struct GPT2Attention {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
     /// From `d` to query, key and value, `3 d`.
@@ -80,7 +80,7 @@ pub struct GPT2Attention {
     pub attn_dropout: Dropout,
     /// Dropout of the output.
     pub resid_dropout: Dropout,
-    /// The heads.
+    /// The number of heads.
     #[module(skip)]
     pub heads: AttentionOptions,
 }
@@ -88,12 +88,12 @@ pub struct GPT2Attention {
 /// The feed-forward network (transformers' `GPT2MLP`).
 #[derive(Module, Adaptable, Debug)]
 pub struct GPT2MLP {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
     /// From `d` to the inner size, `4 d` unless the configuration says otherwise.
     pub c_fc: LoraAdapter<Conv1D>,
-    /// Back to `d`.
+    /// From the inner size back to `d`.
     pub c_proj: LoraAdapter<Conv1D>,
     /// The activation function.
     #[module(skip)]
@@ -283,7 +283,7 @@ impl Decoder for GPT2LMHeadModel {
         dropout(embedded, probability)
     }
 
-    /// The projections back onto the residual are narrower the deeper the model.
+    /// The projections back onto the residual get smaller initial weights the deeper the model.
     fn initial_std(config: &Gpt2Config, name: &str) -> f64 {
         if name.ends_with("c_proj.weight") {
             config.initializer_range / (2.0 * config.n_layer as f64).sqrt()
@@ -387,7 +387,7 @@ impl GPT2MLP {
             })
     }
 
-    /// Both layers, where one operation does what they do.
+    /// Both layers, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let (up, down) = (self.c_fc.unadapted()?, self.c_proj.unadapted()?);
         let drops = dropout_probability(&self.dropout, input) != 0.0;

@@ -4,8 +4,8 @@ use crate::dense::layout::{AttentionPart, BlockPart, LLAMA, Layout, MlpPart, Mod
 use crate::dense::{Family, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::NormKind;
 
-/// `model_type = "gpt_neox"`: query, key and value of each head side by side in one product; a
-/// quarter of each head is turned.
+/// `model_type = "gpt_neox"`: the query, key and value of each head side by side in one product; a
+/// quarter of each head is rotated.
 pub const FAMILY: Family = Family {
     model_type: "gpt_neox",
     defaults: r#"{
@@ -61,7 +61,7 @@ pub const FAMILY: Family = Family {
         switches.mlp_bias = true;
         switches.parallel = keys.flag("use_parallel_residual")?;
         switches.fused_by_head = true;
-        // Every head has keys of its own there, whatever another key says.
+        // Every head has its own keys there, whatever another key says.
         switches.kv_heads = switches.heads;
         let head_dim = switches.head_dim;
         let names = RopeKeys {

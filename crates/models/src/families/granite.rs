@@ -1,10 +1,10 @@
-//! Granite 3 and 4, the dense ones.
+//! Granite 3 and 4, the dense models.
 
 use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "granite"`: multipliers of embeddings, residuals, scores and logits.
+/// `model_type = "granite"`: factors of embeddings, residuals, scores and logits.
 pub const FAMILY: Family = Family {
     model_type: "granite",
     defaults: r#"{

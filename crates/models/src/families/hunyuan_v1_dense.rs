@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{AttentionPart, LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "hunyuan_v1_dense"`: norms of each head's queries and keys after they are turned.
+/// `model_type = "hunyuan_v1_dense"`: norms of each head's queries and keys after the rotation.
 pub const FAMILY: Family = Family {
     model_type: "hunyuan_v1_dense",
     defaults: r#"{

@@ -1,4 +1,4 @@
-//! Llama 2 to 3.2, SmolLM2, TinyLlama and what else has their architecture.
+//! Llama 2 to 3.2, SmolLM2, TinyLlama and other models of this architecture.
 
 use crate::dense::Family;
 

@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "ministral"`: Mistral with windows in the layers that `layer_types` says.
+/// `model_type = "ministral"`: Mistral with windows in the layers that `layer_types` names.
 pub const FAMILY: Family = Family {
     model_type: "ministral",
     defaults: r#"{

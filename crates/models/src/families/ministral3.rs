@@ -4,7 +4,7 @@ use crate::dense::layout::{LLAMA, Layout};
 use crate::dense::{Family, QueryGrowth};
 use crate::parts::NormKind;
 
-/// `model_type = "ministral3"`: queries grow at positions beyond those of the first training.
+/// `model_type = "ministral3"`: queries grow at positions beyond those of the original training.
 pub const FAMILY: Family = Family {
     model_type: "ministral3",
     defaults: r#"{

@@ -1,5 +1,5 @@
-//! The families: a file each, which says what its parts are called, so that a module's path is its
-//! Hugging Face name, and what they compute.
+//! The families, a file each. A file gives the names of the family's parts, so that a module's path
+//! is its Hugging Face name, and says what they compute.
 
 pub mod apertus;
 pub mod arcee;

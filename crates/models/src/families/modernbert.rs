@@ -23,15 +23,15 @@ pub use model::{
 
 /// ModernBERT with the head that predicts masked tokens (transformers' `ModernBertForMaskedLM`).
 ///
-/// A classifier (`ModernBertForSequenceClassification`, `ModernBertForTokenClassification`) has another
-/// output behind the same layer, and a model without a head (`ModernBertModel`) neither.
+/// A classifier (`ModernBertForSequenceClassification`, `ModernBertForTokenClassification`) has
+/// another output after the same layer, and a model without a head (`ModernBertModel`) has neither.
 #[derive(Module, Debug)]
 pub struct ModernBertForMaskedLM {
     /// Everything but the head.
     pub model: ModernBertModel,
-    /// What stands before the output, be it of tokens or labels.
+    /// The layers before the output, which may score tokens or labels.
     pub head: Option<MaskedHead>,
-    /// The output of tokens, where that is not tied to the token embeddings.
+    /// The output over tokens, unless it is tied to the token embeddings.
     pub decoder: Option<LoraAdapter<Linear>>,
     /// Dropout before the scores of labels.
     pub drop: Dropout,
@@ -41,7 +41,7 @@ pub struct ModernBertForMaskedLM {
     config: ModernBertConfig,
 }
 
-/// The names of what stands before the output.
+/// The names of the layers before the output.
 const HEAD: MaskedNames = MaskedNames {
     dense: "head.dense",
     norm: "head.norm",

@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AFTER};
 use crate::parts::NormKind;
 
-/// `model_type = "olmo2"`: norms after the parts, and of all queries and all keys at once.
+/// `model_type = "olmo2"`: norms after the parts, and norms over all queries and over all keys.
 pub const FAMILY: Family = Family {
     model_type: "olmo2",
     defaults: r#"{

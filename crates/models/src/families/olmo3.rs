@@ -4,7 +4,8 @@ use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION, NORMS_AFTER};
 use crate::dense::{Family, ROPE_KEYS, RopeKeys, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "olmo3"`: OLMo 2 with windows, and rotary positions scaled in layers without.
+/// `model_type = "olmo3"`: OLMo 2 with windows; layers without a window have scaled rotary
+/// positions.
 pub const FAMILY: Family = Family {
     model_type: "olmo3",
     defaults: r#"{

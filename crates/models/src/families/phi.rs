@@ -13,7 +13,7 @@ const ATTENTION: &[(&str, AttentionPart)] = &[
     ("k_layernorm", AttentionPart::KeyNorm),
 ];
 
-/// `model_type = "phi"`: attention and feed-forward network side by side, biases everywhere.
+/// `model_type = "phi"`: attention and feed-forward network in parallel, biases everywhere.
 pub const FAMILY: Family = Family {
     model_type: "phi",
     defaults: r#"{

@@ -4,7 +4,7 @@ use crate::dense::layout::{LLAMA, Layout};
 use crate::dense::{Family, Keys, Switches};
 use crate::parts::NormKind;
 
-/// `model_type = "qwen2"`: biases of query, key and value; windows from some layer on, if asked for.
+/// `model_type = "qwen2"`: biases of query, key and value; optional windows from some layer on.
 pub const FAMILY: Family = Family {
     model_type: "qwen2",
     defaults: r#"{
@@ -38,7 +38,7 @@ pub const FAMILY: Family = Family {
     ..Family::PLAIN
 };
 
-/// Windows from layer `max_window_layers` on, where `use_sliding_window` asks for them.
+/// Windows from layer `max_window_layers` on, if `use_sliding_window` is set.
 pub(super) fn slide(keys: &Keys, switches: &mut Switches) -> Result<(), String> {
     let first = keys.number_or("max_window_layers", 28.0)? as usize;
     let asked_for = keys.flag("use_sliding_window")?;

@@ -5,7 +5,7 @@ use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout, NORMED_ATTENTION};
 use crate::parts::NormKind;
 
-/// `model_type = "qwen3"`: norms of each head's queries and keys, before they are turned.
+/// `model_type = "qwen3"`: norms of each head's queries and keys, before the rotation.
 pub const FAMILY: Family = Family {
     model_type: "qwen3",
     defaults: r#"{

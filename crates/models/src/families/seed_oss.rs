@@ -4,7 +4,7 @@ use crate::dense::Family;
 use crate::dense::layout::{LLAMA, Layout};
 use crate::parts::NormKind;
 
-/// `model_type = "seed_oss"`: biases as the configuration says, dropout of the attention's output.
+/// `model_type = "seed_oss"`: biases as configured, dropout of the attention's output.
 pub const FAMILY: Family = Family {
     model_type: "seed_oss",
     defaults: r#"{

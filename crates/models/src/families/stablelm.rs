@@ -28,7 +28,7 @@ const NORMED: &[(&str, AttentionPart)] = &[
     ("k_layernorm", AttentionPart::KeyNorm),
 ];
 
-/// `model_type = "stablelm"`: LayerNorm, a quarter of each head turned; with `qk_layernorm` a norm
+/// `model_type = "stablelm"`: LayerNorm, a quarter of each head rotated; with `qk_layernorm` a norm
 /// for each head of queries and keys.
 pub const FAMILY: Family = Family {
     model_type: "stablelm",

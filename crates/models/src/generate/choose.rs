@@ -1,4 +1,4 @@
-//! The next token of a row, from its logits.
+//! Choosing the next token of a row from its logits.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +26,7 @@ pub(super) fn penalise(logits: &mut [f32], seen: &[u32], penalty: f64) {
     }
 }
 
-/// Temperature, then `top_k`, then `top_p`, then a draw.
+/// Applies temperature, then `top_k`, then `top_p`, then samples.
 pub(super) fn choose(logits: &[f32], config: &GenerationConfig, random: &mut ChaCha8Rng) -> u32 {
     let descending = |a: &u32, b: &u32| {
         let (x, y) = (logits[*a as usize], logits[*b as usize]);

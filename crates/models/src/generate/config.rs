@@ -1,28 +1,28 @@
-//! How the next token is chosen.
+//! Settings for choosing the next token.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{InputError, Result};
 
-/// How the next token is chosen; keys and order of the steps as in transformers'
+/// Settings for choosing the next token. Keys and the order of the steps are those of transformers'
 /// `GenerationConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerationConfig {
-    /// The number of tokens to add, at most.
+    /// The largest number of tokens to add.
     pub max_new_tokens: usize,
-    /// The logits are divided by it; 0 takes the most likely token always (greedy).
+    /// Divides the logits; 0 always takes the most likely token (greedy).
     pub temperature: f64,
-    /// Only the so many most likely tokens can be chosen; 0 means all.
+    /// Choose among this many most likely tokens; 0 means all.
     pub top_k: usize,
-    /// Only the most likely tokens that together have this probability can be chosen; 1 means all.
+    /// Choose among the most likely tokens that together have this probability; 1 means all.
     pub top_p: f64,
-    /// Logits of tokens seen before are divided by it if positive and multiplied by it if
+    /// The logits of tokens seen before are divided by this if positive and multiplied by it if
     /// negative (arXiv 1909.05858); 1 changes nothing.
     pub repetition_penalty: f64,
-    /// The tokens that end the text; they are not part of it.
+    /// The tokens that end the text; they are not included in it.
     pub eos_token_ids: Vec<u32>,
-    /// The seed of the choice.
+    /// The seed for sampling.
     pub seed: u64,
 }
 
@@ -41,7 +41,7 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Checks that every value is in its range.
+    /// Checks that every value is in range.
     ///
     /// # Errors
     /// The first that is not, with its range.

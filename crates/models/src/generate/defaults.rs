@@ -1,4 +1,4 @@
-//! What a model's own files say of generating text.
+//! Default settings for generation, from the model's own files.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use crate::{ModelError, Result};
 
 const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// Keys of `generation_config.json` that change a text and are not known here, each with the value
-/// that changes nothing.
+/// Keys of `generation_config.json` that affect generation but are not supported, each with the
+/// value that has no effect.
 const NOT_USED: [(&str, f64); 9] = [
     ("num_beams", 1.0),
     ("min_new_tokens", 0.0),
@@ -26,7 +26,7 @@ const NOT_USED: [(&str, f64); 9] = [
     ("epsilon_cutoff", 0.0),
     ("eta_cutoff", 0.0),
 ];
-/// As [`NOT_USED`], for keys that change nothing where they are not there.
+/// As [`NOT_USED`], for keys that have no effect if they are missing.
 const NOT_USED_LISTS: [&str; 7] = [
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -37,21 +37,21 @@ const NOT_USED_LISTS: [&str; 7] = [
     "suppress_tokens",
 ];
 
-/// What `generation_config.json` and `config.json` say: where a model's text ends, and how its
-/// authors sample it.
+/// What `generation_config.json` and `config.json` say: where a text ends, and how the model's
+/// authors sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationDefaults {
-    /// How the next token is chosen; without `do_sample` the most likely always, as in
-    /// transformers. It ends at all tokens of [`eos_token_ids`](Self::eos_token_ids).
+    /// How the next token is chosen; without `do_sample` always the most likely, as in
+    /// transformers. A text ends at any of [`eos_token_ids`](Self::eos_token_ids).
     pub config: GenerationConfig,
-    /// The number of tokens to add, if it is said.
+    /// The number of tokens to add, if given.
     pub max_new_tokens: Option<usize>,
-    /// The number of tokens with the prompt, if it is said; `max_new_tokens` goes before it.
+    /// The number of tokens including the prompt, if given; `max_new_tokens` takes precedence.
     pub max_length: Option<usize>,
     /// The tokens that end a text, by the file that names them.
     pub eos_token_ids: Vec<(&'static str, Vec<u32>)>,
-    /// The token that stands behind the end of a row while others go on: `pad_token_id`, or else
-    /// the first that ends a text.
+    /// The token that fills a row after its end while others continue: `pad_token_id`, or else the
+    /// first token that ends a text.
     pub pad_token_id: Option<u32>,
     /// The keys of `generation_config.json` that have no effect here.
     pub not_used: Vec<String>,
@@ -71,10 +71,10 @@ struct Keys {
 }
 
 impl GenerationDefaults {
-    /// Reads a model's files; without `generation_config.json` there is what `config.json` says.
+    /// Reads a model's files; without `generation_config.json`, `config.json` alone.
     ///
     /// # Errors
-    /// A file that cannot be read, and values out of their range, by their keys.
+    /// If a file cannot be read, or a value is out of range; the error names the key.
     pub fn read(files: &ModelFiles) -> Result<Self> {
         let mut said = Self::default();
         for name in ["config.json", GENERATION_CONFIG] {
@@ -88,7 +88,7 @@ impl GenerationDefaults {
                 said.read_sampling(values)
                     .map_err(|reason| ModelError::file(&path, reason))?;
             }
-            // The later file goes before the earlier one, as in transformers.
+            // The later file takes precedence, as in transformers.
             let pad = pad.first().or(ids.first()).copied();
             said.pad_token_id = pad.or(said.pad_token_id);
             if !ids.is_empty() {
@@ -151,7 +151,7 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
     serde_json::from_str(&text).map_err(bad)
 }
 
-/// One id, several or none. Ids below 0 mean none.
+/// One id, several or none. Negative ids mean none.
 fn token_ids(path: &Path, key: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     let ids = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(none, GenerationDefaults::default());
     }
 
-    /// As transformers' `generate` with this file and no arguments.
+    /// As transformers' `generate` does with this file and no arguments.
     #[test]
     fn sampling_values_count_where_do_sample_says_so() {
         let config = |text: &str| read("{}", Some(text)).unwrap().config;

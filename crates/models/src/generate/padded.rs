@@ -1,22 +1,22 @@
-//! Rows of different lengths as the inputs of a model with a cache.
+//! Rows of different lengths as inputs of a model with a cache.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ModelInput;
 
-/// Rows that are padded on the left, so that all of them end, and go on, at the same place.
+/// Rows padded on the left, so that all of them end, and continue, at the same position.
 pub(super) struct Padded {
     device: Device,
-    /// The positions of padding before each row.
+    /// The number of padding positions before each row.
     padding: Vec<usize>,
-    /// The positions that the cache holds.
+    /// The number of positions in the cache.
     past: usize,
     /// The tokens of the next pass, `[rows, seq]`.
     ids: Vec<i64>,
 }
 
 impl Padded {
-    /// The prompts, of one token each at least.
+    /// The rows for these prompts, which have at least one token each.
     pub fn new(prompts: &[&[u32]], device: Device) -> Self {
         let lengths = || prompts.iter().map(|prompt| prompt.len());
         let longest = lengths().max().unwrap_or_default();
@@ -33,8 +33,7 @@ impl Padded {
         }
     }
 
-    /// A row that goes on after `past` positions with the tokens of `rest`, of which there is one at
-    /// least.
+    /// A row that continues after `past` positions with the tokens of `rest`, at least one.
     pub fn after(past: usize, rest: &[u32], device: Device) -> Self {
         Self {
             past,
@@ -42,13 +41,13 @@ impl Padded {
         }
     }
 
-    /// The positions whose inputs were given out.
+    /// The number of positions whose inputs were returned.
     pub fn past(&self) -> usize {
         self.past
     }
 
-    /// The input of the next pass. The one after it has a token in every row, of which
-    /// [`push`](Self::push) says which; what comes of a row that has none is of no use.
+    /// The input of the next pass. For the pass after it, [`push`](Self::push) has to give every
+    /// row a token. The result for a row without a token is meaningless.
     pub fn next(&mut self) -> ModelInput {
         let rows = self.padding.len();
         let ids = std::mem::replace(&mut self.ids, vec![0; rows]);
@@ -59,7 +58,7 @@ impl Padded {
             Tensor::from_data(TensorData::new(values, [rows, width]), &self.device)
         };
         let mut input = ModelInput::new(matrix(ids));
-        // Without padding the places are known, and the single row of most calls needs no mask.
+        // Without padding the positions are known, and a single row, the usual case, needs no mask.
         if self.padding.iter().any(|&padding| padding > 0) {
             let of_rows = |of: &dyn Fn(usize, usize) -> i64, from: usize| {
                 let rows = self.padding.iter();
@@ -76,12 +75,12 @@ impl Padded {
         input
     }
 
-    /// The positions of a row after the next pass, padding included.
+    /// The length of a row after the next pass, padding included.
     pub fn width(&self) -> usize {
         self.past + self.ids.len() / self.padding.len().max(1)
     }
 
-    /// The token that a row goes on with in the next pass.
+    /// Sets the token that a row continues with in the next pass.
     pub fn push(&mut self, row: usize, id: u32) {
         self.ids[row] = id.into();
     }

@@ -6,20 +6,21 @@ use super::Row;
 use super::padded::Padded;
 use crate::{CausalLm, InputError, KvCache, Result};
 
-/// What the next pass takes, and what those before left.
+/// The input of the next pass, and what earlier passes left.
 pub(super) struct Passes {
     /// The tokens of the next pass.
     pub inputs: Padded,
     /// The keys and values of the tokens before.
     pub cache: KvCache,
-    /// The lengths of the shortest and the longest text in which the cached positions were computed.
+    /// The lengths of the shortest and the longest text in which the cached positions were
+    /// computed.
     pub lengths: (usize, usize),
-    /// The positions of a row that were computed.
+    /// The number of positions computed for a row.
     pub computed: usize,
 }
 
 impl Passes {
-    /// Passes that start with nothing cached.
+    /// Passes that start with an empty cache.
     pub fn new(inputs: Padded) -> Self {
         Self {
             inputs,

@@ -1,4 +1,4 @@
-//! Texts that share their beginning, such as the prompts of a conversation.
+//! Generation for texts that share a beginning, such as the prompts of a conversation.
 
 use std::ops::ControlFlow;
 
@@ -7,11 +7,11 @@ use super::passes::Passes;
 use super::{Continuation, GenerationConfig, Row, check_prompts, go_on};
 use crate::{CausalLm, KvCache, Result};
 
-/// Continues one text after another and computes nothing twice: of each it runs only what comes
-/// behind the longest beginning that it shares with the one before and its continuation.
+/// Continues one text after another without computing anything twice: of each text only the part
+/// after the longest beginning shared with the previous text and its continuation is run.
 ///
-/// The prompts of a conversation are such texts, whether a turn is added, taken back or said in
-/// another way. A session is for one model with one adapter.
+/// The prompts of a conversation are such texts, whether a turn is added, removed or changed. A
+/// session is for one model with one adapter.
 ///
 /// ```no_run
 /// use std::ops::ControlFlow;
@@ -42,12 +42,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// As [`generate`](super::generate), and says which token ended the text. The tokens are those
-    /// that [`generate`](super::generate) gives without a session, but for the rounding of sums
-    /// that are cut elsewhere.
+    /// As [`generate`](super::generate), and also returns the token that ended the text. The tokens
+    /// are those that [`generate`](super::generate) gives without a session, up to the rounding of
+    /// sums that are split differently.
     ///
     /// # Errors
-    /// As [`generate`](super::generate); what was cached is forgotten then.
+    /// As [`generate`](super::generate); the cache is then cleared.
     pub fn generate(
         &mut self,
         model: &impl CausalLm,
@@ -63,7 +63,7 @@ impl Session {
         let mut passes = Passes::new(Padded::after(kept, &prompt[kept..], device));
         if kept > 0 {
             passes.cache = cache;
-            // What an adapter puts before the text is cached before it.
+            // What an adapter puts before the text precedes it in the cache.
             passes.cache.truncate(model.adapter_positions() + kept);
             passes.lengths = lengths;
         }
@@ -81,18 +81,18 @@ impl Session {
         Ok(row.continuation())
     }
 
-    /// The positions of the last prompt that had to be computed.
+    /// The number of positions of the last prompt that had to be computed.
     pub fn computed_for_prompt(&self) -> usize {
         self.computed_for_prompt
     }
 
-    /// The positions that were computed for the last prompt and its continuation.
+    /// The number of positions computed for the last prompt and its continuation.
     pub fn computed(&self) -> usize {
         self.computed
     }
 
-    /// How many of a prompt's tokens need not be computed. The last one always is: its logits say
-    /// what comes next.
+    /// How many of a prompt's tokens need not be computed. The last one always is: its logits give
+    /// the next token.
     fn shared_with(&self, model: &impl CausalLm, prompt: &[u32]) -> usize {
         let (shortest, longest) = self.lengths;
         let alike = |length| model.computes_alike(length, prompt.len());

@@ -1,4 +1,4 @@
-//! A LoRA adapter of a GGUF file as PEFT has it.
+//! Converting a LoRA adapter in a GGUF file to PEFT's files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,11 +15,11 @@ use super::change::Change;
 use crate::AutoModel;
 use crate::error::{ModelError, Result};
 
-/// Writes the adapter of a GGUF file, for this model, into a folder as PEFT has it.
+/// Writes the adapter in a GGUF file, which is for this model, as a PEFT folder.
 ///
 /// # Errors
-/// A file that holds no LoRA adapter, or one for a model of another architecture; a tensor without
-/// its fellow, or of a shape that is none. The disk's.
+/// If the file holds no LoRA adapter, or one for another architecture; if a tensor lacks its
+/// counterpart or has an impossible shape; if the disk fails.
 pub fn read_adapter(file: impl AsRef<Path>, model: &AutoModel, folder: &Path) -> Result<()> {
     let file = Gguf::open(file)?;
     let config = model.config_map();
@@ -98,7 +98,7 @@ fn architecture(file: &Gguf) -> Result<&'static Architecture> {
     })
 }
 
-/// The `adapter_config.json` of layers with these ranks.
+/// The `adapter_config.json` for layers with these ranks.
 fn adapter_config(ranks: &BTreeMap<String, usize>, alpha: f64) -> Option<Value> {
     let largest = ranks.values().max()?;
     let others = ranks.iter().filter(|(_, rank)| *rank != largest);

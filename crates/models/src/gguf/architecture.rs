@@ -1,7 +1,7 @@
-//! The architectures that are read: what llama.cpp calls a family and its weights, and what it
-//! changes in them.
+//! The supported architectures: llama.cpp's names of a family and its weights, and what it changes
+//! in the weights.
 
-/// An architecture of llama.cpp's.
+/// An architecture in llama.cpp.
 #[derive(Debug)]
 pub(super) struct Architecture {
     /// `general.architecture`.
@@ -9,15 +9,15 @@ pub(super) struct Architecture {
     /// transformers' `model_type`, and its class.
     pub model_type: &'static str,
     pub class: &'static str,
-    /// Other values of `model_type` that llama.cpp has the same name for.
+    /// Other values of `model_type` that llama.cpp stores under the same name.
     pub also: &'static [&'static str],
-    /// What the names of all blocks begin with here.
+    /// The prefix of all block names in transformers.
     pub blocks: &'static str,
-    /// llama.cpp's names outside of blocks, and transformers'.
+    /// llama.cpp's names outside of blocks, with transformers'.
     pub outside: &'static [Name],
-    /// The same of a block's, before those that all have.
+    /// The names within a block; they take precedence over the common ones.
     pub block: &'static [Name],
-    /// Those that all of its kind have.
+    /// The names that all architectures of this kind share.
     pub block_rest: &'static [Name],
     pub changes: Changes,
 }
@@ -29,23 +29,24 @@ pub(super) type Name = (&'static str, &'static str);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Changes {
     Nothing,
-    /// The rows of query and key lie so that neighbours are rotated.
+    /// The rows of query and key are reordered so that neighbours are rotated together.
     Interleaved,
     /// One is added to the weights of norms.
     NormsAroundOne,
-    /// Matrices lie the other way round.
+    /// Matrices are transposed.
     Turned,
-    /// Query, key and value of each head lie side by side here, and one after the other there.
+    /// The query, key and value of each head lie side by side in transformers, and one after the
+    /// other in the file.
     FusedByHead,
 }
 
 impl Architecture {
-    /// The architecture of a name that files have.
+    /// The architecture with this name in files.
     pub fn of(name: &str) -> Option<&'static Self> {
         ARCHITECTURES.iter().find(|of| of.name == name)
     }
 
-    /// All names, in words.
+    /// All names, for a message.
     pub fn all() -> String {
         let names = ARCHITECTURES.iter().map(|of| of.name);
         names.collect::<Vec<_>>().join(", ")
@@ -57,20 +58,20 @@ impl Architecture {
         ARCHITECTURES.iter().find(is_it)
     }
 
-    /// Whether what a tensor of the model holds is a key here.
+    /// Whether a tensor of the model is stored as a key.
     pub fn is_key(&self, name: &str) -> bool {
         self.name == "apertus" && name.contains(".act_fn.")
     }
 
-    /// The values of `model_type` that can be written, in words.
+    /// The values of `model_type` that can be written, for a message.
     pub fn models() -> String {
         let types = ARCHITECTURES.iter();
         let types = types.flat_map(|of| [&[of.model_type], of.also].concat());
         types.collect::<Vec<_>>().join(", ")
     }
 
-    /// The file's name of a tensor that has a name of transformers', and which of several that are one
-    /// there it is.
+    /// The file's name of a tensor with a name in transformers, and its index if the file joins
+    /// several tensors into one.
     pub fn name_in_file(&self, name: &str) -> Option<(String, Option<usize>)> {
         let (path, end) = name.rsplit_once('.')?;
         let find = |names: &[Name], path: &str, number: Option<usize>| {
@@ -95,8 +96,8 @@ impl Architecture {
         Some((format!("blk.{block}.{there}.{end}"), number))
     }
 
-    /// transformers' name of a tensor, or the file's own where there is none; `*` stands for the
-    /// number of a row, where each is a tensor there.
+    /// transformers' name of a tensor, or the file's own name if there is none; `*` stands for the
+    /// row number if each row is a tensor in transformers.
     pub fn rename(&self, name: &str) -> String {
         self.renamed(name).unwrap_or_else(|| name.to_string())
     }
@@ -136,7 +137,7 @@ const LLAMA_BLOCK: &[Name] = &[
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// Norms after attention and feed-forward network, and maybe before the latter.
+/// Norms after attention and feed-forward network, and possibly before the latter.
 const NORMS_AFTER: &[Name] = &[
     ("post_attention_norm", "post_attention_layernorm"),
     ("ffn_norm", "pre_feedforward_layernorm"),

@@ -1,29 +1,29 @@
-//! What llama.cpp changes in one tensor, both ways.
+//! What llama.cpp changes in one tensor, in both directions.
 
 use super::architecture::Changes;
 
-/// What makes a tensor of the one in the file.
+/// How to get a model's tensor from the one in the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Change {
     Nothing,
     MinusOne,
     Turned,
-    /// The halves of each head were woven into each other.
+    /// The halves of each head are interleaved.
     Woven {
         heads: usize,
     },
-    /// Query, key and value of all heads were put apart.
+    /// The query, key and value of all heads are separated.
     Apart {
         heads: usize,
     },
-    /// It is one row there.
+    /// It is a single row in the file.
     Row {
         at: usize,
     },
 }
 
 impl Change {
-    /// The change of a tensor of the file.
+    /// The change of a tensor in the file.
     pub fn of(
         changes: Changes,
         name: &str,
@@ -44,7 +44,7 @@ impl Change {
         }
     }
 
-    /// Where the file has a row of `rows`.
+    /// Which row of the model is row `row` of the file.
     pub fn row(self, row: usize, rows: usize) -> usize {
         match self {
             Self::Woven { heads } => {
@@ -63,8 +63,7 @@ impl Change {
         }
     }
 
-    /// Where the model has the row that is at `place` of `rows` in the file: the inverse of
-    /// [`row`](Self::row).
+    /// Which row of the file is row `place` of the model: the inverse of [`row`](Self::row).
     pub fn row_of_model(self, place: usize, rows: usize) -> usize {
         match self {
             Self::Woven { heads } => {
@@ -82,7 +81,7 @@ impl Change {
         }
     }
 
-    /// What the number of rows has to be a multiple of.
+    /// The number that the number of rows has to be a multiple of.
     pub fn multiple(self) -> usize {
         match self {
             Self::Woven { heads } => heads.saturating_mul(2),
@@ -106,7 +105,7 @@ mod tests {
             let there: Vec<usize> = (0..rows).map(|row| change.row(row, rows)).collect();
             let back = there.iter().map(|&place| change.row_of_model(place, rows));
             assert!(back.eq(0..rows), "{change:?}");
-            // Another order than the model's.
+            // An order other than the model's.
             assert_eq!(
                 there == (0..rows).collect::<Vec<_>>(),
                 change == Change::Nothing

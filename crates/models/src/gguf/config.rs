@@ -1,4 +1,4 @@
-//! The `config.json` that a file's keys amount to.
+//! Making `config.json` from the keys of a file.
 
 use serde_json::{Map, Value, json};
 
@@ -35,23 +35,23 @@ impl Keys<'_> {
         self.file.flag(&self.name(key))
     }
 
-    /// A whole number that has to be there.
+    /// A required whole number.
     pub fn size(&self, key: &str) -> Result<u64> {
         let size = self.whole(key)?;
         size.ok_or_else(|| self.file.missing(&self.name(key)))
     }
 
-    /// The heads of the queries, and of the keys.
+    /// The number of query heads, and of key-value heads.
     pub fn heads(&self) -> Result<(u64, u64)> {
         let heads = self.size("attention.head_count")?;
         let of_keys = self.whole("attention.head_count_kv")?.unwrap_or(heads);
         Ok((heads, of_keys))
     }
 
-    /// The tokens that a layer with a window sees, if there are such layers.
+    /// The window of layers that have one, if there are such layers.
     pub fn window(&self) -> Result<Option<u64>> {
         let window = match self.whole("attention.sliding_window")? {
-            // llama.cpp has that family's windows in its largest model alone.
+            // llama.cpp supports that family's windows only in its largest model.
             _ if self.prefix == "exaone4" && self.size("block_count")? != 64 => None,
             None if self.prefix == "exaone4" => Some(4096),
             window => window,
@@ -59,8 +59,8 @@ impl Keys<'_> {
         Ok(window.filter(|&window| window > 0))
     }
 
-    /// `layer_types` of a model whose layers have a window but for every so many-th, `usual` where
-    /// the file does not say which.
+    /// `layer_types` of a model in which all but every nth layer have a window; `usual` is n if the
+    /// file does not give it.
     fn layer_types(&self, usual: u64) -> Result<Value> {
         let blocks = self.size("block_count")?;
         if blocks > MAX_LAYERS as u64 {
@@ -121,7 +121,7 @@ impl Keys<'_> {
 /// The object of the `config.json` that describes a file's model.
 ///
 /// # Errors
-/// An architecture that is not read, a key that is missing or of another kind.
+/// If the architecture is not supported, or a key is missing or of another type.
 pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<String, Value>> {
     let keys = Keys {
         file,
@@ -160,7 +160,7 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
                 "n_inner": keys.whole("feed_forward_length")?,
                 "layer_norm_epsilon": epsilon(&keys)?,
                 "activation_function": "gelu_new",
-                // A file says none, and transformers has 0.1 where a GPT-2 does not say.
+                // The file does not give it, and transformers' default for GPT-2 is 0.1.
                 "resid_pdrop": 0.0,
                 "embd_pdrop": 0.0,
                 "attn_pdrop": 0.0,
@@ -181,7 +181,7 @@ pub(super) fn config(file: &Gguf, of: &'static Architecture) -> Result<Map<Strin
     }
     add(&mut config, own_keys(&keys, of, &has)?);
     if of.name == "exaone4" && keys.window()?.is_none() {
-        // transformers has one unless that is said.
+        // transformers' default is true.
         config["sliding_window"] = Value::Null;
     }
     let Value::Object(config) = config else {
@@ -194,10 +194,10 @@ fn epsilon(keys: &Keys) -> Result<Option<f64>> {
     keys.number("attention.layer_norm_epsilon")
 }
 
-/// What one architecture has and others have not.
+/// What is specific to one architecture.
 fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Result<Value> {
     let (heads, _) = keys.heads()?;
-    // The largest Gemmas scale by the width of a head that they would have without `head_dim`.
+    // The largest Gemma models scale by the head width that they would have without `head_dim`.
     let scalar = |largest: u64| -> Result<u64> {
         let width = keys.size("embedding_length")?;
         let is_largest = keys.size("block_count")? == largest;
@@ -278,8 +278,8 @@ fn own_keys(keys: &Keys, of: &Architecture, has: &dyn Fn(&str) -> bool) -> Resul
     })
 }
 
-/// The object of the `generation_config.json` that a file's keys amount to: where a text ends, and
-/// how its authors sample.
+/// The object of `generation_config.json`, made from a file's keys: where a text ends, and how its
+/// authors sample.
 pub(super) fn generation_config(file: &Gguf) -> Result<Value> {
     file.warn_of_tokens()?;
     let mut ends = Vec::new();

@@ -1,9 +1,9 @@
-//! Bytes of a GGUF file, read one after another.
+//! Reading the bytes of a GGUF file in order.
 
 /// What is wrong with a file, and where.
 pub(super) type Result<T> = std::result::Result<T, String>;
 
-/// A place in a file.
+/// A position in a file.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -15,17 +15,17 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// How many bytes are before this place.
+    /// The number of bytes before this position.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// The bytes from a place before this one.
+    /// The bytes from an earlier position to this one.
     pub fn since(&self, start: usize) -> &'a [u8] {
         &self.bytes[start..self.at]
     }
 
-    /// The next `count` bytes, which are `what`.
+    /// The next `count` bytes; errors call them `what`.
     pub fn take(&mut self, count: u64, what: &str) -> Result<&'a [u8]> {
         let left = self.bytes.len() - self.at;
         let short = || {
@@ -55,7 +55,7 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A text: its length in bytes, and these.
+    /// A string: its length in bytes, then the bytes.
     pub fn text(&mut self, what: &str) -> Result<&'a str> {
         let length = self.u64(what)?;
         let start = self.at;
@@ -66,7 +66,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// A number of things that take at least `least` bytes each.
+    /// A count of items that take at least `least` bytes each.
     pub fn count(&mut self, least: u64, what: &str) -> Result<usize> {
         let at = self.at;
         let count = self.u64(what)?;

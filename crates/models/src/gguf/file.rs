@@ -15,22 +15,23 @@ use crate::weights::mapped::Mapped;
 
 /// The first bytes of every file.
 const MAGIC: &[u8] = b"GGUF";
-/// Where tensors begin a multiple of, unless `general.alignment` says otherwise.
+/// The alignment of tensors, unless `general.alignment` gives another.
 const ALIGNMENT: u64 = 32;
-/// The most dimensions that a tensor has.
+/// The most dimensions that a tensor may have.
 const DIMENSIONS: u32 = 4;
-/// The least bytes of a key: its name's length, its kind, a value.
+/// The fewest bytes of a key: the length of its name, its type, a value.
 const LEAST_KEY: u64 = 8 + 4 + 1;
-/// The least bytes of what is said of a tensor: its name's length, dimensions, type and offset.
+/// The fewest bytes of a tensor's description: the length of its name, its dimensions, type and
+/// offset.
 const LEAST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
 
-/// A GGUF file, version 2 or 3, or several that are one model, mapped into memory. All that a file
-/// says of itself is checked against its length when it is opened; no tensor is read yet.
+/// A GGUF file of version 2 or 3, or several that form one model, mapped into memory. Everything a
+/// file says about itself is checked against its length when it is opened; no tensor is read yet.
 #[derive(Debug)]
 pub struct Gguf {
-    /// The first has the keys.
+    /// The first one has the keys.
     files: Vec<Mapped>,
-    /// The kind of each key's value, and where it is.
+    /// The type of each key's value, and its position.
     keys: Keys,
     pub(super) tensors: Tensors,
 }
@@ -38,10 +39,10 @@ pub struct Gguf {
 /// Where a tensor is, and what it is.
 #[derive(Debug)]
 pub(super) struct TensorInfo {
-    /// As everywhere else, the slowest dimension first: the file has it last.
+    /// The slowest dimension first, as everywhere else; the file has it last.
     pub shape: Vec<usize>,
     pub of: &'static GgmlType,
-    /// Which of the files it is in.
+    /// The index of its file.
     file: usize,
     /// Its bytes in the file.
     pub start: usize,
@@ -49,12 +50,12 @@ pub(super) struct TensorInfo {
 }
 
 impl Gguf {
-    /// Opens a file and checks it; and those that belong to it, if it is the first of several
-    /// (`NAME-00001-of-00003.gguf`).
+    /// Opens a file and checks it. If it is the first of several (`NAME-00001-of-00003.gguf`),
+    /// opens the others too.
     ///
     /// # Errors
-    /// A file that is no GGUF, is truncated or says what cannot be: the key or tensor, the value
-    /// and the byte. Another of several than the first.
+    /// If the file is not GGUF, is truncated or contradicts itself; the error has the key or
+    /// tensor, the value and the byte. If it is one of several files but not the first.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut opened = Self {
@@ -81,7 +82,7 @@ impl Gguf {
         Ok(opened)
     }
 
-    /// Opens a file and adds its tensors; its keys are returned.
+    /// Opens a file and adds its tensors; returns its keys.
     fn add(&mut self, path: &Path) -> Result<Keys> {
         let file = Mapped::open(path)?;
         let bad = |reason: String| ModelError::file(path, reason);
@@ -100,17 +101,17 @@ impl Gguf {
         Ok(keys)
     }
 
-    /// The file, the first of several.
+    /// The path of the file, or of the first of several.
     pub fn path(&self) -> &Path {
         self.files[0].path()
     }
 
-    /// A tensor's bytes.
+    /// The bytes of a tensor.
     pub(super) fn bytes(&self, info: &TensorInfo) -> &[u8] {
         &self.files[info.file][info.start..info.end]
     }
 
-    /// A tensor's bytes, which keep the file mapped for as long as they are used.
+    /// The bytes of a tensor; they keep the file mapped while in use.
     pub(super) fn shared(self: &Arc<Self>, info: &TensorInfo) -> Bytes {
         struct Part(Arc<Gguf>, usize);
         impl AsRef<[u8]> for Part {
@@ -121,7 +122,7 @@ impl Gguf {
         Bytes::from_owner(Part(Arc::clone(self), info.file)).slice(info.start..info.end)
     }
 
-    /// Gives the memory of some of a tensor's bytes back, which were copied.
+    /// Releases the memory of some of a tensor's bytes after they were copied.
     pub(super) fn forget(&self, info: &TensorInfo, from: usize, to: usize) {
         self.files[info.file].forget(info.start + from, info.start + to);
     }
@@ -143,7 +144,7 @@ impl Gguf {
         Some(Value::read(&mut cursor, kind, key).expect("it was read before"))
     }
 
-    /// The keys that begin so, with their values as they are.
+    /// The keys with this prefix, with their raw values.
     pub(super) fn copied(&self, start: &str) -> Vec<(String, KeyValue)> {
         let keys = self.keys.range(start.to_string()..);
         let keys = keys.take_while(|(key, _)| key.starts_with(start));
@@ -157,7 +158,7 @@ impl Gguf {
         keys.map(copy).collect()
     }
 
-    /// What `read` makes of a key's value; none where there is no such key.
+    /// What `read` returns for a key's value; `None` if there is no such key.
     fn read<'a, T>(
         &'a self,
         key: &str,
@@ -175,12 +176,12 @@ impl Gguf {
         found.map(Some)
     }
 
-    /// The error that a key is missing.
+    /// The error for a missing key.
     pub(super) fn missing(&self, key: &str) -> ModelError {
         self.error(format!("has no key {key}, which is needed"))
     }
 
-    /// A text, if there is one.
+    /// A string, if the key exists.
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
         self.read(key, "a text", |value| match value {
             Value::Text(text) => Some(*text),
@@ -188,7 +189,7 @@ impl Gguf {
         })
     }
 
-    /// A whole number that is not below 0, if there is one.
+    /// A whole number of at least 0, if the key exists.
     pub(super) fn whole(&self, key: &str) -> Result<Option<u64>> {
         self.read(key, "a whole number from 0", |value| match value {
             Value::Whole(whole) => u64::try_from(*whole).ok(),
@@ -196,7 +197,7 @@ impl Gguf {
         })
     }
 
-    /// A whole number, if there is one.
+    /// A whole number, if the key exists.
     fn signed(&self, key: &str) -> Result<Option<i128>> {
         self.read(key, "a whole number", |value| match value {
             Value::Whole(whole) => Some(*whole),
@@ -204,8 +205,8 @@ impl Gguf {
         })
     }
 
-    /// The id of a special token, if there is one. One beyond the tokens is none, as for llama.cpp:
-    /// converters write such ids, and -1.
+    /// The id of a special token, if the key exists. An id outside of the vocabulary counts as
+    /// missing, as in llama.cpp: converters write such ids, and -1.
     pub(super) fn token(&self, name: &str) -> Result<Option<u64>> {
         let Some(id) = self.signed(&token_key(name))? else {
             return Ok(None);
@@ -214,7 +215,7 @@ impl Gguf {
         Ok(id.filter(|&id| self.number_of_tokens().is_none_or(|count| id < count)))
     }
 
-    /// Logs the special tokens whose ids are none.
+    /// Logs the special tokens whose ids are out of range.
     pub(super) fn warn_of_tokens(&self) -> Result<()> {
         for name in ["bos", "eos", "eot", "eom", "unknown", "padding"] {
             let key = token_key(name);
@@ -236,20 +237,20 @@ impl Gguf {
         }
     }
 
-    /// Of how many tokens the authors sample, if they say so; 0 and below stand for all.
+    /// The `top_k` that the authors recommend, if they do; 0 and below stand for all tokens.
     pub(super) fn top_k(&self) -> Result<Option<u64>> {
         let top_k = self.signed("general.sampling.top_k")?;
         Ok(top_k.map(|top_k| u64::try_from(top_k).unwrap_or(0)))
     }
 
-    /// A number, if there is one.
+    /// A number, if the key exists.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number", |value| {
             value.number().filter(|number| number.is_finite())
         })
     }
 
-    /// Whether something is so, if that is said.
+    /// A boolean, if the key exists.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.read(key, "true or false", |value| match value {
             Value::Flag(flag) => Some(*flag),
@@ -257,21 +258,21 @@ impl Gguf {
         })
     }
 
-    /// A list of texts, if there is one.
+    /// A list of strings, if the key exists.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
         self.list(key, "a list of texts", |list| {
             list.texts().map(Iterator::collect)
         })
     }
 
-    /// A list of numbers, if there is one.
+    /// A list of numbers, if the key exists.
     pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         self.list(key, "a list of numbers", |list| {
             list.numbers()?.map(|value| value.number()).collect()
         })
     }
 
-    /// A list of what is so, if there is one.
+    /// A list of booleans, if the key exists.
     pub(super) fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
         let flag = |value| match value {
             Value::Flag(flag) => Some(flag),
@@ -299,10 +300,10 @@ fn token_key(name: &str) -> String {
     format!("tokenizer.ggml.{name}_token_id")
 }
 
-/// The most files that a model is in.
+/// The most files that a model may consist of.
 const PARTS: usize = 10_000;
 
-/// The names of the files that are one model, by that of one of them.
+/// The names of the files that form one model, from the name of one of them.
 pub(crate) fn parts(name: &str) -> Option<Vec<String>> {
     let stem = name.strip_suffix(".gguf")?;
     let (start, count) = stem.rsplit_once("-of-")?;
@@ -392,7 +393,7 @@ fn check_alignment(value: &Value, at: usize) -> std::result::Result<(), String> 
     }
 }
 
-/// What is said of a tensor. Its bytes are counted from where the tensors begin.
+/// A tensor's description. Its offset counts from where the tensors begin.
 struct Said {
     name: String,
     info: TensorInfo,
@@ -421,7 +422,7 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
         bad(format!("type {number} is not known; read are {known}"))
     })?;
     let offset = cursor.u64(&what)?;
-    // Of an empty one nothing would bound the other sizes.
+    // If one dimension were 0, nothing would limit the others.
     let values = (shape.iter()).try_fold(1u64, |values, &size| values.checked_mul(size));
     let values = values.filter(|&values| values > 0);
     let bytes = values.and_then(|values| (values / of.values as u64).checked_mul(of.bytes as u64));
@@ -452,7 +453,7 @@ fn tensor(cursor: &mut Cursor, alignment: u64) -> std::result::Result<Said, Stri
     })
 }
 
-/// Gives tensors their places in a file of `length` bytes, in which they begin at `start`.
+/// Sets the positions of tensors in a file of `length` bytes, in which they begin at `start`.
 fn placed(mut tensors: Vec<Said>, start: u64, length: u64) -> std::result::Result<Tensors, String> {
     tensors.sort_by_key(|tensor| tensor.offset);
     let mut placed = Tensors::new();

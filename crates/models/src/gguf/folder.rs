@@ -1,4 +1,4 @@
-//! A file as the folder that transformers would have for it.
+//! A GGUF file as the folder that transformers would have for it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,29 +15,31 @@ use super::weights::GgufWeights;
 use super::write::KeyValue;
 use crate::error::{ModelError, Result};
 
-/// The folders that were made. One whose owner is just removing it is among them.
+/// The folders that exist. A folder that is just being removed may be among them.
 static FOLDERS: Mutex<Vec<(PathBuf, Weak<TempDir>)>> = Mutex::new(Vec::new());
 
-/// Removes the folders that stand for GGUF files, for a process that is about to end without dropping
-/// their [`ModelFiles`](crate::hub::ModelFiles). Whoever wants one afterwards waits for ever.
+/// Removes the folders that stand for GGUF files, for a process that is about to exit without
+/// dropping their [`ModelFiles`](crate::hub::ModelFiles). Any thread that asks for such a folder
+/// afterwards blocks forever.
 pub fn remove_folders() {
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     for (folder, _) in folders.drain(..) {
-        // A file may be made in it meanwhile. There is nobody to tell.
+        // Another thread may create a file in it meanwhile. The error has no one to go to.
         let mut rounds = 0..100;
         while folder.exists() && rounds.next().is_some() {
             fs::remove_dir_all(&folder).ok();
         }
     }
-    // Other threads go on until the process ends: they wait for the lock before they make a folder.
+    // Other threads go on until the process ends: they block on the lock before they create a
+    // folder.
     std::mem::forget(folders);
 }
 
-/// A new folder among the system's temporary files that only its owner reads, and that
-/// [`remove_folders`] removes too.
+/// A new folder in the system's folder for temporary files, which only its owner can read, and
+/// which [`remove_folders`] removes as well.
 ///
 /// # Errors
-/// The disk's.
+/// If the disk fails.
 pub fn own_folder() -> Result<Arc<TempDir>> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("peft-gguf-");
@@ -46,7 +48,7 @@ pub fn own_folder() -> Result<Arc<TempDir>> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o700));
     }
-    // The lock comes first: a folder that is made is one that is removed.
+    // The lock comes first, so that every folder created is one that will be removed.
     let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = builder.tempdir();
     let folder = Arc::new(folder.map_err(ModelError::io(std::env::temp_dir()))?);
@@ -55,8 +57,8 @@ pub fn own_folder() -> Result<Arc<TempDir>> {
     Ok(folder)
 }
 
-/// A GGUF file, and a folder of its name with the small files that a model folder has beside its
-/// weights. The folder goes when the last copy of this does.
+/// A GGUF file, and a folder of the same name with the small files that a model folder has beside
+/// its weights. The folder is removed with the last copy of this.
 #[derive(Clone, Debug)]
 pub(crate) struct Translated {
     file: Arc<Gguf>,
@@ -65,11 +67,11 @@ pub(crate) struct Translated {
 }
 
 impl Translated {
-    /// Reads all but the tensors of a file.
+    /// Reads everything but the tensors of a file.
     ///
     /// # Errors
-    /// A file that is broken or of an architecture that is not read, and keys that are missing or of
-    /// another kind.
+    /// If the file is malformed or of an unsupported architecture, or a key is missing or of
+    /// another type.
     pub fn new(file: Gguf) -> Result<Self> {
         let key = "general.architecture";
         let name = file.text(key)?.ok_or_else(|| file.missing(key))?;
@@ -104,7 +106,7 @@ impl Translated {
         folder_in(&self.folder, &self.file)
     }
 
-    /// The file's keys about its tokenizer and its sampling, as they are.
+    /// The file's raw keys about its tokenizer and sampling.
     pub fn tokenizer_keys(&self) -> Vec<(String, KeyValue)> {
         let starts = ["general.sampling.", "tokenizer."];
         starts
@@ -116,13 +118,13 @@ impl Translated {
     /// The file's weights.
     ///
     /// # Errors
-    /// Tensors of another shape than the file's keys say.
+    /// If a tensor has another shape than the file's keys say.
     pub fn weights(&self) -> Result<GgufWeights> {
         GgufWeights::new(Arc::clone(&self.file), self.architecture)
     }
 }
 
-/// Errors name it, so it has the file's name.
+/// It has the file's name, because errors show it.
 fn folder_in(folder: &TempDir, file: &Gguf) -> PathBuf {
     folder
         .path()

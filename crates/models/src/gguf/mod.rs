@@ -1,7 +1,7 @@
 //! Models in llama.cpp's files.
 //!
-//! A file holds keys and tensors ([`Gguf`]). It is read as a model folder would be: its keys become
-//! the small files of a folder, its tensors are [`Weights`](crate::weights::Weights) under
+//! A file holds keys and tensors ([`Gguf`]). It is read like a model folder: its keys become the
+//! small files of a folder, and its tensors are [`Weights`](crate::weights::Weights) under
 //! transformers' names, in float32.
 
 mod adapter;

@@ -1,4 +1,4 @@
-//! The merges that SentencePiece's scores stand for.
+//! Recovering merges from SentencePiece's scores.
 
 use std::collections::HashMap;
 
@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 use super::Gguf;
 use crate::error::Result;
 
-/// The longest token that is put together of others, in bytes; real ones are far shorter.
+/// The longest token, in bytes, that is considered a merge; real ones are far shorter.
 const LONGEST: usize = 512;
 
-/// The most bytes of all merges together; the largest published vocabularies have a few millions.
+/// The most bytes of all merges together; the largest published vocabularies have a few million.
 const MOST: usize = 32 << 20;
 
-/// A token of two others.
+/// A token made from two others.
 struct Merge<'a> {
     left: &'a str,
     right: &'a str,
     score: f64,
-    /// The characters of both.
+    /// The characters of both parts.
     lengths: (usize, usize),
 }
 
-/// Every way to put a token together of two others, the best first; without scores those that come
-/// first are the best. In the order in which transformers' `generate_merges` has them.
+/// All ways to make a token from two others, the best first. Without scores, tokens that come
+/// earlier are better. The order is that of transformers' `generate_merges`.
 pub(super) fn merges(file: &Gguf, tokens: &[&str], scores: Option<Vec<f64>>) -> Result<Vec<Value>> {
     let key = "tokenizer.ggml.scores";
     if let Some(scores) = &scores {

@@ -1,4 +1,4 @@
-//! What a file says of rotary positions.
+//! Reading rotary positions from a file.
 
 use std::f64::consts::TAU;
 
@@ -8,10 +8,10 @@ use super::architecture::{Architecture, Changes};
 use super::config::Keys;
 use crate::error::Result;
 
-/// The base of the wavelengths where none is said, as in llama.cpp.
+/// The default base of the wavelengths, as in llama.cpp.
 const THETA: f64 = 10_000.0;
 
-/// The `rope_parameters` of a `config.json`, with what stands beside them.
+/// The `rope_parameters` of a `config.json`, and the keys beside them.
 pub(super) fn parameters(keys: &Keys, of: &Architecture) -> Result<Value> {
     let theta = keys.number("rope.freq_base")?.unwrap_or(THETA);
     let head_dim = keys.head_dim()?;
@@ -88,7 +88,7 @@ fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
                 rope.insert("mscale".into(), json!(1.0));
                 rope.insert("mscale_all_dim".into(), json!(all));
             }
-            // llama.cpp multiplies by it what the factor amounts to.
+            // llama.cpp multiplies it by the attention factor.
             if let Some(times) = keys.number("rope.scaling.attn_factor")? {
                 let usual = 1.0 + 0.1 * factor.unwrap_or(1.0).max(1.0).ln();
                 rope.insert("attention_factor".into(), json!(times * usual));
@@ -105,13 +105,13 @@ fn scaled(keys: &Keys) -> Result<Map<String, Value>> {
     Ok(rope)
 }
 
-/// A tensor of what frequencies are divided by.
+/// A tensor of numbers that frequencies are divided by.
 fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
     if !keys.file.tensors.contains_key(tensor) {
         return Ok(None);
     }
     let values = keys.file.values(tensor)?;
-    // As decimals: these are single numbers.
+    // As decimals, because they are single-precision numbers.
     let decimal = |value: &f32| value.to_string().parse().unwrap_or(f64::NAN);
     let values: Vec<f64> = values.iter().map(decimal).collect();
     match values.iter().all(|value| value.is_finite()) {
@@ -122,7 +122,7 @@ fn factors(keys: &Keys, tensor: &str) -> Result<Option<Vec<f64>>> {
     }
 }
 
-/// What `llama3` divides the frequency of a wave of so many positions by.
+/// The number that `llama3` divides the frequency of a wave of this many positions by.
 pub(super) fn llama3(wave: f64, factor: f64, [low, high]: [f64; 2], original: f64) -> f64 {
     if wave < original / high {
         1.0
@@ -134,8 +134,8 @@ pub(super) fn llama3(wave: f64, factor: f64, [low, high]: [f64; 2], original: f6
     }
 }
 
-/// `rope_freqs`: the factors of `llama3` in all published files, whose keys are not in the file; any
-/// others as they are.
+/// `rope_freqs`: in all published files the factors of `llama3`, whose parameters are not in the
+/// file; other factors are kept as they are.
 fn stretched(
     keys: &Keys,
     theta: f64,

@@ -1,14 +1,14 @@
-//! How a text is cut before its pairs are merged: what `tokenizer.ggml.pre` names.
+//! How a text is split before merging, by the names of `tokenizer.ggml.pre`.
 
 use serde_json::{Map, Value, json};
 
-/// A rule, and what llama.cpp does beside it.
+/// A rule, and what llama.cpp does in addition.
 pub(super) struct Split {
     /// The `pre_tokenizer` of a `tokenizer.json`.
     pub pre_tokenizer: Value,
-    /// Whether a piece that is a token is not cut again.
+    /// Whether a piece that is itself a token is not split further.
     pub ignores_merges: bool,
-    /// Whether a text begins with the first special token where nothing is said.
+    /// Whether a text begins with the first special token by default.
     pub adds_bos: bool,
 }
 
@@ -18,7 +18,7 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl Split {
-    /// The rule of a name, if it is known.
+    /// The rule with this name, if it is known.
     pub fn of(name: &str) -> Option<Self> {
         let plain = |pre_tokenizer| Self {
             pre_tokenizer,
@@ -50,7 +50,7 @@ impl Split {
     }
 }
 
-/// The names that are written, those of one rule in the order in which they are chosen.
+/// The names that can be written; names of the same rule come in order of preference.
 const WRITTEN: &[&str] = &[
     "gpt-2",
     "phi-2",
@@ -68,7 +68,8 @@ const WRITTEN: &[&str] = &[
     "gpt-4o",
 ];
 
-/// The names that llama.cpp's converter gives the tokenizers of a family, of those for one rule.
+/// The names that llama.cpp's converter gives to the tokenizers of a family, among those of one
+/// rule.
 const OF_FAMILIES: &[(&str, &str)] = &[
     ("phi", "phi-2"),
     ("gpt_neox", "olmo"),
@@ -83,8 +84,8 @@ const OF_FAMILIES: &[(&str, &str)] = &[
     ("stablelm", "olmo"),
 ];
 
-/// The name of the rule that a `tokenizer.json` has, for a model of this `model_type`; none where
-/// llama.cpp has none that is known here.
+/// The name of the rule in a `tokenizer.json`, for a model of this `model_type`; `None` if
+/// llama.cpp has no name for it that is known here.
 pub(super) fn name_of(
     pre_tokenizer: &Value,
     ignores_merges: bool,
@@ -103,12 +104,12 @@ pub(super) fn name_of(
     names.first().copied()
 }
 
-/// The names that [`name_of`] knows, in words.
+/// The names that [`name_of`] knows, for a message.
 pub(super) fn written() -> String {
     WRITTEN.join(", ")
 }
 
-/// What a `pre_tokenizer` does, one thing after the other, with nothing left out.
+/// The steps of a `pre_tokenizer` in order, leaving out none.
 fn steps(pre_tokenizer: &Value) -> Vec<Value> {
     if pre_tokenizer["type"] == "Sequence" {
         let parts = pre_tokenizer["pretokenizers"].as_array();

@@ -76,7 +76,7 @@ fn open(bytes: &[u8]) -> crate::Result<Gguf> {
     Gguf::open(path)
 }
 
-/// Keys and what is said of tensors, with `data` bytes of them.
+/// Keys and tensor descriptions, with `data` bytes of tensors.
 fn file(keys: &[Vec<u8>], tensors: &[Vec<u8>], data: usize) -> Vec<u8> {
     let mut bytes = head(tensors.len() as u64, keys.len() as u64);
     bytes.extend(keys.concat());
@@ -321,7 +321,7 @@ fn norms_that_16_bits_would_round_are_written_in_32() {
     for (kind, norm, expected) in [
         (1, 1.5f32, FloatDType::F16),
         (1, 1.1, FloatDType::F32),
-        // More than the seven bits of bfloat16, not than the ten of float16.
+        // More than the seven bits of bfloat16, but not than the ten of float16.
         (1, 1.0 + 1.0 / 1024.0, FloatDType::F16),
         (30, 1.0 + 1.0 / 1024.0, FloatDType::F32),
         (30, 1.5, FloatDType::BF16),

@@ -1,4 +1,4 @@
-//! The `tokenizer.json` and `tokenizer_config.json` that a file's keys amount to.
+//! Making `tokenizer.json` and `tokenizer_config.json` from a file's keys.
 
 use serde_json::{Map, Value, json};
 
@@ -10,11 +10,11 @@ use crate::error::Result;
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
-/// The types of tokens that stay whole: those for control, and those that a user has added.
+/// The token types that are never split: control tokens, and tokens that a user has added.
 const CONTROL: f64 = 3.0;
 const USER_DEFINED: f64 = 4.0;
 
-/// What stands in the files of a tokenizer.
+/// The contents of a tokenizer's files.
 #[derive(Debug)]
 pub(super) struct Files {
     /// `tokenizer.json`.
@@ -32,10 +32,10 @@ struct Kind {
     adds_bos: bool,
 }
 
-/// The tokenizer in a file; none where it has none, or one that is not known, which is logged.
+/// The tokenizer in a file; `None` if it has none, or an unknown one, which is logged.
 ///
 /// # Errors
-/// A key that is missing or of another kind.
+/// If a key is missing or of another type.
 pub(super) fn tokenizer(file: &Gguf, architecture: &str) -> Result<Option<Files>> {
     let Some(model) = file.text("tokenizer.ggml.model")? else {
         return Ok(None);
@@ -126,7 +126,7 @@ fn byte_level(file: &Gguf, tokens: &[&str], split: Split) -> Result<Kind> {
     })
 }
 
-/// SentencePiece's BPE, as transformers has it: merges by their scores, bytes for what is no token.
+/// SentencePiece's BPE, as in transformers: merges ordered by scores, bytes for unknown characters.
 fn sentence_pieces(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Kind> {
     let is_gemma = architecture.starts_with("gemma");
     let spelled: Vec<String> = (tokens.iter())
@@ -200,10 +200,10 @@ fn vocabulary(tokens: &[&str]) -> Value {
     )
 }
 
-/// Merges as the file writes them: two tokens with a space between.
+/// Merges as the file writes them: two tokens separated by a space.
 fn pairs(file: &Gguf, merges: Vec<&str>) -> Result<Vec<Value>> {
     let pair = |merge: &str| {
-        // The first token may be a space itself.
+        // The first token may itself be a space.
         let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
         let (at, _) = at.filter(|(at, _)| at + 1 < merge.len())?;
         Some(json!([merge[..at], merge[at + 1..]]))
@@ -215,14 +215,14 @@ fn pairs(file: &Gguf, merges: Vec<&str>) -> Result<Vec<Value>> {
     merges.into_iter().enumerate().map(pair).collect()
 }
 
-/// Whether a token is one of Gemma's runs of spaces, which stand in files as spaces and in texts as
-/// SentencePiece's sign for them.
+/// Whether a token is one of Gemma's runs of spaces, which files store as spaces and texts contain
+/// as SentencePiece's space character.
 fn is_run(token: &str, architecture: &str) -> bool {
     let is_gemma = architecture.starts_with("gemma");
     is_gemma && token.starts_with(' ') && token.trim_matches(' ').is_empty()
 }
 
-/// The tokens that stay whole in a text.
+/// The tokens that are never split in a text.
 fn added(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Vec<Value>> {
     let Some(types) = file.numbers(TYPES)? else {
         return Ok(Vec::new());
@@ -249,7 +249,7 @@ fn added(file: &Gguf, tokens: &[&str], architecture: &str) -> Result<Vec<Value>>
     Ok(whole.map(entry).collect())
 }
 
-/// What puts special tokens around a text.
+/// Puts special tokens around a text.
 fn around(bos: Option<(&str, u64)>, eos: Option<(&str, u64)>) -> Value {
     if bos.is_none() && eos.is_none() {
         return Value::Null;

@@ -2,34 +2,34 @@
 
 use burn_peft_kernels::BlockType;
 
-/// A type that ggml knows.
+/// A type known to ggml.
 #[derive(Debug)]
 pub(crate) struct GgmlType {
     /// Its number in files.
     number: u32,
     /// ggml's name.
     pub name: &'static str,
-    /// The values of a block.
+    /// The number of values in a block.
     pub values: usize,
-    /// The bytes of a block.
+    /// The number of bytes in a block.
     pub bytes: usize,
-    /// How its values are read, if that is known here.
+    /// How its values are read, if it is supported.
     pub blocks: Option<BlockType>,
 }
 
 impl GgmlType {
-    /// The type of a number.
+    /// The type with this number.
     pub fn of(number: u32) -> Option<&'static Self> {
         TYPES.iter().find(|of| of.number == number)
     }
 
-    /// The number of a type of blocks.
+    /// The number of a block type.
     pub fn number_of(blocks: BlockType) -> u32 {
         let found = TYPES.iter().find(|of| of.blocks == Some(blocks));
         found.expect("all types of blocks are there").number
     }
 
-    /// The names of those that can be read, in words.
+    /// The names of the supported types, for a message.
     pub fn readable() -> String {
         let names = TYPES.iter().filter(|of| of.blocks.is_some());
         names.map(|of| of.name).collect::<Vec<_>>().join(", ")

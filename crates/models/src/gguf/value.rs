@@ -16,7 +16,7 @@ pub(crate) enum Value<'a> {
     List(List<'a>),
 }
 
-/// A list, whose values are read when they are asked for.
+/// A list, whose values are read when they are requested.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct List<'a> {
     kind: u32,
@@ -25,7 +25,7 @@ pub(crate) struct List<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reads a value of some kind.
+    /// Reads a value of this type.
     pub fn read(cursor: &mut Cursor<'a>, kind: u32, what: &str) -> Result<Self> {
         if let Some(size) = size(kind) {
             return Ok(number(kind, cursor.take(size, what)?));
@@ -37,7 +37,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What it is, in words.
+    /// Its description, for messages.
     pub fn kind(&self) -> String {
         match self {
             Self::Whole(whole) => format!("the whole number {whole}"),
@@ -53,7 +53,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A number; one of 32 bits as its shortest decimal says it.
+    /// A number; one of 32 bits is converted by its shortest decimal form.
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Whole(whole) => Some(*whole as f64),
@@ -67,7 +67,7 @@ impl<'a> Value<'a> {
 impl<'a> List<'a> {
     fn read(cursor: &mut Cursor<'a>, what: &str) -> Result<Self> {
         let kind = cursor.u32(what)?;
-        // A text takes at least its length.
+        // A string takes at least its length field.
         let least = match (kind, size(kind)) {
             (_, Some(size)) => size,
             (TEXT, None) => 8,
@@ -92,7 +92,7 @@ impl<'a> List<'a> {
         Ok(Self { kind, count, bytes })
     }
 
-    /// The texts, if it is a list of them.
+    /// The strings, if it is a list of strings.
     pub fn texts(&self) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
         let mut cursor = Cursor::new(self.bytes);
         let count = self.count;
@@ -100,7 +100,7 @@ impl<'a> List<'a> {
         (self.kind == TEXT).then(|| (0..count).map(text))
     }
 
-    /// The numbers, if it is a list of them.
+    /// The numbers, if it is a list of numbers.
     pub fn numbers(&self) -> Option<impl Iterator<Item = Value<'a>> + use<'a>> {
         let (kind, size) = (self.kind, size(self.kind)? as usize);
         let values = self.bytes.chunks_exact(size);
@@ -108,7 +108,7 @@ impl<'a> List<'a> {
     }
 }
 
-/// The bytes of a number of some kind.
+/// The size in bytes of a number of this type.
 fn size(kind: u32) -> Option<u64> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -119,7 +119,7 @@ fn size(kind: u32) -> Option<u64> {
     }
 }
 
-/// A number of a kind that [`size`] knows.
+/// A number of a type that [`size`] knows.
 fn number<'a>(kind: u32, bytes: &[u8]) -> Value<'a> {
     let mut wide = [0; 8];
     wide[..bytes.len()].copy_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! A file's tensors under transformers' names and as it holds them.
+//! A file's tensors, under transformers' names and in transformers' arrangement.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::weights::{Weights, WeightsError};
 pub(crate) struct GgufWeights {
     file: Arc<Gguf>,
     tensors: BTreeMap<String, Entry>,
-    /// Tensors of one value that are keys there.
+    /// Tensors of one value that the file stores as keys.
     scalars: BTreeMap<String, f32>,
 }
 
@@ -106,7 +106,7 @@ impl Gguf {
         })
     }
 
-    /// All values of a small tensor that is there.
+    /// All values of a small tensor that exists.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>> {
         let (info, of) = (&self.tensors[name], self.blocks(name)?);
         let mut values = Vec::with_capacity(info.shape.iter().product());
@@ -115,7 +115,7 @@ impl Gguf {
     }
 }
 
-/// The learnt activations of Apertus, of which there are two numbers a block.
+/// The learnt activations of Apertus: two numbers a block.
 fn scalars(keys: &Keys, of: &Architecture) -> Result<BTreeMap<String, f32>> {
     let mut scalars = BTreeMap::new();
     if of.name != "apertus" {
@@ -156,7 +156,7 @@ fn scalars(keys: &Keys, of: &Architecture) -> Result<BTreeMap<String, f32>> {
     Ok(scalars)
 }
 
-/// Adds the values of whole blocks.
+/// Appends the values of whole blocks.
 fn add(bytes: &[u8], of: BlockType, values: &mut Vec<f32>) {
     let start = values.len();
     values.resize(start + bytes.len() / of.bytes() * of.values(), 0.0);
@@ -172,7 +172,7 @@ impl Weights for GgufWeights {
     }
 
     fn dtype(&self) -> FloatDType {
-        // What is quantised is no type of weights that are written: it becomes 32 bits.
+        // Quantised types are not written as weights: they become 32 bits.
         let mut bytes = [FloatDType::F16, FloatDType::BF16, FloatDType::F32].map(|of| (of, 0));
         for info in self.file.tensors.values() {
             let [f16, bf16, f32] = &mut bytes;
@@ -199,7 +199,7 @@ impl Weights for GgufWeights {
             if info.of.name != "F32" {
                 continue;
             }
-            // The model adds the one again that is taken off here.
+            // The model adds the one again that is subtracted here.
             let one = f32::from(u8::from(entry.change == Change::MinusOne));
             let mut is_exact = true;
             self.read(name, 1 << 16, &mut |values| {
@@ -246,7 +246,7 @@ impl Weights for GgufWeights {
         };
         match entry.change {
             Change::Nothing | Change::MinusOne => {
-                // As many blocks as fill a piece, mostly to the last value.
+                // As many blocks as fill a piece, usually up to the last value.
                 let step = piece.div_ceil(info.of.values) * info.of.bytes;
                 for from in (0..bytes.len()).step_by(step) {
                     let to = bytes.len().min(from + step);
@@ -292,7 +292,7 @@ impl Weights for GgufWeights {
         };
         let bytes = match entry.change {
             Change::MinusOne | Change::Row { .. } => return Ok(None),
-            // A turned matrix is looked at the other way round.
+            // A transposed matrix is read the other way round.
             Change::Nothing | Change::Turned => self.file.shared(info),
             Change::Woven { .. } | Change::Apart { .. } => {
                 let (bytes, size) = (self.file.bytes(info), columns / of.values() * of.bytes());

@@ -1,4 +1,4 @@
-//! The progress of a download.
+//! The progress bar of a download.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use hf_hub::api::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A progress bar (drawn on a terminal only) that notes how long the file should be.
+/// A progress bar (drawn only on a terminal) that remembers the expected size of the file.
 pub(super) struct Bar {
     bar: ProgressBar,
     size: Rc<Cell<u64>>,

@@ -1,4 +1,4 @@
-//! What is asked of the server.
+//! Requests to the server.
 
 use std::cell::Cell;
 use std::fs;
@@ -15,11 +15,11 @@ use super::dataset::walk;
 use super::{Hub, HubError};
 use crate::error::{ModelError, Result};
 
-/// How often a transfer that breaks off is taken up again.
+/// How often a broken transfer is resumed.
 const RETRIES: u64 = 3;
 
 impl Hub {
-    /// The names of all files: those on the server, or offline those in the cache.
+    /// The names of all files: those on the server or, offline, those in the cache.
     pub(super) fn list(&self) -> Result<Vec<String>> {
         if !self.options.offline {
             let info = self.api("its list of files")?.repo(self.repo()).info();
@@ -50,7 +50,7 @@ impl Hub {
             .map_err(|error| self.explain(file, &error))
     }
 
-    /// hf-hub writes to `blobs/ETAG.part`, goes on there after a break, and renames.
+    /// hf-hub writes to `blobs/ETAG.part`, resumes there after a break, and renames.
     pub(super) fn download(&self, file: &str) -> Result<Option<PathBuf>> {
         let api = self.api(file)?;
         let repo = api.repo(self.repo());
@@ -71,7 +71,7 @@ impl Hub {
         }
     }
 
-    /// A server that cuts a file short, or sends it whole where its end was asked for, would
+    /// A server that truncates a file, or sends all of it when only its end was requested, would
     /// leave a wrong file in the cache.
     pub(super) fn check_size(&self, file: &str, path: PathBuf, size: u64) -> Result<PathBuf> {
         let blob = fs::canonicalize(&path).map_err(ModelError::io(&path))?;
@@ -91,7 +91,7 @@ impl Hub {
         Err(error.into())
     }
 
-    /// Why a file did not come, and what may help.
+    /// Why a file could not be fetched, and what may help.
     fn explain(&self, file: &str, error: &ApiError) -> ModelError {
         let url = self.url(file);
         let way_out = match (status(error), error) {

@@ -1,17 +1,17 @@
-//! Data sets of the Hub: which of a repository's files are a split.
+//! Data sets on the Hub: which files of a repository form a split.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::*;
 
-/// The kinds of files that hold rows, the preferred first: what needs no further crate to read.
+/// The kinds of data files, the preferred first: those that need no further crate.
 const KINDS: [&str; 7] = ["jsonl", "ndjson", "json", "csv", "tsv", "txt", "parquet"];
 
-/// How deep in a folder files of rows are looked for.
+/// How deep in a folder data files are looked for.
 const DEPTH: usize = 3;
 
-/// What splits are called besides, as `datasets` and mlx-lm take them.
+/// Other names of splits, as `datasets` and mlx-lm accept them.
 const SPLITS: [&[&str]; 3] = [
     &["train", "training"],
     &["validation", "valid", "val", "dev", "eval"],
@@ -24,11 +24,11 @@ pub fn dataset(spec: &str) -> Result<Option<Vec<PathBuf>>> {
     HubOptions::from_env().dataset(spec)
 }
 
-/// Finds the files of a split, `train` unless said, in a folder of one's own, as in a data set of
-/// the Hub: those in the folder, or else those below it.
+/// Finds the files of a split, `train` by default, in a local folder laid out like a data set on
+/// the Hub: the files in the folder, or else those below it.
 ///
 /// # Errors
-/// A split or subset that is not there, with those that are.
+/// If the split or subset does not exist; the error lists those that do.
 pub fn folder_dataset(folder: &str, split: Option<&str>) -> Result<Vec<PathBuf>> {
     let path = Path::new(folder);
     let mut names = Vec::new();
@@ -44,7 +44,7 @@ pub fn folder_dataset(folder: &str, split: Option<&str>) -> Result<Vec<PathBuf>>
     Ok(files.into_iter().map(|file| path.join(file)).collect())
 }
 
-/// `organisation/name@revision:subset/split`, of which revision, subset and split may be left out.
+/// `organisation/name@revision:subset/split`, in which revision, subset and split are optional.
 struct Spec<'a> {
     id: &'a str,
     revision: &'a str,
@@ -53,7 +53,7 @@ struct Spec<'a> {
 }
 
 impl<'a> Spec<'a> {
-    /// `None` where it looks like a path.
+    /// `None` if it looks like a path.
     fn parse(spec: &'a str) -> Option<Self> {
         let (repo, part) = match spec.split_once(':') {
             Some((repo, part)) => (repo, Some(part)),
@@ -100,14 +100,14 @@ impl<'a> Spec<'a> {
         let split = self.split.unwrap_or("train");
         let mut found: Vec<&str> = all.iter().copied().filter(of_subset).collect();
         let names = SPLITS.iter().find(|names| names.contains(&split));
-        // The name that was given goes before its like.
+        // The exact name takes precedence over similar ones.
         let mut names = names.map_or(Vec::new(), |names| names.to_vec());
         names.sort_by_key(|name| *name != split);
         let mut names = names.into_iter();
         let found_as = names.find(|name| found.iter().any(|file| mentions(file, name)));
         let of_split = |name: &&str| mentions(name, found_as.unwrap_or(split));
         match (found.iter().any(of_split), self.split) {
-            // Where no file is called after a split, all are `train`.
+            // If no file is named after a split, all files are `train`.
             (false, None) => {}
             _ => found.retain(|name| of_split(name)),
         }
@@ -140,13 +140,13 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// The kind of a file, by its place among [`KINDS`].
+/// The kind of a file, as an index into [`KINDS`].
 fn kind(name: &str) -> Option<usize> {
     let (_, kind) = name.rsplit_once('.')?;
     KINDS.iter().position(|known| *known == kind)
 }
 
-/// Whether a path holds a split's name as a word of its own: `data/train-00000-of-00001.parquet`.
+/// Whether a path contains a split's name as a separate word: `data/train-00000-of-00001.parquet`.
 fn mentions(path: &str, split: &str) -> bool {
     let between = |c: char| !c.is_ascii_alphanumeric();
     let words = |text: &str| format!("-{}-", text.replace(between, "-"));
@@ -154,12 +154,12 @@ fn mentions(path: &str, split: &str) -> bool {
 }
 
 impl HubOptions {
-    /// Fetches the files of a data set's split: `organisation/name`, then `@revision`, `:split` or
-    /// `:subset/split` where wanted; the split is `train` unless said. `None` where `spec` looks
-    /// like a path.
+    /// Fetches the files of a data set's split: `organisation/name`, optionally followed by
+    /// `@revision`, `:split` or `:subset/split`. The split is `train` by default. `None` if `spec`
+    /// looks like a path.
     ///
     /// # Errors
-    /// A split or subset that is not there, with those that are, or what kept a file from being
+    /// If the split or subset does not exist (the error lists those that do), or a file cannot be
     /// downloaded.
     pub fn dataset(&self, spec: &str) -> Result<Option<Vec<PathBuf>>> {
         let Some(spec) = Spec::parse(spec) else {
@@ -179,8 +179,8 @@ impl HubOptions {
     }
 }
 
-/// The files below a folder, so many folders deep, named from its top. What cannot be read is not
-/// there, and what is hidden is not looked at.
+/// The files below a folder, to this depth, with paths relative to it. Unreadable and hidden ones
+/// are skipped.
 pub(super) fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
@@ -255,7 +255,7 @@ mod tests {
         let names = ["val.csv", "validation.csv"];
         assert_eq!(files("a/b:val", &names).unwrap(), ["val.csv"]);
         assert_eq!(files("a/b:validation", &names).unwrap(), ["validation.csv"]);
-        // One file of any name is the training split.
+        // A single file of any name is the training split.
         assert_eq!(
             files("a/b", &["alpaca.json", "README.md"]).unwrap(),
             ["alpaca.json"]

@@ -1,11 +1,12 @@
-//! Errors for somebody who meant a path, and may be in another folder than they think.
+//! Errors for users who meant a path, and may be in another folder than they think.
 
 use std::path::Path;
 
 use super::HubError;
 use crate::error::ModelError;
 
-/// That something is not to be had from the Hub, nor is there `what` of this name.
+/// The error for something that is not on the Hub, while there is no `what` of this name here
+/// either.
 pub(super) fn not_here(error: ModelError, what: &'static str) -> ModelError {
     let ModelError::Hub(on_hub) = error else {
         return error;
@@ -18,7 +19,7 @@ pub(super) fn not_here(error: ModelError, what: &'static str) -> ModelError {
     error.into()
 }
 
-/// That a path, which cannot be the name of a model on the Hub, is no folder.
+/// The error for a path, which cannot be a model's name on the Hub, that is not a folder.
 pub(super) fn no_folder(path: &Path) -> ModelError {
     let reason = format!(
         "there is no such folder{}, and a Hub id is written `name` or `organisation/name`, with \
@@ -28,7 +29,7 @@ pub(super) fn no_folder(path: &Path) -> ModelError {
     ModelError::file(path, reason)
 }
 
-/// From where a relative path is seen.
+/// The folder that a relative path is relative to.
 fn seen_from(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     match path.is_relative() {

@@ -1,8 +1,8 @@
-//! Weights in files that are not read here.
+//! Weights in unsupported file formats.
 
 use std::path::Path;
 
-/// The weights of a model folder that are not read here, and the way out; named by their file.
+/// Describes a model folder's weights in unsupported formats, and the way out.
 pub(super) fn other_weights(folder: &Path) -> Option<String> {
     const LOAD: &str = "load it with Python's transformers and call save_pretrained";
     let mut names: Vec<String> = (folder.read_dir().ok()?.flatten())

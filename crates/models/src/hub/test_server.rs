@@ -1,4 +1,4 @@
-//! A Hub on this machine, for the tests of this crate and of the command.
+//! A local Hub, for the tests of this crate and of the command.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 pub const COMMIT: &str = "607a30d783dfa663caf39e06633721c8d4cfcd7e";
 
-/// A Hub of one repository, `org/tiny`: `/org/tiny/resolve/REVISION/FILE`, with ranges, redirects
-/// (relative for most files, to another address for weights, as the Hub does it) and 404.
+/// A Hub with one repository, `org/tiny`: `/org/tiny/resolve/REVISION/FILE`, with ranges, redirects
+/// (relative for most files, to another address for weights, as on the Hub) and 404.
 pub struct Server {
     pub endpoint: String,
-    /// Every request's path with its headers, in order.
+    /// Every request's path and headers, in order.
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -104,7 +104,7 @@ fn answer(
         body.len()
     );
     write!(stream, "{head}Connection: close\r\n\r\n").unwrap();
-    // The first real transfer of `cut.bin` (after the question for its size) breaks off.
+    // The first transfer of `cut.bin` (after the request for its size) breaks off.
     let cut = path.starts_with("/cdn/cut.bin") && seen == 1;
     let _ = stream.write_all(if cut { &body[..body.len() / 2] } else { body });
 }

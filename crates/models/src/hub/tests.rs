@@ -108,7 +108,7 @@ fn a_cache_whose_reference_is_edited_or_lost_works_offline() {
     for content in [format!("{COMMIT}\n"), format!(" {COMMIT}\r\n")] {
         fs::write(&reference, content).unwrap();
         server.take_requests();
-        // Online too: what is there is not fetched again.
+        // Online too: existing files are not fetched again.
         let files = options.resolve("org/tiny", &["config.json"], &[]).unwrap();
         assert_eq!(files.path(), whole.path());
         assert_eq!(server.take_requests(), Vec::<String>::new());

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use safetensors::Dtype;
 
-/// What can be wrong with weights: those that are read, and those that are written.
+/// What can be wrong with weights, when reading or writing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
-    /// The model has a weight that the checkpoint lacks.
+    /// The checkpoint lacks a weight of the model.
     #[error("the checkpoint has no tensor {name}")]
     Missing {
         /// The weight.
         name: String,
     },
-    /// The checkpoint has tensors that the model lacks: it is another model's.
+    /// The checkpoint has tensors that the model lacks, so it belongs to another model.
     #[error(
         "the checkpoint holds tensors that {model_type} with this config.json does not have (first \
          {})",
@@ -26,7 +26,7 @@ pub enum WeightsError {
         /// The first of the tensors.
         first: Vec<String>,
     },
-    /// A weight has another shape than the configuration says.
+    /// A weight's shape differs from the configuration.
     #[error("the checkpoint's {name} is {found:?}, config.json asks for {expected:?}")]
     Shape {
         /// The weight.
@@ -36,7 +36,7 @@ pub enum WeightsError {
         /// Its shape in the model.
         expected: Vec<usize>,
     },
-    /// A tensor was asked for that is none of these files'.
+    /// A tensor was requested that these files do not have.
     #[error("{files}: no tensor `{name}`")]
     NoTensor {
         /// The files.
@@ -44,7 +44,7 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
-    /// A tensor of a type that no weight has.
+    /// A tensor has a type that weights cannot have.
     #[error(
         "{}: tensor `{name}` is {dtype:?}; weights are read from F32, F16 or BF16",
         path.display()
@@ -57,7 +57,7 @@ pub enum WeightsError {
         /// Its type.
         dtype: Dtype,
     },
-    /// A tensor that has to be a matrix and is none.
+    /// A tensor is not a matrix, but has to be.
     #[error("tensor `{name}` is {shape:?}, not a matrix")]
     NoMatrix {
         /// The tensor.
@@ -65,7 +65,7 @@ pub enum WeightsError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// Two tensors to be written have one name.
+    /// Two tensors to be written have the same name.
     #[error("{}: tensor `{name}` would be written twice", path.display())]
     Twice {
         /// The file.
@@ -73,25 +73,25 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
-    /// A tensor to be written has another shape than was said.
+    /// A tensor to be written has another shape than announced.
     #[error("tensor `{name}` has shape {found:?}, not {expected:?}")]
     OtherShape {
         /// The tensor.
         name: String,
         /// Its shape.
         found: Vec<usize>,
-        /// The shape that was said.
+        /// The announced shape.
         expected: Vec<usize>,
     },
-    /// A tensor to be written that is not one of numbers.
+    /// A tensor to be written does not hold numbers.
     #[error("tensor `{name}`: {reason}")]
     NoNumbers {
         /// The tensor.
         name: String,
-        /// What it is.
+        /// What it holds.
         reason: String,
     },
-    /// A tensor to be written that holds a NaN or an infinity.
+    /// A tensor to be written holds a NaN or an infinity.
     #[error(
         "tensor `{name}` is not finite: value {index} is {value}; nothing was written to {}",
         path.display()
@@ -99,14 +99,14 @@ pub enum WeightsError {
     NotFinite {
         /// The tensor.
         name: String,
-        /// Where the value is.
+        /// The index of the value.
         index: usize,
         /// The value.
         value: f32,
         /// The file.
         path: PathBuf,
     },
-    /// A tensor that the type it is to be written in cannot hold.
+    /// A value is out of the range of the type that it is to be written in.
     #[error(
         "{}: tensor `{name}` holds {value}, which is beyond {most}",
         path.display()
@@ -116,12 +116,12 @@ pub enum WeightsError {
         name: String,
         /// The value.
         value: f32,
-        /// What of the type it is beyond.
+        /// Which limit of the type it exceeds.
         most: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// A model that gives no numbers.
+    /// The model computes values that are not numbers.
     #[error("the model's logits are NaN: its weights, or the adapter's, are broken")]
     Broken,
 }

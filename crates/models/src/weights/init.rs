@@ -1,4 +1,4 @@
-//! Random weights, drawn as transformers' `_init_weights` draws them.
+//! Random initial weights, as transformers' `_init_weights` draws them.
 
 use std::collections::HashMap;
 
@@ -13,11 +13,11 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::Result;
 
-/// The weights of a fresh model, each made when it is asked for.
+/// The weights of a new model, each made when it is requested.
 ///
 /// Linear and embedding weights are normal with the family's standard deviation
-/// ([`Decoder::initial_std`]); biases are zero, norms start as their layers make them. A tensor's numbers
-/// depend on `seed` and its name alone.
+/// ([`Decoder::initial_std`]); biases are zero, and norms start as their layers make them. A
+/// tensor's values depend only on `seed` and its name.
 pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor<'static>> {
     let model = C::Model::new(config, &Device::flex());
     let norms = norms_of(&model);
@@ -45,7 +45,7 @@ pub fn initial_weights<C: ModelConfig>(config: &C, seed: u64) -> Vec<NamedTensor
     weights.chain(model.buffers()).collect()
 }
 
-/// The first values of one weight, by its name in the model.
+/// The initial values of one weight, by its name in the model.
 pub(super) fn initial_weight<C: ModelConfig>(
     config: &C,
     name: &str,
@@ -58,7 +58,7 @@ pub(super) fn initial_weight<C: ModelConfig>(
         .map(|weight| weight.load())
 }
 
-/// A weight that a model of some configuration has.
+/// A weight of a model with some configuration.
 pub(crate) struct WeightInfo {
     /// The name in the checkpoint.
     pub name: String,
@@ -66,7 +66,7 @@ pub(crate) struct WeightInfo {
     pub shape: Vec<usize>,
 }
 
-/// The weights of a model with this configuration, of which none is made.
+/// The weights of a model with this configuration; none of them is made.
 pub(crate) fn weights_of<C: ModelConfig>(config: &C) -> Vec<WeightInfo> {
     let model = C::Model::new(config, &Device::flex());
     let mut weights = Vec::new();
@@ -81,8 +81,8 @@ pub(crate) fn weights_of<C: ModelConfig>(config: &C) -> Vec<WeightInfo> {
     weights
 }
 
-/// What the values of each norm's parameters start at, by name. Their tensors are made for that, so
-/// this is for whoever makes weights, not for whoever counts them.
+/// The initial values of each norm's parameters, by name. This makes their tensors, so it is for
+/// making weights, not for counting them.
 fn norms_of(model: &impl burn_peft::Adaptable) -> HashMap<String, f32> {
     let mut starts = HashMap::new();
     model.visit_slots(&mut Default::default(), &mut |path, slot| {
@@ -130,7 +130,8 @@ mod tests {
     use super::*;
     use crate::Gpt2Config;
 
-    /// Names and shapes in `../shared/conformance/base/gpt2/model.safetensors`, a block's once.
+    /// Names and shapes in `../shared/conformance/base/gpt2/model.safetensors`; those of a block
+    /// once.
     const CONFORMANCE: &[(&str, &[usize])] = &[
         ("transformer.h.{}.attn.c_attn.bias", &[192]),
         ("transformer.h.{}.attn.c_attn.weight", &[64, 192]),

@@ -1,4 +1,4 @@
-//! Weights into a model.
+//! Loading weights into a model.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 
-/// Sets every weight from tensors named as in transformers' checkpoint.
+/// Sets every weight from tensors that are named as in transformers' checkpoint.
 ///
 /// # Errors
-/// If `tensor` fails, has nothing for a weight, or something of another shape.
+/// If `tensor` fails, or has no tensor for a weight, or one of another shape.
 pub fn load_weights<D: Decoder>(
     model: &mut D,
     tensor: impl FnMut(&str) -> Result<Option<TensorData>>,
@@ -25,7 +25,7 @@ pub fn load_weights<D: Decoder>(
     set_weights(model, &HashSet::new(), tensor)
 }
 
-/// As [`load_weights`], but for those that are there already.
+/// As [`load_weights`], except for weights that are already there.
 fn set_weights<D: Decoder>(
     model: &mut D,
     there: &HashSet<String>,
@@ -45,7 +45,7 @@ fn set_weights<D: Decoder>(
     })
 }
 
-/// Reads every weight now. A classifier's head that is not there is drawn by `seed`, if there is one.
+/// Reads every weight now. A missing classifier's head is drawn by `seed`, if one is given.
 pub(super) fn load<D: Decoder>(
     model: &mut D,
     weights: &dyn Weights,
@@ -80,7 +80,7 @@ pub(super) fn load_blocks<D: Decoder>(
                 } else {
                     blocks
                 };
-                // What does not fit is refused with the others.
+                // A matrix that does not fit is rejected with the others.
                 if blocks.dims() == slot.dims() {
                     slot.set_blocks(blocks);
                     there.insert(name);
@@ -92,7 +92,7 @@ pub(super) fn load_blocks<D: Decoder>(
     load_others(model, weights, &there, seed)
 }
 
-/// Reads all that is not there yet.
+/// Reads every weight that is not there yet.
 fn load_others<D: Decoder>(
     model: &mut D,
     weights: &dyn Weights,
@@ -111,8 +111,9 @@ fn load_others<D: Decoder>(
     refuse_others(model, weights)
 }
 
-/// Has every weight read when it is first used; one that is too large for the device in 32 bits is
-/// `narrow` from the start. A classifier's head that is not there is drawn by `seed`, if there is one.
+/// Lets every weight be read when it is first used. A weight that is too large for the device in 32
+/// bits is `narrow` from the start. A missing classifier's head is drawn by `seed`, if one is
+/// given.
 pub(super) fn load_lazily<D: Decoder>(
     model: &mut D,
     weights: &Arc<dyn Weights>,
@@ -140,7 +141,8 @@ pub(super) fn load_lazily<D: Decoder>(
     refuse_others(model, weights.as_ref())
 }
 
-/// The first values of what files may lack: a classifier's head, by its name, if there is a seed.
+/// The initial values of a classifier's head, by its name, which files may lack, if there is a
+/// seed.
 fn new_head(
     config: &impl ModelConfig,
     name: &str,
@@ -161,7 +163,7 @@ fn new_head(
     new.transpose()
 }
 
-/// What reads a tensor that was checked, in the type that it is about to be cast to, or `kept`.
+/// Reads a checked tensor in the type that it will be cast to, or `kept`.
 pub(super) fn lazily(
     weights: &Arc<dyn Weights>,
     found: String,
@@ -171,13 +173,13 @@ pub(super) fn lazily(
     let weights = Arc::clone(weights);
     Box::new(move |cast_to| {
         let dtype = cast_to.unwrap_or(kept);
-        // Transposed here and not by the device, which would hold it twice.
+        // Transposed on the host: the device would hold it twice.
         let data = weights.tensor_in(&found, dtype, transposed);
         data.expect("it was checked")
     })
 }
 
-/// Reads what is no weight.
+/// Reads what is not a weight.
 fn load_buffers<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
     model.set_buffers(&|name| {
         let is_there = weights.shape(name).is_some();
@@ -185,14 +187,14 @@ fn load_buffers<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> 
     })
 }
 
-/// Tensors that no weight took are a sign of another architecture.
+/// Tensors that belong to no weight indicate another architecture.
 fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()> {
     let config = model.config().clone();
     // A checkpoint may hold a tied head a second time.
     let of_head = |part: &str| config.names_in_file(&format!("{}.{part}", config.language_head()));
     let mut known: HashSet<String> = of_head("weight").into_iter().collect();
     if !config.head().predicts_tokens() {
-        // What the model was before.
+        // The state of the model before.
         known.extend(of_head("bias"));
     }
     visit_weights(model, |name, _, _| known.extend(config.names_in_file(name)));
@@ -211,7 +213,7 @@ fn refuse_others<D: Decoder>(model: &mut D, weights: &dyn Weights) -> Result<()>
     Err(error.into())
 }
 
-/// As [`visit_weights`], until one fails.
+/// As [`visit_weights`], until a call fails.
 fn try_weights(
     model: &mut impl Adaptable,
     mut visit: impl FnMut(&str, LayerKind, &mut dyn AnyParam) -> Result<()>,
@@ -236,7 +238,7 @@ fn visit_weights(
     });
 }
 
-/// Whether the checkpoint holds a weight the other way round.
+/// Whether the checkpoint holds a weight transposed.
 pub(super) fn is_transposed(name: &str, kind: LayerKind) -> bool {
     kind == LayerKind::Linear && name.ends_with(".weight")
 }
@@ -250,7 +252,7 @@ pub(super) fn shape_in_file(param: &dyn AnyParam, transposed: bool) -> Vec<usize
     dims
 }
 
-/// The weights of input and output embedding where they are tied.
+/// The weights of the input and output embedding, if they are tied.
 fn tied_names<D: Decoder>(model: &D) -> Option<[String; 2]> {
     let names = [model.input_embedding(), model.output_embedding()];
     let tied = model.config().common().tie_word_embeddings;
@@ -262,8 +264,8 @@ pub(crate) fn name_in<D: Decoder>(model: &D, weights: &dyn Weights, name: &str) 
     find(model.config(), weights, name, tied_names(model).as_ref())
 }
 
-/// The name in the checkpoint of the weight that transformers calls `name`, if it is there; of a
-/// tied embedding that is not, the head's.
+/// The name in the checkpoint of the weight that transformers calls `name`, if it is there; for a
+/// missing tied embedding, the head's name.
 fn find(
     config: &impl ModelConfig,
     weights: &dyn Weights,
@@ -277,7 +279,7 @@ fn find(
     names.find(|name| weights.shape(name).is_some())
 }
 
-/// Refuses weights that lack the last block, before a model of so many blocks is made.
+/// Rejects weights without the last block, before a model of this many blocks is made.
 pub(super) fn check_last_block<D: Decoder>(
     config: &D::Config,
     weights: &dyn Weights,
@@ -299,8 +301,8 @@ pub(super) fn check_last_block<D: Decoder>(
     Err(missing(&last))
 }
 
-/// Unties the head in a configuration that ties it beside weights of another one, as transformers 5
-/// does, whatever the configuration says.
+/// Unties the head in a configuration that ties it, if the weights have another head; transformers
+/// 5 does the same, whatever the configuration says.
 pub(super) fn untie_other_head<D: Decoder>(
     config: &mut D::Config,
     weights: &dyn Weights,
@@ -342,13 +344,13 @@ fn check_shape(name: &str, found: &[usize], param: &dyn AnyParam, transposed: bo
     Err(error.into())
 }
 
-/// Whether [`burn_peft::cast_frozen`] takes the weight: biases and norms stay in 32 bits.
+/// Whether [`burn_peft::cast_frozen`] converts the weight: biases and norms stay in 32 bits.
 fn is_castable(name: &str, kind: LayerKind) -> bool {
     !kind.is_norm() && name.ends_with(".weight")
 }
 
-/// The type in which a weight of so many numbers comes to the device: 32 bits where they fit, or
-/// else `narrow`.
+/// The type in which a weight of this many values is put on the device: 32 bits if they fit, else
+/// `narrow`.
 fn kept_in(
     device: &Device,
     name: &str,

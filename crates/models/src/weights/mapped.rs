@@ -1,4 +1,4 @@
-//! A file mapped into memory.
+//! A memory-mapped file.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use memmap2::Mmap;
 
 use crate::error::{ModelError, Result};
 
-/// A file mapped into memory; its bytes come from the disk when they are used.
+/// A memory-mapped file; its bytes are read from the disk when they are used.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     path: PathBuf,
@@ -20,8 +20,8 @@ impl Mapped {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::open(&path).map_err(ModelError::io(&path))?;
-        // SAFETY: the map is only read. Who shortens the file meanwhile stops the process, as
-        // with every program that maps weights; this crate replaces files, it never shortens one.
+        // SAFETY: the map is only read. Truncating the file meanwhile would stop the process, as
+        // with every program that maps weights; this crate replaces files and never truncates one.
         let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(&path))?;
         Ok(Self { path, map })
     }
@@ -31,10 +31,12 @@ impl Mapped {
         &self.path
     }
 
-    /// Gives the memory of values that were copied back, lest the file lie there beside the copy.
+    /// Releases the memory of values that were copied, so that the file does not take memory beside
+    /// the copy.
     pub fn forget(&self, start: usize, end: usize) {
         #[cfg(unix)]
-        // SAFETY: the map is of a file and never written to: what is read again comes from it.
+        // SAFETY: the map is of a file and never written to: its pages can be read again from the
+        // file.
         let _advice_only = unsafe {
             let advice = memmap2::UncheckedAdvice::DontNeed;
             self.map.unchecked_advise_range(advice, start, end - start)

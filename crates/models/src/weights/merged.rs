@@ -1,4 +1,4 @@
-//! A model's weights with its adapters in them, made when they are asked for.
+//! A model's weights with its adapters merged, made when they are requested.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use super::{NamedTensor, SaveOptions, Weights, WeightsError, save_model};
 use crate::AutoModel;
 use crate::error::Result;
 
-/// The weights that a model would be saved with, under the names it would be saved with: each is read
-/// from the files of its base, or merged with what acts on it, when it is asked for, and let go of
-/// again. So a model that was loaded [lazily](crate::Pretrained::from_files_lazily) is exported
-/// without ever being in memory.
+/// The weights with which a model would be saved, under the names it would be saved with. Each is
+/// read from the files of its base, or merged with what acts on it, when it is requested, and
+/// released afterwards. So a model that was loaded [lazily](crate::Pretrained::from_files_lazily)
+/// can be exported without ever being in memory as a whole.
 pub struct MergedWeights {
     base: Arc<dyn Weights>,
     tensors: BTreeMap<String, Entry>,
@@ -41,7 +41,7 @@ enum Source {
         parameter: String,
         transposed: bool,
     },
-    /// What is no weight.
+    /// Something that is not a weight.
     Here(TensorData),
 }
 
@@ -49,17 +49,18 @@ impl MergedWeights {
     /// The weights of a model that was read from `base`, without adapters.
     ///
     /// # Errors
-    /// A model that has a weight which is not in its files.
+    /// If the model has a weight that is not in its files.
     pub fn plain(base: Box<dyn Weights>, model: AutoModel) -> Result<Self> {
         Self::of(base, model, false)
     }
 
-    /// The weights of a model that was read from `base`, with its active adapters. What adapters take
-    /// of a weight when they are attached is kept in memory, and all else read again.
+    /// The weights of a model that was read from `base`, with its active adapters merged. What
+    /// adapters take from a weight when they are attached is kept in memory; everything else is
+    /// read again.
     ///
     /// # Errors
-    /// Adapters that act at the model, or around its parts, and not at weights. Whether a method can be
-    /// merged into a layer is known when its weight is asked for.
+    /// If an adapter acts at the model, or around its parts, instead of on weights. Whether a
+    /// method can be merged into a layer is checked when the layer's weight is requested.
     pub fn new(base: Box<dyn Weights>, model: &PeftModel<AutoModel>) -> Result<Self> {
         model.check_mergeable()?;
         let mut configs = model.peft_config().values();
@@ -67,14 +68,14 @@ impl MergedWeights {
         Self::of(base, model.get_base_model().clone(), has_biases)
     }
 
-    /// With `has_biases` an adapter came with biases of its own.
+    /// With `has_biases`, an adapter came with biases of its own.
     fn of(base: Box<dyn Weights>, mut model: AutoModel, has_biases: bool) -> Result<Self> {
         let base: Arc<dyn Weights> = Arc::from(base);
         let own_head = untie_changed(&mut model)?;
         let (mut tensors, mut in_files) = (BTreeMap::new(), BTreeMap::new());
         let mut refused = Ok(());
         model.visit_slots(&mut Path::default(), &mut |path, slot| {
-            // A part has no weight that what acts around it could be merged into.
+            // A part has no weight that could be merged with what acts around it.
             if slot.kind() == LayerKind::Module && slot.is_adapted() && refused.is_ok() {
                 refused = slot.merged(path).map(drop);
             }
@@ -121,7 +122,7 @@ impl MergedWeights {
         self.model().config_map()
     }
 
-    /// Writes `config.json` and `model.safetensors`, or its shards, a tensor at a time, in a type of
+    /// Writes `config.json` and `model.safetensors`, or its shards, tensor by tensor, in a type of
     /// 16 or 32 bits.
     ///
     /// # Errors
@@ -148,7 +149,7 @@ impl MergedWeights {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the values of a layer, or of all layers, that can be read again.
+    /// Releases the values of a layer, or of all layers, that can be read again.
     fn forget(&self, model: &mut AutoModel, only: Option<&str>) {
         model.visit_slots_mut(&mut Path::default(), &mut |path, slot| {
             let is_kept = slot.is_quantized() || slot.blocks().is_some();
@@ -175,7 +176,7 @@ impl MergedWeights {
         Ok(self.tensors.get(name).ok_or_else(missing)?)
     }
 
-    /// A parameter of a layer with what acts there.
+    /// A parameter of a layer, with what acts on it.
     fn merged(&self, at: &str, parameter: &str, transposed: bool) -> Result<TensorData> {
         let mut model = self.model();
         let mut found = None;
@@ -193,8 +194,8 @@ impl MergedWeights {
     }
 }
 
-/// Gives an output layer that is tied to the input embedding a weight of its own where adapters
-/// change the embedding alone; the path of the output layer then.
+/// Gives a tied output layer a weight of its own if adapters change only the embedding; returns the
+/// path of the output layer in that case.
 fn untie_changed(model: &mut AutoModel) -> Result<Option<String>> {
     let (input, output) = (
         model.input_embedding().to_string(),

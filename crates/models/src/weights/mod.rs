@@ -1,6 +1,6 @@
-//! Model folders as named tensors on the host: what every family is loaded from and written to.
+//! Model folders as named tensors on the host, for loading and saving every family.
 //!
-//! A file format is an implementation of [`Weights`] to read it (`safetensors` here, and
+//! A file format is an implementation of [`Weights`] for reading (`safetensors` here, and
 //! [`gguf`](crate::gguf)), and a function that writes [`NamedTensor`]s.
 
 mod error;
@@ -39,21 +39,21 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const CONFIG: &str = "config.json";
 
-/// The values that are converted at a time.
+/// How many values are converted at a time.
 const PIECE: usize = 1 << 18;
-/// The rows that are transposed at a time.
+/// How many rows are transposed at a time.
 const ROWS: usize = 64;
 
-/// The weights in a file or several, of which nothing is read until it is asked for.
+/// The weights in one or several files; nothing is read until it is requested.
 pub trait Weights: Send + Sync {
     /// The names of all tensors, sorted.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 
-    /// The type that most of them are kept in: `F32`, `F16` or `BF16`.
+    /// The type of most of them: `F32`, `F16` or `BF16`.
     fn dtype(&self) -> FloatDType;
 
-    /// The type that they are written in where none is asked for: their [`dtype`](Self::dtype), or
-    /// `F32` where a GGUF file has tensors of 32 bits that this would round.
+    /// The default type for writing them: their [`dtype`](Self::dtype), or `F32` if a GGUF file has
+    /// tensors of 32 bits that would be rounded.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -61,14 +61,14 @@ pub trait Weights: Send + Sync {
         Ok(self.dtype())
     }
 
-    /// The shape of a tensor, if there is one of this name.
+    /// The shape of a tensor, if there is one with this name.
     fn shape(&self, name: &str) -> Option<&[usize]>;
 
-    /// Calls `visit` with the values of a tensor in float32, converted from the type they are kept
-    /// in: `piece` at a time, in order, and the rest at last.
+    /// Calls `visit` with the values of a tensor in float32, converted from their stored type:
+    /// `piece` values at a time, in order, and the rest at the end.
     ///
     /// # Errors
-    /// No tensor of this name, or one of a type that is none of weights.
+    /// If there is no tensor with this name, or its type is not one of weights.
     fn read(&self, name: &str, piece: usize, visit: &mut dyn FnMut(&[f32])) -> Result<()>;
 
     /// A tensor in float32.
@@ -79,11 +79,11 @@ pub trait Weights: Send + Sync {
         self.tensor_in(name, FloatDType::F32, false)
     }
 
-    /// A tensor in float32 or a type of 16 bits, in which it is read then; a matrix may be
+    /// A tensor in float32 or a type of 16 bits, read directly in that type; a matrix may be
     /// `transposed`.
     ///
     /// # Errors
-    /// As [`read`](Self::read); one to be transposed that is no matrix.
+    /// As [`read`](Self::read), or if a tensor to be transposed is not a matrix.
     fn tensor_in(&self, name: &str, dtype: FloatDType, transposed: bool) -> Result<TensorData> {
         match dtype {
             FloatDType::BF16 => values(self, name, transposed, bf16::from_f32),
@@ -92,8 +92,9 @@ pub trait Weights: Send + Sync {
         }
     }
 
-    /// A matrix in the blocks that the file has it in, `[d_out, d_in]` of a linear layer, `[vocab, d]`
-    /// of an embedding; none where the file has no blocks, or something else than the model.
+    /// A matrix in the file's own blocks, `[d_out, d_in]` for a linear layer, `[vocab, d]` for an
+    /// embedding; `None` if the file has no blocks, or stores the matrix differently from the
+    /// model.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -101,7 +102,7 @@ pub trait Weights: Send + Sync {
         Ok(None)
     }
 
-    /// The shape of a tensor that can be read.
+    /// The shape of a readable tensor.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -114,7 +115,7 @@ pub trait Weights: Send + Sync {
     fn are_equal(&self, a: &str, b: &str) -> Result<bool>;
 }
 
-/// The values of a tensor, each as `narrow` makes it.
+/// The values of a tensor, each converted by `narrow`.
 fn values<E: Element>(
     weights: &(impl Weights + ?Sized),
     name: &str,
@@ -134,7 +135,7 @@ fn values<E: Element>(
     };
     let mut values = vec![narrow(0.0); rows * columns];
     let mut first = 0;
-    // So many rows fill whole cache lines of the result.
+    // This many rows fill whole cache lines of the result.
     weights.read(name, ROWS * columns.max(1), &mut |piece| {
         let count = piece.len() / columns.max(1);
         for column in 0..columns {
@@ -148,16 +149,16 @@ fn values<E: Element>(
     Ok(TensorData::new(values, [columns, rows]))
 }
 
-/// Whether frozen weights can stay in the blocks of their file on a device
+/// Whether frozen weights can stay in their file's blocks on a device
 /// ([`Pretrained::from_files_in_blocks`]).
 pub fn has_blocks(files: &ModelFiles, device: &Device) -> bool {
     files.as_gguf().is_some() && is_specialised(device)
 }
 
-/// Opens the weights among a model's files and checks them; no tensor is read yet.
+/// Opens and checks the weights among a model's files; no tensor is read yet.
 ///
 /// # Errors
-/// No weights, or files that are broken. Each error names the file.
+/// If there are no weights, or files are malformed. Each error names the file.
 pub fn open(files: &ModelFiles) -> Result<Box<dyn Weights>> {
     match files.as_gguf() {
         Some(gguf) => Ok(Box::new(gguf.weights()?)),

@@ -5,7 +5,7 @@ use burn::tensor::TensorData;
 use crate::Result;
 
 /// A named tensor whose values are made or fetched only when they are written, so that a model is
-/// never held a second time.
+/// never in memory a second time.
 pub struct NamedTensor<'a> {
     /// Name in the file.
     pub name: String,
@@ -15,7 +15,7 @@ pub struct NamedTensor<'a> {
 }
 
 impl<'a> NamedTensor<'a> {
-    /// A tensor of this name and shape with the values that `load` returns.
+    /// A tensor with this name and shape; `load` returns its values.
     pub fn new(
         name: impl Into<String>,
         shape: impl Into<Vec<usize>>,

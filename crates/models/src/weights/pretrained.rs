@@ -1,4 +1,4 @@
-//! Models from and to Hugging Face folders.
+//! Loading models from Hugging Face folders, and saving them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,68 +19,69 @@ use crate::error::{ModelError, Result};
 use crate::heads::{Head, WantedHead};
 use crate::hub::{self, ModelFiles};
 
-/// A model that comes from and goes to a Hugging Face folder; every [`Decoder`] does.
+/// A model that can be loaded from and saved to a Hugging Face folder; every [`Decoder`] is one.
 pub trait Pretrained: Sized {
-    /// Loads a model from a folder or from the Hub: `config.json` and its weights, with or without
-    /// the prefix of all names (`transformer.`), in F32, F16 or BF16.
+    /// Loads a model from a folder or from the Hub: `config.json` and its weights in F32, F16 or
+    /// BF16, with or without the prefix of all names (`transformer.`).
     ///
     /// # Errors
-    /// If a file is missing or broken, or if a tensor is missing, left over, or of another shape
-    /// than the configuration says.
+    /// If a file is missing or malformed, or a tensor is missing, unknown, or of another shape than
+    /// configured.
     fn from_pretrained(model: &str, device: &Device) -> Result<Self> {
         Self::from_files(&hub::resolve(model, &[CONFIG], &[])?, device)
     }
 
-    /// As [`from_pretrained`](Self::from_pretrained) from files that are there already.
+    /// As [`from_pretrained`](Self::from_pretrained), from local files.
     ///
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
     fn from_files(files: &ModelFiles, device: &Device) -> Result<Self>;
 
-    /// As [`from_files`](Self::from_files), for a model of which most will be kept in 16 bits or
+    /// As [`from_files`](Self::from_files), for a model most of which will be stored in 16 bits or
     /// fewer ([`burn_peft::cast_frozen`], [`burn_peft::quantize_frozen`]): each weight is read when
-    /// it is first used, so that few are ever there in 32 bits. One that is too large for the device
-    /// in 32 bits, and will be frozen in `narrow`, is so from the start: who trains a copy of it
-    /// (`modules_to_save`) checks the size.
+    /// it is first used, so that only a few are ever in memory in 32 bits. A weight that is too
+    /// large for the device in 32 bits, and will be frozen in `narrow`, has that type from the
+    /// start; callers that train a copy of it (`modules_to_save`) have to check the size.
     ///
-    /// As with Burn's own parameters before their first use, clones share the reading, and whether
-    /// it makes them trainable.
+    /// As with Burn's own lazy parameters, clones share the reading, and whether it makes them
+    /// trainable.
     ///
     /// # Errors
-    /// As [`from_files`](Self::from_files), at once.
+    /// As [`from_files`](Self::from_files), immediately.
     fn from_files_lazily(
         files: &ModelFiles,
         device: &Device,
         narrow: Option<FloatDType>,
     ) -> Result<Self>;
 
-    /// As [`from_files`](Self::from_files), for a model whose weights stay frozen: matrices of a GGUF
-    /// file stay in its blocks, mapped into memory, and products unpack them. What asks for a dense
-    /// weight has it made for that moment; one that is set is a parameter again. On devices other than
-    /// the CPU, and under `BURN_PEFT_KERNELS=plain`, the weights are read in 32 bits.
+    /// As [`from_files`](Self::from_files), for a model whose weights stay frozen: matrices of a
+    /// GGUF file stay in its blocks, mapped into memory, and products unpack them. A dense weight
+    /// is made only when it is requested, for that moment; a weight that is set becomes a parameter
+    /// again. On devices other than the CPU, and with `BURN_PEFT_KERNELS=plain`, weights are read
+    /// in 32 bits.
     ///
     /// # Errors
     /// As [`from_files`](Self::from_files).
     fn from_files_in_blocks(files: &ModelFiles, device: &Device) -> Result<Self>;
 
-    /// Sets the weights to those that this model has written, with [`save_with`](Self::save_with)
-    /// or [`save_pretrained`](Self::save_pretrained); the rest, its [`dtype`](Self::dtype) among
-    /// it, stays.
+    /// Sets the weights to those that this model has written with [`save_with`](Self::save_with) or
+    /// [`save_pretrained`](Self::save_pretrained); everything else, such as its
+    /// [`dtype`](Self::dtype), is kept.
     ///
     /// # Errors
-    /// If a file is missing or broken, or another model's.
+    /// If a file is missing or malformed, or belongs to another model.
     fn reload(&mut self, directory: impl AsRef<Path>) -> Result<()>;
 
-    /// The type of the weights in the files that it comes from; `F32` of a new model.
+    /// The type of the weights in the files that it was read from; `F32` for a new model.
     fn dtype(&self) -> FloatDType;
 
-    /// Writes `config.json` and `model.safetensors`, or its shards, so that transformers loads them,
-    /// in the [`dtype`](Self::dtype) the model was read from; in 32 bits where a weight has left
-    /// the range of float16. Adapters are left out unless they are merged; a tied head that would
-    /// change by it is written untied.
+    /// Writes `config.json` and `model.safetensors`, or its shards, in transformers' format and the
+    /// [`dtype`](Self::dtype) that the model was read from; in 32 bits if a weight exceeds the
+    /// range of float16. Adapters are left out unless they are merged. If merging has changed only
+    /// one side of a tied head, the head is written untied.
     ///
     /// # Errors
-    /// If a weight is not finite or a file cannot be written; there are no partial files then.
+    /// If a weight is not finite or a file cannot be written; no partial files are left behind.
     fn save_pretrained(&self, directory: impl AsRef<Path>) -> Result<()> {
         let options = SaveOptions {
             dtype: self.dtype(),
@@ -95,10 +96,11 @@ pub trait Pretrained: Sized {
         }
     }
 
-    /// As [`save_pretrained`](Self::save_pretrained), in another type or in files of another size.
+    /// As [`save_pretrained`](Self::save_pretrained), in another type or with another size of
+    /// files.
     ///
     /// # Errors
-    /// As [`save_pretrained`](Self::save_pretrained); a weight that is out of the type's range.
+    /// As [`save_pretrained`](Self::save_pretrained), or if a weight is out of the type's range.
     fn save_with(&self, directory: impl AsRef<Path>, options: &SaveOptions) -> Result<()>;
 }
 
@@ -156,7 +158,7 @@ fn config_of<D: Decoder>(files: &ModelFiles) -> Result<D::Config> {
     D::Config::from_file(files.get(CONFIG)?)
 }
 
-/// How weights come into a model.
+/// How weights are loaded into a model.
 #[derive(Clone, Copy, Debug)]
 pub enum Reading {
     /// [`Pretrained::from_files`].
@@ -167,8 +169,8 @@ pub enum Reading {
     InBlocks,
 }
 
-/// The model that a folder's `config.json` describes with its weights. Its head may be
-/// another one.
+/// The model that a folder's `config.json` describes, with its weights. Its head may be another
+/// one.
 pub(crate) fn model_of<D: Decoder>(
     mut config: D::Config,
     files: &ModelFiles,
@@ -182,7 +184,7 @@ pub(crate) fn model_of<D: Decoder>(
         let wanted = head.for_config(&config);
         config.set_head(wanted.map_err(|problem| ModelError::config(&path)(problem.into()))?);
     } else if config.head().is_none() {
-        // A decoder whose head is its token embedding is a language model as it is.
+        // A decoder whose head is its token embedding is already a language model.
         let mut other = config.clone();
         other.set_head(Head::default());
         let is_causal = || Decoder::is_causal(&D::new(&other.with_layers(1), device));
@@ -190,7 +192,7 @@ pub(crate) fn model_of<D: Decoder>(
             config = other;
         }
     }
-    // What it is saved in again, whatever the file says.
+    // The type to save it in again, whatever the file says.
     config.set_dtype(weights.written_dtype()?);
     check_last_block::<D>(&config, weights.as_ref())?;
     untie_other_head::<D>(&mut config, weights.as_ref(), &files.get(CONFIG)?)?;
@@ -206,7 +208,7 @@ pub(crate) fn model_of<D: Decoder>(
     Ok(model)
 }
 
-/// Every weight as the checkpoint holds it, fetched when it is written.
+/// Every weight in the checkpoint's arrangement, fetched when it is written.
 pub(super) fn tensors<D: Decoder>(model: &D) -> Vec<NamedTensor<'static>> {
     let mut tensors = Vec::new();
     model.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {

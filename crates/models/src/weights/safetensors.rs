@@ -18,8 +18,8 @@ mod write;
 
 pub(super) use write::write;
 
-/// The weights of a model folder, mapped into memory: `model.safetensors`, or the shards that
-/// `model.safetensors.index.json` lists.
+/// The weights of a model folder, mapped into memory: `model.safetensors`, or the shards listed in
+/// `model.safetensors.index.json`.
 #[derive(Debug)]
 pub struct Checkpoint {
     shards: Vec<Shard>,
@@ -31,8 +31,8 @@ impl Checkpoint {
     /// Opens the weights and checks every header against its file; no tensor is read yet.
     ///
     /// # Errors
-    /// No weights, a file that is truncated or whose header lies, an index that does not fit its
-    /// shards. Each names the file.
+    /// If there are no weights, a file is truncated or its header is wrong, or an index does not
+    /// match its shards. Each error names the file.
     pub fn open(files: &ModelFiles) -> Result<Self> {
         if let Some(path) = files.find(WEIGHTS)? {
             let shard = Shard::open(path)?;
@@ -116,7 +116,7 @@ impl Weights for Checkpoint {
             let (start, end) = info.data_offsets;
             *of_type += end - start;
         }
-        // The last of equals, which is the widest.
+        // The last of equal counts, which is the widest type.
         let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
         most.map_or(FloatDType::F32, |(dtype, _)| dtype)
     }
@@ -137,7 +137,7 @@ impl Weights for Checkpoint {
             visit(&values.expect("it was checked"));
             shard.forget((from, to));
         }
-        // The system maps some pages around those that are asked for, forgotten ones among them.
+        // The system maps some pages around those that are requested, including released ones.
         shard.forget((start, end));
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Weights for Checkpoint {
 #[derive(Debug)]
 struct Shard {
     file: Mapped,
-    /// Where the tensors begin.
+    /// The position where the tensors begin.
     start: usize,
     metadata: Metadata,
 }

@@ -1,4 +1,4 @@
-//! Model folders, written.
+//! Writing model folders.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -16,11 +16,11 @@ use crate::error::{ModelError, Result};
 pub struct SaveOptions {
     /// Their type: `F32`, `F16` or `BF16`.
     pub dtype: FloatDType,
-    /// The bytes of tensors in one file; a larger model is written as several
-    /// (`model-00001-of-00002.safetensors`) with an index. One tensor that is larger has a file of
+    /// The most bytes of tensors in one file; a larger model is written to several files
+    /// (`model-00001-of-00002.safetensors`) with an index. A single larger tensor gets a file of
     /// its own.
     pub max_shard_size: u64,
-    /// Refuse a tensor that holds a NaN or an infinity.
+    /// Whether to reject a tensor that holds a NaN or an infinity.
     pub finite: bool,
 }
 
@@ -35,7 +35,7 @@ impl Default for SaveOptions {
     }
 }
 
-/// The bytes of a tensor in a file.
+/// The size of a tensor in a file, in bytes.
 pub(super) fn size_of(tensor: &NamedTensor, dtype: FloatDType) -> u64 {
     let bytes = match dtype {
         FloatDType::F16 | FloatDType::BF16 => 2,
@@ -48,12 +48,12 @@ pub(super) fn size_of(tensor: &NamedTensor, dtype: FloatDType) -> u64 {
 }
 
 /// Writes a model folder: `config.json` and `model.safetensors`, or its shards and their index. All
-/// appear whole or not at all, and a folder made for them goes away again after a failure; weights
-/// that were there before are replaced. One tensor is in memory at a time.
+/// files appear completely or not at all, and a folder created for them is removed after a failure;
+/// existing weights are replaced. One tensor is in memory at a time.
 ///
 /// # Errors
-/// The disk's; a tensor that is not [`finite`](SaveOptions::finite) or out of the type's range; a
-/// name that comes twice.
+/// If the disk fails; if a tensor is not [`finite`](SaveOptions::finite) or out of the type's
+/// range; if a name occurs twice.
 pub fn save_model<'a, T: Into<NamedTensor<'a>>>(
     dir: &Path,
     config_json: &str,
@@ -67,7 +67,7 @@ pub fn save_model<'a, T: Into<NamedTensor<'a>>>(
         .and_then(|()| write_folder(dir, config_json, tensors, options));
     if written.is_err() {
         for path in created {
-            // Empty by now, or someone else's by now: then it stays.
+            // It may be empty by now; if it holds others' files, it stays.
             let _ = fs::remove_dir(path);
         }
     }
@@ -106,7 +106,8 @@ fn write_folder(
     for (file, path) in files {
         put(file, &path).map_err(ModelError::io(&path))?;
     }
-    // One file is read before an index: what was there must not be taken for these weights.
+    // A single file takes precedence over an index when read: the old one must not be taken for
+    // these weights.
     for old in weight_files(dir).map_err(ModelError::io(dir))? {
         if !kept.contains(&old) {
             fs::remove_file(&old).map_err(ModelError::io(&old))?;

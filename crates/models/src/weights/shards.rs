@@ -1,5 +1,4 @@
-//! Which tensor stands in which file of a large model, and the index that says so, as transformers
-//! writes them.
+//! Distributing the tensors of a large model over files, with an index, as transformers does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +8,10 @@ use serde::Serialize;
 
 use super::{INDEX, NamedTensor, SaveOptions, WEIGHTS, size_of};
 
-/// The files that a model is written in, in order: names, and the tensors of each.
+/// The files of a model, in order: names, and the tensors of each.
 pub(super) struct Shards<'a> {
     pub files: Vec<(String, Vec<NamedTensor<'a>>)>,
-    /// The text of the index, where there are several files.
+    /// The text of the index, if there are several files.
     pub index: Option<String>,
 }
 
@@ -30,7 +29,8 @@ struct IndexMetadata {
 }
 
 impl<'a> Shards<'a> {
-    /// Fills one file after another. A tensor that is larger than a file may be has one of its own.
+    /// Fills one file after another. A tensor that is larger than a file may be gets one of its
+    /// own.
     pub fn new(mut tensors: Vec<NamedTensor<'a>>, options: &SaveOptions) -> Self {
         tensors.sort_by_cached_key(|tensor| natural_key(&tensor.name));
         let total_parameters = tensors.iter().map(numel).sum();
@@ -89,7 +89,7 @@ fn numel(tensor: &NamedTensor) -> u64 {
     tensor.shape.iter().map(|&size| size as u64).product()
 }
 
-/// The order of tensors: by the parts of their names, numbers by their values (transformers'
+/// The order of tensors: by the parts of their names, with numbers compared by value (transformers'
 /// `dot_natural_key`).
 fn natural_key(name: &str) -> Vec<(bool, String, Option<u64>)> {
     let part = |part: &str| {
@@ -103,8 +103,8 @@ fn natural_key(name: &str) -> Vec<(bool, String, Option<u64>)> {
     name.split('.').map(part).collect()
 }
 
-/// The files in a folder that hold a model's weights, or say which do: `model.safetensors`, its
-/// index and shards, sorted by name. Empty where there is no such folder.
+/// The files in a folder that hold or list a model's weights: `model.safetensors`, its index and
+/// shards, sorted by name. Empty if there is no such folder.
 ///
 /// # Errors
 /// If the folder cannot be read.

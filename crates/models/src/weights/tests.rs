@@ -30,7 +30,7 @@ fn open_error(bytes: &[u8]) -> String {
     error
 }
 
-/// A safetensors file with this header, truthful or not.
+/// A safetensors file with this header, which may be wrong.
 fn with_header(header: &str, tensors: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.bytes());
@@ -71,7 +71,7 @@ fn a_folder_is_written_and_read_back() {
     let missing = checkpoint.tensor("c").unwrap_err().to_string();
     assert!(missing.contains("no tensor `c`"), "{missing}");
 
-    // The same bytes as safetensors' own writer makes.
+    // The bytes that safetensors' own writer makes.
     let views = [
         ("b", vec![2, 2], [1.0f32, 2.0, 3.0, 4.0].as_slice()),
         ("a", vec![1], &[-0.5]),
@@ -291,7 +291,7 @@ fn a_failure_leaves_nothing_behind() {
     assert_eq!(save(vec![NamedTensor::new("a", [3], lost)]), "a: gone");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
-    // What was there stays as it was.
+    // Existing files are unchanged.
     save_model(&target, "old", [good()], &SaveOptions::default()).unwrap();
     let before = fs::read(target.join(WEIGHTS)).unwrap();
     save(vec![("b".to_string(), data(&[f32::INFINITY])).into()]);

@@ -20,14 +20,14 @@ use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupport
 use crate::parts::Activation;
 use crate::{ConfigError, Head};
 
-/// transformers' `BertConfig`, `RobertaConfig` and `XLMRobertaConfig`: the same keys and defaults. Keys
-/// that are not used here are kept in [`extra`](Self::extra) and written back.
+/// transformers' `BertConfig`, `RobertaConfig` and `XLMRobertaConfig`: the same keys and defaults.
+/// Keys that are not used are kept in [`extra`](Self::extra) and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BertConfig {
     /// `bert`, `roberta` or `xlm-roberta`.
     pub model_type: String,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Width of the hidden states.
     pub hidden_size: usize,
@@ -37,31 +37,31 @@ pub struct BertConfig {
     pub num_attention_heads: usize,
     /// Width inside the feed-forward part.
     pub intermediate_size: usize,
-    /// What lies between the two feed-forward layers.
+    /// The activation function between the two feed-forward layers.
     pub hidden_act: Activation,
-    /// Dropout on embeddings, and on what attention and feed-forward add to the hidden states.
+    /// Dropout of the embeddings, and of the outputs of attention and feed-forward.
     pub hidden_dropout_prob: f64,
     /// Dropout on the attention weights.
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position embeddings; RoBERTa's texts begin after the row of padding.
+    /// Rows of the position embeddings; RoBERTa's texts begin after the padding row.
     pub max_position_embeddings: usize,
-    /// Texts that are told apart: two of a pair.
+    /// The number of token types: the two texts of a pair.
     pub type_vocab_size: usize,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Token that fills up short rows.
+    /// The padding token.
     pub pad_token_id: Option<i64>,
     /// First token of a text, if the file says so.
     pub bos_token_id: Option<i64>,
     /// Last token of a text, if the file says so.
     pub eos_token_id: Option<TokenIds>,
-    /// Dropout before the scores of a classifier; none is that of the hidden states.
+    /// Dropout before the scores of a classifier; if missing, that of the hidden states.
     pub classifier_dropout: Option<f64>,
-    /// Use the token embedding as the weight of the head that predicts tokens.
+    /// Whether the head that predicts tokens shares the token embedding's weight.
     pub tie_word_embeddings: bool,
-    /// The head that the other keys speak of.
+    /// The head that the other keys describe.
     #[serde(skip)]
     pub head: Head,
     /// Every other key of the file.
@@ -101,13 +101,13 @@ impl Default for BertConfig {
 
 const BERT: &str = "bert";
 
-/// What BERT's checkpoints call things.
+/// The names in BERT's checkpoints.
 const OF_BERT: EncoderNames = EncoderNames {
     base: "bert",
     masked: &["cls."],
 };
 
-/// What RoBERTa's checkpoints call things.
+/// The names in RoBERTa's checkpoints.
 const OF_ROBERTA: EncoderNames = EncoderNames {
     base: "roberta",
     masked: &["lm_head."],
@@ -118,7 +118,7 @@ impl BertConfig {
         self.model_type != BERT
     }
 
-    /// The beginning of transformers' names of its classes.
+    /// The prefix of transformers' class names.
     pub(super) fn class(&self) -> &'static str {
         match self.model_type.as_str() {
             "roberta" => "Roberta",
@@ -127,7 +127,7 @@ impl BertConfig {
         }
     }
 
-    /// The end of transformers' name of the whole model.
+    /// The suffix of the whole model's class name in transformers.
     pub(super) fn class_of_head(&self) -> &'static str {
         self.head.class().unwrap_or(match self.head.task {
             TaskType::CausalLm => "ForMaskedLM",
@@ -143,7 +143,7 @@ impl BertConfig {
         }
     }
 
-    /// The path of all but the head.
+    /// The path of everything but the head.
     pub(super) fn base(&self) -> &'static str {
         self.names().base_of(&self.head)
     }
@@ -205,7 +205,7 @@ impl BertConfig {
         self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
     }
 
-    /// Whether the model has a pooler: RoBERTa's classifiers have a layer in its place.
+    /// Whether the model has a pooler; RoBERTa's classifiers have a layer in its place.
     pub(super) fn has_pooler(&self) -> bool {
         match self.head.task {
             TaskType::FeatureExtraction => true,
@@ -214,18 +214,18 @@ impl BertConfig {
         }
     }
 
-    /// The token that takes no position, in RoBERTa.
+    /// The padding token, which takes no position in RoBERTa.
     pub(super) fn padding_position(&self) -> Option<i64> {
         self.pad_token_id.filter(|_| self.is_roberta())
     }
 
-    /// The row of the position embeddings that a text begins with.
+    /// The row of the position embeddings for the first token of a text.
     pub(super) fn first_position(&self) -> usize {
         let padding = self.padding_position();
         padding.map_or(0, |id| usize::try_from(id).map_or(0, |id| id + 1))
     }
 
-    /// The row of a weight that starts at zero.
+    /// The row of a weight that is initialised to zero.
     pub(super) fn empty_row(&self, name: &str) -> Option<usize> {
         let is_padded = name.ends_with("embeddings.word_embeddings.weight")
             || (self.is_roberta() && name.ends_with("embeddings.position_embeddings.weight"));

@@ -1,4 +1,4 @@
-//! The parts of BERT, RoBERTa and XLM-RoBERTa, which differ by their names when printed.
+//! The parts of BERT, RoBERTa and XLM-RoBERTa, which differ only in their printed names.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
@@ -20,18 +20,18 @@ pub struct BertModel {
     pub embeddings: BertEmbeddings,
     /// The blocks.
     pub encoder: BertEncoder,
-    /// What makes a text's first token stand for it, where something asks for that.
+    /// Turns the first token's hidden state into the vector of a text, if it is needed.
     pub pooler: Option<BertPooler>,
 }
 
 /// The embeddings of tokens, positions and the texts of a pair (transformers' `BertEmbeddings`).
 #[derive(Module, Adaptable, Debug)]
 pub struct BertEmbeddings {
-    /// Of tokens, `[vocab, d]`.
+    /// The token embeddings, `[vocab, d]`.
     pub word_embeddings: LoraAdapter<Embedding>,
-    /// Of positions, `[max_position_embeddings, d]`.
+    /// The position embeddings, `[max_position_embeddings, d]`.
     pub position_embeddings: LoraAdapter<Embedding>,
-    /// Of the first text and the second, `[type_vocab_size, d]`.
+    /// The embeddings of the first and second text of a pair, `[type_vocab_size, d]`.
     pub token_type_embeddings: LoraAdapter<Embedding>,
     /// The norm of their sum.
     #[adaptable(name = "LayerNorm")]
@@ -43,11 +43,11 @@ pub struct BertEmbeddings {
 /// The blocks (transformers' `BertEncoder`).
 #[derive(Module, Adaptable, Debug)]
 pub struct BertEncoder {
-    /// In order.
+    /// The blocks, in order.
     pub layer: Vec<BertLayer>,
 }
 
-/// Attention and feed-forward network, each before a norm and beside a residual connection
+/// Attention and feed-forward network, each followed by a norm, with residual connections
 /// (transformers' `BertLayer`).
 #[derive(Module, Adaptable, Debug)]
 pub struct BertLayer {
@@ -65,7 +65,7 @@ pub struct BertAttention {
     /// The attention itself.
     #[adaptable(name = "self")]
     pub heads: BertSelfAttention,
-    /// What comes after it.
+    /// The output projection with its norm.
     pub output: BertSelfOutput,
 }
 
@@ -74,9 +74,9 @@ pub struct BertAttention {
 pub struct BertSelfAttention {
     /// From `d` to the queries.
     pub query: LoraAdapter<Linear>,
-    /// To the keys.
+    /// From `d` to the keys.
     pub key: LoraAdapter<Linear>,
-    /// To the values.
+    /// From `d` to the values.
     pub value: LoraAdapter<Linear>,
     /// Dropout of the attention weights.
     pub dropout: Dropout,
@@ -110,7 +110,7 @@ pub struct BertIntermediate {
 /// The second layer of the feed-forward network (transformers' `BertOutput`).
 #[derive(Module, Adaptable, Debug)]
 pub struct BertOutput {
-    /// Back to `d`.
+    /// From the inner size back to `d`.
     pub dense: LoraAdapter<Linear>,
     /// The norm of its sum with the residual.
     #[adaptable(name = "LayerNorm")]
@@ -119,18 +119,18 @@ pub struct BertOutput {
     pub dropout: Dropout,
 }
 
-/// What makes a text's first token stand for it (transformers' `BertPooler`).
+/// Turns the first token's hidden state into the vector of a text (transformers' `BertPooler`).
 #[derive(Module, Adaptable, Debug)]
 pub struct BertPooler {
     /// `[d, d]`.
     pub dense: LoraAdapter<Linear>,
-    /// What its output goes through.
+    /// The activation function.
     #[module(skip)]
     #[adaptable(show)]
     pub activation: Tanh,
 }
 
-/// The hyperbolic tangent, as it is printed.
+/// The hyperbolic tangent, for printing.
 #[derive(Clone, Copy, Debug)]
 pub struct Tanh;
 
@@ -165,7 +165,7 @@ impl BertEmbeddings {
         }
     }
 
-    /// The input of the first block, of sums of embeddings, `[tokens, d]`.
+    /// The input of the first block, from the sum of the embeddings, `[tokens, d]`.
     pub(super) fn finish(&self, sum: Tensor<2>) -> Tensor<2> {
         apply_dropout(&self.dropout, self.layer_norm.forward(sum))
     }
@@ -222,7 +222,7 @@ impl BertLayer {
         self.output.layer_norm.forward(sum)
     }
 
-    /// Both layers of the feed-forward network, where one operation does what they do.
+    /// Both layers of the feed-forward network, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let (up, down) = (&self.intermediate.dense, &self.output.dense);
         let (up, down) = (up.unadapted()?, down.unadapted()?);

@@ -20,14 +20,14 @@ use crate::encoder::{ClassifierNames, EncoderNames, MaskedNames, check_unsupport
 use crate::parts::Activation;
 use crate::{ConfigError, Head};
 
-/// transformers' `DistilBertConfig`: the same keys and defaults. Keys that are not used here are kept
-/// in [`extra`](Self::extra) and written back.
+/// transformers' `DistilBertConfig`: the same keys and defaults. Keys that are not used are kept in
+/// [`extra`](Self::extra) and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DistilBertConfig {
     /// Always `distilbert`.
     pub model_type: String,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
@@ -39,23 +39,23 @@ pub struct DistilBertConfig {
     pub dim: usize,
     /// Width inside the feed-forward part.
     pub hidden_dim: usize,
-    /// Dropout on embeddings and on what the feed-forward part adds.
+    /// Dropout of the embeddings and of the feed-forward part's output.
     pub dropout: f64,
     /// Dropout on the attention weights.
     pub attention_dropout: f64,
-    /// What lies between the two feed-forward layers.
+    /// The activation function between the two feed-forward layers.
     pub activation: Activation,
     /// Standard deviation of random weights.
     pub initializer_range: f64,
-    /// Dropout before the scores of a classifier of texts.
+    /// Dropout before the scores of a text classifier.
     pub seq_classif_dropout: f64,
-    /// Token that fills up short rows.
+    /// The padding token.
     pub pad_token_id: Option<i64>,
     /// Last token of a text, if the file says so.
     pub eos_token_id: Option<TokenIds>,
-    /// Use the token embedding as the weight of the head that predicts tokens.
+    /// Whether the head that predicts tokens shares the token embedding's weight.
     pub tie_word_embeddings: bool,
-    /// The head that the other keys speak of.
+    /// The head that the other keys describe.
     #[serde(skip)]
     pub head: Head,
     /// Every other key of the file.
@@ -101,19 +101,19 @@ pub(super) const MASKED: MaskedNames = MaskedNames {
     output: "vocab_projector",
 };
 
-/// What its checkpoints call things.
+/// The names in its checkpoints.
 const NAMES: EncoderNames = EncoderNames {
     base: "distilbert",
     masked: &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
 };
 
 impl DistilBertConfig {
-    /// The path of all but the head.
+    /// The path of everything but the head.
     pub(super) fn base(&self) -> &'static str {
         NAMES.base_of(&self.head)
     }
 
-    /// The end of transformers' name of the whole model.
+    /// The suffix of the whole model's class name in transformers.
     pub(super) fn class_of_head(&self) -> &'static str {
         self.head.class().unwrap_or("ForMaskedLM")
     }

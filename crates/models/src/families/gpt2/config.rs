@@ -15,14 +15,14 @@ use crate::config::{
 };
 use crate::parts::Activation;
 
-/// transformers' `GPT2Config`: the same keys and defaults. Keys that are not used here are kept
-/// in [`extra`](Self::extra) and written back.
+/// transformers' `GPT2Config`: the same keys and defaults. Keys that are not used are kept in
+/// [`extra`](Self::extra) and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gpt2Config {
     /// Always `gpt2`.
     pub model_type: String,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Longest sequence, in tokens.
     pub n_positions: usize,
@@ -34,9 +34,9 @@ pub struct Gpt2Config {
     pub n_head: usize,
     /// Width inside the feed-forward part; `None` is `4 * n_embd`, see [`Self::inner_size`].
     pub n_inner: Option<usize>,
-    /// What lies between the two feed-forward layers.
+    /// The activation function between the two feed-forward layers.
     pub activation_function: Activation,
-    /// Dropout on what attention and feed-forward add to the hidden states.
+    /// Dropout of the outputs of attention and feed-forward.
     pub resid_pdrop: f64,
     /// Dropout on the embeddings.
     pub embd_pdrop: f64,
@@ -50,17 +50,17 @@ pub struct Gpt2Config {
     pub scale_attn_weights: bool,
     /// Divide the attention scores of block `i` by `i + 1` as well.
     pub scale_attn_by_inverse_layer_idx: bool,
-    /// Compute attention in float32 where the rest is narrower. It changes nothing here.
+    /// Whether attention is computed in float32 if the rest is narrower. It has no effect here.
     pub reorder_and_upcast_attn: bool,
-    /// Use the token embedding as the head's weight.
+    /// Whether the head shares the token embedding's weight.
     pub tie_word_embeddings: bool,
     /// First token of a text, if any.
     pub bos_token_id: Option<i64>,
     /// Tokens that end a text.
     pub eos_token_id: Option<TokenIds>,
-    /// Token that fills up short rows, if any.
+    /// The padding token, if any.
     pub pad_token_id: Option<i64>,
-    /// The head that the other keys speak of.
+    /// The head that the other keys describe.
     #[serde(skip)]
     pub head: Head,
     /// Every other key of the file.

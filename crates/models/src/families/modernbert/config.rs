@@ -19,14 +19,14 @@ use crate::dense::{Keys, ROPE_KEYS, RopeKeys, rope};
 use crate::parts::{Activation, Rope, Scaling};
 use crate::{ConfigError, Head};
 
-/// transformers' `ModernBertConfig`: the same keys and defaults. Keys that are not used here are kept
-/// in [`extra`](Self::extra) and written back.
+/// transformers' `ModernBertConfig`: the same keys and defaults. Keys that are not used are kept in
+/// [`extra`](Self::extra) and written back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModernBertConfig {
     /// Always `modernbert`.
     pub model_type: String,
-    /// Number of tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
@@ -42,16 +42,16 @@ pub struct ModernBertConfig {
     pub hidden_activation: Activation,
     /// Whether the projections of attention have biases.
     pub attention_bias: bool,
-    /// Dropout on attention weights and on what attention adds.
+    /// Dropout of the attention weights and of the attention's output.
     pub attention_dropout: f64,
-    /// Which blocks see all of a text (`full_attention`), and which what is near
+    /// Which blocks see the whole text (`full_attention`), and which see a window
     /// (`sliding_attention`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_types: Option<Vec<LayerType>>,
-    /// Without `layer_types`: one of so many blocks sees all, from the first on.
+    /// Without `layer_types`: one of this many blocks sees the whole text, starting with the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_attn_every_n_layers: Option<usize>,
-    /// The tokens of a window: half as many to each side.
+    /// The size of a window in tokens, half of it to each side.
     pub local_attention: usize,
     /// Whether the layers of the feed-forward part have biases.
     pub mlp_bias: bool,
@@ -67,7 +67,7 @@ pub struct ModernBertConfig {
     pub initializer_range: f64,
     /// Whether the output of the head that predicts tokens has a bias.
     pub decoder_bias: bool,
-    /// What a text is judged by.
+    /// Which hidden state a classifier uses.
     pub classifier_pooling: ClassifierPooling,
     /// Whether the layer before the output of every head has a bias.
     pub classifier_bias: bool,
@@ -75,16 +75,16 @@ pub struct ModernBertConfig {
     pub classifier_activation: Activation,
     /// Dropout before the scores of a classifier.
     pub classifier_dropout: f64,
-    /// Token that fills up short rows.
+    /// The padding token.
     pub pad_token_id: Option<i64>,
     /// Last token of a text, if the file says so.
     pub eos_token_id: Option<TokenIds>,
-    /// Use the token embedding as the weight of the head that predicts tokens.
+    /// Whether the head that predicts tokens shares the token embedding's weight.
     pub tie_word_embeddings: bool,
-    /// What turns queries and keys of blocks that see all, and of the others.
+    /// The rotary embeddings of blocks that see the whole text, and of the others.
     #[serde(skip)]
     pub ropes: [Rope; 2],
-    /// The head that the other keys speak of.
+    /// The head that the other keys describe.
     #[serde(skip)]
     pub head: Head,
     /// Every other key of the file.
@@ -96,23 +96,23 @@ pub struct ModernBertConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerType {
-    /// All of a text.
+    /// The whole text.
     FullAttention,
-    /// What is near.
+    /// A window.
     SlidingAttention,
 }
 
-/// What a text is judged by.
+/// Which hidden state a classifier uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassifierPooling {
-    /// Its first token.
+    /// The first token's.
     Cls,
-    /// The mean of all its tokens.
+    /// The mean of all tokens'.
     Mean,
 }
 
-/// The bases of the wavelengths of blocks that see all and of the others, and the longest text.
+/// The bases of the wavelengths in blocks with and without a window, and the longest text.
 const DEFAULTS: &str = r#"{
     "global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "max_position_embeddings": 8192
 }"#;
@@ -168,17 +168,17 @@ fn judging_first(head: Head) -> Head {
 }
 
 impl ModernBertConfig {
-    /// The path of all but the head.
+    /// The path of everything but the head.
     pub(super) fn base(&self) -> &'static str {
         if self.head.is_none() { "" } else { "model" }
     }
 
-    /// transformers' name of the whole model.
+    /// The whole model's class in transformers.
     pub(super) fn class(&self) -> String {
         format!("ModernBert{}", self.head.class().unwrap_or("ForMaskedLM"))
     }
 
-    /// The window of a block that does not see all, in the kernel's terms: half of `local_attention`
+    /// The window of a block with local attention, in the kernel's terms: half of `local_attention`
     /// to each side of a token, and the token itself.
     pub(super) fn window(&self, layer: usize) -> Option<usize> {
         let sliding = self.layer_type(layer) == LayerType::SlidingAttention;

@@ -23,13 +23,13 @@ pub struct ModernBertModel {
     pub layers: Vec<ModernBertEncoderLayer>,
     /// The last norm.
     pub final_norm: LoraAdapter<LayerNorm>,
-    /// What turns queries and keys.
+    /// The rotation of queries and keys.
     #[module(skip)]
     #[adaptable(show)]
     pub rotary_emb: ModernBertRotaryEmbedding,
 }
 
-/// The rotary embedding, as it is printed.
+/// The rotary embedding, for printing.
 #[derive(Clone, Copy, Debug)]
 pub struct ModernBertRotaryEmbedding;
 
@@ -40,7 +40,7 @@ no_slots! {
 /// The embeddings of tokens (transformers' `ModernBertEmbeddings`).
 #[derive(Module, Adaptable, Debug)]
 pub struct ModernBertEmbeddings {
-    /// Of tokens, `[vocab, d]`.
+    /// The token embeddings, `[vocab, d]`.
     pub tok_embeddings: LoraAdapter<Embedding>,
     /// Their norm.
     pub norm: LoraAdapter<LayerNorm>,
@@ -48,7 +48,7 @@ pub struct ModernBertEmbeddings {
     pub drop: Dropout,
 }
 
-/// Attention and feed-forward network, each after a norm and beside a residual connection
+/// Attention and feed-forward network, each preceded by a norm, with residual connections
 /// (transformers' `ModernBertEncoderLayer`).
 #[derive(Module, Adaptable, Debug)]
 pub struct ModernBertEncoderLayer {
@@ -62,11 +62,11 @@ pub struct ModernBertEncoderLayer {
     pub mlp: ModernBertMLP,
 }
 
-/// Self-attention in both directions, over all of the text or what is near, with one product for
-/// query, key and value (transformers' `ModernBertAttention`).
+/// Self-attention in both directions, over the whole text or a window, with one product for query,
+/// key and value (transformers' `ModernBertAttention`).
 #[derive(Module, Adaptable, Debug)]
 pub struct ModernBertAttention {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
     /// From `d` to query, key and value, `3 d`.
@@ -87,10 +87,10 @@ pub struct ModernBertAttention {
 /// The feed-forward network, gated (transformers' `ModernBertMLP`).
 #[derive(Module, Adaptable, Debug)]
 pub struct ModernBertMLP {
-    /// What acts around all of it.
+    /// What acts around the whole part.
     #[adaptable(around)]
     pub around: LoraAdapter<Part>,
-    /// From `d` to what the activation takes and what it is multiplied by, side by side.
+    /// From `d` to the input of the activation and its factor, side by side.
     #[adaptable(name = "Wi")]
     pub wi: LoraAdapter<Linear>,
     /// The activation function.
@@ -99,12 +99,12 @@ pub struct ModernBertMLP {
     pub act: Activation,
     /// Dropout of the product.
     pub drop: Dropout,
-    /// Back to `d`.
+    /// From the inner size back to `d`.
     #[adaptable(name = "Wo")]
     pub wo: LoraAdapter<Linear>,
 }
 
-/// A module that some blocks do not have, where PyTorch prints an `Identity`.
+/// A module that some blocks lack, for which PyTorch prints an `Identity`.
 #[derive(Module, Debug)]
 pub struct OrIdentity<M: Module> {
     /// The module.
@@ -145,7 +145,7 @@ impl ModernBertModel {
 }
 
 impl ModernBertEmbeddings {
-    /// What the first block takes, of the embeddings of tokens, `[tokens, d]`.
+    /// The input of the first block, from the embeddings of tokens, `[tokens, d]`.
     pub(super) fn finish(&self, embedded: Tensor<2>) -> Tensor<2> {
         apply_dropout(&self.drop, self.norm.forward(embedded))
     }
@@ -260,7 +260,7 @@ impl ModernBertMLP {
             })
     }
 
-    /// Both layers, where one operation does what they do.
+    /// Both layers, if a single operation can compute them.
     fn in_one(&self, input: &Tensor<2>) -> Option<FeedForward> {
         let layer = |slot: &LoraAdapter<Linear>| {
             let layer = slot.unadapted()?;

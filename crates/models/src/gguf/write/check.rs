@@ -1,4 +1,4 @@
-//! Whether a file's keys mean what the model's configuration does.
+//! Checking that a file's keys mean what the model's configuration means.
 
 use std::fs;
 
@@ -13,11 +13,11 @@ use crate::gguf::Gguf;
 use crate::gguf::config::config;
 use crate::gguf::own_folder;
 
-/// Reads the keys of a plan as [`Gguf`] does and compares what they mean with the model. The lines that
-/// are returned say what llama.cpp computes otherwise.
+/// Reads the keys of a plan as [`Gguf`] does, and compares their meaning with the model. The
+/// returned lines say what llama.cpp computes differently.
 ///
 /// # Errors
-/// What a file cannot say, by the configuration's key.
+/// If a file cannot express something; the error names the configuration's key.
 pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
     let vocabulary = model.common().vocab_size;
     let folder = own_folder()?;
@@ -66,7 +66,7 @@ pub(super) fn check(plan: &Plan, model: &AutoConfig) -> Result<Vec<String>> {
     }
 }
 
-/// A file with the plan's keys and as little as can be of its tensors.
+/// A file with the plan's keys and the smallest possible tensors.
 pub(super) fn small(plan: &Plan, vocabulary: usize) -> Vec<u8> {
     let tensors = plan.tensors.iter().map(|tensor| {
         let rows = match tensor.name.as_str() {
@@ -88,7 +88,7 @@ pub(super) fn small(plan: &Plan, vocabulary: usize) -> Vec<u8> {
     let (mut offset, mut data) = (0u64, Vec::new());
     for (name, values, columns) in &tensors {
         text(&mut out, name);
-        // A matrix has one column.
+        // Each matrix has one column.
         out.extend((1 + *columns as u32).to_le_bytes());
         out.extend((0..*columns).flat_map(|_| 1u64.to_le_bytes()));
         out.extend((values.len() as u64).to_le_bytes());
@@ -103,7 +103,7 @@ pub(super) fn small(plan: &Plan, vocabulary: usize) -> Vec<u8> {
     out
 }
 
-/// The keys of the first thing that differs between a model and what is read of its file; several are in
+/// The keys of the first difference between a model and what its file says. Several keys come in
 /// the order in which families have them.
 fn difference(model: &Switches, read: &Switches) -> Option<&'static str> {
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs());
@@ -175,7 +175,7 @@ fn difference(model: &Switches, read: &Switches) -> Option<&'static str> {
             "logits_scaling logit_scale",
             near(model.logit_scale, read.logit_scale),
         ),
-        // A tied head may be there twice.
+        // A tied head may be stored twice.
         ("tie_word_embeddings", model.tied || !read.tied),
         (
             "llama_4_scaling_beta",
@@ -201,7 +201,7 @@ fn are_turned(model: &Switches, read: &Switches) -> bool {
     both.all(|(a, b)| a.rope.is_some() == b.rope.is_some())
 }
 
-/// Whether layers have the same windows, or none as they are read.
+/// Whether layers have the same windows, or effectively none.
 fn windows(model: &Switches, read: &Switches) -> bool {
     let is_read = read.layers.iter().any(|layer| layer.window.is_some());
     let both = model.layers.iter().zip(&read.layers);
@@ -209,7 +209,7 @@ fn windows(model: &Switches, read: &Switches) -> bool {
     both.all(|is_same| is_same)
 }
 
-/// Whether layers turn by the same angles, in short and in long texts.
+/// Whether layers rotate by the same angles, in short and in long texts.
 fn turns(model: &Switches, read: &Switches) -> bool {
     let near = |a: f32, b: f32| (a - b).abs() <= 2e-6 * a.abs();
     let lengths = [1, model.max_positions, 2 * model.max_positions];
@@ -225,7 +225,7 @@ fn turns(model: &Switches, read: &Switches) -> bool {
     })
 }
 
-/// The shortest window that the model has and llama.cpp has not, if texts can be longer.
+/// The shortest window of the model that llama.cpp ignores, if texts can be longer.
 fn shortest(name: &str, model: &Switches) -> Option<usize> {
     if WINDOWS.contains(&name) {
         return None;

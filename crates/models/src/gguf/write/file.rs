@@ -1,4 +1,4 @@
-//! A GGUF file that is written tensor after tensor.
+//! Writing a GGUF file tensor by tensor.
 
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};
@@ -14,13 +14,13 @@ use crate::error::{ModelError, Result};
 use crate::gguf::types::GgmlType;
 use crate::weights::WeightsError;
 
-/// Where tensors begin a multiple of.
+/// The alignment of tensors.
 const ALIGNMENT: u64 = 32;
 
-/// The values that become blocks at a time: a multiple of all blocks.
+/// How many values are converted to blocks at a time: a multiple of all block sizes.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// What is said of a tensor before its values.
+/// A tensor's description, which precedes its values.
 pub(super) struct Head {
     pub name: String,
     /// The slowest dimension first.
@@ -28,12 +28,12 @@ pub(super) struct Head {
     pub of: BlockType,
 }
 
-/// A file that is not whole yet. It lies beside its place under a temporary name, and vanishes unless
+/// An unfinished file. It lies beside its destination under a temporary name, and is removed unless
 /// it is [finished](Self::finish).
 pub(super) struct Writer {
     file: NamedTempFile,
     path: PathBuf,
-    /// What errors call it.
+    /// Its name in errors.
     shown: PathBuf,
     places: BTreeMap<String, Place>,
     blocks: Vec<u8>,
@@ -41,15 +41,15 @@ pub(super) struct Writer {
 
 struct Place {
     of: BlockType,
-    /// The values that it has.
+    /// The number of values written.
     values: usize,
-    /// Where the rest of its bytes comes.
+    /// Where the rest of its bytes goes.
     next: u64,
     end: u64,
 }
 
 impl Writer {
-    /// Begins a file: its keys, and what is said of its tensors. Errors call it `shown`.
+    /// Begins a file with its keys and tensor descriptions. Errors call it `shown`.
     pub fn new(
         path: &Path,
         shown: &Path,
@@ -94,7 +94,7 @@ impl Writer {
         let write = || {
             let file = temporary_file(path)?;
             file.as_file().write_all(&head)?;
-            // What is between tensors is zeros.
+            // The bytes between tensors are zeros.
             file.as_file().set_len(start + offset)?;
             Ok(file)
         };
@@ -107,7 +107,7 @@ impl Writer {
         })
     }
 
-    /// Adds values to a tensor of [`new`](Self::new): whole blocks, after those it has.
+    /// Appends values to a tensor declared in [`new`](Self::new): whole blocks.
     pub fn add(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let place = self.places.get_mut(name).expect("a tensor of the file");
         self.blocks.clear();
@@ -147,7 +147,7 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`add`](Self::add) of what is in blocks of the tensor's type already.
+    /// As [`add`](Self::add), for data already in blocks of the tensor's type.
     pub fn add_blocks(&mut self, name: &str, blocks: &[u8]) -> Result<()> {
         let place = self.places.get_mut(name).expect("a tensor of the file");
         let mut file = self.file.as_file();
@@ -158,10 +158,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Flushes the whole file to the disk and gives it its name; its bytes.
+    /// Flushes the file to the disk and renames it; returns its size in bytes.
     ///
     /// # Panics
-    /// If a tensor lacks values.
+    /// If values of a tensor are missing.
     pub fn finish(self) -> Result<u64> {
         let lacking = self
             .places
@@ -175,12 +175,11 @@ impl Writer {
     }
 }
 
-/// The first value that is no number, or that float16, in which the scales of blocks are too, cannot
-/// hold.
+/// The first value that is not a number, or too large for float16, which block scales also use.
 fn out_of_range(values: &[f32], of: BlockType) -> Option<(usize, f32)> {
     let most = match of {
         BlockType::F32 => f32::MAX,
-        // What rounds to the largest.
+        // The value that rounds to the largest.
         BlockType::BF16 => f32::from_bits(0x7F7F_7FFF),
         BlockType::F16 => 65_519.0,
         _ => 65_504.0,

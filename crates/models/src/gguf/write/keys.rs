@@ -1,4 +1,4 @@
-//! The keys that a configuration amounts to, as llama.cpp's converter writes them.
+//! The keys that a configuration becomes, as llama.cpp's converter writes them.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::families::gpt2::Gpt2Config;
 use crate::gguf::architecture::Architecture;
 use crate::parts::NormKind;
 
-/// The version of the block types of today.
+/// The current version of the block types.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The keys of a file, and the tensors that stand for keys.
+/// The keys of a file, and the tensors that are stored as keys.
 pub(super) struct Keys {
     pub of: &'static Architecture,
     pub keys: Vec<(String, KeyValue)>,
@@ -24,7 +24,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys of a model; `values` reads a small tensor of it.
+    /// The keys of a model; `values` reads one of its small tensors.
     pub fn of(
         of: &'static Architecture,
         model: &AutoConfig,
@@ -48,7 +48,7 @@ impl Keys {
                 if of.name == "apertus" {
                     activations(&mut keys, config.switches(), shapes, values)?;
                 }
-                // What a file has only where the model's own file says it.
+                // Written only if the model's own file has it.
                 if config.to_map().contains_key("head_dim") || has_own_width(config.switches()) {
                     keys.size("attention.key_length", config.switches().head_dim)?;
                     keys.size("attention.value_length", config.switches().head_dim)?;
@@ -59,7 +59,7 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Adds a key of the architecture's own.
+    /// Adds a key with the architecture's prefix.
     pub fn add(&mut self, key: &str, value: KeyValue) {
         let key = format!("{}.{key}", self.of.name);
         self.keys.push((key, value));
@@ -74,7 +74,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Adds a number, which files have in 32 bits.
+    /// Adds a number, which files store in 32 bits.
     pub fn number(&mut self, key: &str, number: f64) {
         self.add(key, KeyValue::F32(number as f32));
     }
@@ -168,7 +168,7 @@ fn dense(keys: &mut Keys, switches: &Switches) -> Result<()> {
     Ok(())
 }
 
-/// The learnt activations of Apertus: a number a block.
+/// The learnt activations of Apertus: a number for each block.
 fn activations(
     keys: &mut Keys,
     switches: &Switches,
@@ -205,8 +205,8 @@ fn caps(keys: &mut Keys, switches: &Switches) {
     }
 }
 
-/// Which layers have a window: all but every so many-th, in llama.cpp's words; `usual` is what it takes
-/// where nothing is said.
+/// Which layers have a window, as llama.cpp expresses it: all but every nth; `usual` is its default
+/// for n.
 fn pattern(keys: &mut Keys, switches: &Switches, usual: usize) -> Result<()> {
     let windows = |every: usize| {
         let layers = switches.layers.iter().enumerate();

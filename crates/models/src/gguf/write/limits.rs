@@ -1,18 +1,18 @@
-//! What llama.cpp reads of each architecture, as it was found by giving files to it: it refuses a model
-//! with one tensor more or less than it knows, or of another width.
+//! What llama.cpp reads of each architecture, found by giving files to it: it rejects a model with
+//! one tensor more or less than it knows, or of another width.
 
 use super::plan::{Planned, refused};
 use crate::auto::AutoConfig;
 use crate::error::Result;
 use crate::gguf::architecture::Architecture;
 
-/// Those that have a head of their own always: one that is tied is written twice.
+/// Those that always have a head of their own: a tied one is written twice.
 pub(super) const HEAD: [&str; 5] = ["olmo2", "gptneox", "stablelm", "apertus", "phi2"];
-/// Those whose windows it has; it takes no notice of Phi 3's.
+/// Those whose windows it supports; it ignores Phi 3's.
 pub(super) const WINDOWS: [&str; 5] = ["gemma2", "gemma3", "cohere2", "olmo2", "exaone4"];
-/// Those whose head is always the embeddings.
+/// Those whose head is always tied to the embeddings.
 const NO_HEAD: [&str; 3] = ["gemma", "gemma2", "cohere2"];
-/// Those whose heads together are as wide as the hidden states.
+/// Those whose heads together have to be as wide as the hidden states.
 const NO_WIDTH: [&str; 9] = [
     "qwen2",
     "phi3",
@@ -24,7 +24,7 @@ const NO_WIDTH: [&str; 9] = [
     "exaone4",
     "phi2",
 ];
-/// Those with biases of the feed-forward network.
+/// Those with biases in the feed-forward network.
 const MLP_BIAS: [&str; 7] = [
     "llama",
     "granite",
@@ -34,10 +34,10 @@ const MLP_BIAS: [&str; 7] = [
     "gptneox",
     "phi2",
 ];
-/// Those that cannot be without biases.
+/// Those that need biases.
 const BIASES: [&str; 4] = ["gpt2", "gptneox", "starcoder2", "phi2"];
 
-/// Checks that llama.cpp reads these tensors.
+/// Checks that llama.cpp can read these tensors.
 ///
 /// # Errors
 /// The configuration's key, or the tensor.

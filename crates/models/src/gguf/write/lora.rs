@@ -1,4 +1,4 @@
-//! A LoRA adapter alone as a GGUF file, as llama.cpp's `convert_lora_to_gguf.py` has it.
+//! Writing a LoRA adapter by itself as a GGUF file, as llama.cpp's `convert_lora_to_gguf.py` does.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,19 +15,19 @@ use crate::AutoModel;
 use crate::error::{ModelError, Result};
 use crate::weights::Weights;
 
-/// An adapter that is to be written alone.
+/// An adapter to be written by itself.
 pub struct GgufAdapter<'a> {
-    /// The model with it, which alone is active.
+    /// The model with it as the only active adapter.
     pub model: &'a PeftModel<AutoModel>,
     /// The weights of the model without it.
     pub weights: &'a dyn Weights,
     /// Its folder, for messages.
     pub folder: &'a Path,
-    /// Keys beside those that say what it is: a name.
+    /// Keys in addition to those that describe it, such as a name.
     pub keys: Vec<(String, KeyValue)>,
 }
 
-/// What is in the file of one layer.
+/// What the file contains for one layer.
 struct Pair {
     path: String,
     name: String,
@@ -36,17 +36,17 @@ struct Pair {
     rows: Vec<usize>,
 }
 
-/// What llama.cpp divides by the rank of each layer for its scaling.
+/// What llama.cpp divides by each layer's rank to get its scaling.
 const ALPHA: &str = "adapter.lora.alpha";
 
-/// What cannot be merged into weights either.
+/// Whatever cannot be merged into weights cannot be written either.
 const NOT_MERGED: [&str; 4] = ["BOTTLENECK", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING"];
 
 impl GgufAdapter<'_> {
-    /// Writes the file, whole or not at all; errors call it `shown`.
+    /// Writes the file completely or not at all; errors call it `shown`.
     ///
     /// # Errors
-    /// What such files cannot hold, by name. The disk's.
+    /// If such files cannot express something, by name; if the disk fails.
     pub fn write(self, path: &Path, shown: &Path, out_type: OutType) -> Result<Contents> {
         let of = out_type.of_adapter().ok_or_else(|| {
             let reason = format!("is written in f32, f16, bf16 or q8_0, not in {out_type}");
@@ -64,7 +64,7 @@ impl GgufAdapter<'_> {
         let pairs = self.pairs(&plan)?;
         let first = pairs.first().map(|pair| alpha(&pair.lora) as f32);
         let alpha = first.ok_or_else(|| self.refused("it acts on no layer"))?;
-        // llama.cpp takes an alpha of 0 for none, and multiplies with 1.
+        // llama.cpp treats an alpha of 0 as missing, and multiplies by 1.
         if pairs.iter().all(|pair| pair.lora.scaling == 0.0) {
             return Err(self.refused("lora_alpha = 0"));
         }
@@ -116,7 +116,8 @@ impl GgufAdapter<'_> {
         })
     }
 
-    /// The model's weights under transformers' names: their names in its files, and their shapes.
+    /// The model's weights under transformers' names, with their names in its files and their
+    /// shapes.
     fn names_and_shapes(
         &self,
         base: &AutoModel,
@@ -148,10 +149,10 @@ impl GgufAdapter<'_> {
         )
     }
 
-    /// What B is multiplied with, where the scaling is another one than llama.cpp makes of `alpha`.
+    /// The factor of B, if the scaling differs from what llama.cpp computes from `alpha`.
     fn factor(&self, pair: &Pair, alpha_of_all: f32) -> Result<f32> {
         let factor = alpha(&pair.lora) / f64::from(alpha_of_all);
-        // Of the one alpha the file keeps what float32 does; a power of two changes no other bit.
+        // The file stores the alpha as float32; a power of two changes no other bit.
         if (factor - 1.0).abs() < 1e-6 {
             return Ok(1.0);
         }

@@ -22,7 +22,7 @@ fn f32() -> OutType {
     OutType::of(FloatDType::F32)
 }
 
-/// A case of the conformance kit: its model's files, and the model with its adapter.
+/// A conformance case: its model's files, and the model with its adapter.
 fn case(name: &str) -> (ModelFiles, PeftModel<AutoModel>, PathBuf) {
     let (family, _) = name.split_once('_').unwrap();
     let files = ModelFiles::folder(fixtures().join(format!("base-{family}")));
@@ -63,7 +63,7 @@ fn write_model(weights: &MergedWeights, path: &Path) {
     model.write(path, path, f32(), &mut |_| ()).unwrap();
 }
 
-/// llama.cpp's sum of a base tensor and an adapter's is the merged tensor.
+/// llama.cpp's sum of a base tensor and an adapter's tensors is the merged tensor.
 #[test]
 fn the_adapter_on_the_base_is_the_merged_model() {
     for name in [
@@ -79,7 +79,7 @@ fn the_adapter_on_the_base_is_the_merged_model() {
     }
 }
 
-/// A layer whose alpha is another by a power of two has it in B.
+/// If a layer's alpha differs by a power of two, B contains the factor.
 #[test]
 fn powers_of_two_of_alpha_are_in_b() {
     let (files, _, folder) = case("gpt2_lora");
@@ -143,7 +143,7 @@ fn assert_is_merged(name: &str, files: &ModelFiles, model: &PeftModel<AutoModel>
     assert_eq!(pairs, changed, "{name}");
 }
 
-/// GPT-2's published files leave the first part of all names out.
+/// GPT-2's published files lack the first part of all names.
 #[test]
 fn names_in_the_files_are_no_matter() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! GGUF files as they are written.
+//! Writing GGUF files.
 
 mod check;
 mod file;

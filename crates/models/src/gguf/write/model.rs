@@ -11,35 +11,35 @@ use super::{KeyValue, OutType, Plan, Planned};
 use crate::error::{ModelError, Result};
 use crate::weights::Weights;
 
-/// What a file was written with.
+/// What was written.
 #[derive(Debug)]
 pub struct Contents {
-    /// Its bytes.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// The types of its tensors by ggml's names, with the tensors and the values of each.
+    /// The types of its tensors by ggml's names, each with the number of tensors and values.
     pub types: Vec<(&'static str, usize, u64)>,
-    /// What llama.cpp computes otherwise than the model, a line each.
+    /// What llama.cpp computes differently from the model, a line for each.
     pub notes: Vec<String>,
 }
 
-/// A model that is to be written.
+/// A model to be written.
 pub struct GgufModel<'a> {
     /// The object of its `config.json`.
     pub config: &'a Map<String, Value>,
-    /// Its weights, under transformers' names; a few are in memory at a time.
+    /// Its weights, under transformers' names; only a few are in memory at a time.
     pub weights: &'a dyn Weights,
-    /// Keys beside those of the architecture: [`tokenizer_keys`](super::super::tokenizer_keys) and a
-    /// name.
+    /// Keys in addition to those of the architecture:
+    /// [`tokenizer_keys`](super::super::tokenizer_keys) and a name.
     pub keys: Vec<(String, KeyValue)>,
 }
 
 impl GgufModel<'_> {
-    /// Writes the file, whole or not at all; `progress` hears of the values that were written, and errors
-    /// call the file `shown`.
+    /// Writes the file completely or not at all. `progress` is called with the number of values
+    /// written, and errors call the file `shown`.
     ///
     /// # Errors
-    /// A model that GGUF files cannot hold: the key or tensor, by name. A weight that is not finite,
-    /// or out of the type's range. The disk's.
+    /// If GGUF files cannot hold the model; the error names the key or tensor. If a weight is not
+    /// finite, or out of the type's range; if the disk fails.
     pub fn write(
         self,
         path: &Path,
@@ -96,7 +96,8 @@ impl GgufModel<'_> {
     }
 }
 
-/// Refuses a tokenizer of another number of tokens than the model's, which llama.cpp does not read.
+/// Rejects a tokenizer whose size differs from the model's vocabulary, which llama.cpp does not
+/// read.
 fn check_tokens(keys: &[(String, KeyValue)], plan: &Plan, shown: &Path) -> Result<()> {
     const TOKENS: &str = "tokenizer.ggml.tokens";
     let tokens = keys.iter().find(|(key, _)| key == TOKENS);
@@ -115,7 +116,7 @@ fn check_tokens(keys: &[(String, KeyValue)], plan: &Plan, shown: &Path) -> Resul
     }
 }
 
-/// The types of tensors, those of most values first.
+/// The types of tensors, ordered by the number of values.
 pub(super) fn counted(heads: &[Head]) -> Vec<(&'static str, usize, u64)> {
     let mut types: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
     for head in heads {
@@ -141,7 +142,7 @@ fn values_of(weights: &dyn Weights, name: &str, turned: bool) -> Result<Vec<f32>
     Ok(data.try_into_vec().expect("it is in float32"))
 }
 
-/// A matrix that is in blocks of this type already, in a GGUF file that the model comes from.
+/// A matrix that is already in blocks of this type, in a GGUF file that the model comes from.
 fn as_it_is(
     planned: &Planned,
     of: BlockType,
@@ -157,7 +158,7 @@ fn as_it_is(
     }))
 }
 
-/// Adds the rows of a matrix in the order of the file.
+/// Appends the rows of a matrix in the order of the file.
 fn add_rows(planned: &Planned, blocks: &BlockWeight, writer: &mut Writer) -> Result<()> {
     if planned.is_in_order() {
         return writer.add_blocks(&planned.name, blocks.bytes());
@@ -169,7 +170,8 @@ fn add_rows(planned: &Planned, blocks: &BlockWeight, writer: &mut Writer) -> Res
     writer.add_blocks(&planned.name, &ordered)
 }
 
-/// Gives `add` a tensor's values as the file has them, in pieces of whole rows or of [`PIECE`].
+/// Passes a tensor's values, in the file's arrangement, to `add`, in pieces of whole rows or of
+/// [`PIECE`].
 fn copy(
     planned: &Planned,
     weights: &dyn Weights,

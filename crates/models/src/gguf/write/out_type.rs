@@ -1,4 +1,4 @@
-//! Which type each tensor of a file is kept in, as llama.cpp's converter and `llama-quantize` choose.
+//! Which type each tensor of a file gets, chosen as llama.cpp's converter and `llama-quantize` do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use burn::tensor::FloatDType;
 use burn_peft_kernels::BlockType;
 
-/// What most tensors of a file are kept in.
+/// The type of most tensors of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutType {
-    /// Matrices as blocks of one type, with more bits for the output layer where that is one of few.
+    /// Matrices in blocks of one type, with more bits for the output layer if the type has few.
     Plain(BlockType),
-    /// `Q4_K`, and `Q6_K` where it matters most: values and the way down, in the first and last
-    /// blocks and every third between them.
+    /// `Q4_K`, with `Q6_K` for the most important: values and down projections in the first and
+    /// last blocks, and in every third one between.
     Q4KM,
 }
 
-/// Names, and what they stand for.
+/// The names and what they stand for.
 const NAMES: [(&str, OutType); 10] = [
     ("f32", OutType::Plain(BlockType::F32)),
     ("f16", OutType::Plain(BlockType::F16)),
@@ -36,7 +36,7 @@ impl OutType {
         NAMES.iter().map(|(name, _)| *name)
     }
 
-    /// What keeps weights of this type as they are.
+    /// The type that keeps weights of this type unchanged.
     pub fn of(dtype: FloatDType) -> Self {
         Self::Plain(match dtype {
             FloatDType::F16 => BlockType::F16,
@@ -45,7 +45,7 @@ impl OutType {
         })
     }
 
-    /// The type of weights in other files that it is, if it is one.
+    /// The corresponding type of weights in other files, if there is one.
     pub fn dtype(self) -> Option<FloatDType> {
         match self {
             Self::Plain(BlockType::F32) => Some(FloatDType::F32),
@@ -55,8 +55,7 @@ impl OutType {
         }
     }
 
-    /// The type of blocks that an adapter alone is written in, if it is one of those that llama.cpp's
-    /// converter offers.
+    /// The block type for an adapter written by itself, if llama.cpp's converter offers it.
     pub(super) fn of_adapter(self) -> Option<BlockType> {
         let offered = [
             BlockType::F32,
@@ -89,8 +88,8 @@ impl OutType {
         }
     }
 
-    /// The types of a file's tensors, by their names and shapes, and whether llama.cpp keeps them in
-    /// float32 always.
+    /// The types of a file's tensors, from their names and shapes, and whether llama.cpp always
+    /// keeps them in float32.
     pub(super) fn choose(self, tensors: &[(&str, &[usize], bool)]) -> Vec<BlockType> {
         let is_tied = !tensors.iter().any(|(name, ..)| *name == OUTPUT);
         let values = tensors.iter().filter(|(name, ..)| is_of_values(name));
@@ -133,7 +132,7 @@ impl OutType {
 const OUTPUT: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
 
-/// The number of the block that a tensor is in.
+/// The index of a tensor's block.
 fn block(name: &str) -> Option<usize> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
@@ -142,13 +141,13 @@ fn is_of_values(name: &str) -> bool {
     name.ends_with(".attn_v.weight") || name.ends_with(".attn_qkv.weight")
 }
 
-/// The first and the last eighth, and every third between.
+/// The first and the last eighth, and every third block between them.
 fn is_worth_more(place: usize, count: usize) -> bool {
     let eighth = count / 8;
     place < eighth || place >= 7 * count / 8 || (place - eighth) % 3 == 2
 }
 
-/// A type whose blocks fit into rows of this width: one of about as many bits, or float16.
+/// A type whose blocks fit into rows of this width: one of similar size, or float16.
 pub(super) fn fitting(of: BlockType, width: usize) -> BlockType {
     let smaller = match of {
         _ if width.is_multiple_of(of.values()) => of,
@@ -208,7 +207,7 @@ mod tests {
     const NARROW: &[usize] = &[512, 96];
     const ODD: &[usize] = &[512, 40];
 
-    /// As `llama-quantize` says of such shapes.
+    /// As `llama-quantize` does for such shapes.
     #[test]
     fn rows_and_roles_choose_the_type() {
         let tensors = [

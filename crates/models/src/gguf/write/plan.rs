@@ -1,4 +1,5 @@
-//! What a model's file has, before anything is written: keys, and where each tensor comes from.
+//! The contents of a model's file, planned before anything is written: keys, and the source of each
+//! tensor.
 
 use std::collections::BTreeMap;
 
@@ -13,32 +14,32 @@ use crate::error::{ModelError, Result};
 use crate::gguf::architecture::Architecture;
 use crate::gguf::change::Change;
 
-/// What the file of a model has.
+/// The contents of a model's file.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// What llama.cpp calls the family.
+    /// llama.cpp's name of the family.
     pub architecture: &'static Architecture,
-    /// `general.architecture`, `general.type`, `general.quantization_version` and all keys that begin
-    /// with the architecture's name.
+    /// `general.architecture`, `general.type`, `general.quantization_version`, and all keys with
+    /// the architecture's prefix.
     pub keys: Vec<(String, KeyValue)>,
     /// The model's tensors, in the order of the file.
     pub tensors: Vec<Planned>,
-    /// Tensors that say what the configuration does: of one dimension, in float32.
+    /// Tensors that express parts of the configuration: one dimension, float32.
     pub constants: Vec<(String, Vec<f32>)>,
-    /// What llama.cpp computes otherwise than the model, a line each.
+    /// What llama.cpp computes differently from the model, a line for each.
     pub notes: Vec<String>,
 }
 
-/// A tensor of the file, and what it is made of.
+/// A tensor of the file, and what it is made from.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     /// Its name in the file.
     pub name: String,
     /// Its shape in the file, the slowest dimension first.
     pub shape: Vec<usize>,
-    /// The model's tensors it is made of: mostly one; several lie one after the other.
+    /// The model's tensors that it is made from: usually one; several are concatenated.
     pub from: Vec<String>,
-    /// Whether it is float32 whatever type was asked for, as llama.cpp has it.
+    /// Whether it is always float32, as in llama.cpp.
     pub is_f32: bool,
     change: Change,
 }
@@ -53,23 +54,23 @@ pub(super) fn refused(problem: impl Into<String>) -> ModelError {
 }
 
 impl Planned {
-    /// The row of the model's tensor that the file has at `place`; where there are several tensors
-    /// or it is [`turned`](Self::turned), of what they amount to.
+    /// The model's row that is row `place` of the file's tensor; if there are several tensors, or
+    /// it is [`turned`](Self::turned), the row of the combined tensor.
     pub fn row(&self, place: usize) -> usize {
         self.change.row_of_model(place, self.shape[0])
     }
 
-    /// Whether the file has all rows in the model's order.
+    /// Whether all rows are in the model's order.
     pub fn is_in_order(&self) -> bool {
         !matches!(self.change, Change::Woven { .. } | Change::Apart { .. })
     }
 
-    /// Whether the file has rows where the model has columns.
+    /// Whether the tensor is transposed.
     pub fn turned(&self) -> bool {
         self.change == Change::Turned
     }
 
-    /// Makes the file's values of the model's, in place.
+    /// Converts the model's values to the file's, in place.
     pub fn adjust(&self, values: &mut [f32]) {
         if self.change == Change::MinusOne {
             values.iter_mut().for_each(|value| *value += 1.0);
@@ -78,12 +79,12 @@ impl Planned {
 }
 
 impl Plan {
-    /// The plan of a model's file, by the object of its `config.json` and the `shapes` of its tensors
-    /// under the names of a checkpoint; `values` reads one that is small.
+    /// The plan of a model's file, from the object of its `config.json` and the `shapes` of its
+    /// tensors under their checkpoint names; `values` reads a small tensor.
     ///
     /// # Errors
-    /// A family that llama.cpp has no name for; a tensor that it has no name for; a key of the
-    /// configuration, by name, for which its files have none.
+    /// If llama.cpp has no name for the family or for a tensor, or its files no key for a setting;
+    /// the error names it.
     pub fn new(
         config: &Map<String, Value>,
         shapes: &BTreeMap<String, Vec<usize>>,
@@ -114,7 +115,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The file's tensor that a tensor of the model is in, alone or with others.
+    /// The file's tensor that contains a tensor of the model, possibly with others.
     pub fn tensor(&self, name: &str) -> Option<&Planned> {
         let mut tensors = self.tensors.iter();
         tensors.find(|tensor| tensor.from.iter().any(|from| from == name))
@@ -199,7 +200,7 @@ fn planned(
     Ok(tensors)
 }
 
-/// What comes before the blocks, the blocks by number, what comes after.
+/// First what precedes the blocks, then the blocks by number, then what follows them.
 fn place(name: &str) -> (usize, usize, String) {
     let block = name
         .strip_prefix("blk.")

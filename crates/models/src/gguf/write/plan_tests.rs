@@ -17,7 +17,7 @@ fn fixtures() -> PathBuf {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures").into()
 }
 
-/// What a model's folder has, with what files cannot say set to what llama.cpp takes.
+/// The contents of a model folder, with settings that files cannot express replaced by llama.cpp's.
 fn folder(name: &str) -> (Map<String, Value>, Box<dyn Weights>) {
     let folder = fixtures().join("families/base").join(name);
     let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
@@ -50,7 +50,7 @@ fn plan(config: &Map<String, Value>, weights: &dyn Weights) -> Result<Plan> {
     Plan::new(config, &shapes(weights), &read)
 }
 
-/// The values of a tensor as the file has them.
+/// The values of a tensor in the file's arrangement.
 fn planned(plan: &Plan, at: usize, weights: &dyn Weights) -> Vec<f32> {
     let tensor = &plan.tensors[at];
     let mut whole: Vec<f32> = Vec::new();
@@ -75,7 +75,7 @@ fn models() -> Vec<(String, PathBuf)> {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
     let mut models: Vec<_> = paths.map(|path| (name(&path), path)).collect();
     models.sort();
-    // That one is of another folder, and rounded.
+    // This one is from another folder, and rounded.
     models.retain(|(name, _)| name != "gpt2");
     models
 }
@@ -191,7 +191,7 @@ fn what_a_file_cannot_say_is_named() {
     }
 }
 
-/// A plan of a model whose blocks are those of a folder, again and again.
+/// A plan of a model that repeats the blocks of a folder.
 fn deeper(config: &Map<String, Value>, weights: &dyn Weights, blocks: usize) -> Result<Plan> {
     let mut all = shapes(weights);
     for (name, shape) in shapes(weights) {
@@ -210,7 +210,7 @@ fn value(plan: &Plan, key: &str) -> Option<KeyValue> {
 
 #[test]
 fn windows_are_said_where_llama_cpp_has_them() {
-    // EXAONE 4's in its model of 64 layers alone.
+    // EXAONE 4's windows only in its model of 64 layers.
     let (mut config, weights) = folder("exaone4");
     let kinds = (0..64).map(|layer| match layer % 4 {
         3 => "full_attention",
@@ -234,7 +234,7 @@ fn windows_are_said_where_llama_cpp_has_them() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("all but every so many-th"), "{error}");
-    // For Mistral's it has none: the file is written, and that is said.
+    // For Mistral it ignores them: the file is written, with a remark.
     let (config, weights) = folder("mistral");
     let notes = self::plan(&config, weights.as_ref()).unwrap().notes;
     assert_eq!(notes.len(), 1);
@@ -242,7 +242,7 @@ fn windows_are_said_where_llama_cpp_has_them() {
         notes[0].contains("texts of more than 6 tokens"),
         "{notes:?}"
     );
-    // And takes no notice of Phi 3's, which files have.
+    // It also ignores Phi 3's, which files have.
     let (mut config, weights) = folder("phi3");
     config.insert("sliding_window".into(), json!(6));
     let plan = self::plan(&config, weights.as_ref()).unwrap();
@@ -273,7 +273,7 @@ fn a_bias_that_llama_cpp_does_not_read_is_refused() {
 
 #[test]
 fn heads_are_as_llama_cpp_has_them() {
-    // A head of its own, where there has to be one.
+    // A head of its own, where one is required.
     let (mut config, weights) = folder("olmo2");
     let mut all = shapes(weights.as_ref());
     let read = |name: &str| Ok(values(weights.as_ref(), name));
@@ -285,14 +285,14 @@ fn heads_are_as_llama_cpp_has_them() {
         .iter()
         .find(|tensor| tensor.name == "output.weight");
     assert_eq!(head.unwrap().from, ["model.embed_tokens.weight"]);
-    // None, where it takes the embeddings.
+    // No head, where it uses the embeddings.
     let (mut config, weights) = folder("cohere2");
     let mut all = shapes(weights.as_ref());
     config.insert("tie_word_embeddings".into(), json!(false));
     all.insert("lm_head.weight".into(), vec![96, 32]);
     let error = Plan::new(&config, &all, &read).unwrap_err().to_string();
     assert!(error.contains("tie_word_embeddings = false"), "{error}");
-    // Wider ones than the hidden states come to.
+    // Heads that are together wider than the hidden states.
     let (mut config, weights) = folder("qwen2");
     let all = shapes(weights.as_ref());
     config.insert("head_dim".into(), json!(16));

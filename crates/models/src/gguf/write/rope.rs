@@ -1,4 +1,4 @@
-//! Rotary positions as files say them.
+//! Writing rotary positions to a file.
 
 use std::f64::consts::TAU;
 
@@ -10,18 +10,18 @@ use crate::error::Result;
 use crate::gguf::rope::llama3;
 use crate::parts::{Rope, Scaling};
 
-/// The architectures for which llama.cpp reads a tensor of what frequencies are divided by.
+/// The architectures for which llama.cpp reads a tensor of numbers that frequencies are divided by.
 const FACTORS: [&str; 6] = [
     "llama", "granite", "arcee", "apertus", "exaone4", "mistral3",
 ];
-/// And two of them, for short and long texts.
+/// And those with two such tensors, for short and long texts.
 const LONG: [&str; 2] = ["llama", "phi3"];
 
 /// Adds the keys, and the tensors of factors.
 pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
     let (name, rope) = (keys.of.name, &switches.ropes[0]);
     let theta = match rope.scaling {
-        // The base is stretched once and for all.
+        // The base is scaled once and for all.
         Scaling::Alpha { alpha } => {
             let dim = rope.dim as f64;
             rope.theta * alpha.powf(dim / (dim - 2.0))
@@ -55,7 +55,7 @@ pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
             keys.number("rope.scaling.yarn_beta_slow", *beta_slow);
             let usual = 1.0 + 0.1 * factor.max(1.0).ln();
             if name == "mistral3" && rope.attention_factor == 1.0 {
-                // As if all of a head were of one kind: it is divided by itself.
+                // As if the whole head were of one kind: it is divided by itself.
                 keys.number("rope.scaling.yarn_log_multiplier", 1.0);
             } else if (rope.attention_factor - usual).abs() > 1e-6 * usual {
                 keys.number("rope.scaling.attn_factor", rope.attention_factor / usual);
@@ -65,7 +65,7 @@ pub(super) fn keys(keys: &mut Keys, switches: &Switches) -> Result<()> {
             let factors = stretched(rope);
             keys.constants.push(("rope_freqs.weight".into(), factors));
         }
-        // As files are read whose factors are not known to be of `llama3`.
+        // As for files whose factors are not known to be `llama3`'s.
         Scaling::LongRope { short, long, .. }
             if FACTORS.contains(&name) && short == long && rope.attention_factor == 1.0 =>
         {
@@ -105,7 +105,7 @@ fn scaling(keys: &mut Keys, kind: &str) {
     keys.add("rope.scaling.type", KeyValue::Text(kind.into()));
 }
 
-/// What `llama3` divides each frequency by.
+/// The number that `llama3` divides each frequency by.
 fn stretched(rope: &Rope) -> Vec<f32> {
     let Scaling::Llama3 {
         factor,

@@ -15,7 +15,7 @@ fn fixtures() -> PathBuf {
     .into()
 }
 
-/// A file of keys and no tensors.
+/// A file with keys and no tensors.
 fn write(path: &Path, keys: &[(String, KeyValue)]) {
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
     bytes.extend(0u64.to_le_bytes());
@@ -28,7 +28,7 @@ fn write(path: &Path, keys: &[(String, KeyValue)]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A folder of what a file of Python's says, and the changes in its files.
+/// A folder made from a file that Python describes, and the changes to its files.
 fn folder(name: &str, change: impl Fn(&str, &mut Value)) -> (tempfile::TempDir, ModelFiles) {
     let made = ModelFiles::gguf(fixtures().join(name)).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ fn fit(name: &str, value: &mut Value, source: &Gguf) {
     if let Some(added) = value["added_tokens"].as_array_mut()
         && source.text("general.architecture").unwrap() == Some("gemma2")
     {
-        // Gemma's own `tokenizer.json` has its runs of spaces there, of which ours has no need.
+        // Gemma's own `tokenizer.json` lists its runs of spaces there, which ours does not need.
         let run = |id: usize| serde_json::json!({"id": id, "content": "▁".repeat(id - 2)});
         added.extend((4..7).map(run));
     }
@@ -85,7 +85,7 @@ fn what_is_written_is_read_as_the_file_of_the_reference() {
         }
         let types = |file: &Gguf| file.numbers("tokenizer.ggml.token_type").unwrap();
         assert!(types(&found) == types(&source), "{name}");
-        // Of a GGUF file the keys are that file's.
+        // For a GGUF file, the keys are that file's.
         let same = ModelFiles::gguf(fixtures().join(&name)).unwrap();
         write(&path, &tokenizer_keys(&same, None, None).unwrap());
         let copied = Gguf::open(&path).unwrap().copied("tokenizer.");

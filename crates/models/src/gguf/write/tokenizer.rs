@@ -1,4 +1,4 @@
-//! The keys that the files of a tokenizer amount to: what [`super::super::tokenizer`] reads.
+//! Making keys from the files of a tokenizer: the inverse of [`super::super::tokenizer`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +12,14 @@ use super::vocabulary::Vocabulary;
 use crate::error::{ModelError, Result};
 use crate::hub::ModelFiles;
 
-/// The keys that a model's tokenizer, chat templates and recommended sampling amount to in a GGUF
-/// file. The tokenizer is the model's own or `tokenizer` in its place; the keys of a model that is
-/// a GGUF file itself are that file's. None where there is no tokenizer. A model that has another
-/// `vocab_size` than its `config.json` says, because an adapter came with further rows, has it here.
+/// The keys for a model's tokenizer, chat templates and recommended sampling in a GGUF file. The
+/// tokenizer is the model's own, or `tokenizer` in its place. If the model is a GGUF file itself,
+/// its keys are copied. `None` if there is no tokenizer. `vocab_size` is given if an adapter added
+/// rows, so that it differs from `config.json`.
 ///
 /// # Errors
-/// A tokenizer that llama.cpp has none for, by name: another model than BPE, or a rule by which texts
-/// are cut that has no `tokenizer.ggml.pre`. Files that cannot be read.
+/// If llama.cpp has no equivalent of the tokenizer: a model other than BPE, or a splitting rule
+/// without a `tokenizer.ggml.pre`; the error names it. If files cannot be read.
 pub fn tokenizer_keys(
     model: &ModelFiles,
     tokenizer: Option<&ModelFiles>,
@@ -44,13 +44,13 @@ pub fn tokenizer_keys(
     Ok(keys.0)
 }
 
-/// What the files say.
+/// The contents of the files.
 pub(super) struct Source {
     /// The file of the tokenizer.
     pub path: PathBuf,
-    /// `tokenizer.json`, or what it would be.
+    /// `tokenizer.json`, or its equivalent.
     pub json: Value,
-    /// `tokenizer_config.json`, with what only `special_tokens_map.json` says.
+    /// `tokenizer_config.json`, with settings that only `special_tokens_map.json` has.
     pub config: Map<String, Value>,
     /// The model's `config.json`.
     pub model: Map<String, Value>,
@@ -59,7 +59,7 @@ pub(super) struct Source {
     templates: BTreeMap<String, String>,
 }
 
-/// The template that is used where none is named.
+/// The template that is used by default.
 const DEFAULT: &str = "default";
 
 impl Source {
@@ -108,7 +108,7 @@ impl Source {
         added.or_else(|| self.json["model"]["vocab"].get(token)?.as_u64())
     }
 
-    /// The special tokens before and behind every text, by `post_processor`.
+    /// The special tokens before and after every text, from `post_processor`.
     fn around(&self) -> (Option<u64>, Option<u64>) {
         let processor = &self.json["post_processor"];
         let several = processor["processors"].as_array();
@@ -121,7 +121,7 @@ impl Source {
     }
 }
 
-/// A file that holds an object; empty where there is no such file.
+/// A file that holds an object; empty if there is no such file.
 fn object(files: &ModelFiles, name: &str) -> Result<Map<String, Value>> {
     let Some(path) = files.find(name)? else {
         return Ok(Map::new());
@@ -138,7 +138,7 @@ fn parse(path: &Path) -> Result<Value> {
         .map_err(|error| ModelError::file(path, format!("is no JSON: {error}")))
 }
 
-/// GPT-2's two files as the one that they amount to.
+/// The `tokenizer.json` that is equivalent to GPT-2's two files.
 fn of_pair(vocab: &Path, merges: &Path, config: &Map<String, Value>) -> Result<Value> {
     let vocab = parse(vocab)?;
     let merges = read_text(merges)?;
@@ -171,7 +171,7 @@ fn of_pair(vocab: &Path, merges: &Path, config: &Map<String, Value>) -> Result<V
     }))
 }
 
-/// The chat templates: those in files of their own, else those of `tokenizer_config.json`.
+/// The chat templates: those in separate files, else those in `tokenizer_config.json`.
 fn templates(files: &ModelFiles, config: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     if let Some(path) = files.find("chat_template.jinja")? {
@@ -205,7 +205,7 @@ fn templates(files: &ModelFiles, config: &Map<String, Value>) -> Result<BTreeMap
     Ok(found)
 }
 
-/// The keys that are written.
+/// The keys to write.
 pub(super) struct Keys(Vec<(String, KeyValue)>);
 
 impl Keys {
@@ -213,7 +213,7 @@ impl Keys {
         self.0.push((key.into(), value));
     }
 
-    /// How the authors sample.
+    /// The authors' recommended sampling.
     fn sampling(&mut self, generation: &Map<String, Value>) {
         let number = |key: &str| Some(generation.get(key)?.as_f64()? as f32);
         let is_greedy = generation.get("do_sample") == Some(&false.into());
@@ -222,7 +222,7 @@ impl Keys {
         } else {
             number("temperature")
         };
-        // Below 0 it says nothing: some write -1 for what is not set.
+        // A negative value means nothing: some write -1 for what is not set.
         let top_k = generation.get("top_k").and_then(Value::as_u64);
         if let Some(top_k) = top_k {
             let top_k = KeyValue::I32(i32::try_from(top_k).unwrap_or(i32::MAX));
@@ -240,12 +240,12 @@ impl Keys {
         }
     }
 
-    /// The special tokens among the `count` that are written, and which of them stand around a text.
+    /// The special tokens among the `count` that are written, and which of them surround a text.
     fn special(&mut self, source: &Source, count: u64) {
         let is_written = |id: &u64| *id < count;
         let (before, behind) = source.around();
         let (before, behind) = (before.filter(is_written), behind.filter(is_written));
-        // A small model's `config.json` may have the ids of the large one that it was made from.
+        // The `config.json` of a small model may have ids of the large model that it was made from.
         let of_model = |key: &str| {
             let ids = source.model.get(key)?;
             let id = ids.as_u64().or_else(|| ids.get(0)?.as_u64());
@@ -255,7 +255,7 @@ impl Keys {
         let eos = behind.or_else(|| of("eos_token"));
         let eos = eos.or_else(|| of_model("eos_token_id"));
         let eos = eos.or_else(|| source.id("<|endoftext|>").filter(is_written));
-        // What else ends a text goes where our reader, and llama.cpp, look for it.
+        // Further tokens that end a text are stored where our reader, and llama.cpp, look for them.
         let ends = source.generation.get("eos_token_id");
         let ends = ends.map_or(Vec::new(), |ends| match ends.as_array() {
             Some(several) => several.iter().filter_map(Value::as_u64).collect(),

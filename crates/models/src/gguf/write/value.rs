@@ -1,33 +1,33 @@
-//! The values of keys that are written.
+//! The values of keys to be written.
 
-/// A value of a key that is written; the types are those that llama.cpp's converter uses.
+/// The value of a key to be written; the types are those that llama.cpp's converter uses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyValue {
-    /// A whole number of 32 bits from 0.
+    /// An unsigned integer of 32 bits.
     U32(u32),
-    /// A whole number of 64 bits from 0.
+    /// An unsigned integer of 64 bits.
     U64(u64),
-    /// A whole number of 32 bits.
+    /// A signed integer of 32 bits.
     I32(i32),
-    /// A number.
+    /// A float of 32 bits.
     F32(f32),
-    /// Whether something is so.
+    /// A boolean.
     Flag(bool),
-    /// A text.
+    /// A string.
     Text(String),
-    /// A list of texts.
+    /// A list of strings.
     Texts(Vec<String>),
-    /// A list of numbers.
+    /// A list of floats.
     F32s(Vec<f32>),
-    /// A list of whole numbers of 32 bits.
+    /// A list of signed integers of 32 bits.
     I32s(Vec<i32>),
-    /// A list of what is so.
+    /// A list of booleans.
     Flags(Vec<bool>),
-    /// A value as another file has it: its kind and its bytes.
+    /// A value copied from another file: its type and its bytes.
     Copied(Vec<u8>),
 }
 
-/// What is before the items of a list: its own kind, that of its items, and their number.
+/// What precedes the items of a list: its own type, the items' type, and their number.
 fn list(out: &mut Vec<u8>, kind: u32, count: usize) {
     out.extend(9u32.to_le_bytes());
     out.extend(kind.to_le_bytes());
@@ -39,7 +39,7 @@ fn one(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Adds the bytes of a text, their number before them.
+/// Appends a string, preceded by its length in bytes.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
@@ -61,7 +61,7 @@ impl KeyValue {
         }
     }
 
-    /// Adds the kind of the value and the value, as they stand behind a key's name.
+    /// Appends the type of the value and the value, as they follow a key's name.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::U32(number) => one(out, 4, &number.to_le_bytes()),

@@ -1,4 +1,4 @@
-//! The tokens of a tokenizer, what kind each is, and how they come of smaller ones.
+//! The tokens of a tokenizer, their types, and their merges.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::KeyValue;
 use super::tokenizer::{Keys, Source};
 use crate::error::Result;
 
-/// What `tokenizer.ggml.token_type` calls a token.
+/// Token types of `tokenizer.ggml.token_type`.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -17,17 +17,17 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// SentencePiece's sign for a space.
+/// SentencePiece's space character.
 const SPACE: &str = "▁";
 
-/// What the keys say of a vocabulary.
+/// What the keys say about a vocabulary.
 pub(super) struct Vocabulary {
     tokens: Vec<String>,
     types: Vec<i32>,
     kind: Kind,
 }
 
-/// How texts become tokens.
+/// The tokenizer's algorithm.
 enum Kind {
     /// Byte-level BPE.
     Bytes {
@@ -84,7 +84,7 @@ impl Vocabulary {
             } else {
                 USER_DEFINED
             };
-            // llama.cpp looks for such a token in the text as it is given.
+            // llama.cpp looks for such a token in the unmodified text.
             let spelled = if kind == USER_DEFINED && is_pieces {
                 token.replace(SPACE, " ")
             } else {
@@ -106,12 +106,12 @@ impl Vocabulary {
         Ok(made)
     }
 
-    /// How many tokens are written.
+    /// The number of tokens to write.
     pub fn number_of_tokens(&self) -> u64 {
         self.tokens.len() as u64
     }
 
-    /// Puts a token at its place; returns it if there is no such place.
+    /// Sets the token at an index; returns it if there is no such index.
     fn set(&mut self, id: Option<u64>, token: &str, kind: i32) -> Option<String> {
         let place = id.and_then(|id| usize::try_from(id).ok());
         match place.filter(|&place| place < self.tokens.len()) {
@@ -144,7 +144,7 @@ impl Vocabulary {
     }
 }
 
-/// Byte-level BPE, cut by a rule that llama.cpp has a name for.
+/// Byte-level BPE with a splitting rule that llama.cpp has a name for.
 fn bytes(source: &Source) -> Result<Kind> {
     let rule = &source.json["pre_tokenizer"];
     let ignores_merges = source.json["model"]["ignore_merges"] == true;
@@ -172,7 +172,7 @@ fn bytes(source: &Source) -> Result<Kind> {
     })
 }
 
-/// The merges, in either way in which `tokenizer.json` has them.
+/// The merges, in either of the forms of `tokenizer.json`.
 fn pairs(source: &Source) -> Result<Vec<(&str, &str)>> {
     let merges = source.json["model"]["merges"].as_array();
     let merges = merges.ok_or_else(|| source.error("has no model.merges, which BPE needs"))?;
@@ -195,7 +195,7 @@ fn pairs(source: &Source) -> Result<Vec<(&str, &str)>> {
     Ok(found)
 }
 
-/// The added tokens: id, text, and whether it is special.
+/// The added tokens: id, text, and whether they are special.
 fn added(source: &Source) -> Vec<(Option<u64>, &str, bool)> {
     let mut found = Vec::new();
     let declared = source.config.get("added_tokens_decoder");
@@ -213,7 +213,7 @@ fn added(source: &Source) -> Vec<(Option<u64>, &str, bool)> {
     found
 }
 
-/// Whether a token is one of a chat's marks by its looks, as llama.cpp's converter has it.
+/// Whether a token looks like a chat marker, by the rule of llama.cpp's converter.
 fn looks_special(token: &str) -> bool {
     let between = |start, end| token.starts_with(start) && token.ends_with(end);
     token == "<pad>" || token == "<mask>" || between("<|", "|>") || between("<｜", "｜>")
@@ -247,8 +247,8 @@ fn puts_space(json: &Value) -> bool {
     finds(&json["normalizer"]) || finds(&json["pre_tokenizer"])
 }
 
-/// The scores by which SentencePiece merges in the same order: a token is the better, the earlier
-/// the first merge is that makes it.
+/// Scores by which SentencePiece merges in the same order: a token's score is the higher, the
+/// earlier the first merge that makes it.
 fn scores_of(merges: &[(&str, &str)], tokens: &[String], types: &[i32]) -> Vec<f32> {
     let mut places: HashMap<String, usize> = HashMap::new();
     for (left, right) in merges {

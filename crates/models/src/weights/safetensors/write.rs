@@ -11,8 +11,8 @@ use safetensors::{Dtype, SafeTensorError};
 use crate::error::{ModelError, Result};
 use crate::weights::{NamedTensor, SaveOptions, WeightsError, size_of};
 
-/// Writes tensors to `out`, sorted by name, with the metadata that transformers asks for; `path` is
-/// for the messages.
+/// Writes tensors to `out`, sorted by name, with the metadata that transformers requires; `path` is
+/// for messages.
 pub(in crate::weights) fn write(
     out: &mut impl Write,
     path: &Path,
@@ -41,7 +41,7 @@ pub(in crate::weights) fn write(
     Ok(())
 }
 
-/// A tensor as it is written.
+/// A tensor to be written.
 fn in_dtype(
     name: &str,
     data: TensorData,
@@ -84,7 +84,7 @@ fn in_dtype(
     Ok(data.convert_dtype(options.dtype.into()))
 }
 
-/// The header, filled up with spaces to a multiple of eight bytes.
+/// The header, padded with spaces to a multiple of eight bytes.
 fn header(
     tensors: &[NamedTensor],
     dtype: FloatDType,
@@ -114,7 +114,7 @@ fn header(
 
 fn write_all(out: &mut impl Write, path: &Path, bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).map_err(|source| {
-        // Say what is lost: the message alone reads "No space left on device".
+        // Name the file: the system's message only says "No space left on device".
         let kind = source.kind();
         let source = io::Error::new(kind, format!("could not be written: {source}"));
         ModelError::io(path)(source)
