@@ -56,7 +56,12 @@ pub fn cpu_device() -> Device {
 ///
 /// It is so on the CPU, unless the environment says `BURN_PEFT_KERNELS=plain`.
 pub fn is_specialised(device: &Device) -> bool {
-    !*PLAIN && !PLAIN_HERE.get() && *device == cpu_device()
+    !is_plain() && *device == cpu_device()
+}
+
+/// Whether every operation is left to its plain body.
+pub(crate) fn is_plain() -> bool {
+    *PLAIN || PLAIN_HERE.get()
 }
 
 /// Whether the specialised bodies take this tensor.

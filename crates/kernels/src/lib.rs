@@ -17,6 +17,8 @@ mod dropout;
 mod feed_forward;
 mod flex;
 mod glu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod head_weight;
 mod int8_weight;
 mod layer_norm;

@@ -24,6 +24,10 @@ use crate::remade::{Remade, can_remake};
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64, offset: f64) -> Tensor<2> {
     let ([_, width], [d]) = (x.dims(), weight.dims());
     assert_eq!(width % d, 0, "{width} channels in rows of {d}");
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes_both(&x, &weight) {
+        return crate::gpu::rms_norm(x, weight, epsilon, offset);
+    }
     if !(takes(&x) && takes(&weight)) {
         return plain(x, weight, epsilon, offset);
     }
@@ -152,5 +156,11 @@ mod tests {
                 |[x, weight]| plain(x, vector(weight), 1e-5, offset),
             );
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
     }
 }

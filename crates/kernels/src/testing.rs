@@ -1,6 +1,6 @@
 //! What the operations' tests share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::f64::consts::TAU;
 
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData, Tolerance};
@@ -11,6 +11,26 @@ use crate::cpu::random::mix;
 thread_local! {
     /// How many numbers this thread has drawn; every test has a thread of its own.
     static DRAWN: Cell<u64> = const { Cell::new(0) };
+    /// The device under test, if it is not the CPU.
+    static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
+
+/// The device under test: the CPU, or the GPU inside of [`on_gpu`].
+pub(crate) fn device() -> Device {
+    DEVICE.with_borrow(|device| device.clone().unwrap_or_else(Device::flex))
+}
+
+/// Runs a test on this machine's GPU, which may be one in software; says so where there is none.
+#[cfg(feature = "wgpu")]
+pub(crate) fn on_gpu(test: impl FnOnce()) {
+    let devices = Device::enumerate(burn::tensor::DeviceType::Wgpu);
+    let Some(gpu) = devices.into_iter().next() else {
+        eprintln!("not run: this machine has no GPU, not even one in software");
+        return;
+    };
+    DEVICE.replace(Some(gpu));
+    test();
+    DEVICE.replace(None);
 }
 
 /// A number of `0..1`, the same ones in every run of a test.
@@ -24,7 +44,7 @@ pub(crate) fn random(shape: [usize; 2], deviation: f64) -> Tensor<2> {
     // Box and Muller's transform.
     let normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (TAU * uniform()).cos();
     let values = (0..shape[0] * shape[1]).map(|_| (deviation * normal()) as f32);
-    Tensor::from_data(TensorData::new(values.collect(), shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values.collect(), shape), &device())
 }
 
 /// All of them.
@@ -84,7 +104,11 @@ fn assert_slope<const N: usize>(
     plain: &impl Fn([Tensor<2>; N]) -> Tensor<2>,
 ) {
     const STEP: f64 = 1e-4;
-    let wide = |tensor: &Tensor<2>| tensor.clone().inner().cast(FloatDType::F64);
+    // On the CPU: few GPUs have 64 bits.
+    let wide = |tensor: &Tensor<2>| {
+        let tensor = tensor.clone().inner().into_data();
+        Tensor::<2>::from_data(tensor, &Device::flex()).cast(FloatDType::F64)
+    };
     let directions = inputs.each_ref().map(|input| random(input.dims(), 1.0));
     let (mut slope, mut size) = (0.0, 0.0);
     for (input, direction) in inputs.iter().zip(&directions) {

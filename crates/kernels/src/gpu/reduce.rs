@@ -1,0 +1,23 @@
+//! Sums over the units of a workgroup, through its shared memory.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+/// The sum of every unit's value, which each of them gets; `units`, a power of two, are in the
+/// workgroup, and all of them come here.
+#[cube]
+pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
+    let mut shared = Shared::<[f32]>::new_slice(units as usize);
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let mut step = units as usize / 2;
+    while step > 0 {
+        if unit < step {
+            shared[unit] = shared[unit] + shared[unit + step];
+        }
+        sync_cube();
+        step /= 2;
+    }
+    shared[0]
+}
