@@ -8,8 +8,8 @@ use burn_peft_files::FileError;
 pub type Result<T> = std::result::Result<T, PeftError>;
 
 /// What can go wrong with adapters, their configurations and their files.
-///
-/// There is a variant for each kind of fault. A field `problem` is what its message says of it.
+/// There is a variant for each kind of error. A field `problem` is the part of the message that
+/// says what is wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeftError {
@@ -45,7 +45,7 @@ pub enum PeftError {
     UnknownKey {
         /// The key.
         key: String,
-        /// What there is instead.
+        /// What exists instead.
         problem: String,
     },
     /// A `peft_type` that is not in the registry.
@@ -53,7 +53,7 @@ pub enum PeftError {
     UnknownMethod {
         /// The `peft_type`.
         peft_type: String,
-        /// Those that are known.
+        /// The known ones.
         known: Vec<String>,
     },
     /// A configuration does not fit a layer.
@@ -64,7 +64,7 @@ pub enum PeftError {
         /// Why it does not fit.
         problem: String,
     },
-    /// A tensor would be too large to be made.
+    /// A tensor would be too large.
     #[error(
         "the tensor {tensor} would have the shape {shape:?}, and at most {most} numbers are \
          possible: choose a smaller rank or size"
@@ -74,10 +74,10 @@ pub enum PeftError {
         tensor: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// The most numbers that a tensor can have.
+        /// The most values that a tensor can have.
         most: usize,
     },
-    /// A tensor of a method has a number of axes that an adapter cannot hold.
+    /// A method's tensor has an unsupported number of axes.
     #[error("the tensor {tensor} {problem}")]
     Axes {
         /// The name of the tensor.
@@ -85,7 +85,7 @@ pub enum PeftError {
         /// What is wrong with its axes.
         problem: String,
     },
-    /// A configuration that a method of one's own refuses for another reason.
+    /// A configuration that a custom method rejects for another reason.
     #[error("{0}")]
     Config(String),
     /// An error in a configuration that was read from somewhere.
@@ -106,15 +106,15 @@ pub enum PeftError {
     },
 
     // The choice of layers.
-    /// Names or patterns choose no layer, or layers that cannot be adapted.
+    /// Names or patterns select no layer, or layers that cannot be adapted.
     #[error("{key} {problem}")]
     Target {
         /// The key with the names, such as `target_modules`.
         key: String,
-        /// What they choose.
+        /// What they select.
         problem: String,
     },
-    /// A pattern that is not a regular expression, or that takes too long to match.
+    /// A pattern that is not a regular expression, or takes too long to match.
     #[error("{key} {pattern:?} {problem}")]
     Pattern {
         /// The key with the pattern.
@@ -124,7 +124,7 @@ pub enum PeftError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Two keys of one configuration adapt one layer.
+    /// Two keys of one configuration select the same layer.
     #[error(
         "{layer} would get two adapters of one name, one by target_modules and one by another \
          key: choose one"
@@ -133,33 +133,33 @@ pub enum PeftError {
         /// The path of the layer.
         layer: String,
     },
-    /// An output layer shares the input embedding's weight and cannot get one of its own.
+    /// An output layer shares the input embedding's weight and cannot get its own.
     #[error("{output} shares the weight of {input}{problem}")]
     Tied {
         /// The path of the output layer.
         output: String,
         /// The path of the input embedding.
         input: String,
-        /// Why it has to have one of its own.
+        /// Why it needs its own.
         problem: String,
     },
 
     // Adapters.
-    /// The model has no adapter of this name.
+    /// There is no adapter with this name.
     #[error("there is no adapter `{name}`; the model has {}", known.join(", "))]
     NoAdapter {
         /// The name.
         name: String,
-        /// Those there are.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// The model has an adapter of this name already.
+    /// There already is an adapter with this name.
     #[error("there is an adapter `{name}` already: delete_adapter it, or take another name")]
     NameTaken {
         /// The name.
         name: String,
     },
-    /// A name that an adapter cannot have.
+    /// An invalid adapter name.
     #[error(
         "the adapter name {name:?} is not usable: it becomes part of parameter names and a \
          folder, so it has to be non-empty and without dots and slashes"
@@ -168,16 +168,16 @@ pub enum PeftError {
         /// The name.
         name: String,
     },
-    /// The model to be wrapped holds adapters.
+    /// The model to be wrapped already holds adapters.
     #[error(
         "the model already holds adapters (first at {layer}): unload them, or add one more with \
          PeftModel::add_adapter"
     )]
     AlreadyWrapped {
-        /// The path of the first layer with one.
+        /// The path of the first adapted layer.
         layer: String,
     },
-    /// Another adapter trains the base's biases.
+    /// Another adapter already trains the base's biases.
     #[error(
         "the adapter `{adapter}` already trains the base's biases: of several adapters only one \
          can have bias other than \"none\""
@@ -186,8 +186,8 @@ pub enum PeftError {
         /// The other adapter.
         adapter: String,
     },
-    /// A method that acts at the model, where only one that acts at layers can be used; or the
-    /// model has no place for it.
+    /// A method that acts at the model, in a place where only methods that act at layers can be
+    /// used, or a model without a place for it.
     #[error("{problem}")]
     AtModel {
         /// The `peft_type`s of the methods, or the names of the adapters.
@@ -195,13 +195,13 @@ pub enum PeftError {
         /// What cannot be done.
         problem: String,
     },
-    /// Adapters are merged into the weights, which they must not be.
+    /// Adapters are merged into the weights, but must not be.
     #[error("{problem}")]
     Merged {
         /// What cannot be done.
         problem: String,
     },
-    /// An adapter holds a part of the base's weights, which it must not do.
+    /// An adapter holds a part of the base's weights, but must not.
     #[error("{problem}")]
     HoldsWeight {
         /// What cannot be done.
@@ -215,7 +215,7 @@ pub enum PeftError {
         /// Into what, and why.
         problem: String,
     },
-    /// An adapter that cannot be written as one of another kind.
+    /// An adapter that cannot be converted to another kind.
     #[error("{problem}")]
     NotConvertible {
         /// Why.
@@ -261,7 +261,7 @@ pub enum PeftError {
         /// The names of the first ones.
         first: Vec<String>,
     },
-    /// EVA cannot set an adapter's first values.
+    /// EVA cannot set an adapter's initial values.
     #[error("{problem}")]
     Eva {
         /// Why.
@@ -275,7 +275,7 @@ pub enum PeftError {
     },
 
     // Files.
-    /// An adapter's file holds less than its configuration asks for.
+    /// An adapter's file is too small for its configuration.
     #[error(
         "the adapter's file is too small for its configuration: at {layer} {tensor} would be \
          {shape:?}; adapter_config.json is not the one it was saved with"
@@ -288,7 +288,7 @@ pub enum PeftError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// A file that does not hold what it should.
+    /// A file with the wrong content.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file or folder.
@@ -353,7 +353,7 @@ impl PeftError {
         }
     }
 
-    /// What names or patterns choose that cannot be adapted.
+    /// An error about names or patterns that select something that cannot be adapted.
     pub(crate) fn target(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Target {
             key: key.into(),
@@ -368,7 +368,7 @@ impl PeftError {
         }
     }
 
-    /// What is wrong with the content of a file or folder.
+    /// An error about the content of a file or folder.
     pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
         Self::File {
             path: path.to_path_buf(),
@@ -376,7 +376,7 @@ impl PeftError {
         }
     }
 
-    /// Why a file or folder could not be read or written.
+    /// An error about reading or writing a file or folder.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_path_buf(),

@@ -1,9 +1,9 @@
-//! Sums of tensors of several tasks, as peft/utils/merge_utils.py has them: pruning (arXiv
-//! 2306.01708, 2311.03099), the election of a sign, weights.
+//! Sums of the tensors of several tasks, as in peft/utils/merge_utils.py: pruning (arXiv
+//! 2306.01708, 2311.03099), sign election, weights.
 
 use super::MajoritySign;
 
-/// What is done with the tensors of several tasks before they are summed.
+/// What is done with the tensors of several tasks before they are added up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Arithmetic {
     /// Nothing.
@@ -12,16 +12,16 @@ pub(super) enum Arithmetic {
     MagnitudePrune,
     /// Small values become zero, and only those with the elected sign are averaged.
     Ties(MajoritySign),
-    /// Random values become zero, the others grow for it.
+    /// Random values become zero, and the others are scaled up to compensate.
     DareLinear,
     /// Random values become zero, and only those with the elected sign are averaged.
     DareTies(MajoritySign),
 }
 
-/// Which values of a tensor of so many are kept, each with this probability.
+/// Which of this many values are kept, each with this probability.
 pub(super) type Mask<'a> = &'a mut dyn FnMut(usize, f64) -> Vec<bool>;
 
-/// The weighted sum of tensors of the same length; `density` is the share of values that pruning
+/// The weighted sum of tensors of equal length; `density` is the share of values that pruning
 /// keeps.
 pub(super) fn sum(
     arithmetic: Arithmetic,

@@ -7,7 +7,7 @@ use super::{Combination, CombinationType};
 use crate::config::{Bias, CommonConfig, InitLoraWeights, TargetModules};
 use crate::{LoraConfig, PeftError, Result};
 
-/// The first adapter's configuration with the layers of all, the new rank and α = r.
+/// The first adapter's configuration, with the layers of all adapters, the new rank and α = r.
 pub(super) fn combined(adapters: &[Lora], combination: &Combination) -> Result<LoraConfig> {
     let first = &adapters[0];
     for part in adapters {
@@ -49,7 +49,7 @@ pub(super) fn no_copies(name: &str, common: &CommonConfig) -> Result<()> {
     }
 }
 
-/// Whether an adapter is made of factors alone and chooses layers as the first does.
+/// Whether an adapter consists of factors only, and chooses layers in the same way as the first.
 fn check(part: &Lora, first: &Lora) -> Result<()> {
     let (common, other) = (&part.config.common, &first.config.common);
     let refuse = |reason: String| {
@@ -116,7 +116,7 @@ fn target_modules(adapters: &[Lora]) -> Result<Option<TargetModules>> {
     united("target_modules", all.flatten().collect())
 }
 
-/// What any of these values of a key means.
+/// What any of these values of a key implies.
 pub(super) fn united(key: &str, all: Vec<&TargetModules>) -> Result<Option<TargetModules>> {
     if all.iter().all(|targets| *targets == all[0]) {
         return Ok(all.first().map(|&targets| targets.clone()));

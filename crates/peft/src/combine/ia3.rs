@@ -1,4 +1,4 @@
-//! (IA)³ adapters as one: the weighted sum of their scales.
+//! Combining (IA)³ adapters: the weighted sum of their scales.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{PeftError, Result};
 /// `add_weighted_adapter`).
 ///
 /// # Errors
-/// If the adapters do not fit each other or the combination is no linear one.
+/// If the adapters do not fit each other, or the combination is not linear.
 pub(super) fn combine(
     adapters: &[WeightedAdapter<IA3Config>],
     combination: &Combination,
@@ -69,7 +69,7 @@ pub(super) fn combine(
     })
 }
 
-/// Feed-forward layers as patterns, where one of them is a pattern; nothing stands for none.
+/// The feed-forward layers as patterns, if one of them is a pattern; an empty string for none.
 fn of_one_kind(all: &[&TargetModules]) -> Vec<TargetModules> {
     let any_pattern = all.iter().any(|m| matches!(m, TargetModules::Pattern(_)));
     let named = all

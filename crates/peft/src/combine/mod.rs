@@ -1,5 +1,5 @@
-//! Several LoRA or (IA)³ adapters as one, by their configurations and tensors alone: a model or
-//! their files may hold them.
+//! Combining several LoRA or (IA)³ adapters into one. Only their configurations and tensors are
+//! needed, from a model or from files.
 
 mod arithmetic;
 mod config;
@@ -24,31 +24,31 @@ use crate::{LoraConfig, Method, PeftError, Result};
 /// An adapter and its weight in a combination.
 #[derive(Clone, Debug)]
 pub struct WeightedAdapter<C = Arc<dyn Method>> {
-    /// What errors call it.
+    /// Its name in errors.
     pub name: String,
     /// Its configuration.
     pub config: C,
     /// Its tensors, by their keys in the file.
     pub tensors: IndexMap<String, TensorData>,
-    /// Its weight; negative ones take its effect away.
+    /// Its weight; a negative one removes its effect.
     pub weight: f64,
 }
 
-/// What adapters make together.
+/// The result of a combination.
 #[derive(Clone, Debug)]
 pub struct Combined {
     /// Its configuration.
     pub config: Arc<dyn Method>,
     /// Its tensors by their keys in the file, in the order of the keys.
     pub tensors: Vec<(String, TensorData)>,
-    /// The number of layers it changes.
+    /// The number of layers that it changes.
     pub layers: usize,
 }
 
 impl WeightedAdapter {
     /// An adapter's folder.
     ///
-    /// # Errors
+    /// If the folder holds no adapter, or a file is malformed.
     /// If the folder holds no adapter or a file is broken.
     pub fn read(directory: &Path, weight: f64) -> Result<Self> {
         Ok(Self {
@@ -59,7 +59,7 @@ impl WeightedAdapter {
         })
     }
 
-    /// The same with the configuration of its method, which `read` makes of the keys.
+    /// The same, with the configuration of its method, which `read` makes from the keys.
     fn of<C>(self, read: fn(Fields) -> Result<C>) -> Result<WeightedAdapter<C>> {
         Ok(WeightedAdapter {
             config: read(Fields::new(self.config.to_json(), &self.name))?,
@@ -70,13 +70,13 @@ impl WeightedAdapter {
     }
 }
 
-/// One adapter from several of one method, LoRA (α = r, so the scaling of the result is 1) or
+/// Combines several adapters of one method, LoRA (α = r, so the scaling of the result is 1) or
 /// (IA)³.
 ///
 /// # Errors
-/// If there is no adapter, the adapters are of different methods or of one that has no sum, do not
-/// fit each other, hold more than their method's tensors, or if an option of the combination is
-/// missing or out of range.
+/// If there is no adapter; if the adapters are of different methods, or of a method that cannot be
+/// combined; if they do not fit each other, or hold more than their method's tensors; if an option
+/// is missing or out of range.
 pub fn combine(adapters: Vec<WeightedAdapter>, combination: &Combination) -> Result<Combined> {
     let refuse = |reason: String| Err(PeftError::not_combinable(reason));
     let Some(first) = adapters.first() else {

@@ -8,21 +8,21 @@ use crate::{PeftError, Result};
 
 /// PEFT's `combination_type`.
 ///
-/// The types without `svd` work on A and B apart and cost nothing; their sum is not that of the
-/// adapters' effects but near it. Those with `svd` work on the effects `B A` and cost a singular
-/// value decomposition for each layer.
+/// The types without `svd` combine A and B separately and are cheap; the result is close to the sum
+/// of the adapters' effects, but not equal to it. Those with `svd` combine the effects `B A`, at
+/// the cost of a singular value decomposition for each layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CombinationType {
     Linear,
-    /// The exact sum, of the sum of the ranks.
+    /// The exact sum, whose rank is the sum of the ranks.
     Cat,
     #[default]
     Svd,
-    /// arXiv 2306.01708: prunes, elects a sign, averages what agrees with it.
+    /// arXiv 2306.01708: prunes, elects a sign, averages the values that agree with it.
     Ties,
     TiesSvd,
-    /// arXiv 2311.03099: prunes at random and scales what is left.
+    /// arXiv 2311.03099: prunes at random and scales the rest.
     DareLinear,
     DareTies,
     DareLinearSvd,
@@ -91,18 +91,18 @@ impl FromStr for MajoritySign {
 }
 
 /// How adapters are combined. PEFT's `svd_clamp` is left out: it depends on the signs of singular
-/// vectors, which mean nothing.
+/// vectors, which are arbitrary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Combination {
-    /// The kind.
+    /// The type of combination.
     pub combination_type: CombinationType,
-    /// The rank of the result of a type with `svd`; by default the largest of the adapters.
+    /// The rank of the result, for types with `svd`; by default the largest of the adapters' ranks.
     pub svd_rank: Option<usize>,
     /// The share of values that pruning keeps, from 0 to 1.
     pub density: Option<f64>,
     /// How `ties` elects the sign of a value.
     pub majority_sign_method: MajoritySign,
-    /// The seed of what `dare` drops.
+    /// The seed for the values that `dare` drops.
     pub seed: u64,
 }
 
@@ -121,8 +121,8 @@ impl Combination {
         self
     }
 
-    /// What is done with the tensors, and whether with the effects and not the factors; nothing
-    /// for `cat`.
+    /// What is done with the tensors, and whether it is done with the effects instead of the
+    /// factors; `None` for `cat`.
     pub(super) fn arithmetic(&self) -> Option<(Arithmetic, bool)> {
         use CombinationType as T;
         let sign = self.majority_sign_method;

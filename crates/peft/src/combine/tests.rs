@@ -6,7 +6,7 @@ use super::lora::{Lora, combine_with, factors_of};
 use super::*;
 use crate::files::PREFIX;
 
-/// For each layer `A`, `B` and what they make of the weight.
+/// For each layer, `A`, `B` and the resulting weight.
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/weighted")
 }
@@ -16,8 +16,8 @@ fn part(name: &str, weight: f64) -> Lora {
     read.unwrap().of(LoraConfig::from_fields).unwrap()
 }
 
-/// What make.py puts in the place of `torch.bernoulli`: the k-th value of a tensor is kept if
-/// `7 k mod 10` is below ten times the density.
+/// make.py's replacement for `torch.bernoulli`: the k-th value of a tensor is kept if `7 k mod 10`
+/// is below ten times the density.
 fn mask(length: usize, density: f64) -> Vec<bool> {
     let kept = |k: usize| ((7 * k) % 10) as f64 + 0.5 < 10.0 * density;
     (0..length).map(kept).collect()
@@ -66,12 +66,12 @@ fn every_type_is_pefts() {
             keys
         };
         assert_eq!(keys(&found), keys(&expected), "{name}");
-        // Singular vectors have either sign, so with them the products are compared.
+        // Singular vectors may have either sign, so for these the products are compared.
         for ((path, a), (_, b)) in
             std::iter::zip(factors_of(&found).unwrap(), factors_of(&expected).unwrap())
         {
             if path == "emb" && name.starts_with("dare") && combination.is_by_svd() {
-                // PEFT's change of an embedding lies the other way round, and so does the mask.
+                // PEFT's change of an embedding is transposed, and so is the mask.
                 continue;
             }
             assert_close(&format!("{name} {path}"), &a.delta(), &b.delta());
@@ -83,7 +83,7 @@ fn every_type_is_pefts() {
     }
 }
 
-/// DARE keeps the share it is told, scales it, and repeats itself with the seed.
+/// DARE keeps the given share, scales it, and gives the same result for the same seed.
 #[test]
 fn random_pruning_keeps_the_sum_on_average() {
     let ones = || WeightedAdapter {
@@ -107,7 +107,7 @@ fn random_pruning_keeps_the_sum_on_average() {
         combined.tensors[0].1.iter::<f32>().collect::<Vec<f32>>()
     };
     let found = run(1);
-    // Two times sqrt(1/2) / 0.25 where both are kept, nothing where none is.
+    // Two times sqrt(1/2) / 0.25 where both are kept, zero where neither is.
     let one = 0.5_f32.sqrt() / 0.25;
     let count = |value: f32| found.iter().filter(|v| (*v - value).abs() < 1e-4).count();
     let shares = [0.0, one, 2.0 * one].map(|value| count(value) as f64 / 5000.0);

@@ -1,7 +1,7 @@
-//! The ranges of numbers in configurations, and the one error for all that lie outside.
+//! Ranges for the numbers in configurations, and the common error for numbers out of range.
 //!
-//! Nothing a configuration says may reach an allocation or a random generator unchecked, so every
-//! number of every method is held against one of these where it is read.
+//! No number from a configuration may reach an allocation or a random generator unchecked, so every
+//! number of every method is checked against one of these when it is read.
 
 use std::fmt::Display;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
@@ -11,21 +11,21 @@ use serde_json::Number;
 
 use crate::{PeftError, Result};
 
-/// A rank, or another side of a tensor: none is wider than the widest layer.
+/// A rank, or another dimension of a tensor: at most the width of the widest layer.
 pub(crate) const SIDE: RangeInclusive<usize> = 1..=65_536;
-/// A side, or 0 for none.
+/// A dimension, or 0 for none.
 pub(crate) const SIDE_OR_NONE: RangeInclusive<usize> = 0..=65_536;
 /// A number of repetitions.
 pub(crate) const ROUNDS: RangeInclusive<usize> = 1..=10_000;
-/// The number of values of one layer.
+/// The number of values in one layer.
 pub(crate) const VALUES: RangeInclusive<usize> = 1..=1 << 32;
 /// Optimizer steps.
 pub(crate) const STEPS: RangeInclusive<usize> = 0..=1 << 40;
-/// A probability to drop something.
+/// The probability of dropping something.
 pub(crate) const PROBABILITY: Range<f64> = 0.0..1.0;
-/// A factor: what it makes of usual values has to fit 32 bits.
+/// A factor, limited so that usual values times it fit 32 bits.
 pub(crate) const FACTOR: RangeInclusive<f64> = -1e12..=1e12;
-/// The width of random values around zero.
+/// The standard deviation of random values around zero.
 pub(crate) const DEVIATION: RangeInclusive<f64> = 0.0..=1e6;
 
 /// Checks that the `value` of `key` lies in a range.
@@ -68,7 +68,7 @@ pub(crate) fn each_within<T: PartialOrd + Display + Copy>(
     values.try_for_each(|(name, &value)| within(&format!("{key} {name:?}"), value, range.clone()))
 }
 
-/// As [`within`] for a number that a file writes with or without a fraction.
+/// As [`within`], for a number that a file may write with or without a fraction.
 ///
 /// # Errors
 /// As [`within`].
@@ -91,13 +91,13 @@ pub(crate) fn each_number_within(
     })
 }
 
-/// The most numbers that one tensor may have.
+/// The most values that one tensor may have.
 const NUMBERS: usize = 1 << 31;
 
-/// Checks that a tensor whose sides a configuration decides can be made.
+/// Checks that a tensor whose shape depends on a configuration can be allocated.
 ///
 /// # Errors
-/// If it has more numbers than any; `name` is what it is called.
+/// If it has too many values; `name` is its name in the error.
 pub(crate) fn allocatable(name: &str, shape: &[usize]) -> Result<()> {
     let numbers = shape
         .iter()

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fmt;
 
-/// The version of PEFT whose files are written, in new files' `peft_version`.
+/// The version of PEFT whose files are written; new files have it as `peft_version`.
 pub const PEFT_VERSION: &str = "0.21.2";
 
-/// Which layers: a regular expression or a list of names (PEFT's `target_modules` and
+/// Selects layers by a regular expression or a list of names (PEFT's `target_modules` and
 /// `exclude_modules`).
 ///
 /// ```
@@ -21,10 +21,10 @@ pub const PEFT_VERSION: &str = "0.21.2";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum TargetModules {
-    /// A regular expression that a layer's whole path must match; as `target_modules`, the word
-    /// `all-linear` means every linear layer but the output layer.
+    /// A regular expression that a layer's whole path must match; in `target_modules`, the word
+    /// `all-linear` means every linear layer except the output layer.
     Pattern(String),
-    /// Names: whole paths, or the ends of paths at a dot.
+    /// Names: whole paths, or the ends of paths, starting after a dot.
     List(Vec<String>),
 }
 
@@ -39,7 +39,7 @@ impl TargetModules {
         matches!(self, Self::Pattern(pattern) if pattern.eq_ignore_ascii_case("all-linear"))
     }
 
-    /// Whether nothing is named (`""` or `[]`).
+    /// Whether it selects nothing (`""` or `[]`).
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Pattern(pattern) => pattern.is_empty(),
@@ -62,21 +62,21 @@ impl From<String> for TargetModules {
     }
 }
 
-/// Names: whole paths, or the ends of paths at a dot.
+/// Names: whole paths, or the ends of paths, starting after a dot.
 impl<S: Into<String>, const N: usize> From<[S; N]> for TargetModules {
     fn from(names: [S; N]) -> Self {
         Self::list(names)
     }
 }
 
-/// Names: whole paths, or the ends of paths at a dot.
+/// Names: whole paths, or the ends of paths, starting after a dot.
 impl<S: Into<String>> From<Vec<S>> for TargetModules {
     fn from(names: Vec<S>) -> Self {
         Self::list(names)
     }
 }
 
-/// Names: whole paths, or the ends of paths at a dot.
+/// Names: whole paths, or the ends of paths, starting after a dot.
 impl From<&[&str]> for TargetModules {
     fn from(names: &[&str]) -> Self {
         Self::list(names.iter().copied())
@@ -112,7 +112,7 @@ pub enum TaskType {
 }
 
 impl TaskType {
-    /// The names of the heads that are saved with every adapter for the task.
+    /// The names of the heads that are saved with every adapter for this task.
     pub(crate) fn heads(self) -> &'static [&'static str] {
         match self {
             Self::SeqCls | Self::TokenCls => &["classifier", "score"],
@@ -128,8 +128,8 @@ impl fmt::Display for TaskType {
     }
 }
 
-/// Keys of a classifier's `config.json` that may stand beside an adapter, where the model's own file does
-/// not have them. PEFT leaves them out.
+/// Keys of a classifier's `config.json` that may be stored beside an adapter, if the model's own
+/// file lacks them. PEFT does not write them.
 pub const HEAD_KEYS: [&str; 5] = [
     "id2label",
     "label2id",
@@ -138,8 +138,8 @@ pub const HEAD_KEYS: [&str; 5] = [
     "pad_token_id",
 ];
 
-/// The keys of [`CommonConfig`] that choose layers. Not every method's file has them all, and that of
-/// a method at the model has none.
+/// The keys of [`CommonConfig`] that choose layers. Not every method's file has all of them; the
+/// file of a method at the model has none.
 pub(crate) const LAYER_KEYS: [&str; 4] = [
     "target_modules",
     "exclude_modules",
@@ -160,31 +160,30 @@ pub struct CommonConfig {
     pub inference_mode: bool,
     /// The base model's Python class, for models without a task type. Kept, not used.
     pub auto_mapping: Option<Value>,
-    /// The version of PEFT that wrote the file; [`PEFT_VERSION`] is written where it is `None`.
+    /// The version of PEFT that wrote the file; `None` is written as [`PEFT_VERSION`].
     pub peft_version: Option<String>,
     /// The layers to adapt; `None` is the default for the model's type.
     pub target_modules: Option<TargetModules>,
     /// Layers not to adapt though `target_modules` names them.
     pub exclude_modules: Option<TargetModules>,
-    /// The blocks to adapt, by index; goes with a list of target modules.
+    /// The blocks to adapt, by index; requires a list of target modules.
     pub layers_to_transform: Option<OneOrMany<i64>>,
-    /// What the list of blocks is called (`h`, `layers`), as a regular expression.
+    /// The name of the list of blocks (`h`, `layers`), as a regular expression.
     pub layers_pattern: Option<OneOrMany<String>>,
     /// Modules to copy, train and save in full.
     pub modules_to_save: Option<Vec<String>>,
-    /// Keys that nothing here knows. They are written back as they were.
+    /// Unknown keys, which are written back unchanged.
     pub unknown: Map<String, Value>,
-    /// Keys of PEFT that would turn something on that is not supported, as a file has them: turned
-    /// off. They are written back as they were, and left out where no file has named them.
+    /// Keys of unsupported features of PEFT, which have to be turned off. They are written back
+    /// unchanged, and left out if no file had them.
     pub turned_off: Map<String, Value>,
 }
 
 impl CommonConfig {
-    /// Takes the shared keys. The caller takes its own and then sets `unknown` to
-    /// [`Fields::rest`].
+    /// Reads the shared keys. The caller reads its own and then sets `unknown` to [`Fields::rest`].
     ///
     /// # Errors
-    /// When a value has the wrong type.
+    /// If a value has the wrong type.
     pub fn from_fields(fields: &mut Fields) -> Result<Self> {
         let modules_to_save: Option<OneOrMany<String>> = fields.take("modules_to_save", None)?;
         Ok(Self {
@@ -232,7 +231,7 @@ impl CommonConfig {
         map
     }
 
-    /// The same with the heads of its task among the modules to save, if it has any.
+    /// The same, with the heads of its task added to the modules to save, if there are any.
     pub(crate) fn with_heads(&self) -> Self {
         let heads = self.task_type.map_or(&[][..], TaskType::heads);
         let mut saved = self.modules_to_save.clone().unwrap_or_default();
@@ -248,23 +247,23 @@ impl CommonConfig {
         common
     }
 
-    /// The block indices to adapt; empty when all are (PEFT reads `[]` as none given).
+    /// The block indices to adapt; empty if all are (PEFT treats `[]` as not given).
     pub fn layer_indices(&self) -> &[i64] {
         self.layers_to_transform
             .as_ref()
             .map_or(&[], OneOrMany::as_slice)
     }
 
-    /// The names of the list of blocks; empty when any will do.
+    /// The names of the list of blocks; empty if any name will do.
     pub fn layer_patterns(&self) -> &[String] {
         self.layers_pattern.as_ref().map_or(&[], OneOrMany::given)
     }
 
-    /// Checks what the types do not: which keys go together.
+    /// Checks what the types cannot: combinations of keys.
     ///
     /// # Errors
-    /// When `layers_to_transform` or `layers_pattern` stand beside a pattern in `target_modules`,
-    /// or `layers_pattern` without `layers_to_transform`.
+    /// If `layers_to_transform` or `layers_pattern` is given with a pattern in `target_modules`, or
+    /// `layers_pattern` without `layers_to_transform`.
     pub fn validate(&self) -> Result<()> {
         let (indices, patterns) = (self.layer_indices(), self.layer_patterns());
         if let Some(target @ TargetModules::Pattern(_)) = &self.target_modules {

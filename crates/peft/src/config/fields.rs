@@ -1,4 +1,4 @@
-//! Reading a configuration key by key, with errors that say where, which key and which value.
+//! Reading a configuration key by key, with errors that name the source, the key and the value.
 
 use super::keys::{is_truthy, own_keys};
 use crate::{PeftError, Result};
@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// The keys of one configuration that have not been read yet, and where they came from.
+/// The keys of one configuration that have not been read yet, and their source.
 ///
-/// It reads an `adapter_config.json` as well as the `[peft]` table of a training file, once that
-/// has been turned into a JSON map.
+/// It reads both an `adapter_config.json` and the `[peft]` table of a training file, converted to a
+/// JSON map.
 #[derive(Clone, Debug)]
 pub struct Fields {
     map: Map<String, Value>,
@@ -29,7 +29,7 @@ impl Fields {
     /// Reads the JSON object in `text`.
     ///
     /// # Errors
-    /// When `text` is not JSON, or JSON of another kind than an object.
+    /// If `text` is not JSON, or not a JSON object.
     pub fn parse(text: &str, source: impl Into<String>) -> Result<Self> {
         let source = source.into();
         match serde_json::from_str(text) {
@@ -45,15 +45,16 @@ impl Fields {
         }
     }
 
-    /// Where the keys came from.
+    /// The source of the keys.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Takes the value of `key`; `default` stands for a key that is absent or null.
+    /// Removes and returns the value of `key`; the default of `T` stands for a missing or null key.
     ///
     /// # Errors
-    /// When the value is not a `T`: names the source, the key, the value and what was expected.
+    /// If the value is not a `T`; the error names the source, the key, the value and what was
+    /// expected.
     pub fn take<T: DeserializeOwned>(&mut self, key: &str, default: T) -> Result<T> {
         match self.take_value(key) {
             Some(value) => self.convert(key, &value),
@@ -61,7 +62,7 @@ impl Fields {
         }
     }
 
-    /// The value of `key` as a `T`, without taking it; `None` when it is absent or null.
+    /// The value of `key` as a `T`, without removing it; `None` if it is missing or null.
     ///
     /// # Errors
     /// As [`Fields::take`].
@@ -70,22 +71,22 @@ impl Fields {
         value.map(|value| self.convert(key, value)).transpose()
     }
 
-    /// Takes the value of `key` as it is; `None` when it is absent or null.
+    /// Removes and returns the raw value of `key`; `None` if it is missing or null.
     pub fn take_value(&mut self, key: &str) -> Option<Value> {
         self.map.shift_remove(key).filter(|value| !value.is_null())
     }
 
-    /// Takes the value of `key` if it is given; null is none.
+    /// Removes and returns the value of `key` if it is given; null counts as missing.
     pub(crate) fn take_given(&mut self, key: &str) -> Option<Option<Value>> {
         let value = self.map.shift_remove(key)?;
         Some(Some(value).filter(|value| !value.is_null()))
     }
 
-    /// Takes a key that can only be turned off, into the keys `off`, if it is given. The value is
-    /// its default, or one that Python calls false.
+    /// Moves a key that can only be turned off to the keys `off`, if it is given. Its value has to
+    /// be its default, or one that Python treats as false.
     ///
     /// # Errors
-    /// When the value turns it on.
+    /// If the value turns it on.
     pub(crate) fn take_turned_off(
         &mut self,
         key: &str,
@@ -107,7 +108,7 @@ impl Fields {
         Ok(())
     }
 
-    /// Takes every key that the default of `T` has.
+    /// Removes and returns every key that the default of `T` has.
     ///
     /// # Errors
     /// As [`Fields::take`].
@@ -119,7 +120,7 @@ impl Fields {
                 continue;
             };
             values.insert(key.clone(), value.clone());
-            // One key after the other, so that an error is about this one.
+            // Key by key, so that an error names the right one.
             if let Err(error) = T::deserialize(Value::Object(values.clone())) {
                 return Err(self.error(&key, &value, &plain_words(&error.to_string())));
             }
@@ -130,7 +131,7 @@ impl Fields {
         })
     }
 
-    /// The keys that nobody took, in the order of the file.
+    /// The keys that nothing has read, in the order of the file.
     pub fn rest(self) -> Map<String, Value> {
         self.map
     }
@@ -146,7 +147,7 @@ impl Fields {
     }
 }
 
-/// A value for an error message, cut when it is long.
+/// A value for an error message, shortened if it is long.
 fn shown(value: &Value) -> String {
     const MAX: usize = 80;
     let text = value.to_string();

@@ -6,23 +6,23 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use serde_json::{Map, Serializer, Value};
 
-/// The text of an `adapter_config.json`: two spaces of indent, keys sorted at every depth, every
-/// character outside printable ASCII as `\uXXXX`, no newline at the end.
+/// The text of an `adapter_config.json`: indented by two spaces, keys sorted at every level, every
+/// character outside of printable ASCII as `\uXXXX`, no newline at the end.
 pub fn render_json(map: &Map<String, Value>) -> String {
     let mut value = Value::Object(map.clone());
     value.sort_all_objects();
     let mut text = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut text, Python::default());
-    // Neither a JSON value nor a vector can fail, and the text is ASCII.
+    // Writing a JSON value to a vector cannot fail, and the text is ASCII.
     value.serialize(&mut serializer).expect("a JSON value");
     String::from_utf8(text).expect("ASCII")
 }
 
-/// serde_json's own layout, with Python's floats and strings.
+/// serde_json's own layout, with floats and strings as Python writes them.
 #[derive(Default)]
 struct Python(PrettyFormatter<'static>);
 
-/// Leaves these functions to the layout.
+/// Forwards these functions to the layout.
 macro_rules! as_pretty {
     ($($function:ident($($argument:ident: $kind:ty)?)),*) => {$(
         fn $function<W: ?Sized + Write>(&mut self, to: &mut W $(, $argument: $kind)?) -> Result<()> {
@@ -42,7 +42,7 @@ impl Formatter for Python {
         let scientific = format!("{value:e}");
         let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        // Where `repr` changes to powers of ten.
+        // From here on `repr` uses exponents.
         match exponent {
             -4..=15 if value.fract() == 0.0 => write!(to, "{value}.0"),
             -4..=15 => write!(to, "{value}"),

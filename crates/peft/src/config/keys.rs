@@ -1,4 +1,4 @@
-//! Configurations that are plain data: the keys a method shares with all others, and its own.
+//! Configurations that are plain data: the keys shared by all methods, and a method's own.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::{CommonConfig, Fields};
 use crate::Result;
 
-/// A configuration whose own keys serde reads and writes; [`peft_config!`](crate::peft_config)
-/// implements it. The default has PEFT's defaults.
+/// A configuration whose own keys serde reads and writes; implemented by
+/// [`peft_config!`](crate::peft_config). Its default values are PEFT's.
 pub trait Keys: Default + Serialize + DeserializeOwned {
     /// The name in `adapter_config.json`, such as `IA3`.
     const PEFT_TYPE: &'static str;
@@ -17,22 +17,22 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
     /// The keys of [`CommonConfig`] that PEFT's class does not have.
     const WITHOUT: &'static [&'static str];
 
-    /// The keys all methods share.
+    /// The keys that all methods share.
     fn common(&self) -> &CommonConfig;
 
-    /// The keys all methods share, to change them.
+    /// The keys that all methods share, mutable.
     fn common_mut(&mut self) -> &mut CommonConfig;
 
-    /// Keys that have to keep these values, which turn something off that is not supported. PEFT
-    /// takes them to be so where a file says nothing.
+    /// Keys of unsupported features, with the values that turn them off, which PEFT assumes if they
+    /// are missing.
     fn fixed() -> Vec<(&'static str, Value)> {
         Vec::new()
     }
 
-    /// Reads a configuration; keys that nothing knows are kept.
+    /// Reads a configuration and keeps unknown keys.
     ///
     /// # Errors
-    /// If a value has the wrong type, or asks for something that is not supported.
+    /// If a value has the wrong type, or an unsupported feature is turned on.
     fn from_fields(mut fields: Fields) -> Result<Self> {
         fields.take_value("peft_type");
         let mut absent = Map::new();
@@ -52,7 +52,7 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
         Ok(config)
     }
 
-    /// Every key that PEFT writes and the unknown ones.
+    /// Every key that PEFT writes, and the unknown ones.
     fn to_json(&self) -> Map<String, Value> {
         let mut map = self.common().to_json(Self::PEFT_TYPE);
         for key in Self::WITHOUT {
@@ -67,7 +67,7 @@ pub trait Keys: Default + Serialize + DeserializeOwned {
     }
 }
 
-/// The keys of a configuration without the shared ones.
+/// The configuration's own keys, without the shared ones.
 ///
 /// # Panics
 /// If the configuration does not serialise to a JSON object, which is a programming error.
@@ -78,7 +78,7 @@ pub(super) fn own_keys<T: Serialize>(config: &T) -> Map<String, Value> {
     }
 }
 
-/// What Python's `bool(value)` says.
+/// Python's `bool(value)`.
 pub(super) fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -91,8 +91,8 @@ pub(super) fn is_truthy(value: &Value) -> bool {
 }
 
 /// Implements [`Keys`] for a struct with a field `common: CommonConfig` that serde skips, and gives
-/// it `new` and the setters that every layer method has:
-/// `peft_config!(IA3Config, "IA3", "IA3", without: ["layers_pattern"])`.
+/// it `new` and the setters that every layer method has: `peft_config!(IA3Config, "IA3", "IA3",
+/// without: ["layers_pattern"])`.
 #[macro_export]
 macro_rules! peft_config {
     ($config:ty, $peft_type:literal, $class:literal, without: [$($key:literal),*] $(, fixed: $fixed:expr)?) => {
@@ -162,8 +162,8 @@ macro_rules! layer_setters {
     };
 }
 
-/// The functions of [`Method`](crate::Method) that [`Keys`] answers; with `fan_in_fan_out`, a
-/// field of that name is corrected to what the layers are, as PEFT does when it attaches.
+/// The functions of [`Method`](crate::Method) that [`Keys`] can implement. With `fan_in_fan_out`, a
+/// field of that name is set to match the layers, as PEFT does when it attaches.
 #[macro_export]
 macro_rules! method_of_keys {
     () => {

@@ -1,5 +1,5 @@
-//! What an `adapter_config.json` says: the keys all methods share, those of each method, and
-//! how the file is read and written.
+//! Configurations in `adapter_config.json`: the keys of all methods, those of each method, and
+//! reading and writing the file.
 
 mod bias;
 pub(crate) mod check;

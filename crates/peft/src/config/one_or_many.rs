@@ -1,4 +1,4 @@
-//! A value where Python takes "one of it or a list of it".
+//! A value for which Python accepts one item or a list of items.
 
 use serde::{Deserialize, Serialize};
 

@@ -21,20 +21,20 @@ use crate::{Method, PeftError, Result};
 pub const CONFIG_NAME: &str = "adapter_config.json";
 /// The name of the file with an adapter's tensors.
 pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
-/// The name of the file with the trained tensors, where the adapter's own file holds only what they
-/// make. PEFT has no such file, and ignores it.
+/// The name of the file with the trained tensors, if the adapter's own file holds only their
+/// result. PEFT has no such file, and ignores it.
 pub const TRAINING_NAME: &str = "adapter_training.safetensors";
-/// The name of the file of a checkpoint with everything that adapters need to go on, beside what PEFT
-/// saves.
+/// The name of the file in a checkpoint with everything that adapters need to continue, in addition
+/// to what PEFT saves.
 pub const STEP_STATE_NAME: &str = "adapter_state.safetensors";
-/// What PEFT puts before the path of a layer.
+/// The prefix that PEFT puts before the path of a layer.
 pub(crate) const PREFIX: &str = "base_model.model.";
-/// What PEFT puts before a tensor that all layers share.
+/// The prefix that PEFT puts before a tensor that all layers share.
 pub(crate) const SHARED_PREFIX: &str = "base_model.";
-/// PyTorch's own format. It is not read, because it can contain any program.
+/// PyTorch's own format. It is not read, because it can contain arbitrary code.
 const TORCH_WEIGHTS_NAME: &str = "adapter_model.bin";
 
-/// Writes an adapter's two files into a folder, which is made if it is missing.
+/// Writes an adapter's two files into a folder, which is created if necessary.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -56,6 +56,7 @@ pub fn write_adapter(
 ///
 /// # Errors
 /// If there is no such file (the error says so if the folder holds a whole model), or as
+/// [`config_from_fields`].
 /// [`config_from_fields`].
 pub fn read_config(directory: &Path) -> Result<Arc<dyn Method>> {
     let path = directory.join(CONFIG_NAME);
@@ -80,7 +81,8 @@ pub fn read_config(directory: &Path) -> Result<Arc<dyn Method>> {
 /// The tensors of an adapter's folder, by key.
 ///
 /// # Errors
-/// If the file is missing or broken; the error says so where there is one in PyTorch's format.
+/// If the file is missing or malformed; the error mentions a file in PyTorch's format if there is
+/// one.
 pub fn read_weights(directory: &Path) -> Result<IndexMap<String, TensorData>> {
     let path = directory.join(WEIGHTS_NAME);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! An adapter's tensors as its file has them: what stands under which key.
+//! The tensors in an adapter's file, and their keys.
 
 use crate::AnyParam;
 
@@ -9,13 +9,13 @@ pub(crate) struct Entry<'a> {
     pub param: &'a mut dyn AnyParam,
     /// Whether the file holds it transposed.
     pub transposed: bool,
-    /// Whether it was visited under another key before, or may be missing for another reason.
+    /// Whether it may be missing, or was visited under another key before.
     pub repeated: bool,
-    /// Whether it is the base's and trained with the adapter.
+    /// Whether it belongs to the base and is trained with the adapter.
     pub of_base: bool,
     /// For a tensor of the method: the path of its layer, and its name.
     pub tensor: Option<(&'a str, &'a str)>,
-    /// Of indices, what those of each row have to be below.
+    /// For indices: the upper limit of each row.
     pub limits: &'a [usize],
 }
 
@@ -32,7 +32,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The same parameter under a further key.
+    /// The same parameter under another key.
     pub fn repeated(key: &'a str, param: &'a mut dyn AnyParam) -> Self {
         Self {
             repeated: true,

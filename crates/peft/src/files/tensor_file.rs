@@ -1,4 +1,4 @@
-//! Tensors in a safetensors file, adapters' and models' alike.
+//! Tensors in safetensors files, of adapters and of models.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -42,13 +42,13 @@ pub fn read_tensors(path: &Path) -> Result<IndexMap<String, TensorData>> {
     Ok(tensors)
 }
 
-/// Whole numbers as floats, which hold each up to 2²⁴.
+/// Integers as floats, which are exact up to 2²⁴.
 fn indices(bytes: &[u8]) -> Vec<f32> {
     let words = bytes.as_chunks::<4>().0.iter();
     words.map(|&word| i32::from_le_bytes(word) as f32).collect()
 }
 
-/// The little-endian numbers of a file as 32-bit floats; none where `dtype` is not F32, F16 or BF16.
+/// The little-endian numbers of a file as 32-bit floats; `None` if `dtype` is not F32, F16 or BF16.
 pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let words = || bytes.as_chunks::<4>().0.iter();
     let halves = || bytes.as_chunks::<2>().0.iter();
@@ -64,11 +64,11 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Writes tensors of 32-bit floats, and of integers of 32 or 64 bits, as PyTorch's safetensors files
-/// are (`format: pt`).
+/// Writes tensors of 32-bit floats, and of integers of 32 or 64 bits, as PyTorch's safetensors
+/// files (`format: pt`).
 ///
 /// # Errors
-/// If the file cannot be written; there is no partial file then.
+/// If the file cannot be written; no partial file is left behind.
 pub fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     for (key, data) in &tensors {
@@ -104,13 +104,13 @@ pub fn transpose(data: TensorData) -> TensorData {
     TensorData::new(transposed, [columns, rows])
 }
 
-/// The data of a parameter as files hold it: transposed, or as it is.
+/// The data of a parameter as in files: transposed or not.
 pub(crate) fn oriented(data: TensorData, is_transposed: bool) -> TensorData {
     if is_transposed { transpose(data) } else { data }
 }
 
-/// What is wrong with the bytes of a safetensors file, with the numbers that safetensors' messages
-/// lack.
+/// Describes what is wrong with the bytes of a safetensors file, with the numbers that the messages
+/// of the safetensors crate lack.
 pub fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
     if let Some(problem) = foreign(bytes) {
         return problem.into();

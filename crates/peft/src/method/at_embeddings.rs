@@ -1,17 +1,17 @@
-//! What a method does at embeddings beside its target layers.
+//! What a method does at embeddings, in addition to its target layers.
 
 use std::sync::Arc;
 
 use crate::{LayerInfo, LayerMethod, Method, Result};
 
-/// A method that does more at embeddings than its target modules say: what
-/// [`Method::at_embeddings`] answers.
+/// A method that adapts more embeddings than its target modules name; returned by
+/// [`Method::at_embeddings`].
 pub trait AtEmbeddings: Method {
-    /// Whether what is trained of the input embedding acts on an output layer tied to it too.
+    /// Whether what is trained for the input embedding also acts on an output layer tied to it.
     fn ensure_weight_tying(&self) -> bool;
 
-    /// Layers that are adapted whatever the target modules are, by path: rows of the embedding
-    /// beside LoRA. `layers` are all of the model.
+    /// Layers that are adapted whatever the target modules are, by path, such as rows of the
+    /// embedding beside LoRA. `layers` are all layers of the model.
     ///
     /// # Errors
     /// If the configuration does not fit the model.

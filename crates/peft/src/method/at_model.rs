@@ -1,4 +1,4 @@
-//! Methods that act at the model and not at a layer: virtual tokens, prefixes.
+//! Methods that act at the model instead of at layers: virtual tokens, prefixes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use crate::{Method, PeftError, Result, TensorSpec, Tensors, Tree};
 
-/// What a method is told of the model that it acts at.
+/// What a method needs to know about the model that it acts at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelInfo {
     /// The width of an embedding.
@@ -24,22 +24,21 @@ pub struct ModelInfo {
     pub max_positions: usize,
 }
 
-/// What a method puts before a text. A model offers both openings, once, for all methods.
+/// What a method prepends to a text. A model supports both kinds once, for all methods.
 ///
-/// Its positions are seen by every token of every text and count as positions: the text begins
-/// after them.
+/// The extra positions are visible to every token of every text and count as positions: the text
+/// begins after them.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
-    /// Extra positions before the embeddings, `[positions, token_dim]`.
+    /// Embeddings of extra positions, `[positions, token_dim]`.
     pub embeddings: Option<Tensor<2>>,
-    /// For each layer the keys and values of extra positions,
-    /// `[num_key_value_heads, positions, head_dim]`; empty where there are none. They stand
-    /// before the extra embeddings.
+    /// For each layer, keys and values of extra positions, `[num_key_value_heads, positions,
+    /// head_dim]`; empty if there are none. They come before the extra embeddings.
     pub keys_and_values: Vec<(Tensor<3>, Tensor<3>)>,
 }
 
 impl Extra {
-    /// Whether there is nothing.
+    /// Whether nothing is prepended.
     pub fn is_empty(&self) -> bool {
         self.positions() == 0
     }
@@ -49,7 +48,7 @@ impl Extra {
         self.prefix_positions() + self.embedded_positions()
     }
 
-    /// The number of positions with keys and values alone.
+    /// The number of positions that have only keys and values.
     pub fn prefix_positions(&self) -> usize {
         let first = self.keys_and_values.first();
         first.map_or(0, |(key, _)| key.dims()[1])
@@ -62,44 +61,44 @@ impl Extra {
     }
 }
 
-/// A method that acts at the model: what [`Method::at_model`] answers.
+/// A method that acts at the model; returned by [`Method::at_model`].
 pub trait AtModel: Method {
-    /// What the method does at a model, and the configuration with what it leaves to the model
-    /// filled in.
+    /// What the method does at a model, and the configuration with the missing values filled in
+    /// from the model.
     ///
     /// # Errors
     /// If the configuration does not fit the model.
     fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)>;
 
-    /// The tokenizer (a folder or Hub id) and the text whose tokens a new adapter starts from, as
-    /// long as their ids are not known: this crate has no tokenizers.
+    /// The tokenizer (a folder or Hub id) and the text whose tokens a new adapter starts from, if
+    /// their ids are not known yet: this crate has no tokenizers.
     fn init_text(&self) -> Option<(&str, &str)> {
         None
     }
 
-    /// The same configuration with the ids of that text's tokens, for a method that has an
+    /// The same configuration with the ids of that text's tokens, for a method with an
     /// [`init_text`](Self::init_text).
     fn with_init_token_ids(&self, _ids: Vec<i64>) -> Option<Arc<dyn Method>> {
         None
     }
 }
 
-/// A method at one model: what [`AtModel::model_method`] gives.
+/// A method at one model; returned by [`AtModel::model_method`].
 pub trait ModelMethod: Debug + Send + Sync {
     /// The tensors that the method adds. Their keys are whole keys of `adapter_model.safetensors`.
-    /// `embeddings` gives the table of the model's token embeddings, `[vocab, token_dim]`.
+    /// `embeddings` returns the model's token embeddings, `[vocab, token_dim]`.
     fn tensors(&self, embeddings: &dyn Fn() -> Tensor<2>) -> Vec<TensorSpec>;
 
     /// The number of positions that [`extra`](Self::extra) adds.
     fn positions(&self) -> usize;
 
-    /// What is put before every text.
+    /// What is prepended to every text.
     fn extra(&self, tensors: &Tensors<'_>) -> Extra;
 
-    /// The one tensor that the file holds in the place of all of them, under its key, for a
-    /// method whose tensors only serve to make it (PEFT saves an encoder's output, not the
-    /// encoder). [`AtModel::model_method`] with `inference_mode` is then a
-    /// method with that tensor.
+    /// The single tensor, with its key, that the file holds instead of the method's tensors, for a
+    /// method whose tensors only serve to compute it (PEFT saves an encoder's output, not the
+    /// encoder). With `inference_mode`, [`AtModel::model_method`] then returns a method that has
+    /// just this tensor.
     fn output(&self, _tensors: &Tensors<'_>) -> Option<(&'static str, Tensor<2>)> {
         None
     }
@@ -108,7 +107,7 @@ pub trait ModelMethod: Debug + Send + Sync {
     fn describe(&self) -> Tree;
 }
 
-/// The error for a method that acts at the model, where the model has no place for it.
+/// The error for a method that acts at the model, if the model does not support it.
 pub(crate) fn no_place(peft_type: &str, model_type: &str) -> PeftError {
     let model = match model_type {
         "" => "this model".to_string(),

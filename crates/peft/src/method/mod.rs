@@ -1,4 +1,4 @@
-//! What a method of fine-tuning answers; everything else is written once.
+//! The interface of a fine-tuning method; everything else is written once for all methods.
 
 mod at_embeddings;
 mod at_model;
@@ -29,8 +29,8 @@ use crate::{LayerInfo, PeftError, Result};
 ///
 /// A method is one file: its configuration (the keys of `adapter_config.json`) and, through
 /// [`layer`](Self::layer), what it does at one layer. Attaching, freezing, counting, printing,
-/// merging, saving and loading never ask which method they deal with. What only a few methods do is
-/// asked through traits of their own: [`Steps`], [`AtModel`], [`AtEmbeddings`], [`TakesWeight`].
+/// merging, saving and loading never depend on the method. What only a few methods do has traits of
+/// its own: [`Steps`], [`AtModel`], [`AtEmbeddings`], [`TakesWeight`].
 pub trait Method: Debug + Send + Sync {
     /// The name in `adapter_config.json`, such as `LORA`.
     fn peft_type(&self) -> &str;
@@ -38,29 +38,29 @@ pub trait Method: Debug + Send + Sync {
     /// The name of PEFT's class and of its layers, such as `Lora` (`LoraModel`, `lora.Linear`).
     fn class_name(&self) -> &str;
 
-    /// The keys every method has.
+    /// The keys that every method has.
     fn common(&self) -> &CommonConfig;
 
     /// The same configuration with other common keys.
     fn with_common(&self, common: CommonConfig) -> Arc<dyn Method>;
 
-    /// The configuration as it is kept once it is attached to `layers`, which `common` names.
+    /// The configuration as it is stored once it is attached to `layers`, which `common` names.
     fn attached(&self, common: CommonConfig, _layers: &[&LayerInfo]) -> Arc<dyn Method> {
         self.with_common(common)
     }
 
-    /// All keys, as `adapter_config.json` holds them.
+    /// All keys, as in `adapter_config.json`.
     fn to_json(&self) -> Map<String, Value>;
 
-    /// Keys that a file has only if they are set: those of variants, whose defaults PEFT fills in.
+    /// Keys that are written only if they are set: those of variants, whose defaults PEFT fills in.
     fn optional_keys(&self) -> Vec<&'static str> {
         Vec::new()
     }
 
-    /// Checks what does not depend on a model.
+    /// Checks everything that does not depend on a model.
     ///
     /// # Errors
-    /// If a value cannot be used; the error names the key and the value.
+    /// If a value is invalid; the error names the key and the value.
     fn validate(&self) -> Result<()> {
         Ok(())
     }
@@ -70,12 +70,12 @@ pub trait Method: Debug + Send + Sync {
         layer.kind.is_linear()
     }
 
-    /// The configuration with the values that depend on the model filled in, before it is attached
+    /// The configuration with the values filled in that depend on the model, before it is attached
     /// to a model of this type with these layers; `None` if nothing is missing. The layers to adapt
-    /// have [`default_target_modules`](Self::default_target_modules).
+    /// already include [`default_target_modules`](Self::default_target_modules).
     ///
     /// # Errors
-    /// If the model has no answer.
+    /// If the model cannot provide a value.
     fn prepared(
         &self,
         _model_type: &str,
@@ -84,12 +84,12 @@ pub trait Method: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// The layers adapted where `target_modules` is not given.
+    /// The layers that are adapted if `target_modules` is not given.
     fn default_target_modules(&self, _model_type: &str) -> Option<TargetModules> {
         None
     }
 
-    /// Which of the base's biases are trained too.
+    /// Which biases of the base are trained too.
     fn bias(&self) -> Bias {
         Bias::None
     }
@@ -97,8 +97,8 @@ pub trait Method: Debug + Send + Sync {
     /// What the method does at one layer.
     ///
     /// # Errors
-    /// If the configuration does not fit the layer; the error names it. By default always, for
-    /// methods that act at the model.
+    /// If the configuration does not fit the layer; the error names it. The default implementation
+    /// always fails, for methods that act at the model.
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         Err(PeftError::unfit(
             &layer.path,
@@ -110,8 +110,8 @@ pub trait Method: Debug + Send + Sync {
         ))
     }
 
-    /// What the method does at each of its layers, for a method whose layers depend on each
-    /// other (tensors that all share).
+    /// What the method does at each of its layers, for a method whose layers depend on each other
+    /// (tensors shared by all).
     ///
     /// # Errors
     /// As [`layer`](Self::layer).
@@ -119,23 +119,23 @@ pub trait Method: Debug + Send + Sync {
         layers.iter().map(|layer| self.layer(layer)).collect()
     }
 
-    /// The tensors that all layers share and a file has to hold, with their shapes: a file that is too
-    /// small for them is refused before they are drawn.
+    /// The tensors that all layers share and a file has to hold, with their shapes: a file that is
+    /// too small for them is rejected before they are drawn.
     fn shared_in_file(&self, _layers: &[&LayerInfo]) -> Vec<(&'static str, Vec<usize>)> {
         Vec::new()
     }
 
-    /// What the method does around training steps, if it does anything.
+    /// What the method does around training steps, if anything.
     fn steps(&self) -> Option<&dyn Steps> {
         None
     }
 
-    /// The method at the model, if it acts there and not at layers.
+    /// The method at the model, if it acts there instead of at layers.
     fn at_model(&self) -> Option<&dyn AtModel> {
         None
     }
 
-    /// What the method does at embeddings beside its target layers, if it does anything.
+    /// What the method does at embeddings, in addition to its target layers, if anything.
     fn at_embeddings(&self) -> Option<&dyn AtEmbeddings> {
         None
     }
@@ -147,9 +147,9 @@ pub trait Method: Debug + Send + Sync {
     }
 }
 
-/// What the optional traits answer, or else the answer for a method without them.
+/// The optional traits' answers, with a default for methods that do not implement them.
 impl dyn Method + '_ {
-    /// Whether the method acts at the model and not at layers.
+    /// Whether the method acts at the model instead of at layers.
     pub fn acts_at_model(&self) -> bool {
         self.at_model().is_some()
     }
@@ -159,7 +159,7 @@ impl dyn Method + '_ {
         self.steps().map_or(&[], |steps| steps.learnt_keys())
     }
 
-    /// Whether what is trained of the input embedding acts on an output layer tied to it too.
+    /// Whether what is trained for the input embedding also acts on an output layer tied to it.
     pub fn ensure_weight_tying(&self) -> bool {
         let embeddings = self.at_embeddings();
         embeddings.is_some_and(|embeddings| embeddings.ensure_weight_tying())
@@ -182,7 +182,7 @@ impl dyn Method + '_ {
     /// As [`TakesWeight::subtract_initial`].
     ///
     /// # Errors
-    /// If the two do not fit, or the method leaves the base as it is.
+    /// If the two do not fit, or the method does not change the base.
     pub fn subtract_initial(
         &self,
         now: StateDict,

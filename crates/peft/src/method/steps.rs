@@ -1,4 +1,4 @@
-//! What a method does around training steps, and what it sees of an adapted layer then.
+//! What a method does around training steps, and its view of an adapted layer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,9 +8,10 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{AdapterParam, AdapterTensor, Method, Tensors};
 
-/// A method that takes part in training steps: what [`Method::steps`] answers.
+/// A method that takes part in training steps; returned by [`Method::steps`].
 pub trait Steps: Method {
-    /// What training adds to the mean loss, `[1]`, from the tensors of all adapted layers.
+    /// A term added to the mean loss in training, `[1]`, computed from the tensors of all adapted
+    /// layers.
     fn regularizer(&self, _layers: &[Tensors<'_>]) -> Option<Tensor<1>> {
         None
     }
@@ -20,18 +21,18 @@ pub trait Steps: Method {
         &[]
     }
 
-    /// Runs after the `step`th optimizer step (from 1), with all adapted layers and the gradients
-    /// of the step. Gives the configuration from now on, if the step has changed it.
+    /// Called after optimizer step `step` (counted from 1), with all adapted layers and the
+    /// gradients of the step. Returns the new configuration if the step has changed it.
     fn after_step(&self, step: usize, layers: &mut [StepLayer<'_>]) -> Option<Arc<dyn Method>>;
 
-    /// The part of a tensor that the file holds, where steps have left less of it: `tensor` is
-    /// called `name` in the method, and belongs to the layer `path`.
+    /// The part of a tensor that is saved, if steps have removed some of it. `tensor` is the tensor
+    /// with the method's `name` at the layer `path`.
     fn to_file(&self, _path: &str, _name: &str, tensor: TensorData) -> TensorData {
         tensor
     }
 }
 
-/// The gradients of one optimizer step, flattened, of adapters whose method asks for them.
+/// The gradients of one optimizer step, flattened, of adapters whose method needs them.
 #[derive(Debug, Default)]
 pub struct StepGradients(pub(crate) HashMap<ParamId, Tensor<1>>);
 
@@ -76,7 +77,7 @@ impl StepLayer<'_> {
         }
     }
 
-    /// The gradient of the step, flattened, of a tensor that had one.
+    /// The gradient of this step, flattened, if the tensor had one.
     ///
     /// # Panics
     /// If the method has no such tensor.
@@ -85,7 +86,7 @@ impl StepLayer<'_> {
         self.gradients.0.get(&id).cloned()
     }
 
-    /// Replaces the values of a tensor of the adapter by as many others.
+    /// Replaces the values of a tensor of the adapter by the same number of others.
     ///
     /// # Panics
     /// If the method has no such tensor, or the number of values differs.

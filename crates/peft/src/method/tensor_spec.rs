@@ -1,40 +1,40 @@
-//! A tensor of an adapter, described before it exists.
+//! The description of an adapter's tensor, made before the tensor.
 
 use std::borrow::Cow;
 
 use burn::tensor::TensorData;
 
-/// One tensor of an adapter, before it exists.
+/// One tensor of an adapter, described before it exists.
 #[derive(Clone, Debug)]
 pub struct TensorSpec {
-    /// How the method calls it: `lora_A`.
+    /// The method's name for it: `lora_A`.
     pub name: Cow<'static, str>,
     /// Its key in `adapter_model.safetensors`, after the path of the layer: `lora_A.weight`.
     pub key: Cow<'static, str>,
     /// Its shape, as in the file; one to four axes.
     pub shape: Vec<usize>,
-    /// Its first values.
+    /// Its initial values.
     pub init: Init,
     /// Whether it is trained.
     pub trainable: bool,
     /// Whether it is a parameter, which is counted, or a buffer, which is not.
     pub parameter: bool,
-    /// Whether all layers of the adapter share it. The file has it once, under `base_model.` and
-    /// its key.
+    /// Whether all layers of the adapter share it. The file then has it once, under `base_model.`
+    /// and its key.
     pub shared: bool,
-    /// Whether the file has a shared tensor under every layer too, as PEFT writes some.
+    /// Whether the file also has a shared tensor under every layer, as PEFT writes some.
     pub in_layers: bool,
-    /// Whether the file has it at all.
+    /// Whether the file has it.
     pub saved: bool,
-    /// The key under which the file holds it a second time, at the output layer tied to this
-    /// embedding, and whether transposed.
+    /// The key under which the file has it a second time, at the output layer tied to this
+    /// embedding, and whether it is transposed there.
     pub tied: Option<(Cow<'static, str>, bool)>,
-    /// Whether a batch may leave it without a gradient: rows of tokens that are not in it.
+    /// Whether a batch may leave it without a gradient, such as rows of tokens that are not in it.
     pub may_rest: bool,
-    /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits
-    /// for `lora_B`, which starts at zero.
+    /// The tensor that has to be non-zero before this one receives a gradient: `lora_A` waits for
+    /// `lora_B`, which starts at zero.
     pub waits_for: Option<&'static str>,
-    /// Of indices, what those of each row have to be below; empty for other numbers.
+    /// For indices: the upper limit of each row; empty for other numbers.
     pub limits: Vec<usize>,
 }
 
@@ -62,77 +62,77 @@ impl TensorSpec {
         }
     }
 
-    /// The same, never trained; it is still counted.
+    /// The same, but never trained; it is still counted.
     pub fn frozen(mut self) -> Self {
         self.trainable = false;
         self
     }
 
-    /// The same as a buffer: never trained and never counted.
+    /// The same, as a buffer: never trained and never counted.
     pub fn buffer(mut self) -> Self {
         self.trainable = false;
         self.parameter = false;
         self
     }
 
-    /// The same as a buffer of indices, which the file holds as whole numbers of 32 bits: those of
-    /// row `i` are below `limits[i]`, or the file is refused.
+    /// The same, as a buffer of indices, stored as integers of 32 bits: those of row `i` are below
+    /// `limits[i]`, or the file is rejected.
     pub fn indices(mut self, limits: impl Into<Vec<usize>>) -> Self {
         self.limits = limits.into();
         self.buffer()
     }
 
-    /// The same as one tensor for all layers of the adapter; a trained one has two axes.
+    /// The same, as one tensor for all layers of the adapter; a trained one has two axes.
     pub fn shared(mut self) -> Self {
         self.shared = true;
         self
     }
 
-    /// The same, in the file under every layer too.
+    /// The same, also written under every layer.
     pub fn in_layers(mut self) -> Self {
         self.in_layers = true;
         self
     }
 
-    /// The same, left out of the file.
+    /// The same, not written to the file.
     pub fn unsaved(mut self) -> Self {
         self.saved = false;
         self
     }
 
-    /// The same, in the file a second time under the tied output layer.
+    /// The same, written a second time under the tied output layer.
     pub fn tied(mut self) -> Self {
         self.tied = Some((self.key.clone(), false));
         self
     }
 
-    /// The same, in the file a second time under the tied output layer, transposed and by another
+    /// The same, written a second time under the tied output layer, transposed and with another
     /// key.
     pub fn tied_transposed(mut self, key: impl Into<Cow<'static, str>>) -> Self {
         self.tied = Some((key.into(), true));
         self
     }
 
-    /// The same, which a batch may leave without a gradient.
+    /// The same, but a batch may leave it without a gradient.
     pub fn may_rest(mut self) -> Self {
         self.may_rest = true;
         self
     }
 
-    /// The same with other first values.
+    /// The same with other initial values.
     pub fn with_init(mut self, init: Init) -> Self {
         self.init = init;
         self
     }
 
-    /// The same, without a gradient as long as the tensor `name` is zero.
+    /// The same, but without a gradient while the tensor `name` is zero.
     pub fn waiting_for(mut self, name: &'static str) -> Self {
         self.waits_for = Some(name);
         self
     }
 }
 
-/// First values of a tensor. Random ones are drawn from Burn's generator of the device:
+/// The initial values of a tensor. Random ones are drawn from the device's generator in Burn:
 /// `device.seed(…)` makes them repeatable.
 #[derive(Clone, Debug)]
 pub enum Init {
@@ -152,7 +152,7 @@ pub enum Init {
 
 impl Init {
     /// PyTorch's `kaiming_uniform_(a=√5)` for a weight with this many inputs: uniform within
-    /// `1/√fan_in`. It is what PEFT gives `lora_A` (peft/tuners/lora/layer.py).
+    /// `1/√fan_in`. PEFT initialises `lora_A` with it (peft/tuners/lora/layer.py).
     pub fn kaiming_uniform(fan_in: usize) -> Self {
         Init::Uniform(1.0 / (fan_in as f64).sqrt())
     }

@@ -1,4 +1,4 @@
-//! BOFT (arXiv 2311.06243): the input is rotated by a butterfly of small rotations.
+//! BOFT (arXiv 2311.06243): rotates the input by a butterfly of small rotations.
 
 use std::sync::Arc;
 
@@ -20,27 +20,27 @@ use crate::{
 /// `B_i = P_i diag(R_i1, …, R_in) P_iᵀ`: permutations `P_i`, and Cayley's rotations `R` `[b, b]` of
 /// the skew-symmetric part of a trained matrix (peft/tuners/boft/layer.py).
 ///
-/// It costs `m n b² + d_out` parameters a layer. Python's peft puts it on `Linear` only, not on
-/// `Conv1D`, and without its CUDA extension takes one factor `m` whatever the file says.
+/// It costs `m n b² + d_out` parameters a layer. Python's peft supports it for `Linear` only, not
+/// for `Conv1D`, and without its CUDA extension uses one factor `m`, whatever the file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BOFTConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The size of a block; 0 where their number is given.
+    /// The size of a block; 0 if the number of blocks is given.
     pub boft_block_size: usize,
-    /// The number of blocks; 0 where the size of a block is given.
+    /// The number of blocks; 0 if the size of a block is given.
     pub boft_block_num: usize,
     /// The number of factors.
     pub boft_n_butterfly_factor: usize,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `boft_only`.
     pub bias: String,
-    /// The share of blocks, in one factor, that are left out of a training step.
+    /// The share of blocks, in one factor, that a training step leaves out.
     pub boft_dropout: f64,
-    /// Whether the rotations start as the identity; otherwise at small random ones.
+    /// Whether the rotations start at the identity; otherwise at small random ones.
     pub init_weights: bool,
 }
 
@@ -143,9 +143,8 @@ impl Method for BOFTConfig {
     }
 }
 
-/// The order of features in which the `factor`th butterfly finds its blocks next to each other:
-/// of every `2^factor` blocks first the even halves, then the odd ones
-/// (`block_butterfly_perm`).
+/// The order of features in which the blocks of the `factor`th butterfly are adjacent: of every
+/// `2^factor` blocks first the even halves, then the odd ones (`block_butterfly_perm`).
 fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
     if factor == 0 {
         return (0..n * b).collect();
@@ -159,7 +158,8 @@ fn butterfly(n: usize, b: usize, factor: usize) -> Vec<usize> {
     features.flat_map(|first| first..first + half).collect()
 }
 
-/// One for each of `count` blocks of `n`, in one of `m` factors, both by chance; zeros elsewhere.
+/// A mask with one for some random blocks of `n`, `count` of them, in one random factor of `m`;
+/// zeros elsewhere.
 fn left_out(m: usize, n: usize, count: usize, device: &Device) -> Vec<f32> {
     let random = random::<1>([n + 1], Distribution::Uniform(0.0, 1.0), device);
     let random: Vec<f32> = random.into_data().iter::<f32>().collect();
@@ -190,7 +190,7 @@ struct BOFTLayer {
 }
 
 impl BOFTLayer {
-    /// Rows times `B_{m-1} … B_0`, or with `transposed` times its transposed; `[rows, d_in]`.
+    /// Rows times `B_{m-1} … B_0` or, if `transposed`, times its transpose; `[rows, d_in]`.
     fn rotated(&self, tensors: &Tensors<'_>, rows: Tensor<2>, transposed: bool) -> Tensor<2> {
         let (m, n, b) = (self.m, self.n, self.b);
         let matrices: Tensor<3> = tensors.tensor4("boft_R").reshape([m * n, b, b]);
@@ -230,7 +230,7 @@ impl BOFTLayer {
         })
     }
 
-    /// The rotations `[m · n, b, b]` with the identity in the place of some of one factor's.
+    /// The rotations `[m · n, b, b]`, with the identity in place of some of one factor's.
     fn without_some(&self, rotations: Tensor<3>) -> Tensor<3> {
         let (m, n) = (self.m, self.n);
         let device = rotations.device();

@@ -15,20 +15,20 @@ use crate::{
     Tensors,
 };
 
-/// Where a bottleneck adapter stands.
+/// The position of a bottleneck adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// After the last layer of attention and of the feed-forward part: two in a block.
+    /// After the last layer of attention and of the feed-forward part: two in each block.
     Houlsby,
-    /// After the last layer of the feed-forward part: one in a block.
+    /// After the last layer of the feed-forward part: one in each block.
     #[default]
     Pfeiffer,
-    /// Beside the feed-forward part, or what else is named: both see its input.
+    /// Parallel to the feed-forward part, or to another named layer: both get the same input.
     Parallel,
 }
 
-/// The function between the two products.
+/// The activation between the two products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NonLinearity {
@@ -43,18 +43,17 @@ pub enum NonLinearity {
     Tanh,
 }
 
-/// The configuration of bottleneck adapters: with `h = base(x)`, after a layer
-/// `y = h + scaling · (f(h Dᵀ + b_d) Uᵀ + b_u)`, beside one
-/// `y = h + scaling · (f(x Dᵀ + b_d) Uᵀ + b_u)`, where `D` is `[m, d]`, `U` `[d_out, m]` and
-/// `m = d / reduction_factor`.
+/// The configuration of bottleneck adapters: with `h = base(x)`, after a layer `y = h + scaling ·
+/// (f(h Dᵀ + b_d) Uᵀ + b_u)`, parallel to one `y = h + scaling · (f(x Dᵀ + b_d) Uᵀ + b_u)`, where
+/// `D` is `[m, d]`, `U` `[d_out, m]` and `m = d / reduction_factor`.
 ///
-/// `base` is a linear layer, or a whole part that has a slot of its own (GPT-2: `attn`, `mlp`), in
-/// either case before the sum with the residual: by default the last layers of the parts
-/// (`attn.c_proj`, `mlp.c_proj`), so that of two adapters a block each stands where the paper has
-/// it, and for `parallel` the feed-forward part, whose input is that of its first layer.
+/// `base` is a linear layer, or a whole part with a slot of its own (GPT-2: `attn`, `mlp`); either
+/// way the adapter acts before the sum with the residual. The default is the last layers of the
+/// parts (`attn.c_proj`, `mlp.c_proj`), which is where the papers put them, and for `parallel` the
+/// feed-forward part, with the input of its first layer.
 ///
 /// It costs `m (d + d_out) + m + d_out` parameters a layer and cannot be merged. PEFT has no such
-/// method: Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
+/// method, so Python's peft cannot read its files, whose keys are `bottleneck_down.weight`,
 /// `bottleneck_down.bias`, `bottleneck_up.weight` and `bottleneck_up.bias`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -62,15 +61,15 @@ pub struct BottleneckConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// Where the adapters stand.
+    /// The position of the adapters.
     pub architecture: Architecture,
-    /// How many times narrower than the layer they are.
+    /// By what factor they are narrower than the layer.
     pub reduction_factor: f64,
-    /// The function between the two products.
+    /// The activation between the two products.
     pub non_linearity: NonLinearity,
-    /// The factor of what they add.
+    /// The factor of their output.
     pub scaling: f64,
-    /// Whether they start by adding nothing.
+    /// Whether their output is zero in the beginning.
     pub init_weights: bool,
 }
 
@@ -104,7 +103,7 @@ impl Method for BottleneckConfig {
             return Some(match self.architecture {
                 Architecture::Houlsby => TargetModules::list(["output.dense"]),
                 Architecture::Pfeiffer => TargetModules::Pattern(feed_forward.into()),
-                // The feed-forward part is no module of its own there.
+                // The feed-forward part is not a module of its own there.
                 Architecture::Parallel => return None,
             });
         }

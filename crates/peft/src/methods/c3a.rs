@@ -1,4 +1,4 @@
-//! C3A (arXiv 2407.19342): the change of the weight is made of circulant blocks.
+//! C3A (arXiv 2407.19342): a change of the weight made of circulant blocks.
 
 use std::sync::Arc;
 
@@ -16,23 +16,23 @@ use crate::{
 };
 
 /// The configuration of C3A: `y = base(x) + x ΔW / d_in`, where each block of `b` inputs and `b`
-/// outputs of `ΔW` is circulant, given by `b` numbers of a kernel `[d_out/b, d_in/b, b]`: the one
-/// from input `j` to output `t` is number `(j - t) mod b` (peft/tuners/c3a/layer.py, which makes the
-/// same by Fourier transforms).
+/// outputs of `ΔW` is circulant, given by `b` numbers of a kernel `[d_out/b, d_in/b, b]`: the entry
+/// from input `j` to output `t` is number `(j - t) mod b` (peft/tuners/c3a/layer.py, which computes
+/// the same by Fourier transforms).
 ///
-/// It costs `d_in d_out / b` parameters a layer, for a change of full rank, and memory for a
-/// weight's worth of gradient. Python's peft puts it on `Linear` only, not on `Conv1D`. Its gradient
-/// of the input takes number `(j + t) mod b` in place of `(j - t) mod b` (c3a/utils.py), so that it
-/// trains all but the last of several layers a little differently than their outputs ask for.
+/// It costs `d_in d_out / b` parameters a layer, for a change of full rank, and the memory of a
+/// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.
+/// Its gradient of the input uses number `(j + t) mod b` instead of `(j - t) mod b` (c3a/utils.py),
+/// so in a stack of layers it trains all but the last one slightly differently.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct C3AConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The side `b` of a block, which divides inputs and outputs of every layer.
+    /// The block size `b`, which divides the inputs and outputs of every layer.
     pub block_size: usize,
-    /// Sides of the blocks of single layers, by pattern.
+    /// Block sizes of single layers, by pattern.
     pub block_size_pattern: IndexMap<String, usize>,
     /// Which biases of the base are trained: `none`, `all` or `c3a_only`.
     pub bias: String,
@@ -157,7 +157,7 @@ impl LayerMethod for C3ALayer {
         let side = Tensor::<1, Int>::arange(0..b as i64, &device);
         let j: Tensor<2, Int> = side.clone().reshape([b, 1]);
         let t: Tensor<2, Int> = side.reshape([1, b]);
-        // One b more, so that nothing is below zero.
+        // Plus `b`, so that nothing is negative.
         let numbers = (j - t + b as i64).remainder_scalar(b as i64);
         let numbers: Tensor<1, Int> = numbers.reshape([b * b]);
         let kernel: Tensor<2> = kernel.reshape([outputs * inputs, b]);

@@ -1,4 +1,4 @@
-//! DeLoRA (arXiv 2503.18225): LoRA with directions of length one, and a trained bound of the change.
+//! DeLoRA (arXiv 2503.18225): LoRA with normalised directions and a trained bound on the change.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// The configuration of DeLoRA: `y = base(x) + (dropout(x) ⊙ n) Aᵀ D Bᵀ` with `A` `[r, d_in]`, `B`
-/// `[d_out, r]`, and `D` the diagonal of `λ / r / (‖a_i‖ ‖b_i‖)`, where `a_i` are the rows of `A`,
-/// `b_i` the columns of `B`, `λ` is trained, and `n` `[d_in]` holds the norms of what the frozen weight
-/// has for each input (peft/tuners/delora/layer.py).
+/// `[d_out, r]`, and `D` the diagonal of `λ / r / (‖a_i‖ ‖b_i‖)`. Here `a_i` are the rows of `A`,
+/// `b_i` the columns of `B`, `λ` is trained, and `n` `[d_in]` holds the norm of the frozen weight
+/// for each input (peft/tuners/delora/layer.py).
 ///
-/// It costs `r (d_in + d_out) + 1` parameters a layer. Python's peft puts it on `Linear` only, not
-/// on `Conv1D`.
+/// It costs `r (d_in + d_out) + 1` parameters a layer. Python's peft supports it for `Linear` only,
+/// not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeloraConfig {
@@ -31,9 +31,9 @@ pub struct DeloraConfig {
     pub common: CommonConfig,
     /// The rank.
     pub r: usize,
-    /// The first value of `λ`, which bounds the change.
+    /// The initial value of `λ`, which bounds the change.
     pub delora_lambda: serde_json::Number,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub module_dropout: f64,
     /// Which biases of the base are trained: `none`, `all` or `delora_only`.
     pub bias: String,
@@ -41,7 +41,7 @@ pub struct DeloraConfig {
     pub init_weights: bool,
     /// Ranks of single layers, by pattern.
     pub rank_pattern: IndexMap<String, usize>,
-    /// First values of `λ` of single layers, by pattern.
+    /// Initial values of `λ` for single layers, by pattern.
     pub lambda_pattern: IndexMap<String, serde_json::Number>,
 }
 
@@ -108,7 +108,7 @@ struct DeloraLayer {
     init: bool,
 }
 
-/// The norms along an axis; none is below 1e-4, so that a `B` of zeros divides nothing by zero and
+/// The norms along an axis, at least 1e-4, so that a `B` of zeros causes no division by zero and
 /// has a gradient.
 fn norms(matrix: Tensor<2>, axis: usize) -> Tensor<2> {
     matrix.square().sum_dim(axis).clamp_min(1e-8).sqrt()

@@ -1,4 +1,4 @@
-//! FourierFT (arXiv 2405.03003): the change of a weight is a sparse spectrum.
+//! FourierFT (arXiv 2405.03003): a change of the weight given by a sparse spectrum.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::{
     Tensors, target,
 };
 
-/// The configuration of FourierFT: `y = base(x) + x ΔWᵀ` with
-/// `ΔW = scaling · Re(ifft2(S))` `[d_out, d_in]`, where the spectrum `S` is zero but for `n`
-/// trained values at places that a seed draws (peft/tuners/fourierft/layer.py).
+/// The configuration of FourierFT: `y = base(x) + x ΔWᵀ` with `ΔW = scaling · Re(ifft2(S))`
+/// `[d_out, d_in]`, where the spectrum `S` is zero except for `n` trained values, whose places are
+/// drawn from a seed (peft/tuners/fourierft/layer.py).
 ///
-/// It costs `n_frequency` parameters a layer. `ΔW` is made only to be merged: on activations the
-/// inverse transform of `n` values is two products with `n` cosines and sines.
+/// It costs `n_frequency` parameters a layer. `ΔW` is computed only for merging: applied to
+/// activations, the inverse transform of `n` values is two products with `n` cosines and sines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FourierFTConfig {
@@ -33,13 +33,13 @@ pub struct FourierFTConfig {
     pub n_frequency: usize,
     /// The factor of the change.
     pub scaling: f64,
-    /// The seed of their places.
+    /// The seed for their places.
     pub random_loc_seed: Option<u64>,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `fourier_only`.
     pub bias: String,
-    /// The number of values of single layers, by pattern.
+    /// The number of values for single layers, by pattern.
     pub n_frequency_pattern: IndexMap<String, usize>,
     /// Whether the values start at zero; otherwise at normal random numbers.
     pub init_weights: bool,
@@ -127,16 +127,16 @@ impl FourierFTConfig {
 }
 
 /// # Errors
-/// If a number of values cannot be one of any layer.
+/// If a number of values is impossible for any layer.
 pub(super) fn check_frequencies(n: usize, patterns: &IndexMap<String, usize>) -> Result<()> {
     within("n_frequency", n, VALUES)?;
     each_within("n_frequency_pattern", patterns, VALUES)
 }
 
-/// The number of values at a layer: what a pattern says, or else `n_frequency`.
+/// The number of values at a layer: from a pattern, or else `n_frequency`.
 ///
 /// # Errors
-/// If there are fewer than one or more than weights.
+/// If it is below one or above the number of weights.
 pub(super) fn frequencies(
     n_frequency: usize,
     patterns: &IndexMap<String, usize>,
@@ -160,7 +160,7 @@ pub(super) fn frequencies(
     }
 }
 
-/// What layers of one shape and number of values share.
+/// What layers of the same shape and number of values share.
 #[derive(Debug)]
 struct Waves {
     d_in: usize,
@@ -175,7 +175,7 @@ struct Waves {
 #[derive(Debug)]
 struct FourierLayer {
     waves: Arc<Waves>,
-    /// With the `1 / (d_in d_out)` of the inverse transform.
+    /// Includes the `1 / (d_in d_out)` of the inverse transform.
     scaling: f64,
     init: bool,
 }
@@ -184,7 +184,7 @@ struct FourierLayer {
 fn angles(size: usize, frequencies: &[i64], device: &Device) -> Tensor<2> {
     let positions = Tensor::<1, Int>::arange(0..size as i64, device).reshape([size, 1]);
     let frequencies = Tensor::<1, Int>::from_data(frequencies, device).unsqueeze::<2>();
-    // Whole turns are taken off while the numbers are whole: a float has no room for them.
+    // Whole turns are subtracted while the numbers are integers: a float would lose precision.
     let turns = (positions * frequencies).remainder_scalar(size as i64);
     turns.float() * (TAU / size as f64)
 }
@@ -206,7 +206,7 @@ impl Waves {
 
 impl FourierLayer {
     /// `ΔWᵀ` `[d_in, d_out]` as `a diag(c) b` with `a` `[d_in, 2n]` and `b` `[2n, d_out]`, where
-    /// `c` are the values twice: `cos(u + v) = cos u cos v - sin u sin v`.
+    /// `c` are the values, repeated twice: `cos(u + v) = cos u cos v - sin u sin v`.
     fn factors(&self, tensors: &Tensors<'_>) -> (Tensor<2>, Tensor<2>) {
         let values = tensors.vector("fourierft_spectrum");
         let [a, b] = self.waves.tables(&values.device()).map(|table| {

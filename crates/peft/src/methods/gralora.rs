@@ -15,29 +15,30 @@ use crate::{
     target,
 };
 
-/// The configuration of GraLoRA: the weight is cut into `k · k` blocks, each with a LoRA of rank
-/// `r / k`, so that `y = base(x) + α / (r + hybrid_r) · Δ(dropout(x))` with `A` `[k, d_in/k, r]`
-/// and `B` `[k, r, d_out/k]`; `hybrid_r` adds a LoRA over the whole (peft/tuners/gralora/layer.py).
+/// The configuration of GraLoRA: the weight is divided into `k · k` blocks, each with a LoRA of
+/// rank `r / k`, so that `y = base(x) + α / (r + hybrid_r) · Δ(dropout(x))` with `A` `[k, d_in/k,
+/// r]` and `B` `[k, r, d_out/k]`; `hybrid_r` adds a LoRA over the whole weight
+/// (peft/tuners/gralora/layer.py).
 ///
-/// It costs `(r + hybrid_r) (d_in + d_out)` parameters a layer, as LoRA does, for a change of rank
-/// `k r`.
+/// It costs `(r + hybrid_r) (d_in + d_out)` parameters a layer, the same as LoRA, for a change of
+/// rank `k r`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GraloraConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The rank, divided by the blocks.
+    /// The rank, which is divided among the blocks.
     pub r: usize,
     /// The rank of a LoRA over the whole weight; 0 for none.
     pub hybrid_r: usize,
     /// α in the scaling.
     pub alpha: serde_json::Number,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub gralora_dropout: f64,
     /// The number of blocks along each side.
     pub gralora_k: usize,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `gralora_only`.
     pub bias: String,
@@ -135,14 +136,14 @@ struct GraloraLayer {
 const GENERAL: [&str; 2] = ["gralora_A_general.weight", "gralora_B_general.weight"];
 
 impl GraloraLayer {
-    /// The change of the output for these inputs, `[rows, d_in]` to `[rows, d_out]`.
+    /// The change of the output for these inputs: `[rows, d_in]` to `[rows, d_out]`.
     fn change(&self, tensors: &Tensors<'_>, input: Tensor<2>) -> Tensor<2> {
         let ([rows, _], k, part) = (input.dims(), self.k, self.r / self.k);
         let blocks = input
             .clone()
             .reshape([rows, k, self.d_in / k])
             .swap_dims(0, 1);
-        // Every block of inputs hands a k-th of its rank to every block of outputs.
+        // Every block of inputs passes a k-th of its rank to every block of outputs.
         let hidden = blocks.matmul(tensors.tensor3("gralora_A"));
         let hidden = hidden.reshape([k, rows, k, part]).permute([2, 1, 0, 3]);
         let hidden: Tensor<3> = hidden.reshape([k, rows, self.r]);

@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// The configuration of HiRA: `y = base(x) + dropout(x) (W ⊙ (B A)ᵀ)` with `A` `[r, d_in]`, `B`
-/// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py); of an embedding, the
-/// rows of `W ⊙ (B A)ᵀ`, without dropout.
+/// `[d_out, r]` and the frozen `W` `[d_in, d_out]` (peft/tuners/hira/layer.py); for an embedding,
+/// the rows of `W ⊙ (B A)ᵀ`, without dropout.
 ///
-/// It costs `r (d_in + d_out)` parameters a layer, as LoRA does, for a change of full rank; and
-/// memory for a weight's worth of gradient, since the product with `W` has to be made.
+/// It costs `r (d_in + d_out)` parameters a layer, the same as LoRA, for a change of full rank; and
+/// the memory of a gradient the size of the weight, since the product with `W` has to be computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HiraConfig {
@@ -31,9 +31,9 @@ pub struct HiraConfig {
     pub common: CommonConfig,
     /// The rank of `B A`.
     pub r: usize,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub hira_dropout: f64,
-    /// Written as read: PEFT does not correct it to what the layers are.
+    /// Written back as read: PEFT does not set it from the kind of layer.
     pub fan_in_fan_out: bool,
     /// How `A` and `B` start.
     pub init_weights: InitWeights,
@@ -97,7 +97,7 @@ struct HiraLayer {
     r: usize,
     d_in: usize,
     d_out: usize,
-    /// What `A` and `B` are called.
+    /// The names of `A` and `B`.
     names: [&'static str; 2],
     dropout: Dropout,
     init: InitWeights,

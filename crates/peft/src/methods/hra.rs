@@ -1,4 +1,4 @@
-//! HRA (arXiv 2405.17484): the input is reflected.
+//! HRA (arXiv 2405.17484): reflects the input.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
 };
 
-/// The configuration of HRA: `y = base(x H_r … H_1)` with Householder's reflections
-/// `H_i = I - 2 u_i u_iᵀ / ‖u_i‖²` of trained `u` `[d_in, r]`; with `apply_GS` the `u_i` are made
-/// orthogonal first (peft/tuners/hra/layer.py).
+/// The configuration of HRA: `y = base(x H_r … H_1)` with the Householder reflections `H_i = I - 2
+/// u_i u_iᵀ / ‖u_i‖²` of a trained `u` `[d_in, r]`; with `apply_GS` the `u_i` are made orthogonal
+/// first (peft/tuners/hra/layer.py).
 ///
-/// It costs `r d_in` parameters a layer. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// It costs `r d_in` parameters a layer. Python's peft supports it for `Linear` only, not for
+/// `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HRAConfig {
@@ -29,7 +30,7 @@ pub struct HRAConfig {
     /// Whether their directions are made orthogonal.
     #[serde(rename = "apply_GS")]
     pub apply_gs: bool,
-    /// Whether they start in pairs that cancel each other, which takes an even `r`.
+    /// Whether they start in pairs that cancel each other, which requires an even `r`.
     pub init_weights: bool,
     /// Which biases of the base are trained: `none`, `all` or `hra_only`.
     pub bias: String,

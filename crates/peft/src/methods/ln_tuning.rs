@@ -1,4 +1,4 @@
-//! LN tuning (arXiv 2312.11420): the norms are trained.
+//! LN tuning (arXiv 2312.11420): trains the norms.
 
 use std::sync::Arc;
 
@@ -12,11 +12,10 @@ use crate::{
     target,
 };
 
-/// The configuration of LN tuning: `y = w ⊙ norm(x) + b` with trained copies `w` and `b` `[d]`
-/// of the norm's own (peft/tuners/ln_tuning/layer.py).
+/// The configuration of LN tuning: `y = w ⊙ norm(x) + b` with trained copies `w` and `b` `[d]` of
+/// the norm's own parameters (peft/tuners/ln_tuning/layer.py).
 ///
-/// It costs `2 d` parameters a norm, and merges by putting the copies in the place of the
-/// originals.
+/// It costs `2 d` parameters a norm. Merging replaces the originals by the copies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LNTuningConfig {

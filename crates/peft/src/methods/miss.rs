@@ -1,4 +1,4 @@
-//! MiSS (arXiv 2409.15371, once called Bone): one small block for every shard of the inputs.
+//! MiSS (arXiv 2409.15371, formerly Bone): one small block for all shards of the inputs.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::{
 ///
 /// It costs `r d_out` parameters a layer. With `init_weights = "mini"` the block is `[r, mini_r]`,
 /// repeated along the outputs. With `"bat"` there is a block `M` `[r, r]` for every `r` outputs,
-/// and each square block `W` of the weight becomes `W + W M + M`, without dropout: a step makes a
-/// gradient of the weight's size. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// and each square block `W` of the weight becomes `W + W M + M`, without dropout, which takes a
+/// gradient the size of the weight. Python's peft supports it for `Linear` only, not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MissConfig {
@@ -31,11 +31,11 @@ pub struct MissConfig {
     pub common: CommonConfig,
     /// The number of inputs in a shard.
     pub r: usize,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub miss_dropout: f64,
-    /// The number of outputs that have values of their own, with `init_weights = "mini"`.
+    /// The number of outputs with separate values, for `init_weights = "mini"`.
     pub mini_r: usize,
-    /// Which form: `true` (the block starts at zero), `false` (at random), `"bat"` or `"mini"`.
+    /// The variant: `true` (the block starts at zero), `false` (at random), `"bat"` or `"mini"`.
     pub init_weights: InitWeights,
     /// Which biases of the base are trained: `none`, `all` or `miss_only` (or `MiSS_only`).
     pub bias: String,
@@ -58,7 +58,7 @@ crate::peft_config!(MissConfig, "MISS", "Miss", without: []);
 
 impl MissConfig {
     fn biases(&self) -> Result<Bias> {
-        // PEFT's documentation spells it so.
+        // PEFT's documentation spells it this way.
         match self.bias.as_str() {
             "MiSS_only" => Ok(Bias::LoraOnly),
             word => bias(word, "miss_only"),
@@ -116,7 +116,7 @@ impl Method for MissConfig {
     }
 }
 
-/// What the trained tensor is.
+/// The shape of the trained tensor.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     /// `[r, d_out]`.
@@ -156,7 +156,7 @@ impl MissLayer {
         }
     }
 
-    /// The shards of the inputs; the last may be short of some.
+    /// The shards of the inputs; the last one may be padded.
     fn shards(&self) -> usize {
         self.d_in.div_ceil(self.r)
     }
@@ -179,7 +179,7 @@ impl MissLayer {
         let (r, rows, columns) = (self.r, self.d_in / self.r, self.d_out / self.r);
         let blocks: Tensor<4> = weight.reshape([rows, r, columns, r]);
         let m: Tensor<4> = tensors.tensor3("miss_block").unsqueeze();
-        // As in the file the blocks are [outputs, inputs].
+        // In the file the blocks are [outputs, inputs].
         let change = blocks.permute([0, 2, 3, 1]).matmul(m.clone()) + m;
         change
             .permute([0, 3, 1, 2])

@@ -1,4 +1,4 @@
-//! OFT (arXiv 2306.07280, 2506.19847): the input is rotated.
+//! OFT (arXiv 2306.07280, 2506.19847): rotates the input.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,40 +17,40 @@ use crate::{
 };
 
 /// The configuration of OFT: `y = base(x R)` with `R` `[d_in, d_in]` of `n` rotations `[b, b]` on
-/// its diagonal. A rotation is Cayley's of a skew-symmetric `S`, of which the `b (b - 1) / 2`
-/// values above the diagonal are trained: `(I - S)(I + S)⁻¹`, or by default the first terms of the
-/// series of its inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py). With `coft`, an `S` whose
-/// norm is more than `eps / √n` is made shorter, after every step and where it is used.
+/// its diagonal. A rotation is the Cayley transform of a skew-symmetric `S`, of which the `b (b -
+/// 1) / 2` values above the diagonal are trained: `(I - S)(I + S)⁻¹`, or by default the first terms
+/// of the series of the inverse, `I + 2 S + 2 S² + …` (peft/tuners/oft/layer.py). With `coft`, an
+/// `S` whose norm exceeds `eps / √n` is scaled down, after every step and when it is used.
 ///
-/// It costs `n b (b - 1) / 2` parameters a layer (`block_share`: one `n`th). Python's peft puts it
-/// on `Linear` only, not on `Conv1D`.
+/// It costs `n b (b - 1) / 2` parameters a layer (with `block_share` an `n`th of that). Python's
+/// peft supports it for `Linear` only, not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OFTConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The number of blocks; 0 where the size of a block is given.
+    /// The number of blocks; 0 if the size of a block is given.
     pub r: usize,
-    /// The size of a block; 0 where their number is given.
+    /// The size of a block; 0 if the number of blocks is given.
     pub oft_block_size: usize,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `oft_only`.
     pub bias: String,
-    /// Whether the rotations start as the identity; otherwise at small random ones.
+    /// Whether the rotations start at the identity; otherwise at small random ones.
     pub init_weights: bool,
-    /// Whether the rotations stay near the identity.
+    /// Whether the rotations are kept near the identity.
     pub coft: bool,
-    /// How near: the norm of all of a layer's `S` together, as far as `coft` lets them grow.
+    /// How near: the largest norm of all of a layer's `S` together, with `coft`.
     pub eps: f64,
-    /// Written as read: PEFT makes a dropout of it that it does not use.
+    /// Written back as read: PEFT creates a dropout from it but does not use it.
     pub module_dropout: f64,
     /// Whether all blocks share one rotation.
     pub block_share: bool,
-    /// Whether a rotation is made of the first terms of a series.
+    /// Whether a rotation is computed from the first terms of a series.
     pub use_cayley_neumann: bool,
-    /// How many of them.
+    /// The number of terms.
     pub num_cayley_neumann_terms: usize,
 }
 
@@ -151,18 +151,18 @@ impl Steps for OFTConfig {
     }
 }
 
-/// Values above the diagonals, `[n, b (b - 1) / 2]`, with no norm of a matrix above `eps / √n`
-/// (PEFT's `_project_batch`).
+/// Values above the diagonals, `[n, b (b - 1) / 2]`, scaled so that no matrix has a norm above `eps
+/// / √n` (PEFT's `_project_batch`).
 fn shortened(values: Tensor<2>, eps: f64) -> Tensor<2> {
     let [n, _] = values.dims();
-    // Each value stands twice in its matrix.
+    // Each value occurs twice in its matrix.
     let norms = (values.clone().square().sum_dim(1) * 2.0).sqrt();
     let limit = eps / (n as f64).sqrt();
     values * (norms.recip() * limit).clamp_max(1.0)
 }
 
-/// The divisor of `size` next to `wanted`, of two as near the smaller (PEFT's
-/// `adjust_oft_parameters`).
+/// The divisor of `size` that is nearest to `wanted`, the smaller one of two at the same distance
+/// (PEFT's `adjust_oft_parameters`).
 fn divisor(size: usize, wanted: usize) -> usize {
     if wanted >= size {
         return size;
@@ -184,12 +184,12 @@ struct OFTLayer {
     n: usize,
     b: usize,
     shared: bool,
-    /// `eps`, where it limits the rotations.
+    /// `eps`, if it limits the rotations.
     constraint: Option<f64>,
-    /// The terms of the series, where there is one.
+    /// The number of terms of the series, if one is used.
     terms: Option<usize>,
     init: bool,
-    /// The places above the diagonal of a block, row after row.
+    /// The indices above the diagonal of a block, row after row.
     above: OnDevice<Tensor<1, Int>>,
 }
 
@@ -206,7 +206,7 @@ impl OFTLayer {
     fn rotations(&self, tensors: &Tensors<'_>) -> Tensor<3> {
         let (mut values, b) = (tensors.matrix(NAME), self.b);
         if let Some(eps) = self.constraint {
-            // The gradient is that of the values used, and goes to those there are.
+            // The gradient is computed for the scaled values and applied to the stored ones.
             let fixed = values.clone().detach();
             values = values + (shortened(fixed.clone(), eps) - fixed);
         }
@@ -232,8 +232,8 @@ impl OFTLayer {
     }
 }
 
-/// `I + 2 S + 2 S² + … + S^(terms-1)`: PEFT's `_cayley_batch`, whose last power stands once and
-/// which from three terms on has at least four.
+/// `I + 2 S + 2 S² + … + S^(terms-1)`: PEFT's `_cayley_batch`, in which the last power has the
+/// factor one, and which uses at least four terms if there are three.
 fn series(skew: Tensor<3>, terms: usize) -> Tensor<3> {
     let [n, b, _] = skew.dims();
     let mut sum = identities(n, b, &skew.device());

@@ -21,9 +21,10 @@ use crate::{
 /// trained `λ` `[r, n]` and `γ` `[n, d_min]`; `d_min` and `d_max` are the smaller and larger side
 /// of the weight and `n = ⌈d_min / r⌉` (peft/tuners/randlora/layer.py).
 ///
-/// It costs `n (r + d_min)` parameters a layer; the shared pair is never trained. PEFT draws it in
-/// 16 bits, so that its seed alone does not tell it and it has to stand in the file; the pair of
-/// `sparse` and `very_sparse`, of -1, 0 and 1 before it is scaled, is drawn in 32 and need not.
+/// It costs `n (r + d_min)` parameters a layer; the shared pair is never trained. PEFT draws the
+/// pair in 16 bits, so that it cannot be reproduced from its seed and has to be in the file. With
+/// `sparse` and `very_sparse` it consists of -1, 0 and 1 before scaling, is drawn in 32 bits, and
+/// can be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RandLoraConfig {
@@ -32,17 +33,17 @@ pub struct RandLoraConfig {
     pub common: CommonConfig,
     /// The rank of a basis.
     pub r: usize,
-    /// The seed of the bases of a new adapter.
+    /// The seed for the bases of a new adapter.
     pub projection_prng_key: u64,
-    /// Whether the bases stand in the file; dense ones have to.
+    /// Whether the bases are in the file; dense ones have to be.
     pub save_projection: bool,
     /// Whether two thirds of the bases are zero.
     pub sparse: bool,
-    /// Whether all but `1 / √d` of the bases are zero, `d` being their smaller side.
+    /// Whether all but `1 / √d` of the bases are zero, where `d` is their smaller dimension.
     pub very_sparse: bool,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub randlora_dropout: f64,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// α in the scaling α/r.
     pub randlora_alpha: serde_json::Number,
@@ -173,7 +174,7 @@ impl Method for RandLoraConfig {
     }
 }
 
-/// The smaller and the larger of the largest `d_in` and `d_out` of all layers.
+/// The smaller and the larger of the largest `d_in` and `d_out` among all layers.
 fn sides(layers: &[&LayerInfo]) -> [usize; 2] {
     let max_in = layers.iter().map(|layer| layer.d_in).max().unwrap_or(0);
     let max_out = layers.iter().map(|layer| layer.d_out).max().unwrap_or(0);
@@ -188,9 +189,9 @@ struct RandLoraLayer {
     d_out: usize,
     /// The shapes of the shared pair.
     shared: [[usize; 3]; 2],
-    /// Its values, in the first layer.
+    /// Its values, stored with the first layer.
     bases: Option<[TensorData; 2]>,
-    /// Whether it stands in the file.
+    /// Whether it is in the file.
     saved: bool,
     scaling: f64,
     dropout: Dropout,
@@ -198,7 +199,7 @@ struct RandLoraLayer {
 }
 
 impl RandLoraLayer {
-    /// The smaller and the larger side of the weight.
+    /// The smaller and the larger dimension of the weight.
     fn sides(&self) -> (usize, usize) {
         (self.d_in.min(self.d_out), self.d_in.max(self.d_out))
     }
@@ -217,7 +218,7 @@ impl RandLoraLayer {
         let gamma = tensors.matrix("randlora_gamma").reshape([1, n, smaller]);
         let a: Tensor<2> = (a * lambda * gamma).reshape([r * n, smaller]);
         let b: Tensor<2> = b.reshape([larger, n * r]);
-        // The trained factors stand on the smaller side, whichever it is.
+        // The trained factors belong to the smaller dimension, whichever it is.
         if smaller == self.d_in {
             (a.transpose(), b.transpose())
         } else {

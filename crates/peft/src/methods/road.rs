@@ -1,4 +1,4 @@
-//! RoAd (arXiv 2409.00119): pairs of outputs are rotated and scaled.
+//! RoAd (arXiv 2409.00119): rotates and scales pairs of outputs.
 
 use std::sync::Arc;
 
@@ -18,9 +18,10 @@ use crate::{
 /// half is paired with the second, and a pair `(y₁, y₂)` becomes
 /// `(α y₁ cos θ - α y₂ sin θ, α y₁ sin θ + α y₂ cos θ)` (peft/tuners/road/layer.py).
 ///
-/// It costs `d_out` parameters a layer with `road_1`, where each pair has one `α` and one `θ`; twice
-/// that with `road_2`, where each output has its own, and four times with `road_4`, where cosine and
-/// sine have theirs too. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// It costs `d_out` parameters a layer with `road_1`, where each pair has one `α` and one `θ`;
+/// twice that with `road_2`, where each output has its own; and four times with `road_4`, where
+/// cosine and sine have separate ones too. Python's peft supports it for `Linear` only, not for
+/// `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RoadConfig {
@@ -31,7 +32,7 @@ pub struct RoadConfig {
     pub variant: String,
     /// The number of outputs in a group: even, and a divisor of the outputs of every layer.
     pub group_size: usize,
-    /// Whether the rotations start at none; otherwise at random.
+    /// Whether the rotations start at the identity; otherwise at random.
     pub init_weights: bool,
 }
 
@@ -131,13 +132,13 @@ impl RoadLayer {
         }
     }
 
-    /// The factors of an output itself and of its partner, `[1, groups, 2, group / 2]` each.
+    /// The factors for an output itself and for its partner, `[1, groups, 2, group / 2]` each.
     fn factors(&self, tensors: &Tensors<'_>) -> [Tensor<4>; 2] {
         let (groups, half) = (self.d_out / self.group, self.group / 2);
         let [theta, alpha] = ["road_theta", "road_alpha"].map(|name| tensors.vector(name));
         match self.variant {
             Variant::One | Variant::Two => {
-                // For a pair together, or for each output of it.
+                // One for each pair, or one for each output of it.
                 let of_pair = self.size() * 2 / self.d_out;
                 let shape = [1, groups, of_pair, half];
                 let theta: Tensor<4> = theta.reshape(shape);
@@ -145,7 +146,7 @@ impl RoadLayer {
                 [theta.clone().cos() * alpha.clone(), theta.sin() * alpha]
             }
             Variant::Four => {
-                // In each group first the cosines' numbers, then the sines'.
+                // In each group first the numbers of the cosines, then those of the sines.
                 let part = |vector: &Tensor<1>, at| {
                     let parts: Tensor<4> = vector.clone().reshape([groups, 2, 2, half]);
                     parts.narrow(1, at, 1).reshape([1, groups, 2, half])

@@ -1,4 +1,4 @@
-//! SHiRA (arXiv 2406.13175): a few entries of the weight are trained, each by itself.
+//! SHiRA (arXiv 2406.13175): trains a few individual entries of the weight.
 
 use std::sync::Arc;
 
@@ -14,27 +14,26 @@ use crate::{
     Frozen, Init, LayerInfo, LayerMethod, Method, PeftError, Result, TensorSpec, Tensors, target,
 };
 
-/// The configuration of SHiRA: `y = base(x) + x ΔW` with a `ΔW` that is zero but for
-/// `r (d_in + d_out)` trained entries, at places that are drawn and saved
-/// (peft/tuners/shira/layer.py).
+/// The configuration of SHiRA: `y = base(x) + x ΔW` with a `ΔW` that is zero except for `r (d_in +
+/// d_out)` trained entries, whose places are drawn and saved (peft/tuners/shira/layer.py).
 ///
-/// It costs as many parameters as LoRA of the same `r`, for a change of high rank, and memory for a
-/// weight's worth of gradient. Layers of one shape have the same places, as in PEFT. Python's peft
-/// puts it on `Linear` only, not on `Conv1D`.
+/// It costs as many parameters as LoRA with the same `r`, for a change of high rank, and the memory
+/// of a gradient the size of the weight. Layers of the same shape have the same places, as in PEFT.
+/// Python's peft supports it for `Linear` only, not for `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ShiraConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The number of entries for each input and each output.
+    /// The number of entries for each input and output.
     pub r: usize,
-    /// How the places are chosen: `random`. A saved adapter may have another word here: its file
-    /// holds the places.
+    /// How the places are chosen: `random`. A saved adapter may have another word here, because its
+    /// file holds the places.
     pub mask_type: String,
-    /// The seed of the places; by default PyTorch's.
+    /// The seed for the places; by default PyTorch's.
     pub random_seed: Option<u64>,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Whether the entries start at zero; otherwise at random.
     pub init_weights: bool,
@@ -60,11 +59,11 @@ crate::peft_config!(
     without: ["exclude_modules", "layers_to_transform", "layers_pattern"]
 );
 
-/// The seed of a `torch.Generator()` that nobody has seeded.
+/// The seed of an unseeded `torch.Generator()`.
 const TORCH_SEED: u64 = 67_280_421_310_721;
 
 impl ShiraConfig {
-    /// Row and column in the file's weight `[d_out, d_in]` of every entry, `[2, entries]`.
+    /// Row and column of every entry in the file's weight `[d_out, d_in]`: `[2, entries]`.
     fn places(&self, layer: &LayerInfo) -> Result<TensorData> {
         let (r, d_in, d_out) = (self.r, layer.d_in, layer.d_out);
         let entries = r * (d_in + d_out);
@@ -133,7 +132,7 @@ impl Method for ShiraConfig {
 struct ShiraLayer {
     d_in: usize,
     d_out: usize,
-    /// The first places, of all layers of this shape; a file brings its own.
+    /// The initial places, for all layers of this shape; a file brings its own.
     places: Arc<TensorData>,
     init: bool,
 }

@@ -1,4 +1,4 @@
-//! Trainable tokens: some rows of an embedding are trained, by themselves or beside LoRA.
+//! Trainable tokens: trains some rows of an embedding, alone or beside LoRA.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::{
     Tensors,
 };
 
-/// The configuration of trainable tokens: the rows `token_indices` of the embedding are the
-/// trained ones `[n, d]`, and where the output layer is tied to the embedding, its rows too
+/// The configuration of trainable tokens: trained rows `[n, d]` replace the rows `token_indices` of
+/// the embedding and, if the output layer is tied to the embedding, its rows too
 /// (peft/tuners/trainable_tokens/layer.py).
 ///
 /// It costs `n d` parameters. Merging writes the rows into the embedding.
@@ -96,7 +96,7 @@ fn check_indices(key: &str, indices: &[usize]) -> Result<()> {
     }
 }
 
-/// The model's input embedding; `key` is what would name it otherwise.
+/// The model's input embedding; `key` is the key that would name it otherwise.
 fn input_embedding<'a>(key: &str, layers: &'a [LayerInfo]) -> Result<&'a LayerInfo> {
     layers.iter().find(|layer| layer.is_input).ok_or_else(|| {
         PeftError::target(
@@ -106,8 +106,8 @@ fn input_embedding<'a>(key: &str, layers: &'a [LayerInfo]) -> Result<&'a LayerIn
     })
 }
 
-/// Which rows LoRA trains beside its own layers (PEFT's `trainable_token_indices`): those of the
-/// input embedding, or of embeddings by name.
+/// The rows that LoRA trains in addition to its own layers (PEFT's `trainable_token_indices`):
+/// those of the input embedding, or of named embeddings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -116,14 +116,14 @@ fn input_embedding<'a>(key: &str, layers: &'a [LayerInfo]) -> Result<&'a LayerIn
 pub enum TrainableTokenIndices {
     /// Ids for the input embedding.
     Input(Vec<usize>),
-    /// Ids by the end of the path of an embedding.
+    /// Ids for each embedding, by the end of its path.
     Named(indexmap::IndexMap<String, Vec<usize>>),
 }
 
 impl TrainableTokenIndices {
     const KEY: &'static str = "trainable_token_indices";
 
-    /// Checks what does not depend on a model.
+    /// Checks everything that does not depend on a model.
     pub(crate) fn validate(&self) -> Result<()> {
         match self {
             Self::Input(indices) => check_indices(Self::KEY, indices),
@@ -167,7 +167,7 @@ impl TrainableTokenIndices {
     }
 }
 
-/// Trained rows of one embedding.
+/// The trained rows of one embedding.
 #[derive(Debug)]
 struct TokensLayer {
     prefix: &'static str,
@@ -222,7 +222,7 @@ impl TokensLayer {
         Tensor::from_data(self.indices.as_slice(), device)
     }
 
-    /// The embedding with the trained rows in place of its own.
+    /// The embedding with its rows replaced by the trained ones.
     fn replaced(&self, tensors: &Tensors<'_>, weight: Tensor<2>) -> Tensor<2> {
         let rows = tensors.matrix(NAME);
         let indices = self.indices(&weight.device());
@@ -262,7 +262,7 @@ impl LayerMethod for TokensLayer {
     }
 
     fn forward(&self, _: &Tensors<'_>, input: Tensor<2>, base: &Base<'_, Tensor<2>>) -> Tensor<2> {
-        // Attached to embeddings only.
+        // Only attached to embeddings.
         base.forward(input)
     }
 
@@ -277,7 +277,7 @@ impl LayerMethod for TokensLayer {
         let (tokens, n) = (input.dims()[0], self.indices.len());
         let ids = input.reshape([tokens, 1]).expand([tokens, n]);
         let indices = self.indices(&device).unsqueeze::<2>().expand([tokens, n]);
-        // One at the row of a token's id; no row at all for the other tokens.
+        // One in the row of a token's id; nothing for the other tokens.
         let is_row = ids.equal(indices).float();
         let kept = is_row.clone().sum_dim(1).neg() + 1.0;
         output * kept + is_row.matmul(tensors.matrix(NAME))

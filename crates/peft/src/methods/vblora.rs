@@ -1,4 +1,4 @@
-//! VB-LoRA (arXiv 2405.15179): the factors of all layers are put together from one bank of vectors.
+//! VB-LoRA (arXiv 2405.15179): composes the factors of all layers from one bank of vectors.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::{
 
 /// The configuration of VB-LoRA: `y = base(x) + B(A(dropout(x)))`, where every piece of
 /// `vector_length` values of `A` `[r, d_in]` and `B` `[d_out, r]` is a mixture of `topk` of the
-/// bank's `num_vectors` vectors: those with the largest logits, by the softmax of these. Logits
-/// and bank are trained, and the bank is one for all layers (peft/tuners/vblora/layer.py).
+/// bank's `num_vectors` vectors: those with the largest logits, weighted by the softmax of these
+/// logits. Logits and bank are trained; all layers share the bank (peft/tuners/vblora/layer.py).
 ///
-/// It costs `num_vectors · vector_length` parameters in all, and for each layer
-/// `r · num_vectors · (d_in + d_out) / vector_length` while it is trained.
+/// It costs `num_vectors · vector_length` parameters in total, and in training `r · num_vectors ·
+/// (d_in + d_out) / vector_length` for each layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VBLoRAConfig {
@@ -29,23 +29,23 @@ pub struct VBLoRAConfig {
     pub common: CommonConfig,
     /// The rank.
     pub r: usize,
-    /// The vectors of the bank.
+    /// The number of vectors in the bank.
     pub num_vectors: usize,
-    /// The values of a vector; they divide the inputs and outputs of every layer.
+    /// The length of a vector; it divides the inputs and outputs of every layer.
     pub vector_length: usize,
     /// How many vectors are mixed.
     pub topk: usize,
-    /// Whether files hold what is mixed in place of the logits; not supported.
+    /// Whether files hold the mixture instead of the logits; not supported.
     pub save_only_topk_weights: bool,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub vblora_dropout: f64,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `vblora_only`.
     pub bias: String,
-    /// The bank starts uniform between minus and plus this.
+    /// The bank is initialised uniformly between minus and plus this bound.
     pub init_vector_bank_bound: f64,
-    /// The logits start normal with this standard deviation.
+    /// The logits are initialised as normal with this standard deviation.
     pub init_logits_std: f64,
 }
 
@@ -180,7 +180,7 @@ impl LayerMethod for VBLoRALayer {
         let logits = |name, shape: [usize; 3]| {
             let spec = TensorSpec::new(name, name, shape);
             let spec = spec.with_init(Init::Normal(config.init_logits_std));
-            // The softmax of a single one is constant.
+            // The softmax of a single logit is constant.
             if config.topk == 1 {
                 spec.may_rest()
             } else {
@@ -197,7 +197,7 @@ impl LayerMethod for VBLoRALayer {
         ]
     }
 
-    /// `A` `[r, d_in]` and `B` `[d_out, r]`, put together from the bank.
+    /// `A` `[r, d_in]` and `B` `[d_out, r]`, composed from the bank.
     fn low_rank(&self, tensors: &Tensors<'_>) -> Option<Lora> {
         let (r, v) = (self.config.r, self.config.vector_length);
         let bank = tensors.matrix(BANK);

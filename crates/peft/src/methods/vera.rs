@@ -12,12 +12,12 @@ use crate::config::{Bias, CommonConfig, TargetModules, bias};
 use crate::maths::torch_random::TorchRandom;
 use crate::{Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target};
 
-/// The configuration of VeRA: `y = base(x) + λ_b ⊙ B (λ_d ⊙ A dropout(x))` with trained `λ_d`
-/// `[r]` and `λ_b` `[d_out]`, and random `A` `[r, d_in]` and `B` `[d_out, r]` that are cut for
-/// each layer from the pair all share (peft/tuners/vera/layer.py).
+/// The configuration of VeRA: `y = base(x) + λ_b ⊙ B (λ_d ⊙ A dropout(x))` with trained `λ_d` `[r]`
+/// and `λ_b` `[d_out]`, and random `A` `[r, d_in]` and `B` `[d_out, r]` that are slices of a pair
+/// shared by all layers (peft/tuners/vera/layer.py).
 ///
 /// It costs `r + d_out` parameters a layer; the shared pair is never trained, and need not be
-/// saved: a seed tells it.
+/// saved, since a seed reproduces it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VeraConfig {
@@ -26,15 +26,15 @@ pub struct VeraConfig {
     pub common: CommonConfig,
     /// The rank.
     pub r: usize,
-    /// The seed of the shared projections.
+    /// The seed for the shared projections.
     pub projection_prng_key: u64,
-    /// Whether the shared projections stand in the file.
+    /// Whether the shared projections are in the file.
     pub save_projection: bool,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub vera_dropout: f64,
-    /// What `λ_d` starts at.
+    /// The initial value of `λ_d`.
     pub d_initial: f64,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `vera_only`.
     pub bias: String,
@@ -119,7 +119,7 @@ impl Method for VeraConfig {
                 d_out: layer.d_out,
                 max_in,
                 max_out,
-                // The first layer's are everyone's.
+                // The first layer's projections are shared by all.
                 projections: projections.take(),
             }) as Arc<dyn LayerMethod>
         };
@@ -127,7 +127,7 @@ impl Method for VeraConfig {
     }
 }
 
-/// The largest `d_in` and `d_out` of all layers.
+/// The largest `d_in` and `d_out` among all layers.
 fn largest(layers: &[&LayerInfo]) -> [usize; 2] {
     let largest = |size: fn(&LayerInfo) -> usize| {
         let sizes = layers.iter().map(|layer| size(layer));

@@ -1,4 +1,4 @@
-//! WaveFT (arXiv 2505.12532): the change of a weight is a few wavelets.
+//! WaveFT (arXiv 2505.12532): a change of the weight given by a few wavelets.
 
 use std::sync::Arc;
 
@@ -18,12 +18,13 @@ use crate::{
     Tensors, target,
 };
 
-/// The configuration of WaveFT: `y = base(x) + x ΔWᵀ` with `ΔW = scaling · idwt2(S)`
-/// `[d_out, d_in]`, where the coefficients `S` are zero but for `n` trained values at places that a
-/// seed draws (peft/tuners/waveft/layer.py). Of the wavelets there is Haar's (`db1`), whose every
-/// coefficient is a pattern of two by two weights; without `use_idwt` each is one weight.
+/// The configuration of WaveFT: `y = base(x) + x ΔWᵀ` with `ΔW = scaling · idwt2(S)` `[d_out,
+/// d_in]`, where the coefficients `S` are zero except for `n` trained values, whose places are
+/// drawn from a seed (peft/tuners/waveft/layer.py). The only wavelet is Haar's (`db1`), each of
+/// whose coefficients is a pattern of two by two weights; without `use_idwt` a value is a single
+/// weight.
 ///
-/// It costs `n_frequency` parameters a layer, and memory for a weight's worth of change.
+/// It costs `n_frequency` parameters a layer, and the memory of a change the size of the weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaveFTConfig {
@@ -36,15 +37,15 @@ pub struct WaveFTConfig {
     pub scaling: f64,
     /// The wavelet: `db1`, also called `haar`.
     pub wavelet_family: String,
-    /// Whether the values are coefficients of wavelets, or weights.
+    /// Whether the values are wavelet coefficients or weights.
     pub use_idwt: bool,
-    /// The seed of their places.
+    /// The seed for their places.
     pub random_loc_seed: u64,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Which biases of the base are trained: `none`, `all` or `waveft_only`.
     pub bias: String,
-    /// The number of coefficients of single layers, by pattern.
+    /// The number of coefficients for single layers, by pattern.
     pub n_frequency_pattern: IndexMap<String, usize>,
     /// Whether the values start at zero; otherwise at small random numbers.
     pub init_weights: bool,
@@ -145,7 +146,7 @@ impl WaveFTConfig {
     }
 }
 
-/// What one trained value does to one weight.
+/// The effect of one trained value on one weight.
 #[derive(Debug)]
 struct Entry {
     value: usize,
@@ -154,8 +155,8 @@ struct Entry {
     factor: f32,
 }
 
-/// The pattern of a coefficient of Haar's wavelet. Odd sides are one longer in the transform, and
-/// what lies beyond the weight is cut off.
+/// The pattern of a coefficient of Haar's wavelet. Odd dimensions are one longer in the transform,
+/// and what lies beyond the weight is cut off.
 fn haar(
     value: usize,
     row: usize,
@@ -164,8 +165,8 @@ fn haar(
     columns: usize,
 ) -> impl Iterator<Item = Entry> {
     let (half_rows, half_columns) = (rows.div_ceil(2), columns.div_ceil(2));
-    // As in PEFT the right half holds differences along the rows' axis, the lower half those along
-    // the columns'.
+    // As in PEFT, the right half holds differences along the row axis, the lower half those along
+    // the column axis.
     let along_rows = if column < half_columns { 1.0 } else { -1.0 };
     let along_columns = if row < half_rows { 1.0 } else { -1.0 };
     let (first_row, first_column) = (2 * (row % half_rows), 2 * (column % half_columns));
@@ -181,7 +182,7 @@ fn haar(
     entries.filter(move |entry| entry.row < rows && entry.column < columns)
 }
 
-/// What layers of one shape and number of values share.
+/// What layers of the same shape and number of values share.
 #[derive(Debug)]
 struct Waves {
     n: usize,
@@ -191,7 +192,7 @@ struct Waves {
     on_device: OnDevice<OfEntries>,
 }
 
-/// Of every entry the value, the place in the weight `[d_in, d_out]` and the factor.
+/// For every entry: the value, the place in the weight `[d_in, d_out]` and the factor.
 #[derive(Clone, Debug)]
 struct OfEntries {
     values: Tensor<1, Int>,

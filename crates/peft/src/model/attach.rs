@@ -1,4 +1,4 @@
-//! A new adapter: its tensors beside the layers that its configuration names.
+//! Attaching a new adapter: adding its tensors to the layers that its configuration names.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ fn check_layer_keys(config: &dyn Method) -> Result<()> {
     }
 }
 
-/// The configuration with the heads of its task among the modules to save, as in PEFT; of a method
-/// that has no such key as it is.
+/// The configuration with the heads of its task added to the modules to save, as in PEFT; unchanged
+/// for a method without that key.
 fn with_heads(config: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
     let Some(task) = config
         .common()
@@ -52,17 +52,17 @@ fn with_heads(config: Arc<dyn Method>) -> Result<Arc<dyn Method>> {
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Adds a further adapter, which is not active yet.
+    /// Adds another adapter, which is not active yet.
     ///
     /// # Errors
-    /// If the name is taken or unusable, or if the configuration cannot be used or matches no
-    /// layer. The model is as before.
+    /// If the name is taken or invalid, or the configuration is invalid or matches no layer. The
+    /// model is then unchanged.
     pub fn add_adapter(&mut self, adapter_name: &str, config: Arc<dyn Method>) -> Result<()> {
         self.add_adapter_within(adapter_name, config, usize::MAX)
     }
 
-    /// As [`add_adapter`](Self::add_adapter), for a file with so many numbers: a configuration that
-    /// needs more is refused before its tensors are made.
+    /// As [`add_adapter`](Self::add_adapter), for a file with this many numbers: a configuration
+    /// that needs more is rejected before its tensors are created.
     pub(crate) fn add_adapter_within(
         &mut self,
         adapter_name: &str,
@@ -203,7 +203,7 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Gives all layers the first layer's tensor again where they share one, after it was loaded.
+    /// Makes all layers share the first layer's tensor again after it was loaded.
     pub(crate) fn share_tensors(&mut self, adapter_name: &str) {
         let mut adapters = Vec::new();
         self.visit_slots(|_, slot| adapters.extend(slot.adapter(adapter_name).cloned()));
@@ -249,7 +249,7 @@ pub(crate) fn spend(numbers: &mut usize, path: &str, specs: &[TensorSpec]) -> Re
     Ok(())
 }
 
-/// Gives every layer of an adapter the first layer's tensor where all share one.
+/// Makes every layer of an adapter share the first layer's tensor, if all share one.
 pub(crate) fn share<'a>(adapters: impl Iterator<Item = &'a mut Adapter>) {
     let mut first: IndexMap<Cow<'static, str>, AdapterTensor> = IndexMap::new();
     for adapter in adapters {

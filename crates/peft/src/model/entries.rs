@@ -1,4 +1,4 @@
-//! Every tensor that is saved with an adapter, by its keys in PEFT's file.
+//! Every tensor that is saved with an adapter, with its keys in PEFT's file.
 
 use crate::config::Bias;
 use crate::files::{Entry, PREFIX, SHARED_PREFIX};

@@ -1,4 +1,4 @@
-//! A check in the first training step: every trainable tensor has a gradient.
+//! A check in the first training step that every trainable tensor has a gradient.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -42,25 +42,25 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// Checks that every trainable tensor of a model has a gradient that is not all zero. A tensor that
-/// has to wait is left out: LoRA's `lora_A` has none while `lora_B` is zero. For a bias whose gradient is
-/// all zero while others learn there is only a warning: a loss of differences, as of reward models, does
-/// not feel it.
+/// Checks that every trainable tensor of a model has a gradient that is not all zero, except
+/// tensors that have to wait: LoRA's `lora_A` has no gradient while `lora_B` is zero. A bias whose
+/// gradient is all zero while others learn only causes a warning: it has no effect on a loss of
+/// differences, such as that of reward models.
 ///
-/// What the model says is [idle](crate::Adaptable::is_idle) is left out.
+/// Parameters that the model reports as [idle](crate::Adaptable::is_idle) are skipped.
 ///
 /// Reads each gradient once; meant for the first step of a run.
 ///
 /// # Errors
-/// If a tensor has no such gradient: training it would have no effect. The error names all. If
-/// `.train()` was never called on the model, the error says that.
+/// If a tensor has no such gradient, so that training it would have no effect. The error names all
+/// of them, and says if `.train()` was never called on the model.
 pub fn check_gradients<M: BaseModel>(model: &M, gradients: &GradientsParams) -> Result<()> {
     let waiting = waiting_tensors(model);
     let parameters = used(model, named_parameters(model));
     check(model, &waiting, parameters, gradients)
 }
 
-/// Those of some parameters that the model's output can depend on.
+/// The parameters among these that the model's output can depend on.
 fn used(model: &impl BaseModel, mut parameters: Vec<NamedParameter>) -> Vec<NamedParameter> {
     parameters.retain(|parameter| !model.is_idle(&parameter.name));
     parameters
@@ -85,7 +85,7 @@ fn check(
         }
         match norms.found.get(&parameter.id) {
             None => lost.push(format!("{} (no gradient)", parameter.name)),
-            // A loss of differences does not feel what is added to both sides.
+            // A loss of differences is not affected by what is added to both sides.
             Some(norm) if *norm == 0.0 && learns && parameter.name.ends_with(".bias") => {
                 resting.push(parameter.name);
             }
@@ -112,7 +112,7 @@ fn check(
     Err(PeftError::NoGradient { count, first: lost })
 }
 
-/// The tensors that wait for another one to leave zero, or for a batch that needs them.
+/// The tensors that wait for another one to become non-zero, or for a batch that needs them.
 fn waiting_tensors(model: &impl BaseModel) -> Vec<ParamId> {
     let mut waiting = Vec::new();
     model.visit_slots(&mut Path::default(), &mut |_, slot| {

@@ -1,4 +1,4 @@
-//! Replaces an adapter's values by those of a saved one.
+//! Replacing an adapter's values by those of a saved one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use crate::files::{read_config, read_weights};
 use crate::{BaseModel, LayerInfo, LayerMethod, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Puts the values of a saved adapter into one of the model's, without rebuilding anything
-    /// (PEFT's `hotswap_adapter`): parameters keep their identities, what is active and trained
-    /// stays so. The scaling and everything else about the method are the saved adapter's.
+    /// Replaces the values of one of the model's adapters by those of a saved adapter, without
+    /// rebuilding anything (PEFT's `hotswap_adapter`): parameters keep their identities, and what
+    /// is active and trained stays so. The scaling and everything else about the method are taken
+    /// from the saved adapter.
     ///
-    /// # Errors
-    /// If there is no adapter of this name, if it is merged, if the saved one is of another
-    /// method, layers or rank, or if one of them took a part of the weights (PiSSA, OLoRA, LoftQ)
-    /// and their configurations differ: [`load_adapter`](Self::load_adapter) replaces it then. The model is
-    /// as before.
+    /// If there is no adapter with this name, or it is merged; if the saved adapter has another
+    /// method, layers or rank; if one of them took a part of the weights (PiSSA, OLoRA, LoftQ) and
+    /// their configurations differ, in which case [`load_adapter`](Self::load_adapter) replaces it.
+    /// The model is then unchanged.
     pub fn hotswap_adapter(
         &mut self,
         directory: impl AsRef<Path>,
@@ -65,7 +65,7 @@ impl<M: BaseModel> PeftModel<M> {
                 methods.insert(layer.path.clone(), method);
             }
         }
-        // Two adapters of one configuration have taken the same part of the weights.
+        // Two adapters with the same configuration have taken the same part of the weights.
         if new.with_common(old.common().clone()).to_json() != old.to_json() {
             self.check_residuals(adapter_name, &methods)?;
         }
@@ -95,7 +95,7 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Whether neither the adapter nor what replaces it has taken a part of the weights.
+    /// Whether neither the adapter nor its replacement has taken a part of the weights.
     fn check_residuals(
         &self,
         adapter_name: &str,

@@ -1,4 +1,4 @@
-//! Adapters from PEFT's files.
+//! Loading adapters from PEFT's files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,13 +14,13 @@ use crate::files::{TRAINING_NAME, WEIGHTS_NAME, read_config, read_weights};
 use crate::{BaseModel, Method, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Loads an adapter that PEFT, or [`save_pretrained`](Self::save_pretrained), has written.
+    /// Loads an adapter written by PEFT or by [`save_pretrained`](Self::save_pretrained).
     ///
-    /// It is active; its tensors are trained further only if `is_trainable`.
+    /// It is active; its tensors can be trained further only if `is_trainable`.
     ///
     /// # Errors
-    /// If the files are missing or broken, if a tensor is missing, left over or of another shape
-    /// than the model's, or as [`get_peft_model`](crate::get_peft_model).
+    /// If files are missing or malformed, if a tensor is missing, unknown or of another shape than
+    /// the model's, or as [`get_peft_model`](crate::get_peft_model).
     pub fn from_pretrained(
         model: M,
         directory: impl AsRef<Path>,
@@ -38,13 +38,13 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(peft_model)
     }
 
-    /// Loads a further adapter under a name of its own; it is not active yet.
+    /// Loads another adapter under its own name; it is not active yet.
     ///
-    /// If there is an adapter of that name, its tensors are replaced, so loading into a model
-    /// that was wrapped before never trains to no effect (PEFT issue 2115).
+    /// If there already is an adapter with that name, its tensors are replaced, so that loading
+    /// into a model that was already wrapped never trains to no effect (PEFT issue 2115).
     ///
     /// # Errors
-    /// As [`from_pretrained`](Self::from_pretrained). The model is as before.
+    /// As [`from_pretrained`](Self::from_pretrained). The model is then unchanged.
     pub fn load_adapter(
         &mut self,
         directory: impl AsRef<Path>,
@@ -82,11 +82,11 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Sets the tensors of every adapter to those that [`save_pretrained`](Self::save_pretrained)
-    /// has written of this model before. Their configurations, which of them act and what is
-    /// trained stay as they are.
+    /// has written for this model. Configurations, and which adapters are active and trained, stay
+    /// the same.
     ///
     /// # Errors
-    /// If a file is missing or broken, or does not fit its adapter.
+    /// If a file is missing or malformed, or does not fit its adapter.
     pub fn restore_pretrained(&mut self, directory: impl AsRef<Path>) -> Result<()> {
         let names: Vec<String> = self.peft_config.keys().cloned().collect();
         for name in names {
@@ -112,7 +112,7 @@ impl<M: BaseModel> PeftModel<M> {
     ) -> Result<()> {
         let mut path = directory.join(WEIGHTS_NAME);
         if let Some((key, _)) = self.model_adapter(adapter_name).and_then(|a| a.output()) {
-            // The tensors that make the output are in a file of their own.
+            // The tensors that compute the file's content are in a separate file.
             tensors.swap_remove(key);
             path = directory.join(TRAINING_NAME);
             tensors.extend(read_tensors(&path)?);
@@ -158,8 +158,8 @@ impl<M: BaseModel> PeftModel<M> {
         }
         match biases {
             (_, without) if without.is_empty() => {}
-            // For a long time PEFT did not save the biases of `lora_only`, and it keeps the base's
-            // as well.
+            // For a long time PEFT did not save the biases of `lora_only`, and it also keeps the
+            // base's.
             (0, without) => tracing::warn!(
                 "{}: the configuration trains biases of the base, but the file holds none of \
                  the {} (first {}): those of the model stay",
@@ -187,7 +187,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// The configuration of an adapter that is loaded. One that acts at the model is set up for
+/// The configuration of an adapter to be loaded. An adapter that acts at the model is prepared for
 /// training only if it is to be trained and the folder has the tensors for it.
 fn config_to_load(directory: &Path, is_trainable: bool) -> Result<Arc<dyn Method>> {
     let config = read_config(directory)?;
@@ -199,7 +199,7 @@ fn config_to_load(directory: &Path, is_trainable: bool) -> Result<Arc<dyn Method
     Ok(config.with_common(common))
 }
 
-/// The most numbers that the adapter of a file with these tensors may have: enough for a later
+/// The most numbers that the adapter in a file with these tensors may have: enough for a later
 /// error to name the tensor that does not fit.
 fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize {
     const ROOM: usize = 1 << 20;
@@ -209,7 +209,7 @@ fn numbers_of(directory: &Path, tensors: &IndexMap<String, TensorData>) -> usize
     ROOM + 2 * (numbers + training)
 }
 
-/// The first index that is not whole, or not below the limit of its row.
+/// The first index that is not an integer, or not below the limit of its row.
 fn out_of(limits: &[usize], data: &TensorData) -> Option<f32> {
     let columns = data.num_elements() / limits.len().max(1);
     let rows = limits

@@ -1,25 +1,25 @@
-//! Adapters into the weights, and out again.
+//! Merging adapters into the weights, and undoing it.
 
 use crate::model::tying::{keep_output, tied_weight};
 use crate::{BaseModel, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Whether adapters are in the weights now.
+    /// Whether adapters are merged now.
     pub fn is_merged(&self) -> bool {
         let mut merged = false;
         self.visit_slots(|_, slot| merged |= !slot.state().merged.is_empty());
         merged
     }
 
-    /// Puts the active adapters into the weights, so that they cost nothing to run.
+    /// Merges the active adapters into the weights, so that they cost nothing at run time.
     ///
-    /// The weights from before are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
+    /// The original weights are kept for [`unmerge_adapter`](Self::unmerge_adapter). With
     /// `safe_merge`, merged weights have to be finite. The weights of a quantised base are
-    /// quantised again, as PEFT does, which rounds the result; merge into the full-precision base
-    /// to avoid that.
+    /// quantised again, as in PEFT, which rounds the result; merge into the full-precision base to
+    /// avoid that.
     ///
     /// # Errors
-    /// If a method cannot be merged or a merged weight is not finite; nothing is merged then.
+    /// If a method cannot be merged, or a merged weight is not finite; nothing is merged then.
     pub fn merge_adapter(&mut self, safe_merge: bool) -> Result<()> {
         self.check_mergeable()?;
         let mut quantized = false;
@@ -42,8 +42,8 @@ impl<M: BaseModel> PeftModel<M> {
         result
     }
 
-    /// Refuses active adapters that act at the model and not at weights; what a method does at each
-    /// layer is known when it is merged there.
+    /// Rejects active adapters that act at the model instead of on weights. Whether a method can be
+    /// merged into a layer is checked when it is merged there.
     ///
     /// # Errors
     /// If there is such an adapter.
@@ -61,13 +61,13 @@ impl<M: BaseModel> PeftModel<M> {
         })
     }
 
-    /// Takes merged adapters out of the weights again; the weights are bit for bit as before.
+    /// Removes merged adapters from the weights, which are restored bit for bit.
     pub fn unmerge_adapter(&mut self) {
         self.visit_slots_mut(|_, slot| slot.unmerge());
     }
 
-    /// The plain model with the active adapters in its weights. An output layer that shares the
-    /// weight of the input embedding gets its own where adapters act on the embedding alone.
+    /// The plain model with the active adapters merged. An output layer that shares the weight of
+    /// the input embedding gets its own if adapters act only on the embedding.
     ///
     /// # Errors
     /// As [`merge_adapter`](Self::merge_adapter), and if the model cannot untie such an output layer.

@@ -1,4 +1,4 @@
-//! A model with adapters: what `get_peft_model` returns.
+//! A model with adapters, as returned by `get_peft_model`.
 
 mod attach;
 mod convert;
@@ -36,14 +36,14 @@ use self::model_adapter::ModelAdapter;
 use crate::config::CommonConfig;
 use crate::{Adaptable, BaseModel, LayerInfo, Method, Path, PeftError, Result, Slot};
 
-/// The name of an adapter that was given none.
+/// The name of an adapter for which none is given.
 pub const DEFAULT_ADAPTER: &str = "default";
 
-/// Wraps a model so that only the adapter that `config` describes is trained.
+/// Wraps a model so that only the adapter described by `config` is trained.
 ///
 /// # Errors
-/// If the configuration cannot be used, matches no layer of the model, or if the model already
-/// holds adapters (`unload` them, or use [`PeftModel::add_adapter`]).
+/// If the configuration is invalid, or matches no layer of the model, or if the model already holds
+/// adapters (`unload` them, or use [`PeftModel::add_adapter`]).
 ///
 /// ```
 /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
@@ -72,13 +72,13 @@ pub fn get_peft_model<M: BaseModel>(
 
 /// A model whose own weights are frozen, with adapters in its slots.
 ///
-/// It dereferences to the model, so `peft_model.forward(…)` is the model's. It is no
-/// [`Adaptable`] itself: wrapping it a second time does not compile.
+/// It dereferences to the model, so `peft_model.forward(…)` calls the model's. It does not
+/// implement [`Adaptable`] itself: wrapping it a second time does not compile.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct PeftModel<M: Module> {
     pub(crate) base_model: M,
-    /// The adapters that act at the model and not at its layers.
+    /// The adapters that act at the model instead of at its layers.
     pub(crate) model_adapters: Vec<ModelAdapter>,
     #[module(skip)]
     pub(crate) peft_config: IndexMap<String, Arc<dyn Method>>,
@@ -108,10 +108,10 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(peft_model)
     }
 
-    /// A frozen model without adapters.
+    /// Wraps a model without adapters; all its weights are frozen.
     ///
     /// # Errors
-    /// If it holds adapters already.
+    /// If it already holds adapters.
     pub(crate) fn unadapted(model: M) -> Result<Self> {
         let mut wrapped = Vec::new();
         model.visit_slots(&mut Path::default(), &mut |path, slot| {
@@ -165,7 +165,7 @@ impl<M: BaseModel> PeftModel<M> {
     /// The configuration of one adapter.
     ///
     /// # Errors
-    /// If there is no adapter of this name; the error lists those there are.
+    /// If there is no adapter with this name; the error lists the existing ones.
     pub fn config(&self, adapter_name: &str) -> Result<&Arc<dyn Method>> {
         self.peft_config
             .get(adapter_name)
@@ -175,8 +175,8 @@ impl<M: BaseModel> PeftModel<M> {
             })
     }
 
-    /// The values of one tensor of an adapter at the layer `path`, by the method's own name for
-    /// it; nothing where there is none.
+    /// The values of one tensor of an adapter at the layer `path`, by the method's own name for it;
+    /// `None` if there is none.
     pub fn adapter_tensor(&self, path: &str, adapter: &str, name: &str) -> Option<TensorData> {
         let mut found = None;
         self.visit_slots(|slot_path, slot| {
@@ -192,12 +192,12 @@ impl<M: BaseModel> PeftModel<M> {
         found
     }
 
-    /// Keeps the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
+    /// Stores the frozen base in `dtype`; see [`cast_frozen`](crate::cast_frozen).
     pub fn cast_frozen(&mut self, dtype: FloatDType) {
         self.visit_slots_mut(|_, slot| crate::model::precision::cast_slot(slot, dtype));
     }
 
-    /// Keeps the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
+    /// Stores the frozen base quantised; see [`quantize_frozen`](crate::quantize_frozen).
     ///
     /// # Errors
     /// If a weight has NaN or infinite values.
@@ -205,8 +205,8 @@ impl<M: BaseModel> PeftModel<M> {
         crate::quantize_frozen(&mut self.base_model, form)
     }
 
-    /// Whether an adapter holds a part of the weights, which its initialisation took (PiSSA, OLoRA):
-    /// without it the model is not the one it was made for.
+    /// Whether an adapter holds a part of the weights, taken by its initialisation (PiSSA, OLoRA):
+    /// without the adapter, the model is not the original one.
     pub fn holds_weights(&self) -> bool {
         let mut taken = false;
         self.visit_slots(|_, slot| taken |= !slot.state().originals.is_empty());
@@ -223,8 +223,8 @@ impl<M: BaseModel> PeftModel<M> {
         layers(&self.base_model)
     }
 
-    /// Whether some adapter acts at layers, or there is no adapter. PEFT wraps the model then,
-    /// which shows in the names of its parameters.
+    /// Whether an adapter acts at layers, or there is no adapter. In that case PEFT wraps the
+    /// model, which shows in the names of its parameters.
     pub(crate) fn acts_at_layers(&self) -> bool {
         self.model_adapters.len() < self.peft_config.len() || self.peft_config.is_empty()
     }

@@ -1,4 +1,4 @@
-//! One named adapter at the model itself.
+//! A named adapter at the model itself.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     Tree, target,
 };
 
-/// One named adapter at the model itself.
+/// A named adapter at the model itself.
 #[derive(Module, Debug)]
 pub(crate) struct ModelAdapter {
     #[module(skip)]
@@ -47,7 +47,7 @@ impl ModelAdapter {
         Tensors::new(&self.tensors)
     }
 
-    /// What the file holds in the place of the tensors, if not the tensors themselves.
+    /// The tensor that the file holds instead of these, if it does.
     pub fn output(&self) -> Option<(&'static str, TensorData)> {
         let output = self.method.output(&self.tensors());
         output.map(|(key, tensor)| (key, tensor.into_data().convert::<f32>()))
@@ -69,7 +69,7 @@ impl ModelAdapter {
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// As [`add_adapter`](Self::add_adapter), of a method that acts at the model.
+    /// As [`add_adapter`](Self::add_adapter), for a method that acts at the model.
     pub(crate) fn add_model_adapter(
         &mut self,
         adapter_name: &str,
@@ -90,8 +90,8 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// The adapter that a configuration describes, not attached, and the configuration with what
-    /// it leaves to the model.
+    /// The adapter described by a configuration, not attached yet, and the configuration with
+    /// missing values filled in from the model.
     pub(crate) fn new_model_adapter(
         &self,
         adapter_name: &str,
@@ -113,19 +113,19 @@ impl<M: BaseModel> PeftModel<M> {
         Ok((config, adapter.ok_or_else(no_place)??))
     }
 
-    /// The adapter of this name, if it acts at the model.
+    /// The adapter with this name, if it acts at the model.
     pub(crate) fn model_adapter(&self, adapter_name: &str) -> Option<&ModelAdapter> {
         let mut adapters = self.model_adapters.iter();
         adapters.find(|adapter| adapter.name == adapter_name)
     }
 
-    /// The adapter at the model that acts now.
+    /// The active adapter at the model.
     fn acting_model_adapter(&self) -> Option<&ModelAdapter> {
         let mut active = self.active.iter().filter(|_| !self.disabled);
         active.find_map(|name| self.model_adapter(name))
     }
 
-    /// What the active adapter puts before every text; empty for most methods.
+    /// What the active adapter prepends to every text; empty for most methods.
     pub fn extra(&self) -> Extra {
         let acting = self.acting_model_adapter();
         acting.map_or_else(Extra::default, |adapter| {
@@ -133,13 +133,13 @@ impl<M: BaseModel> PeftModel<M> {
         })
     }
 
-    /// The number of positions that [`extra`](Self::extra) takes of the model's.
+    /// How many of the model's positions [`extra`](Self::extra) uses.
     pub fn extra_positions(&self) -> usize {
         let acting = self.acting_model_adapter();
         acting.map_or(0, |adapter| adapter.method.positions())
     }
 
-    /// The model as PEFT prints one with adapters at the model.
+    /// The model as PEFT prints it if adapters act at the model.
     pub(crate) fn model_adapters_tree(&self) -> Vec<(String, Tree)> {
         if self.model_adapters.is_empty() {
             return Vec::new();

@@ -18,7 +18,7 @@ pub struct NamedParameter {
     pub requires_grad: bool,
     /// Burn's identity.
     pub id: ParamId,
-    /// Whether it belongs to an embedding, or to the layer that turns hidden states to tokens.
+    /// Whether it belongs to an embedding, or to the layer from hidden states to tokens.
     pub is_embedding: bool,
 }
 
@@ -39,7 +39,7 @@ impl NamedParameter {
     }
 }
 
-/// Every parameter of a model with slots: those of the slots in order, then the others.
+/// Every parameter of a model with slots: those of the slots in order, then all others.
 pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
     let mut parameters: Vec<NamedParameter> = Vec::new();
     let mut known = HashSet::new();
@@ -57,7 +57,7 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
         });
         for adapter in slot.adapters() {
             for tensor in adapter.tensors().iter() {
-                // Buffers are not listed, and a tensor that layers share is listed once.
+                // Buffers are not listed, and a tensor shared by several layers is listed once.
                 let is_new = known.insert(tensor.param().id());
                 if !is_new || !tensor.spec().parameter {
                     continue;
@@ -85,8 +85,8 @@ pub fn named_parameters<M: BaseModel>(model: &M) -> Vec<NamedParameter> {
     parameters
 }
 
-/// `lora_A.weight` of the adapter `default` is `lora_A.default.weight` in memory, and a tensor
-/// that is no module's weight or bias has the name at its end.
+/// `lora_A.weight` of the adapter `default` is called `lora_A.default.weight` in memory; a tensor
+/// that is not a module's weight or bias has the adapter's name at its end.
 fn in_memory_key(key: &str, adapter: &str) -> String {
     match key.rsplit_once('.') {
         Some((module, last @ ("weight" | "bias"))) => format!("{module}.{adapter}.{last}"),
@@ -111,7 +111,7 @@ impl ModuleVisitor for Outside {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.path.join(".");
-        // Of what is in no slot only the name says what it is.
+        // For a parameter outside of slots, only the name says what it is.
         let is_embedding = name.contains("embed");
         self.found
             .push(NamedParameter::new(name, param, is_embedding));
@@ -119,11 +119,11 @@ impl ModuleVisitor for Outside {
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Every parameter, called as in PEFT:
+    /// Every parameter, named as in PEFT:
     /// `base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight`.
     ///
-    /// What acts at the model is `prompt_encoder.default.embedding.weight`, and where nothing acts
-    /// at layers, the model is `base_model` itself.
+    /// What acts at the model is called `prompt_encoder.default.embedding.weight`; if nothing acts
+    /// at layers, the model itself is `base_model`.
     pub fn named_parameters(&self) -> Vec<NamedParameter> {
         let mut parameters = named_parameters(&self.base_model);
         let prefix = if self.acts_at_layers() {
@@ -183,7 +183,7 @@ pub fn trainable_parameters_line(trainable: usize, all: usize) -> String {
     )
 }
 
-/// A number with a comma between each three digits.
+/// A number with a comma between groups of three digits.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

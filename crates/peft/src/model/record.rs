@@ -1,4 +1,4 @@
-//! Base and adapters apart, as Burn records.
+//! Storing base and adapters separately, as Burn records.
 
 use std::path::Path;
 
@@ -19,8 +19,7 @@ impl<M: BaseModel> PeftModel<M> {
 
     /// Writes the frozen base as a Burn record (`.bpk`).
     ///
-    /// # Errors
-    /// If the file cannot be written, or the base is quantised: codes are not parameters. What is
+    /// If the file cannot be written, or the base is quantised: codes are not parameters. A base
     /// kept in blocks is written in 32 bits.
     pub fn save_base_record(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut quantized = None;
@@ -43,12 +42,12 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Loads what [`save_adapter_record`](Self::save_adapter_record) or
-    /// [`save_base_record`](Self::save_base_record) has written; the rest stays as it is.
+    /// [`save_base_record`](Self::save_base_record) has written; everything else is unchanged.
     ///
-    /// The model has to hold the same adapters: a record holds tensors, not their configuration.
+    /// The model has to hold the same adapters: a record holds tensors, but no configuration.
     ///
     /// # Errors
-    /// If the file is missing or holds tensors that the model does not have.
+    /// If the file is missing, or holds tensors that the model does not have.
     pub fn load_record_part(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let record = ModuleRecord::load(path).map_err(|error| record_error(path, error))?;

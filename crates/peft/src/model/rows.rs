@@ -1,19 +1,19 @@
-//! One batch whose rows go through different adapters (PEFT's `adapter_names`).
+//! A batch whose rows use different adapters (PEFT's `adapter_names`).
 
 use std::sync::Arc;
 
 use crate::{BASE_ROW, BaseModel, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// The model for a batch whose rows go through the adapters of these names, [`BASE_ROW`] for
-    /// none, in one forward pass. It shares the weights with this one.
+    /// The model for a batch whose rows use the adapters with these names, [`BASE_ROW`] for none,
+    /// in one forward pass. It shares the weights with this one.
     ///
-    /// Every layer has to be called with the positions of all rows, row after row: `burn-peft`'s
-    /// models see to it in `forward_rows`.
+    /// Every layer has to be called with the positions of all rows, row after row; the models of
+    /// this project do so in `forward_rows`.
     ///
     /// # Errors
-    /// If there is no adapter of one of the names, one acts at the model, or adapters are merged or
-    /// hold a part of the weights.
+    /// If there is no adapter with one of the names, if one acts at the model, or if adapters are
+    /// merged or hold a part of the weights.
     pub fn for_rows(&self, adapter_names: &[&str]) -> Result<Self> {
         for name in adapter_names.iter().filter(|name| **name != BASE_ROW) {
             let config = self.config(name)?;

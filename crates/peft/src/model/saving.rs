@@ -1,4 +1,4 @@
-//! Adapters into PEFT's files.
+//! Saving adapters in PEFT's files.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::files::{TRAINING_NAME, read_weights, write_adapter};
 use crate::{BaseModel, PeftError, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Writes every adapter as PEFT does: the one called `default` into `directory`, any other
-    /// into a folder of its name within. The base is never written.
+    /// Writes every adapter as PEFT does: `default` into `directory`, any other into a subfolder of
+    /// its name. The base is never written.
     ///
-    /// A method whose file holds only what its tensors make (p-tuning's encoder) gets these
-    /// tensors into [`TRAINING_NAME`] beside it, so that its training can go on.
+    /// A method whose file holds only the result of its tensors (p-tuning's encoder) gets these
+    /// tensors in [`TRAINING_NAME`] beside it, so that training can continue.
     ///
-    /// Each file is written under a temporary name and renamed, so that no reader ever sees half
-    /// of one. An adapter that is in the folder already is replaced without a question, as PEFT does.
+    /// Each file is written under a temporary name and renamed, so that no reader ever sees an
+    /// incomplete file. An existing adapter in the folder is replaced without asking, as in PEFT.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -35,7 +35,7 @@ impl<M: BaseModel> PeftModel<M> {
             if !training.is_empty() {
                 write_tensors(&path, training)?;
             } else if path.exists() {
-                // A file of another adapter would be taken for this one's.
+                // Another adapter's file would be taken for this one's.
                 fs::remove_file(&path).map_err(|source| PeftError::io(&path, source))?;
             }
             write_adapter(&folder, config.as_ref(), tensors)?;
@@ -43,13 +43,13 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Writes the adapter `default`, which took a part of the base's weights when it was made
-    /// (PiSSA, OLoRA), as one for the untouched base. `initial` is the folder in which the same
-    /// adapter was saved before it was trained (PEFT's
+    /// Writes the adapter `default`, which took a part of the base's weights when it was
+    /// initialised (PiSSA, OLoRA), as an adapter for the untouched base. `initial` is the folder in
+    /// which the same adapter was saved before training (PEFT's
     /// `path_initial_model_for_weight_conversion`).
     ///
     /// # Errors
-    /// If the method takes nothing from the base, `initial` is another adapter's, or a file cannot
+    /// If the method takes nothing from the base, `initial` holds another adapter, or a file cannot
     /// be read or written.
     pub fn save_pretrained_converted(
         &self,
@@ -75,7 +75,7 @@ impl<M: BaseModel> PeftModel<M> {
         tensors
     }
 
-    /// The tensors from which the file's content is made, where the file does not hold them.
+    /// The tensors from which the file's content is computed, if the file does not hold them.
     fn training_state_dict(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let makers = self.maker_keys(adapter_name);
         if makers.is_empty() {
@@ -86,7 +86,7 @@ impl<M: BaseModel> PeftModel<M> {
         tensors
     }
 
-    /// The keys of the tensors that only serve to make the file's content.
+    /// The keys of the tensors that only serve to compute the file's content.
     fn maker_keys(&self, adapter_name: &str) -> Vec<String> {
         let adapter = self.model_adapter(adapter_name);
         let Some(adapter) = adapter.filter(|adapter| adapter.output().is_some()) else {
@@ -100,7 +100,7 @@ impl<M: BaseModel> PeftModel<M> {
     fn all_tensors(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
         let steps = self.peft_config.get(adapter_name).and_then(|c| c.steps());
-        // A clone shares the tensors; it only spares a second traversal without `mut`.
+        // A clone shares the tensors; it only avoids a second traversal without `mut`.
         self.clone().visit_adapter(adapter_name, |entry| {
             let data = entry.param.to_data().convert::<f32>();
             let data = match (entry.transposed, entry.tensor, steps) {

@@ -1,4 +1,4 @@
-//! How a model with adapters prints: as PEFT prints it, and as Burn does.
+//! Printing a model with adapters, as PEFT does and as Burn does.
 
 use burn::module::{Content, Module, ModuleDisplay};
 

@@ -1,5 +1,5 @@
-//! What methods do around training steps: a term added to the loss, and a look at the adapter
-//! after each optimizer step.
+//! What methods do around training steps: a term added to the loss, and a hook after each optimizer
+//! step.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::files::{STEP_STATE_NAME, read_config};
 use crate::{Adapter, BaseModel, PeftError, PeftModel, Result, StepGradients, StepLayer, Tensors};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// What the active adapters' methods add to the mean loss in training, `[1]`, such as
+    /// The term that the active adapters' methods add to the mean loss in training, `[1]`, such as
     /// AdaLoRA's penalty.
     pub fn regularizer(&self) -> Option<Tensor<1>> {
         let mut sum: Option<Tensor<1>> = None;
@@ -40,8 +40,8 @@ impl<M: BaseModel> PeftModel<M> {
         names.cloned().collect()
     }
 
-    /// What [`after_step`](Self::after_step) needs of the gradients that an optimizer will use up;
-    /// nothing where no active adapter looks at its steps.
+    /// The gradients that [`after_step`](Self::after_step) needs, taken before an optimizer
+    /// consumes them; `None` if no active adapter uses them.
     pub fn step_gradients(&self, gradients: &GradientsParams) -> StepGradients {
         let mut found = StepGradients::default();
         for name in self.stepped() {
@@ -61,8 +61,8 @@ impl<M: BaseModel> PeftModel<M> {
         found
     }
 
-    /// Lets the active adapters' methods look at the optimizer step that was done, the `step`th
-    /// (from 1), as PEFT's `update_and_allocate` does for AdaLoRA.
+    /// Calls the active adapters' methods after optimizer step `step` (counted from 1), as PEFT's
+    /// `update_and_allocate` does for AdaLoRA.
     pub fn after_step(&mut self, step: usize, gradients: &StepGradients) {
         for name in self.stepped() {
             let mut layers = Vec::new();
@@ -90,7 +90,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 
     /// Writes into a checkpoint what [`save_pretrained`](Self::save_pretrained) leaves out of
-    /// adapters that look at their steps; nothing where there are none.
+    /// adapters with such a hook; writes nothing if there are none.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -115,9 +115,9 @@ impl<M: BaseModel> PeftModel<M> {
         }
     }
 
-    /// Sets one adapter, and what its configuration has learnt, to what
-    /// [`save_step_state`](Self::save_step_state) has written. False where `directory` holds no
-    /// such file.
+    /// Restores one adapter, and what its configuration has learnt, from what
+    /// [`save_step_state`](Self::save_step_state) has written. Returns false if `directory` holds
+    /// no such file.
     pub(crate) fn restore_step_state(
         &mut self,
         adapter_name: &str,

@@ -1,5 +1,5 @@
-//! What PEFT puts of the base's embeddings into an adapter's file (`save_embedding_layers`): those
-//! that are adapted, and all where the vocabulary was resized.
+//! Which of the base's embeddings PEFT writes to an adapter's file (`save_embedding_layers`):
+//! adapted ones, and all of them if the vocabulary was resized.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::files::{PREFIX, SHARED_PREFIX, WEIGHTS_NAME};
 use crate::model::tying::at_slot;
 use crate::{BaseModel, LayerKind, PeftError, PeftModel, Result, Slot};
 
-/// What trained rows of an embedding are called.
+/// The name of trained rows of an embedding.
 const ROWS: &str = "trainable_tokens_delta";
 
-/// What DoRA's magnitudes are called.
+/// The name of DoRA's magnitudes.
 const MAGNITUDES: &str = "lora_magnitude_vector";
 
-/// What PEFT's wrappers put between the path of a layer and the name of its own weight.
+/// What PEFT's wrappers insert between the path of a layer and the name of its own weight.
 const WRAPPERS: [&str; 4] = [
     "weight",
     "base_layer.weight",
@@ -26,7 +26,7 @@ const WRAPPERS: [&str; 4] = [
 ];
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Gives the vocabulary the rows that an adapter's file has for it, where it has any.
+    /// Resizes the vocabulary to the rows in an adapter's file, if it has any.
     ///
     /// # Errors
     /// If the model holds other adapters, or cannot resize its vocabulary.
@@ -67,8 +67,8 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Sets the base's embeddings to those among `tensors`, takes them out, and keeps in mind that
-    /// the adapter's file has them.
+    /// Sets the base's embeddings to those among `tensors`, removes them from there, and remembers
+    /// that the adapter's file has them.
     ///
     /// # Errors
     /// If one has another shape than the model's.
@@ -128,8 +128,8 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// The keys under which PEFT writes a second time, beside an embedding, what the file has of the
-    /// adapter already: the copy of the layer at `path`, and the rows that it shares with `input`.
+    /// The keys under which PEFT writes an embedding a second time although the adapter's file
+    /// already has it: the copy of the layer at `path`, and the rows that it shares with `input`.
     fn repeated(&self, adapter_name: &str, path: &str, input: &str) -> Vec<String> {
         let ask = |path: &str, of: &dyn Fn(&dyn Slot) -> bool| {
             at_slot(&self.base_model, path, of).unwrap_or_default()
@@ -158,8 +158,8 @@ impl<M: BaseModel> PeftModel<M> {
         keys.collect()
     }
 
-    /// Sets the weights `[vocab, d]` of input and output embedding. Where both are one, what is
-    /// given for one is that of both; two that differ untie them.
+    /// Sets the weights `[vocab, d]` of input and output embedding. If the two are tied, a weight
+    /// given for one is used for both; two different ones untie them.
     fn set_embeddings(
         &mut self,
         input: &str,
@@ -171,7 +171,7 @@ impl<M: BaseModel> PeftModel<M> {
         let (of_input, of_output) = match (of_input, of_output) {
             (Some(a), Some(b)) if is_tied && a == b => (Some(a), None),
             (None, Some(b)) if is_tied => (Some(b), None),
-            // An adapter of the output layer alone has untied it, and the file has it once.
+            // An adapter on the output layer alone has untied it, and the file has it once.
             (None, Some(b)) if self.are_equal(input, output) => (Some(b.clone()), Some(b)),
             (a, b) => (a, b),
         };
@@ -200,7 +200,7 @@ impl<M: BaseModel> PeftModel<M> {
         }
     }
 
-    /// Whether the output layer has a weight of its own that equals the input embedding's.
+    /// Whether the output layer has its own weight, which equals the input embedding's.
     fn are_equal(&self, input: &str, output: &str) -> bool {
         let weight = |path| at_slot(&self.base_model, path, |slot| (slot.kind(), slot.weight()));
         let (Some((_, input)), Some((LayerKind::Linear, output))) = (weight(input), weight(output))
@@ -211,7 +211,7 @@ impl<M: BaseModel> PeftModel<M> {
         input.dims() == output.dims() && input.equal(output).all().into_scalar::<bool>()
     }
 
-    /// The base's embeddings that an adapter's file has, as it has them.
+    /// The base's embeddings in an adapter's file, in the form in which the file has them.
     pub(crate) fn stored_weights(&self, adapter_name: &str) -> Vec<(String, TensorData)> {
         let mut weights = Vec::new();
         self.visit_slots(|_, slot| {
@@ -226,7 +226,7 @@ impl<M: BaseModel> PeftModel<M> {
     }
 }
 
-/// The keys that a tensor of the layer at `path` can have: of a method at layers, and at the model.
+/// The keys that a tensor of the layer at `path` can have, for methods at layers and at the model.
 fn keys_of(path: &str, name: &str) -> [String; 2] {
     [PREFIX, SHARED_PREFIX].map(|prefix| format!("{prefix}{path}.{name}"))
 }

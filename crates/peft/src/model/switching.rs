@@ -1,4 +1,4 @@
-//! Which adapters act and which are trained.
+//! Which adapters are active and which are trained.
 
 use crate::config::Bias;
 use crate::{BaseModel, PeftError, PeftModel, Result};
@@ -7,8 +7,8 @@ impl<M: BaseModel> PeftModel<M> {
     /// Makes these adapters the active ones, in this order, and the only trainable ones.
     ///
     /// # Errors
-    /// If there is no adapter of one of these names, or if several of them act at the model:
-    /// there only one can.
+    /// If there is no adapter with one of these names, or several of them act at the model, where
+    /// only one can.
     pub fn set_adapter(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             self.config(name)?;
@@ -40,8 +40,8 @@ impl<M: BaseModel> PeftModel<M> {
         Ok(())
     }
 
-    /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of
-    /// layers, and the base's biases where its configuration says so.
+    /// Trains or freezes everything that belongs to an adapter: its tensors, its copies of layers,
+    /// and the base's biases if its configuration says so.
     pub fn set_requires_grad(&mut self, adapter_name: &str, requires_grad: bool) {
         let bias = self
             .peft_config
@@ -71,22 +71,21 @@ impl<M: BaseModel> PeftModel<M> {
                 });
             }
         });
-        // Each layer now has a tensor of its own where all share one.
+        // Now each layer has a separate tensor, even if all should share one.
         self.share_tensors(adapter_name);
     }
 
     /// Runs `inside` with all adapters switched off.
     ///
-    /// It sees a copy that shares the weights, so the model itself cannot be left switched off,
-    /// whatever happens inside. Biases that were trained (`bias` other than `none`) stay trained,
-    /// as in PEFT.
+    /// It gets a copy that shares the weights, so the model itself cannot be left switched off,
+    /// whatever happens inside. Trained biases (`bias` other than `none`) stay trained, as in PEFT.
     pub fn disable_adapter<T>(&self, inside: impl FnOnce(&Self) -> T) -> T {
         let mut without = self.clone();
         without.disable_adapter_layers();
         inside(&without)
     }
 
-    /// Switches all adapters off; merged ones are taken out of the weights.
+    /// Switches all adapters off; merged ones are removed from the weights.
     pub fn disable_adapter_layers(&mut self) {
         self.unmerge_adapter();
         self.disabled = true;

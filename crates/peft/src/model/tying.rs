@@ -1,5 +1,5 @@
-//! An output layer that shares the weight of the input embedding: what is trained of one acts on
-//! both (`ensure_weight_tying`), or the output layer gets a weight of its own.
+//! Output layers that share the weight of the input embedding: what is trained for one acts on both
+//! (`ensure_weight_tying`), or the output layer gets its own weight.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::config::{CommonConfig, TargetModules};
 use crate::target::{ends_with_name, full_match};
 use crate::{Adaptable, BaseModel, Method, Path, PeftError, PeftModel, Result, Slot, layers};
 
-/// The paths of the input embedding and of the output layer, where they share a weight.
+/// The paths of the input embedding and the output layer, if they share a weight.
 pub(crate) fn tied_layers(model: &impl Adaptable) -> Option<(String, String)> {
     let output = model.output_embedding();
     let layers = layers(model);
@@ -18,7 +18,7 @@ pub(crate) fn tied_layers(model: &impl Adaptable) -> Option<(String, String)> {
     Some((input.path, output.to_string()))
 }
 
-/// What `ask` says of the slot at `path`.
+/// Calls `ask` with the slot at `path`.
 pub(crate) fn at_slot<T>(
     model: &impl Adaptable,
     path: &str,
@@ -33,14 +33,14 @@ pub(crate) fn at_slot<T>(
     found
 }
 
-/// The weight `[vocab, d]` of an output layer that shares the one of the input embedding.
+/// The weight `[vocab, d]` of an output layer that shares the input embedding's.
 pub(crate) fn tied_weight(model: &impl Adaptable) -> Option<Tensor<2>> {
     let (input, _) = tied_layers(model)?;
     at_slot(model, &input, |slot| slot.tied_weight())
 }
 
-/// Gives a tied output layer the weight `tied` `[vocab, d]` as its own, where the input embedding
-/// now has another one.
+/// Gives a tied output layer its own weight, `tied` `[vocab, d]`, if the input embedding now has
+/// another one.
 ///
 /// # Errors
 /// If the model cannot untie its output layer.
@@ -78,9 +78,8 @@ pub(crate) fn keep_output(model: &mut impl Adaptable, tied: Tensor<2>) -> Result
     Ok(())
 }
 
-/// Gives the output layer of a model with merged adapters a weight of its own, where it is tied to
-/// the input embedding and what is merged there is not meant for it. A file of the weights needs
-/// both.
+/// Gives the output layer of a model with merged adapters its own weight, if it is tied to the
+/// input embedding and what is merged there is not meant for it. A file of the weights needs both.
 ///
 /// # Errors
 /// If the model cannot untie its output layer.
@@ -96,18 +95,18 @@ pub fn untie_merged(model: &mut impl Adaptable) -> Result<()> {
 }
 
 impl<M: BaseModel> PeftModel<M> {
-    /// The paths of the input embedding and of the output layer, where they share a weight.
+    /// The paths of the input embedding and the output layer, if they share a weight.
     pub(crate) fn tied_layers(&self) -> Option<(String, String)> {
         tied_layers(&self.base_model)
     }
 
-    /// The configuration as it is attached to a model whose output layer is tied, as PEFT does it
-    /// (peft/tuners/tuners_utils.py, `_check_tied_modules`): with `ensure_weight_tying` the input
-    /// embedding stands in the place of the output layer; without, an output layer that is named is
-    /// untied, and the model from before is returned as well.
+    /// The configuration as it is attached to a model with a tied output layer, following PEFT
+    /// (peft/tuners/tuners_utils.py, `_check_tied_modules`): with `ensure_weight_tying`, the input
+    /// embedding replaces the output layer; without it, a named output layer is untied, and the
+    /// original model is returned as well.
     ///
-    /// PEFT knows embeddings by the names `embed_tokens` and `lm_head`, so it never ties GPT-2's
-    /// `wte`; here the model says which its embeddings are.
+    /// PEFT recognises embeddings by the names `embed_tokens` and `lm_head`, so it never ties
+    /// GPT-2's `wte`; here the model says which its embeddings are.
     ///
     /// # Errors
     /// If a pattern is not a regular expression, or the model cannot untie its output layer.

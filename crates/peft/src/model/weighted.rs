@@ -1,4 +1,4 @@
-//! An adapter that combines others of the model (PEFT's `add_weighted_adapter`).
+//! Adding an adapter that combines others of the model (PEFT's `add_weighted_adapter`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use crate::combine::{Combination, WeightedAdapter, combine};
 use crate::{BaseModel, PeftModel, Result};
 
 impl<M: BaseModel> PeftModel<M> {
-    /// Adds an adapter that combines others of the model, LoRA's, or (IA)³'s by their weighted
-    /// sum; it is not active yet.
+    /// Adds an adapter that combines other adapters of the model, those of LoRA or, by their
+    /// weighted sum, those of (IA)³; it is not active yet.
     ///
     /// # Errors
-    /// As [`combine`]; if there is no adapter of one of the names or already one of the new name.
-    /// The model is as before.
+    /// As [`combine`]; if there is no adapter with one of the names, or already one with the new
+    /// name. The model is then unchanged.
     pub fn add_weighted_adapter(
         &mut self,
         adapters: &[(&str, f64)],

@@ -1,12 +1,12 @@
-//! Parameters of any rank behind one object-safe trait.
+//! Parameters of any rank behind an object-safe trait.
 
 use std::cell::Cell;
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
 
-/// What makes the values of a parameter when they are first asked for. It is told the type that they
-/// are about to be [cast](AnyParam::cast) to, if they are, and may make them in it at once.
+/// Makes the values of a parameter when they are first needed. If they are about to be
+/// [cast](AnyParam::cast), it gets the target type and may make them in it directly.
 pub type LazyData = Box<dyn FnOnce(Option<FloatDType>) -> TensorData + Send + Sync>;
 
 thread_local! {
@@ -14,7 +14,7 @@ thread_local! {
     static CAST_TO: Cell<Option<FloatDType>> = const { Cell::new(None) };
 }
 
-/// Runs `body` while what is read is about to be cast to `dtype`.
+/// Runs `body`, during which values are read in order to be cast to `dtype`.
 fn casting_to<R>(dtype: FloatDType, body: impl FnOnce() -> R) -> R {
     struct Restore(Option<FloatDType>);
     impl Drop for Restore {
@@ -26,7 +26,7 @@ fn casting_to<R>(dtype: FloatDType, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// A float parameter of any rank: what files, counts and freezing need of it.
+/// A float parameter of any rank, as files, counts and freezing see it.
 pub trait AnyParam {
     /// Burn's identity of the parameter.
     fn id(&self) -> ParamId;
@@ -34,20 +34,20 @@ pub trait AnyParam {
     fn dims(&self) -> Vec<usize>;
     /// A copy of the parameter with the same values.
     fn share(&self) -> Box<dyn AnyParam>;
-    /// The values, on the host.
+    /// The values, read to the host.
     fn to_data(&self) -> TensorData;
     /// Replaces the values, keeping identity, device and trainable state.
     ///
-    /// With `transposed` the data hold the last two axes the other way round.
+    /// With `transposed`, the last two axes of the data are swapped.
     ///
     /// # Panics
-    /// If the shape differs: callers check it first, to name the tensor and the file.
+    /// If the shape differs; callers check it first, to name the tensor and the file.
     fn set_data(&mut self, data: TensorData, transposed: bool);
-    /// As [`set_data`](Self::set_data) when the values are first asked for, which may be never:
-    /// until then none are held. Values that `data` makes in 16 bits stay so.
+    /// As [`set_data`](Self::set_data), but only when the values are first needed, which may be
+    /// never; until then none are stored. Values that `data` makes in 16 bits stay so.
     ///
     /// # Panics
-    /// When the values are first asked for, if `data` makes another shape.
+    /// When the values are first needed, if `data` returns another shape.
     fn set_lazily(&mut self, data: LazyData, transposed: bool) {
         self.set_data(data(None), transposed);
     }
@@ -55,8 +55,8 @@ pub trait AnyParam {
     fn requires_grad(&self) -> bool;
     /// Sets whether training changes the parameter.
     fn set_requires_grad(&mut self, requires_grad: bool);
-    /// Lays the values that training changes in the order of the axes, as a step leaves them. A view of
-    /// values that lie the other way round takes another product, whose last bits may differ.
+    /// Stores the values of a trained parameter in the order of its axes, as a step leaves them. A
+    /// transposed view uses a different product, whose last bits may differ.
     fn lay_in_order(&mut self) {
         if self.requires_grad() {
             self.set_data(self.to_data(), false);
@@ -65,11 +65,11 @@ pub trait AnyParam {
     /// The gradient of the last backward pass, if there is one.
     fn gradient(&self, gradients: &Gradients) -> Option<TensorData>;
 
-    /// Keeps the values in another type, identity and trainable state as they were. Those that are
-    /// only read now, for clones too, may never be there in 32 bits.
+    /// Stores the values in another type, keeping identity and trainable state. Lazy values, also
+    /// those of clones, may never exist in 32 bits.
     fn cast(&mut self, dtype: FloatDType);
 
-    /// Releases the values, which are kept elsewhere. The shape stays, and every value is NaN, so
+    /// Releases the values, which are stored elsewhere. The shape stays, and every value is NaN, so
     /// that using them by mistake shows.
     fn release(&mut self);
 
@@ -103,7 +103,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
             let requires_grad = self.requires_grad();
             Param::initialized(self.id, tensor).set_require_grad(requires_grad)
         } else {
-            // Avoids the lazy initialisation of a value that nothing uses.
+            // Avoids initialising a lazy value that nothing uses.
             self.clone().transform_for_load(tensor, self.id)
         };
     }
@@ -123,8 +123,8 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
         if self.is_initialized() && self.val().is_require_grad() {
             return true;
         }
-        // On a plain device Burn keeps the flag to itself until `train` puts it into effect, and
-        // of a lazy parameter it tells only a stand-in: asking must not make the value.
+        // On a plain device Burn stores the flag until `train` applies it; for a lazy parameter it
+        // uses a placeholder: asking must not initialise the value.
         let probe = if self.is_initialized() {
             self.clone()
         } else {
@@ -146,7 +146,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     fn release(&mut self) {
         let (device, shape) = (self.lazy_device(), self.lazy_shape());
         let one = Tensor::<D>::full([1; D], f32::NAN, &device.clone().without_autodiff());
-        // A view: one value is all the memory it takes.
+        // A view: it takes the memory of a single value.
         let values = one.expand(shape);
         let values = if device.is_autodiff() {
             values.autodiff()
@@ -163,7 +163,7 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
     }
 }
 
-/// A tensor of these values, whose last two axes may be the other way round.
+/// A tensor with these values, whose last two axes may be swapped.
 fn on_device<const D: usize>(data: TensorData, transposed: bool, device: &Device) -> Tensor<D> {
     let plain = device.clone().without_autodiff();
     let tensor = match data.dtype() {
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// Only what is read in order to be cast is read in the other type.
+    /// Only values that are read in order to be cast are read in the other type.
     #[test]
     fn what_is_read_is_told_the_type_it_is_cast_to() {
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! The forms of a frozen weight that are no parameter's.
+//! Other forms of storing a frozen weight than as a parameter.
 
 use burn::tensor::{Device, Int, Tensor};
 use burn_peft_kernels::{
@@ -6,15 +6,15 @@ use burn_peft_kernels::{
     int8_linear, quantized_linear,
 };
 
-/// A frozen weight that is kept beside a layer, whose own parameter was released: `[d_in, d_out]` of
-/// a linear layer, `[vocab, d]` of an embedding.
+/// A frozen weight that is stored beside a layer, whose own parameter was released: `[d_in, d_out]`
+/// of a linear layer, `[vocab, d]` of an embedding.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
-    /// As codes that a dense weight is made from.
+    /// Codes, from which a dense weight is computed.
     Quantized(Box<QuantizedWeight>),
-    /// In the blocks of a file.
+    /// The blocks of a file.
     Blocks(BlockWeight),
-    /// In eight bits that products are made in.
+    /// Eight-bit integers, in which products are computed.
     Int8(Int8Weight),
 }
 
@@ -36,8 +36,8 @@ impl Kept {
         }
     }
 
-    /// Another weight of the same shape, rounded as this one was; nothing of blocks, which are those
-    /// of a file.
+    /// Another weight of the same shape, rounded in the same way; `None` for blocks, which belong
+    /// to a file.
     pub(crate) fn requantized(&self, weight: Tensor<2>) -> Option<Self> {
         match self {
             Self::Quantized(old) => Some(Self::Quantized(Box::new(old.requantized(weight)))),
@@ -49,7 +49,7 @@ impl Kept {
         }
     }
 
-    /// Where a weight lies that is to be [`requantized`](Self::requantized).
+    /// The device for a weight that will be [`requantized`](Self::requantized).
     pub(crate) fn device(&self) -> Device {
         match self {
             Self::Quantized(weight) => weight.absmax().device().without_autodiff(),
@@ -57,7 +57,7 @@ impl Kept {
         }
     }
 
-    /// The same with its codes put through a function of Burn's modules.
+    /// The same, with its codes mapped by one of Burn's module functions.
     pub(crate) fn map_codes(self, map: impl FnOnce(QuantizedWeight) -> QuantizedWeight) -> Self {
         match self {
             Self::Quantized(weight) => Self::Quantized(Box::new(map(*weight))),
@@ -74,7 +74,7 @@ impl Kept {
         }
     }
 
-    /// The output of a linear layer, `[tokens, d_out]`, of an input `[tokens, d_in]`.
+    /// The output of a linear layer, `[tokens, d_out]`, for an input `[tokens, d_in]`.
     pub(crate) fn linear(
         &self,
         input: Tensor<2>,
@@ -98,7 +98,7 @@ impl Kept {
         }
     }
 
-    /// As the weight of an output layer, if it can be one as it is.
+    /// The weight of an output layer, if it can be used as one directly.
     pub(crate) fn head(self) -> Option<HeadWeight> {
         match self {
             Self::Quantized(_) => None,

@@ -1,4 +1,4 @@
-//! A weight that is kept otherwise, in the place of a parameter.
+//! A stored weight that appears as a parameter.
 
 use burn::module::ParamId;
 use burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
@@ -8,7 +8,7 @@ use super::kept::Kept;
 use crate::AnyParam;
 
 /// The weight of a layer whose own parameter was released: its identity, with the values that are
-/// kept in its place.
+/// stored elsewhere.
 #[derive(Clone)]
 pub(crate) struct KeptParam {
     pub(crate) id: ParamId,
@@ -52,8 +52,8 @@ impl AnyParam for KeptParam {
         self.weight.dequantize(&cpu_device()).into_data()
     }
 
-    /// What is rounded is rounded again; in the place of blocks the layer has the values as a
-    /// parameter from here on.
+    /// Rounded weights are rounded again; for blocks, the layer gets the values as a parameter from
+    /// now on.
     fn set_data(&mut self, data: TensorData, transposed: bool) {
         if let Kept::Blocks(_) = self.weight {
             self.dense = Some(Dense {
@@ -79,7 +79,8 @@ impl AnyParam for KeptParam {
         false
     }
 
-    /// Blocks are not trained: a parameter of their values is. With other forms it does nothing.
+    /// Blocks cannot be trained: the layer gets a parameter with their values. Does nothing for
+    /// other forms.
     fn set_requires_grad(&mut self, requires_grad: bool) {
         if requires_grad && let Kept::Blocks(_) = self.weight {
             self.dense = Some(Dense {
@@ -94,8 +95,8 @@ impl AnyParam for KeptParam {
         None
     }
 
-    /// Nothing is kept otherwise; with `BF16` the products of blocks may round as those of such a
-    /// weight do.
+    /// Nothing is stored differently; with `BF16`, products with blocks may round as those with
+    /// such a weight do.
     fn cast(&mut self, dtype: FloatDType) {
         if let Kept::Blocks(weight) = &mut self.weight
             && dtype == FloatDType::BF16

@@ -1,4 +1,4 @@
-//! A function that sees every input of a layer.
+//! A function that is called with every input of a layer.
 
 use std::fmt;
 use std::sync::Arc;

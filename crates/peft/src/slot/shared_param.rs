@@ -8,17 +8,17 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// One parameter in many places of a model, for Burn a single one: the first place shows it to
+/// One parameter at many places of a model, which Burn sees only once: the first place shows it to
 /// visitors (optimizers, records, gradients), the others hold the same tensor and hide it.
 ///
-/// Whatever makes another module of this one (an optimizer's step, `train()`, `valid()`, a move to
-/// another device) goes over all places in order. The first leaves there what became of its
-/// parameter, and the others take it, so that all stay one tensor with one gradient.
+/// Whatever maps the module (an optimizer's step, `train()`, `valid()`, a move to another device)
+/// visits all places in order. The first place stores the mapped parameter, and the others take it
+/// from there, so that all remain one tensor with one gradient.
 #[derive(Clone, Debug)]
 pub struct SharedParam {
     param: Param<Tensor<2>>,
     is_first: bool,
-    /// What the first place's parameter became when it was changed last.
+    /// The result of the first place's last mapping.
     changed: Arc<Mutex<Option<Param<Tensor<2>>>>>,
 }
 

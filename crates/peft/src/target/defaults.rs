@@ -1,4 +1,4 @@
-//! The layers that are adapted where a configuration names none.
+//! The layers that are adapted if a configuration names none.
 
 use crate::config::TargetModules;
 
@@ -44,7 +44,7 @@ pub fn ln_tuning_target_modules(model_type: &str) -> Option<TargetModules> {
     Some(TargetModules::list(names.iter().copied()))
 }
 
-/// FourierFT's and WaveFT's `target_modules` for a model type: LoRA's, but for GPT-2.
+/// FourierFT's and WaveFT's `target_modules` for a model type: LoRA's, except for GPT-2.
 pub fn fourierft_target_modules(model_type: &str) -> Option<TargetModules> {
     match model_type {
         "gpt2" => Some(TargetModules::list(["mlp.c_proj"])),
@@ -52,7 +52,7 @@ pub fn fourierft_target_modules(model_type: &str) -> Option<TargetModules> {
     }
 }
 
-/// AdaLoRA's `target_modules` for a model type: LoRA's, but for RoBERTa.
+/// AdaLoRA's `target_modules` for a model type: LoRA's, except for RoBERTa.
 pub fn adalora_target_modules(model_type: &str) -> Option<TargetModules> {
     match model_type {
         "roberta" => Some(TargetModules::list(["query", "key", "value", "dense"])),
@@ -61,7 +61,7 @@ pub fn adalora_target_modules(model_type: &str) -> Option<TargetModules> {
     }
 }
 
-/// VeRA's `target_modules` for a model type: LoRA's, but for Phi.
+/// VeRA's `target_modules` for a model type: LoRA's, except for Phi.
 pub fn vera_target_modules(model_type: &str) -> Option<TargetModules> {
     match model_type {
         "phi" => Some(TargetModules::list(["q_proj", "v_proj"])),
@@ -69,8 +69,8 @@ pub fn vera_target_modules(model_type: &str) -> Option<TargetModules> {
     }
 }
 
-/// LoRA's `target_modules` for a model type (`model_type` of its `config.json`), where PEFT has
-/// a default for it; other methods start from the same table.
+/// LoRA's `target_modules` for a model type (`model_type` in its `config.json`), if PEFT has a
+/// default for it; other methods start from the same table.
 pub fn lora_target_modules(model_type: &str) -> Option<TargetModules> {
     let names: &[&str] = match model_type {
         "gpt2" | "gpt_bigcode" => &["c_attn"],

@@ -1,4 +1,4 @@
-//! From a configuration and a model's layers to the layers to adapt.
+//! Finding the layers to adapt, from a configuration and a model's layers.
 
 use super::matching::{Matcher, Selector, Verdict};
 use super::no_match::{Model, no_match, string_hint};
@@ -15,21 +15,20 @@ use serde_json::{Map, Value};
 pub struct Targets {
     /// Their paths, in the order of the model.
     pub paths: Vec<String>,
-    /// What a saved configuration says in `target_modules`: the default where none was given,
-    /// the names that `all-linear` stands for, the shortest distinguishing names in place of a
-    /// list of 20 or more.
+    /// The `target_modules` of a saved configuration: the default if none was given, the names that
+    /// `all-linear` stands for, or the shortest distinguishing names instead of a list of 20 or
+    /// more.
     pub target_modules: TargetModules,
 }
 
-/// Finds the layers of a model that `common` means.
+/// Finds the layers of a model that `common` selects.
 ///
-/// `layers` are all layers of the model in its order; `method` says which of them it can adapt,
-/// and which it adapts where nothing is given. Warns about names and exclusions that match
-/// nothing.
+/// `layers` are all layers of the model in order; `method` says which of them it can adapt, and
+/// which it adapts by default. Warns about names and exclusions that match nothing.
 ///
 /// # Errors
-/// When no target modules are given and there is no default, a pattern is not a regular
-/// expression, a module matches that the method cannot adapt, or no layer matches.
+/// If no target modules are given and there is no default, a pattern is not a regular expression, a
+/// module matches that the method cannot adapt, or no layer matches.
 pub fn target_layers(
     common: &CommonConfig,
     layers: &[LayerInfo],
@@ -96,7 +95,7 @@ pub fn target_layers(
     })
 }
 
-/// Replaces `all-linear` by the names it stands for and shortens long lists.
+/// Replaces `all-linear` by the names it stands for, and shortens long lists.
 fn resolve(
     given: &TargetModules,
     common: &CommonConfig,
@@ -121,12 +120,12 @@ fn resolve(
     }
 }
 
-/// Every linear layer but the output layer, which in a classifier is its head.
+/// Every linear layer except the output layer, which in a classifier is its head.
 fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
     let classifies = !layers.iter().any(|layer| layer.is_output);
     let heads = common.task_type.filter(|_| classifies);
     let heads = heads.map_or(&[][..], TaskType::heads);
-    // Those of two layers, and `pre_classifier`, are copied as a whole (`modules_to_save`).
+    // Heads of two layers, and `pre_classifier`, are copied as a whole (`modules_to_save`).
     let lies_in =
         |path: &str, head: &str| path.ends_with(head) || path.contains(&format!("{head}."));
     let is_head =
@@ -139,8 +138,8 @@ fn all_linear(common: &CommonConfig, layers: &[LayerInfo]) -> Vec<String> {
         .collect()
 }
 
-/// Names that name no layer though others do, and exclusions that exclude nothing, are most
-/// often typing errors.
+/// Names that match no layer although others do, and exclusions that exclude nothing, are usually
+/// typing errors.
 fn warn_unused(
     common: &CommonConfig,
     target_modules: &TargetModules,
@@ -183,7 +182,7 @@ fn warn_unused(
     Ok(())
 }
 
-/// Indices and names of blocks that choose none of the layers at `paths`, which are adapted.
+/// Indices and names of blocks that select none of the adapted layers at `paths`.
 fn warn_unused_blocks(common: &CommonConfig, matcher: &Matcher, paths: &[String]) -> Result<()> {
     if common.layer_indices().is_empty() {
         return Ok(());
@@ -212,11 +211,11 @@ fn warn_unused_blocks(common: &CommonConfig, matcher: &Matcher, paths: &[String]
     Ok(())
 }
 
-/// Entries of `rank_pattern`, `alpha_pattern` and their like among a configuration's keys that
-/// match none of the layers at `paths`, which are adapted.
+/// Entries of `rank_pattern`, `alpha_pattern` and similar keys of a configuration that match none
+/// of the adapted layers at `paths`.
 ///
 /// # Errors
-/// When a pattern is not a regular expression.
+/// If a pattern is not a regular expression.
 pub(crate) fn warn_unused_patterns(config: &Map<String, Value>, paths: &[String]) -> Result<()> {
     for (key, value) in config {
         let Some(entries) = value.as_object().filter(|_| key.ends_with("_pattern")) else {

@@ -1,4 +1,4 @@
-//! PEFT's `check_target_module_exists`: whether one module is a target.
+//! PEFT's `check_target_module_exists`: whether a module is a target.
 
 use super::paths::ends_with_name;
 use super::pattern::Pattern;
@@ -8,7 +8,7 @@ use crate::config::{CommonConfig, TargetModules};
 /// Why a module is a target, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is.
+    /// It is a target.
     Targeted,
     /// Nothing names it.
     NotNamed,
@@ -16,11 +16,11 @@ pub(crate) enum Verdict {
     Excluded,
     /// It is, or lies in, one of `modules_to_save`.
     Saved,
-    /// `layers_to_transform` leaves it out; its index, where one was found.
+    /// `layers_to_transform` excludes it; with its index, if one was found.
     OtherLayer(Option<i64>),
 }
 
-/// The part of a configuration that chooses layers, ready to match.
+/// The part of a configuration that selects layers, ready for matching.
 pub(crate) struct Matcher<'a> {
     targets: Selector<'a>,
     exclude: Option<Selector<'a>>,
@@ -30,7 +30,7 @@ pub(crate) struct Matcher<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    /// Matches what `common` says, with `targets` in the place of its `target_modules`.
+    /// The selection of `common`, with `targets` instead of its `target_modules`.
     pub fn new(common: &'a CommonConfig, targets: &'a TargetModules) -> Result<Self> {
         let saved = common.modules_to_save.iter().flatten();
         let block = |pattern| {
@@ -74,7 +74,7 @@ impl<'a> Matcher<'a> {
                 return Ok(Verdict::Saved);
             }
         }
-        // A whole path in the list counts whatever its index.
+        // A whole path in the list matches whatever its index.
         if named == Match::Whole || self.indices.is_empty() {
             return Ok(Verdict::Targeted);
         }
@@ -85,8 +85,8 @@ impl<'a> Matcher<'a> {
         })
     }
 
-    /// Of a target: which of `layers_pattern` found the block it lies in, and the block's index,
-    /// where these decide.
+    /// For a target: which of `layers_pattern` found its block, and the index of the block, if
+    /// these decide.
     pub fn chosen_block(&self, path: &str) -> Result<Option<(usize, i64)>> {
         match self.targets.matches(path)? {
             Match::End => self.block(path),
@@ -102,7 +102,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Which pattern finds the block that `path` lies in, and the index of the block.
+    /// The pattern that finds the block of `path`, and the index of the block.
     fn block(&self, path: &str) -> Result<Option<(usize, i64)>> {
         for (number, pattern) in self.index_patterns.iter().enumerate() {
             if let Some(captures) = pattern.captures(path)? {
@@ -125,14 +125,14 @@ enum Match {
     Whole,
 }
 
-/// Names of modules: `target_modules` or `exclude_modules`.
+/// The names in `target_modules` or `exclude_modules`.
 pub(crate) enum Selector<'a> {
     Pattern(Pattern),
     Names(&'a [String]),
 }
 
 impl<'a> Selector<'a> {
-    /// Matches what `modules` says, which stands under `key`.
+    /// The names in `modules`, given under `key`.
     pub fn new(key: &str, modules: &'a TargetModules) -> Result<Self> {
         Ok(match modules {
             TargetModules::Pattern(pattern) => Self::Pattern(Pattern::full(key, pattern)?),

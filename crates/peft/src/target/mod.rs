@@ -1,4 +1,4 @@
-//! Which layers of a model a configuration means, to the letter of PEFT.
+//! Which layers of a model a configuration selects, exactly as in PEFT.
 
 mod defaults;
 mod layers;

@@ -1,4 +1,4 @@
-//! What errors say of a model: why no layer is left, and which layers there are.
+//! Error messages about layers: why none is selected, and which there are.
 
 use super::matching::Verdict;
 use super::paths::{ends_with_name, short_names};
@@ -16,7 +16,7 @@ pub(crate) struct Model<'a> {
 }
 
 impl Model<'_> {
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         match self.model_type {
             "" => "the model",
@@ -64,7 +64,7 @@ impl Model<'_> {
     }
 }
 
-/// Says why no layer is left: nothing is named, or what is named is removed again.
+/// Says why no layer remains: nothing is named, or what is named is excluded again.
 pub(crate) fn no_match(
     model: &Model,
     common: &CommonConfig,
@@ -99,8 +99,8 @@ pub(crate) fn no_match(
     PeftError::target("target_modules", message)
 }
 
-/// What to write in place of a string that is meant as names, or as the end of paths: PEFT takes a
-/// string for a regular expression that the whole path has to match.
+/// What to write instead of a string that was meant as names, or as the end of paths: PEFT treats a
+/// string as a regular expression that has to match the whole path.
 pub(super) fn string_hint<'a>(
     given: &TargetModules,
     paths: impl Iterator<Item = &'a str> + Clone,
@@ -127,7 +127,7 @@ pub(super) fn string_hint<'a>(
     })
 }
 
-/// Which keys remove layers that are named, and how many.
+/// Which keys exclude named layers, and how many.
 fn removals(common: &CommonConfig, verdicts: &[Verdict]) -> Vec<String> {
     let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
     let mut removed = Vec::new();

@@ -1,11 +1,11 @@
-//! The modules of a model, known by the paths of its layers.
+//! The modules of a model, derived from the paths of its layers.
 
 use indexmap::{IndexMap, IndexSet};
 
-/// The modules that hold layers, and the layers: every path PEFT would see as a module's name,
+/// The modules that hold layers, and the layers: every path that PEFT would see as a module's name,
 /// as far as the layers' paths tell.
 pub(crate) struct Tree<'a> {
-    /// Path of a module that holds others, and the names directly under it.
+    /// The path of a module that holds others, and the names directly under it.
     containers: IndexMap<&'a str, Vec<&'a str>>,
     leaves: Vec<&'a str>,
 }
@@ -50,7 +50,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Whether `path` is `name` or ends with it at a dot: how PEFT matches names in lists.
+/// Whether `path` is `name`, or ends with it after a dot, which is how PEFT matches names in lists.
 pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
     (path.strip_suffix(name)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
@@ -68,13 +68,13 @@ fn name_in_block(path: &str) -> Option<&str> {
     found
 }
 
-/// What a reader calls a layer: its path within its block, or its last name (`wte`).
+/// The name of a layer for a reader: its path within its block, or its last name (`wte`).
 fn short_name(path: &str) -> &str {
     let last = path.rfind('.').map_or(0, |dot| dot + 1);
     name_in_block(path).unwrap_or(&path[last..])
 }
 
-/// The short names of layers, each once, those inside of blocks first.
+/// The short names of layers, each once, those within blocks first.
 pub(crate) fn short_names<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> String {
     let inside = paths.clone().filter(|path| name_in_block(path).is_some());
     let outside = paths.filter(|path| name_in_block(path).is_none());

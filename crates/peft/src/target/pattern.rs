@@ -1,11 +1,11 @@
-//! Regular expressions with the meaning they have in Python.
+//! Regular expressions with Python's meaning.
 
 use crate::{PeftError, Result};
 use fancy_regex::{Captures, Regex};
 use indexmap::IndexMap;
 use std::fmt::Debug;
 
-/// A regular expression of a configuration, and the words that errors name it by.
+/// A regular expression from a configuration, and its description in errors.
 pub(crate) struct Pattern {
     key: String,
     pattern: String,
@@ -42,12 +42,12 @@ impl Pattern {
         (self.regex.is_match(path)).map_err(|error| self.gave_up(path, &error))
     }
 
-    /// What the groups of the match hold, if `path` matches.
+    /// The groups of the match, if `path` matches.
     pub fn captures<'a>(&self, path: &'a str) -> Result<Option<Captures<'a>>> {
         (self.regex.captures(path)).map_err(|error| self.gave_up(path, &error))
     }
 
-    /// Look-around and back-references can take for ever; the engine stops them.
+    /// Look-around and back-references can take exponential time; the engine stops them.
     fn gave_up(&self, path: &str, error: &fancy_regex::Error) -> PeftError {
         PeftError::Pattern {
             key: self.key.clone(),
@@ -60,23 +60,23 @@ impl Pattern {
 /// Python's `re.fullmatch(pattern, path)`; `key` is the configuration key that errors name.
 ///
 /// # Errors
-/// When the pattern is not a regular expression.
+/// If the pattern is not a regular expression.
 pub fn full_match(key: &str, pattern: &str, path: &str) -> Result<bool> {
     Pattern::full(key, pattern)?.matches(path)
 }
 
-/// `name` as a part of a regular expression that stands for itself, as Python reads it too.
+/// `name`, escaped so that it matches itself in a regular expression, in Python too.
 pub(crate) fn escaped(name: &str) -> String {
     fancy_regex::escape(name).into_owned()
 }
 
-/// The value that `rank_pattern` or `alpha_pattern` (`key`) gives the layer at `path`: that of
-/// the first pattern that matches the end of the path at a dot, or all of it (`^` stands for its
-/// start). Warns where a later pattern says something else: PEFT's files sort the patterns, so
-/// that their order, and with it the choice, is lost on the way.
+/// The value that `rank_pattern` or `alpha_pattern` (`key`) gives to the layer at `path`: that of
+/// the first pattern that matches the end of the path after a dot, or the whole path (`^` stands
+/// for its start). Warns if a later pattern gives another value: PEFT sorts the patterns in its
+/// files, so that their order, and with it the choice, gets lost.
 ///
 /// # Errors
-/// When a pattern is not a regular expression.
+/// If a pattern is not a regular expression.
 pub fn pattern_value<'a, V: PartialEq + Debug>(
     key: &str,
     patterns: &'a IndexMap<String, V>,

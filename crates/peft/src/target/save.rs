@@ -1,17 +1,17 @@
-//! `modules_to_save`: the modules that are trained and saved in full.
+//! `modules_to_save`: the modules that are trained and saved as a whole.
 
 use super::paths::{Tree, short_names};
 use crate::config::{CommonConfig, TaskType};
 use crate::{PeftError, Result};
 
-/// The paths of the layers that `modules_to_save` copies, in the order of the model: those
-/// within every module whose path ends with one of the names. As in PEFT the end need not begin
-/// at a dot: `classifier` means `my_classifier` too.
+/// The paths of the layers that `modules_to_save` copies, in the order of the model: those within
+/// every module whose path ends with one of the names. As in PEFT, the end need not start after a
+/// dot: `classifier` also selects `my_classifier`.
 ///
 /// `layers` are the paths of all layers of the model, `targeted` those that get an adapter.
 ///
 /// # Errors
-/// When a name that is no head of the task matches nothing (which PEFT ignores), names a list of
+/// If a name that is not a head of the task matches nothing (which PEFT ignores), names a list of
 /// modules, or would copy a layer that gets an adapter.
 pub fn modules_to_save(
     common: &CommonConfig,

@@ -1,11 +1,11 @@
-//! The shortest names that single out a set of layers.
+//! The shortest names that identify a set of layers.
 
 use std::collections::{BTreeSet, HashSet};
 
-/// From how many names on PEFT shortens a list of target modules.
+/// The number of names from which PEFT shortens a list of target modules.
 pub(crate) const MIN_TO_SHORTEN: usize = 20;
 
-/// For every target its shortest end (at a dot) that no other module has, sorted.
+/// For every target, the shortest end of its path (after a dot) that no other module has, sorted.
 pub(crate) fn minimal_suffixes<'a>(
     targets: impl IntoIterator<Item = &'a str>,
     others: impl IntoIterator<Item = &'a str>,

@@ -51,8 +51,8 @@ const NAMES: &[Row] = &[
     ("blocks.1.bias", &["weight"], &[1], &["blocks"], false),
     ("mlp.blocks.1.weight", &["weight"], &[1], &["blocks"], true),
     ("mlp.blocks.1.bias", &["weight"], &[1], &["blocks"], false),
-    // Not in PEFT's table: a whole path in the list counts whatever its index, and without a
-    // pattern the first index counts, which needs a name before that of the list.
+    // Not in PEFT's table: a whole path in the list matches whatever its index, and without a
+    // pattern the first index counts, which has to be preceded by the name of the list.
     ("foo.bar.1.baz", &["foo.bar.1.baz"], &[0], &["bar"], true),
     ("h.1.attn.c_attn", &["c_attn"], &[1], &[], false),
     ("foo.bar.1.spam.2.baz", &["baz"], &[2], &[], false),
@@ -123,7 +123,7 @@ fn modules_to_save_are_no_targets() {
         ("classifier", "classifier", false),
         ("classifier", "classifier.baz", false),
         ("classifier", "model.classifier.out.baz", false),
-        // The name must begin at a dot here, unlike where the copies are made.
+        // Here the name must start after a dot, unlike where copies are made.
         ("classifier", "my_classifier.baz", true),
         ("class.*r", "model.classifier.baz", false),
     ] {
@@ -165,7 +165,7 @@ fn rank_and_alpha_patterns_match_as_in_peft() {
         (&[("^foo", 16), ("^module.module.foo", 24)], [16, 8, 8, 8, 24, 8]),
         (&[("^foo", 16), ("^module.foo", 24), ("^module.module.foo", 32)], [16, 8, 24, 8, 32, 8]),
         (&[("^module.module.foo", 32), ("^module.foo", 24), ("^foo", 16)], [16, 8, 24, 8, 32, 8]),
-        // The first that matches decides.
+        // The first pattern that matches decides.
         (&[("foo", 16), ("module.foo", 24)], [16, 8, 16, 8, 16, 8]),
     ];
     for (patterns, expected) in cases {

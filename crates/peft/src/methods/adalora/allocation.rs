@@ -15,8 +15,8 @@ pub(super) const AVERAGES: [[&str; 3]; 3] = [
     ["lora_B", "lora_B.sensitivity", "lora_B.uncertainty"],
 ];
 
-/// What to do after the `step`th optimizer step (from 1): averages, and the pattern of the values
-/// that are left, where it changes.
+/// What to do after optimizer step `step` (counted from 1): update the averages and, if it changes,
+/// the pattern of the remaining values.
 pub(super) fn after_step(
     config: &AdaLoraConfig,
     step: usize,
@@ -40,8 +40,8 @@ pub(super) fn after_step(
     Some(allocate(layers, budget))
 }
 
-/// The number of values to keep in all layers after a step that gives some up: falling with the
-/// cube of the steps that are left.
+/// The number of values to keep in all layers after a step that removes some: it falls with the
+/// cube of the remaining steps.
 fn budget(config: &AdaLoraConfig, step: usize, layers: &[StepLayer<'_>]) -> Option<usize> {
     let (tinit, last) = (config.tinit, config.total_step? - config.tfinal);
     let first = layers.iter().map(rank).sum::<usize>() as f64;
@@ -74,7 +74,7 @@ fn update_averages(config: &AdaLoraConfig, layer: &mut StepLayer<'_>) {
     }
 }
 
-/// The score of each singular value, `[r]`: `S U` of its own and the means over its vectors.
+/// The score of each singular value, `[r]`: `S U` of itself plus the means over its vectors.
 fn scores(layer: &StepLayer<'_>) -> Tensor<1> {
     let score = |[name, sensitivity, uncertainty]: [&str; 3]| {
         let shape: [usize; 2] = layer.dims(name).try_into().expect("a matrix");
@@ -88,8 +88,8 @@ fn scores(layer: &StepLayer<'_>) -> Tensor<1> {
     of_e + of_a + of_b
 }
 
-/// Sets all values to zero but about `budget` of the highest scores; those that are left, by
-/// layer. Of equal scores all go, as in PEFT.
+/// Sets all values to zero except about `budget` with the highest scores; returns those that
+/// remain, by layer. Values with equal scores are all removed, as in PEFT.
 fn allocate(layers: &mut [StepLayer<'_>], budget: usize) -> IndexMap<String, Vec<bool>> {
     let scores: Vec<_> = layers.iter().map(|layer| scores(layer)).collect();
     let scores: Vec<f32> = Tensor::cat(scores, 0).into_data().iter::<f32>().collect();
@@ -112,9 +112,9 @@ fn allocate(layers: &mut [StepLayer<'_>], budget: usize) -> IndexMap<String, Vec
     pattern
 }
 
-/// Sets the values to zero that are not left.
+/// Sets the removed values to zero.
 fn mask(layer: &mut StepLayer<'_>, left: &[bool]) {
-    // An adapter loaded from a file has only those that are.
+    // An adapter loaded from a file has only the remaining ones.
     if left.len() != rank(layer) {
         return;
     }

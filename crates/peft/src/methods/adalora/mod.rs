@@ -1,4 +1,4 @@
-//! AdaLoRA (arXiv 2303.10512): the rank is spent where it matters.
+//! AdaLoRA (arXiv 2303.10512): spends the rank where it matters.
 
 mod allocation;
 
@@ -25,27 +25,27 @@ use crate::{
 /// `A` `[r, d_in]`, singular values `E` `[r, 1]` and `B` `[d_out, r]`
 /// (peft/tuners/adalora/layer.py).
 ///
-/// Training adds `orth_reg_weight` times the mean of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖` to the loss, and
-/// after each optimizer step sets the least important values of `E` to zero, until an average of
-/// `target_r` a layer is left (`allocation`).
+/// Training adds `orth_reg_weight` times the mean of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖` to the loss.
+/// After each optimizer step the least important values of `E` are set to zero, until an average of
+/// `target_r` a layer remains (`allocation`).
 ///
-/// It costs `init_r (d_in + d_out + 1)` parameters a layer in training; the file holds the ranks
-/// that are left.
+/// It costs `init_r (d_in + d_out + 1)` parameters a layer in training; the file holds only the
+/// remaining ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdaLoraConfig {
     /// The keys that all methods share.
     #[serde(skip)]
     pub common: CommonConfig,
-    /// The average rank a layer has in the end.
+    /// The average rank of a layer in the end.
     pub target_r: usize,
-    /// The rank a layer begins with.
+    /// The rank of a layer in the beginning.
     pub init_r: usize,
-    /// The steps before the first value is set to zero.
+    /// The number of steps before values are removed.
     pub tinit: usize,
-    /// The steps after the last one is.
+    /// The number of steps after the last removal.
     pub tfinal: usize,
-    /// The steps between two allocations.
+    /// The number of steps between two allocations.
     #[serde(rename = "deltaT")]
     pub delta_t: usize,
     /// The smoothing of the sensitivity.
@@ -54,19 +54,19 @@ pub struct AdaLoraConfig {
     pub beta2: f64,
     /// The weight of the penalty for singular vectors that are not orthogonal.
     pub orth_reg_weight: f64,
-    /// The optimizer steps of the whole training. Has to be given.
+    /// The number of optimizer steps of the whole training. Required.
     pub total_step: Option<usize>,
-    /// Which singular values are left, by the path of the layer and `.lora_E`.
+    /// The remaining singular values, by the path of the layer and `.lora_E`.
     pub rank_pattern: Option<IndexMap<String, Vec<bool>>>,
     /// LoRA's rank. Kept, not used.
     pub r: usize,
     /// α in the scaling.
     pub lora_alpha: serde_json::Number,
-    /// The probability with which an element of the adapter's input is dropped.
+    /// The probability of dropping an element of the adapter's input.
     pub lora_dropout: f64,
     /// Which biases of the base are trained.
     pub bias: Bias,
-    /// Whether the base weights are `[in, out]`; the layer's kind decides.
+    /// Whether the base weights are `[in, out]`; set from the kind of layer.
     pub fan_in_fan_out: bool,
     /// Whether `E` starts at zero, and `A` and `B` at small random numbers.
     pub init_lora_weights: bool,
@@ -124,7 +124,7 @@ impl AdaLoraConfig {
         }
     }
 
-    /// The values left of the layer at `path`, where that is decided.
+    /// The remaining values of the layer at `path`, if that is decided.
     fn left(&self, path: &str) -> Option<&Vec<bool>> {
         self.rank_pattern.as_ref()?.get(&pattern_key(path))
     }
@@ -237,7 +237,7 @@ impl Steps for AdaLoraConfig {
         Some(Arc::new(config))
     }
 
-    /// The file has no rows for values that are not left.
+    /// The file has no rows for removed values.
     fn to_file(&self, path: &str, name: &str, tensor: TensorData) -> TensorData {
         let [rows, columns] = [tensor.shape()[0], tensor.shape()[1]];
         let is_b = name == "lora_B";

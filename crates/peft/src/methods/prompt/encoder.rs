@@ -1,4 +1,4 @@
-//! The small networks that make virtual tokens: linear layers and a bidirectional LSTM, on the
+//! The small networks that compute virtual tokens: linear layers and a bidirectional LSTM on the
 //! tensors of an adapter, in PyTorch's layout.
 
 use burn::nn::Dropout;
@@ -9,7 +9,7 @@ use burn_peft_kernels::apply_dropout;
 use crate::tree::linear_module;
 use crate::{Init, TensorSpec, Tensors, Tree};
 
-/// A tensor of an encoder, which is saved for training alone.
+/// A tensor of an encoder, which is saved only for further training.
 pub(super) fn spec(name: String, shape: impl Into<Vec<usize>>, init: Init) -> TensorSpec {
     let key = format!("prompt_encoder.{name}");
     TensorSpec::new(name, key, shape).with_init(init)
@@ -57,7 +57,7 @@ pub(super) struct BiLstm {
     pub d_in: usize,
     pub hidden: usize,
     pub layers: usize,
-    /// Between layers.
+    /// The dropout between layers.
     pub dropout: Dropout,
 }
 

@@ -1,4 +1,4 @@
-//! Methods that put positions before a text: virtual tokens, prefixes.
+//! Methods that prepend positions to a text: virtual tokens, prefixes.
 
 mod encoder;
 mod p_tuning;

@@ -6,10 +6,10 @@
 //! LSTM: F(p) = W2 relu(W1 bilstm(p) + b1) + b2
 //! ```
 //!
-//! `P` and the encoder `F`, of width `encoder_hidden_size`, are trained. Only `F(P)` is needed
-//! afterwards and is all that PEFT saves: `num_virtual_tokens · token_dim` values. With h for
-//! `encoder_hidden_size` and d for `token_dim` an MLP trains about `2 h d + h²` parameters more than
-//! prompt tuning, and is less sensitive to the learning rate. It cannot be merged.
+//! `P` and the encoder `F`, of width `encoder_hidden_size`, are trained. Afterwards only `F(P)` is
+//! needed, which is all that PEFT saves: `num_virtual_tokens · token_dim` values. With h for
+//! `encoder_hidden_size` and d for `token_dim`, an MLP trains about `2 h d + h²` parameters more
+//! than prompt tuning, and is less sensitive to the learning rate. It cannot be merged.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::{
     AtModel, Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree,
 };
 
-/// The network that makes the virtual tokens.
+/// The network that computes the virtual tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reparameterization {
     /// Three linear layers.
@@ -44,21 +44,21 @@ pub enum Reparameterization {
 pub struct PromptEncoderConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,
-    /// The network that makes the virtual tokens.
+    /// The network that computes the virtual tokens.
     pub encoder_reparameterization_type: Reparameterization,
-    /// Its width; `None` is the model's.
+    /// Its width; `None` means the model's.
     pub encoder_hidden_size: Option<usize>,
-    /// The layers of the LSTM; an MLP has three linear layers always.
+    /// The number of LSTM layers; an MLP always has three linear layers.
     pub encoder_num_layers: usize,
-    /// Dropout between the layers of the LSTM.
+    /// The dropout between LSTM layers.
     pub encoder_dropout: f64,
 }
 
 impl PromptEncoderConfig {
-    /// What `peft_type` says.
+    /// The value of `peft_type`.
     pub const PEFT_TYPE: &'static str = "P_TUNING";
 
-    /// So many virtual tokens from an MLP as wide as the model.
+    /// This many virtual tokens, computed by an MLP as wide as the model.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             prompt: PromptLearning::new(num_virtual_tokens),
@@ -168,13 +168,13 @@ impl AtModel for PromptEncoderConfig {
     }
 }
 
-/// Virtual tokens with the network that makes them.
+/// Virtual tokens with the network that computes them.
 #[derive(Debug)]
 struct PromptEncoder {
     num_virtual_tokens: usize,
     token_dim: usize,
     lstm: Option<BiLstm>,
-    /// With a ReLU between each two.
+    /// With a ReLU between two consecutive layers.
     mlp: Vec<Linear>,
 }
 

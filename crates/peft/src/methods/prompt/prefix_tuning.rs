@@ -6,11 +6,12 @@
 //! projected: [K_1; V_1; K_2; …] = W2 tanh(W1 p + b1) + b2       P [T, d]
 //! ```
 //!
-//! `T` is `num_virtual_tokens`, `d` `token_dim`, which here is the width of a layer's keys; K and V
-//! are split into heads as the layer's own keys and values are. It costs `T · layers · 2 · d` parameters (368,640 for 10 tokens of GPT-2,
-//! more than LoRA of rank 8) and `T` positions; the projection, of width `encoder_hidden_size`,
-//! costs `2 · layers · d · encoder_hidden_size` more in training, and is not saved. It cannot be
-//! merged. The prefix is the first content of the cache in generation.
+//! `T` is `num_virtual_tokens`; `d` is `token_dim`, which here is the width of a layer's keys. K
+//! and V are split into heads like the layer's own keys and values. It costs `T · layers · 2 · d`
+//! parameters (368,640 for 10 tokens of GPT-2, more than LoRA of rank 8) and `T` positions. The
+//! projection, of width `encoder_hidden_size`, costs another `2 · layers · d · encoder_hidden_size`
+//! in training and is not saved. It cannot be merged. In generation, the prefix is the first
+//! content of the cache.
 
 use std::sync::Arc;
 
@@ -27,10 +28,10 @@ use crate::{
     AtModel, Extra, Init, Method, ModelInfo, ModelMethod, Result, TensorSpec, Tensors, Tree,
 };
 
-/// How a prefix starts.
+/// How a prefix is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrefixInit {
-    /// All keys and values zero. Not the identity: zeros take their part of the attention.
+    /// All keys and values are zero. This is not the identity: zeros take a share of the attention.
     #[serde(rename = "zero")]
     Zero,
 }
@@ -40,19 +41,19 @@ pub enum PrefixInit {
 pub struct PrefixTuningConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,
-    /// Whether keys and values are made by a network.
+    /// Whether keys and values are computed by a network.
     pub prefix_projection: bool,
-    /// The width of that network; `None` is the model's.
+    /// The width of that network; `None` means the model's.
     pub encoder_hidden_size: Option<usize>,
-    /// How it starts; `None` is at random.
+    /// How it is initialised; `None` means at random.
     pub init_weights: Option<PrefixInit>,
 }
 
 impl PrefixTuningConfig {
-    /// What `peft_type` says.
+    /// The value of `peft_type`.
     pub const PEFT_TYPE: &'static str = "PREFIX_TUNING";
 
-    /// A prefix of so many positions, without projection.
+    /// A prefix of this many positions, without projection.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             prompt: PromptLearning::new(num_virtual_tokens),
@@ -60,7 +61,7 @@ impl PrefixTuningConfig {
         }
     }
 
-    /// Makes keys and values by a network of this width.
+    /// Computes keys and values by a network of this width.
     pub fn with_projection(mut self, encoder_hidden_size: usize) -> Self {
         self.prefix_projection = true;
         self.encoder_hidden_size = Some(encoder_hidden_size);
@@ -107,7 +108,7 @@ impl Method for PrefixTuningConfig {
 impl AtModel for PrefixTuningConfig {
     fn model_method(&self, model: &ModelInfo) -> Result<(Arc<dyn Method>, Arc<dyn ModelMethod>)> {
         self.validate()?;
-        // Under grouped queries, sizes are those of keys and values.
+        // With grouped queries, the sizes are those of keys and values.
         let heads = model.num_key_value_heads;
         let d = heads * model.head_dim;
         let model = ModelInfo {
@@ -140,7 +141,7 @@ impl AtModel for PrefixTuningConfig {
     }
 }
 
-/// Keys and values of every layer, or what makes them.
+/// Keys and values of every layer, or the network that computes them.
 #[derive(Debug)]
 struct PrefixEncoder {
     positions: usize,

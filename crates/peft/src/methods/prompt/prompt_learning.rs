@@ -7,17 +7,17 @@ use crate::config::{CommonConfig, Fields, LAYER_KEYS};
 use crate::method::same_size;
 use crate::{ModelInfo, PeftError, Result};
 
-/// The keys of methods with virtual tokens, which act at the model (PEFT's
-/// `PromptLearningConfig`). What is `None` is filled in from the model.
+/// The keys of methods with virtual tokens, which act at the model (PEFT's `PromptLearningConfig`).
+/// `None` is filled in from the model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PromptLearning {
-    /// The keys that all methods share; those that choose layers stay empty.
+    /// The keys that all methods share; those that choose layers are empty.
     pub common: CommonConfig,
     /// The number of extra positions.
     pub num_virtual_tokens: usize,
     /// The width of an embedding.
     pub token_dim: Option<usize>,
-    /// Two for models with encoder and decoder; always one here.
+    /// Two for models with encoder and decoder; here always one.
     pub num_transformer_submodules: Option<usize>,
     /// The number of attention heads.
     pub num_attention_heads: Option<usize>,
@@ -26,7 +26,7 @@ pub struct PromptLearning {
 }
 
 impl PromptLearning {
-    /// So many virtual tokens, all else from the model.
+    /// This many virtual tokens, everything else from the model.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             num_virtual_tokens,
@@ -34,11 +34,11 @@ impl PromptLearning {
         }
     }
 
-    /// Takes the shared keys. The caller takes its own and then sets `common.unknown` to
+    /// Reads the shared keys. The caller reads its own and then sets `common.unknown` to
     /// [`Fields::rest`].
     ///
     /// # Errors
-    /// If `peft_type` is another, a value has the wrong type, or a key chooses layers.
+    /// If `peft_type` differs, a value has the wrong type, or a key chooses layers.
     pub fn from_fields(fields: &mut Fields, peft_type: &str) -> Result<Self> {
         let given: Option<String> = fields.take("peft_type", None)?;
         if given.as_deref() != Some(peft_type) {
@@ -84,10 +84,10 @@ impl PromptLearning {
         map
     }
 
-    /// Checks what does not depend on the model.
+    /// Checks everything that does not depend on the model.
     ///
     /// # Errors
-    /// If there is no virtual token, or more than a model has positions.
+    /// If there are no virtual tokens, or more than any model has positions.
     pub fn validate(&self) -> Result<()> {
         match self.num_virtual_tokens {
             0 => Err(PeftError::MissingKey {
@@ -100,10 +100,10 @@ impl PromptLearning {
         }
     }
 
-    /// The same with what it leaves to the model filled in.
+    /// The same, with missing values filled in from the model.
     ///
     /// # Errors
-    /// If a size is given that is not the model's, or if no position is left for text.
+    /// If a given size is not the model's, or no position remains for text.
     pub fn fitted(&self, model: &ModelInfo) -> Result<Self> {
         self.validate()?;
         let (tokens, positions) = (self.num_virtual_tokens, model.max_positions);
@@ -131,7 +131,8 @@ impl PromptLearning {
     }
 }
 
-/// The functions of [`Method`](crate::Method) that do not differ between configurations with a
+/// The functions of [`Method`](crate::Method) that are the same for all configurations with a field
+/// `prompt: PromptLearning` and a constant `PEFT_TYPE` which implement [`AtModel`](crate::AtModel).
 /// field `prompt: PromptLearning` and a constant `PEFT_TYPE`, which are [`AtModel`](crate::AtModel).
 #[macro_export]
 macro_rules! method_of_prompt {

@@ -4,9 +4,8 @@
 //! hidden = model([P; E(x)])     P [num_virtual_tokens, token_dim], E(x) [seq, token_dim]
 //! ```
 //!
-//! `P` is trained, nothing else. It costs `num_virtual_tokens · token_dim` parameters (15,360 for
-//! 20 tokens of GPT-2) and as many positions in every row, in training and after it. It cannot
-//! be merged.
+//! Only `P` is trained. It costs `num_virtual_tokens · token_dim` parameters (15,360 for 20 tokens
+//! of GPT-2) and as many positions in every row, in training and afterwards. It cannot be merged.
 
 use std::sync::Arc;
 
@@ -21,14 +20,15 @@ use crate::{
     Tree,
 };
 
-/// What prompt tuning starts from.
+/// How prompt tuning is initialised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PromptTuningInit {
-    /// Normal numbers, as any new embedding of PyTorch; far from those of tokens.
+    /// Normal random numbers, as for any new embedding in PyTorch; far from the embeddings of
+    /// tokens.
     #[default]
     Random,
-    /// The embeddings of the tokens of `prompt_tuning_init_text`, over and over.
+    /// The embeddings of the tokens of `prompt_tuning_init_text`, repeated.
     Text,
     /// The embeddings of tokens drawn from the vocabulary.
     SampleVocab,
@@ -39,23 +39,23 @@ pub enum PromptTuningInit {
 pub struct PromptTuningConfig {
     /// The keys that methods with virtual tokens share.
     pub prompt: PromptLearning,
-    /// What it starts from.
+    /// How it is initialised.
     pub prompt_tuning_init: PromptTuningInit,
-    /// The text it starts from.
+    /// The text that it is initialised from.
     pub prompt_tuning_init_text: Option<String>,
     /// The tokenizer of that text: a folder or a Hub id.
     pub tokenizer_name_or_path: Option<String>,
     /// Kept for PEFT, not used.
     pub tokenizer_kwargs: Option<Value>,
-    /// The tokens of the text; no key of the file.
+    /// The tokens of the text; not a key of the file.
     pub init_token_ids: Option<Vec<i64>>,
 }
 
 impl PromptTuningConfig {
-    /// What `peft_type` says.
+    /// The value of `peft_type`.
     pub const PEFT_TYPE: &'static str = "PROMPT_TUNING";
 
-    /// So many virtual tokens with random values.
+    /// This many virtual tokens with random values.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             prompt: PromptLearning::new(num_virtual_tokens),
@@ -63,13 +63,13 @@ impl PromptTuningConfig {
         }
     }
 
-    /// Starts from the embeddings of tokens drawn from the vocabulary.
+    /// Initialises from the embeddings of tokens drawn from the vocabulary.
     pub fn with_sampled_vocabulary(mut self) -> Self {
         self.prompt_tuning_init = PromptTuningInit::SampleVocab;
         self
     }
 
-    /// Starts from a text: `tokenizer` is named in the file, `ids` are its tokens.
+    /// Initialises from a text: `tokenizer` is written to the file, `ids` are the text's tokens.
     pub fn with_text(mut self, text: &str, tokenizer: &str, ids: Vec<i64>) -> Self {
         self.prompt_tuning_init = PromptTuningInit::Text;
         self.prompt_tuning_init_text = Some(text.into());
@@ -154,7 +154,7 @@ impl AtModel for PromptTuningConfig {
             prompt: self.prompt.fitted(model)?,
             ..self.clone()
         };
-        // A saved adapter has its values already.
+        // A saved adapter already has its values.
         let init = match self.prompt_tuning_init {
             _ if self.common().inference_mode => Start::Random,
             PromptTuningInit::Random => Start::Random,
@@ -200,18 +200,18 @@ impl AtModel for PromptTuningConfig {
     }
 }
 
-/// The first values of virtual tokens.
+/// The initial values of virtual tokens.
 #[derive(Clone, Debug)]
 pub(super) enum Start {
-    /// Normal numbers.
+    /// Normal random numbers.
     Random,
     /// The embeddings of tokens drawn at random.
     Sampled,
-    /// The embeddings of these tokens, over and over.
+    /// The embeddings of these tokens, repeated.
     Tokens(Vec<i64>),
 }
 
-/// Virtual tokens that are one table: prompt tuning, and what is saved of p-tuning.
+/// Virtual tokens stored as one table: prompt tuning, and saved p-tuning.
 #[derive(Debug)]
 pub(super) struct VirtualTokens {
     pub num_virtual_tokens: usize,
@@ -222,7 +222,7 @@ pub(super) struct VirtualTokens {
 
 /// The name of the table, as PEFT has it in memory.
 pub(super) const EMBEDDING: &str = "embedding.weight";
-/// The key of what PEFT saves of a method with virtual tokens.
+/// The key under which PEFT saves virtual tokens.
 pub(super) const PROMPT_EMBEDDINGS: &str = "prompt_embeddings";
 
 impl ModelMethod for VirtualTokens {

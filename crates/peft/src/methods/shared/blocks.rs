@@ -19,10 +19,10 @@ pub(in crate::methods) fn cayley(skew: Tensor<3>) -> Tensor<3> {
 
 /// `(I + S)⁻¹` of `I + S` with skew-symmetric `S`.
 ///
-/// By Newton's iteration `X ← X (2 I - M X)` (Schulz 1933), which needs only products and so
-/// stays on the device. The singular values of `M` lie between 1 and `√(1 + ‖S‖²)`, so it
-/// converges from `Mᵀ / (1 + ‖S‖²)`. The last step alone is recorded: its derivative is that of
-/// the inverse, `-X ∂M X`.
+/// Computed by Newton's iteration `X ← X (2 I - M X)` (Schulz 1933), which needs only products and
+/// so stays on the device. The singular values of `M` lie between 1 and `√(1 + ‖S‖²)`, so it
+/// converges from `Mᵀ / (1 + ‖S‖²)`. Only the last step is recorded: its derivative is that of the
+/// inverse, `-X ∂M X`.
 fn inverse(matrix: Tensor<3>) -> Tensor<3> {
     /// Enough for ‖S‖ up to 50; trained rotations have a fraction of that.
     const STEPS: usize = 16;

@@ -1,11 +1,11 @@
-//! PEFT's `init_weights`: a flag, or the name of a way to start.
+//! PEFT's `init_weights`: a flag, or the name of an initialisation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{PeftError, Result};
 
-/// How a method's tensors start: PEFT's way (`true`), a random one that changes the output
-/// (`false`, for tests), or one with a name.
+/// How a method's tensors are initialised: PEFT's way (`true`), at random so that the output
+/// changes (`false`, for tests), or a named way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected true, false or a name")]
 pub enum InitWeights {

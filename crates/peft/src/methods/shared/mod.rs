@@ -1,4 +1,4 @@
-//! What several methods are made of.
+//! What several methods have in common.
 
 pub(super) mod blocks;
 pub(super) mod init_weights;

@@ -1,4 +1,4 @@
-//! What is worked out once, in place of at every pass or for every layer.
+//! Computing things once instead of at every pass or for every layer.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 
 use crate::{LayerInfo, Result};
 
-/// Constants on a device, without a graph, made when they are first asked for. A layer lives on one
-/// device; on another one they are made each time.
+/// Constants on a device, without a graph, computed when they are first needed. A layer lives on
+/// one device; on another one they are computed every time.
 #[derive(Debug)]
 pub(in crate::methods) struct OnDevice<T>(OnceLock<(Device, T)>);
 
@@ -32,7 +32,7 @@ impl<T: Clone> OnDevice<T> {
     }
 }
 
-/// Places as what `select` takes.
+/// Indices for `select`.
 pub(in crate::methods) fn indices(
     places: impl Iterator<Item = usize>,
     device: &Device,
@@ -41,10 +41,10 @@ pub(in crate::methods) fn indices(
     Tensor::from_data(places.as_slice(), device)
 }
 
-/// For each layer what `make` gives, which layers of the same `key` share.
+/// Calls `make` for each layer; layers with the same `key` share the result.
 ///
 /// # Errors
-/// Those of `key` and `make`.
+/// The errors of `key` and `make`.
 pub(in crate::methods) fn shared_by<K: Copy + Eq + Hash, T>(
     layers: &[&LayerInfo],
     key: impl Fn(&LayerInfo) -> Result<K>,

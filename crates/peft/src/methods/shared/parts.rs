@@ -1,13 +1,14 @@
-//! The modules of an adapter in PyTorch's words, for [`LayerMethod::parts`](crate::LayerMethod).
+//! The modules of an adapter as PyTorch prints them, for
+//! [`LayerMethod::parts`](crate::LayerMethod).
 
 use crate::tree::linear_module;
 
-/// A parameter without a module around it, of this shape as in the file.
+/// A parameter without a module around it, with its shape in the file.
 pub(in crate::methods) fn parameter(name: &str, shape: impl AsRef<[usize]>) -> (String, String) {
     (name.to_string(), containing("Parameter", shape))
 }
 
-/// As [`parameter`] for a buffer.
+/// As [`parameter`], for a buffer.
 pub(in crate::methods) fn buffer(name: &str, shape: impl AsRef<[usize]>) -> (String, String) {
     (name.to_string(), containing("Buffer", shape))
 }
@@ -28,7 +29,7 @@ pub(in crate::methods) fn linear(
     (name.to_string(), linear_module(d_in, d_out, bias))
 }
 
-/// A dropout, or what PEFT puts in its place where it drops nothing.
+/// A dropout, or what PEFT uses in its place if nothing is dropped.
 pub(in crate::methods) fn dropout(name: &str, p: f64) -> (String, String) {
     let text = if p > 0.0 {
         format!("Dropout(p={p:?}, inplace=False)")

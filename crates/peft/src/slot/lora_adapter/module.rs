@@ -1,6 +1,6 @@
-//! A slot as Burn sees it. By hand, so that the layer's own parameters are called as they are
-//! without a slot: a record of the plain model is one of the model with slots, and the other way
-//! round.
+//! A slot as a Burn module. Implemented by hand, so that the layer's own parameters have the same
+//! paths as without a slot, and records of the plain model and the model with slots are
+//! interchangeable.
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
@@ -11,10 +11,10 @@ use super::LoraAdapter;
 use crate::BaseLayer;
 use crate::slot::kept::Kept;
 
-/// What Burn calls the struct that a parameter lies in.
+/// The name in Burn of the struct that holds a parameter.
 const CONTAINER: &str = "Struct:LoraAdapter";
 
-/// The slot with every part that holds tensors put through a function of `Module`.
+/// The slot, with every part that holds tensors mapped by a function of `Module`.
 macro_rules! each_part {
     ($slot:expr, $function:ident $(, $argument:expr)?) => {{
         let slot = $slot;
@@ -103,7 +103,7 @@ impl<M: BaseLayer> Module for LoraAdapter<M> {
     }
 }
 
-/// A slot without adapters prints as its layer, one with adapters has a line for each.
+/// A slot without adapters prints as its layer; with adapters, it adds a line for each.
 impl<M: BaseLayer> ModuleDisplayDefault for LoraAdapter<M> {
     fn content(&self, content: Content) -> Option<Content> {
         if self.adapters.is_empty() && self.modules_to_save.is_empty() {

@@ -10,14 +10,14 @@ use crate::slot::kept::Kept;
 use crate::{BaseLayer, Frozen, Slot};
 
 impl LoraAdapter<Embedding> {
-    /// The weight `[vocab, d]` that an output layer tied to this embedding uses: the layer's own,
-    /// or its copy that is tied too, and what active adapters make of it for both. What is merged
+    /// The weight `[vocab, d]` for an output layer tied to this embedding: the layer's own, or its
+    /// copy if that is tied too, changed by those active adapters that act on both. What is merged
     /// into the layer's own weight does not change it.
     pub fn tied_weight(&self) -> HeadWeight {
         self.active_tied_weight()
     }
 
-    /// The output `[tokens, vocab]` of an output layer tied to this embedding for hidden states
+    /// The output `[tokens, vocab]` of an output layer tied to this embedding, for hidden states
     /// `[tokens, d]`.
     pub fn tied_output(&self, hidden: Tensor<2>) -> Tensor<2> {
         match (&self.state.rows, self.state.disabled) {
@@ -30,15 +30,15 @@ impl LoraAdapter<Embedding> {
 }
 
 impl<M: BaseLayer> LoraAdapter<M> {
-    /// [`tied_weight_of`](Self::tied_weight_of) the adapters that are active now.
+    /// [`tied_weight_of`](Self::tied_weight_of) the active adapters.
     pub(super) fn active_tied_weight(&self) -> HeadWeight {
         let active = self.state.active.iter().filter(|_| !self.state.disabled);
         let active: Vec<&str> = active.map(String::as_str).collect();
         self.tied_weight_of(&active)
     }
 
-    /// The weight `[vocab, d]` that an output layer tied to this one uses, with what these adapters
-    /// make of it for both.
+    /// The weight `[vocab, d]` for an output layer tied to this one, changed by those of these
+    /// adapters that act on both.
     pub(super) fn tied_weight_of(&self, names: &[&str]) -> HeadWeight {
         let tied = |name: &&str| self.saved(name).filter(|_| self.state.is_tied(name));
         let kept = match &self.state.unmerged {

@@ -1,5 +1,5 @@
-//! The forms in which a layer's weight is kept, and what it is where adapters are merged into it or
-//! have taken a part of it.
+//! How a layer's weight is stored, and its value if adapters are merged into it or have taken a
+//! part of it.
 
 use burn::nn::Linear;
 use burn::tensor::Tensor;
@@ -12,13 +12,13 @@ use crate::{BaseLayer, PeftError, Result, Slot};
 
 /// Whether no value is NaN or infinite.
 pub(super) fn is_finite<const D: usize>(values: &Tensor<D>) -> bool {
-    // A sum that is finite says so in one pass and without a copy; large values may add up to infinity.
+    // A finite sum proves it in one pass and without a copy; large values may add up to infinity.
     let values = values.clone().without_autodiff();
     let sum = values.clone().sum().into_scalar::<f32>();
     sum.is_finite() || values.is_finite().all().into_scalar::<bool>()
 }
 
-/// Refuses to round a weight that has values which are none.
+/// Rejects a weight that has NaN or infinite values before rounding it.
 pub(super) fn check_finite(path: &str, weight: &Tensor<2>) -> Result<()> {
     if is_finite(weight) {
         return Ok(());
@@ -55,24 +55,24 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// The weight of the slot's own layer in the form it is kept in, if that is no parameter's;
-    /// copies have none.
+    /// The weight of the slot's own layer in its stored form, if that is not a parameter; copies
+    /// have none.
     pub(super) fn kept_of(&self, layer: &M) -> Option<&Kept> {
         let is_own = std::ptr::eq(layer, &self.base_layer);
         self.kept.as_ref().filter(|_| is_own)
     }
 
-    /// Keeps the weight so from here on.
+    /// Stores the weight in this form from now on.
     pub(super) fn keep(&mut self, weight: Kept) {
         self.kept = Some(weight);
         self.release_weight();
     }
 
-    /// Keeps the transposed weight of another layer over the same bytes, if it is kept in any: that
-    /// of an output layer which was tied to an embedding.
+    /// Stores the transposed weight of another layer over the same bytes, if that has any: for an
+    /// output layer that was tied to an embedding.
     ///
     /// # Panics
-    /// If it is of another shape.
+    /// If the shape differs.
     pub fn keep_transposed<N: BaseLayer>(&mut self, other: &LoraAdapter<N>) {
         if let Some(weight) = other.kept.as_ref().and_then(Kept::transposed) {
             assert_eq!(weight.dims(), Slot::dims(self), "shape of a weight");
@@ -80,14 +80,14 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// Whether the layer's own weight is frozen, and not rounded already.
+    /// Whether the layer's own weight is frozen and not rounded already.
     pub(super) fn can_be_quantized(&self) -> bool {
         let mut is_trained = false;
         self.visit_base(&mut |name, param| is_trained |= name == "weight" && param.requires_grad());
         !is_trained && matches!(self.kept, None | Some(Kept::Blocks(_)))
     }
 
-    /// Releases what the layer's own parameter holds of the weight.
+    /// Releases the values of the layer's own parameter.
     pub(super) fn release_weight(&mut self) {
         self.base_layer.visit_params_mut(&mut |name, param| {
             if name == "weight" {
@@ -96,7 +96,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         });
     }
 
-    /// The weight as it is to be put back once what is merged into it is taken out.
+    /// The weight to restore once what is merged into it is removed.
     pub(super) fn to_put_back(&self) -> StoredWeight {
         match &self.kept {
             Some(weight) => StoredWeight::Kept(weight.clone()),
@@ -104,8 +104,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
         }
     }
 
-    /// Puts a merged weight and bias into the layer; a quantised weight stays one, and blocks become a
-    /// parameter.
+    /// Sets a merged weight and bias of the layer; a quantised weight stays quantised, and blocks
+    /// become a parameter.
     pub(super) fn set_merged(&mut self, weight: Tensor<2>, bias: Option<Tensor<1>>) {
         let kept = self.kept.take();
         self.kept = kept.and_then(|kept| kept.requantized(weight.clone()));
@@ -126,7 +126,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
         });
     }
 
-    /// Gives the layer back what an adapter took of its weight when it was attached.
+    /// Gives the layer back what an adapter took from its weight when it was attached.
     pub(super) fn restore_from(&mut self, adapter: &str) {
         let originals = &mut self.state.originals;
         let Some(index) = originals.iter().position(|(name, _)| name == adapter) else {
