@@ -1,5 +1,5 @@
-//! What several processes that train one model together tell each other: some numbers are added up, some
-//! bytes are handed out.
+//! Communication between several processes that train one model together: some numbers are summed,
+//! some bytes are broadcast.
 
 #[cfg(feature = "mpi")]
 pub(crate) mod mpi;
@@ -9,65 +9,65 @@ use std::fmt::Debug;
 
 use crate::error::Result;
 
-/// One of several processes, its rank, and how it reaches the others.
+/// One of several processes: its rank, and how it reaches the others.
 ///
-/// Every rank makes the same calls in the same order; each waits for all others.
+/// All ranks make the same calls in the same order; each call waits for all ranks.
 pub trait Exchange: Debug + Send + Sync {
-    /// The number of this process, from 0.
+    /// The rank of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// How many processes there are.
+    /// The number of processes.
     fn size(&self) -> usize;
 
-    /// Its number among those of its host, from 0.
+    /// Its rank among the processes on its host, from 0.
     fn local_rank(&self) -> usize;
 
-    /// How many of them its host has.
+    /// The number of processes on its host.
     fn local_size(&self) -> usize;
 
     /// The name of its host.
     fn host(&self) -> String;
 
-    /// Adds up what the ranks hold at each place; all of them have the same bits after it.
+    /// Adds up the ranks' values element by element; afterwards all ranks have the same bits.
     ///
     /// # Errors
     /// If a rank cannot be reached.
     fn sum(&self, values: &mut [f32]) -> Result<()>;
 
-    /// Hands out the bytes of the rank `root`; what others hold is replaced.
+    /// Sends the bytes of the rank `root` to all others, replacing theirs.
     ///
     /// # Errors
     /// If a rank cannot be reached.
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) -> Result<()>;
 
-    /// This process as errors name it: `rank 2 of 4 on node7`.
+    /// The name of this process in errors: `rank 2 of 4 on node7`.
     fn name(&self) -> String {
         format!("rank {} of {} on {}", self.rank(), self.size(), self.host())
     }
 
-    /// The bytes that this process has handed to [`sum`](Self::sum) and
-    /// [`broadcast`](Self::broadcast), or got from them, with those that were [counted](Self::count).
+    /// The number of bytes that this process has passed to or received from [`sum`](Self::sum) and
+    /// [`broadcast`](Self::broadcast), plus those that were [counted](Self::count).
     fn bytes(&self) -> u64 {
         0
     }
 
-    /// Counts more [`bytes`](Self::bytes): those of the processes that a run goes on from.
+    /// Adds to [`bytes`](Self::bytes): the bytes of the run that this one resumes.
     fn count(&self, _bytes: u64) {}
 
-    /// Ends all processes at once, this one with `code`.
+    /// Ends all processes at once, this one with exit status `code`.
     fn abort(&self, code: i32) -> ! {
         std::process::exit(code)
     }
 
-    /// Leaves the others in good order, at the end: nothing is exchanged after it.
+    /// Leaves the group in good order at the end; nothing can be exchanged afterwards.
     fn finish(&self) {}
 
-    /// Whether this is the rank that writes and speaks.
+    /// Whether this is the rank that writes files and prints.
     fn is_first(&self) -> bool {
         self.rank() == 0
     }
 
-    /// The bytes of every rank, in their order.
+    /// The bytes of every rank, in rank order.
     ///
     /// # Errors
     /// If a rank cannot be reached.
@@ -80,7 +80,7 @@ pub trait Exchange: Debug + Send + Sync {
         Ok(all)
     }
 
-    /// Whether something is so on any rank; waits until every rank is here.
+    /// Whether a condition holds on any rank; waits for all ranks.
     ///
     /// # Errors
     /// If a rank cannot be reached.
@@ -91,7 +91,7 @@ pub trait Exchange: Debug + Send + Sync {
     }
 }
 
-/// A process of its own: nothing is exchanged.
+/// A single process: nothing is exchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

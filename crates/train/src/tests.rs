@@ -25,7 +25,7 @@ use crate::run::step::Trainee;
 use crate::*;
 use burn::data::dataloader::DataLoader;
 
-/// Burn's CPU draws all random numbers from one place, so one run at a time.
+/// Burn's CPU backend has a single random number generator, so runs come one at a time.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static RUN: Mutex<()> = Mutex::new(());
     RUN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -38,7 +38,7 @@ fn gpt2(dropout: f64) -> AutoModel {
     );
     let device = Device::flex();
     device.seed(1);
-    // Drawn now, not at the first use.
+    // Drawn now instead of at the first use.
     let config = Gpt2Config::from_json(&config).unwrap();
     AutoModel::from(GPT2LMHeadModel::new(&config, &device)).valid()
 }
@@ -295,7 +295,7 @@ fn accumulated_gradients_are_those_of_one_big_batch() {
     }
 }
 
-/// All gradients in a row.
+/// All gradients, concatenated.
 pub(crate) fn flat(model: &impl Module, gradients: &GradientsParams) -> Vec<f32> {
     struct Flat<'a>(&'a GradientsParams, Vec<f32>);
     impl ModuleVisitor for Flat<'_> {

@@ -1,4 +1,4 @@
-//! Which evaluation was the best, which checkpoint holds it, and when to stop for lack of better.
+//! Which evaluation was the best, which checkpoint holds it, and when early stopping ends the run.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
 use crate::error::{ArgumentProblem, Result, TrainError};
 use crate::seeing::metrics_file::EvalLog;
 
-/// What the evaluations so far say; part of a checkpoint.
+/// The results of the evaluations so far; part of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Best {
@@ -14,9 +14,9 @@ pub struct Best {
     pub best_metric: Option<f64>,
     /// The step it was measured at.
     pub best_global_step: usize,
-    /// Evaluations in a row without a better value.
+    /// The number of evaluations in a row without an improvement.
     pub early_stopping_patience_counter: usize,
-    /// The best of the steps that were saved.
+    /// The best of the saved steps.
     pub best_checkpoint: Option<BestCheckpoint>,
     /// The last evaluation, until a checkpoint of its step is written.
     pub latest: Option<BestCheckpoint>,
@@ -32,7 +32,7 @@ pub struct BestCheckpoint {
 }
 
 impl Best {
-    /// Takes in an evaluation, as transformers' `EarlyStoppingCallback` and `Trainer` do.
+    /// Records an evaluation, as transformers' `EarlyStoppingCallback` and `Trainer` do.
     pub(crate) fn evaluated(&mut self, arguments: &TrainingArguments, evaluation: &EvalLog) {
         let metric = arguments.metric_for_best_model.metric();
         let metric = evaluation.get(metric.name).unwrap_or(f64::NAN);
@@ -63,11 +63,11 @@ impl Best {
         self.best_checkpoint.map(|best| best.step)
     }
 
-    /// Takes in that a step is saved, or about to be. Where the step was evaluated
-    /// and is the best of those saved, it is the one to keep.
+    /// Records that a step is saved, or about to be. If it was evaluated and is the best of those
+    /// saved, it is the one to keep.
     ///
-    /// transformers looks for a checkpoint of the best step of all, and has none to load where
-    /// that one was not saved.
+    /// transformers looks for a checkpoint of the best step of all, and has none to load if that
+    /// one was not saved.
     pub(crate) fn saved(&mut self, arguments: &TrainingArguments, step: usize) {
         let Some(latest) = self.latest.take_if(|latest| latest.step == step) else {
             return;
@@ -84,7 +84,7 @@ impl Best {
     }
 }
 
-/// Checks the keys about the best model against each other, as transformers does.
+/// Checks the keys about the best model for consistency, as transformers does.
 ///
 /// # Errors
 /// [`TrainError::Argument`] names the key.

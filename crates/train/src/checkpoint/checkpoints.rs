@@ -1,4 +1,4 @@
-//! `checkpoint-N` folders: whole or not there, and no more of them than wanted.
+//! `checkpoint-N` folders: complete or absent, and no more of them than wanted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use crate::checkpoint::rank_files::is_rank_file;
 use crate::checkpoint::saved::{OPTIMIZER_NAME, STATE_NAME, Saved};
 use crate::error::{Result, TrainError};
 
-/// What the name of a checkpoint's folder begins with.
+/// The prefix of a checkpoint folder's name.
 const PREFIX: &str = "checkpoint-";
 
 /// The checkpoints a run has written.
 pub(crate) struct Checkpoints {
     dir: PathBuf,
     limit: usize,
-    /// Steps, rising.
+    /// Their steps, in ascending order.
     written: Vec<usize>,
-    /// The step of the best checkpoint, which is kept whatever its age.
+    /// The step of the best checkpoint, which is kept however old it is.
     pub best: Option<usize>,
 }
 
 impl Checkpoints {
-    /// For a folder, in which this run keeps at most `limit` checkpoints, and the best.
+    /// The checkpoints in a folder, of which this run keeps at most `limit`, and the best.
     pub fn new(dir: &Path, limit: Option<usize>) -> Result<Self> {
         tidy(dir, PREFIX)?;
         Ok(Self {
@@ -33,7 +33,7 @@ impl Checkpoints {
         })
     }
 
-    /// Those that another rank keeps in a folder.
+    /// The checkpoints that another rank keeps in a folder.
     pub fn of_others(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
@@ -43,7 +43,7 @@ impl Checkpoints {
         }
     }
 
-    /// Takes over those in the folder that the run, which goes on, has written before.
+    /// Takes over the checkpoints in the folder that the resumed run has written before.
     pub fn adopt(&mut self, saved: &Saved) -> Result<()> {
         for (step, path) in list(&self.dir)? {
             let before = step <= saved.state.global_step;
@@ -77,7 +77,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Takes in that another rank writes the checkpoint of a step.
+    /// Records that another rank writes the checkpoint of a step.
     pub fn note(&mut self, step: usize) {
         self.written.retain(|&other| other != step);
         self.written.push(step);
@@ -93,12 +93,12 @@ impl Checkpoints {
         self.dir.join(format!("{PREFIX}{step}"))
     }
 
-    /// The folders there are, the oldest first.
+    /// The existing folders, the oldest first.
     pub fn paths(&self) -> impl DoubleEndedIterator<Item = PathBuf> {
         self.written.iter().map(|&step| self.path(step))
     }
 
-    /// Removes what the run puts into a checkpoint. A folder with anything else in it stays.
+    /// Removes what the run puts into a checkpoint. A folder that contains anything else stays.
     fn remove(&self, path: &Path, entries: &[PathBuf]) -> Result<()> {
         // There may have been more ranks.
         let is_ours = |entry: &&PathBuf| entries.contains(entry) || is_rank_file(entry);
@@ -106,7 +106,7 @@ impl Checkpoints {
         if there.iter().all(|entry| is_ours(&entry)) {
             return remove_folder(path);
         }
-        // First what makes it a checkpoint.
+        // The files that make it a checkpoint come first.
         let state = PathBuf::from(STATE_NAME);
         for entry in std::iter::once(&state).chain(there.iter().filter(is_ours)) {
             let path = path.join(entry);
@@ -120,7 +120,7 @@ impl Checkpoints {
     }
 }
 
-/// The checkpoints in a folder by their steps, rising; they may be broken.
+/// The checkpoints in a folder by step, in ascending order; they may be damaged.
 pub(crate) fn list(dir: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let read = || -> std::io::Result<Vec<(usize, PathBuf)>> {
         let mut found = Vec::new();
@@ -169,7 +169,7 @@ mod tests {
         assert!(!there("checkpoint-2"));
         assert!(there("checkpoint-3/other/adapter") && there("checkpoint-4/other/adapter"));
         assert_eq!(checkpoints.last(), Some(4));
-        // The one with the stranger's file is no checkpoint any more.
+        // The one with someone else's file is no longer a checkpoint.
         let steps: Vec<usize> = list(dir.path())
             .unwrap()
             .into_iter()

@@ -1,4 +1,4 @@
-//! Files and folders that are whole or not there, whenever the process or the machine stops.
+//! Files and folders that are complete or absent, whenever the process or the machine stops.
 
 use std::fs::{self, File};
 use std::io::Result as IoResult;
@@ -8,16 +8,16 @@ use burn_peft_files::atomic::{self, sync_folder};
 
 use crate::error::{Result, TrainError};
 
-/// Writes a file whole or not at all.
+/// Writes a file completely or not at all.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     atomic::write(path, content).map_err(TrainError::io(path))
 }
 
-/// Fills a folder under a temporary name beside it, flushes all of it to the disk, then renames
-/// it. A folder that is there already is replaced; what `fill` has no file for is moved over.
+/// Fills a folder under a temporary name beside it, flushes everything to the disk, then renames
+/// it. An existing folder is replaced; files of it that `fill` does not write are moved over.
 ///
-/// A kill leaves the old folder or the new one: what it left under other names is put right by
-/// [`tidy`].
+/// If the process is killed, the old folder or the new one remains; [`tidy`] cleans up temporary
+/// names.
 pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let temporary = aside(path, TEMPORARY);
     let fill_and_rename = || {
@@ -44,7 +44,7 @@ pub(crate) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     result
 }
 
-/// Makes a folder vanish at once: a kill in the middle leaves what [`tidy`] removes.
+/// Removes a folder at once: if the process is killed halfway, [`tidy`] removes the rest.
 pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     let temporary = aside(path, TEMPORARY);
     let rename_and_remove = || {
@@ -55,9 +55,8 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     rename_and_remove().map_err(TrainError::io(path))
 }
 
-/// Puts right what runs that were killed have left in `dir`. Half written files are removed. Of
-/// folders called `prefix…` a half written one is removed, and a replaced one comes back where its
-/// successor is not there.
+/// Cleans up after killed runs in `dir`. Incomplete files are removed. Incomplete folders called
+/// `prefix…` are removed, and a replaced folder is restored if its successor does not exist.
 pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
     let tidy = || -> IoResult<()> {
         for entry in fs::read_dir(dir)? {
@@ -91,13 +90,13 @@ pub(crate) fn tidy(dir: &Path, prefix: &str) -> Result<()> {
 const TEMPORARY: &str = ".tmp";
 const OLD: &str = ".old";
 
-/// Moves what the folder `to` does not have into it, and removes `from` with the rest.
+/// Moves what the folder `to` lacks into it, and removes `from` with the rest.
 fn move_rest(from: &Path, to: &Path) -> IoResult<()> {
     if !is_there(from) {
         return Ok(());
     }
     if !from.symlink_metadata()?.is_dir() {
-        // A file, or a link, that had the folder's name.
+        // A file, or a link, with the folder's name.
         let name = to.file_name().unwrap_or_default();
         return fs::rename(from, to.join(name));
     }
@@ -121,7 +120,7 @@ fn remove(path: &Path) -> IoResult<()> {
     }
 }
 
-/// Whether there is anything of this name, a link to nothing included.
+/// Whether anything has this name, including a dangling link.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -132,7 +131,7 @@ fn sync_tree(folder: &Path) -> IoResult<()> {
         let path = entry?.path();
         match path.is_dir() {
             true => sync_tree(&path)?,
-            // Windows flushes only what is open for writing.
+            // Windows flushes only files that are open for writing.
             false => File::options().write(true).open(&path)?.sync_all()?,
         }
     }
@@ -151,7 +150,7 @@ fn aside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(format!(".{name}{suffix}"))
 }
 
-/// Everything in a folder, relative to it, each folder after what is in it.
+/// Everything in a folder, relative to it; each folder comes after its contents.
 pub(crate) fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     fn list(root: &Path, inside: &Path, entries: &mut Vec<PathBuf>) -> std::io::Result<()> {
         for entry in fs::read_dir(root.join(inside))? {

@@ -1,4 +1,4 @@
-//! Which weights a run is based on, by hash.
+//! Identifying the weights that a run is based on, by hash.
 
 use std::collections::HashSet;
 
@@ -7,9 +7,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::run::target::TrainTarget;
 
-/// The BLAKE3 hash of all parameters of a model in training that training does not change, with
-/// their shapes, in hexadecimal; of those that are kept in bytes the bytes are hashed. None where it changes all.
-/// Buffers of adapters are no parameters.
+/// The BLAKE3 hash of all frozen parameters of a model in training, with their shapes, in
+/// hexadecimal; for weights stored as bytes, of the bytes. `None` if all are trained. Buffers of
+/// adapters are not parameters.
 pub(crate) fn frozen_hash(model: &impl TrainTarget) -> Option<String> {
     let parameters = model.parameters().into_iter();
     let mut visitor = Frozen {

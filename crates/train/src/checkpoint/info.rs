@@ -1,4 +1,4 @@
-//! Finding the checkpoint that a run goes on from.
+//! Finding the checkpoint that a run resumes from.
 
 use std::path::{Path, PathBuf};
 
@@ -13,21 +13,21 @@ use crate::run::same::check;
 pub struct CheckpointInfo {
     /// Its folder.
     pub path: PathBuf,
-    /// The optimizer steps that were done.
+    /// The number of optimizer steps done.
     pub step: usize,
-    /// The steps of the whole run.
+    /// The number of steps of the whole run.
     pub total_steps: usize,
-    /// The processes that the run was begun with.
+    /// The number of processes that the run was started with.
     pub ranks: usize,
-    /// The hash of what it says of itself and of its files.
+    /// The hash of its state and its files.
     hash: String,
 }
 
 impl CheckpointInfo {
-    /// The checkpoint in `path`: a `checkpoint-N` folder, or the output folder of a run, of which
-    /// it is the [`latest`](Self::latest).
+    /// The checkpoint at `path`: a `checkpoint-N` folder, or the output folder of a run, whose
+    /// [`latest`](Self::latest) is taken.
     ///
-    /// # Errors
+    /// If there is none, or the named one is damaged.
     /// If there is none, or if the one that is named is broken.
     pub fn find(path: &Path) -> Result<Self> {
         if path.join(STATE_NAME).is_file() {
@@ -39,11 +39,11 @@ impl CheckpointInfo {
             .ok_or_else(|| TrainError::resume(path, ResumeProblem::NoCheckpoint(STATE_NAME)))
     }
 
-    /// The checkpoint in a run's output folder that was written last, if there is one. Broken ones
-    /// are passed over, with a warning.
+    /// The most recent checkpoint in a run's output folder, if there is one. Damaged ones are
+    /// skipped with a warning.
     ///
     /// # Errors
-    /// If the folder cannot be read, or if all checkpoints in it are broken.
+    /// If the folder cannot be read, or all checkpoints in it are damaged.
     pub fn latest(output_dir: &Path) -> Result<Option<Self>> {
         let (mut readable, mut broken) = (Vec::new(), Vec::new());
         for (step, path) in list(output_dir)? {
@@ -70,10 +70,11 @@ impl CheckpointInfo {
         Ok(latest)
     }
 
-    /// Checks that every rank has found the same: a host may have an older one of this name.
+    /// Checks that every rank has found the same checkpoint: a host may have an older one of this
+    /// name.
     ///
     /// # Errors
-    /// If one has not, on every rank.
+    /// If one rank has not, on every rank.
     pub fn check_same(&self, exchange: &dyn Exchange) -> Result<()> {
         let what = format!("another checkpoint of step {}", self.step);
         check(exchange, vec![(what, format!("BLAKE3 {}", self.hash))])

@@ -1,4 +1,4 @@
-//! What a run leaves in its folder, and how another goes on from it.
+//! What a run leaves in its folder, and how another run resumes from it.
 
 pub(crate) mod best;
 pub(crate) mod checkpoints;

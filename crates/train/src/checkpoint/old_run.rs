@@ -21,11 +21,12 @@ use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
 
-/// What every run writes beside its result.
+/// Files that every run writes beside its result.
 const RECORDS: [&str; 4] = [METRICS_NAME, EVENTS_NAME, REPORT_NAME, CONFIG_NAME];
-/// What a run of an adapter ends with.
+/// The final files of a run that trains an adapter.
 const ADAPTER: [&str; 3] = [ADAPTER_CONFIG, WEIGHTS_NAME, TRAINING_NAME];
-/// What a run of all weights ends with beside these, and what it takes along from its base.
+/// The final files of a run that trains all weights, in addition to these, and those that it copies
+/// from its base.
 const MODEL: [&str; 11] = [
     "config.json",
     "generation_config.json",
@@ -39,7 +40,7 @@ const MODEL: [&str; 11] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
-/// What is in a checkpoint, of whatever is trained, beside a model's weights.
+/// The files in a checkpoint apart from a model's weights, whatever is trained.
 const CHECKPOINT: [&str; 8] = [
     STATE_NAME,
     OPTIMIZER_NAME,
@@ -55,15 +56,15 @@ const CHECKPOINT: [&str; 8] = [
 #[derive(Debug)]
 pub struct OldRun {
     dir: PathBuf,
-    /// The names of the files that such a run ends with, there or not.
+    /// The names of the final files of such a run, whether they exist or not.
     result: Vec<PathBuf>,
     checkpoints: Vec<PathBuf>,
     has_result: bool,
 }
 
 impl OldRun {
-    /// Looks for results in a folder: an adapter, a trained model, or checkpoints. None where there
-    /// is nothing that a new run could take away from anybody.
+    /// Looks for results in a folder: an adapter, a trained model, or checkpoints. `None` if there
+    /// is nothing that a new run could destroy.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -76,7 +77,7 @@ impl OldRun {
             has_result: dir.join(WEIGHTS_NAME).exists(),
         };
         if dir.join(SENTENCE_FILES[0]).exists() {
-            // Of embeddings, with a tokenizer.
+            // For embeddings, with a tokenizer.
             found.result.extend(SENTENCE_FILES.map(PathBuf::from));
             found.result.extend(MODEL[1..].iter().map(PathBuf::from));
         }
@@ -90,12 +91,13 @@ impl OldRun {
         Ok((found.has_result || !found.checkpoints.is_empty()).then_some(found))
     }
 
-    /// Whether the run came to its end: an adapter or a trained model is there, not only checkpoints.
+    /// Whether the run was completed: there is an adapter or a trained model, not only checkpoints.
     pub fn has_result(&self) -> bool {
         self.has_result
     }
 
-    /// Whether `path`, which a new run reads, is among what [`remove`](Self::remove) takes away.
+    /// Whether `path`, which a new run reads, is among the files that [`remove`](Self::remove)
+    /// deletes.
     pub fn holds(&self, path: &Path) -> bool {
         let (Ok(dir), Ok(path)) = (self.dir.canonicalize(), path.canonicalize()) else {
             return false;
@@ -110,14 +112,14 @@ impl OldRun {
         folders.any(|folder| folder == path) || dir == path && result.any(|file| file.exists())
     }
 
-    /// Removes what runs write, and nothing else: a file of another name stays, and so does a
-    /// folder with one in it.
+    /// Removes what runs write, and nothing else: a file with another name stays, and so does a
+    /// folder that contains one.
     ///
     /// # Errors
     /// If a file cannot be removed; the error names it.
     pub fn remove(self) -> Result<()> {
         for folder in &self.checkpoints {
-            // The state first: without it, and the next, it is no checkpoint any more.
+            // The state first: without it, it is no longer a checkpoint.
             CHECKPOINT
                 .iter()
                 .try_for_each(|name| remove(&folder.join(name)))?;
@@ -130,7 +132,7 @@ impl OldRun {
                     let path = folder.join(name);
                     remove(&path)?;
                     if let Some(of) = path.parent().filter(|of| of != folder) {
-                        // With a file of another's in it it stays.
+                        // It stays if it contains someone else's file.
                         fs::remove_dir(of).ok();
                     }
                 }
@@ -148,7 +150,7 @@ impl OldRun {
     }
 }
 
-/// The files of a model's weights in a folder.
+/// The files with a model's weights in a folder.
 fn weights(folder: &Path) -> Result<Vec<PathBuf>> {
     weight_files(folder).map_err(TrainError::io(folder))
 }
@@ -188,7 +190,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         };
-        // A folder with the user's own, and a run that came to nothing.
+        // A folder with the user's own files, and a run without results.
         for name in [
             "notes.txt",
             "checkpoint-notes/a",

@@ -1,4 +1,5 @@
-//! What every rank has of its own between two exchanges, in a checkpoint: a file for each.
+//! The state in a checkpoint that each rank has for itself between two exchanges: a file for each
+//! rank.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,7 +11,8 @@ use burn_pack::{Bytes, Reader, Tensor, Writer};
 use crate::error::{OptimizerProblem, Result, TrainError};
 use crate::exchange::Exchange;
 
-/// The file of what all ranks have in common beside the weights: the outer optimizer's momentum.
+/// The file with the state that all ranks share, apart from the weights: the outer optimizer's
+/// momentum.
 pub(crate) const OUTER_NAME: &str = "outer.bpk";
 
 const PREFIX: &str = "rank-";
@@ -21,7 +23,7 @@ pub(crate) fn name_of(rank: usize) -> String {
     format!("{PREFIX}{rank}{SUFFIX}")
 }
 
-/// Whether it is the file of a rank, in the folder of a checkpoint.
+/// Whether it is the file of a rank in a checkpoint folder.
 pub(crate) fn is_rank_file(path: &Path) -> bool {
     let name = path.to_str().unwrap_or_default();
     let number = name
@@ -30,7 +32,7 @@ pub(crate) fn is_rank_file(path: &Path) -> bool {
     number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
-/// Numbers and bytes by their names, as a file.
+/// Encodes named numbers and bytes as a file.
 pub(crate) fn to_bytes(numbers: (&str, &[f32]), bytes: Option<(&str, Bytes)>) -> Result<Bytes> {
     let (name, values) = numbers;
     let data = values
@@ -54,10 +56,10 @@ pub(crate) fn to_bytes(numbers: (&str, &[f32]), bytes: Option<(&str, Bytes)>) ->
         .map_err(|error| broken(Path::new(name), &error))
 }
 
-/// What [`to_bytes`] has made of numbers and bytes of these names.
+/// Decodes named numbers and bytes that [`to_bytes`] has encoded.
 ///
 /// # Errors
-/// If the file cannot be read, or has not so many numbers.
+/// If the file cannot be read, or has another number of values.
 pub(crate) fn read(
     path: &Path,
     (numbers, count): (&str, usize),
@@ -92,12 +94,12 @@ fn broken(path: &Path, problem: &dyn ToString) -> TrainError {
     }
 }
 
-/// Brings what each rank has of its `own` into a checkpoint, whose `folder` the first rank names and
-/// has put [`OUTER_NAME`] into. Who sees that folder writes there; who does not, on a host with other
-/// disks, sends its bytes to the first.
+/// Brings each rank's `own` state into a checkpoint. The first rank names its `folder` and has
+/// written [`OUTER_NAME`] there. A rank that can see that folder writes its file there; a rank on a
+/// host with other disks sends its bytes to the first.
 ///
 /// # Errors
-/// If a file cannot be written or a rank cannot be reached.
+/// If a file cannot be written, or a rank cannot be reached.
 pub(crate) fn collect(exchange: &dyn Exchange, folder: Option<&Path>, own: Vec<u8>) -> Result<()> {
     let mut sign = Vec::new();
     if let Some(folder) = folder {
@@ -113,7 +115,7 @@ pub(crate) fn collect(exchange: &dyn Exchange, folder: Option<&Path>, own: Vec<u
         None if !sees => sends[exchange.rank()] = 1.0,
         _ => write(folder.unwrap_or(&place), exchange.rank(), &own)?,
     }
-    // Whoever goes on from here finds what others have written.
+    // Whoever resumes from here finds what others have written.
     exchange.sum(&mut sends)?;
     let mut bytes = own;
     for rank in (0..sends.len()).filter(|&rank| sends[rank] > 0.0) {
@@ -133,7 +135,7 @@ fn hash_of(path: &Path) -> Result<blake3::Hash> {
     Ok(blake3::hash(&bytes))
 }
 
-/// Writes a rank's file, and flushes it to the disk: the first rank cannot do that for others.
+/// Writes a rank's file and flushes it to the disk, which the first rank cannot do for others.
 fn write(folder: &Path, rank: usize, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name_of(rank));
     let written = File::create(&path).and_then(|mut file| {

@@ -1,4 +1,4 @@
-//! The output folder of a run: made, known to take files, and held against other runs.
+//! The output folder of a run: created, tested for writing, and locked against other runs.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Error as IoError, Read, Write};
@@ -10,26 +10,26 @@ use crate::seeing::metrics_file::METRICS_NAME;
 use crate::seeing::report::REPORT_NAME;
 use crate::seeing::tensorboard::EVENTS_NAME;
 
-/// The file that the system's lock is on; it holds the number of the process.
+/// The file with the system's lock; it contains the process id.
 const LOCK_NAME: &str = ".peft.lock";
 
-/// An output folder that this process writes into, and no other run.
+/// An output folder that only this process writes to, and no other run.
 ///
 /// The lock is the system's, so it ends with the process, however that ends.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     lock: File,
-    /// The folders that were made for it, the outermost first.
+    /// The folders created for it, the outermost first.
     made: Vec<PathBuf>,
 }
 
 impl RunFolder {
-    /// Makes the folder where there is none, and holds it.
+    /// Creates the folder if necessary, and locks it.
     ///
     /// # Errors
-    /// If another process holds it ([`TrainError::InUse`]), or if it cannot be made or written
-    /// into.
+    /// If another process has locked it ([`TrainError::InUse`]), or it cannot be created or written
+    /// to.
     pub fn hold(path: &Path) -> Result<Self> {
         let cannot = |what, error: IoError| {
             let problem = ArgumentProblem::Folder {
@@ -47,7 +47,7 @@ impl RunFolder {
         let opened = loop {
             let lock = open(path).map_err(|error| cannot("written into", error))?;
             lock_file(&lock, path)?;
-            // Another run may have removed the file, at its end, since it was opened.
+            // Another run that ended may have removed the file since it was opened.
             if is_still_there(&lock, &path.join(LOCK_NAME)) {
                 break lock;
             }
@@ -73,14 +73,14 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Checks that no run holds a folder that another command is to write into.
+    /// Checks that no run has locked a folder that another command will write to.
     ///
     /// # Errors
-    /// [`TrainError::InUse`] if one does.
+    /// [`TrainError::InUse`] if one has.
     pub fn check_not_in_use(path: &Path) -> Result<()> {
         match File::open(path.join(LOCK_NAME)) {
             Ok(lock) => lock_file(&lock, path),
-            // Nothing is held there.
+            // Nothing is locked there.
             Err(_) => Ok(()),
         }
     }
@@ -88,11 +88,11 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // While the lock is held: who opens the file now finds out that it is gone. A file that
-        // stays, where a system does not remove open ones, is in nobody's way.
+        // While the lock is held: a process that opens the file now finds out that it is gone. On
+        // systems that do not remove open files, it stays and does no harm.
         fs::remove_file(self.path.join(LOCK_NAME)).ok();
         for folder in self.made.iter().rev() {
-            // Those that got no files, for the run did not begin.
+            // Those that got no files, because the run did not start.
             fs::remove_dir(folder).ok();
         }
     }
@@ -113,7 +113,7 @@ fn lock_file(lock: &File, path: &Path) -> Result<()> {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
-            // A system may keep others from reading what is locked.
+            // Some systems do not let others read a locked file.
             let read = (&mut &*lock).read_to_string(&mut process);
             let process = process.trim();
             let known = read.is_ok() && !process.is_empty();
@@ -160,10 +160,10 @@ mod tests {
             assert!(RunFolder::check_not_in_use(&name).is_err());
         }
         drop(held);
-        // Nothing came of the run, and nothing of it is left.
+        // The run did not start, and nothing of it remains.
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
-        // What a killed run leaves blocks nobody.
+        // The remains of a killed run block nobody.
         fs::create_dir_all(&out).unwrap();
         fs::write(out.join(LOCK_NAME), "12345\n").unwrap();
         RunFolder::check_not_in_use(&out).unwrap();

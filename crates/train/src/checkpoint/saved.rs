@@ -1,4 +1,4 @@
-//! What a checkpoint says of its run, and whether another run can go on from it.
+//! What a checkpoint says about its run, and whether another run can resume from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,49 +19,50 @@ use crate::error::{Result, ResumeProblem, TrainError};
 use crate::run::state::TrainState;
 use burn_peft_data::DataConfig;
 
-/// The file of a checkpoint that says where its run was. TOML, for its floats read back exactly.
+/// The file of a checkpoint with the state of its run. TOML, since it reads floats back exactly.
 pub(crate) const STATE_NAME: &str = "trainer_state.toml";
 /// The file of a checkpoint with the optimizer's state.
 pub(crate) const OPTIMIZER_NAME: &str = "optimizer.bpk";
 
-/// What a checkpoint holds beside weights and moments.
+/// What a checkpoint holds apart from weights and moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Saved {
     /// When it was written, in milliseconds since 1970.
     pub saved_at: u64,
-    /// The steps of the whole run.
+    /// The number of steps of the whole run.
     pub total_steps: usize,
-    /// The hash of the weights that training does not change, where there are any.
+    /// The hash of the frozen weights, if there are any.
     pub base: Option<String>,
-    /// What the objective compares with, by its own hash, where it does.
+    /// The hash of what the objective compares with, if it compares.
     #[serde(default)]
     pub objective: Option<String>,
-    /// The model's `config.json`; checkpoints of earlier versions have none.
+    /// The model's `config.json`; missing in checkpoints of earlier versions.
     #[serde(default)]
     pub model: Option<String>,
     pub state: TrainState,
     pub data: DataIdentity,
-    /// The training file of the run, of a run without one the table `training` alone.
+    /// The training file of the run; for a run without one, only the table `training`.
     pub config: Table,
-    /// The hashes of the other files of the checkpoint; those of earlier versions have none.
+    /// The hashes of the checkpoint's other files; missing in those of earlier versions.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
 }
 
-/// The first line of the state's file says what the others are: half a file can be TOML too.
+/// The first line of the state file has the hash of the other lines: half a file can be valid TOML
+/// too.
 const HASH_LINE: &str = "# BLAKE3 of the lines below: ";
 
-/// Which data a run is trained on.
+/// Identifies the training data of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DataIdentity {
     pub examples: usize,
     pub tokens: usize,
-    /// The hash of all tokens; checkpoints of earlier versions have none.
+    /// The hash of all tokens; missing in checkpoints of earlier versions.
     #[serde(default)]
     pub hash: Option<String>,
 }
 
-/// Keys that do not change what is computed, with everything below them. The adapter's are
+/// Keys that do not change what is computed, with everything below them. The adapter's keys are
 /// compared by `TrainTarget::restore`, the model by its hash.
 const FREE: &[&str] = &[
     "model",
@@ -75,7 +76,7 @@ const FREE: &[&str] = &[
     "training.max_steps",
     "training.per_device_eval_batch_size",
 ];
-/// Beginnings of such keys.
+/// Prefixes of such keys.
 const FREE_BEGINNINGS: &[&str] = &[
     "data.cache",
     "data.validation[",
@@ -89,7 +90,7 @@ const FREE_BEGINNINGS: &[&str] = &[
     "training.greater_is_better",
 ];
 
-/// Keys of the model's `config.json` that no step of training reads, and endings of such keys.
+/// Keys of the model's `config.json` that no training step reads, and suffixes of such keys.
 const FREE_OF_MODEL: &[&str] = &[
     "architectures",
     "dtype",
@@ -102,7 +103,7 @@ const FREE_OF_MODEL: &[&str] = &[
 ];
 
 impl Saved {
-    /// Reads the state in a checkpoint's folder.
+    /// Reads the state in a checkpoint folder.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_NAME);
         let text = read_text(&path)?;
@@ -121,7 +122,7 @@ impl Saved {
         })
     }
 
-    /// The text of the file.
+    /// The content of the file.
     pub fn to_toml(&self) -> Result<String> {
         let lines = toml::to_string(self);
         let lines = lines.map_err(|error| {
@@ -132,15 +133,15 @@ impl Saved {
         Ok(format!("{HASH_LINE}{hash}\n{lines}"))
     }
 
-    /// Checks that the other files of the checkpoint are those that the run has written.
+    /// Checks that the checkpoint's other files are those that the run has written.
     ///
     /// # Errors
-    /// If one is missing or broken; the error names it.
+    /// If one is missing or damaged; the error names it.
     pub fn check_files(&self, checkpoint: &Path) -> Result<()> {
         whole::check(checkpoint, &self.files)
     }
 
-    /// How many ranks have a file of their own in the checkpoint.
+    /// How many ranks have a file in the checkpoint.
     pub fn rank_files(&self) -> usize {
         self.files
             .keys()
@@ -159,7 +160,7 @@ impl Saved {
         self.difference(other).is_none()
     }
 
-    /// Checks that a run goes on from this checkpoint as if it had never stopped.
+    /// Checks that a run can resume from this checkpoint as if it had never stopped.
     ///
     /// # Errors
     /// If weights, data or a key that changes what is computed differ; the error names it.
@@ -170,7 +171,7 @@ impl Saved {
         }
     }
 
-    /// What to tell where another run goes on from this checkpoint to another last step.
+    /// The remark for a run that resumes from this checkpoint with another last step.
     pub fn other_length(&self, run: &Self, checkpoint: &Path) -> Option<String> {
         let (then, now) = (self.total_steps, run.total_steps);
         if then == now {
@@ -198,7 +199,7 @@ impl Saved {
         let mut keys = Vec::new();
         flatten("", &then, &mut keys);
         flatten("", &now, &mut keys);
-        // What differs because of another key is not the one to name.
+        // A difference that follows from another key is not the one to name.
         keys.sort_by_key(|(key, _)| key.ends_with("bnb_4bit_quant_type"));
         for (key, _) in &keys {
             let below = |free: &&str| key == *free || key.starts_with(&format!("{free}."));
@@ -268,7 +269,7 @@ impl Saved {
     }
 }
 
-/// What differs of two `config.json` files that training reads.
+/// The differences between two `config.json` files that training reads.
 fn other_model(then: &str, now: &str) -> Option<ResumeProblem> {
     let read = |text| serde_json::from_str::<Map<String, Json>>(text).unwrap_or_default();
     let (then, now) = (read(then), read(now));
@@ -283,8 +284,8 @@ fn other_model(then: &str, now: &str) -> Option<ResumeProblem> {
     })
 }
 
-/// The same table `[data]` with the defaults of keys that came later, and in one word what two keys
-/// can say.
+/// The same table `[data]` with the defaults of keys that were added later, and in one form where
+/// two keys can express the same.
 fn data(value: &Value) -> Option<Value> {
     let mut config = value.clone().try_into::<DataConfig>().ok()?;
     config.train_on = Some(config.learnt());
@@ -292,13 +293,13 @@ fn data(value: &Value) -> Option<Value> {
     Value::try_from(config).ok()
 }
 
-/// The same table `[distributed]` as it is used.
+/// The same table `[distributed]` with the values that are used.
 fn distributed(value: &Value) -> Option<Value> {
     let config = value.clone().try_into::<DistributedConfig>().ok()?;
     Value::try_from(config.settled()).ok()
 }
 
-/// All values of a configuration as they are used, under their dotted keys.
+/// All values of a configuration that are used, under their dotted keys.
 pub(crate) fn values(config: &Table) -> Vec<(String, Value)> {
     let mut values = Vec::new();
     flatten("", &normalised(config), &mut values);
@@ -312,7 +313,7 @@ fn quantization(value: &Value) -> Option<Value> {
     Value::try_from(config).ok()
 }
 
-/// The same configuration with the defaults of keys that came later.
+/// The same configuration with the defaults of keys that were added later.
 fn normalised(config: &Table) -> Table {
     fn with_defaults<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
         Value::try_from(value.clone().try_into::<T>().ok()?).ok()
@@ -333,7 +334,7 @@ fn normalised(config: &Table) -> Table {
     config
 }
 
-/// Lists of which each entry is compared by itself: a path, or a table with one.
+/// Lists whose entries are compared one by one: a path, or a table with one.
 const LISTS: [&str; 2] = ["data.train", "data.validation"];
 
 /// The values of a table under their dotted keys.

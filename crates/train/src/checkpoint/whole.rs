@@ -1,5 +1,5 @@
-//! Whether the files of a checkpoint are those that the run has written: a power cut, a full disk or
-//! a copy that stopped can leave a file short, empty or full of zeros.
+//! Checking that the files of a checkpoint are those that the run has written: a power cut, a full
+//! disk or an interrupted copy can leave a file short, empty or full of zeros.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use blake3::Hasher;
 use crate::checkpoint::files::entries_of;
 use crate::error::{Result, ResumeProblem, TrainError};
 
-/// The BLAKE3 hashes of all files in a folder by their paths in it, in hexadecimal.
+/// The BLAKE3 hashes of all files in a folder by relative path, in hexadecimal.
 pub(crate) fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
     let entries = entries_of(folder)?.into_iter();
     let files = entries.filter(|entry| folder.join(entry).is_file());
@@ -22,10 +22,10 @@ pub(crate) fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-/// Checks that a folder has files of these hashes.
+/// Checks that the files of a folder have these hashes.
 ///
 /// # Errors
-/// If one is missing or is another; the error names it.
+/// If one is missing or differs; the error names it.
 pub(crate) fn check(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()> {
     for (name, expected) in hashes {
         let path = folder.join(name);

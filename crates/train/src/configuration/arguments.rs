@@ -10,21 +10,21 @@ use crate::objective::registry::ObjectiveName;
 use crate::optimizer::name::OptimizerName;
 use crate::optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 
-/// When something is done in the course of a run.
+/// When something is done during a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IntervalStrategy {
     /// Never.
     #[default]
     No,
-    /// Every so many optimizer steps.
+    /// Every given number of optimizer steps.
     Steps,
     /// At the end of every epoch.
     Epoch,
 }
 
 impl IntervalStrategy {
-    /// As it is written in a file.
+    /// The value as written in a file.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::No => "no",
@@ -38,102 +38,105 @@ impl IntervalStrategy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingStrategy {
-    /// Shuffled by the seed, anew in every epoch.
+    /// Shuffled by the seed, differently in every epoch.
     #[default]
     Random,
-    /// As in the file, the same in every epoch.
+    /// In the order of the file, the same in every epoch.
     Sequential,
     /// Shuffled, with examples of about the same length in a batch.
     GroupByLength,
 }
 
-/// How a model is trained: keys and defaults are those of transformers' `TrainingArguments`,
-/// except `logging_steps` (500 there) and `eval_on_start` (false there).
+/// How a model is trained. Keys and defaults are those of transformers' `TrainingArguments`, except
+/// `logging_steps` (500 there) and `eval_on_start` (false there).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingArguments {
-    /// What the model is trained for; its keys stand in a table of its name.
+    /// What the model is trained for; its keys are in a table of the same name.
     pub objective: ObjectiveName,
-    /// The folder that gets the adapter, `metrics.jsonl`, `config.toml` and the checkpoints.
+    /// The folder for the adapter, `metrics.jsonl`, `config.toml` and the checkpoints.
     pub output_dir: PathBuf,
-    /// Passes over the data; parts of one are fine. Not used where `max_steps` is set.
+    /// Passes over the data, possibly fractional. Ignored if `max_steps` is set.
     pub num_train_epochs: f64,
-    /// Optimizer steps in all; -1 leaves it to `num_train_epochs`.
+    /// The total number of optimizer steps; -1 means that `num_train_epochs` decides.
     pub max_steps: i64,
-    /// Examples of one forward pass.
+    /// Examples in one forward pass.
     pub per_device_train_batch_size: usize,
-    /// Examples of one forward pass in evaluation.
+    /// Examples in one forward pass of an evaluation.
     pub per_device_eval_batch_size: usize,
-    /// Forward passes of one optimizer step; its loss is the mean over all their tokens.
+    /// Forward passes for one optimizer step, whose loss is the mean over all their tokens.
     pub gradient_accumulation_steps: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// The optimizer.
     pub optim: OptimizerName,
-    /// Weight decay, on every trained tensor but biases and norms.
+    /// Weight decay, on every trained tensor except biases and norms.
     pub weight_decay: f64,
     /// AdamW's decay of the first moment.
     pub adam_beta1: f64,
     /// AdamW's decay of the second moment.
     pub adam_beta2: f64,
-    /// AdamW's term against division by zero.
+    /// AdamW's term that avoids division by zero.
     pub adam_epsilon: f64,
-    /// LoRA+: how many times faster `lora_B` learns than `lora_A` (PEFT's
-    /// `create_loraplus_optimizer`, which takes `weight_decay` by the name `loraplus_weight_decay`).
+    /// LoRA+: by what factor `lora_B` learns faster than `lora_A` (PEFT's
+    /// `create_loraplus_optimizer`, in which `weight_decay` is called `loraplus_weight_decay`).
     pub loraplus_lr_ratio: Option<f64>,
-    /// LoRA+: the learning rate of adapters of embeddings; 1e-6 where it is not set.
+    /// LoRA+: the learning rate for adapters of embeddings; 1e-6 unless set.
     pub loraplus_lr_embedding: Option<f64>,
-    /// The norm that all gradients together are cut to; 0 leaves them as they are.
+    /// The maximum norm of all gradients together; 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// How the learning rate runs after the warm-up.
+    /// How the learning rate develops after the warm-up.
     pub lr_scheduler_type: SchedulerType,
-    /// What shapes the schedule: `num_cycles`, `power`, `lr_end`, …
+    /// Parameters of the schedule: `num_cycles`, `power`, `lr_end`, …
     pub lr_scheduler_kwargs: Option<SchedulerKwargs>,
-    /// Steps of the warm-up; goes before `warmup_ratio`.
+    /// The number of warm-up steps; takes precedence over `warmup_ratio`.
     pub warmup_steps: usize,
     /// The warm-up as a share of all steps.
     pub warmup_ratio: f64,
-    /// Steps between two lines of `metrics.jsonl`.
+    /// The number of steps between two lines of `metrics.jsonl`.
     pub logging_steps: usize,
     /// When to evaluate.
     pub eval_strategy: IntervalStrategy,
-    /// Steps between two evaluations; `logging_steps` where it is not set.
+    /// The number of steps between two evaluations; `logging_steps` unless set.
     pub eval_steps: Option<usize>,
-    /// Whether the model is evaluated before training too, where there is something to evaluate on.
+    /// Whether the model is also evaluated before training, if there is something to evaluate on.
     pub eval_on_start: bool,
     /// When to write a checkpoint.
     pub save_strategy: IntervalStrategy,
-    /// Steps between two checkpoints.
+    /// The number of steps between two checkpoints.
     pub save_steps: usize,
-    /// Checkpoints kept of this run, the oldest going first; all where it is not set. With
-    /// `load_best_model_at_end` the best one stays.
+    /// How many checkpoints of this run are kept; the oldest are removed first. Unless set, all are
+    /// kept. With `load_best_model_at_end` the best one is kept too.
     pub save_total_limit: Option<usize>,
-    /// End with the weights of the best checkpoint, not of the last step.
+    /// Whether to end with the weights of the best checkpoint instead of the last step.
     pub load_best_model_at_end: bool,
-    /// What says which is the best: a metric of the evaluations, `loss` or `perplexity`.
+    /// The metric that decides which checkpoint is the best: one of the evaluation's, such as
+    /// `loss` or `perplexity`.
     pub metric_for_best_model: BestMetric,
-    /// Whether more of it is better; of a metric of which it always is, that need not be said.
-    /// (transformers takes more of anything that is not called `loss` to be better by default,
-    /// perplexity too.)
+    /// Whether a higher value of that metric is better; need not be set for metrics of which the
+    /// direction is known. (transformers assumes that higher is better for everything that is not
+    /// called `loss`, including perplexity.)
     pub greater_is_better: bool,
-    /// Stop after so many evaluations in a row that are no better than the best before.
+    /// Stop after this many evaluations in a row without an improvement.
     pub early_stopping_patience: Option<usize>,
-    /// By how much an evaluation must be better to count for `early_stopping_patience`.
+    /// By how much an evaluation must be better to count as an improvement for
+    /// `early_stopping_patience`.
     pub early_stopping_threshold: f64,
     /// The order of the examples.
     pub train_sampling_strategy: SamplingStrategy,
-    /// The same as `train_sampling_strategy = "group_by_length"`, by its older name.
+    /// The older name of `train_sampling_strategy = "group_by_length"`.
     pub group_by_length: bool,
-    /// Keep the frozen weights in bfloat16 and make their products with it; adapters, optimizer,
+    /// Store the frozen weights in bfloat16 and use it for their products; adapters, optimizer,
     /// norms, softmax and loss stay in 32 bits.
     pub bf16: bool,
-    /// Keep the frozen weights in float16, for devices without bfloat16. GPUs make their products
-    /// with it, row by row at a size of its own, so no loss is scaled; the CPU's are in 32 bits.
+    /// Store the frozen weights in float16, for devices without bfloat16. GPUs use it for their
+    /// products, scaled row by row so that the loss need not be; on the CPU products are in 32
+    /// bits.
     pub fp16: bool,
-    /// Make activations again in the backward pass, one block at a time, in place of keeping them:
-    /// far less memory for another forward pass.
+    /// Recompute activations in the backward pass, one block at a time, instead of storing them:
+    /// much less memory, at the cost of another forward pass.
     pub gradient_checkpointing: bool,
-    /// The seed of the order of the data, of dropout and of new adapters.
+    /// The seed for the order of the data, dropout and new adapters.
     pub seed: u64,
 }
 
@@ -183,7 +186,7 @@ impl Default for TrainingArguments {
 }
 
 impl TrainingArguments {
-    /// The defaults, for a folder.
+    /// The defaults, for an output folder.
     pub fn new(output_dir: impl Into<PathBuf>) -> Self {
         Self {
             output_dir: output_dir.into(),
@@ -191,7 +194,7 @@ impl TrainingArguments {
         }
     }
 
-    /// The type that frozen weights are kept in, where it is not 32 bits.
+    /// The type that frozen weights are stored in, if not 32 bits.
     pub fn frozen_dtype(&self) -> Option<FloatDType> {
         match (self.bf16, self.fp16) {
             (true, _) => Some(FloatDType::BF16),
@@ -200,7 +203,7 @@ impl TrainingArguments {
         }
     }
 
-    /// Whether more of the metric for the best model is better.
+    /// Whether a higher value of the metric for the best model is better.
     pub fn greater_is_better(&self) -> bool {
         self.greater_is_better || self.metric_for_best_model.metric().greater_is_better
     }
@@ -213,13 +216,13 @@ impl TrainingArguments {
         }
     }
 
-    /// Steps between two evaluations.
+    /// The number of steps between two evaluations.
     pub fn eval_steps(&self) -> usize {
         self.eval_steps.unwrap_or(self.logging_steps)
     }
 
-    /// The number of steps of a run over so many batches an epoch, counted as transformers does:
-    /// the last step of an epoch accumulates what batches are left.
+    /// The number of steps of a run with this many batches an epoch, counted as in transformers:
+    /// the last step of an epoch accumulates the remaining batches.
     pub fn steps(&self, batches_per_epoch: usize) -> Steps {
         let per_epoch = batches_per_epoch
             .div_ceil(self.gradient_accumulation_steps)
@@ -235,8 +238,8 @@ impl TrainingArguments {
         }
     }
 
-    /// What to tell of a run that the data, and not `max_steps`, leave so few steps that it learns
-    /// next to nothing.
+    /// The warning for a run whose data (not `max_steps`) leave it so few steps that it learns next
+    /// to nothing.
     pub(crate) fn few_steps(&self, total_steps: usize) -> Option<String> {
         const FEW: usize = 20;
         let is_meant = self.max_steps > 0 || total_steps >= FEW;
@@ -249,7 +252,7 @@ impl TrainingArguments {
         })
     }
 
-    /// The learning rate over a run of so many steps.
+    /// The learning rate over a run of this many steps.
     pub fn schedule(&self, total_steps: usize) -> Schedule {
         let warmup_steps = match self.warmup_steps {
             0 => (total_steps as f64 * self.warmup_ratio).ceil() as usize,
@@ -268,11 +271,11 @@ impl TrainingArguments {
 /// The optimizer steps of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
-    /// Of one epoch.
+    /// In one epoch.
     pub per_epoch: usize,
-    /// Of the run.
+    /// In the whole run.
     pub total: usize,
-    /// Epochs the run begins, the last one perhaps not finished.
+    /// The number of epochs that the run begins; the last one may be incomplete.
     pub epochs: usize,
 }
 

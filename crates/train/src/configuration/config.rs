@@ -1,4 +1,4 @@
-//! A training file: what is trained, on what, and how.
+//! The training file: what is trained, on what, and how.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use crate::objective::registry::Kind;
 use crate::objective::reward::RewardConfig;
 use crate::objective::tag::TagConfig;
 
-/// The name of the file in the output folder that repeats the run.
+/// The name of the file in the output folder with which the run can be repeated.
 pub(crate) const CONFIG_NAME: &str = "config.toml";
 
 /// A training file (TOML).
@@ -48,30 +48,29 @@ pub(crate) const CONFIG_NAME: &str = "config.toml";
 pub struct TrainConfig {
     /// A folder with `config.json` and `model.safetensors`, or the id of a model on the Hub.
     pub model: String,
-    /// The folder or file of the tokenizer, where it does not lie with the model.
+    /// The folder or file of the tokenizer, if it is not in the model's folder.
     #[serde(default)]
     pub tokenizer: Option<String>,
-    /// A text to continue before and after training, or several; where the data are chats, what a
-    /// user asks.
+    /// A text, or several, to continue before and after training; for chats, what the user asks.
     #[serde(default, with = "one_or_several")]
     pub prompt: Option<Vec<String>>,
-    /// The folder of a saved adapter to go on training, in place of `[peft]`.
+    /// The folder of a saved adapter to continue training, instead of `[peft]`.
     #[serde(default)]
     pub adapter: Option<String>,
     /// The data.
     pub data: DataConfig,
-    /// A new adapter: the keys of `adapter_config.json`. With `peft_type = "NONE"` all weights
-    /// of the model are trained instead.
+    /// A new adapter: the keys of `adapter_config.json`. With `peft_type = "NONE"`, all weights of
+    /// the model are trained instead.
     #[serde(default)]
     pub peft: Option<Map<String, Json>>,
     /// How the model's frozen weights are quantised, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization_config: Option<BitsAndBytesConfig>,
-    /// How often several ranks exchange what they learn.
+    /// How often several ranks exchange what they have learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distributed: Option<DistributedConfig>,
-    /// What an objective that compares answers takes for the policy it starts from: `base` for the
-    /// model alone, or the folder of an adapter. It is the model as it is at the start unless set.
+    /// The reference policy of an objective that compares answers: `base` for the model alone, or
+    /// the folder of an adapter. Unless set, it is the model as it is at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// How it is trained.
@@ -122,10 +121,10 @@ impl TrainConfig {
             .is_some_and(|name| name.eq_ignore_ascii_case("none"))
     }
 
-    /// The file that repeats this run, with every default written out.
+    /// The file that repeats this run, with all defaults written out.
     ///
     /// # Errors
-    /// If a value of `[peft]` has no form in TOML.
+    /// If a value of `[peft]` cannot be written in TOML.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|error| {
             let problem = ConfigProblem::NoToml(error.to_string());
@@ -133,7 +132,8 @@ impl TrainConfig {
         })
     }
 
-    /// Writes [`to_toml`](Self::to_toml) to `config.toml` in the output folder, which is made.
+    /// Writes [`to_toml`](Self::to_toml) to `config.toml` in the output folder, which is created if
+    /// necessary.
     ///
     /// # Errors
     /// If the folder or the file cannot be written; the error names it.

@@ -1,4 +1,4 @@
-//! The `[distributed]` table: how often several ranks exchange what they learn.
+//! The `[distributed]` table: how often several ranks exchange what they have learnt.
 
 use burn_peft::parameters::NamedParameter;
 use serde::{Deserialize, Serialize};
@@ -9,26 +9,27 @@ use crate::error::ConfigProblem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sync {
-    /// At every step, as one process would have computed it.
+    /// At every step, which computes the same as a single process.
     Step,
 }
 
 /// How often ranks exchange what they learn (`docs/distributed.md`).
 ///
-/// With `local_steps` each rank makes so many optimizer steps with its own rows. Then the mean of what
-/// the ranks have changed is one gradient for an outer optimizer, whose weights all of them go on with:
-/// DiLoCo (arXiv 2311.08105). The inner optimizer's state stays with its rank.
+/// With `local_steps`, each rank makes this many optimizer steps on its own rows. The mean change
+/// of the ranks' weights then serves as the gradient of an outer optimizer, and all ranks continue
+/// with its weights: DiLoCo (arXiv 2311.08105). The state of the inner optimizer stays on its rank.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistributedConfig {
-    /// `step`, which is so unless `local_steps` is set.
+    /// `step`, the default unless `local_steps` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync: Option<Sync>,
-    /// The steps between two exchanges.
+    /// The number of steps between two exchanges.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_steps: Option<usize>,
-    /// The learning rate of the outer optimizer; 0.8 unless set (the paper's 0.7 and momentum 0.9 are for
-    /// hundreds of exchanges). At 1, without momentum, all go on with the mean of the ranks' weights.
+    /// The learning rate of the outer optimizer; 0.8 unless set (the paper's 0.7 with momentum 0.9
+    /// is meant for hundreds of exchanges). At 1, without momentum, all ranks continue with the
+    /// mean of their weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer_lr: Option<f64>,
     /// Its Nesterov momentum; 0.4 unless set.
@@ -47,7 +48,7 @@ impl DistributedConfig {
         self.outer_momentum.unwrap_or(0.4)
     }
 
-    /// The same with all values that are used, and no others.
+    /// The same with exactly the values that are used.
     pub(crate) fn settled(&self) -> Self {
         let local = self.local_steps;
         Self {
@@ -58,7 +59,7 @@ impl DistributedConfig {
         }
     }
 
-    /// What is wrong with the keys, if anything is.
+    /// What is wrong with the keys, if anything.
     pub(crate) fn problem(&self) -> Option<ConfigProblem> {
         let problem = |text: String| Some(ConfigProblem::Distributed(text));
         let Some(steps) = self.local_steps else {
@@ -92,7 +93,7 @@ impl DistributedConfig {
         None
     }
 
-    /// What is wrong with the keys for a model of these parameters, if anything is.
+    /// What is wrong with the keys for a model with these parameters, if anything.
     pub(crate) fn problem_with(&self, parameters: &[NamedParameter]) -> Option<ConfigProblem> {
         let is_adalora = |parameter: &NamedParameter| parameter.name.contains(".lora_E.");
         self.local_steps

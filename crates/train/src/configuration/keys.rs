@@ -1,4 +1,4 @@
-//! Which keys there are: for errors that help with a misspelt or an unsupported one.
+//! The known keys, for errors about misspelt or unsupported ones.
 
 use burn_peft::LoraConfig;
 use burn_peft::methods::known_keys;
@@ -16,7 +16,7 @@ use crate::error::ConfigProblem;
 use crate::objective::registry::KINDS;
 
 /// The keys of `TrainingArguments` (transformers 4 and 5) that are not supported yet: an error that
-/// says so is better than one that calls them unknown, or than silence.
+/// says so is better than one that calls them unknown, or than ignoring them.
 pub(crate) const UNSUPPORTED_ARGUMENTS: &str = "
     accelerator_config adafactor auto_find_batch_size average_tokens_across_devices
     batch_eval_metrics bf16_full_eval data_seed dataloader_drop_last dataloader_num_workers
@@ -39,7 +39,8 @@ pub(crate) const UNSUPPORTED_ARGUMENTS: &str = "
     torch_empty_cache_steps torchdynamo tpu_num_cores trackio_space_id use_cache use_cpu use_legacy_prediction_loop use_liger_kernel use_mps_device
 ";
 
-/// The keys of a training file: those of the file itself, whose table is `""`, and of its tables.
+/// The keys of a training file: those of the file itself, whose table is `""`, and those of its
+/// tables.
 pub(crate) struct Known {
     tables: Vec<(&'static str, Vec<String>)>,
 }
@@ -48,7 +49,7 @@ impl Known {
     /// The keys of a file whose `[peft]` names this method.
     pub fn new(peft_type: &str) -> Self {
         let names = |fields: &[&str]| fields.iter().map(ToString::to_string).collect();
-        // A misspelt method is an error of its own.
+        // A misspelt method is reported by itself.
         let peft = known_keys(peft_type).or_else(|| known_keys(LoraConfig::PEFT_TYPE));
         let peft = peft.unwrap_or_default();
         let tables = vec![
@@ -78,8 +79,8 @@ impl Known {
         )
     }
 
-    /// The first key of a file that is not known, and what is wrong with it; those of `[peft]` are
-    /// left to the method.
+    /// The first unknown key of a file, and what is wrong with it; keys of `[peft]` are left to the
+    /// method.
     pub fn first_unknown(&self, file: &Table) -> Option<(Vec<String>, ConfigProblem)> {
         self.tables.iter().find_map(|(table, known)| {
             let (keys, mut path) = match *table {
@@ -99,7 +100,7 @@ impl Known {
         })
     }
 
-    /// The first key of a table in such a list that is not known, and what is wrong with it.
+    /// The first unknown key of a table in such a list, and what is wrong with it.
     fn unknown_of_set(&self, data: &Table, list: &str) -> Option<(Vec<String>, ConfigProblem)> {
         let own = fields_of::<TrainSet>();
         let own: Vec<String> = own.iter().map(ToString::to_string).collect();
@@ -152,7 +153,7 @@ impl Known {
         if is_unsupported && foreign_key(key).is_none() {
             return ConfigProblem::Unsupported(written);
         }
-        // Beside it, the key alone says where.
+        // Beside it, the key alone is enough.
         let prefix = path(table, "");
         let short = |path: &String| path.strip_prefix(&prefix).unwrap_or(path).to_string();
         ConfigProblem::UnknownKey {
@@ -163,10 +164,11 @@ impl Known {
         }
     }
 
-    /// The paths of the keys that one in this table may have meant, the likeliest first, and what
-    /// is to be said about them.
+    /// The paths of the keys that an unknown key of this table may have meant, the most likely
+    /// first, with a remark.
     pub fn meant(&self, table: &str, key: &str) -> (Vec<String>, &'static str) {
-        // A word of other tools is rather what it is there than a key of one objective.
+        // A word of other tools is more likely to be meant in their sense than as a key of one
+        // objective.
         let is_foreign = foreign_key(key).is_some();
         let is_of_objective = |name: &str| KINDS.iter().any(|kind| kind.name == name);
         let elsewhere = self
@@ -174,7 +176,7 @@ impl Known {
             .iter()
             .filter(|(name, keys)| has(keys, key) && !(is_foreign && is_of_objective(name)));
         let elsewhere: Vec<&str> = elsewhere.map(|(table, _)| *table).collect();
-        // What other tables have is rather meant than the key of one objective.
+        // Keys of other tables are more likely to be meant than a key of one objective.
         let is_elsewhere = elsewhere.iter().any(|name| !is_of_objective(name));
         let elsewhere = elsewhere.into_iter();
         let elsewhere = elsewhere.filter(|name| !is_elsewhere || !is_of_objective(name));
@@ -203,7 +205,7 @@ impl Known {
         (there, "")
     }
 
-    /// Whether there is a key of this path.
+    /// Whether a key with this path exists.
     pub fn has(&self, path: &str) -> bool {
         let (table, key) = path.split_once('.').unwrap_or(("", path));
         has(self.keys(table), key)
@@ -215,8 +217,8 @@ impl Known {
     }
 }
 
-/// The keys of a training file that are called `word` elsewhere, or nearly so here, the likeliest
-/// first: `training.learning_rate` for `lr`.
+/// The keys of a training file that other tools call `word`, or that are spelt similarly, the most
+/// likely first: `training.learning_rate` for `lr`.
 pub fn keys_meant_by(word: &str) -> Vec<String> {
     Known::new(LoraConfig::PEFT_TYPE).meant("", word).0
 }
@@ -225,7 +227,7 @@ fn has(keys: &[String], key: &str) -> bool {
     keys.iter().any(|known| known == key)
 }
 
-/// How a key is written behind `--set`.
+/// How a key is written after `--set`.
 fn path(table: &str, key: &str) -> String {
     match table {
         "" => key.to_string(),
@@ -233,15 +235,15 @@ fn path(table: &str, key: &str) -> String {
     }
 }
 
-/// The keys that a table can have, read off the struct it becomes so that they cannot differ.
+/// The keys that a table can have, taken from its struct so that they cannot differ.
 pub(crate) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut fields: &[&str] = &[];
-    // It only looks at the names: the error is that there is no value.
+    // Only the names matter: the error is that there is no value.
     T::deserialize(FieldNames(&mut fields)).ok();
     fields
 }
 
-/// A deserializer that takes down the names of a struct's fields, and has nothing to give.
+/// A deserializer that records the names of a struct's fields and provides no values.
 struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {
@@ -267,7 +269,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
     }
 }
 
-/// What the keys of a data set in a list are called elsewhere.
+/// Other tools' names for the keys of a data set in a list.
 const OF_SETS: [(&str, &str); 2] = [
     (
         "probability probabilities prob proportion ratio fraction share",
@@ -276,12 +278,12 @@ const OF_SETS: [(&str, &str); 2] = [
     ("file files data data_files name id", "path"),
 ];
 
-/// Names that are shorter are near to too many others.
+/// Shorter names are similar to too many others.
 const SHORT: usize = 4;
-/// The most names that are offered.
+/// The most suggestions that are offered.
 const MOST: usize = 3;
 
-/// The names that a misspelt one may have meant, the nearest first.
+/// The names that a misspelt one may have meant, the most similar first.
 fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     let name = name.to_lowercase().replace('-', "_");
     let mut near: Vec<_> = names
@@ -368,7 +370,7 @@ mod tests {
         ] {
             assert_eq!(misspelt(key), meant, "{key}");
         }
-        // As the method of the file calls it.
+        // As the file's method calls it.
         let known = Known::new("LOHA");
         assert_eq!(known.meant("peft", "dropout").0, ["peft.module_dropout"]);
         assert_eq!(

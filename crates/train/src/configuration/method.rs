@@ -1,4 +1,4 @@
-//! What `[peft]` of a training file describes: the method of a new adapter.
+//! The method of a new adapter, as `[peft]` in a training file describes it.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::configuration::words::foreign_method;
 use crate::error::{ConfigProblem, Result, TrainError};
 
 impl TrainConfig {
-    /// The method of a new adapter, as `[peft]` describes it; LoRA where it names none. `place` is
-    /// how errors call the file.
+    /// The method of a new adapter, as `[peft]` describes it; LoRA if it names none. `place` is the
+    /// file's name in errors.
     ///
     /// # Errors
-    /// If a key of `[peft]` is unknown or a value cannot be used; the error names it.
+    /// If a key of `[peft]` is unknown or a value is invalid; the error names it.
     pub fn method(&self, place: &str) -> Result<Arc<dyn Method>> {
         let place = format!("{place} [peft]");
         let mut keys = self.peft.clone().unwrap_or_default();
         keys.entry("peft_type")
             .or_insert_with(|| Json::from(LoraConfig::PEFT_TYPE));
         if peft_table::wants_total_step(&keys) {
-            // What it is shall be known once the data are; any number serves until then.
+            // The real number is filled in once the data are known; until then any will do.
             let steps = u64::try_from(self.training.max_steps).unwrap_or(1 << 40);
             keys.insert(peft_table::TOTAL_STEP.into(), steps.into());
         }
@@ -39,7 +39,7 @@ impl TrainConfig {
             let problem = ConfigProblem::NoMethod { peft_type, meant };
             return Err(TrainError::config(place, problem));
         }
-        // Another's adapter may hold keys of a newer PEFT; in one's own file they are mistakes.
+        // A loaded adapter may have keys of a newer PEFT; in a training file they are mistakes.
         let misspelt = |key: &str| Known::new(&peft_type).misspelt("peft", key).to_string();
         let method = config_of_known_keys(fields, &misspelt)?;
         match method.common().task_type {
@@ -56,14 +56,14 @@ impl TrainConfig {
         }
     }
 
-    /// Whether the adapter's method plans over all steps of the run, and nothing says how many there
-    /// are: not `total_step`, and not `max_steps`.
+    /// Whether the adapter's method plans over all steps of the run, and their number is unknown:
+    /// neither `total_step` nor `max_steps` is set.
     pub fn wants_total_step(&self) -> bool {
         let peft = self.peft.as_ref();
         self.training.max_steps < 0 && peft.is_some_and(peft_table::wants_total_step)
     }
 
-    /// Says how many steps the run has, where its method plans over them and does not know.
+    /// Sets the number of steps of the run, if its method needs it and does not know it.
     pub fn set_total_step(&mut self, steps: usize) {
         let peft = self.peft.as_mut();
         if let Some(peft) = peft.filter(|peft| peft_table::wants_total_step(peft)) {

@@ -1,4 +1,4 @@
-//! What a run is told: the training file, its tables, their keys and values.
+//! The configuration of a run: the training file, its tables, their keys and values.
 
 pub(crate) mod arguments;
 pub(crate) mod config;

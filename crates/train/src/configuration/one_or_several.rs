@@ -1,4 +1,4 @@
-//! A key that holds a text, or a list of texts.
+//! A key that holds a text or a list of texts.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -18,7 +18,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Stri
     }))
 }
 
-/// Writes one text as a text, several as a list.
+/// Writes a single text as a string, several as a list.
 pub fn serialize<S: Serializer>(texts: &Option<Vec<String>>, to: S) -> Result<S::Ok, S::Error> {
     match texts.as_deref() {
         Some([text]) => Some(text).serialize(to),

@@ -8,17 +8,17 @@ use crate::error::ConfigProblem;
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) struct Override {
-    /// As it was given.
+    /// The text as given.
     pub text: String,
     /// The key, name by name; at least one.
     pub path: Vec<String>,
-    /// What the value can mean, the likeliest first; none of a broken list of data sets.
+    /// What the value can mean, the most likely first; empty for a malformed list of data sets.
     pub readings: Vec<Value>,
-    /// Whether the value looks like a list, a table or a quoted text and is none.
+    /// Whether the value looks like a list, a table or a quoted text, but is not one.
     pub is_broken: bool,
 }
 
-/// Keys whose values are text as it stands, with the spaces and line breaks at its ends.
+/// Keys whose values are taken literally, with leading and trailing spaces and line breaks.
 const TEXTS: [&str; 2] = ["prompt", "data.template"];
 
 impl Override {
@@ -33,18 +33,18 @@ impl Override {
         let mut readings = readings(value.trim());
         let is_of_sets = path == ["data", "train"] || path == ["data", "validation"];
         if is_of_sets && value.trim().starts_with('[') {
-            // A list, and no file of that name.
+            // A list, and no file has that name.
             readings.pop();
         }
         if TEXTS.contains(&path.join(".").as_str()) {
-            // Of `key = value` the space belongs to the `=`.
+            // In `key = value`, the space belongs to the `=`.
             let is_spaced = key.ends_with(char::is_whitespace);
             let text = if is_spaced { value.trim_start() } else { value };
             readings.pop();
             readings.push(Value::String(text.to_string()));
         }
         if matches!(readings.first(), Some(Value::Array(_))) {
-            // A list with a wrong entry is no text.
+            // A list with an invalid entry is not a text.
             readings.retain(|reading| !reading.is_str());
         }
         Ok(Self {
@@ -55,12 +55,12 @@ impl Override {
         })
     }
 
-    /// Whether this sets a key of the table `[peft]`, or all of it.
+    /// Whether this sets a key of the table `[peft]`, or the whole table.
     pub fn is_of_peft(&self) -> bool {
         self.path[0] == "peft"
     }
 
-    /// Puts one of the readings into a table.
+    /// Sets one of the readings in a table.
     ///
     /// # Errors
     /// What is wrong, without the text of the override.
@@ -84,10 +84,10 @@ impl Override {
         Ok(())
     }
 
-    /// The first reading that `check` takes, put into a table.
+    /// Sets the first reading that `check` accepts in a table.
     ///
     /// # Errors
-    /// Why none fits.
+    /// Why none of them is accepted.
     pub fn apply_fitting(
         &self,
         table: &mut Table,
@@ -103,7 +103,7 @@ impl Override {
         if self.is_broken {
             return Err(ConfigProblem::BrokenValue);
         }
-        // There is a reading of what is not broken.
+        // A value that is not malformed has a reading.
         Err(first.unwrap_or(ConfigProblem::BrokenValue))
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         assert!(after("peft.r=8").unwrap().contains("[peft]\nr = 8"));
         let table = after("peft.rank_pattern.\"h.0.attn\"=4").unwrap();
         assert!(table.contains("\"h.0.attn\" = 4"), "{table}");
-        // The end of a prompt counts, that of a name does not.
+        // Spaces at the end of a prompt count, those at the end of a name do not.
         for (given, text) in [
             ("prompt=The film was ", "The film was "),
             ("prompt = The film ", "The film "),

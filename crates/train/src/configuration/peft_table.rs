@@ -1,4 +1,4 @@
-//! The `[peft]` table of a training file before it becomes a method's configuration.
+//! The `[peft]` table of a training file, before it becomes a method's configuration.
 
 use burn_peft::LoraConfig;
 use burn_peft::methods::{adapts_linear_layers, config_with_key, known_keys};
@@ -9,19 +9,19 @@ use crate::configuration::keys::Known;
 use crate::configuration::overrides::Override;
 use crate::error::ConfigProblem;
 
-/// The method that a file with these changes names; LoRA where it names none.
+/// The method that a file with these changes names; LoRA if it names none.
 pub(crate) fn peft_type(table: &Table, overrides: &[Override]) -> String {
     let is_type = |change: &&Override| change.path == ["peft", "peft_type"];
     let changed = overrides.iter().rev().find(is_type);
-    // In quotes it is TOML's string first, and the text with its quotes last.
+    // A quoted value is first a TOML string, and last a text with its quotes.
     let changed = changed.and_then(|change| change.readings.iter().find(|value| value.is_str()));
     let in_file = || table.get("peft")?.get("peft_type");
     let name = changed.or_else(in_file).and_then(Value::as_str);
     name.unwrap_or(LoraConfig::PEFT_TYPE).to_string()
 }
 
-/// Checks that a method's key takes a value that `--set` gives it; a method that is not known is
-/// another's mistake.
+/// Checks that a method's key accepts a value from `--set`; an unknown method is reported
+/// elsewhere.
 ///
 /// # Errors
 /// What is wrong.
@@ -52,7 +52,7 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
             Some(Err(error)) => {
                 let said = error.to_string();
                 let said = said.strip_prefix("[peft]: ").unwrap_or(&said);
-                // Whether it lacks another key is seen when all are there.
+                // A missing second key is noticed once all keys are there.
                 if is_about(said, key, &value.to_string()) {
                     Err(ConfigProblem::Method(said.to_string()))
                 } else {
@@ -62,7 +62,7 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
             Some(Ok(_)) | None => Ok(()),
         }
     };
-    // A text with a bracket in front is a text only where no list can be meant.
+    // A text with an opening bracket is a text only if no list can be meant.
     let list = Value::Array(vec![Value::String("name".into())]);
     if change.is_broken && inner.is_empty() && try_value(&list).is_ok() {
         return Err(ConfigProblem::BrokenValue);
@@ -70,8 +70,8 @@ pub(crate) fn check(method: &str, change: &Override, value: &Value) -> Result<()
     try_value(&value)
 }
 
-/// Whether an error is about a key's value alone: `r = 0: must be …`, and not `init_lora_weights =
-/// "loftq" needs …`.
+/// Whether an error is only about a key's value: `r = 0: must be …`, as opposed to
+/// `init_lora_weights = "loftq" needs …`.
 fn is_about(said: &str, key: &str, value: &str) -> bool {
     let Some(rest) = said.strip_prefix(key) else {
         return false;
@@ -85,9 +85,9 @@ fn is_about(said: &str, key: &str, value: &str) -> bool {
     }
 }
 
-/// Takes out of `[peft]` what is left of another method when `peft_type` is changed: of LoRA, which
-/// most files begin with, or of the method that the file named `before` overrides. What overrides
-/// set stays, and so does what these do not know either: mistakes.
+/// Removes another method's keys from `[peft]` if `peft_type` is changed by an override: those of
+/// LoRA, with which most files begin, or of the method `before` that the file names. Keys set by
+/// overrides stay, and so do keys that these methods do not know: mistakes.
 pub(crate) fn drop_keys_of_another_method(
     table: &mut Table,
     before: &str,
@@ -106,7 +106,7 @@ pub(crate) fn drop_keys_of_another_method(
         let mut paths = overrides.iter().map(|change| &change.path);
         paths.any(|path| path.len() > 1 && path[0] == "peft" && path[1] == key)
     };
-    // The layers that the file names are linear ones, and this method adapts others.
+    // The file names linear layers, and this method adapts others.
     let is_elsewhere = before != method && !adapts_linear_layers(method);
     let means_nothing = |key: &String| match key.as_str() {
         "target_modules" if is_elsewhere => true,
@@ -123,7 +123,7 @@ pub(crate) fn drop_keys_of_another_method(
     }
 }
 
-/// A number that JSON, which `[peft]` becomes, has no word for: it would be read as not given.
+/// A number that JSON, to which `[peft]` is converted, cannot express: it would be read as missing.
 pub(crate) fn not_finite(key: &str, value: &Value) -> Option<ConfigProblem> {
     match value {
         Value::Float(number) if !number.is_finite() => Some(ConfigProblem::NotFinite {
@@ -139,8 +139,8 @@ pub(crate) fn not_finite(key: &str, value: &Value) -> Option<ConfigProblem> {
     }
 }
 
-/// Whether a method plans over all steps of a run (AdaLoRA's `total_step`) and its keys do not say
-/// how many there are.
+/// Whether a method plans over all steps of a run (AdaLoRA's `total_step`) and its keys do not give
+/// their number.
 pub(crate) fn wants_total_step(peft: &serde_json::Map<String, Json>) -> bool {
     let method = peft.get("peft_type").and_then(Json::as_str);
     let known = known_keys(method.unwrap_or(LoraConfig::PEFT_TYPE)).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The `[quantization_config]` table: the keys of transformers' `BitsAndBytesConfig`, and our own of
-//! products in eight bits.
+//! The `[quantization_config]` table: the keys of transformers' `BitsAndBytesConfig`, and our own
+//! for eight-bit products.
 
 use burn::tensor::FloatDType;
 use burn_peft::{FrozenForm, QuantType, Quantization};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigProblem;
 
-/// The 4-bit types, as `bnb_4bit_quant_type` calls them.
+/// The 4-bit types, as in `bnb_4bit_quant_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bnb4BitQuantType {
@@ -18,7 +18,7 @@ pub enum Bnb4BitQuantType {
     Fp4,
 }
 
-/// What products with a quantised weight are made in.
+/// The type in which products with a quantised weight are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
@@ -26,51 +26,52 @@ pub enum ComputeDtype {
     Float32,
     /// 16 bits with the range of 32.
     Bfloat16,
-    /// 16 bits with a smaller range, which products make up for.
+    /// 16 bits with a smaller range, for which products compensate.
     Float16,
 }
 
-/// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`, and
-/// `int8_compute`, `int8_head`, which it does not have.
+/// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`,
+/// and `int8_compute` and `int8_head`, which it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BitsAndBytesConfig {
-    /// Keep the frozen weights of linear layers in 8 bits: by blocks of 64, as whole numbers of
-    /// 127ths of the block's largest magnitude. (bitsandbytes' own 8 bits, LLM.int8(), has a scale
-    /// for every row, quantises activations too, and keeps outliers apart.)
+    /// Store the frozen weights of linear layers in 8 bits: in blocks of 64, as multiples of 1/127
+    /// of the block's largest magnitude. (bitsandbytes' own 8 bits, LLM.int8(), has a scale for
+    /// every row, quantises activations too, and treats outliers separately.)
     pub load_in_8bit: bool,
-    /// Keep the frozen weights of linear layers in 4 bits.
+    /// Store the frozen weights of linear layers in 4 bits.
     pub load_in_4bit: bool,
-    /// What 4 bits stand for; `nf4` where it is not set (`fp4` in transformers).
+    /// The 4-bit type; `nf4` unless set (`fp4` in transformers).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bnb_4bit_quant_type: Option<Bnb4BitQuantType>,
-    /// What products with quantised weights are made in, of 8 bits too; where it is not set,
-    /// bfloat16 with `training.bf16`, float16 with `training.fp16`, or else 32 bits.
+    /// The type in which products with quantised weights are computed, also for 8 bits. Unless set,
+    /// bfloat16 with `training.bf16`, float16 with `training.fp16`, otherwise 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bnb_4bit_compute_dtype: Option<ComputeDtype>,
     /// With `load_in_8bit`, make the products of frozen weights in eight bits too, on the CPU: by
     /// squares of 64 × 64, activations by row and block of 64. What is trained stays in 32 bits.
     #[serde(skip_serializing_if = "is_off")]
     pub int8_compute: bool,
-    /// With `int8_compute`, keep the output embedding so too, and the input embedding that it is tied to.
+    /// With `int8_compute`, store the output embedding in this form too, and the input embedding
+    /// tied to it.
     #[serde(skip_serializing_if = "is_off")]
     pub int8_head: bool,
 }
 
-/// Whether a key need not be written: files of runs without it stay as they are.
+/// Whether a key can be left out, so that the files of runs without it do not change.
 fn is_off(value: &bool) -> bool {
     !value
 }
 
-/// Keys of `BitsAndBytesConfig` that do nothing here yet.
+/// Keys of `BitsAndBytesConfig` that have no effect here yet.
 pub(crate) const UNSUPPORTED: &str = "
     quant_method llm_int8_threshold llm_int8_skip_modules llm_int8_enable_fp32_cpu_offload
     llm_int8_has_fp16_weight bnb_4bit_use_double_quant bnb_4bit_quant_storage
 ";
 
 impl BitsAndBytesConfig {
-    /// How weights are quantised, if they are; `frozen_dtype` is what other frozen weights are kept
-    /// in, if not in 32 bits.
+    /// How weights are quantised, if they are; `frozen_dtype` is the type of other frozen weights,
+    /// if not 32 bits.
     pub fn quantization(&self, frozen_dtype: Option<FloatDType>) -> Option<FrozenForm> {
         let quant_type = match (self.load_in_4bit, self.load_in_8bit) {
             (false, false) => return None,
@@ -97,7 +98,7 @@ impl BitsAndBytesConfig {
         }))
     }
 
-    /// Fills in what 4 bits stand for, and leaves it out of 8.
+    /// Fills in the default 4-bit type, and removes it for 8 bits.
     pub(crate) fn settle(&mut self) {
         if self.load_in_4bit {
             self.bnb_4bit_quant_type.get_or_insert_default();
@@ -106,7 +107,7 @@ impl BitsAndBytesConfig {
         }
     }
 
-    /// What is wrong with the keys together, if anything is.
+    /// What is wrong with the combination of keys, if anything.
     pub(crate) fn problem(&self, is_full_training: bool) -> Option<ConfigProblem> {
         if self.int8_compute && !self.load_in_8bit {
             return Some(ConfigProblem::Int8Without("int8_compute", "load_in_8bit"));

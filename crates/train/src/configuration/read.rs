@@ -13,17 +13,17 @@ use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::registry::KINDS;
 
 impl TrainConfig {
-    /// Reads a training file, changed by overrides like `training.max_steps=20`.
+    /// Reads a training file, changed by overrides such as `training.max_steps=20`.
     ///
     /// # Errors
-    /// If the file cannot be read, is no TOML, or has a key or a value that cannot be; the error
+    /// If the file cannot be read, is not valid TOML, or has an invalid key or value; the error
     /// names the file (or the override) and the key.
     pub fn from_file(path: &Path, overrides: &[impl AsRef<str>]) -> Result<Self> {
         let text = read_text(path)?;
         Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 
-    /// Reads the text of a training file; `place` is how errors call it.
+    /// Reads the text of a training file; `place` is its name in errors.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
@@ -80,7 +80,7 @@ impl TrainConfig {
         })
     }
 
-    /// Finds the `--set` that made a method's configuration one that cannot be, if one did.
+    /// Finds the `--set` that made a method's configuration invalid, if one did.
     fn blame(&self, place: &str, changes: &[Override]) -> Result<()> {
         let changes = changes.iter().filter(|change| change.is_of_peft());
         let mut changes = changes.filter(|change| change.path.len() > 1).peekable();
@@ -130,7 +130,7 @@ impl TrainConfig {
     }
 }
 
-/// Checks that a key takes a value, in a file that says nothing else.
+/// Checks that a key accepts a value, in a file without other keys.
 fn check_alone(
     known: &Known,
     change: &Override,
@@ -155,8 +155,8 @@ fn check_alone(
     })
 }
 
-/// What to say of a value that is no text where one of some words has to be: the error names
-/// neither it nor them. The words are in the error that a wrong text makes in its place.
+/// The message for a value that is not a text, for a key that takes one of some words: serde's
+/// error names neither. The words are in the error that a wrong text causes in its place.
 fn no_word(table: &Table, error: &toml::de::Error) -> Option<ConfigProblem> {
     if !error.message().contains("unit variant") {
         return None;
@@ -184,7 +184,7 @@ fn no_word(table: &Table, error: &toml::de::Error) -> Option<ConfigProblem> {
     })
 }
 
-/// An adapter that `--set` names takes the place of the `[peft]` of the file.
+/// An adapter set by `--set` replaces the `[peft]` of the file.
 fn goes_on_with_adapter(table: &mut Table, place: &str, changes: &[Override]) {
     let adapter = changes.iter().find(|change| change.path == ["adapter"]);
     if let Some(adapter) = adapter

@@ -248,7 +248,7 @@ fn an_error_of_a_flag_names_the_flag_and_not_the_file() {
     let error = read(&wrong, &[]).unwrap_err().to_string();
     let named = "a.toml: training.optim = 1.5: expected one of `adamw_torch`";
     assert!(error.starts_with(named), "{error}");
-    // What is wrong in the file stays the file's.
+    // A mistake in the file is reported for the file.
     let wrong = FILE.replace("r = 4", "r = 0");
     let error = read(&wrong, &["peft.lora_alpha=3"])
         .unwrap_err()
@@ -269,7 +269,7 @@ fn keys_of_another_method_are_left_out_and_mistakes_are_not() {
     let mistake = file.replace("lora_alpha", "lora_alfa");
     let config = read(&mistake, &[]).unwrap();
     assert!(config.method("a.toml").is_err());
-    // Another method's key is a mistake where nothing was changed.
+    // Another method's key is a mistake if nothing was changed.
     let mistake = FILE.replace("r = 4", "alpha = 4");
     assert!(read(&mistake, &[]).unwrap().method("a.toml").is_err());
     let error = read(FILE, &["peft.peft_type=IA3", "peft.r=4"]).unwrap_err();
@@ -285,7 +285,7 @@ fn an_adapter_that_is_set_takes_the_place_of_the_table() {
 
 #[test]
 fn total_step_is_that_of_the_run() {
-    // A pattern of ranks is a number a layer for LoRA, and a list for AdaLoRA.
+    // `rank_pattern` has a number for each layer in LoRA, and a list in AdaLoRA.
     let file = FILE.replace("rank_pattern = { \"h.0.attn.c_attn\" = 2 }", "");
     let ada = "peft.peft_type=ADALORA";
     let total = |config: &TrainConfig| {

@@ -1,4 +1,4 @@
-//! Every value of a run, and where it came from: what `peft train --print-config` shows.
+//! Every value of a run and its origin, as `peft train --print-config` shows them.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::registry::KINDS;
 use burn_peft_data::DataConfig;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said it.
+    /// The default.
     Default,
     /// The training file.
     File,
@@ -41,15 +41,15 @@ pub struct Setting {
     pub table: String,
     /// Its key.
     pub key: String,
-    /// The value as TOML; none where the key is not set.
+    /// The value as TOML; `None` if the key is not set.
     pub value: Option<String>,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
 impl TrainConfig {
     /// Every value of this configuration, which was read from `text` and `overrides`
-    /// ([`from_toml`](Self::from_toml)); `place` is how errors call the file.
+    /// ([`from_toml`](Self::from_toml)); `place` is the file's name in errors.
     ///
     /// # Errors
     /// If `[peft]` cannot be used, see [`method`](Self::method).
@@ -107,13 +107,13 @@ impl TrainConfig {
                 .map(|(key, value)| (key.as_str(), to_toml(value)))
                 .collect();
             if name == "data" {
-                // What is not set is left out when the table is written.
+                // A table is written without the keys that are not set.
                 let left_out = fields_of::<DataConfig>().iter();
                 let left_out = left_out.filter(|key| !table.contains_key(**key));
                 values.extend(left_out.map(|key| (*key, None)));
             }
             if name == "peft" {
-                // Not those that nobody set and that are nothing by default, or of a variant.
+                // Without those that are unset by default, or that belong to a variant.
                 values.retain(|(key, value)| {
                     let is_set = origin(&[name, key]) != Origin::Default;
                     let says = value.as_ref().is_some_and(|value| value != "{}");
@@ -142,7 +142,7 @@ fn is_table(name: &str) -> bool {
     tables.contains(&name) || KINDS.iter().any(|kind| kind.name == name)
 }
 
-/// The settings as a training file with the origins as comments.
+/// The settings as a training file, with the origins as comments.
 pub fn settings_toml(settings: &[Setting]) -> String {
     let mut out = String::new();
     let mut table = "";
@@ -162,7 +162,7 @@ pub fn settings_toml(settings: &[Setting]) -> String {
     out
 }
 
-/// A key as TOML writes it: bare where it can be.
+/// A key in TOML: bare if possible.
 fn toml_key(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     match !key.is_empty() && key.chars().all(bare) {
@@ -171,7 +171,7 @@ fn toml_key(key: &str) -> String {
     }
 }
 
-/// A value as TOML, if it is one: null is none.
+/// A value as TOML; null has none.
 fn to_toml(value: &Json) -> Option<String> {
     let value = Value::try_from(value).ok()?;
     Some(value.to_string())

@@ -1,4 +1,4 @@
-//! Which values of the `[training]` table cannot be.
+//! Checking the values of the `[training]` table.
 
 use crate::checkpoint::best;
 use crate::configuration::arguments::{IntervalStrategy, TrainingArguments};
@@ -8,7 +8,7 @@ use crate::optimizer;
 use crate::optimizer::schedule::SchedulerType;
 
 impl TrainingArguments {
-    /// Checks that there is something to evaluate on, if evaluations are asked for.
+    /// Checks that there is something to evaluate on, if evaluations are requested.
     ///
     /// # Errors
     /// [`TrainError::Argument`] names `eval_strategy`, and what to set.
@@ -22,7 +22,7 @@ impl TrainingArguments {
         ))
     }
 
-    /// Checks that what the best model is chosen by is measured.
+    /// Checks that the metric for the best model is measured.
     ///
     /// # Errors
     /// [`TrainError::Argument`] names `metric_for_best_model`, and what is measured.
@@ -39,7 +39,7 @@ impl TrainingArguments {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`TrainError::Argument`] names the first key that cannot be, with its value.
+    /// [`TrainError::Argument`] names the first key with an invalid value, and the value.
     pub fn validate(&self) -> Result<()> {
         let check = |fine: bool, key, value: &dyn std::fmt::Display, must| {
             if fine {

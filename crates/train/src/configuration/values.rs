@@ -2,16 +2,16 @@
 
 use toml::{Table, Value};
 
-/// What a text can be, the likeliest first; always at least one.
+/// The possible readings of a text, the most likely first; always at least one.
 pub(crate) fn readings(text: &str) -> Vec<Value> {
     let mut readings = Vec::new();
     match parsed(text) {
-        // JSON, which `[peft]` becomes, has no dates.
+        // JSON, to which `[peft]` is converted, has no dates.
         Some(Value::Datetime(_)) | None => {}
         Some(value) => readings.push(value),
     }
     if let Some(number) = number(text) {
-        // `1e3` steps are as good as 1000.
+        // `1e3` steps means 1000.
         let whole = number.fract() == 0.0 && number.abs() < 2_f64.powi(53);
         readings.push(Value::Float(number));
         readings.extend(whole.then_some(Value::Integer(number as i64)));
@@ -25,7 +25,7 @@ pub(crate) fn readings(text: &str) -> Vec<Value> {
     readings
 }
 
-/// Whether a text is meant as TOML but is none.
+/// Whether a text is meant as TOML but is not valid.
 pub(crate) fn is_broken(text: &str) -> bool {
     text.starts_with(['[', '{', '"', '\'']) && parsed(text).is_none()
 }
@@ -34,7 +34,7 @@ fn parsed(text: &str) -> Option<Value> {
     one_entry(&format!("value = {text}"))?.remove("value")
 }
 
-/// A number that TOML may not take: `.5`, `5.`, `007`.
+/// A number in a form that TOML does not accept: `.5`, `5.`, `007`.
 fn number(text: &str) -> Option<f64> {
     let digits = text.bytes().any(|byte| byte.is_ascii_digit());
     let plain = |byte: u8| byte.is_ascii_digit() || b"+-.eE_".contains(&byte);
@@ -45,7 +45,7 @@ fn number(text: &str) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// The names of a TOML key: `a."b.c"` is `a` and `b.c`.
+/// The parts of a TOML key: `a."b.c"` has `a` and `b.c`.
 pub(crate) fn parse_key(key: &str) -> Option<Vec<String>> {
     let mut value = Value::Table(one_entry(&format!("{key} = 0"))?);
     let mut path = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn parse_key(key: &str) -> Option<Vec<String>> {
     Some(path)
 }
 
-/// The table of a line of TOML, if it is one and has one key.
+/// The table for a line of TOML, if it is valid and has one key.
 fn one_entry(line: &str) -> Option<Table> {
     line.parse::<Table>().ok().filter(|table| table.len() == 1)
 }

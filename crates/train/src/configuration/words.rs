@@ -1,9 +1,8 @@
-//! What other tools call the keys of a training file: peft and transformers, trl, mlx-lm, axolotl,
+//! Other tools' names for the keys of a training file: peft and transformers, trl, mlx-lm, axolotl,
 //! torchtune, unsloth, LLaMA-Factory, litgpt and lightning.
 
-/// The words of others, the keys here that mean the same, and what is to be said about them. Of
-/// several keys those count that the method of the file has; where there is none, the remark is the
-/// answer.
+/// Other tools' words, the corresponding keys here, and a remark. If there are several keys, those
+/// of the file's method count; if there is none, the remark is the answer.
 type Row = (&'static str, &'static str, &'static str);
 
 const ROWS: &[Row] = &[
@@ -321,7 +320,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// The methods and variants of others, and how a `[peft]` table says them.
+/// Other tools' methods and variants, and how a `[peft]` table expresses them.
 const METHODS: &[(&str, &str)] = &[
     ("DORA", "peft_type = \"LORA\" with use_dora = true"),
     (
@@ -378,7 +377,7 @@ const METHODS: &[(&str, &str)] = &[
     ("FOURIER FT", "peft_type = \"FOURIERFT\""),
 ];
 
-/// The keys here that mean the same as another tool's word, and what is to be said about them.
+/// The keys here that correspond to another tool's word, and a remark.
 pub(crate) fn foreign_key(word: &str) -> Option<(Vec<&'static str>, &'static str)> {
     let word = plain(word);
     let says = |words: &str| words.split_whitespace().any(|other| plain(other) == word);
@@ -386,7 +385,7 @@ pub(crate) fn foreign_key(word: &str) -> Option<(Vec<&'static str>, &'static str
     Some((ours.split_whitespace().collect(), note))
 }
 
-/// How a `[peft]` table says what is called `name` elsewhere.
+/// How a `[peft]` table expresses what other tools call `name`.
 pub(crate) fn foreign_method(name: &str, known: &[String]) -> Option<String> {
     let name = plain(name);
     if let Some(ours) = known.iter().find(|ours| plain(ours) == name) {
@@ -400,7 +399,8 @@ pub(crate) fn foreign_method(name: &str, known: &[String]) -> Option<String> {
     Some(ours.to_string())
 }
 
-/// A word without case, dashes and underscores: `batchSize` and `--batch-size` are `batch_size`.
+/// A word without differences in case, dashes and underscores: `batchSize` and `--batch-size` are
+/// `batch_size`.
 fn plain(word: &str) -> String {
     let letters = word.chars().filter(|c| c.is_alphanumeric());
     letters.flat_map(char::to_lowercase).collect()

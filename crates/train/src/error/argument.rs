@@ -1,20 +1,21 @@
-//! Which values of the `[training]` table cannot be.
+//! What can be wrong with a value of the `[training]` table.
 
 use std::path::PathBuf;
 
-/// What is wrong with a value of the `[training]` table, to be read after its key.
+/// What is wrong with a value of the `[training]` table; continues a sentence that begins with the
+/// key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentProblem {
-    /// A value out of its range.
+    /// The value is out of range.
     #[error("is {value}; {must}")]
     OutOfRange {
         /// The value.
         value: String,
-        /// What it must be.
+        /// The valid range.
         must: &'static str,
     },
-    /// The output folder is not named.
+    /// No output folder is given.
     #[error("is not set; name the folder that gets the results")]
     NoFolder,
     /// The output folder cannot be used.
@@ -24,7 +25,7 @@ pub enum ArgumentProblem {
         path: PathBuf,
         /// What was tried: `made` or `written into`.
         what: &'static str,
-        /// What the system said.
+        /// The system's message.
         error: String,
     },
     /// There is nothing to evaluate on.
@@ -33,10 +34,10 @@ pub enum ArgumentProblem {
          data.validation_split, or eval_strategy = \"no\""
     )]
     NoValidation,
-    /// Two kinds of half precision.
+    /// Both kinds of half precision are set.
     #[error("is true, and so is bf16: keep one of the two, bf16 where the device has it")]
     TwoPrecisions,
-    /// A warm-up of a schedule that has none.
+    /// A warm-up, with a schedule that has none.
     #[error(
         "is \"constant\", which has no warm-up, and {key} is {value}; set lr_scheduler_type = \
          \"constant_with_warmup\", or {key} = 0"
@@ -47,7 +48,7 @@ pub enum ArgumentProblem {
         /// Its value.
         value: f64,
     },
-    /// A key of `lr_scheduler_kwargs`, of a schedule that has none.
+    /// A key of `lr_scheduler_kwargs`, with a schedule that has none.
     #[error("has {key}, but lr_scheduler_type \"{kind}\" takes no keys")]
     NoScheduleKeys {
         /// The key.
@@ -55,17 +56,17 @@ pub enum ArgumentProblem {
         /// The schedule.
         kind: String,
     },
-    /// A key of `lr_scheduler_kwargs`, of a schedule that has others.
+    /// A key of `lr_scheduler_kwargs` that the schedule does not have.
     #[error("has {key}, but the keys of lr_scheduler_type \"{kind}\" are {}", keys.join(", "))]
     OtherScheduleKeys {
         /// The key.
         key: &'static str,
         /// The schedule.
         kind: String,
-        /// The keys it has.
+        /// The keys that it has.
         keys: &'static [&'static str],
     },
-    /// A value of `lr_scheduler_kwargs` that is not more than 0.
+    /// A value of `lr_scheduler_kwargs` that is not positive.
     #[error("has {key} = {value}; it must be more than 0")]
     ScheduleValue {
         /// The key.
@@ -73,15 +74,15 @@ pub enum ArgumentProblem {
         /// Its value.
         value: f64,
     },
-    /// A learning rate that would not fall.
+    /// A final learning rate that is not below the highest.
     #[error("has lr_end = {lr_end}; it must be less than the learning_rate {learning_rate}")]
     LrEnd {
-        /// The rate at the end.
+        /// The final rate.
         lr_end: f64,
         /// The highest rate.
         learning_rate: f64,
     },
-    /// A schedule without its minimum.
+    /// A schedule that lacks its minimum.
     #[error("has neither min_lr nor min_lr_rate; cosine_with_min_lr needs one")]
     NoMinimum,
     /// A schedule with two minima.
@@ -98,13 +99,13 @@ pub enum ArgumentProblem {
     /// A key of LoRA+ without its ratio.
     #[error("is {0}, but is used with loraplus_lr_ratio only; set that too")]
     WithRatioOnly(f64),
-    /// LoRA+ without a LoRA.
+    /// LoRA+ with a method other than LoRA.
     #[error("is {0}, but no lora_B is trained; remove it")]
     NoLoraB(f64),
-    /// Muon without a matrix.
+    /// Muon without a matrix to train.
     #[error("is \"muon\", which is for matrices, and none is trained; use \"adamw_torch\"")]
     NoMatrix,
-    /// LoRA-FA without a LoRA.
+    /// LoRA-FA with a method other than LoRA.
     #[error(
         "is \"lorafa\", which is for LoRA, and the whole model is trained; use \"adamw_torch\""
     )]
@@ -115,7 +116,7 @@ pub enum ArgumentProblem {
     /// Early stopping without evaluations.
     #[error("needs evaluations; set eval_strategy to \"steps\" or \"epoch\"")]
     NoEvaluations,
-    /// Evaluations and checkpoints at other steps.
+    /// Evaluations and checkpoints at different steps.
     #[error(
         "needs evaluations and checkpoints at the same steps, but eval_strategy is \"{eval}\" and \
          save_strategy \"{save}\"; set both to \"steps\" or both to \"epoch\""
@@ -123,7 +124,7 @@ pub enum ArgumentProblem {
     OtherStrategies {
         /// When evaluations are made.
         eval: &'static str,
-        /// When checkpoints are.
+        /// When checkpoints are written.
         save: &'static str,
     },
     /// A checkpoint without its evaluation.
@@ -132,9 +133,9 @@ pub enum ArgumentProblem {
          eval_steps {eval_steps}"
     )]
     NoMultiple {
-        /// Steps between two checkpoints.
+        /// The number of steps between two checkpoints.
         save_steps: usize,
-        /// Steps between two evaluations.
+        /// The number of steps between two evaluations.
         eval_steps: usize,
     },
     /// A metric that the objective does not have.
@@ -142,7 +143,7 @@ pub enum ArgumentProblem {
     NotMeasured {
         /// The metric.
         metric: &'static str,
-        /// Those that are measured.
+        /// The metrics that are measured.
         measured: Vec<&'static str>,
     },
 }

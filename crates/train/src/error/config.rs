@@ -1,16 +1,16 @@
-//! What can be wrong with a training file, or with a change of it.
+//! What can be wrong with a training file, or with an override.
 
 /// What is wrong with a training file, or with a `--set`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigProblem {
-    /// It is no TOML, or a value of it has another type: what the reader of it says.
+    /// It is not valid TOML, or a value has another type; with the parser's message.
     #[error("{0}")]
     Toml(String),
-    /// A value of the configuration has no form in TOML.
+    /// A value of the configuration cannot be written in TOML.
     #[error("cannot be written as TOML: {0}")]
     NoToml(String),
-    /// A value that is no text where one of some words has to be.
+    /// A value that is not a text, for a key that takes one of some words.
     #[error("{key} = {value}: expected {words}")]
     NoWord {
         /// The key.
@@ -20,7 +20,7 @@ pub enum ConfigProblem {
         /// The words.
         words: String,
     },
-    /// A number that is infinite, or none.
+    /// A number that is infinite or NaN.
     #[error("{key} = {value}: it must be a finite number")]
     NotFinite {
         /// The key.
@@ -31,30 +31,30 @@ pub enum ConfigProblem {
     /// A key of transformers that is not supported.
     #[error("{0} is a key of transformers that this trainer does not support yet; remove it")]
     Unsupported(String),
-    /// A key that is none.
+    /// An unknown key.
     #[error("{key} is no known key; {}", way_out(meant, note, known))]
     UnknownKey {
         /// The key.
         key: String,
-        /// The keys that may have been meant, the likeliest first.
+        /// The keys that may have been meant, the most likely first.
         meant: Vec<String>,
-        /// What is to be said about them; often nothing.
+        /// A remark about them; often empty.
         note: &'static str,
-        /// The keys there are.
+        /// The known keys.
         known: Vec<String>,
     },
-    /// A method of `[peft]` that is none.
+    /// An unknown method in `[peft]`.
     #[error("peft_type = \"{peft_type}\" is no method; did you mean {meant}?")]
     NoMethod {
         /// The method.
         peft_type: String,
-        /// What it is called here.
+        /// Its name here.
         meant: String,
     },
-    /// What the method of `[peft]` says of its keys.
+    /// The method's error about its keys.
     #[error("{0}")]
     Method(String),
-    /// A task that the objective does not train.
+    /// A task that the objective cannot train.
     #[error(
         "peft.task_type = {task}: what training.objective = \"{objective}\" trains is {trained}; leave the \
          key out, or choose another objective"
@@ -67,7 +67,7 @@ pub enum ConfigProblem {
         /// The task that it trains.
         trained: String,
     },
-    /// A new adapter and a saved one.
+    /// Both a new adapter and a saved one.
     #[error(
         "has both `adapter` and [peft]; keep `adapter` to go on training a saved adapter, [peft] \
          to begin a new one"
@@ -79,10 +79,10 @@ pub enum ConfigProblem {
          one, or adapter = \"DIR\" to go on training a saved one"
     )]
     NoAdapter,
-    /// A value of an objective's table cannot be.
+    /// An invalid value in an objective's table.
     #[error("{0}")]
     Objective(String),
-    /// The table of an objective that is not the one.
+    /// The table of an objective that is not used.
     #[error(
         "has a table [{table}], and training.objective = \"{chosen}\": set training.objective = \
          \"{table}\", or leave the table out"
@@ -93,26 +93,26 @@ pub enum ConfigProblem {
         /// The objective of the run.
         chosen: &'static str,
     },
-    /// A reference for an objective that compares with none.
+    /// A reference, for an objective that needs none.
     #[error(
         "has `reference`, and training.objective = \"{0}\" compares with no other model: leave it out"
     )]
     NoReference(&'static str),
-    /// Two ways to quantise.
+    /// Two ways to quantise at once.
     #[error(
         "quantization_config has load_in_4bit = true and load_in_8bit = true: keep one of the two"
     )]
     TwoQuantizations,
-    /// A key of products in eight bits without the key that it goes with.
+    /// A key for eight-bit products without the key that it requires.
     #[error("quantization_config has {0} = true and not {1} = true: add it, or leave {0} out")]
     Int8Without(&'static str, &'static str),
-    /// Two types for the products with quantised weights.
+    /// Two types for products with quantised weights.
     #[error(
         "quantization_config has int8_compute = true, which multiplies in eight bits, and \
          bnb_4bit_compute_dtype: keep one of the two"
     )]
     TwoComputeTypes,
-    /// What 4 bits stand for, of weights in 8.
+    /// A 4-bit type, with weights in 8 bits.
     #[error(
         "quantization_config has load_in_8bit = true and bnb_4bit_quant_type = \"fp4\", which is of 4 bits: \
          keep one of the two"
@@ -124,7 +124,7 @@ pub enum ConfigProblem {
          frozen: remove one of the two"
     )]
     NothingFrozen,
-    /// A value of `[distributed]` cannot be, or has no effect.
+    /// A value of `[distributed]` that is invalid or has no effect.
     #[error("distributed.{0}")]
     Distributed(String),
     /// A `--set` without `=`.
@@ -133,7 +133,7 @@ pub enum ConfigProblem {
     /// A `--set` without a key.
     #[error("has no key before the `=`: {0:?}")]
     NoKey(String),
-    /// A `--set` of nothing.
+    /// A `--set` without a value.
     #[error("has no key")]
     NoPath,
     /// A `--set` of a key below a value.
@@ -144,10 +144,10 @@ pub enum ConfigProblem {
         /// What kind of value it is.
         kind: &'static str,
     },
-    /// A `--set` of all of `[peft]`.
+    /// A `--set` of the whole `[peft]` table.
     #[error("[peft] is a table of keys: set one of them, such as peft.r=8")]
     PeftTable,
-    /// A `--set` of a list, table or text that is none.
+    /// A `--set` of a malformed list, table or text.
     #[error(
         "the value is no TOML: quote strings inside of it, and all of it for the shell, as in \
          --set 'peft.target_modules=[\"c_attn\"]'"

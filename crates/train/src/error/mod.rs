@@ -34,16 +34,16 @@ pub enum TrainError {
         problem: ConfigProblem,
     },
 
-    /// A value of the `[training]` table that cannot be, or that does not fit the rest.
+    /// An invalid value of the `[training]` table, or one that contradicts another.
     #[error("training.{key} {problem}")]
     Argument {
         /// The key.
         key: &'static str,
-        /// What is wrong with it, to be read after the key.
+        /// What is wrong with it; continues a sentence that begins with the key.
         problem: ArgumentProblem,
     },
 
-    /// An output folder that another process writes into.
+    /// An output folder that another process is writing to.
     #[error(
         "{} is in use by another run (pid {process}): wait for its end, or name another folder",
         path.display()
@@ -51,11 +51,11 @@ pub enum TrainError {
     InUse {
         /// The folder.
         path: PathBuf,
-        /// The number of the other process.
+        /// The id of the other process.
         process: String,
     },
 
-    /// A loss or gradient that is not a number any more.
+    /// A loss or gradient that is no longer a number.
     #[error(
         "the {what} is {value} at step {step}, with rows {rows} of {file}; {saved}. \
          A smaller training.learning_rate is the usual way out"
@@ -69,18 +69,18 @@ pub enum TrainError {
         step: usize,
         /// The row numbers of the step's examples in their file.
         rows: String,
-        /// That file.
+        /// Their file.
         file: String,
         /// What had been saved before.
         saved: String,
     },
 
-    /// A checkpoint that a run cannot go on from.
+    /// A checkpoint that a run cannot resume from.
     #[error("cannot go on from {}: {problem}", checkpoint.display())]
     Resume {
         /// The checkpoint, or the file of it that is wrong.
         checkpoint: PathBuf,
-        /// Why not.
+        /// The reason.
         problem: ResumeProblem,
     },
 
@@ -126,15 +126,15 @@ pub enum TrainError {
     #[error("{0}")]
     Burn(Arc<TrainingError>),
 
-    /// Burn's dashboard, where it cannot be shown.
+    /// Burn's dashboard cannot be shown.
     #[error("the dashboard (--tui) {0}")]
     Dashboard(DashboardProblem),
 
-    /// Other processes of the run that could not be reached, or that do not fit this one.
+    /// Other processes of the run could not be reached, or do not match this one.
     #[error("{0}")]
     Exchange(String),
 
-    /// A device that failed to compute or to give a result.
+    /// A device that failed to compute or to return a result.
     #[error("the device failed: {0}")]
     Device(String),
 }
@@ -149,7 +149,7 @@ pub enum DashboardProblem {
          --features tui"
     )]
     NotBuilt,
-    /// Standard output is no terminal.
+    /// Standard output is not a terminal.
     #[error("needs a terminal, and standard output is none; leave --tui out")]
     NoTerminal,
 }
@@ -166,7 +166,7 @@ impl TrainError {
         Self::Config { place, problem }
     }
 
-    /// Why a run cannot go on from a checkpoint.
+    /// Why a run cannot resume from a checkpoint.
     pub(crate) fn resume(checkpoint: &Path, problem: ResumeProblem) -> Self {
         let checkpoint = checkpoint.to_path_buf();
         Self::Resume {

@@ -1,22 +1,22 @@
-//! Why a run cannot go on from a checkpoint.
+//! Why a run cannot resume from a checkpoint.
 
-/// Why a run cannot go on from a checkpoint.
+/// Why a run cannot resume from a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeProblem {
-    /// It is no checkpoint.
+    /// It is not a checkpoint.
     #[error("it is no checkpoint: there is no {0} in it")]
     NoCheckpoint(&'static str),
-    /// No checkpoint in the folder is whole.
+    /// No checkpoint in the folder is complete.
     #[error("every checkpoint in it is broken; begin anew without --resume")]
     AllBroken,
     /// A file of it is missing.
     #[error("it is missing")]
     Missing,
-    /// A file of it is another than was written.
+    /// A file of it differs from what was written.
     #[error("it is not what the run has written: cut off, or changed ({0} bytes)")]
     Changed(u64),
-    /// The state of the run is another than was written.
+    /// The state of the run differs from what was written.
     #[error("it is not what the run has written: cut off, or changed")]
     StateChanged,
     /// The state of the run cannot be read.
@@ -27,10 +27,10 @@ pub enum ResumeProblem {
         /// What is wrong with it.
         error: String,
     },
-    /// The state of the run has no form in TOML.
+    /// The state of the run cannot be written in TOML.
     #[error("{0}")]
     NoToml(String),
-    /// A key that changes what is computed.
+    /// A different value of a key that changes what is computed.
     #[error(
         "its run had {key} = {then}, this one has {now}, and the result would be neither's; set it \
          back, or begin anew"
@@ -43,7 +43,7 @@ pub enum ResumeProblem {
         /// Its value now.
         now: String,
     },
-    /// A key of the adapter.
+    /// A different value of a key of the adapter.
     #[error("its adapter has {key} = {then}, this run's has {now}; set it back, or begin anew")]
     OtherAdapter {
         /// The key.
@@ -53,7 +53,7 @@ pub enum ResumeProblem {
         /// Its value now.
         now: String,
     },
-    /// Its answers are compared with another policy.
+    /// A different reference policy.
     #[error(
         "its answers are compared with {then}, this run's with {now} (the model alone is `base`, an \
          adapter a hash): give it the adapter that it began with"
@@ -64,7 +64,7 @@ pub enum ResumeProblem {
         /// That of this run.
         now: String,
     },
-    /// Other weights to begin with.
+    /// Different initial weights.
     #[error("its base was {then}, this run's is {now}; give it the same weights")]
     OtherBase {
         /// The checkpoint's model, with the hash of its weights.
@@ -72,7 +72,7 @@ pub enum ResumeProblem {
         /// This run's.
         now: String,
     },
-    /// A key of the model's `config.json`.
+    /// A different value of a key of the model's `config.json`.
     #[error(
         "its model's config.json had {key} = {then}, this run's has {now}, and the result would be \
          neither's; set it back, or begin anew"
@@ -85,7 +85,7 @@ pub enum ResumeProblem {
         /// Its value now.
         now: String,
     },
-    /// More or fewer data.
+    /// A different amount of data.
     #[error(
         "its run had {} examples with {} tokens to train on, this one has {} with {}; give it the \
          same data, or begin anew without --resume", then.0, then.1, now.0, now.1
@@ -96,7 +96,7 @@ pub enum ResumeProblem {
         /// This run's.
         now: (usize, usize),
     },
-    /// Other data of the same length.
+    /// Different data of the same length.
     #[error(
         "its run had other rows to train on, as many with as many tokens, or the same in another \
          order (BLAKE3 {then}, this run's {now}); give it the same data, or begin anew without \
@@ -114,21 +114,21 @@ pub enum ResumeProblem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptimizerProblem {
-    /// It is of something that is no parameter.
+    /// It belongs to something that is not a parameter.
     #[error("it has a state for {0}, which is no parameter")]
     NoParameter(String),
-    /// It is of a parameter that the model does not have.
+    /// It belongs to a parameter that the model does not have.
     #[error("it has a state for {0}, which is no parameter of the model")]
     OtherModel(String),
-    /// It is of another optimizer.
+    /// It belongs to another optimizer.
     #[error("the optimizer takes {taken} of its {tensors} tensors")]
     OtherOptimizer {
         /// What the optimizer can use.
         taken: usize,
-        /// What there is.
+        /// What was found.
         tensors: usize,
     },
-    /// What Burn says of its bytes.
+    /// Burn's error about its bytes.
     #[error("{0}")]
     Record(String),
 }

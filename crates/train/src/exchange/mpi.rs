@@ -1,4 +1,4 @@
-//! [`Exchange`] over MPI: processes that `mpirun` or `srun` has started.
+//! [`Exchange`] over MPI, for processes started by `mpirun` or `srun`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,13 +11,13 @@ use mpi::{Threading, initialize_with_threading};
 use crate::error::{Result, TrainError};
 use crate::exchange::Exchange;
 
-/// MPI counts the elements of a message in 32 bits; the largest message has so many.
+/// MPI counts the elements of a message in 32 bits; this is the largest message.
 const LARGEST: usize = 1 << 28;
 
 /// The processes of `MPI_COMM_WORLD`.
 ///
-/// MPI's own errors end all of them, as is its default. A process that ends without
-/// [`finish`](Exchange::finish) takes the others along.
+/// MPI's own errors end all processes, as is its default. A process that ends without
+/// [`finish`](Exchange::finish) takes the others with it.
 pub struct Mpi {
     universe: Mutex<Option<Universe>>,
     rank: usize,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Mpi {
 }
 
 impl Mpi {
-    /// Joins the processes that this one was started with, once in a process.
+    /// Joins the processes that this one was started with; possible once in a process.
     ///
     /// # Errors
     /// If MPI was initialised before, or cannot be called from threads.

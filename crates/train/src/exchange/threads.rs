@@ -1,4 +1,4 @@
-//! Ranks that are threads of one process: for tests of what several ranks do.
+//! Ranks that are threads of one process, for tests of several ranks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -21,21 +21,21 @@ struct Meeting {
     changed: Condvar,
 }
 
-/// Bytes, each with the rank that has brought them.
+/// Bytes, each with the rank that they came from.
 type Brought = Vec<(usize, Vec<u8>)>;
 
 #[derive(Debug, Default)]
 struct State {
     round: usize,
-    /// What the ranks bring that have come, by their numbers.
+    /// What the ranks that have arrived bring, by rank.
     brought: Brought,
-    /// What all of them have brought the round before.
+    /// What all ranks brought in the round before.
     all: Arc<Brought>,
-    /// A rank is there no more.
+    /// A rank has ended.
     broken: bool,
 }
 
-/// So many ranks, one for each thread.
+/// This many ranks, one for each thread.
 pub fn threads(size: usize) -> Vec<Threads> {
     let meeting = Arc::new(Meeting {
         size,
@@ -51,7 +51,7 @@ pub fn threads(size: usize) -> Vec<Threads> {
 }
 
 impl Threads {
-    /// Brings something, and waits until all have.
+    /// Brings something, and waits until all ranks have.
     fn meet(&self, own: Vec<u8>) -> Result<Arc<Brought>> {
         let Meeting { state, changed, .. } = &*self.meeting;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Which metric says which model is the best, of those of all objectives.
+//! The metrics that can choose the best model, of all objectives.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -10,12 +10,12 @@ use crate::objective::lm;
 use crate::objective::metric::Metric;
 use crate::objective::registry::KINDS;
 
-/// `metric_for_best_model`: what an evaluation is judged by.
+/// `metric_for_best_model`: the metric that evaluations are compared by.
 #[derive(Clone, Copy)]
 pub struct BestMetric(&'static Metric);
 
 impl BestMetric {
-    /// Judges by a metric.
+    /// Compares by this metric.
     pub const fn new(metric: &'static Metric) -> Self {
         Self(metric)
     }
@@ -52,13 +52,13 @@ impl Serialize for BestMetric {
     }
 }
 
-/// Every name that a metric has in a training file, with the metric.
+/// Every metric's name in a training file, with the metric.
 static NAMES: LazyLock<Vec<(&'static str, &'static Metric)>> = LazyLock::new(|| {
     let metrics = KINDS.iter().flat_map(|kind| kind.measures.metrics);
     let mut names: Vec<(&'static str, &'static Metric)> = Vec::new();
     for metric in metrics {
         if names.iter().all(|(name, _)| *name != metric.name) {
-            // Made once for the whole run of the program.
+            // Made once for the whole program.
             names.push((String::leak(metric.key()), metric));
             names.push((metric.name, metric));
         }
@@ -68,7 +68,7 @@ static NAMES: LazyLock<Vec<(&'static str, &'static Metric)>> = LazyLock::new(|| 
 static VARIANTS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| NAMES.iter().map(|(name, _)| *name).collect());
 
-/// As serde reads an enum of all names.
+/// Read like an enum with all names.
 impl<'de> Deserialize<'de> for BestMetric {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names;

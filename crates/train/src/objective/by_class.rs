@@ -1,63 +1,65 @@
-//! How a classifier does label by label.
+//! The results of a classifier for each label.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// The most labels whose confusion is counted, where that is not counted anyway.
+/// The most labels for which confusions are counted, if they are not counted anyway.
 pub(crate) const MOST_CONFUSED: usize = 64;
 
-/// The most labels whose confusion is told whole in JSON; of more, as many of the commonest mistakes.
+/// The most labels whose confusions are all written to JSON; for more, only the most common
+/// mistakes.
 const MOST_TOLD: usize = 100;
 
-/// The figures of each label, and which are taken for which.
+/// The figures of each label, and the confusions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ByClass {
-    /// What the figures are of: `label`, `entity` or `tag`.
+    /// What is counted: `label`, `entity` or `tag`.
     pub of: &'static str,
-    /// Those of each.
+    /// The figures of each.
     pub classes: Vec<ClassFigures>,
-    /// Means of them, called as scikit-learn's `classification_report` does.
+    /// Their means, named as in scikit-learn's `classification_report`.
     pub means: Vec<ClassFigures>,
-    /// Which are taken for which; none of several labels at once.
+    /// The confusions; `None` for several labels at once.
     pub confusion: Option<Confusion>,
 }
 
-/// How well a label is found.
+/// How well a label is predicted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassFigures {
     /// The label.
     pub name: String,
-    /// How many of those found are there.
+    /// The share of its predictions that are right.
     pub precision: f64,
-    /// How many of those that are there are found.
+    /// The share of its occurrences that are predicted.
     pub recall: f64,
     /// The harmonic mean of both.
     pub f1: f64,
-    /// How many are there.
+    /// The number of its occurrences.
     pub support: usize,
 }
 
-/// Which labels are taken for which.
+/// How often each label is predicted for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     /// The labels.
     pub names: Vec<String>,
-    /// How often a label, the first, was taken for another or itself, the second; no 0.
+    /// How often the first label was predicted as the second, which may be the same; zeros are left
+    /// out.
     pub counts: BTreeMap<(usize, usize), usize>,
 }
 
-/// A label that was taken for another.
+/// A label that was predicted as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake<'a> {
     pub truth: &'a str,
     pub found: &'a str,
     pub times: usize,
-    /// How often the true label is there.
+    /// How often the true label occurs.
     pub support: usize,
 }
 
-/// How often a label was rightly found, wrongly found and missed.
+/// How often a label was predicted correctly, predicted wrongly, and missed.
 pub(crate) type Hits = [f64; 3];
 
 impl ClassFigures {
@@ -72,7 +74,7 @@ impl ClassFigures {
         }
     }
 
-    /// The mean of some figures, each by its weight.
+    /// The weighted mean of some figures.
     fn mean<'a>(name: &str, of: impl Iterator<Item = (&'a Self, f64)> + Clone) -> Self {
         let all: f64 = of.clone().map(|(_, weight)| weight).sum();
         let mean = |value: fn(&Self) -> f64| {
@@ -90,8 +92,8 @@ impl ClassFigures {
 }
 
 impl ByClass {
-    /// The figures of labels by how they were found. `has_micro` says that a mean over all of them together
-    /// is worth telling: of one label for each row that is the accuracy.
+    /// The figures of labels from their counts. `has_micro` says whether a mean over all of them
+    /// together is worth showing: with one label for each row it is the accuracy.
     pub(crate) fn new(
         of: &'static str,
         names: &[String],
@@ -110,8 +112,8 @@ impl ByClass {
                 .fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
             means.push(ClassFigures::new("micro avg", all));
         }
-        // As scikit-learn and seqeval: what neither was there nor was found does not count, but of several
-        // labels at once, where scikit-learn counts all.
+        // As in scikit-learn and seqeval, what neither occurs nor is predicted does not count;
+        // except for several labels at once, where scikit-learn counts everything.
         let counts_all = of == "label" && has_micro;
         let seen = classes.iter().zip(hits);
         let seen = seen.filter(|(_, hits)| counts_all || hits.iter().sum::<f64>() > 0.0);
@@ -127,7 +129,7 @@ impl ByClass {
         }
     }
 
-    /// All figures by name, and what is taken for what, as JSON.
+    /// All figures by name, and the confusions, as JSON.
     pub fn to_json(&self) -> Map<String, Value> {
         let all = self.classes.iter().chain(&self.means);
         let figures = all.map(|one| {
@@ -149,7 +151,7 @@ impl ByClass {
 }
 
 impl Confusion {
-    /// Of pairs of the true label and the one that was found.
+    /// From pairs of the true and the predicted label.
     pub(crate) fn of_pairs(names: &[String], pairs: &[[f64; 2]]) -> Self {
         let mut counts = BTreeMap::new();
         for pair in pairs {
@@ -162,7 +164,7 @@ impl Confusion {
         Self { names, counts }
     }
 
-    /// Of a row for each true label, with how often it was taken for each.
+    /// From a row for each true label, with how often it was predicted as each.
     pub(crate) fn of_rows(names: Vec<String>, rows: &[Vec<usize>]) -> Self {
         let rows = rows.iter().enumerate();
         let counts = rows.flat_map(|(truth, row)| {
@@ -173,7 +175,7 @@ impl Confusion {
         Self { names, counts }
     }
 
-    /// How often the label of a row is taken for that of a column, `[labels][labels]`.
+    /// How often the row's label is predicted as the column's, `[labels][labels]`.
     pub(crate) fn rows(&self) -> Vec<Vec<usize>> {
         let mut rows = vec![vec![0; self.names.len()]; self.names.len()];
         for (&(truth, found), &count) in &self.counts {
@@ -182,7 +184,7 @@ impl Confusion {
         rows
     }
 
-    /// What was taken for something else, the commonest first.
+    /// The mistakes, the most common first.
     pub(crate) fn mistakes(&self) -> Vec<Mistake<'_>> {
         let mut support = vec![0; self.names.len()];
         for (&(truth, _), count) in &self.counts {
@@ -218,7 +220,7 @@ impl Confusion {
         json!({ "mistakes": mistakes.collect::<Vec<_>>() })
     }
 
-    /// How often each label was rightly found, wrongly found and missed.
+    /// How often each label was predicted correctly, predicted wrongly, and missed.
     pub(crate) fn hits(&self) -> Vec<Hits> {
         let mut hits = vec![[0.0; 3]; self.names.len()];
         for (&(truth, found), &count) in &self.counts {

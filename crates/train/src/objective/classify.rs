@@ -1,4 +1,4 @@
-//! Classification of texts: one label, several, or a number.
+//! Classifying texts: one label, several labels, or a number.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,23 +26,23 @@ use crate::objective::{Objective, read_all};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassifyConfig {
-    /// The names of the labels, by number; those of the model, or else of the rows, unless set.
+    /// The names of the labels, by number; unless set, those of the model, or else of the rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// What is learnt, in transformers' words; told from the rows unless set.
+    /// The kind of problem, in transformers' words; detected from the rows unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem_type: Option<ProblemType>,
-    /// How much a text counts in the loss, by its label (`weight` of torch's `CrossEntropyLoss`).
+    /// The weight of a text in the loss, by its label (`weight` of torch's `CrossEntropyLoss`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<LabelWeights>,
-    /// How much it counts in the loss that a text has a label, beside that it has it not: of several labels
-    /// (`pos_weight` of torch's `BCEWithLogitsLoss`).
+    /// The weight of having a label relative to not having it, for several labels (`pos_weight` of
+    /// torch's `BCEWithLogitsLoss`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pos_weight: Option<LabelWeights>,
 }
 
 impl ClassifyConfig {
-    /// The labels and what is learnt of them.
+    /// The labels and the kind of problem.
     pub fn task(&self) -> Classes {
         let names = self.labels.clone().unwrap_or_default();
         let kind = match self.problem_type {
@@ -106,7 +106,7 @@ pub(crate) static KIND: Kind = Kind {
     },
 };
 
-/// Refuses more of several labels than the tokens of a row can keep.
+/// Rejects more labels than the tokens of a row can store, if a text has several.
 fn check_room(
     config: &ClassifyConfig,
     max_length: Option<usize>,
@@ -123,7 +123,7 @@ fn check_room(
     }
 }
 
-/// Refuses weights that the loss has no place for.
+/// Rejects weights that the loss cannot use.
 fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
     let (weights, pos) = (&config.class_weights, &config.pos_weight);
     let labels = config.labels.as_deref();
@@ -149,7 +149,7 @@ fn check_of_kind(config: &ClassifyConfig) -> std::result::Result<(), String> {
     }
 }
 
-/// Refuses several texts in one row, of which each has `what` of its own.
+/// Rejects rows of several texts which each have `what` of their own.
 pub(crate) fn no_packing(
     config: &TrainConfig,
     what: &str,
@@ -163,7 +163,7 @@ pub(crate) fn no_packing(
     Err(ConfigProblem::Objective(problem))
 }
 
-/// Refuses names of labels that are none, or that come twice.
+/// Rejects invalid or repeated label names.
 pub(crate) fn check_names(key: &str, names: &[String]) -> std::result::Result<(), String> {
     let mut seen = HashSet::new();
     match names.iter().find(|name| !seen.insert(*name)) {
@@ -173,7 +173,7 @@ pub(crate) fn check_names(key: &str, names: &[String]) -> std::result::Result<()
     }
 }
 
-/// Refuses labels that make no task.
+/// Rejects labels that do not make a task.
 fn check_labels(config: &ClassifyConfig) -> std::result::Result<(), String> {
     let Some(labels) = &config.labels else {
         return Ok(());
@@ -201,7 +201,7 @@ pub struct Classify {
 }
 
 impl Classify {
-    /// For these labels, which all weigh alike.
+    /// For these labels, all with the same weight.
     pub fn new(task: Classes) -> Self {
         Self {
             task,
@@ -210,8 +210,8 @@ impl Classify {
         }
     }
 
-    /// The same, with a weight for each label: of one label how much its texts count in the loss, of several
-    /// how much it counts that a text has it.
+    /// The same, with a weight for each label: for single labels, of its texts; for several labels,
+    /// of having it.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
         match self.task.kind {
             LabelKind::Several => self.pos_weight = Some(weights),
@@ -220,18 +220,18 @@ impl Classify {
         self
     }
 
-    /// What each text of a batch is labelled with, where that is one label or a number.
+    /// The label of each text of a batch, if that is one label or a number.
     fn labels(batch: &Batch) -> Vec<i64> {
         batch.example_labels().map(|labels| labels[0]).collect()
     }
 
-    /// What the labels of a batch weigh together, where they do not weigh 1.
+    /// The total weight of a batch's labels, if they do not all weigh 1.
     fn weight(&self, batch: &Batch) -> Option<f64> {
         let weights = self.class_weights.as_ref()?;
         Some(sum_of(weights, &Self::labels(batch)))
     }
 
-    /// The sum of the losses, `[1]`, of scores, `[texts, labels]`.
+    /// The sum of the losses, `[1]`, for scores `[texts, labels]`.
     pub(crate) fn loss_of(&self, scores: Tensor<2>, batch: &Batch) -> Tensor<1> {
         let device = scores.device();
         match self.task.kind {

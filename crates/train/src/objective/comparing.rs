@@ -1,4 +1,4 @@
-//! The objectives that compare answers: what all of them do, around the losses of
+//! What all objectives that compare answers have in common, around the losses of
 //! [`preference`](super::preference).
 
 use std::borrow::Cow;
@@ -18,21 +18,21 @@ use crate::objective::{MeasuredLoss, Objective};
 
 /// A loss over answers, as its table configures it.
 pub trait Comparison: Debug + Send + Sync {
-    /// What rows become.
+    /// The task that turns rows into examples.
     type Task: Task;
 
-    /// What rows become.
+    /// The task that turns rows into examples.
     fn task(&self) -> Self::Task;
 
     /// What is measured.
     fn measures(&self) -> &'static Measures;
 
-    /// How many [units](Measures::unit) a batch has.
+    /// The number of [units](Measures::unit) in a batch.
     fn count(&self, batch: &Batch) -> usize {
         batch.spans.len() / 2
     }
 
-    /// The fewest rows of a batch that the loss can be made of.
+    /// The fewest rows of a batch that the loss can be computed from.
     fn least_batch(&self) -> usize {
         1
     }
@@ -45,33 +45,34 @@ pub trait Comparison: Debug + Send + Sync {
     /// Whether training leaves out dropout.
     fn disables_dropout(&self) -> bool;
 
-    /// Whether the reference is asked once for each text, before training, and with how many texts at
-    /// a time where that is said.
+    /// Whether the reference is computed once for each text, before training, and the batch size
+    /// for that, if given.
     fn precomputes(&self) -> Option<Option<usize>> {
         None
     }
 
-    /// The batch with those tokens labelled that the policy is asked for: the answers', unless it says
-    /// otherwise.
+    /// The batch, labelled at the tokens whose log-probabilities the policy computes: by default
+    /// the answers'.
     fn labelled<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
         Cow::Borrowed(batch)
     }
 
-    /// Answers to other prompts, where the loss wants them, in texts for so many positions.
+    /// Answers to other prompts, if the loss needs them, in texts of at most this many positions.
     fn mismatched(&self, _batch: &Batch, _positions: usize) -> Option<Batch> {
         None
     }
 
-    /// The loss of a batch, whose texts have so many answer's tokens.
+    /// The loss of a batch; `lengths` are the numbers of answer tokens of its texts.
     fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss;
 }
 
-/// What a loss is told beside the policy's log-probabilities.
+/// What a loss needs apart from the policy's log-probabilities.
 #[derive(Clone, Debug)]
 pub struct Others<'a> {
-    /// The reference's log-probabilities of the answers' tokens, `[tokens]`; none without one.
+    /// The reference's log-probabilities of the answers' tokens, `[tokens]`; `None` without a
+    /// reference.
     pub reference: Option<Tensor<1>>,
-    /// The tokens of each answer.
+    /// The number of tokens of each answer.
     pub lengths: &'a [usize],
     /// The log-probabilities of [answers to other prompts](Comparison::mismatched).
     pub mismatched: Option<Mismatched<'a>>,
@@ -84,8 +85,7 @@ impl Others<'_> {
     }
 }
 
-/// An objective that compares answers: a [`Comparison`] with the policy that it starts from, where it
-/// wants one.
+/// An objective that compares answers: a [`Comparison`], with its reference policy if it needs one.
 #[derive(Debug)]
 pub struct Preference<C, M> {
     comparison: C,
@@ -93,7 +93,7 @@ pub struct Preference<C, M> {
 }
 
 impl<C: Comparison, M: CausalLm> Preference<C, M> {
-    /// With the policy that is compared with: DPO and KTO have one.
+    /// With this reference policy, which DPO and KTO need.
     pub fn new(comparison: C, reference: Option<Reference<M>>) -> Self {
         Self {
             comparison,
@@ -101,7 +101,7 @@ impl<C: Comparison, M: CausalLm> Preference<C, M> {
         }
     }
 
-    /// All that the loss is made from but the policy's own log-probabilities.
+    /// Everything the loss is computed from, except the policy's own log-probabilities.
     fn others(&self, model: &M, batch: &Batch) -> Found {
         let task = self.comparison.task();
         let lengths = |batch: &Batch| -> Vec<usize> {

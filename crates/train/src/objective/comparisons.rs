@@ -1,4 +1,4 @@
-//! What each of the losses over answers wants to be told: rows, tokens, other models.
+//! What each of the losses over answers needs: rows, tokens, other models.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ impl Comparison for DpoConfig {
     }
 
     fn loss(&self, batch: &Batch, policy: &TokenLogProbs, others: Others<'_>) -> PreferenceLoss {
-        // The first token of a text without a prompt is not predicted, but of the answer.
+        // The first token of a text without a prompt is not predicted, but belongs to the answer.
         let counts = others.lengths.iter().zip(batch.example_labels());
         let counts = counts.map(|(length, labels)| {
             let is_answer = labels.first().is_some_and(|&label| label != IGNORE_INDEX);
@@ -73,13 +73,13 @@ impl Comparison for KtoConfig {
             .then_some(self.precompute_ref_batch_size)
     }
 
-    /// An answer to another prompt is another row's.
+    /// An answer to another prompt comes from another row.
     fn least_batch(&self) -> usize {
         if self.calculates_kl() { 2 } else { 1 }
     }
 
-    /// Each prompt with the answer of the nearest text before it that answers another prompt, around the
-    /// batch; of the text right before it where all answer the same.
+    /// Pairs each prompt with the answer of the nearest preceding text (cyclically) that answers
+    /// another prompt; if all answer the same prompt, with the answer of the text right before it.
     fn mismatched(&self, batch: &Batch, positions: usize) -> Option<Batch> {
         if !self.calculates_kl() {
             return None;
@@ -152,7 +152,7 @@ impl Comparison for OrpoConfig {
         self.disable_dropout
     }
 
-    /// Of the better text the prompt too: all of it counts for the cross-entropy.
+    /// For the better text, the prompt too: its cross-entropy covers everything.
     fn labelled<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
         let mut batch = batch.clone();
         for span in batch.spans.iter().step_by(2) {
@@ -199,7 +199,7 @@ impl Comparison for CpoConfig {
 mod tests {
     use super::*;
 
-    /// Two pairs, each of one prompt with two answers.
+    /// Two pairs, each with one prompt and two answers.
     #[test]
     fn the_divergence_takes_answers_to_other_prompts() {
         let text = |prompt: i64, answer: i64| [prompt, prompt, answer, answer];

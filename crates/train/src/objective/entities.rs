@@ -1,18 +1,18 @@
-//! Entities in rows of tags (BIO, and IOE, BIOES alike), as seqeval reads them.
+//! Entities in rows of tags (BIO, IOE, BIOES), as seqeval reads them.
 
-/// Words that belong together.
+/// Consecutive words that form an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entity {
-    /// What they are: `PER`.
+    /// The kind of entity: `PER`.
     pub kind: String,
-    /// The first of them.
+    /// The index of its first word.
     pub start: usize,
-    /// The one behind the last.
+    /// The index after its last word.
     pub end: usize,
 }
 
-/// The entities in the tags of a text: neighbours of one kind, until one begins anew (`B-`, `S-`) or the
-/// one before has ended (`E-`, `S-`).
+/// The entities in the tags of a text: consecutive tags of one kind, until one begins a new entity
+/// (`B-`, `S-`) or the one before has ended it (`E-`, `S-`).
 pub fn entities<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<Entity> {
     let mut found: Vec<Entity> = Vec::new();
     let mut is_open = false;
@@ -37,13 +37,13 @@ pub fn entities<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<Entity> {
     found
 }
 
-/// What a tag says of its word's place in an entity, and what the entity is.
+/// What a tag says about its word's position in an entity, and the kind of entity.
 fn parts(tag: &str) -> (&str, &str) {
     tag.split_once('-').unwrap_or(("I", tag))
 }
 
-/// What entities can be, by the names of tags. None where no name says where an entity begins: those are
-/// tags of another kind, such as parts of speech.
+/// The kinds of entities, from the names of tags. `None` if no name marks the beginning of an
+/// entity: such tags are of another kind, for example parts of speech.
 pub(crate) fn kinds(names: &[String]) -> Option<Vec<String>> {
     if !names.iter().any(|name| name.starts_with("B-")) {
         return None;

@@ -1,4 +1,4 @@
-//! What the heads of classifiers score, of batches.
+//! Computing the scores of classifiers for batches.
 
 use burn::tensor::Tensor;
 use burn_peft_data::{Batch, Classes};
@@ -9,7 +9,8 @@ pub fn scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
     model.logits_at(&typed(model, batch), &judged(model, batch))
 }
 
-/// A pass forward and one back of what a loss makes of the [`scores`], one block of the model at a time.
+/// A forward and backward pass of a loss computed from the [`scores`], one block of the model at a
+/// time.
 pub(crate) fn checkpointed<M: CausalLm>(
     model: &M,
     batch: &Batch,
@@ -19,7 +20,7 @@ pub(crate) fn checkpointed<M: CausalLm>(
     model.checkpointed_logits_at(&typed(model, batch), &places, loss)
 }
 
-/// The tokens that the texts are judged by, counted through all of them.
+/// The tokens that the texts are judged by, as indices into the batch.
 fn judged<M: CausalLm>(model: &M, batch: &Batch) -> Vec<usize> {
     let head = model.head();
     let spans = batch.spans.iter();
@@ -27,13 +28,14 @@ fn judged<M: CausalLm>(model: &M, batch: &Batch) -> Vec<usize> {
     places.collect()
 }
 
-/// A batch of texts with labels on the device of a model, with what tells two texts of a row apart.
+/// A batch of labelled texts on the device of a model, with token types that tell two texts of a
+/// row apart.
 fn typed<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
     let types = Classes::token_types(batch);
     LmBatch::ragged_of_types(&ragged(batch), types, &model.device())
 }
 
-/// A batch on the device of a model, whose texts are not predicted.
+/// A batch on the device of a model, none of whose tokens are predicted.
 pub(crate) fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
     LmBatch::ragged(&ragged(batch), &model.device())
 }
@@ -41,7 +43,7 @@ pub(crate) fn on_device<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
 fn ragged(batch: &Batch) -> Ragged<'_> {
     Ragged {
         input_ids: &batch.input_ids,
-        // What the task's labels say is no token; these leave the padding out.
+        // The task's labels are not tokens; these leave the padding out.
         labels: &batch.input_ids,
         texts: &batch.spans,
         packed: batch.packed.as_deref(),

@@ -1,4 +1,4 @@
-//! How much labels weigh in the loss of a classifier.
+//! Weights of labels in the loss of a classifier.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
                  { name = 2.0 }"
 )]
 pub enum LabelWeights {
-    /// By how often they come up.
+    /// Computed from how often the labels occur.
     Rule(WeightRule),
     /// One for each label.
     List(Vec<f64>),
@@ -20,16 +20,16 @@ pub enum LabelWeights {
     ByName(BTreeMap<String, f64>),
 }
 
-/// How weights are found.
+/// How weights are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightRule {
-    /// The rarer, the more.
+    /// The rarer a label, the higher its weight.
     Balanced,
 }
 
 impl LabelWeights {
-    /// Checks the numbers, and the labels where they are known; `key` is how errors call them.
+    /// Checks the numbers, and the labels if they are known; `key` is their name in errors.
     pub(crate) fn check(&self, key: &str, names: Option<&[String]>) -> Result<(), String> {
         let numbers: Vec<f64> = match self {
             Self::Rule(_) => Vec::new(),
@@ -59,7 +59,7 @@ impl LabelWeights {
         }
     }
 
-    /// The weight of each label; none where they are found by the rows.
+    /// The weight of each label; `None` if they are computed from the rows.
     pub fn of_labels(&self, names: &[String]) -> Option<Vec<f64>> {
         match self {
             Self::Rule(_) => None,
@@ -76,8 +76,9 @@ fn is_weight(weight: f64) -> bool {
     weight > 0.0 && weight.is_finite()
 }
 
-/// The weights of labels that come up so often each: as scikit-learn's "balanced", all of them by the
-/// number of labels and by how often the label comes up. One that never does weighs 1.
+/// The weights of labels with these counts, as scikit-learn's "balanced": the number of all,
+/// divided by the number of labels and by the label's own count. A label that never occurs weighs
+/// 1.
 pub(crate) fn balanced(counts: &[usize]) -> Vec<f64> {
     let all: usize = counts.iter().sum();
     let weight = |&count: &usize| match count {
@@ -87,8 +88,8 @@ pub(crate) fn balanced(counts: &[usize]) -> Vec<f64> {
     counts.iter().map(weight).collect()
 }
 
-/// For each label how many of so many rows do not have it, by how many do; 1 for one that none has, or
-/// all.
+/// For each label, the number of rows without it divided by the number with it; 1 for a label that
+/// none or all have.
 pub(crate) fn balanced_pos(counts: &[usize], rows: usize) -> Vec<f64> {
     let weight = |&count: &usize| match rows.saturating_sub(count) {
         without if without == 0 || count == 0 => 1.0,

@@ -1,4 +1,4 @@
-//! The objective of a language model: every token is predicted from those before it.
+//! The objective of a language model: every token is predicted from the tokens before it.
 
 use burn::tensor::{Device, Tensor};
 use burn_peft_data::{Batch, Lm};
@@ -26,7 +26,7 @@ pub static MEASURES: Measures = Measures {
     ],
 };
 
-/// What a report takes where it is told of no other.
+/// The default metrics of a report.
 impl Default for &'static Measures {
     fn default() -> Self {
         &MEASURES
@@ -47,8 +47,8 @@ impl<M: CausalLm> Objective<M> for Lm {
     }
 }
 
-/// As [`on_device`], with what the examples of one row of the data begin alike computed once, where
-/// the model computes it alike in each: the prompt of two answers.
+/// As [`on_device`], but what the examples of one row of the data have in common at the start, such
+/// as the prompt of two answers, is computed once if the model computes it alike in each.
 ///
 /// # Panics
 /// If the batch has no tokens.
@@ -66,7 +66,8 @@ pub fn on_device_sharing<M: CausalLm>(model: &M, batch: &Batch) -> LmBatch {
     LmBatch::sharing(&ragged(batch), &groups, &model.device())
 }
 
-/// A batch on a device, for a language model: [`as_matrix`](LmBatch::as_matrix) makes it one of rows.
+/// A batch on a device, for a language model; with [`as_matrix`](LmBatch::as_matrix) it becomes a
+/// matrix of rows.
 ///
 /// # Panics
 /// If the batch has no tokens.

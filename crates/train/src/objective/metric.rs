@@ -1,4 +1,4 @@
-//! The metrics of objectives: what they are called, and how they are shown.
+//! The metrics of objectives: their names, and how they are shown.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use crate::seeing::numbers::number;
 pub struct Measures {
     /// What the loss is a mean over, in the singular: `token`, `example`, `pair`.
     pub unit: &'static str,
-    /// What is added up beside the loss, as Burn's dashboard shows it.
+    /// The sums computed beside the loss, with their names in Burn's dashboard.
     pub sums: &'static [&'static str],
-    /// The metrics, of which the first is [the loss](Metric::loss).
+    /// The metrics; the first one is [the loss](Metric::loss).
     pub metrics: &'static [Metric],
 }
 
-/// One number that an evaluation finds.
+/// A number computed by an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name; `metrics.jsonl` has it behind `eval_`.
+    /// Its name, which has the prefix `eval_` in `metrics.jsonl`.
     pub name: &'static str,
-    /// How a report calls it.
+    /// Its name in a report.
     pub title: &'static str,
-    /// The head of its column, with its unit.
+    /// The heading of its column, with the unit.
     pub heading: &'static str,
-    /// Whether more of it is better.
+    /// Whether higher is better.
     pub greater_is_better: bool,
     /// Its value, from the sums of an evaluation or from their means.
     pub of: fn(&Sums) -> f64,
-    /// A value as people read it.
+    /// Formats a value for people.
     pub text: fn(f64) -> String,
-    /// The same in few digits.
+    /// The same in fewer digits.
     pub short: fn(f64) -> String,
 }
 
@@ -50,7 +50,7 @@ impl Metric {
         }
     }
 
-    /// A mean of one of the [sums](Measures::sums), with four digits behind the point.
+    /// A mean of one of the [sums](Measures::sums), with four decimals.
     pub const fn mean(
         name: &'static str,
         title: &'static str,
@@ -74,27 +74,27 @@ impl Metric {
     }
 }
 
-/// What an evaluation has added up.
+/// The sums of an evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
-    /// The losses.
+    /// The sum of the losses.
     pub loss: f64,
-    /// The [units](Measures::unit) they are of.
+    /// The number of [units](Measures::unit).
     pub count: usize,
-    /// What the mean loss is divided by, where that is not the units.
+    /// The divisor of the mean loss, if it is not the number of units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
-    /// What [`Measures::sums`] names.
+    /// The sums that [`Measures::sums`] names.
     pub sums: Vec<f64>,
-    /// What was measured beside what was true, for metrics that need all of them.
+    /// Pairs of predicted and true values, for metrics that need all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<[f64; 2]>,
-    /// The vectors of texts, until [`finish`](crate::Objective::finish) has looked at them.
+    /// The vectors of texts, until [`finish`](crate::Objective::finish) has evaluated them.
     #[serde(default, skip_serializing_if = "Vectors::is_empty")]
     pub vectors: Vectors,
 }
 
-/// One of the [sums](Sums::sums); no number where it is not there.
+/// One of the [sums](Sums::sums); NaN if it is not there.
 pub(crate) fn sum(sums: &Sums, index: usize) -> f64 {
     sums.sums.get(index).copied().unwrap_or(f64::NAN)
 }
@@ -102,21 +102,21 @@ pub(crate) fn sum(sums: &Sums, index: usize) -> f64 {
 /// Vectors of texts, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vectors {
-    /// Their size.
+    /// Their dimension.
     pub d: usize,
-    /// What tells different texts apart, `[texts]`.
+    /// Ids that tell different texts apart, `[texts]`.
     pub keys: Vec<u64>,
-    /// `[texts * d]`.
+    /// The values, `[texts * d]`.
     pub values: Vec<f32>,
 }
 
 impl Vectors {
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Adds further ones.
+    /// Appends further vectors.
     pub fn extend(&mut self, other: &Self) {
         self.d = self.d.max(other.d);
         self.keys.extend(&other.keys);
@@ -125,7 +125,7 @@ impl Vectors {
 }
 
 impl Measures {
-    /// The metrics of a step of the training beside its loss, by name; none where `sums` has none.
+    /// The metrics of a training step beside its loss, by name; none if `sums` has none.
     pub(crate) fn of_step(&self, sums: &Sums) -> BTreeMap<String, f64> {
         let metrics = self
             .metrics
@@ -138,7 +138,7 @@ impl Measures {
 }
 
 impl Sums {
-    /// Adds those of another batch.
+    /// Adds the sums of another batch.
     pub fn add(&mut self, other: &Self) {
         self.loss += other.loss;
         self.count += other.count;
@@ -153,12 +153,12 @@ impl Sums {
         self.vectors.extend(&other.vectors);
     }
 
-    /// All of them as numbers, for another process.
+    /// Everything as numbers, for another process.
     pub(crate) fn to_numbers(&self) -> Vec<f64> {
         let mut numbers = vec![
             self.loss,
             self.count as f64,
-            // No weight is this.
+            // NaN stands for no weight.
             self.weight.unwrap_or(f64::NAN),
             self.sums.len() as f64,
             self.pairs.len() as f64,
@@ -172,7 +172,7 @@ impl Sums {
         numbers
     }
 
-    /// Reads what [`to_numbers`](Self::to_numbers) has written; none at the end.
+    /// Reads what [`to_numbers`](Self::to_numbers) has written; `None` at the end.
     pub(crate) fn of_numbers(numbers: &mut impl Iterator<Item = f64>) -> Option<Self> {
         let loss = numbers.next()?;
         let mut next = || numbers.next().unwrap_or_default();

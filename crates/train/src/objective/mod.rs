@@ -1,5 +1,5 @@
-//! What a model is trained for: what of the rows is learnt, the loss of a batch, what an evaluation
-//! measures. An objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
+//! Objectives: what is learnt of the rows, the loss of a batch, what an evaluation measures. An
+//! objective is a file here, named in this one, in `registry.rs` and in `lib.rs`.
 
 pub(crate) mod best_metric;
 pub(crate) mod by_class;
@@ -31,29 +31,29 @@ use crate::error::{Result, TrainError};
 use crate::objective::by_class::ByClass;
 use crate::objective::metric::{Measures, Sums};
 
-/// What a model `M` is trained for. What becomes of rows, and which of their labels count, is the
-/// [`Task`] below it.
+/// What a model `M` is trained for. Its [`Task`] says what becomes of rows, and which of their
+/// labels count.
 ///
 /// [`Lm`](burn_peft_data::Lm) is the objective of every [`CausalLm`](burn_peft_models::CausalLm).
-/// `docs/adding-an-objective.md` has another one as an example.
+/// `docs/adding-an-objective.md` has another example.
 pub trait Objective<M>: Task {
-    /// What an evaluation measures, and how it is called.
+    /// What an evaluation measures, and the names of the metrics.
     fn measures(&self) -> &'static Measures;
 
-    /// How many [units](Measures::unit) the loss of a batch is a sum over.
+    /// The number of [units](Measures::unit) that the loss of a batch is a sum over.
     fn count(&self, batch: &Batch) -> usize {
         let labels = batch.example_labels();
         labels.map(|labels| self.supervised(labels)).sum()
     }
 
-    /// What the sum of a batch's losses is divided by, over all batches of an optimizer step: what it
-    /// [counts](Self::count) for, unless some of that weighs more than other.
+    /// The batch's part of the divisor of the loss, which is summed over all batches of an
+    /// optimizer step: its [count](Self::count), unless units have different weights.
     fn denominator(&self, batch: &Batch) -> f64 {
         self.count(batch) as f64
     }
 
-    /// The fewest rows of a batch that the loss can be made of. Of a last batch with fewer it is made
-    /// all the same.
+    /// The fewest rows of a batch that the loss can be computed from. A last batch with fewer rows
+    /// is used all the same.
     fn least_batch(&self) -> usize {
         1
     }
@@ -61,7 +61,7 @@ pub trait Objective<M>: Task {
     /// The *sum* of the losses of a batch, `[1]`, on the device of the model.
     fn loss(&self, model: &M, batch: &Batch) -> Tensor<1>;
 
-    /// As [`loss`](Self::loss), with what a step of the training measures beside it.
+    /// As [`loss`](Self::loss), with what a training step measures beside it.
     fn measured_loss(&self, model: &M, batch: &Batch) -> MeasuredLoss {
         MeasuredLoss {
             loss: self.loss(model, batch),
@@ -69,12 +69,12 @@ pub trait Objective<M>: Task {
         }
     }
 
-    /// Whether training leaves out dropout, the adapter's and the model's.
+    /// Whether training turns off dropout, in the adapter and in the model.
     fn disables_dropout(&self) -> bool {
         false
     }
 
-    /// Does what is done once, before the first step, with the data that are trained and evaluated on.
+    /// Prepares the training and evaluation data once, before the first step.
     ///
     /// # Errors
     /// If the device fails.
@@ -82,14 +82,14 @@ pub trait Objective<M>: Task {
         Ok(())
     }
 
-    /// What of an objective, beside its configuration, the numbers of a run depend on: a run goes on
-    /// only where it is the same.
+    /// What the numbers of a run depend on, apart from the objective's configuration: a run can be
+    /// resumed only if it is the same.
     fn identity(&self) -> Option<String> {
         None
     }
 
-    /// `weight` times the loss and its gradients, made one block of the model at a time (gradient
-    /// checkpointing). None where the objective or the model cannot do so.
+    /// `weight` times the loss, with its gradients, computed one block of the model at a time
+    /// (gradient checkpointing). `None` if the objective or the model cannot do this.
     fn checkpointed_backward(
         &self,
         _model: &M,
@@ -99,8 +99,8 @@ pub trait Objective<M>: Task {
         None
     }
 
-    /// As [`checkpointed_backward`](Self::checkpointed_backward), with what a step of the training
-    /// measures beside the loss, as [`measured_loss`](Self::measured_loss) has it.
+    /// As [`checkpointed_backward`](Self::checkpointed_backward), with what a training step
+    /// measures beside the loss, as [`measured_loss`](Self::measured_loss) does.
     fn measured_backward(
         &self,
         model: &M,
@@ -111,12 +111,12 @@ pub trait Objective<M>: Task {
         Some((result, None))
     }
 
-    /// What the sums of an evaluation say label by label, where there are labels.
+    /// The results for each label, from the sums of an evaluation, if there are labels.
     fn by_class(&self, _sums: &Sums) -> Option<ByClass> {
         None
     }
 
-    /// Makes of the sums of a whole evaluation what all of its rows together are needed for.
+    /// Completes the sums of a whole evaluation with what needs all of its rows together.
     ///
     /// # Errors
     /// If the device fails.
@@ -124,8 +124,8 @@ pub trait Objective<M>: Task {
         Ok(())
     }
 
-    /// What an evaluation adds up over a batch: the loss, and as many sums as
-    /// [`Measures::sums`] names. The model is without dropout and without gradients.
+    /// The sums of an evaluation over a batch: the loss, and the sums that [`Measures::sums`]
+    /// names. The model is without dropout and gradients.
     ///
     /// # Errors
     /// If the device fails.
@@ -150,12 +150,12 @@ pub trait Objective<M>: Task {
 pub struct MeasuredLoss {
     /// The *sum* of the losses, `[1]`.
     pub loss: Tensor<1>,
-    /// As many sums as [`Measures::sums`] names, without a graph, `[sums]`. None where training
-    /// measures the loss alone.
+    /// The sums that [`Measures::sums`] names, without a graph, `[sums]`. `None` if training
+    /// measures only the loss.
     pub sums: Option<Tensor<1>>,
 }
 
-/// Reads numbers from the device, in one go: row after row.
+/// Reads numbers from the device in one transfer, row after row.
 ///
 /// # Errors
 /// If the device fails.
@@ -165,7 +165,7 @@ pub fn read_all<const D: usize>(numbers: Tensor<D>) -> Result<Vec<f64>> {
     Ok(numbers.iter::<f64>().collect())
 }
 
-/// Reads a number `[1]` from the device.
+/// Reads a number, `[1]`, from the device.
 ///
 /// # Errors
 /// If the device fails.

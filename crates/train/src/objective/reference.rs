@@ -1,4 +1,4 @@
-//! The policy as it stood at the start of a run, which answers are compared with.
+//! The reference policy, which is the policy at the start of a run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +14,19 @@ use crate::objective::lm::on_device_sharing;
 use crate::objective::read_all;
 use crate::run::evaluate::batch;
 
-/// A model that is not trained. It shares its weights with the one that is: of an adapter it keeps
-/// the values of its own.
+/// A frozen model. It shares its weights with the trained one, and keeps its own copies of adapter
+/// weights.
 #[derive(Clone, Debug)]
 pub struct Reference<M> {
-    // A model may not be shared among threads by itself.
+    // A model cannot be shared among threads by itself.
     model: Arc<Mutex<M>>,
     identity: String,
-    /// The log-probabilities of texts that were asked for before, by a hash of tokens and labels.
+    /// Log-probabilities computed before, by a hash of a text's tokens and labels.
     known: Arc<Mutex<HashMap<[u8; 32], Vec<f32>>>>,
 }
 
 impl<M: CausalLm> Reference<M> {
-    /// Keeps a model as it is now, without dropout and gradients.
+    /// Keeps the model as it is now, without dropout and gradients.
     pub fn new(model: &M) -> Self {
         let mut hash = Hash(blake3::Hasher::new());
         model.visit(&mut hash);
@@ -41,12 +41,12 @@ impl<M: CausalLm> Reference<M> {
         }
     }
 
-    /// What it is, by a hash of what it does not share with the base of the model that is trained.
+    /// A hash of what it does not share with the base of the trained model.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The log-probability of every token of a batch that is labelled, text after text, `[labelled]`.
+    /// The log-probability of every labelled token of a batch, text after text, `[labelled]`.
     pub fn log_probs(&self, batch: &Batch) -> Tensor<1> {
         let model = lock(&self.model);
         match self.known(batch) {
@@ -68,7 +68,7 @@ impl<M: CausalLm> Reference<M> {
         Some(texts.into_iter().flatten().copied().collect())
     }
 
-    /// Asks once for all examples, so many sequences at a time.
+    /// Computes the log-probabilities of all examples once, this many sequences at a time.
     ///
     /// # Errors
     /// If the device fails, or if `batch_size` is 0.
@@ -94,7 +94,8 @@ impl<M: CausalLm> Reference<M> {
 }
 
 impl Reference<LanguageModel> {
-    /// The model alone, whatever its adapter. An adapter that took a part of the weights gives it back.
+    /// The base model without its adapter. An adapter that took a part of the weights gives it
+    /// back.
     pub fn base(model: &LanguageModel) -> Self {
         let mut model = model.clone();
         if let Some(peft) = model.as_peft_mut() {
@@ -109,8 +110,8 @@ impl Reference<LanguageModel> {
         Self::called(&model, "base".into())
     }
 
-    /// The model as it is before a new adapter has learnt anything: without it. An adapter that took a
-    /// part of the weights gives it back by acting, so it stays.
+    /// The model before a new adapter has learnt anything, which is the model without it. An
+    /// adapter that took a part of the weights restores it by being active, so it stays.
     pub fn before_training(model: &LanguageModel) -> Self {
         match model.as_peft() {
             None => Self::new(model),
@@ -119,7 +120,7 @@ impl Reference<LanguageModel> {
         }
     }
 
-    /// The model with its adapter as it is.
+    /// The model with its adapter, unchanged.
     pub fn with_adapter(model: &LanguageModel) -> Self {
         let Some(peft) = model.as_peft() else {
             return Self::new(model);
@@ -134,13 +135,13 @@ impl Reference<LanguageModel> {
     }
 }
 
-/// The log-probability of every token of a batch that is labelled, text after text, `[labelled]`.
+/// The log-probability of every labelled token of a batch, text after text, `[labelled]`.
 pub(crate) fn log_probs<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<1> {
     let batch = on_device_sharing(model, batch);
     model.token_log_probs(&batch, false).log_probs
 }
 
-/// What a text of a batch is known by.
+/// The key of a text of a batch.
 fn key(batch: &Batch, text: usize) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let span = batch.spans[text].clone();

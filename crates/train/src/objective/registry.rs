@@ -1,4 +1,4 @@
-//! The objectives that a training file can choose: a line each.
+//! The objectives that a training file can name, a line for each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ use crate::objective::preference::{
 use crate::objective::reference::Reference;
 use crate::objective::{Objective, classify, embed, lm, reward, tag};
 
-/// All of them; the first is the default.
+/// All objectives; the first is the default.
 pub(crate) static KINDS: [&Kind; 9] = [
     &SFT,
     &DPO,
@@ -52,7 +52,7 @@ static SFT: Kind = Kind {
     build: |_, _| Ok(Arc::new(Lm)),
 };
 
-/// An entry for a [`Comparison`] whose table is a field of the training file of its name.
+/// An entry for a [`Comparison`] whose table is the training file's field of that name.
 macro_rules! comparing {
     ($name:ident, $Config:ty, $reference:expr) => {
         Kind {
@@ -92,7 +92,7 @@ static KTO: Kind = comparing!(kto, KtoConfig, true);
 static ORPO: Kind = comparing!(orpo, OrpoConfig, false);
 static CPO: Kind = comparing!(cpo, CpoConfig, false);
 
-/// Refuses batches of fewer rows than a loss can be made of.
+/// Rejects batches with fewer rows than a loss needs.
 pub(crate) fn check_batches(
     name: &str,
     least: usize,
@@ -111,7 +111,7 @@ pub(crate) fn check_batches(
     }
 }
 
-/// Both say to what length rows are cut.
+/// Both keys give the length that rows are cut to.
 pub(crate) fn check_length(
     table: &str,
     said: Option<usize>,
@@ -125,31 +125,31 @@ pub(crate) fn check_length(
     }
 }
 
-/// An objective as a training file chooses it.
+/// An objective that a training file can name.
 pub struct Kind {
-    /// What `training.objective` calls it; its keys stand in a table of this name.
+    /// Its name in `training.objective`; its keys are in a table of this name.
     pub name: &'static str,
-    /// The head that its model has.
+    /// The head of its model.
     pub task_type: TaskType,
-    /// How many labels the head scores, where that is the same for all data.
+    /// The number of labels of the head, if it is the same for all data.
     pub num_labels: Option<usize>,
     /// What it measures.
     pub measures: &'static Measures,
     /// The keys of its table.
     pub keys: fn() -> &'static [&'static str],
-    /// Whether its table is there.
+    /// Whether its table is given.
     pub(crate) has_table: fn(&TrainConfig) -> bool,
-    /// To what length its table cuts rows, if it says so.
+    /// The length in tokens that its table cuts rows to, if it has such a key.
     pub(crate) max_length: fn(&TrainConfig) -> Option<usize>,
-    /// Writes its defaults into its table.
+    /// Fills in the defaults of its table.
     pub(crate) fill: fn(&mut TrainConfig),
     /// Checks its table.
     pub(crate) check: fn(&TrainConfig) -> std::result::Result<(), ConfigProblem>,
-    /// What it makes of the rows.
+    /// The task that turns rows into examples.
     pub task: fn(&TrainConfig) -> Arc<dyn Task>,
-    /// Whether it compares with a model that is not trained.
+    /// Whether it needs a reference policy.
     pub reference: fn(&TrainConfig) -> bool,
-    /// The objective, given the [reference](Self::reference) where it wants one.
+    /// Creates the objective, with the [reference](Self::reference) if it needs one.
     #[expect(clippy::type_complexity, reason = "it is said once")]
     pub build: fn(
         &TrainConfig,
@@ -158,16 +158,17 @@ pub struct Kind {
 }
 
 impl TrainConfig {
-    /// As reading the file does, once its objective's table was filled in; `place` is how errors call it.
+    /// As when reading the file, after the objective's table was filled in; `place` is the file's
+    /// name in errors.
     ///
     /// # Errors
-    /// The first key of the table that cannot be used.
+    /// The first invalid key of the table.
     pub fn recheck_objective(&self, place: &str) -> Result<()> {
         let checked = self.check_objective();
         checked.map_err(|problem| TrainError::config(place, problem))
     }
 
-    /// A configuration of which only the objective counts, all of its keys at their defaults.
+    /// A configuration for its objective only, with all keys at their defaults.
     pub fn of_objective(objective: ObjectiveName) -> Self {
         Self {
             model: String::new(),
@@ -194,20 +195,20 @@ impl TrainConfig {
         }
     }
 
-    /// The labels of the head that the objective trains, where its table names them.
+    /// The labels of the trained head, if the objective's table names them.
     pub fn head_labels(&self) -> Option<Labels> {
         let classify = self.classify.as_ref().and_then(ClassifyConfig::head_labels);
         classify.or_else(|| self.tag.as_ref()?.head_labels())
     }
 
-    /// Rows are cut to what either table says.
+    /// Rows are cut to the length in either table.
     pub(crate) fn share_length(&mut self) {
         if let Some(length) = (self.objective().max_length)(self) {
             self.data.max_length = Some(length);
         }
     }
 
-    /// Checks the table of the objective, and that there is no other's.
+    /// Checks the objective's table, and that no other objective has one.
     pub(crate) fn check_objective(&self) -> std::result::Result<(), ConfigProblem> {
         let chosen = self.objective();
         let others = KINDS.iter().filter(|kind| kind.name != chosen.name);
@@ -227,13 +228,13 @@ impl TrainConfig {
 pub struct ObjectiveName(&'static Kind);
 
 impl ObjectiveName {
-    /// The objective of this name.
+    /// The objective with this name.
     pub fn find(name: &str) -> Option<Self> {
         let kind = KINDS.into_iter().find(|kind| kind.name == name)?;
         Some(Self(kind))
     }
 
-    /// What it is.
+    /// Its entry.
     pub fn kind(self) -> &'static Kind {
         self.0
     }
@@ -285,7 +286,7 @@ impl Serialize for ObjectiveName {
 static NAMES: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| KINDS.iter().map(|kind| kind.name).collect());
 
-/// As serde reads an enum of all names.
+/// Read like an enum with all names.
 impl<'de> Deserialize<'de> for ObjectiveName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct Names;

@@ -1,4 +1,4 @@
-//! Reward models: of two answers to a prompt the better one has the higher score (Bradley-Terry).
+//! Reward models: the better of two answers to a prompt gets the higher score (Bradley-Terry).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::objective::{MeasuredLoss, Objective};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardConfig {
-    /// How strongly the rewards of a pair are kept around zero; not at all unless set (TRL's advice is
-    /// 0.01).
+    /// How strongly the rewards of a pair are centred on zero; not at all unless set (TRL
+    /// recommends 0.01).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub center_rewards_coefficient: Option<f64>,
-    /// Tokens of a text: a pair with a longer one is left out. `data.max_length` says the same; 1,024
+    /// The length in tokens above which a pair is left out; the same as `data.max_length`. 1,024
     /// unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
-    /// Train without dropout, the adapter's and the model's.
+    /// Train without dropout, in the adapter and in the model.
     pub disable_dropout: bool,
 }
 
@@ -75,7 +75,7 @@ pub(crate) static KIND: Kind = Kind {
     },
 };
 
-/// What is measured, in TRL's words; the least and the greatest reward are means over batches.
+/// What is measured, under TRL's names; the minimum and maximum reward are means over batches.
 pub static MEASURES: Measures = Measures {
     unit: "pair",
     sums: &[
@@ -103,7 +103,7 @@ pub static MEASURES: Measures = Measures {
     ],
 };
 
-/// The objective, of a model whose head has one label.
+/// The objective, for a model whose head has one label.
 #[derive(Clone, Debug, Default)]
 pub struct Reward {
     config: RewardConfig,
@@ -165,7 +165,8 @@ impl<M: CausalLm> Objective<M> for Reward {
 }
 
 impl Reward {
-    /// The sum of the losses, `[1]`, and what is measured, of the scores of all answers, `[answers, 1]`.
+    /// The sum of the losses, `[1]`, and what is measured, from the scores of all answers,
+    /// `[answers, 1]`.
     fn loss_of(&self, scores: Tensor<2>, batch: &Batch) -> (Tensor<1>, Tensor<1>) {
         let [rows, _] = scores.dims();
         let rewards = scores.slice([0..rows, 0..1]).reshape([rows]);
@@ -191,7 +192,7 @@ impl Reward {
     }
 }
 
-/// The chosen and the rejected of pairs, `[pairs]` each.
+/// The chosen and the rejected answers of pairs, `[pairs]` each.
 fn apart(texts: Tensor<1>) -> [Tensor<1>; 2] {
     let pairs = (texts.dims()[0] / 2) as i64;
     [0, 1].map(|side| {
@@ -201,7 +202,7 @@ fn apart(texts: Tensor<1>) -> [Tensor<1>; 2] {
     })
 }
 
-/// By how much the better answer of each pair is to be ahead at least, `[pairs]`.
+/// By how much the better answer of each pair should be ahead, `[pairs]`.
 fn margins(batch: &Batch, like: &Tensor<1>) -> Tensor<1> {
     let labels = batch.example_labels().step_by(2);
     let margins: Vec<f32> = labels.map(ScoredPairs::margin).collect();

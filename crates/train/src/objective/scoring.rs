@@ -1,4 +1,4 @@
-//! How good a classifier is: accuracy, F1, correlations.
+//! The metrics of a classifier: accuracy, F1, correlations.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use burn_peft_data::Classes;
 
 use crate::objective::metric::{Measures, Metric, Sums};
 
-/// Of one label each. The sum is how often the label was right, and the pairs are the true label of each
-/// text with the one that was found.
+/// For single labels. The sum is the number of correct labels; the pairs are the true and the
+/// predicted label of each text.
 pub static ONE: Measures = Measures {
     unit: "example",
     sums: &["Accuracy"],
@@ -20,8 +20,8 @@ pub static ONE: Measures = Measures {
     ],
 };
 
-/// Of several labels each. The sums are how often a text has exactly its labels, and for each label how
-/// often it was rightly found, wrongly found and missed.
+/// For several labels. The sums are the number of texts with exactly the right labels, and for each
+/// label how often it was predicted correctly, predicted wrongly, and missed.
 pub static SEVERAL: Measures = Measures {
     unit: "example",
     sums: &["Accuracy"],
@@ -38,7 +38,7 @@ pub static SEVERAL: Measures = Measures {
     ],
 };
 
-/// Of numbers.
+/// For numbers.
 pub static NUMBER: Measures = Measures {
     unit: "example",
     sums: &[],
@@ -53,7 +53,7 @@ pub static NUMBER: Measures = Measures {
     ],
 };
 
-/// All metrics there are, for their names.
+/// All metrics, for their names.
 pub static EVERYTHING: Measures = Measures {
     unit: "example",
     sums: &[],
@@ -68,8 +68,8 @@ pub static EVERYTHING: Measures = Measures {
     ],
 };
 
-/// What [`ONE`] counts, of scores `[texts, labels]`: the sums and the pairs. A label that has no score
-/// counts as wrong, and is in no pair.
+/// The counts of [`ONE`], from scores `[texts, labels]`: the sums and the pairs. A label outside of
+/// the scores counts as wrong and is not in a pair.
 pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> (Vec<f64>, Vec<[f64; 2]>) {
     let (mut right, mut pairs) = (0.0, Vec::new());
     for (scores, &label) in scores.chunks(count).zip(labels) {
@@ -82,13 +82,14 @@ pub fn confusion(scores: &[f64], labels: &[i64], count: usize) -> (Vec<f64>, Vec
     (vec![right], pairs)
 }
 
-/// The label with the highest score, the first of equal ones.
+/// The label with the highest score, the first if several are equal.
 pub fn best(scores: &[f64]) -> usize {
     let better = |best: usize, at: usize| if scores[at] > scores[best] { at } else { best };
     (0..scores.len()).reduce(better).unwrap_or(0)
 }
 
-/// What [`SEVERAL`] counts, of scores `[texts, labels]`: a label is found where its score is above 0.
+/// The counts of [`SEVERAL`], from scores `[texts, labels]`: a label is predicted if its score is
+/// above 0.
 pub fn hits<'a>(scores: &[f64], labels: impl Iterator<Item = &'a [i64]>, count: usize) -> Vec<f64> {
     let mut sums = vec![0.0; 3 * count + 1];
     for (scores, labels) in scores.chunks(count).zip(labels) {
@@ -108,13 +109,13 @@ pub fn hits<'a>(scores: &[f64], labels: impl Iterator<Item = &'a [i64]>, count: 
     sums
 }
 
-/// How often each of several labels was rightly found, wrongly found and missed.
+/// How often each of several labels was predicted correctly, predicted wrongly, and missed.
 pub(crate) fn of_labels(sums: &Sums) -> impl Iterator<Item = [f64; 3]> + '_ {
     let (labels, _) = sums.sums.get(1..).unwrap_or_default().as_chunks::<3>();
     labels.iter().copied()
 }
 
-/// F1 of how often a label was rightly found, wrongly found and missed; 0 of one that never was.
+/// F1 from the counts of a label; 0 for one that never occurs.
 fn f1([right, wrong, missed]: [f64; 3]) -> f64 {
     match 2.0 * right + wrong + missed {
         0.0 => 0.0,
@@ -122,7 +123,7 @@ fn f1([right, wrong, missed]: [f64; 3]) -> f64 {
     }
 }
 
-/// F1 of all labels together; none where nothing was counted.
+/// F1 of all labels together; `None` if nothing was counted.
 fn together(mut each: impl Iterator<Item = [f64; 3]>) -> f64 {
     let Some(first) = each.next() else {
         return f64::NAN;
@@ -138,7 +139,7 @@ fn accuracy(sums: &Sums) -> f64 {
     sums.mean(sums.sums.first().copied().unwrap_or(f64::NAN))
 }
 
-/// Rightly found, wrongly found and missed, of each label that is in a pair.
+/// The counts of each label that occurs in a pair.
 fn each(sums: &Sums) -> Vec<[f64; 3]> {
     let mut of_label: BTreeMap<u64, [f64; 3]> = BTreeMap::new();
     let mut count = |label: f64, kind: usize| {
@@ -156,7 +157,7 @@ fn each(sums: &Sums) -> Vec<[f64; 3]> {
 }
 
 fn f1_macro(sums: &Sums) -> f64 {
-    // As scikit-learn: labels that neither were there nor were found do not count.
+    // As in scikit-learn, labels that neither occur nor are predicted do not count.
     mean(&each(sums).into_iter().map(f1).collect::<Vec<_>>())
 }
 
@@ -164,8 +165,8 @@ fn f1_micro(sums: &Sums) -> f64 {
     together(each(sums).into_iter())
 }
 
-/// The correlation of true and found labels (Gorodkin's for more than two); 0 where one of them never
-/// changes.
+/// The correlation of true and predicted labels (Gorodkin's for more than two); 0 if one of them
+/// never changes.
 fn matthews(sums: &Sums) -> f64 {
     let each = each(sums);
     let all = sums.pairs.len() as f64;
@@ -194,7 +195,7 @@ fn pearson(pairs: &[[f64; 2]]) -> f64 {
     product(0, 1) / (product(0, 0) * product(1, 1)).sqrt()
 }
 
-/// The ranks of either side of pairs; of equal numbers the mean of their ranks.
+/// The ranks of both sides of pairs; equal numbers get the mean of their ranks.
 fn ranked(pairs: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut ranked = vec![[0.0; 2]; pairs.len()];
     for side in 0..2 {
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn figures_of_several_labels() {
-        // Found: {0}, {0, 1}, {}; there: {0, 1}, {0, 1}, {1}.
+        // Predicted: {0}, {0, 1}, {}; true: {0, 1}, {0, 1}, {1}.
         let scores = [1.0, -1.0, 1.0, 1.0, -1.0, -1.0];
         let sums = Sums {
             count: 3,

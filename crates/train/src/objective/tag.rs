@@ -1,4 +1,4 @@
-//! Classification of tokens: a tag for each word.
+//! Classifying tokens: a tag for each word.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ use crate::objective::{Objective, read_all};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TagConfig {
-    /// The names of the tags, by number; those of the model, or else of the rows, unless set.
+    /// The names of the tags, by number; unless set, those of the model, or else of the rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// Tag all pieces of a word, not the first alone.
+    /// Whether to tag all pieces of a word instead of only the first.
     pub label_all_tokens: bool,
-    /// How much a token counts in the loss, by its tag (`weight` of torch's `CrossEntropyLoss`).
+    /// The weight of a token in the loss, by its tag (`weight` of torch's `CrossEntropyLoss`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<LabelWeights>,
 }
 
 impl TagConfig {
-    /// The tags and how words get them.
+    /// The tags, and which pieces of words get them.
     pub fn task(&self) -> Tags {
         Tags {
             names: self.labels.clone().unwrap_or_default(),
@@ -45,7 +45,7 @@ impl TagConfig {
         }
     }
 
-    /// The labels of a model for them.
+    /// The labels for a model.
     pub fn head_labels(&self) -> Option<Labels> {
         let labels = self.labels.clone();
         labels.map(|names| Labels {
@@ -93,10 +93,11 @@ pub(crate) static KIND: Kind = Kind {
     },
 };
 
-/// What is measured: of tokens, and of the entities that their tags make (seqeval's figures). The sums
-/// are tokens with the right tag, entities that were rightly found, that were found, and that are there;
-/// then for each kind of entity how often it was rightly found, wrongly found and missed; then, of not too
-/// many tags, how often each was taken for each.
+/// What is measured, for tokens and for the entities in their tags (seqeval's figures). The sums
+/// are the number of tokens with the right tag, of entities predicted correctly, of entities
+/// predicted, and of true entities; then for each kind of entity how often it was predicted
+/// correctly, predicted wrongly, and missed; then, unless there are too many tags, how often each
+/// was predicted as each.
 pub static MEASURES: Measures = Measures {
     unit: "token",
     sums: &["Accuracy"],
@@ -129,7 +130,7 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// For these tags, which all weigh alike.
+    /// For these tags, all with the same weight.
     pub fn new(task: Tags) -> Self {
         Self {
             task,
@@ -137,7 +138,7 @@ impl Tag {
         }
     }
 
-    /// The same, with how much the tokens of each tag count in the loss.
+    /// The same, with a weight for the tokens of each tag.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
         self.class_weights = Some(weights);
         self
@@ -147,20 +148,20 @@ impl Tag {
         cross_entropy(logits, labels, self.class_weights.as_deref())
     }
 
-    /// What so many tags weigh together, where they do not weigh 1.
+    /// The total weight of these labels, if tags do not all weigh 1.
     fn weight(&self, labels: &[i64]) -> Option<f64> {
         let weights = self.class_weights.as_ref()?;
         Some(sum_of(weights, labels))
     }
 }
 
-/// The tokens of a batch that are labelled, and their labels.
+/// The labelled tokens of a batch, and their labels.
 fn labelled(batch: &Batch) -> (Vec<usize>, Vec<i64>) {
     let labels = batch.labels.iter().copied().enumerate();
     labels.filter(|(_, label)| *label != IGNORE_INDEX).unzip()
 }
 
-/// The scores of the tags of each labelled token of a batch, `[labelled, tags]`.
+/// The scores of the tags for each labelled token of a batch, `[labelled, tags]`.
 pub fn tag_scores<M: CausalLm>(model: &M, batch: &Batch) -> Tensor<2> {
     model.logits_at(&on_device(model, batch), &labelled(batch).0)
 }

@@ -1,4 +1,4 @@
-//! Losses in which some labels weigh more than others, and the weights of a run.
+//! Losses in which labels have different weights, and the weights of a run.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -8,8 +8,9 @@ use crate::configuration::config::TrainConfig;
 use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::label_weights::{LabelWeights, balanced, balanced_pos};
 
-/// The sum of the losses, `[1]`, of scores, `[texts, labels]`, each by the weight of its label: the sum in
-/// torch's `CrossEntropyLoss(weight = …)`, whose mean is by the [sum](sum_of) of the weights.
+/// The sum of the losses, `[1]`, for scores `[texts, labels]`, each multiplied by the weight of its
+/// label: the sum in torch's `CrossEntropyLoss(weight = …)`, whose mean divides by the
+/// [sum](sum_of) of the weights.
 pub(crate) fn cross_entropy(
     scores: Tensor<2>,
     labels: &[i64],
@@ -26,7 +27,7 @@ pub(crate) fn cross_entropy(
     each.sum().neg()
 }
 
-/// What so many labels weigh together.
+/// The total weight of these labels.
 pub(crate) fn sum_of(weights: &[f64], labels: &[i64]) -> f64 {
     labels.iter().map(|&label| weight(weights, label)).sum()
 }
@@ -42,7 +43,7 @@ pub(crate) fn row_of(weights: &[f64], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(row, [1, weights.len()]), device)
 }
 
-/// Checks weights that a training file may have.
+/// Checks weights from a training file.
 pub(crate) fn check_weights(
     key: &str,
     weights: Option<&LabelWeights>,
@@ -54,8 +55,8 @@ pub(crate) fn check_weights(
 /// The weight of each label.
 ///
 /// # Errors
-/// If they are found by the rows, which
-/// [`settle_label_weights`](TrainConfig::settle_label_weights) sees.
+/// If they are computed from the rows, which
+/// [`settle_label_weights`](TrainConfig::settle_label_weights) does.
 pub(crate) fn known_weights(
     key: &str,
     weights: Option<&LabelWeights>,
@@ -74,7 +75,8 @@ pub(crate) fn known_weights(
 }
 
 impl TrainConfig {
-    /// Writes the weights that "balanced" labels have in these rows in its place. The labels are known.
+    /// Replaces "balanced" by the weights that labels have in these rows. The labels have to be
+    /// known.
     pub fn settle_label_weights(&mut self, train: &Examples) {
         let is_found =
             |weights: &Option<LabelWeights>| matches!(weights, Some(LabelWeights::Rule(_)));
@@ -109,7 +111,7 @@ impl TrainConfig {
     }
 }
 
-/// How many rows have each of so many labels.
+/// The number of rows with each of these labels.
 fn counts(rows: &Examples, labels: usize, has: impl Fn(&[i64], usize) -> bool) -> Vec<usize> {
     let mut counts = vec![0; labels];
     for row in rows.iter() {

@@ -1,10 +1,10 @@
-//! Writing to a terminal that shows the bar of a run.
+//! Writing to a terminal that shows a progress bar.
 
 use std::sync::{Mutex, MutexGuard};
 
 use indicatif::ProgressBar;
 
-/// The bar that is on the terminal now, if one is.
+/// The bar that is on the terminal now, if any.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
@@ -13,13 +13,13 @@ fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Says which bar is on the terminal from now on.
+/// Sets the bar that is on the terminal from now on.
 pub(crate) fn show(bar: Option<ProgressBar>) {
     *shown() = bar;
 }
 
-/// Writes to standard error above the bar of a run, where one is shown: what is written over it
-/// leaves pieces of it on the screen.
+/// Writes to standard error above a run's progress bar, if one is shown: writing over it would
+/// leave pieces of it on the screen.
 pub fn above_bar<R>(write: impl FnOnce(&mut std::io::Stderr) -> R) -> R {
     let bar = shown().clone();
     let write = || write(&mut std::io::stderr());

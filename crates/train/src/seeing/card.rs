@@ -1,4 +1,5 @@
-//! `README.md` beside what a run saves: a model card, with the metadata that Hugging Face's Hub reads.
+//! `README.md` beside what a run saves: a model card with the metadata that the Hugging Face Hub
+//! reads.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -14,59 +15,59 @@ use crate::seeing::report::{Report, entries};
 /// The name of the file in the output folder.
 pub const CARD_NAME: &str = "README.md";
 
-/// Begins the last line, which holds the hash of those above.
+/// The prefix of the last line, which has the hash of the lines above.
 const MARK: &str = "<!-- Written by peft. Once it is changed, peft leaves it alone. BLAKE3: ";
 const MARK_END: &str = " -->\n";
 
-/// What a model card says of a run, beside what its report knows.
+/// What a model card says about a run, in addition to the run's report.
 #[derive(Clone, Debug)]
 pub struct ModelCard<'a> {
     /// The report of the run.
     pub report: &'a Report,
-    /// The model that was trained, as the training file names it.
+    /// The trained model, as the training file names it.
     pub base_model: &'a str,
-    /// Its id on the Hub, where it is from there.
+    /// Its id on the Hub, if it comes from there.
     pub hub_id: Option<&'a str>,
-    /// The method of the adapter; none where all weights were trained.
+    /// The method of the adapter; `None` if all weights were trained.
     pub peft_type: Option<&'a str>,
-    /// The files it was trained and evaluated on.
+    /// The files that it was trained and evaluated on.
     pub data: Vec<DataFile>,
-    /// The ids of data sets on the Hub among them.
+    /// The ids of those that are data sets on the Hub.
     pub datasets: Vec<String>,
     /// The command that uses the result.
     pub command: String,
     /// The folder of the result.
     pub folder: String,
-    /// The data are chats.
+    /// Whether the data are chats.
     pub is_chat: bool,
-    /// Of a classifier the end of its class in transformers (`SequenceClassification`), and how many
-    /// labels it has.
+    /// For a classifier, the suffix of its class in transformers (`SequenceClassification`) and the
+    /// number of labels.
     pub classifier: Option<(&'static str, usize)>,
-    /// The names of the labels, where they have some.
+    /// The names of the labels, if they have any.
     pub labels: Vec<String>,
-    /// Whether it makes embeddings.
+    /// Whether it is an embedding model.
     pub is_embedder: bool,
 }
 
 /// A file of a run.
 #[derive(Clone, Debug)]
 pub struct DataFile {
-    /// Its name, and what it was for.
+    /// Its name and purpose.
     pub name: String,
     /// Whether it was trained on; otherwise the run was evaluated on it.
     pub is_trained: bool,
-    /// Its examples.
+    /// The number of its examples.
     pub examples: usize,
-    /// Their tokens.
+    /// The number of their tokens.
     pub tokens: usize,
 }
 
 impl ModelCard<'_> {
-    /// Writes the card into an output folder. None where a file of that name is there that a run did
-    /// not write, or that was changed since: it is left as it is.
+    /// Writes the card into an output folder. `None` if there is a file of that name that no run
+    /// has written, or that was edited since: it is left as it is.
     ///
     /// # Errors
-    /// If `metrics.jsonl` cannot be read or the card not written; the error names the file.
+    /// If `metrics.jsonl` cannot be read or the card cannot be written; the error names the file.
     pub fn save(&self, dir: &Path) -> Result<Option<PathBuf>> {
         let path = dir.join(CARD_NAME);
         if path.symlink_metadata().is_ok() && !is_written_here(&path) {
@@ -114,12 +115,12 @@ impl ModelCard<'_> {
         Ok(out)
     }
 
-    /// What the Hub reads.
+    /// The metadata that the Hub reads.
     fn metadata(&self) -> String {
         let mut out = String::from("---\n");
         let _ = match self.hub_id {
             Some(id) => writeln!(out, "base_model: {}", yaml(id)),
-            // The Hub takes no path there.
+            // The Hub does not accept a path there.
             None => writeln!(
                 out,
                 "# base_model: (the Hub id of the model that was trained)"
@@ -155,7 +156,8 @@ impl ModelCard<'_> {
         out + "---\n"
     }
 
-    /// The base as arguments of transformers' `from_pretrained`, which takes a GGUF file by its folder.
+    /// The base as arguments of transformers' `from_pretrained`, which loads a GGUF file through
+    /// its folder.
     fn python_base(&self) -> String {
         let model = self.hub_id.unwrap_or(self.base_model);
         let (folder, file) = match self.base_model.rsplit_once(['/', ':']) {
@@ -267,13 +269,13 @@ impl ModelCard<'_> {
     }
 }
 
-/// A list of YAML, without the line break behind it.
+/// A YAML list, without the final line break.
 fn list(texts: &[String]) -> String {
     let lines = texts.iter().map(|text| format!("- {}", yaml(text)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether this is a card as a run has written it, to the letter.
+/// Whether this card is exactly as a run has written it.
 pub(crate) fn is_written_here(path: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else {
         return false;

@@ -8,8 +8,8 @@ use crate::error::{DashboardProblem, Result, TrainError};
 /// Whether [`dashboard`] can be shown.
 ///
 /// # Errors
-/// [`TrainError::Dashboard`] where standard output is no terminal, or where this crate was built
-/// without its feature `tui`.
+/// [`TrainError::Dashboard`] if standard output is not a terminal, or this crate was built without
+/// its feature `tui`.
 pub fn check_dashboard() -> Result<()> {
     use std::io::IsTerminal;
 
@@ -23,7 +23,7 @@ pub fn check_dashboard() -> Result<()> {
     Err(TrainError::Dashboard(problem))
 }
 
-/// Burn's dashboard. It takes the whole terminal at once; its keys stop the run through
+/// Burn's dashboard. It takes over the whole terminal at once; its keys stop the run through
 /// `interrupter`.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ fn renderer(interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
     Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
 }
 
-/// Never called: the check before it fails.
+/// Never called, because the check before it fails.
 #[cfg(not(feature = "tui"))]
 fn renderer(_interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
     Box::new(crate::ProgressRenderer::hidden())

@@ -1,12 +1,12 @@
-//! Texts of anybody in Markdown and in YAML, as what they are: none becomes markup.
+//! Writing arbitrary text to Markdown and YAML so that it does not become markup.
 
-/// A string of YAML, in double quotes, which are JSON's with more escapes.
+/// A YAML string in double quotes, which have JSON's escapes and more.
 pub(crate) fn yaml(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            // What YAML takes as it is; the rest of Unicode has an escape.
+            // Characters that YAML accepts; the rest of Unicode is escaped.
             ' '..='~'
             | '\u{a0}'..='\u{2027}'
             | '\u{202a}'..='\u{d7ff}'
@@ -20,7 +20,7 @@ pub(crate) fn yaml(text: &str) -> String {
     out + "\""
 }
 
-/// A text as code within a line or a cell of a table.
+/// A text as code within a line or a table cell.
 pub(crate) fn code(text: &str) -> String {
     let line: String = text
         .chars()
@@ -38,7 +38,7 @@ pub(crate) fn code(text: &str) -> String {
     }
 }
 
-/// A text in a heading or a cell, with a backslash before all that could be markup.
+/// A text in a heading or a cell, with a backslash before everything that could be markup.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -52,7 +52,7 @@ pub(crate) fn plain(text: &str) -> String {
     out
 }
 
-/// Lines of code in a language.
+/// A code block in a language.
 pub(crate) fn block(language: &str, lines: &str) -> String {
     let fence = "`".repeat(longest_run(lines).max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}\n", lines.trim_end())

@@ -1,9 +1,10 @@
-//! How much memory a run has held.
+//! The memory that a run has used.
 
 use burn::tensor::Device;
 
-/// The most memory that this process has held so far, in bytes: on a GPU what its memory pools have
-/// taken, which they keep; on the CPU the peak of the resident set. Nothing where nobody tells.
+/// The most memory that this process has used so far, in bytes: on a GPU the size of its memory
+/// pools, which never shrink; on the CPU the peak of the resident set. `None` if the system does
+/// not tell.
 pub fn peak_memory_bytes(device: &Device) -> Option<u64> {
     match device.memory_pool_usage() {
         Some(usage) => Some(usage.bytes_reserved),
@@ -19,7 +20,7 @@ fn peak_resident_bytes() -> Option<u64> {
 #[cfg(all(unix, not(target_os = "linux")))]
 fn peak_resident_bytes() -> Option<u64> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the struct it is given, and zeros are a valid one before it does.
+    // SAFETY: the call fills the struct it is given, and zeros are a valid value before it does.
     let usage = unsafe {
         if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
             return None;

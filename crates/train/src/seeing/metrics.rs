@@ -14,20 +14,19 @@ use burn::train::metric::{
 /// What the metrics of a step, or of a batch of an evaluation, show.
 #[derive(Clone, Debug, Default)]
 pub struct StepMetrics {
-    /// The mean loss; in training that of the steps since the last log entry, as transformers logs
-    /// it.
+    /// The mean loss; in training over the steps since the last log entry, as transformers logs it.
     pub loss: f64,
-    /// What the loss counts for.
+    /// The weight of the loss in the mean.
     pub count: usize,
-    /// The means of what an evaluation adds up beside the loss.
+    /// The means of the sums that an evaluation computes beside the loss.
     pub means: Vec<f64>,
-    /// Epochs done.
+    /// The number of epochs done.
     pub epoch: f64,
-    /// The norm of all gradients together, before it was cut.
+    /// The norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// Tokens a second since the last log entry.
+    /// Tokens per second since the last log entry.
     pub tokens_per_second: f64,
-    /// The most memory the process has held, in bytes; not a number where nobody knows.
+    /// The most memory that the process has used, in bytes; NaN if unknown.
     pub peak_memory: f64,
 }
 
@@ -40,17 +39,17 @@ pub struct StepMetric {
     state: NumericMetricState,
 }
 
-/// The name of the loss, the same as of Burn's own loss metric.
+/// The name of the loss, which is also that of Burn's own loss metric.
 pub const LOSS: &str = "Loss";
-/// The name of Burn's metric of the learning rate.
+/// The name of Burn's metric for the learning rate.
 pub const LEARNING_RATE: &str = "Learning Rate";
-/// The name of the epochs done.
+/// The name of the number of epochs done.
 pub const EPOCH: &str = "Epoch";
 /// The name of the gradients' norm.
 pub const GRAD_NORM: &str = "Gradient Norm";
 /// The name of the speed.
 pub const TOKENS_PER_SECOND: &str = "Tokens per Second";
-/// The name of the most memory held.
+/// The name of the most memory used.
 pub const PEAK_MEMORY: &str = "Peak Memory (GB)";
 
 impl StepMetric {
@@ -79,22 +78,22 @@ impl StepMetric {
         Self::new(name, true, move |step| mean(step).unwrap_or(f64::NAN))
     }
 
-    /// Epochs done.
+    /// The number of epochs done.
     pub fn epoch() -> Self {
         Self::new(EPOCH, true, |step| step.epoch)
     }
 
-    /// The norm of all gradients together, before it was cut.
+    /// The norm of all gradients together, before clipping.
     pub fn grad_norm() -> Self {
         Self::new(GRAD_NORM, false, |step| step.grad_norm)
     }
 
-    /// Tokens a second.
+    /// Tokens per second.
     pub fn tokens_per_second() -> Self {
         Self::new(TOKENS_PER_SECOND, true, |step| step.tokens_per_second)
     }
 
-    /// The most memory the process has held, in gigabytes.
+    /// The most memory that the process has used, in gigabytes.
     pub fn peak_memory() -> Self {
         Self::new(PEAK_MEMORY, false, |step| step.peak_memory / 1e9)
     }

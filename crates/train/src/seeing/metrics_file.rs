@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object per logged step or evaluation.
+//! `metrics.jsonl`: one JSON object for each logged step or evaluation.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,24 +21,24 @@ pub const METRICS_NAME: &str = "metrics.jsonl";
 /// A logged step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainLog {
-    /// Optimizer steps done.
+    /// The number of optimizer steps done.
     pub step: usize,
-    /// Epochs done.
+    /// The number of epochs done.
     pub epoch: f64,
     /// The mean of the losses of the steps since the last entry.
     pub loss: f64,
     /// The learning rate of the step.
     pub learning_rate: f64,
-    /// The norm of the step's gradients together, before it was cut.
+    /// The norm of the step's gradients together, before clipping.
     pub grad_norm: f64,
-    /// Tokens a second since the last entry, padding left out.
+    /// Tokens per second since the last entry, without padding.
     pub tokens_per_second: f64,
-    /// Tokens seen in the run, padding left out.
+    /// Tokens seen in the run, without padding.
     pub num_input_tokens_seen: usize,
-    /// The most memory the process has held, in bytes; null where the system does not tell.
+    /// The most memory that the process has used, in bytes; null if the system does not tell.
     pub peak_memory_bytes: Option<u64>,
-    /// Of several ranks the bytes that this one has given into exchanges, or got from them; a run that
-    /// goes on counts on from its checkpoint.
+    /// With several ranks, the number of bytes that this one has passed to or received from
+    /// exchanges; a resumed run continues the count of its checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchanged_bytes: Option<u64>,
     /// What the objective measures beside the loss, by name.
@@ -46,14 +46,14 @@ pub struct TrainLog {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// An evaluation in the course of a run.
+/// An evaluation during a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalLog {
-    /// Optimizer steps done.
+    /// The number of optimizer steps done.
     pub step: usize,
-    /// Epochs done.
+    /// The number of epochs done.
     pub epoch: f64,
-    /// The metrics, each by its name behind `eval_`.
+    /// The metrics, by name with the prefix `eval_`.
     #[serde(flatten)]
     pub metrics: BTreeMap<String, f64>,
     /// The time the evaluation took, in seconds.
@@ -61,7 +61,7 @@ pub struct EvalLog {
 }
 
 impl EvalLog {
-    /// The entry of an evaluation that took so many seconds.
+    /// The entry of an evaluation that took this many seconds.
     pub(crate) fn new(step: usize, epoch: f64, evaluation: &Evaluation, eval_runtime: f64) -> Self {
         let metrics = evaluation.metrics();
         Self {
@@ -80,17 +80,17 @@ impl EvalLog {
     }
 }
 
-/// What the model went on with after a prompt, at an evaluation.
+/// The continuation of a prompt at an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleLog {
-    /// Optimizer steps done.
+    /// The number of optimizer steps done.
     pub step: usize,
-    /// Epochs done.
+    /// The number of epochs done.
     pub epoch: f64,
-    /// What was asked, where the run has several prompts, or questions.
+    /// The prompt, if the run has several, or questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The text, without the prompt.
+    /// The continuation, without the prompt.
     pub sample: String,
 }
 
@@ -110,7 +110,7 @@ impl MetricsFile {
         Self(None)
     }
 
-    /// A new file in the folder, in place of one that is there.
+    /// A new file in the folder, replacing an existing one.
     pub fn create(dir: &Path) -> Result<Self> {
         let path = dir.join(METRICS_NAME);
         let file = File::create(&path).map_err(TrainError::io(&path))?;
@@ -118,7 +118,7 @@ impl MetricsFile {
         Ok(Self(Some(Open { file, path, events })))
     }
 
-    /// Writes what the model was before the first step.
+    /// Writes the evaluation before the first step.
     pub fn write_before(&mut self, before: &Assessment) -> Result<()> {
         let (step, epoch) = (0, 0.0);
         if let Some(evaluation) = &before.evaluation {
@@ -128,7 +128,7 @@ impl MetricsFile {
         self.write_samples(step, epoch, &before.samples)
     }
 
-    /// Writes the samples of a step, a line each.
+    /// Writes the samples of a step, a line for each.
     pub fn write_samples(&mut self, step: usize, epoch: f64, samples: &[Sample]) -> Result<()> {
         for Sample { prompt, text } in samples {
             self.write_line(&SampleLog {
@@ -138,7 +138,7 @@ impl MetricsFile {
                 sample: text.clone(),
             })?;
         }
-        // TensorBoard keeps one text of a step.
+        // TensorBoard keeps one text for a step.
         let texts = samples.iter().map(|sample| match &sample.prompt {
             Some(prompt) => format!("{prompt}\n\n→ {}", sample.text),
             None => sample.text.clone(),
@@ -154,19 +154,19 @@ impl MetricsFile {
         }
     }
 
-    /// The file of a run that goes on after `step` in the folder `dir`: what it had written into
-    /// the folder `from` until then, and the evaluations among that.
+    /// The file of a run that resumes after `step` in the folder `dir`: the lines up to then from
+    /// the folder `from`; also returns the evaluations among them.
     pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<(Self, Vec<EvalLog>)> {
         let before = from.join(METRICS_NAME);
         let text = match before.exists() {
             true => std::fs::read(&before).map_err(TrainError::io(&before))?,
             false => Vec::new(),
         };
-        // A power cut can leave anything behind the last flushed line.
+        // After a power cut, anything may follow the last flushed line.
         let text = String::from_utf8_lossy(&text);
         let (mut kept, mut evaluations) = (String::new(), Vec::new());
         for line in text.lines() {
-            // The last line may be half a one.
+            // The last line may be incomplete.
             let Ok(entry) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
@@ -192,7 +192,7 @@ impl MetricsFile {
         open.file.sync_data().map_err(TrainError::io(&open.path))
     }
 
-    /// Writes one line, here and in TensorBoard's file.
+    /// Writes one line, here and to TensorBoard's file.
     pub fn write(&mut self, entry: &impl Serialize) -> Result<()> {
         match (self.write_line(entry)?, &mut self.0) {
             (Value::Object(entry), Some(open)) => open.events.write(&entry),
@@ -206,7 +206,7 @@ impl MetricsFile {
         };
         let entry = serde_json::to_value(entry).map_err(std::io::Error::from);
         let written = entry.and_then(|entry| {
-            // In one call, so that a reader never sees half a line.
+            // In one call, so that a reader never sees an incomplete line.
             open.file.write_all(format!("{entry}\n").as_bytes())?;
             open.file.flush()?;
             Ok(entry)

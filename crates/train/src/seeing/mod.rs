@@ -1,4 +1,4 @@
-//! What a run shows: terminal, `metrics.jsonl`, TensorBoard, the report.
+//! What a run shows: terminal output, `metrics.jsonl`, TensorBoard, the report.
 
 pub(crate) mod above_bar;
 pub(crate) mod assessment;

@@ -1,10 +1,10 @@
-//! Numbers and texts as people read them.
+//! Formatting numbers and texts for people.
 
 use std::time::Duration;
 
 use burn_peft::parameters::thousands;
 
-/// A time as a clock shows it: `1:02:03`, `2:03` below an hour, `0:00.25` below a second.
+/// A duration as a clock shows it: `1:02:03`, `2:03` below an hour, `0:00.25` below a second.
 pub fn clock(time: Duration) -> String {
     if (1..995).contains(&time.as_millis()) {
         return format!("0:{:05.2}", time.as_secs_f64());
@@ -16,13 +16,13 @@ pub fn clock(time: Duration) -> String {
     }
 }
 
-/// What of a time is left, in whole seconds: `0:05 left`.
+/// The remaining time, in whole seconds: `0:05 left`.
 pub fn time_left(time: Duration) -> String {
     let seconds = time.as_secs_f64().ceil() as u64;
     format!("{} left", clock(Duration::from_secs(seconds)))
 }
 
-/// A perplexity, which is anything from 1 to what a number can hold: `24.83`, `102,160`, `3.1e12`.
+/// A perplexity, which can be anything from 1 up: `24.83`, `102,160`, `3.1e12`.
 pub fn perplexity(value: f64) -> String {
     match value {
         value if value < 1e3 => format!("{value:.2}"),
@@ -32,7 +32,7 @@ pub fn perplexity(value: f64) -> String {
     }
 }
 
-/// Tokens a second.
+/// Tokens per second.
 pub fn speed(tokens_per_second: f64) -> String {
     let text = match tokens_per_second {
         value if value < 10.0 => format!("{value:.1}"),
@@ -41,7 +41,7 @@ pub fn speed(tokens_per_second: f64) -> String {
     format!("{text} tokens/s")
 }
 
-/// A number with so many digits that count: `0.0123`, `2e-5`, `12k`.
+/// A number with this many significant digits: `0.0123`, `2e-5`, `12k`.
 pub fn number(value: f64, digits: usize) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -63,7 +63,7 @@ pub fn number(value: f64, digits: usize) -> String {
     format!("{}{unit}", short(&format!("{value:.decimals$}")))
 }
 
-/// Without the zeros that end a fraction.
+/// Removes the zeros at the end of a fraction.
 fn short(number: &str) -> &str {
     match number.contains('.') {
         true => number.trim_end_matches('0').trim_end_matches('.'),
@@ -71,15 +71,15 @@ fn short(number: &str) -> &str {
     }
 }
 
-/// A labelled text, its further lines indented: broken at words for a terminal of so many columns,
-/// or else only where the text itself is.
+/// A labelled text whose further lines are indented: wrapped at words for a terminal of this many
+/// columns, or else only at the text's own line breaks.
 pub fn paragraph(label: &str, text: &str, columns: Option<usize>) -> String {
     const INDENT: &str = "    ";
     let text = format!("{label}{text}");
     let Some(columns) = columns else {
         return text.replace('\n', &format!("\n{INDENT}"));
     };
-    // One line of the text after the other: together, only the first is as wide as it should be.
+    // Line by line: otherwise only the first would be wrapped to the right width.
     let lines = text.split('\n').enumerate().map(|(index, line)| {
         let options = textwrap::Options::new(columns)
             .initial_indent(if index == 0 { "" } else { INDENT })

@@ -1,4 +1,4 @@
-//! What a run shows: a progress bar on a terminal, a line per logged step elsewhere.
+//! What a run shows: a progress bar on a terminal, otherwise a line for each logged step.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -23,36 +23,36 @@ use crate::seeing::sample::Samples;
 /// Shows Burn's training events.
 pub struct ProgressRenderer {
     bar: ProgressBar,
-    /// The columns of the bar's terminal.
+    /// The width of the bar's terminal in columns.
     columns: fn() -> usize,
     lines: Option<Box<dyn Write + Send + Sync>>,
     samples: Samples,
     logging_steps: usize,
     total_steps: usize,
     step: usize,
-    /// The steps that were done before this run, which may go on with another.
+    /// The number of steps done before this run, if it is resumed.
     before: Option<usize>,
-    /// Whether the run is over, so that no time is left.
+    /// Whether the run is over, so that no time remains.
     ended: bool,
     validating: bool,
-    /// The examples of an evaluation.
+    /// The number of examples in an evaluation.
     examples: usize,
     started: Instant,
-    /// What an evaluation measures, and the means it has found so far.
+    /// What an evaluation measures, and the means so far.
     measures: &'static Measures,
     means: Sums,
-    /// When the evaluation began, and the time it took until its last batch.
+    /// When the evaluation began, and the time until its last batch.
     evaluation: (Instant, Duration),
     names: HashMap<MetricId, String>,
-    /// The newest value of every metric by name.
+    /// The most recent value of every metric by name.
     values: HashMap<String, f64>,
 }
 
 impl ProgressRenderer {
-    /// A bar on standard error where that is a terminal (and not `TERM=dumb`), with what was logged
-    /// above it; and lines on standard output where one of the two is none.
+    /// A bar on standard error if that is a terminal (and not `TERM=dumb`), with log lines above
+    /// it; and lines on standard output if either of the two is not a terminal.
     pub fn new(logging_steps: usize) -> Self {
-        // Hidden where standard error is no terminal, or one that cannot move its cursor.
+        // Hidden if standard error is not a terminal, or cannot move its cursor.
         let target = ProgressDrawTarget::stderr();
         let terminal = !target.is_hidden();
         let lines = !terminal || !std::io::stdout().is_terminal();
@@ -70,20 +70,20 @@ impl ProgressRenderer {
         Self::with(target, || usize::MAX, None, usize::MAX)
     }
 
-    /// Lines alone.
+    /// Only lines.
     pub fn to_writer(out: impl Write + Send + Sync + 'static, logging_steps: usize) -> Self {
         let target = ProgressDrawTarget::hidden();
         Self::with(target, || usize::MAX, Some(Box::new(out)), logging_steps)
     }
 
-    /// Shows the samples too that the run leaves there.
+    /// Also shows the samples that the run puts there.
     #[must_use]
     pub fn with_samples(mut self, samples: Samples) -> Self {
         self.samples = samples;
         self
     }
 
-    /// Shows the metrics of another objective than a language model's.
+    /// Shows the metrics of an objective other than a language model's.
     #[must_use]
     pub fn with_measures(mut self, measures: &'static Measures) -> Self {
         self.measures = measures;
@@ -135,16 +135,16 @@ impl ProgressRenderer {
         }
     }
 
-    /// Prints a line: to where lines go, or else above the bar.
+    /// Prints a line to standard output, or else above the bar.
     fn print(&mut self, line: &str) {
         match &mut self.lines {
-            // A reader that went away (`| head`) must not end a run.
+            // A reader that closes the pipe (`| head`) must not end a run.
             Some(out) => drop(writeln!(out, "{line}").and_then(|()| out.flush())),
             None => self.bar.println(line),
         }
     }
 
-    /// The columns of a line, where it is not free.
+    /// The width of a line in columns, if it is limited.
     fn line_columns(&self) -> Option<usize> {
         self.lines.is_none().then(self.columns)
     }
@@ -156,10 +156,10 @@ impl ProgressRenderer {
         time_left(time)
     }
 
-    /// What is known of the last step, as much of it as goes into so many columns.
+    /// What is known about the last step, as much as fits into this many columns.
     fn numbers(&self, columns: usize) -> String {
         let memory = self.value(PEAK_MEMORY);
-        // The number before each is its turn to be left out: the highest goes first.
+        // The number before each field is its rank for being left out: the highest goes first.
         let fields = [
             (3, format!("epoch {:.2}", self.value(EPOCH))),
             (0, format!("loss {:.4}", self.value(LOSS))),
@@ -195,7 +195,7 @@ impl ProgressRenderer {
         )
     }
 
-    /// Draws the bar, with what comes behind it in so many columns.
+    /// Draws the bar, followed by what fits into this many columns.
     fn draw(&self, behind: impl Fn(usize) -> String) {
         let columns = (self.columns)();
         let count = format!("{}/{}", self.step, self.total_steps);
@@ -223,7 +223,7 @@ impl ProgressRenderer {
     fn evaluated(&mut self) {
         let label = format!("step {}/{}  ", self.step, self.total_steps);
         let metrics = self.measures.metrics.iter().enumerate();
-        // Not all metrics are made of means.
+        // Not all metrics consist of means.
         let metrics = metrics.filter_map(|(index, metric)| {
             let value = (metric.of)(&self.means);
             let is_known = index == 0 || !value.is_nan();
@@ -234,7 +234,7 @@ impl ProgressRenderer {
         let room = self.line_columns().unwrap_or(usize::MAX);
         let numbers = fitted(fields, room.saturating_sub(label.len()));
         self.print(&(label + &numbers));
-        // That of the last step is shown with the result.
+        // The memory of the last step is shown with the result.
         let samples = self.samples.take();
         if self.step == self.total_steps {
             return;
@@ -246,7 +246,7 @@ impl ProgressRenderer {
     }
 }
 
-/// The means of an evaluation of which nothing is known yet.
+/// The means of an evaluation before its first batch.
 fn unknown() -> Sums {
     Sums {
         loss: f64::NAN,
@@ -256,18 +256,18 @@ fn unknown() -> Sums {
     }
 }
 
-/// The columns of the terminal that standard error is.
+/// The width of the terminal on standard error, in columns.
 fn terminal_columns() -> usize {
     console::Term::stderr().size().1.into()
 }
 
-/// A bar of so many columns.
+/// A bar of this many columns.
 fn drawn(done: usize, of: usize, columns: usize) -> String {
     let full = columns * done.min(of) / of.max(1);
     "█".repeat(full) + &"░".repeat(columns - full)
 }
 
-/// The fields side by side, without those of the highest number until they fit.
+/// The fields side by side, without the highest-ranked ones until they fit.
 fn fitted(mut fields: Vec<(u8, String)>, columns: usize) -> String {
     loop {
         let texts: Vec<&str> = fields.iter().map(|(_, text)| text.as_str()).collect();
@@ -370,7 +370,7 @@ impl MetricsRenderer for ProgressRenderer {
     }
 }
 
-/// Burn asks every renderer to follow its `Evaluator` too, which is not used here.
+/// Burn requires every renderer to handle its `Evaluator` too, which is not used here.
 impl MetricsRendererEvaluation for ProgressRenderer {
     fn update_test(&mut self, _name: EvaluationName, _state: MetricState) {}
 }

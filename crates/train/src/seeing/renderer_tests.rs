@@ -8,7 +8,7 @@ use indicatif::TermLike;
 
 use super::*;
 
-/// A terminal that keeps what is written to it.
+/// A terminal that records what is written to it.
 #[derive(Clone, Debug, Default)]
 struct Screen {
     columns: u16,
@@ -61,7 +61,7 @@ impl TermLike for Screen {
     }
 }
 
-/// Two steps and an evaluation with a sample, on a terminal of so many columns.
+/// Two steps and an evaluation with a sample, on a terminal of this many columns.
 fn shown(columns: u16, of_terminal: fn() -> usize) -> Vec<String> {
     let screen = Screen {
         columns,
@@ -126,7 +126,7 @@ fn nothing_is_wider_than_the_terminal_and_the_loss_is_always_there() {
         let logged = lines.iter().find(|line| line.starts_with("step 2/300  "));
         let logged = logged.unwrap_or_else(|| panic!("no step 2 in {lines:#?}"));
         assert!(logged.contains("loss 3.7242"), "{logged}");
-        // The loss of training comes back after that of the evaluation.
+        // The training loss returns after the evaluation's.
         let bar = lines.iter().rfind(|line| line.contains("2/300"));
         assert!(
             bar.is_some_and(|bar| bar.contains("loss 3.7242")),

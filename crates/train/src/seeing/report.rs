@@ -1,4 +1,4 @@
-//! `report.html`: a run on one page, without scripts and without anything from elsewhere.
+//! `report.html`: a run on one page, without scripts or external resources.
 
 mod chart;
 mod classes;
@@ -24,16 +24,16 @@ use chart::{Chart, Series};
 /// The name of the file in the output folder.
 pub const REPORT_NAME: &str = "report.html";
 
-/// All that a report says beside the curves, which are read from `metrics.jsonl`.
+/// The contents of a report, apart from the curves, which are read from `metrics.jsonl`.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The heading.
     pub title: String,
     /// A line below it.
     pub subtitle: String,
-    /// When, with which version and on which machine the run was made.
+    /// When, with which version and on which machine the run took place.
     pub made: String,
-    /// Numbers that matter: what they are, and how people read them.
+    /// Important numbers: their names, and their values as text.
     pub counts: Vec<(String, String)>,
     /// What the evaluations measure.
     pub measures: &'static Measures,
@@ -43,11 +43,11 @@ pub struct Report {
     pub before: Assessment,
     /// The model after training.
     pub after: Assessment,
-    /// The step that model is of: the last one, or that of the best checkpoint.
+    /// The step that this model belongs to: the last one, or that of the best checkpoint.
     pub after_step: usize,
     /// Every value of the run.
     pub settings: Vec<Setting>,
-    /// What to do with it: in words, and the command.
+    /// How to use the result: in words, and the command.
     pub commands: Vec<(String, String)>,
 }
 
@@ -55,15 +55,15 @@ impl Report {
     /// Writes the report into an output folder, with the curves of its `metrics.jsonl`.
     ///
     /// # Errors
-    /// If `metrics.jsonl` cannot be read or the report not written; the error names the file.
+    /// If `metrics.jsonl` cannot be read or the report cannot be written; the error names the file.
     pub fn save(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(REPORT_NAME);
         write_atomically(&path, self.html(&entries(dir)?).as_bytes())?;
         Ok(path)
     }
 
-    /// The metrics of the evaluations before and after training, where they are known; `entries` are
-    /// those of `metrics.jsonl`.
+    /// The metrics of the evaluations before and after training, if known; `entries` are those of
+    /// `metrics.jsonl`.
     pub(crate) fn figures(&self, entries: &[Map<String, Value>]) -> Vec<Figure> {
         let entries = self.with_ends(entries);
         let of = |step: usize, key: &str| {
@@ -102,7 +102,7 @@ impl Report {
         page
     }
 
-    /// The entries with what is known of the model before and after training, where they lack it.
+    /// The entries, completed with the evaluations before and after training if they lack them.
     fn with_ends(&self, entries: &[Map<String, Value>]) -> Vec<Map<String, Value>> {
         let mut all = entries.to_vec();
         let has = |step: usize, key: &str| {
@@ -129,7 +129,7 @@ impl Report {
                 let each = assessment.samples.iter();
                 let each = each.map(|of| json!({ "prompt": of.prompt, "sample": of.text }));
                 match step {
-                    // Each goes before all others.
+                    // It precedes all others.
                     0 => each.rev().for_each(&mut add),
                     _ => each.for_each(&mut add),
                 }
@@ -167,7 +167,7 @@ impl Report {
         page.push_str("</div>\n");
     }
 
-    /// The evaluations in the course of the run as a table.
+    /// The evaluations during the run as a table.
     fn evaluations(&self, page: &mut String, entries: &[Map<String, Value>]) {
         let found: Vec<_> = entries
             .iter()
@@ -177,7 +177,7 @@ impl Report {
             return;
         }
         page.push_str("<h2>Evaluations</h2>\n<div class=\"table\"><table><tr>");
-        // What a column is called, with its unit, and how its numbers are written.
+        // The heading of a column, with its unit, and the format of its numbers.
         type Column = (String, &'static str, fn(f64) -> String);
         let mut columns: Vec<Column> = vec![
             ("step".into(), "step", |value| value.to_string()),
@@ -352,7 +352,7 @@ fn points(entries: &[Map<String, Value>], key: &str) -> Vec<(f64, f64)> {
     points.collect()
 }
 
-/// Text as it has to be in HTML, in an attribute too.
+/// Text escaped for HTML, including attributes.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

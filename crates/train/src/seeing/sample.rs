@@ -1,4 +1,4 @@
-//! What a model in training is asked to go on with now and then.
+//! Samples: what a model in training writes for given prompts.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -9,49 +9,49 @@ use burn_peft_models::{CausalLm, GenerationConfig, generate_rows};
 
 use crate::error::Result;
 
-/// The characters of a question that stand before a sample of an answer.
+/// How many characters of a question are shown before the sample of an answer.
 const QUESTION: usize = 80;
 
 /// Prompts that are continued together after every evaluation of a run.
 #[derive(Clone)]
 pub struct SamplePrompts {
-    /// The prompts, one at least.
+    /// The prompts, at least one.
     pub prompts: Vec<SamplePrompt>,
     /// What turns tokens into text.
     pub tokenizer: Tokenizer,
-    /// How they are continued.
+    /// The generation settings.
     pub settings: GenerationConfig,
-    /// The samples that are to be shown.
+    /// The samples to be shown.
     pub samples: Samples,
 }
 
-/// A text that goes on, or a question that is answered.
+/// A text to be continued, or a question to be answered.
 #[derive(Clone, Debug, Default)]
 pub struct SamplePrompt {
-    /// The text; of a conversation the last that is said before the answer.
+    /// The text; for a conversation, the last message before the answer.
     pub text: String,
-    /// Its tokens; those of the whole conversation.
+    /// Its tokens; for a conversation, those of all of it.
     pub ids: Vec<u32>,
-    /// Whether what comes is an answer of its own, as in a conversation.
+    /// Whether the continuation is a separate answer, as in a conversation.
     pub is_question: bool,
-    /// What the data answer, where they do.
+    /// The answer in the data, if there is one.
     pub expected: Option<String>,
 }
 
-/// What a model went on with.
+/// A model's continuation of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// What was asked, where that is not told by the run itself: by its only prompt.
+    /// The prompt, unless the run has only one.
     pub prompt: Option<String>,
-    /// The text, without the prompt.
+    /// The continuation, without the prompt.
     pub text: String,
 }
 
 impl SamplePrompts {
-    /// What the model goes on with after each prompt.
+    /// The model's continuations of the prompts.
     ///
     /// # Errors
-    /// As [`generate_rows`]; or if the tokenizer does not know a token.
+    /// As [`generate_rows`], or if the tokenizer does not know a token.
     pub fn continued(&self, model: &impl CausalLm) -> Result<Vec<Sample>> {
         let prompts: Vec<&[u32]> = self.prompts.iter().map(|prompt| &prompt.ids[..]).collect();
         let mut go_on = |_, _| ControlFlow::Continue(());
@@ -66,7 +66,7 @@ impl SamplePrompts {
         samples.collect()
     }
 
-    /// The samples as people read them: a text with what it goes on with, a question and its answer.
+    /// The samples as text: a prompt with its continuation, or a question and its answer.
     pub fn shown(&self, samples: &[Sample]) -> Vec<String> {
         let each = self.prompts.iter().zip(samples);
         let shown = each.map(|(prompt, sample)| {
@@ -90,18 +90,18 @@ fn shortened(question: &str) -> String {
     }
 }
 
-/// Samples on their way from a run to what shows it: Burn's events carry numbers alone. All clones
-/// are one queue.
+/// Samples on their way from a run to what shows it, because Burn's events carry only numbers. All
+/// clones are one queue.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Arc<Mutex<VecDeque<Vec<String>>>>);
 
 impl Samples {
-    /// Adds the samples of an evaluation that is about to end, as they are shown.
+    /// Adds the samples of an evaluation that is about to end, formatted.
     pub(crate) fn push(&self, texts: Vec<String>) {
         self.queue(|queue| queue.push_back(texts));
     }
 
-    /// Takes the samples of the evaluation that has ended, the oldest there is.
+    /// Takes the samples of the evaluation that has ended, the oldest first.
     pub(crate) fn take(&self) -> Vec<String> {
         self.queue(VecDeque::pop_front).unwrap_or_default()
     }

@@ -1,7 +1,8 @@
-//! TensorBoard's event file: what `metrics.jsonl` says, as curves to watch while a run goes on.
+//! TensorBoard's event file: the content of `metrics.jsonl` as curves to watch during a run.
 //!
-//! A file of TFRecords (length, masked CRC-32C, payload, masked CRC-32C), each the protocol buffer
-//! `Event`. Of that message few fields are needed, so they are encoded by hand.
+//! A file of TFRecords (length, masked CRC-32C, payload, masked CRC-32C), each containing the
+//! protocol buffer `Event`. Only a few fields of that message are needed, so they are encoded by
+//! hand.
 
 use std::fs::File;
 use std::io::Write;
@@ -23,7 +24,7 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in the folder, in place of one that is there.
+    /// A new file in the folder, replacing an existing one.
     pub fn create(dir: &Path) -> Result<Self> {
         let path = dir.join(EVENTS_NAME);
         let file = File::create(&path).map_err(TrainError::io(&path))?;
@@ -33,9 +34,9 @@ impl EventFile {
         Ok(events)
     }
 
-    /// The file of a run that goes on after `step` in the folder `dir`, from that in the folder
-    /// `from`: what was written later is left out, as is a record that was never finished. A new
-    /// file where there is none.
+    /// The file of a run that resumes after `step` in the folder `dir`, made from the one in the
+    /// folder `from`, without later records and without an incomplete one. A new file if there is
+    /// none.
     pub fn resume(dir: &Path, from: &Path, step: usize) -> Result<Self> {
         let before = from.join(EVENTS_NAME);
         if !before.exists() {
@@ -53,8 +54,8 @@ impl EventFile {
         Ok(Self { file, path })
     }
 
-    /// Writes the numbers and texts of an entry of `metrics.jsonl`, named as transformers names
-    /// them: `train/loss`, `eval/loss`, ….
+    /// Writes the numbers and texts of an entry of `metrics.jsonl`, with the names that
+    /// transformers gives them: `train/loss`, `eval/loss`, ….
     pub fn write(&mut self, entry: &Map<String, Value>) -> Result<()> {
         let step = entry.get("step").and_then(Value::as_u64).unwrap_or(0);
         let mut summary = Vec::new();
@@ -77,7 +78,7 @@ impl EventFile {
     }
 
     fn append(&mut self, payload: &[u8]) -> Result<()> {
-        // In one call, so that a reader never sees half a record.
+        // In one call, so that a reader never sees an incomplete record.
         let written = self.file.write_all(&record(payload));
         written.map_err(TrainError::io(&self.path))
     }
@@ -113,7 +114,7 @@ fn message(fields: &[Vec<u8>]) -> Vec<u8> {
     fields.concat()
 }
 
-/// A field of text, bytes or another message.
+/// A field that holds a text, bytes or another message.
 fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![field << 3 | 2];
     varint(&mut out, content.len() as u64);
@@ -146,7 +147,7 @@ fn record(payload: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The length of the records that are whole and of no step after `step`.
+/// The length of the complete records up to and including `step`.
 fn whole_until(content: &[u8], step: u64) -> usize {
     let mut end = 0;
     while let Some((payload, size)) = first_record(&content[end..]) {
@@ -158,7 +159,7 @@ fn whole_until(content: &[u8], step: u64) -> usize {
     end
 }
 
-/// The payload of the first record and the size of all of it, if it is whole.
+/// The payload and total size of the first record, if it is complete.
 fn first_record(content: &[u8]) -> Option<(&[u8], usize)> {
     let length = content.get(..8)?;
     let size = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
@@ -169,7 +170,7 @@ fn first_record(content: &[u8]) -> Option<(&[u8], usize)> {
     whole.then_some((payload, end))
 }
 
-/// The step of an event as [`event`] writes it: behind the nine bytes of its time.
+/// The step of an event as [`event`] writes it: after the nine bytes of its time.
 fn step_of(payload: &[u8]) -> Option<u64> {
     let rest = payload.get(9..)?.strip_prefix(&[0x10])?;
     let mut step = 0;
@@ -182,7 +183,7 @@ fn step_of(payload: &[u8]) -> Option<u64> {
     None
 }
 
-/// TFRecord's checksum: CRC-32C, turned and shifted.
+/// TFRecord's checksum: CRC-32C, rotated and offset.
 fn masked_crc(content: &[u8]) -> [u8; 4] {
     let crc = crc32c(content);
     crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
@@ -223,7 +224,7 @@ mod tests {
         let at_150 = size();
         events.write(&entry(300)).unwrap();
         let at_300 = size();
-        // Half of a record, as a kill may leave it.
+        // An incomplete record, as after a kill.
         events.file.write_all(&[1, 2, 3]).unwrap();
 
         EventFile::resume(dir.path(), dir.path(), 300).unwrap();

@@ -1,4 +1,4 @@
-//! Several ranks against one process: how rows are dealt changes nothing.
+//! Several ranks against one process: how rows are distributed changes nothing.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A run of 12 rows a batch on so many ranks.
+/// A run with 12 rows in a batch on this many ranks.
 struct Ranks<'a> {
     size: usize,
     accumulates: bool,
-    /// Whether it evaluates and saves every 5 steps at a rate too high, and ends with the best.
+    /// Whether it evaluates and saves every 5 steps, at a learning rate that is too high, and ends
+    /// with the best checkpoint.
     keeps_best: bool,
     model: &'a dyn Fn() -> Lora,
     data: &'a Examples,
@@ -38,8 +39,8 @@ impl<'a> Ranks<'a> {
         self.run_with(rows)
     }
 
-    /// Runs them, each in a thread with so many rows a batch; what the first one leaves, and what came of
-    /// all.
+    /// Runs the ranks, each in a thread with its share of the rows; returns what the first one
+    /// leaves, and all results.
     fn run_with(self, rows: usize) -> (TempDir, Vec<TrainOutcome<Lora>>) {
         let dir = tempfile::tempdir().unwrap();
         let parts = if self.accumulates { 3 } else { 1 };
@@ -65,7 +66,7 @@ impl<'a> Ranks<'a> {
                 ..arguments
             },
         };
-        // One after the other: they draw their weights from one place.
+        // One after the other, because they share a random number generator.
         let models: Vec<Lora> = (0..self.size).map(|_| (self.model)()).collect();
         let outcomes = std::thread::scope(|scope| {
             let ranks = threads(self.size).into_iter().zip(models);
@@ -99,7 +100,7 @@ impl<'a> Ranks<'a> {
     }
 }
 
-/// Holds what two runs have logged against each other, to a millionth.
+/// Compares the logs of two runs, to a millionth.
 fn same(one: &Path, other: &Path) {
     let [one, other] = [one, other].map(metrics);
     assert_eq!(one.len(), other.len());
@@ -115,7 +116,7 @@ fn same(one: &Path, other: &Path) {
     }
 }
 
-/// Runs that are to be that of one process, of 12 rows a batch, whose last has fewer.
+/// Runs that should equal that of one process with 12 rows, whose last batch has fewer.
 fn all_are_one(model: &dyn Fn() -> Lora, data: &Examples, accumulation_too: bool) {
     let (one, alone) = Ranks::new(1, model, data).run();
     for size in [2, 3] {
@@ -190,7 +191,7 @@ fn more_or_fewer_ranks_go_on_with_a_run() {
     for size in [1, 2, 3] {
         let again = Ranks {
             resume: Some(from.clone()),
-            // The file says what it said: 6 rows for each rank.
+            // The file says the same as before: 6 rows for each rank.
             ..Ranks::new(2, &model, &data)
         };
         let (dir, outcomes) = Ranks { size, ..again }.run_with(6);
@@ -242,7 +243,7 @@ fn all_stop_after_the_same_step_where_one_is_told_to() {
     assert!(dir.path().join("checkpoint-1/optimizer.bpk").is_file());
 }
 
-/// What two ranks say that have a model, data, validation data and a learning rate each.
+/// The errors of two ranks with a model, data, validation data and a learning rate each.
 fn said_of<'a>(
     of: impl Fn(usize) -> (Lora, &'a Examples, &'a Examples, f64),
     resume: Option<[&Path; 2]>,
@@ -321,7 +322,7 @@ fn ranks_that_differ_end_before_anything_is_written() {
         }
     }
 
-    // Of the same form, with other weights.
+    // Of the same shape, with other weights.
     let of = |rank: usize| {
         let base = gpt2(0.0);
         let base = if rank == 1 {

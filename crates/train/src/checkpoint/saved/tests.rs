@@ -72,7 +72,7 @@ fn a_difference_that_matters_is_named_and_others_are_not() {
             .contains("data.train_on = \"answers\"")
     );
 
-    // What is said is what is so without it.
+    // Stating the default changes nothing.
     let table = |table: &str| saved(&format!("{CONFIG}[distributed]\n{table}"));
     assert_eq!(difference(&table("sync = 'step'")), None);
     let local = table("local_steps = 5");
@@ -176,7 +176,7 @@ fn a_state_that_lost_lines_or_was_changed_is_none() {
         Saved::read(dir.path())
     };
     assert_eq!(read(&text).unwrap(), saved(CONFIG));
-    // Whole lines less are still TOML.
+    // With whole lines missing, it is still TOML.
     for (end, _) in text.match_indices('\n').skip(1) {
         if end + 1 < text.len() {
             assert!(read(&text[..end]).is_err(), "{}", &text[..end]);

@@ -6,38 +6,39 @@ use burn_peft_data::Texts;
 use burn_peft_models::embeddings::{Embedder, Modules, Pooling};
 use serde::{Deserialize, Serialize};
 
-/// The losses, as sentence-transformers calls them.
+/// The losses, named as in sentence-transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EmbedLoss {
-    /// Of all second and further texts of a batch, a row's own second one is the most alike to its first.
+    /// Among all second and further texts of a batch, a row's own second text should be the most
+    /// similar to its first.
     MultipleNegativesRankingLoss,
-    /// The cosine of two texts is their score.
+    /// The cosine of two texts should be their score.
     CosineSimilarityLoss,
-    /// The second text of a row is nearer to the first than the third is.
+    /// The second text of a row should be nearer to the first than the third is.
     TripletLoss,
 }
 
-/// How alike two vectors are.
+/// The similarity of two vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SimilarityFunction {
     /// The cosine of their angle.
     #[default]
     CosSim,
-    /// Their product.
+    /// Their dot product.
     DotScore,
 }
 
-/// How far two vectors are from each other.
+/// The distance between two vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DistanceMetric {
-    /// One less the cosine.
+    /// One minus the cosine.
     Cosine,
-    /// The length of the line between them.
+    /// The Euclidean distance.
     #[default]
     Euclidean,
-    /// The sum of the distances in each dimension.
+    /// The Manhattan distance.
     Manhattan,
 }
 
@@ -45,42 +46,44 @@ pub enum DistanceMetric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedConfig {
-    /// What is learnt; `CosineSimilarityLoss` where rows have a score, else
-    /// `MultipleNegativesRankingLoss`, unless set.
+    /// The loss; unless set, `CosineSimilarityLoss` if rows have a score, else
+    /// `MultipleNegativesRankingLoss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<EmbedLoss>,
-    /// The columns of the texts, in this order: the first is compared with the others. Told from the
-    /// names of the columns unless set.
+    /// The columns of the texts, in this order: the first is compared with the others. Unless set,
+    /// detected from the names of the columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// What stands before the texts of a column, by its name; those of the model's prompts that are
-    /// called as columns are unless set.
+    /// Prefixes of the texts, by column; unless set, those of the model's prompts that are named
+    /// like columns.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub prompts: BTreeMap<String, String>,
-    /// What likenesses are multiplied by: one over the temperature.
+    /// The factor of similarities: one over the temperature.
     pub scale: f64,
-    /// How alike two vectors are.
+    /// The similarity of two vectors.
     pub similarity_fct: SimilarityFunction,
-    /// How far two vectors are from each other, for `TripletLoss`.
+    /// The distance between two vectors, for `TripletLoss`.
     pub distance_metric: DistanceMetric,
-    /// By how much the negative is to be further away, for `TripletLoss`.
+    /// By how much the negative should be farther away, for `TripletLoss`.
     pub triplet_margin: f64,
-    /// Sizes of which the first so many dimensions are a vector too; none unless set.
+    /// Dimensions to which vectors can be truncated (Matryoshka); none unless set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matryoshka_dims: Vec<usize>,
-    /// What the loss of each of them counts; 1 unless set.
+    /// The weight of each of their losses; 1 unless set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matryoshka_weights: Vec<f64>,
-    /// How a text's hidden states become one vector; as the model's files say, or else `mean`.
+    /// How a text's hidden states become one vector; unless set, as the model's files say, or else
+    /// `mean`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Whether vectors are brought to length one; as the model's files say, or else not.
+    /// Whether vectors are normalised; unless set, as the model's files say, or else not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
-    /// The tokens that a text is cut to where `data.max_length` does not say it; as the model's files say.
+    /// The length in tokens that a text is cut to if `data.max_length` is not set; unless set, as
+    /// the model's files say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_length: Option<usize>,
-    /// Whether texts are written in small letters first; as the model's files say.
+    /// Whether texts are lower-cased first; unless set, as the model's files say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub do_lower_case: Option<bool>,
 }
@@ -106,8 +109,8 @@ impl Default for EmbedConfig {
 }
 
 impl EmbedConfig {
-    /// The same, with what is not set as the model's files say (`modules`), of rows with these columns,
-    /// which may have a score.
+    /// The same, with missing values taken from the model's files (`modules`), for rows with these
+    /// columns and possibly a score.
     #[must_use]
     pub fn settled(mut self, modules: &Modules, columns: Vec<String>, has_score: bool) -> Self {
         let Embedder { pooling, normalize } = modules.embedder;
@@ -130,7 +133,7 @@ impl EmbedConfig {
         self
     }
 
-    /// What becomes of rows.
+    /// The task for the rows.
     pub fn task(&self) -> Texts {
         let columns = self.columns.clone().unwrap_or_default();
         let prompt = |column: &String| self.prompts.get(column).cloned().unwrap_or_default();
@@ -143,7 +146,7 @@ impl EmbedConfig {
         }
     }
 
-    /// What makes a vector of a text's hidden states.
+    /// How a text's hidden states become a vector.
     pub fn embedder(&self) -> Embedder {
         Embedder {
             pooling: self.pooling.unwrap_or_default(),
@@ -151,13 +154,13 @@ impl EmbedConfig {
         }
     }
 
-    /// What is learnt.
+    /// The loss.
     pub fn loss(&self) -> EmbedLoss {
         self.loss.unwrap_or(EmbedLoss::MultipleNegativesRankingLoss)
     }
 
-    /// The sizes of vectors that are learnt, the largest first, and what each counts; all of a vector
-    /// where none is set.
+    /// The dimensions that are trained, the largest first, with their weights; the whole vector if
+    /// none is set.
     pub(super) fn sizes(&self) -> Vec<(usize, f64)> {
         let weights = self.matryoshka_weights.iter().copied();
         let weights = weights.chain(std::iter::repeat(1.0));
@@ -166,8 +169,7 @@ impl EmbedConfig {
         sizes
     }
 
-    /// The fewest rows of which something can be learnt: two, where other rows are what a row is told
-    /// apart from.
+    /// The fewest rows that can be learnt from: two, if a row is told apart from others.
     pub(super) fn least_batch(&self) -> usize {
         let texts = self.columns.as_ref().map_or(0, Vec::len);
         match self.loss() {
@@ -176,10 +178,10 @@ impl EmbedConfig {
         }
     }
 
-    /// Checks that the vectors of a model of this width have all sizes that are learnt.
+    /// Checks that the model's vectors have all dimensions that are trained.
     ///
     /// # Errors
-    /// A size that is larger.
+    /// If one is larger.
     pub fn check_width(&self, d: usize) -> Result<(), String> {
         match self.matryoshka_dims.iter().find(|&&size| size > d) {
             Some(size) => Err(format!(
@@ -189,7 +191,7 @@ impl EmbedConfig {
         }
     }
 
-    /// Refuses values that make no loss, and rows that do not fit it.
+    /// Rejects values that do not make a loss, and rows that do not fit it.
     pub(super) fn validate(&self) -> Result<(), String> {
         if !(self.scale > 0.0 && self.scale.is_finite()) {
             return Err(format!("embed.scale is {}; it must be above 0", self.scale));

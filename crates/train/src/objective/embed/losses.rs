@@ -1,4 +1,4 @@
-//! The losses of embeddings, pure functions of vectors.
+//! The losses for embeddings, as pure functions of vectors.
 
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -6,7 +6,7 @@ use burn_peft_models::embeddings::normalize;
 
 use super::{DistanceMetric, EmbedConfig, EmbedLoss, SimilarityFunction};
 
-/// The vectors of each column, `[rows, d]`, of those of all texts, row after row.
+/// The vectors of each column, `[rows, d]`, from those of all texts, row after row.
 pub(super) fn columns(vectors: Tensor<2>, texts: usize) -> Vec<Tensor<2>> {
     let [all, d] = vectors.dims();
     let rows = all / texts;
@@ -19,7 +19,7 @@ pub(super) fn columns(vectors: Tensor<2>, texts: usize) -> Vec<Tensor<2>> {
 }
 
 impl EmbedConfig {
-    /// The sum of the losses of rows, `[1]`, of the vectors of their columns, `[rows, d]` each.
+    /// The sum of the losses of rows, `[1]`, from the vectors of their columns, `[rows, d]` each.
     pub(super) fn loss_of(&self, columns: &[Tensor<2>], scores: &[f32]) -> Tensor<1> {
         let losses = self.sizes().into_iter().map(|(size, weight)| {
             let columns: Vec<_> = columns.iter().map(|column| shrunk(column, size)).collect();
@@ -46,7 +46,7 @@ impl EmbedConfig {
                 let others = Tensor::cat(others.to_vec(), 0);
                 let alike = self.similarity_fct.between(anchor.clone(), others) * self.scale;
                 let [rows, _] = alike.dims();
-                // Those of the first of the others are the right ones.
+                // The right ones are those of the first of the other columns.
                 let right = Tensor::<1, Int>::arange(0..rows as i64, &alike.device());
                 let right = right.unsqueeze_dim(1);
                 log_softmax(alike, 1).gather(1, right).sum().neg()
@@ -57,7 +57,7 @@ impl EmbedConfig {
 }
 
 impl SimilarityFunction {
-    /// How alike each vector is to each of the others, `[rows, others]`.
+    /// The similarity of each vector to each of the others, `[rows, others]`.
     fn between(self, rows: Tensor<2>, others: Tensor<2>) -> Tensor<2> {
         match self {
             Self::CosSim => normalize(rows).matmul(normalize(others).transpose()),
@@ -67,12 +67,12 @@ impl SimilarityFunction {
 }
 
 impl DistanceMetric {
-    /// The distance of the vectors of each row, `[rows]`.
+    /// The distance of the two vectors in each row, `[rows]`.
     fn of(self, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<1> {
         let apart = || a.clone() - b.clone();
         match self {
             Self::Cosine => cosines(a, b).neg() + 1.0,
-            // The root of nothing has no gradient.
+            // The square root has no gradient at zero.
             Self::Euclidean => {
                 let squares = apart().powi_scalar(2).sum_dim(1).squeeze_dim::<1>(1);
                 squares.clamp_min(1e-12).sqrt()
@@ -82,13 +82,13 @@ impl DistanceMetric {
     }
 }
 
-/// The cosine of the vectors of each row, `[rows]`.
+/// The cosine of the two vectors in each row, `[rows]`.
 fn cosines(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<1> {
     let products = normalize(a.clone()) * normalize(b.clone());
     products.sum_dim(1).squeeze_dim(1)
 }
 
-/// The first so many dimensions, brought to length one.
+/// The first dimensions, normalised.
 fn shrunk(vectors: &Tensor<2>, size: usize) -> Tensor<2> {
     let [rows, _] = vectors.dims();
     normalize(vectors.clone().slice([0..rows, 0..size]))

@@ -1,4 +1,4 @@
-//! What an evaluation of embeddings measures, and how it is called.
+//! The metrics of embeddings and their names.
 
 use crate::objective::metric::{Measures, Metric, Sums, sum};
 use crate::objective::scoring::NUMBER;
@@ -7,7 +7,8 @@ const fn found(name: &'static str, title: &'static str, of: fn(&Sums) -> f64) ->
     Metric::mean(name, title, true, of)
 }
 
-/// Of rows that are looked for: each first text among the second and further ones of all rows.
+/// For rows to be retrieved: each first text is a query among the second and further texts of all
+/// rows.
 pub(super) static FOUND: Measures = Measures {
     unit: "row",
     sums: &[],
@@ -21,8 +22,8 @@ pub(super) static FOUND: Measures = Measures {
     ],
 };
 
-/// As [`FOUND`], of rows with negatives: how often the second text is more alike to the first than all
-/// others of its row.
+/// As [`FOUND`], for rows with negatives: also how often the second text is more similar to the
+/// first than all other texts of its row.
 pub(super) static FOUND_AND_TOLD_APART: Measures = Measures {
     unit: "row",
     sums: &[],
@@ -41,7 +42,7 @@ const APART: Metric = found("accuracy", "accuracy (told from its negatives)", |s
     sums.mean(sum(sums, 6))
 });
 
-/// Of rows with a score: how their cosines follow it.
+/// For rows with a score: how well their cosines follow it.
 pub(super) static ALIKE: Measures = Measures {
     unit: "row",
     sums: &[],
@@ -52,7 +53,7 @@ pub(super) static ALIKE: Measures = Measures {
     ],
 };
 
-/// All metrics there are, for their names.
+/// All metrics, for their names.
 pub(super) static ALL: Measures = Measures {
     unit: "row",
     sums: &[],
@@ -69,7 +70,7 @@ pub(super) static ALL: Measures = Measures {
     ],
 };
 
-/// A mean over all that was looked for.
+/// A mean over all queries.
 fn mean(sums: &Sums, index: usize) -> f64 {
     sum(sums, index) / sum(sums, 0)
 }

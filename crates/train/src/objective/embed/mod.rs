@@ -1,4 +1,4 @@
-//! Training of embeddings: texts that belong together get vectors that are alike.
+//! Training embeddings: texts that belong together get similar vectors.
 
 mod config;
 mod losses;
@@ -53,15 +53,15 @@ pub(crate) static KIND: Kind = Kind {
     },
 };
 
-/// The vectors of the texts of a batch, `[texts, d]`, by a model without a head.
+/// The vectors of the texts of a batch, `[texts, d]`, from a model without a head.
 pub fn embeddings<M: CausalLm>(model: &M, embedder: Embedder, batch: &Batch) -> Tensor<2> {
     let (places, texts) = embedder.pooling.places(&batch.spans);
     let hidden = model.logits_at(&on_device(model, batch), &places);
     embedder.of(hidden, &texts)
 }
 
-/// The objective, of a model without a head. Its loss compares the vectors of the texts of each row,
-/// and of other rows of the batch.
+/// The objective, for a model without a head. Its loss compares the vectors of the texts within
+/// each row, and with those of other rows of the batch.
 #[derive(Clone, Debug)]
 pub struct Embed {
     config: EmbedConfig,
@@ -69,7 +69,7 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// With these keys, of which `columns` says what the rows have.
+    /// With these keys, whose `columns` are those of the rows.
     pub fn new(config: EmbedConfig) -> Self {
         Self {
             task: config.task(),
@@ -77,12 +77,12 @@ impl Embed {
         }
     }
 
-    /// How many texts a row has.
+    /// The number of texts in a row.
     fn texts(&self) -> usize {
         self.task.examples_per_row()
     }
 
-    /// How alike the texts of each row of a batch are to be.
+    /// The target similarity of the texts of each row of a batch.
     fn scores(&self, batch: &Batch) -> Vec<f32> {
         let firsts = batch.example_labels().step_by(self.texts());
         firsts.map(Texts::score).collect()
@@ -97,7 +97,7 @@ impl Embed {
         self.config.loss() == EmbedLoss::CosineSimilarityLoss
     }
 
-    /// The vectors of an evaluation, for what is looked for among all of them.
+    /// The vectors of an evaluation, for retrieval among all of them.
     fn vectors(&self, batch: &Batch, d: usize, values: &[f64]) -> Vectors {
         let key = |span: &std::ops::Range<usize>| {
             let mut hasher = DefaultHasher::new();

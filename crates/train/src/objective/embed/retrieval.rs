@@ -1,4 +1,4 @@
-//! Texts that are looked for among all others: at which place they are found.
+//! Retrieval: the rank at which a text is found among all others.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use crate::error::Result;
 use crate::objective::metric::Vectors;
 use crate::objective::read_all;
 
-/// Of so many scores at a time the places are counted.
+/// How many scores are ranked at a time.
 const SCORES: usize = 1 << 22;
-/// The places of which a text is to be among.
+/// The values of k for recall@k.
 const RECALL: [usize; 3] = [1, 5, 10];
-/// The places that count for nDCG and MRR.
+/// The number of ranks that count for nDCG and MRR.
 const PLACES: usize = 10;
 
-/// What is found of the vectors of rows of so many texts: the number of different first texts; the sums
-/// over them of recall at 1, 5 and 10, of nDCG and of the reciprocal rank at 10; and of how many rows the
-/// second text is more alike to the first than the others of its row are.
+/// Retrieval results for the vectors of rows of this many texts: the number of distinct queries;
+/// the sums over them of recall at 1, 5 and 10, of nDCG and of the reciprocal rank at 10; and the
+/// number of rows whose second text is more similar to the first than the other texts of the row.
 ///
-/// Each first text is looked for among the second and further ones of all rows, of which equal ones are
-/// one; right are the second ones of the rows that begin with it.
+/// Each first text is a query among the second and further texts of all rows, where equal texts
+/// count once; relevant are the second texts of the rows that begin with the query.
 pub(super) fn figures(
     vectors: Vectors,
     texts: usize,
@@ -71,7 +71,7 @@ pub(super) fn figures(
     let columns = matrix(&corpus.texts).transpose();
     let block = (SCORES / corpus.texts.len()).max(1);
     for (texts, right) in queries.texts.chunks(block).zip(right.chunks(block)) {
-        // Never of all by all.
+        // Not all against all at once.
         let scores = read_all(matrix(texts).matmul(columns.clone()))?;
         for (scores, right) in scores.chunks(corpus.texts.len()).zip(right) {
             add(&mut sums, &places(scores, right));
@@ -80,7 +80,7 @@ pub(super) fn figures(
     Ok(sums)
 }
 
-/// The texts that differ.
+/// The distinct texts.
 #[derive(Default)]
 struct Unique {
     places: HashMap<u64, usize>,
@@ -88,7 +88,7 @@ struct Unique {
 }
 
 impl Unique {
-    /// The place of a text among those that differ.
+    /// The index of a text among the distinct ones.
     fn add(&mut self, key: u64, text: usize) -> usize {
         *self.places.entry(key).or_insert_with(|| {
             self.texts.push(text);
@@ -97,8 +97,8 @@ impl Unique {
     }
 }
 
-/// The places, from 1 and rising, at which the right ones stand, the highest score first; of equal
-/// scores that of the first.
+/// The ranks of the relevant texts by descending score, counted from 1 and sorted. Among equal
+/// scores, the earlier text comes first.
 fn places(scores: &[f64], right: &[usize]) -> Vec<usize> {
     let place = |&right: &usize| {
         let of_right = scores[right];
@@ -113,7 +113,7 @@ fn places(scores: &[f64], right: &[usize]) -> Vec<usize> {
     places
 }
 
-/// Adds what the places of the right ones count for a text that is looked for.
+/// Adds what the ranks of the relevant texts contribute for one query.
 fn add(sums: &mut [f64], places: &[usize]) {
     let count = places.len().max(1) as f64;
     for (sum, k) in sums[1..].iter_mut().zip(RECALL) {

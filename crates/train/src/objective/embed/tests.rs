@@ -1,5 +1,5 @@
-//! The figures of embeddings are those of sentence-transformers' evaluators, whose fixture
-//! `tests/fixtures/embed/make.py` makes.
+//! The figures of embeddings equal those of sentence-transformers' evaluators, in the fixture made
+//! by `tests/fixtures/embed/make.py`.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
-//! Which values of the tables of objectives cannot be.
+//! Checking the values in the tables of objectives.
 
-/// What is wrong with a key of a table: the key, and what is to be read after it.
+/// What is wrong with a key of a table: the key, and a text that continues a sentence beginning
+/// with it.
 pub type TableProblem = (&'static str, String);
 
-/// Nothing, or what is wrong with a number that must be more than zero.
+/// An error unless a number is positive.
 pub(super) fn more_than_zero(key: &'static str, value: f64) -> Result<(), TableProblem> {
     if value > 0.0 && value.is_finite() {
         return Ok(());
@@ -11,7 +12,7 @@ pub(super) fn more_than_zero(key: &'static str, value: f64) -> Result<(), TableP
     Err((key, format!("is {value}; it must be more than 0")))
 }
 
-/// Nothing, or what is wrong with a number that must be zero or more.
+/// An error unless a number is zero or more.
 pub(super) fn not_negative(key: &'static str, value: f64) -> Result<(), TableProblem> {
     if value >= 0.0 && value.is_finite() {
         return Ok(());
@@ -19,7 +20,7 @@ pub(super) fn not_negative(key: &'static str, value: f64) -> Result<(), TablePro
     Err((key, format!("is {value}; it must be 0 or more")))
 }
 
-/// Nothing, or what is wrong with a number that must be from 0 to 1.
+/// An error unless a number is from 0 to 1.
 pub(super) fn share(key: &'static str, value: f64) -> Result<(), TableProblem> {
     if (0.0..=1.0).contains(&value) {
         return Ok(());
@@ -27,8 +28,8 @@ pub(super) fn share(key: &'static str, value: f64) -> Result<(), TableProblem> {
     Err((key, format!("is {value}; it must be from 0 to 1")))
 }
 
-/// Nothing, or what is wrong with the label smoothing of `robust`, whose loss is divided by
-/// `1 - 2 · label_smoothing`.
+/// An error unless label smoothing is valid for `robust`, whose loss is divided by `1 - 2 ·
+/// label_smoothing`.
 pub(super) fn below_half(key: &'static str, value: f64) -> Result<(), TableProblem> {
     if (0.0..0.5).contains(&value) {
         return Ok(());
@@ -39,7 +40,7 @@ pub(super) fn below_half(key: &'static str, value: f64) -> Result<(), TableProbl
     ))
 }
 
-/// Nothing, or what is wrong with a length that must be one.
+/// An error unless a length is at least one.
 pub(super) fn some_length(key: &'static str, value: Option<usize>) -> Result<(), TableProblem> {
     match value {
         Some(0) => Err((key, "is 0; it must be more than 0".into())),
@@ -47,8 +48,8 @@ pub(super) fn some_length(key: &'static str, value: Option<usize>) -> Result<(),
     }
 }
 
-/// Nothing, or what is wrong with `truncation_mode`: TRL's `keep_end` is going, and takes prompts
-/// away from their answers.
+/// An error unless `truncation_mode` is supported: TRL is removing `keep_end`, which separates
+/// prompts from their answers.
 pub(super) fn keeps_start(mode: &str) -> Result<(), TableProblem> {
     if mode == "keep_start" {
         return Ok(());

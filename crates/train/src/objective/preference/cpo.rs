@@ -1,5 +1,5 @@
-//! Preferences without a reference: CPO (arXiv 2401.08417) and SimPO (arXiv 2405.14734), as TRL's
-//! `CPOTrainer` has them.
+//! Preferences without a reference: CPO (arXiv 2401.08417) and SimPO (arXiv 2405.14734), as in
+//! TRL's `CPOTrainer`.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -20,33 +20,34 @@ pub enum CpoLossType {
     Sigmoid,
     /// The hinge loss of SLiC (arXiv 2305.10425).
     Hinge,
-    /// IPO (arXiv 2310.12036), by the mean over each answer's tokens.
+    /// IPO (arXiv 2310.12036), with the mean over each answer's tokens.
     Ipo,
-    /// SimPO: by the mean over each answer's tokens, with a margin.
+    /// SimPO: the mean over each answer's tokens, with a margin.
     Simpo,
     /// AlphaPO (arXiv 2501.03884): SimPO without cross-entropy; `alpha` shapes the rewards.
     Alphapo,
 }
 
-/// The `[cpo]` table: what of TRL's `CPOConfig` is about the loss and the texts, with its keys and
+/// The `[cpo]` table: the keys of TRL's `CPOConfig` about the loss and the texts, with its
 /// defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CpoConfig {
-    /// What differences of rewards are multiplied by.
+    /// The factor of differences of rewards.
     pub beta: f64,
-    /// How likely a label is wrong: `sigmoid`, `simpo` and `alphapo` take it.
+    /// The probability that a label is wrong, for `sigmoid`, `simpo` and `alphapo`.
     pub label_smoothing: f64,
     /// The loss.
     pub loss_type: CpoLossType,
-    /// What the cross-entropy of the chosen answers counts; 0 with `alphapo`.
+    /// The weight of the cross-entropy of the chosen answers; 0 with `alphapo`.
     pub cpo_alpha: f64,
     /// The margin of `simpo` and `alphapo`.
     pub simpo_gamma: f64,
-    /// How rewards grow with probabilities: `(1 - p^(-alpha)) / alpha`; their logarithm if it is 0.
+    /// How rewards grow with probabilities: `(1 - p^(-alpha)) / alpha`, or their logarithm if it is
+    /// 0.
     pub alpha: f64,
-    /// Tokens of a text: answers are cut there. Where it is not set, `data.max_length`, or else
-    /// TRL's 1,024.
+    /// The length in tokens that a text is cut to, at the end of the answer. Unless set,
+    /// `data.max_length`, or else TRL's 1,024.
     pub max_length: Option<usize>,
     /// Train without dropout.
     pub disable_dropout: bool,
@@ -68,10 +69,10 @@ impl Default for CpoConfig {
 }
 
 impl CpoConfig {
-    /// Whether the values can be.
+    /// Checks the values.
     ///
     /// # Errors
-    /// The first key whose value cannot, and what is to be read after it.
+    /// The first key with an invalid value, and what is wrong with it.
     pub fn validate(&self) -> Result<(), TableProblem> {
         more_than_zero("beta", self.beta)?;
         share("label_smoothing", self.label_smoothing)?;
@@ -88,7 +89,7 @@ impl CpoConfig {
         !matches!(self.loss_type, CpoLossType::Sigmoid | CpoLossType::Hinge)
     }
 
-    /// What the cross-entropy counts.
+    /// The weight of the cross-entropy.
     fn nll_weight(&self) -> f64 {
         match self.loss_type {
             CpoLossType::Alphapo => 0.0,
@@ -108,11 +109,11 @@ pub static MEASURES: Measures = Measures {
     )),
 };
 
-/// The loss of pairs: `policy`, `[tokens]`, are the log-probabilities of the answers' tokens, the
-/// texts being of these `lengths`, the chosen one of each pair before the rejected one.
+/// The loss of pairs. `policy`, `[tokens]`, has the log-probabilities of the answers' tokens, in
+/// texts of these `lengths`, the chosen text of each pair before the rejected one.
 ///
 /// # Panics
-/// If the lengths are not those of pairs with so many tokens in all.
+/// If the lengths are not those of pairs, or do not add up to the number of tokens.
 pub fn cpo_loss(config: &CpoConfig, policy: &TokenLogProbs, lengths: &[usize]) -> PreferenceLoss {
     let pairs = (lengths.len() / 2) as f64;
     let of_answer = |text: usize, _| {
@@ -142,7 +143,7 @@ pub fn cpo_loss(config: &CpoConfig, policy: &TokenLogProbs, lengths: &[usize]) -
         CpoLossType::Ipo => (margin - 0.5 / beta).square(),
     };
     let nll = match config.nll_weight() {
-        // As TRL, which does not compute it then.
+        // As in TRL, which does not compute it in this case.
         0.0 => Tensor::zeros([1], &policy.log_probs.device()),
         _ => mean_of_chosen(&policy.log_probs, lengths).neg() * pairs,
     };

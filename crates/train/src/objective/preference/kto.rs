@@ -1,5 +1,5 @@
-//! Learning from single answers that people like or do not (KTO, arXiv 2402.01306), as TRL's
-//! `KTOTrainer` does.
+//! Learning from single answers that are liked or disliked (KTO, arXiv 2402.01306), as in TRL's
+//! `KTOTrainer`.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Tensor, TensorData};
@@ -15,34 +15,34 @@ use crate::objective::metric::{Measures, Metric, Sums};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KtoLossType {
-    /// KTO, which estimates the divergence from the reference by answers to other prompts.
+    /// KTO, which estimates the divergence from the reference with answers to other prompts.
     #[default]
     Kto,
     /// APO-zero (arXiv 2408.06266) of single answers.
     ApoZeroUnpaired,
 }
 
-/// The `[kto]` table: what of TRL's `KTOConfig` is about the loss and the texts, with its keys and
+/// The `[kto]` table: the keys of TRL's `KTOConfig` about the loss and the texts, with its
 /// defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KtoConfig {
-    /// How closely the policy is held to the reference.
+    /// How closely the policy is kept to the reference.
     pub beta: f64,
     /// The loss.
     pub loss_type: KtoLossType,
-    /// What answers count that people like.
+    /// The weight of liked answers.
     pub desirable_weight: f64,
-    /// What the others count.
+    /// The weight of disliked answers.
     pub undesirable_weight: f64,
-    /// Tokens of a text: answers are cut there. Where it is not set, `data.max_length`, or else
-    /// TRL's 1,024.
+    /// The length in tokens that a text is cut to, at the end of the answer. Unless set,
+    /// `data.max_length`, or else TRL's 1,024.
     pub max_length: Option<usize>,
     /// Train without dropout.
     pub disable_dropout: bool,
-    /// Ask the reference once for each text, before training.
+    /// Compute the reference once for each text, before training.
     pub precompute_ref_log_probs: bool,
-    /// Texts of one of those passes; that of training where it is not set.
+    /// The batch size for that; unless set, that of training.
     pub precompute_ref_batch_size: Option<usize>,
 }
 
@@ -62,15 +62,15 @@ impl Default for KtoConfig {
 }
 
 impl KtoConfig {
-    /// Whether [`kto_loss`] wants the log-probabilities of answers to other prompts.
+    /// Whether [`kto_loss`] needs the log-probabilities of answers to other prompts.
     pub fn calculates_kl(&self) -> bool {
         self.loss_type == KtoLossType::Kto
     }
 
-    /// Whether the values can be.
+    /// Checks the values.
     ///
     /// # Errors
-    /// The first key whose value cannot, and what is to be read after it.
+    /// The first key with an invalid value, and what is wrong with it.
     pub fn validate(&self) -> Result<(), TableProblem> {
         more_than_zero("beta", self.beta)?;
         not_negative("desirable_weight", self.desirable_weight)?;
@@ -84,8 +84,8 @@ impl KtoConfig {
     }
 }
 
-/// The mean of a sum over the answers of one kind; 0 where there is none. Means of sums will do as
-/// well as sums.
+/// The mean of a sum over the answers of one kind; 0 if there are none. Works for means of sums as
+/// well.
 fn of_kind(sums: &Sums, sum: usize, count: usize) -> f64 {
     match sums.sums[count] {
         0.0 => 0.0,
@@ -140,16 +140,16 @@ pub struct Mismatched<'a> {
     pub policy: Tensor<1>,
     /// By the reference.
     pub reference: Tensor<1>,
-    /// The tokens of each answer.
+    /// The number of tokens of each answer.
     pub lengths: &'a [usize],
 }
 
-/// The loss of answers: `policy` and `reference`, `[tokens]`, are the log-probabilities of their
-/// tokens, the texts being of these `lengths`; `liked` says which of them people like. `mismatched`
-/// is there if the configuration [`calculates_kl`](KtoConfig::calculates_kl).
+/// The loss of answers. `policy` and `reference`, `[tokens]`, have the log-probabilities of their
+/// tokens, in texts of these `lengths`; `liked` says which answers are liked. `mismatched` has to
+/// be there if the configuration [`calculates_kl`](KtoConfig::calculates_kl).
 ///
 /// # Panics
-/// If the lengths have other tokens in all, or if `mismatched` is missing.
+/// If the lengths do not add up to the number of tokens, or `mismatched` is missing.
 pub fn kto_loss(
     config: &KtoConfig,
     policy: &TokenLogProbs,
@@ -175,7 +175,7 @@ pub fn kto_loss(
     });
     let kl = kl.unwrap_or_else(|| Tensor::zeros([1], &device));
 
-    // What is liked is to have more reward than the divergence, what is not, less.
+    // The reward of a liked answer should exceed the divergence, that of a disliked one should not.
     let sign = of_host(&|liked| if liked { 1.0 } else { -1.0 });
     let weight = of_host(&|liked| {
         if liked {

@@ -1,4 +1,4 @@
-//! What objectives of preferences measure, called as TRL calls it.
+//! What objectives of preferences measure, under TRL's names.
 
 use burn::tensor::Tensor;
 
@@ -6,18 +6,18 @@ use super::pairs::Pairs;
 use crate::objective::metric::{Metric, Sums};
 use crate::seeing::numbers::number;
 
-/// The loss of a batch, and what its metrics are made from.
+/// The loss of a batch, and what its metrics are computed from.
 #[derive(Clone, Debug)]
 pub struct PreferenceLoss {
-    /// The *sum* of the losses, `[1]`: of the pairs, or of the texts where they come alone. What a
-    /// loss takes the mean of over the batch is that mean for each of them.
+    /// The *sum* of the losses, `[1]`, over pairs, or over texts if they are not paired. If a loss
+    /// is a mean over the batch, each of them counts as that mean.
     pub loss: Tensor<1>,
-    /// What the objective's [`Measures::sums`](crate::Measures::sums) name, added up over the batch,
-    /// without a graph.
+    /// The sums that the objective's [`Measures::sums`](crate::Measures::sums) name, over the
+    /// batch, without a graph.
     pub sums: Tensor<1>,
 }
 
-/// What the sums of objectives over pairs begin with.
+/// The first sums of objectives over pairs.
 macro_rules! sums_of_pairs {
     ($($further:literal),*) => {
         &[
@@ -32,7 +32,7 @@ macro_rules! sums_of_pairs {
     };
 }
 
-/// The metrics of objectives over pairs, the loss before and further ones after those of rewards.
+/// The metrics of objectives over pairs: the loss first, further ones after those of rewards.
 macro_rules! metrics_of_pairs {
     ($($further:expr),*) => {
         &[
@@ -49,7 +49,7 @@ macro_rules! metrics_of_pairs {
 }
 pub(super) use {metrics_of_pairs, sums_of_pairs};
 
-/// The sums of [`sums_of_pairs`], with further ones: all without a graph.
+/// The sums of [`sums_of_pairs`], with further ones, all without a graph.
 pub(super) fn sums(rewards: &Pairs, logps: &Pairs, further: Vec<Tensor<1>>) -> Tensor<1> {
     let (rewards, logps) = (rewards.detached(), logps.detached());
     let right = rewards.chosen.clone().greater(rewards.rejected.clone());
@@ -65,7 +65,7 @@ pub(super) fn sums(rewards: &Pairs, logps: &Pairs, further: Vec<Tensor<1>>) -> T
     Tensor::cat(sums, 0)
 }
 
-/// A metric of which more is better.
+/// A metric for which higher is better.
 pub(super) const fn mean(name: &'static str, title: &'static str, of: fn(&Sums) -> f64) -> Metric {
     Metric {
         name,
@@ -78,7 +78,7 @@ pub(super) const fn mean(name: &'static str, title: &'static str, of: fn(&Sums) 
     }
 }
 
-/// A metric of which less is better.
+/// A metric for which lower is better.
 pub(super) const fn fewer_is_better(
     name: &'static str,
     title: &'static str,

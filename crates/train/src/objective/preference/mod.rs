@@ -1,5 +1,5 @@
-//! Objectives that learn from which of several answers people like: their configuration, their
-//! losses and what they measure. All is called as in TRL, and computed as there.
+//! Objectives that learn which of several answers people prefer: their configurations, losses and
+//! metrics. Names and computations are TRL's.
 
 mod checks;
 pub(crate) mod cpo;

@@ -1,5 +1,5 @@
-//! Preferences without a reference, by odds ratios (ORPO, arXiv 2403.07691), as TRL's
-//! `ORPOTrainer` has it.
+//! Preferences without a reference, by odds ratios (ORPO, arXiv 2403.07691), as in TRL's
+//! `ORPOTrainer`.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
@@ -13,15 +13,15 @@ use super::measures::{
 use super::pairs::{Pairs, mean_of_chosen, sums_of_texts};
 use crate::objective::metric::Measures;
 
-/// The `[orpo]` table: what of TRL's `ORPOConfig` is about the loss and the texts, with its keys and
+/// The `[orpo]` table: the keys of TRL's `ORPOConfig` about the loss and the texts, with its
 /// defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrpoConfig {
-    /// What the odds ratio counts beside the cross-entropy (λ).
+    /// The weight of the odds ratio relative to the cross-entropy (λ).
     pub beta: f64,
-    /// Tokens of a text: answers are cut there. Where it is not set, `data.max_length`, or else
-    /// TRL's 1,024.
+    /// The length in tokens that a text is cut to, at the end of the answer. Unless set,
+    /// `data.max_length`, or else TRL's 1,024.
     pub max_length: Option<usize>,
     /// Train without dropout.
     pub disable_dropout: bool,
@@ -38,10 +38,10 @@ impl Default for OrpoConfig {
 }
 
 impl OrpoConfig {
-    /// Whether the values can be.
+    /// Checks the values.
     ///
     /// # Errors
-    /// The first key whose value cannot, and what is to be read after it.
+    /// The first key with an invalid value, and what is wrong with it.
     pub fn validate(&self) -> Result<(), TableProblem> {
         more_than_zero("beta", self.beta)?;
         some_length("max_length", self.max_length)
@@ -67,13 +67,13 @@ pub static MEASURES: Measures = Measures {
     ),
 };
 
-/// The loss of pairs: `policy`, `[tokens]`, are the log-probabilities of the texts' tokens, the
-/// texts being of these `lengths`, the chosen one of each pair before the rejected one. The first
-/// so many of a text, `prompts`, are of its prompt: of them, those of chosen texts count for the
+/// The loss of pairs. `policy`, `[tokens]`, has the log-probabilities of the texts' tokens, in
+/// texts of these `lengths`, the chosen text of each pair before the rejected one. The first tokens
+/// of each text, as many as `prompts` says, are its prompt's: those of chosen texts count for the
 /// cross-entropy, and no others.
 ///
 /// # Panics
-/// If the lengths are not those of pairs with so many tokens in all.
+/// If the lengths are not those of pairs, or do not add up to the number of tokens.
 pub fn orpo_loss(
     config: &OrpoConfig,
     policy: &TokenLogProbs,
@@ -101,8 +101,8 @@ pub fn orpo_loss(
     }
 }
 
-/// `log(1 - exp(x))` for x < 0, without a difference of numbers near each other: by the half of
-/// the hyperbolic tangent, `1 - exp(x) = 2t / (1 + t)` with `t = tanh(-x / 2)`.
+/// `log(1 - exp(x))` for x < 0, without subtracting numbers close to each other: with the
+/// hyperbolic tangent of half the argument, `1 - exp(x) = 2t / (1 + t)` for `t = tanh(-x / 2)`.
 fn log_1m_exp(x: Tensor<1>) -> Tensor<1> {
     let t = (x * -0.5).tanh();
     (t.clone() * 2.0 / (t + 1.0)).log()

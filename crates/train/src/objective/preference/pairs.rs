@@ -1,9 +1,9 @@
-//! Sums over the tokens of texts, and texts that come in pairs.
+//! Sums over the tokens of texts, and texts in pairs.
 
 use burn::tensor::{Tensor, TensorData};
 
-/// A weighted sum over the tokens of each text, `[texts]`: `values`, `[tokens]`, are those of texts
-/// of these `lengths`, one after the other, and `weight` is told a text and which of its tokens.
+/// A weighted sum over the tokens of each text, `[texts]`. `values`, `[tokens]`, belong to texts of
+/// these `lengths`, one after the other; `weight` gets the index of a text and of a token in it.
 pub(super) fn sums_of_texts(
     values: &Tensor<1>,
     lengths: &[usize],
@@ -24,7 +24,7 @@ pub(super) fn sums_of_texts(
     sums.squeeze_dim(1)
 }
 
-/// Values of the texts of pairs: the chosen and the rejected one of each, `[pairs]`.
+/// Values for the texts of pairs: of the chosen and of the rejected one, `[pairs]` each.
 #[derive(Clone, Debug)]
 pub(super) struct Pairs {
     pub chosen: Tensor<1>,
@@ -32,7 +32,7 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// From values of chosen, rejected, chosen, rejected …, `[2 * pairs]`.
+    /// From values in the order chosen, rejected, chosen, rejected, …, `[2 * pairs]`.
     pub fn of(texts: Tensor<1>) -> Self {
         let pairs = texts.dims()[0] / 2;
         let texts = texts.reshape([pairs, 2]);
@@ -43,14 +43,14 @@ impl Pairs {
         }
     }
 
-    /// Values known on the host.
+    /// From values on the host.
     pub fn of_host(texts: Vec<f32>, like: &Tensor<1>) -> Self {
         let shape = [texts.len()];
         let device = like.device().without_autodiff();
         Self::of(Tensor::from_data(TensorData::new(texts, shape), &device))
     }
 
-    /// The same of both.
+    /// Maps both.
     pub fn map(self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
         Self {
             chosen: change(self.chosen),
@@ -58,7 +58,7 @@ impl Pairs {
         }
     }
 
-    /// The same of both, with those of others.
+    /// Combines both with those of others.
     pub fn zip(self, other: Self, join: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) -> Self {
         Self {
             chosen: join(self.chosen, other.chosen),
@@ -66,7 +66,7 @@ impl Pairs {
         }
     }
 
-    /// By how much the chosen one's is larger.
+    /// By how much the chosen text's value is larger.
     pub fn margin(self) -> Tensor<1> {
         self.chosen - self.rejected
     }
@@ -77,8 +77,8 @@ impl Pairs {
     }
 }
 
-/// The mean of the log-probabilities of the chosen texts' tokens, `[1]`; nothing is predicted of a
-/// text without tokens.
+/// The mean of the log-probabilities of the chosen texts' tokens, `[1]`; a text without tokens
+/// contributes nothing.
 pub(super) fn mean_of_chosen(values: &Tensor<1>, lengths: &[usize]) -> Tensor<1> {
     let tokens: usize = lengths.iter().step_by(2).sum();
     let chosen = sums_of_texts(

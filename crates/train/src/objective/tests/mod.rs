@@ -1,4 +1,4 @@
-//! Another objective than a language model's goes through loader, step, evaluation and resumption.
+//! An objective other than a language model's goes through loader, step, evaluation and resumption.
 
 mod row_class;
 
@@ -26,7 +26,7 @@ fn objective() -> RowClass {
     RowClass { classes }
 }
 
-/// Rows of 3 to 7 tokens, which are of the class `odd` if their last token is one.
+/// Rows of 3 to 7 tokens, which are of the class `odd` if their last token is odd.
 fn examples(rows: usize) -> Examples {
     let row = |row: usize| {
         let input_ids: Vec<u32> = (0..3 + row % 5)
@@ -104,7 +104,7 @@ fn a_run_learns_classes_shows_its_metrics_and_keeps_the_best() {
         .filter_map(|entry| entry["eval_accuracy"].as_f64())
         .collect();
     assert_eq!(logged.len(), 3);
-    // More of it is better, though nobody said `greater_is_better`.
+    // Higher is better, although `greater_is_better` is not set.
     let best = logged.iter().copied().fold(0.0, f64::max);
     assert_eq!(outcome.best.best_checkpoint.unwrap().metric, best);
     assert!((accuracy - best).abs() < 1e-9, "{accuracy} {logged:?}");
@@ -225,7 +225,7 @@ fn what_the_best_is_chosen_by_has_to_be_measured() {
     );
 }
 
-/// What `docs/adding-an-objective.md` shows is the code that is tested here.
+/// The code shown in `docs/adding-an-objective.md` is the code that is tested here.
 #[test]
 fn the_page_on_objectives_has_this_objective() {
     let page = include_str!("../../../../../docs/adding-an-objective.md");

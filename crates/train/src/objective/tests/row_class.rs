@@ -1,4 +1,5 @@
-//! An objective of one class a row, read off the logits of a language model at the row's last token.
+//! An objective with one class for each row, read from a language model's logits at the row's last
+//! token.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
@@ -9,8 +10,8 @@ use burn_peft_models::CausalLm;
 
 use crate::{Measures, Metric, Objective, Result, Sums, on_device, read};
 
-/// Which class a row belongs to. A row is a prompt, and its completion the name of its class; class
-/// `c` is read off the logit of token `c`.
+/// Which class a row belongs to. A row is a prompt whose completion is the name of its class; class
+/// `c` is read from the logit of token `c`.
 #[derive(Debug)]
 pub struct RowClass {
     /// The names of the classes.
@@ -35,7 +36,7 @@ pub static MEASURES: Measures = Measures {
     ],
 };
 
-/// The class stands at the first token, where cutting a row leaves it.
+/// The class is stored at the first token, where it survives cutting a row.
 impl Task for RowClass {
     fn encode(&self, content: Content, encoder: &Encoder<'_>) -> DataResult<Vec<Labelled>> {
         let bad = |problem: String| DataError::row(encoder.place, problem);
@@ -93,7 +94,7 @@ impl<M: CausalLm> Objective<M> for RowClass {
 }
 
 impl RowClass {
-    /// How likely each class is for each row, `[rows, classes]`.
+    /// The log-probability of each class for each row, `[rows, classes]`.
     fn log_probs<M: CausalLm>(&self, model: &M, batch: &Batch) -> Tensor<2> {
         let device = model.device();
         let logits = model.forward(on_device(batch, &device).as_matrix().input.clone());

@@ -5,26 +5,26 @@ use std::fmt::Write;
 use super::escape;
 use crate::seeing::numbers::number as number_of;
 
-/// Points drawn of a curve at most: a longer one keeps the extremes of every stretch.
+/// The most points drawn of a curve: a longer one keeps the extremes of every section.
 const MAX_POINTS: usize = 600;
 
-/// Some values over the optimizer steps.
+/// Values over the optimizer steps.
 pub(crate) struct Series {
-    /// What the legend says.
+    /// The text in the legend.
     pub name: &'static str,
-    /// The class that colours it, and whether its points are marked.
+    /// The CSS class for its colour, and whether its points are marked.
     pub class: &'static str,
-    /// Steps and values, in the order of the steps; all finite.
+    /// Steps and values, ordered by step; all finite.
     pub points: Vec<(f64, f64)>,
 }
 
-/// A picture of some curves over the same steps.
+/// A picture of several curves over the same steps.
 pub(crate) struct Chart<'a> {
     pub title: &'a str,
     pub series: Vec<Series>,
-    /// In the units of its own text, whose letters are 12 high.
+    /// In units of its own text, whose letters are 12 high.
     pub size: (f64, f64),
-    /// Whether the axis of values begins at 0.
+    /// Whether the value axis begins at 0.
     pub from_zero: bool,
 }
 
@@ -34,7 +34,7 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 26.0;
 
 impl Chart<'_> {
-    /// A `<figure>`, or nothing where there is nothing to draw.
+    /// A `<figure>`, or nothing if there is nothing to draw.
     pub fn render(&self) -> String {
         let series: Vec<&Series> = self
             .series
@@ -89,7 +89,7 @@ impl Chart<'_> {
                 "<polyline class=\"{class}\" points=\"{}\"/>",
                 line.join(" ")
             );
-            // The dots of a plain curve are not seen, but show their numbers under the pointer.
+            // The dots of a plain curve are invisible, but show their numbers on hover.
             for &(step, value) in &points {
                 let (x, y) = (x(step), y(value));
                 let _ = write!(
@@ -136,7 +136,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     })
 }
 
-/// The part of the numbers that is shown, and those that are written beside it.
+/// The range that an axis shows, and the numbers written beside it.
 struct Axis {
     low: f64,
     high: f64,
@@ -144,7 +144,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Reaches to round numbers on both ends.
+    /// Extends to round numbers on both ends.
     fn nice((low, high): (f64, f64)) -> Self {
         let (low, high) = widened(low, high);
         let by = round_step((high - low) / 4.0);
@@ -170,13 +170,13 @@ impl Axis {
         }
     }
 
-    /// Where a number lies between the ends, from 0 to 1.
+    /// Where a number lies in the range, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 }
 
-/// A range that is no point.
+/// A range that is not a single point.
 fn widened(low: f64, high: f64) -> (f64, f64) {
     let least = (low.abs().max(high.abs()) * 1e-3).max(1e-12);
     match high - low > least {
@@ -192,7 +192,7 @@ fn round_step(step: f64) -> f64 {
     digit.unwrap_or(10.0) * power
 }
 
-/// The points of a long curve that show its shape: of every stretch the lowest and the highest.
+/// The points that preserve the shape of a long curve: the lowest and the highest of every section.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= MAX_POINTS {
         return points.to_vec();
@@ -215,7 +215,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     kept
 }
 
-/// A number with as many digits as tell it from its neighbours on an axis.
+/// A number with enough digits to differ from its neighbours on an axis.
 fn number(value: f64) -> String {
     number_of(value, 3)
 }
@@ -231,7 +231,7 @@ mod tests {
         let axis = Axis::nice((0.0, 2e-4));
         assert_eq!(axis.ticks.len(), 5);
         assert_eq!(number(axis.ticks[4]), "2e-4");
-        // A curve that never moves still has an axis.
+        // A constant curve still has an axis.
         assert!(Axis::nice((3.0, 3.0)).share(3.0).is_finite());
         assert!(Axis::nice((0.0, 0.0)).share(0.0).is_finite());
         assert_eq!(Axis::whole((1.0, 2.0)).ticks, [1.0, 2.0]);

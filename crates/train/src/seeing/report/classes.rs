@@ -1,4 +1,4 @@
-//! How a classifier does label by label, before and after training.
+//! The results of a classifier for each label, before and after training.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::confusion::{MOST, most_taken, picture};
 use super::{Report, escape};
 use crate::objective::by_class::{ByClass, ClassFigures};
 
-/// The figures of each label as a table, and what is taken for what.
+/// The figures of each label as a table, and the confusions.
 pub(super) fn classes(report: &Report, page: &mut String) {
     let Some(after) = &report.after.by_class else {
         return;

@@ -1,4 +1,4 @@
-//! Which labels are taken for which, as a picture.
+//! The confusion matrix as a picture.
 
 use std::fmt::Write;
 
@@ -7,16 +7,16 @@ use crate::objective::by_class::Confusion;
 
 /// The most labels that a picture shows.
 pub(super) const MOST: usize = 30;
-/// The mistakes that are told where there is no picture.
+/// The number of mistakes listed if there is no picture.
 const MISTAKES: usize = 20;
-/// Letters of a label that are shown beside a picture.
+/// The number of letters of a label shown beside a picture.
 const LETTERS: usize = 20;
 /// The width of a letter, and the height of a line.
 const LETTER: f64 = 6.6;
 const LINE: f64 = 16.0;
 
-/// A `<figure>`: a row for each label that is true, a column for each that is found. A square is the
-/// stronger, the greater its share of the row; those on the diagonal are right.
+/// A `<figure>`: a row for each true label, a column for each predicted one. The colour of a square
+/// shows its share of the row; correct predictions are on the diagonal.
 pub(super) fn picture(confusion: &Confusion) -> String {
     let count = confusion.names.len();
     let cell = (600.0 / count.max(1) as f64).clamp(25.0, 88.0);
@@ -111,7 +111,7 @@ pub(super) fn picture(confusion: &Confusion) -> String {
     )
 }
 
-/// The commonest mistakes as a table.
+/// The most common mistakes as a table.
 pub(super) fn most_taken(confusion: &Confusion) -> String {
     let mut out = String::from(
         "<h3>What is most often taken for what</h3>\n<div class=\"table\"><table><tr><th>true<th>found\

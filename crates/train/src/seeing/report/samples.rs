@@ -1,4 +1,5 @@
-//! The samples of a run: how a text goes on over time, or answers before and after side by side.
+//! The samples of a run: how a continuation changes over time, or answers before and after training
+//! side by side.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,10 +9,10 @@ use serde_json::{Map, Value};
 use super::{Report, escape};
 use crate::seeing::sample::SamplePrompt;
 
-/// The samples of each step in the order of their prompts, which some name.
+/// The samples of each step in the order of their prompts, which some of them name.
 type ByStep<'a> = BTreeMap<u64, Vec<(Option<&'a str>, &'a str)>>;
 
-/// What the entries of `metrics.jsonl` say that the model went on with.
+/// The samples in the entries of `metrics.jsonl`.
 pub(super) fn samples(report: &Report, page: &mut String, entries: &[Map<String, Value>]) {
     let mut steps = ByStep::new();
     for entry in entries {
@@ -32,7 +33,7 @@ pub(super) fn samples(report: &Report, page: &mut String, entries: &[Map<String,
     }
 }
 
-/// A text that goes on in another way at every step.
+/// A text with its continuation at every step.
 fn text(report: &Report, page: &mut String, prompt: &SamplePrompt, steps: &ByStep<'_>) {
     let _ = write!(
         page,
@@ -58,8 +59,8 @@ fn text(report: &Report, page: &mut String, prompt: &SamplePrompt, steps: &BySte
     page.push_str("</table></div>\n");
 }
 
-/// What is asked, what the data answer, and what the model answered before and after, a row each;
-/// below it what it answered in between.
+/// The question, the answer in the data, and the model's answers before and after training, a row
+/// for each question; the answers in between below it.
 fn answers(report: &Report, page: &mut String, prompts: &[SamplePrompt], steps: &ByStep<'_>) {
     let is_asked = prompts.iter().any(|prompt| prompt.is_question);
     let is_answered = prompts.iter().any(|prompt| prompt.expected.is_some());
@@ -112,8 +113,8 @@ fn answers(report: &Report, page: &mut String, prompts: &[SamplePrompt], steps: 
     page.push_str("</table></div></details>\n");
 }
 
-/// The sample of a prompt among those of a step: a run that went on may have had other prompts before,
-/// and two may be the same.
+/// The sample for a prompt among those of a step. A resumed run may have had other prompts before,
+/// and two prompts may be equal.
 fn of_prompt<'a>(
     prompts: &[SamplePrompt],
     index: usize,
@@ -162,7 +163,7 @@ mod tests {
             ..Report::default()
         };
         let entry = |step: u64, prompt: &str, sample: &str| json!({ "step": step, "prompt": prompt, "sample": sample });
-        // In another order, as no run leaves them, and one that is not asked any more.
+        // In another order, which no run produces, and with a prompt that is no longer there.
         let entries = [
             entry(2, "a", "three"),
             entry(4, "gone", "four"),

@@ -115,7 +115,7 @@ fn a_sample_and_an_evaluation_of_the_last_step_are_shown_once() {
             ..Assessment::default()
         },
         after_step: 2,
-        // A run that went on has its beginning in `metrics.jsonl` alone.
+        // The beginning of a resumed run is only in `metrics.jsonl`.
         ..Report::default()
     };
     let page = report.html(&entries);

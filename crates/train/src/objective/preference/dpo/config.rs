@@ -1,4 +1,4 @@
-//! The `[dpo]` table: what of TRL's `DPOConfig` is about the loss and the texts, with its keys and
+//! The `[dpo]` table: the keys of TRL's `DPOConfig` about the loss and the texts, with its
 //! defaults.
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub enum DpoLossType {
     Sigmoid,
     /// The hinge loss of SLiC (arXiv 2305.10425).
     Hinge,
-    /// IPO (arXiv 2310.12036), by the mean over each answer's tokens.
+    /// IPO (arXiv 2310.12036), with the mean over each answer's tokens.
     Ipo,
     /// EXO (arXiv 2402.00856).
     ExoPair,
@@ -24,13 +24,13 @@ pub enum DpoLossType {
     NcaPair,
     /// Robust DPO (arXiv 2403.00409).
     Robust,
-    /// BCO (arXiv 2404.04656), without its running mean of rewards, which TRL 1.16 has not.
+    /// BCO (arXiv 2404.04656), without its running mean of rewards, which TRL 1.16 does not have.
     BcoPair,
     /// SPPO (arXiv 2405.00675) with hard probabilities.
     SppoHard,
-    /// AOT (arXiv 2406.05882): margins in order against the reference's in order.
+    /// AOT (arXiv 2406.05882): sorted margins against the reference's sorted margins.
     Aot,
-    /// AOT, for answers that are no pairs.
+    /// AOT, for unpaired answers.
     AotUnpaired,
     /// APO-zero (arXiv 2408.06266).
     ApoZero,
@@ -40,12 +40,12 @@ pub enum DpoLossType {
     Discopop,
     /// The cross-entropy of the chosen answers.
     Sft,
-    /// DPO by the mean over each answer's tokens.
+    /// DPO with the mean over each answer's tokens.
     SigmoidNorm,
 }
 
 impl DpoLossType {
-    /// As it is written in a file.
+    /// The value as written in a file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sigmoid => "sigmoid",
@@ -66,8 +66,8 @@ impl DpoLossType {
         }
     }
 
-    /// Whether it is made of the difference of scores, or needs none: then any f-divergence will do,
-    /// since what it leaves open is the same for both answers.
+    /// Whether it is computed from the difference of scores, or needs no scores: then any
+    /// f-divergence can be used, since what it leaves undetermined is the same for both answers.
     fn takes_any_divergence(self) -> bool {
         use DpoLossType::*;
         matches!(
@@ -77,7 +77,7 @@ impl DpoLossType {
     }
 }
 
-/// By which divergence the policy is held to the reference (arXiv 2309.16240).
+/// The divergence that keeps the policy close to the reference (arXiv 2309.16240).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FDivergence {
@@ -96,36 +96,36 @@ pub enum FDivergence {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
-    /// How closely the policy is held to the reference.
+    /// How closely the policy is kept to the reference.
     pub beta: f64,
     /// The losses, one or several.
     #[serde(with = "super::one_or_several")]
     pub loss_type: Vec<DpoLossType>,
-    /// What each of several losses counts; 1 where it is not set.
+    /// The weight of each of several losses; 1 unless set.
     pub loss_weights: Option<Vec<f64>>,
-    /// How likely a label is wrong: `robust`, `exo_pair`, `aot` and `aot_unpaired` take it.
+    /// The probability that a label is wrong, for `robust`, `exo_pair`, `aot` and `aot_unpaired`.
     pub label_smoothing: f64,
-    /// What the tokens count that an answer has beyond the length of the shorter of its pair
-    /// (LD-DPO, arXiv 2409.06411); 1 where it is not set.
+    /// The weight of an answer's tokens beyond the length of the shorter answer of its pair
+    /// (LD-DPO, arXiv 2409.06411); 1 unless set.
     pub ld_alpha: Option<f64>,
-    /// By which divergence the policy is held to the reference.
+    /// The divergence that keeps the policy close to the reference.
     pub f_divergence_type: FDivergence,
     /// `alpha_divergence`'s α.
     pub f_alpha_divergence_coef: f64,
-    /// Weigh pairs by how likely the policy is to say them (WPO, arXiv 2406.11827).
+    /// Whether to weight pairs by their probability under the policy (WPO, arXiv 2406.11827).
     pub use_weighting: bool,
     /// `discopop`'s temperature.
     pub discopop_tau: f64,
-    /// Tokens of a text: answers are cut there. Where it is not set, `data.max_length`, or else
-    /// TRL's 1,024.
+    /// The length in tokens that a text is cut to, at the end of the answer. Unless set,
+    /// `data.max_length`, or else TRL's 1,024.
     pub max_length: Option<usize>,
-    /// `keep_start`: of a text that is too long the end is cut.
+    /// `keep_start`: a text that is too long is cut at its end.
     pub truncation_mode: String,
     /// Train without dropout.
     pub disable_dropout: bool,
-    /// Ask the reference once for each text, before training.
+    /// Compute the reference once for each text, before training.
     pub precompute_ref_log_probs: bool,
-    /// Texts of one of those passes; that of training where it is not set.
+    /// The batch size for that; unless set, that of training.
     pub precompute_ref_batch_size: Option<usize>,
 }
 
@@ -151,7 +151,7 @@ impl Default for DpoConfig {
 }
 
 impl DpoConfig {
-    /// Whether [`dpo_loss`](super::dpo_loss) wants the policy's
+    /// Whether [`dpo_loss`](super::dpo_loss) needs the policy's
     /// [`statistics`](burn_peft_models::TokenLogProbs::statistics).
     pub fn needs_statistics(&self) -> bool {
         self.use_weighting
@@ -165,10 +165,10 @@ impl DpoConfig {
         }
     }
 
-    /// Whether the values can be.
+    /// Checks the values.
     ///
     /// # Errors
-    /// The first key whose value cannot, and what is to be read after it.
+    /// The first key with an invalid value, and what is wrong with it.
     pub fn validate(&self) -> Result<(), TableProblem> {
         use DpoLossType::{Aot, AotUnpaired, ExoPair, Robust};
         more_than_zero("beta", self.beta)?;

@@ -1,4 +1,4 @@
-//! The kinds of losses, pair by pair.
+//! The kinds of losses, for each pair.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
@@ -6,16 +6,16 @@ use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
 use super::{DpoConfig, DpoLossType};
 use crate::objective::preference::pairs::Pairs;
 
-/// What the losses are made from, `[pairs]` each.
+/// What the losses are computed from, `[pairs]` each.
 pub(super) struct Scores<'a, N> {
     pub config: &'a DpoConfig,
-    /// What the divergence makes of `logratios`.
+    /// The divergence's function of `logratios`.
     pub scores: Pairs,
     /// `logps - ref_logps`.
     pub logratios: Pairs,
     pub logps: Pairs,
     pub ref_logps: Pairs,
-    /// The tokens of the answers.
+    /// The numbers of tokens of the answers.
     pub counts: Pairs,
     /// The cross-entropy of the chosen answers' tokens, `[1]`.
     pub nll: N,
@@ -82,20 +82,20 @@ impl<N: Fn() -> Tensor<1>> Scores<'_, N> {
     }
 }
 
-/// The divergence of what the policy prefers from labels of which a share is wrong.
+/// The divergence of the policy's preferences from labels, a share of which is wrong.
 fn exo(delta: Tensor<1>, wrong: f64) -> Tensor<1> {
     let part =
         |delta: Tensor<1>, share: f64| sigmoid(delta.clone()) * (log_sigmoid(delta) - share.ln());
     part(delta.clone(), 1.0 - wrong) + part(delta.neg(), wrong)
 }
 
-/// The logistic loss, of labels of which a share is wrong.
+/// The logistic loss for labels, a share of which is wrong.
 fn smoothed(delta: Tensor<1>, wrong: f64) -> Tensor<1> {
     let right = log_sigmoid(delta.clone()) * (1.0 - wrong);
     (right + log_sigmoid(delta.neg()) * wrong).neg()
 }
 
-/// The values in rising order.
+/// The values in ascending order.
 fn sorted(values: Tensor<1>) -> Tensor<1> {
     let order = values.clone().without_autodiff().argsort(0);
     values.select(0, order)

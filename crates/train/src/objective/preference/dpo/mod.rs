@@ -1,5 +1,4 @@
-//! Direct preference optimisation (arXiv 2305.18290) and its relatives, as TRL's `DPOTrainer` has
-//! them.
+//! Direct preference optimisation (arXiv 2305.18290) and its relatives, as in TRL's `DPOTrainer`.
 
 mod config;
 mod kinds;
@@ -23,14 +22,15 @@ pub static MEASURES: Measures = Measures {
     metrics: metrics_of_pairs!(),
 };
 
-/// The loss of pairs: `policy` and `reference`, `[tokens]`, are the log-probabilities of the
-/// answers' tokens, the texts being of these `lengths`, the chosen one of each pair before the
-/// rejected one. `counts` are the tokens of the answers, among them those that are not predicted, as a
-/// text's first: what the losses that take a mean divide by. The policy's statistics are there if
-/// [`needs_statistics`](DpoConfig::needs_statistics).
+/// The loss of pairs. `policy` and `reference`, `[tokens]`, have the log-probabilities of the
+/// answers' tokens, in texts of these `lengths`, the chosen text of each pair before the rejected
+/// one. `counts` are the numbers of the answers' tokens, including those that are not predicted
+/// (such as a text's first); losses that take a mean divide by them. The policy's statistics have
+/// to be there if [`needs_statistics`](DpoConfig::needs_statistics).
 ///
 /// # Panics
-/// If the lengths or counts are not those of pairs with so many tokens in all, or if statistics are missing.
+/// If the lengths or counts are not those of pairs, or do not add up to the number of tokens, or if
+/// statistics are missing.
 pub fn dpo_loss(
     config: &DpoConfig,
     policy: &TokenLogProbs,
@@ -78,7 +78,7 @@ pub fn dpo_loss(
     }
 }
 
-/// What the divergence makes of the logarithms of ratios of probabilities.
+/// The divergence's function of log ratios of probabilities.
 fn scores(config: &DpoConfig, logratios: Pairs) -> Pairs {
     let alpha = config.f_alpha_divergence_coef - 1.0;
     match config.f_divergence_type {
@@ -87,7 +87,7 @@ fn scores(config: &DpoConfig, logratios: Pairs) -> Pairs {
         FDivergence::JsDivergence => {
             logratios.map(|ratio| log_sigmoid(ratio) + std::f64::consts::LN_2)
         }
-        // Where α is 1, it is the reverse one.
+        // For α = 1, it is the reverse divergence.
         FDivergence::AlphaDivergence if alpha.abs() < 1e-6 => logratios,
         FDivergence::AlphaDivergence => {
             logratios.map(|ratio| ((ratio * alpha).clamp_max(80.0).exp() - 1.0) / alpha)
@@ -95,8 +95,8 @@ fn scores(config: &DpoConfig, logratios: Pairs) -> Pairs {
     }
 }
 
-/// What each pair counts: how likely the policy is to say both answers, by the mean over their
-/// tokens and relative to how sure it is of its tokens, `[pairs]`.
+/// The weight of each pair: the probability of both answers under the policy, by the mean over
+/// their tokens and relative to how certain the policy is of its tokens, `[pairs]`.
 fn weights(policy: &TokenLogProbs, lengths: &[usize]) -> Tensor<1> {
     let statistics = policy
         .statistics
