@@ -1,5 +1,5 @@
-//! What lies beside a model's weights: its tokenizer with chat templates, and how its text is
-//! generated.
+//! The files beside a model's weights: its tokenizer with chat templates, and its generation
+//! settings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use burn_peft_models::embeddings::SENTENCE_FILES;
 use burn_peft_models::hub::{self, ModelFiles};
 
 const GENERATION_CONFIG: &str = "generation_config.json";
-/// The files that a tokenizer can be: the first alone, or else the second with the third, or else the
+/// The files of a tokenizer: the first by itself, or else the second with the third, or else the
 /// fourth.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"];
-/// What may lie beside them.
+/// Files that may be beside them.
 const TOKENIZER_EXTRAS: [&str; 4] = [
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -23,20 +23,20 @@ const TOKENIZER_EXTRAS: [&str; 4] = [
 /// The folder of chat templates beside the first.
 const TEMPLATES: &str = "additional_chat_templates";
 
-/// The files that a tokenizer can be, in words.
+/// The same for a message.
 pub fn tokenizer_names() -> String {
     let [whole, vocab, merges, words] = TOKENIZERS;
     format!("{whole}, nor {vocab} with {merges}, nor {words}")
 }
 
-/// Finds a tokenizer on its own, a folder or a Hub id, with all its files.
+/// Finds a tokenizer by itself, in a folder or by Hub id, with all its files.
 pub fn resolve(given: &str) -> Result<ModelFiles> {
     let files = hub::resolve(given, &[], &TOKENIZERS).context("cannot load the tokenizer")?;
     tokenizer_files(&files)?;
     Ok(files)
 }
 
-/// The names of a model's tokenizer files; a Hub model's are fetched. None where it has no
+/// The names of a model's tokenizer files, which are fetched for a Hub model. `None` if it has no
 /// tokenizer.
 pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<String>> {
     let mut found = find(files, &TOKENIZERS[..1])?;
@@ -49,7 +49,7 @@ pub fn tokenizer_files(files: &ModelFiles) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Those of some names that are there.
+/// Those of the names that exist.
 fn find(files: &ModelFiles, names: &[&str]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in names {
@@ -60,7 +60,7 @@ fn find(files: &ModelFiles, names: &[&str]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The names of what lies beside a tokenizer.
+/// The names of the files beside a tokenizer.
 fn extras(files: &ModelFiles) -> Result<Vec<String>> {
     let mut found = find(files, &TOKENIZER_EXTRAS)?;
     found.extend(templates(files.path())?);
@@ -86,9 +86,9 @@ fn templates(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies what a model's folder needs beside `config.json` and the weights to be of use as it is:
-/// the tokenizer, which is the model's or the one `given` in its place (a folder, a file or a Hub
-/// id), the generation settings, and the files of sentence-transformers. Returns the new files.
+/// Copies what a model's folder needs, apart from `config.json` and the weights, to be usable: the
+/// tokenizer (the model's, or the one `given`: a folder, a file or a Hub id), the generation
+/// settings, and the files of sentence-transformers. Returns the new files.
 pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Vec<PathBuf>> {
     let mut sources: Vec<(PathBuf, String)> = Vec::new();
     let (tokenizer, names) = match given {
@@ -124,13 +124,13 @@ pub fn copy(files: &ModelFiles, given: Option<&str>, target: &Path) -> Result<Ve
     put(sources, target)
 }
 
-/// Copies the files of sentence-transformers that lie beside an adapter, where there are some.
+/// Copies the files of sentence-transformers beside an adapter, if there are any.
 pub fn copy_sentence_files(adapter: &Path, target: &Path) -> Result<()> {
     put(sentence_files(&ModelFiles::folder(adapter))?, target).map(drop)
 }
 
-/// Copies what an adapter for embeddings has beside its weights, the files of sentence-transformers and the
-/// tokenizer, where it is one.
+/// If an adapter is for embeddings, copies the files beside its weights: those of
+/// sentence-transformers, and the tokenizer.
 pub fn copy_of_embedder(adapter: &Path, target: &Path) -> Result<()> {
     let files = ModelFiles::folder(adapter);
     if files.find(SENTENCE_FILES[0])?.is_none() {
@@ -141,7 +141,7 @@ pub fn copy_of_embedder(adapter: &Path, target: &Path) -> Result<()> {
 
 /// The files of sentence-transformers in a folder, with their names.
 fn sentence_files(files: &ModelFiles) -> Result<Vec<(PathBuf, String)>> {
-    // Of most models none is there.
+    // Most models have none.
     if files.find(SENTENCE_FILES[0])?.is_none() {
         return Ok(Vec::new());
     }
@@ -149,7 +149,7 @@ fn sentence_files(files: &ModelFiles) -> Result<Vec<(PathBuf, String)>> {
     Ok(names.map(|name| (files.path().join(&name), name)).collect())
 }
 
-/// Copies files to their names in a folder. Returns the new ones.
+/// Copies files to their names in a folder. Returns the new files.
 fn put(sources: Vec<(PathBuf, String)>, target: &Path) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (source, name) in sources {

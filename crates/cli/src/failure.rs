@@ -1,4 +1,4 @@
-//! From an error to standard error and an exit code.
+//! From an error to standard error and an exit status.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,13 +13,13 @@ use burn_peft_files::without_os_errors;
 
 use crate::{interrupt, ranks};
 
-/// What the last panic said, for [`run`] to tell.
+/// The message of the last panic, for [`run`].
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Runs the job; 0 if it is done, 1 with the reason on standard error if it is not.
+/// Runs the job; returns 0 if it succeeds, and 1, with the reason on standard error, if it fails.
 ///
-/// A panic is a bug, of this program or of the driver of a `gpu`, and is called one. Libraries that
-/// catch their own panics stay silent.
+/// A panic is a bug of this program, or of the driver of a `gpu`, and is reported as one. Libraries
+/// that catch their own panics stay silent.
 pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCode {
     std::panic::set_hook(Box::new(note));
     let report = match std::panic::catch_unwind(AssertUnwindSafe(job)) {
@@ -51,7 +51,7 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
     }
     interrupt::failed();
     if !exchange.is_first() {
-        // What befalls all ranks alike, the first one tells: it ends the others.
+        // If all ranks have the same error, the first one reports it, and ends the others.
         std::thread::sleep(Duration::from_secs(2));
     }
     tell(&format!("{}: {report}", exchange.name()));
@@ -60,11 +60,11 @@ pub fn run(gpu: Option<DeviceName>, job: impl FnOnce() -> Result<()>) -> ExitCod
 
 /// Writes to standard error.
 pub fn tell(report: &str) {
-    // Where standard error is closed there is nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = std::io::stderr().write_all(report.as_bytes());
 }
 
-/// A job that was stopped from outside, after its user has been told so.
+/// A job that was stopped by a signal, after its user was told.
 #[derive(Debug)]
 pub struct Interrupted {
     /// The number of the signal.
@@ -72,12 +72,12 @@ pub struct Interrupted {
 }
 
 impl Interrupted {
-    /// The exit code: 128 and the signal, as a shell shows a process that it ends.
+    /// The exit status: 128 plus the signal, as a shell reports it.
     pub fn code(&self) -> u8 {
         128 + self.signal as u8
     }
 
-    /// What people call it.
+    /// The usual name of the signal.
     pub fn name(&self) -> &'static str {
         match self.signal {
             1 => "SIGHUP",
@@ -103,13 +103,13 @@ fn note(panic: &PanicHookInfo<'_>) {
     *last = panic.to_string().replace('\n', " ");
 }
 
-/// The error and its causes, one line each.
+/// The error and its causes, a line for each.
 pub fn describe(error: &Error) -> String {
     let mut told = error.to_string();
     let mut report = format!("error: {told}\n");
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
-        // Many errors end with their cause already.
+        // Many messages already end with their cause.
         if !told.ends_with(&text) {
             let _ = writeln!(report, "  caused by: {text}");
         }

@@ -1,5 +1,5 @@
-//! Ctrl-C, and the signals that end a job (Slurm, Kubernetes, a closed terminal): a run stops in good
-//! order.
+//! Handling Ctrl-C and the signals that end a job (Slurm, Kubernetes, a closed terminal): a run
+//! stops in good order.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use burn_peft_train::{Interrupter, above_bar};
 use crate::failure::Interrupted;
 use crate::ranks::{self, is_first};
 
-/// A bit for each signal that something of this process answers.
+/// A bit for each signal that this process handles.
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
-/// A bit for each signal that came when nothing answered it.
+/// A bit for each signal that arrived while nothing handled it.
 #[cfg(unix)]
 static UNANSWERED: AtomicU64 = AtomicU64::new(0);
 
-/// Has a signal that nothing else answers take along what stands in the system's temporary files,
-/// and then do what it would have done.
+/// Lets a signal that nothing else handles remove this process's temporary files before it has its
+/// default effect.
 #[cfg(unix)]
 pub fn clean_up() -> Result<()> {
     use anyhow::Context;
@@ -33,8 +33,8 @@ pub fn clean_up() -> Result<()> {
     let wanted = wanted.into_iter().filter(|&signal| !is_ignored(signal));
     let wanted: Vec<i32> = wanted.collect();
     for &signal in &wanted {
-        // Asked when the signal comes: something may answer the next one by the time the thread below
-        // hears of this one, and has not seen this one.
+        // Checked when the signal arrives: by the time the thread below receives it, something may
+        // already handle the next one without having seen this one.
         let note = move || {
             if ANSWERED.load(Ordering::SeqCst) & (1 << signal) == 0 {
                 UNANSWERED.fetch_or(1 << signal, Ordering::SeqCst);
@@ -48,7 +48,7 @@ pub fn clean_up() -> Result<()> {
         for signal in signals.forever() {
             if UNANSWERED.load(Ordering::SeqCst) & (1 << signal) != 0 {
                 remove_folders();
-                // It cannot fail for these.
+                // It cannot fail for these signals.
                 emulate_default_handler(signal).ok();
             }
         }
@@ -56,7 +56,7 @@ pub fn clean_up() -> Result<()> {
     Ok(())
 }
 
-/// Elsewhere there is one listener at most, and a run's is it.
+/// On other systems there is at most one listener, and a run's takes precedence.
 #[cfg(not(unix))]
 pub fn clean_up() -> Result<()> {
     Ok(())
@@ -64,7 +64,7 @@ pub fn clean_up() -> Result<()> {
 
 /// Ctrl-C, on every system.
 const SIGINT: i32 = 2;
-/// The end of a job.
+/// Signals that end a job.
 pub const SIGTERM: i32 = 15;
 
 /// What signals do from [`new`](Self::new) on.
@@ -76,13 +76,13 @@ struct State {
     interrupter: Interrupter,
     /// The first signal; 0 for none.
     first: AtomicI32,
-    /// Whether the next one ends the process.
+    /// Whether the next signal ends the process.
     ended: AtomicBool,
 }
 
 impl Signals {
-    /// Has the first signal stop a run after its current step. A second Ctrl-C ends the process;
-    /// the others often come twice, and their senders end what takes too long.
+    /// Lets the first signal stop a run after its current step. A second Ctrl-C ends the process.
+    /// The other signals often come twice, and their senders end what takes too long.
     pub fn new(interrupter: &Interrupter) -> Result<Self> {
         let state = Arc::new(State {
             interrupter: interrupter.clone(),
@@ -94,7 +94,7 @@ impl Signals {
         Ok(Self { state })
     }
 
-    /// Has the next signal end the process; returns the one there was before, if any.
+    /// Lets the next signal end the process; returns an earlier one, if there was one.
     pub fn end(self) -> Option<Interrupted> {
         self.state.ended.store(true, Ordering::SeqCst);
         let signal = self.state.first.load(Ordering::SeqCst);
@@ -102,10 +102,10 @@ impl Signals {
     }
 }
 
-/// Whether this process has failed, and only has to end.
+/// Whether this process has failed and only has to exit.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Says that this process has failed: what it gets from now on stops no run.
+/// Records that this process has failed: later signals do not stop a run.
 pub fn failed() {
     FAILED.store(true, Ordering::SeqCst);
 }
@@ -128,7 +128,8 @@ impl State {
                 tell_of_saving();
                 return;
             }
-            // A rank that fails has MPI end the others by the same signal: they are gone by then.
+            // If a rank fails, MPI ends the others by the same signal, and they may be gone
+            // already.
             std::thread::spawn(|| {
                 std::thread::sleep(Duration::from_millis(1500));
                 if !FAILED.load(Ordering::SeqCst) {
@@ -140,7 +141,7 @@ impl State {
 }
 
 fn tell_of_saving() {
-    // Where standard error is closed there is nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = above_bar(|out| {
         writeln!(
             out,
@@ -149,18 +150,18 @@ fn tell_of_saving() {
     });
 }
 
-/// A folder that goes when a signal ends the process, until it is [`kept`](Self::kept).
+/// A folder that is removed if a signal ends the process, until it is [`kept`](Self::kept).
 pub struct Unfinished(Arc<Mutex<Option<PathBuf>>>);
 
 impl Unfinished {
-    /// Has a signal remove the folder, and then end the process.
+    /// Lets a signal remove the folder before it ends the process.
     pub fn new(folder: &Path) -> Result<Self> {
         let unfinished = Arc::new(Mutex::new(Some(folder.to_path_buf())));
         let of_signal = Arc::clone(&unfinished);
         listen(move |signal| {
             let folder = of_signal.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(folder) = folder.as_deref() {
-                // A file may be made in it meanwhile.
+                // A file may be created in it meanwhile.
                 let mut rounds = 0..100;
                 while folder.exists() && rounds.next().is_some() {
                     std::fs::remove_dir_all(folder).ok();
@@ -171,7 +172,8 @@ impl Unfinished {
         Ok(Self(unfinished))
     }
 
-    /// Does what makes the folder one that stays; a signal meanwhile ends the process after that.
+    /// Runs the step that makes the folder permanent; a signal during it ends the process
+    /// afterwards.
     pub fn kept<T>(self, finish: impl FnOnce() -> T) -> T {
         let mut folder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *folder = None;
@@ -179,17 +181,17 @@ impl Unfinished {
     }
 }
 
-/// Ctrl-C in a conversation: it stops the answer that is being made; a second one, or one without an
+/// Ctrl-C in a conversation stops the answer being generated; a second one, or one without an
 /// answer, ends the process.
 pub struct Stop(Arc<AtomicU8>);
 
-/// What [`Stop`] is at.
+/// The state of [`Stop`].
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;
 const ASKED: u8 = 2;
 
 impl Stop {
-    /// Listens from here on.
+    /// Listens from now on.
     pub fn new() -> Result<Self> {
         let state = Arc::new(AtomicU8::new(IDLE));
         let of_signal = Arc::clone(&state);
@@ -203,7 +205,7 @@ impl Stop {
         Ok(Self(state))
     }
 
-    /// Makes an answer, which Ctrl-C stops.
+    /// Generates an answer that Ctrl-C can stop.
     pub fn during<T>(&self, answer: impl FnOnce() -> T) -> T {
         self.0.store(ANSWERING, Ordering::SeqCst);
         let answer = answer();
@@ -211,25 +213,25 @@ impl Stop {
         answer
     }
 
-    /// Whether the answer is to stop.
+    /// Whether the answer should stop.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::SeqCst) == ASKED
     }
 }
 
-/// Ends the process, and takes along what would stay in the system's temporary files.
+/// Ends the process and removes its temporary files.
 fn end(interrupted: &Interrupted) -> ! {
     remove_folders();
     std::process::exit(interrupted.code().into())
 }
 
-/// Listens for all that ends a job.
+/// Listens for all signals that end a job.
 #[cfg(unix)]
 fn listen(received: impl Fn(i32) + Send + 'static) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGTERM};
 
     let mut wanted = vec![SIGINT, SIGTERM];
-    // `nohup` has it ignored, so that the end of a terminal is none of a run.
+    // With `nohup` it is ignored, so that closing the terminal does not end a run.
     if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
     }
@@ -250,8 +252,8 @@ fn listen_to(wanted: &[i32], received: impl Fn(i32) + Send + 'static) -> Result<
 
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: with no new action the call only writes the present one into `action`, for which zeros
-    // are a value.
+    // SAFETY: without a new action the call only writes the current one into `action`, for which
+    // zeros are a valid value.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0

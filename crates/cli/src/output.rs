@@ -13,14 +13,15 @@ use serde_json::Value;
 
 use crate::ranks::is_first;
 
-/// Whether what is written there may have colours: on a terminal that knows them, where neither
-/// `NO_COLOR` nor `CLICOLOR=0` says no; `CLICOLOR_FORCE` says yes. clap decides as much for its own.
+/// Whether colours may be written there: to a terminal that supports them, unless `NO_COLOR` or
+/// `CLICOLOR=0` is set; always with `CLICOLOR_FORCE`. clap decides in the same way for its own
+/// output.
 pub fn coloured(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
 
-/// Prints text at once; of several ranks the first one does. False if the reader has left
-/// (`peft … | head`), which is no failure.
+/// Prints text immediately; with several ranks, only on the first. Returns false if the reader has
+/// closed the pipe (`peft … | head`), which is not an error.
 pub fn emit(text: &str) -> Result<bool> {
     if !is_first() {
         return Ok(true);
@@ -33,17 +34,17 @@ pub fn emit(text: &str) -> Result<bool> {
     }
 }
 
-/// Prints a line. A reader that has left does not stop the job.
+/// Prints a line. A closed pipe does not stop the job.
 pub fn say(line: impl Display) -> Result<()> {
     emit(&format!("{line}\n")).map(drop)
 }
 
-/// Prints an object, indented; lists of numbers are a line each.
+/// Prints an object, indented; lists of numbers take one line each.
 pub fn say_json(value: &Value) -> Result<()> {
     say(json(value, 0))
 }
 
-/// JSON at some depth of indentation.
+/// JSON at a level of indentation.
 fn json(value: &Value, depth: usize) -> String {
     let is_inner = |value: &Value| value.is_array() || value.is_object();
     let (ends, items): (_, Vec<String>) = match value {
@@ -69,18 +70,19 @@ fn json(value: &Value, depth: usize) -> String {
     format!("{}{gap}{items}\n{:3$}{}", ends[0], "", ends[1], 2 * depth)
 }
 
-/// The columns of the terminal that standard output is, if it is one.
+/// The width of the terminal on standard output in columns, if it is one.
 pub fn columns() -> Option<usize> {
     let terminal = console::Term::stdout();
     terminal.is_term().then(|| terminal.size().1.into())
 }
 
-/// A bar on standard error, of so many examples, with the time that is left.
+/// A progress bar on standard error, over this many examples, with the remaining time.
 pub fn evaluation_bar(label: &str, examples: usize) -> ProgressBar {
     bar(label, examples as u64, "{pos}/{len}")
 }
 
-/// A bar on standard error, of the share of so many values, with the time that is left.
+/// A progress bar on standard error, over this many values, as a percentage with the remaining
+/// time.
 pub fn bar_of_values(label: &str, values: u64) -> ProgressBar {
     bar(label, values, "{percent} %")
 }
@@ -90,7 +92,7 @@ fn bar(label: &str, of: u64, count: &str) -> ProgressBar {
         true => ProgressBar::new(of),
         false => ProgressBar::hidden(),
     };
-    // Its parts are as wide as the terminal: a line that wraps would stay there.
+    // It is as wide as the terminal: a line that wraps would stay there.
     let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {count}  {{left}}"));
     if let Ok(style) = style {
         let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -105,7 +107,7 @@ fn bar(label: &str, of: u64, count: &str) -> ProgressBar {
     bar
 }
 
-/// Lines of cells in columns, the first flush left and the others flush right.
+/// Lines of cells in columns, the first aligned left and the others right.
 pub fn table(rows: &[impl AsRef<[String]>]) -> String {
     let mut widths = vec![0; rows.first().map_or(0, |row| row.as_ref().len())];
     for row in rows {
@@ -124,13 +126,13 @@ pub fn table(rows: &[impl AsRef<[String]>]) -> String {
     rows.iter().map(|row| line(row.as_ref())).collect()
 }
 
-/// A number of things: `1 example`, `1,200 examples`.
+/// A number of items: `1 example`, `1,200 examples`.
 pub fn counted(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", thousands(number))
 }
 
-/// A file's size as people read it: `1.2 MB`.
+/// A file's size for people: `1.2 MB`.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["bytes", "kB", "MB"] {

@@ -1,4 +1,4 @@
-//! The one file that a command writes: whole under its name, or not there.
+//! The single output file of a command: complete under its name, or absent.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use tempfile::TempDir;
 
 use crate::interrupt::Unfinished;
 
-/// A file in a folder beside its place, which goes when the command fails or is stopped. What is no file,
-/// such as a device or a pipe, is written at once.
+/// A file in a temporary folder beside its destination, which is removed if the command fails or is
+/// stopped. If the destination is not a file, such as a device or a pipe, it is written directly.
 pub struct OutputFile {
     output: PathBuf,
-    /// Where the output is, behind symbolic links.
+    /// The destination, with symbolic links resolved.
     target: PathBuf,
     file: PathBuf,
     folder: Option<(TempDir, Unfinished)>,
 }
 
 impl OutputFile {
-    /// A GGUF file. Whether it can be written is known before anything is read.
+    /// A GGUF file. Checks that it can be written before anything is read.
     pub fn gguf(output: &Path, force: bool) -> Result<Self> {
         let shown = output.display();
         ensure!(
@@ -51,7 +51,7 @@ impl OutputFile {
         Ok(place)
     }
 
-    /// Any file; what is there already is replaced.
+    /// Any file; an existing one is replaced.
     pub fn beside(output: &Path) -> Result<Self> {
         let shown = output.display();
         ensure!(!output.is_dir(), "{shown} is a folder: name a file in it");
@@ -77,7 +77,7 @@ impl OutputFile {
         })
     }
 
-    /// Opens the file to be written.
+    /// Opens the file for writing.
     pub fn create(&self) -> Result<File> {
         let file = match self.folder {
             Some(_) => File::create(&self.file),
@@ -86,7 +86,7 @@ impl OutputFile {
         file.with_context(|| format!("cannot write {}", self.output.display()))
     }
 
-    /// Flushes the file to the disk, where it lies on one.
+    /// Flushes the file to the disk, if it is on one.
     pub fn sync(&self, file: &File) -> std::io::Result<()> {
         match self.folder {
             Some(_) => file.sync_all(),
@@ -94,12 +94,12 @@ impl OutputFile {
         }
     }
 
-    /// The name that the file is to have.
+    /// The final name of the file.
     pub fn output(&self) -> &Path {
         &self.output
     }
 
-    /// Where the file is before it has its name.
+    /// The path of the file before it is renamed.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -114,7 +114,7 @@ impl OutputFile {
             let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             fs::create_dir_all(parent)?;
-            // Who may read the file stays as it is.
+            // The file's permissions stay the same.
             if let Ok(earlier) = fs::metadata(&self.target) {
                 fs::set_permissions(&self.file, earlier.permissions())?;
             }
@@ -127,7 +127,7 @@ impl OutputFile {
     }
 }
 
-/// A folder that vanishes again, on the disk of `output`.
+/// A temporary folder on the disk of `output`, which is removed again.
 pub fn folder_beside(output: &Path) -> Result<TempDir> {
     let output = std::path::absolute(output)?;
     let parent = output.ancestors().skip(1).find(|parent| parent.exists());
@@ -136,7 +136,7 @@ pub fn folder_beside(output: &Path) -> Result<TempDir> {
     builder.prefix(".peft-merge-");
     #[cfg(unix)]
     {
-        // As any other folder, not 0700: the process's umask still applies.
+        // As for any other folder, not 0700: the process's umask still applies.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
@@ -145,7 +145,7 @@ pub fn folder_beside(output: &Path) -> Result<TempDir> {
         .with_context(|| format!("cannot write into {}", parent.display()))
 }
 
-/// Where a path leads, behind symbolic links; also where nothing is there yet.
+/// The path behind symbolic links, even if nothing exists there yet.
 fn behind_links(path: &Path) -> PathBuf {
     let mut found = path.to_path_buf();
     // As many as Linux follows.
@@ -158,8 +158,8 @@ fn behind_links(path: &Path) -> PathBuf {
     found
 }
 
-/// Refuses an output that is one of the inputs, or one of the files beside the first that belong to
-/// the same model. Of a folder no GGUF file is read, nor any folder in it.
+/// Rejects an output that is one of the inputs, or one of the files beside the first that belong to
+/// the same model. In a folder, GGUF files and subfolders are not read.
 pub fn check_input<'a>(output: &Path, inputs: impl Iterator<Item = &'a Path>) -> Result<()> {
     let real = |path: &Path| fs::canonicalize(path).ok();
     let Some(place) = real(output) else {

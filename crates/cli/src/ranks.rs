@@ -1,4 +1,4 @@
-//! The processes that train a model together, as `mpirun` or `srun` has started them.
+//! The processes that train a model together, started by `mpirun` or `srun`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,8 +12,8 @@ mod watch;
 
 static EXCHANGE: OnceLock<Arc<dyn Exchange>> = OnceLock::new();
 
-/// Joins the other processes, if there are any, and takes this one's share of the cores. Before anything
-/// else is done, once in a process.
+/// Joins the other processes, if there are any, and takes this one's share of the cores. To be
+/// called before anything else, once in a process.
 pub fn join() -> Result<()> {
     let exchange = joined()?;
     let exchange = EXCHANGE.get_or_init(|| exchange);
@@ -27,13 +27,13 @@ pub fn join() -> Result<()> {
     Ok(())
 }
 
-/// Leaves the others, where this process's work is done.
+/// Leaves the others when this process's work is done.
 pub fn leave() {
     current().finish();
     guard::done();
 }
 
-/// Ends all processes, for this one cannot go on.
+/// Ends all processes, because this one cannot continue.
 pub fn end_all() -> ! {
     guard::failed();
     current().abort(1)
@@ -41,7 +41,8 @@ pub fn end_all() -> ! {
 
 #[cfg(feature = "mpi")]
 fn joined() -> Result<Arc<dyn Exchange>> {
-    // What launchers tell each process: Open MPI, PMIx (srun), MPICH and Intel (Hydra, srun), MVAPICH.
+    // Set by launchers for each process: Open MPI, PMIx (srun), MPICH and Intel (Hydra, srun),
+    // MVAPICH.
     const TOLD: [&str; 5] = [
         "OMPI_COMM_WORLD_SIZE",
         "PMIX_RANK",
@@ -60,19 +61,19 @@ fn joined() -> Result<Arc<dyn Exchange>> {
     Ok(Arc::new(Alone))
 }
 
-/// The processes, where this one has joined any.
+/// The group of processes, if this one has joined any.
 pub fn current() -> Arc<dyn Exchange> {
     EXCHANGE
         .get()
         .map_or_else(|| Arc::new(Alone) as _, Arc::clone)
 }
 
-/// Whether this process writes and speaks.
+/// Whether this process writes files and prints.
 pub fn is_first() -> bool {
     EXCHANGE.get().is_none_or(|exchange| exchange.is_first())
 }
 
-/// The device of this process: each of a host has a GPU of its own, unless one is named.
+/// The device of this process: each process on a host has its own GPU, unless one is named.
 pub fn device(name: DeviceName) -> DeviceName {
     device_of(&*current(), name)
 }
@@ -91,7 +92,8 @@ fn device_of(exchange: &dyn Exchange, name: DeviceName) -> DeviceName {
 mod cores {
     use anyhow::{Context, Result};
 
-    /// Uses one of so many shares of the cores, unless `RAYON_NUM_THREADS` says how many threads.
+    /// Uses one of this many shares of the cores, unless `RAYON_NUM_THREADS` gives the number of
+    /// threads.
     pub fn share(shares: usize) -> Result<()> {
         if std::env::var_os("RAYON_NUM_THREADS").is_some() {
             return Ok(());
@@ -101,12 +103,12 @@ mod cores {
         pool.build_global().context("cannot start threads")
     }
 
-    /// The cores that the processes of this host may use together. `mpirun` binds each of a few processes to
-    /// a single core, which is undone: it would keep the others idle.
+    /// The cores that the processes on this host may use together. `mpirun` binds each of a few
+    /// processes to a single core, which is undone because it would leave the others idle.
     #[cfg(target_os = "linux")]
     fn all() -> usize {
-        // SAFETY: both calls are given a set of its full size; of cores that it may not use the kernel
-        // leaves out what the host's cgroup forbids.
+        // SAFETY: both calls get a set of its full size; the kernel removes cores that the host's
+        // cgroup forbids.
         unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             for cpu in 0..8 * size_of::<libc::cpu_set_t>() {

@@ -13,8 +13,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::loading::{limits, model_input};
 
-/// Where positions that have no end of their own end: devices count in 32 bits, and an adapter's
-/// positions come on top.
+/// The limit of positions that have no limit of their own: devices count in 32 bits, and an
+/// adapter's positions are added.
 const MAX_POSITIONS: usize = 1 << 30;
 
 /// The rows of a file, `[batch, seq]` each.
@@ -29,7 +29,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads `input_ids` and, where they are there, `attention_mask` and `position_ids`.
+    /// Reads `input_ids` and, if they exist, `attention_mask` and `position_ids`.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display();
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {place}"))?;
@@ -95,8 +95,8 @@ impl Rows {
         })
     }
 
-    /// What a model says of the rows, given the logits of all positions, `[batch, seq, outputs]`: of a
-    /// classifier of texts those of the token that a text is judged by, `[batch, labels]`.
+    /// A model's output for the rows, from the logits of all positions, `[batch, seq, outputs]`;
+    /// for a text classifier, those of the token that a text is judged by, `[batch, labels]`.
     pub fn scored(&self, model: &impl CausalLm, logits: Tensor<3>) -> TensorData {
         let head = model.head();
         if head.task != TaskType::SeqCls {
@@ -111,10 +111,11 @@ impl Rows {
         logits.into_data().convert::<f32>()
     }
 
-    /// The embedding of each row, `[batch, d]`, of the hidden states of all positions, `[batch, seq, d]`.
+    /// The embedding of each row, `[batch, d]`, from the hidden states of all positions, `[batch,
+    /// seq, d]`.
     pub fn embedded(&self, embedder: Embedder, hidden: Tensor<3>) -> Result<TensorData> {
         let [batch, all, d] = hidden.dims();
-        // Virtual tokens stand before those of the text.
+        // Virtual tokens come before those of the text.
         let extra = all - self.seq;
         let (mut places, mut texts) = (Vec::new(), Vec::new());
         for row in 0..batch {
@@ -137,7 +138,7 @@ impl Rows {
         Ok(embedder.of(hidden, &texts).into_data().convert::<f32>())
     }
 
-    /// The rows without their padding, which stands before them.
+    /// The rows without the padding before them.
     pub fn prompts(&self, model: &impl CausalLm) -> Result<Vec<Vec<u32>>> {
         self.check_ids(model)?;
         let rows = (0..self.batch).map(|row| {
@@ -153,7 +154,7 @@ impl Rows {
         rows.collect()
     }
 
-    /// How many positions of a row stand before its first token.
+    /// How many positions of a row come before its first token.
     fn padding(&self, row: usize, mask: &[i64]) -> Result<usize> {
         let place = self.file.display();
         let Some(first) = mask.iter().position(|&value| value == 1) else {
@@ -188,7 +189,7 @@ impl Rows {
     fn check_types(&self, model: &impl CausalLm) -> Result<()> {
         let config = model.config_json().unwrap_or_default();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
-        // Other models take none.
+        // Other models have no token types.
         let (Some(known), Some(types)) = (config["type_vocab_size"].as_i64(), &self.token_type_ids)
         else {
             return Ok(());
@@ -234,7 +235,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Row and column of a value.
+    /// The row and column of a value.
     fn place(&self, at: usize) -> String {
         format!("[{}, {}]", at / self.seq, at % self.seq)
     }

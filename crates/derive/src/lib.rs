@@ -1,4 +1,5 @@
-//! `#[derive(Adaptable)]`: finds the slots of a model, so that nobody writes a traversal by hand.
+//! `#[derive(Adaptable)]`: finds the slots of a model, so that nobody has to write a traversal by
+//! hand.
 //!
 //! Documented where it is used: `burn_peft::Adaptable`.
 
@@ -11,14 +12,14 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, parse_macro_in
 /// Derives `burn_peft::Adaptable` for a struct whose fields are adaptable themselves.
 ///
 /// Fields marked `#[module(skip)]` or `#[adaptable(skip)]` are left out, unless
-/// `#[adaptable(show)]` asks for them to be printed. A field `#[adaptable(around)]`, a
-/// `LoraAdapter<Part>`, is the slot of the struct itself and not of a part of it; one marked
-/// `#[adaptable(name = "self")]` is called so, where Rust has no such name. On the model itself,
-/// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` names its
-/// architecture, as `config.json` does, and the paths of its input and output embeddings;
-/// three keys name methods of the model: `untie = "untie"` gives a tied output embedding its own
-/// weight, `resize = "resize"` gives the vocabulary another number of rows, and
-/// `model_info = "info"` tells of the openings for methods that act at the model.
+/// `#[adaptable(show)]` requests that they are printed. A field `#[adaptable(around)]`, a
+/// `LoraAdapter<Part>`, is the slot of the struct itself instead of a part of it. `#[adaptable(name
+/// = "self")]` gives a field a name that Rust does not allow. On the model itself,
+/// `#[adaptable(model_type = "gpt2", input = "transformer.wte", output = "lm_head")]` gives its
+/// architecture, as in `config.json`, and the paths of its input and output embeddings. Three keys
+/// name methods of the model: `untie = "untie"` gives a tied output embedding its own weight,
+/// `resize = "resize"` changes the number of rows in the vocabulary, and `model_info = "info"`
+/// describes what methods that act at the model need.
 #[proc_macro_derive(Adaptable, attributes(adaptable, module))]
 pub fn derive_adaptable(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -52,7 +53,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 Some(key) => key.value(),
                 None => name.to_string().replace("r#", ""),
             };
-            // In the place of the field's type, where the compiler then says that it has no slots.
+            // Replaces the field's type, so that the compiler reports there that it has no slots.
             let place = Span::call_site().located_at(field.ty.span());
             visits.push(quote_spanned! { place =>
                 path.within(#key, |path| {
@@ -102,7 +103,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
-/// The functions that only the model itself answers, from `#[adaptable(key = "value")]`.
+/// The functions that only the model itself has, from `#[adaptable(key = "value")]`.
 fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     let mut functions = quote! {};
     for attribute in &input.attrs {
@@ -160,7 +161,7 @@ fn root_attributes(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream>
     Ok(functions)
 }
 
-/// What a field is marked with.
+/// The marks of a field.
 #[derive(Default)]
 struct Marks {
     skip: bool,

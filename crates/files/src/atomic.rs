@@ -1,4 +1,4 @@
-//! Files that are whole or not there, whenever the process or the machine stops.
+//! Files that are complete or absent, whenever the process or the machine stops.
 
 use std::fs::{self, File};
 use std::io::{Result, Write};
@@ -6,29 +6,29 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// What the names of files begin with that are not whole yet.
+/// The prefix of the names of incomplete files.
 pub const PREFIX: &str = ".tmp-";
 
-/// An empty file in the folder of `path` that vanishes unless it is [`put`] in place.
+/// An empty file in the folder of `path`, which is removed unless it is [`put`] in place.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn temporary_file(path: &Path) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
     #[cfg(unix)]
     {
-        // As any other file, not 0600: the process's umask still applies.
+        // As for any other file, not 0600: the process's umask still applies.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder(path))
 }
 
-/// Flushes a temporary file to the disk and gives it its name.
+/// Flushes a temporary file to the disk and renames it.
 ///
 /// # Errors
-/// If any of that fails; an earlier file of that name is as before.
+/// If any of that fails; an existing file of that name is then unchanged.
 pub fn put(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -45,7 +45,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     put(file, path)
 }
 
-/// Flushes the names in a folder to the disk, where the system can.
+/// Flushes a folder's entries to the disk, if the system can.
 ///
 /// # Errors
 /// If that fails.
@@ -56,7 +56,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The folder a file lies in; the working directory's own has an empty name.
+/// The folder of a file; for a file in the working directory it has an empty name.
 fn folder(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());

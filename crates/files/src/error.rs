@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
-/// What can be wrong with a file, which it names.
+/// What can be wrong with a file; the error names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system could not read it.
@@ -12,7 +12,7 @@ pub enum FileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is of another kind than its name says.
@@ -20,15 +20,16 @@ pub enum FileError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it is, to be read after its name; see [`foreign`](crate::foreign).
+        /// What it is; continues a sentence that begins with its name; see
+        /// [`foreign`](crate::foreign).
         kind: &'static str,
     },
-    /// It is text in another encoding, or none.
+    /// It is text in another encoding, or not text at all.
     #[error("{} is not UTF-8 text: {problem}; save it as UTF-8", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
-        /// Where it is not.
+        /// Where it is not valid.
         problem: Utf8Error,
     },
 }
@@ -41,7 +42,7 @@ impl FileError {
         }
     }
 
-    /// What is wrong with the file, to be read after its name.
+    /// What is wrong with the file; continues a sentence that begins with its name.
     pub fn problem(&self) -> String {
         match self {
             Self::Io { source, .. } => source.to_string(),
@@ -52,7 +53,7 @@ impl FileError {
         }
     }
 
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

@@ -1,14 +1,14 @@
-//! Files that are something else than their name says, told from their first bytes.
+//! Recognising files of other kinds than their names say, by their first bytes.
 
 use std::io::{BufRead, Result};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What bytes are that begin a file of a well-known other kind, to be read after the file's name:
-/// a Git LFS pointer, an archive, compressed bytes, a pickle. Safetensors, Parquet, JSON and plain
-/// text are none of them.
+/// What kind of well-known file begins with these bytes: a Git LFS pointer, an archive, compressed
+/// data, a pickle. The text continues a sentence that begins with the file's name. Safetensors,
+/// Parquet, JSON and plain text are not recognised.
 pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
-    // The length that safetensors begins with may look like any of the beginnings below.
+    // The length at the start of a safetensors file may look like any of the signatures below.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }
@@ -33,12 +33,12 @@ pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// As [`foreign`], for bytes that should begin a text: UTF-16 and Parquet are no text either.
+/// As [`foreign`], for bytes that should begin a text: UTF-16 and Parquet are recognised too.
 pub fn foreign_to_text(bytes: &[u8]) -> Option<&'static str> {
     const UTF_16: &str = "is text in UTF-16: save it as UTF-8";
     Some(match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
-        // Without a mark: every other byte of plain English is 0.
+        // Without a byte order mark: every other byte of plain English is 0.
         [0, first, 0, second, ..] | [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
             UTF_16
         }
@@ -47,8 +47,8 @@ pub fn foreign_to_text(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// What a reader's file is if it is no text (see [`foreign_to_text`]). A byte order mark is passed
-/// over; otherwise nothing is read.
+/// What kind of file a reader reads, if it is not text (see [`foreign_to_text`]). A byte order mark
+/// is skipped; otherwise nothing is consumed.
 ///
 /// # Errors
 /// If the file cannot be read.

@@ -1,9 +1,9 @@
-//! What is wrong with a text that should be JSON.
+//! What is wrong with text that should be JSON.
 
 use serde_json::Error;
 
-/// What the reader of JSON says of a text, and of numbers that only Python writes and reads: how to
-/// put them.
+/// serde_json's message about a text; for numbers that only Python writes and reads, how to write
+/// them.
 pub fn json_problem(text: &str, error: &Error) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1));
     let line = line.unwrap_or_default().as_bytes();

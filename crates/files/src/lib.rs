@@ -1,9 +1,9 @@
 //! Reading and writing files as people have them.
 //!
-//! [`read_text`] reads a text file, without the byte order mark some editors put before it, and
-//! says in plain words what a file is that is no text: a Git LFS pointer, compressed bytes, UTF-16.
-//! [`foreign`] says the same of bytes that are at hand, [`begin_text`] of a stream. [`atomic`] writes
-//! files that are whole or not there.
+//! [`read_text`] reads a text file, without the byte order mark that some editors put before it,
+//! and describes in plain words a file that is not text: a Git LFS pointer, compressed data,
+//! UTF-16. [`foreign`] does so for bytes in memory, [`begin_text`] for a stream. [`atomic`] writes
+//! files that are complete or absent.
 
 pub mod atomic;
 mod error;

@@ -1,4 +1,4 @@
-//! Text files, read whole.
+//! Reading whole text files.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,8 @@ use crate::foreign::{foreign_to_text, without_mark};
 /// The text of a file, without its byte order mark.
 ///
 /// # Errors
-/// If the file cannot be read or is no UTF-8 text; the error says what it is where that shows.
+/// If the file cannot be read or is not UTF-8; the error says what it is, if that can be
+/// recognised.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String, FileError> {
     let path = path.as_ref();
     let (path, place) = (path.to_path_buf(), path);

@@ -1,8 +1,8 @@
-//! What libraries and systems say, in the words of people who write files.
+//! Rewriting messages of libraries and systems for people who write files.
 
 use std::borrow::Cow;
 
-/// What serde says of a value, without the names of Rust's types: a reader of TOML or JSON knows
+/// serde's message about a value, without the names of Rust types: users of TOML or JSON know
 /// numbers, lists and tables.
 pub fn plain_words(message: &str) -> String {
     let words = [
@@ -36,7 +36,7 @@ pub fn plain_words(message: &str) -> String {
     for (rust, plain) in words {
         text = replace_words(&text, rust, plain);
     }
-    // `struct TrainingArguments` is a table for whoever writes one.
+    // For the author of a file, `struct TrainingArguments` is a table.
     while let Some(start) = text.find("expected struct ") {
         let name = start + "expected struct ".len();
         let rest = &text[name..];
@@ -47,7 +47,7 @@ pub fn plain_words(message: &str) -> String {
     text
 }
 
-/// Replaces words where they end.
+/// Replaces words up to their ends.
 fn replace_words(text: &str, words: &str, by: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -61,13 +61,13 @@ fn replace_words(text: &str, words: &str, by: &str) -> String {
     out + rest
 }
 
-/// What the system says, without its numbers: `(os error 21)`.
+/// The system's message, without its number: `(os error 21)`.
 pub fn without_os_errors(message: &str) -> Cow<'_, str> {
     const BEGINNING: &str = " (os error ";
     if !message.contains(BEGINNING) {
         return Cow::Borrowed(message);
     }
-    // Said of the path that was to be read or written.
+    // The path that was to be read or written is already named.
     let mut text = message.replace(
         "Is a directory (os error 21)",
         "this is a folder, and a file is needed",

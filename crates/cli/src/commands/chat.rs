@@ -46,11 +46,11 @@ is 512 where the file does not say it, or what the conversation leaves.";
 /// The command line of `peft chat`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
-// An empty --model is none: MODEL stands in its place.
+// An empty --model counts as missing: MODEL replaces it.
 #[command(mut_arg("model", |arg| arg.required(false).default_value("").hide_default_value(true)))]
 pub struct Args {
-    /// The model: a folder with config.json, model.safetensors and a tokenizer, a GGUF file, or a Hub
-    /// id; --model takes it too
+    /// The model: a folder with config.json, model.safetensors and a tokenizer, a GGUF file, or a
+    /// Hub id; also given as --model
     #[arg(
         value_name = "MODEL",
         required_unless_present = "model",
@@ -59,15 +59,15 @@ pub struct Args {
     place: Option<String>,
     #[command(flatten)]
     models: ModelsArgs,
-    /// The system message: what the model is told before the conversation
+    /// The system message, which precedes the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     #[command(flatten)]
     options: Options,
-    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    /// The tokenizer, if it is not with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     tokenizer: Option<String>,
-    /// Print every answer as one JSON object on a line
+    /// Print every answer as a JSON object on one line
     #[arg(long)]
     json: bool,
 }
@@ -83,7 +83,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let voices = Voices::open(&files, &args.models, device)?;
     let mut talk = Talk::new(voices, tokenizer, defaults, args.options, args.system)?;
     let mut lines = Lines::open()?;
-    // Elsewhere than at a terminal Ctrl-C ends the command, as it ends any other.
+    // Unless at a terminal, Ctrl-C ends the command, as usual.
     let stop = lines.is_terminal().then(Stop::new).transpose()?;
     if lines.is_terminal() {
         talk::note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves");

@@ -1,4 +1,4 @@
-//! `peft combine`: several adapters as one.
+//! `peft combine`: combines several adapters into one.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ need --density. IA3 adapters have a linear sum alone: --method linear.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// An adapter's folder and its weight, 1 where there is none; negative weights take away
+    /// An adapter's folder and its weight, 1 by default; a negative weight subtracts
     #[arg(long, required = true, value_name = "DIR[:WEIGHT]")]
     adapter: Vec<String>,
     /// How they are combined
@@ -42,10 +42,10 @@ pub struct Args {
     /// How ties elects signs: total or frequency
     #[arg(long, value_name = "HOW", default_value = "total")]
     majority_sign_method: MajoritySign,
-    /// Seed of what dare drops
+    /// Seed for the values that dare drops
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// The folder that gets the new adapter
+    /// The folder for the new adapter
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Replace an adapter in an output folder that is not empty
@@ -96,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
     written(&args.output)
 }
 
-/// Refuses adapters for embeddings that do not make vectors of texts in the same way.
+/// Rejects embedding adapters that do not turn texts into vectors in the same way.
 fn check_vectors(folders: &[PathBuf]) -> Result<()> {
     let modules = |folder: &PathBuf| Modules::read(&ModelFiles::folder(folder));
     let Some((first, others)) = folders.split_first() else {
@@ -116,7 +116,7 @@ fn check_vectors(folders: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// `DIR:WEIGHT`; a colon that no number follows is part of the name.
+/// Parses `DIR:WEIGHT`; a colon without a number after it belongs to the name.
 fn folder_and_weight(given: &str) -> (PathBuf, f64) {
     let split = given.rsplit_once(':');
     let weighted = split.and_then(|(folder, weight)| Some((folder, weight.parse().ok()?)));
@@ -126,7 +126,7 @@ fn folder_and_weight(given: &str) -> (PathBuf, f64) {
     }
 }
 
-/// Names an adapter's files with their sizes.
+/// Prints an adapter's files with their sizes.
 pub fn written(folder: &Path) -> Result<()> {
     for name in [CONFIG_NAME, WEIGHTS_NAME] {
         let path = folder.join(name);

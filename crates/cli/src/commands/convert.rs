@@ -1,4 +1,4 @@
-//! `peft convert`: an adapter of another method as a LoRA adapter for the untouched model.
+//! `peft convert`: converts an adapter of another method to a LoRA adapter for the unchanged model.
 
 use std::path::{Path, PathBuf};
 
@@ -39,10 +39,10 @@ pub struct Args {
     /// The rank of the LoRA adapter
     #[arg(long, value_name = "R", default_value_t = 8)]
     rank: usize,
-    /// The adapter as it was before training, for one that took a part of the weights
+    /// The adapter as it was before training, if it took a part of the weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "rank"])]
     initial: Option<PathBuf>,
-    /// The folder that gets it
+    /// The folder for the LoRA adapter
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Replace an adapter in an output folder that is not empty

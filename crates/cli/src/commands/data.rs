@@ -1,4 +1,4 @@
-//! `peft data`: what a data file holds, as training would see it.
+//! `peft data`: shows the content of a data file as training would see it.
 
 use std::path::Path;
 
@@ -40,13 +40,13 @@ tokens), input_ids and labels (-100 where nothing is learnt), or skipped, which 
 row is learnt; truncated where tokens were cut off. Of a pair each answer is an object, and its answer
 says which it is, chosen or rejected.";
 
-/// Bars of the histogram, and columns of the longest.
+/// The number of bars in the histogram, and the width of the longest.
 const BARS: usize = 10;
 const WIDTH: usize = 40;
-/// Examples that are shown, and tokens of each.
+/// The number of examples shown, and of tokens in each.
 const SHOWN: usize = 3;
 const TOKENS: usize = 120;
-/// Decides the order of the batches that padding is counted in.
+/// Seed for the order of the batches in which padding is counted.
 const SEED: u64 = 42;
 
 /// The command line of `peft data`.
@@ -56,7 +56,7 @@ pub struct Args {
     /// The rows: a file, a folder, or a data set on the Hub (below); or a training file
     #[arg(value_name = "FILE")]
     file: String,
-    /// The model whose tokenizer and longest sequence count: a folder, a GGUF file or a Hub id
+    /// The model whose tokenizer and longest sequence apply: a folder, a GGUF file or a Hub id
     #[arg(long, value_name = "DIR|ID")]
     model: Option<String>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub struct Args {
     /// Print a JSON object for each row: text, input_ids and labels, or why it is skipped
     #[arg(long)]
     json: bool,
-    /// Print what is shown as one JSON object
+    /// Print everything as one JSON object
     #[arg(long, conflicts_with = "json")]
     summary: bool,
 }
@@ -100,7 +100,7 @@ pub fn run(args: Args) -> Result<()> {
         Examples::load_with(file, &config, tokenizer, limits, &find_data, &*task)
     };
     let examples = match load(limits) {
-        // All of them are to be seen.
+        // All rows are to be shown.
         Err(DataError::TooLong { .. }) => load(Limits {
             max_positions: usize::MAX,
             ..limits
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<()> {
     warn_of_space(&examples, tokenizer.as_ref());
     let lengths = examples.lengths();
     let longest = examples.longest();
-    // As in training; without a model, to the longest there is.
+    // As in training; without a model, to the longest row.
     let packed_to = args
         .rows
         .max_length
@@ -140,7 +140,7 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// What the options say of tokenizer and model.
+/// The tokenizer and model given by the options.
 fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
     let given = args.rows.tokenizer.as_deref();
     if let Some(model) = &args.model {
@@ -163,7 +163,7 @@ fn tokenizer(args: &Args) -> Result<(Option<Tokenizer>, Limits)> {
         has_last_position: true,
         positions_key: "max_position_embeddings",
         adapter_positions: 0,
-        // Token ids of a file are fine whatever they are, where no model is named.
+        // Without a model, any token ids in a file are valid.
         vocab_size: u32::MAX as usize,
     };
     Ok((tokenizer, limits))
@@ -176,7 +176,7 @@ fn show_splits(file: &str) -> Result<()> {
     };
     let splits = ["validation", "test"].map(|split| format!("{folder}:{split}"));
     for split in splits {
-        // A split that is not there is an error, and none here.
+        // A missing split is an error elsewhere, but not here.
         if let Ok(Some(files)) = find_data(&split) {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             say(format!("see also {split}: {}", files.join(", ")))?;
@@ -197,7 +197,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The first example, the one in the middle and the last: more is seen than in the first three.
+    /// The first example, the middle one and the last: they show more than the first three.
     fn shown(&self) -> Vec<Example> {
         let last = self.examples.sequences() - 1;
         let mut indices = vec![0, last / 2, last];
@@ -208,7 +208,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// The examples that the model cannot take.
+    /// The examples that are too long for the model.
     fn too_long(&self) -> usize {
         let lengths = self.lengths.iter();
         lengths
@@ -294,7 +294,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// An example's text with the parts that are trained on marked, cut where it is long.
+    /// An example's text with the learnt parts marked, shortened if it is long.
     fn render(&self, example: &Example) -> Result<String> {
         let shown = example.input_ids.len().min(TOKENS);
         let trained = self.task.is_trained(&example.labels);
@@ -312,7 +312,7 @@ impl Report<'_> {
         Ok(text)
     }
 
-    /// Which of its row's answers an example is, that is shown as the `index`th.
+    /// Which of its row's answers the example shown as number `index` is.
     fn answer(&self, example: &Example, index: usize) -> Option<&'static str> {
         let in_row = index % self.task.examples_per_row();
         self.task.name_of(&example.labels, in_row)
@@ -362,7 +362,7 @@ impl Report<'_> {
     }
 }
 
-/// How many examples there are, of rows of two answers how many pairs.
+/// The number of examples; for rows with two answers, of pairs.
 fn counted_examples(task: &dyn Task, examples: &Examples) -> String {
     if task.examples_per_row() > 1 {
         return counted(examples.sequences(), "pair");
@@ -376,7 +376,7 @@ fn quantile(lengths: &[usize], share: f64) -> usize {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-/// How long examples are: some numbers, and a histogram.
+/// Statistics and a histogram of the examples' lengths.
 fn show_lengths(what: &str, lengths: &[usize]) -> Result<()> {
     let [shortest, median, most, longest] = [0.0, 0.5, 0.95, 1.0].map(|s| quantile(lengths, s));
     say(format!(
@@ -387,7 +387,7 @@ fn show_lengths(what: &str, lengths: &[usize]) -> Result<()> {
     let digits = bars
         .last()
         .map_or(1, |(range, _)| range.end().to_string().len());
-    // One length is no range, and takes no more room where no bar is one.
+    // If all have the same length there is no range, and without a bar no room is needed for one.
     let has_ranges = bars.iter().any(|(range, _)| range.start() < range.end());
     let width = if has_ranges { 2 * digits + 4 } else { digits };
     for (range, count) in bars {
@@ -414,7 +414,7 @@ fn lengths_json(lengths: &[usize]) -> Value {
     })
 }
 
-/// Texts in a row, those that are learnt marked.
+/// Texts in a row, with the learnt ones marked.
 fn marked(pieces: &[(String, bool)]) -> String {
     let (before, after) = match coloured(&std::io::stdout()) {
         true => ("\u{1b}[32m", "\u{1b}[0m"),

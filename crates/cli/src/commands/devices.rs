@@ -1,4 +1,4 @@
-//! `peft devices`: what this machine and this build can compute on.
+//! `peft devices`: lists the devices of this machine and this build.
 
 use anyhow::Result;
 use burn_peft::int8_body;

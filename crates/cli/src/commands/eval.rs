@@ -1,4 +1,4 @@
-//! `peft eval`: how well a model predicts a file, or answers its questions.
+//! `peft eval`: measures how well a model predicts a file, or answers its questions.
 
 use std::time::{Duration, Instant};
 
@@ -62,10 +62,10 @@ pub struct Args {
     data: String,
     #[command(flatten)]
     rows: RowArgs,
-    /// Answer the question of every row, and compare with the row's own answer
+    /// Answer the question of every row, and compare the answer with the row's own
     #[arg(long, conflicts_with = "max_length")]
     generate: bool,
-    /// Tokens of an answer, at most
+    /// The largest number of tokens in an answer
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     #[arg(allow_negative_numbers = true, requires = "generate")]
     max_new_tokens: usize,
@@ -84,7 +84,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let head = vectors::wanted(&args, &files)?;
     let mut models = open_each_as(&files, &args.model, true, head, device)?;
     let classifies = models[0].1.head().classifies();
-    // The head of the model alone would be one that was never trained.
+    // The head of the base alone would be untrained.
     let has_base = !classifies || models.len() == 1 || classes::is_classifier(&files)?;
     if !has_base {
         models.remove(0);
@@ -92,7 +92,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
     warn_of_template(&config);
-    // Of several the smallest, so that all predict the same tokens.
+    // Of several, the smallest, so that all predict the same tokens.
     let limits = models.iter().map(|(_, model)| limits(model));
     let limits = limits.min_by_key(|limits| limits.max_positions);
     let limits = limits.context("there is no model")?;
@@ -133,7 +133,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     {
         tracing::warn!("{}: {line}", examples.file);
     }
-    // Of these no figure is one of a batch.
+    // These figures are not computed from single batches.
     let is_of_rows = ["classify", "tag"].contains(&kind.name);
     let rows = match args.rows.batch_size {
         None if is_of_rows => rows_of(examples.longest()),
@@ -142,7 +142,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let (mut results, mut by_class) = (Vec::new(), Vec::new());
     for (name, model) in &models {
         let label = format!("evaluating {name}");
-        // The model alone: an adapter may hold a part of its weights.
+        // The base alone: an adapter may hold a part of its weights.
         let reference = (kind.reference)(&settings).then(|| Reference::base(&models[0].1));
         let objective = (kind.build)(&settings, reference)?;
         let least = objective.least_batch();
@@ -183,7 +183,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
             say(result.to_string())?;
             return last.map_or(Ok(()), say_by_class);
         }
-        // One line as without an adapter, which scripts may read.
+        // The same line as without an adapter, which scripts may read.
         [(_, base), (_, result)] if has_base => {
             say(format!("{result}  base: {}", base.numbers()))?;
             return last.map_or(Ok(()), say_by_class);
@@ -191,7 +191,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
         _ => {}
     }
     let names: Vec<String> = results.iter().map(|(name, _)| name.to_string()).collect();
-    // The base is what the adapters above it are compared with.
+    // The adapters below are compared with the base.
     if has_base {
         results.rotate_left(1);
     }
@@ -231,7 +231,7 @@ fn say_by_class(by_class: &ByClass) -> Result<()> {
     emit(&table(&rows)).map(drop)
 }
 
-/// The base's numbers, or those of one adapter with the base's in `base`, or those of several in
+/// The results of the base; or of one adapter, with the base's in `base`; or of several, in
 /// `adapters`.
 fn json_of(results: &[(&String, Value)], examples: usize) -> Value {
     let mut object = match results {
@@ -255,7 +255,7 @@ fn json_of(results: &[(&String, Value)], examples: usize) -> Value {
     object
 }
 
-/// Of a folder without a split, the split that was not trained on, where there is one.
+/// For a folder without a split, the split that was not trained on, if there is one.
 fn held_out(data: &str) -> String {
     let path = SlicedPath::new(data).path;
     if let Some((folder, None)) = folder_and_split(path) {
@@ -270,7 +270,8 @@ fn held_out(data: &str) -> String {
     data.to_string()
 }
 
-/// What `generate` says of such a model; `adapter` is the folder of its adapter, or empty.
+/// The arguments with which `generate` uses such a model; `adapter` is the folder of its adapter,
+/// or empty.
 fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
     let place = match adapter.is_empty() {
         true => String::new(),
@@ -303,7 +304,7 @@ fn check_finite(adapter: &str, result: &Evaluation) -> Result<()> {
     Ok(())
 }
 
-/// The loss over all examples and the time that took, with a bar on standard error meanwhile.
+/// The loss over all examples and the time it took, with a progress bar on standard error.
 pub fn measure(
     objective: &dyn Objective<LanguageModel>,
     model: &LanguageModel,

@@ -1,4 +1,4 @@
-//! `peft forward`: logits for given token ids, or embeddings.
+//! `peft forward`: computes logits for given token ids, or embeddings.
 
 use std::path::{Path, PathBuf};
 
@@ -37,8 +37,7 @@ for each row, made of the hidden states of its tokens.";
 pub struct Args {
     #[command(flatten)]
     model: ModelsArgs,
-    /// The adapter of each row, with commas between: the folder as --adapter names it, __base__
-    /// for none
+    /// The adapter of each row, separated by commas: the folder as in --adapter, __base__ for none
     #[arg(
         long,
         value_name = "NAMES",
@@ -47,7 +46,7 @@ pub struct Args {
     )]
     #[arg(conflicts_with_all = ["merge", "disable", "pooling", "normalize"])]
     adapter_names: Vec<String>,
-    /// Put the adapter into the weights first
+    /// Merge the adapter into the weights first
     #[arg(long, requires = "adapter", conflicts_with = "disable")]
     merge: bool,
     /// Switch the adapter off
@@ -58,7 +57,7 @@ pub struct Args {
     /// The file with input_ids, attention_mask and position_ids
     #[arg(long, value_name = "IN.safetensors")]
     input: PathBuf,
-    /// The file that gets the logits, or the embeddings
+    /// The file for the logits or embeddings
     #[arg(long, value_name = "OUT.safetensors")]
     output: PathBuf,
 }
@@ -125,11 +124,11 @@ fn write(output: &Path, tensors: Vec<(&str, TensorData)>) -> Result<()> {
     say(format!("{}: {shapes}", output.display()))
 }
 
-/// The logits where each row goes through an adapter of its own.
+/// The logits if each row uses its own adapter.
 fn by_rows(rows: &Rows, model: AutoModel, args: &Args, device: &Device) -> Result<TensorData> {
     let adapters = &args.model.adapter;
     let mut model = load_adapter(model, &adapters[0], false)?;
-    // Names cannot hold slashes.
+    // Names cannot contain slashes.
     let name = |index: usize| match index {
         0 => DEFAULT_ADAPTER.to_string(),
         index => format!("adapter-{index}"),

@@ -1,4 +1,4 @@
-//! `peft generate`: texts go on.
+//! `peft generate`: continues texts.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ What no option says is as the model's generation_config.json has it: do_sample w
 top_k and top_p, repetition_penalty, max_new_tokens or max_length. The text ends at the tokens that
 this file, config.json and the tokenizer name (with --input, the two files).";
 
-/// The tokens of an answer, at most, where nothing is said.
+/// The default limit on an answer's tokens.
 pub const ANSWER_TOKENS: usize = 512;
 
 /// The command line of `peft generate`.
@@ -64,10 +64,10 @@ pub struct Args {
     /// Answer each --prompt as a user's message, in the model's chat template
     #[arg(long, conflicts_with = "input")]
     chat: bool,
-    /// Answer conversations, in place of prompts: JSON or JSONL, or - for standard input
+    /// Answer conversations instead of prompts: JSON or JSONL, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "input"])]
     messages: Option<PathBuf>,
-    /// The system's message, before --chat, and before those of --messages that have none
+    /// The system message, before --chat, and before those of --messages that have none
     #[arg(
         long,
         value_name = "TEXT",
@@ -76,23 +76,23 @@ pub struct Args {
     )]
     #[arg(requires = "conversation")]
     system: Option<String>,
-    /// Tokens to continue, in place of a text: the file with input_ids and attention_mask
+    /// Tokens to continue instead of a text: the file with input_ids and attention_mask
     #[arg(long, value_name = "IN.safetensors", requires = "output")]
     #[arg(conflicts_with_all = ["prompt", "tokenizer"])]
     input: Option<PathBuf>,
-    /// The file that gets the new tokens
+    /// The file for the new tokens
     #[arg(long, value_name = "OUT.safetensors", requires = "input")]
     output: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
-    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    /// The tokenizer, if it is not with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     tokenizer: Option<String>,
-    /// Make N continuations of every prompt, and show the one that the reward model likes best
+    /// Make N continuations of every prompt, and show the one with the highest reward
     #[arg(long, value_name = "N", value_parser = at_least_one, requires = "reward")]
     #[arg(conflicts_with = "input")]
     best_of: Option<usize>,
-    /// The adapter of a reward model of the same model (training.objective = "reward")
+    /// The adapter of a reward model on the same model (training.objective = "reward")
     #[arg(long, value_name = "DIR", requires = "best_of")]
     reward: Option<PathBuf>,
     /// Print one JSON object at the end
@@ -109,7 +109,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     }
 }
 
-/// What a model's files say of generating text, which ends at the tokenizer's token too.
+/// The generation settings in a model's files; a text also ends at the tokenizer's end-of-sequence
+/// token.
 pub fn generation_defaults(
     files: &ModelFiles,
     tokenizer: Option<&Tokenizer>,
@@ -119,8 +120,8 @@ pub fn generation_defaults(
     Ok(defaults)
 }
 
-/// Lets texts end where an answer ends in the tokenizer's chat template, and be as long as answers
-/// are.
+/// Also ends texts where an answer ends in the tokenizer's chat template, and allows the length of
+/// answers.
 pub fn for_answers(defaults: &mut GenerationDefaults, tokenizer: &Tokenizer) {
     defaults.end_at(tokenizer.chat_end_ids());
     if defaults.max_length.is_none() {

@@ -1,4 +1,4 @@
-//! `peft init`: a model with random weights.
+//! `peft init`: creates a model with random weights.
 
 use std::path::{Path, PathBuf};
 
@@ -24,13 +24,13 @@ pub struct Args {
     #[arg(value_name = "PRESET|CONFIG.JSON")]
     #[arg(help = format!("{}, or a config.json (or its folder)", AutoConfig::presets().join(", ")))]
     model: String,
-    /// The folder that gets config.json and model.safetensors (of a large model, its shards)
+    /// The folder for config.json and model.safetensors (for a large model, its shards)
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Seed of the random numbers
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Replace weights that are in the folder already
+    /// Replace existing weights in the folder
     #[arg(long)]
     force: bool,
 }

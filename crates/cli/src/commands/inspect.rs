@@ -1,4 +1,4 @@
-//! `peft inspect`: what a model consists of, and what of it is trained.
+//! `peft inspect`: shows the parts of a model and which of them are trained.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ With --adapter or --config, the parameters are shown as they are when the adapte
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Show the adapter that this adapter_config.json would make
+    /// Show the adapter that this adapter_config.json describes
     #[arg(long, value_name = "FILE", conflicts_with = "adapter")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -91,7 +91,7 @@ fn preview(files: &ModelFiles, path: &Path, device: &Device) -> Result<PeftModel
     }
     let text = read_text(path)?;
     let config = config_from_fields(Fields::parse(&text, place.to_string())?)?;
-    // As it is trained, though the file may be one that was saved.
+    // As in training, although the file may belong to a saved adapter.
     let mut common = config.common().clone();
     common.inference_mode = false;
     let labels = Labels::of(&config.to_json());

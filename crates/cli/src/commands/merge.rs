@@ -1,4 +1,4 @@
-//! `peft merge`: an adapter becomes part of the weights.
+//! `peft merge`: merges an adapter into the weights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,11 +36,10 @@ pub struct Args {
     /// The adapter's folder
     #[arg(long, value_name = "DIR")]
     adapter: PathBuf,
-    /// The folder that gets the merged model
+    /// The folder for the merged model
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// The tokenizer that is written with it, where it does not lie with the model: a folder, a
-    /// file or a Hub id
+    /// The tokenizer to write with it, if it is not with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     tokenizer: Option<String>,
     /// Replace files of the same names in an output folder that is not empty
@@ -53,7 +52,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     check_output(&args.output, args.force)?;
     let files = find_model(&args.model)?;
     let has_tokenizer = match &args.tokenizer {
-        // That it can be read is known before anything is written.
+        // Checks that it can be read before anything is written.
         Some(given) => open_tokenizer(given).map(|_| true)?,
         None => !beside::tokenizer_files(&files)?.is_empty(),
     };
@@ -89,7 +88,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder can take what is written: it is new or empty, or `force` says so.
+/// Whether a folder can be written to: it is new or empty, or `force` is set.
 pub fn check_output(output: &Path, force: bool) -> Result<()> {
     let place = output.display();
     if !output.exists() {
@@ -104,16 +103,16 @@ pub fn check_output(output: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Two rows of token ids from all over the vocabulary, the same every time.
+/// Two rows of token ids from all over the vocabulary, always the same.
 fn probe(model: &PeftModel<AutoModel>, device: &Device) -> ModelInput {
     let seq = model.max_positions().min(32);
     let vocab_size = model.vocab_size() as u64;
-    // A multiplicative hash (Knuth's): spread out, without a seed.
+    // A multiplicative hash (Knuth's): spreads well without a seed.
     let ids = (1..=2 * seq as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocab_size) as i64);
     model_input(ids.collect(), None, [2, seq], device)
 }
 
-/// The largest difference of two tensors' elements. A NaN on either side is an error.
+/// The largest difference between two tensors' elements. A NaN on either side is an error.
 fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
     let change = (after - before).abs().into_data().convert::<f32>();
     let mut largest = 0.0;
@@ -127,8 +126,8 @@ fn largest_change(before: Tensor<3>, after: Tensor<3>) -> Result<f32> {
     Ok(largest)
 }
 
-/// Writes the model's folder, with what belongs beside the weights, under a temporary name beside its
-/// place, then moves it there.
+/// Writes the model's folder, with the files beside the weights, under a temporary name beside its
+/// destination, then moves it there.
 fn write(model: &AutoModel, files: &ModelFiles, args: &Args) -> Result<Vec<(PathBuf, u64)>> {
     let (output, tokenizer) = (&args.output, args.tokenizer.as_deref());
     let folder = folder_beside(output)?;
@@ -142,13 +141,12 @@ fn write(model: &AutoModel, files: &ModelFiles, args: &Args) -> Result<Vec<(Path
     written.with_context(|| format!("cannot write {}", output.display()))
 }
 
-/// Moves a folder, or where there is one already, the files in it. Returns the files' new places
-/// and sizes.
+/// Moves a folder or, if the destination exists, its files. Returns the files' new paths and sizes.
 pub fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     let mut names = Vec::new();
     list(folder, Path::new(""), &mut names)?;
     names.sort();
-    // Fails if there is something in it: then the files are moved one by one.
+    // Fails if it is not empty: then the files are moved one by one.
     if !output.exists() || fs::remove_dir(output).is_ok() {
         if let Some(parent) = output.parent() {
             fs::create_dir_all(parent)?;
@@ -161,7 +159,7 @@ pub fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>>
             }
             fs::rename(folder.join(name), output.join(name))?;
         }
-        // Weights of an earlier model must not be taken for this one's.
+        // An earlier model's weights must not be taken for this one's.
         for old in weight_files(output)? {
             if !names.iter().any(|(name, _)| output.join(name) == old) {
                 fs::remove_file(old)?;
@@ -174,7 +172,7 @@ pub fn put(folder: &Path, output: &Path) -> std::io::Result<Vec<(PathBuf, u64)>>
         .collect())
 }
 
-/// The files of a folder and below, named from its top, with their sizes.
+/// The files in and below a folder, relative to it, with their sizes.
 fn list(folder: &Path, below: &Path, names: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder.join(below))? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! `peft new`: a training file to begin with.
+//! `peft new`: writes a training file to start from.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,7 +31,7 @@ The file says what every key is for. Nothing but the file is written.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The name of the run: NAME.toml is written, and the run goes into runs/NAME
+    /// The name of the run: NAME.toml is written, and the run goes to runs/NAME
     #[arg(value_name = "NAME")]
     name: PathBuf,
     /// What is trained
@@ -50,12 +50,12 @@ pub struct Args {
     /// with texts to compare, else sft]
     #[arg(long, value_name = "NAME")]
     objective: Option<ObjectiveName>,
-    /// Replace a file of that name
+    /// Replace an existing file of that name
     #[arg(long)]
     force: bool,
 }
 
-/// The files there are to begin with.
+/// The files to start from.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Template {
     /// An adapter of small matrices (LoRA)
@@ -74,13 +74,13 @@ impl Template {
     }
 }
 
-/// What is trained where nothing is said.
+/// The default model.
 const MODEL: &str = "gpt2";
 
-/// The same where the rows are chats, for which a model needs a chat template.
+/// The default for chats, which need a model with a chat template.
 const CHAT_MODEL: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
-/// An encoder for an objective that trains one, and where its rows are told of.
+/// An encoder, for an objective that trains one, and the option or column that chose it.
 fn encoder(objective: ObjectiveName) -> Option<(&'static str, &'static str)> {
     match objective.kind().name {
         "classify" | "tag" => Some((
@@ -95,10 +95,10 @@ fn encoder(objective: ObjectiveName) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Longer rows are cut, or those that the model cannot take.
+/// Longer rows are cut, or those that exceed the model's positions.
 const MAX_LENGTH: usize = 512;
 
-/// The positions of a model that is at hand: one that is not may come later, and nothing is fetched.
+/// The positions of a local model; a missing one may come later, and nothing is fetched.
 fn positions(model: &str) -> Result<Option<usize>> {
     let hub = HubOptions {
         offline: true,
@@ -111,20 +111,20 @@ fn positions(model: &str) -> Result<Option<usize>> {
     Ok(Some(config.common().max_positions))
 }
 
-/// What a file of chats says of its prompt.
+/// The prompt lines for a file of chats.
 const QUESTIONS: &str = "\
 # What a user asks before training, at every evaluation and after; without it some questions of the rows
 # that are evaluated on.
 # prompt = [\"What can you do?\"]";
 
-/// What the file says of the columns of `train`, and of the prompt of a run; and whether the rows
-/// are chats. A file that is not there may come later, and nothing is fetched.
+/// The lines for the columns of `train` and the run's prompt, and whether the rows are chats. A
+/// missing file may come later, and nothing is fetched.
 fn columns(train: &str) -> (String, String, bool) {
     let mut config = DataConfig::new(train);
     let (mut sample, mut is_chat) = (None, false);
     let is_here = |path: &str| Path::new(path).exists();
     if is_here(train) || is_here(SlicedPath::new(train).path) {
-        // The file is of use all the same: what is wrong with the rows can be mended meanwhile.
+        // The training file is useful anyway: problems with the rows can be fixed later.
         let find = |name: &str| folder_and_split(name).map_or(Ok(None), |_| find_data(name));
         match suggest_columns(&mut config, &find) {
             Ok(found) => sample = found,
@@ -182,7 +182,7 @@ pub fn run(args: Args) -> Result<()> {
         None => columns(&args.train),
     };
     if objective.kind().task_type != TaskType::CausalLm {
-        // Nothing of it speaks.
+        // It contains no conversation.
         prompt.clear();
     }
     let model = args.model.unwrap_or_else(|| {
@@ -225,7 +225,7 @@ pub fn run(args: Args) -> Result<()> {
     ))
 }
 
-/// What is trained for, by the option or by the rows that are there.
+/// The objective, from the option or from existing rows.
 fn objective(said: Option<ObjectiveName>, train: &str) -> ObjectiveName {
     said.unwrap_or_else(|| {
         let is_here = |path: &str| Path::new(path).exists();
@@ -237,7 +237,7 @@ fn objective(said: Option<ObjectiveName>, train: &str) -> ObjectiveName {
     })
 }
 
-/// The file with an objective that is not the default, and the table of its keys.
+/// The file with an objective other than the default, and the table of its keys.
 fn with_objective(text: String, objective: ObjectiveName) -> String {
     if objective.is_default() {
         return text;

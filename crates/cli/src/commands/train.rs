@@ -1,4 +1,4 @@
-//! `peft train`: what a training file says.
+//! `peft train`: runs a training file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     if let (None, Some(Some(path))) = (&args.file, &args.resume)
         && path.is_file()
     {
-        // `--resume FILE`: no checkpoint is a file.
+        // `--resume FILE`: a checkpoint is never a file.
         args.file = args.resume.replace(None).flatten();
     }
     let Some(file) = &args.file else {
@@ -107,7 +107,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     let from_here = |error| beside(error, file, &config);
     let files = find_model(&config.model).map_err(from_here)?;
     check_sources(&config, files.path())?;
-    // A run that goes on has batches as large as before, however many go on with it.
+    // A resumed run has batches of the same size as before, with any number of processes.
     let ranks = resume.as_ref().map_or(exchange.size(), |from| from.ranks);
     if ranks != exchange.size() {
         say(format!(
@@ -144,7 +144,7 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
         settings = all_settings(&config, file, &args.overrides)?;
         data = Some(loaded);
     }
-    // Before the data: an adapter may need positions for itself.
+    // Before the data: an adapter may use positions itself.
     let mut model = match config.is_full_training() {
         true => LanguageModel::from(model),
         false => {
@@ -227,13 +227,13 @@ pub fn run(mut args: Args, device: &Device) -> Result<()> {
     job.run(model, (trainable, all))
 }
 
-/// Every value of the run and where it came from.
+/// Every value of the run and its origin.
 fn all_settings(config: &TrainConfig, file: &Path, overrides: &[String]) -> Result<Vec<Setting>> {
     let text = read_text(file)?;
     Ok(config.settings(&text, &file.display().to_string(), overrides)?)
 }
 
-/// What is done with a model, whatever of it is trained.
+/// What is done with a model, whatever part of it is trained.
 struct Job {
     config: TrainConfig,
     /// What the model is trained for.
@@ -244,16 +244,16 @@ struct Job {
     prompts: Option<SamplePrompts>,
     settings: Vec<Setting>,
     options: TrainOptions,
-    /// What an earlier run has left in the folder, to be removed.
+    /// The results of an earlier run in the folder, to be removed.
     old: Option<OldRun>,
     dry_run: bool,
     tui: bool,
-    /// The adapter's first values, if it is to be saved without what it took from the weights.
+    /// The adapter's initial values, if it is to be saved without what it took from the weights.
     initial: Option<StateDict>,
 }
 
 impl Job {
-    /// Trains; `parameters` are the numbers of those that are trained, and of all.
+    /// Trains; `parameters` are the numbers of trained and of all parameters.
     fn run(mut self, model: LanguageModel, parameters: (usize, usize)) -> Result<()> {
         say("")?;
         show_data(&self.data, &self.config.data)?;
@@ -261,7 +261,7 @@ impl Job {
             return dry_run(self.objective, model, self.data, &self.config.training);
         }
         let exchange = Arc::clone(&self.options.exchange);
-        // Before anything that takes time, and before what is there is removed.
+        // Before anything that takes time, and before existing files are removed.
         let (data, objective) = (&self.data, &*self.objective);
         check_same_work(
             &*exchange,
@@ -300,7 +300,7 @@ impl Job {
             compared: true,
             config: Some(self.config.clone()),
             distributed: self.config.distributed.clone().unwrap_or_default(),
-            // Not before: the dashboard takes the whole terminal.
+            // Only now, because the dashboard takes over the whole terminal.
             renderer: match self.tui {
                 _ if !exchange.is_first() => Box::new(ProgressRenderer::hidden()),
                 true => dashboard(&self.options.interrupter)?,
@@ -329,7 +329,7 @@ impl Job {
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         let by = signals.end().filter(|_| !is_whole);
         if exchange.any(by.is_some())? {
-            // Of several ranks one may have heard of it alone.
+            // With several ranks, only one may have received it.
             let by = by.unwrap_or(Interrupted { signal: SIGTERM });
             stopped(&by, outcome.steps, &outcome.checkpoints);
             return Err(by.into());
@@ -415,7 +415,7 @@ impl Job {
             written.push(dir.join("config.json"));
             let weights = weight_files(dir);
             written.extend(weights.with_context(|| format!("cannot read {}", dir.display()))?);
-            // A whole model's folder is to be of use as it is.
+            // The folder of a whole model should be usable by itself.
             let tokenizer = self.config.tokenizer.as_deref();
             written.extend(crate::beside::copy(&self.base, tokenizer, dir)?);
         }
@@ -461,13 +461,13 @@ impl Job {
     }
 }
 
-/// How a run is called: by its folder.
+/// The name of a run: its folder.
 fn run_name(dir: &Path) -> String {
     let name = dir.file_name().unwrap_or(dir.as_os_str());
     name.to_string_lossy().into_owned()
 }
 
-/// When, with which version and where a run is made.
+/// When, with which version and where a run takes place.
 fn made(device: &Device) -> String {
     format!(
         "{} UTC · peft {} · {} · {} {}",

@@ -12,7 +12,7 @@ use burn_peft_train::BitsAndBytesConfig;
 #[derive(clap::Args)]
 pub struct ModelArgs {
     /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
-    /// organisation/name, with @revision where wanted)
+    /// organisation/name, optionally with @revision)
     #[arg(long, value_name = "DIR|FILE|ID")]
     pub model: String,
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
@@ -20,11 +20,11 @@ pub struct ModelArgs {
     pub adapter: Option<PathBuf>,
 }
 
-/// The options that choose a model with any number of adapters.
+/// The options that choose a model with several adapters.
 #[derive(clap::Args)]
 pub struct ModelsArgs {
     /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
-    /// organisation/name, with @revision where wanted)
+    /// organisation/name, optionally with @revision)
     #[arg(long, value_name = "DIR|FILE|ID")]
     pub model: String,
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors; several are
@@ -35,26 +35,27 @@ pub struct ModelsArgs {
     pub kept: KeptArgs,
 }
 
-/// The options that say how a model's weights are kept.
+/// The options for storing a model's weights.
 #[derive(Default, clap::Args)]
 pub struct KeptArgs {
-    /// What the model's weights are kept in [default: float32; of a GGUF file, as they are there]
+    /// The type of the model's weights in memory [default: float32; for a GGUF file, as in the
+    /// file]
     #[arg(long, value_enum)]
     pub dtype: Option<Dtype>,
-    /// Keep the weights of linear layers in 8 bits, by blocks
+    /// Store the weights of linear layers in 8 bits, in blocks
     #[arg(long = "load-in-8bit", conflicts_with = "load_in_4bit")]
     pub load_in_8bit: bool,
-    /// Keep the weights of linear layers in 4 bits (NF4)
+    /// Store the weights of linear layers in 4 bits (NF4)
     #[arg(long = "load-in-4bit")]
     pub load_in_4bit: bool,
-    /// With --load-in-8bit, make the products of linear layers in eight bits too (on the CPU)
+    /// With --load-in-8bit, also compute the products of linear layers in eight bits (on the CPU)
     #[arg(
         long = "int8-compute",
         requires = "load_in_8bit",
         conflicts_with = "load_in_4bit"
     )]
     pub int8_compute: bool,
-    /// With --int8-compute, keep the output layer so too
+    /// With --int8-compute, store the output layer in this form too
     #[arg(
         long = "int8-head",
         requires = "int8_compute",
@@ -64,12 +65,12 @@ pub struct KeptArgs {
 }
 
 impl KeptArgs {
-    /// The type in which weights are kept, where it is not 32 bits.
+    /// The type of the weights, if it is not 32 bits.
     pub(super) fn narrow(&self) -> Option<FloatDType> {
         self.dtype.and_then(Dtype::narrow)
     }
 
-    /// Whether the weights of a GGUF file stay in its blocks, or come from there.
+    /// Whether the weights of a GGUF file stay in its blocks.
     pub(super) fn keeps_blocks(&self) -> bool {
         let dense = matches!(self.dtype, Some(Dtype::Float32 | Dtype::Float16));
         let is_made_dense = matches!(self.quantization(), Some(FrozenForm::Codes(_)));
@@ -101,19 +102,20 @@ impl KeptArgs {
     }
 }
 
-/// The types of weights, as transformers calls them.
+/// The types of weights, with transformers' names.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 pub enum Dtype {
     /// 32 bits
     Float32,
-    /// 16 bits with the range of 32: half the memory, and on processors with AVX512-BF16 faster
+    /// 16 bits with the range of 32: half the memory, and faster on processors with AVX512-BF16
     Bfloat16,
-    /// 16 bits with a smaller range, for devices without bfloat16; the CPU's products are in 32 bits
+    /// 16 bits with a smaller range, for devices without bfloat16; products on the CPU are in 32
+    /// bits
     Float16,
 }
 
 impl Dtype {
-    /// As Burn calls it, where it is not 32 bits.
+    /// Burn's name, if it is not 32 bits.
     fn narrow(self) -> Option<FloatDType> {
         match self {
             Self::Float32 => None,
@@ -123,7 +125,7 @@ impl Dtype {
     }
 }
 
-/// Reads a number of tokens or rows.
+/// Parses a number of tokens or rows.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|&number| number > 0);
     number.ok_or("it has to be a whole number, 1 or greater".into())

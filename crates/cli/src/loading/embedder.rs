@@ -1,4 +1,4 @@
-//! The options that say how a text becomes one vector.
+//! The options for turning a text into one vector.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn_peft_models::embeddings::{Modules, Pooling};
 use burn_peft_models::hub::ModelFiles;
 
-/// The options that say how a text becomes one vector.
+/// The options for turning a text into one vector.
 #[derive(clap::Args)]
 pub struct EmbedderArgs {
     /// How the hidden states of a text become one vector: mean, cls (that of the first token), last,
@@ -14,19 +14,19 @@ pub struct EmbedderArgs {
     /// the adapter or the model say, or else mean]
     #[arg(long, value_name = "MODE")]
     pooling: Option<Pooling>,
-    /// Bring every vector to length one [default: as those files say]
+    /// Normalise every vector to length one [default: as in those files]
     #[arg(long)]
     normalize: bool,
 }
 
 impl EmbedderArgs {
-    /// Whether vectors are asked for.
+    /// Whether vectors are requested.
     pub fn is_given(&self) -> bool {
         self.pooling.is_some() || self.normalize
     }
 
-    /// What the options say, and beyond them the files of sentence-transformers beside the adapter or
-    /// else the model; none where nothing is said.
+    /// The settings in the options, completed by the files of sentence-transformers beside the
+    /// adapter or else the model; `None` if nothing is set.
     pub fn modules(&self, files: &ModelFiles, adapter: Option<&Path>) -> Result<Option<Modules>> {
         let found = modules_of(files, adapter)?;
         if found.is_none() && !self.is_given() {
@@ -41,7 +41,7 @@ impl EmbedderArgs {
     }
 }
 
-/// What the files of sentence-transformers beside an adapter say, or else those beside the model.
+/// The settings in the files of sentence-transformers beside an adapter, or else beside the model.
 pub fn modules_of(files: &ModelFiles, adapter: Option<&Path>) -> Result<Option<Modules>> {
     if let Some(adapter) = adapter
         && let Some(found) = Modules::read(&ModelFiles::folder(adapter))?

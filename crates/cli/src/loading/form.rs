@@ -1,11 +1,11 @@
-//! Whether a device has what a form of frozen weights asks for.
+//! Checking that a device supports a form of frozen weights.
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_peft::FrozenForm;
 use burn_peft_device::{check_dtype, is_cpu};
 
-/// Refuses a form of frozen weights that the device does not compute with.
+/// Rejects a form of frozen weights that the device cannot compute with.
 pub fn check_form(form: FrozenForm, device: &Device) -> Result<()> {
     match form {
         FrozenForm::Codes(quantization) => {

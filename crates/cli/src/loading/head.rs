@@ -11,7 +11,7 @@ use burn_peft_models::{AutoConfig, CausalLm, Labels, WantedHead};
 /// The keys under which PEFT saves the heads of classifiers.
 const HEADS: [&str; 2] = ["score", "classifier"];
 
-/// The head that all of these adapters were trained with, where it is none of a language model.
+/// The head that all of these adapters were trained with; `None` for a language model's.
 pub fn head_of(adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
     let mut found: Option<(&Path, Option<WantedHead>)> = None;
     for adapter in adapters {
@@ -65,8 +65,8 @@ fn head_of_one(adapter: &Path) -> Result<Option<WantedHead>> {
     }))
 }
 
-/// As [`head_of`], for a model whose own head stays where adapters for embeddings were trained beside
-/// one: their tensors have the names of a whole model.
+/// As [`head_of`], but a model keeps its head if adapters for embeddings were trained beside one:
+/// their tensors have the names of a whole model.
 pub fn head_for(files: &ModelFiles, adapters: &[PathBuf]) -> Result<Option<WantedHead>> {
     let head = head_of(adapters)?;
     if !head.as_ref().is_some_and(WantedHead::is_none) {
@@ -83,7 +83,7 @@ pub fn head_for(files: &ModelFiles, adapters: &[PathBuf]) -> Result<Option<Wante
     Ok(head)
 }
 
-/// Refuses an encoder where each token is to be predicted from those before it.
+/// Rejects an encoder where each token has to be predicted from the tokens before it.
 pub fn check_causal(model: &impl CausalLm) -> Result<()> {
     ensure!(
         model.is_causal(),
@@ -94,7 +94,7 @@ pub fn check_causal(model: &impl CausalLm) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a classifier, an encoder, or a model without a head, where a language model is needed.
+/// Rejects a classifier, an encoder and a model without a head where a language model is needed.
 pub fn check_language_model(model: &impl CausalLm) -> Result<()> {
     let head = model.head();
     if head.is_none() {

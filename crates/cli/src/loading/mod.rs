@@ -1,4 +1,4 @@
-//! From `--model`, `--adapter`, `--tokenizer` and data to what they name.
+//! Opening what `--model`, `--adapter`, `--tokenizer` and `--data` name.
 
 mod args;
 mod embedder;

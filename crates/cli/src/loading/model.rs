@@ -1,4 +1,4 @@
-//! From `--model` and `--adapter` to a model.
+//! Opening models and adapters.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,23 +19,24 @@ use super::form::check_form;
 use super::head::{head_for, head_of};
 use super::tokenizer::open_tokenizer;
 
-/// A model's files, of which `config.json` is known to be there.
+/// A model's files, of which `config.json` is known to exist.
 pub fn find_model(model: &str) -> Result<ModelFiles> {
     hub::resolve(model, &["config.json"], &[]).context("cannot load the model")
 }
 
-/// A model without adapter whose own weights are not trained: those of a GGUF file stay in its blocks.
+/// A model without an adapter whose weights are not trained: those of a GGUF file stay in its
+/// blocks.
 pub fn load_model(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
     AutoModel::from_files_in_blocks(files, device).context("cannot load the model")
 }
 
-/// A model all of whose weights are trained.
+/// A model whose weights are all trained.
 pub fn load_dense(files: &ModelFiles, device: &Device) -> Result<AutoModel> {
     AutoModel::from_files(files, device).context("cannot load the model")
 }
 
-/// A model without adapter of which most will be kept in `narrow`, if that is given, or quantised:
-/// its weights are read one by one then.
+/// A model without an adapter most of which will be stored in `narrow`, if given, or quantised; its
+/// weights are then read one by one.
 pub fn load_frozen(
     files: &ModelFiles,
     device: &Device,
@@ -44,7 +45,7 @@ pub fn load_frozen(
     AutoModel::from_files_lazily(files, device, narrow).context("cannot load the model")
 }
 
-/// The model for these adapters: with the head that they were trained with.
+/// The model for these adapters, with the head that they were trained with.
 pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> Result<AutoModel> {
     match head_for(files, adapters)? {
         Some(head) => load_with_head(files, device, Reading::InBlocks, &head),
@@ -52,7 +53,7 @@ pub fn load_base(files: &ModelFiles, adapters: &[PathBuf], device: &Device) -> R
     }
 }
 
-/// A model with another head than its files may say; see [`AutoModel::with_head`].
+/// A model with another head than in its files; see [`AutoModel::with_head`].
 pub fn load_with_head(
     files: &ModelFiles,
     device: &Device,
@@ -88,7 +89,7 @@ pub fn load_adapter(
     Ok(model)
 }
 
-/// The model with an adapter or without, kept as the options say.
+/// The model with or without an adapter, stored as the options say.
 pub fn open(
     files: &ModelFiles,
     adapter: Option<&Path>,
@@ -105,7 +106,7 @@ pub fn open(
 /// As [`open`], without the model's head: for its hidden states.
 ///
 /// # Errors
-/// As [`open`], and of a classifier's adapter, which has a head to train.
+/// As [`open`], or if the adapter is a classifier's, which has a head.
 pub fn open_headless(
     files: &ModelFiles,
     adapter: Option<&Path>,
@@ -142,8 +143,8 @@ fn open_one(
     Ok(model)
 }
 
-/// The frozen model without adapters, whose weights the options may keep in fewer bits: those that are
-/// quantised stay exact until [`KeptArgs::keep`], for adapters that take a part of them.
+/// The frozen model without adapters, whose weights the options may store in fewer bits. Weights to
+/// be quantised stay exact until [`KeptArgs::keep`], for adapters that take a part of them.
 pub fn load_kept(
     files: &ModelFiles,
     kept: &KeptArgs,
@@ -174,9 +175,10 @@ pub fn load_kept(
     Ok(base)
 }
 
-/// The model with each of the adapters in turn; before them, where there are none or `with_base`
-/// says so, the model alone. The model's weights are there once, unless they are quantised: that
-/// comes after an adapter took its part of them. The name is the adapter's folder, or `base`.
+/// Calls with the model and each of the adapters in turn; first, if there are none or `with_base`
+/// is set, with the model alone. The model's weights are in memory once, unless they are quantised,
+/// which happens after an adapter took its part of them. The name is the adapter's folder, or
+/// `base`.
 pub fn open_each(
     files: &ModelFiles,
     args: &ModelsArgs,
@@ -186,7 +188,7 @@ pub fn open_each(
     open_each_as(files, args, with_base, None, device)
 }
 
-/// As [`open_each`], with another head where the adapters name none.
+/// As [`open_each`], with another head if the adapters name none.
 pub fn open_each_as(
     files: &ModelFiles,
     args: &ModelsArgs,
@@ -211,7 +213,7 @@ pub fn open_each_as(
     Ok(each)
 }
 
-/// The sequences that a model can take.
+/// The longest sequence that a model can take.
 pub fn limits(model: &impl CausalLm) -> Limits {
     Limits {
         max_positions: model.max_positions(),
@@ -222,8 +224,8 @@ pub fn limits(model: &impl CausalLm) -> Limits {
     }
 }
 
-/// The configuration of a new adapter on a model: with the tokens of the text it starts from, if it
-/// does, and with all linear layers where nothing says which and PEFT has no default for the family.
+/// The configuration of a new adapter on a model: with the tokens of its initial text, if it has
+/// one, and with all linear layers if it names none and PEFT has no default for the family.
 pub fn completed(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method>> {
     let method = with_init_text(method)?;
     let family = model.model_type();

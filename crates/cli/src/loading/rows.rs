@@ -1,4 +1,4 @@
-//! The options about rows, and where rows are.
+//! The options for rows, and finding rows.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use burn_peft_train::ObjectiveName;
 
 use super::args::at_least_one;
 
-/// Where rows can come from and what they can be, for the end of a help.
+/// Where rows can come from and which shapes they can have, for the end of a help text.
 pub fn rows_help() -> String {
     format!(
         "\
@@ -28,20 +28,21 @@ docs/data.md has the exact text of each."
     )
 }
 
-/// The options that say how rows are read and batched, in the words of a training file.
+/// The options for reading and batching rows, in the words of a training file.
 #[derive(clap::Args)]
 pub struct RowArgs {
-    /// The tokenizer where it does not lie with the model: a folder, a file or a Hub id
+    /// The tokenizer, if it is not with the model: a folder, a file or a Hub id
     #[arg(long, value_name = "PATH|ID")]
     pub tokenizer: Option<String>,
-    /// Cut every row to this many tokens (data.max_length in a training file) [default: 2048, or the
-    /// model's positions where those are fewer; with learnt positions (GPT-2) a longer row is an error]
+    /// Cut every row to this many tokens (data.max_length in a training file) [default: 2048, or
+    /// the model's positions if those are fewer; with learnt positions (GPT-2) a longer row is an
+    /// error]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// The prompt of a row, with {column} for a column's value (data.template in a training file)
     #[arg(long, value_name = "TEXT")]
     pub template: Option<String>,
-    /// The column of text (data.text_field in a training file)
+    /// The column of the text (data.text_field in a training file)
     #[arg(long, value_name = "NAME")]
     pub text_field: Option<String>,
     /// The column of the completion (data.completion_field in a training file)
@@ -55,25 +56,25 @@ pub struct RowArgs {
     #[arg(long, value_name = "WHAT")]
     pub train_on: Option<TrainOn>,
     /// What the rows are for: sft, dpo, kto, orpo, cpo, reward, classify, tag or embed
-    /// (training.objective in a training file) [default: as the model's head; without one dpo where the
-    /// rows are pairs of `chosen` and `rejected`, else sft]
+    /// (training.objective in a training file) [default: by the model's head; without one dpo if
+    /// the rows are pairs of `chosen` and `rejected`, else sft]
     #[arg(long, value_name = "NAME")]
     pub objective: Option<ObjectiveName>,
-    /// Rows of one batch [default: 8; of classifiers as many as have 4,096 tokens together]
+    /// Rows in a batch [default: 8; for classifiers as many as have 4,096 tokens together]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub batch_size: Option<usize>,
 }
 
 impl RowArgs {
-    /// Rows of one batch.
+    /// The number of rows in a batch.
     pub fn batch_rows(&self) -> usize {
         self.batch_size.unwrap_or(8)
     }
 
-    /// What the rows of `data` are for, by the option or by their columns.
+    /// The objective for the rows of `data`, from the option or from their columns.
     pub fn objective(&self, data: &str, config: &DataConfig) -> ObjectiveName {
         self.objective.unwrap_or_else(|| {
-            // What is wrong with the file is said when it is read.
+            // A problem with the file is reported when it is read.
             let has_pairs = config.text_field.is_none()
                 && config.completion_field.is_none()
                 && holds_pairs(data, config, &find_data).unwrap_or(false);
@@ -82,7 +83,7 @@ impl RowArgs {
         })
     }
 
-    /// The `[data]` table that says the same, for the rows of `data`.
+    /// The equivalent `[data]` table, for the rows of `data`.
     pub fn config(&self, data: &str) -> DataConfig {
         DataConfig {
             max_length: self.max_length,
@@ -96,14 +97,14 @@ impl RowArgs {
     }
 }
 
-/// Says what of the settings may not be what was meant.
+/// Warns about settings that may not be what was meant.
 pub fn warn_of_template(config: &DataConfig) {
     if let Some(warning) = config.template_warning() {
         tracing::warn!("{warning}");
     }
 }
 
-/// Says where the answers of a template begin with tokens that are rare there.
+/// Warns if the answers of a template begin with tokens that are rare there.
 pub fn warn_of_space(examples: &Examples, tokenizer: Option<&Tokenizer>) {
     let has_spaced_words = |tokenizer: &Tokenizer| {
         let last = tokenizer.encode("a a").ok()?.last().copied()?;
@@ -124,7 +125,7 @@ pub fn warn_of_space(examples: &Examples, tokenizer: Option<&Tokenizer>) {
     }
 }
 
-/// The files of a folder or of a data set on the Hub, for [`burn_peft_data::Finder`].
+/// The files of a folder or of a data set on the Hub, as a [`burn_peft_data::Finder`].
 pub fn find_data(name: &str) -> Result<Option<Vec<PathBuf>>, String> {
     let found = match folder_and_split(name) {
         Some((folder, split)) => hub::folder_dataset(folder, split).map(Some),

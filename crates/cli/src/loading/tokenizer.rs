@@ -1,4 +1,4 @@
-//! From `--tokenizer`, or a model's files, to a tokenizer.
+//! Opening tokenizers.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use burn_peft_models::hub::{ModelFiles, is_gguf};
 
 use crate::beside;
 
-/// The tokenizer of a model, or the one `given` in its place: a folder, a file or a Hub id. None
-/// where the model has none.
+/// The tokenizer of a model, or the one `given` instead: a folder, a file or a Hub id. `None` if
+/// the model has none.
 pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<Tokenizer>> {
     if let Some(given) = given {
         return open_tokenizer(given).map(Some);
@@ -20,7 +20,7 @@ pub fn find_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Option<
     }
 }
 
-/// A tokenizer on its own: a folder, a file (a GGUF file too) or a Hub id.
+/// A tokenizer by itself: a folder, a file (including a GGUF file) or a Hub id.
 pub fn open_tokenizer(given: &str) -> Result<Tokenizer> {
     if Path::new(given).is_file() && !is_gguf(Path::new(given)) {
         return read_tokenizer(Path::new(given));
@@ -32,7 +32,7 @@ fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     Tokenizer::load(path).context("cannot load the tokenizer")
 }
 
-/// As [`find_tokenizer`], where nothing can be done without.
+/// As [`find_tokenizer`], but a missing tokenizer is an error.
 pub fn load_tokenizer(files: &ModelFiles, given: Option<&str>) -> Result<Tokenizer> {
     find_tokenizer(files, given)?.with_context(|| {
         format!(

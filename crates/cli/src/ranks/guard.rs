@@ -1,4 +1,4 @@
-//! The watch of this process over the others: it begins when they have joined, and ends with them.
+//! Watching the other ranks: begins when they have joined, and ends with them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,14 +6,14 @@ use super::watch::Watch;
 
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
-/// Says that this rank's work is done: the others go on without it.
+/// Tells the others that this rank's work is done, so that they continue without it.
 pub fn done() {
     if let Some(watch) = take() {
         watch.done();
     }
 }
 
-/// Says that this rank ends before its work is done: the others end too.
+/// Tells the others that this rank ends before its work is done, so that they end too.
 pub fn failed() {
     if let Some(watch) = take() {
         watch.failed();
@@ -43,7 +43,7 @@ mod over_mpi {
     use crate::failure::tell;
     use crate::ranks::watch::{Lost, Place, Watch};
 
-    /// Begins to watch over the other ranks, which all call this.
+    /// Begins to watch the other ranks; called by all ranks.
     pub fn begin(exchange: &dyn Exchange) -> Result<()> {
         let name = exchange.name();
         let end = move |what| end(&name, what);
@@ -74,7 +74,7 @@ mod over_mpi {
                      does the run\n",
                     exchange.name()
                 );
-                // Where rank 0 has failed already, it has ended this process by then.
+                // If rank 0 has failed already, it has ended this process by then.
                 std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_secs(3));
                     tell(&warning);
@@ -84,13 +84,13 @@ mod over_mpi {
         Ok(())
     }
 
-    /// A place for the others to connect to.
+    /// An address for the others to connect to.
     fn listen() -> std::io::Result<(TcpListener, Place)> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let port = listener.local_addr()?.port();
         let mut found = get_if_addrs()?;
         found.retain(|interface| interface.ip().is_ipv4());
-        // Others of this host have a loopback of their own where it has several networks.
+        // With several network namespaces, others on this host have a loopback of their own.
         found.sort_by_key(|interface| interface.is_loopback());
         let word = || RandomState::new().build_hasher().finish();
         let place = Place {
@@ -101,7 +101,7 @@ mod over_mpi {
         Ok((listener, place))
     }
 
-    /// Ends this process, whatever it is in the middle of.
+    /// Ends this process, whatever it is doing.
     fn end(name: &str, what: Lost) {
         if let Lost::Noticed(said) = what {
             tell(&format!(
@@ -109,8 +109,8 @@ mod over_mpi {
             ));
         }
         remove_folders();
-        // No destructors: other threads wait within MPI, which would wait with them.
-        // SAFETY: it has no conditions.
+        // No destructors: other threads wait within MPI, which would wait for them.
+        // SAFETY: it has no preconditions.
         unsafe { libc::_exit(1) }
     }
 }

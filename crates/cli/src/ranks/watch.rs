@@ -1,8 +1,8 @@
-//! Whether the other ranks are alive. MPI waits for a rank for ever: one that hangs, or whose host is
-//! gone, would leave all others waiting.
+//! Detecting whether the other ranks are alive. MPI waits forever for a rank: one that hangs, or
+//! whose host is gone, would leave all others waiting.
 //!
-//! Every rank has a connection to the first, and says each second that it is there. The thread that
-//! does so makes no call of MPI's, and computes nothing: a rank may take as long as it likes.
+//! Every rank has a connection to the first, and sends a heartbeat each second. The thread that
+//! does so makes no MPI calls and computes nothing: a rank may take as long as it likes.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -10,26 +10,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often a rank says that it is there, and looks whether others do.
+/// How often a rank sends a heartbeat and checks the others.
 const BEAT: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1000 });
-/// How many beats a rank may miss. They are counted, not timed: a job that is stopped as a whole and
-/// goes on after an hour has missed none.
+/// How many heartbeats a rank may miss. They are counted, not timed: a job that is suspended as a
+/// whole for an hour has missed none.
 const PATIENCE: u32 = 30;
 /// How long a rank tries each address of the first.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What is said: that a rank is there, that its work is done, or that it ends before that.
+/// The messages: a heartbeat, the work is done, the rank ends before that.
 const HERE: u8 = b'.';
 const DONE: u8 = b'q';
 const FAILED: u8 = b'e';
 
-/// The thread of a rank that looks after others.
+/// The thread with which a rank watches others.
 pub struct Watch {
     last_word: Sender<u8>,
     thread: JoinHandle<()>,
 }
 
-/// Who another rank is, and what was heard of it.
+/// Another rank, and what was heard from it.
 struct Peer {
     name: String,
     stream: TcpStream,
@@ -37,22 +37,22 @@ struct Peer {
     done: bool,
 }
 
-/// What a rank learns of others that cannot go on.
+/// What a rank learns about others that cannot continue.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// This rank has noticed it, and has to say so: who, and what is known.
+    /// This rank has noticed it and has to report it: which rank, and what is known.
     Noticed(String),
-    /// Who knows it has said so.
+    /// The rank that noticed it has reported it.
     Told,
 }
 
 /// Where the first rank listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// A word that nobody else knows.
+    /// A secret word.
     pub secret: String,
     pub port: u16,
-    /// Its addresses; which of them others reach is theirs to find out.
+    /// Its addresses; the others find out which of them they can reach.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -76,7 +76,7 @@ impl Place {
 }
 
 impl Watch {
-    /// The watch of the first rank, which waits for no other; `lost` is called once, in the thread,
+    /// The watch of the first rank, which waits for no other. `lost` is called once, in the thread,
     /// when a rank is gone.
     pub fn first(
         listener: TcpListener,
@@ -90,7 +90,7 @@ impl Watch {
     /// The watch of another rank, called `name`, over the `first`.
     ///
     /// # Errors
-    /// If the first rank is reached at none of its addresses.
+    /// If the first rank cannot be reached at any of its addresses.
     pub fn join(
         place: &Place,
         name: &str,
@@ -124,18 +124,18 @@ impl Watch {
         Self { last_word, thread }
     }
 
-    /// Says that this rank's work is done, so that it may end.
+    /// Reports that this rank's work is done, so that it may end.
     pub fn done(self) {
         self.end(DONE);
     }
 
-    /// Says that this rank ends before its work is done; the others end too.
+    /// Reports that this rank ends before its work is done; the others end too.
     pub fn failed(self) {
         self.end(FAILED);
     }
 
     fn end(self, word: u8) {
-        // A thread that is not there any more has found a rank lost, and ends the process.
+        // A thread that has already ended has found a rank lost, and ends the process.
         if self.last_word.send(word).is_ok() {
             self.thread.join().ok();
         }
@@ -153,12 +153,12 @@ impl Peer {
         })
     }
 
-    /// What this rank is told. A connection that takes nothing is found out by its silence.
+    /// Sends a message to this rank. A connection that accepts nothing is detected by its silence.
     fn tell(&mut self, word: u8) {
         self.stream.write_all(&[word]).ok();
     }
 
-    /// Hears what there is to hear; what is known where the rank cannot go on.
+    /// Reads all messages; returns what is known if the rank cannot continue.
     fn listen(&mut self) -> Option<Lost> {
         let mut bytes = [0; 256];
         loop {
@@ -175,7 +175,7 @@ impl Peer {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) if self.done => return None,
-                // A process that ends before it has heard all that it was told.
+                // A process that ends before it has read all messages to it.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     return Some(self.gone("its process has ended"));
                 }
@@ -198,7 +198,7 @@ impl Peer {
     }
 }
 
-/// Looks after others until this rank's work is done, or one of them is lost.
+/// Watches others until this rank's work is done or one of them is lost.
 fn watch(
     mut peers: Vec<Peer>,
     door: Option<&(TcpListener, String)>,
@@ -215,7 +215,7 @@ fn watch(
         }
         if let Some((listener, secret)) = door {
             while let Ok((stream, _)) = listener.accept() {
-                // Who does not know the word is none of ours.
+                // A connection without the secret word is not one of ours.
                 if let Ok(peer) = greet(stream, secret) {
                     peers.push(peer);
                 }
@@ -229,7 +229,7 @@ fn watch(
     }
 }
 
-/// Connects to the first rank, and makes sure that it is it.
+/// Connects to the first rank, and verifies that it is the first rank.
 fn connect(to: SocketAddr, secret: &str, name: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&to, CONNECT)?;
     stream.write_all(format!("{secret} {name}\n").as_bytes())?;
@@ -249,7 +249,7 @@ fn greet(mut stream: TcpStream, secret: &str) -> Result<Peer> {
     Peer::new(name.to_string(), stream)
 }
 
-/// A short line, which has to come soon.
+/// A short line, which has to arrive soon.
 fn read_line(stream: &mut TcpStream) -> Result<String> {
     stream.set_read_timeout(Some(CONNECT))?;
     let mut line = Vec::new();
@@ -268,13 +268,13 @@ fn read_line(stream: &mut TcpStream) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// The first rank and two others; what each is told comes with its number.
+    /// The first rank and two others; each message comes with the number of its receiver.
     fn three() -> (Vec<Watch>, Place, Receiver<(usize, Lost)>) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let place = Place {
             secret: "open-sesame".into(),
             port: listener.local_addr().unwrap().port(),
-            // Nobody listens at the first.
+            // Nobody listens at the first address.
             addresses: ["127.0.0.2", "127.0.0.1"]
                 .map(|it| it.parse().unwrap())
                 .to_vec(),

@@ -1,11 +1,11 @@
-//! An answer, and how it is shown.
+//! An answer of the model.
 
 use serde_json::{Value, json};
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model said that it is done.
+    /// The model ended it.
     Stop,
     /// There was no room for more.
     Length,
@@ -14,7 +14,7 @@ pub enum Finish {
 }
 
 impl Finish {
-    /// As other tools call it.
+    /// The value that other tools use.
     fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -24,16 +24,16 @@ impl Finish {
     }
 }
 
-/// An answer, and what it took.
+/// An answer, with its statistics.
 #[derive(Debug)]
 pub struct Answer {
-    /// What the model said.
+    /// The text.
     pub content: String,
-    /// The tokens of the conversation up to the answer.
+    /// The number of tokens of the conversation up to the answer.
     pub prompt_tokens: usize,
-    /// Those of them that were not computed before.
+    /// How many of them had to be computed.
     pub computed_tokens: usize,
-    /// The tokens of the answer, without the one that ended it.
+    /// The number of tokens of the answer, without the one that ended it.
     pub completion_tokens: usize,
     /// The time it took.
     pub seconds: f64,
@@ -42,12 +42,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether nothing was said.
+    /// Whether the answer is empty.
     pub fn is_empty(&self) -> bool {
         self.content.trim().is_empty()
     }
 
-    /// The answer as an object; with the name of the adapter where there are some.
+    /// The answer as a JSON object, with the adapter's name if there are adapters.
     pub fn json(&self, adapter: Option<&str>) -> Value {
         let mut object = json!({
             "content": self.content,

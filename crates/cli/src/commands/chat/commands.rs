@@ -1,4 +1,4 @@
-//! What a line asks for: an answer, or something of the conversation itself.
+//! Interpreting a line: a message to be answered, or a command.
 
 use anyhow::{Result, bail, ensure};
 
@@ -9,7 +9,7 @@ use super::{save, template};
 use crate::interrupt::Stop;
 use crate::output::{counted, emit, say};
 
-/// The commands, with what stands behind them and what they do.
+/// The commands, with their arguments and descriptions.
 const COMMANDS: [(&str, &str, &str); 7] = [
     (
         "/system",
@@ -32,7 +32,7 @@ const COMMANDS: [(&str, &str, &str); 7] = [
     ("/exit", "", "leave, as Ctrl-D does"),
 ];
 
-/// Does what a line asks for.
+/// Carries out what a line asks for.
 pub fn obey(talk: &mut Talk, line: &str, json: bool, stop: Option<&Stop>) -> Result<()> {
     let Some(rest) = line.strip_prefix('/') else {
         return answer(talk, line.trim(), json, stop);
@@ -95,7 +95,7 @@ fn is_known(name: &str) -> bool {
     COMMANDS.iter().any(|(command, ..)| command[1..] == *name)
 }
 
-/// The commands, one a line.
+/// The commands, one on each line.
 fn list() -> String {
     let lines = COMMANDS.map(|(name, argument, does)| {
         let call = format!("{name} {argument}");
@@ -132,7 +132,7 @@ fn adapter(talk: &mut Talk, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Answers a message, on standard output.
+/// Answers a message on standard output.
 fn answer(talk: &mut Talk, user: &str, json: bool, stop: Option<&Stop>) -> Result<()> {
     let mut show = |piece: &str| if json { Ok(true) } else { emit(piece) };
     let answer = match stop {
@@ -146,7 +146,7 @@ fn answer(talk: &mut Talk, user: &str, json: bool, stop: Option<&Stop>) -> Resul
             talk.leave();
         }
     } else {
-        // Behind an answer that someone reads stands an empty line.
+        // At a terminal an empty line follows the answer.
         say(if stop.is_some() { "\n" } else { "" })?;
         tell_end(&answer);
     }
@@ -158,7 +158,7 @@ fn answer(talk: &mut Talk, user: &str, json: bool, stop: Option<&Stop>) -> Resul
     Ok(())
 }
 
-/// Says of an answer that was cut off why it was.
+/// If an answer was cut off, says why.
 fn tell_end(answer: &Answer) {
     match answer.finish {
         Finish::Stop => {}

@@ -1,47 +1,47 @@
-//! What was said so far.
+//! The conversation so far.
 
 use serde_json::{Value, json};
 
 /// A question and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// What the user said.
+    /// The user's message.
     pub user: String,
-    /// What the model said.
+    /// The model's answer.
     pub assistant: String,
 }
 
-/// A conversation, and where what the model still sees of it begins.
+/// A conversation, and where the part begins that the model still sees.
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
-    /// What the model is told before all turns.
+    /// The system message.
     pub system: Option<String>,
-    /// What was said.
+    /// The turns.
     pub turns: Vec<Turn>,
-    /// The turns, from the first on, that the model no longer sees.
+    /// How many turns, from the first on, the model no longer sees.
     pub left_out: usize,
 }
 
 impl Conversation {
-    /// All messages, as chat templates and rows of data have them.
+    /// All messages, in the form of chat templates and data files.
     pub fn messages(&self) -> Vec<Value> {
         self.messages_from(0)
     }
 
-    /// The messages that the model sees, and a further one of the user.
+    /// The messages that the model sees, and a new one of the user.
     pub fn prompt(&self, user: &str) -> Vec<Value> {
         let mut messages = self.messages_from(self.left_out);
         messages.push(message("user", user));
         messages
     }
 
-    /// Forgets the turns.
+    /// Removes all turns.
     pub fn reset(&mut self) {
         self.turns.clear();
         self.left_out = 0;
     }
 
-    /// Takes the last turn back. There may be room again for what was left out.
+    /// Removes the last turn. There may be room again for turns that were left out.
     pub fn undo(&mut self) -> Option<Turn> {
         self.left_out = 0;
         self.turns.pop()
@@ -60,7 +60,7 @@ impl Conversation {
     }
 }
 
-/// A message as templates have it.
+/// A message in the form of templates.
 pub fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }

@@ -1,4 +1,4 @@
-//! Lines of input: edited on a terminal, with a history; read as they are elsewhere.
+//! Reading lines of input: edited on a terminal, with a history; otherwise as they are.
 
 use std::io::{BufRead, IsTerminal, Stdin};
 
@@ -10,13 +10,13 @@ use typed::Typed;
 
 /// Where lines come from.
 pub enum Lines {
-    /// Someone types them.
+    /// Typed at a terminal.
     Terminal(Box<Typed>),
-    /// Another program writes them, or they are a file's.
+    /// Written by another program, or from a file.
     Other {
         /// Standard input.
         input: Stdin,
-        /// The lines read so far.
+        /// The number of lines read so far.
         count: usize,
     },
 }
@@ -31,13 +31,13 @@ impl Lines {
         }
     }
 
-    /// Whether someone types them.
+    /// Whether the lines are typed.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal(_))
     }
 
-    /// The next line that is not empty, without its end; none when there are no more. `prompt` is
-    /// shown where someone types.
+    /// The next non-empty line, without its line end; `None` at the end. `prompt` is shown if lines
+    /// are typed.
     pub fn next(&mut self, prompt: &str) -> Result<Option<String>> {
         loop {
             let line = match self {

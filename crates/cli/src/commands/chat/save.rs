@@ -1,4 +1,4 @@
-//! Conversations as rows of a file that trains.
+//! Saving conversations as rows of a training file.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// What rows of JSON, one a line, are in.
+/// The extensions of files with one JSON row on each line.
 const ENDINGS: [&str; 2] = ["jsonl", "ndjson"];
 
-/// Appends a conversation to a file as a row with `messages`; returns the rows it has now.
+/// Appends a conversation to a file as a row with `messages`; returns the file's number of rows.
 pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
     let name = file.display();
     let ending = file.extension().unwrap_or_default();
@@ -21,7 +21,7 @@ pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
         "{name}: a conversation is saved as a line of JSON, which is read from a file whose name ends \
          in .jsonl: /save {name}.jsonl"
     );
-    // What is no file may never be read to its end.
+    // Something other than a file may never end.
     if let Ok(found) = fs::metadata(file) {
         ensure!(found.is_file(), "{name} is not a file");
     }
@@ -41,7 +41,7 @@ pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
     if !text.is_empty() && !text.ends_with('\n') {
         row.insert(0, '\n');
     }
-    // In one piece behind what is there by then: another chat may save to the same file.
+    // In one write after what is there by then: another chat may save to the same file.
     let opened = fs::File::options().append(true).create(true).open(file);
     let written = opened.and_then(|mut out| out.write_all(row.as_bytes()));
     written.with_context(|| format!("cannot write {name}"))?;
@@ -49,7 +49,7 @@ pub fn append(file: &Path, messages: &[Value]) -> Result<usize> {
     Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
 }
 
-/// A path as it was typed: with the home folder for `~`, as a shell has it.
+/// A path as typed: `~` stands for the home folder, as in a shell.
 pub fn path(typed: &str) -> PathBuf {
     let home = typed.strip_prefix("~/").zip(std::env::home_dir());
     match home {
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(append(&file, &messages).unwrap(), 2);
         let row = "{\"messages\":[{\"role\":\"user\",\"content\":\"é\"}]}\n";
         assert_eq!(fs::read_to_string(&file).unwrap(), row.repeat(2));
-        // Someone's own row, without an end of line.
+        // Someone else's row, without a line end.
         fs::write(&file, row.trim_end()).unwrap();
         assert_eq!(append(&file, &messages).unwrap(), 2);
         assert_eq!(fs::read_to_string(&file).unwrap(), row.repeat(2));

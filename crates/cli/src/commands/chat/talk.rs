@@ -1,4 +1,4 @@
-//! A conversation with a model.
+//! Conducting a conversation with a model.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -17,23 +17,23 @@ use crate::commands::generate::{ANSWER_TOKENS, Options};
 use crate::interrupt::Stop;
 use crate::output::counted;
 
-/// A conversation, and who takes part in it.
+/// A conversation and its participants.
 pub struct Talk {
-    /// Who answers.
+    /// The model and its adapters.
     pub voices: Voices,
-    /// What was said.
+    /// The conversation so far.
     pub conversation: Conversation,
     /// The tokenizer, with its chat template.
     pub tokenizer: Tokenizer,
     defaults: GenerationDefaults,
     options: Options,
-    /// The answers so far, each of which draws other random numbers.
+    /// The number of answers so far; each one uses other random numbers.
     answers: u64,
     is_over: bool,
 }
 
 impl Talk {
-    /// A conversation that begins.
+    /// A new conversation.
     pub fn new(
         voices: Voices,
         tokenizer: Tokenizer,
@@ -66,7 +66,7 @@ impl Talk {
         })
     }
 
-    /// What stands before a line that is typed.
+    /// The prompt before a typed line.
     pub fn prompt(&self) -> String {
         match self.voices.all().len() {
             1 => "> ".into(),
@@ -84,8 +84,9 @@ impl Talk {
         self.is_over
     }
 
-    /// Has a message answered. `show` gets the answer piece by piece, and says whether to go on.
-    /// Without an answer the message is taken back, as one that is stopped before it begins.
+    /// Answers a message. `show` gets the answer piece by piece, and returns whether to continue.
+    /// If there is no answer, for example because it was stopped before it began, the message is
+    /// removed.
     pub fn say(
         &mut self,
         user: &str,
@@ -150,14 +151,14 @@ impl Talk {
         Ok(answer)
     }
 
-    /// The tokens of the conversation with a further message, and how many may come. Where there is
-    /// too little room for an answer, the oldest turns are left out from here on, which is said.
+    /// The tokens of the conversation with a new message, and how many may follow. If there is too
+    /// little room for an answer, the oldest turns are left out from now on, which is reported.
     fn fitting(&mut self, user: &str) -> Result<(Vec<u32>, usize)> {
         let model = &self.voices.current().model;
         let positions = model.max_positions();
         let usual = self.defaults.max_new_tokens.unwrap_or(ANSWER_TOKENS);
         let wanted = self.options.max_new_tokens.unwrap_or(usual);
-        // What nobody asked for is worth no more of the conversation than that.
+        // A length that nobody asked for is not worth dropping more of the conversation.
         let room = self
             .options
             .max_new_tokens
@@ -198,8 +199,8 @@ impl Talk {
     }
 }
 
-/// Says something that is no answer.
+/// Prints something that is not an answer.
 pub fn note(text: impl Display) {
-    // Where standard error is closed there is nobody to tell.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

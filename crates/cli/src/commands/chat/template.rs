@@ -1,11 +1,11 @@
-//! Whether a tokenizer's chat template takes what is said.
+//! Checking that a tokenizer's chat template accepts the messages.
 
 use anyhow::{Context, Result, bail};
 use burn_peft_data::{DataError, Tokenizer, TokenizerProblem};
 
 use super::conversation::message;
 
-/// Checks that the tokenizer has a chat template, and that it takes a system message if there is
+/// Checks that the tokenizer has a chat template, and that it accepts a system message if there is
 /// one.
 pub fn check(tokenizer: &Tokenizer, system: Option<&str>) -> Result<()> {
     let user = message("user", "Hello");
@@ -19,7 +19,7 @@ pub fn check(tokenizer: &Tokenizer, system: Option<&str>) -> Result<()> {
              tokenizer_config.json), so that nobody knows how this model is talked to: `peft generate \
              --prompt TEXT` continues a text with it; --tokenizer names the tokenizer of a chat model"
         ),
-        // A template may refuse to begin without the system.
+        // A template may refuse to begin without a system message.
         Err(error) if system.is_none() => return Err(error.into()),
         Err(_) => {}
     }
@@ -29,7 +29,7 @@ pub fn check(tokenizer: &Tokenizer, system: Option<&str>) -> Result<()> {
     }
 }
 
-/// Checks that the template takes a system message.
+/// Checks that the template accepts a system message.
 pub fn takes_system(tokenizer: &Tokenizer, system: &str) -> Result<()> {
     let messages = [message("system", system), message("user", "Hello")];
     let rendered = tokenizer.apply_chat_template(&messages, true);

@@ -1,4 +1,4 @@
-//! Who can answer: the model alone, and with each adapter.
+//! The models that can answer: the base alone, and with each adapter.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use burn_peft_models::{LanguageModel, Session};
 
 use crate::loading::{ModelsArgs, check_language_model, open_each};
 
-/// The model alone.
+/// The name of the base alone.
 pub const BASE: &str = "base";
 
-/// A model with an adapter or without.
+/// A model with or without an adapter.
 pub struct Voice {
     /// The adapter's folder, or `base`.
     pub name: String,
     /// The model.
     pub model: LanguageModel,
-    /// What it has computed of the conversation.
+    /// What it has cached of the conversation.
     pub session: Session,
 }
 
-/// All that can answer, of which one does.
+/// All models that can answer, one of which is selected.
 pub struct Voices {
     all: Vec<Voice>,
     current: usize,
 }
 
 impl Voices {
-    /// Loads the model and its adapters, each once; the first adapter answers.
+    /// Loads the base and the adapters, each once; the first adapter is selected.
     pub fn open(files: &ModelFiles, args: &ModelsArgs, device: &Device) -> Result<Self> {
         let names = names(&args.adapter)?;
         let models = open_each(files, args, true, device)?;
@@ -45,22 +45,22 @@ impl Voices {
         Ok(Self { all, current })
     }
 
-    /// The one that answers.
+    /// The selected model.
     pub fn current(&self) -> &Voice {
         &self.all[self.current]
     }
 
-    /// The one that answers, to let it.
+    /// The selected model, mutable.
     pub fn current_mut(&mut self) -> &mut Voice {
         &mut self.all[self.current]
     }
 
-    /// Everyone.
+    /// All models.
     pub fn all(&self) -> &[Voice] {
         &self.all
     }
 
-    /// Has another one answer.
+    /// Selects another model.
     pub fn switch(&mut self, name: &str) -> Result<()> {
         match self.all.iter().position(|voice| voice.name == name) {
             Some(index) => self.current = index,
@@ -73,13 +73,13 @@ impl Voices {
         Ok(())
     }
 
-    /// How everyone is called.
+    /// The names of all models.
     pub fn names(&self) -> Vec<&str> {
         self.all.iter().map(|voice| voice.name.as_str()).collect()
     }
 }
 
-/// The adapters' folders by name; by their paths where two have the same name.
+/// The adapters' folders by name; by path if two have the same name.
 fn names(adapters: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     let folder = |path: &Path| {
         let whole = path.canonicalize();

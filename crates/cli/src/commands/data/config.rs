@@ -1,4 +1,4 @@
-//! `peft data CONFIG.toml`: what a training file makes of its data sets.
+//! `peft data CONFIG.toml`: shows the data sets of a training file.
 
 use std::path::Path;
 
@@ -126,7 +126,7 @@ fn article(thing: &str) -> &'static str {
     if thing.starts_with('e') { "an" } else { "a" }
 }
 
-/// A set and what an epoch has of it.
+/// A set, and how many of its rows an epoch has.
 struct Set<'a> {
     name: String,
     weight: Option<f64>,

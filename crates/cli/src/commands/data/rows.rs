@@ -1,4 +1,4 @@
-//! Every row as training sees it, as JSON.
+//! Printing every row as training sees it, as JSON.
 
 use anyhow::{Result, bail};
 use burn_peft_data::{
@@ -8,7 +8,7 @@ use burn_peft_data::{
 use crate::loading::find_data;
 use crate::output::emit;
 
-/// Prints an object a line for the rows of a file, until its end or until the reader has left.
+/// Prints a JSON line for each row of a file, until its end or until the reader closes the pipe.
 pub fn print(
     file: &str,
     config: &DataConfig,

@@ -1,4 +1,4 @@
-//! A data file without a tokenizer: rows, columns, texts and their lengths in characters.
+//! Showing a data file without a tokenizer: rows, columns, texts and their lengths in characters.
 
 use anyhow::Result;
 use burn_peft_data::Overview;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{lengths_json, marked, show_lengths};
 use crate::output::{counted, say};
 
-/// Characters of a row that are shown.
+/// How many characters of a row are shown.
 const CHARACTERS: usize = 600;
 
-/// Prints what there is.
+/// Prints the overview.
 pub fn show(seen: &Overview) -> Result<()> {
     say(format!("{}: {}", seen.file, seen.shape))?;
     let columns: Vec<String> = seen.columns.iter().map(|c| format!("`{c}`")).collect();
@@ -50,7 +50,7 @@ pub fn json(seen: &Overview) -> Value {
     })
 }
 
-/// The first characters of some texts in a row.
+/// The first characters of some texts.
 fn cut(pieces: &[(String, bool)]) -> Vec<(String, bool)> {
     let mut left = CHARACTERS;
     let pieces = pieces.iter().map(|(text, learnt)| {

@@ -1,4 +1,4 @@
-//! `peft eval --generate`: a file's questions, answered and held against the file's own answers.
+//! `peft eval --generate`: answers a file's questions and compares with the file's own answers.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use crate::loading::{
 };
 use crate::output::{counted, emit, evaluation_bar, say, say_json, table};
 
-/// Answers the questions of the file and prints how many of the answers are right.
+/// Answers the questions of the file and prints how many answers are right.
 pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     let tokenizer = &load_tokenizer(files, args.rows.tokenizer.as_deref())?;
     let (asked, left_out) = questions(args)?;
@@ -72,7 +72,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         }
         _ => {}
     }
-    // The base is what the adapters above it are compared with.
+    // The adapters below are compared with the base.
     results.rotate_left(1);
     let mut rows = vec![["adapter", "exact", "contained", "answers"].map(String::from)];
     rows.extend(results.iter().map(|(name, result)| {
@@ -88,7 +88,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     emit(&table(&rows)).map(drop)
 }
 
-/// The questions of the file, of which there is one at least, and what is left out of it, in words.
+/// The questions of the file, at least one, and a remark about rows that were left out.
 fn questions(args: &Args) -> Result<(Questions, Option<String>)> {
     let data = held_out(&args.data);
     let config = args.rows.config(&data);
@@ -119,7 +119,8 @@ fn longest(prompts: &[Vec<u32>]) -> usize {
     prompts.iter().map(Vec::len).max().unwrap_or_default()
 }
 
-/// The tokens of an answer, at most, that the model has positions for behind every prompt.
+/// The largest number of tokens for an answer, for which the model has positions after every
+/// prompt.
 fn new_tokens(args: &Args, prompts: &[Vec<u32>], model: &LanguageModel) -> usize {
     if !model.has_last_position() {
         return args.max_new_tokens;
@@ -128,7 +129,7 @@ fn new_tokens(args: &Args, prompts: &[Vec<u32>], model: &LanguageModel) -> usize
     args.max_new_tokens.min(left)
 }
 
-/// What the model goes on with after each prompt, some of them at a time.
+/// The continuation of each prompt, computed several at a time.
 fn answers(
     model: &LanguageModel,
     prompts: &[Vec<u32>],
@@ -148,7 +149,7 @@ fn answers(
     Ok(answers)
 }
 
-/// An answer, held against that of its row.
+/// An answer, compared with its row's.
 struct Marked {
     exact: bool,
     contained: bool,
@@ -188,8 +189,7 @@ impl Marked {
     }
 }
 
-/// Whether one of some texts stands in an answer, in letters of either case and with any white space
-/// between its words.
+/// Whether one of some texts occurs in an answer, ignoring case and differences in white space.
 fn contains_one(answer: &str, texts: &[String]) -> bool {
     let normal = |text: &str| {
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -199,7 +199,7 @@ fn contains_one(answer: &str, texts: &[String]) -> bool {
     texts.iter().any(|text| answer.contains(&normal(text)))
 }
 
-/// All answers of a model, one at least.
+/// All answers of a model, at least one.
 struct Results(Vec<Marked>);
 
 impl Results {

@@ -1,4 +1,4 @@
-//! `peft eval` of classifiers and reward models.
+//! `peft eval` for classifiers and reward models.
 
 use anyhow::{Context, Result};
 use burn_peft::config::TaskType;
@@ -24,17 +24,17 @@ fn problem_of(head: &Head) -> ProblemType {
     head.labels.problem_type.unwrap_or(head.usual())
 }
 
-/// Whether the model's own files have the head of a classifier.
+/// Whether the model's own files contain the head of a classifier.
 pub fn is_classifier(files: &ModelFiles) -> Result<bool> {
     let config = AutoConfig::from_file(files.get("config.json")?)?;
     Ok(config.head().classifies())
 }
 
-/// What a classifier is measured by: as a reward model where it has one label and the rows are pairs of
-/// answers, or else by the labels of texts.
+/// The objective for evaluating a classifier: as a reward model if it has one label and the rows
+/// are pairs of answers, otherwise by the labels of texts.
 pub fn settings(model: &LanguageModel, data: &str, config: &DataConfig) -> Result<TrainConfig> {
     let head = model.head();
-    // What is wrong with the file is said when it is read.
+    // A problem with the file is reported when it is read.
     let is_reward =
         head.num_labels() == 1 && holds_pairs(data, config, &find_data).unwrap_or(false);
     let is_tagger = head.task == TaskType::TokenCls;

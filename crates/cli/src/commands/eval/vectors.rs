@@ -1,4 +1,4 @@
-//! `peft eval` of models for embeddings.
+//! `peft eval` for embedding models.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use crate::loading::modules_of;
 
 const NAME: &str = "embed";
 
-/// No head, where the options ask for embeddings, or nothing but the files of sentence-transformers
-/// beside a model without adapters says what it is for.
+/// No head, if the options ask for embeddings, or if a model without adapters has no other sign of
+/// its purpose than the files of sentence-transformers beside it.
 pub fn wanted(args: &Args, files: &ModelFiles) -> Result<Option<WantedHead>> {
     let is_asked = match args.rows.objective {
         Some(objective) => objective.kind().name == NAME,
@@ -24,7 +24,7 @@ pub fn wanted(args: &Args, files: &ModelFiles) -> Result<Option<WantedHead>> {
     Ok(is_asked.then(WantedHead::none))
 }
 
-/// What a model for embeddings is measured by, on such rows.
+/// The objective for evaluating an embedding model on such rows.
 pub fn settings(args: &Args, files: &ModelFiles, config: &DataConfig) -> Result<TrainConfig> {
     let objective = ObjectiveName::find(NAME).context("there is no such objective")?;
     let mut settings = TrainConfig::of_objective(objective);

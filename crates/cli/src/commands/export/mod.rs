@@ -1,4 +1,4 @@
-//! `peft export`: a model, with adapters in its weights, as one GGUF file.
+//! `peft export`: writes a model, with adapters merged, as one GGUF file.
 
 mod modelfile;
 mod proof;
@@ -53,7 +53,7 @@ pub struct Args {
     /// Write the adapter alone, not merged
     #[arg(long)]
     lora: bool,
-    /// What is written: one GGUF file, or a folder as transformers has it
+    /// What to write: one GGUF file, or a folder in transformers' format
     #[arg(
         long,
         value_enum,
@@ -62,15 +62,15 @@ pub struct Args {
         conflicts_with = "lora"
     )]
     to: Format,
-    /// The tokenizer that is written with it, where it does not lie with the model: a folder, a
-    /// GGUF file or a Hub id
+    /// The tokenizer to write with it, if it is not with the model: a folder, a GGUF file or a Hub
+    /// id
     #[arg(long, value_name = "PATH|ID", conflicts_with = "lora")]
     tokenizer: Option<String>,
-    /// Replace what is there already
+    /// Replace existing files
     #[arg(long)]
     force: bool,
-    /// Do not read the file back and compare it with the model, for which one and then the other is in
-    /// memory
+    /// Skip reading the file back and comparing it with the model, which needs memory for one and
+    /// then the other
     #[arg(long)]
     no_proof: bool,
 }
@@ -89,7 +89,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     let start = Instant::now();
     let inputs = [Path::new(&args.model)].into_iter();
     let inputs = inputs.chain(args.adapter.iter().map(PathBuf::as_path));
-    // Beside the files of a tokenizer's folder there is room for others.
+    // A tokenizer's folder may contain other files.
     let tokenizer = args.tokenizer.as_deref().map(Path::new);
     check_input(
         &args.output,
@@ -158,7 +158,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     finish(&args, place, &files, contents, start)
 }
 
-/// Reads the written file back and compares it with the model that was trained.
+/// Reads the written file back and compares it with the trained model.
 fn prove(
     args: &Args,
     place: &OutputFile,
@@ -193,7 +193,7 @@ fn number_of_values(weights: &dyn Weights) -> u64 {
         .sum()
 }
 
-/// Gives the written file its name and says what it is.
+/// Renames the written file and prints what it is.
 fn finish(
     args: &Args,
     place: OutputFile,
@@ -223,7 +223,7 @@ fn finish(
     modelfile::write(&output, from, files, tokenizer.as_ref(), args.force)
 }
 
-/// Writes a folder as transformers has it.
+/// Writes a folder in transformers' format.
 fn to_folder(args: &Args, device: &Device, start: Instant) -> Result<()> {
     check_output(&args.output, args.force)?;
     let dtype = match args.outtype {

@@ -1,4 +1,4 @@
-//! What is exported: a model's files with adapters.
+//! What is exported: a model's files, with adapters.
 
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,14 @@ use burn_peft_models::{AutoModel, CausalLm, LanguageModel};
 use crate::beside;
 use crate::loading::{find_model, head_for, load_adapter, load_frozen, load_with_head};
 
-/// A model of which nothing is in memory that no adapter has asked for.
+/// A model whose weights are in memory only if an adapter needs them.
 pub struct Source {
     pub files: ModelFiles,
     model: LanguageModel,
 }
 
 impl Source {
-    /// Finds a model and loads adapters, all of which act.
+    /// Finds a model and loads adapters, all of which are active.
     pub fn open(model: &str, adapters: &[PathBuf], device: &Device) -> Result<Self> {
         let files = find_model(model)?;
         let base = match head_for(&files, adapters)? {
@@ -49,7 +49,7 @@ impl Source {
         Ok(Self { files, model })
     }
 
-    /// Refuses a classifier and a model without a head, which no GGUF file holds.
+    /// Rejects a classifier and a model without a head, which GGUF files cannot hold.
     pub fn check_language_model(&self) -> Result<()> {
         let head = self.model.get_base_model().head();
         ensure!(
@@ -86,7 +86,7 @@ impl Source {
         })
     }
 
-    /// The keys of the model's tokenizer or of the one that is `given`; none where there is none.
+    /// The keys of the model's tokenizer, or of the one `given`; `None` if there is none.
     pub fn tokenizer_keys(&self, given: Option<&str>) -> Result<Vec<(String, KeyValue)>> {
         let given = given.map(|given| {
             let path = Path::new(given);
@@ -96,7 +96,7 @@ impl Source {
             }
         });
         if given.is_none() {
-            // Those of the Hub are fetched.
+            // For a Hub model they are fetched.
             beside::tokenizer_files(&self.files)?;
         }
         let vocab_size = CausalLm::vocab_size(self.model.get_base_model());
@@ -109,7 +109,7 @@ impl Source {
     }
 }
 
-/// The key of a file's name: that of the model or adapter it is of.
+/// The key for the name in a file: that of the model or the adapter.
 pub fn named(of: &Path) -> Vec<(String, KeyValue)> {
     let of = if of.extension().is_some_and(|end| end == "gguf") {
         of.file_stem()

@@ -1,4 +1,4 @@
-//! `--best-of N --reward DIR`: of several continuations the one that a reward model likes best.
+//! `--best-of N --reward DIR`: of several continuations, shows the one with the highest reward.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use super::text::{Answer, Request};
 use crate::loading::{KeptArgs, limits, open};
 use crate::output::{say, say_json};
 
-/// Texts that are judged together.
+/// How many texts are scored together.
 const TOGETHER: usize = 8;
 
 /// Where the reward model is.
@@ -27,7 +27,7 @@ pub(super) struct Judge<'a> {
     pub device: &'a Device,
 }
 
-/// Continues every prompt so many times, and shows the best.
+/// Continues every prompt this many times, and shows the best.
 pub(super) fn run(
     mut request: Request<'_>,
     models: Vec<(String, LanguageModel)>,
@@ -70,7 +70,7 @@ pub(super) fn run(
     say(texts.collect::<Vec<_>>().join("\n\n"))
 }
 
-/// The best of several continuations, with its reward, and all of them as `candidates`.
+/// The best of several continuations with its reward, and all of them as `candidates`.
 fn ranked(ranked: Vec<(Answer, f64)>) -> Value {
     let short = |(answer, reward): &(Answer, f64)| json!({"text": answer.text, "reward": reward});
     let candidates: Vec<Value> = ranked.iter().map(short).collect();
@@ -88,7 +88,7 @@ fn ranked(ranked: Vec<(Answer, f64)>) -> Value {
 }
 
 impl Judge<'_> {
-    /// What the reward model gives each continuation with its prompt.
+    /// The reward of each continuation with its prompt.
     fn rewards(&self, request: &Request<'_>, answers: &[Answer]) -> Result<Vec<f64>> {
         let model = open(
             self.files,
@@ -109,7 +109,7 @@ impl Judge<'_> {
         let texts = request.prompts.iter().zip(answers);
         let texts = texts.map(|(prompt, answer)| {
             let mut ids = self.text(request, prompt, answer)?;
-            // The end is what is judged.
+            // The end determines the reward.
             ids.drain(..ids.len().saturating_sub(most));
             let labels = ids.iter().map(|&id| i64::from(id)).collect();
             Ok(Example {
@@ -127,7 +127,7 @@ impl Judge<'_> {
         Ok(rewards)
     }
 
-    /// The tokens of a prompt with its continuation, as a reward model is trained on them.
+    /// The tokens of a prompt with its continuation, in the form that a reward model is trained on.
     fn text(&self, request: &Request<'_>, prompt: &Prompt, answer: &Answer) -> Result<Vec<u32>> {
         let tokenizer = request.tokenizer;
         if let Some(messages) = &prompt.messages {

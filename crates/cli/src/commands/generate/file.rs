@@ -1,4 +1,4 @@
-//! Rows of tokens in a file go on in another.
+//! Continuing rows of tokens from one file into another.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::loading::{check_language_model, open_each};
 use crate::output::{say, say_json};
 use crate::token_rows::Rows;
 
-/// Continues the rows of `input` into `output`.
+/// Continues the rows of `input` and writes them to `output`.
 pub fn run(
     args: &Args,
     files: &ModelFiles,
@@ -31,7 +31,7 @@ pub fn run(
     );
     let defaults = generation_defaults(files, None)?;
     args.options.warn(&defaults);
-    // Without an adapter the model alone is the only one.
+    // Without an adapter there is only the base.
     for (_, model) in open_each(files, &args.model, false, device)? {
         check_language_model(&model)?;
         let prompts = rows.prompts(&model)?;
@@ -63,7 +63,7 @@ pub fn run(
     Ok(())
 }
 
-/// The new tokens of rows with what ended them, `[batch, new]`, padded on the right.
+/// The new tokens of rows and the tokens that ended them, `[batch, new]`, padded on the right.
 fn sequences(rows: Vec<Continuation>, padding: Option<u32>) -> TensorData {
     let padding = padding.unwrap_or_default();
     let batch = rows.len();

@@ -1,4 +1,4 @@
-//! `--messages FILE`: conversations to be answered.
+//! `--messages FILE`: conversations to answer.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 /// The columns that a conversation can be in.
 const COLUMNS: [&str; 2] = ["messages", "conversations"];
 
-/// The conversations of a file, or of standard input (`-`): one as a JSON list of messages, or
-/// several as rows with `messages`, a line each or in a JSON list.
+/// The conversations in a file or on standard input (`-`): one as a JSON list of messages, or
+/// several as rows with `messages`, one on each line or in a JSON list.
 pub fn read(path: &Path) -> Result<Vec<Chat>> {
     if path.as_os_str() != "-" {
         return parse(&read_text(path)?, &path.display().to_string());
@@ -23,14 +23,14 @@ pub fn read(path: &Path) -> Result<Vec<Chat>> {
     parse(&text, "standard input")
 }
 
-/// The conversations of a text; `name` is how errors call it.
+/// The conversations in a text; `name` is its name in errors.
 fn parse(text: &str, name: &str) -> Result<Vec<Chat>> {
     let text = text.trim();
     ensure!(!text.is_empty(), "{name} is empty: give messages as JSON");
     match serde_json::from_str(text) {
         Ok(value) => whole(value, name),
         Err(error) => {
-            // Several objects are JSONL, and half a list is not.
+            // Several objects are JSONL, but half a list is not.
             let first = text.lines().next().unwrap_or_default();
             if serde_json::from_str::<Value>(first).is_err() {
                 bail!("{name} is no JSON: {error}");
@@ -48,7 +48,7 @@ fn parse(text: &str, name: &str) -> Result<Vec<Chat>> {
     }
 }
 
-/// The conversations of one JSON value.
+/// The conversations in one JSON value.
 fn whole(value: Value, name: &str) -> Result<Vec<Chat>> {
     let is_message = |value: &Value| value.get("role").or(value.get("from")).is_some();
     match value {
@@ -62,7 +62,7 @@ fn whole(value: Value, name: &str) -> Result<Vec<Chat>> {
     }
 }
 
-/// A conversation that the assistant is to go on with: a list of messages, or a row with one.
+/// A conversation for the assistant to answer: a list of messages, or a row with one.
 fn conversation(value: Value, number: usize, place: &str) -> Result<Chat> {
     let columns = match value {
         Value::Object(columns) => columns,
@@ -87,7 +87,7 @@ fn conversation(value: Value, number: usize, place: &str) -> Result<Chat> {
     Ok(chat)
 }
 
-/// The chat with the system's message before it, unless it has one.
+/// The chat with the system message before it, unless it has one.
 pub fn with_system(mut chat: Chat, system: Option<&str>) -> Chat {
     let has_system = |first: &Value| matches!(first["role"].as_str(), Some("system" | "developer"));
     if let Some(system) = system.filter(|_| !chat.messages.first().is_some_and(has_system)) {

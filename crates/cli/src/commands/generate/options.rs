@@ -1,4 +1,4 @@
-//! How tokens are chosen, by the command line and by the model's files.
+//! Choosing tokens, from the command line and the model's files.
 
 use std::str::FromStr;
 
@@ -6,16 +6,16 @@ use burn_peft_models::{CausalLm, GenerationConfig, GenerationDefaults, LanguageM
 
 use crate::loading::at_least_one;
 
-/// The tokens added where nothing is said.
+/// The default number of new tokens.
 const NEW_TOKENS: usize = 50;
-/// The seed where none is said.
+/// The default seed.
 const SEED: u64 = 42;
 
-/// The options that say how tokens are chosen.
+/// The options for choosing tokens.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Tokens to add, at most [default: the model's, or 50 (of an answer 512), or as many as there are
-    /// positions for]
+    /// The largest number of new tokens [default: the model's, or 50 (for an answer 512), or as
+    /// many as there are positions for]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = at_least_one)]
     pub max_new_tokens: Option<usize>,
     /// Below 1 more certain, above 1 more varied; 0 takes the most likely token always [default:
@@ -29,18 +29,18 @@ pub struct Options {
     /// model's, or 1]
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = top_p)]
     top_p: Option<f64>,
-    /// Above 1 makes tokens that were there before less likely [default: the model's, or 1]
+    /// Above 1, tokens that occurred before become less likely [default: the model's, or 1]
     #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = repetition_penalty)]
     repetition_penalty: Option<f64>,
-    /// Seed of the choice [default: 42]
+    /// Seed for sampling [default: 42]
     #[arg(long, allow_negative_numbers = true, value_parser = whole::<u64>)]
     seed: Option<u64>,
-    /// Go on behind the tokens that end a text
+    /// Continue after tokens that end a text
     #[arg(long)]
     ignore_eos: bool,
 }
 
-/// Reads a number that a setting takes, as the library checks it.
+/// Parses a number for a setting, with the library's own check.
 fn setting(text: &str, set: impl Fn(&mut GenerationConfig, f64)) -> Result<f64, String> {
     let value = text
         .parse()
@@ -69,7 +69,7 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 impl Options {
-    /// Names what has no effect.
+    /// Names the options that have no effect.
     pub fn warn(&self, defaults: &GenerationDefaults) {
         if !defaults.not_used.is_empty() {
             tracing::warn!(
@@ -97,7 +97,8 @@ impl Options {
         }
     }
 
-    /// The settings for prompts of up to `length` tokens; what no option says is the model's.
+    /// The settings for prompts of at most `length` tokens; options that are not given are the
+    /// model's.
     pub fn settings(
         &self,
         defaults: &GenerationDefaults,

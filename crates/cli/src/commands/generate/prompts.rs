@@ -1,4 +1,4 @@
-//! What is to be continued: texts, or conversations in the model's own template.
+//! What to continue: texts, or conversations in the model's own template.
 
 use anyhow::{Context, Error, Result, anyhow};
 use burn_peft_data::{Chat, DataError, Tokenizer, TokenizerProblem};
@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::{Args, messages};
 
-/// What the model goes on with.
+/// A prompt.
 #[derive(Clone)]
 pub struct Prompt {
-    /// What is shown before the continuation: the text; before an answer nothing.
+    /// The text shown before the continuation; empty before an answer.
     pub text: String,
-    /// Its tokens, one at least.
+    /// Its tokens, at least one.
     pub ids: Vec<u32>,
-    /// The messages, where it is a conversation.
+    /// The messages, if it is a conversation.
     pub messages: Option<Vec<Value>>,
 }
 
-/// The prompts of the command line, or of the file that it names.
+/// The prompts on the command line, or in the file that it names.
 pub fn prompts(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let chats = match (&args.messages, args.chat) {
         (Some(path), _) => messages::read(path)?,
@@ -52,7 +52,7 @@ pub fn prompts(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     prompts.collect()
 }
 
-/// The prompt's tokens; an empty one starts where a text starts, behind the end of another.
+/// The prompt's tokens; an empty one starts as a text does, after the end of another.
 pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode_prompt(prompt)?;
     if !ids.is_empty() {

@@ -1,4 +1,4 @@
-//! Prompts on the command line go on, as text.
+//! Continuing prompts on the command line, as text.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
     let tokenizer = &load_tokenizer(files, args.tokenizer.as_deref())?;
     let mut defaults = generation_defaults(files, Some(tokenizer))?;
     args.options.warn(&defaults);
-    // Before the model, which takes its time.
+    // Before loading the model, which takes time.
     let prompts = prompts(args, tokenizer)?;
     if prompts.iter().any(|prompt| prompt.messages.is_some()) {
         for_answers(&mut defaults, tokenizer);
@@ -75,19 +75,19 @@ pub fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
         } else {
             answer.text
         };
-        // Further lines of a text stand below its first.
+        // Further lines of a text are indented below its first.
         let text = text.replace('\n', &format!("\n{:width$}  ", ""));
         say(format!("{adapter:width$}  {text}"))?;
     }
     Ok(())
 }
 
-/// A continuation may begin within a word; what reads a pipe has the prompt.
+/// A continuation may begin within a word; a program that reads the pipe has the prompt.
 fn is_read_here(args: &Args) -> bool {
     std::io::stdout().is_terminal() && !args.json
 }
 
-/// What is asked for, and what the model's files say where it is not.
+/// The requested settings, completed by those in the model's files.
 pub(super) struct Request<'a> {
     pub args: &'a Args,
     pub tokenizer: &'a Tokenizer,
@@ -95,7 +95,7 @@ pub(super) struct Request<'a> {
     pub prompts: Vec<Prompt>,
 }
 
-/// A continuation, and all about it.
+/// A continuation, with everything about it.
 pub(super) struct Answer {
     pub prompt: String,
     pub text: String,
@@ -109,7 +109,7 @@ impl Answer {
 }
 
 impl Request<'_> {
-    /// Shows the continuation of a single prompt as it comes.
+    /// Shows the continuation of a single prompt as it is generated.
     fn stream(&self, model: &LanguageModel, prompt: &Prompt) -> Result<()> {
         if is_read_here(self.args) {
             emit(&prompt.text)?;
@@ -135,7 +135,8 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// Continues all prompts together; `show` gets the text of a single one piece by piece, and says
+    /// Continues all prompts together. `show` gets the text of a single prompt piece by piece, and
+    /// returns whether to continue.
     /// whether to go on.
     pub fn answers(
         &self,
@@ -186,7 +187,7 @@ impl Request<'_> {
     }
 }
 
-/// A continuation with all about it: of a text, or of a conversation in the words of APIs of chats.
+/// A continuation as a JSON object: of a text, or of a conversation in the form of chat APIs.
 fn json_of(prompt: &Prompt, row: &Continuation, text: &str, speed: f64) -> Value {
     let Some(messages) = &prompt.messages else {
         return json!({
@@ -209,8 +210,7 @@ fn json_of(prompt: &Prompt, row: &Continuation, text: &str, speed: f64) -> Value
     })
 }
 
-/// Why a continuation ended: `stop` at a token that ends it, `length` where it was as long as it may
-/// be.
+/// Why a continuation ended: `stop` at a token that ends it, `length` at the largest length.
 pub fn finish_reason(row: &Continuation) -> &'static str {
     match row.ended_by {
         Some(_) => "stop",

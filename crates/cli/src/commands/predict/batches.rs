@@ -1,14 +1,15 @@
 //! Which rows are computed together.
 
-/// The tokens of a batch, at most, where nobody says how many rows it has: a batch of one row may have more.
+/// The most tokens in a batch whose number of rows is not set; a batch of one row may have more.
 const TOKENS: usize = 4096;
 
-/// How many rows of up to so many tokens such a batch has: eight at least, as everywhere.
+/// The number of rows of at most this length in such a batch: at least eight, as elsewhere.
 pub fn rows_of(longest: usize) -> usize {
     (TOKENS / longest.max(1)).clamp(8, 256)
 }
 
-/// The places of rows of these lengths in batches of like length; those without tokens are in none.
+/// The indices of rows with these lengths, in batches of similar length; rows without tokens are
+/// left out.
 pub fn batches(lengths: &[usize], rows: Option<usize>) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&at| lengths[at] > 0).collect();
     order.sort_by_key(|&at| lengths[at]);

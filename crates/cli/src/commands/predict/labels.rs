@@ -1,4 +1,4 @@
-//! What a classifier of texts says.
+//! The predictions of a text classifier.
 
 use anyhow::Result;
 use burn_peft_data::{AskedRow, Batch, Classes, LabelKind};
@@ -31,14 +31,14 @@ pub fn labelled(
     Ok(rows.map(line).collect())
 }
 
-/// What is said of a row that has nothing to judge.
+/// The line for a row without anything to classify.
 pub fn unlabelled(row: &AskedRow) -> Line {
     let why = row.problem.as_ref().or(row.skipped.as_ref());
     let error = why.map(|why| ("error".to_string(), why.as_str().into()));
     error.into_iter().collect()
 }
 
-/// What a model says of a text, by the scores of its labels.
+/// A model's prediction for a text, from the scores of its labels.
 fn predicted(scores: &[f64], head: &Head, kind: LabelKind) -> Map<String, Value> {
     let names = &head.labels.names;
     let probabilities: Vec<f64> = match kind {

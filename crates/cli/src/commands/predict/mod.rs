@@ -1,4 +1,4 @@
-//! `peft predict`: the labels of texts, or the tags of their words, by a classifier; or vectors of texts.
+//! `peft predict`: predicts the labels of texts, the tags of their words, or their vectors.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ Of rows of several texts (anchor, positive, …) each column has vectors of its 
 #[command(after_help = format!("{EXAMPLE}\n\n{}", rows_help()))]
 pub struct Args {
     /// The model: a folder with config.json and model.safetensors, a GGUF file, or a Hub id (gpt2,
-    /// organisation/name, with @revision where wanted)
+    /// organisation/name, optionally with @revision)
     #[arg(long, value_name = "DIR|FILE|ID")]
     model: String,
     /// The adapter: a folder with adapter_config.json and adapter_model.safetensors
@@ -73,12 +73,14 @@ pub struct Args {
     /// The rows: a file, a folder, or a data set on the Hub (below)
     #[arg(long, value_name = "FILE")]
     data: String,
-    /// The file that gets the lines; standard output unless set. Vectors may go to a .safetensors file
+    /// The file for the lines; standard output unless set. Vectors can also go to a .safetensors
+    /// file
     #[arg(long, value_name = "OUT.jsonl")]
     output: Option<PathBuf>,
     #[command(flatten)]
     embedder: EmbedderArgs,
-    /// What is put before every text, by its name in the model's config_sentence_transformers.json
+    /// The prompt to put before every text, by its name in the model's
+    /// config_sentence_transformers.json
     #[arg(long, value_name = "NAME")]
     prompt_name: Option<String>,
     #[command(flatten)]
@@ -91,7 +93,7 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     if vectors::are_wanted(&args, &files)? {
         return vectors::run(&args, &files, device);
     }
-    // Whether the file can be written is known before anything is computed.
+    // Checks that the file can be written before anything is computed.
     let mut output = Output::new(output_of(&args)?)?;
     let tokenizer = find_tokenizer(&files, args.rows.tokenizer.as_deref())?;
     let model = open(&files, args.adapter.as_deref(), &args.kept, device)?
@@ -160,8 +162,8 @@ pub fn run(args: Args, device: &Device) -> Result<()> {
     output.finish()
 }
 
-/// Where the file goes; none for standard output, which may be called by the names that systems give it.
-/// Nothing that is read is written over.
+/// Where the file goes; `None` for standard output, which may be given by one of its names in the
+/// system. Input files are not overwritten.
 fn output_of(args: &Args) -> Result<Option<&Path>> {
     let names = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
     let output = args.output.as_deref();
@@ -173,7 +175,7 @@ fn output_of(args: &Args) -> Result<Option<&Path>> {
     Ok(output)
 }
 
-/// Refuses an objective that is not that of the model.
+/// Rejects an objective that is not the model's.
 fn check_objective(args: &Args, has: TaskType) -> Result<()> {
     let other = args.rows.objective;
     let other = other.filter(|objective| objective.kind().task_type != has);
@@ -187,7 +189,7 @@ fn check_objective(args: &Args, has: TaskType) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is only of models for embeddings.
+/// Rejects options that apply only to embedding models.
 fn check_of_classifier(args: &Args) -> Result<()> {
     ensure!(
         args.prompt_name.is_none(),
@@ -201,29 +203,29 @@ fn check_of_classifier(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What batches are padded with.
+/// The padding token of batches.
 fn pad_id(tokenizer: Option<&Tokenizer>, vocab_size: usize) -> u32 {
     let eos = tokenizer.and_then(Tokenizer::eos_id);
     eos.filter(|&eos| (eos as usize) < vocab_size).unwrap_or(0)
 }
 
-/// What is said of a row.
+/// What is printed for a row.
 type Line = Map<String, Value>;
 
-/// Makes the lines of a batch and its rows.
+/// Computes the lines of a batch and its rows.
 type OfBatch<'a> = dyn Fn(&Batch, &[&AskedRow]) -> Result<Vec<Line>> + 'a;
 
-/// How rows are asked about.
+/// How rows are predicted.
 struct Asked<'a> {
     model: &'a LanguageModel,
     pad_id: u32,
-    /// Rows of a batch, where that is said.
+    /// The number of rows in a batch, if set.
     batch_size: Option<usize>,
 }
 
 impl Asked<'_> {
-    /// The lines of some rows, in their order; `of_batch` makes those of a batch. Rows of like length are
-    /// computed together.
+    /// The lines of some rows, in order; `of_batch` computes those of a batch. Rows of similar
+    /// length are computed together.
     fn lines(&self, rows: &[AskedRow], of_batch: &OfBatch) -> Result<Vec<String>> {
         let is_tagger = self.model.head().task == TaskType::TokenCls;
         let mut lines: Vec<Line> = Vec::with_capacity(rows.len());
@@ -252,7 +254,7 @@ impl Asked<'_> {
     }
 }
 
-/// The tokens of a row; none where there is nothing to ask.
+/// The tokens of a row; `None` if there is nothing to predict.
 fn tokens(row: &AskedRow) -> usize {
     row.example
         .as_ref()

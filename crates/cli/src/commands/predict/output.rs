@@ -1,4 +1,4 @@
-//! Where the lines go: to the terminal, or to a file that has all of them or is not there.
+//! The destination of the lines: the terminal, or a file that is complete or absent.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use crate::output::{counted, emit, say};
 use crate::output_file::OutputFile;
 
-/// Where lines go.
+/// The destination of the lines.
 pub struct Output {
     file: Option<(OutputFile, BufWriter<File>)>,
     rows: usize,
 }
 
 impl Output {
-    /// A file in the place of `output`, or standard output.
+    /// A file that will become `output`, or standard output.
     pub fn new(output: Option<&Path>) -> Result<Self> {
         let open = |output: &Path| -> Result<_> {
             let place = OutputFile::beside(output)?;
@@ -27,7 +27,7 @@ impl Output {
         Ok(Self { file, rows: 0 })
     }
 
-    /// Writes lines. False where nobody reads them any more.
+    /// Writes lines. Returns false if nobody reads them any more.
     pub fn write(&mut self, lines: &[String]) -> Result<bool> {
         self.rows += lines.len();
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -41,7 +41,7 @@ impl Output {
         }
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its destination.
     pub fn finish(self) -> Result<()> {
         let Some((place, file)) = self.file else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What a classifier of tokens says.
+//! The predictions of a token classifier.
 
 use anyhow::Result;
 use burn_peft_data::{AskedRow, Batch, IGNORE_INDEX};
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::Line;
 
-/// The tag of a word that the model has not seen, as of one that is in no entity.
+/// The tag of a word that the model has not seen, the same as outside of entities.
 const OUTSIDE: &str = "O";
 
-/// The tags of the words of a batch's rows, and the entities that they make.
+/// The tags of the words of a batch's rows, and the entities that they form.
 pub fn tagged(
     model: &LanguageModel,
     head: &Head,
@@ -37,7 +37,7 @@ pub fn tagged(
     Ok(batch.example_labels().zip(rows).map(line).collect())
 }
 
-/// What is said of a row of which no word was seen.
+/// The line for a row of which no word was seen.
 pub fn untagged(row: &AskedRow) -> Line {
     told(&vec![OUTSIDE; row.words.len()], row)
 }

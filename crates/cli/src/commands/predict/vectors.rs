@@ -1,4 +1,4 @@
-//! `peft predict` of models for embeddings: a vector for each text.
+//! `peft predict` for embedding models: a vector for each text.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -22,8 +22,8 @@ use crate::loading::{
 use crate::output::{counted, evaluation_bar, say};
 use crate::output_file::OutputFile;
 
-/// Whether vectors are asked for: by the adapter, the files of sentence-transformers, the model, or the
-/// options.
+/// Whether vectors are requested: by the adapter, the files of sentence-transformers, the model, or
+/// the options.
 pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
     if args.embedder.is_given() {
         return Ok(true);
@@ -37,7 +37,7 @@ pub(super) fn are_wanted(args: &Args, files: &ModelFiles) -> Result<bool> {
 }
 
 pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()> {
-    // Whether the file can be written is known before anything is computed.
+    // Checks that the file can be written before anything is computed.
     let place = output_of(args)?.map(OutputFile::beside).transpose()?;
     check_objective(args, TaskType::FeatureExtraction)?;
     let adapter = args.adapter.as_deref();
@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, files: &ModelFiles, device: &Device) -> Result<()
     say(format!("{}: {}", output.display(), counted(rows, "row")))
 }
 
-/// How many rows have a text without tokens, which is told.
+/// The number of rows that have a text without tokens, which is reported.
 fn without_tokens(examples: &Examples) -> Result<usize> {
     let mut rows = Vec::new();
     for at in 0..examples.sequences() {
@@ -140,9 +140,9 @@ fn without_tokens(examples: &Examples) -> Result<usize> {
     Ok(rows.len())
 }
 
-/// The line of a row.
+/// The line for a row.
 fn line(row: usize, columns: &[String], vectors: &[Found]) -> Result<String> {
-    // With the digits that a number of 32 bits has.
+    // With as many digits as a 32-bit number has.
     let of = |vector: &Vec<f32>| serde_json::to_string(vector);
     if let ([], [vector]) = (columns, vectors) {
         return Ok(match vector {
@@ -165,24 +165,24 @@ fn line(row: usize, columns: &[String], vectors: &[Found]) -> Result<String> {
     Ok(line + "}")
 }
 
-/// What is done with the number of a row and its vectors.
+/// Called with the number of a row and its vectors.
 type Take<'a> = dyn FnMut(usize, &[Found]) -> Result<()> + 'a;
 
-/// The vector of a text; none of one without tokens.
+/// The vector of a text; `None` if it has no tokens.
 type Found = Option<Vec<f32>>;
 
-/// What makes vectors.
+/// Computes the vectors.
 struct Maker {
     model: LanguageModel,
     embedder: Embedder,
-    /// The texts of a row.
+    /// The number of texts in a row.
     texts: usize,
-    /// The rows of a batch, where that is said.
+    /// The number of rows in a batch, if set.
     batch_size: Option<usize>,
 }
 
 impl Maker {
-    /// Gives the vectors of every row, in the order of the rows, to `take`.
+    /// Passes the vectors of every row, in order, to `take`.
     fn each(&self, examples: &Examples, take: &mut Take<'_>) -> Result<()> {
         let lengths = examples.lengths();
         let bar = evaluation_bar("embedding", examples.sequences());
@@ -232,12 +232,12 @@ impl Maker {
     }
 }
 
-/// A safetensors file that is written row after row.
+/// A safetensors file written row by row.
 struct Tensors {
     file: BufWriter<File>,
     names: Vec<String>,
     rows: usize,
-    /// The rows that are written.
+    /// The number of rows written.
     done: usize,
     /// Where the values begin, once the size of vectors is known.
     start: Option<u64>,
@@ -258,7 +258,7 @@ impl Tensors {
         }
     }
 
-    /// Writes what says where the values are, for vectors of size `d`.
+    /// Writes the header for vectors of size `d`.
     fn begin(&mut self, d: usize) -> std::io::Result<u64> {
         let mut header = Map::new();
         let rows = 8 * self.rows;
@@ -273,7 +273,7 @@ impl Tensors {
             );
         }
         let mut header = Value::Object(header).to_string();
-        // Values are to begin at a multiple of eight.
+        // Values have to begin at a multiple of eight.
         header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
         self.file.write_all(&(header.len() as u64).to_le_bytes())?;
         self.file.write_all(header.as_bytes())?;

@@ -29,12 +29,12 @@ A training file:
 adapter = \"DIR\" in place of [peft] goes on training a saved adapter; peft_type = \"NONE\" trains all
 weights of the model.";
 
-/// What stands below the options.
+/// The text below the options.
 fn after_help() -> String {
     format!("{EXAMPLE}\n\n{}", rows_help())
 }
 
-/// What `peft train` says without a file.
+/// The message of `peft train` without a file.
 pub const NO_FILE: &str = "\
 peft train needs a training file: which model, which data, which adapter, and how it is trained
 
@@ -51,20 +51,20 @@ pub struct Args {
     /// The training file (TOML); `peft new` writes one
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Change a key of the file; can be given many times
+    /// Change a key of the file; can be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<String>,
-    /// Go on from a checkpoint: the one named, or else the newest in training.output_dir; `auto`
-    /// begins anew where no checkpoint is whole
+    /// Resume from a checkpoint: the one named, or else the newest in training.output_dir; with
+    /// `auto`, start anew if there is no complete checkpoint
     #[arg(long, value_name = "DIR|auto", num_args = 0..=1, conflicts_with_all = ["print_config", "dry_run"])]
     pub resume: Option<Option<PathBuf>>,
-    /// Begin anew in the folder of an earlier run, whose results are removed
+    /// Start anew in the folder of an earlier run, whose results are removed
     #[arg(long, conflicts_with_all = ["print_config", "dry_run"])]
     pub force: bool,
-    /// Show every value and where it came from (default, file or flag), and stop
+    /// Show every value and its origin (default, file or flag), and stop
     #[arg(long)]
     pub print_config: bool,
-    /// Build everything, run two steps, show the memory and time a run takes, and stop
+    /// Prepare everything, run two steps, show the memory and time that a run takes, and stop
     #[arg(long, conflicts_with = "print_config")]
     pub dry_run: bool,
     /// Save an adapter that took a part of the model's weights (PiSSA, OLoRA) as a LoRA adapter of

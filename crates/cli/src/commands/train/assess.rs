@@ -1,4 +1,4 @@
-//! What is said of a model before and after its training.
+//! Printing the evaluation of a model before and after its training.
 
 use anyhow::Result;
 use burn_peft_models::LanguageModel;
@@ -10,12 +10,13 @@ use crate::output::{columns, say};
 use crate::ranks::is_first;
 
 impl Job {
-    /// Whether [`assess`](Self::assess) has something to say.
+    /// Whether [`assess`](Self::assess) has something to print.
     pub(super) fn assesses(&self, evaluates: bool) -> bool {
         self.prompts.is_some() || evaluates && self.data.validation.is_some()
     }
 
-    /// Prints the loss on the validation data and how the prompts go on, where there are any.
+    /// Prints the loss on the validation data and the continuations of the prompts, if there are
+    /// any.
     pub(super) fn assess(&self, model: &LanguageModel, evaluate: Evaluate) -> Result<Assessment> {
         let mut found = Assessment::default();
         let known = match evaluate {
@@ -54,11 +55,11 @@ impl Job {
     }
 }
 
-/// How a model comes to its evaluation.
+/// Where a model's evaluation comes from.
 pub(super) enum Evaluate {
-    /// It has none.
+    /// There is none.
     No,
-    /// It is evaluated, below a bar with this label.
+    /// It is evaluated now, with a progress bar of this label.
     Now(&'static str),
     /// The run has ended with it.
     Known(Evaluation),

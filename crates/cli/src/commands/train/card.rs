@@ -10,8 +10,8 @@ use burn_peft_train::{CARD_NAME, DataFile, ModelCard, Report, TrainConfig};
 
 use super::commands::generate_command;
 
-/// Writes the card of a run with this report beside its result, unless one is there that is not the
-/// run's to replace.
+/// Writes the model card of a run with this report beside its result, unless there is one that the
+/// run must not replace.
 pub fn write_card(
     report: &Report,
     config: &TrainConfig,
@@ -75,7 +75,7 @@ fn card<'a>(
     }
 }
 
-/// The end of a classifier's class in transformers, and how many labels it has.
+/// The suffix of a classifier's class in transformers, and the number of labels.
 fn classifier(config: &TrainConfig) -> Option<(&'static str, usize)> {
     let kind = config.objective();
     let class = match kind.task_type {
@@ -88,8 +88,8 @@ fn classifier(config: &TrainConfig) -> Option<(&'static str, usize)> {
     count.map(|count| (class, count))
 }
 
-/// The id of a model that is no file or folder here, without its revision, and without the file of the
-/// repository that it is.
+/// The id of a model that is not a local file or folder, without its revision and without the name
+/// of a file in the repository.
 fn hub_id(model: &str) -> Option<&str> {
     if Path::new(model).exists() {
         return None;
@@ -97,7 +97,7 @@ fn hub_id(model: &str) -> Option<&str> {
     model.split(['@', ':']).next()
 }
 
-/// The id of a data set that is no file here, without its split and slice.
+/// The id of a data set that is not a local file, without its split and slice.
 fn dataset_id(spec: &str) -> Option<String> {
     let path = SlicedPath::new(spec).path;
     let id = path.split_once(':').map_or(path, |(id, _)| id);

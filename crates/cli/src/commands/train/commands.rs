@@ -8,7 +8,7 @@ use burn_peft_train::TrainConfig;
 
 use super::resume::quoted;
 
-/// What a report says to do: in words, and the command.
+/// What a report suggests: in words, and the command.
 pub fn commands(config: &TrainConfig, config_file: &Path, is_chat: bool) -> Vec<(String, String)> {
     let given = std::env::args().skip(1).map(|word| quoted(&word));
     let given: Vec<String> = given.collect();
@@ -30,7 +30,7 @@ pub fn commands(config: &TrainConfig, config_file: &Path, is_chat: bool) -> Vec<
     .to_vec()
 }
 
-/// How the result is used: a model of chats is talked to, another goes on with a text.
+/// How to use the result: a chat model is talked to, another one continues a text.
 pub fn generate_command(config: &TrainConfig, is_chat: bool) -> String {
     let dir = quoted(&config.training.output_dir.display().to_string());
     let (model, adapter) = if config.is_full_training() {

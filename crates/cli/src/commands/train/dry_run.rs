@@ -1,4 +1,4 @@
-//! `peft train --dry-run`: one step, and what a run would take.
+//! `peft train --dry-run`: runs two steps and shows what a run would take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use burn_peft_train::{Objective, TrainingArguments, clock, estimate_with, speed}
 
 use crate::output::{say, size};
 
-/// Runs two steps of a training and says what all of it takes. Nothing is left on the disk but the
-/// tokens of the data, which the run then finds in the cache.
+/// Runs two training steps and prints the memory and time that the run would take. Nothing is left
+/// on the disk but the tokenised data, which the run then finds in the cache.
 pub fn dry_run(
     objective: Arc<dyn Objective<LanguageModel>>,
     model: LanguageModel,

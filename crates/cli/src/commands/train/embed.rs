@@ -1,4 +1,5 @@
-//! What a run of embeddings reads beside its model, and leaves beside its result.
+//! The files of an embedding run: those that it reads beside its model, and those that it writes
+//! beside its result.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use burn_peft_train::TrainConfig;
 
 use crate::loading::{find_data, modules_of};
 
-/// Writes into the configuration of a run of embeddings what it does not say: the columns of the rows, and
-/// what the files beside the model say, where they are given. Errors name `file`.
+/// Completes the configuration of an embedding run: the columns of the rows, and the settings in
+/// the files beside the model, if given. Errors name `file`.
 pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path) -> Result<()> {
     let table = config.embed.clone().unwrap_or_default();
     let named = table.columns.clone().unwrap_or_default();
@@ -26,12 +27,13 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
     Ok(config.recheck_objective(&file.display().to_string())?)
 }
 
-/// The size of a model's vectors.
+/// The dimension of a model's vectors.
 fn width(model: &LanguageModel) -> usize {
     model.get_base_model().common().hidden_size
 }
 
-/// Refuses what is wanted of vectors and the model's do not have, and longer texts than it takes.
+/// Rejects dimensions that the model's vectors do not have, and texts that are longer than it
+/// takes.
 pub fn check(
     config: &TrainConfig,
     files: &ModelFiles,
@@ -44,7 +46,7 @@ pub fn check(
     if let Some(max) = table.max_seq_length.filter(|&max| limits.forbid(max)) {
         let adapter = config.adapter.as_deref().map(Path::new);
         let modules = modules_of(files, adapter)?.unwrap_or_default();
-        // Files of models say such lengths too, and mean all that the model takes.
+        // Models' files contain such lengths too, meaning everything that the model takes.
         ensure!(
             modules.max_seq_length == Some(max),
             "embed.max_seq_length is {max}, more than {}",
@@ -55,8 +57,8 @@ pub fn check(
     checked.map_err(|problem| anyhow!(problem))
 }
 
-/// What the result of a run of embeddings has in the files of sentence-transformers, and the size of the
-/// model's hidden states; none of another run.
+/// The settings that the result of an embedding run gets in the files of sentence-transformers, and
+/// the width of the model's hidden states; `None` for another run.
 pub fn modules(
     config: &TrainConfig,
     base: &ModelFiles,
@@ -76,8 +78,8 @@ pub fn modules(
     Ok(Some((modules, width(model))))
 }
 
-/// Writes the files of sentence-transformers, and the tokenizer, beside the result of a run of embeddings.
-/// Returns the new files.
+/// Writes the files of sentence-transformers, and the tokenizer, beside the result of an embedding
+/// run. Returns the new files.
 pub fn save(
     config: &TrainConfig,
     base: &ModelFiles,

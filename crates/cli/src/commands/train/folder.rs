@@ -1,4 +1,4 @@
-//! The output folder before a run begins: what is in it that must not be lost.
+//! Checking the output folder before a run begins, so that nothing is lost.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use burn_peft_train::{CheckpointInfo, OldRun, TrainConfig};
 use super::Args;
 use super::resume::is_auto;
 
-/// Checks that a run does not write over what it is made from: the model in `base`.
+/// Checks that a run does not overwrite what it is made from: the model in `base`.
 pub fn check_sources(config: &TrainConfig, base: &Path) -> Result<()> {
     let output_dir = &config.training.output_dir;
     ensure!(
@@ -32,17 +32,17 @@ pub fn check_sources(config: &TrainConfig, base: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files of a model's weights, where they lie in truth.
+/// The files of a model's weights, with links resolved.
 fn weights(base: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = base.read_dir().into_iter().flatten().flatten();
     let files = entries.filter_map(|entry| entry.path().canonicalize().ok());
     files.filter(|file| file.extension().is_some_and(|end| end == "safetensors"))
 }
 
-/// The earlier run in the output folder, if there is one that this run takes the place of.
+/// The earlier run in the output folder that this run replaces, if there is one.
 ///
 /// # Errors
-/// If `--force` does not ask for that, or if this run is made from what the earlier one left.
+/// If `--force` is not given, or this run is made from results of the earlier one.
 pub fn old_run(
     args: &Args,
     config: &TrainConfig,
@@ -68,7 +68,7 @@ pub fn old_run(
         }
         return Ok(None);
     };
-    // Of a run that `--resume=auto` begins anew nothing is left but broken checkpoints.
+    // Of a run that `--resume=auto` starts anew, only damaged checkpoints are left.
     let is_lost = is_auto(args) && !old.has_result();
     if !args.force && !is_lost {
         let last = CheckpointInfo::latest(dir).ok().flatten();
@@ -102,7 +102,7 @@ pub fn old_run(
     Ok(Some(old))
 }
 
-/// Whether two paths name the same folder, whatever links and dots are in them.
+/// Whether two paths name the same folder, with links and dots resolved.
 fn is_same(a: &Path, b: &Path) -> bool {
     let paths = (a.canonicalize(), b.canonicalize());
     matches!(paths, (Ok(a), Ok(b)) if a == b)

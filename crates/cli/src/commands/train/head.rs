@@ -1,4 +1,4 @@
-//! The head of the model of a run, where its objective wants a classifier.
+//! The head of a run's model, if its objective needs a classifier.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use burn_peft_train::TrainConfig;
 
 use crate::loading::{check_causal, head_of};
 
-/// The head that the objective of a run wants; none of a language model.
+/// The head that the objective of a run needs; `None` for a language model.
 pub(super) fn wanted(
     config: &TrainConfig,
     tokenizer: Option<&Tokenizer>,
@@ -64,7 +64,7 @@ pub(super) fn wanted(
     Ok(Some(head))
 }
 
-/// Refuses a model with another head than the objective wants.
+/// Rejects a model with another head than the objective needs.
 pub(super) fn check(model: &AutoModel, config: &TrainConfig) -> Result<()> {
     let (kind, head) = (config.objective(), model.head());
     if kind.task_type == TaskType::CausalLm {
@@ -83,7 +83,7 @@ pub(super) fn check(model: &AutoModel, config: &TrainConfig) -> Result<()> {
     )
 }
 
-/// Writes into the adapter what of its head the model's own files do not say.
+/// Stores in the adapter what the model's own files lack about its head.
 pub(super) fn describe(model: &mut PeftModel<AutoModel>, files: &ModelFiles) -> Result<()> {
     let head = model.head();
     if !head.classifies() {

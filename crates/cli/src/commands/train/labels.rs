@@ -1,4 +1,4 @@
-//! The labels of a run that classifies: of the training file, of the model, or of the rows.
+//! The labels of a classification run: from the training file, the model, or the rows.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use burn_peft_train::{ClassifyConfig, TrainConfig};
 
 use crate::loading::{find_data, head_of};
 
-/// Writes the labels of a run that classifies into its configuration, where they are not there: the
-/// model's, where its files are given, or else those of the rows. Errors name `file`.
+/// Fills in the labels of a classification run if its configuration has none: the model's, if its
+/// files are given, or else those of the rows. Errors name `file`.
 pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path) -> Result<()> {
     let kind = config.objective();
     if kind.task_type == TaskType::FeatureExtraction {
@@ -50,7 +50,7 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
         (None, None) => of_rows(config, Rows::Labelled)?,
     };
     let mut problem_type = given.problem_type.or(found.problem_type);
-    // The names alone do not say whether a text has one of them or several.
+    // The names alone do not tell whether a text has one of them or several.
     if problem_type.is_none()
         && found.names.len() > 1
         && has_several_labels(&config.data, &find_data)? == Some(true)
@@ -63,7 +63,7 @@ pub fn settle(config: &mut TrainConfig, files: Option<&ModelFiles>, file: &Path)
             _ => ProblemType::SingleLabelClassification,
         })),
         labels: Some(match problem_type {
-            // Whole numbers are told from labels by the training file alone.
+            // Only the training file can tell whole numbers from labels.
             Some(ProblemType::Regression) if given.labels.is_none() => {
                 found.names.into_iter().take(1).collect()
             }
@@ -101,7 +101,7 @@ fn of_model(config: &TrainConfig, files: &ModelFiles) -> Result<Option<Labels>> 
     Ok((head.task == config.objective().task_type).then_some(head.labels))
 }
 
-/// The labels of the rows that are trained on.
+/// The labels of the training rows.
 fn of_rows(config: &TrainConfig, rows: Rows) -> Result<Labels> {
     let (names, kind) =
         labels_of(rows, &config.data, &find_data).context("cannot tell the labels")?;
@@ -121,7 +121,7 @@ fn of_rows(config: &TrainConfig, rows: Rows) -> Result<Labels> {
     })
 }
 
-/// How many labels there are, and the first of them.
+/// The number of labels, and the first of them.
 fn listed(names: &[String]) -> String {
     let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>();
     let more = if names.len() > 8 { ", …" } else { "" };

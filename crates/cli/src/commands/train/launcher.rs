@@ -1,4 +1,4 @@
-//! Whether something has started several processes of this command: `mpirun`, `srun` and the like.
+//! Detecting whether `mpirun`, `srun` or another launcher has started several processes.
 
 use std::env;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use burn_peft_train::Exchange;
 
-/// What started this process together with others.
+/// The launcher that started this process together with others.
 #[derive(Debug, PartialEq, Eq)]
 struct Launch {
-    /// How many processes there are, where that is known.
+    /// The number of processes, if known.
     processes: Option<usize>,
-    /// The variable that says so, with its value.
+    /// The environment variable that says so, with its value.
     sign: String,
 }
 
-/// Checks that the processes that were started together know of each other; `size` is how many this
-/// one knows of. Or else each would train alone, and all of them into one folder.
+/// Checks that processes that were started together know of each other; `size` is the number that
+/// this one knows of. Otherwise each would train by itself, and all of them into one folder.
 ///
 /// # Errors
 /// If they do not; the error says what to build, or how to start them.
@@ -44,14 +44,14 @@ pub fn check(size: usize, output_dir: &Path) -> Result<()> {
     )
 }
 
-/// What the environment says of other processes; none where this one is alone, or may be.
+/// The launcher according to the environment; `None` if this process is, or may be, alone.
 fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     let number = |name| variable(name)?.trim().parse::<usize>().ok();
     let launch = |processes, name, value| Launch {
         processes,
         sign: format!("{name} = {value}"),
     };
-    // The innermost launcher first: mpirun within a job of Slurm sees Slurm's variables too.
+    // The innermost launcher first: mpirun within a Slurm job sees Slurm's variables too.
     for name in [
         "OMPI_COMM_WORLD_SIZE",
         "MV2_COMM_WORLD_SIZE",
@@ -62,12 +62,12 @@ fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
             return (size > 1).then(|| launch(Some(size), name, size));
         }
     }
-    // PMIx does not say how many there are. Of two, the second says that it is one.
+    // PMIx does not give their number. If there are two, the second knows its own rank.
     let name = "PMIX_RANK";
     if let Some(rank) = number(name).filter(|&rank| rank > 0) {
         return Some(launch(None, name, rank));
     }
-    // The script of a job is one process, whatever it is a job of.
+    // The script of a job is a single process, however large the job.
     let is_script = variable("ENVIRONMENT").is_some_and(|value| value == "BATCH");
     number("SLURM_PROCID").filter(|_| !is_script)?;
     let name = "SLURM_NTASKS";
@@ -75,8 +75,8 @@ fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
     Some(launch(Some(size), name, size))
 }
 
-/// Has one process of each host do what leaves something on its disk (tokens of the data), and then the
-/// others, which find it there.
+/// Lets one process of each host do what leaves something on its disk (tokenised data) first; the
+/// others then find it there.
 pub(super) fn once_a_host<T>(exchange: &dyn Exchange, load: impl Fn() -> Result<T>) -> Result<T> {
     if exchange.local_size() == 1 && exchange.size() == 1 {
         return load();

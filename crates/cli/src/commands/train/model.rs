@@ -1,4 +1,4 @@
-//! The model of a run: its base, and the adapter to be trained.
+//! The model of a run: its base, and the adapter to train.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::loading::{
 };
 use crate::output::say;
 
-/// The model that an adapter is attached to, once the device is known to compute as is asked.
+/// The model for an adapter, once the device is known to support the requested computation.
 pub(super) fn load_base(
     config: &TrainConfig,
     files: &ModelFiles,
@@ -72,7 +72,7 @@ pub(super) fn load_base(
     Ok(model)
 }
 
-/// The model with the adapter that is to be trained: a new one, or the saved one.
+/// The model with the adapter to train: a new one, or a saved one.
 pub(super) fn attach(
     model: AutoModel,
     config: &TrainConfig,
@@ -90,7 +90,7 @@ pub(super) fn attach(
     let is_new = config.adapter.is_none();
     let task = model.head().task;
     if config.training.optim == OptimizerName::Lorafa {
-        // Before what is trained is counted.
+        // Before trained parameters are counted.
         LoraFa::new(&mut model)?;
     }
     model.update_config(DEFAULT_ADAPTER, |common| {
@@ -101,14 +101,14 @@ pub(super) fn attach(
     })?;
     let parameters = model.named_parameters();
     for parameter in parameters.iter().filter(|p| p.requires_grad) {
-        // What is trained has 32 bits, whatever of the model is frozen in 16.
+        // Trained weights have 32 bits, even if the rest of the model is frozen in 16.
         let bytes = 4 * parameter.numel() as u64;
         check_size(&model.device(), &parameter.name, bytes)?;
     }
     Ok(model)
 }
 
-/// Keeps what is frozen as the configuration says.
+/// Stores the frozen weights as the configuration says.
 pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()> {
     if model.as_peft().is_none() {
         return Ok(());
@@ -122,7 +122,7 @@ pub(super) fn keep(model: &mut LanguageModel, config: &TrainConfig) -> Result<()
     Ok(())
 }
 
-/// Says in how many bits the base is, where it is quantised.
+/// Prints the number of bits of the base, if it is quantised.
 pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     let Some(form) = config.quantization() else {
         return Ok(());
@@ -138,7 +138,7 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     })
 }
 
-/// Says how much of the products in eight bits was not made in them, where there were any.
+/// Prints how much of the eight-bit products was computed in 32 bits, if anything was.
 pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
     if rows.all > 0 {
         let share = 100.0 * rows.in_f32 as f64 / rows.all as f64;
@@ -151,7 +151,7 @@ pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of a new adapter with the task of its model, where that is a classifier.
+/// The configuration of a new adapter with the task of its model, if that is a classifier.
 fn for_task(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method>> {
     let task = model.head().task;
     let mut common = method.common().clone();
@@ -165,10 +165,10 @@ fn for_task(method: Arc<dyn Method>, model: &AutoModel) -> Result<Arc<dyn Method
     Ok(method.with_common(common))
 }
 
-/// The first values of an adapter that took a part of the weights.
+/// The initial values of an adapter that took a part of the weights.
 pub(super) fn initial_values(model: &PeftModel<AutoModel>) -> Result<StateDict> {
     let initial = model.adapter_state_dict(DEFAULT_ADAPTER);
-    // What cannot be converted is known before it is trained.
+    // A failing conversion is noticed before training.
     let config = model.config(DEFAULT_ADAPTER)?;
     config.subtract_initial(initial.clone(), initial.iter().cloned().collect())?;
     Ok(initial)

@@ -1,4 +1,4 @@
-//! The objective of a run, with the policy that it compares with.
+//! The objective of a run, with its reference policy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use burn_peft::DEFAULT_ADAPTER;
 use burn_peft_models::LanguageModel;
 use burn_peft_train::{Objective, Reference, TrainConfig};
 
-/// The name of the adapter of a reference that is neither the run's own nor the model alone.
+/// The name of a reference adapter that is neither the run's own nor the model alone.
 const REFERENCE: &str = "reference";
 /// The word for the model alone.
 const BASE: &str = "base";
 
-/// The objective that the training file chooses. `model` is the one that is trained, as it is at the
-/// start of the run.
+/// The objective of the training file. `model` is the model to train, as it is at the start of the
+/// run.
 pub(super) fn objective(
     model: &LanguageModel,
     config: &TrainConfig,
@@ -26,7 +26,7 @@ pub(super) fn objective(
     Ok((kind.build)(config, reference)?)
 }
 
-/// The policy that is compared with. It shares the weights of the model.
+/// The reference policy, which shares the weights of the model.
 fn reference(model: &LanguageModel, config: &TrainConfig) -> Result<Reference<LanguageModel>> {
     let named = config.reference.as_deref();
     Ok(match (named, model.as_peft()) {

@@ -1,4 +1,4 @@
-//! Paths in a training file that were meant from its own folder.
+//! Paths in a training file that were meant relative to its own folder.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::Error;
 use burn_peft_data::{SlicedPath, TrainSets};
 use burn_peft_train::TrainConfig;
 
-/// Says where a path of a training file lies, if it is not here but beside the file.
+/// If a path in a training file does not exist here but beside the file, says so.
 pub fn beside(error: Error, file: &Path, config: &TrainConfig) -> Error {
     let keys = [
         ("model", Some(&config.model)),

@@ -1,4 +1,4 @@
-//! What the model is asked before, during and after training.
+//! The prompts of a run, used before, during and after training.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use serde_json::json;
 use super::super::generate::{encode_chat, encode_prompt};
 use crate::loading::find_data;
 
-/// The new tokens of a prompt that is continued before and after.
+/// The number of new tokens for a prompt that is continued before and after training.
 const NEW_TOKENS: usize = 80;
-/// The questions of the validation rows that are asked where the file has no prompt.
+/// The number of questions taken from the validation rows if the file has no prompt.
 const QUESTIONS: usize = 5;
 
-/// The prompts of the file; of chats without one, some questions of the rows for validation.
+/// The prompts in the file; for chats without one, some questions from the validation rows.
 /// `eos_token_ids` are the tokens that end a text.
 pub fn prompts(
     config: &TrainConfig,
@@ -58,7 +58,8 @@ pub fn prompts(
         eos_token_ids.extend(tokenizer.chat_end_ids());
     }
     let settings = GenerationConfig {
-        // Beyond the positions there are, or that the model was trained for, only where the prompt is.
+        // Beyond the positions that exist, or that the model was trained for, only if the prompt
+        // is.
         max_new_tokens: match limits.max_positions.saturating_sub(longest) {
             0 => NEW_TOKENS,
             left => NEW_TOKENS.min(left),
@@ -74,7 +75,7 @@ pub fn prompts(
     }))
 }
 
-/// A prompt of the file: a text, or what a user asks.
+/// A prompt of the file: a text, or a user's message.
 fn given(text: &str, is_chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Result<SamplePrompt> {
     let ids = if is_chat {
         let chat = Chat {
@@ -100,7 +101,7 @@ fn given(text: &str, is_chat: bool, tokenizer: &Tokenizer, limits: Limits) -> Re
     })
 }
 
-/// The `[data]` table for rows for validation, which may be those of one of several sets, or held
+/// The `[data]` table for the validation rows, which may belong to one of several sets, or be held
 /// back from one.
 fn table_of(config: &TrainConfig, data: &DataSet, validation: &Examples) -> DataConfig {
     let (examples, named) = match (&config.data.validation, &data.validation) {
@@ -114,8 +115,8 @@ fn table_of(config: &TrainConfig, data: &DataSet, validation: &Examples) -> Data
     }
 }
 
-/// Questions of the rows for validation, from all over them. Nobody asked for them, so that one that
-/// cannot be asked is no error.
+/// Questions from all over the validation rows. They are not requested, so a row without one is not
+/// an error.
 fn asked(
     table: &DataConfig,
     validation: &Examples,
@@ -149,7 +150,7 @@ fn asked(
                 return None;
             }
         };
-        // A long one would leave the others no room either.
+        // A long one would leave no room for the others either.
         (ids.len() <= room).then_some(SamplePrompt {
             text,
             ids,
@@ -160,7 +161,7 @@ fn asked(
     questions.into_iter().filter_map(prompt).collect()
 }
 
-/// Says where rows end with another token than those that the model's files name.
+/// Warns if rows end with another token than those that the model's files name.
 pub fn warn_of_other_ends(
     defaults: &GenerationDefaults,
     tokenizer: Option<&Tokenizer>,

@@ -1,4 +1,4 @@
-//! Going on with a run that was stopped.
+//! Resuming a run that was stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +10,22 @@ use crate::failure::Interrupted;
 use crate::output::say;
 use crate::ranks;
 
-/// What `--resume=` takes beside folders (one of this name is `./auto`).
+/// The value that `--resume=` accepts besides folders (a folder of this name is `./auto`).
 const AUTO: &str = "auto";
 
-/// Whether the run begins anew where no checkpoint is whole, whatever is left of an earlier one.
+/// Whether the run starts anew if there is no complete checkpoint, whatever an earlier one has
+/// left.
 pub fn is_auto(args: &Args) -> bool {
     matches!(&args.resume, Some(Some(path)) if path.as_os_str() == AUTO)
 }
 
-/// The checkpoint that the run goes on from, if it does.
+/// The checkpoint that the run resumes from, if any.
 pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInfo>> {
     let found = match &args.resume {
         None => return Ok(None),
         Some(None) => CheckpointInfo::latest(output_dir)?,
         Some(Some(_)) if is_auto(args) => match CheckpointInfo::latest(output_dir) {
-            // Each has been named in a warning.
+            // A warning has named each of them.
             Err(TrainError::Resume {
                 problem: ResumeProblem::AllBroken,
                 ..
@@ -51,7 +52,7 @@ pub fn checkpoint(args: &Args, output_dir: &Path) -> Result<Option<CheckpointInf
     Ok(found)
 }
 
-/// The checkpoint that all ranks go on from: the one that the first of them has found.
+/// The checkpoint that all ranks resume from: the one that the first rank has found.
 pub fn of_all(
     exchange: &dyn Exchange,
     find: impl FnOnce() -> Result<Option<CheckpointInfo>>,
@@ -77,7 +78,7 @@ pub fn of_all(
     }
 }
 
-/// Says what there is of a run that was stopped, and how to go on with it.
+/// Prints what a stopped run has saved, and how to resume it.
 pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
     let name = by.name();
     let said = match checkpoints.last() {
@@ -90,11 +91,11 @@ pub fn stopped(by: &Interrupted, steps: usize, checkpoints: &[PathBuf]) {
             "\nstopped by {name} before the first step was done: there is nothing to go on from"
         ),
     };
-    // A terminal that was closed hears nothing; the exit code is the signal's all the same.
+    // If the terminal was closed, nobody hears it; the exit status is the signal's anyway.
     say(said).ok();
 }
 
-/// This command with `--resume`, in place of the one it may have.
+/// This command with `--resume`, instead of the one it may have.
 fn resume_command(words: impl Iterator<Item = String>) -> String {
     let mut command = Vec::new();
     let ranks = ranks::current().size();
@@ -119,7 +120,7 @@ fn resume_command(words: impl Iterator<Item = String>) -> String {
     command.join(" ")
 }
 
-/// A word as a shell takes it, in one line.
+/// A word quoted for a shell, on one line.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if word.contains(char::is_control) {

@@ -1,4 +1,4 @@
-//! What a run is trained and evaluated on, in a few lines.
+//! A summary of the training and evaluation data.
 
 use anyhow::Result;
 use burn_peft::parameters::thousands;
@@ -6,7 +6,7 @@ use burn_peft_data::{DataConfig, DataSet, Examples, Shape, SlicedPath};
 
 use crate::output::{counted, say};
 
-/// Says how many examples and tokens there are: of each set, and of an epoch of all of them.
+/// Prints the numbers of examples and tokens: of each set, and of an epoch of all of them.
 pub fn show_data(data: &DataSet, config: &DataConfig) -> Result<()> {
     let train = &data.train;
     for (set, name) in train.sets().iter().zip(names(train, config)) {
@@ -33,7 +33,7 @@ pub fn show_data(data: &DataSet, config: &DataConfig) -> Result<()> {
     show_validation(data, config)
 }
 
-/// How many examples a set has, of rows of two answers how many rows.
+/// The number of examples in a set; for rows with two answers, the number of rows.
 fn counted_examples(set: &Examples, what: &str) -> String {
     if matches!(set.shape, Shape::Preference(..)) && set.rows() < set.len() {
         return counted(set.rows(), &what.replace("example", "pair"));
@@ -41,14 +41,14 @@ fn counted_examples(set: &Examples, what: &str) -> String {
     counted(set.len(), what)
 }
 
-/// How the sets are called: by their names, with the slice of them that is asked for.
+/// The names of the sets, with the slices that are used.
 pub fn names(train: &Examples, config: &DataConfig) -> Vec<String> {
     let sets = train.sets().iter().zip(config.train.sets());
     sets.map(|(set, named)| with_slice(&set.file, &named.spec()))
         .collect()
 }
 
-/// What an epoch has of each of several sets, in a line.
+/// How much of each of several sets an epoch has, in a line.
 pub fn epoch_of(train: &Examples, config: &DataConfig) -> String {
     let thing = if config.packing {
         "packed row"
@@ -70,7 +70,7 @@ pub fn epoch_of(train: &Examples, config: &DataConfig) -> String {
     )
 }
 
-/// Says on how many examples is evaluated.
+/// Prints the number of evaluation examples.
 pub fn show_validation(data: &DataSet, config: &DataConfig) -> Result<()> {
     let Some(validation) = &data.validation else {
         return Ok(());
@@ -109,7 +109,7 @@ pub fn show_validation(data: &DataSet, config: &DataConfig) -> Result<()> {
     Ok(())
 }
 
-/// How the rows of a file are called: with the slice of them that `spec` asks for.
+/// The name of a file's rows, with the slice that `spec` asks for.
 fn with_slice(file: &str, spec: &str) -> String {
     let slice = &spec[SlicedPath::new(spec).path.len()..];
     match file.ends_with(slice) {

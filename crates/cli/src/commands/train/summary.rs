@@ -1,4 +1,4 @@
-//! What of a model is adapted, in a few lines.
+//! A summary of what is adapted.
 
 use anyhow::Result;
 use burn_peft::config::{CommonConfig, HEAD_KEYS};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::output::table;
 
-/// The method with its numbers, then a line for each kind of place that is trained:
+/// The method with its numbers, then a line for each kind of layer that is trained:
 ///
 /// ```text
 /// LORA: r = 8, lora_alpha = 16
@@ -62,7 +62,7 @@ pub fn summary(model: &PeftModel<AutoModel>) -> Result<String> {
     ))
 }
 
-/// What a trained parameter of a layer is, where it is none of the adapter's own.
+/// What a trained parameter of a layer is, if it is not one of the adapter's.
 fn part(name: &str) -> &'static str {
     match name.split('.').next().unwrap_or_default() {
         "modules_to_save" => " (a copy of the layer)",
@@ -72,7 +72,7 @@ fn part(name: &str) -> &'static str {
     }
 }
 
-/// A path with `*` for the numbers of blocks.
+/// A path with `*` in place of block numbers.
 fn every(path: &str) -> String {
     let is_number = |part: &str| part.parse::<usize>().is_ok();
     let parts = path
@@ -81,7 +81,7 @@ fn every(path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// Keys that say what the model is, not what the method does.
+/// Keys that describe the model instead of the method.
 const OF_THE_MODEL: [&str; 5] = [
     "fan_in_fan_out",
     "token_dim",
@@ -90,7 +90,7 @@ const OF_THE_MODEL: [&str; 5] = [
     "num_layers",
 ];
 
-/// The keys of a method as they are on this model where nobody sets them.
+/// The keys of a method with the defaults that it has on this model.
 fn unset(model: &PeftModel<AutoModel>, config: &dyn Method) -> Map<String, Value> {
     let Some(default) = default_config(config.peft_type()) else {
         return Map::new();
@@ -106,15 +106,15 @@ fn unset(model: &PeftModel<AutoModel>, config: &dyn Method) -> Map<String, Value
         });
     let default = default.with_common(config.common().clone());
     let prepared = default.prepared(model.get_base_model().model_type(), &layers);
-    // A model without an answer has no defaults to compare with.
+    // Without a default for the model, there is nothing to compare with.
     let default = prepared.ok().flatten().unwrap_or(default);
     default
         .attached(config.common().clone(), &adapted)
         .to_json()
 }
 
-/// `LORA: r = 8, lora_alpha = 16, use_dora = true`: the numbers of a method, and the other keys of
-/// its own that are not as they are by default, as they stand in a training file.
+/// `LORA: r = 8, lora_alpha = 16, use_dora = true`: the numbers of a method, and those of its other
+/// keys that differ from the defaults, as in a training file.
 fn numbers(config: &dyn Method, unset: &Map<String, Value>) -> String {
     let peft_type = config.peft_type();
     let shared = CommonConfig::default().to_json(peft_type);

@@ -1,4 +1,4 @@
-//! Lines that someone types.
+//! Lines typed at a terminal.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use rustyline::{
     Movement, RepeatCount,
 };
 
-/// The lines that the history keeps.
+/// How many lines the history keeps.
 const KEPT: usize = 1000;
 
-/// Lines that are edited, with a history.
+/// Line editing with a history.
 pub struct Typed {
     editor: Editor<(), DefaultHistory>,
-    /// The file of the history, unless it cannot be used.
+    /// The file of the history, if it can be used.
     history: Option<PathBuf>,
 }
 
 impl Typed {
-    /// Makes the terminal ready, and reads the history.
+    /// Prepares the terminal and reads the history.
     pub fn open() -> Result<Self> {
         let config = Config::builder()
             .max_history_size(KEPT)
@@ -53,7 +53,7 @@ impl Typed {
         Ok(typed)
     }
 
-    /// The next line; none when someone leaves.
+    /// The next line; `None` if the user leaves.
     pub fn next(&mut self, prompt: &str) -> Result<Option<String>> {
         match self.editor.readline(prompt) {
             Ok(line) => {
@@ -68,7 +68,7 @@ impl Typed {
         }
     }
 
-    /// Goes on without the file where it cannot be used.
+    /// Continues without the file if it cannot be used.
     fn check(&mut self, done: rustyline::Result<()>) {
         let Err(error) = done else { return };
         if let Some(history) = self.history.take() {
@@ -77,7 +77,7 @@ impl Typed {
     }
 }
 
-/// Ctrl-C takes a line away that is begun; at an empty one it interrupts, as elsewhere.
+/// Ctrl-C discards a line that was begun; on an empty line it interrupts, as elsewhere.
 struct ClearFirst;
 
 impl ConditionalEventHandler for ClearFirst {

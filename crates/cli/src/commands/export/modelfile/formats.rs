@@ -1,29 +1,29 @@
-//! The chat formats that are known: what stands around what is said.
+//! The known chat formats: the text around each message.
 
 /// A format. `{eos}` and `{bos}` stand for the tokenizer's own tokens.
 #[derive(Debug)]
 pub struct Format {
     pub name: &'static str,
-    /// The ways in which a system message is said; a template has one of them.
+    /// The ways to write a system message; a template uses one of them.
     pub systems: &'static [System],
-    /// Before and behind what the user says.
+    /// The text before and after the user's message.
     pub user: Around,
-    /// Before and behind what the assistant says.
+    /// The text before and after the assistant's message.
     pub assistant: Around,
-    /// What ends an answer, beside the tokenizer's end of a text.
+    /// What ends an answer, apart from the tokenizer's end-of-sequence token.
     pub stops: &'static [&'static str],
 }
 
 pub type Around = (&'static str, &'static str);
 
-/// Where a system message stands.
+/// The position of a system message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
     /// In a turn of its own, before all others.
     Turn(Around),
-    /// At the beginning of what the user says first.
+    /// At the beginning of the user's first message.
     FirstUser(Around),
-    /// At the beginning of what the user says last.
+    /// At the beginning of the user's last message.
     LastUser(Around),
 }
 
@@ -167,7 +167,7 @@ const MISTRAL: &[System] = &[
     LastUser(BLANK_LINE),
 ];
 
-/// All names, in words.
+/// All names, for a message.
 pub fn names() -> String {
     let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
     names.join(", ")

@@ -1,9 +1,9 @@
-//! A format in the language of Go's templates, which Ollama takes.
+//! Writing a format as a Go template, which Ollama uses.
 
 use super::formats::System;
 use super::known::Known;
 
-/// Text of a template that writes just this: in quotes nothing is trimmed.
+/// A template action that writes exactly this text: in quotes nothing is trimmed.
 fn literal(text: &str) -> String {
     match text {
         "" => String::new(),
@@ -59,7 +59,7 @@ impl Known {
             literal(&user),
             literal(&behind_user)
         ));
-        // Ollama lets an answer that has begun go on.
+        // Ollama lets an answer that has begun be continued.
         lines.push(format!(
             "{{{{- else if eq .Role \"assistant\" }}}}{}{{{{ .Content }}}}{{{{ if not $last }}}}{}{{{{ end }}}}",
             literal(&assistant),

@@ -1,30 +1,30 @@
-//! Which of the formats a chat template writes, told by what it makes of chats.
+//! Recognising the format that a chat template writes, from what it renders.
 
 use serde_json::{Value, json};
 
 use super::formats::{Around, FORMATS, Format, System, names};
 
-/// The tokens that a tokenizer calls its own.
+/// The tokenizer's own tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tokens<'a> {
-    /// What it puts before every text, if it does.
+    /// The token that it puts before every text, if it does.
     pub added: &'a str,
     pub bos: &'a str,
     pub eos: &'a str,
 }
 
-/// A format as a template writes it.
+/// A format, as a template writes it.
 #[derive(Debug)]
 pub struct Known {
     pub format: &'static Format,
     pub system: System,
-    /// What all chats begin with.
+    /// The beginning of all chats.
     pub begin: String,
-    /// What the template puts before every system message, also where there is none.
+    /// What the template puts before every system message, even if there is none.
     pub before_system: String,
-    /// The system message where none is given.
+    /// The default system message.
     pub default_system: Option<String>,
-    /// What stands before the answer.
+    /// The text before the answer.
     pub prompt: String,
     bos: String,
     eos: String,
@@ -35,16 +35,16 @@ const SYSTEM: &str = "Quillwort";
 const USER: [&str; 3] = ["Bogbean", "Sundew", "Cudweed"];
 const ASSISTANT: [&str; 2] = ["Spurge", "Teasel"];
 
-/// What a template makes of messages, up to where the answer begins; none where it refuses.
+/// What a template renders for messages, up to where the answer begins; `None` if it rejects them.
 type Render<'a> = &'a dyn Fn(&[Value]) -> Option<String>;
 
-/// By what templates say today's date.
+/// The functions with which templates write the current date.
 const DATES: [&str; 2] = ["strftime_now", "date_string"];
 
-/// The format of a template, whose text is `source`.
+/// The format of a template with this `source`.
 ///
 /// # Errors
-/// Why it is none that is known.
+/// Why it is not a known one.
 pub fn recognise(source: &str, render: Render, tokens: Tokens) -> Result<Known, String> {
     let unknown = || format!("is none of the formats that are known ({})", names());
     let render = |with_system: bool, turns: usize| {
@@ -72,12 +72,13 @@ pub fn recognise(source: &str, render: Render, tokens: Tokens) -> Result<Known, 
                 let text = render(with_system, turns);
                 match text {
                     Some(text) => text == known.render(&chat(with_system, turns)),
-                    // Gemma 2 refuses a system; where one is given all the same, it is said as Gemma 3 does.
+                    // Gemma 2 rejects a system message; if one is given all the same, it is written
+                    // as Gemma 3 does.
                     None => with_system,
                 }
             });
             if fits {
-                // Tomorrow it would be another.
+                // Tomorrow it would differ.
                 if DATES.iter().any(|name| source.contains(name)) {
                     return Err("says today's date, which a Modelfile cannot".into());
                 }
@@ -156,13 +157,13 @@ impl Known {
         Some(known)
     }
 
-    /// What stands around, with the tokenizer's own tokens.
+    /// The surrounding text, with the tokenizer's own tokens.
     pub fn spelled(&self, (before, behind): Around) -> (String, String) {
         let spell = |text: &str| text.replace("{eos}", &self.eos).replace("{bos}", &self.bos);
         (spell(before), spell(behind))
     }
 
-    /// Messages as the format has them.
+    /// Messages written in the format.
     fn render(&self, messages: &[Value]) -> String {
         let content = |message: &Value| message["content"].as_str().unwrap_or_default().to_string();
         let given = messages.iter().find(|message| message["role"] == "system");

@@ -1,4 +1,4 @@
-//! `Modelfile`: what Ollama is told of a GGUF file.
+//! `Modelfile`: Ollama's description of a GGUF file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use known::{Known, Tokens, recognise};
 /// Its name, which `ollama create` looks for.
 const NAME: &str = "Modelfile";
 
-/// Writes a `Modelfile` beside a file, or says why there is none. One that is there stays, unless
-/// `force` says otherwise.
+/// Writes a `Modelfile` beside a file, or says why not. An existing one is kept unless `force` is
+/// set.
 ///
-/// `from` is the model: the file itself, or, where the file is an adapter, its base.
+/// `from` is the model: the file itself or, if the file is an adapter, its base.
 pub fn write(
     file: &Path,
     from: &Path,
@@ -108,7 +108,7 @@ fn text(
             continue;
         }
         said.push(stop);
-        // Ollama takes what is between the quotes as it is.
+        // Ollama takes the text between the quotes literally.
         let line = Value::from(stop.as_str()).to_string();
         if line[1..line.len() - 1] != **stop {
             return Ok(Err(format!("no such file can hold the stop text {line}")));
@@ -119,7 +119,7 @@ fn text(
     Ok(Ok(lines.join("\n") + "\n"))
 }
 
-/// Adds the line of a text between three quotes, which may not end before it does.
+/// Appends a line with a text between triple quotes, which must not contain them.
 fn quoted(lines: &mut Vec<String>, key: &str, text: &str) -> std::result::Result<(), String> {
     const QUOTES: &str = "\"\"\"";
     if text.contains(QUOTES) || text.ends_with('"') {
@@ -131,7 +131,7 @@ fn quoted(lines: &mut Vec<String>, key: &str, text: &str) -> std::result::Result
     Ok(())
 }
 
-/// The format of a tokenizer's chat template; none where it has none.
+/// The format of a tokenizer's chat template; `None` if it has no template.
 fn known_of(tokenizer: &Tokenizer) -> std::result::Result<Option<Known>, String> {
     let plain = [serde_json::json!({"role": "user", "content": "a"})];
     if let Err(DataError::Tokenizer {
@@ -167,7 +167,7 @@ fn known_of(tokenizer: &Tokenizer) -> std::result::Result<Option<Known>, String>
     recognise(source, &render, tokens).map(Some)
 }
 
-/// How the authors sample.
+/// The authors' recommended sampling.
 fn sampling(files: &ModelFiles) -> Result<Vec<String>> {
     let Some(path) = files.find("generation_config.json")? else {
         return Ok(Vec::new());

@@ -4,19 +4,19 @@ use serde_json::{Map, Value, json};
 use super::known::{Known, Tokens, recognise};
 use super::quoted;
 
-/// Templates of the formats, as models have them: the name, and what the template writes. `M` stands
-/// for the loop over all messages.
+/// Templates of the formats, as models have them: the name, and what the template writes. `M`
+/// stands for the loop over all messages.
 const TEMPLATES: &[(&str, &str)] = &[
     (
         "ChatML",
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     ),
-    // As SmolLM2 and Qwen2.5.
+    // As in SmolLM2 and Qwen2.5.
     (
         "ChatML",
         "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are \"helpful\".<|im_end|>\n' }}{% endif %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
     ),
-    // The answer begins with thoughts that are none.
+    // The answer begins with an empty reasoning.
     (
         "ChatML",
         "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}{% endif %}",
@@ -25,12 +25,12 @@ const TEMPLATES: &[(&str, &str)] = &[
         "Llama 3",
         "{% for m in messages %}{% set c = '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set c = bos_token + c %}{% endif %}{{ c }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
-    // As Llama 3.1, whose date is fixed.
+    // As in Llama 3.1, with a fixed date.
     (
         "Llama 3",
         "{{ bos_token }}{{ '<|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n' }}{% if messages[0].role == 'system' %}{{ messages[0].content }}{% set messages = messages[1:] %}{% endif %}{{ '<|eot_id|>' }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
-    // As Gemma 2, which refuses a system, and as Gemma 3.
+    // As in Gemma 2, which rejects a system message, and in Gemma 3.
     (
         "Gemma",
         "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for m in messages %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
@@ -97,7 +97,7 @@ fn known(source: &str) -> Result<Known, String> {
     recognise(source, &|messages| render(source, messages), TOKENS)
 }
 
-/// Chats with quotes, several lines and several turns, with a system message and without.
+/// Chats with quotes, several lines and several turns, with and without a system message.
 fn chats() -> Vec<Vec<Value>> {
     let message = |role: &str, content: &str| json!({"role": role, "content": content});
     let turns = [
@@ -120,7 +120,7 @@ fn chats() -> Vec<Vec<Value>> {
         .collect()
 }
 
-/// What Go makes of the templates (`tests/fixtures/gguf/ollama/render.go`).
+/// What Go renders from the templates (`tests/fixtures/gguf/ollama/render.go`).
 #[test]
 fn go_writes_what_the_chat_template_writes() {
     let path = concat!(
@@ -147,7 +147,7 @@ fn go_writes_what_the_chat_template_writes() {
         for (chat, found) in chats().iter().zip(rendered["texts"].as_array().unwrap()) {
             let found = found.as_str().unwrap();
             let Some(expected) = render(source, chat) else {
-                // Gemma 2 has no system of its own.
+                // Gemma 2 has no system message of its own.
                 assert!(
                     found.contains("user\nBe brief.\nBe kind.\n\nWhat"),
                     "{found}"

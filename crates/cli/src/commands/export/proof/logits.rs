@@ -1,4 +1,4 @@
-//! What two models expect after the same tokens.
+//! Comparing two models' predictions after the same tokens.
 
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
@@ -8,12 +8,13 @@ use burn_peft_models::{CausalLm, LanguageModel};
 use super::texts;
 use crate::loading::model_input;
 
-/// The rows of a probe batch, and the most tokens of each: logits of all positions are in memory.
+/// The number of rows in a probe batch, and the most tokens in each: logits of all positions are in
+/// memory.
 const ROWS: usize = 8;
 const LENGTH: usize = 24;
 
-/// Rows of token ids to try a model on: chats as its template has them, then texts; without a
-/// tokenizer ids from all over the vocabulary.
+/// Rows of token ids to compare models on: chats rendered by the template, then texts; without a
+/// tokenizer, ids from all over the vocabulary.
 pub fn rows(
     tokenizer: Option<&Tokenizer>,
     texts: &[String],
@@ -40,12 +41,12 @@ pub fn rows(
                 add(tokenizer.encode_continuation(&text)?);
             }
         }
-        // The first ones of all kinds.
+        // The first of each kind.
         for text in texts.iter().step_by(7).chain(texts) {
             add(tokenizer.encode(text)?);
         }
     } else {
-        // A multiplicative hash (Knuth's): spread out, without a seed.
+        // A multiplicative hash (Knuth's): spreads well without a seed.
         let id = |at: u64| (at.wrapping_mul(2_654_435_761) % vocab_size as u64) as u32;
         for row in 0..ROWS as u64 {
             add((1..=length as u64)
@@ -63,21 +64,22 @@ pub fn rows(
 /// The logits of all positions of some rows.
 pub struct Logits(Vec<Vec<f32>>);
 
-/// How near two models are.
+/// How close two models are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     pub positions: usize,
-    /// Where both expect the same token most.
+    /// How often both predict the same most likely token.
     pub same: usize,
-    /// Where the first gives its first choice at least half of all probability, and where of those both
-    /// expect the same. A model with random weights is never so sure, and its first choices say little.
+    /// How often the first gives its most likely token at least half of the probability, and how
+    /// often both then predict the same. A model with random weights is never that certain, and its
+    /// most likely tokens say little.
     pub sure: usize,
     pub sure_same: usize,
-    /// Kullback and Leibler's, of the second model's expectations from the first's, in nats: the mean
-    /// of all positions.
+    /// The Kullback-Leibler divergence of the second model's distributions from the first's, in
+    /// nats: the mean over all positions.
     pub divergence: f64,
-    /// Its median. Of a model with a few huge activations rounding may turn a single position over,
-    /// which the mean then shows and nothing else; wrong weights turn over all.
+    /// Its median. In a model with a few huge activations, rounding may change a single position
+    /// completely, which only the mean shows; wrong weights change all of them.
     pub median: f64,
 }
 
@@ -116,7 +118,7 @@ impl Logits {
     }
 }
 
-/// The token that is expected most; the first of several.
+/// The most likely token; the first of several.
 fn first(logits: &[f32]) -> usize {
     let all = logits.iter().enumerate();
     let most = all.reduce(|most, next| if next.1 > most.1 { next } else { most });
@@ -124,7 +126,7 @@ fn first(logits: &[f32]) -> usize {
 }
 
 fn divergence(expected: &[f32], found: &[f32]) -> f64 {
-    // Both have the same tokens, but for rows that pad a vocabulary.
+    // Both have the same tokens, except for rows that pad a vocabulary.
     let width = expected.len().min(found.len());
     let (expected, found) = (logs(&expected[..width]), logs(&found[..width]));
     let terms = expected.iter().zip(&found).map(|(a, b)| a.exp() * (a - b));

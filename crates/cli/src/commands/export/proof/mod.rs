@@ -1,4 +1,4 @@
-//! What was written is read back and held against the model that was trained.
+//! Reading the written file back and comparing it with the trained model.
 
 use std::path::{Path, PathBuf};
 
@@ -19,27 +19,28 @@ mod texts;
 use self::logits::{Agreement, Logits};
 use super::source::Source;
 
-/// A file that was written, and what it was made of.
+/// A written file, and what it was made from.
 pub struct Proof<'a> {
-    /// The file, under whatever name it has by now.
+    /// The file, under its current name.
     pub file: &'a Path,
-    /// Whether the adapters alone are in it.
+    /// Whether it contains only the adapters.
     pub is_adapter: bool,
-    /// The model without adapters, as it was named, and its files.
+    /// The model without adapters: its name and its files.
     pub model: &'a str,
     pub files: &'a ModelFiles,
-    /// The adapters, which are all in the file.
+    /// The adapters, all of which are in the file.
     pub adapters: &'a [PathBuf],
-    /// What was asked for.
+    /// The requested type.
     pub out_type: OutType,
-    /// The tokenizer in place of the model's.
+    /// The tokenizer given instead of the model's.
     pub tokenizer: Option<&'a str>,
     pub device: &'a Device,
 }
 
-/// How far a file of some type may be from the model: the least share of equal first choices where the
-/// model is sure, the largest median of the KL divergence. Far beyond what rounding does to a
-/// model, also to one with random weights, and far below what wrong weights do to a trained one.
+/// How far a file of some type may deviate from the model: the smallest share of equal predictions
+/// where the model is certain, and the largest median of the KL divergence. Both bounds are far
+/// from what rounding does to a model, even one with random weights, and from what wrong weights do
+/// to a trained one.
 const BOUNDS: &[(&str, f64, f64)] = &[
     ("f32", 0.99, 1e-6),
     ("f16", 0.95, 1e-3),
@@ -58,8 +59,8 @@ fn bounds(out_type: OutType) -> (f64, f64) {
 }
 
 impl Proof<'_> {
-    /// Reads the file back, prints how near it is to the model that was trained, and fails where that
-    /// is not near enough.
+    /// Reads the file back, prints how close it is to the trained model, and fails if that is not
+    /// close enough.
     ///
     /// One of the two models is in memory at a time.
     pub fn run(&self) -> Result<()> {
@@ -83,7 +84,7 @@ impl Proof<'_> {
         self.judge(&expected.compare(&found))
     }
 
-    /// The files of the model that was written, of which all but the weights is compared.
+    /// The files of the written model, of which everything but the weights is compared.
     fn read_back(&self, source: Option<&Tokenizer>, texts: &[String]) -> Result<ModelFiles> {
         let written = ModelFiles::gguf(self.file).context("what was written cannot be read")?;
         if let Some(source) = source {
@@ -157,7 +158,7 @@ fn same_tokens(source: &Tokenizer, read: &Tokenizer, texts: &[String]) -> Result
     ))
 }
 
-/// Checks that chats become the same text, and that the same tokens.
+/// Checks that chats render to the same text, with the same tokens.
 fn same_chats(source: &Tokenizer, read: &Tokenizer) -> Result<()> {
     let (mut count, mut refused, mut after_marks) = (0, 0, 0);
     for messages in texts::chats() {
@@ -200,8 +201,8 @@ fn same_chats(source: &Tokenizer, read: &Tokenizer) -> Result<()> {
     ))
 }
 
-/// Whether a tokenizer puts a space before a text. What one does behind a special token within a
-/// text, a GGUF file has no key for.
+/// Whether a tokenizer puts a space before a text. For what it does after a special token within a
+/// text, GGUF files have no key.
 fn begins_with_space(tokenizer: &Tokenizer) -> Result<bool> {
     let ids = tokenizer.encode_continuation("a")?;
     let first = ids.first().and_then(|&id| tokenizer.id_to_token(id));

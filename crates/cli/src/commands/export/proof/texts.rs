@@ -1,14 +1,14 @@
-//! The texts and chats that a tokenizer is tried on.
+//! The texts and chats that tokenizers are compared on.
 
 use serde_json::{Value, json};
 
-/// 200 texts in ten scripts, code, emoji, numbers and white space. They are composed (NFC): llama.cpp
-/// composes none, which some tokenizers of transformers do.
+/// 200 texts in ten scripts, code, emoji, numbers and white space. They are composed (NFC):
+/// llama.cpp does not compose texts, which some tokenizers of transformers do.
 pub fn probes() -> Vec<String> {
     serde_json::from_str(include_str!("texts.json")).expect("a list of texts")
 }
 
-/// Chats that end with what the user says.
+/// Chats that end with a user message.
 pub fn chats() -> Vec<Vec<Value>> {
     let message = |role: &str, content: &str| json!({"role": role, "content": content});
     let system = message("system", "You answer in one word.");
