@@ -13,6 +13,8 @@
 mod backend;
 mod crash;
 mod error;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod launches;
 mod limits;
 mod list;
 mod name;

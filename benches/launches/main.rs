@@ -1,0 +1,139 @@
+//! What a step of training asks of a GPU: launches by kind, compilations, copies, memory.
+//! `benches/launches/run` builds it and runs it on Mesa's software device.
+//!
+//! A GPT-2 and a Llama with random weights learn four rows with LoRA on all linear layers, the same
+//! in every step. After three steps everything is compiled and chosen: the fourth is counted, once
+//! whole and once with the device waited for behind each part.
+
+mod expected;
+mod marks;
+mod table;
+mod transfers;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_peft::{LoraConfig, get_peft_model};
+use burn_peft_data::{DataConfig, DataSet, Limits, Tokenizer};
+use burn_peft_models::weights::{SaveOptions, save_model};
+use burn_peft_models::{AutoConfig, AutoModel, CausalLm, LanguageModel, Pretrained};
+use burn_peft_train::{
+    IntervalStrategy, SamplingStrategy, TrainOptions, TrainingArguments, train_with,
+};
+
+use crate::expected::Numbers;
+use crate::marks::{Alone, Marked, Marks, Part, Step};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const MODELS: [(&str, &str); 2] = [
+    ("gpt2", include_str!("gpt2.json")),
+    ("llama", include_str!("llama.json")),
+];
+/// Steps in which kernels are compiled and chosen.
+const WARM_UP: usize = 3;
+
+fn main() -> Result<ExitCode> {
+    transfers::watch();
+    let updates = std::env::args().any(|argument| argument == "--update");
+    let device = burn_peft_device::open("wgpu:cpu".parse()?)?;
+    let mut numbers = Numbers::new();
+    for (name, config) in MODELS {
+        let [small, whole] = [2, 4].map(|blocks| step(config, blocks, false, &device));
+        let (small, whole) = (small?, whole?);
+        let apart = step(config, 4, true, &device)?;
+        let of_blocks = whole.whole().launches.total() - small.whole().launches.total();
+        println!(
+            "{}",
+            table::of(name, &whole, &apart, of_blocks as f64 / 2.0)
+        );
+        let part = |part: Part| apart.parts[part as usize].launches.total();
+        let found = [
+            ("launches", whole.whole().launches.total()),
+            ("launches_of_two_blocks", of_blocks),
+            ("forward", part(Part::Forward)),
+            ("backward", part(Part::Backward)),
+            ("optimizer", part(Part::Optimizer)),
+            ("compiled", whole.whole().transfers.pipelines),
+            ("read_back", whole.whole().transfers.reads),
+        ];
+        let found = found.map(|(name, number)| (name.to_owned(), number));
+        numbers.insert(name.to_owned(), BTreeMap::from(found));
+    }
+    let path = Path::new(ROOT).join("benches/launches/expected.toml");
+    if updates {
+        expected::write(&path, &numbers)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let differences = expected::differences(&path, &numbers)?;
+    for difference in &differences {
+        eprintln!("{difference}");
+    }
+    if differences.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("if that is meant: benches/launches/run --update");
+    Ok(ExitCode::FAILURE)
+}
+
+/// The step after the warm-up of a model of so many blocks.
+fn step(config: &str, blocks: usize, apart: bool, device: &Device) -> Result<Step> {
+    let dir = tempfile::tempdir()?;
+    let base = model(config, blocks, dir.path(), device)?;
+    let tokenizer = Tokenizer::load(format!("{ROOT}/assets/tiny-gpt2"))?;
+    let limits = Limits {
+        max_positions: base.max_positions(),
+        positions_key: base.positions_key(),
+        has_last_position: base.has_last_position(),
+        adapter_positions: 0,
+        vocab_size: base.vocab_size(),
+    };
+    let lora = LoraConfig::new()
+        .with_r(8)
+        .with_lora_alpha(16)
+        .with_lora_dropout(0.05)
+        .with_target_modules("all-linear");
+    let model = LanguageModel::from(get_peft_model(base, lora)?);
+    let mut data = DataConfig::new(format!("{ROOT}/data/quickstart/train.jsonl"));
+    data.cache_dir = Some(dir.path().join("cache"));
+    data.max_samples = Some(4);
+    let data = DataSet::load(&data, Some(&tokenizer), limits, 42)?;
+    let arguments = TrainingArguments {
+        max_steps: WARM_UP as i64 + 1,
+        per_device_train_batch_size: 4,
+        learning_rate: 1e-3,
+        save_strategy: IntervalStrategy::No,
+        train_sampling_strategy: SamplingStrategy::Sequential,
+        ..TrainingArguments::new(dir.path().join("run"))
+    };
+    let marks = Marks::new(device, apart);
+    let options = TrainOptions {
+        discard: true,
+        exchange: Arc::new(Alone(Arc::clone(&marks))),
+        ..TrainOptions::default()
+    };
+    let objective = Arc::new(Marked(Arc::clone(&marks)));
+    train_with(objective, model, data.train, None, &arguments, options)?;
+    marks.finish().pop().context("no step was made")
+}
+
+/// A model with random weights.
+fn model(config: &str, blocks: usize, dir: &Path, device: &Device) -> Result<AutoModel> {
+    let mut config: BTreeMap<String, serde_json::Value> = serde_json::from_str(config)?;
+    for key in ["n_layer", "num_hidden_layers"] {
+        config.entry(key.into()).and_modify(|n| *n = blocks.into());
+    }
+    let path = dir.join("config.json");
+    std::fs::write(&path, serde_json::to_string(&config)?)?;
+    let config = AutoConfig::from_file(&path)?;
+    let folder = dir.join("model");
+    let weights = config.initial_weights(42);
+    save_model(&folder, &config.to_json(), weights, &SaveOptions::default())?;
+    Ok(AutoModel::from_pretrained(
+        &folder.display().to_string(),
+        device,
+    )?)
+}

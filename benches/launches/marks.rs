@@ -1,0 +1,217 @@
+//! Where in a step a run is: an objective and an exchange that do what they did, and say when.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor};
+use burn_peft_data::{
+    Batch, Content, DataError, Encoder, IGNORE_INDEX, Labelled, Limits, Lm, Task,
+};
+use burn_peft_device::launches::{LaunchCounter, Launches};
+use burn_peft_models::LanguageModel;
+use burn_peft_train::{Exchange, Measures, Objective};
+
+use crate::transfers::Transfers;
+
+/// A part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Forward,
+    Backward,
+    /// Clipping, and the optimizer's step.
+    Optimizer,
+}
+
+/// What a step, or a part of it, asked of the device.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    pub launches: Launches,
+    pub transfers: Transfers,
+}
+
+impl Asked {
+    pub fn add(&mut self, other: &Self) {
+        self.launches.add(&other.launches);
+        self.transfers.add(&other.transfers);
+    }
+}
+
+/// A step that is over.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Forward, backward, optimizer; where parts were not counted apart all is in the last.
+    pub parts: [Asked; 3],
+    /// The tokens of its batch.
+    pub tokens: usize,
+    /// The most bytes that live tensors held at the end of a part, and those that the pools held.
+    pub bytes_in_use: u64,
+    pub bytes_reserved: u64,
+}
+
+impl Step {
+    pub fn whole(&self) -> Asked {
+        let mut all = Asked::default();
+        self.parts.iter().for_each(|part| all.add(part));
+        all
+    }
+}
+
+struct State {
+    counter: LaunchCounter,
+    transfers: Transfers,
+    part: Option<Part>,
+    step: Step,
+    steps: Vec<Step>,
+}
+
+/// The steps of a run, counted.
+pub struct Marks {
+    device: Device,
+    /// Whether the device is waited for between the parts of a step. What Burn fuses across them is
+    /// apart then, so that a step is a few launches more.
+    apart: bool,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Marks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Marks")
+    }
+}
+
+impl Marks {
+    pub fn new(device: &Device, apart: bool) -> Arc<Self> {
+        let state = State {
+            counter: LaunchCounter::new(),
+            transfers: Transfers::so_far(),
+            part: None,
+            step: Step::default(),
+            steps: Vec::new(),
+        };
+        Arc::new(Self {
+            device: device.clone().without_autodiff(),
+            apart,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The run is over: its steps.
+    pub fn finish(&self) -> Vec<Step> {
+        self.reach(None, 0);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.steps)
+    }
+
+    /// The next part begins, of a batch of so many tokens.
+    fn reach(&self, part: Option<Part>, tokens: usize) {
+        let ends = matches!(part, None | Some(Part::Forward));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends || self.apart {
+            let _ = self.device.sync();
+            if let Some(usage) = self.device.memory_pool_usage() {
+                let step = &mut state.step;
+                step.bytes_in_use = step.bytes_in_use.max(usage.bytes_in_use);
+                step.bytes_reserved = step.bytes_reserved.max(usage.bytes_reserved);
+            }
+            let now = Transfers::so_far();
+            let asked = Asked {
+                launches: state.counter.take(),
+                transfers: now.since(&state.transfers),
+            };
+            state.transfers = now;
+            // What comes before the first step is no step's.
+            if let Some(part) = state.part {
+                state.step.parts[part as usize].add(&asked);
+            }
+        }
+        if ends && state.part.is_some() {
+            let step = std::mem::take(&mut state.step);
+            state.steps.push(step);
+        }
+        if part == Some(Part::Forward) {
+            state.step.tokens = tokens;
+        }
+        state.part = part;
+    }
+
+    fn backward_ended(&self) {
+        let part = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .part;
+        if part == Some(Part::Backward) {
+            self.reach(Some(Part::Optimizer), 0);
+        }
+    }
+}
+
+/// The objective of language models, which begins a forward pass and ends it.
+#[derive(Debug)]
+pub struct Marked(pub Arc<Marks>);
+
+impl Task for Marked {
+    fn encode(&self, content: Content, encoder: &Encoder<'_>) -> Result<Vec<Labelled>, DataError> {
+        Lm.encode(content, encoder)
+    }
+
+    fn supervised(&self, labels: &[i64]) -> usize {
+        Lm.supervised(labels)
+    }
+
+    fn is_trained(&self, labels: &[i64]) -> Vec<bool> {
+        Lm.is_trained(labels)
+    }
+
+    fn unknown_label(&self, labels: &[i64], limits: Limits) -> Option<i64> {
+        Lm.unknown_label(labels, limits)
+    }
+}
+
+impl Objective<LanguageModel> for Marked {
+    fn measures(&self) -> &'static Measures {
+        Objective::<LanguageModel>::measures(&Lm)
+    }
+
+    fn loss(&self, model: &LanguageModel, batch: &Batch) -> Tensor<1> {
+        let tokens = batch.labels.iter().filter(|&&label| label != IGNORE_INDEX);
+        self.0.reach(Some(Part::Forward), tokens.count());
+        let loss = Lm.loss(model, batch);
+        self.0.reach(Some(Part::Backward), 0);
+        loss
+    }
+}
+
+/// A process of its own, which learns that a backward pass is over by being asked how many there are.
+#[derive(Debug)]
+pub struct Alone(pub Arc<Marks>);
+
+impl Exchange for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        self.0.backward_ended();
+        1
+    }
+
+    fn local_rank(&self) -> usize {
+        0
+    }
+
+    fn local_size(&self) -> usize {
+        1
+    }
+
+    fn host(&self) -> String {
+        "this host".into()
+    }
+
+    fn sum(&self, _values: &mut [f32]) -> burn_peft_train::Result<()> {
+        Ok(())
+    }
+
+    fn broadcast(&self, _root: usize, _bytes: &mut Vec<u8>) -> burn_peft_train::Result<()> {
+        Ok(())
+    }
+}
