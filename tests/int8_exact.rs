@@ -46,7 +46,7 @@ const POSITIONS: usize = 5_000;
 struct Exact {
     top1: Vec<i64>,
     gradient: Vec<f32>,
-    share_in_f32: f64,
+    share: f64,
     /// After 200 steps; and of the adapter on the base in 32 bits.
     losses: Option<[f64; 2]>,
 }
@@ -180,7 +180,7 @@ fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -
     Exact {
         top1,
         gradient,
-        share_in_f32: counts.in_f32 as f64 / counts.all.max(1) as f64,
+        share: counts.with_outliers as f64 / counts.all.max(1) as f64,
         losses: train.map(|more| losses(model, keys, more)),
     }
 }
@@ -189,7 +189,7 @@ fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -
 fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
     println!("\n{name}\n");
     println!(
-        "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | rows in f32 |"
+        "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | rows with outliers |"
     );
     println!("| --- | --- | --- | --- | --- | --- |");
     let mut exact = None;
@@ -202,7 +202,7 @@ fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
         let losses = found.losses.map_or(["", ""].map(String::from), |losses| {
             losses.map(|loss| format!("{loss:.4}"))
         });
-        let share = 100.0 * found.share_in_f32;
+        let share = 100.0 * found.share;
         println!(
             "| {way} | {} | {} | {near:.5} | {:.2} % | {share:.2} % |",
             losses[0],

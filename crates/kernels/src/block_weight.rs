@@ -70,6 +70,11 @@ impl BlockWeight {
         self.of
     }
 
+    /// Whether its blocks lie along the rows of what is stored, which are columns of it.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.is_transposed
+    }
+
     /// Rows and columns.
     pub fn dims(&self) -> [usize; 2] {
         if self.is_transposed {

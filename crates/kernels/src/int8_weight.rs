@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
+use half::f16;
 
+use crate::BlockWeight;
 use crate::cpu::buffer::{filled, for_rows};
 use crate::cpu::int8::{Int8Matrix, Int8View};
-use crate::cpu::{Matrix, Weight};
+use crate::cpu::{BlockType, Matrix, Weight};
 use crate::flex::on_device;
 
-/// A frozen weight as one byte for each value, with a scale for each square of 64 × 64 values.
+/// A frozen weight as one byte for each value, with a scale for 32 neighbours along `d_in`.
 ///
-/// Its products are made in eight bits: the other side is rounded too, by row and block of 64, and
+/// Its products are made in eight bits: the other side is rounded too, by row and block of 32, and
 /// whole numbers are multiplied. So one copy serves both passes, and nothing dense is made or kept.
 /// Clones share the bytes. No parameter: nothing trains it, counts it or records it.
 #[derive(Clone)]
@@ -29,7 +31,8 @@ impl fmt::Debug for Int8Weight {
 
 impl Int8Weight {
     /// Rounds a weight `[d_in, d_out]`, which is on any device. Products of inputs read its bytes as
-    /// they lie; those of gradients, and of inputs with the [`transposed`](Self::transposed), turn them.
+    /// they lie; those of gradients, and of inputs with the [`transposed`](Self::transposed), round them once
+    /// more, with scales along the other side.
     pub fn new(weight: &Tensor<2>) -> Self {
         Self::lying(weight, false)
     }
@@ -54,6 +57,28 @@ impl Int8Weight {
             matrix: Arc::new(Int8Matrix::quantize(values)),
             is_transposed,
         }
+    }
+
+    /// The codes and scales of a weight in a GGUF file's `Q8_0` blocks, as they are; nothing of other
+    /// blocks. They lie as products with the blocks along `d_in` read them.
+    pub fn from_blocks(weight: &BlockWeight) -> Option<Self> {
+        let [rows, cols] = weight.dims();
+        let is_transposed = !weight.is_transposed();
+        let (rows, cols) = if is_transposed {
+            (cols, rows)
+        } else {
+            (rows, cols)
+        };
+        (weight.block_type() == BlockType::Q8_0).then(|| Self {
+            matrix: Arc::new(Int8Matrix::from_q8_0(weight.bytes(), rows, cols)),
+            is_transposed,
+        })
+    }
+
+    /// Whether all scales are finite.
+    pub fn is_finite(&self) -> bool {
+        let finite = |bits: &u16| f16::from_bits(*bits).is_finite();
+        self.matrix.scales().all(|scales| scales.iter().all(finite))
     }
 
     /// Another weight of the same shape, rounded as this one was.
@@ -83,9 +108,9 @@ impl Int8Weight {
     /// Calls `visit` with all bytes that say what the values are, in pieces.
     pub fn visit_bytes(&self, visit: &mut dyn FnMut(&[u8])) {
         self.matrix.squares().for_each(&mut *visit);
-        for floats in [self.matrix.scales(), self.matrix.column_factors()] {
-            visit(bytemuck::cast_slice(floats));
-        }
+        let scales = self.matrix.scales();
+        scales.for_each(|scales| visit(bytemuck::cast_slice(scales)));
+        visit(bytemuck::cast_slice(self.matrix.column_factors()));
     }
 
     /// The values in 32 bits, on a device.
@@ -238,8 +263,7 @@ mod tests {
         let weight = Int8Weight::new(&random([256, 512], 1.0));
         let mut bytes = 0;
         weight.visit_bytes(&mut |piece| bytes += piece.len());
-        assert_eq!(bytes, 256 * 512 + 4 * (4 * 8 + 512));
-        // Beside the ones that stand for factors of rows.
-        assert_eq!(weight.num_bytes(), bytes + 4 * 256);
+        assert_eq!(bytes, 256 * 512 + 2 * (8 * 512) + 4 * 512);
+        assert_eq!(weight.num_bytes(), bytes);
     }
 }

@@ -141,11 +141,11 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
 /// Prints how much of the eight-bit products was computed in 32 bits, if anything was.
 pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
     if rows.all > 0 {
-        let share = 100.0 * rows.in_f32 as f64 / rows.all as f64;
+        let share = 100.0 * rows.with_outliers as f64 / rows.all as f64;
         let body = int8_body();
         say(format!(
             "int8_compute ({body}): in {share:.2} % of the rows of its products some values stand far \
-             above the others, and were multiplied in f32"
+             above the others, and were rounded to 16 bits"
         ))?;
     }
     Ok(())

@@ -5,24 +5,29 @@
 
 use std::arch::x86_64::*;
 
-use super::SQUARE;
-use super::body::{Body, ExactTile, Part, Tile};
-use super::matrix::{OFFSET, PANEL_BYTES};
+use super::body::{Body, Part, Tile};
+use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Square, WideScales};
+use super::rounding::SMALLEST;
+use super::{BLOCK, SQUARE};
 
-/// 6 rows of 2 vectors twice, in whole numbers and in f32, 2 vectors of B and a broadcast fill 27 of the
-/// 32 registers.
+/// 6 rows of 2 vectors twice, in whole numbers and in f32, 2 vectors of B and of its scales and a
+/// broadcast fill 29 of the 32 registers.
 pub(super) static BODY: Body = Body {
     name: "AVX512-VNNI",
     rows: 6,
     wide_rows: 3,
     tile: run_tile,
     wide_tile: run_wide_tile,
-    exact: run_exact,
+    // SAFETY: the processor has what it needs.
+    round_again: |from, scales, to, to_scales| unsafe { round_again(from, scales, to, to_scales) },
     transpose,
 };
 
-/// Squares ahead of the reading that memory is asked for.
-const AHEAD: usize = 1;
+/// Blocks ahead of the reading that memory is asked for.
+const AHEAD: usize = 2;
+
+/// Fours of rows in a block.
+const GROUPS: usize = BLOCK / 4;
 
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -66,18 +71,16 @@ impl Part {
         ((1u32 << columns) - 1) as __mmask16
     }
 
-    /// Adds the sums of 16 columns, times the columns' factors, to what they are added to.
+    /// Adds the sums of 16 columns to what they are added to.
     ///
     /// # Safety
     /// The processor has AVX-512; the part is there, and has such a row.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn finish_vector(&self, row: usize, vector: usize, sums: __m512) {
+    unsafe fn finish_vector(&self, row: usize, vector: usize, mut sums: __m512) {
         let mask = self.mask(vector);
-        // SAFETY: the mask keeps to the columns; there are factors also beyond them.
+        // SAFETY: the mask keeps to the columns.
         unsafe {
-            let factors = _mm512_loadu_ps(self.factors.wrapping_add(16 * vector));
-            let mut sums = _mm512_mul_ps(sums, factors);
             if !self.base.is_null() {
                 let base = self.base.wrapping_add(row * self.base_stride + 16 * vector);
                 sums = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, base), sums);
@@ -88,9 +91,10 @@ impl Part {
     }
 }
 
-/// Where a vector of a panel's square lies.
+/// Where a vector of a square lies, for fours of rows from its first on.
 fn vector_at(group: usize, vector: usize) -> usize {
-    vector / 2 * PANEL_BYTES + group * 128 + vector % 2 * 64
+    let inside = group % GROUPS * 128 + vector % 2 * 64;
+    group / GROUPS * BLOCK_BYTES + vector / 2 * PANEL_BYTES + inside
 }
 
 /// # Safety
@@ -102,11 +106,11 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
         let (mut codes, mut notes) = (tile.codes, tile.notes);
-        let (mut bytes, mut scale) = (right.bytes, right.scales);
+        let (mut bytes, mut scales) = (right.bytes, right.scales);
         for _ in 0..right.blocks {
             if tile.is_first {
-                let ahead = bytes.wrapping_add(AHEAD * right.stride);
-                for group in 0..SQUARE / 4 {
+                let ahead = bytes.wrapping_add(AHEAD * BLOCK_BYTES);
+                for group in 0..GROUPS {
                     for v in 0..VECTORS {
                         let ahead = ahead.wrapping_add(vector_at(group, v));
                         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
@@ -120,7 +124,7 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
                     whole[i][v] = start;
                 }
             }
-            for group in 0..SQUARE / 4 {
+            for group in 0..GROUPS {
                 let mut columns = [_mm512_setzero_si512(); VECTORS];
                 for v in 0..VECTORS {
                     columns[v] = _mm512_loadu_si512(bytes.add(vector_at(group, v)).cast());
@@ -133,18 +137,20 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
                     }
                 }
             }
-            let of_square = _mm512_set1_ps(*scale);
+            let mut of_columns = [_mm512_setzero_ps(); VECTORS];
+            for v in 0..VECTORS {
+                of_columns[v] = _mm512_loadu_ps(scales.add(16 * v));
+            }
             for i in 0..ROWS {
-                let of_block = _mm512_set1_ps((*notes.add(i * tile.note_stride)).scale);
-                let factor = _mm512_mul_ps(of_block, of_square);
+                let of_row = _mm512_set1_ps((*notes.add(i * tile.note_stride)).scale);
                 for v in 0..VECTORS {
+                    let factor = _mm512_mul_ps(of_columns[v], of_row);
                     let more = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[i][v]), factor);
                     sums[i][v] = _mm512_add_ps(sums[i][v], more);
                 }
             }
-            (codes, notes) = (codes.add(SQUARE), notes.add(1));
-            bytes = bytes.wrapping_add(right.stride);
-            scale = scale.wrapping_add(right.scale_stride);
+            (codes, notes) = (codes.add(BLOCK), notes.add(1));
+            (bytes, scales) = (bytes.wrapping_add(BLOCK_BYTES), scales.wrapping_add(SQUARE));
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
@@ -155,32 +161,84 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 }
 
 /// # Safety
-/// As [`Body::exact`] says.
+/// The processor has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn run_exact(tile: &ExactTile) {
+unsafe fn round_again(
+    from: &Square,
+    scales: &WideScales,
+    to: &mut Square,
+    to_scales: &mut WideScales,
+) {
+    let offset = _mm512_set1_epi8(-128);
     let low = _mm512_set1_epi32(0xff);
-    let offset = _mm512_set1_ps(OFFSET as f32);
-    // SAFETY: what the tile points to is there.
-    unsafe {
-        let mut sums = [_mm512_setzero_ps(); 2];
-        for group in 0..SQUARE / 4 {
-            for v in 0..2 {
-                let mut words = _mm512_loadu_si512(tile.bytes.add(vector_at(group, v)).cast());
-                for place in 0..4 {
-                    let weights = _mm512_cvtepi32_ps(_mm512_and_si512(words, low));
-                    let weights = _mm512_sub_ps(weights, offset);
-                    let value = _mm512_set1_ps(*tile.values.add(4 * group + place));
-                    sums[v] = _mm512_add_ps(sums[v], _mm512_mul_ps(value, weights));
-                    words = _mm512_srli_epi32::<8>(words);
+    for group in 0..SQUARE / 4 {
+        for panel in 0..2 {
+            // SAFETY: all of it is inside of a square and its scales.
+            unsafe {
+                let mut values = [[_mm512_setzero_ps(); 2]; 4];
+                let mut largest = [_mm512_setzero_si512(); 4];
+                for v in 0..2 {
+                    let at = vector_at(group, 2 * panel + v);
+                    let words = _mm512_loadu_si512(from.0.as_ptr().add(at).cast());
+                    let words = _mm512_xor_si512(words, offset);
+                    let at = group / GROUPS * SQUARE + 32 * panel + 16 * v;
+                    let scales = _mm512_loadu_ps(scales.as_ptr().add(at));
+                    let codes = [
+                        _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(words)),
+                        _mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(words)),
+                        _mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(words)),
+                        _mm512_srai_epi32::<24>(words),
+                    ];
+                    for p in 0..4 {
+                        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(codes[p]), scales);
+                        let size = _mm512_castps_si512(_mm512_abs_ps(value));
+                        largest[p] = _mm512_max_epu32(largest[p], size);
+                        values[p][v] = value;
+                    }
+                }
+                let largest = _mm_castsi128_ps(largest_of(largest));
+                // NaN stays what it is.
+                let largest = _mm_max_ps(_mm_set1_ps(SMALLEST), largest);
+                let all = _mm_set1_ps(LARGEST);
+                let at = panel * SQUARE + 4 * group;
+                _mm_storeu_ps(to_scales.as_mut_ptr().add(at), _mm_div_ps(largest, all));
+                let inverse = _mm512_castps128_ps512(_mm_div_ps(all, largest));
+                let inverses = [
+                    _mm512_permutexvar_ps(_mm512_set1_epi32(0), inverse),
+                    _mm512_permutexvar_ps(_mm512_set1_epi32(1), inverse),
+                    _mm512_permutexvar_ps(_mm512_set1_epi32(2), inverse),
+                    _mm512_permutexvar_ps(_mm512_set1_epi32(3), inverse),
+                ];
+                for v in 0..2 {
+                    let mut codes = [_mm512_setzero_si512(); 4];
+                    for p in 0..4 {
+                        codes[p] = _mm512_cvtps_epi32(_mm512_mul_ps(values[p][v], inverses[p]));
+                        if p < 3 {
+                            codes[p] = _mm512_and_si512(codes[p], low);
+                        }
+                    }
+                    let front = _mm512_or_si512(codes[0], _mm512_slli_epi32::<8>(codes[1]));
+                    let back = _mm512_or_si512(codes[2], _mm512_slli_epi32::<8>(codes[3]));
+                    let words = _mm512_or_si512(front, _mm512_slli_epi32::<16>(back));
+                    let at = to.0.as_mut_ptr().add(vector_at(group, 2 * panel + v));
+                    _mm512_storeu_si512(at.cast(), _mm512_xor_si512(words, offset));
                 }
             }
         }
-        let scale = _mm512_set1_ps(*tile.scale);
-        for v in 0..2 {
-            tile.output
-                .finish_vector(0, v, _mm512_mul_ps(sums[v], scale));
-        }
     }
+}
+
+/// The largest number of each of four vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn largest_of(vectors: [__m512i; 4]) -> __m128i {
+    let [a, b, c, d] = vectors;
+    let ab = _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_max_epu32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let all = _mm512_max_epu32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let all = _mm512_max_epu32(all, _mm512_shuffle_i32x4::<0b01_00_11_10>(all, all));
+    let all = _mm512_max_epu32(all, _mm512_shuffle_i32x4::<0b10_11_00_01>(all, all));
+    _mm512_castsi512_si128(all)
 }
 
 /// In parts of 16 × 16 values: 4 × 4 bytes inside of their 16, then those 16 among the others.

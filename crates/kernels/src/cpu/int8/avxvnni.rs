@@ -5,10 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use super::SQUARE;
-use super::body::{Body, ExactTile, Part, Tile};
-use super::matrix::PANEL;
-use super::portable;
+use super::body::{Body, Part, Tile};
+use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES};
+use super::rounding::round_again;
+use super::{BLOCK, SQUARE};
 
 /// Vectors of 8 columns that go along k together.
 const VECTORS: usize = 2;
@@ -21,7 +21,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
-    exact: run_exact,
+    round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
 };
 
@@ -55,18 +55,16 @@ impl Part {
         _mm256_cmpgt_epi32(_mm256_set1_epi32(columns), places)
     }
 
-    /// Adds the sums of 8 columns, times the columns' factors, to what they are added to.
+    /// Adds the sums of 8 columns to what they are added to.
     ///
     /// # Safety
     /// The processor has AVX2; the part is there, and has such a row.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn finish_vector256(&self, row: usize, vector: usize, sums: __m256) {
+    unsafe fn finish_vector256(&self, row: usize, vector: usize, mut sums: __m256) {
         let mask = self.mask256(vector);
-        // SAFETY: the mask keeps to the columns; there are factors also beyond them.
+        // SAFETY: the mask keeps to the columns.
         unsafe {
-            let factors = _mm256_loadu_ps(self.factors.wrapping_add(8 * vector));
-            let mut sums = _mm256_mul_ps(sums, factors);
             if !self.base.is_null() {
                 let base = self.base.wrapping_add(row * self.base_stride + 8 * vector);
                 sums = _mm256_add_ps(_mm256_maskload_ps(base, mask), sums);
@@ -87,7 +85,8 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
         for first in (0..PANEL / 8).step_by(VECTORS) {
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
             let (mut codes, mut notes) = (tile.codes, tile.notes);
-            let (mut bytes, mut scale) = (right.bytes.add(32 * first), right.scales);
+            let mut bytes = right.bytes.add(32 * first);
+            let mut scales = right.scales.add(8 * first);
             for _ in 0..right.blocks {
                 let mut whole = [[_mm256_setzero_si256(); VECTORS]; ROWS];
                 for i in 0..ROWS {
@@ -96,7 +95,7 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
                         whole[i][v] = start;
                     }
                 }
-                for group in 0..SQUARE / 4 {
+                for group in 0..BLOCK / 4 {
                     let mut columns = [_mm256_setzero_si256(); VECTORS];
                     for v in 0..VECTORS {
                         let at = bytes.add(4 * PANEL * group + 32 * v);
@@ -110,18 +109,20 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
                         }
                     }
                 }
-                let of_square = _mm256_set1_ps(*scale);
+                let mut of_columns = [_mm256_setzero_ps(); VECTORS];
+                for v in 0..VECTORS {
+                    of_columns[v] = _mm256_loadu_ps(scales.add(8 * v));
+                }
                 for i in 0..ROWS {
-                    let of_block = _mm256_set1_ps((*notes.add(i * tile.note_stride)).scale);
-                    let factor = _mm256_mul_ps(of_block, of_square);
+                    let of_row = _mm256_set1_ps((*notes.add(i * tile.note_stride)).scale);
                     for v in 0..VECTORS {
+                        let factor = _mm256_mul_ps(of_columns[v], of_row);
                         let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), factor);
                         sums[i][v] = _mm256_add_ps(sums[i][v], more);
                     }
                 }
-                (codes, notes) = (codes.add(SQUARE), notes.add(1));
-                bytes = bytes.wrapping_add(right.stride);
-                scale = scale.wrapping_add(right.scale_stride);
+                (codes, notes) = (codes.add(BLOCK), notes.add(1));
+                (bytes, scales) = (bytes.wrapping_add(BLOCK_BYTES), scales.wrapping_add(SQUARE));
             }
             for i in 0..ROWS {
                 for v in 0..VECTORS {
@@ -130,14 +131,6 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
             }
         }
     }
-}
-
-/// # Safety
-/// As [`Body::exact`] says.
-#[target_feature(enable = "avx2")]
-unsafe fn run_exact(tile: &ExactTile) {
-    // SAFETY: the caller's promise.
-    unsafe { (portable::BODY.exact)(tile) }
 }
 
 /// In parts of 8 × 8 values: 4 × 4 bytes inside of their 16, then those 16 among the others.
@@ -150,7 +143,8 @@ unsafe fn transpose(from: *const u8, to: *mut u8) {
     let inside = _mm256_broadcastsi128_si256(inside);
     // Where 8 columns of 4 rows lie.
     let at = |group: usize, vector: usize| {
-        vector / 4 * (SQUARE * PANEL) + group * (4 * PANEL) + vector % 4 * 32
+        let inside = group % (BLOCK / 4) * (4 * PANEL) + vector % 4 * 32;
+        group / (BLOCK / 4) * BLOCK_BYTES + vector / 4 * PANEL_BYTES + inside
     };
     for across in 0..8 {
         for down in 0..8 {

@@ -1,6 +1,8 @@
 //! What of a product depends on the processor.
 
+use super::SQUARE;
 use super::left::Note;
+use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, Square, WideScales};
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
@@ -19,36 +21,31 @@ pub(super) struct Tile {
     pub output: Part,
 }
 
-/// A block of a row of A that was not rounded, for at most 32 columns.
-pub(super) struct ExactTile {
-    /// 64 of them.
-    pub values: *const f32,
-    /// What they are multiplied with: a panel's part in a square, and its scale.
-    pub bytes: *const u8,
-    pub scale: *const f32,
-    pub output: Part,
-}
-
-/// 32 columns of a weight, or 64 for tiles of few rows.
+/// 32 columns of a weight, or 64 for tiles of few rows, in blocks of 32 along k.
 #[derive(Clone, Copy)]
 pub(super) struct Panel {
-    /// The bytes of its part in the first square along k, and the bytes to the next one.
+    /// The bytes of its part in the first block; that in the next is [`BLOCK_BYTES`] away.
     pub bytes: *const u8,
-    pub stride: usize,
-    /// The scale of that square, and how many scales it is to the next one's.
+    /// The scales of the columns; those in the next block are [`SQUARE`] away.
     pub scales: *const f32,
-    pub scale_stride: usize,
-    /// Squares along k.
     pub blocks: usize,
 }
 
 impl Panel {
-    /// What is left from a block on.
-    pub fn from(&self, block: usize) -> Self {
+    /// One block of it.
+    pub fn only(&self, block: usize) -> Self {
         Self {
-            bytes: self.bytes.wrapping_add(block * self.stride),
-            scales: self.scales.wrapping_add(block * self.scale_stride),
-            blocks: self.blocks - block,
+            bytes: self.bytes.wrapping_add(block * BLOCK_BYTES),
+            scales: self.scales.wrapping_add(block * SQUARE),
+            blocks: 1,
+        }
+    }
+
+    /// What is left from a column on, the first of a panel.
+    pub fn from_column(&self, column: usize) -> Self {
+        Self {
+            bytes: self.bytes.wrapping_add(column / PANEL * PANEL_BYTES),
+            scales: self.scales.wrapping_add(column),
             ..*self
         }
     }
@@ -64,8 +61,6 @@ pub(super) struct Part {
     pub base_stride: usize,
     /// Columns of C.
     pub columns: usize,
-    /// What their sums are multiplied by; as many as the body computes, also beyond the columns.
-    pub factors: *const f32,
 }
 
 /// The loops for one kind of processor. All give the same bits.
@@ -81,9 +76,8 @@ pub(super) struct Body {
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
-    /// # Safety
-    /// As for a tile.
-    pub exact: unsafe fn(&ExactTile),
+    /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
+    pub round_again: fn(&Square, &WideScales, &mut Square, &mut WideScales),
     /// Transposes the bytes of a square.
     ///
     /// # Safety

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::SQUARE;
-use super::matrix::{LARGEST, OFFSET};
+use super::matrix::OFFSET;
+use super::rounding::{MAGIC, SMALLEST, scale_of};
+use super::{BLOCK, SQUARE};
 use crate::cpu::Matrix;
 use crate::cpu::buffer::vectorised;
 
@@ -17,64 +18,55 @@ pub(super) struct Note {
     pub start: i32,
 }
 
-/// A block whose largest value is smaller than that is rounded as if it were this: the inverse of a
-/// smaller scale is no number.
-const TINY: f32 = 1e-36;
-
 /// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
-/// 2⁴ less those of 1.
-const FAR: u32 = 4 << 23;
+/// 2³ less those of 1.
+const FAR: u32 = 3 << 23;
 
 /// Rows that a thread rounds at a time.
 const ROWS: usize = 16;
-
-/// Added to a number of -127 to 127, it leaves the nearest whole number in the low bits.
-const MAGIC: f32 = 12_582_912.0;
 
 /// The memory of a left side.
 #[derive(Default)]
 pub(super) struct Memory {
     codes: Vec<i8>,
     notes: Vec<Note>,
-    exact: Vec<[f32; SQUARE]>,
 }
 
 /// A matrix `[rows, k]` in eight bits.
 pub(super) struct Left<'a> {
-    /// `[rows][blocks][64]`, zero beyond `k`.
+    /// `[rows][blocks][32]`, zero beyond `k`.
     pub codes: &'a [i8],
     /// `[rows][blocks]`.
     pub notes: &'a [Note],
-    /// The rows and blocks that are not rounded, in order; their notes are zero.
-    pub exact: Vec<(usize, usize)>,
-    /// Their values, 64 each, zero beyond `k`.
-    pub exact_values: &'a [[f32; SQUARE]],
-    /// The blocks of a row.
+    /// What rounding took from blocks far above their row's others, by block and row.
+    pub rests: Vec<Rest>,
+    /// The blocks of a row, those of whole squares.
     pub blocks: usize,
+    /// How many rows have such blocks.
+    pub rows_with_rests: usize,
+}
+
+/// What rounding took from a block, rounded itself.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    pub block: usize,
+    pub row: usize,
+    pub codes: [i8; BLOCK],
+    pub note: Note,
 }
 
 impl<'a> Left<'a> {
-    /// Rounds a matrix, neither of whose sides is zero, with each column times its factor. Blocks far
-    /// above their row's others are rounded or not; those with values that are not finite never are.
-    pub fn new(
-        a: Matrix<'_, f32>,
-        factors: &[f32],
-        keeps_outliers: bool,
-        memory: &'a mut Memory,
-    ) -> Self {
-        let blocks = a.cols().div_ceil(SQUARE);
-        let width = blocks * SQUARE;
-        let Memory {
-            codes,
-            notes,
-            exact,
-        } = memory;
+    /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others keep their
+    /// rests or not.
+    pub fn new(a: Matrix<'_, f32>, keeps_outliers: bool, memory: &'a mut Memory) -> Self {
+        let width = a.cols().next_multiple_of(SQUARE);
+        let blocks = width / BLOCK;
         let (codes, notes) = (
-            room(codes, a.rows() * width, 0),
-            room(notes, a.rows() * blocks, Note::default()),
+            room(&mut memory.codes, a.rows() * width, 0),
+            room(&mut memory.notes, a.rows() * blocks, Note::default()),
         );
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
-            let (mut kept, mut loose) = (Vec::new(), Vec::new());
+            let (mut rests, mut rows_with, mut loose) = (Vec::new(), 0, Vec::new());
             let rows = codes
                 .chunks_exact_mut(width)
                 .zip(notes.chunks_exact_mut(blocks));
@@ -88,55 +80,49 @@ impl<'a> Left<'a> {
                     &loose
                 };
                 let mut limit = f32::MAX;
-                round_row(values, factors, codes, notes, &mut limit);
-                if !keeps_outliers {
-                    limit = f32::MAX;
-                }
-                for (block, note) in notes.iter_mut().enumerate() {
-                    if note.scale > limit / LARGEST || note.scale.is_nan() {
-                        *note = Note::default();
-                        kept.push((row, block));
-                    }
+                round_row(values, codes, notes, &mut limit);
+                if keeps_outliers {
+                    let before = rests.len();
+                    add_rests(row, values, codes, notes, limit, &mut rests);
+                    rows_with += usize::from(rests.len() > before);
                 }
             }
-            kept
+            (rests, rows_with)
         };
-        let kept = if a.rows() <= ROWS {
+        let (mut rests, rows_with_rests) = if a.rows() <= ROWS {
             round(0, codes, notes)
         } else {
             let pieces = codes.par_chunks_mut(ROWS * width);
             let pieces = pieces.zip(notes.par_chunks_mut(ROWS * blocks)).enumerate();
             let pieces = pieces.map(|(piece, (codes, notes))| round(piece * ROWS, codes, notes));
-            pieces.collect::<Vec<_>>().concat()
+            let pieces: Vec<_> = pieces.collect();
+            let rows_with = pieces.iter().map(|(_, rows_with)| rows_with).sum();
+            let rests = pieces.into_iter().flat_map(|(rests, _)| rests);
+            (rests.collect(), rows_with)
         };
-        let values = room(exact, kept.len(), [0.0; SQUARE]);
-        for (&(row, block), values) in kept.iter().zip(values.iter_mut()) {
-            *values = std::array::from_fn(|place| {
-                let col = block * SQUARE + place;
-                if col < a.cols() {
-                    a.at(row, col) * factors[col]
-                } else {
-                    0.0
-                }
-            });
-        }
+        // The rows are in order.
+        rests.sort_by_key(|rest: &Rest| rest.block);
         Self {
             codes,
             notes,
-            exact: kept,
-            exact_values: values,
+            rests,
             blocks,
+            rows_with_rests,
         }
-    }
-
-    /// How many rows have a block that is not rounded.
-    pub fn exact_rows(&self) -> usize {
-        self.exact.chunk_by(|a, b| a.0 == b.0).count()
     }
 
     /// Values from a row to the next.
     pub fn width(&self) -> usize {
-        self.blocks * SQUARE
+        self.blocks * BLOCK
+    }
+
+    /// The rests of a block in some rows.
+    pub fn rests(&self, block: usize, rows: &std::ops::Range<usize>) -> &[Rest] {
+        let place = |row| {
+            let before = |rest: &Rest| (rest.block, rest.row) < (block, row);
+            self.rests.partition_point(before)
+        };
+        &self.rests[place(rows.start)..place(rows.end)]
     }
 }
 
@@ -149,32 +135,58 @@ fn room<T: Copy>(memory: &mut Vec<T>, length: usize, nothing: T) -> &mut [T] {
     &mut memory[..length]
 }
 
+/// Rounds what was taken from the blocks of a row that are larger than a limit.
+fn add_rests(
+    row: usize,
+    values: &[f32],
+    codes: &[i8],
+    notes: &[Note],
+    limit: f32,
+    rests: &mut Vec<Rest>,
+) {
+    let limit = scale_of(limit.to_bits()).0;
+    for (block, note) in notes.iter().enumerate() {
+        if note.scale > limit {
+            let first = block * BLOCK;
+            let mut taken = [0.0; BLOCK];
+            let values = values[first..].iter().zip(&codes[first..]);
+            for (taken, (value, code)) in taken.iter_mut().zip(values) {
+                *taken = value - f32::from(*code) * note.scale;
+            }
+            let (mut codes, mut note) = ([0; BLOCK], Note::default());
+            round_block(&taken, &mut codes, &mut note);
+            rests.push(Rest {
+                block,
+                row,
+                codes,
+                note,
+            });
+        }
+    }
+}
+
 vectorised! {
-    /// Rounds a row times the factors, and says above which size a block is far from the typical one.
+    /// Rounds a row, and says above which size a block is far from the typical one.
     fn round_row<'a>(
         values: &'a [f32],
-        factors: &'a [f32],
         codes: &'a mut [i8],
         notes: &'a mut [Note],
         limit: &'a mut f32,
     ) {
         // The bits of positive numbers have their order, and hold their logarithms.
         let (mut sum, mut count) = (0u64, 0);
-        let (codes, _) = codes.as_chunks_mut::<SQUARE>();
-        let blocks = values.chunks(SQUARE).zip(factors.as_chunks::<SQUARE>().0);
-        for (((values, factors), codes), note) in blocks.zip(codes).zip(notes) {
-            let mut block = [0.0; SQUARE];
-            if let Some(values) = values.as_array::<SQUARE>() {
-                for ((block, value), factor) in block.iter_mut().zip(values).zip(factors) {
-                    *block = value * factor;
-                }
+        let (codes, _) = codes.as_chunks_mut::<BLOCK>();
+        let mut values = values.chunks(BLOCK);
+        for (codes, note) in codes.iter_mut().zip(notes) {
+            let values = values.next().unwrap_or(&[]);
+            let bits = if let Some(values) = values.as_array::<BLOCK>() {
+                round_block(values, codes, note)
             } else {
-                for ((block, value), factor) in block.iter_mut().zip(values).zip(factors) {
-                    *block = value * factor;
-                }
-            }
-            let bits = round_block(&block, codes, note);
-            if bits > TINY.to_bits() {
+                let mut block = [0.0; BLOCK];
+                block[..values.len()].copy_from_slice(values);
+                round_block(&block, codes, note)
+            };
+            if bits > SMALLEST.to_bits() {
                 sum += u64::from(bits);
                 count += 1;
             }
@@ -185,17 +197,15 @@ vectorised! {
     }
 }
 
-/// Rounds a block; the bits of its largest magnitude, of which NaN has the most.
+/// Rounds a block; the bits of its largest magnitude, of which NaN has the most. With a value that is
+/// not finite, all is NaN.
 #[inline(always)]
-fn round_block(values: &[f32; SQUARE], codes: &mut [i8; SQUARE], note: &mut Note) -> u32 {
+fn round_block(values: &[f32; BLOCK], codes: &mut [i8; BLOCK], note: &mut Note) -> u32 {
     let mut bits = 0;
     for value in values {
         bits = bits.max(value.to_bits() & (u32::MAX >> 1));
     }
-    let largest = f32::from_bits(bits);
-    // NaN stays what it is.
-    let largest = if largest < TINY { TINY } else { largest };
-    let inverse = LARGEST / largest;
+    let (scale, inverse) = scale_of(bits);
     let mut sum = 0u32;
     for (code, value) in codes.iter_mut().zip(values) {
         // Of what is not finite comes anything, which is not looked at.
@@ -206,7 +216,11 @@ fn round_block(values: &[f32; SQUARE], codes: &mut [i8; SQUARE], note: &mut Note
         sum = whole.wrapping_add(sum);
     }
     *note = Note {
-        scale: largest / LARGEST,
+        scale: if scale == f32::INFINITY {
+            f32::NAN
+        } else {
+            scale
+        },
         start: (sum as i32).wrapping_mul(-OFFSET),
     };
     bits

@@ -1,32 +1,38 @@
 //! Products in eight bits: a frozen weight of one byte a value, and activations that are rounded to
 //! eight bits as they come.
 //!
-//! A weight is cut into squares of 64 × 64 values that share a scale, so that the one copy serves both
-//! directions; a row of activations into blocks of 64 with a scale each. Of a square and a block the
-//! integers' products are summed exactly, and the sums are scaled and added up in f32, block after
-//! block along k. Every body takes the same steps, so all of them give the same bits.
+//! 32 neighbours along a column of a weight share a scale, as in GGUF's Q8_0; so do 32 of a row of
+//! activations. Of two such blocks the integers' products are summed exactly, and the sums are scaled
+//! and added up in f32, block after block along k. In the other direction scales would differ inside of
+//! a sum: there the weight is rounded once more as it is used, with scales along its rows. Every body
+//! takes the same steps, so all of them give the same bits.
 //!
-//! A block that stands far above the typical one of its row is not rounded but multiplied in f32: what a
-//! massive activation would leave of its neighbours is too little. Nor is one with a value that is not
-//! finite.
+//! Of a block that stands far above the typical one of its row, what rounding took is rounded and multiplied
+//! too: what a massive activation would leave of its neighbours is too little. A row with a value that is
+//! not finite gives NaN.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod body;
-mod factors;
 mod left;
 mod matrix;
 mod portable;
 mod product;
+mod rounding;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use matrix::{Int8Matrix, Int8View};
+pub use matrix::Int8Matrix;
 pub use product::{RowCounts, body_name, take_row_counts};
+pub use view::Int8View;
 
 pub(in crate::cpu) use product::product;
 
-/// Rows and columns of a square, and the values of a block.
+/// Rows and columns of a square, in which bytes lie together.
 pub const SQUARE: usize = 64;
+
+/// Values that share a scale.
+pub const BLOCK: usize = 32;

@@ -1,9 +1,10 @@
 //! The loops for any processor.
 
-use super::SQUARE;
-use super::body::{Body, ExactTile, Panel, Part, Tile};
+use super::body::{Body, Part, Tile};
 use super::left::Note;
-use super::matrix::{OFFSET, PANEL, PANEL_BYTES, place};
+use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, place};
+use super::rounding::round_again;
+use super::{BLOCK, SQUARE};
 use crate::cpu::buffer::vectorised;
 
 pub(super) static BODY: Body = Body {
@@ -12,27 +13,12 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: |tile| run_tile(tile),
     wide_tile: |_| unreachable!("there is no such tile"),
-    exact: |tile| run_exact(tile),
+    round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
 };
 
-impl Panel {
-    /// The bytes and the scale of a square's part.
-    ///
-    /// # Safety
-    /// The panel is there, and has such a block.
-    #[inline(always)]
-    unsafe fn block<'a>(&self, block: usize) -> (&'a [u8; PANEL_BYTES], f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let bytes = self.bytes.add(block * self.stride).cast();
-            (&*bytes, *self.scales.add(block * self.scale_stride))
-        }
-    }
-}
-
 impl Part {
-    /// Adds a row's sums, times the columns' factors, to what they are added to.
+    /// Adds a row's sums to what they are added to.
     ///
     /// # Safety
     /// The part is there, and has such a row.
@@ -41,7 +27,7 @@ impl Part {
         for (column, sum) in sums.iter().enumerate().take(self.columns) {
             // SAFETY: the caller's promise.
             unsafe {
-                let mut sum = sum * *self.factors.add(column);
+                let mut sum = *sum;
                 if !self.base.is_null() {
                     sum += *self.base.add(row * self.base_stride + column);
                 }
@@ -56,36 +42,26 @@ vectorised! {
         for row in 0..tile.rows {
             // SAFETY: what the tile points to is there.
             unsafe {
-                let codes = tile.codes.add(row * tile.code_stride).cast::<[i8; SQUARE]>();
+                let codes = tile.codes.add(row * tile.code_stride).cast::<[i8; BLOCK]>();
                 let notes = tile.notes.add(row * tile.note_stride);
                 let mut sums = [0.0; PANEL];
                 for block in 0..tile.right.blocks {
-                    let (bytes, scale) = tile.right.block(block);
-                    let (codes, note) = (&*codes.add(block), *notes.add(block));
-                    add_block(codes, note, bytes, scale, &mut sums);
+                    let bytes = &*tile.right.bytes.add(block * BLOCK_BYTES).cast();
+                    let scales = &*tile.right.scales.add(block * SQUARE).cast();
+                    add_block(&*codes.add(block), *notes.add(block), bytes, scales, &mut sums);
                 }
                 tile.output.finish(row, &sums);
             }
-        }
-    }
-
-    fn run_exact<'a>(tile: &'a ExactTile) {
-        // SAFETY: what the tile points to is there.
-        unsafe {
-            let (values, bytes) = (&*tile.values.cast(), &*tile.bytes.cast());
-            let mut sums = [0.0; PANEL];
-            add_exact_block(values, bytes, &mut sums);
-            tile.output.finish(0, &sums.map(|sum| sum * *tile.scale));
         }
     }
 }
 
 #[inline(always)]
 fn add_block(
-    codes: &[i8; SQUARE],
+    codes: &[i8; BLOCK],
     note: Note,
     bytes: &[u8; PANEL_BYTES],
-    scale: f32,
+    scales: &[f32; PANEL],
     sums: &mut [f32; PANEL],
 ) {
     let mut whole = [note.start; PANEL];
@@ -99,21 +75,8 @@ fn add_block(
             }
         }
     }
-    let scale = note.scale * scale;
-    for (sum, whole) in sums.iter_mut().zip(whole) {
-        *sum += whole as f32 * scale;
-    }
-}
-
-#[inline(always)]
-fn add_exact_block(values: &[f32; SQUARE], bytes: &[u8; PANEL_BYTES], sums: &mut [f32; PANEL]) {
-    let (groups, _) = bytes.as_chunks::<{ 4 * PANEL }>();
-    for (bytes, values) in groups.iter().zip(values.as_chunks::<4>().0) {
-        for (place, value) in values.iter().enumerate() {
-            for (sum, bytes) in sums.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *sum += value * (i32::from(bytes[place]) - OFFSET) as f32;
-            }
-        }
+    for ((sum, whole), scale) in sums.iter_mut().zip(whole).zip(scales) {
+        *sum += whole as f32 * (scale * note.scale);
     }
 }
 

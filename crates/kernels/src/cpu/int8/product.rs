@@ -1,9 +1,8 @@
 //! The product: C is cut into tasks that share nothing they write.
 //!
-//! The bytes of a weight lie as the tiles read them; of a transposed one a task first transposes the
-//! squares it comes to. A row's sum goes along k, block after block, and every so many of them, times
-//! the columns' factors, are added to what C holds, so that neither the tasks nor the rows beside it change
-//! a bit.
+//! The bytes of a weight lie as the tiles read them; of a transposed one a task first rounds the squares
+//! it comes to once more and transposes them. A row's sum goes along k, block after block, and every so
+//! many of them are added to what C holds, so that neither the tasks nor the rows beside it change a bit.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -11,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::body::{Body, ExactTile, Panel, Part, Tile};
+use super::body::{Body, Panel, Part, Tile};
 use super::left::{Left, Memory};
-use super::matrix::{PANEL, PANEL_BYTES, Square};
-use super::{Int8View, SQUARE};
+use super::matrix::{HALVES, PANEL, Square, WideScales, widened};
+use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
@@ -35,19 +34,18 @@ const TASK: usize = 8;
 pub struct RowCounts {
     /// All of them.
     pub all: u64,
-    /// Those of which a block of 64 was not rounded, since it stood far above the others or had values
-    /// that are not finite.
-    pub in_f32: u64,
+    /// Those with a block that stands far above the others, which was rounded to 16 bits.
+    pub with_outliers: u64,
 }
 
 static ALL: AtomicU64 = AtomicU64::new(0);
-static IN_F32: AtomicU64 = AtomicU64::new(0);
+static WITH_OUTLIERS: AtomicU64 = AtomicU64::new(0);
 
 /// The rows of all products of this process since this was last asked.
 pub fn take_row_counts() -> RowCounts {
     RowCounts {
         all: ALL.swap(0, Ordering::Relaxed),
-        in_f32: IN_F32.swap(0, Ordering::Relaxed),
+        with_outliers: WITH_OUTLIERS.swap(0, Ordering::Relaxed),
     }
 }
 
@@ -59,8 +57,13 @@ pub fn body_name() -> &'static str {
 thread_local! {
     /// The memory of the left side, kept for the next call.
     static MEMORY: Cell<Memory> = Cell::default();
-    /// The memory of a task's transposed squares, kept for the next one.
-    static SQUARES: RefCell<Vec<Square>> = const { RefCell::new(Vec::new()) };
+    /// What a task makes of a weight's squares, kept for the next one.
+    static PANELS: RefCell<Panels> = const { RefCell::new(Panels { squares: Vec::new(), scales: Vec::new() }) };
+}
+
+struct Panels {
+    squares: Vec<Square>,
+    scales: Vec<WideScales>,
 }
 
 /// `c = onto + a · b`, `[m, k] · [k, n]`; the shapes fit.
@@ -87,9 +90,9 @@ pub(super) fn product_by(
     }
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
-    let left = Left::new(a, b.row_factors(), b.keeps_outliers(), &mut memory);
+    let left = Left::new(a, b.keeps_outliers(), &mut memory);
     ALL.fetch_add(m as u64, Ordering::Relaxed);
-    IN_F32.fetch_add(left.exact_rows() as u64, Ordering::Relaxed);
+    WITH_OUTLIERS.fetch_add(left.rows_with_rests as u64, Ordering::Relaxed);
     let product = Product {
         body,
         left: &left,
@@ -101,10 +104,10 @@ pub(super) fn product_by(
     let down = m.div_ceil(ROWS);
     let at_once = if m > body.rows {
         1
-    } else if across * left.blocks <= ALONE {
+    } else if across * left.blocks <= ALONE * HALVES {
         across
     } else {
-        TASK.div_ceil(left.blocks)
+        (TASK * HALVES).div_ceil(left.blocks)
     };
     let tasks = across.div_ceil(at_once);
     let run = |task: usize| {
@@ -138,22 +141,14 @@ impl Product<'_> {
     fn run(&self, rows: Range<usize>, across: usize) {
         let (body, left) = (self.body, self.left);
         let all_columns = (self.columns - across * SQUARE).min(SQUARE);
-        for from in (0..left.blocks).step_by(DEPTH) {
-            let to = left.blocks.min(from + DEPTH);
+        for from in (0..left.blocks).step_by(DEPTH * HALVES) {
+            let to = left.blocks.min(from + DEPTH * HALVES);
             self.with_panel(from..to, across, |panel| {
-                let is_wide = rows.len() <= body.wide_rows && all_columns > PANEL;
-                let width = if is_wide { SQUARE } else { PANEL };
-                for first in (0..all_columns).step_by(width) {
-                    let right = Panel {
-                        bytes: panel.bytes.wrapping_add(first / PANEL * PANEL_BYTES),
-                        ..panel
-                    };
-                    let column = across * SQUARE + first;
-                    let columns = (all_columns - first).min(width);
+                for (right, columns, run) in self.panels(panel, rows.len(), all_columns) {
                     for strip in strips(rows.clone(), body.rows) {
                         let tile = Tile {
                             codes: (left.codes.as_ptr())
-                                .wrapping_add(strip.start * left.width() + from * SQUARE),
+                                .wrapping_add(strip.start * left.width() + from * BLOCK),
                             code_stride: left.width(),
                             notes: (left.notes.as_ptr())
                                 .wrapping_add(strip.start * left.blocks + from),
@@ -161,88 +156,107 @@ impl Product<'_> {
                             rows: strip.len(),
                             right,
                             is_first: strip.start == rows.start,
-                            output: self.part(strip.start, column, columns, from > 0),
+                            output: self.part(strip.start, across, &columns, from > 0),
                         };
-                        let run = if is_wide { body.wide_tile } else { body.tile };
                         // SAFETY: the processor has what the body needs; the rows, the panel and the
                         // part of C are there, and no other task has that part.
                         unsafe { run(&tile) };
                     }
                 }
-                self.run_exact(&rows, from..to, panel, across, all_columns);
+                for block in from..to {
+                    self.run_rests(&rows, block, panel.only(block - from), across, all_columns);
+                }
             });
         }
     }
 
-    /// The blocks that were not rounded, added to what their rows' tiles left.
-    fn run_exact(
+    /// The panels of a square's columns for so many rows, and what runs their tiles.
+    fn panels(
+        &self,
+        panel: Panel,
+        rows: usize,
+        columns: usize,
+    ) -> impl Iterator<Item = (Panel, Range<usize>, unsafe fn(&Tile))> + use<> {
+        let is_wide = rows <= self.body.wide_rows && columns > PANEL;
+        let (width, run) = if is_wide {
+            (SQUARE, self.body.wide_tile)
+        } else {
+            (PANEL, self.body.tile)
+        };
+        let firsts = (0..columns).step_by(width);
+        firsts.map(move |first| {
+            let columns = first..columns.min(first + width);
+            (panel.from_column(first), columns, run)
+        })
+    }
+
+    /// What rounding took from a block of some rows, added to what the tiles left.
+    fn run_rests(
         &self,
         rows: &Range<usize>,
-        blocks: Range<usize>,
+        block: usize,
         panel: Panel,
         across: usize,
         all_columns: usize,
     ) {
-        let left = self.left;
-        let first = left.exact.partition_point(|(row, _)| *row < rows.start);
-        let some = left.exact[first..].iter().zip(&left.exact_values[first..]);
-        for (&(row, block), values) in some.take_while(|((row, _), _)| *row < rows.end) {
-            if !blocks.contains(&block) {
-                continue;
-            }
-            let right = panel.from(block - blocks.start);
-            for first in (0..all_columns).step_by(PANEL) {
-                let column = across * SQUARE + first;
-                let columns = (all_columns - first).min(PANEL);
-                let tile = ExactTile {
-                    values: values.as_ptr(),
-                    bytes: right.bytes.wrapping_add(first / PANEL * PANEL_BYTES),
-                    scale: right.scales,
-                    output: self.part(row, column, columns, true),
+        for rest in self.left.rests(block, rows) {
+            for (right, columns, run) in self.panels(panel, 1, all_columns) {
+                let tile = Tile {
+                    codes: rest.codes.as_ptr(),
+                    code_stride: 0,
+                    notes: &rest.note,
+                    note_stride: 0,
+                    rows: 1,
+                    right,
+                    is_first: false,
+                    output: self.part(rest.row, across, &columns, true),
                 };
                 // SAFETY: as for the other tiles.
-                unsafe { (self.body.exact)(&tile) };
+                unsafe { run(&tile) };
             }
         }
     }
 
-    fn part(&self, row: usize, column: usize, columns: usize, goes_on: bool) -> Part {
+    fn part(&self, row: usize, across: usize, columns: &Range<usize>, goes_on: bool) -> Part {
+        let column = across * SQUARE + columns.start;
         let (c, base, base_stride) = self.output.at(row, column, goes_on);
         Part {
             c,
             c_stride: self.output.stride(),
             base,
             base_stride,
-            columns,
-            factors: self.right.column_factors().as_ptr().wrapping_add(column),
+            columns: columns.len(),
         }
     }
 
-    /// Calls `each` with the squares of some blocks along k.
+    /// Calls `each` with some blocks along k, from the first of a square to the last of one.
     fn with_panel(&self, blocks: Range<usize>, across: usize, each: impl FnOnce(Panel)) {
-        let stride = self.right.block_stride();
-        let (first, scales) = self.right.square(blocks.start, across);
-        let panel = Panel {
-            bytes: first.0.as_ptr(),
-            stride: size_of::<Square>(),
-            scales: scales.as_ptr(),
-            scale_stride: stride,
-            blocks: blocks.len(),
-        };
-        if !self.right.is_transposed() {
-            return each(panel);
-        }
-        SQUARES.with_borrow_mut(|squares| {
-            if squares.len() < DEPTH {
-                squares.resize(DEPTH, Square([0; SQUARE * SQUARE]));
-            }
-            for (square, block) in squares.iter_mut().zip(blocks) {
-                let (from, _) = self.right.square(block, across);
-                // SAFETY: the processor has what the body needs; both are squares.
-                unsafe { (self.body.transpose)(from.0.as_ptr(), square.0.as_mut_ptr()) };
-            }
-            let bytes = squares.as_ptr().cast();
-            each(Panel { bytes, ..panel });
+        let first = blocks.start / HALVES;
+        let squares = (first..blocks.end / HALVES).map(|down| self.right.square(down, across));
+        PANELS.with_borrow_mut(|panels| {
+            panels.scales.resize(DEPTH, [0.0; HALVES * SQUARE]);
+            let bytes = if self.right.is_transposed() {
+                panels.squares.resize(DEPTH, Square::ZERO);
+                let (mut from, mut again) = ([0.0; HALVES * SQUARE], Square::ZERO);
+                let to = panels.squares.iter_mut().zip(&mut panels.scales);
+                for ((square, scales, factors), (to, to_scales)) in squares.zip(to) {
+                    widened(scales, factors, &mut from);
+                    (self.body.round_again)(square, &from, &mut again, to_scales);
+                    // SAFETY: the processor has what the body needs; both are squares.
+                    unsafe { (self.body.transpose)(again.0.as_ptr(), to.0.as_mut_ptr()) };
+                }
+                panels.squares.as_ptr().cast()
+            } else {
+                for ((_, scales, factors), to) in squares.zip(&mut panels.scales) {
+                    widened(scales, factors, to);
+                }
+                self.right.square(first, across).0.0.as_ptr()
+            };
+            each(Panel {
+                bytes,
+                scales: panels.scales.as_ptr().cast(),
+                blocks: blocks.len(),
+            });
         });
     }
 }

@@ -17,7 +17,7 @@ pub enum Weight<'a> {
     BF16(Matrix<'a, bf16>),
     /// In blocks.
     Blocks(BlockMatrix<'a>),
-    /// In eight bits, with a scale for each square.
+    /// In eight bits, with a scale for 32 neighbours.
     Int8(Int8View<'a>),
 }
 

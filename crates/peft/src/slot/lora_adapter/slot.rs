@@ -84,6 +84,11 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
         if !(kind.is_linear() || kind == LayerKind::Embedding) || !self.can_be_quantized() {
             return Ok(());
         }
+        let taken = self.blocks().and_then(Int8Weight::from_blocks);
+        if let Some(taken) = taken.filter(Int8Weight::is_finite) {
+            self.keep(Kept::Int8(taken));
+            return Ok(());
+        }
         let weight = Slot::weight(self).without_autodiff();
         check_finite(path, &weight)?;
         self.keep(Kept::Int8(if kind == LayerKind::Embedding {

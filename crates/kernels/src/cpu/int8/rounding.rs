@@ -1,0 +1,181 @@
+//! Weights rounded by blocks of their columns.
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::matrix::{LARGEST, OFFSET, PANEL, Scales, Square, WideScales, place};
+use super::{BLOCK, SQUARE};
+use crate::cpu::Matrix;
+use crate::cpu::buffer::vectorised;
+
+/// A column of nothing larger is taken for so large: what its values are divided by is then exact.
+const TINY: f32 = 1e-34;
+
+/// Added to a number of -127 to 127, it leaves the nearest whole number in the low bits.
+pub(super) const MAGIC: f32 = 12_582_912.0;
+
+/// A factor for each column, so that 1 is the largest scale of a block; beyond them ones, up to whole
+/// squares. Values that are not finite have no part in it.
+pub(super) fn column_factors(values: Matrix<'_, f32>) -> Vec<f32> {
+    let mut factors = vec![1.0; values.cols().next_multiple_of(SQUARE)];
+    for (factor, found) in factors.iter_mut().zip(largest_of_columns(values)) {
+        *factor = found.max(TINY) / LARGEST;
+    }
+    factors
+}
+
+/// The largest magnitude of each column.
+fn largest_of_columns(values: Matrix<'_, f32>) -> Vec<f32> {
+    let (rows, columns) = (values.rows(), values.cols());
+    let size = |value: f32| {
+        let size = value.abs();
+        if size.is_finite() { size } else { 0.0 }
+    };
+    let transposed = values.transposed();
+    if transposed.has_contiguous_rows() {
+        let columns = (0..columns).into_par_iter().with_min_len(SQUARE);
+        let largest = |col| {
+            let values = transposed.row(col).iter();
+            values.fold(0.0, |most, &value| size(value).max(most))
+        };
+        return columns.map(largest).collect();
+    }
+    // Some of the rows each, and then the largest of all.
+    let rows = (0..rows).into_par_iter().with_min_len(SQUARE);
+    let of_row = |mut most: Vec<f32>, row: usize| {
+        for (col, most) in most.iter_mut().enumerate() {
+            *most = size(values.at(row, col)).max(*most);
+        }
+        most
+    };
+    let nothing = || vec![0.0; columns];
+    rows.fold(nothing, of_row).reduce(nothing, |mut a, b| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a = b.max(*a));
+        a
+    })
+}
+
+/// The values of a square, a column after the other.
+pub(super) fn gather(values: Matrix<'_, f32>, columns: &mut [[f32; SQUARE]; SQUARE]) {
+    let transposed = values.transposed();
+    if transposed.has_contiguous_rows() {
+        for (col, column) in columns.iter_mut().enumerate().take(values.cols()) {
+            column[..values.rows()].copy_from_slice(transposed.row(col));
+        }
+        return;
+    }
+    for row in 0..values.rows() {
+        for (col, column) in columns.iter_mut().enumerate().take(values.cols()) {
+            column[row] = values.at(row, col);
+        }
+    }
+}
+
+vectorised! {
+    /// Rounds the columns of a square, and says the scales that are times a column's factor those of its
+    /// blocks.
+    pub(super) fn round_columns<'a>(
+        columns: &'a [[f32; SQUARE]; SQUARE],
+        factors: &'a [f32],
+        square: &'a mut Square,
+        scales: &'a mut Scales,
+    ) {
+        for (col, (column, factor)) in columns.iter().zip(factors).enumerate() {
+            for (half, values) in column.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let codes;
+                (codes, scales[half * SQUARE + col]) = rounded(values, *factor);
+                for (group, four) in codes.as_chunks::<4>().0.iter().enumerate() {
+                    let at = place(half * BLOCK + 4 * group, col);
+                    square.0[at..at + 4].copy_from_slice(four);
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of a block, and its scale for a column's factor.
+#[inline(always)]
+fn rounded(values: &[f32; BLOCK], factor: f32) -> ([u8; BLOCK], f16) {
+    let mut bits = 0;
+    for value in values {
+        bits = bits.max(value.to_bits() & (u32::MAX >> 1));
+    }
+    let largest = f32::from_bits(bits);
+    let nothing = [OFFSET as u8; BLOCK];
+    if !largest.is_finite() {
+        return (nothing, f16::NAN);
+    }
+    let relative = f16::from_f32(largest / LARGEST / factor);
+    let scale = relative.to_f32() * factor;
+    // The inverse of a smaller one is no number.
+    if scale < f32::MIN_POSITIVE {
+        return (nothing, f16::ZERO);
+    }
+    let inverse = scale.recip();
+    // The scale of a block far below its column's largest is less exact than a value.
+    let code = |value: f32| (value * inverse).clamp(-LARGEST, LARGEST) + MAGIC;
+    let byte = |value| (code(value).to_bits() as u8) ^ 0x80;
+    (values.map(byte), relative)
+}
+
+/// Fours of rows in a block.
+const GROUPS: usize = BLOCK / 4;
+
+vectorised! {
+    /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
+    pub(super) fn round_again<'a>(
+        from: &'a Square,
+        scales: &'a WideScales,
+        to: &'a mut Square,
+        to_scales: &'a mut WideScales,
+    ) {
+        let groups = from.0.as_chunks::<{ 4 * PANEL }>().0;
+        let to = to.0.as_chunks_mut::<{ 4 * PANEL }>().0;
+        for (at, (from, to)) in groups.iter().zip(to).enumerate() {
+            let (half, panel, group) = (at / (2 * GROUPS), at / GROUPS % 2, at % GROUPS);
+            let scales = &scales[half * SQUARE + panel * PANEL..][..PANEL];
+            let first_row = half * BLOCK + 4 * group;
+            let mut words = [0u32; PANEL];
+            for (word, bytes) in words.iter_mut().zip(from.as_chunks::<4>().0) {
+                *word = u32::from_le_bytes(*bytes) ^ 0x8080_8080;
+            }
+            let mut again = [0u32; PANEL];
+            for place in 0..4 {
+                let mut values = [0.0; PANEL];
+                let mut bits = 0;
+                for ((value, word), scale) in values.iter_mut().zip(words).zip(scales) {
+                    let code = (word << (24 - 8 * place)) as i32 >> 24;
+                    *value = code as f32 * scale;
+                    bits = bits.max(value.to_bits() & (u32::MAX >> 1));
+                }
+                let (scale, inverse) = scale_of(bits);
+                to_scales[panel * SQUARE + first_row + place] = scale;
+                for (again, value) in again.iter_mut().zip(values) {
+                    let code = (value * inverse + MAGIC).to_bits() & 0xff;
+                    *again |= code << (8 * place);
+                }
+            }
+            for (to, again) in to.as_chunks_mut::<4>().0.iter_mut().zip(again) {
+                *to = (again ^ 0x8080_8080).to_le_bytes();
+            }
+        }
+    }
+}
+
+/// A block whose largest value is smaller than that is rounded as if it were this: the inverse of a
+/// smaller scale is no number.
+pub(super) const SMALLEST: f32 = 1e-36;
+
+/// The scale of a block and what its values are multiplied by, of the bits of its largest magnitude, of
+/// which NaN has the most.
+#[inline(always)]
+pub(super) fn scale_of(bits: u32) -> (f32, f32) {
+    let largest = f32::from_bits(bits);
+    // NaN stays what it is.
+    let largest = if largest < SMALLEST {
+        SMALLEST
+    } else {
+        largest
+    };
+    (largest / LARGEST, LARGEST / largest)
+}

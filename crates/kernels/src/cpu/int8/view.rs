@@ -1,0 +1,184 @@
+//! A matrix of one byte a value, or its transposed, as products read it.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::matrix::{Int8Matrix, OFFSET, Scales, Square, place};
+use super::{BLOCK, SQUARE};
+
+/// A view of an [`Int8Matrix`], or of its transposed.
+#[derive(Clone, Copy, Debug)]
+pub struct Int8View<'a> {
+    squares: &'a [Square],
+    scales: &'a [Scales],
+    /// Of the columns of the matrix as it is stored.
+    factors: &'a [f32],
+    /// From a square to the one on its right.
+    down: usize,
+    /// Of the matrix as it is stored.
+    rows: usize,
+    cols: usize,
+    is_transposed: bool,
+    keeps_outliers: bool,
+}
+
+impl<'a> Int8View<'a> {
+    pub(super) fn new(matrix: &'a Int8Matrix) -> Self {
+        Self {
+            squares: &matrix.squares,
+            scales: &matrix.scales,
+            factors: &matrix.factors,
+            down: matrix.rows.div_ceil(SQUARE),
+            rows: matrix.rows,
+            cols: matrix.cols,
+            is_transposed: false,
+            keeps_outliers: true,
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        if self.is_transposed {
+            self.cols
+        } else {
+            self.rows
+        }
+    }
+
+    /// How many columns there are.
+    pub fn cols(&self) -> usize {
+        if self.is_transposed {
+            self.rows
+        } else {
+            self.cols
+        }
+    }
+
+    /// The transposed matrix, over the same memory.
+    pub fn transposed(self) -> Self {
+        Self {
+            is_transposed: !self.is_transposed,
+            ..self
+        }
+    }
+
+    /// Whether it is transposed: for a product its values are rounded once more.
+    pub fn is_transposed(&self) -> bool {
+        self.is_transposed
+    }
+
+    /// The same, whose products round rows with outliers too: for rows of probabilities, which have
+    /// hardly anything else.
+    pub fn rounding_outliers(self) -> Self {
+        Self {
+            keeps_outliers: false,
+            ..self
+        }
+    }
+
+    /// Whether products leave rows with outliers in f32.
+    pub fn keeps_outliers(&self) -> bool {
+        self.keeps_outliers
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If there are not so many, or if the first of them is not the first of a square.
+    pub fn some_rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows());
+        if rows.is_empty() {
+            let none = |count| {
+                if self.is_transposed {
+                    (count, 0)
+                } else {
+                    (0, count)
+                }
+            };
+            let (rows, cols) = none(self.cols());
+            return Self { rows, cols, ..self };
+        }
+        assert!(
+            rows.start.is_multiple_of(SQUARE),
+            "row {} is inside of a square",
+            rows.start
+        );
+        let first = rows.start / SQUARE;
+        let first = if self.is_transposed {
+            first * self.down
+        } else {
+            first
+        };
+        let (squares, scales) = (&self.squares[first..], &self.scales[first..]);
+        let view = Self {
+            squares,
+            scales,
+            ..self
+        };
+        if self.is_transposed {
+            Self {
+                factors: &self.factors[rows.start..],
+                cols: rows.len(),
+                ..view
+            }
+        } else {
+            Self {
+                rows: rows.len(),
+                ..view
+            }
+        }
+    }
+
+    /// One value.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[inline]
+    pub fn at(&self, row: usize, col: usize) -> f32 {
+        assert!(row < self.rows() && col < self.cols());
+        let (row, col) = if self.is_transposed {
+            (col, row)
+        } else {
+            (row, col)
+        };
+        let square = col / SQUARE * self.down + row / SQUARE;
+        let code = i32::from(self.squares[square].0[place(row, col)]) - OFFSET;
+        let scale = self.scales[square][row % SQUARE / BLOCK * SQUARE + col % SQUARE];
+        code as f32 * (scale.to_f32() * self.factors[col])
+    }
+
+    /// The values of a row.
+    ///
+    /// # Panics
+    /// If there is none, or `out` is not as long.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.cols());
+        for (col, out) in out.iter_mut().enumerate() {
+            *out = self.at(row, col);
+        }
+    }
+
+    /// All values, row after row.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows() * self.cols()];
+        if !values.is_empty() {
+            let rows = values.par_chunks_mut(self.cols()).enumerate();
+            rows.for_each(|(row, out)| self.row(row, out));
+        }
+        values
+    }
+
+    /// A square, counted in this view, the scales of its columns, and their factors. Of a transposed
+    /// matrix it holds what is transposed.
+    pub(super) fn square(&self, down: usize, across: usize) -> (&'a Square, &'a Scales, &'a [f32]) {
+        let (down, across) = if self.is_transposed {
+            (across, down)
+        } else {
+            (down, across)
+        };
+        let number = across * self.down + down;
+        let factors = &self.factors[across * SQUARE..][..SQUARE];
+        (&self.squares[number], &self.scales[number], factors)
+    }
+}
