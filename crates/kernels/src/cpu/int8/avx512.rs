@@ -144,9 +144,8 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
             for i in 0..ROWS {
                 let of_row = _mm512_set1_ps((*notes.add(i * tile.note_stride)).scale);
                 for v in 0..VECTORS {
-                    let factor = _mm512_mul_ps(of_columns[v], of_row);
-                    let more = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[i][v]), factor);
-                    sums[i][v] = _mm512_add_ps(sums[i][v], more);
+                    let more = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[i][v]), of_columns[v]);
+                    sums[i][v] = _mm512_fmadd_ps(more, of_row, sums[i][v]);
                 }
             }
             (codes, notes) = (codes.add(BLOCK), notes.add(1));

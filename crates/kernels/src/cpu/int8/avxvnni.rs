@@ -26,7 +26,9 @@ pub(super) static BODY: Body = Body {
 };
 
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni")
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("avxvnni")
 }
 
 /// # Safety
@@ -77,7 +79,7 @@ impl Part {
 
 /// # Safety
 /// As [`Body::tile`] says, for so many rows.
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn rows<const ROWS: usize>(tile: &Tile) {
     let (right, output) = (&tile.right, &tile.output);
     // SAFETY: what the tile points to is there.
@@ -116,9 +118,8 @@ unsafe fn rows<const ROWS: usize>(tile: &Tile) {
                 for i in 0..ROWS {
                     let of_row = _mm256_set1_ps((*notes.add(i * tile.note_stride)).scale);
                     for v in 0..VECTORS {
-                        let factor = _mm256_mul_ps(of_columns[v], of_row);
-                        let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), factor);
-                        sums[i][v] = _mm256_add_ps(sums[i][v], more);
+                        let more = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[i][v]), of_columns[v]);
+                        sums[i][v] = _mm256_fmadd_ps(more, of_row, sums[i][v]);
                     }
                 }
                 (codes, notes) = (codes.add(BLOCK), notes.add(1));

@@ -25,6 +25,9 @@ const FAR: u32 = 3 << 23;
 /// Rows that a thread rounds at a time.
 const ROWS: usize = 16;
 
+/// Blocks whose scales are divided together.
+const AT_ONCE: usize = 16;
+
 /// The memory of a left side.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -153,8 +156,8 @@ fn add_rests(
             for (taken, (value, code)) in taken.iter_mut().zip(values) {
                 *taken = value - f32::from(*code) * note.scale;
             }
-            let (mut codes, mut note) = ([0; BLOCK], Note::default());
-            round_block(&taken, &mut codes, &mut note);
+            let mut codes = [0; BLOCK];
+            let note = round_block(&taken, scale_of(largest_bits(&taken)), &mut codes);
             rests.push(Rest {
                 block,
                 row,
@@ -176,19 +179,28 @@ vectorised! {
         // The bits of positive numbers have their order, and hold their logarithms.
         let (mut sum, mut count) = (0u64, 0);
         let (codes, _) = codes.as_chunks_mut::<BLOCK>();
-        let mut values = values.chunks(BLOCK);
-        for (codes, note) in codes.iter_mut().zip(notes) {
-            let values = values.next().unwrap_or(&[]);
-            let bits = if let Some(values) = values.as_array::<BLOCK>() {
-                round_block(values, codes, note)
-            } else {
-                let mut block = [0.0; BLOCK];
-                block[..values.len()].copy_from_slice(values);
-                round_block(&block, codes, note)
-            };
-            if bits > SMALLEST.to_bits() {
-                sum += u64::from(bits);
-                count += 1;
+        let (whole, part) = values.as_chunks::<BLOCK>();
+        let mut last = [0.0; BLOCK];
+        last[..part.len()].copy_from_slice(part);
+        let blocks = |first: usize| {
+            let blocks = whole[first.min(whole.len())..].iter().chain([&last, &[0.0; BLOCK]]);
+            blocks.take(AT_ONCE)
+        };
+        // So many at once, whose scales are then divided at once.
+        let pieces = codes.chunks_mut(AT_ONCE).zip(notes.chunks_mut(AT_ONCE));
+        for (piece, (codes, notes)) in pieces.enumerate() {
+            let mut largest = [0; AT_ONCE];
+            for ((bits, values), _) in largest.iter_mut().zip(blocks(piece * AT_ONCE)).zip(&*notes) {
+                *bits = largest_bits(values);
+                if *bits > SMALLEST.to_bits() {
+                    sum += u64::from(*bits);
+                    count += 1;
+                }
+            }
+            let scales = largest.map(scale_of);
+            let blocks = blocks(piece * AT_ONCE).zip(scales);
+            for ((codes, note), (values, scale)) in codes.iter_mut().zip(notes).zip(blocks) {
+                *note = round_block(values, scale, codes);
             }
         }
         if let Some(typical) = sum.checked_div(count) {
@@ -197,15 +209,23 @@ vectorised! {
     }
 }
 
-/// Rounds a block; the bits of its largest magnitude, of which NaN has the most. With a value that is
-/// not finite, all is NaN.
+/// The bits of a block's largest magnitude, of which NaN has the most.
 #[inline(always)]
-fn round_block(values: &[f32; BLOCK], codes: &mut [i8; BLOCK], note: &mut Note) -> u32 {
+fn largest_bits(values: &[f32; BLOCK]) -> u32 {
     let mut bits = 0;
     for value in values {
         bits = bits.max(value.to_bits() & (u32::MAX >> 1));
     }
-    let (scale, inverse) = scale_of(bits);
+    bits
+}
+
+/// Rounds a block. With a value that is not finite, all is NaN.
+#[inline(always)]
+fn round_block(
+    values: &[f32; BLOCK],
+    (scale, inverse): (f32, f32),
+    codes: &mut [i8; BLOCK],
+) -> Note {
     let mut sum = 0u32;
     for (code, value) in codes.iter_mut().zip(values) {
         // Of what is not finite comes anything, which is not looked at.
@@ -215,13 +235,12 @@ fn round_block(values: &[f32; BLOCK], codes: &mut [i8; BLOCK], note: &mut Note) 
         *code = whole as i8;
         sum = whole.wrapping_add(sum);
     }
-    *note = Note {
+    Note {
         scale: if scale == f32::INFINITY {
             f32::NAN
         } else {
             scale
         },
         start: (sum as i32).wrapping_mul(-OFFSET),
-    };
-    bits
+    }
 }

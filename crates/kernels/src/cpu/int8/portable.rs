@@ -76,7 +76,7 @@ fn add_block(
         }
     }
     for ((sum, whole), scale) in sums.iter_mut().zip(whole).zip(scales) {
-        *sum += whole as f32 * (scale * note.scale);
+        *sum = (whole as f32 * scale).mul_add(note.scale, *sum);
     }
 }
 

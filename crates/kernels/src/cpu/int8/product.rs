@@ -17,8 +17,8 @@ use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
 
-/// Most rows of a task, whose whole numbers stay near.
-const ROWS: usize = 512;
+/// Most rows of a task, whose whole numbers stay near; and of one that makes panels for them.
+const ROWS: [usize; 2] = [512, 1024];
 
 /// Squares along k for which a panel stays near while the rows go by.
 const DEPTH: usize = 12;
@@ -101,7 +101,7 @@ pub(super) fn product_by(
         columns: n,
     };
     let across = n.div_ceil(SQUARE);
-    let down = m.div_ceil(ROWS);
+    let down = m.div_ceil(ROWS[usize::from(b.is_transposed())]);
     let at_once = if m > body.rows {
         1
     } else if across * left.blocks <= ALONE * HALVES {
