@@ -51,6 +51,37 @@ fn custom_objective() {
 }
 
 #[test]
+fn burn_dataset() {
+    prints(
+        "burn_dataset",
+        &[
+            "20 examples of people",
+            "resumed bit for bit: true",
+            "Burn's loader, epoch 3",
+        ],
+    );
+}
+
+#[test]
+fn image_classifier_and_encoder() {
+    for name in ["image_classifier", "encoder"] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(output) = run(name, &[folder.path()]) else {
+            return;
+        };
+        for line in ["learnt: true", "the merged model is the trained one: true"] {
+            assert!(output.contains(line), "{name}: no {line:?} in\n{output}");
+        }
+        assert!(
+            folder
+                .path()
+                .join("adapter/adapter_model.safetensors")
+                .exists()
+        );
+    }
+}
+
+#[test]
 fn requires_grad() {
     prints(
         "requires_grad",

@@ -1,10 +1,16 @@
 //! The one walk over a model: every slot with its path.
 
 use burn::module::{Module, ModuleDisplay, Param};
-use burn::nn;
+use burn::nn::{self, conv, pool};
 use burn::tensor::{Bool, Int, Tensor};
 
+use crate::tree::{python_bool, python_number};
 use crate::{ModelInfo, Slot, Tree};
+
+/// Two numbers as Python prints them.
+fn pair([first, second]: [usize; 2]) -> String {
+    format!("({first}, {second})")
+}
 
 /// A model, or a part of one, whose slots can be visited.
 ///
@@ -16,14 +22,12 @@ use crate::{ModelInfo, Slot, Tree};
 /// field of any other type that has none is marked `#[adaptable(skip)]`:
 ///
 /// ```
-/// # use burn::{module::Module, nn::{Linear, conv::Conv2d, pool::MaxPool2d}};
+/// # use burn::{module::Module, nn::{Linear, Lstm}};
 /// # use burn_peft::{Adaptable, LoraAdapter};
 /// #[derive(Module, Adaptable, Debug)]
 /// struct Net {
 ///     #[adaptable(skip)]
-///     conv: Conv2d,
-///     #[adaptable(skip)]
-///     pool: MaxPool2d,
+///     lstm: Lstm,
 ///     fc: LoraAdapter<Linear>,
 /// }
 /// ```
@@ -31,18 +35,18 @@ use crate::{ModelInfo, Slot, Tree};
 /// Without the mark the compiler names the field and says what to write.
 ///
 /// ```compile_fail,E0277
-/// # use burn::{module::Module, nn::conv::Conv2d};
+/// # use burn::{module::Module, nn::Lstm};
 /// # use burn_peft::Adaptable;
 /// #[derive(Module, Adaptable, Debug)]
 /// struct Net {
-///     conv: Conv2d,
+///     lstm: Lstm,
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "burn-peft does not know the slots of `{Self}`",
     label = "does not implement `Adaptable`",
     note = "if `{Self}` has nothing to adapt, mark the field `#[adaptable(skip)]`",
-    note = "if it is a layer to adapt (`Linear`, `Embedding`, `LayerNorm`, `Conv1D`), make the field a `LoraAdapter<{Self}>`",
+    note = "if it is a layer to adapt (`Linear`, `Conv1d`, `Conv2d`, `Embedding`, `LayerNorm`, `Conv1D`), make the field a `LoraAdapter<{Self}>`",
     note = "if it is a struct of yours that holds such layers, derive `Adaptable` for it"
 )]
 pub trait Adaptable {
@@ -210,6 +214,37 @@ no_slots! {
     nn::Linear => |this| crate::BaseLayer::describe(this),
     nn::Embedding => |this| crate::BaseLayer::describe(this),
     nn::LayerNorm => |this| crate::BaseLayer::describe(this),
+    conv::Conv1d => |this| crate::BaseLayer::describe(this),
+    conv::Conv2d => |this| crate::BaseLayer::describe(this),
+    // Burn's norm of a batch is one type for any number of axes.
+    nn::BatchNorm => |this| Tree::Leaf(format!(
+        "BatchNorm({}, eps={}, momentum={:?}, affine=True, track_running_stats=True)",
+        this.gamma.lazy_shape()[0], python_number(this.epsilon), this.momentum
+    )),
+    nn::GroupNorm => |this| Tree::Leaf(format!(
+        "GroupNorm({}, {}, eps={}, affine={})",
+        this.num_groups, this.num_channels, python_number(this.epsilon), python_bool(this.affine)
+    )),
+    pool::MaxPool1d => |this| Tree::Leaf(format!(
+        "MaxPool1d(kernel_size={}, stride={}, dilation={}, ceil_mode={})",
+        this.kernel_size, this.stride, this.dilation, python_bool(this.ceil_mode)
+    )),
+    pool::MaxPool2d => |this| Tree::Leaf(format!(
+        "MaxPool2d(kernel_size={}, stride={}, dilation={}, ceil_mode={})",
+        pair(this.kernel_size), pair(this.stride), pair(this.dilation), python_bool(this.ceil_mode)
+    )),
+    pool::AvgPool1d => |this| Tree::Leaf(format!(
+        "AvgPool1d(kernel_size=({},), stride=({},))", this.kernel_size, this.stride
+    )),
+    pool::AvgPool2d => |this| Tree::Leaf(format!(
+        "AvgPool2d(kernel_size={}, stride={})", pair(this.kernel_size), pair(this.stride)
+    )),
+    pool::AdaptiveAvgPool1d => |this| Tree::Leaf(format!(
+        "AdaptiveAvgPool1d(output_size={})", this.output_size
+    )),
+    pool::AdaptiveAvgPool2d => |this| Tree::Leaf(format!(
+        "AdaptiveAvgPool2d(output_size={})", pair(this.output_size)
+    )),
 }
 
 macro_rules! parameters {

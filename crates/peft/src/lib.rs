@@ -17,6 +17,7 @@
 //! | `method` | what a method answers: [`Method`], [`LayerMethod`], and the traits of few methods |
 //! | `methods` | the methods, a file for each (three have a folder), and the registry; `shared` is what several are made of |
 //! | `model` | [`PeftModel`]: attaching, switching, merging, saving, loading, tying, steps |
+//! | `nn` | Burn's attention and encoder, with slots in them |
 //! | `config` | the keys that methods share, how `adapter_config.json` is read and written |
 //! | `target` | which layers names and patterns choose |
 //! | `files` | PEFT's folders, safetensors files, the keys of a state dict |
@@ -35,6 +36,7 @@ mod maths;
 mod method;
 pub mod methods;
 mod model;
+pub mod nn;
 mod slot;
 pub mod target;
 mod tree;
@@ -48,7 +50,10 @@ pub use burn_peft_kernels::{
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};
 pub use files::tensor_file;
-pub use layers::{BaseLayer, Conv1D, LayerInfo, LayerInput, LayerKind, LayerNorm, RmsNorm};
+pub use layers::{
+    BaseLayer, Conv1D, ConvInfo, LayerInfo, LayerInput, LayerKind, LayerNorm, LayerOutput,
+    OutputOf, RmsNorm,
+};
 pub use method::{
     AS_THE_LAYER, AtEmbeddings, AtModel, Base, Extra, Frozen, Init, LayerMethod, Method, ModelInfo,
     ModelMethod, Split, StateDict, StepGradients, StepLayer, Steps, TakesWeight, TensorSpec,

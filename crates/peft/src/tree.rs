@@ -23,6 +23,14 @@ pub(crate) fn python_bool(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }
 
+/// A small number as Python prints it: 0.00001 is `1e-05`.
+pub(crate) fn python_number(epsilon: f64) -> String {
+    match format!("{epsilon:e}").split_once("e-") {
+        Some((digits, exponent)) if epsilon < 1e-4 => format!("{digits}e-{exponent:0>2}"),
+        _ => format!("{epsilon:?}"),
+    }
+}
+
 /// A linear layer as PyTorch prints it.
 pub(crate) fn linear_module(d_in: usize, d_out: usize, has_bias: bool) -> String {
     let bias = python_bool(has_bias);

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod configuration;
+mod dataset;
 mod error;
 mod exchange;
 mod objective;
@@ -29,6 +30,7 @@ pub use configuration::distributed::{DistributedConfig, Sync};
 pub use configuration::keys::keys_meant_by;
 pub use configuration::quantization::{BitsAndBytesConfig, Bnb4BitQuantType, ComputeDtype};
 pub use configuration::settings::{Origin, Setting, settings_toml};
+pub use dataset::{ExampleDataset, LmBatcher, examples_of};
 pub use error::{
     ArgumentProblem, ConfigProblem, DashboardProblem, OptimizerProblem, Result, ResumeProblem,
     TrainError,

@@ -8,6 +8,7 @@ pub(crate) mod example;
 pub(crate) mod examples;
 pub(crate) mod joined;
 pub(crate) mod lm;
+pub(crate) mod of_rows;
 pub(crate) mod pipeline;
 pub(crate) mod preference;
 pub(crate) mod rows;

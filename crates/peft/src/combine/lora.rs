@@ -65,7 +65,7 @@ pub(super) fn combine_with(
         }
         let (a, b) = combined_factors(path, parts, &combination, config.r, mask)?;
         let keys = first.keys.map(|end| format!("{PREFIX}{path}.{end}"));
-        let shapes = [[config.r, first.d_in], [first.d_out, config.r]];
+        let shapes = first.shapes(config.r);
         for ((key, values), shape) in keys.into_iter().zip([a, b]).zip(shapes) {
             tensors.push((key, TensorData::new(values, shape)));
         }
@@ -82,14 +82,23 @@ pub(super) struct Factors {
     pub(super) b: Vec<f32>,
     d_in: usize,
     d_out: usize,
+    /// The shape of `A` without the rank: of a convolution it has its kernel.
+    columns: Vec<usize>,
     r: usize,
     scaling: f64,
     weight: f64,
 }
 
 impl Factors {
+    /// The shapes of `A` and `B` of this rank, as the file has them.
+    fn shapes(&self, r: usize) -> [Vec<usize>; 2] {
+        let mut b = vec![1; self.columns.len() + 1];
+        b[..2].copy_from_slice(&[self.d_out, r]);
+        [[&[r], self.columns.as_slice()].concat(), b]
+    }
+
     fn fits(&self, other: &Self) -> bool {
-        (self.keys, self.d_in, self.d_out) == (other.keys, other.d_in, other.d_out)
+        (self.keys, &self.columns, self.d_out) == (other.keys, &other.columns, other.d_out)
     }
 
     /// The change of the weight, `[d_out, d_in]`.
@@ -146,6 +155,7 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
             b: values(b),
             d_in,
             d_out,
+            columns: a.shape()[1..].to_vec(),
             r,
             scaling: part.config.scaling(path)?,
             weight: part.weight,
@@ -159,8 +169,12 @@ pub(super) fn factors_of(part: &Lora) -> Result<Vec<(&str, Factors)>> {
     }
 }
 
+/// Rows and columns; of a convolution's factor what lies behind the first axis is one row.
 fn dims(data: &TensorData) -> [usize; 2] {
-    data.shape().to_vec().try_into().unwrap_or_default()
+    match data.shape().to_vec().split_first() {
+        Some((rows, columns)) if !columns.is_empty() => [*rows, columns.iter().product()],
+        _ => [0, 0],
+    }
 }
 
 fn values(data: &TensorData) -> Vec<f32> {

@@ -1,28 +1,35 @@
 //! What a slot asks of the layer it holds.
 
 use burn::module::{Module, ModuleDisplay, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::Lora;
 
-use crate::{Adapter, AnyParam, Base, LayerKind, Tree};
+use crate::{AnyParam, ConvInfo, LayerInput, LayerKind, OutputOf, Tree};
 
 /// A layer that [`LoraAdapter`](crate::LoraAdapter) can decorate.
 ///
-/// Implemented for Burn's `Linear`, `Embedding` and `LayerNorm`, and for [`Conv1D`](crate::Conv1D),
-/// [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and [`Part`](crate::Part).
+/// Implemented for Burn's `Linear`, `Conv1d`, `Conv2d`, `Embedding` and `LayerNorm`, and for
+/// [`Conv1D`](crate::Conv1D), [`LayerNorm`](crate::LayerNorm), [`RmsNorm`](crate::RmsNorm) and
+/// [`Part`](crate::Part).
 pub trait BaseLayer: Module + ModuleDisplay {
-    /// What the layer maps to `[tokens, d_out]`: `Tensor<2>` `[tokens, d_in]`, or
-    /// `Tensor<1, Int>` `[tokens]` for an embedding.
+    /// What the layer takes: `Tensor<2>` `[tokens, d_in]`, `Tensor<1, Int>` `[tokens]` for an
+    /// embedding, `[batch, channels, …]` for a convolution. It says what comes out:
+    /// `[tokens, d_out]`, or `[batch, channels, …]` of a convolution.
     type Input: LayerInput;
 
     /// The kind of the layer.
     fn kind(&self) -> LayerKind;
 
-    /// `[d_in, d_out]`, without initialising lazy weights.
+    /// `[d_in, d_out]`, the shape of [`weight`](Self::weight), without initialising lazy weights.
     fn dims(&self) -> [usize; 2];
 
-    /// The layer's own output, `[tokens, d_out]`.
-    fn forward_base(&self, input: Self::Input) -> Tensor<2>;
+    /// What a convolution says of its kernel; nothing for other layers.
+    fn convolution(&self) -> Option<ConvInfo> {
+        None
+    }
+
+    /// The layer's own output.
+    fn forward_base(&self, input: Self::Input) -> OutputOf<Self>;
 
     /// The layer's output with another weight and bias, of the same shapes as its own.
     fn forward_with(
@@ -30,20 +37,21 @@ pub trait BaseLayer: Module + ModuleDisplay {
         input: Self::Input,
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
-    ) -> Tensor<2>;
+    ) -> OutputOf<Self>;
 
-    /// The layer's output together with `residual`, `[tokens, d_out]`, and a low-rank change of
+    /// The layer's output together with `residual`, of the same shape, and a low-rank change of
     /// the layer, in one operation; nothing where the layer is not a linear one.
     fn forward_fused(
         &self,
         _input: &Self::Input,
-        _residual: Option<&Tensor<2>>,
+        _residual: Option<&OutputOf<Self>>,
         _lora: Option<Lora>,
-    ) -> Option<Tensor<2>> {
+    ) -> Option<OutputOf<Self>> {
         None
     }
 
-    /// The weight in 32 bits as `[d_in, d_out]`; `[1, d]` for a norm.
+    /// The weight in 32 bits as `[d_in, d_out]`; `[1, d]` for a norm. For a convolution `d_in` is
+    /// `channels_in / groups · kernel`, in the order of the weight's axes.
     fn weight(&self) -> Tensor<2>;
 
     /// The weight as [`weight`](Self::weight), in the type it is kept in: bf16 in a frozen base
@@ -71,75 +79,6 @@ pub trait BaseLayer: Module + ModuleDisplay {
 
     /// The layer as PyTorch prints it.
     fn describe(&self) -> Tree;
-}
-
-/// What a layer takes: activations, or the ids of an embedding.
-pub trait LayerInput: Clone {
-    /// The output of a layer with one adapter beside it, `[tokens, d_out]`.
-    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2>;
-
-    /// The number of positions.
-    fn tokens(&self) -> usize;
-
-    /// The width of the activations, `d_in`; `None` for ids.
-    fn width(&self) -> Option<usize> {
-        None
-    }
-
-    /// The activations `[tokens, d_in]`; `None` for ids.
-    fn activations(&self) -> Option<Tensor<2>> {
-        None
-    }
-
-    /// The ids of an embedding `[tokens]`; `None` for activations.
-    fn ids(&self) -> Option<Tensor<1, Int>> {
-        None
-    }
-
-    /// Some of the positions, in this order.
-    fn select_positions(&self, positions: &[i64]) -> Self;
-}
-
-impl LayerInput for Tensor<2> {
-    fn width(&self) -> Option<usize> {
-        Some(self.dims()[1])
-    }
-
-    fn activations(&self) -> Option<Tensor<2>> {
-        Some(self.clone())
-    }
-
-    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
-        adapter.forward(self, base)
-    }
-
-    fn tokens(&self) -> usize {
-        self.dims()[0]
-    }
-
-    fn select_positions(&self, positions: &[i64]) -> Self {
-        let positions = Tensor::from_data(positions, &self.device());
-        self.clone().select(0, positions)
-    }
-}
-
-impl LayerInput for Tensor<1, Int> {
-    fn ids(&self) -> Option<Tensor<1, Int>> {
-        Some(self.clone())
-    }
-
-    fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
-        adapter.embed(self, base)
-    }
-
-    fn tokens(&self) -> usize {
-        self.dims()[0]
-    }
-
-    fn select_positions(&self, positions: &[i64]) -> Self {
-        let positions = Tensor::from_data(positions, &self.device());
-        self.clone().select(0, positions)
-    }
 }
 
 pub(crate) fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {

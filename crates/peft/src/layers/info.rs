@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ConvInfo;
+
 /// The kind of a layer, by the name PEFT prints for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerKind {
@@ -9,6 +11,10 @@ pub enum LayerKind {
     Linear,
     /// transformers' `Conv1D` (GPT-2): the file holds its weight as `[d_in, d_out]`.
     Conv1D,
+    /// `torch.nn.Conv1d`: weight `[d_out, channels_in / groups, kernel]`.
+    Conv1d,
+    /// `torch.nn.Conv2d`: weight `[d_out, channels_in / groups, kernel, kernel]`.
+    Conv2d,
     /// `torch.nn.Embedding`: weight `[vocab, d]`.
     Embedding,
     /// `torch.nn.LayerNorm`.
@@ -30,6 +36,11 @@ impl LayerKind {
     /// as `[d_out, d_in]`, a layer in memory as `[d_in, d_out]`.
     pub fn is_transposed(self, name: &str) -> bool {
         self == Self::Linear && name == "weight"
+    }
+
+    /// Whether it is a convolution: its input has channels, and [`LayerInfo::conv`] says more.
+    pub fn is_convolution(self) -> bool {
+        matches!(self, Self::Conv1d | Self::Conv2d)
     }
 
     /// Whether the layer multiplies its input with a weight `[d_in, d_out]`.
@@ -55,10 +66,13 @@ pub struct LayerInfo {
     pub path: String,
     /// The kind of the layer.
     pub kind: LayerKind,
-    /// Features in (for an embedding: rows of the table).
+    /// Features in (for an embedding: rows of the table; for a convolution: what of its input goes
+    /// into one number of its output, `channels_in / groups · kernel`).
     pub d_in: usize,
     /// Features out.
     pub d_out: usize,
+    /// What a convolution is made of; nothing for other layers.
+    pub conv: Option<ConvInfo>,
     /// Whether the layer has a bias.
     pub has_bias: bool,
     /// Whether this is the model's input embedding (`wte`).

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::layer_norm;
 
 use crate::layers::base_layer::{replace, weight_and_bias};
-use crate::tree::python_bool;
+use crate::tree::{python_bool, python_number};
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// `(x - mean) / sqrt(variance + epsilon) · weight + bias` over the last axis (arXiv 1607.06450).
@@ -26,14 +26,6 @@ pub struct LayerNorm {
 
 /// torch's own.
 const CLASS: &str = "LayerNorm";
-
-/// A small number as Python prints it: 0.00001 is `1e-05`.
-pub(super) fn printed(epsilon: f64) -> String {
-    match format!("{epsilon:e}").split_once("e-") {
-        Some((digits, exponent)) if epsilon < 1e-4 => format!("{digits}e-{exponent:0>2}"),
-        _ => format!("{epsilon:?}"),
-    }
-}
 
 impl LayerNorm {
     /// A norm of rows of `d` values with scale 1 and shift 0.
@@ -98,7 +90,7 @@ impl BaseLayer for LayerNorm {
         if self.class != CLASS {
             return Tree::Leaf(format!("{}()", self.class));
         }
-        let ([d, _], epsilon) = (self.dims(), printed(self.epsilon));
+        let ([d, _], epsilon) = (self.dims(), python_number(self.epsilon));
         let bias = python_bool(self.bias.is_some());
         Tree::Leaf(format!(
             "{CLASS}(({d},), eps={epsilon}, elementwise_affine=True, bias={bias})"

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use burn_peft_kernels::rms_norm;
 
 use super::base_layer::{replace, weight_alone};
-use super::layer_norm::printed;
+use crate::tree::python_number;
 use crate::{AnyParam, BaseLayer, LayerKind, Tree};
 
 /// `x / sqrt(mean(x²) + epsilon) · (offset + weight)` over the last axis (arXiv 1910.07467). Burn's
@@ -76,7 +76,10 @@ impl BaseLayer for RmsNorm {
 
     fn describe(&self) -> Tree {
         let ([d, _], class) = (self.dims(), self.class);
-        Tree::Leaf(format!("{class}(({d},), eps={})", printed(self.epsilon)))
+        Tree::Leaf(format!(
+            "{class}(({d},), eps={})",
+            python_number(self.epsilon)
+        ))
     }
 }
 

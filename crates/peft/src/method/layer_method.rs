@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_kernels::Lora;
 
-use crate::{LayerKind, Result, TensorSpec, Tensors};
+use crate::{LayerInput, LayerKind, Result, TensorSpec, Tensors};
 
 /// A method at one layer.
 pub trait LayerMethod: Debug + Send + Sync {
@@ -96,6 +96,26 @@ pub trait LayerMethod: Debug + Send + Sync {
         panic!("{self:?} takes embeddings (Method::supports) but has no LayerMethod::embed");
     }
 
+    /// As [`forward`](Self::forward) for a convolution, from `[batch, channels, height, width]` to
+    /// `[batch, d_out, height, width]`; a `Conv1d` has a width of 1.
+    ///
+    /// By default the layer with [`delta_weight`](Self::delta_weight) in the place of its weight is
+    /// added to the output of `base`.
+    ///
+    /// # Panics
+    /// If a method that takes convolutions ([`Method::supports`](crate::Method::supports)) has neither.
+    fn convolve(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<4>,
+        base: &Base<'_, Tensor<4>>,
+    ) -> Tensor<4> {
+        let Some(delta) = self.delta_weight(tensors, &base.frozen) else {
+            panic!("{self:?} takes convolutions and has neither convolve nor delta_weight");
+        };
+        base.forward(input.clone()) + base.forward_with(input, delta, None)
+    }
+
     /// The weight `[d_in, d_out]` and bias `[d_out]` that compute the same without the adapter,
     /// or nothing where the method cannot be merged. By default
     /// [`delta_weight`](Self::delta_weight) is added to the weight.
@@ -132,6 +152,7 @@ pub struct Split {
 }
 
 /// Weight and bias of a frozen layer, made only when they are asked for.
+#[derive(Clone, Copy)]
 pub struct Frozen<'a> {
     pub(crate) weight: &'a dyn Fn() -> Tensor<2>,
     pub(crate) bias: &'a dyn Fn() -> Option<Tensor<1>>,
@@ -150,22 +171,24 @@ impl Frozen<'_> {
 }
 
 /// The layer beneath an adapter.
-pub struct Base<'a, I> {
-    pub(crate) forward: &'a dyn Fn(I) -> Tensor<2>,
+pub struct Base<'a, I: LayerInput> {
+    pub(crate) forward: &'a dyn Fn(I) -> I::Output,
     pub(crate) frozen: Frozen<'a>,
     pub(crate) forward_with: &'a ForwardWith<'a, I>,
 }
 
 /// A layer's own computation with another weight and bias.
-pub(crate) type ForwardWith<'a, I> = dyn Fn(I, Tensor<2>, Option<Tensor<1>>) -> Tensor<2> + 'a;
+pub(crate) type ForwardWith<'a, I> =
+    dyn Fn(I, Tensor<2>, Option<Tensor<1>>) -> <I as LayerInput>::Output + 'a;
 
-impl<I> Base<'_, I> {
-    /// The output of the layer beneath, `[tokens, d_out]`.
-    pub fn forward(&self, input: I) -> Tensor<2> {
+impl<I: LayerInput> Base<'_, I> {
+    /// The output of the layer beneath, `[tokens, d_out]`, or `[batch, d_out, …]` of a convolution.
+    pub fn forward(&self, input: I) -> I::Output {
         (self.forward)(input)
     }
 
-    /// The frozen weight, `[d_in, d_out]`; `[1, d]` of a norm.
+    /// The frozen weight, `[d_in, d_out]`; `[1, d]` of a norm; of a convolution as
+    /// [`BaseLayer::weight`](crate::BaseLayer::weight).
     pub fn weight(&self) -> Tensor<2> {
         self.frozen.weight()
     }
@@ -176,7 +199,7 @@ impl<I> Base<'_, I> {
     }
 
     /// The layer itself with another weight and bias, without the adapters before this one.
-    pub fn forward_with(&self, input: I, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    pub fn forward_with(&self, input: I, weight: Tensor<2>, bias: Option<Tensor<1>>) -> I::Output {
         (self.forward_with)(input, weight, bias)
     }
 }

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::shared::parts::parameter;
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
-    Base, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result, TensorSpec,
-    Tensors, target,
+    Base, ConvInfo, Frozen, Init, LayerInfo, LayerKind, LayerMethod, Method, PeftError, Result,
+    TensorSpec, Tensors, target,
 };
 
 /// The configuration of (IA)³: `y = l ⊙ base(x)` with `l` `[d_out]`, or, for a feed-forward
-/// layer, `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py).
+/// layer, `y = base(l ⊙ x)` with `l` `[d_in]` (peft/tuners/ia3/layer.py). Of a `Conv2d` it scales
+/// channels; `Conv1d` has none in PEFT, and none here.
 ///
 /// It costs `d_out` (feed-forward: `d_in`) parameters a layer, and merges into weight and bias.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +112,10 @@ impl Method for IA3Config {
         }
     }
 
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        layer.kind.is_linear() || layer.kind == LayerKind::Conv2d
+    }
+
     fn prepared(&self, model_type: &str, _: &[LayerInfo]) -> Result<Option<Arc<dyn Method>>> {
         if self.feedforward_modules.is_some() {
             return Ok(None);
@@ -136,8 +141,12 @@ impl Method for IA3Config {
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         Ok(Arc::new(IA3Layer {
             is_feedforward: self.is_feedforward(&layer.path)?,
-            d_in: layer.d_in,
+            d_in: layer
+                .conv
+                .as_ref()
+                .map_or(layer.d_in, |conv| conv.channels_in),
             d_out: layer.d_out,
+            conv: layer.conv.clone(),
             init: self.init_ia3_weights,
         }))
     }
@@ -147,25 +156,52 @@ impl Method for IA3Config {
 #[derive(Debug)]
 struct IA3Layer {
     is_feedforward: bool,
+    /// Features or channels in.
     d_in: usize,
     d_out: usize,
+    conv: Option<ConvInfo>,
     init: bool,
 }
 
 impl IA3Layer {
-    /// `[1, d_in]` or `[d_out, 1]`, as the file has it.
-    fn shape(&self) -> [usize; 2] {
+    fn features(&self) -> usize {
         if self.is_feedforward {
-            [1, self.d_in]
+            self.d_in
         } else {
-            [self.d_out, 1]
+            self.d_out
+        }
+    }
+
+    /// `[1, d_in]` or `[d_out, 1]`, or `[1, channels, 1, 1]`, as the file has it.
+    fn shape(&self) -> Vec<usize> {
+        match &self.conv {
+            Some(conv) => conv.pointwise(1, self.features()),
+            None if self.is_feedforward => vec![1, self.d_in],
+            None => vec![self.d_out, 1],
         }
     }
 
     /// The scales as one row.
     fn scales(&self, tensors: &Tensors<'_>) -> Tensor<2> {
-        let [rows, columns] = self.shape();
-        tensors.matrix("ia3_l").reshape([1, rows * columns])
+        let shape = [1, self.features()];
+        match &self.conv {
+            Some(_) => tensors.tensor4("ia3_l").reshape(shape),
+            None => tensors.matrix("ia3_l").reshape(shape),
+        }
+    }
+
+    /// What the scales of inputs multiply of the weight `[d_in, d_out]`: a matrix that broadcasts.
+    fn of_inputs(&self, scales: Tensor<2>) -> Tensor<2> {
+        let Some(conv) = &self.conv else {
+            return scales.transpose();
+        };
+        // Each group of outputs sees its own channels, each of them under all of the kernel.
+        let (groups, elements) = (conv.groups, conv.elements());
+        let (channels, outputs) = (self.d_in / groups, self.d_out / groups);
+        let scales = scales.reshape([groups, 1, channels, 1]);
+        let scales = scales.expand([groups, outputs, channels, elements]);
+        let scales: Tensor<2> = scales.reshape([self.d_out, channels * elements]);
+        scales.transpose()
     }
 }
 
@@ -204,6 +240,20 @@ impl LayerMethod for IA3Layer {
         }
     }
 
+    fn convolve(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<4>,
+        base: &Base<'_, Tensor<4>>,
+    ) -> Tensor<4> {
+        let scales = tensors.tensor4("ia3_l");
+        if self.is_feedforward {
+            base.forward(input * scales)
+        } else {
+            base.forward(input) * scales
+        }
+    }
+
     fn merge(
         &self,
         tensors: &Tensors<'_>,
@@ -212,7 +262,7 @@ impl LayerMethod for IA3Layer {
     ) -> Option<(Tensor<2>, Option<Tensor<1>>)> {
         let scales = self.scales(tensors);
         Some(if self.is_feedforward {
-            (weight * scales.transpose(), bias)
+            (weight * self.of_inputs(scales), bias)
         } else {
             let bias = bias.map(|bias| bias * scales.clone().squeeze_dim(0));
             (weight * scales, bias)

@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use super::shared::lycoris::{Drops, Ranks, ranks};
+use super::shared::lycoris::{Drops, Ranks, effective, effective_kernel, ranks};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
 };
+use burn::tensor::Tensor;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 /// The configuration of LoHa: `y = base(x) + α/r · x ((w1_a w1_b) ⊙ (w2_a w2_b))ᵀ` with `w·_a`
 /// `[d_out, r]` and `w·_b` `[r, d_in]` (peft/tuners/loha/layer.py).
 ///
 /// It costs `2 r (d_in + d_out)` parameters a layer, for a change of rank up to `r²`, and memory
-/// for a weight's worth of gradient. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// for a weight's worth of gradient. Of a convolution `d_in` is `channels_in / groups · kernel`. Python's
+/// peft puts it on `Linear`, `Conv1d` and `Conv2d`, not on `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoHaConfig {
@@ -34,6 +33,9 @@ pub struct LoHaConfig {
     pub rank_dropout: f64,
     /// The probability with which a layer is not adapted in a step.
     pub module_dropout: f64,
+    /// Whether a convolution's kernel is a factor of its own: `w·_a` is `[r, d_out]`, `w·_b`
+    /// `[r, channels_in / groups]`, and between them lies a core `[r, r, kernel…]`.
+    pub use_effective_conv2d: bool,
     /// Whether `w2_b` starts at zero.
     pub init_weights: bool,
     /// Ranks of single layers, by pattern.
@@ -50,6 +52,7 @@ impl Default for LoHaConfig {
             alpha: 8.into(),
             rank_dropout: 0.0,
             module_dropout: 0.0,
+            use_effective_conv2d: false,
             init_weights: true,
             rank_pattern: IndexMap::new(),
             alpha_pattern: IndexMap::new(),
@@ -57,10 +60,7 @@ impl Default for LoHaConfig {
     }
 }
 
-crate::peft_config!(LoHaConfig, "LOHA", "LoHa", without: [], fixed: {
-    // For convolutions.
-    vec![("use_effective_conv2d", json!(false))]
-});
+crate::peft_config!(LoHaConfig, "LOHA", "LoHa", without: []);
 
 impl Method for LoHaConfig {
     crate::method_of_keys!();
@@ -69,6 +69,10 @@ impl Method for LoHaConfig {
         ranks!(self).validate()?;
         within("rank_dropout", self.rank_dropout, PROBABILITY)?;
         within("module_dropout", self.module_dropout, PROBABILITY)
+    }
+
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        layer.kind.is_linear() || layer.kind.is_convolution()
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
@@ -81,6 +85,7 @@ impl Method for LoHaConfig {
             r,
             d_in: layer.d_in,
             d_out: layer.d_out,
+            kernel: effective_kernel(self.use_effective_conv2d, layer.conv.as_ref()),
             scaling,
             init: self.init_weights,
             drops: Drops {
@@ -98,6 +103,8 @@ struct LoHaLayer {
     r: usize,
     d_in: usize,
     d_out: usize,
+    /// The kernel that has factors of its own.
+    kernel: Option<[usize; 2]>,
     scaling: f64,
     init: bool,
     drops: Drops,
@@ -106,12 +113,41 @@ struct LoHaLayer {
 impl LoHaLayer {
     /// The change of the weight, `[d_in, d_out]`.
     fn change(&self, tensors: &Tensors<'_>) -> Tensor<2> {
-        let product = |a, b| tensors.matrix(a).matmul(tensors.matrix(b));
+        let product = |core, a, b| {
+            let (a, b) = (tensors.matrix(a), tensors.matrix(b));
+            if self.kernel.is_some() {
+                effective(tensors.tensor4(core), a, b)
+            } else {
+                a.matmul(b)
+            }
+        };
         let (first, second) = (
-            product("hada_w1_a", "hada_w1_b"),
-            product("hada_w2_a", "hada_w2_b"),
+            product("hada_t1", "hada_w1_a", "hada_w1_b"),
+            product("hada_t2", "hada_w2_a", "hada_w2_b"),
         );
         (first * second).transpose() * self.scaling
+    }
+
+    /// The tensors with their shapes in the file.
+    fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
+        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
+        let Some([height, width]) = self.kernel else {
+            return vec![
+                ("hada_w1_a", vec![d_out, r]),
+                ("hada_w1_b", vec![r, d_in]),
+                ("hada_w2_a", vec![d_out, r]),
+                ("hada_w2_b", vec![r, d_in]),
+            ];
+        };
+        let channels = d_in / (height * width);
+        vec![
+            ("hada_w1_a", vec![r, d_out]),
+            ("hada_w1_b", vec![r, channels]),
+            ("hada_w2_a", vec![r, d_out]),
+            ("hada_w2_b", vec![r, channels]),
+            ("hada_t1", vec![r, r, height, width]),
+            ("hada_t2", vec![r, r, height, width]),
+        ]
     }
 }
 
@@ -121,21 +157,22 @@ impl LayerMethod for LoHaLayer {
     }
 
     fn tensors(&self, _layer: &Frozen<'_>) -> Vec<TensorSpec> {
-        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
-        let of_a = Init::kaiming_uniform(r);
-        let of_b = Init::kaiming_uniform(d_in);
-        let last = if self.init { Init::Zeros } else { of_b.clone() };
-        let spec = |name, shape: [usize; 2], init, partner| {
+        let shapes = self.shapes().into_iter();
+        let specs = shapes.map(|(name, shape)| {
+            let init = match name {
+                "hada_w2_b" if self.init => Init::Zeros,
+                _ => Init::kaiming_uniform(shape[1..].iter().product()),
+            };
+            let partner = if name == "hada_w2_b" {
+                "hada_w2_a"
+            } else {
+                "hada_w2_b"
+            };
             TensorSpec::new(name, name, shape)
                 .with_init(init)
                 .waiting_for(partner)
-        };
-        self.drops.resting(vec![
-            spec("hada_w1_a", [d_out, r], of_a.clone(), "hada_w2_b"),
-            spec("hada_w1_b", [r, d_in], of_b, "hada_w2_b"),
-            spec("hada_w2_a", [d_out, r], of_a, "hada_w2_b"),
-            spec("hada_w2_b", [r, d_in], last, "hada_w2_a"),
-        ])
+        });
+        self.drops.resting(specs.collect())
     }
 
     fn forward(
@@ -144,8 +181,18 @@ impl LayerMethod for LoHaLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.drops.apply(self.change(tensors), &input);
+        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
         base.forward(input.clone()) + input.matmul(delta)
+    }
+
+    fn convolve(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<4>,
+        base: &Base<'_, Tensor<4>>,
+    ) -> Tensor<4> {
+        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
+        base.forward(input.clone()) + base.forward_with(input, delta, None)
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {
@@ -153,12 +200,7 @@ impl LayerMethod for LoHaLayer {
     }
 
     fn parts(&self) -> Vec<(String, String)> {
-        let (r, d_in, d_out) = (self.r, self.d_in, self.d_out);
-        vec![
-            parameter("hada_w1_a", [d_out, r]),
-            parameter("hada_w1_b", [r, d_in]),
-            parameter("hada_w2_a", [d_out, r]),
-            parameter("hada_w2_b", [r, d_in]),
-        ]
+        let shapes = self.shapes().into_iter();
+        shapes.map(|(name, shape)| parameter(name, shape)).collect()
     }
 }

@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
 use super::shared::init_weights::InitWeights;
-use super::shared::lycoris::{Drops, Ranks, ranks};
+use super::shared::lycoris::{Drops, Ranks, effective, effective_kernel, ranks};
 use super::shared::parts::parameter;
 use crate::config::check::{PROBABILITY, within};
 use crate::config::{CommonConfig, TargetModules};
 use crate::{
     Base, Frozen, Init, LayerInfo, LayerMethod, Method, Result, TensorSpec, Tensors, target,
 };
+use burn::tensor::Tensor;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 /// The configuration of LoKr: `y = base(x) + α/r · x (w1 ⊗ w2)ᵀ` with `w1` `[l, m]` and `w2`
 /// `[k, n]`, where `l k = d_out` and `m n = d_in`; a factor that is large for the rank is itself
 /// a product of two (peft/tuners/lokr/layer.py).
 ///
 /// It costs `l m + k n` parameters a layer, or `l m + r (k + n)` where `w2` is a product: about
-/// the square root of LoRA's. Python's peft puts it on `Linear` only, not on `Conv1D`.
+/// the square root of LoRA's. Of a convolution `w2` has the kernel, and `d_in` is
+/// `channels_in / groups`. Python's peft puts it on `Linear`, `Conv1d` and `Conv2d`, not on `Conv1D`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoKrConfig {
@@ -36,6 +35,9 @@ pub struct LoKrConfig {
     pub rank_dropout: f64,
     /// The probability with which a layer is not adapted in a step.
     pub module_dropout: f64,
+    /// Whether a convolution's kernel is a factor of its own where `w2` is a product: a core
+    /// `[r, r, kernel…]` between two factors.
+    pub use_effective_conv2d: bool,
     /// Whether `w1` may be a product too.
     pub decompose_both: bool,
     /// The size of `w1`, if it divides the layer's; -1 for near the square root.
@@ -58,6 +60,7 @@ impl Default for LoKrConfig {
             alpha: 8.into(),
             rank_dropout: 0.0,
             module_dropout: 0.0,
+            use_effective_conv2d: false,
             decompose_both: false,
             decompose_factor: -1,
             rank_dropout_scale: false,
@@ -68,10 +71,7 @@ impl Default for LoKrConfig {
     }
 }
 
-crate::peft_config!(LoKrConfig, "LOKR", "LoKr", without: [], fixed: {
-    // For convolutions.
-    vec![("use_effective_conv2d", json!(false))]
-});
+crate::peft_config!(LoKrConfig, "LOKR", "LoKr", without: []);
 
 impl Method for LoKrConfig {
     crate::method_of_keys!();
@@ -87,13 +87,19 @@ impl Method for LoKrConfig {
         within("module_dropout", self.module_dropout, PROBABILITY)
     }
 
+    fn supports(&self, layer: &LayerInfo) -> bool {
+        layer.kind.is_linear() || layer.kind.is_convolution()
+    }
+
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
         target::lora_target_modules(model_type)
     }
 
     fn layer(&self, layer: &LayerInfo) -> Result<Arc<dyn LayerMethod>> {
         let (r, scaling) = ranks!(self).at(layer)?;
-        let (m, n) = factorization(layer.d_in, self.decompose_factor);
+        let conv = layer.conv.as_ref();
+        let d_in = conv.map_or(layer.d_in, |conv| conv.channels_in / conv.groups);
+        let (m, n) = factorization(d_in, self.decompose_factor);
         let (l, k) = factorization(layer.d_out, self.decompose_factor);
         Ok(Arc::new(LoKrLayer {
             r,
@@ -101,11 +107,15 @@ impl Method for LoKrConfig {
                 shape: [l, m],
                 names: ["lokr_w1", "lokr_w1_a", "lokr_w1_b"],
                 is_product: self.decompose_both && 2 * r < l.max(m),
+                kernel: Vec::new(),
+                core: None,
             },
             w2: Factor {
                 shape: [k, n],
                 names: ["lokr_w2", "lokr_w2_a", "lokr_w2_b"],
                 is_product: 2 * r < k.max(n),
+                kernel: conv.map_or(Vec::new(), |conv| conv.shape(0, 0).split_off(2)),
+                core: effective_kernel(self.use_effective_conv2d, conv),
             },
             scaling,
             init: self.init_weights.clone(),
@@ -139,37 +149,67 @@ struct Factor {
     /// What it is called whole, and in two parts.
     names: [&'static str; 3],
     is_product: bool,
+    /// The kernel that it has beside its shape; none at a linear layer.
+    kernel: Vec<usize>,
+    /// The kernel that is a factor of its own where this one is a product.
+    core: Option<[usize; 2]>,
 }
 
+/// The core of a product whose kernel is a factor of its own.
+const CORE: &str = "lokr_t2";
+
 impl Factor {
+    /// The number of elements of the kernel.
+    fn elements(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// `[rows, columns · kernel]`.
     fn value(&self, tensors: &Tensors<'_>) -> Tensor<2> {
-        let [whole, a, b] = self.names;
-        if self.is_product {
-            tensors.matrix(a).matmul(tensors.matrix(b))
-        } else {
-            tensors.matrix(whole)
+        let ([whole, a, b], [rows, columns]) = (self.names, self.shape);
+        match (self.is_product, self.core) {
+            (true, Some(_)) => {
+                effective(tensors.tensor4(CORE), tensors.matrix(a), tensors.matrix(b))
+            }
+            (true, None) => tensors.matrix(a).matmul(tensors.matrix(b)),
+            (false, _) if self.kernel.is_empty() => tensors.matrix(whole),
+            (false, _) => {
+                let kernel = tensors.kernel(whole);
+                kernel.reshape([rows, columns * self.elements()])
+            }
         }
     }
 
     /// Its tensors with their first values: zero, in the part that `zeros` names (0 or 1), or
     /// random.
-    fn tensors(&self, r: usize, zeros: Option<usize>) -> Vec<(&'static str, [usize; 2], Init)> {
+    fn tensors(&self, r: usize, zeros: Option<usize>) -> Vec<(&'static str, Vec<usize>, Init)> {
         let ([whole, a, b], [rows, columns]) = (self.names, self.shape);
         let init = |part, fan_in| match zeros {
             Some(zero) if zero == part => Init::Zeros,
             _ => Init::kaiming_uniform(fan_in),
         };
-        if self.is_product {
-            vec![
-                (a, [rows, r], init(0, r)),
-                (b, [r, columns], init(1, columns)),
-            ]
-        } else {
-            let init = match zeros {
-                Some(_) => Init::Zeros,
-                None => Init::kaiming_uniform(columns),
-            };
-            vec![(whole, self.shape, init)]
+        let wide = columns * self.elements();
+        match (self.is_product, self.core) {
+            (true, Some([height, width])) => {
+                let of_core = Init::kaiming_uniform(r * height * width);
+                vec![
+                    (a, vec![r, rows], init(0, rows)),
+                    (b, vec![r, columns], init(1, columns)),
+                    (CORE, vec![r, r, height, width], of_core),
+                ]
+            }
+            (true, None) => vec![
+                (a, vec![rows, r], init(0, r)),
+                (b, vec![r, wide], init(1, wide)),
+            ],
+            (false, _) => {
+                let init = match zeros {
+                    Some(_) => Init::Zeros,
+                    None => Init::kaiming_uniform(wide),
+                };
+                let shape = self.shape.iter().chain(&self.kernel).copied().collect();
+                vec![(whole, shape, init)]
+            }
         }
     }
 
@@ -198,13 +238,23 @@ impl LoKrLayer {
     /// The change of the weight, `[d_in, d_out]`.
     fn change(&self, tensors: &Tensors<'_>) -> Tensor<2> {
         let ([l, m], [k, n]) = (self.w1.shape, self.w2.shape);
-        let w1 = self.w1.value(tensors).reshape([l, 1, m, 1]);
-        let w2 = self.w2.value(tensors).reshape([1, k, 1, n]);
-        let kron: Tensor<2> = (w1 * w2).reshape([l * k, m * n]);
+        let elements = self.w2.elements();
+        let (w1, w2) = (self.w1.value(tensors), self.w2.value(tensors));
+        let kron = if self.w2.kernel.len() == 1 && !self.w2.is_product {
+            // PEFT multiplies a matrix with what has three axes, and so takes the last two of those for
+            // the rows and columns (`make_kron`): w1 meets the channels in and the kernel.
+            let w1 = w1.reshape([1, l, 1, m, 1]);
+            let w2 = w2.reshape([k, 1, n, 1, elements]);
+            (w1 * w2).reshape([l * k, m * n * elements])
+        } else {
+            let w1 = w1.reshape([l, 1, m, 1]);
+            let w2 = w2.reshape([1, k, 1, n * elements]);
+            (w1 * w2).reshape([l * k, m * n * elements])
+        };
         kron.transpose() * self.scaling
     }
 
-    fn specs(&self) -> Vec<(&'static str, [usize; 2], Init)> {
+    fn specs(&self) -> Vec<(&'static str, Vec<usize>, Init)> {
         let (first, second) = match &self.init {
             InitWeights::Flag(true) => (Some(0), None),
             InitWeights::Flag(false) => (None, None),
@@ -244,8 +294,18 @@ impl LayerMethod for LoKrLayer {
         input: Tensor<2>,
         base: &Base<'_, Tensor<2>>,
     ) -> Tensor<2> {
-        let delta = self.drops.apply(self.change(tensors), &input);
+        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
         base.forward(input.clone()) + input.matmul(delta)
+    }
+
+    fn convolve(
+        &self,
+        tensors: &Tensors<'_>,
+        input: Tensor<4>,
+        base: &Base<'_, Tensor<4>>,
+    ) -> Tensor<4> {
+        let delta = self.drops.apply(self.change(tensors), input.is_autodiff());
+        base.forward(input.clone()) + base.forward_with(input, delta, None)
     }
 
     fn delta_weight(&self, tensors: &Tensors<'_>, _layer: &Frozen<'_>) -> Option<Tensor<2>> {

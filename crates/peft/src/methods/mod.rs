@@ -184,6 +184,7 @@ pub fn adapts_linear_layers(peft_type: &str) -> bool {
         kind: LayerKind::Linear,
         d_in: 1,
         d_out: 1,
+        conv: None,
         has_bias: false,
         is_input: false,
         is_output: false,

@@ -64,10 +64,13 @@ impl<M: BaseModel> PeftModel<M> {
                 return;
             };
             let info = slot.info(path, &self.base_model);
-            let converted = if config.supports(&info) {
-                layer(adapter, slot, r).map(|layer| (info.kind, layer))
-            } else {
+            let in_groups = info.conv.as_ref().is_some_and(|conv| conv.groups > 1);
+            let converted = if !config.supports(&info) {
                 Err(format!("LoRA takes no {}", info.kind))
+            } else if in_groups {
+                Err("LoRA of a convolution in groups is no change of its weight".into())
+            } else {
+                layer(adapter, slot, r).map(|layer| (info.kind, layer))
             };
             match converted {
                 Ok((kind, layer)) => {
@@ -186,10 +189,16 @@ fn layer(
     let (a, b, singular) = low_rank(&delta, d_out, d_in, r).map_err(|error| error.to_string())?;
     let squares = |values: &[f32]| values.iter().map(|&s| f64::from(s).powi(2)).sum();
     Ok(Layer {
-        factors: [
-            TensorData::new(a, [r, d_in]),
-            TensorData::new(b, [d_out, r]),
-        ],
+        factors: match slot.convolution() {
+            Some(conv) => [
+                TensorData::new(a, conv.shape(r, conv.channels_in)),
+                TensorData::new(b, conv.pointwise(d_out, r)),
+            ],
+            None => [
+                TensorData::new(a, [r, d_in]),
+                TensorData::new(b, [d_out, r]),
+            ],
+        },
         lost: squares(&singular[r..]),
         all: squares(&singular),
     })

@@ -6,8 +6,8 @@ use burn_peft_kernels::Quantization;
 use crate::{Adaptable, Path, Result, Slot};
 
 /// Keeps the frozen weights of linear layers and embeddings in `dtype`: their products and
-/// look-ups give 32-bit values as before. Norms, biases, adapters and whatever is trained stay as
-/// they are.
+/// look-ups give 32-bit values as before. Norms, convolutions, biases, adapters and whatever is trained stay
+/// as they are.
 ///
 /// Call it when adapters are attached, so that trained copies of layers
 /// (`modules_to_save`) are copies of the 32-bit weights.
@@ -16,7 +16,7 @@ pub fn cast_frozen<M: Adaptable>(model: &mut M, dtype: FloatDType) {
 }
 
 pub(crate) fn cast_slot(slot: &mut dyn Slot, dtype: FloatDType) {
-    if slot.kind().is_norm() {
+    if slot.kind().is_norm() || slot.kind().is_convolution() {
         return;
     }
     slot.visit_base_mut(&mut |name, param| {

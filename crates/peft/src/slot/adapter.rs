@@ -119,6 +119,11 @@ impl Adapter {
         self.method.embed(&self.tensors(), input, base)
     }
 
+    /// The adapted output `[batch, d_out, height, width]` of a convolution.
+    pub fn convolve(&self, input: Tensor<4>, base: &Base<'_, Tensor<4>>) -> Tensor<4> {
+        self.method.convolve(&self.tensors(), input, base)
+    }
+
     /// Trains the adapter's trainable tensors, or freezes all of them.
     pub(crate) fn set_requires_grad(&mut self, requires_grad: bool) {
         for tensor in &mut self.tensors {

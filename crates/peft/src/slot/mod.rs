@@ -25,7 +25,7 @@ use burn_peft_kernels::{BlockWeight, Int8Weight, Quantization, QuantizedWeight};
 
 use self::kept::Kept;
 
-use crate::{Adaptable, LayerInfo, LayerKind, Result, Tree};
+use crate::{Adaptable, ConvInfo, LayerInfo, LayerKind, Result, Tree};
 
 /// A place of the model where a layer can be adapted, with its kind of layer erased.
 pub trait Slot {
@@ -34,6 +34,9 @@ pub trait Slot {
 
     /// `[d_in, d_out]` of the layer.
     fn dims(&self) -> [usize; 2];
+
+    /// What a convolution is made of; nothing for other layers.
+    fn convolution(&self) -> Option<ConvInfo>;
 
     /// Whether the layer has a bias.
     fn has_bias(&self) -> bool;
@@ -158,6 +161,7 @@ impl dyn Slot + '_ {
             kind: self.kind(),
             d_in,
             d_out,
+            conv: self.convolution(),
             has_bias: self.has_bias(),
             is_input: path == model.input_embedding(),
             is_output: path == model.output_embedding(),

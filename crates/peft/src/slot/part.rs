@@ -36,16 +36,15 @@ pub struct PartInput {
 }
 
 impl LayerInput for PartInput {
+    type Output = Tensor<2>;
+
     /// The part has run already: the adapter sees its input and adds to its output, whatever
     /// input it hands to the base.
     fn through(self, adapter: &Adapter, base: &Base<'_, Self>) -> Tensor<2> {
         let output = base.forward(self.clone());
         let base = Base {
             forward: &|_| output.clone(),
-            frozen: crate::Frozen {
-                weight: base.frozen.weight,
-                bias: base.frozen.bias,
-            },
+            frozen: base.frozen,
             forward_with: &|_, _, _| no_weight(),
         };
         adapter.forward(self.input, &base)

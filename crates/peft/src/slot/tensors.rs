@@ -63,6 +63,18 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// The tensor of this name as a kernel, `[out, in, height, width]`: of three axes it is 1 wide.
+    ///
+    /// # Panics
+    /// If the method did not ask for such a tensor.
+    pub fn kernel(&self, name: &str) -> Tensor<4> {
+        match self.find(name) {
+            AdapterParam::D3(param) => param.val().unsqueeze_dim(3),
+            AdapterParam::D4(param) => param.val(),
+            _ => panic!("the tensor `{name}` is no kernel"),
+        }
+    }
+
     /// The tensor of this name with four axes.
     ///
     /// # Panics

@@ -11,6 +11,7 @@ fn owned(names: &[&str]) -> Vec<String> {
 /// The layers of a GPT-2 with a classifier's head or without one.
 fn gpt2(blocks: usize, head: Option<&str>) -> Vec<LayerInfo> {
     let layer = |path: String, kind| LayerInfo {
+        conv: None,
         is_input: path.ends_with("wte"),
         is_output: path == "lm_head",
         path,

@@ -18,10 +18,10 @@ pub(super) struct DoraLayer {
     pub lora: LoraLayer,
 }
 
-const MAGNITUDE: &str = "lora_magnitude_vector";
+pub(super) const MAGNITUDE: &str = "lora_magnitude_vector";
 
 /// The norm of each column of a weight `[d_in, d_out]`, `[1, d_out]`.
-fn norms(weight: Tensor<2>) -> Tensor<2> {
+pub(super) fn norms(weight: Tensor<2>) -> Tensor<2> {
     weight.square().sum_dim(0).sqrt()
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::TensorData;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::conv::ConvLora;
 use super::dora::DoraLayer;
 use super::layer::LoraLayer;
 use super::read::optional_keys;
@@ -82,8 +83,7 @@ impl Method for LoraConfig {
     }
 
     fn supports(&self, layer: &LayerInfo) -> bool {
-        use LayerKind::{Conv1D, Embedding, Linear};
-        matches!(layer.kind, Linear | Conv1D | Embedding)
+        layer.kind.is_linear() || layer.kind.is_convolution() || layer.kind == LayerKind::Embedding
     }
 
     fn default_target_modules(&self, model_type: &str) -> Option<TargetModules> {
@@ -106,13 +106,17 @@ impl Method for LoraConfig {
                 ),
             ));
         }
+        let dropout = DropoutConfig::new(self.lora_dropout).init();
+        if let Some(conv) = layer.conv.clone() {
+            return Ok(Arc::new(ConvLora::new(self, layer, conv, dropout)?));
+        }
         let lora = LoraLayer {
             kind: layer.kind,
             d_in: layer.d_in,
             d_out: layer.d_out,
             r: self.rank(&layer.path)?,
             scaling: self.scaling(&layer.path)?,
-            dropout: DropoutConfig::new(self.lora_dropout).init(),
+            dropout,
             init: self.init_lora_weights,
             loftq: self.loftq_config.unwrap_or_default(),
             lora_bias: self.lora_bias && layer.kind != LayerKind::Embedding,

@@ -2,6 +2,7 @@
 
 mod builder;
 mod config;
+mod conv;
 mod dora;
 pub(crate) mod eva;
 mod fa;

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::Number;
 
 use crate::config::check::{FACTOR, SIDE, each_number_within, each_within, number_within, within};
-use crate::{LayerInfo, Result, TensorSpec, target};
+use crate::{ConvInfo, LayerInfo, Result, TensorSpec, target};
 
 /// PEFT's `rank_dropout` and `module_dropout` (peft/tuners/lycoris_utils.py).
 #[derive(Debug)]
@@ -29,9 +29,9 @@ impl Drops {
         }
     }
 
-    /// The change `[d_in, d_out]` that acts on `input`: all of it but in training.
-    pub fn apply(&self, delta: Tensor<2>, input: &Tensor<2>) -> Tensor<2> {
-        if !input.is_autodiff() {
+    /// The change `[d_in, d_out]` that acts on an input: all of it but in training.
+    pub fn apply(&self, delta: Tensor<2>, is_training: bool) -> Tensor<2> {
+        if !is_training {
             return delta;
         }
         let device = delta.device();
@@ -54,6 +54,33 @@ impl Drops {
         }
         delta
     }
+}
+
+/// The kernel that `use_effective_conv2d` gives a factor of its own, if there is one at this layer: one
+/// of a single element needs none.
+pub(in crate::methods) fn effective_kernel(
+    use_effective_conv2d: bool,
+    conv: Option<&ConvInfo>,
+) -> Option<[usize; 2]> {
+    let conv = conv.filter(|conv| use_effective_conv2d && conv.elements() > 1);
+    conv.map(|conv| conv.kernel)
+}
+
+/// A weight `[d_out, d_in · kernel]` from a core `[r, r, kernel…]` and a factor for each side, `[r, d_out]`
+/// and `[r, d_in]` (Proposition 3 of FedPara, arXiv 2108.06098).
+pub(in crate::methods) fn effective(
+    core: Tensor<4>,
+    outer: Tensor<2>,
+    inner: Tensor<2>,
+) -> Tensor<2> {
+    let [r, _, height, width] = core.dims();
+    let ([_, d_out], [_, d_in]) = (outer.dims(), inner.dims());
+    let elements = height * width;
+    let core: Tensor<2> = core.reshape([r, r * elements]);
+    let half: Tensor<3> = outer.transpose().matmul(core).reshape([d_out, r, elements]);
+    let half: Tensor<2> = half.swap_dims(1, 2).reshape([d_out * elements, r]);
+    let whole: Tensor<3> = half.matmul(inner).reshape([d_out, elements, d_in]);
+    whole.swap_dims(1, 2).reshape([d_out, d_in * elements])
 }
 
 /// The [`Ranks`] of a configuration that has PEFT's four keys of them.

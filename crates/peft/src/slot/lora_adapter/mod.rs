@@ -12,7 +12,10 @@ pub use rows::BASE_ROW;
 use burn::tensor::{Int, Tensor};
 
 use crate::slot::kept::Kept;
-use crate::{Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, Path, Slot, SlotState, Tree};
+use crate::{
+    Adaptable, Adapter, Base, BaseLayer, Frozen, LayerInput, LayerOutput, OutputOf, Path, Slot,
+    SlotState, Tree,
+};
 
 /// A layer `M` with any number of adapters beside it, of which some are active, or none.
 ///
@@ -69,21 +72,22 @@ impl<M: BaseLayer> LoraAdapter<M> {
         (alone && self.kept_of(layer).is_none()).then_some(layer)
     }
 
-    /// The output of the layer and its active adapters, `[tokens, d_out]`.
+    /// The output of the layer and its active adapters: `[tokens, d_out]`, or `[batch, d_out, …]`
+    /// of a convolution.
     ///
     /// # Panics
     /// If the input is not as wide as the layer takes; the message names the layer.
     #[track_caller]
-    pub fn forward(&self, input: M::Input) -> Tensor<2> {
+    pub fn forward(&self, input: M::Input) -> OutputOf<M> {
         self.forward_onto(input, None)
     }
 
-    /// As [`forward`](Self::forward), added to `residual`, `[tokens, d_out]`.
+    /// As [`forward`](Self::forward), added to `residual`, which has the shape of the output.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     #[track_caller]
-    pub fn forward_onto(&self, input: M::Input, residual: Option<Tensor<2>>) -> Tensor<2> {
+    pub fn forward_onto(&self, input: M::Input, residual: Option<OutputOf<M>>) -> OutputOf<M> {
         self.check_width(&input);
         if let Some((probe, input)) = self.state.probe.as_ref().zip(input.activations()) {
             probe.see(input);
@@ -112,15 +116,19 @@ impl<M: BaseLayer> LoraAdapter<M> {
 
     #[track_caller]
     fn check_width(&self, input: &M::Input) {
-        let [d_in, _] = self.base_layer.dims();
+        let d_in = match self.base_layer.convolution() {
+            Some(convolution) => convolution.channels_in,
+            None => self.base_layer.dims()[0],
+        };
         if let Some(width) = input.width().filter(|&width| width != d_in) {
             let path = match self.state.path.as_str() {
                 "" => "a layer",
                 path => path,
             };
             panic!(
-                "{path}, {}, got an input {width} wide: it takes [tokens, {d_in}]",
-                self.base_layer.describe()
+                "{path}, {}, got an input {width} wide: it takes {}",
+                self.base_layer.describe(),
+                M::Input::expected(d_in)
             );
         }
     }
@@ -131,8 +139,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
         &self,
         acting: &[&Adapter],
         input: &M::Input,
-        residual: Option<&Tensor<2>>,
-    ) -> Option<Tensor<2>> {
+        residual: Option<&OutputOf<M>>,
+    ) -> Option<OutputOf<M>> {
         let lora = match acting {
             [] => None,
             [adapter] => Some(adapter.method.low_rank(&adapter.tensors())?),
@@ -141,20 +149,23 @@ impl<M: BaseLayer> LoraAdapter<M> {
         let layer = self.acting_layer();
         match self.kept_of(layer) {
             Some(weight) => {
-                let (bias, residual) = (layer.bias(), residual.cloned());
-                Some(weight.linear(input.activations()?, bias, residual, lora))
+                let residual = residual.and_then(LayerOutput::to_matrix);
+                let output = weight.linear(input.activations()?, layer.bias(), residual, lora);
+                LayerOutput::from_matrix(output)
             }
             None => layer.forward_fused(input, residual, lora),
         }
     }
 
     /// The output of the slot's own layer or of a copy of it, without adapters.
-    fn forward_layer(&self, layer: &M, input: M::Input) -> Tensor<2> {
-        match (self.kept_of(layer), input.activations(), input.ids()) {
-            (Some(weight), Some(input), _) => weight.linear(input, layer.bias(), None, None),
-            (Some(weight), _, Some(ids)) => weight.select(ids, &layer.device()),
-            _ => layer.forward_base(input),
-        }
+    fn forward_layer(&self, layer: &M, input: M::Input) -> OutputOf<M> {
+        let kept = match (self.kept_of(layer), input.activations(), input.ids()) {
+            (Some(weight), Some(input), _) => Some(weight.linear(input, layer.bias(), None, None)),
+            (Some(weight), _, Some(ids)) => Some(weight.select(ids, &layer.device())),
+            _ => None,
+        };
+        let kept = kept.and_then(LayerOutput::from_matrix);
+        kept.unwrap_or_else(|| layer.forward_base(input))
     }
 
     /// The adapters that act, in their order.
@@ -170,7 +181,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The last adapter acts on what the others make of the layer.
-    fn forward_through(&self, layer: &M, adapters: &[&Adapter], input: M::Input) -> Tensor<2> {
+    fn forward_through(&self, layer: &M, adapters: &[&Adapter], input: M::Input) -> OutputOf<M> {
         let Some((last, others)) = adapters.split_last() else {
             return self.forward_layer(layer, input);
         };
@@ -186,7 +197,7 @@ impl<M: BaseLayer> LoraAdapter<M> {
     }
 
     /// The output with the adapter of this name alone, active or not.
-    fn forward_with(&self, adapter: &str, input: M::Input) -> Tensor<2> {
+    fn forward_with(&self, adapter: &str, input: M::Input) -> OutputOf<M> {
         let layer = self.saved(adapter).unwrap_or(&self.base_layer);
         self.forward_through(layer, &self.named(adapter), input)
     }

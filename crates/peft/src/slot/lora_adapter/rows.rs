@@ -1,9 +1,7 @@
 //! A layer whose rows go through different adapters.
 
-use burn::tensor::{Int, Tensor};
-
 use super::LoraAdapter;
-use crate::{BaseLayer, LayerInput, Slot};
+use crate::{BaseLayer, LayerInput, LayerOutput, Slot};
 
 /// The name that a row without an adapter has in a list of names.
 pub const BASE_ROW: &str = "__base__";
@@ -18,8 +16,8 @@ impl<M: BaseLayer> LoraAdapter<M> {
         &self,
         rows: &[String],
         input: I,
-        of: impl Fn(&str, I) -> Tensor<2>,
-    ) -> Tensor<2> {
+        of: impl Fn(&str, I) -> I::Output,
+    ) -> I::Output {
         let tokens = input.tokens();
         assert!(
             tokens.is_multiple_of(rows.len()),
@@ -55,8 +53,6 @@ impl<M: BaseLayer> LoraAdapter<M> {
         for (place, position) in order.into_iter().enumerate() {
             places[position as usize] = place as i64;
         }
-        let output = Tensor::cat(outputs, 0);
-        let places = Tensor::<1, Int>::from_data(places.as_slice(), &output.device());
-        output.select(0, places)
+        LayerOutput::arranged(outputs, &places)
     }
 }

@@ -9,7 +9,9 @@ use super::{FreshIds, LoraAdapter};
 use crate::slot::StoredWeight;
 use crate::slot::kept::Kept;
 use crate::slot::kept_param::KeptParam;
-use crate::{Adapter, AnyParam, BaseLayer, LayerKind, PeftError, Result, Slot, SlotState, Tree};
+use crate::{
+    Adapter, AnyParam, BaseLayer, ConvInfo, LayerKind, PeftError, Result, Slot, SlotState, Tree,
+};
 
 impl<M: BaseLayer> Slot for LoraAdapter<M> {
     fn kind(&self) -> LayerKind {
@@ -18,6 +20,10 @@ impl<M: BaseLayer> Slot for LoraAdapter<M> {
 
     fn dims(&self) -> [usize; 2] {
         self.base_layer.dims()
+    }
+
+    fn convolution(&self) -> Option<ConvInfo> {
+        self.base_layer.convolution()
     }
 
     fn has_bias(&self) -> bool {

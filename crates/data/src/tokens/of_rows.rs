@@ -1,0 +1,130 @@
+//! Rows that lie in no file: those of a database, of another program, of memory.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::DataConfig;
+use crate::error::{DataError, Result, SettingProblem};
+use crate::tokenizer::Tokenizer;
+use crate::tokens::cache::default_cache_dir;
+use crate::tokens::example::Limits;
+use crate::tokens::examples::Examples;
+use crate::tokens::task::Task;
+
+impl Examples {
+    /// The examples of rows that lie in no file, in their order. A row is what serde makes an object
+    /// of, with the columns that a row of a file would have; `name` is how errors call the rows.
+    ///
+    /// The rows pass through a file in the folder of the cache, one in memory at a time, and are then
+    /// as those of any file: what was tokenised before is found again, and a run on them resumes
+    /// exactly.
+    ///
+    /// # Errors
+    /// Those of the rows, of which the first ends it; and as [`load_with`](Self::load_with).
+    pub fn of_rows<R: Serialize>(
+        name: &str,
+        rows: impl IntoIterator<Item = Result<R>>,
+        config: &DataConfig,
+        tokenizer: Option<&Tokenizer>,
+        limits: Limits,
+        task: &dyn Task,
+    ) -> Result<Self> {
+        let cache = config.cache_dir.clone().unwrap_or_else(default_cache_dir);
+        let cannot = |source| DataError::Cache {
+            path: cache.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&cache).map_err(cannot)?;
+        let folder = tempfile::tempdir_in(&cache).map_err(cannot)?;
+        // The same name each time, since the cache asks for it.
+        let path = folder.path().join("rows.jsonl");
+        let mut file = BufWriter::new(std::fs::File::create(&path).map_err(cannot)?);
+        for row in rows {
+            let row = serde_json::to_string(&row?).map_err(|error| {
+                DataError::setting("train", SettingProblem::NoJson(error.to_string()))
+            })?;
+            writeln!(file, "{row}").map_err(cannot)?;
+        }
+        file.flush().map_err(cannot)?;
+        // What is no path is asked for: the rows keep their name in errors and reports.
+        let spec = if Path::new(name).exists() {
+            format!("the rows of {name}")
+        } else {
+            name.to_string()
+        };
+        let find = |_: &str| Ok(Some(vec![path.clone()]));
+        Self::load_with(&spec, config, tokenizer, limits, &find, task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::tokenizer::bpe::tiny;
+    use crate::tokens::lm::Lm;
+
+    const LIMITS: Limits = Limits {
+        max_positions: 64,
+        positions_key: "n_positions",
+        has_last_position: true,
+        adapter_positions: 0,
+        vocab_size: 270,
+    };
+
+    fn examples(rows: Vec<Value>, cache: &Path) -> Result<Examples> {
+        let mut config = DataConfig::new("stories");
+        config.cache_dir = Some(cache.to_path_buf());
+        let rows = rows.into_iter().map(Ok);
+        Examples::of_rows("stories", rows, &config, Some(&tiny()), LIMITS, &Lm)
+    }
+
+    #[test]
+    fn rows_are_those_of_a_file_with_the_same_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = vec![
+            json!({"prompt": "a", "completion": "b"}),
+            json!({"prompt": "c\n", "completion": ""}),
+        ];
+        let path = dir.path().join("a.jsonl");
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(&path, lines).unwrap();
+        let mut config = DataConfig::new("");
+        config.cache_dir = Some(dir.path().join("cache"));
+        let of_file =
+            Examples::load(path.to_str().unwrap(), &config, Some(&tiny()), LIMITS).unwrap();
+        let cache = dir.path().join("other");
+        let found = examples(rows.clone(), &cache).unwrap();
+        assert_eq!(found.hash(), of_file.hash());
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            of_file.iter().collect::<Vec<_>>()
+        );
+        assert_eq!(found.file, "stories");
+        // Tokenised once; of the rows themselves nothing stays.
+        let again = examples(rows, &cache).unwrap();
+        assert_eq!(again.cache_file, found.cache_file);
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_rows_and_those_of_a_row_come_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = vec![json!({"text": "a"}), json!({"text": 3})];
+        let error = examples(rows, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("stories line 2"), "{error}");
+        let error = examples(vec![json!("text")], dir.path())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("stories line 1"), "{error}");
+        let error = examples(Vec::new(), dir.path()).unwrap_err().to_string();
+        assert!(error.contains("stories"), "{error}");
+        let failing = [Err::<Value, _>(DataError::NotFound("a table".into()))];
+        let config = DataConfig::new("stories");
+        let error = Examples::of_rows("stories", failing, &config, Some(&tiny()), LIMITS, &Lm);
+        assert!(error.unwrap_err().to_string().contains("a table"));
+    }
+}

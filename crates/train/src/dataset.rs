@@ -1,0 +1,158 @@
+//! Examples and Burn's data sets: either becomes the other.
+
+use std::sync::Arc;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataset::{Dataset, DatasetError};
+use burn::tensor::Device;
+use burn_peft_data::{Batch, DataConfig, DataError, Example, Examples, Limits, Task, Tokenizer};
+use burn_peft_models::LmBatch;
+use serde::Serialize;
+
+use crate::objective::lm::on_device;
+
+/// Examples as a data set of Burn's, whose items are the examples in their order: what Burn's
+/// transforms, `DataLoaderBuilder` and `Learner` take. The tokens stay where they are, in the file of
+/// the cache that is mapped into memory.
+///
+/// With packing the items are the examples, and no longer what is packed together.
+#[derive(Clone, Debug)]
+pub struct ExampleDataset {
+    examples: Arc<Examples>,
+    /// Of sequences with several examples, the number of the first example of each.
+    starts: Option<Arc<[usize]>>,
+}
+
+impl ExampleDataset {
+    /// What makes batches of the items.
+    pub fn batcher(&self) -> LmBatcher {
+        LmBatcher {
+            pad_id: self.examples.pad_id,
+            pad_to_multiple_of: self.examples.pad_to_multiple_of,
+        }
+    }
+}
+
+impl From<Arc<Examples>> for ExampleDataset {
+    fn from(examples: Arc<Examples>) -> Self {
+        let starts = (examples.len() != examples.sequences()).then(|| {
+            let counts = (0..examples.sequences()).map(|index| examples.examples_in(index));
+            let starts = counts.scan(0, |next, count| {
+                let start = *next;
+                *next += count;
+                Some(start)
+            });
+            starts.collect()
+        });
+        Self { examples, starts }
+    }
+}
+
+impl From<Examples> for ExampleDataset {
+    fn from(examples: Examples) -> Self {
+        Arc::new(examples).into()
+    }
+}
+
+impl Dataset<Example> for ExampleDataset {
+    fn get(&self, index: usize) -> Result<Example, DatasetError> {
+        assert!(
+            index < self.len(),
+            "example {index} of {}: Dataset::get takes numbers below len()",
+            self.len()
+        );
+        let (sequence, place) = match &self.starts {
+            None => (index, 0),
+            Some(starts) => {
+                let sequence = starts.partition_point(|start| *start <= index) - 1;
+                (sequence, index - starts[sequence])
+            }
+        };
+        Ok(self.examples.sequence(sequence).swap_remove(place))
+    }
+
+    fn len(&self) -> usize {
+        self.examples.len()
+    }
+}
+
+/// Makes a batch of examples for a language model: what [`CausalLm::loss`](burn_peft_models::CausalLm)
+/// takes.
+#[derive(Clone, Debug)]
+pub struct LmBatcher {
+    /// What a matrix is padded with.
+    pub pad_id: u32,
+    /// What its width is rounded up to.
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+impl Batcher<Example, LmBatch> for LmBatcher {
+    fn batch(&self, items: Vec<Example>, device: &Device) -> LmBatch {
+        let batch = Batch::collate(&items, self.pad_id, self.pad_to_multiple_of);
+        on_device(&batch, device)
+    }
+}
+
+/// The examples of a data set of Burn's, to train on in the place of a file's: of one in memory, in a
+/// database, a transform of another. An item is what serde makes an object of, with the columns that
+/// a row of a file would have; `name` is how errors call the data set. It is read once, in its order;
+/// a run draws from the examples as from those of a file, and resumes exactly while the items are the
+/// same.
+///
+/// # Errors
+/// The data set's own, with the number of the item; and as
+/// [`Examples::of_rows`](burn_peft_data::Examples::of_rows).
+pub fn examples_of<I: Serialize>(
+    name: &str,
+    dataset: &impl Dataset<I>,
+    config: &DataConfig,
+    tokenizer: Option<&Tokenizer>,
+    limits: Limits,
+    task: &dyn Task,
+) -> burn_peft_data::Result<Examples> {
+    let rows = (0..dataset.len()).map(|index| {
+        dataset.get(index).map_err(|error| DataError::Io {
+            path: format!("{name}, item {index}").into(),
+            source: std::io::Error::other(error),
+        })
+    });
+    Examples::of_rows(name, rows, config, tokenizer, limits, task)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_peft_data::Shape;
+
+    use super::*;
+
+    fn examples() -> Examples {
+        let example = |row: usize| Example {
+            input_ids: vec![row as u32; 1 + row % 3],
+            labels: vec![row as i64; 1 + row % 3],
+            row,
+        };
+        let examples: Vec<Example> = (1..=7).map(example).collect();
+        Examples::new("a", Shape::default(), &examples).unwrap()
+    }
+
+    #[test]
+    fn items_are_the_examples_in_the_order_of_the_sequences() {
+        let all = examples();
+        for examples in [all.clone(), all.packed(4), all.select(&[5, 0, 5])] {
+            let dataset = ExampleDataset::from(examples.clone());
+            let items: Vec<Example> = dataset.iter().map(Result::unwrap).collect();
+            assert_eq!(items, examples.iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_that_of_the_examples() {
+        let examples = examples();
+        let dataset = ExampleDataset::from(examples.clone());
+        let device = Device::flex();
+        let items = [3, 1].map(|index| dataset.get(index).unwrap());
+        let found = dataset.batcher().batch(items.into(), &device);
+        let expected = on_device(&examples.batch(&[3, 1]), &device);
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+    }
+}

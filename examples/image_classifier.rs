@@ -1,0 +1,221 @@
+//! LoRA on the convolutions of a small ResNet.
+//!
+//! The images are drawn here: circles, squares, crosses and triangles, 16 by 16 pixels. The network
+//! learns them light on dark, with all its weights; then they come dark on a bright ground that is
+//! brighter on one side, which it has never seen, and a LoRA adapter on its convolutions learns those.
+//!
+//! ```text
+//! cargo run --release --example image_classifier [-- FOLDER]
+//! python examples/load_in_peft.py FOLDER       # Python's peft loads it, and finds the same
+//! ```
+
+use std::path::PathBuf;
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, Result, get_peft_model};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+mod for_python;
+
+const SIDE: usize = 16;
+const SHAPES: usize = 4;
+
+/// What stands in the place of `Conv2d` in a slot is all that a model has to change.
+#[derive(Module, Adaptable, Debug)]
+struct Block {
+    conv1: LoraAdapter<Conv2d>,
+    norm1: GroupNorm,
+    conv2: LoraAdapter<Conv2d>,
+    norm2: GroupNorm,
+    /// Brings the input to the shape of the output.
+    shortcut: LoraAdapter<Conv2d>,
+}
+
+#[derive(Module, Adaptable, Debug)]
+struct ResNet {
+    stem: LoraAdapter<Conv2d>,
+    blocks: Vec<Block>,
+    fc: LoraAdapter<Linear>,
+}
+
+fn conv(channels: [usize; 2], side: usize, stride: usize, device: &Device) -> LoraAdapter<Conv2d> {
+    let pad = side / 2;
+    let config = Conv2dConfig::new(channels, [side, side])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_bias(false);
+    LoraAdapter::new(config.init(device))
+}
+
+impl Block {
+    fn new(channels: [usize; 2], device: &Device) -> Self {
+        let [_, out] = channels;
+        let norm = || GroupNormConfig::new(4, out).init(device);
+        Self {
+            conv1: conv(channels, 3, 2, device),
+            norm1: norm(),
+            conv2: conv([out, out], 3, 1, device),
+            norm2: norm(),
+            shortcut: conv(channels, 1, 2, device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let hidden = relu(self.norm1.forward(self.conv1.forward(x.clone())));
+        let hidden = self.norm2.forward(self.conv2.forward(hidden));
+        relu(hidden + self.shortcut.forward(x))
+    }
+}
+
+impl ResNet {
+    fn new(device: &Device) -> Self {
+        Self {
+            stem: conv([1, 8], 3, 1, device),
+            blocks: vec![Block::new([8, 16], device), Block::new([16, 32], device)],
+            fc: LoraAdapter::new(LinearConfig::new(32, SHAPES).init(device)),
+        }
+    }
+
+    /// From `[batch, 1, side, side]` to `[batch, shapes]`.
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut x = relu(self.stem.forward(images));
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        let features = x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2);
+        self.fc.forward(features)
+    }
+}
+
+/// Images and what they show.
+struct Images {
+    pixels: Tensor<4>,
+    shapes: Tensor<1, Int>,
+}
+
+impl Images {
+    fn draw(count: usize, is_dark: bool, random: &mut ChaCha8Rng, device: &Device) -> Self {
+        let (mut pixels, mut shapes) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let shape = random.random_range(0..SHAPES);
+            let middle = [(); 2].map(|()| random.random_range(6.0..10.0_f32));
+            let size = random.random_range(3.0..5.0_f32);
+            for place in 0..SIDE * SIDE {
+                let (row, column) = (place / SIDE, place % SIDE);
+                let (y, x) = (row as f32 - middle[0], column as f32 - middle[1]);
+                let is_inside = match shape {
+                    0 => x * x + y * y < size * size,
+                    1 => x.abs().max(y.abs()) < size * 0.85,
+                    2 => x.abs().min(y.abs()) < 1.2 && x.abs().max(y.abs()) < size,
+                    _ => y < size * 0.7 && y > 1.8 * x.abs() - size,
+                };
+                let noise = random.random_range(-0.2..0.2_f32);
+                pixels.push(match (is_dark, is_inside) {
+                    (false, is_inside) => f32::from(is_inside) + noise,
+                    (true, true) => noise,
+                    (true, false) => 0.6 + column as f32 / SIDE as f32 + noise,
+                });
+            }
+            shapes.push(shape as i64);
+        }
+        let pixels = TensorData::new(pixels, [count, 1, SIDE, SIDE]);
+        Self {
+            pixels: Tensor::from_data(pixels, device),
+            shapes: Tensor::from_data(shapes.as_slice(), device),
+        }
+    }
+}
+
+/// The share of images that `forward` gets right.
+fn accuracy(images: &Images, forward: impl Fn(Tensor<4>) -> Tensor<2>) -> f32 {
+    let found = forward(images.pixels.clone()).argmax(1).squeeze_dim::<1>(1);
+    let right = found.equal(images.shapes.clone()).float();
+    right.mean().into_scalar::<f32>()
+}
+
+/// Trains whatever of the model is trainable.
+fn train<M: burn::module::Module>(
+    model: M,
+    steps: usize,
+    rate: f64,
+    mut draw: impl FnMut() -> Images,
+    forward: impl Fn(&M, Tensor<4>) -> Tensor<2>,
+) -> M {
+    let mut model = model.train();
+    let mut optimizer = AdamWConfig::new().init();
+    for step in 1..=steps {
+        let images = draw();
+        let output = forward(&model, images.pixels.autodiff());
+        let loss = CrossEntropyLossConfig::new().init(&output.device());
+        let loss = loss.forward(output, images.shapes.autodiff());
+        if step % 20 == 0 {
+            println!(
+                "  step {step}: loss {:.3}",
+                loss.clone().into_scalar::<f32>()
+            );
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(rate, model, gradients);
+    }
+    model.valid()
+}
+
+fn main() -> Result<()> {
+    let folder = std::env::args().nth(1).map_or_else(
+        || std::env::temp_dir().join("burn-peft-image-classifier"),
+        PathBuf::from,
+    );
+    let device = Device::flex();
+    device.seed(42);
+    let mut random = ChaCha8Rng::seed_from_u64(42);
+    let light = Images::draw(200, false, &mut random, &device);
+    let dark = Images::draw(200, true, &mut random, &device);
+
+    println!("all weights, on light shapes:");
+    let draw = || Images::draw(32, false, &mut random, &device);
+    let base = train(ResNet::new(&device), 80, 5e-3, draw, ResNet::forward);
+    println!("light: {:.2}", accuracy(&light, |x| base.forward(x)));
+
+    // A string is a pattern for whole paths: all convolutions.
+    let config = LoraConfig::new()
+        .with_r(4)
+        .with_lora_alpha(8)
+        .with_target_modules(r"stem|.*conv\d|.*shortcut")
+        .with_modules_to_save(["fc"]);
+    let model = get_peft_model(base.clone(), config)?;
+    model.print_trainable_parameters();
+    let before = accuracy(&dark, |x| model.forward(x));
+
+    println!("the adapter, on dark shapes:");
+    let draw = || Images::draw(32, true, &mut random, &device);
+    let model = train(model, 80, 1e-2, draw, |model, x| model.forward(x));
+    let after = accuracy(&dark, |x| model.forward(x));
+    println!("dark: {before:.2} before, {after:.2} after");
+    println!("learnt: {}", after > before + 0.2);
+    let without = model.disable_adapter(|model| accuracy(&light, |x| model.forward(x)));
+    println!("light, without the adapter: {without:.2}");
+
+    model.save_pretrained(folder.join("adapter"))?;
+    let pixels = dark.pixels.clone().narrow(0, 0, 8);
+    let output = model.forward(pixels.clone());
+    let shown = vec![
+        ("input".to_string(), pixels.clone().into_data()),
+        ("output".to_string(), output.clone().into_data()),
+    ];
+    for_python::write(&folder.join("image.safetensors"), &base, shown)?;
+
+    // In the next process.
+    let loaded = PeftModel::from_pretrained(base, folder.join("adapter"), false)?;
+    let merged = loaded.merge_and_unload(true)?;
+    let same = merged.forward(pixels).all_close(output, None, Some(1e-3));
+    println!("the merged model is the trained one: {same}");
+    println!("python examples/load_in_peft.py {}", folder.display());
+    Ok(())
+}
