@@ -21,9 +21,7 @@ use burn::tensor::Device;
 use burn_peft::{LoraConfig, get_peft_model};
 use burn_peft_data::{DataConfig, Examples, Limits, Lm, Tokenizer};
 use burn_peft_models::{AutoModel, CausalLm, LanguageModel, LmBatch, Pretrained};
-use burn_peft_train::{
-    ExampleDataset, TrainOptions, TrainTarget, TrainingArguments, examples_of, train,
-};
+use burn_peft_train::{ExampleDataset, TrainOptions, TrainingArguments, examples_of, train};
 use serde::Serialize;
 
 /// A table of people. `get` is where `SELECT name, place FROM people WHERE id = ?` would stand: any
@@ -119,7 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A run on the data set, and the same from the middle on.
     let arguments = |folder: &str| TrainingArguments {
         max_steps: 6,
-        save_steps: 3.0,
+        save_steps: 3,
         per_device_train_batch_size: 4,
         learning_rate: 5e-3,
         ..TrainingArguments::new(dir.join(folder))

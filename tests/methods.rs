@@ -246,10 +246,6 @@ fn bad_configurations_name_the_key_and_the_value() {
             "rank_pattern \"fc1\" = 0",
         ),
         (r#""LOHA", "rank_dropout": 1.5"#, "rank_dropout = 1.5"),
-        (
-            r#""LOHA", "use_effective_conv2d": true"#,
-            "use_effective_conv2d = true",
-        ),
         (r#""LOKR", "decompose_factor": 0"#, "decompose_factor = 0"),
         (r#""OFT", "r": 2"#, "r = 2 and oft_block_size = 32"),
         (r#""OFT", "coft": true, "eps": 0"#, "eps = 0"),

@@ -3,7 +3,15 @@
 //! Each step is a plain type that can be looked at: a file is a [`Source`], a row holds a [`Content`]
 //! according to the file's [`Shape`], a [`Task`] and a [`Tokenizer`] make it an [`Example`], a [`Sampler`] says
 //! which come next, and some of them are a [`Batch`]. [`DataSet::load`] does it all, from the
-//! `[data]` table of a training file:
+//! `[data]` table of a training file, and [`Examples::of_rows`] the same of rows that lie in no file.
+//!
+//! ```text
+//! Source ──> Row ──> Content ──> Example ──> Examples ──> Sampler ──> Batch
+//!  a file     its     a text,     tokens      in the       which       some,
+//!             columns a prompt,   and labels  cache, that  come next   one after
+//!                     a chat …                is mapped                the other
+//!                   Shape    Task, Tokenizer
+//! ```
 //!
 //! ```
 //! use burn_peft_data::{DataConfig, DataSet, Limits, Sampler, train_bpe};

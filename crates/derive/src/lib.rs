@@ -1,7 +1,9 @@
 //! `#[derive(Adaptable)]`: finds the slots of a model, so that nobody has to write a traversal by
 //! hand.
 //!
-//! Documented where it is used: `burn_peft::Adaptable`.
+//! It sees the fields of a struct and nothing else: each is a name of the path to the slots in it, or
+//! is left out by `#[adaptable(skip)]`. Documented where it is used: `burn_peft::Adaptable`; a crate takes
+//! it from there, and never depends on this one.
 
 use proc_macro::TokenStream;
 use proc_macro2::Span;

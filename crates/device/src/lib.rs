@@ -7,6 +7,9 @@
 //! # Ok::<(), burn_peft_device::DeviceError>(())
 //! ```
 //!
+//! `list` says which there are, `check_size` what fits on one, and `self_test` multiplies something
+//! and looks at the result before a run does.
+//!
 //! With `burn-peft-kernels`, whose bodies for the CPU name its backend, this is the one crate that
 //! names Burn's backends.
 

@@ -4,6 +4,9 @@
 //! and describes in plain words a file that is not text: a Git LFS pointer, compressed data,
 //! UTF-16. [`foreign`] does so for bytes in memory, [`begin_text`] for a stream. [`atomic`] writes
 //! files that are complete or absent.
+//!
+//! The other crates read and write files through it, so that a message about a file is the same
+//! wherever it comes from. It knows bytes and names, not what is in them.
 
 pub mod atomic;
 mod error;

@@ -7,6 +7,15 @@
 //! `BURN_PEFT_KERNELS=plain` switches the specialised bodies off.
 //!
 //! The operations know tensors, not adapters: all matrices are `[tokens, d]`.
+//!
+//! ```text
+//! linear(input, weight, bias, residual, lora)      what models and slots call
+//!   ├── plain body: Burn's operations              every device; the gradients are Burn's
+//!   └── trait #[backend_extension(Flex, Autodiff)]
+//!         └── cpu: a body on slices, and its backward pass
+//! ```
+//!
+//! Call one as any function on tensors: `linear(x, w, Some(b), None, None)` is `x w + b`.
 
 mod activation;
 mod attention;

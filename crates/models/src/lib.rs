@@ -3,6 +3,31 @@
 //! A family is a file ([`families`]) and a line in the registry ([`AutoModel`]). What all decoders
 //! do alike is written once ([`decoder`]), from parts that they share ([`parts`]); what all models
 //! answer is [`CausalLm`]. Models come from and go to Hugging Face folders ([`weights`], [`hub`]).
+//!
+//! ```text
+//! folder, Hub id, GGUF ──> weights ──> families ──> AutoModel ──┐
+//!                                        │                      ├──> LanguageModel ──> generate
+//!                        dense, encoder, decoder, parts         │        │
+//!                               adapter ──> PeftModel<AutoModel>┘        └──> embeddings
+//! ```
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use burn::tensor::Device;
+//! use burn_peft_models::{AutoModel, GenerationConfig, Pretrained, generate};
+//!
+//! // A folder, a file `….gguf`, or an id of the Hub.
+//! let model = AutoModel::from_pretrained("../../assets/tiny-gpt2", &Device::flex())?;
+//! let config = GenerationConfig {
+//!     max_new_tokens: 4,
+//!     ..GenerationConfig::default()
+//! };
+//! // Token ids; `burn_peft_data::Tokenizer` makes them of text, and text of them.
+//! let tokens = generate(&model, &[5, 8, 13], &config, &mut |_| ControlFlow::Continue(()))?;
+//! assert!(tokens.len() <= 4);
+//! # Ok::<(), burn_peft_models::ModelError>(())
+//! ```
 
 mod attribute_map;
 pub mod auto;

@@ -6,6 +6,51 @@
 //!   ([`LoraConfig`], [`IA3Config`], or any other [`Method`]); everything else is frozen.
 //! - [`PeftModel`] counts, prints, switches, merges, saves and loads adapters.
 //!
+//! ```text
+//! your model                        PeftModel<your model>
+//! ├── conv: LoraAdapter<Conv2d>     ├── the model; in each slot that the configuration names,
+//! ├── norm: GroupNorm               │   beside the frozen layer: A, B, … of each adapter
+//! └── fc: LoraAdapter<Linear>       └── the configuration of each adapter
+//!                                       │
+//!     adapter_config.json  ←────────────┤ save_pretrained, from_pretrained
+//!     adapter_model.safetensors  ←──────┘ (Python's peft reads and writes the same)
+//! ```
+//!
+//! LoRA on a model of one's own, trained:
+//!
+//! ```
+//! use burn::module::Module;
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::optim::{AdamWConfig, GradientsParams};
+//! use burn::tensor::{Device, Tensor};
+//! use burn_peft::{Adaptable, LoraAdapter, LoraConfig, PeftModel, get_peft_model};
+//!
+//! #[derive(Module, Adaptable, Debug)]
+//! struct Net {
+//!     fc: LoraAdapter<Linear>, // in the place of `Linear`; without an adapter it is one
+//! }
+//!
+//! let device = Device::flex();
+//! let base = Net { fc: LoraAdapter::new(LinearConfig::new(4, 2).init(&device)) };
+//! let config = LoraConfig::new().with_r(2).with_target_modules(["fc"]);
+//! let mut model = get_peft_model(base.clone(), config)?.train();
+//! model.print_trainable_parameters(); // trainable params: 12 || all params: 22 || …
+//! let mut optimizer = AdamWConfig::new().init();
+//! for _ in 0..10 {
+//!     let output = model.fc.forward(Tensor::ones([1, 4], &device).autodiff());
+//!     let gradients = (output - 1.0).square().mean().backward();
+//!     let gradients = GradientsParams::from_grads(gradients, &model);
+//!     model = optimizer.step(0.1, model, gradients);
+//! }
+//! # let folder = std::env::temp_dir().join(format!("burn-peft-front-{}", std::process::id()));
+//! model.valid().save_pretrained(&folder)?;
+//! let merged = PeftModel::from_pretrained(base, &folder, false)?.merge_and_unload(true)?;
+//! let output = merged.fc.forward(Tensor::ones([1, 4], &device));
+//! assert!((output - 1.0).abs().max().into_scalar::<f32>() < 0.5);
+//! # std::fs::remove_dir_all(folder).unwrap();
+//! # Ok::<(), burn_peft::PeftError>(())
+//! ```
+//!
 //! A method of your own is one file: see `examples/custom_method.rs` and docs/adding-a-method.md.
 //!
 //! Where a line lives:

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn items_are_the_examples_in_the_order_of_the_sequences() {
         let all = examples();
-        for examples in [all.clone(), all.packed(4), all.select(&[5, 0, 5])] {
+        for examples in [all.clone(), all.clone().packed(4), all.select(&[5, 0, 5])] {
             let dataset = ExampleDataset::from(examples.clone());
             let items: Vec<Example> = dataset.iter().map(Result::unwrap).collect();
             assert_eq!(items, examples.iter().collect::<Vec<_>>());

@@ -4,6 +4,45 @@
 //! keys of transformers. [`train`] runs it: `SupervisedTraining` drives a strategy of ours that
 //! counts optimizer steps, accumulates gradients by tokens, cuts them by their global norm, and
 //! evaluates, logs and saves every so many steps. Metrics, interrupter and renderer are Burn's.
+//!
+//! ```text
+//! TrainConfig (a file) ──> TrainingArguments ─┐
+//! Examples (burn-peft-data) ──────────────────┤
+//! LanguageModel (burn-peft-models) ───────────┼──> train ──> TrainOutcome: the trained model
+//! Objective: Lm, Classify, Preference, … ─────┘      │
+//!                                                    └──> adapter, metrics.jsonl, checkpoint-N/
+//! ```
+//!
+//! From Rust, on three rows of tokens:
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use burn_peft::{LoraConfig, get_peft_model};
+//! use burn_peft_data::{Example, Examples, Shape};
+//! use burn_peft_models::{AutoModel, LanguageModel, Pretrained};
+//! use burn_peft_train::{TrainOptions, TrainingArguments, train};
+//!
+//! # let folder = std::env::temp_dir().join(format!("burn-peft-train-{}", std::process::id()));
+//! let model = AutoModel::from_pretrained("../../assets/tiny-gpt2", &Device::flex())?;
+//! let model: LanguageModel = get_peft_model(model, LoraConfig::new().with_r(2))?.into();
+//! // `DataSet::load` reads files, `examples_of` Burn's data sets.
+//! let rows = [1, 2, 3].map(|row| Example {
+//!     input_ids: vec![10, 20, 30, 40],
+//!     labels: vec![10, 20, 30, 40],
+//!     row,
+//! });
+//! let data = Examples::new("rows", Shape::default(), &rows)?;
+//! let arguments = TrainingArguments {
+//!     max_steps: 2,
+//!     learning_rate: 1e-2,
+//!     ..TrainingArguments::new(&folder)
+//! };
+//! let outcome = train(model, data, None, &arguments, TrainOptions::default())?;
+//! assert_eq!(outcome.steps, 2);
+//! assert!(folder.join("adapter_model.safetensors").exists());
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod checkpoint;
 mod configuration;
