@@ -155,7 +155,7 @@ fn train<M: burn::module::Module>(
         let output = forward(&model, images.pixels.autodiff());
         let loss = CrossEntropyLossConfig::new().init(&output.device());
         let loss = loss.forward(output, images.shapes.autodiff());
-        if step % 20 == 0 {
+        if step % 50 == 0 {
             println!(
                 "  step {step}: loss {:.3}",
                 loss.clone().into_scalar::<f32>()
@@ -180,7 +180,7 @@ fn main() -> Result<()> {
 
     println!("all weights, on light shapes:");
     let draw = || Images::draw(32, false, &mut random, &device);
-    let base = train(ResNet::new(&device), 80, 5e-3, draw, ResNet::forward);
+    let base = train(ResNet::new(&device), 300, 5e-3, draw, ResNet::forward);
     println!("light: {:.2}", accuracy(&light, |x| base.forward(x)));
 
     // A string is a pattern for whole paths: all convolutions.
@@ -195,7 +195,7 @@ fn main() -> Result<()> {
 
     println!("the adapter, on dark shapes:");
     let draw = || Images::draw(32, true, &mut random, &device);
-    let model = train(model, 80, 1e-2, draw, |model, x| model.forward(x));
+    let model = train(model, 200, 1e-2, draw, |model, x| model.forward(x));
     let after = accuracy(&dark, |x| model.forward(x));
     println!("dark: {before:.2} before, {after:.2} after");
     println!("learnt: {}", after > before + 0.2);
