@@ -155,14 +155,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = adapted()?.train();
     let mut optimizer = AdamWConfig::new().init();
     for epoch in 1..=3 {
-        let mut sum = 0.0;
+        let mut losses = Vec::new();
         for batch in loader.iter() {
-            let loss = model.loss(&batch?);
-            sum += loss.clone().into_scalar::<f32>();
+            let batch = batch?;
+            // The sum over the tokens to learn, and their number.
+            let loss = model.loss(&batch) / batch.count as f32;
+            losses.push(loss.clone().into_scalar::<f32>());
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             model = optimizer.step(5e-3, model, gradients);
         }
-        println!("Burn's loader, epoch {epoch}: loss {:.3}", sum / 15.0);
+        let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+        println!("Burn's loader, epoch {epoch}: loss {mean:.3}");
     }
     fs::remove_dir_all(dir)?;
     Ok(())

@@ -1,19 +1,21 @@
 //! A model's weights as PyTorch calls them, so that Python's peft has a base for an adapter.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use burn_peft::{Result, tensor_file};
+use burn_peft::{BaseModel, Result, tensor_file};
 
-struct Named {
+/// The parameters that lie in no slot, here those of norms.
+struct Outside {
     path: Vec<String>,
+    known: HashSet<ParamId>,
     tensors: Vec<(String, TensorData)>,
 }
 
-impl ModuleVisitor for Named {
+impl ModuleVisitor for Outside {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
-        // The norms of Burn have other names.
         let name = match name {
             "gamma" => "weight",
             "beta" => "bias",
@@ -27,24 +29,46 @@ impl ModuleVisitor for Named {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let mut value = param.val();
-        if D == 2 {
-            // All matrices here are of linear layers, which PyTorch has the other way round.
-            value = value.swap_dims(0, 1);
+        if !self.known.contains(&param.id) {
+            let data = param.val().into_data();
+            self.tensors.push((self.path.join("."), data));
         }
-        self.tensors.push((self.path.join("."), value.into_data()));
     }
+}
+
+/// The other way round.
+fn transposed(data: TensorData) -> TensorData {
+    let device = burn::tensor::Device::flex();
+    Tensor::<2>::from_data(data, &device)
+        .transpose()
+        .into_data()
 }
 
 /// Writes the parameters of a plain model, and further tensors beside them, as a safetensors file.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(path: &Path, model: &impl Module, more: Vec<(String, TensorData)>) -> Result<()> {
-    let mut named = Named {
+pub fn write(path: &Path, model: &impl BaseModel, more: Vec<(String, TensorData)>) -> Result<()> {
+    let (mut tensors, mut known) = (more, HashSet::new());
+    model.visit_slots(&mut burn_peft::Path::default(), &mut |path, slot| {
+        let kind = slot.kind();
+        slot.visit_base(&mut |name, param| {
+            known.insert(param.id());
+            let data = param.to_data();
+            // PyTorch's linear layers have their weight the other way round.
+            let data = if kind.is_transposed(name) {
+                transposed(data)
+            } else {
+                data
+            };
+            tensors.push((format!("{path}.{name}"), data));
+        });
+    });
+    let mut outside = Outside {
         path: Vec::new(),
-        tensors: more,
+        known,
+        tensors,
     };
-    model.visit(&mut named);
-    tensor_file::write_tensors(path, named.tensors)
+    model.visit(&mut outside);
+    tensor_file::write_tensors(path, outside.tensors)
 }
