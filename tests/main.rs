@@ -73,6 +73,7 @@ mod saved_folders;
 mod seeing;
 mod sessions;
 mod several;
+mod shelf;
 mod shipped_chats;
 mod smollm2;
 mod stored;

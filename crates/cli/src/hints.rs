@@ -101,8 +101,16 @@ const COMMANDS: &[(&str, &str)] = &[
         "`peft combine --adapter A:0.7 --adapter B:0.3 --output O` makes one adapter of several",
     ),
     (
-        "gpu gpus device env doctor cuda",
+        "gpu gpus device cuda",
         "`peft devices` lists what this machine and this build can compute on",
+    ),
+    (
+        "env version bug report diagnose check",
+        "`peft doctor` shows what a bug report needs",
+    ),
+    (
+        "completion autocomplete",
+        "`peft completions SHELL` prints what a shell completes from",
     ),
     (
         "dashboard tui monitor webui ui studio",

@@ -38,8 +38,8 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use commands::{
-    chat, combine, convert, data, devices, eval, export, forward, generate, init, inspect, merge,
-    new, predict, train,
+    chat, combine, completions, convert, data, devices, doctor, eval, export, forward, generate,
+    init, inspect, man, merge, new, predict, schema, train,
 };
 
 /// Parameter-efficient fine-tuning of language models, with Hugging Face PEFT's files
@@ -102,6 +102,14 @@ enum Command {
     Inspect(On<inspect::Args>),
     /// Show what this machine and this build can compute on
     Devices(devices::Args),
+    /// Show what a bug report needs: versions, processor, memory, caches, the Hub
+    Doctor(doctor::Args),
+    /// The JSON Schema of a training file, for editors
+    Schema(schema::Args),
+    /// What a shell completes calls of peft from
+    Completions(completions::Args),
+    /// Write manual pages
+    Man(man::Args),
     /// Make a model with random weights
     Init(init::Args),
     /// Logits for given token ids, to compare with another implementation
@@ -192,6 +200,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Convert(on) => convert::run(on.args, &open(on.device)?),
         Command::Inspect(on) => inspect::run(on.args, &open(on.device)?),
         Command::Devices(args) => devices::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
         Command::Init(args) => init::run(args),
         Command::Forward(on) => forward::run(on.args, &open(on.device)?),
     }

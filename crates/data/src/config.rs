@@ -5,12 +5,13 @@ use crate::mixture::StoppingStrategy;
 use crate::tokens::example::Limits;
 use crate::tokens::train_on::TrainOn;
 use crate::train_set::TrainSets;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// How a plain text file is split into rows, in the words of Hugging Face `datasets`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SampleBy {
     /// Each line that is not blank is a row.
@@ -24,7 +25,7 @@ pub enum SampleBy {
 }
 
 /// The `[data]` table of a training file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// What to train on: a file, with an optional slice of its rows (`reviews.jsonl[:500]`); a data

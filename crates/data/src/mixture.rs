@@ -2,12 +2,13 @@
 
 use crate::batches::sampler::stream;
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// When an epoch of a mixture ends, in the words of `interleave_datasets` of Hugging Face
 /// `datasets`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppingStrategy {
     /// When the first set has given all its rows: no row comes twice.

@@ -4,9 +4,11 @@ use crate::config::{DataConfig, SampleBy};
 use crate::error::{DataError, FILE_KINDS, Result, SettingProblem};
 use crate::source::slice::SlicedPath;
 use crate::tokens::train_on::TrainOn;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -22,7 +24,7 @@ pub enum TrainSets {
 
 /// A set of rows in the list `data.train` or `data.validation`, with settings that replace those of
 /// the `[data]` table.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSet {
     /// The file, folder or data set on the Hub, as in [`DataConfig::train`].
@@ -259,6 +261,23 @@ impl Serialize for Entry<'_> {
             true => to.serialize_str(&self.0.path),
             false => self.0.serialize(to),
         }
+    }
+}
+
+impl JsonSchema for TrainSets {
+    fn schema_name() -> Cow<'static, str> {
+        "TrainSets".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let set = generator.subschema_for::<TrainSet>();
+        json_schema!({
+            "anyOf": [
+                { "type": "string" },
+                { "type": "array", "items": { "anyOf": [{ "type": "string" }, set] } },
+                set,
+            ]
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use burn::nn::{Dropout, DropoutConfig};
 use burn_peft::config::TaskType;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -34,7 +35,7 @@ pub struct Labels {
 }
 
 /// transformers' `problem_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemType {
     /// A number for each label.

@@ -8,6 +8,7 @@ use hf_hub::{Repo, RepoType};
 use crate::error::{ModelError, Result};
 use crate::gguf::{Gguf, Translated};
 
+mod ask;
 mod bar;
 mod client;
 mod dataset;
@@ -18,6 +19,7 @@ mod other_weights;
 use here::{no_folder, not_here};
 use other_weights::other_weights;
 
+pub use ask::HubAnswer;
 pub use dataset::{dataset, folder_dataset};
 pub use error::HubError;
 

@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft_kernels::MovedRows;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a text's hidden states become its embedding, in sentence-transformers' words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean of all hidden states.

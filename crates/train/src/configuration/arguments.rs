@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::FloatDType;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::best_metric::BestMetric;
@@ -11,7 +12,7 @@ use crate::optimizer::name::OptimizerName;
 use crate::optimizer::schedule::{Schedule, SchedulerKwargs, SchedulerType};
 
 /// When something is done during a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IntervalStrategy {
     /// Never.
@@ -35,7 +36,7 @@ impl IntervalStrategy {
 }
 
 /// `train_sampling_strategy`: the order of the examples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingStrategy {
     /// Shuffled by the seed, differently in every epoch.
@@ -49,7 +50,7 @@ pub enum SamplingStrategy {
 
 /// How a model is trained. Keys and defaults are those of transformers' `TrainingArguments`, except
 /// `logging_steps` (500 there) and `eval_on_start` (false there).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingArguments {
     /// What the model is trained for; its keys are in a table of the same name.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn_peft::FrozenForm;
 use burn_peft_data::DataConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -12,6 +13,7 @@ use crate::configuration::arguments::TrainingArguments;
 use crate::configuration::distributed::DistributedConfig;
 use crate::configuration::one_or_several;
 use crate::configuration::quantization::BitsAndBytesConfig;
+use crate::configuration::schema;
 use crate::error::{ConfigProblem, Result, TrainError};
 use crate::objective::classify::ClassifyConfig;
 use crate::objective::embed::EmbedConfig;
@@ -43,8 +45,12 @@ pub(crate) const CONFIG_NAME: &str = "config.toml";
 /// assert_eq!(config.training.max_steps, 20);
 /// # Ok::<(), burn_peft_train::TrainError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    title = "A training file of peft",
+    description = "See docs/training.md."
+)]
 pub struct TrainConfig {
     /// A folder with `config.json` and `model.safetensors`, or the id of a model on the Hub.
     pub model: String,
@@ -53,6 +59,7 @@ pub struct TrainConfig {
     pub tokenizer: Option<String>,
     /// A text, or several, to continue before and after training; for chats, what the user asks.
     #[serde(default, with = "one_or_several")]
+    #[schemars(schema_with = "schema::one_or_several::<String>")]
     pub prompt: Option<Vec<String>>,
     /// The folder of a saved adapter to continue training, instead of `[peft]`.
     #[serde(default)]
@@ -62,6 +69,7 @@ pub struct TrainConfig {
     /// A new adapter: the keys of `adapter_config.json`. With `peft_type = "NONE"`, all weights of
     /// the model are trained instead.
     #[serde(default)]
+    #[schemars(schema_with = "schema::peft_table")]
     pub peft: Option<Map<String, Json>>,
     /// How the model's frozen weights are quantised, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]

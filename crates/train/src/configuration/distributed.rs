@@ -1,12 +1,13 @@
 //! The `[distributed]` table: how often several ranks exchange what they have learnt.
 
 use burn_peft::parameters::NamedParameter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigProblem;
 
 /// When ranks exchange gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sync {
     /// At every step, which computes the same as a single process.
@@ -18,7 +19,7 @@ pub enum Sync {
 /// With `local_steps`, each rank makes this many optimizer steps on its own rows. The mean change
 /// of the ranks' weights then serves as the gradient of an outer optimizer, and all ranks continue
 /// with its weights: DiLoCo (arXiv 2311.08105). The state of the inner optimizer stays on its rank.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistributedConfig {
     /// `step`, the default unless `local_steps` is set.

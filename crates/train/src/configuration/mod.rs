@@ -10,6 +10,7 @@ pub(crate) mod overrides;
 pub(crate) mod peft_table;
 pub(crate) mod quantization;
 mod read;
+pub(crate) mod schema;
 pub(crate) mod settings;
 pub(crate) mod validate;
 pub(crate) mod values;

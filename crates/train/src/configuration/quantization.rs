@@ -3,12 +3,13 @@
 
 use burn::tensor::FloatDType;
 use burn_peft::{FrozenForm, QuantType, Quantization};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigProblem;
 
 /// The 4-bit types, as in `bnb_4bit_quant_type`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Bnb4BitQuantType {
     /// 4-bit NormalFloat.
@@ -19,7 +20,7 @@ pub enum Bnb4BitQuantType {
 }
 
 /// The type in which products with a quantised weight are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
     /// 32 bits.
@@ -32,7 +33,7 @@ pub enum ComputeDtype {
 
 /// How the frozen weights of a model are quantised: the keys of transformers' `BitsAndBytesConfig`,
 /// and `int8_compute` and `int8_head`, which it does not have.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BitsAndBytesConfig {
     /// Store the frozen weights of linear layers in 8 bits: in blocks of 64, as multiples of 1/127

@@ -1,8 +1,10 @@
 //! The metrics that can choose the best model, of all objectives.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -67,6 +69,16 @@ static NAMES: LazyLock<Vec<(&'static str, &'static Metric)>> = LazyLock::new(|| 
 });
 static VARIANTS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| NAMES.iter().map(|(name, _)| *name).collect());
+
+impl JsonSchema for BestMetric {
+    fn schema_name() -> Cow<'static, str> {
+        "BestMetric".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": &*VARIANTS })
+    }
+}
 
 /// Read like an enum with all names.
 impl<'de> Deserialize<'de> for BestMetric {

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, Classes, LABELS_PER_TOKEN, LabelKind, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels, ProblemType};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::config::TrainConfig;
@@ -23,7 +24,7 @@ use crate::objective::weighted::{check_weights, cross_entropy, known_weights, ro
 use crate::objective::{Objective, read_all};
 
 /// `[classify]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassifyConfig {
     /// The names of the labels, by number; unless set, those of the model, or else of the rows.

@@ -1,5 +1,6 @@
 //! The objectives that a training file can name, a line for each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -7,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use burn_peft::config::TaskType;
 use burn_peft_data::{DataConfig, Lm, Task};
 use burn_peft_models::{Labels, LanguageModel};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{EnumAccess, Error, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -285,6 +287,16 @@ impl Serialize for ObjectiveName {
 
 static NAMES: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| KINDS.iter().map(|kind| kind.name).collect());
+
+impl JsonSchema for ObjectiveName {
+    fn schema_name() -> Cow<'static, str> {
+        "ObjectiveName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": &*NAMES })
+    }
+}
 
 /// Read like an enum with all names.
 impl<'de> Deserialize<'de> for ObjectiveName {

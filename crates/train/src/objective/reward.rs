@@ -8,6 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, ScoredPairs, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::keys::fields_of;
@@ -18,7 +19,7 @@ use crate::objective::registry::{Kind, check_length};
 use crate::objective::{MeasuredLoss, Objective};
 
 /// `[reward]`: the keys of TRL's `RewardConfig`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardConfig {
     /// How strongly the rewards of a pair are centred on zero; not at all unless set (TRL

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use burn_peft::config::TaskType;
 use burn_peft_data::{Batch, IGNORE_INDEX, Tags, Task, forward_task};
 use burn_peft_models::{CausalLm, Checkpointed, Labels};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::keys::fields_of;
@@ -22,7 +23,7 @@ use crate::objective::weighted::{check_weights, cross_entropy, known_weights, su
 use crate::objective::{Objective, read_all};
 
 /// `[tag]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TagConfig {
     /// The names of the tags, by number; unless set, those of the model, or else of the rows.

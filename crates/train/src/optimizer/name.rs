@@ -1,9 +1,10 @@
 //! The optimizers there are, by transformers' names.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `optim`: the optimizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerName {
     /// AdamW as PyTorch has it, with `adam_beta1`, `adam_beta2` and `adam_epsilon`.

@@ -3,12 +3,13 @@
 use std::f64::consts::PI;
 
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ArgumentProblem;
 
 /// `lr_scheduler_type`: how the learning rate runs after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerType {
     /// Down to 0 at the last step, in a straight line.
@@ -45,7 +46,7 @@ impl SchedulerType {
 }
 
 /// `lr_scheduler_kwargs`: what shapes a schedule; each type has its own keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulerKwargs {
     /// `cosine`: the waves (0.5); `cosine_with_restarts`: how often it starts at the top (1).

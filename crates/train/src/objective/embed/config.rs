@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use burn_peft_data::Texts;
 use burn_peft_models::embeddings::{Embedder, Modules, Pooling};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The losses, named as in sentence-transformers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EmbedLoss {
     /// Among all second and further texts of a batch, a row's own second text should be the most
     /// similar to its first.
@@ -19,7 +20,7 @@ pub enum EmbedLoss {
 }
 
 /// The similarity of two vectors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimilarityFunction {
     /// The cosine of their angle.
@@ -30,7 +31,7 @@ pub enum SimilarityFunction {
 }
 
 /// The distance between two vectors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DistanceMetric {
     /// One minus the cosine.
@@ -43,7 +44,7 @@ pub enum DistanceMetric {
 }
 
 /// `[embed]`, in the words of sentence-transformers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedConfig {
     /// The loss; unless set, `CosineSimilarityLoss` if rows have a score, else

@@ -4,6 +4,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn_peft_models::TokenLogProbs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{TableProblem, more_than_zero, not_negative, share, some_length};
@@ -12,7 +13,7 @@ use super::pairs::{Pairs, mean_of_chosen, sums_of_texts};
 use crate::objective::metric::Measures;
 
 /// The kinds of losses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CpoLossType {
     /// DPO's, without a reference.
@@ -30,7 +31,7 @@ pub enum CpoLossType {
 
 /// The `[cpo]` table: the keys of TRL's `CPOConfig` about the loss and the texts, with its
 /// defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CpoConfig {
     /// The factor of differences of rewards.

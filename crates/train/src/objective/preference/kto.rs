@@ -4,6 +4,7 @@
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Tensor, TensorData};
 use burn_peft_models::TokenLogProbs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{TableProblem, more_than_zero, not_negative, some_length};
@@ -12,7 +13,7 @@ use super::pairs::sums_of_texts;
 use crate::objective::metric::{Measures, Metric, Sums};
 
 /// The kinds of losses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KtoLossType {
     /// KTO, which estimates the divergence from the reference with answers to other prompts.
@@ -24,7 +25,7 @@ pub enum KtoLossType {
 
 /// The `[kto]` table: the keys of TRL's `KTOConfig` about the loss and the texts, with its
 /// defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KtoConfig {
     /// How closely the policy is kept to the reference.

@@ -4,6 +4,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use burn_peft_models::TokenLogProbs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{TableProblem, more_than_zero, some_length};
@@ -15,7 +16,7 @@ use crate::objective::metric::Measures;
 
 /// The `[orpo]` table: the keys of TRL's `ORPOConfig` about the loss and the texts, with its
 /// defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrpoConfig {
     /// The weight of the odds ratio relative to the cross-entropy (λ).

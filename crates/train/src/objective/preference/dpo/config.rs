@@ -1,14 +1,16 @@
 //! The `[dpo]` table: the keys of TRL's `DPOConfig` about the loss and the texts, with its
 //! defaults.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::schema;
 use crate::objective::preference::checks::{
     TableProblem, below_half, keeps_start, more_than_zero, share, some_length,
 };
 
 /// The kinds of losses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoLossType {
     /// DPO (arXiv 2305.18290).
@@ -78,7 +80,7 @@ impl DpoLossType {
 }
 
 /// The divergence that keeps the policy close to the reference (arXiv 2309.16240).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FDivergence {
     /// DPO's own.
@@ -93,13 +95,14 @@ pub enum FDivergence {
 }
 
 /// The `[dpo]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
     /// How closely the policy is kept to the reference.
     pub beta: f64,
     /// The losses, one or several.
     #[serde(with = "super::one_or_several")]
+    #[schemars(schema_with = "schema::one_or_several::<DpoLossType>")]
     pub loss_type: Vec<DpoLossType>,
     /// The weight of each of several losses; 1 unless set.
     pub loss_weights: Option<Vec<f64>>,

@@ -1,0 +1,145 @@
+//! Memory and disks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::output::size;
+
+/// The bytes of main memory, where the system tells.
+pub struct Memory {
+    total: Option<u64>,
+    available: Option<u64>,
+    /// What the process's group (a container) may take.
+    limit: Option<u64>,
+}
+
+impl Memory {
+    /// Looks at it.
+    pub fn look() -> Self {
+        let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let of = |name: &str| {
+            let mut lines = told.lines();
+            let rest = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            Some(rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+        };
+        let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+        Self {
+            total: of("MemTotal"),
+            available: of("MemAvailable"),
+            limit: limit.and_then(|bytes| bytes.trim().parse().ok()),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let of = |bytes: Option<u64>| bytes.map_or("unknown".to_string(), size);
+        let limit = self
+            .limit
+            .map(|bytes| format!(", {} for this container", size(bytes)));
+        let [total, available] = [self.total, self.available].map(of);
+        format!(
+            "{total}, {available} of it free{}",
+            limit.unwrap_or_default()
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        json!({ "total": self.total, "available": self.available, "limit": self.limit })
+    }
+}
+
+/// A folder that things are kept in.
+pub struct Folder {
+    /// What things.
+    pub what: &'static str,
+    path: PathBuf,
+    /// The bytes of its files; none where it is not there.
+    bytes: Option<u64>,
+    /// The bytes that its disk has left.
+    free: Option<u64>,
+}
+
+impl Folder {
+    /// Looks at it.
+    pub fn look(what: &'static str, path: PathBuf) -> Self {
+        let bytes = path.is_dir().then(|| bytes_in(&path));
+        // Of a folder that is not there yet, that of the one that it will lie in.
+        let free = path.ancestors().find(|path| path.is_dir()).and_then(free);
+        Self {
+            what,
+            path,
+            bytes,
+            free,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let bytes = self.bytes.map_or("not there yet".to_string(), size);
+        let free = self
+            .free
+            .map(|bytes| format!(", {} free on its disk", size(bytes)));
+        format!(
+            "{}: {bytes}{}",
+            self.path.display(),
+            free.unwrap_or_default()
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "path": self.path,
+            "bytes": self.bytes,
+            "free": self.free,
+        })
+    }
+}
+
+/// The bytes of all files below a folder; links are not followed, so nothing counts twice.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => bytes_in(&entry.path()),
+        Ok(about) if about.is_file() => about.len(),
+        _ => 0,
+    };
+    entries.map(of).sum()
+}
+
+#[cfg(unix)]
+fn free(folder: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all of the struct is numbers, for which zeros are values.
+    let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with a zero, and the struct is this function's own.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), &mut about) };
+    #[allow(clippy::unnecessary_cast, reason = "other systems have other widths")]
+    (failed == 0).then(|| about.f_bavail as u64 * about.f_frsize as u64)
+}
+
+#[cfg(not(unix))]
+fn free(_: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_the_bytes_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("x"), [0; 100]).unwrap();
+        fs::write(dir.path().join("y"), [0; 11]).unwrap();
+        let folder = Folder::look("tokens", dir.path().to_path_buf());
+        assert_eq!(folder.bytes, Some(111));
+        assert!(cfg!(not(unix)) || folder.free.is_some());
+        let missing = Folder::look("tokens", dir.path().join("no/such"));
+        assert_eq!(missing.bytes, None);
+        assert_eq!(missing.free.is_some(), folder.free.is_some());
+    }
+}

@@ -1,0 +1,24 @@
+//! `peft schema`: the JSON Schema of a training file.
+
+use anyhow::{Context, Result};
+use burn_peft_train::schema;
+
+use crate::output::say;
+
+const EXAMPLE: &str = "\
+Example:
+  peft schema > peft.schema.json
+
+With `#:schema ./peft.schema.json` as its first line, an editor that knows TOML (Even Better TOML, taplo, Tombi)
+completes a training file, shows what a key means, and marks one that there is not.";
+
+/// The command line of `peft schema`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {}
+
+/// Runs `peft schema`.
+pub fn run(_: Args) -> Result<()> {
+    let schema = serde_json::to_string_pretty(&schema());
+    say(schema.context("the schema cannot be written as JSON")?)
+}
