@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Int, Tensor};
 use burn_peft::{
-    FrozenForm, LoraConfig, QuantType, Quantization, get_peft_model, set_seed, take_row_counts,
+    FrozenForm, LoraConfig, QuantType, Quantization, get_peft_model, set_seed, take_block_counts,
 };
 use burn_peft_data::Tokenizer;
 use burn_peft_models::hub::ModelFiles;
@@ -171,16 +171,16 @@ fn losses(model: &File, keys: &[&str], more: &[&str]) -> [f64; 2] {
 fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -> Exact {
     let rows = rows(model, length);
     let base = AutoModel::from_files(&ModelFiles::folder(model), &device()).unwrap();
-    take_row_counts();
+    take_block_counts();
     let mut alone = LanguageModel::from(base.clone().no_grad());
     kept(&mut alone, keys);
     let top1 = top1(&alone, &rows);
     let gradient = gradient(base, keys, &rows);
-    let counts = take_row_counts();
+    let counts = take_block_counts();
     Exact {
         top1,
         gradient,
-        share: counts.with_outliers as f64 / counts.all.max(1) as f64,
+        share: counts.outliers as f64 / counts.all.max(1) as f64,
         losses: train.map(|more| losses(model, keys, more)),
     }
 }
@@ -189,7 +189,7 @@ fn measure(model: &File, keys: &[&str], length: usize, train: Option<&[&str]>) -
 fn table(name: &str, model: &File, length: usize, train: Option<&[&str]>) {
     println!("\n{name}\n");
     println!(
-        "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | rows with outliers |"
+        "| the base in | loss after 200 steps | the adapter on the base in 32 bits | cosine of the first gradient | same likeliest token | blocks with outliers |"
     );
     println!("| --- | --- | --- | --- | --- | --- |");
     let mut exact = None;

@@ -257,6 +257,30 @@ mod tests {
         assert!(off < 2e-3, "{off}");
     }
 
+    /// The blocks of a file stand for the same values to the bit, of a layer and of a table.
+    #[test]
+    fn q8_0_is_taken_as_it_is() {
+        let [rows, cols] = [70, 96];
+        let bytes: Vec<u8> = (0..rows * cols / 32)
+            .flat_map(|block| {
+                let scale = f16::from_f32(0.01 * (block % 7) as f32).to_le_bytes();
+                let codes = (0..32).map(move |at| (block * 37 + at * 11) as u8);
+                scale.into_iter().chain(codes)
+            })
+            .collect();
+        let device = Device::flex();
+        let table = BlockWeight::new(BlockType::Q8_0, bytes.into(), [rows, cols]);
+        for blocks in [table.transposed(), table.clone()] {
+            let weight = Int8Weight::from_blocks(&blocks).unwrap();
+            assert!(weight.is_finite());
+            assert_eq!(weight.dims(), blocks.dims());
+            let found = weight.dequantize(&device).into_data();
+            found.assert_eq(&blocks.dequantize(&device).into_data(), true);
+        }
+        let other = BlockWeight::new(BlockType::F32, vec![0; 16].into(), [2, 2]);
+        assert!(Int8Weight::from_blocks(&other).is_none());
+    }
+
     /// A byte for each value, and few for scales and factors.
     #[test]
     fn the_bytes_are_all_that_is_kept() {

@@ -51,7 +51,7 @@ pub use attention::{
     mean_of_values,
 };
 pub use block_weight::BlockWeight;
-pub use cpu::int8::{RowCounts, body_name as int8_body, take_row_counts};
+pub use cpu::int8::{BlockCounts, body_name as int8_body, take_block_counts};
 pub use cpu::{ActivationKind, BlockType, Pairing, QuantType};
 pub use decode::attend_cached;
 pub use dropout::{apply_dropout, dropout, dropout_probability, without_dropout};

@@ -89,8 +89,9 @@ mod tree;
 pub use adaptable::{Adaptable, BaseModel, Path};
 pub use burn_peft_derive::Adaptable;
 pub use burn_peft_kernels::{
-    BlockWeight, HeadWeight, Int8Weight, Lora, QuantType, Quantization, QuantizedWeight, RowCounts,
-    int8_body, set_seed, take_row_counts, with_first_row, with_seed, without_dropout,
+    BlockCounts, BlockWeight, HeadWeight, Int8Weight, Lora, QuantType, Quantization,
+    QuantizedWeight, int8_body, set_seed, take_block_counts, with_first_row, with_seed,
+    without_dropout,
 };
 pub use config::LoraConfig;
 pub use error::{PeftError, Result};

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use burn_peft::files::{CONFIG_NAME, TRAINING_NAME, WEIGHTS_NAME, read_config, write_adapter};
 use burn_peft::parameters::{count, thousands, trainable_parameters_line};
 use burn_peft::tensor_file::read_tensors;
-use burn_peft::{Adaptable, StateDict, set_seed, take_row_counts};
+use burn_peft::{Adaptable, StateDict, set_seed, take_block_counts};
 use burn_peft_data::DataSet;
 use burn_peft_device::product;
 use burn_peft_files::read_text;
@@ -315,7 +315,7 @@ impl Job {
         };
         let signals = Signals::new(&options.interrupter)?;
         let data = self.data.clone();
-        take_row_counts();
+        take_block_counts();
         let outcome = train_with(
             Arc::clone(&self.objective),
             model,
@@ -324,7 +324,7 @@ impl Job {
             arguments,
             options,
         )?;
-        say_of_int8(take_row_counts())?;
+        say_of_int8(take_block_counts())?;
         // A signal after the last step has stopped nothing.
         let is_whole = outcome.steps > 0 && outcome.checkpoints.is_empty();
         let by = signals.end().filter(|_| !is_whole);

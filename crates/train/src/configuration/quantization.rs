@@ -49,8 +49,8 @@ pub struct BitsAndBytesConfig {
     /// bfloat16 with `training.bf16`, float16 with `training.fp16`, otherwise 32 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bnb_4bit_compute_dtype: Option<ComputeDtype>,
-    /// With `load_in_8bit`, make the products of frozen weights in eight bits too, on the CPU: by
-    /// squares of 64 × 64, activations by row and block of 64. What is trained stays in 32 bits.
+    /// With `load_in_8bit`, make the products of frozen weights in eight bits too, on the CPU: both
+    /// sides by blocks of 32. What is trained stays in 32 bits.
     #[serde(skip_serializing_if = "is_off")]
     pub int8_compute: bool,
     /// With `int8_compute`, store the output embedding in this form too, and the input embedding

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, FloatDType};
 use burn_peft::config::TaskType;
 use burn_peft::{
-    DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, RowCounts, StateDict, int8_body,
+    BlockCounts, DEFAULT_ADAPTER, FrozenForm, LoraFa, Method, PeftModel, StateDict, int8_body,
 };
 use burn_peft_device::{check_dtype, check_size};
 use burn_peft_models::hub::ModelFiles;
@@ -138,14 +138,14 @@ pub(super) fn say_of_base(config: &TrainConfig) -> Result<()> {
     })
 }
 
-/// Prints how much of the eight-bit products was computed in 32 bits, if anything was.
-pub(super) fn say_of_int8(rows: RowCounts) -> Result<()> {
-    if rows.all > 0 {
-        let share = 100.0 * rows.with_outliers as f64 / rows.all as f64;
+/// Prints how many of the activations of eight-bit products had 16 bits, if there were such products.
+pub(super) fn say_of_int8(blocks: BlockCounts) -> Result<()> {
+    if blocks.all > 0 {
+        let share = 100.0 * blocks.outliers as f64 / blocks.all as f64;
         let body = int8_body();
         say(format!(
-            "int8_compute ({body}): in {share:.2} % of the rows of its products some values stand far \
-             above the others, and were rounded to 16 bits"
+            "int8_compute ({body}): {share:.2} % of the blocks of 32 inputs stand far above the others of \
+             their row, and were rounded to 16 bits"
         ))?;
     }
     Ok(())

@@ -45,8 +45,6 @@ pub(super) struct Left<'a> {
     pub rests: Vec<Rest>,
     /// The blocks of a row, those of whole squares.
     pub blocks: usize,
-    /// How many rows have such blocks.
-    pub rows_with_rests: usize,
 }
 
 /// What rounding took from a block, rounded itself.
@@ -69,7 +67,7 @@ impl<'a> Left<'a> {
             room(&mut memory.notes, a.rows() * blocks, Note::default()),
         );
         let round = |first: usize, codes: &mut [i8], notes: &mut [Note]| {
-            let (mut rests, mut rows_with, mut loose) = (Vec::new(), 0, Vec::new());
+            let (mut rests, mut loose) = (Vec::new(), Vec::new());
             let rows = codes
                 .chunks_exact_mut(width)
                 .zip(notes.chunks_exact_mut(blocks));
@@ -85,23 +83,18 @@ impl<'a> Left<'a> {
                 let mut limit = f32::MAX;
                 round_row(values, codes, notes, &mut limit);
                 if keeps_outliers {
-                    let before = rests.len();
                     add_rests(row, values, codes, notes, limit, &mut rests);
-                    rows_with += usize::from(rests.len() > before);
                 }
             }
-            (rests, rows_with)
+            rests
         };
-        let (mut rests, rows_with_rests) = if a.rows() <= ROWS {
+        let mut rests = if a.rows() <= ROWS {
             round(0, codes, notes)
         } else {
             let pieces = codes.par_chunks_mut(ROWS * width);
             let pieces = pieces.zip(notes.par_chunks_mut(ROWS * blocks)).enumerate();
             let pieces = pieces.map(|(piece, (codes, notes))| round(piece * ROWS, codes, notes));
-            let pieces: Vec<_> = pieces.collect();
-            let rows_with = pieces.iter().map(|(_, rows_with)| rows_with).sum();
-            let rests = pieces.into_iter().flat_map(|(rests, _)| rests);
-            (rests.collect(), rows_with)
+            pieces.collect::<Vec<_>>().concat()
         };
         // The rows are in order.
         rests.sort_by_key(|rest: &Rest| rest.block);
@@ -110,7 +103,6 @@ impl<'a> Left<'a> {
             notes,
             rests,
             blocks,
-            rows_with_rests,
         }
     }
 

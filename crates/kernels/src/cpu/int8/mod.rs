@@ -26,7 +26,7 @@ mod tests;
 mod view;
 
 pub use matrix::Int8Matrix;
-pub use product::{RowCounts, body_name, take_row_counts};
+pub use product::{BlockCounts, body_name, take_block_counts};
 pub use view::Int8View;
 
 pub(in crate::cpu) use product::product;

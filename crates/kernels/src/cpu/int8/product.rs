@@ -29,23 +29,23 @@ const ALONE: usize = 32;
 /// Fewest squares of a task of few rows.
 const TASK: usize = 8;
 
-/// How many rows products in eight bits have had.
+/// How many blocks of 32 activations products in eight bits have had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RowCounts {
+pub struct BlockCounts {
     /// All of them.
     pub all: u64,
-    /// Those with a block that stands far above the others, which was rounded to 16 bits.
-    pub with_outliers: u64,
+    /// Those that stand far above the others of their row, and were rounded to 16 bits.
+    pub outliers: u64,
 }
 
 static ALL: AtomicU64 = AtomicU64::new(0);
-static WITH_OUTLIERS: AtomicU64 = AtomicU64::new(0);
+static OUTLIERS: AtomicU64 = AtomicU64::new(0);
 
-/// The rows of all products of this process since this was last asked.
-pub fn take_row_counts() -> RowCounts {
-    RowCounts {
+/// The blocks of all products of this process since this was last asked.
+pub fn take_block_counts() -> BlockCounts {
+    BlockCounts {
         all: ALL.swap(0, Ordering::Relaxed),
-        with_outliers: WITH_OUTLIERS.swap(0, Ordering::Relaxed),
+        outliers: OUTLIERS.swap(0, Ordering::Relaxed),
     }
 }
 
@@ -91,8 +91,8 @@ pub(super) fn product_by(
     // Taken, not borrowed: this thread may steal a task that comes here too.
     let mut memory = MEMORY.take();
     let left = Left::new(a, b.keeps_outliers(), &mut memory);
-    ALL.fetch_add(m as u64, Ordering::Relaxed);
-    WITH_OUTLIERS.fetch_add(left.rows_with_rests as u64, Ordering::Relaxed);
+    ALL.fetch_add(left.notes.len() as u64, Ordering::Relaxed);
+    OUTLIERS.fetch_add(left.rests.len() as u64, Ordering::Relaxed);
     let product = Product {
         body,
         left: &left,
