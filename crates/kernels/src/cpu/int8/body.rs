@@ -7,6 +7,9 @@ use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
 
+/// Most rows of a tile of any body.
+pub(super) const MOST_ROWS: usize = 6;
+
 /// A part of C: some rows by at most 32 columns.
 pub(super) struct Tile {
     /// The rows of A in whole numbers, and what else is known of their blocks; from a row to the next.
@@ -66,7 +69,7 @@ pub(super) struct Part {
 /// The loops for one kind of processor. All give the same bits.
 pub(super) struct Body {
     pub name: &'static str,
-    /// Most rows of a tile.
+    /// Most rows of a tile, at most [`MOST_ROWS`].
     pub rows: usize,
     /// Most rows of a tile of 64 columns; of none is there such a tile, if this is 0.
     pub wide_rows: usize,

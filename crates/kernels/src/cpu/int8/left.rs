@@ -19,8 +19,8 @@ pub(super) struct Note {
 }
 
 /// How far a block of a row may stand above the typical one, which is their geometric mean: the bits of
-/// 2³ less those of 1.
-const FAR: u32 = 3 << 23;
+/// 2^2.5, as if they were its logarithm, less those of 1.
+const FAR: u32 = 5 << 22;
 
 /// Rows that a thread rounds at a time.
 const ROWS: usize = 16;
@@ -47,8 +47,10 @@ pub(super) struct Left<'a> {
     pub blocks: usize,
 }
 
-/// What rounding took from a block, rounded itself.
+/// What rounding took from a block, rounded itself. The size is whole notes, so that a tile goes from one
+/// to the next.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Rest {
     pub block: usize,
     pub row: usize,

@@ -6,12 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::body::{Body, Panel, Part, Tile};
-use super::left::{Left, Memory};
+use super::body::{Body, MOST_ROWS, Panel, Part, Tile};
+use super::left::{Left, Memory, Note, Rest};
 use super::matrix::{HALVES, PANEL, Square, WideScales, widened};
 use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::product::{Output, start};
@@ -199,20 +200,34 @@ impl Product<'_> {
         across: usize,
         all_columns: usize,
     ) {
-        for rest in self.left.rests(block, rows) {
-            for (right, columns, run) in self.panels(panel, 1, all_columns) {
+        for rests in self.left.rests(block, rows).chunks(self.body.rows) {
+            for (right, columns, run) in self.panels(panel, rests.len(), all_columns) {
+                let mut sums = [[0.0; SQUARE]; MOST_ROWS];
                 let tile = Tile {
-                    codes: rest.codes.as_ptr(),
-                    code_stride: 0,
-                    notes: &rest.note,
-                    note_stride: 0,
-                    rows: 1,
+                    codes: rests[0].codes.as_ptr(),
+                    code_stride: size_of::<Rest>(),
+                    notes: &rests[0].note,
+                    note_stride: size_of::<Rest>() / size_of::<Note>(),
+                    rows: rests.len(),
                     right,
                     is_first: false,
-                    output: self.part(rest.row, across, &columns, true),
+                    output: Part {
+                        c: sums.as_mut_ptr().cast(),
+                        c_stride: SQUARE,
+                        base: ptr::null(),
+                        base_stride: 0,
+                        columns: columns.len(),
+                    },
                 };
                 // SAFETY: as for the other tiles.
                 unsafe { run(&tile) };
+                for (rest, sums) in rests.iter().zip(&sums) {
+                    let part = self.part(rest.row, across, &columns, true);
+                    for (column, sum) in sums.iter().enumerate().take(columns.len()) {
+                        // SAFETY: the part of C is there, and this task's.
+                        unsafe { *part.c.wrapping_add(column) += sum };
+                    }
+                }
             }
         }
     }

@@ -73,7 +73,7 @@ fn limit(row: &[f32], keeps_outliers: bool) -> f64 {
     let logs: Vec<_> = sizes.map(f64::log2).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     if keeps_outliers && !logs.is_empty() {
-        (mean + 3.2).exp2()
+        (mean + 2.7).exp2()
     } else {
         f64::INFINITY
     }
