@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
-use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Square, WideScales};
+use super::matrix::{BLOCK_BYTES, LARGEST, PANEL_BYTES, Scales, Square, WideScales};
 use super::rounding::SMALLEST;
 use super::{BLOCK, SQUARE};
 
@@ -19,6 +19,8 @@ pub(super) static BODY: Body = Body {
     tile: run_tile,
     wide_tile: run_wide_tile,
     // SAFETY: the processor has what it needs.
+    widen: |scales, factors, to| unsafe { widen(scales, factors, to) },
+    // SAFETY: as above.
     round_again: |from, scales, to, to_scales| unsafe { round_again(from, scales, to, to_scales) },
     transpose,
 };
@@ -155,6 +157,21 @@ unsafe fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
             for v in 0..VECTORS {
                 output.finish_vector(i, v, sums[i][v]);
             }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512.
+#[target_feature(enable = "avx512f")]
+unsafe fn widen(scales: &Scales, factors: &[f32; SQUARE], to: &mut WideScales) {
+    for v in 0..scales.len() / 16 {
+        // SAFETY: they are inside of the arrays.
+        unsafe {
+            let scales = _mm256_loadu_si256(scales.as_ptr().add(16 * v).cast());
+            let factors = _mm512_loadu_ps(factors.as_ptr().add(16 * v % SQUARE));
+            let wide = _mm512_mul_ps(_mm512_cvtph_ps(scales), factors);
+            _mm512_storeu_ps(to.as_mut_ptr().add(16 * v), wide);
         }
     }
 }

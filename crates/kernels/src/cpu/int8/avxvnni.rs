@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::body::{Body, Part, Tile};
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES};
-use super::rounding::round_again;
+use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
 
 /// Vectors of 8 columns that go along k together.
@@ -21,6 +21,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: run_tile,
     wide_tile: run_tile,
+    widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
 };

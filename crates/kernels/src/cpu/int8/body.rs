@@ -2,7 +2,7 @@
 
 use super::SQUARE;
 use super::left::Note;
-use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, Square, WideScales};
+use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, Scales, Square, WideScales};
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, avxvnni};
@@ -79,6 +79,8 @@ pub(super) struct Body {
     pub tile: unsafe fn(&Tile),
     /// The same for 64 columns.
     pub wide_tile: unsafe fn(&Tile),
+    /// The scales of a square times its columns' factors.
+    pub widen: fn(&Scales, &[f32; SQUARE], &mut WideScales),
     /// Rounds a square once more, with a scale for 32 columns of a row: `[2][64 rows]`.
     pub round_again: fn(&Square, &WideScales, &mut Square, &mut WideScales),
     /// Transposes the bytes of a square.

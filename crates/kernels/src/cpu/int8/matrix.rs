@@ -1,7 +1,6 @@
 //! Matrices of one byte a value.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::rounding::{column_factors, gather, round_columns};
@@ -49,16 +48,6 @@ pub(super) fn place(row: usize, col: usize) -> usize {
     let (row, col) = (row % SQUARE, col % SQUARE);
     let inside = row % BLOCK / 4 * 4 * PANEL + col % PANEL * 4 + row % 4;
     row / BLOCK * BLOCK_BYTES + col / PANEL * PANEL_BYTES + inside
-}
-
-/// The scales of a square times its columns' factors.
-pub(super) fn widened(scales: &Scales, factors: &[f32], to: &mut WideScales) {
-    scales.convert_to_f32_slice(to);
-    for half in to.as_chunks_mut::<SQUARE>().0 {
-        for (scale, factor) in half.iter_mut().zip(factors) {
-            *scale *= factor;
-        }
-    }
 }
 
 /// A weight `[d_in, d_out]` of one byte a value: 32 neighbours along a column share a scale in 16 bits,

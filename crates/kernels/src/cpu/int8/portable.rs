@@ -3,7 +3,7 @@
 use super::body::{Body, Part, Tile};
 use super::left::Note;
 use super::matrix::{BLOCK_BYTES, PANEL, PANEL_BYTES, place};
-use super::rounding::round_again;
+use super::rounding::{round_again, widened};
 use super::{BLOCK, SQUARE};
 use crate::cpu::buffer::vectorised;
 
@@ -13,6 +13,7 @@ pub(super) static BODY: Body = Body {
     wide_rows: 0,
     tile: |tile| run_tile(tile),
     wide_tile: |_| unreachable!("there is no such tile"),
+    widen: widened,
     round_again: |from, scales, to, to_scales| round_again(from, scales, to, to_scales),
     transpose,
 };

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::body::{Body, MOST_ROWS, Panel, Part, Tile};
 use super::left::{Left, Memory, Note, Rest};
-use super::matrix::{HALVES, PANEL, Square, WideScales, widened};
+use super::matrix::{HALVES, PANEL, Square, WideScales};
 use super::{BLOCK, Int8View, SQUARE};
 use crate::cpu::product::{Output, start};
 use crate::cpu::{Matrix, MatrixMut, Onto};
@@ -164,7 +164,12 @@ impl Product<'_> {
                         unsafe { run(&tile) };
                     }
                 }
-                for block in from..to {
+                let with_rests = if left.rests.is_empty() {
+                    0..0
+                } else {
+                    from..to
+                };
+                for block in with_rests {
                     self.run_rests(&rows, block, panel.only(block - from), across, all_columns);
                 }
             });
@@ -255,7 +260,7 @@ impl Product<'_> {
                 let (mut from, mut again) = ([0.0; HALVES * SQUARE], Square::ZERO);
                 let to = panels.squares.iter_mut().zip(&mut panels.scales);
                 for ((square, scales, factors), (to, to_scales)) in squares.zip(to) {
-                    widened(scales, factors, &mut from);
+                    (self.body.widen)(scales, factors, &mut from);
                     (self.body.round_again)(square, &from, &mut again, to_scales);
                     // SAFETY: the processor has what the body needs; both are squares.
                     unsafe { (self.body.transpose)(again.0.as_ptr(), to.0.as_mut_ptr()) };
@@ -263,7 +268,7 @@ impl Product<'_> {
                 panels.squares.as_ptr().cast()
             } else {
                 for ((_, scales, factors), to) in squares.zip(&mut panels.scales) {
-                    widened(scales, factors, to);
+                    (self.body.widen)(scales, factors, to);
                 }
                 self.right.square(first, across).0.0.as_ptr()
             };

@@ -1,6 +1,7 @@
 //! Weights rounded by blocks of their columns.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::matrix::{LARGEST, OFFSET, PANEL, Scales, Square, WideScales, place};
@@ -67,6 +68,16 @@ pub(super) fn gather(values: Matrix<'_, f32>, columns: &mut [[f32; SQUARE]; SQUA
     for row in 0..values.rows() {
         for (col, column) in columns.iter_mut().enumerate().take(values.cols()) {
             column[row] = values.at(row, col);
+        }
+    }
+}
+
+/// The scales of a square times its columns' factors.
+pub(super) fn widened(scales: &Scales, factors: &[f32; SQUARE], to: &mut WideScales) {
+    scales.convert_to_f32_slice(to);
+    for half in to.as_chunks_mut::<SQUARE>().0 {
+        for (scale, factor) in half.iter_mut().zip(factors) {
+            *scale *= factor;
         }
     }
 }

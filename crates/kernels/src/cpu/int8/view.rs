@@ -171,14 +171,18 @@ impl<'a> Int8View<'a> {
 
     /// A square, counted in this view, the scales of its columns, and their factors. Of a transposed
     /// matrix it holds what is transposed.
-    pub(super) fn square(&self, down: usize, across: usize) -> (&'a Square, &'a Scales, &'a [f32]) {
+    pub(super) fn square(
+        &self,
+        down: usize,
+        across: usize,
+    ) -> (&'a Square, &'a Scales, &'a [f32; SQUARE]) {
         let (down, across) = if self.is_transposed {
             (across, down)
         } else {
             (down, across)
         };
         let number = across * self.down + down;
-        let factors = &self.factors[across * SQUARE..][..SQUARE];
+        let factors = &self.factors.as_chunks::<SQUARE>().0[across];
         (&self.squares[number], &self.scales[number], factors)
     }
 }
