@@ -22,6 +22,9 @@ pub(super) struct Note {
 /// 2^2.5, as if they were its logarithm, less those of 1.
 const FAR: u32 = 5 << 22;
 
+/// How large a block of probabilities is that keeps its rest; the largest is 1.
+const LIKELY: f32 = 1.0 / 16.0;
+
 /// Rows that a thread rounds at a time.
 const ROWS: usize = 16;
 
@@ -60,7 +63,7 @@ pub(super) struct Rest {
 
 impl<'a> Left<'a> {
     /// Rounds a matrix, neither of whose sides is zero. Blocks far above their row's others keep their
-    /// rests or not.
+    /// rests, or those above a fixed size.
     pub fn new(a: Matrix<'_, f32>, keeps_outliers: bool, memory: &'a mut Memory) -> Self {
         let width = a.cols().next_multiple_of(SQUARE);
         let blocks = width / BLOCK;
@@ -84,9 +87,10 @@ impl<'a> Left<'a> {
                 };
                 let mut limit = f32::MAX;
                 round_row(values, codes, notes, &mut limit);
-                if keeps_outliers {
-                    add_rests(row, values, codes, notes, limit, &mut rests);
+                if !keeps_outliers {
+                    limit = LIKELY;
                 }
+                add_rests(row, values, codes, notes, limit, &mut rests);
             }
             rests
         };

@@ -1,6 +1,7 @@
 //! Matrices of one byte a value.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::rounding::{column_factors, gather, round_columns};

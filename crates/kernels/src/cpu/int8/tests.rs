@@ -74,8 +74,10 @@ fn limit(row: &[f32], keeps_outliers: bool) -> f64 {
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     if keeps_outliers && !logs.is_empty() {
         (mean + 2.7).exp2()
-    } else {
+    } else if keeps_outliers {
         f64::INFINITY
+    } else {
+        1.001 / 16.0
     }
 }
 

@@ -68,8 +68,8 @@ impl<'a> Int8View<'a> {
         self.is_transposed
     }
 
-    /// The same, whose products round rows with outliers too: for rows of probabilities, which have
-    /// hardly anything else.
+    /// The same for rows of probabilities, which have hardly anything but outliers: of these the large
+    /// ones are rounded to 16 bits.
     pub fn rounding_outliers(self) -> Self {
         Self {
             keeps_outliers: false,
@@ -77,7 +77,7 @@ impl<'a> Int8View<'a> {
         }
     }
 
-    /// Whether products leave rows with outliers in f32.
+    /// Whether products round what stands far above the rest of its row to 16 bits.
     pub fn keeps_outliers(&self) -> bool {
         self.keeps_outliers
     }

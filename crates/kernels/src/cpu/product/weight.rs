@@ -66,7 +66,7 @@ impl Weight<'_> {
         }
     }
 
-    /// The same, for a left side of probabilities: in eight bits, rows with outliers are rounded too.
+    /// The same, for a left side of probabilities: in eight bits, other ones are rounded to 16.
     pub fn of_probabilities(self) -> Self {
         match self {
             Self::Int8(weight) => Self::Int8(weight.rounding_outliers()),
