@@ -18,6 +18,10 @@ use crate::remade::{Remade, can_remake};
 ///
 /// The specialised body keeps its input only.
 pub fn activate(x: Tensor<2>, kind: ActivationKind) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes(&x) {
+        return crate::gpu::activate(x, kind);
+    }
     if !takes(&x) {
         return plain(x, kind);
     }
@@ -133,5 +137,11 @@ mod tests {
                 "{kind:?}"
             );
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
     }
 }

@@ -27,9 +27,16 @@ pub fn dropout(x: Tensor<2>, probability: f64) -> Tensor<2> {
         return x;
     }
     if !takes(&x) {
+        let seed = next_seed();
+        #[cfg(feature = "gpu")]
+        if let Some(dropout) = seed.and_then(|seed| dropout::new(probability, seed))
+            && crate::gpu::takes(&x)
+        {
+            return crate::gpu::dropout(x, dropout);
+        }
         let rows = x.dims()[0];
         let device = x.device().without_autodiff();
-        return plain(x, probability, next_seed(), || {
+        return plain(x, probability, seed, || {
             row_numbers(rows, &device).unsqueeze_dim(1)
         });
     }
@@ -178,16 +185,25 @@ mod tests {
 
     #[test]
     fn the_plain_body_drops_the_same_values() {
-        let x = Tensor::<2>::ones([37, 29], &Device::flex()).autodiff();
+        let x = Tensor::<2>::ones([37, 29], &crate::testing::device()).autodiff();
         for probability in [0.05, 0.5] {
             let run = || with_seed(7, || dropout(x.clone(), probability).inner().into_data());
             with_plain_bodies(run).assert_eq(&run(), true);
         }
     }
 
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_gpu_drops_the_same_values() {
+        crate::testing::on_gpu(|| {
+            the_plain_body_drops_the_same_values();
+            pieces_drop_what_the_whole_drops();
+        });
+    }
+
     #[test]
     fn pieces_drop_what_the_whole_drops() {
-        let x = Tensor::<2>::ones([37, 29], &Device::flex()).autodiff();
+        let x = Tensor::<2>::ones([37, 29], &crate::testing::device()).autodiff();
         let part = |rows: std::ops::Range<usize>| {
             let part = x.clone().slice([rows.clone()]);
             with_first_row(rows.start, || {

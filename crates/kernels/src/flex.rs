@@ -98,6 +98,7 @@ pub(crate) fn or_constant<C: CheckpointStrategy>(tensor: Option<OnTape<C>>) -> O
 
 /// An argument that may be missing, in a form that Burn's dispatch takes.
 #[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "gpu"))]
 pub(crate) enum Optional<B: Backend> {
     Given(FloatTensor<B>),
     Missing,

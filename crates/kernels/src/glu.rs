@@ -23,6 +23,10 @@ use crate::remade::{Remade, can_remake};
 /// weight is in bf16, in bf16 too: beside products that round to it that changes little, and they
 /// are the largest part of what a block keeps.
 pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes_both(&gate, &up) {
+        return crate::gpu::glu(gate, up, activation);
+    }
     if !(takes(&gate) && takes(&up)) {
         return plain(gate, up, activation);
     }
@@ -34,6 +38,10 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: ActivationKind, next: DTy
 /// As [`glu`], of one tensor `[tokens, 2 · inner]` whose first half is `gate` (Phi-3 and GLM-4,
 /// `gate_up_proj`).
 pub fn packed_glu(gate_up: Tensor<2>, activation: ActivationKind, next: DType) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes(&gate_up) {
+        return crate::gpu::packed_glu(gate_up, activation);
+    }
     if !takes(&gate_up) {
         return packed_plain(gate_up, activation);
     }
@@ -240,5 +248,11 @@ mod tests {
             assert!(difference < size / 100.0, "{index}: {difference} of {size}");
             assert_eq!(difference == 0.0, index == 0, "{index}");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
     }
 }

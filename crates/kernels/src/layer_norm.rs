@@ -24,6 +24,10 @@ pub fn layer_norm(
     beta: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes_both(&x, &gamma) && beta.iter().all(|b| crate::gpu::takes_both(&x, b)) {
+        return crate::gpu::layer_norm(x, gamma, beta, epsilon);
+    }
     if !(takes(&x) && takes(&gamma)) {
         return plain(x, gamma, beta, epsilon);
     }
@@ -167,5 +171,11 @@ mod tests {
                 |[x, gamma]| plain(x, vector(gamma), None, 1e-5),
             );
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
     }
 }

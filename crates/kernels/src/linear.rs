@@ -54,6 +54,23 @@ pub fn linear(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if let Some(lora) = &lora
+        && crate::gpu::takes_lora(&x, &weight, &bias, &residual, lora)
+    {
+        let probability = acting_dropout(&x, lora);
+        let seed = if probability > 0.0 {
+            crate::seed::next_seed()
+        } else {
+            Some(0)
+        };
+        // Without a seed of ours the plain body leaves dropout to Burn.
+        if let Some(seed) = seed {
+            let dropout = dropout::new(probability, seed);
+            let lora = lora.clone();
+            return crate::gpu::lora_linear(x, weight, bias, residual, lora, dropout);
+        }
+    }
     if !(takes_weight(&weight) && takes_all(&x, &bias, &residual, &lora)) {
         return plain(x, weight, bias, residual, lora);
     }
@@ -130,6 +147,16 @@ fn takes_all(
     takes(x) && bias.iter().all(takes) && residual.iter().all(takes) && takes_lora
 }
 
+/// The share that dropout sets to zero, as Burn's own: it acts on devices that record gradients.
+fn acting_dropout(x: &Tensor<2>, lora: &Lora) -> f64 {
+    let trains = x.is_autodiff() || lora.a.is_autodiff();
+    if trains && crate::dropout::drops() {
+        lora.dropout
+    } else {
+        0.0
+    }
+}
+
 fn fused(
     x: Tensor<2>,
     weight: Stored<Dispatch>,
@@ -137,10 +164,8 @@ fn fused(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    // As Burn's own dropout: it acts on devices that record gradients.
-    let trains = x.is_autodiff() || lora.iter().any(|lora| lora.a.is_autodiff());
-    let dropout = lora.as_ref().map_or(0.0, |lora| lora.dropout);
-    let dropout = match trains && dropout > 0.0 && crate::dropout::drops() {
+    let dropout = lora.as_ref().map_or(0.0, |lora| acting_dropout(&x, lora));
+    let dropout = match dropout > 0.0 {
         true => dropout::new(dropout, draw_seed(&x.device())),
         false => None,
     };
@@ -310,5 +335,65 @@ mod tests {
                 assert!(largest < size / 256.0, "{largest} at {size}");
             }
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
+    }
+
+    /// In both passes, of any rows of a step.
+    #[test]
+    fn drops_what_the_plain_body_drops() {
+        let [tokens, d_in, d_out, r] = [37, 70, 40, 20];
+        let weight = random([d_in, d_out], 0.1);
+        let inputs = [
+            random([tokens, d_in], 1.0),
+            random([1, d_out], 1.0),
+            random([tokens, d_out], 1.0),
+            random([r, d_in], 1.0),
+            random([d_out, r], 1.0),
+        ];
+        let lora = |a, b| Lora {
+            a,
+            b,
+            scaling: 1.5,
+            dropout: 0.3,
+        };
+        let seeded =
+            |run: &dyn Fn() -> Tensor<2>| crate::with_first_row(11, || crate::with_seed(5, run));
+        assert_same_gradients(
+            &inputs,
+            |[x, bias, residual, a, b]| {
+                let bias = Some(bias.squeeze_dim(0));
+                let run = || {
+                    let (x, bias, residual) = (x.clone(), bias.clone(), Some(residual.clone()));
+                    linear(
+                        x,
+                        weight.clone(),
+                        bias,
+                        residual,
+                        Some(lora(a.clone(), b.clone())),
+                    )
+                };
+                seeded(&run)
+            },
+            |[x, bias, residual, a, b]| {
+                let device = x.device().without_autodiff();
+                let weight = Tensor::<2>::from_data(weight.to_data(), &device).cast(x.dtype());
+                let product = x.clone().matmul(weight.autodiff());
+                // On the tape, as the inputs of training are: only there dropout acts.
+                let run = || lora(a.clone().autodiff(), b.clone()).forward(x.clone().autodiff());
+                let change = seeded(&|| crate::with_plain_bodies(run));
+                product + bias + change + residual
+            },
+        );
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_gpu_drops_what_the_plain_body_drops() {
+        crate::testing::on_gpu(drops_what_the_plain_body_drops);
     }
 }

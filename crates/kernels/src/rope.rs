@@ -42,6 +42,16 @@ pub fn rope(
         2 * half <= head_dim,
         "{half} angles for {head_dim} channels"
     );
+    let turn = Turn {
+        head_dim,
+        width,
+        pairing,
+        inverse: false,
+    };
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes_both(&x, &cos) && crate::gpu::takes_both(&x, &sin) {
+        return crate::gpu::rope(x, cos, sin, turn);
+    }
     if !(takes(&x) && takes(&cos) && takes(&sin)) {
         return plain(x, cos, sin, heads, pairing);
     }
@@ -49,12 +59,7 @@ pub fn rope(
         x.into_dispatch(),
         cos.without_autodiff().into_dispatch(),
         sin.without_autodiff().into_dispatch(),
-        Turn {
-            head_dim,
-            width,
-            pairing,
-            inverse: false,
-        },
+        turn,
     ))
 }
 
@@ -190,7 +195,12 @@ mod tests {
             ] {
                 let tables = [random([tokens, half], 1.0), random([tokens, half], 1.0)];
                 // As wide as the input, whose slope the plain body has in 64 bits.
-                let tables = |x: &Tensor<2>| tables.clone().map(|table| table.cast(x.dtype()));
+                let tables = |x: &Tensor<2>| {
+                    let device = x.device().without_autodiff();
+                    tables.each_ref().map(|table| {
+                        Tensor::<2>::from_data(table.to_data(), &device).cast(x.dtype())
+                    })
+                };
                 assert_same_gradients(
                     &[random([tokens, heads * head_dim], 1.0)],
                     |[x]| {
@@ -204,5 +214,11 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(equals_the_plain_body);
     }
 }

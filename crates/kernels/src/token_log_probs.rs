@@ -72,6 +72,16 @@ pub fn token_log_probs(
     statistics: bool,
 ) -> TokenLogProbs {
     let weight = weight.into();
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes(&hidden)
+        && !weight.is_trained()
+        && hidden.dims()[0] > 0
+        && (bias.is_none() && softcap.is_none() && !statistics)
+    {
+        let weight = weight.dense(&hidden.device());
+        let losses = crate::gpu::losses_of_rows(hidden, weight, targets);
+        return TokenLogProbs::of_columns(losses.neg());
+    }
     if !(takes(&hidden) && weight.is_taken() && bias.iter().all(takes)) {
         let weight = weight.dense(&hidden.device());
         let vocab = weight.dims()[0];

@@ -33,6 +33,11 @@ pub fn vocabulary_loss(
 ) -> Tensor<1> {
     let weight = weight.into();
     let is_trained = weight.is_trained();
+    #[cfg(feature = "gpu")]
+    if crate::gpu::takes(&hidden) && !is_trained && hidden.dims()[0] > 0 {
+        let weight = weight.dense(&hidden.device());
+        return crate::gpu::losses_of_rows(hidden, weight, targets).sum();
+    }
     if !(takes(&hidden) && weight.is_taken()) || is_trained {
         let weight = weight.dense(&hidden.device());
         let weight = match is_trained {
@@ -180,6 +185,8 @@ fn with_gradient(loss: Tensor<1>, input: Tensor<2>, gradient: Tensor<2>) -> Tens
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "wgpu")]
+    use crate::testing::random;
     use burn::tensor::activation::log_softmax;
     use burn::tensor::{Device, Distribution, Tolerance};
 
@@ -261,5 +268,27 @@ mod tests {
             let difference = (loss.inner() - expected.inner()).abs().into_scalar::<f32>();
             assert!(difference < 70.0 * tolerance, "{difference}");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn equals_the_plain_body_on_a_gpu() {
+        crate::testing::on_gpu(|| {
+            let device = crate::testing::device();
+            let (hidden, weight) = (random([70, 33], 1.0), random([2501, 33], 1.0));
+            let targets: Vec<i64> = (0..70).map(|row| row * 35 % 2501).collect();
+            let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+            let run = |loss: &dyn Fn(Tensor<2>) -> Tensor<1>| {
+                let h = hidden.clone().autodiff().require_grad();
+                let loss = loss(h.clone());
+                let gradient = h.grad(&(loss.clone() * 0.5).backward()).unwrap();
+                [loss.inner().unsqueeze::<2>(), gradient].map(Tensor::into_data)
+            };
+            let found = run(&|h| vocabulary_loss(h, weight.clone(), targets.clone()));
+            let wanted = run(&|h| plain(h, weight.clone(), targets.clone()));
+            for (found, wanted) in found.iter().zip(&wanted) {
+                found.assert_approx_eq::<f32>(wanted, Tolerance::absolute(1e-5).set_relative(1e-5));
+            }
+        });
     }
 }

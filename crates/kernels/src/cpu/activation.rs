@@ -4,7 +4,7 @@ use super::buffer::{filled, for_rows, vectorised};
 use super::exp::exp_one as exp;
 
 /// A function of single values that stands between the layers of a feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationKind {
     /// `x · sigmoid(x)` (arXiv 1702.03118).
     Silu,

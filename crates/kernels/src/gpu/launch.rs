@@ -21,7 +21,6 @@ pub(crate) fn cubes(count: usize) -> CubeCount {
     CubeCount::Static(columns as u32, rows as u32, 1)
 }
 
-#[allow(dead_code)] // For the elementwise kernels to come.
 /// Workgroups of [`MOST_UNITS`] for so many units, numbered by `ABSOLUTE_POS`: kernels check it.
 pub(crate) fn units(count: usize) -> (CubeCount, CubeDim) {
     let cubes = cubes(count.div_ceil(MOST_UNITS as usize));

@@ -6,16 +6,34 @@
 //! bits, whatever the tensors' type. Kernels use no instructions of subgroups, which not every
 //! device has.
 
+mod activation;
+mod curve;
+mod dropout;
+mod glu;
 mod launch;
+mod layer_norm;
+mod lora;
+mod lora_passes;
+mod mask;
 mod reduce;
 mod rms_norm;
+mod rope;
+mod small_product;
+mod vocabulary;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Tensor};
 
 use crate::flex::is_plain;
 
+pub(crate) use activation::activate;
+pub(crate) use dropout::dropout;
+pub(crate) use glu::{glu, packed_glu};
+pub(crate) use layer_norm::layer_norm;
+pub(crate) use lora::{lora_linear, takes_lora};
 pub(crate) use rms_norm::rms_norm;
+pub(crate) use rope::rope;
+pub(crate) use vocabulary::losses_of_rows;
 
 /// Whether the bodies for GPUs take this tensor: they are in a floating-point type, on a device of
 /// CubeCL's.

@@ -21,3 +21,42 @@ pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
     }
     shared[0]
 }
+
+/// As [`sum_of_units`], of two values at once.
+#[cube]
+pub(crate) fn sums_of_units(first: f32, second: f32, #[comptime] units: u32) -> (f32, f32) {
+    let units = comptime!(units as usize);
+    let mut shared = Shared::<[f32]>::new_slice(2 * units);
+    let unit = UNIT_POS as usize;
+    shared[unit] = first;
+    shared[unit + units] = second;
+    sync_cube();
+    let mut step = units / 2;
+    while step > 0 {
+        if unit < step {
+            shared[unit] = shared[unit] + shared[unit + step];
+            shared[unit + units] = shared[unit + units] + shared[unit + units + step];
+        }
+        sync_cube();
+        step /= 2;
+    }
+    (shared[0], shared[units])
+}
+
+/// As [`sum_of_units`], the largest value.
+#[cube]
+pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
+    let mut shared = Shared::<[f32]>::new_slice(units as usize);
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let mut step = units as usize / 2;
+    while step > 0 {
+        if unit < step {
+            shared[unit] = max(shared[unit], shared[unit + step]);
+        }
+        sync_cube();
+        step /= 2;
+    }
+    shared[0]
+}

@@ -108,3 +108,19 @@ fn a_trained_head_has_the_gradients_of_the_plain_body() {
         assert_close(of_bias, bias, 1e-3);
     }
 }
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn equals_the_plain_body_on_a_gpu() {
+    crate::testing::on_gpu(|| {
+        let (hidden, weight) = (
+            crate::testing::random([70, 33], 1.0),
+            crate::testing::random([2501, 33], 1.0),
+        );
+        let of = || run(false, [&hidden, &weight], None, None);
+        let (found, gradient) = of();
+        let (expected, wanted) = with_plain_bodies(of);
+        assert_close(found.log_probs, expected.log_probs, 1e-4);
+        assert_close(gradient, wanted, 1e-3);
+    });
+}

@@ -1,0 +1,76 @@
+//! Activation functions of single values and their slopes.
+
+// `erf` is CubeCL's.
+#![allow(unstable_name_collisions)]
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+
+use crate::cpu::ActivationKind;
+
+/// The square root of 2/π, and what the approximation of GELU has before `x³`.
+const ROOT: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+/// The square root of 1/2, and one over that of 2 π.
+const HALF_ROOT: f32 = 0.707_106_77;
+const DENSITY: f32 = 0.398_942_3;
+
+#[cube]
+fn sigmoid(x: f32) -> f32 {
+    1.0f32 / (1.0f32 + (-x).exp())
+}
+
+#[cube]
+fn normal_share(x: f32) -> f32 {
+    0.5f32 + 0.5f32 * (x * HALF_ROOT).erf()
+}
+
+/// The function of `x`.
+#[cube]
+pub(crate) fn value(x: f32, #[comptime] kind: ActivationKind) -> f32 {
+    if comptime!(kind == ActivationKind::Silu) {
+        x * sigmoid(x)
+    } else if comptime!(kind == ActivationKind::Gelu) {
+        x * normal_share(x)
+    } else if comptime!(kind == ActivationKind::GeluTanh) {
+        x * sigmoid(2.0f32 * ROOT * x * (1.0f32 + CUBIC * x * x))
+    } else {
+        let mut positive = x;
+        if x < 0.0f32 {
+            positive = 0.0f32.runtime();
+        }
+        if comptime!(kind == ActivationKind::Relu) {
+            positive
+        } else {
+            positive * positive
+        }
+    }
+}
+
+/// The slope of the function at `x`.
+#[cube]
+pub(crate) fn slope(x: f32, #[comptime] kind: ActivationKind) -> f32 {
+    if comptime!(kind == ActivationKind::Silu) {
+        let share = sigmoid(x);
+        share + x * share * (1.0f32 - share)
+    } else if comptime!(kind == ActivationKind::Gelu) {
+        normal_share(x) + x * DENSITY * (-0.5f32 * x * x).exp()
+    } else if comptime!(kind == ActivationKind::GeluTanh) {
+        let square = x * x;
+        let share = sigmoid(2.0f32 * ROOT * x * (1.0f32 + CUBIC * square));
+        let inner = 2.0f32 * ROOT * (1.0f32 + 3.0f32 * CUBIC * square);
+        share + x * share * (1.0f32 - share) * inner
+    } else {
+        let mut positive = x;
+        let mut step = 1.0f32.runtime();
+        if x <= 0.0f32 {
+            positive = 0.0f32.runtime();
+            step = 0.0f32.runtime();
+        }
+        if comptime!(kind == ActivationKind::Relu) {
+            step
+        } else {
+            2.0f32 * positive
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A linear layer with LoRA on GPUs: the product with the weight, which is CubeCL's, and two
+//! launches beside it in each pass.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Cube, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
+
+use super::lora_passes::{Factors, LoraPasses};
+use crate::cpu::random::Dropout;
+use crate::flex::{Optional, is_trained};
+use crate::linear::Lora;
+use crate::product::FrozenProduct;
+
+/// Whether the body for GPUs takes it: a frozen weight, and one type but for the weight's.
+pub(crate) fn takes_lora(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    bias: &Option<Tensor<1>>,
+    residual: &Option<Tensor<2>>,
+    lora: &Lora,
+) -> bool {
+    let rest = super::takes_both(x, &lora.a) && super::takes_both(x, &lora.b);
+    let bias = bias.iter().all(|bias| super::takes_both(x, bias));
+    let residual = residual.iter().all(|other| super::takes_both(x, other));
+    rest && bias && residual && super::takes(weight) && !is_trained(weight)
+}
+
+/// As [`linear`](crate::linear) with LoRA.
+pub(crate) fn lora_linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+    lora: Lora,
+    dropout: Option<Dropout>,
+) -> Tensor<2> {
+    let factors = Factors {
+        scaling: lora.scaling as f32,
+        dropout,
+    };
+    Tensor::from_dispatch(Dispatch::lora_linear_gpu(
+        x.into_dispatch(),
+        weight.without_autodiff().into_dispatch(),
+        Optional::of(bias),
+        Optional::of(residual),
+        lora.a.into_dispatch(),
+        lora.b.into_dispatch(),
+        factors,
+    ))
+}
+
+#[backend_extension(Cube, Autodiff)]
+trait LoraLinear: Backend {
+    fn lora_linear_gpu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Optional<Self>,
+        #[extension_type] residual: Optional<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self>;
+}
+
+/// The product with the weight, in the type of `x`.
+fn base<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == weight.dtype() {
+        B::float_matmul(x, weight)
+    } else {
+        B::frozen_product(x, weight)
+    }
+}
+
+impl LoraLinear for Cube {
+    fn lora_linear_gpu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self> {
+        let product = base::<Self>(x.clone(), weight);
+        let hidden = Self::lora_down(x, a, factors);
+        Self::lora_up(product, hidden, b, bias, residual)
+    }
+}
+
+impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinear for Autodiff<B, C> {
+    fn lora_linear_gpu(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Optional<Self>,
+        residual: Optional<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        factors: Factors,
+    ) -> FloatTensor<Self> {
+        let (bias, residual) = (bias.given(), residual.given());
+        let weight = weight.into_primitive();
+        // In the place of what is missing, any that is not tracked would do.
+        let node = |tensor: &Option<FloatTensor<Self>>| match tensor {
+            Some(tensor) => tensor.node(),
+            None => FloatTensor::<Self>::new(weight.clone()).node(),
+        };
+        let nodes = [x.node(), node(&bias), node(&residual), a.node(), b.node()];
+        let prepared = LoraBackward.prepare::<C>(nodes);
+        let [x, a, b] = [x, a, b].map(|tensor| tensor.into_primitive());
+        let [bias, residual] =
+            [bias, residual].map(|tensor| tensor.map(|tensor| tensor.into_primitive()));
+        let product = base::<B>(x.clone(), weight.clone());
+        let hidden = B::lora_down(x.clone(), a.clone(), factors);
+        let bias = Optional::new(bias);
+        let residual = Optional::new(residual);
+        let output = B::lora_up(product, hidden.clone(), b.clone(), bias, residual);
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                prepared.finish((x, weight, hidden, a, b, factors), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LoraBackward;
+
+impl<B: FrozenProduct + LoraPasses> Backward<B, 5> for LoraBackward {
+    /// `x`, the weight, `scaling · dropout(x) aᵀ`, `a`, `b`, and what is not a tensor.
+    type State = (
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        Factors,
+    );
+
+    fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x, of_bias, of_residual, of_a, of_b] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, weight, hidden, a, b, factors) = ops.state;
+        if let Some(node) = of_bias {
+            let [_, d_out] = grad.shape().dims();
+            let sum = B::float_sum_dim(grad.clone(), 0);
+            grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([d_out])));
+        }
+        if of_x.is_some() || of_a.is_some() || of_b.is_some() {
+            let (of_hidden, gradient) = B::lora_gradients_up(grad.clone(), hidden, b, factors);
+            if let Some(node) = of_b {
+                grads.register::<B>(node.id, gradient);
+            }
+            let gradient = if let Some(node) = of_x {
+                let product = base::<B>(grad.clone(), B::float_transpose(weight));
+                let (of_a, of_x) = B::lora_gradients_down(of_hidden, x, a, product, factors);
+                grads.register::<B>(node.id, of_x);
+                Some(of_a)
+            } else if of_a.is_some() {
+                Some(B::lora_gradient_a(of_hidden, x, a, factors))
+            } else {
+                None
+            };
+            if let (Some(node), Some(gradient)) = (of_a, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+        if let Some(node) = of_residual {
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! How likely targets are by a projection to the vocabulary, on GPUs: of each piece of rows two
+//! products and one launch, which makes the gradient where the logits were.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Cube, Dispatch, Slice, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Int, Shape, Tensor};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::launch::{MOST_UNITS, buffer, contiguous, cubes, elem, empty};
+use super::reduce::{max_of_units, sum_of_units};
+use crate::product::FrozenProduct;
+
+/// The number of logits alive at once: 64 MiB of 32-bit floats.
+const PIECE: usize = if cfg!(test) { 100_000 } else { 16 << 20 };
+
+/// `-log softmax(hidden · weightᵀ)[target]` of each row, `[rows, 1]` in 32 bits: `hidden` is
+/// `[rows, d]`, `weight` `[vocab, d]` and frozen, `targets` `[rows]`.
+pub(crate) fn losses_of_rows(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::losses_gpu(
+        hidden.into_dispatch(),
+        weight.without_autodiff().into_dispatch(),
+        targets.without_autodiff().into_dispatch(),
+    ))
+}
+
+#[backend_extension(Cube, Autodiff)]
+trait LossesGpu: Backend {
+    fn losses_gpu(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+fn column(logits: &TensorSpec) -> TensorSpec {
+    let [rows, _] = logits.shape.dims();
+    TensorSpec::new(Shape::new([rows, 1]), DType::F32)
+}
+
+#[backend_extension(Cube, Fusion)]
+trait RowLosses: Backend {
+    /// The loss of each row, `[rows, 1]`, and its gradient, where the logits were.
+    #[fusion(meta = |logits, _targets| -> (TensorSpec, TensorSpec) { (column(logits), logits.clone()) })]
+    fn row_losses_gpu(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Less than any logit.
+const LEAST: f32 = -3.0e38;
+
+/// A workgroup takes a row.
+#[cube(launch_unchecked)]
+fn rows<F: Float, I: Numeric>(
+    logits: &mut [F],
+    targets: &[I],
+    losses: &mut [f32],
+    vocab: u32,
+    #[define(F, I)] _dtypes: [ElemType; 2],
+) {
+    let vocab = vocab as usize;
+    let row = CUBE_POS;
+    if row >= losses.len() {
+        terminate!();
+    }
+    let begin = row * vocab;
+    let target = u32::cast_from(targets[row]) as usize;
+    let of_target = f32::cast_from(logits[begin + target]);
+    let mut largest = LEAST.runtime();
+    let mut i = UNIT_POS as usize;
+    while i < vocab {
+        largest = max(largest, f32::cast_from(logits[begin + i]));
+        i += MOST_UNITS as usize;
+    }
+    let largest = max_of_units(largest, MOST_UNITS);
+    let mut sum = 0.0f32;
+    let mut i = UNIT_POS as usize;
+    while i < vocab {
+        sum += (f32::cast_from(logits[begin + i]) - largest).exp();
+        i += MOST_UNITS as usize;
+    }
+    // Behind it all units have read what the target's place held.
+    let sum = sum_of_units(sum, MOST_UNITS);
+    if UNIT_POS == 0 {
+        losses[row] = sum.ln() + largest - of_target;
+    }
+    let mut i = UNIT_POS as usize;
+    while i < vocab {
+        let mut share = (f32::cast_from(logits[begin + i]) - largest).exp() / sum;
+        if i == target {
+            share -= 1.0f32;
+        }
+        logits[begin + i] = F::cast_from(share);
+        i += MOST_UNITS as usize;
+    }
+}
+
+impl RowLosses for CubeBackend {
+    fn row_losses_gpu(logits: CubeTensor, targets: CubeTensor) -> (CubeTensor, CubeTensor) {
+        let (logits, targets) = (contiguous(logits), contiguous(targets));
+        let logits = if logits.can_mut() {
+            logits
+        } else {
+            logits.copy()
+        };
+        let [count, vocab] = logits.shape().dims();
+        let losses = empty(&logits, [count, 1], DType::F32);
+        // SAFETY: the row is checked, and a target is a column, as the caller must see to.
+        unsafe {
+            rows::launch_unchecked(
+                &logits.client,
+                cubes(count),
+                CubeDim::new_1d(MOST_UNITS),
+                buffer(&logits),
+                buffer(&targets),
+                buffer(&losses),
+                vocab as u32,
+                [elem(&logits), elem(&targets)],
+            );
+        }
+        (losses, logits)
+    }
+}
+
+/// `x · weight`, in the type of `x`.
+fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == weight.dtype() {
+        B::float_matmul(x, weight)
+    } else {
+        B::frozen_product(x, weight)
+    }
+}
+
+/// The losses, and their gradients where asked for, `[rows, d]`.
+fn in_pieces<B: FrozenProduct + RowLosses>(
+    hidden: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    targets: IntTensor<B>,
+    with_gradient: bool,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let ([count, _], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
+    let transposed = B::float_transpose(weight.clone());
+    // Pieces of one size, but for the last: another size would be another kernel to choose.
+    let pieces = count.div_ceil((PIECE / vocab).max(1)).max(1);
+    let step = count.div_ceil(pieces).max(1);
+    let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+    for start in (0..count).step_by(step) {
+        let slice = Slice::from(start..count.min(start + step));
+        let (hidden, targets) = if pieces == 1 {
+            (hidden.clone(), targets.clone())
+        } else {
+            let targets = B::int_slice(targets.clone(), &[slice]);
+            (B::float_slice(hidden.clone(), &[slice]), targets)
+        };
+        let logits = times::<B>(hidden, transposed.clone());
+        let (loss, of_logits) = B::row_losses_gpu(logits, targets);
+        losses.push(loss);
+        if with_gradient {
+            gradients.push(times::<B>(of_logits, weight.clone()));
+        }
+    }
+    let joined = |mut parts: Vec<FloatTensor<B>>| match parts.len() {
+        1 => parts.pop(),
+        0 => None,
+        _ => Some(B::float_cat(parts, 0)),
+    };
+    let losses = joined(losses).expect("the caller has rows");
+    (losses, joined(gradients))
+}
+
+impl LossesGpu for Cube {
+    fn losses_gpu(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        in_pieces::<Self>(hidden, weight, targets, false).0
+    }
+}
+
+impl<B: FrozenProduct + RowLosses, C: CheckpointStrategy> LossesGpu for Autodiff<B, C> {
+    fn losses_gpu(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let prepared = LossesBackward.prepare::<C>([hidden.node()]);
+        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (losses, gradient) = in_pieces::<B>(hidden, weight, targets, true);
+                prepared.finish(gradient.expect("it was asked for"), losses)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(in_pieces::<B>(hidden, weight, targets, false).0)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LossesBackward;
+
+impl<B: Backend> Backward<B, 1> for LossesBackward {
+    /// The gradient of `hidden` of each row's loss.
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            let dtype = ops.state.dtype();
+            let grad = B::float_cast(grad, dtype.into());
+            grads.register::<B>(node.id, B::float_mul(ops.state, grad));
+        }
+    }
+}
