@@ -54,23 +54,6 @@ pub fn linear(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
-    #[cfg(feature = "gpu")]
-    if let Some(lora) = &lora
-        && crate::gpu::takes_lora(&x, &weight, &bias, &residual, lora)
-    {
-        let probability = acting_dropout(&x, lora);
-        let seed = if probability > 0.0 {
-            crate::seed::next_seed()
-        } else {
-            Some(0)
-        };
-        // Without a seed of ours the plain body leaves dropout to Burn.
-        if let Some(seed) = seed {
-            let dropout = dropout::new(probability, seed);
-            let lora = lora.clone();
-            return crate::gpu::lora_linear(x, weight, bias, residual, lora, dropout);
-        }
-    }
     if !(takes_weight(&weight) && takes_all(&x, &bias, &residual, &lora)) {
         return plain(x, weight, bias, residual, lora);
     }
@@ -192,8 +175,37 @@ fn plain(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if let Some(lora) = &lora
+        && crate::gpu::takes(&weight)
+        && !crate::flex::is_trained(&weight)
+        && let Some(dropout) = gpu_dropout(&x, &bias, &residual, lora)
+    {
+        let base = crate::gpu::Base::Weight(weight);
+        return crate::gpu::lora_linear(x, base, bias, residual, lora.clone(), dropout);
+    }
     let output = product(x.clone(), weight);
     plain_onto(output, x, bias, residual, lora)
+}
+
+/// The dropout of LoRA in the body for GPUs, if that takes everything but the base. It does not
+/// without a seed of ours: the plain body leaves dropout to Burn there.
+#[cfg(feature = "gpu")]
+fn gpu_dropout(
+    x: &Tensor<2>,
+    bias: &Option<Tensor<1>>,
+    residual: &Option<Tensor<2>>,
+    lora: &Lora,
+) -> Option<Option<crate::cpu::random::Dropout>> {
+    if !crate::gpu::takes_lora(x, bias, residual, lora) {
+        return None;
+    }
+    let probability = acting_dropout(x, lora);
+    if probability == 0.0 {
+        return Some(None);
+    }
+    let seed = crate::seed::next_seed()?;
+    Some(dropout::new(probability, seed))
 }
 
 /// What comes to the product with the weight, `output`.
@@ -204,6 +216,13 @@ fn plain_onto(
     residual: Option<Tensor<2>>,
     lora: Option<Lora>,
 ) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if let Some(lora) = &lora
+        && let Some(dropout) = gpu_dropout(&x, &bias, &residual, lora)
+    {
+        let base = crate::gpu::Base::Product(output);
+        return crate::gpu::lora_linear(x, base, bias, residual, lora.clone(), dropout);
+    }
     if let Some(bias) = bias {
         output = output + bias.unsqueeze();
     }
@@ -238,6 +257,16 @@ mod tests {
         })
     }
 
+    fn by_plain(
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+        lora: Option<Lora>,
+    ) -> Tensor<2> {
+        crate::with_plain_bodies(|| plain(x, weight, bias, residual, lora))
+    }
+
     #[test]
     fn equals_the_plain_body() {
         let vector = |row: Tensor<2>| Some(row.squeeze_dim(0));
@@ -256,18 +285,18 @@ mod tests {
                     b.clone(),
                 ],
                 |[x, w, c, y, a, b]| linear(x, w, vector(c), Some(y), lora(a, b)),
-                |[x, w, c, y, a, b]| plain(x, w, vector(c), Some(y), lora(a, b)),
+                |[x, w, c, y, a, b]| by_plain(x, w, vector(c), Some(y), lora(a, b)),
             );
             assert_same_gradients(
                 &[x.clone(), weight.clone()],
                 |[x, w]| linear(x, w, None, None, None),
-                |[x, w]| plain(x, w, None, None, None),
+                |[x, w]| by_plain(x, w, None, None, None),
             );
             // A weight that is a view, as Burn's transposed layouts are.
             assert_same_gradients(
                 &[x, weight.transpose().inner(), a, b],
                 |[x, w, a, b]| linear(x, w.transpose(), None, None, lora(a, b)),
-                |[x, w, a, b]| plain(x, w.transpose(), None, None, lora(a, b)),
+                |[x, w, a, b]| by_plain(x, w.transpose(), None, None, lora(a, b)),
             );
         }
     }

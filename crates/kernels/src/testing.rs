@@ -80,19 +80,35 @@ pub(crate) fn assert_same_gradients<const N: usize>(
             })
             .collect();
         let inputs: [Tensor<2>; N] = inputs.try_into().unwrap();
-        let (a, b) = (specialised(inputs.clone()), plain(inputs.clone()));
+        let number = Cell::new(0);
+        let references = inputs.each_ref().map(|input| {
+            let index = number.replace(number.get() + 1);
+            let input = on_cpu(input).autodiff();
+            if tracked(index) {
+                input.require_grad()
+            } else {
+                input
+            }
+        });
+        let (a, b) = (specialised(inputs.clone()), plain(references.clone()));
         assert_close(&a, &b);
         let weights = random(a.dims(), 1.0).autodiff();
-        let gradients = [a, b].map(|output| (output * weights.clone()).sum().backward());
-        assert_slope(&inputs, &gradients[0], &weights, &plain);
-        for (index, input) in inputs.iter().enumerate() {
-            let [a, b] = gradients.each_ref().map(|gradients| input.grad(gradients));
+        let gradients = (a * weights.clone()).sum().backward();
+        let expected = (b * on_cpu(&weights).autodiff()).sum().backward();
+        assert_slope(&inputs, &gradients, &weights, &plain);
+        for (index, (input, reference)) in inputs.iter().zip(&references).enumerate() {
+            let (a, b) = (input.grad(&gradients), reference.grad(&expected));
             assert_eq!(a.is_some(), tracked(index), "input {index}");
             if let (Some(a), Some(b)) = (a, b) {
                 assert_close(&a, &b);
             }
         }
     }
+}
+
+/// The values on the CPU, where the plain bodies are the reference: GPUs approximate functions.
+fn on_cpu(tensor: &Tensor<2>) -> Tensor<2> {
+    Tensor::from_data(tensor.clone().inner().into_data(), &Device::flex())
 }
 
 /// Asserts that the gradients of `sum(output * weights)` say by how much it changes along a random
@@ -104,11 +120,8 @@ fn assert_slope<const N: usize>(
     plain: &impl Fn([Tensor<2>; N]) -> Tensor<2>,
 ) {
     const STEP: f64 = 1e-4;
-    // On the CPU: few GPUs have 64 bits.
-    let wide = |tensor: &Tensor<2>| {
-        let tensor = tensor.clone().inner().into_data();
-        Tensor::<2>::from_data(tensor, &Device::flex()).cast(FloatDType::F64)
-    };
+    // Few GPUs have 64 bits.
+    let wide = |tensor: &Tensor<2>| on_cpu(tensor).cast(FloatDType::F64);
     let directions = inputs.each_ref().map(|input| random(input.dims(), 1.0));
     let (mut slope, mut size) = (0.0, 0.0);
     for (input, direction) in inputs.iter().zip(&directions) {
@@ -140,7 +153,7 @@ fn assert_slope<const N: usize>(
 }
 
 fn assert_close(a: &Tensor<2>, b: &Tensor<2>) {
-    let (a, b) = (a.clone().inner(), b.clone().inner());
+    let (a, b) = (on_cpu(a), on_cpu(b));
     // The sums of products are as exact as their largest parts.
     let size = b.clone().abs().max().into_scalar::<f32>().max(1.0);
     let tolerance = Tolerance::<f32>::absolute(1e-5 * size).set_relative(1e-4);

@@ -10,14 +10,21 @@ use burn::tensor::{Shape, Tensor};
 
 use super::lora_passes::{Factors, LoraPasses};
 use crate::cpu::random::Dropout;
-use crate::flex::{Optional, is_trained};
+use crate::flex::Optional;
 use crate::linear::Lora;
 use crate::product::FrozenProduct;
 
-/// Whether the body for GPUs takes it: a frozen weight, and one type but for the weight's.
+/// What a layer's low-rank part is added to.
+pub(crate) enum Base {
+    /// The product of the input with this weight, which is frozen.
+    Weight(Tensor<2>),
+    /// This product, which has a gradient of its own.
+    Product(Tensor<2>),
+}
+
+/// Whether the body for GPUs takes everything but the base: it is of one type.
 pub(crate) fn takes_lora(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
     bias: &Option<Tensor<1>>,
     residual: &Option<Tensor<2>>,
     lora: &Lora,
@@ -25,13 +32,13 @@ pub(crate) fn takes_lora(
     let rest = super::takes_both(x, &lora.a) && super::takes_both(x, &lora.b);
     let bias = bias.iter().all(|bias| super::takes_both(x, bias));
     let residual = residual.iter().all(|other| super::takes_both(x, other));
-    rest && bias && residual && super::takes(weight) && !is_trained(weight)
+    rest && bias && residual
 }
 
 /// As [`linear`](crate::linear) with LoRA.
 pub(crate) fn lora_linear(
     x: Tensor<2>,
-    weight: Tensor<2>,
+    base: Base,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
     lora: Lora,
@@ -41,9 +48,14 @@ pub(crate) fn lora_linear(
         scaling: lora.scaling as f32,
         dropout,
     };
+    let (weight, product) = match base {
+        Base::Weight(weight) => (Some(weight.without_autodiff()), None),
+        Base::Product(product) => (None, Some(product)),
+    };
     Tensor::from_dispatch(Dispatch::lora_linear_gpu(
         x.into_dispatch(),
-        weight.without_autodiff().into_dispatch(),
+        Optional::of(weight),
+        Optional::of(product),
         Optional::of(bias),
         Optional::of(residual),
         lora.a.into_dispatch(),
@@ -56,7 +68,8 @@ pub(crate) fn lora_linear(
 trait LoraLinear: Backend {
     fn lora_linear_gpu(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Optional<Self>,
+        #[extension_type] product: Optional<Self>,
         #[extension_type] bias: Optional<Self>,
         #[extension_type] residual: Optional<Self>,
         a: FloatTensor<Self>,
@@ -66,7 +79,7 @@ trait LoraLinear: Backend {
 }
 
 /// The product with the weight, in the type of `x`.
-fn base<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+fn times<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == weight.dtype() {
         B::float_matmul(x, weight)
     } else {
@@ -74,17 +87,30 @@ fn base<B: FrozenProduct>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTen
     }
 }
 
+/// The product that is given, or that with the weight that is.
+fn product_of<B: FrozenProduct>(
+    x: &FloatTensor<B>,
+    weight: Option<&FloatTensor<B>>,
+    product: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    product.unwrap_or_else(|| {
+        let weight = weight.expect("a layer has a weight or a product");
+        times::<B>(x.clone(), weight.clone())
+    })
+}
+
 impl LoraLinear for Cube {
     fn lora_linear_gpu(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Optional<Self>,
+        product: Optional<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let product = base::<Self>(x.clone(), weight);
+        let product = product_of::<Self>(&x, weight.given().as_ref(), product.given());
         let hidden = Self::lora_down(x, a, factors);
         Self::lora_up(product, hidden, b, bias, residual)
     }
@@ -93,26 +119,35 @@ impl LoraLinear for Cube {
 impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinear for Autodiff<B, C> {
     fn lora_linear_gpu(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Optional<Self>,
+        product: Optional<Self>,
         bias: Optional<Self>,
         residual: Optional<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         factors: Factors,
     ) -> FloatTensor<Self> {
-        let (bias, residual) = (bias.given(), residual.given());
-        let weight = weight.into_primitive();
+        let weight: Option<FloatTensor<Self>> = weight.given();
+        let weight = weight.map(|weight| weight.into_primitive());
+        let (product, bias, residual) = (product.given(), bias.given(), residual.given());
         // In the place of what is missing, any that is not tracked would do.
         let node = |tensor: &Option<FloatTensor<Self>>| match tensor {
             Some(tensor) => tensor.node(),
-            None => FloatTensor::<Self>::new(weight.clone()).node(),
+            None => FloatTensor::<Self>::new(x.primitive().clone()).node(),
         };
-        let nodes = [x.node(), node(&bias), node(&residual), a.node(), b.node()];
+        let nodes = [
+            x.node(),
+            node(&bias),
+            node(&residual),
+            a.node(),
+            b.node(),
+            node(&product),
+        ];
         let prepared = LoraBackward.prepare::<C>(nodes);
         let [x, a, b] = [x, a, b].map(|tensor| tensor.into_primitive());
-        let [bias, residual] =
-            [bias, residual].map(|tensor| tensor.map(|tensor| tensor.into_primitive()));
-        let product = base::<B>(x.clone(), weight.clone());
+        let [product, bias, residual] =
+            [product, bias, residual].map(|tensor| tensor.map(|tensor| tensor.into_primitive()));
+        let product = product_of::<B>(&x, weight.as_ref(), product);
         let hidden = B::lora_down(x.clone(), a.clone(), factors);
         let bias = Optional::new(bias);
         let residual = Optional::new(residual);
@@ -129,19 +164,19 @@ impl<B: FrozenProduct + LoraPasses, C: CheckpointStrategy> LoraLinear for Autodi
 #[derive(Debug)]
 struct LoraBackward;
 
-impl<B: FrozenProduct + LoraPasses> Backward<B, 5> for LoraBackward {
-    /// `x`, the weight, `scaling · dropout(x) aᵀ`, `a`, `b`, and what is not a tensor.
+impl<B: FrozenProduct + LoraPasses> Backward<B, 6> for LoraBackward {
+    /// `x`, the weight if there is one, `scaling · dropout(x) aᵀ`, `a`, `b`, and what is not a tensor.
     type State = (
         FloatTensor<B>,
-        FloatTensor<B>,
+        Option<FloatTensor<B>>,
         FloatTensor<B>,
         FloatTensor<B>,
         FloatTensor<B>,
         Factors,
     );
 
-    fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [of_x, of_bias, of_residual, of_a, of_b] = ops.parents;
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [of_x, of_bias, of_residual, of_a, of_b, of_product] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         let (x, weight, hidden, a, b, factors) = ops.state;
         if let Some(node) = of_bias {
@@ -155,7 +190,9 @@ impl<B: FrozenProduct + LoraPasses> Backward<B, 5> for LoraBackward {
                 grads.register::<B>(node.id, gradient);
             }
             let gradient = if let Some(node) = of_x {
-                let product = base::<B>(grad.clone(), B::float_transpose(weight));
+                let transposed = weight.map(|weight| B::float_transpose(weight));
+                let product = transposed.map(|weight| times::<B>(grad.clone(), weight));
+                let product = Optional::new(product);
                 let (of_a, of_x) = B::lora_gradients_down(of_hidden, x, a, product, factors);
                 grads.register::<B>(node.id, of_x);
                 Some(of_a)
@@ -168,8 +205,8 @@ impl<B: FrozenProduct + LoraPasses> Backward<B, 5> for LoraBackward {
                 grads.register::<B>(node.id, gradient);
             }
         }
-        if let Some(node) = of_residual {
-            grads.register::<B>(node.id, grad);
+        for node in [of_residual, of_product].into_iter().flatten() {
+            grads.register::<B>(node.id, grad.clone());
         }
     }
 }

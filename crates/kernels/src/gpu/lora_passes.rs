@@ -55,12 +55,12 @@ pub(crate) trait LoraPasses: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of `a` and of `x`, to which `product` is added.
-    #[fusion(meta = |_of_hidden, _x, a, product, _factors| -> (TensorSpec, TensorSpec) { (a.clone(), product.clone()) })]
+    #[fusion(meta = |_of_hidden, x, a, _product, _factors| -> (TensorSpec, TensorSpec) { (a.clone(), x.clone()) })]
     fn lora_gradients_down(
         of_hidden: FloatTensor<Self>,
         x: FloatTensor<Self>,
         a: FloatTensor<Self>,
-        product: FloatTensor<Self>,
+        #[extension_type] product: Optional<Self>,
         factors: Factors,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
@@ -207,6 +207,7 @@ fn gradients_down<F: Float>(
     mask: Mask,
     #[comptime] drops: bool,
     #[comptime] with_x: bool,
+    #[comptime] has_product: bool,
     #[define(F)] _dtype: ElemType,
 ) {
     let (d_in, r) = (d_in as usize, r as usize);
@@ -238,7 +239,10 @@ fn gradients_down<F: Float>(
             if drops {
                 change *= factor(&mask, row as u32, column as u32);
             }
-            of_x[at] = F::cast_from(f32::cast_from(product[at]) + change);
+            if has_product {
+                change += f32::cast_from(product[at]);
+            }
+            of_x[at] = F::cast_from(change);
         }
     }
 }
@@ -336,10 +340,12 @@ impl LoraPasses for CubeBackend {
         of_hidden: CubeTensor,
         x: CubeTensor,
         a: CubeTensor,
-        product: CubeTensor,
+        product: Optional<Self>,
         factors: Factors,
     ) -> (CubeTensor, CubeTensor) {
-        down_gradients(of_hidden, x, a, Some(product), factors)
+        let of_x = empty_like(&x);
+        let of_a = down_gradients(of_hidden, x, a, product.given(), Some(&of_x), factors);
+        (of_a, of_x)
     }
 
     fn lora_gradient_a(
@@ -348,47 +354,46 @@ impl LoraPasses for CubeBackend {
         a: CubeTensor,
         factors: Factors,
     ) -> CubeTensor {
-        down_gradients(of_hidden, x, a, None, factors).0
+        down_gradients(of_hidden, x, a, None, None, factors)
     }
 }
 
-/// The gradients of `a` and, where there is a product to add it to, of `x`.
+/// The gradient of `a`, and in `of_x`, where it is given, that of `x`, to which `product` is added.
 fn down_gradients(
     of_hidden: CubeTensor,
     x: CubeTensor,
     a: CubeTensor,
     product: Option<CubeTensor>,
+    of_x: Option<&CubeTensor>,
     factors: Factors,
-) -> (CubeTensor, CubeTensor) {
+) -> CubeTensor {
     let [of_hidden, x, a] = [of_hidden, x, a].map(contiguous);
     let product = product.map(contiguous);
     let ([tokens, d_in], [r, _]) = (x.shape().dims(), a.shape().dims());
     let of_a = empty_like(&a);
-    // A kernel must be given some tensor.
-    let of_x = match &product {
-        Some(product) => empty_like(product),
-        None => empty(&x, [1], x.dtype),
-    };
-    let of_products = product.as_ref().map_or(0, |_| tiles(tokens, d_in));
+    let tiles_of_x = of_x.map_or(0, |_| tiles(tokens, d_in));
+    // A kernel must be given some tensor to write to.
+    let unused = empty(&x, [1], x.dtype);
     // SAFETY: as above.
     unsafe {
         gradients_down::launch_unchecked(
             &x.client,
-            cubes(tiles(r, d_in) + of_products),
+            cubes(tiles(r, d_in) + tiles_of_x),
             tile_units(),
             buffer(&of_hidden),
             buffer(&x),
             buffer(&a),
             buffer(product.as_ref().unwrap_or(&x)),
             buffer(&of_a),
-            buffer(&of_x),
+            buffer(of_x.unwrap_or(&unused)),
             d_in as u32,
             r as u32,
             mask(factors.dropout),
             factors.dropout.is_some(),
+            of_x.is_some(),
             product.is_some(),
             elem(&x),
         );
     }
-    (of_a, of_x)
+    of_a
 }

@@ -30,7 +30,7 @@ pub(crate) use activation::activate;
 pub(crate) use dropout::dropout;
 pub(crate) use glu::{glu, packed_glu};
 pub(crate) use layer_norm::layer_norm;
-pub(crate) use lora::{lora_linear, takes_lora};
+pub(crate) use lora::{Base, lora_linear, takes_lora};
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope::rope;
 pub(crate) use vocabulary::losses_of_rows;
@@ -48,5 +48,6 @@ pub(crate) fn takes_both<const D: usize, const E: usize>(a: &Tensor<D>, b: &Tens
 }
 
 fn is_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
-    matches!(tensor.device().as_dispatch(), DispatchDevice::Cube(_))
+    let device = tensor.device().without_autodiff();
+    matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }

@@ -11,7 +11,7 @@ pub(crate) fn sum_of_units(value: f32, #[comptime] units: u32) -> f32 {
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();
-    let mut step = units as usize / 2;
+    let mut step = comptime!(units as usize / 2).runtime();
     while step > 0 {
         if unit < step {
             shared[unit] = shared[unit] + shared[unit + step];
@@ -31,7 +31,7 @@ pub(crate) fn sums_of_units(first: f32, second: f32, #[comptime] units: u32) -> 
     shared[unit] = first;
     shared[unit + units] = second;
     sync_cube();
-    let mut step = units / 2;
+    let mut step = comptime!(units / 2).runtime();
     while step > 0 {
         if unit < step {
             shared[unit] = shared[unit] + shared[unit + step];
@@ -50,7 +50,7 @@ pub(crate) fn max_of_units(value: f32, #[comptime] units: u32) -> f32 {
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();
-    let mut step = units as usize / 2;
+    let mut step = comptime!(units as usize / 2).runtime();
     while step > 0 {
         if unit < step {
             shared[unit] = max(shared[unit], shared[unit + step]);
